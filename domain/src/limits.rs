@@ -1,0 +1,115 @@
+//! Every bound of the system, in one place; the README's table says the same.
+
+/// Items of one batch mutation.
+pub const BATCH_ITEMS_MAX: usize = 500;
+/// Events of one `importEvents`.
+pub const IMPORT_EVENTS_MAX: usize = 5_000;
+/// Nodes of a page of a connection, and ids of `nodes`.
+pub const PAGE_FIRST_MAX: i32 = 1_000;
+/// Nodes of a page when neither `first` nor `last` is given.
+pub const PAGE_FIRST_DEFAULT: i32 = 50;
+/// Entries of a page of `changes`.
+pub const CHANGES_FIRST_MAX: i32 = 5_000;
+/// Bytes of a request body.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of request bodies in memory, per process.
+pub const BODIES_IN_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes read from a body whose sender is not known, so that the refusal gets through.
+pub const ANONYMOUS_DRAIN_BYTES_MAX: usize = 64 * 1024;
+/// Nesting of a JSON value in the variables.
+pub const VARIABLES_DEPTH_MAX: usize = 32;
+/// Bytes of a GraphQL document.
+pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+/// Lexical tokens of a document.
+pub const QUERY_TOKENS_MAX: usize = 2_000;
+/// Nesting of brackets of any kind in a document.
+pub const QUERY_NESTING_MAX: usize = 64;
+/// Depth of fields.
+pub const QUERY_DEPTH_MAX: usize = 12;
+/// Depth of fields under `__schema` and `__type`.
+pub const INTROSPECTION_DEPTH_MAX: usize = 20;
+/// Fragment definitions.
+pub const QUERY_FRAGMENTS_MAX: usize = 50;
+/// Selections once all fragments are spread.
+pub const QUERY_SELECTIONS_MAX: u64 = 1_000;
+/// Aliases, once all fragments are spread.
+pub const QUERY_ALIASES_MAX: u64 = 15;
+/// Fields at the root of the operation.
+pub const QUERY_ROOT_FIELDS_MAX: u64 = 10;
+/// Directives in a document.
+pub const QUERY_DIRECTIVES_MAX: usize = 10;
+/// Parsed documents kept by a process.
+pub const DOCUMENT_CACHE_ENTRIES_MAX: usize = 512;
+
+/// Milliseconds that the time inside a new client id may be ahead of the server.
+pub const FUTURE_SKEW_MS_MAX: i64 = 60_000;
+/// Up to this many milliseconds ahead, an id from the future is worth sending again.
+pub const RETRY_AFTER_MS_MAX: i64 = 86_400_000;
+
+/// Characters of the name of an event type.
+pub const TYPE_NAME_CHARS_MAX: usize = 100;
+/// Characters of a colour.
+pub const COLOR_CHARS_MAX: usize = 32;
+/// Characters of an icon.
+pub const ICON_CHARS_MAX: usize = 64;
+/// Characters of the notes of an event.
+pub const NOTES_CHARS_MAX: usize = 10_000;
+/// Characters of an external id.
+pub const EXTERNAL_ID_CHARS_MAX: usize = 255;
+/// Characters of the name of a location.
+pub const LOCATION_NAME_CHARS_MAX: usize = 255;
+/// Characters of the name of an import.
+pub const IMPORT_NAME_CHARS_MAX: usize = 255;
+/// Bytes of `properties` as canonical text.
+pub const PROPERTIES_BYTES_MAX: usize = 16 * 1024;
+/// Nesting of `properties`, its own braces counted.
+pub const PROPERTIES_DEPTH_MAX: usize = 8;
+/// Characters of the text that a search looks for: at least and at most.
+pub const SEARCH_CHARS: std::ops::RangeInclusive<usize> = 2..=100;
+
+/// Bytes of the payload of an import.
+pub const PAYLOAD_BYTES_MAX: i64 = 4 * 1024 * 1024 * 1024;
+/// Bytes of one stored object of a payload.
+pub const PAYLOAD_OBJECT_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a payload once decoded.
+pub const DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Decoded bytes to one byte sent.
+pub const DECODED_RATIO_MAX: u64 = 200;
+/// Decoded bytes from which on the ratio is asked.
+pub const DECODED_RATIO_FROM_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of one record.
+pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+/// Characters of a rejected record that are kept.
+pub const EXCERPT_CHARS_MAX: usize = 200;
+/// Rejections kept of one import; the counts go on.
+pub const REJECTIONS_KEPT_MAX: i64 = 100_000;
+/// Imports of one user that run at once.
+pub const IMPORTS_RUNNING_MAX: i64 = 2;
+/// Imports of one user that wait for their payload or their turn.
+pub const IMPORTS_WAITING_MAX: u64 = 20;
+/// Milliseconds from the creation of an import to the last byte of its payload.
+pub const UPLOAD_TTL_MS: i64 = 24 * 60 * 60 * 1000;
+/// Milliseconds that a payload is kept behind the end of its import, unless set.
+pub const PAYLOAD_RETENTION_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Records of one transaction of an import.
+pub const CHUNK_RECORDS_MAX: usize = 500;
+/// Chunks after which an import lets others go first.
+pub const SLICE_CHUNKS_MAX: usize = 50;
+/// Milliseconds after which an import lets others go first.
+pub const SLICE_MS_MAX: u128 = 20_000;
+/// Milliseconds that a claimed import is left alone without a sign of life.
+pub const LEASE_TTL_MS: i64 = 30_000;
+/// Milliseconds between two rings for the same import.
+pub const RING_EVERY_MS: i64 = 30_000;
+/// Imports rung for in one tick of the sweeper, and rings waiting in the queue.
+pub const RINGS_MAX: u64 = 200;
+/// Transient failures without progress after which an import fails.
+pub const ATTEMPTS_MAX: i32 = 20;
+/// First pause behind a transient failure, in milliseconds; it doubles.
+pub const RETRY_FIRST_MS: i64 = 5_000;
+/// Longest pause behind a transient failure, in milliseconds.
+pub const RETRY_LONGEST_MS: i64 = 15 * 60 * 1000;
+
+/// Users whose row is remembered by a process.
+pub const USER_CACHE_ENTRIES_MAX: usize = 10_000;

@@ -1,0 +1,181 @@
+//! `properties` as one text: keys sorted by their bytes, integers exact, other numbers the shortest
+//! f64 (so `1.0` is `1`), no blanks. Equal objects are equal texts on every database.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::limits::{PROPERTIES_BYTES_MAX, PROPERTIES_DEPTH_MAX};
+use crate::rules::problem::Code;
+
+/// The empty object.
+pub const EMPTY: &str = "{}";
+
+/// Reads a JSON object and writes it in its canonical form.
+///
+/// # Errors
+/// `INVALID_JSON` for anything but an object, for duplicate keys and for numbers that are not
+/// finite; `NUL_CHARACTER`; `TOO_DEEP`; `TOO_LARGE`, asked of the canonical text.
+pub fn canonical(text: &str) -> Result<String, Code> {
+    let fault = Cell::new(None);
+    let seed = Nested { depth: 0, fault: &fault };
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let node = seed
+        .deserialize(&mut reader)
+        .and_then(|node| reader.end().map(|()| node))
+        .map_err(|_| fault.get().unwrap_or(Code::InvalidJson))?;
+    if !matches!(node, Node::Object(_)) {
+        return Err(Code::InvalidJson);
+    }
+    let mut out = String::with_capacity(text.len());
+    node.write(&mut out);
+    if out.len() > PROPERTIES_BYTES_MAX { Err(Code::TooLarge) } else { Ok(out) }
+}
+
+enum Node {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    Array(Vec<Self>),
+    Object(BTreeMap<String, Self>),
+}
+
+impl Node {
+    fn write(&self, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Integer(value) => write!(out, "{value}").expect("a String takes all"),
+            Self::Float(value) => write_float(*value, out),
+            Self::Text(value) => write_text(value, out),
+            Self::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Self::Object(fields) => {
+                out.push('{');
+                for (at, (key, value)) in fields.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    write_text(key, out);
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+/// A float that is a whole number within the exact integers is written as that integer.
+#[expect(clippy::cast_possible_truncation, reason = "the range is asked first")]
+fn write_float(value: f64, out: &mut String) {
+    let (low, high) = (-9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
+    if value.fract() == 0.0 && (low..high).contains(&value) {
+        write!(out, "{}", value as i128).expect("a String takes all");
+    } else {
+        out.push_str(&serde_json::Number::from_f64(value).map_or_else(|| "null".into(), |n| n.to_string()));
+    }
+}
+
+fn write_text(value: &str, out: &mut String) {
+    out.push_str(&serde_json::to_string(value).expect("text is JSON"));
+}
+
+/// Reads one value at a depth, and tells why it stopped through `fault`: a serde error is only text.
+#[derive(Clone, Copy)]
+struct Nested<'f> {
+    depth: usize,
+    fault: &'f Cell<Option<Code>>,
+}
+
+impl Nested<'_> {
+    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == PROPERTIES_DEPTH_MAX {
+            return Err(self.stop(Code::TooDeep));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+
+    fn stop<E: serde::de::Error>(self, code: Code) -> E {
+        self.fault.set(Some(code));
+        E::custom("refused")
+    }
+
+    fn text<E: serde::de::Error>(self, value: String) -> Result<String, E> {
+        if value.contains('\0') { Err(self.stop(Code::NulCharacter)) } else { Ok(value) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Nested<'_> {
+    type Value = Node;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nested<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Integer(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Integer(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+        if value.is_finite() { Ok(Node::Float(value)) } else { Err(E::custom("not finite")) }
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {
+        self.text(value.to_owned()).map(Node::Text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let inner = self.inner()?;
+        let mut all = Vec::new();
+        while let Some(item) = items.next_element_seed(inner)? {
+            all.push(item);
+        }
+        Ok(Node::Array(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
+        let inner = self.inner()?;
+        let mut all = BTreeMap::new();
+        while let Some(key) = fields.next_key::<String>()? {
+            let key = self.text(key)?;
+            let value = fields.next_value_seed(inner)?;
+            if all.insert(key, value).is_some() {
+                return Err(A::Error::custom("duplicate key"));
+            }
+        }
+        Ok(Node::Object(all))
+    }
+}

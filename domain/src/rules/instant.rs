@@ -1,0 +1,43 @@
+//! Instants on the wire: RFC 3339 in, `YYYY-MM-DDTHH:MM:SS.sssZ` out, epoch milliseconds inside.
+
+use chrono::{DateTime, Datelike, FixedOffset, Timelike};
+
+/// 0001-01-01T00:00:00.000Z.
+pub const MIN_MS: i64 = -62_135_596_800_000;
+/// 9999-12-31T23:59:59.999Z.
+pub const MAX_MS: i64 = 253_402_300_799_999;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// An instant as it was written: the instant itself, and the date in the writer's own offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Epoch milliseconds, truncated.
+    pub ms: i64,
+    /// The date as written, at 00:00 UTC, in epoch milliseconds.
+    pub date_ms: i64,
+}
+
+/// Reads RFC 3339. The year, in UTC, is 0001 to 9999; 23:59:60 UTC is the next second.
+#[must_use]
+pub fn parse(text: &str) -> Option<Written> {
+    let at = DateTime::parse_from_rfc3339(text).ok()?;
+    if at.nanosecond() >= 1_000_000_000 && !is_last_second_of_day(&at) {
+        return None;
+    }
+    let ms = at.timestamp_millis();
+    let date_ms = i64::from(at.num_days_from_ce() - 719_163) * DAY_MS;
+    (MIN_MS..=MAX_MS).contains(&ms).then_some(Written { ms, date_ms })
+}
+
+fn is_last_second_of_day(at: &DateTime<FixedOffset>) -> bool {
+    at.timestamp().rem_euclid(86_400) == 86_399
+}
+
+/// Writes an instant between [`MIN_MS`] and [`MAX_MS`].
+#[must_use]
+pub fn format(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .map(|at| at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+        .unwrap_or_default()
+}

@@ -1,0 +1,14 @@
+//! What an event is and what may happen to it: pure functions over plain values. No I/O, no clock,
+//! no ORM; each is held by tables and by generated cases.
+
+pub mod apply;
+pub mod canonical_json;
+pub mod content_hash;
+pub mod cursor;
+pub mod draft;
+pub mod event_id;
+pub mod import;
+pub mod instant;
+pub mod problem;
+pub mod record;
+pub mod row;

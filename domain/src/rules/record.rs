@@ -1,0 +1,172 @@
+//! One line of NDJSON as an event draft: the fields of `EventInput`, and `eventType`, a name.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::limits::EXCERPT_CHARS_MAX;
+use crate::rules::draft::{EventDraft, LocationDraft, Sent};
+use crate::rules::problem::{Code, FieldProblem};
+
+/// Reads a line.
+///
+/// # Errors
+/// `INVALID_JSON` when it is not a JSON object in UTF-8, or names a field twice; `INVALID_VALUE` for
+/// each field that events do not have.
+pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
+    let text = std::str::from_utf8(line)
+        .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
+    let record: Record = serde_json::from_str(text).map_err(|_| {
+        vec![FieldProblem::new("", Code::InvalidJson, "is not a JSON object with each field once")]
+    })?;
+    if record.unknown.is_empty() { Ok(record.draft) } else { Err(record.unknown) }
+}
+
+/// The beginning of a record, safe to keep and to show.
+#[must_use]
+pub fn excerpt(line: &[u8]) -> String {
+    let begin = &line[..line.len().min(EXCERPT_CHARS_MAX * 4)];
+    String::from_utf8_lossy(begin)
+        .chars()
+        .map(|c| if c == '\0' { '\u{fffd}' } else { c })
+        .take(EXCERPT_CHARS_MAX)
+        .collect()
+}
+
+#[derive(Default)]
+struct Record {
+    draft: EventDraft,
+    unknown: Vec<FieldProblem>,
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RecordVisitor)
+    }
+}
+
+struct RecordVisitor;
+
+impl<'de> Visitor<'de> for RecordVisitor {
+    type Value = Record;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Record, A::Error> {
+        let mut record = Record::default();
+        let mut seen = 0_u32;
+        while let Some(Key(key)) = fields.next_key()? {
+            let raw: &RawValue = fields.next_value()?;
+            let Some(at) = FIELDS.iter().position(|name| *name == key) else {
+                // A key is any text: `~` and `/` are escaped as RFC 6901 says.
+                let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
+                record.unknown.push(FieldProblem::new(
+                    pointer,
+                    Code::InvalidValue,
+                    "is not a field of an event",
+                ));
+                continue;
+            };
+            if seen & (1 << at) != 0 {
+                return Err(A::Error::custom("a field twice"));
+            }
+            seen |= 1 << at;
+            set(&mut record.draft, FIELDS[at], raw);
+        }
+        Ok(record)
+    }
+}
+
+const FIELDS: [&str; 12] = [
+    "id",
+    "eventTypeId",
+    "eventType",
+    "timestamp",
+    "endDate",
+    "isAllDay",
+    "timeZone",
+    "notes",
+    "sourceType",
+    "externalId",
+    "location",
+    "properties",
+];
+
+fn set(draft: &mut EventDraft, field: &str, raw: &RawValue) {
+    match field {
+        "id" => draft.id = value(raw),
+        "eventTypeId" => draft.event_type_id = value(raw),
+        "eventType" => draft.event_type = value(raw),
+        "timestamp" => draft.timestamp = value(raw),
+        "endDate" => draft.end_date = value(raw),
+        "isAllDay" => draft.is_all_day = value(raw),
+        "timeZone" => draft.time_zone = value(raw),
+        "notes" => draft.notes = value(raw),
+        "sourceType" => draft.source_type = value(raw),
+        "externalId" => draft.external_id = value(raw),
+        "location" => draft.location = location(raw),
+        _ => {
+            draft.properties =
+                if raw.get() == "null" { Sent::Absent } else { Sent::Value(raw.get().to_owned()) };
+        }
+    }
+}
+
+fn value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
+    match serde_json::from_str::<Option<T>>(raw.get()) {
+        Ok(None) => Sent::Absent,
+        Ok(Some(value)) => Sent::Value(value),
+        Err(_) => Sent::WrongKind,
+    }
+}
+
+fn location(raw: &RawValue) -> Sent<LocationDraft> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Place<'r> {
+        #[serde(borrow)]
+        latitude: Option<&'r RawValue>,
+        #[serde(borrow)]
+        longitude: Option<&'r RawValue>,
+        #[serde(borrow)]
+        name: Option<&'r RawValue>,
+    }
+    match serde_json::from_str::<Option<Place<'_>>>(raw.get()) {
+        Ok(None) => Sent::Absent,
+        Ok(Some(place)) => Sent::Value(LocationDraft {
+            latitude: place.latitude.map_or(Sent::Absent, value),
+            longitude: place.longitude.map_or(Sent::Absent, value),
+            name: place.name.map_or(Sent::Absent, value),
+        }),
+        Err(_) => Sent::WrongKind,
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}

@@ -1,0 +1,53 @@
+//! The tables, one migration a file, for SQLite and PostgreSQL alike.
+//!
+//! A migration is never edited once it has landed: what is wrong is mended by the next one.
+
+use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::{MigratorTrait, SchemaManager};
+
+mod m0001_account;
+mod m0002_event_type;
+mod m0003_event;
+mod m0004_id_alias;
+mod m0005_import_job;
+mod m0006_import_rejection;
+
+/// All migrations in their order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_account::Migration),
+            Box::new(m0002_event_type::Migration),
+            Box::new(m0003_event::Migration),
+            Box::new(m0004_id_alias::Migration),
+            Box::new(m0005_import_job::Migration),
+            Box::new(m0006_import_rejection::Migration),
+        ]
+    }
+}
+
+/// Text that sorts by its bytes on every database, whatever locale the server was made with.
+fn byte_text(manager: &SchemaManager<'_>, name: &'static str) -> ColumnDef {
+    let mut column = ColumnDef::new(name);
+    if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
+        column.custom("text COLLATE \"C\"");
+    } else {
+        column.text();
+    }
+    column
+}
+
+/// An index with a name, so that a violation is told by it.
+fn index(table: &'static str, name: &'static str, columns: &[(&'static str, bool)]) -> IndexCreateStatement {
+    let mut index = Index::create();
+    index.table(table).name(name);
+    for (column, descending) in columns {
+        let order = if *descending { IndexOrder::Desc } else { IndexOrder::Asc };
+        index.col((*column, order));
+    }
+    index
+}
