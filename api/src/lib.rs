@@ -1,1 +1,13 @@
-//! Stub.
+//! GraphQL and HTTP: async-graphql and axum live here and nowhere else.
+//!
+//! A request is met by `http`, named by `auth`, weighed by `gate` and answered by `graphql`.
+
+mod auth;
+mod error;
+mod gate;
+pub mod graphql;
+mod http;
+
+pub use auth::{Keys, KeysError};
+pub use graphql::{Services, sdl};
+pub use http::server::{Server, serve, serve_metrics};

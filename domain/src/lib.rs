@@ -6,5 +6,11 @@
 
 pub mod bell;
 pub mod clock;
+pub mod commands;
+pub mod error;
 pub mod limits;
+pub mod payload;
+pub mod plant;
 pub mod rules;
+pub mod store;
+pub mod write;

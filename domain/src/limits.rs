@@ -84,7 +84,7 @@ pub const EXCERPT_CHARS_MAX: usize = 200;
 /// Rejections kept of one import; the counts go on.
 pub const REJECTIONS_KEPT_MAX: i64 = 100_000;
 /// Imports of one user that run at once.
-pub const IMPORTS_RUNNING_MAX: i64 = 2;
+pub const IMPORTS_RUNNING_MAX: u64 = 2;
 /// Imports of one user that wait for their payload or their turn.
 pub const IMPORTS_WAITING_MAX: u64 = 20;
 /// Milliseconds from the creation of an import to the last byte of its payload.

@@ -1,1 +1,9 @@
-//! Stub.
+//! Background work: apalis and redis live here and nowhere else.
+//!
+//! The row of an import is the truth, the queue a doorbell: losing, doubling or forging a message costs a
+//! little time and never data.
+
+pub mod bell;
+pub mod jobs;
+pub mod queue;
+pub mod sweeper;

@@ -152,7 +152,7 @@ pub fn parse_event(
     let mut fields = Fields::default();
     let id = fields.id("/id", draft.id);
     let type_ref = fields.type_ref(draft.event_type_id, draft.event_type, fresh_type_id);
-    let is_all_day = fields.kind("/isAllDay", draft.is_all_day).unwrap_or(false);
+    let is_all_day = draft.is_all_day == Sent::Value(true);
     let timestamp = fields.instant("/timestamp", draft.timestamp, is_all_day);
     if timestamp.is_none() {
         fields.require("/timestamp");
@@ -163,6 +163,7 @@ pub fn parse_event(
     {
         fields.add("/endDate", Code::EndBeforeStart, "the end is before the start");
     }
+    fields.kind("/isAllDay", draft.is_all_day);
     let time_zone = fields.time_zone(draft.time_zone);
     let notes = fields.text("/notes", draft.notes, limits::NOTES_CHARS_MAX);
     let source_type = fields.source_type(draft.source_type);

@@ -1,6 +1,9 @@
 //! The states of an import, what becomes of its records, and how long a failed one rests.
 
+use uuid::Uuid;
+
 use crate::limits::{RETRY_FIRST_MS, RETRY_LONGEST_MS};
+use crate::rules::problem::{Code, Problem};
 
 /// Where an import stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,4 +109,66 @@ pub fn retry_pause_ms(attempts: i32, jitter: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 20) - 1).expect("clamped");
     let pause = (RETRY_FIRST_MS << doublings).min(RETRY_LONGEST_MS);
     pause - jitter.rem_euclid(pause / 4)
+}
+
+/// An import as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportRow {
+    /// Owner.
+    pub user_id: Uuid,
+    /// Its id.
+    pub id: Uuid,
+    /// Where it stands.
+    pub state: State,
+    /// What its payload holds.
+    pub format: Format,
+    /// What the user calls it.
+    pub name: Option<String>,
+    /// Announced size of the payload.
+    pub bytes_total: i64,
+    /// What has arrived.
+    pub bytes_received: i64,
+    /// Announced digest.
+    pub sha256: Option<Vec<u8>>,
+    /// Records done: the checkpoint.
+    pub next_record: i64,
+    /// Offset in the decoded payload behind them.
+    pub next_byte: i64,
+    /// Offset in the payload as sent, for progress.
+    pub bytes_processed: i64,
+    /// All records, once the end was seen.
+    pub records_total: Option<i64>,
+    /// How they came out.
+    pub counts: Counts,
+    /// Failures in a row.
+    pub attempts: i32,
+    /// Fence.
+    pub lease_epoch: i64,
+    /// What ended or bounced it.
+    pub problem: Option<Problem>,
+    /// Until when the payload is awaited.
+    pub upload_expires_at: i64,
+    /// Epoch milliseconds.
+    pub created_at: i64,
+    /// Epoch milliseconds of the first claim.
+    pub started_at: Option<i64>,
+    /// Epoch milliseconds of the end.
+    pub finished_at: Option<i64>,
+}
+
+/// A record that was refused or differs, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Counts from 1.
+    pub record: i64,
+    /// Counts from 1, where the format has lines.
+    pub line: Option<i64>,
+    /// JSON Pointer inside the record.
+    pub pointer: Option<String>,
+    /// What is wrong.
+    pub code: Code,
+    /// One sentence.
+    pub detail: String,
+    /// The beginning of the record.
+    pub excerpt: String,
 }

@@ -21,6 +21,10 @@ pub struct Written {
 /// Reads RFC 3339. The year, in UTC, is 0001 to 9999; 23:59:60 UTC is the next second.
 #[must_use]
 pub fn parse(text: &str) -> Option<Written> {
+    // The library also takes U+2212 for the sign of an offset; the RFC does not.
+    if !text.is_ascii() {
+        return None;
+    }
     let at = DateTime::parse_from_rfc3339(text).ok()?;
     if at.nanosecond() >= 1_000_000_000 && !is_last_second_of_day(&at) {
         return None;

@@ -135,6 +135,10 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
         #[serde(borrow)]
         name: Option<&'r RawValue>,
     }
+    // A derived reader takes an array for its fields in order; a place is an object.
+    if raw.get().starts_with('[') {
+        return Sent::WrongKind;
+    }
     match serde_json::from_str::<Option<Place<'_>>>(raw.get()) {
         Ok(None) => Sent::Absent,
         Ok(Some(place)) => Sent::Value(LocationDraft {
@@ -169,4 +173,41 @@ impl<'de> Deserialize<'de> for Key<'de> {
         }
         deserializer.deserialize_str(KeyVisitor)
     }
+}
+
+/// Writes a draft as a line that [`parse`] reads back as the same draft.
+#[must_use]
+pub fn write(draft: &EventDraft) -> String {
+    let mut fields = Vec::new();
+    let mut text = |name: &str, sent: &Sent<String>| match sent {
+        Sent::Absent => {}
+        Sent::Value(value) => fields.push(format!("\"{name}\":{}", serde_json::Value::from(value.as_str()))),
+        Sent::WrongKind => fields.push(format!("\"{name}\":false")),
+    };
+    text("id", &draft.id);
+    text("eventTypeId", &draft.event_type_id);
+    text("eventType", &draft.event_type);
+    text("timestamp", &draft.timestamp);
+    text("endDate", &draft.end_date);
+    text("timeZone", &draft.time_zone);
+    text("notes", &draft.notes);
+    text("sourceType", &draft.source_type);
+    text("externalId", &draft.external_id);
+    if let Sent::Value(is_all_day) = draft.is_all_day {
+        fields.push(format!("\"isAllDay\":{is_all_day}"));
+    }
+    if let Sent::Value(place) = &draft.location {
+        let number = |sent: &Sent<f64>| if let Sent::Value(value) = sent { Some(*value) } else { None };
+        let name = if let Sent::Value(name) = &place.name { Some(name) } else { None };
+        let place = serde_json::json!({
+            "latitude": number(&place.latitude), "longitude": number(&place.longitude), "name": name,
+        });
+        fields.push(format!("\"location\":{place}"));
+    }
+    match &draft.properties {
+        Sent::Absent => {}
+        Sent::Value(object) => fields.push(format!("\"properties\":{object}")),
+        Sent::WrongKind => fields.push("\"properties\":false".to_owned()),
+    }
+    format!("{{{}}}\n", fields.join(","))
 }

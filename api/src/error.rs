@@ -1,0 +1,157 @@
+//! The one shape of every refusal of a request. What is wrong with an item is data, not an error.
+//!
+//! [`ApiError`] has no `Display`, and `From<domain::Error>` is its only door: inner text cannot leak.
+
+use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
+use domain::error::Error;
+use serde_json::json;
+
+use crate::gate::Refusal;
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiError {
+    /// No valid token.
+    Unauthenticated,
+    /// The request is not one that can be answered.
+    BadUserInput(String),
+    /// More than allowed.
+    Limit {
+        /// As the table of limits names it.
+        name: &'static str,
+        /// The most that is allowed.
+        max: u64,
+        /// One sentence, with the way out.
+        detail: String,
+    },
+    /// The body is larger than allowed.
+    PayloadTooLarge {
+        /// In bytes.
+        max: u64,
+    },
+    /// Not now.
+    Unavailable,
+    /// Our own mistake.
+    Internal,
+}
+
+impl ApiError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::BadUserInput(_) => "BAD_USER_INPUT",
+            Self::Limit { .. } => "LIMIT_EXCEEDED",
+            Self::PayloadTooLarge { .. } => "PAYLOAD_TOO_LARGE",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// The HTTP status, where it is answered before anything is executed.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Unauthenticated => 401,
+            Self::BadUserInput(_) | Self::Limit { .. } => 400,
+            Self::PayloadTooLarge { .. } => 413,
+            Self::Unavailable => 503,
+            Self::Internal => 500,
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Unauthenticated => "a valid token is required".to_owned(),
+            Self::BadUserInput(detail) | Self::Limit { detail, .. } => detail.clone(),
+            Self::PayloadTooLarge { max } => format!("the body is larger than {max} bytes"),
+            Self::Unavailable => "not available for the moment".to_owned(),
+            Self::Internal => "something went wrong on our side".to_owned(),
+        }
+    }
+
+    /// RFC 9457, with our members.
+    #[must_use]
+    pub fn problem(&self, request_id: &str) -> serde_json::Value {
+        problem(self.code(), self.status(), &self.detail(), request_id)
+    }
+
+    fn extensions(&self) -> ErrorExtensionValues {
+        let mut values = ErrorExtensionValues::default();
+        values.set("code", self.code());
+        if let Self::Limit { name, max, .. } = self {
+            let limit = Value::from_json(json!({ "name": name, "max": max })).unwrap_or_default();
+            values.set("limit", limit);
+        }
+        values
+    }
+
+    /// As an entry of GraphQL's `errors`.
+    #[must_use]
+    pub fn to_server_error(&self) -> ServerError {
+        let mut error = ServerError::new(self.detail(), None);
+        error.extensions = Some(self.extensions());
+        error
+    }
+}
+
+/// RFC 9457 with a code, for GraphQL errors and for plain routes alike.
+pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -> serde_json::Value {
+    json!({
+        "type": format!("urn:idem:problem:{}", code.to_lowercase().replace('_', "-")),
+        "title": code.to_lowercase().replace('_', " "),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "requestId": request_id,
+        "retryable": matches!(status, 401 | 429 | 503),
+    })
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let retryable = error.retryable();
+        tracing::error!(error = ?error, "a request failed");
+        if retryable { Self::Unavailable } else { Self::Internal }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Limit { name, max, detail } => Self::Limit { name, max, detail },
+            Refusal::Syntax { detail } => Self::BadUserInput(detail),
+        }
+    }
+}
+
+impl From<ApiError> for async_graphql::Error {
+    fn from(error: ApiError) -> Self {
+        let mut shown = Self::new(error.detail());
+        shown.extensions = Some(error.extensions());
+        shown
+    }
+}
+
+/// Gives every error of a response its code and its problem: what the library refused by itself is
+/// bad input.
+pub(crate) fn complete(response: &mut Response, request_id: &str) {
+    for error in &mut response.errors {
+        let values = error.extensions.get_or_insert_default();
+        let code = match values.get("code") {
+            Some(Value::String(code)) => code.clone(),
+            _ => {
+                values.set("code", "BAD_USER_INPUT");
+                "BAD_USER_INPUT".to_owned()
+            }
+        };
+        let status = match code.as_str() {
+            "UNAVAILABLE" => 503,
+            "INTERNAL" => 500,
+            _ => 400,
+        };
+        let problem = problem(&code, status, &error.message, request_id);
+        values.set("problem", Value::from_json(problem).unwrap_or_default());
+    }
+}

@@ -1,0 +1,163 @@
+//! The gate: refuses hostile GraphQL documents before anything else reads them.
+//!
+//! It owns the limits of a document as text and as a tree. It knows neither the schema nor who
+//! asks. Order matters: the parser recurses on the caller's stack, so `scan` bounds the nesting
+//! of the bytes first; only then is the text parsed, once, and the parsed document counted.
+
+mod count;
+mod scan;
+
+use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::parser::{Error, parse_query};
+
+/// A document over a limit, or one that does not parse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The document is over one of the limits of `domain::limits`.
+    #[error("{detail}")]
+    Limit {
+        /// The limit, as the contract names it: `query depth`.
+        name: &'static str,
+        /// The most that is allowed.
+        max: u64,
+        /// What was found and what is allowed, for the reader of the answer.
+        detail: String,
+    },
+    /// The document is not GraphQL, or its fragments have no end.
+    #[error("{detail}")]
+    Syntax {
+        /// Where and what, without the text of the document.
+        detail: String,
+    },
+}
+
+/// Scans the bytes, parses them and counts the parsed document.
+///
+/// Linear in the text, whatever the fragments do. The document is handed on so that nobody
+/// parses it a second time.
+///
+/// # Errors
+/// `Limit` for the first limit that is exceeded, `Syntax` when the text is no executable
+/// document or its fragments spread each other in a cycle.
+pub fn admit(text: &str) -> Result<ExecutableDocument, Refusal> {
+    scan::scan(text)?;
+    let document = parse_query(text).map_err(|error| unreadable(&error))?;
+    count::count(&document)?;
+    Ok(document)
+}
+
+/// The parser's own message quotes the whole line, which may be all 64 KiB of the text, so the
+/// place is told instead.
+fn unreadable(error: &Error) -> Refusal {
+    let what = match error {
+        Error::Syntax { .. } => "the document cannot be read as graphql",
+        Error::MultipleOperations { .. } => "an operation without a name must be the only one",
+        Error::OperationDuplicated { .. } => "two operations have the same name",
+        Error::FragmentDuplicated { .. } => "two fragments have the same name",
+        Error::MissingOperation => "the document has no operation",
+        _ => "the document cannot be parsed",
+    };
+    let place = error.positions().next();
+    let place = place.map(|pos| format!(" at line {}, column {}", pos.line, pos.column));
+    Refusal::Syntax { detail: format!("{what}{}", place.unwrap_or_default()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The query that graphql-js, and with it GraphiQL and every code generator, sends.
+    fn introspection() -> String {
+        let of_type = (0..9).fold(String::new(), |inner, _| format!(" ofType {{ kind name{inner} }}"));
+        format!(
+            "query IntrospectionQuery {{ __schema {{ description
+               queryType {{ name kind }} mutationType {{ name kind }} subscriptionType {{ name kind }}
+               types {{ ...FullType }}
+               directives {{ name description isRepeatable locations
+                 args(includeDeprecated: true) {{ ...InputValue }} }} }} }}
+             fragment FullType on __Type {{ kind name description specifiedByURL isOneOf
+               fields(includeDeprecated: true) {{ name description
+                 args(includeDeprecated: true) {{ ...InputValue }}
+                 type {{ ...TypeRef }} isDeprecated deprecationReason }}
+               inputFields(includeDeprecated: true) {{ ...InputValue }}
+               interfaces {{ ...TypeRef }}
+               enumValues(includeDeprecated: true) {{ name description isDeprecated deprecationReason }}
+               possibleTypes {{ ...TypeRef }} }}
+             fragment InputValue on __InputValue {{ name description type {{ ...TypeRef }}
+               defaultValue isDeprecated deprecationReason }}
+             fragment TypeRef on __Type {{ kind name{of_type} }}"
+        )
+    }
+
+    fn limit(text: &str) -> Option<&'static str> {
+        match admit(text) {
+            Err(Refusal::Limit { name, .. }) => Some(name),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_standard_introspection_query_is_admitted() {
+        assert_eq!(admit(&introspection()).map(|document| document.fragments.len()), Ok(3));
+    }
+
+    #[test]
+    fn an_ordinary_query_is_admitted() {
+        let text = "query Page($after: String) {
+          events(first: 50, after: $after) { nodes { ...Line } pageInfo { endCursor } } viewer { id } }
+          fragment Line on Event { id startedAt type { id name } note: notes @include(if: true) }";
+        assert!(admit(text).is_ok());
+    }
+
+    #[test]
+    fn hostile_documents_meet_the_limit_that_is_meant_for_them() {
+        let twice = |n: usize| format!("fragment F{n} on Q {{ ...F{} ...F{} }} ", n + 1, n + 1);
+        let bomb = "{ ...F0 } ".to_owned() + &(0..30).map(twice).collect::<String>();
+        let cases = [
+            (format!("{{ a(b: {}{}) }}", "[".repeat(2048), "]".repeat(2048)), "query nesting"),
+            (format!("{{ a(b: {}1{}) }}", "{c: ".repeat(99), "}".repeat(99)), "query nesting"),
+            (format!("{}a{}", "{ a ".repeat(99), " }".repeat(99)), "query nesting"),
+            (format!("query (${}) {{ a }}", "a: [".repeat(99)), "query nesting"),
+            (format!("{{ {} }}", "a: b ".repeat(600)), "query aliases"),
+            (format!("{{ {} }}", "a: b ".repeat(3000)), "query tokens"),
+            (format!("{{ a {} }}", "@skip(if: false) ".repeat(11)), "query directives"),
+            (format!("{{ a {} }}", "@a ".repeat(3000)), "query tokens"),
+            (format!("{{ a {}", " ".repeat(64 * 1024)), "query text"),
+            (bomb.clone() + "fragment F30 on Q { a }", "query selections"),
+            (bomb, "query selections"),
+        ];
+        for (text, name) in cases {
+            assert_eq!(limit(&text), Some(name), "{}", &text[..text.len().min(80)]);
+        }
+    }
+
+    #[test]
+    fn the_deepest_nesting_that_passes_the_scan_does_not_overflow_the_parser() {
+        let text = format!("{{ a(b: {}{}) }}", "[".repeat(62), "]".repeat(62));
+        assert!(admit(&text).is_ok());
+        let text = format!("{{ a(b: {}{}) }}", "[".repeat(63), "]".repeat(63));
+        assert_eq!(limit(&text), Some("query nesting"));
+        let text = format!("{}a{}", "{ a ".repeat(64), " }".repeat(64));
+        assert_eq!(limit(&text), Some("query depth"));
+    }
+
+    #[test]
+    fn a_document_that_does_not_parse_is_told_where_and_nothing_is_quoted() {
+        let cases = [
+            ("", "the document cannot be read as graphql at line 1, column 1"),
+            ("{ a\n  secret( }", "the document cannot be read as graphql at line 2, column 11"),
+            ("{ a } query B { b }", "an operation without a name must be the only one at line 1, column 1"),
+            ("query A { a } query A { b }", "two operations have the same name at line 1, column 15"),
+            (
+                "{ a } fragment F on Q { a } fragment F on Q { b }",
+                "two fragments have the same name at line 1, column 29",
+            ),
+            ("fragment F on Q { a }", "the document has no operation"),
+            (r#"{ a(b: "\uD800") }"#, "the document cannot be read as graphql at line 1, column 8"),
+        ];
+        for (text, expected) in cases {
+            let Err(Refusal::Syntax { detail }) = admit(text) else { panic!("admitted or limited: {text}") };
+            assert_eq!(detail, expected);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The scan of a document's bytes before the parser sees them: size, tokens, nesting.
+//!
+//! One loop without recursion. It must split the text where the parser splits it, else a
+//! bracket that it takes for the inside of a string is one that the parser recurses on. It knows
+//! nothing of the grammar above the tokens.
+
+use domain::limits::{QUERY_BYTES_MAX, QUERY_NESTING_MAX, QUERY_TOKENS_MAX};
+
+use super::Refusal;
+
+/// Refuses a text that is too long, has too many tokens or nests its brackets too deeply.
+///
+/// # Errors
+/// `Limit` for the first limit met on the way through the text; `Syntax` for a string that is
+/// not closed.
+pub(super) fn scan(text: &str) -> Result<(), Refusal> {
+    if text.len() > QUERY_BYTES_MAX {
+        let detail = format!("the document has {} bytes, at most {QUERY_BYTES_MAX} are allowed", text.len());
+        return Err(Refusal::Limit { name: "query text", max: QUERY_BYTES_MAX as u64, detail });
+    }
+    let (mut rest, mut tokens, mut nesting) = (text.as_bytes(), 0_usize, 0_usize);
+    while let Some(&first) = rest.first() {
+        let length = match first {
+            // Outside of strings and comments the parser takes no byte above ASCII but a BOM's.
+            b' ' | b',' | b'\t' | b'\n' | b'\r' | 0x80.. => {
+                rest = &rest[1..];
+                continue;
+            }
+            b'#' => {
+                rest = &rest[run(rest, |byte| !matches!(byte, b'\n' | b'\r'))..];
+                continue;
+            }
+            b'{' | b'[' | b'(' => {
+                nesting += 1;
+                1
+            }
+            b'}' | b']' | b')' => {
+                nesting = nesting.saturating_sub(1);
+                1
+            }
+            // The parser would take an open `"""` for an empty string and read on behind it.
+            b'"' => string(rest).ok_or_else(|| open_string(text.len() - rest.len()))?,
+            b'-' | b'0'..=b'9' => number(rest),
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' => name(rest),
+            b'.' if rest.starts_with(b"...") => 3,
+            _ => 1,
+        };
+        rest = &rest[length..];
+        tokens += 1;
+        if tokens > QUERY_TOKENS_MAX {
+            let detail = format!("the document has more than the {QUERY_TOKENS_MAX} tokens that are allowed");
+            return Err(Refusal::Limit { name: "query tokens", max: QUERY_TOKENS_MAX as u64, detail });
+        }
+        if nesting > QUERY_NESTING_MAX {
+            let detail =
+                format!("the brackets of the document nest deeper than the {QUERY_NESTING_MAX} allowed");
+            return Err(Refusal::Limit { name: "query nesting", max: QUERY_NESTING_MAX as u64, detail });
+        }
+    }
+    Ok(())
+}
+
+fn open_string(offset: usize) -> Refusal {
+    Refusal::Syntax { detail: format!("the string that begins at byte {offset} is not closed") }
+}
+
+/// Bytes from the start of `rest` that all belong.
+fn run(rest: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
+    rest.iter().position(|&byte| !belongs(byte)).unwrap_or(rest.len())
+}
+
+fn digits(rest: &[u8]) -> usize {
+    run(rest, |byte| byte.is_ascii_digit())
+}
+
+/// The length of the string at the start of `rest`; none when it is not closed.
+fn string(rest: &[u8]) -> Option<usize> {
+    let block = rest.starts_with(b"\"\"\"");
+    let mut at = if block { 3 } else { 1 };
+    while at < rest.len() {
+        let here = &rest[at..];
+        if block && here.starts_with(b"\"\"\"") {
+            return Some(at + 3);
+        }
+        at += match here[0] {
+            b'\\' if block && here.starts_with(b"\\\"\"\"") => 4,
+            _ if block => 1,
+            b'"' => return Some(at + 1),
+            b'\n' | b'\r' => return None,
+            b'\\' => 2,
+            _ => 1,
+        };
+    }
+    None
+}
+
+/// The length of the number at the start of `rest`. As for the parser, `00` is two numbers.
+fn number(rest: &[u8]) -> usize {
+    let sign = usize::from(rest[0] == b'-');
+    let mut at = sign + if rest.get(sign) == Some(&b'0') { 1 } else { digits(&rest[sign..]) };
+    if rest.get(at) == Some(&b'.') {
+        let fraction = digits(&rest[at + 1..]);
+        at += if fraction > 0 { 1 + fraction } else { 0 };
+    }
+    if matches!(rest.get(at), Some(b'e' | b'E')) {
+        let signed = usize::from(matches!(rest.get(at + 1), Some(b'+' | b'-')));
+        let exponent = digits(&rest[at + 1 + signed..]);
+        at += if exponent > 0 { 1 + signed + exponent } else { 0 };
+    }
+    at
+}
+
+/// The length of the name at the start of `rest`.
+///
+/// The parser reads `[truetruetrue]` as three values; counted as one, a text would get thousands
+/// of values past the limit. So these words are tokens even where they begin a longer name.
+fn name(rest: &[u8]) -> usize {
+    let words: [&[u8]; 3] = [b"true", b"false", b"null"];
+    match words.iter().find(|word| rest.starts_with(word)) {
+        Some(word) => word.len(),
+        None => run(rest, |byte| byte == b'_' || byte.is_ascii_alphanumeric()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(text: &str) -> &'static str {
+        match scan(text) {
+            Ok(()) => "passes",
+            Err(Refusal::Limit { name, .. }) => name,
+            Err(Refusal::Syntax { .. }) => "open string",
+        }
+    }
+
+    #[test]
+    fn a_few_kilobytes_of_brackets_are_refused_before_the_parser() {
+        for bracket in ["[", "{", "(", "{a:[", "[(", "[#]]]\n", "[\"]]\"", "[\"\"\"]\\\"\"\"]\"\"\""] {
+            let text = format!("{{ a(b: {}", bracket.repeat(400));
+            assert_eq!(outcome(&text), "query nesting", "{bracket}");
+        }
+    }
+
+    #[test]
+    fn brackets_of_all_kinds_count_together_and_closed_ones_no_longer() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(outcome(&nested(64)), "passes");
+        assert_eq!(outcome(&nested(65)), "query nesting");
+        assert_eq!(outcome(&nested(64).repeat(10)), "passes");
+        assert_eq!(outcome(&("([{".repeat(21) + "(")), "passes");
+        assert_eq!(outcome(&("([{".repeat(21) + "([")), "query nesting");
+    }
+
+    #[test]
+    fn brackets_in_strings_and_comments_are_not_counted() {
+        let many = "[".repeat(4096);
+        let cases = [
+            format!("{{ a(b: \"{many}\") }}"),
+            format!("{{ a(b: \"\\\"{many}\\\\\") }}"),
+            format!("{{ a(b: \"\"\"{many}\n{many}\"\"\") }}"),
+            format!("{{ a(b: \"\"\"\\\"\"\"{many} \" \"\" {many}\\\"\"\"\"\"\") }}"),
+            format!("{{ a }} # {many} \" \"\"\" {many}"),
+            format!("{{ a # {many}\r b # {many}\n }}"),
+        ];
+        for text in cases {
+            assert_eq!(outcome(&text), "passes");
+        }
+    }
+
+    #[test]
+    fn a_string_that_is_not_closed_is_refused_so_that_it_hides_nothing() {
+        let many = "[".repeat(4096);
+        let cases = [
+            format!("{{ a(b: [\"\"\"\" {many}"),
+            format!("{{ a(b: \"\"\"{many}"),
+            format!("{{ a(b: \"{many}"),
+            format!("{{ a(b: \"\n{many}\""),
+            format!("{{ a(b: \"{many}\\\""),
+            format!("{{ a(b: \"\"\"{many}\\\"\"\""),
+            "\"\\".to_owned(),
+        ];
+        for text in cases {
+            assert_eq!(outcome(&text), "open string");
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_as_the_parser_splits_them() {
+        let cases = [
+            ("a ", 1),
+            ("a1_b,", 1),
+            ("...a ", 2),
+            ("$a:A!=1 ", 7),
+            ("-1.5e-10,", 1),
+            ("1.5 1e9 0 -7 ", 4),
+            ("00", 2),
+            ("1-1 ", 2),
+            ("nulltruefalse", 3),
+            ("\"a\"\"b\"", 2),
+            ("\"\" ", 1),
+            ("\"\"\"a\"\"\"", 1),
+            ("@a|&", 4),
+        ];
+        for (text, tokens) in cases {
+            let most = QUERY_TOKENS_MAX / tokens;
+            assert_eq!(outcome(&text.repeat(most)), "passes", "{text}");
+            assert_eq!(outcome(&text.repeat(most + 1)), "query tokens", "{text}");
+        }
+    }
+
+    #[test]
+    fn spaces_commas_comments_and_byte_order_marks_are_no_tokens() {
+        let text = "\u{feff} ,\t\r\n#\n".repeat(5000);
+        assert_eq!(outcome(&text), "passes");
+        assert_eq!(outcome(&" ".repeat(QUERY_BYTES_MAX)), "passes");
+        assert_eq!(outcome(&" ".repeat(QUERY_BYTES_MAX + 1)), "query text");
+    }
+}

@@ -1,0 +1,190 @@
+//! The inputs of the contract, and how they become drafts. In items, what is required is nullable on the
+//! wire: a missing field is then a problem of its item, and its neighbours are stored.
+
+use async_graphql::InputObject;
+use domain::limits;
+use domain::rules::draft::{EventDraft, EventTypeDraft, LocationDraft, Sent, parse_client_id};
+
+use super::scalar::{DateTime, Id, JsonObject, Long};
+use super::types::import::ImportFormat;
+use crate::error::ApiError;
+
+/// An event as a client made it.
+#[derive(Debug, Clone, InputObject)]
+pub struct EventInput {
+    /// Client UUIDv7. Absent: the server makes one, and sending again makes another.
+    id: Option<Id>,
+    /// Required.
+    event_type_id: Option<Id>,
+    /// Required.
+    timestamp: Option<DateTime>,
+    /// Not before `timestamp`.
+    end_date: Option<DateTime>,
+    /// When true, `timestamp` and `endDate` are dates: as written, their times and offsets dropped.
+    #[graphql(default_with = "Some(false)")]
+    is_all_day: Option<bool>,
+    /// IANA zone in which it happened, e.g. Europe/Berlin.
+    time_zone: Option<String>,
+    /// At most 10 000 characters.
+    notes: Option<String>,
+    /// ^[a-z][a-z0-9_-]{0,31}$
+    #[graphql(default_with = "Some(\"manual\".to_owned())")]
+    source_type: Option<String>,
+    /// 1 to 255 characters.
+    external_id: Option<String>,
+    /// Where it happened.
+    location: Option<LocationInput>,
+    /// What else there is to say.
+    properties: Option<JsonObject>,
+}
+
+/// Both coordinates are required and in range, or it is a problem of the item.
+#[derive(Debug, Clone, InputObject)]
+pub struct LocationInput {
+    /// Degrees, -90 to 90.
+    latitude: Option<f64>,
+    /// Degrees, -180 to 180.
+    longitude: Option<f64>,
+    /// At most 255 characters.
+    name: Option<String>,
+}
+
+/// An event type as a client made it.
+#[derive(Debug, Clone, InputObject)]
+pub struct EventTypeInput {
+    /// Client UUIDv7. Absent: the server makes one.
+    id: Option<Id>,
+    /// Required.
+    name: Option<String>,
+    /// At most 32 characters.
+    color: Option<String>,
+    /// At most 64 characters.
+    icon: Option<String>,
+}
+
+/// What `createEvent` takes.
+#[derive(Debug, Clone, InputObject)]
+pub struct CreateEventInput {
+    /// The event.
+    pub event: EventInput,
+    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    pub client_id: Option<Id>,
+}
+
+/// What `createEvents` takes.
+#[derive(Debug, Clone, InputObject)]
+pub struct CreateEventsInput {
+    /// 1 to 500
+    pub events: Vec<EventInput>,
+    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    pub client_id: Option<Id>,
+}
+
+/// What `createEventType` takes.
+#[derive(Debug, Clone, InputObject)]
+pub struct CreateEventTypeInput {
+    /// The event type.
+    pub event_type: EventTypeInput,
+    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    pub client_id: Option<Id>,
+}
+
+/// What `importEvents` takes.
+#[derive(Debug, Clone, InputObject)]
+pub struct ImportEventsInput {
+    /// Client UUIDv7 of the import.
+    pub id: Id,
+    /// At most 255 characters.
+    pub name: Option<String>,
+    /// 1 to 5 000
+    pub events: Vec<EventInput>,
+}
+
+/// What `createImport` takes.
+#[derive(Debug, Clone, InputObject)]
+pub struct CreateImportInput {
+    /// Client UUIDv7 of the import.
+    pub id: Id,
+    /// What the payload holds; gzip and zstd are told by its first bytes.
+    pub format: ImportFormat,
+    /// At most 255 characters.
+    pub name: Option<String>,
+    /// Size of the payload as it will be sent.
+    pub size_bytes: Long,
+    /// Its digest, 64 hexadecimal digits; asked before the first record is read.
+    pub sha256: Option<String>,
+}
+
+/// What steers an import.
+#[derive(Debug, Clone, InputObject)]
+pub struct ImportControlInput {
+    /// Its id.
+    pub id: Id,
+}
+
+fn sent<T>(value: Option<T>) -> Sent<T> {
+    value.map_or(Sent::Absent, Sent::Value)
+}
+
+impl From<EventInput> for EventDraft {
+    fn from(input: EventInput) -> Self {
+        Self {
+            id: Id::draft(input.id),
+            event_type_id: Id::draft(input.event_type_id),
+            event_type: Sent::Absent,
+            timestamp: DateTime::draft(input.timestamp),
+            end_date: DateTime::draft(input.end_date),
+            is_all_day: sent(input.is_all_day),
+            time_zone: sent(input.time_zone),
+            notes: sent(input.notes),
+            source_type: sent(input.source_type),
+            external_id: sent(input.external_id),
+            location: sent(input.location.map(|place| LocationDraft {
+                latitude: sent(place.latitude),
+                longitude: sent(place.longitude),
+                name: sent(place.name),
+            })),
+            properties: JsonObject::draft(input.properties),
+        }
+    }
+}
+
+impl From<EventTypeInput> for EventTypeDraft {
+    fn from(input: EventTypeInput) -> Self {
+        Self {
+            id: Id::draft(input.id),
+            name: sent(input.name),
+            color: sent(input.color),
+            icon: sent(input.icon),
+        }
+    }
+}
+
+/// The `sentId` of an item: the text of its id, if text was sent.
+pub(crate) fn sent_id(id: &Sent<String>) -> Option<String> {
+    if let Sent::Value(text) = id { Some(text.clone()) } else { None }
+}
+
+/// The name of an installation, or the request is refused.
+pub(crate) fn client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
+    match Id::draft(id) {
+        Sent::Absent => Ok(None),
+        Sent::Value(text) if parse_client_id(&text).is_some() => Ok(Some(text)),
+        _ => Err(ApiError::BadUserInput("clientId must match ^[A-Za-z0-9._-]{1,64}$".to_owned())),
+    }
+}
+
+/// A list of items that is neither empty nor too long.
+pub(crate) fn items<T>(items: Vec<T>, name: &'static str, max: usize) -> Result<Vec<T>, ApiError> {
+    if items.is_empty() {
+        return Err(ApiError::BadUserInput("the list is empty".to_owned()));
+    }
+    if items.len() > max {
+        let way_out =
+            if max == limits::BATCH_ITEMS_MAX { "importEvents or createImport" } else { "createImport" };
+        let detail =
+            format!("{} items; at most {max} are allowed: send fewer at once, or use {way_out}", items.len());
+        return Err(ApiError::Limit { name, max: max as u64, detail });
+    }
+    Ok(items)
+}

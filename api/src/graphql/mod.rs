@@ -1,0 +1,72 @@
+//! The schema: what the API can be asked. Resolvers are thin: actor, convert, one command, convert.
+
+pub mod input;
+mod loader;
+mod mutation;
+mod query;
+pub mod scalar;
+pub mod types;
+
+use std::sync::Arc;
+
+use async_graphql::dataloader::DataLoader;
+use async_graphql::{Context, EmptySubscription, Request};
+use domain::bell::Bell;
+use domain::commands::Actor;
+use domain::payload::Payloads;
+use domain::store::Store;
+
+use loader::TypeLoader;
+use mutation::Mutation;
+use query::Query;
+use types::event::Node;
+use types::result::WriteResult;
+
+/// The schema, ready to execute.
+pub type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;
+
+/// What resolvers work with.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// The database.
+    pub store: Store,
+    /// The payloads of imports.
+    pub payloads: Payloads,
+    /// Wakes the workers.
+    pub bell: Arc<dyn Bell>,
+}
+
+/// Builds the schema. Without `hints`, errors suggest nothing.
+#[must_use]
+pub fn schema(services: Services, hints: bool) -> Schema {
+    let builder = definition().data(services.store).data(services.payloads).data(services.bell);
+    if hints { builder.finish() } else { builder.disable_suggestions().finish() }
+}
+
+/// The schema as text, for `schema.graphql`.
+#[must_use]
+pub fn sdl() -> String {
+    definition().finish().sdl()
+}
+
+fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, EmptySubscription> {
+    Schema::build_with_ignore_name_conflicts(Query, Mutation::default(), EmptySubscription, ["ID"])
+        .register_output_type::<Node>()
+        .register_output_type::<WriteResult>()
+        .with_sorted_fields()
+        .with_sorted_enums()
+}
+
+/// Lets a request speak for somebody.
+pub(crate) fn speak_for(request: Request, actor: Actor, store: &Store) -> Request {
+    let types = TypeLoader { store: store.clone(), user_id: actor.user_id };
+    request.data(DataLoader::new(types, tokio::spawn)).data(actor)
+}
+
+fn actor<'c>(context: &Context<'c>) -> &'c Actor {
+    context.data_unchecked::<Actor>()
+}
+
+fn store<'c>(context: &Context<'c>) -> &'c Store {
+    context.data_unchecked::<Store>()
+}

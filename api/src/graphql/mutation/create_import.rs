@@ -1,0 +1,31 @@
+//! `createImport`
+
+use async_graphql::{Context, Object};
+use domain::commands::create_import::{ImportDraft, create_import};
+
+use crate::error::ApiError;
+use crate::graphql::input::CreateImportInput;
+use crate::graphql::types::result::ImportPayload;
+use crate::graphql::{actor, store};
+
+#[derive(Debug, Default)]
+pub(crate) struct CreateImport;
+
+#[Object]
+impl CreateImport {
+    /// Announces an import; its payload goes to `upload.url`. The same announcement again is the same import.
+    async fn create_import(
+        &self,
+        context: &Context<'_>,
+        input: CreateImportInput,
+    ) -> Result<ImportPayload, ApiError> {
+        let draft = ImportDraft {
+            id: input.id.text().unwrap_or_default(),
+            format: input.format.into(),
+            name: input.name,
+            size_bytes: input.size_bytes.0,
+            sha256: input.sha256,
+        };
+        Ok(create_import(store(context), actor(context), draft).await?.into())
+    }
+}

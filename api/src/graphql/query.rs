@@ -1,0 +1,296 @@
+//! Everything that can be read. Another user's id is exactly an unknown one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::{Context, Object};
+use domain::commands::Actor;
+use domain::limits;
+use domain::rules::cursor;
+use domain::rules::import::State;
+use domain::store::{Store, event, event_type, feed, import_job, status};
+use futures::FutureExt;
+use uuid::Uuid;
+
+use super::scalar::{Cursor, DateTime, Id};
+use super::types::connection::{Connection, Listed, page_size, window};
+use super::types::event::{Event, EventType, Node, Viewer};
+use super::types::import::{ImportJob, ImportState};
+use super::types::sync::{self, ChangePage, SourceStatus, SyncState, SyncStatus};
+use super::{actor, store};
+use crate::error::ApiError;
+
+/// The root of all reading.
+#[derive(Debug)]
+pub struct Query;
+
+impl Listed for Event {
+    const NAME: &'static str = "Event";
+    type Key = event::Key;
+
+    fn key(&self) -> Self::Key {
+        Self::key(self)
+    }
+}
+
+impl Listed for EventType {
+    const NAME: &'static str = "EventType";
+    type Key = event_type::Key;
+
+    fn key(&self) -> Self::Key {
+        Self::key(self)
+    }
+}
+
+/// `from` and `idFrom` are included, `to` and `idTo` are not. idFrom/idTo: the time inside the id.
+#[derive(Debug, async_graphql::InputObject)]
+pub struct EventFilter {
+    /// Of one of these types.
+    event_type_ids: Option<Vec<Id>>,
+    /// Happened at or after.
+    from: Option<DateTime>,
+    /// Happened before.
+    to: Option<DateTime>,
+    /// Made at or after.
+    id_from: Option<DateTime>,
+    /// Made before.
+    id_to: Option<DateTime>,
+    /// From one of these sources.
+    source_types: Option<Vec<String>>,
+    /// Made by this import.
+    import_job_id: Option<Id>,
+    /// Case-insensitive part of notes, 2 to 100 characters.
+    search: Option<String>,
+}
+
+impl EventFilter {
+    fn read(this: Option<Self>) -> Result<event::Filter, ApiError> {
+        let Some(filter) = this else {
+            return Ok(event::Filter::default());
+        };
+        let search_fits = |text: &String| limits::SEARCH_CHARS.contains(&text.chars().count());
+        if filter.search.as_ref().is_some_and(|text| !search_fits(text) || text.contains('\0')) {
+            return Err(ApiError::BadUserInput("search takes 2 to 100 characters".to_owned()));
+        }
+        let listed =
+            filter.event_type_ids.as_ref().map(Vec::len).max(filter.source_types.as_ref().map(Vec::len));
+        if listed.unwrap_or_default() > limits::BATCH_ITEMS_MAX {
+            return Err(ApiError::BadUserInput("a filter lists at most 500 values".to_owned()));
+        }
+        Ok(event::Filter {
+            event_type_ids: filter.event_type_ids.map(|ids| ids.iter().filter_map(Id::uuid).collect()),
+            from: DateTime::argument(filter.from)?,
+            to: DateTime::argument(filter.to)?,
+            id_from: DateTime::argument(filter.id_from)?,
+            id_to: DateTime::argument(filter.id_to)?,
+            source_types: filter
+                .source_types
+                .map(|all| all.into_iter().filter(|s| !s.contains('\0')).collect()),
+            // What is no UUID made nothing: the nil UUID is no import's.
+            import_job_id: filter.import_job_id.map(|id| id.uuid().unwrap_or_default()),
+            search: filter.search,
+        })
+    }
+}
+
+/// The root of all reading.
+#[Object]
+impl Query {
+    /// What follows `after`; without it the first page of a bootstrap.
+    async fn changes(
+        &self,
+        context: &Context<'_>,
+        after: Option<Cursor>,
+        #[graphql(default = 500, desc = "1 to 5 000")] first: i32,
+    ) -> Result<ChangePage, ApiError> {
+        let (store, actor) = (store(context), actor(context));
+        let first = page_size(first, limits::CHANGES_FIRST_MAX)?;
+        let page =
+            feed::page(store, actor.user_id, after.as_ref().map(|cursor| cursor.0.as_str()), first).await?;
+        Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
+    }
+
+    /// The living event with that id or alias.
+    async fn event(&self, context: &Context<'_>, id: Id) -> Result<Option<Event>, ApiError> {
+        let found = events(store(context), actor(context), &[id]).await?;
+        Ok(found.into_values().next())
+    }
+
+    /// Newest timestamp first, then id. 1 to 1 000; neither first nor last: 50; both: an error.
+    async fn events(
+        &self,
+        context: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        filter: Option<EventFilter>,
+    ) -> Result<Connection<Event>, ApiError> {
+        let (store, user_id) = (store(context).clone(), actor(context).user_id);
+        let window = window(first, after, last, before)?;
+        let filter = EventFilter::read(filter)?;
+        let page = event::page(&store, user_id, &filter, &window).await?;
+        Ok(Connection::new(
+            page,
+            |row| Event::of(Arc::new(row)),
+            move || {
+                let (store, filter) = (store.clone(), filter.clone());
+                async move { event::count(&store, user_id, &filter).await }.boxed()
+            },
+        ))
+    }
+
+    /// The living event type with that id or alias.
+    async fn event_type(&self, context: &Context<'_>, id: Id) -> Result<Option<EventType>, ApiError> {
+        let found = event_types(store(context), actor(context), &[id]).await?;
+        Ok(found.into_values().next())
+    }
+
+    /// By name (bytes), then id; limits as for events.
+    async fn event_types(
+        &self,
+        context: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+    ) -> Result<Connection<EventType>, ApiError> {
+        let (store, user_id) = (store(context).clone(), actor(context).user_id);
+        let page = event_type::page(&store, user_id, &window(first, after, last, before)?).await?;
+        Ok(Connection::new(
+            page,
+            |row| EventType::of(Arc::new(row)),
+            move || {
+                let store = store.clone();
+                async move { event_type::count(&store, user_id).await }.boxed()
+            },
+        ))
+    }
+
+    /// The import with that id.
+    async fn import_job(&self, context: &Context<'_>, id: Id) -> Result<Option<ImportJob>, ApiError> {
+        import(store(context), actor(context), id.uuid()).await
+    }
+
+    /// Newest first, then id; limits as for events.
+    async fn import_jobs(
+        &self,
+        context: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        last: Option<i32>,
+        before: Option<String>,
+        states: Option<Vec<ImportState>>,
+    ) -> Result<Connection<ImportJob>, ApiError> {
+        let (store, user_id) = (store(context).clone(), actor(context).user_id);
+        let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(State::from).collect());
+        let window = window(first, after, last, before)?;
+        let page = import_job::page(&store, user_id, states.as_deref(), &window).await?;
+        Ok(Connection::new(
+            page,
+            |row| Some(ImportJob(row)),
+            move || {
+                let (store, states) = (store.clone(), states.clone());
+                async move { import_job::count(&store, user_id, states.as_deref()).await }.boxed()
+            },
+        ))
+    }
+
+    /// Anything with that id.
+    async fn node(&self, context: &Context<'_>, id: Id) -> Result<Option<Node>, ApiError> {
+        Ok(nodes(store(context), actor(context), vec![id]).await?.into_iter().next().flatten())
+    }
+
+    /// 1 to 1 000, order kept, null where unknown.
+    async fn nodes(&self, context: &Context<'_>, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
+        let asked = i32::try_from(ids.len()).unwrap_or(i32::MAX);
+        page_size(asked, limits::PAGE_FIRST_MAX)?;
+        nodes(store(context), actor(context), ids).await
+    }
+
+    /// Where this user's sync stands; with `after`, where that cursor stands.
+    async fn sync_status(
+        &self,
+        context: &Context<'_>,
+        after: Option<Cursor>,
+    ) -> Result<SyncStatus, ApiError> {
+        sync_status(store(context), actor(context).user_id, after).await
+    }
+
+    /// Who is asking.
+    async fn viewer(&self, context: &Context<'_>) -> Viewer {
+        let actor = actor(context);
+        Viewer {
+            user_id: actor.user_id.into(),
+            issuer: Some(actor.issuer.clone()).filter(|issuer| !issuer.is_empty()),
+            subject: actor.subject.clone(),
+        }
+    }
+}
+
+async fn events(store: &Store, actor: &Actor, ids: &[Id]) -> Result<HashMap<Uuid, Event>, ApiError> {
+    let ids: Vec<Uuid> = ids.iter().filter_map(Id::uuid).collect();
+    let rows = event::find(store, actor.user_id, &ids).await?;
+    let asked = rows.into_iter().filter(|(id, _)| ids.contains(id));
+    Ok(asked.filter_map(|(id, row)| Some((id, Event::of(Arc::new(row))?))).collect())
+}
+
+async fn event_types(store: &Store, actor: &Actor, ids: &[Id]) -> Result<HashMap<Uuid, EventType>, ApiError> {
+    let ids: Vec<Uuid> = ids.iter().filter_map(Id::uuid).collect();
+    let rows = event_type::find(store, actor.user_id, &ids).await?;
+    let asked = rows.into_iter().filter(|(id, _)| ids.contains(id));
+    Ok(asked.filter_map(|(id, row)| Some((id, EventType::of(Arc::new(row))?))).collect())
+}
+
+async fn import(store: &Store, actor: &Actor, id: Option<Uuid>) -> Result<Option<ImportJob>, ApiError> {
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    Ok(import_job::find(store, actor.user_id, id).await?.map(ImportJob))
+}
+
+async fn nodes(store: &Store, actor: &Actor, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
+    let events = events(store, actor, &ids).await?;
+    let types = event_types(store, actor, &ids).await?;
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        let id = id.uuid();
+        let known = id.and_then(|id| {
+            let event = events.get(&id).cloned().map(Node::Event);
+            event.or_else(|| types.get(&id).cloned().map(Node::EventType))
+        });
+        found.push(match known {
+            Some(node) => Some(node),
+            None => import(store, actor, id).await?.map(Node::ImportJob),
+        });
+    }
+    Ok(found)
+}
+
+async fn sync_status(store: &Store, user_id: Uuid, after: Option<Cursor>) -> Result<SyncStatus, ApiError> {
+    let (head, resolved) =
+        feed::resolve(store, user_id, after.as_ref().map(|cursor| cursor.0.as_str())).await?;
+    let (state, pending) = match (&after, resolved) {
+        (None, _) => (None, None),
+        (Some(_), Err(_)) => (Some(SyncState::ResetRequired), None),
+        (Some(_), Ok(from)) => {
+            let pending = feed::pending(store, user_id, from, head.feed_head).await?;
+            let state = if pending == 0 { SyncState::UpToDate } else { SyncState::Behind };
+            (Some(state), Some(i32::try_from(pending).unwrap_or(i32::MAX)))
+        }
+    };
+    let totals = status::totals(store, user_id).await?;
+    let newest = cursor::Cursor { epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None };
+    Ok(SyncStatus {
+        state,
+        pending,
+        head_cursor: Cursor(newest.encode(user_id)),
+        last_change_at: totals.last_change_at.map(DateTime::At),
+        last_event_at: totals.last_event_at.map(DateTime::At),
+        counts: sync::entity_counts(&totals),
+        sources: status::sources(store, user_id).await?.into_iter().map(SourceStatus::from).collect(),
+        imports: sync::import_counts(&totals),
+        limits: sync::sync_limits(),
+        server_time: DateTime::At(store.clock.now_ms()),
+    })
+}

@@ -1,0 +1,230 @@
+//! The change feed and the state of a client's sync.
+
+use std::sync::Arc;
+
+use async_graphql::{Enum, ID, SimpleObject};
+use domain::limits;
+use domain::store::feed::{self, Reset};
+use domain::store::status::{SourceTotals, Totals};
+use uuid::Uuid;
+
+use super::event::{Event, EventType};
+use crate::graphql::scalar::{Cursor, DateTime, Long};
+
+/// The kinds that the feed tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum EntityType {
+    /// An event.
+    Event,
+    /// An event type.
+    EventType,
+}
+
+/// Why a cursor does not lead on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "Reset")]
+pub enum ResetReason {
+    /// It is none of this user's.
+    CursorInvalid,
+    /// It is of another counting: a backup was restored.
+    EpochChanged,
+}
+
+/// What follows a cursor.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct ChangePage {
+    /// In the order of their positions.
+    changes: Vec<Change>,
+    /// Where to go on. With `reset`: the start of a bootstrap.
+    cursor: Cursor,
+    /// More follow.
+    has_more: bool,
+    /// Set: the cursor was no good.
+    reset: Option<ResetReason>,
+    /// The server's clock.
+    server_time: DateTime,
+}
+
+/// One entity at its newest position. A type renamed late comes after its events: apply without foreign keys.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct Change {
+    /// Its kind.
+    entity: EntityType,
+    /// Its id.
+    entity_id: ID,
+    /// Its version.
+    version: i32,
+    /// Whether it is deleted.
+    deleted: bool,
+    /// The last writer; a hint, not a reason to skip.
+    origin_client_id: Option<ID>,
+    /// The event as it is, unless deleted.
+    event: Option<Event>,
+    /// The type as it is, unless deleted.
+    event_type: Option<EventType>,
+}
+
+impl ChangePage {
+    /// Of a user, at an instant.
+    pub(crate) fn new(page: feed::ChangePage, user_id: Uuid, now_ms: i64) -> Self {
+        Self {
+            changes: page.changes.into_iter().map(Change::from).collect(),
+            cursor: Cursor(page.cursor.encode(user_id)),
+            has_more: page.has_more,
+            reset: page.reset.map(ResetReason::from),
+            server_time: DateTime::At(now_ms),
+        }
+    }
+}
+
+impl From<feed::Change> for Change {
+    fn from(change: feed::Change) -> Self {
+        let frame = change.frame().clone();
+        let (entity, event, event_type) = match change {
+            feed::Change::Event(row) => (EntityType::Event, Event::of(Arc::new(row)), None),
+            feed::Change::EventType(row) => (EntityType::EventType, None, EventType::of(Arc::new(row))),
+        };
+        Self {
+            entity,
+            entity_id: frame.id.into(),
+            version: frame.version,
+            deleted: frame.deletion.is_some(),
+            origin_client_id: frame.writer.client_id.map(ID::from),
+            event,
+            event_type,
+        }
+    }
+}
+
+/// Where a cursor stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum SyncState {
+    /// Nothing follows it.
+    UpToDate,
+    /// Something follows it.
+    Behind,
+    /// It does not lead on.
+    ResetRequired,
+}
+
+/// What a client shows of its sync.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct SyncStatus {
+    /// Of the cursor given as `after`; null without one.
+    pub state: Option<SyncState>,
+    /// Entities that a pull from `after` would bring.
+    pub pending: Option<i32>,
+    /// The newest position.
+    pub head_cursor: Cursor,
+    /// When anything last changed.
+    pub last_change_at: Option<DateTime>,
+    /// When the newest event happened.
+    pub last_event_at: Option<DateTime>,
+    /// How many of each kind.
+    pub counts: Vec<EntityCount>,
+    /// Living events by source.
+    pub sources: Vec<SourceStatus>,
+    /// Imports by what they do.
+    pub imports: ImportCounts,
+    /// What a client must keep to.
+    pub limits: SyncLimits,
+    /// The server's clock.
+    pub server_time: DateTime,
+}
+
+/// How many of a kind.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct EntityCount {
+    /// The kind.
+    entity: EntityType,
+    /// Living ones.
+    live: i32,
+    /// Tombstones.
+    deleted: i32,
+}
+
+/// Living events of one source.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct SourceStatus {
+    /// Its name.
+    source_type: String,
+    /// How many.
+    count: i32,
+    /// When the newest happened.
+    last_event_at: Option<DateTime>,
+    /// When the newest arrived.
+    last_received_at: Option<DateTime>,
+}
+
+/// Imports by what they do.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct ImportCounts {
+    /// They wait for a worker.
+    queued: i32,
+    /// A worker holds them.
+    running: i32,
+    /// Stopped by the user for now.
+    paused: i32,
+    /// They cannot go on.
+    failed: i32,
+}
+
+/// What a client must keep to.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct SyncLimits {
+    /// Items of one batch.
+    batch_items_max: i32,
+    /// Bytes of one request.
+    batch_bytes_max: i32,
+    /// Entries of one page of `changes`.
+    pull_first_max: i32,
+    /// How far ahead the time of an id may be.
+    future_skew_ms_max: i32,
+    /// Bytes of one import.
+    import_bytes_max: Long,
+}
+
+fn number(count: i64) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+impl From<SourceTotals> for SourceStatus {
+    fn from(totals: SourceTotals) -> Self {
+        Self {
+            source_type: totals.source_type,
+            count: number(totals.count),
+            last_event_at: totals.last_event_at.map(DateTime::At),
+            last_received_at: totals.last_received_at.map(DateTime::At),
+        }
+    }
+}
+
+/// Both kinds, counted.
+pub(crate) fn entity_counts(totals: &Totals) -> Vec<EntityCount> {
+    let count = |entity, live, deleted| EntityCount { entity, live: number(live), deleted: number(deleted) };
+    vec![
+        count(EntityType::Event, totals.events_live, totals.events_deleted),
+        count(EntityType::EventType, totals.types_live, totals.types_deleted),
+    ]
+}
+
+/// Imports, counted; none is ever paused yet.
+pub(crate) fn import_counts(totals: &Totals) -> ImportCounts {
+    ImportCounts {
+        queued: number(totals.imports_queued),
+        running: number(totals.imports_running),
+        paused: 0,
+        failed: number(totals.imports_failed),
+    }
+}
+
+/// The limits of this server.
+pub(crate) fn sync_limits() -> SyncLimits {
+    SyncLimits {
+        batch_items_max: limits::BATCH_ITEMS_MAX as i32,
+        batch_bytes_max: limits::BODY_BYTES_MAX as i32,
+        pull_first_max: limits::CHANGES_FIRST_MAX,
+        future_skew_ms_max: limits::FUTURE_SKEW_MS_MAX as i32,
+        import_bytes_max: Long(limits::PAYLOAD_BYTES_MAX),
+    }
+}

@@ -1,0 +1,159 @@
+//! The routes, and what every request goes through: an id, a token, limits.
+
+mod body;
+mod graphql;
+mod payload;
+pub mod server;
+pub(crate) mod variables;
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use async_graphql::parser::types::ExecutableDocument;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Extension, Json, Router};
+use domain::limits::{BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX};
+use futures::future::BoxFuture;
+use lru::LruCache;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::auth::Keys;
+use crate::error::{ApiError, problem};
+use crate::graphql::{Schema, Services};
+
+/// Asks whether the process can serve: its database and its migrations.
+pub(crate) type Ready = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub services: Services,
+    pub schema: Schema,
+    pub keys: Keys,
+    pub ready: Ready,
+    /// Mutations that run to their end even if the client hangs up.
+    pub tracker: TaskTracker,
+    /// Room for bodies, in KiB.
+    pub bodies: Arc<Semaphore>,
+    /// Parsed documents by their text.
+    pub documents: Arc<Mutex<LruCache<String, Arc<ExecutableDocument>>>>,
+}
+
+impl App {
+    fn new(services: Services, schema: Schema, keys: Keys, ready: Ready, tracker: TaskTracker) -> Self {
+        let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
+        Self {
+            services,
+            schema,
+            keys,
+            ready,
+            tracker,
+            bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
+            documents: Arc::new(Mutex::new(LruCache::new(entries))),
+        }
+    }
+}
+
+/// The id of a request, taken from the client or made.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub String);
+
+fn router(app: App, origins: &[String]) -> Router {
+    let routes = Router::new()
+        .route("/graphql", get(graphql::get).post(graphql::post).fallback(graphql::other_method))
+        .route("/imports/{id}/payload", put(payload::put).head(payload::head))
+        .route("/imports/{id}/report", get(payload::report))
+        .route("/schema.graphql", get(|| async { ([(header::CONTENT_TYPE, "text/plain")], crate::sdl()) }))
+        .route("/livez", get(|| async { "ok" }))
+        .route("/readyz", get(readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app);
+    routes.layer(middleware::from_fn(with_request_id)).layer(cors(origins))
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let allowed = origins.to_vec();
+    let may_call = move |origin: &HeaderValue, _: &Parts| {
+        let origin = origin.to_str().unwrap_or_default();
+        allowed.iter().any(|allowed| is_origin(allowed, origin))
+    };
+    let upload_offset = HeaderName::from_static("upload-offset");
+    let request_id = HeaderName::from_static("x-request-id");
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(may_call))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::HEAD])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            upload_offset.clone(),
+            request_id.clone(),
+        ])
+        .expose_headers([upload_offset, request_id, header::RETRY_AFTER])
+}
+
+/// Exact, but that an allowed `http://localhost:*` takes any port.
+fn is_origin(allowed: &str, origin: &str) -> bool {
+    let Some(host) = allowed.strip_suffix(":*") else {
+        return allowed == origin;
+    };
+    let port = origin.strip_prefix(host).map(|port| port.strip_prefix(':').unwrap_or(port));
+    port.is_some_and(|port| port.chars().all(|digit| digit.is_ascii_digit()))
+}
+
+async fn with_request_id(mut request: Request, next: Next) -> Response {
+    let sent = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let fits = |id: &&str| (1..=64).contains(&id.len()) && id.chars().all(allowed);
+    let id = sent
+        .filter(fits)
+        .map_or_else(|| domain::clock::Clock::System.new_id().simple().to_string(), str::to_owned);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    if (app.ready)().await { "ok".into_response() } else { StatusCode::SERVICE_UNAVAILABLE.into_response() }
+}
+
+async fn not_found(Extension(RequestId(id)): Extension<RequestId>) -> Response {
+    plain(problem("NOT_FOUND", 404, "there is nothing at this path", &id), StatusCode::NOT_FOUND)
+}
+
+async fn method_not_allowed(Extension(RequestId(id)): Extension<RequestId>) -> Response {
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    plain(problem("BAD_USER_INPUT", 405, "this path does not take this method", &id), status)
+}
+
+/// A refusal outside `/graphql`: RFC 9457.
+fn refused(error: &ApiError, request_id: &str) -> Response {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    plain(error.problem(request_id), status)
+}
+
+fn plain(problem: serde_json::Value, status: StatusCode) -> Response {
+    let mut response = (status, Json(problem)).into_response();
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    retry_later(&mut response);
+    response
+}
+
+/// A refusal for the moment says when to come back.
+fn retry_later(response: &mut Response) {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+}

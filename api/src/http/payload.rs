@@ -1,0 +1,153 @@
+//! `/imports/{id}/…`: the bytes that go into an import, and the report that comes out.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use domain::commands::{self, Receipt};
+use domain::limits::PAGE_FIRST_MAX;
+use domain::rules::event_id;
+use domain::rules::import::Rejection;
+use domain::rules::problem::Problem;
+use domain::store::page::Window;
+use domain::store::{Store, import_job, import_rejection};
+use futures::{Stream, StreamExt, stream};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::body::{PROGRESS_TIMEOUT, drain};
+use super::{App, RequestId, plain, refused};
+use crate::error::{ApiError, problem};
+
+const UPLOAD_OFFSET: &str = "upload-offset";
+
+/// `PUT /imports/{id}/payload`
+pub(super) async fn put(
+    State(app): State<App>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let actor = match app.keys.authenticate(&headers, &app.services.store).await {
+        Ok(actor) => actor,
+        Err(error) => {
+            drain(body).await;
+            return refused(&error, &request_id);
+        }
+    };
+    let offset = match headers.get(UPLOAD_OFFSET).map(|value| value.to_str().ok()?.parse::<i64>().ok()) {
+        None => None,
+        Some(Some(offset)) => Some(offset),
+        Some(None) => {
+            let error = ApiError::BadUserInput("Upload-Offset must be a number".to_owned());
+            return refused(&error, &request_id);
+        }
+    };
+    let bytes = Box::pin(steady(body));
+    let services = &app.services;
+    let id = event_id::parse(&id).unwrap_or_default();
+    let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());
+    match commands::receive_payload(store, payloads, bell, &actor, id, offset, bytes).await {
+        Ok(receipt) => show(receipt, &request_id),
+        Err(error) => refused(&error.into(), &request_id),
+    }
+}
+
+/// A body that ends in an error when it makes no progress.
+fn steady(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
+    stream::unfold(body.into_data_stream(), |mut stream| async move {
+        let next = timeout(PROGRESS_TIMEOUT, stream.next()).await.unwrap_or(None)?;
+        Some((next.map_err(|_| ()), stream))
+    })
+}
+
+/// `HEAD /imports/{id}/payload`
+pub(super) async fn head(
+    State(app): State<App>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let store = &app.services.store;
+    let actor = match app.keys.authenticate(&headers, store).await {
+        Ok(actor) => actor,
+        Err(error) => return refused(&error, &request_id),
+    };
+    match commands::payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
+        Ok(receipt) => show(receipt, &request_id),
+        Err(error) => refused(&error.into(), &request_id),
+    }
+}
+
+fn show(receipt: Receipt, request_id: &str) -> Response {
+    let mut response = match receipt.problem {
+        None => StatusCode::OK.into_response(),
+        Some(problem) => show_problem(&problem, request_id),
+    };
+    if let Some(offset) = receipt.offset {
+        response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
+    }
+    response
+}
+
+fn show_problem(fault: &Problem, request_id: &str) -> Response {
+    let status = StatusCode::from_u16(fault.code.status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+    let detail = fault.detail.as_deref().unwrap_or_default();
+    plain(problem(fault.code.name(), status.as_u16(), detail, request_id), status)
+}
+
+/// `GET /imports/{id}/report`: a refused or differing record a line.
+pub(super) async fn report(
+    State(app): State<App>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let store = app.services.store.clone();
+    let actor = match app.keys.authenticate(&headers, &store).await {
+        Ok(actor) => actor,
+        Err(error) => return refused(&error, &request_id),
+    };
+    let id = event_id::parse(&id).unwrap_or_default();
+    match import_job::find(&store, actor.user_id, id).await {
+        Ok(Some(_)) => {
+            let lines = Body::from_stream(lines(store, actor.user_id, id));
+            ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
+        }
+        Ok(None) => {
+            let detail = "no import is known by this id";
+            plain(problem("NOT_FOUND", 404, detail, &request_id), StatusCode::NOT_FOUND)
+        }
+        Err(error) => refused(&error.into(), &request_id),
+    }
+}
+
+/// The report page by page: it never stands in memory as a whole.
+fn lines(store: Store, user_id: Uuid, id: Uuid) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    stream::try_unfold(Some(0), move |after: Option<i64>| {
+        let store = store.clone();
+        async move {
+            let Some(after) = after else {
+                return Ok(None);
+            };
+            let size = u64::try_from(PAGE_FIRST_MAX).unwrap_or_default();
+            let window = Window { after: Some(after), before: None, size, from_end: false };
+            let page =
+                import_rejection::page(&store, user_id, id, &window).await.map_err(std::io::Error::other)?;
+            let next = page.rows.last().map(|row| row.record).filter(|_| page.has_next);
+            let text: String = page.rows.iter().map(line).collect();
+            Ok(Some((Bytes::from(text), next)))
+        }
+    })
+}
+
+fn line(row: &Rejection) -> String {
+    let line = serde_json::json!({
+        "record": row.record, "line": row.line, "pointer": row.pointer,
+        "code": row.code.name(), "detail": row.detail, "excerpt": row.excerpt,
+    });
+    format!("{line}\n")
+}

@@ -1,0 +1,157 @@
+//! The body of a GraphQL request. Read by hand, because two things must be seen that the library does
+//! not show: a key that stands twice in one object, and how deep the variables go.
+
+use std::cell::Cell;
+use std::fmt;
+
+use async_graphql::{Name, Value, Variables};
+use domain::limits::VARIABLES_DEPTH_MAX;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::error::ApiError;
+
+/// Stands in an object that had a key twice. No client can name it: as an input field it is unknown, as
+/// a key of free JSON it is refused.
+pub(crate) const DUPLICATE_KEY: &str = "\u{0}duplicate";
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(crate) struct Body {
+    /// The document.
+    pub query: String,
+    /// Which operation of it.
+    pub operation_name: Option<String>,
+    /// Values for it.
+    pub variables: Variables,
+}
+
+#[derive(Deserialize)]
+struct Raw<'b> {
+    query: Option<String>,
+    #[serde(rename = "operationName")]
+    operation_name: Option<String>,
+    #[serde(borrow)]
+    variables: Option<&'b RawValue>,
+    extensions: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Body {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is no JSON object with a `query`, or its variables are too deep.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, ApiError> {
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(ApiError::BadUserInput("requests are not batched in arrays".to_owned()));
+        }
+        let raw: Raw<'_> = serde_json::from_slice(bytes)
+            .map_err(|_| ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned()))?;
+        let variables = raw.variables.map(|text| variables(text.get())).transpose()?.unwrap_or_default();
+        drop(raw.extensions);
+        let query = raw.query.ok_or_else(|| ApiError::BadUserInput("query is missing".to_owned()))?;
+        Ok(Self { query, operation_name: raw.operation_name, variables })
+    }
+}
+
+/// Reads the variables of a request.
+///
+/// # Errors
+/// When they are no JSON object, or too deep.
+pub(crate) fn variables(text: &str) -> Result<Variables, ApiError> {
+    let too_deep = Cell::new(false);
+    let seed = Nested { depth: 0, too_deep: &too_deep };
+    let mut reader = serde_json::Deserializer::from_str(text);
+    match seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)) {
+        Ok(Value::Null) => Ok(Variables::default()),
+        Ok(value @ Value::Object(_)) => Ok(Variables::from_value(value)),
+        _ if too_deep.get() => Err(ApiError::Limit {
+            name: "variables depth",
+            max: VARIABLES_DEPTH_MAX as u64,
+            detail: format!("variables are nested deeper than {VARIABLES_DEPTH_MAX}"),
+        }),
+        _ => Err(ApiError::BadUserInput("variables must be a JSON object".to_owned())),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Nested<'f> {
+    depth: usize,
+    too_deep: &'f Cell<bool>,
+}
+
+impl Nested<'_> {
+    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == VARIABLES_DEPTH_MAX {
+            self.too_deep.set(true);
+            return Err(E::custom("too deep"));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Nested<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nested<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Boolean(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = self.inner::<A::Error>()?;
+        let mut all = Vec::new();
+        while let Some(item) = items.next_element_seed(inner)? {
+            all.push(item);
+        }
+        Ok(Value::List(all))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let inner = self.inner::<A::Error>()?;
+        let mut all = async_graphql::indexmap::IndexMap::new();
+        while let Some(key) = fields.next_key::<String>()? {
+            let value = fields.next_value_seed(inner)?;
+            if all.insert(Name::new(key), value).is_some() {
+                all.insert(Name::new(DUPLICATE_KEY), Value::Null);
+            }
+        }
+        Ok(Value::Object(all))
+    }
+}

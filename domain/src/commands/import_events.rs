@@ -1,0 +1,46 @@
+//! An import with its payload in the same call: `createImport` and the upload, one behind the other.
+
+use bytes::Bytes;
+use futures::stream;
+use sha2::{Digest, Sha256};
+
+use crate::bell::Bell;
+use crate::commands::Actor;
+use crate::commands::create_import::{ImportAnswer, ImportDraft, create_import};
+use crate::commands::receive_payload::receive_payload;
+use crate::error::Error;
+use crate::payload::Payloads;
+use crate::rules::draft::EventDraft;
+use crate::rules::import::{Format, State};
+use crate::rules::record;
+use crate::store::{Store, import_job};
+
+/// Imports events; the same events under the same id are the same import.
+///
+/// # Errors
+/// When the database or the object store fails; then the same call may be sent again.
+pub async fn import_events(
+    store: &Store,
+    payloads: &Payloads,
+    bell: &dyn Bell,
+    actor: &Actor,
+    id: String,
+    name: Option<String>,
+    events: &[EventDraft],
+) -> Result<ImportAnswer, Error> {
+    let payload: String = events.iter().map(record::write).collect();
+    let draft = ImportDraft {
+        id,
+        format: Format::Ndjson,
+        name,
+        size_bytes: i64::try_from(payload.len()).unwrap_or(i64::MAX),
+        sha256: Some(hex::encode(Sha256::digest(payload.as_bytes()))),
+    };
+    let answer = create_import(store, actor, draft).await?;
+    let Some(job) = answer.job.as_ref().filter(|job| job.state == State::AwaitingUpload) else {
+        return Ok(answer);
+    };
+    let body = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(payload))]);
+    receive_payload(store, payloads, bell, actor, job.id, None, body).await?;
+    Ok(import_job::find(store, actor.user_id, job.id).await?.map_or(answer, ImportAnswer::from))
+}

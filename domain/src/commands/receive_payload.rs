@@ -1,0 +1,159 @@
+//! Takes the bytes of an import as they stream in, and queues it with the last one.
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use uuid::Uuid;
+
+use crate::bell::Bell;
+use crate::commands::Actor;
+use crate::error::Error;
+use crate::limits::PAYLOAD_OBJECT_BYTES;
+use crate::payload::Payloads;
+use crate::rules::import::{ImportRow, State};
+use crate::rules::problem::{Code, Problem};
+use crate::store::{Store, import_job};
+
+/// How far a payload has come.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// What is stored; none when the import is unknown.
+    pub offset: Option<i64>,
+    /// Why no more was taken.
+    pub problem: Option<Problem>,
+}
+
+impl Receipt {
+    fn at(offset: i64) -> Self {
+        Self { offset: Some(offset), problem: None }
+    }
+
+    fn refused(offset: Option<i64>, code: Code, detail: &str) -> Self {
+        Self { offset, problem: Some(Problem::new(code, detail)) }
+    }
+}
+
+/// Tells how much of a payload has arrived.
+///
+/// # Errors
+/// When the database fails.
+pub async fn payload_offset(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
+    let row = import_job::find(store, actor.user_id, id).await?;
+    Ok(row.map_or_else(unknown, |row| Receipt::at(row.bytes_received)))
+}
+
+fn unknown() -> Receipt {
+    Receipt::refused(None, Code::NotFound, "no import is known by this id")
+}
+
+/// Takes a body: all of the payload, or with `offset` what goes on there. A body that breaks off
+/// leaves what has arrived in whole objects.
+///
+/// # Errors
+/// When the database or the object store fails.
+pub async fn receive_payload<E: Send>(
+    store: &Store,
+    payloads: &Payloads,
+    bell: &dyn Bell,
+    actor: &Actor,
+    id: Uuid,
+    offset: Option<i64>,
+    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin + Send,
+) -> Result<Receipt, Error> {
+    let Some(row) = import_job::find(store, actor.user_id, id).await? else {
+        return Ok(unknown());
+    };
+    if let Some(receipt) = refuse(store, &row, offset) {
+        return Ok(receipt);
+    }
+    let mut upload =
+        Upload { store, payloads, row: &row, stored: row.bytes_received, waiting: BytesMut::new() };
+    let mut skip = if offset.is_some() { 0 } else { row.bytes_received };
+    while let Some(Ok(mut bytes)) = body.next().await {
+        let skipped = skip.min(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+        skip -= skipped;
+        let _passed = bytes.split_to(usize::try_from(skipped).unwrap_or_default());
+        upload.waiting.extend_from_slice(&bytes);
+        if upload.is_too_long() {
+            let detail = "the payload is larger than announced";
+            return Ok(Receipt::refused(Some(upload.stored), Code::PayloadLimit, detail));
+        }
+        while upload.has_whole_object() {
+            if !upload.store_object().await? {
+                return moved(store, actor, id).await;
+            }
+        }
+    }
+    if upload.is_complete() {
+        if !upload.store_object().await? {
+            return moved(store, actor, id).await;
+        }
+        bell.ring(id);
+    }
+    Ok(Receipt::at(upload.stored))
+}
+
+/// Another sender, or a cancel, was faster.
+async fn moved(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
+    let row = import_job::find(store, actor.user_id, id).await?;
+    let detail = "the import has moved on meanwhile";
+    Ok(Receipt::refused(row.map(|row| row.bytes_received), Code::ImportState, detail))
+}
+
+/// What can be said before a byte of the body is read.
+fn refuse(store: &Store, row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
+    let stored = row.bytes_received;
+    match row.state {
+        State::Canceled | State::Failed => {
+            let detail = format!("an import that is {} takes no payload", row.state.name());
+            Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
+        }
+        State::Queued | State::Running | State::Completed => Some(Receipt::at(stored)),
+        State::AwaitingUpload if row.upload_expires_at < store.clock.now_ms() => {
+            Some(Receipt::refused(Some(stored), Code::UploadExpired, "the payload did not arrive in time"))
+        }
+        State::AwaitingUpload if offset.is_some_and(|offset| offset != stored) => {
+            let detail = format!("the payload goes on at {stored}");
+            Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
+        }
+        State::AwaitingUpload => None,
+    }
+}
+
+struct Upload<'a> {
+    store: &'a Store,
+    payloads: &'a Payloads,
+    row: &'a ImportRow,
+    stored: i64,
+    waiting: BytesMut,
+}
+
+impl Upload<'_> {
+    fn arrived(&self) -> i64 {
+        self.stored + i64::try_from(self.waiting.len()).unwrap_or(i64::MAX)
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.arrived() > self.row.bytes_total
+    }
+
+    fn is_complete(&self) -> bool {
+        self.arrived() == self.row.bytes_total && !self.waiting.is_empty()
+    }
+
+    /// The last object waits for the end of the body: a byte more would make it wrong.
+    fn has_whole_object(&self) -> bool {
+        self.waiting.len() >= PAYLOAD_OBJECT_BYTES
+            && self.stored + (PAYLOAD_OBJECT_BYTES as i64) < self.row.bytes_total
+    }
+
+    async fn store_object(&mut self) -> Result<bool, Error> {
+        let object = self.waiting.split_to(self.waiting.len().min(PAYLOAD_OBJECT_BYTES)).freeze();
+        let up_to = self.stored + i64::try_from(object.len()).unwrap_or(i64::MAX);
+        let complete = up_to == self.row.bytes_total;
+        let (user_id, id) = (self.row.user_id, self.row.id);
+        self.payloads.put(user_id, id, self.stored, object).await?;
+        let moved = import_job::receive(self.store, user_id, id, self.stored, up_to, complete).await?;
+        self.stored = up_to;
+        Ok(moved)
+    }
+}

@@ -1,0 +1,31 @@
+//! What can go wrong beside the items themselves.
+
+use sea_orm::DbErr;
+
+/// A failure of a command as a whole: nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database did not do as asked; the same may work later.
+    #[error("the database is not available")]
+    Database(#[from] DbErr),
+    /// The object store did not do as asked; the same may work later.
+    #[error("the payload store is not available")]
+    Payload(#[from] object_store::Error),
+    /// The lease of an import is held by another by now.
+    #[error("the import is no longer held")]
+    Fenced,
+    /// Something that cannot be, by our own rules; rolled back.
+    #[error("a rule of the store was broken: {0}")]
+    Bug(&'static str),
+}
+
+impl Error {
+    /// Whether the same may work later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Database(_) | Self::Payload(_) => true,
+            Self::Fenced | Self::Bug(_) => false,
+        }
+    }
+}

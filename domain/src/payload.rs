@@ -1,0 +1,85 @@
+//! The bytes of imports: runs of objects of 8 MiB, the last shorter, each one `put`. No multipart and
+//! no append, so that every object store is the same.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::limits::PAYLOAD_OBJECT_BYTES;
+
+/// Where payloads are kept.
+#[derive(Debug, Clone)]
+pub struct Payloads {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl Payloads {
+    /// Keeps them in `objects`, below `prefix`.
+    #[must_use]
+    pub fn new(objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
+        Self { objects, prefix }
+    }
+
+    /// Stores the object that begins at `offset`, a multiple of 8 MiB.
+    ///
+    /// # Errors
+    /// When the object store fails.
+    pub async fn put(&self, user_id: Uuid, import_id: Uuid, offset: i64, bytes: Bytes) -> Result<(), Error> {
+        let number = u64::try_from(offset).unwrap_or_default() / PAYLOAD_OBJECT_BYTES as u64;
+        self.objects.put(&self.path(user_id, import_id, number), bytes.into()).await?;
+        Ok(())
+    }
+
+    /// The bytes of a payload of `size` bytes from `offset` on.
+    #[must_use]
+    pub fn read(
+        &self,
+        user_id: Uuid,
+        import_id: Uuid,
+        offset: u64,
+        size: u64,
+    ) -> BoxStream<'static, Result<Bytes, Error>> {
+        let object_bytes = PAYLOAD_OBJECT_BYTES as u64;
+        let this = self.clone();
+        let numbers = offset / object_bytes..size.div_ceil(object_bytes);
+        futures::stream::iter(numbers)
+            .then(move |number| {
+                let this = this.clone();
+                async move {
+                    let skip = offset.saturating_sub(number * object_bytes);
+                    let range = (skip > 0).then_some(GetRange::Offset(skip));
+                    let options = GetOptions { range, ..GetOptions::default() };
+                    let object =
+                        this.objects.get_opts(&this.path(user_id, import_id, number), options).await?;
+                    Ok::<_, Error>(object.into_stream().map_err(Error::from))
+                }
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// Removes all objects of a payload.
+    ///
+    /// # Errors
+    /// When the object store fails.
+    pub async fn remove(&self, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+        let folder = self.folder(user_id, import_id);
+        let paths = self.objects.list(Some(&folder)).map_ok(|object| object.location).boxed();
+        self.objects.delete_stream(paths).try_for_each(|_| async { Ok(()) }).await?;
+        Ok(())
+    }
+
+    fn folder(&self, user_id: Uuid, import_id: Uuid) -> Path {
+        self.prefix.clone().join("payload").join(user_id.to_string()).join(import_id.to_string())
+    }
+
+    fn path(&self, user_id: Uuid, import_id: Uuid, number: u64) -> Path {
+        self.folder(user_id, import_id).join(number.to_string())
+    }
+}

@@ -1,0 +1,121 @@
+//! Users and the heads of their feeds.
+
+use ::entity::account;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Statement};
+use uuid::Uuid;
+
+use super::{Store, Tx, dialect};
+use crate::error::Error;
+
+/// The newest position of a user, and of which counting it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromQueryResult)]
+pub struct Head {
+    /// The newest position handed out.
+    pub feed_head: i64,
+    /// Of which counting.
+    pub feed_epoch: i64,
+}
+
+/// The id of the user that a token names; the row is made when a process first sees them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
+    let identity = (issuer.to_owned(), subject.to_owned());
+    let cached = store.users.lock().ok().and_then(|mut users| users.get(&identity).copied());
+    if let Some(user_id) = cached {
+        return Ok(user_id);
+    }
+    let found = account::Entity::find()
+        .filter(account::Column::Issuer.eq(issuer))
+        .filter(account::Column::Subject.eq(subject))
+        .one(&store.reader)
+        .await?;
+    let user_id = match found {
+        Some(row) => row.user_id,
+        None => create(store, issuer, subject).await?,
+    };
+    if let Ok(mut users) = store.users.lock() {
+        users.put(identity, user_id);
+    }
+    Ok(user_id)
+}
+
+async fn create(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
+    let name = serde_json::json!([issuer, subject]).to_string();
+    let user_id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
+    let row = account::ActiveModel {
+        user_id: Set(user_id),
+        issuer: Set(issuer.to_owned()),
+        subject: Set(subject.to_owned()),
+        feed_head: Set(0),
+        feed_epoch: Set(store.clock.random()),
+    };
+    let tx = store.begin().await?;
+    account::Entity::insert(row)
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(&tx.inner)
+        .await?;
+    tx.commit().await?;
+    Ok(user_id)
+}
+
+/// Locks the head of a user until the end of the transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock(tx: &Tx, user_id: Uuid) -> Result<Head, Error> {
+    let backend = tx.backend();
+    let sql = format!(
+        "SELECT feed_head, feed_epoch FROM account WHERE user_id = $1{}",
+        dialect::for_update(backend)
+    );
+    let statement = Statement::from_sql_and_values(backend, sql, [user_id.into()]);
+    let row = tx.inner.query_one_raw(statement).await?.ok_or(Error::Bug("a user who writes has a head"))?;
+    Ok(Head::from_query_result(&row, "")?)
+}
+
+/// Moves a head that this transaction has locked.
+///
+/// # Errors
+/// When the database fails, or the head is not where it was.
+pub async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(), Error> {
+    let moved = account::Entity::update_many()
+        .col_expr(account::Column::FeedHead, to.into())
+        .filter(account::Column::UserId.eq(user_id))
+        .filter(account::Column::FeedHead.eq(from))
+        .exec(&tx.inner)
+        .await?;
+    if moved.rows_affected == 1 { Ok(()) } else { Err(Error::Bug("a locked head moved")) }
+}
+
+/// Begins a new counting when somebody knows a position that was never handed out: a backup was
+/// restored, and what was lost with it may be on other devices.
+///
+/// # Errors
+/// When the database fails.
+pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -> Result<(), Error> {
+    let tx = store.begin().await?;
+    account::Entity::update_many()
+        .col_expr(account::Column::FeedEpoch, store.clock.random().into())
+        .filter(account::Column::UserId.eq(user_id))
+        .filter(account::Column::FeedEpoch.eq(epoch))
+        .filter(account::Column::FeedHead.lt(known))
+        .exec(&tx.inner)
+        .await?;
+    tx.commit().await
+}
+
+/// The head as it is now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
+    let row = account::Entity::find_by_id(user_id)
+        .one(&store.reader)
+        .await?
+        .ok_or(Error::Bug("a user who reads has a head"))?;
+    Ok(Head { feed_head: row.feed_head, feed_epoch: row.feed_epoch })
+}

@@ -1,0 +1,93 @@
+//! What differs between SQLite and PostgreSQL: connection settings, lists as parameters, the clock.
+
+use sea_orm::sea_query::SimpleExpr;
+use sea_orm::sea_query::prelude::serde_json::json;
+use sea_orm::{ConnectOptions, DbBackend, Value};
+use uuid::Uuid;
+
+pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
+    options.map_sqlx_sqlite_opts(|sqlite| {
+        sqlite
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .busy_timeout(std::time::Duration::from_secs(10))
+            .pragma("journal_mode", "WAL")
+            .pragma("synchronous", "FULL")
+    });
+}
+
+pub(super) fn tune_postgres(options: &mut ConnectOptions) {
+    options.map_sqlx_postgres_opts(|postgres| {
+        postgres.application_name("idem").options([("idle_in_transaction_session_timeout", "60000")])
+    });
+}
+
+/// A list of ids as one parameter.
+pub(super) fn ids(backend: DbBackend, ids: &[Uuid]) -> Value {
+    match backend {
+        DbBackend::Postgres => ids.to_vec().into(),
+        _ => json!(ids.iter().map(|id| id.simple().to_string()).collect::<Vec<_>>()).to_string().into(),
+    }
+}
+
+/// A list of texts as one parameter.
+pub(super) fn texts(backend: DbBackend, texts: &[String]) -> Value {
+    match backend {
+        DbBackend::Postgres => texts.to_vec().into(),
+        _ => json!(texts).to_string().into(),
+    }
+}
+
+/// The rows that [`ids`] in parameter `number` stands for, as a subquery.
+pub(super) fn id_rows(backend: DbBackend, number: usize) -> String {
+    match backend {
+        DbBackend::Postgres => format!("(SELECT unnest(${number}::uuid[]))"),
+        _ => format!("(SELECT unhex(value) FROM json_each(${number}))"),
+    }
+}
+
+/// The rows that [`texts`] in parameter `number` stands for, as a subquery.
+pub(super) fn text_rows(backend: DbBackend, number: usize) -> String {
+    match backend {
+        DbBackend::Postgres => format!("(SELECT unnest(${number}::text[]))"),
+        _ => format!("(SELECT value FROM json_each(${number}))"),
+    }
+}
+
+/// A table `w(source_type, external_id)` out of two lists of texts of the same length.
+pub(super) fn pair_rows(backend: DbBackend, left: usize, right: usize) -> String {
+    match backend {
+        DbBackend::Postgres => {
+            format!("unnest(${left}::text[], ${right}::text[]) AS w(source_type, external_id)")
+        }
+        _ => format!(
+            "(SELECT l.value AS source_type, r.value AS external_id \
+             FROM json_each(${left}) l JOIN json_each(${right}) r ON r.key = l.key) w"
+        ),
+    }
+}
+
+/// Epoch milliseconds by the clock of the database, which all workers share.
+pub(super) fn now_ms(backend: DbBackend) -> SimpleExpr {
+    let text = match backend {
+        DbBackend::Postgres => "(extract(epoch from clock_timestamp()) * 1000)::bigint",
+        _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+    };
+    sea_orm::sea_query::Expr::cust(text)
+}
+
+/// What a SELECT says to keep its rows locked until the end of the transaction.
+pub(super) fn for_update(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => " FOR NO KEY UPDATE",
+        _ => "",
+    }
+}
+
+/// The function that tells where in a text another begins, 0 when nowhere.
+pub(super) fn position(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "strpos",
+        _ => "instr",
+    }
+}

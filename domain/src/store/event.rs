@@ -1,0 +1,150 @@
+//! Reading events.
+
+use ::entity::{event, id_alias};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, SimpleExpr};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
+use uuid::Uuid;
+
+use super::page::{Page, Window};
+use super::{Store, dialect, event_type, model};
+use crate::error::Error;
+use crate::rules::event_id::compose;
+use crate::rules::row::EventRow;
+
+/// The place of an event in the list: newest timestamp first, then id.
+pub type Key = (i64, Uuid);
+
+/// Which events.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of one of these types.
+    pub event_type_ids: Option<Vec<Uuid>>,
+    /// Not before, epoch milliseconds.
+    pub from: Option<i64>,
+    /// Before, epoch milliseconds.
+    pub to: Option<i64>,
+    /// Whose id was not made before, epoch milliseconds.
+    pub id_from: Option<i64>,
+    /// Whose id was made before, epoch milliseconds.
+    pub id_to: Option<i64>,
+    /// From one of these sources.
+    pub source_types: Option<Vec<String>>,
+    /// Made by this import.
+    pub import_job_id: Option<Uuid>,
+    /// Whose notes hold this text, in any case.
+    pub search: Option<String>,
+}
+
+/// The living events with these ids or aliases, each under the id that was asked for.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, EventRow)>, Error> {
+    let aliases = id_alias::Entity::find()
+        .filter(id_alias::Column::UserId.eq(user_id))
+        .filter(id_alias::Column::Entity.eq(1))
+        .filter(id_alias::Column::AliasId.is_in(ids.iter().copied()))
+        .all(&store.reader)
+        .await?;
+    let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
+    let rows = living(user_id).filter(event::Column::Id.is_in(canonical)).all(&store.reader).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id = row.id;
+        let row = model::event_row(row)?;
+        for alias in aliases.iter().filter(|alias| alias.id == id) {
+            found.push((alias.alias_id, row.clone()));
+        }
+        found.push((id, row));
+    }
+    Ok(found)
+}
+
+/// A page of the living events.
+///
+/// # Errors
+/// When the database fails.
+pub async fn page(
+    store: &Store,
+    user_id: Uuid,
+    filter: &Filter,
+    window: &Window<Key>,
+) -> Result<Page<EventRow>, Error> {
+    let mut query = filtered(store, user_id, filter).await?;
+    if let Some(after) = window.after {
+        query = query.filter(place().lt(key(after)));
+    }
+    if let Some(before) = window.before {
+        query = query.filter(place().gt(key(before)));
+    }
+    let order = if window.from_end { Order::Asc } else { Order::Desc };
+    let rows = query
+        .order_by(event::Column::Timestamp, order.clone())
+        .order_by(event::Column::Id, order)
+        .limit(window.limit())
+        .all(&store.reader)
+        .await?;
+    Ok(window.page(rows.into_iter().map(model::event_row).collect::<Result<_, _>>()?))
+}
+
+/// How many living events there are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64, Error> {
+    Ok(filtered(store, user_id, filter).await?.count(&store.reader).await?)
+}
+
+fn living(user_id: Uuid) -> Select<event::Entity> {
+    event::Entity::find()
+        .filter(event::Column::UserId.eq(user_id))
+        .filter(event::Column::Timestamp.is_not_null())
+}
+
+fn place() -> SimpleExpr {
+    Expr::tuple([Expr::col(event::Column::Timestamp), Expr::col(event::Column::Id)])
+}
+
+fn key((timestamp, id): Key) -> SimpleExpr {
+    Expr::tuple([Expr::value(timestamp), Expr::value(id)])
+}
+
+async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Select<event::Entity>, Error> {
+    let mut all = Condition::all();
+    if let Some(ids) = &filter.event_type_ids {
+        let types = event_type::find(store, user_id, ids).await?;
+        all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.frame.id)));
+    }
+    if let Some(from) = filter.from {
+        all = all.add(event::Column::Timestamp.gte(from));
+    }
+    if let Some(to) = filter.to {
+        all = all.add(event::Column::Timestamp.lt(to));
+    }
+    if let Some(from) = filter.id_from {
+        all = all.add(event::Column::Id.gte(compose_floor(from)));
+    }
+    if let Some(to) = filter.id_to {
+        all = all.add(event::Column::Id.lt(compose_floor(to)));
+    }
+    if let Some(sources) = &filter.source_types {
+        all = all.add(event::Column::SourceType.is_in(sources));
+    }
+    if let Some(import) = filter.import_job_id {
+        all = all.add(event::Column::ImportJobId.eq(import));
+    }
+    if let Some(search) = &filter.search {
+        let position = dialect::position(store.reader.get_database_backend());
+        let found =
+            Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(search.to_lowercase());
+        all = all.add(Expr::expr(found).gt(0));
+    }
+    Ok(living(user_id).filter(all))
+}
+
+/// The smallest UUIDv7 of these milliseconds.
+fn compose_floor(ms: i64) -> Uuid {
+    compose(ms, [0; 10])
+}

@@ -1,0 +1,85 @@
+//! Reading event types.
+
+use ::entity::{event_type, id_alias};
+use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
+use sea_orm::{
+    ColumnTrait, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
+use uuid::Uuid;
+
+use super::page::{Page, Window};
+use super::{Store, model};
+use crate::error::Error;
+use crate::rules::row::TypeRow;
+
+/// The place of a type in the list: by the bytes of its name, then id.
+pub type Key = (String, Uuid);
+
+/// The living types with these ids or aliases, each under the id that was asked for.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, TypeRow)>, Error> {
+    let aliases = id_alias::Entity::find()
+        .filter(id_alias::Column::UserId.eq(user_id))
+        .filter(id_alias::Column::Entity.eq(2))
+        .filter(id_alias::Column::AliasId.is_in(ids.iter().copied()))
+        .all(&store.reader)
+        .await?;
+    let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
+    let rows = living(user_id).filter(event_type::Column::Id.is_in(canonical)).all(&store.reader).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id = row.id;
+        let row = model::type_row(row)?;
+        for alias in aliases.iter().filter(|alias| alias.id == id) {
+            found.push((alias.alias_id, row.clone()));
+        }
+        found.push((id, row));
+    }
+    Ok(found)
+}
+
+/// A page of the living types.
+///
+/// # Errors
+/// When the database fails.
+pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<Page<TypeRow>, Error> {
+    let mut query = living(user_id);
+    if let Some(after) = &window.after {
+        query = query.filter(place().gt(key(after)));
+    }
+    if let Some(before) = &window.before {
+        query = query.filter(place().lt(key(before)));
+    }
+    let order = if window.from_end { Order::Desc } else { Order::Asc };
+    let rows = query
+        .order_by(event_type::Column::Name, order.clone())
+        .order_by(event_type::Column::Id, order)
+        .limit(window.limit())
+        .all(&store.reader)
+        .await?;
+    Ok(window.page(rows.into_iter().map(model::type_row).collect::<Result<_, _>>()?))
+}
+
+/// How many living types there are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count(store: &Store, user_id: Uuid) -> Result<u64, Error> {
+    Ok(living(user_id).count(&store.reader).await?)
+}
+
+fn living(user_id: Uuid) -> Select<event_type::Entity> {
+    event_type::Entity::find()
+        .filter(event_type::Column::UserId.eq(user_id))
+        .filter(event_type::Column::Name.is_not_null())
+}
+
+fn place() -> SimpleExpr {
+    Expr::tuple([Expr::col(event_type::Column::Name), Expr::col(event_type::Column::Id)])
+}
+
+fn key((name, id): &Key) -> SimpleExpr {
+    Expr::tuple([Expr::value(name.as_str()), Expr::value(*id)])
+}

@@ -1,0 +1,152 @@
+//! The second step of a write: everything that its items can touch, read under the lock.
+
+use std::collections::HashSet;
+
+use ::entity::{event, event_type};
+use sea_orm::{ConnectionTrait, EntityTrait, Statement, Value};
+use uuid::Uuid;
+
+use super::{Tx, dialect, model};
+use crate::error::Error;
+use crate::rules::apply::{Entity, World};
+use crate::rules::draft::{IdOrigin, NewEvent, NewType, TypeRef};
+
+/// The keys by which items may find something.
+#[derive(Debug, Default)]
+pub struct Wants {
+    ids: HashSet<Uuid>,
+    keys: HashSet<(String, String)>,
+    type_names: HashSet<String>,
+}
+
+impl Wants {
+    /// Adds an id of any kind.
+    pub fn id(&mut self, id: Uuid) {
+        self.ids.insert(id);
+    }
+
+    /// Adds the keys of an event.
+    pub fn event(&mut self, new: &NewEvent) {
+        self.ids.insert(new.id);
+        if let Some(external_id) = &new.external_id {
+            self.keys.insert((new.source_type.clone(), external_id.clone()));
+        }
+        match &new.type_ref {
+            TypeRef::Id(id) => self.ids.insert(*id),
+            TypeRef::Name { name, .. } => self.type_names.insert(name.clone()),
+        };
+    }
+
+    /// Adds the keys of a type.
+    pub fn event_type(&mut self, new: &NewType) {
+        if new.origin == IdOrigin::Sent {
+            self.ids.insert(new.id);
+        }
+        self.type_names.insert(new.name.clone());
+    }
+}
+
+/// Reads what is wanted. Call it in a statement of its own behind the lock: a statement that waited
+/// for the lock does not see what was committed while it waited.
+///
+/// # Errors
+/// When the database fails.
+pub async fn load(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<World, Error> {
+    let mut world = World::default();
+    let mut ids: Vec<Uuid> = wants.ids.iter().copied().collect();
+    ids.sort_unstable();
+    for row in load_names(tx, user_id, &ids, &mut world).await? {
+        ids.push(row);
+    }
+    load_events(tx, user_id, &ids, wants, &mut world).await?;
+    load_types(tx, user_id, &ids, wants, &mut world).await?;
+    Ok(world)
+}
+
+/// Aliases and imports by id; returns the rows that the aliases stand for.
+async fn load_names(tx: &Tx, user_id: Uuid, ids: &[Uuid], world: &mut World) -> Result<Vec<Uuid>, Error> {
+    let backend = tx.backend();
+    let rows = dialect::id_rows(backend, 2);
+    let sql = format!(
+        "SELECT entity, alias_id, id FROM id_alias WHERE user_id = $1 AND entity IN (1, 2) AND alias_id IN {rows} \
+         UNION ALL SELECT 3, id, id FROM import_job WHERE user_id = $1 AND id IN {rows}"
+    );
+    let values = [user_id.into(), dialect::ids(backend, ids)];
+    let mut canonical = Vec::new();
+    for row in tx.inner.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
+        let (alias, id): (Uuid, Uuid) = (row.try_get("", "alias_id")?, row.try_get("", "id")?);
+        let entity: i64 = match row.try_get::<i16>("", "entity") {
+            Ok(number) => number.into(),
+            Err(_) => row.try_get::<i32>("", "entity")?.into(),
+        };
+        match entity {
+            1 => world.load_alias(Entity::Event, alias, id),
+            2 => world.load_alias(Entity::EventType, alias, id),
+            _ => world.load_import_id(id),
+        }
+        canonical.push(id);
+    }
+    Ok(canonical)
+}
+
+async fn load_events(
+    tx: &Tx,
+    user_id: Uuid,
+    ids: &[Uuid],
+    wants: &Wants,
+    world: &mut World,
+) -> Result<(), Error> {
+    let backend = tx.backend();
+    let (sources, externals): (Vec<String>, Vec<String>) = wants.keys.iter().cloned().unzip();
+    let sql = format!(
+        "{head}SELECT e.* FROM event e WHERE e.user_id = $1 AND e.id IN {ids} \
+         UNION ALL SELECT e.* FROM {pairs} CROSS JOIN event e \
+         WHERE e.user_id = $1 AND e.source_type = w.source_type AND e.external_id = w.external_id",
+        head = lock_first(backend),
+        ids = dialect::id_rows(backend, 2),
+        pairs = dialect::pair_rows(backend, 3, 4),
+    );
+    let values: [Value; 4] = [
+        user_id.into(),
+        dialect::ids(backend, ids),
+        dialect::texts(backend, &sources),
+        dialect::texts(backend, &externals),
+    ];
+    let statement = Statement::from_sql_and_values(backend, sql, values);
+    for row in event::Entity::find().from_raw_sql(statement).all(&tx.inner).await? {
+        world.load_event(model::event_row(row)?);
+    }
+    Ok(())
+}
+
+/// The mistake that this module's order avoids, for the test that must catch it.
+fn lock_first(backend: sea_orm::DbBackend) -> String {
+    if crate::plant::is_planted("plant-one-statement") {
+        let lock = dialect::for_update(backend);
+        return format!("WITH head AS (SELECT user_id FROM account WHERE user_id = $1{lock}) ");
+    }
+    String::new()
+}
+
+async fn load_types(
+    tx: &Tx,
+    user_id: Uuid,
+    ids: &[Uuid],
+    wants: &Wants,
+    world: &mut World,
+) -> Result<(), Error> {
+    let backend = tx.backend();
+    let names: Vec<String> = wants.type_names.iter().cloned().collect();
+    let sql = format!(
+        "SELECT t.* FROM event_type t WHERE t.user_id = $1 AND t.id IN {} \
+         UNION ALL SELECT t.* FROM event_type t WHERE t.user_id = $1 AND t.name IN {}",
+        dialect::id_rows(backend, 2),
+        dialect::text_rows(backend, 3),
+    );
+    let values: [Value; 3] = [user_id.into(), dialect::ids(backend, ids), dialect::texts(backend, &names)];
+    let statement = Statement::from_sql_and_values(backend, sql, values);
+    for row in event_type::Entity::find().from_raw_sql(statement).all(&tx.inner).await? {
+        world.load_type(model::type_row(row)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! All SQL. Every function takes a transaction or a connection, and the user whose rows it touches.
+//!
+//! What differs between SQLite and PostgreSQL is in [`dialect`] and nowhere else.
+
+pub mod account;
+mod dialect;
+pub mod event;
+pub mod event_type;
+pub mod feed;
+
+pub mod import_job;
+pub mod import_rejection;
+pub mod load;
+mod model;
+pub mod page;
+pub mod save;
+pub mod status;
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lru::LruCache;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use tokio::sync::{Mutex as FairMutex, OwnedMutexGuard};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::limits::USER_CACHE_ENTRIES_MAX;
+
+/// The database, opened once per process and pool.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
+    gate: Option<Arc<FairMutex<()>>>,
+    users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
+    /// The present.
+    pub clock: Clock,
+}
+
+/// A transaction that writes. Dropped without [`Tx::commit`], it is rolled back.
+#[derive(Debug)]
+pub struct Tx {
+    inner: DatabaseTransaction,
+    _gate: Option<OwnedMutexGuard<()>>,
+}
+
+impl Store {
+    /// Opens `sqlite://…` or `postgres://…` with at most `connections` to PostgreSQL.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn open(url: &str, connections: u32, clock: Clock) -> Result<Self, DbErr> {
+        let mut options = ConnectOptions::new(url);
+        options
+            .sqlx_logging(false)
+            .test_before_acquire(false)
+            .test_before_acquire_if_idle_for(Duration::from_secs(30))
+            .acquire_timeout(Duration::from_secs(10));
+        let (writer, reader, gate) = if url.starts_with("sqlite:") {
+            dialect::tune_sqlite(&mut options);
+            let writer = Database::connect(options.clone().max_connections(1).to_owned()).await?;
+            let reader = Database::connect(options.max_connections(4).to_owned()).await?;
+            (writer, reader, Some(Arc::default()))
+        } else {
+            dialect::tune_postgres(&mut options);
+            let pool = Database::connect(options.max_connections(connections).to_owned()).await?;
+            (pool.clone(), pool, None)
+        };
+        let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
+        Ok(Self { writer, reader, gate, users: Arc::new(Mutex::new(LruCache::new(entries))), clock })
+    }
+
+    /// A transaction that writes: on SQLite the only one, in order of arrival.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        let gate = match &self.gate {
+            Some(gate) => Some(Arc::clone(gate).lock_owned().await),
+            None => None,
+        };
+        let options = TransactionOptions {
+            sqlite_transaction_mode: gate.as_ref().map(|_| SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let inner = self.writer.begin_with_options(options).await?;
+        Ok(Tx { inner, _gate: gate })
+    }
+
+    /// For reading.
+    #[must_use]
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// For the migrations and for whoever asks whether they ran.
+    #[must_use]
+    pub fn migrations(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        for pool in [&self.writer, &self.reader] {
+            if let Err(error) = pool.close_by_ref().await {
+                tracing::debug!(%error, "a pool did not close");
+            }
+        }
+    }
+}
+
+impl Tx {
+    /// Makes it lasting.
+    ///
+    /// # Errors
+    /// When the database did not answer; it may be lasting all the same.
+    pub async fn commit(self) -> Result<(), Error> {
+        Ok(self.inner.commit().await?)
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.inner.get_database_backend()
+    }
+}

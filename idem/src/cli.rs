@@ -1,0 +1,199 @@
+//! The command line: its words and their help, nothing of what they do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
+
+use crate::config::parse_duration;
+
+/// The offline-first event API: send it twice, it is stored once.
+#[derive(Debug, Parser)]
+#[command(name = "idem", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  idem serve --dev                          a server to try things on; prints a token
+  idem config > idem.toml                   a file of all settings, commented
+  idem token --subject ada                  a token for one user
+  idem import events.ndjson --url http://127.0.0.1:8080 --token \"$TOKEN\"
+
+Settings: flags > environment (IDEM_…) > idem.toml (or the file IDEM_CONFIG names) > defaults.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API, and run imports unless told otherwise
+    Serve(ServeArgs),
+    /// Run imports only, beside servers that share the database and Redis
+    #[command(
+        after_help = "Example:\n  IDEM_DATABASE_URL=postgres://db IDEM_REDIS_URL=redis://cache idem worker"
+    )]
+    Worker,
+    /// Bring the database to this version's shape
+    #[command(
+        after_help = "Examples:\n  idem migrate\n  idem migrate --check   # for a deployment to ask first"
+    )]
+    Migrate {
+        /// Change nothing; fail when a migration is pending
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print the GraphQL schema
+    #[command(after_help = "Example:\n  idem schema > schema.graphql")]
+    Schema,
+    /// Print a file of all settings, commented, with their defaults
+    #[command(after_help = "Examples:\n  idem config > idem.toml\n  idem config --check")]
+    Config {
+        /// Print nothing; fail when the settings in force are wrong
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print a token, signed with the first secret
+    #[command(after_help = "Example:\n  export IDEM_TOKEN=$(idem token --subject ada --ttl 7d)")]
+    Token {
+        /// Whose token it is
+        #[arg(long, value_name = "S")]
+        subject: String,
+        /// How long it is good, as in 30m, 24h, 7d
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
+        ttl: Duration,
+    },
+    /// Send a file of events to a server and wait until it is stored
+    Import(ImportArgs),
+    /// Ask a server whether it is ready; the exit code is the answer
+    #[command(after_help = "Example:\n  idem healthcheck --url http://127.0.0.1:8080")]
+    Healthcheck {
+        /// The server; without it, where the settings say that one listens
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+    },
+}
+
+/// What `idem serve` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  idem serve --dev\n  idem serve --listen 0.0.0.0:8080 --data-dir /var/lib/idem"
+)]
+pub struct ServeArgs {
+    /// For development: this machine only, with a secret of its own and a token to paste
+    #[arg(long)]
+    pub dev: bool,
+    /// Leave imports to `idem worker`; needs Redis
+    #[arg(long)]
+    pub no_worker: bool,
+    /// Leave the database's shape to `idem migrate`
+    #[arg(long)]
+    pub no_migrate: bool,
+    /// Address and port of the API [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Address and port of /metrics [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
+    /// Where the embedded database and payloads live [default: ./data]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<String>,
+    /// The database [default: sqlite://<data>/idem.db]
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Redis for queue and wake-ups [default: none, both in this process]
+    #[arg(long, value_name = "URL")]
+    pub redis_url: Option<String>,
+}
+
+impl ServeArgs {
+    /// The settings among them, as [`Config::load`](crate::config::Config::load) takes them.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<(&'static str, String)> {
+        let flags = [
+            ("listen", &self.listen),
+            ("metrics_listen", &self.metrics_listen),
+            ("data_dir", &self.data_dir),
+            ("database_url", &self.database_url),
+            ("redis_url", &self.redis_url),
+        ];
+        flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+    }
+}
+
+/// What `idem import` takes.
+#[derive(Debug, Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
+pub struct ImportArgs {
+    /// The file to send
+    pub file: PathBuf,
+    /// The server
+    #[arg(long, env = "IDEM_URL", value_name = "URL")]
+    pub url: String,
+    /// The token of the user whose events they are
+    #[arg(long, env = "IDEM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// The import's own UUIDv7: the same id goes on where it was cut [default: a new one, printed first]
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<Uuid>,
+    /// What the file holds
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ImportFormat::Ndjson)]
+    pub format: ImportFormat,
+    /// A name to find it by [default: the file's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Return when the file has arrived, before it is stored
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  idem import events.ndjson --url http://127.0.0.1:8080 --token \"$TOKEN\"
+  IDEM_URL=https://idem.example IDEM_TOKEN=… idem import events.ndjson --json
+  idem import events.ndjson --id 01980c5e-7a3b-7c1d-9f2e-3b4a5c6d7e8f     # goes on after a cut
+
+Exit code: 0 all records are in, 2 some were rejected, 1 it failed.";
+
+/// What a file of an import can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// One event a line, as JSON
+    Ndjson,
+}
+
+impl ImportFormat {
+    /// Its name in GraphQL.
+    #[must_use]
+    pub fn graphql_name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "NDJSON",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_that_are_given_become_overrides() -> anyhow::Result<()> {
+        let cli = Cli::try_parse_from(["idem", "serve", "--dev", "--listen", "127.0.0.1:1"])?;
+        let Command::Serve(args) = cli.command else { anyhow::bail!("serve is serve") };
+        assert!(args.dev && !args.no_worker);
+        assert_eq!(args.overrides(), [("listen", "127.0.0.1:1".to_owned())]);
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use uuid::Uuid;
+
+use super::*;
+
+/// A folder of its own for each test, removed with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("idem-config-{}", Uuid::now_v7()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn file(&self, name: &str, text: &str) -> anyhow::Result<String> {
+        let path = self.0.join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    }
+
+    fn data_dir(&self) -> (&'static str, String) {
+        ("data_dir", self.0.join("my data").display().to_string())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn refusal(result: anyhow::Result<Config>) -> String {
+    result.err().map(|error| format!("{error:#}")).expect("these settings must be refused")
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const OTHER_SECRET: &str = "fedcba9876543210fedcba9876543210";
+
+#[test]
+fn nothing_set_gives_the_defaults() -> anyhow::Result<()> {
+    let config = Config::load(&[], [], false)?;
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.metrics_listen.to_string(), "127.0.0.1:9090");
+    assert!(config.database_url.starts_with("sqlite:///"), "{}", config.database_url);
+    assert!(config.database_url.ends_with("/data/idem.db"), "{}", config.database_url);
+    assert!(config.payload_url.starts_with("file:///"), "{}", config.payload_url);
+    assert_eq!((config.drain_delay, config.payload_retention), (Duration::ZERO, parse_duration("7d")?));
+    assert!(config.require_keys().is_err());
+    assert!(config.cors_origins.is_empty());
+    Ok(())
+}
+
+#[test]
+fn flags_come_before_the_environment_before_the_file() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let path = folder.file(
+        "idem.toml",
+        "listen = \"127.0.0.1:1\"\nmetrics_listen=\"127.0.0.1:1\"\nlog=\"warn\"\njwt_issuer = [\"a\", \"b\"]",
+    )?;
+    let env = env(&[
+        ("IDEM_CONFIG", &path),
+        ("IDEM_LISTEN", "127.0.0.1:2"),
+        ("IDEM_METRICS_LISTEN", "127.0.0.1:2"),
+    ]);
+    let config = Config::load(&[("listen", "127.0.0.1:3".to_owned())], env, false)?;
+    assert_eq!((config.listen.port(), config.metrics_listen.port()), (3, 2));
+    assert_eq!(config.log, "warn");
+    assert_eq!(config.jwt_issuers, ["a", "b"]);
+    Ok(())
+}
+
+#[test]
+fn an_empty_value_is_not_set() -> anyhow::Result<()> {
+    let config = Config::load(&[], env(&[("IDEM_REDIS_URL", ""), ("IDEM_LISTEN", " ")]), false)?;
+    assert!(config.redis_url.is_none());
+    assert_eq!(config.listen.port(), 8080);
+    Ok(())
+}
+
+#[test]
+fn unknown_keys_refuse_the_start() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    assert!(refusal(Config::load(&[], env(&[("IDEM_LISTNE", "x")]), false)).contains("IDEM_LISTNE"));
+    assert!(
+        refusal(Config::load(&[], env(&[("IDEM_listen", "127.0.0.1:1")]), false)).contains("IDEM_listen")
+    );
+    assert!(
+        refusal(Config::load(&[], env(&[("IDEM_LISTEN_FILE", "x")]), false)).contains("IDEM_LISTEN_FILE")
+    );
+    assert!(refusal(Config::load(&[("lisen", "x".to_owned())], [], false)).contains("lisen"));
+    for text in ["lisen = \"x\"", "[listen]\nport = 1", "[server]"] {
+        let path = folder.file("idem.toml", text)?;
+        assert!(Config::load(&[], env(&[("IDEM_CONFIG", &path)]), false).is_err(), "{text}");
+    }
+    let other = env(&[("IDEM_PLANT", "x"), ("IDEM_TOKEN", "x"), ("IDEM_URL", "x"), ("IDEMPOTENT", "x")]);
+    Config::load(&[], other, false)?;
+    Ok(())
+}
+
+#[test]
+fn a_named_file_that_is_missing_refuses_the_start() {
+    assert!(
+        refusal(Config::load(&[], env(&[("IDEM_CONFIG", "/no/such/idem.toml")]), false)).contains("/no/such")
+    );
+}
+
+#[test]
+fn secrets_are_read_from_files() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let secrets = folder.file("secrets", &format!("{SECRET}\n\n{OTHER_SECRET}\n"))?;
+    let database = folder.file("database", "postgres://me:secret@db/idem\n")?;
+    let redis = folder.file("redis", "redis://cache\n")?;
+    let config = Config::load(
+        &[],
+        env(&[
+            ("IDEM_JWT_SECRET_FILE", &secrets),
+            ("IDEM_DATABASE_URL_FILE", &database),
+            ("IDEM_REDIS_URL_FILE", &redis),
+        ]),
+        false,
+    )?;
+    assert_eq!(config.jwt_secrets, [SECRET, OTHER_SECRET]);
+    assert_eq!(config.signing_secret()?, SECRET);
+    assert_eq!(config.database_url, "postgres://me:secret@db/idem");
+    assert_eq!(config.redis_url.as_deref(), Some("redis://cache"));
+    assert_eq!(config.drain_delay, Duration::from_secs(5));
+    config.require_keys()
+}
+
+#[test]
+fn a_secret_and_its_file_exclude_each_other() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let file = folder.file("secret", OTHER_SECRET)?;
+    let both = env(&[("IDEM_JWT_SECRET", SECRET), ("IDEM_JWT_SECRET_FILE", &file)]);
+    assert!(refusal(Config::load(&[], both, false)).contains("both set"));
+    let empty = folder.file("empty", "\n")?;
+    assert!(refusal(Config::load(&[], env(&[("IDEM_JWT_SECRET_FILE", &empty)]), false)).contains("is empty"));
+    Ok(())
+}
+
+#[test]
+fn a_stronger_layer_wins_over_a_weaker_file() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let secret = folder.file("secret", OTHER_SECRET)?;
+    let path = folder.file("idem.toml", &format!("jwt_secret_file = \"{secret}\""))?;
+    let config = Config::load(&[], env(&[("IDEM_CONFIG", &path), ("IDEM_JWT_SECRET", SECRET)]), false)?;
+    assert_eq!(config.jwt_secrets, [SECRET]);
+    Ok(())
+}
+
+#[test]
+fn bad_values_name_their_setting_and_show_no_password() {
+    for (name, value) in [
+        ("IDEM_LISTEN", "localhost"),
+        ("IDEM_DRAIN_DELAY", "5"),
+        ("IDEM_PAYLOAD_RETENTION", "a week"),
+        ("IDEM_LOG_FORMAT", "xml"),
+        ("IDEM_LOG", "a=b=c"),
+        ("IDEM_DATABASE_URL", "mysql://me:hunter2@db"),
+        ("IDEM_REDIS_URL", "http://me:hunter2@cache"),
+        ("IDEM_JWT_SECRET", "hunter2"),
+        ("IDEM_CORS_ORIGINS", "https://app.example/path"),
+        ("IDEM_CORS_ORIGINS", "*"),
+    ] {
+        let said = refusal(Config::load(&[], env(&[(name, value)]), false));
+        assert!(said.contains(&name["IDEM_".len()..].to_lowercase()), "{name}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn dev_makes_a_secret_once_that_only_its_owner_can_read() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let data_dir = [folder.data_dir()];
+    let first = Config::load(&data_dir, [], true)?;
+    assert_eq!(first.jwt_secrets[0].len(), 64);
+    assert_eq!(Config::load(&data_dir, [], true)?.jwt_secrets, first.jwt_secrets);
+    let mode = fs::metadata(dev::path(&first.data_dir))?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(first.cors_origins, DEV_ORIGINS);
+    assert!(first.database_url.ends_with("/my%20data/idem.db"), "{}", first.database_url);
+    let later = Config::load(&data_dir, [], false)?;
+    assert!(later.require_keys().is_err(), "outside --dev its secret does not count");
+    assert_eq!(later.signing_secret()?, first.jwt_secrets[0]);
+    Ok(())
+}
+
+#[test]
+fn dev_listens_to_this_machine_only() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    for key in ["listen", "metrics_listen"] {
+        let flags = [folder.data_dir(), (key, "0.0.0.0:8080".to_owned())];
+        assert!(refusal(Config::load(&flags, [], true)).contains("loopback"));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_default_file_says_nothing_until_uncommented_and_then_the_defaults() -> anyhow::Result<()> {
+    let text = default_file();
+    assert!(text.parse::<toml::Table>()?.is_empty());
+    for setting in SETTINGS {
+        let line = format!("# {} = ", setting.key);
+        let line = text.lines().find(|it| it.starts_with(&line)).expect("each setting has its line");
+        let table: toml::Table = line.trim_start_matches("# ").parse()?;
+        assert_eq!(table[setting.key].as_str(), Some(setting.default.unwrap_or(setting.example)));
+        assert!(text.contains(&setting.env_name()));
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! `idem import`: sends a file to a server and waits until it is stored. Everything can be done again: the
+//! same id with the same file goes on where it was.
+
+mod bar;
+mod remote;
+mod upload;
+mod watch;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use self::remote::{Failure, Problem, Remote};
+use self::watch::Job;
+use crate::cli::ImportArgs;
+
+/// Some records were rejected; the others are in.
+const EXIT_REJECTED: u8 = 2;
+
+/// Sends the file and, unless told otherwise, waits for its end. The result goes to stdout, all else to
+/// stderr.
+/// Exit code 0: all in; 2: some records rejected; 1: the import failed.
+///
+/// # Errors
+/// When the file cannot be read, the server refuses the import, or it cannot be reached for long.
+pub async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let remote = Remote::new(&args.url, &args.token)?;
+    let id = args.id.unwrap_or_else(Uuid::now_v7);
+    eprintln!("import {id}: to go on after a cut, run the same command with --id {id}");
+    let (size, sha256) = tokio::task::spawn_blocking({
+        let path = args.file.clone();
+        move || measure(&path)
+    })
+    .await
+    .context("reading the file was cut short")?
+    .with_context(|| format!("cannot read {}", args.file.display()))?;
+
+    let created = create(&remote, args, id, size, &sha256).await?;
+    if created.state == "AWAITING_UPLOAD" {
+        let target = created.upload.context("the server does not say where to send the file")?;
+        upload::send(&remote, &args.file, &target.url, size).await?;
+    }
+    let job = if args.no_wait {
+        watch::ask_once(&remote, id).await?
+    } else {
+        watch::until_done(&remote, id).await?
+    };
+    report(&job, args.json, started.elapsed().as_secs_f64())?;
+    Ok(exit_code(&job, args.no_wait))
+}
+
+/// Size and SHA-256 of the file, read once in pieces.
+fn measure(path: &Path) -> anyhow::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    ensure!(metadata.is_file(), "it is not a regular file");
+    let bar = bar::bytes("reading", metadata.len());
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&piece[..read]);
+        size += read as u64;
+        bar.set_position(size);
+    }
+    bar.finish_and_clear();
+    Ok((size, hex::encode(hash.finalize())))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CreateImport {
+    create_import: CreatePayload,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CreatePayload {
+    import_job: Option<CreatedJob>,
+    problem: Option<Problem>,
+}
+
+#[derive(serde::Deserialize)]
+struct CreatedJob {
+    state: String,
+    upload: Option<UploadTarget>,
+}
+
+#[derive(serde::Deserialize)]
+struct UploadTarget {
+    url: String,
+}
+
+const CREATE: &str = "mutation Create($input: CreateImportInput!) { createImport(input: $input) { \
+    importJob { id state upload { url offset } } problem { code detail } } }";
+
+async fn create(
+    remote: &Remote,
+    args: &ImportArgs,
+    id: Uuid,
+    size: u64,
+    sha256: &str,
+) -> anyhow::Result<CreatedJob> {
+    let file_name = args.file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let input = json!({
+        "id": id.to_string(),
+        "format": args.format.graphql_name(),
+        "name": args.name.clone().or(file_name),
+        "sizeBytes": size,
+        "sha256": sha256,
+    });
+    let answer: CreateImport =
+        remote.graphql(CREATE, json!({ "input": input })).await.map_err(Failure::into_error)?;
+    let payload = answer.create_import;
+    if let Some(problem) = payload.problem {
+        bail!("the server refuses the import: {problem}");
+    }
+    payload.import_job.context("the server answers neither an import nor a problem")
+}
+
+fn report(job: &Job, as_json: bool, seconds: f64) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        let problem = job.problem.as_ref().map(|it| json!({ "code": it.code, "detail": it.detail }));
+        let line = json!({
+            "id": job.id, "state": job.state, "counts": job.counts, "problem": problem, "seconds": seconds,
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(out, "{}", sentence(job, seconds))?;
+    }
+    Ok(out.flush()?)
+}
+
+fn sentence(job: &Job, seconds: f64) -> String {
+    let counts = &job.counts;
+    let why = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
+    format!(
+        "{}{why}: {} records, {} inserted, {} duplicates, {} differing, {} deleted, \
+         {} rejected, {seconds:.1} s",
+        job.state.to_lowercase().replace('_', " "),
+        counts.records,
+        counts.inserted,
+        counts.duplicates,
+        counts.differing,
+        counts.deleted,
+        counts.rejected,
+    )
+}
+
+/// Before the end, with `--no-wait`, what has arrived is a success.
+fn exit_code(job: &Job, no_wait: bool) -> ExitCode {
+    match job.state.as_str() {
+        "COMPLETED" if job.counts.rejected > 0 => ExitCode::from(EXIT_REJECTED),
+        "COMPLETED" => ExitCode::SUCCESS,
+        "QUEUED" | "RUNNING" | "PAUSED" if no_wait => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}

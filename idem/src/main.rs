@@ -1,0 +1,5 @@
+//! The binary `idem`.
+
+fn main() -> std::process::ExitCode {
+    idem::main()
+}

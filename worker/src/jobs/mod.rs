@@ -1,0 +1,4 @@
+//! What a ring leads to.
+
+mod decode;
+pub mod run_slice;

@@ -1,0 +1,256 @@
+//! Takes an import, does a part of it, and gives it back. However often a worker dies in here, what it
+//! did counts once: rows and checkpoint are one transaction, fenced by the lease.
+
+use std::time::Instant;
+
+use domain::bell::Bell;
+use domain::commands::apply_chunk::{Chunk, apply_chunk};
+use domain::error::Error;
+use domain::limits::{ATTEMPTS_MAX, IMPORTS_RUNNING_MAX, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX};
+use domain::payload::Payloads;
+use domain::rules::import::{Counts, ImportRow, retry_pause_ms};
+use domain::rules::problem::{Code, Problem};
+use domain::store::Store;
+use domain::store::import_job::{self, Held, Release};
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::decode::{self, Fault, Pieces, Start};
+
+/// What slices work with.
+#[derive(Debug, Clone)]
+pub struct Workshop<B> {
+    /// The database.
+    pub store: Store,
+    /// The payloads.
+    pub payloads: Payloads,
+    /// To ring for what is given back.
+    pub bell: B,
+    /// Name of this process, for whoever reads the row.
+    pub owner: String,
+    /// Ends slices early.
+    pub shutdown: CancellationToken,
+}
+
+/// How a slice ended.
+enum End {
+    Complete,
+    TimeIsOver,
+    Fault(Fault),
+    Failed(Error),
+    Mismatch,
+}
+
+/// Does a slice of everybody's import of that id: a ring names no user.
+pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
+    let owners = match import_job::owners(&workshop.store, import_id).await {
+        Ok(owners) => owners,
+        Err(error) => {
+            tracing::warn!(import.id = %import_id, ?error, "an import could not be looked up");
+            return;
+        }
+    };
+    for user_id in owners {
+        let claimed = import_job::claim(
+            &workshop.store,
+            user_id,
+            import_id,
+            &workshop.owner,
+            IMPORTS_RUNNING_MAX,
+            LEASE_TTL_MS,
+        );
+        match claimed.await {
+            Ok(Some(row)) => run(workshop, &row).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(import.id = %import_id, ?error, "an import could not be claimed"),
+        }
+    }
+}
+
+async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
+    let mut held =
+        Held { user_id: row.user_id, id: row.id, lease_epoch: row.lease_epoch, next_record: row.next_record };
+    let end = work(workshop, row, &mut held).await;
+    let progressed = held.next_record > row.next_record;
+    let release = match end {
+        End::Complete => {
+            tracing::info!(import.id = %row.id, records = held.next_record, "import finished");
+            metrics::counter!("idem_imports_finished_total", "state" => "completed").increment(1);
+            return;
+        }
+        // Somebody else holds it, or the user ended it: nothing is ours to give back.
+        End::Failed(Error::Fenced) => {
+            metrics::counter!("idem_import_leases_lost_total").increment(1);
+            return;
+        }
+        End::TimeIsOver => Release::Yield,
+        End::Mismatch => Release::SendAgain(Problem::new(
+            Code::PayloadMismatch,
+            "the payload does not have the announced sha256: send it again",
+        )),
+        End::Fault(Fault::Payload(problem)) => Release::Fail(problem),
+        End::Fault(Fault::Fetch) => retry(workshop, row, progressed),
+        End::Failed(error) => {
+            tracing::warn!(import.id = %row.id, ?error, "a slice failed");
+            retry(workshop, row, progressed)
+        }
+    };
+    let ring = matches!(release, Release::Yield);
+    if let Release::Fail(problem) = &release {
+        metrics::counter!("idem_imports_finished_total", "state" => "failed").increment(1);
+        tracing::info!(import.id = %row.id, code = problem.code.name(), "import failed");
+    }
+    match import_job::release(&workshop.store, held, release).await {
+        Ok(true) if ring => workshop.bell.ring(row.id),
+        Ok(_) => {}
+        // The lease runs out by itself, and the sweeper rings.
+        Err(error) => tracing::warn!(import.id = %row.id, ?error, "an import could not be given back"),
+    }
+}
+
+/// A passing failure rests and comes back; too many without progress are the end.
+fn retry<B>(workshop: &Workshop<B>, row: &ImportRow, progressed: bool) -> Release {
+    let attempts = if progressed { 1 } else { row.attempts + 1 };
+    if attempts >= ATTEMPTS_MAX {
+        return Release::Fail(Problem::new(Code::NoProgress, "it failed too often without getting on"));
+    }
+    Release::Retry { pause_ms: retry_pause_ms(attempts, workshop.store.clock.random()) }
+}
+
+async fn work<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> End {
+    if row.next_record == 0 {
+        match is_as_announced(workshop, row, *held).await {
+            Ok(true) => {}
+            Ok(false) => return End::Mismatch,
+            Err(error) => return failed(error),
+        }
+    }
+    let mut chunks = match open(workshop, row).await {
+        Ok(chunks) => chunks,
+        Err(error) => return failed(error),
+    };
+    let started = Instant::now();
+    let mut rejected = row.counts.rejected + row.counts.differing;
+    for done in 1.. {
+        let chunk = loop {
+            let wait = std::time::Duration::from_millis(LEASE_TTL_MS as u64 / 3);
+            match tokio::time::timeout(wait, chunks.recv()).await {
+                Ok(chunk) => break chunk,
+                // The decoder is on its way to the checkpoint: a sign of life.
+                Err(_) => {
+                    if let Err(error) = import_job::renew(&workshop.store, *held, LEASE_TTL_MS).await {
+                        return failed(error);
+                    }
+                }
+            }
+        };
+        match chunk {
+            None => return End::Fault(Fault::Fetch),
+            Some(Err(fault)) => return End::Fault(fault),
+            Some(Ok(chunk)) => match apply(workshop, held, rejected, chunk).await {
+                Ok((_, true)) => return End::Complete,
+                Ok((counts, false)) => rejected += counts.rejected + counts.differing,
+                Err(error) => return failed(error),
+            },
+        }
+        if done >= SLICE_CHUNKS_MAX
+            || started.elapsed().as_millis() >= SLICE_MS_MAX
+            || workshop.shutdown.is_cancelled()
+        {
+            return End::TimeIsOver;
+        }
+    }
+    End::TimeIsOver
+}
+
+fn failed(error: Error) -> End {
+    match error {
+        Error::Payload(object_store::Error::NotFound { .. }) => {
+            End::Fault(Fault::Payload(Problem::new(Code::PayloadGone, "the payload is no longer there")))
+        }
+        other => End::Failed(other),
+    }
+}
+
+async fn apply<B>(
+    workshop: &Workshop<B>,
+    held: &mut Held,
+    rejected: i64,
+    chunk: Chunk,
+) -> Result<(Counts, bool), Error> {
+    let started = Instant::now();
+    let is_last = chunk.is_last;
+    let (next, counts) = apply_chunk(&workshop.store, *held, rejected, chunk).await?;
+    *held = next;
+    metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
+    for (outcome, count) in [
+        ("inserted", counts.inserted),
+        ("duplicate", counts.duplicates),
+        ("differing", counts.differing),
+        ("deleted", counts.deleted),
+        ("rejected", counts.rejected),
+    ] {
+        metrics::counter!("idem_import_records_total", "outcome" => outcome)
+            .increment(u64::try_from(count).unwrap_or_default());
+    }
+    Ok((counts, is_last))
+}
+
+/// Whether the payload has the announced digest; asked before the first record.
+async fn is_as_announced<B>(workshop: &Workshop<B>, row: &ImportRow, held: Held) -> Result<bool, Error> {
+    let Some(announced) = &row.sha256 else {
+        return Ok(true);
+    };
+    let size = u64::try_from(row.bytes_total).unwrap_or_default();
+    let mut bytes = workshop.payloads.read(row.user_id, row.id, 0, size);
+    let mut digest = Sha256::new();
+    let mut renewed = Instant::now();
+    while let Some(piece) = bytes.next().await {
+        digest.update(&piece?);
+        if renewed.elapsed().as_millis() > LEASE_TTL_MS.unsigned_abs().into() {
+            return Err(Error::Fenced);
+        }
+        if renewed.elapsed().as_secs() >= 10 {
+            import_job::renew(&workshop.store, held, LEASE_TTL_MS).await?;
+            renewed = Instant::now();
+        }
+    }
+    Ok(digest.finalize().as_slice() == announced.as_slice())
+}
+
+/// Starts to decode at the checkpoint: plain text is sought, anything else decoded and passed over.
+async fn open<B>(
+    workshop: &Workshop<B>,
+    row: &ImportRow,
+) -> Result<mpsc::Receiver<Result<Chunk, Fault>>, Error> {
+    let size = u64::try_from(row.bytes_total).unwrap_or_default();
+    let mut begin = workshop.payloads.read(row.user_id, row.id, 0, size);
+    let first = begin.next().await.transpose()?.unwrap_or_default();
+    drop(begin);
+    let is_seeked = decode::is_plain(&first);
+    let offset = if is_seeked { u64::try_from(row.next_byte).unwrap_or_default() } else { 0 };
+    let start = Start {
+        user_id: row.user_id,
+        skip_records: row.next_record,
+        decoded_bytes: row.next_byte,
+        is_seeked,
+    };
+    let mut bytes = workshop.payloads.read(row.user_id, row.id, offset, size);
+    let (pieces_in, pieces_out) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Some(piece) = bytes.next().await {
+            if pieces_in.send(piece.map_err(|_| ())).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (chunks_in, chunks_out) = mpsc::channel(2);
+    let clock = workshop.store.clock.clone();
+    tokio::task::spawn_blocking(move || {
+        decode::decode(Pieces::new(pieces_out, offset), start, &clock, &chunks_in);
+    });
+    Ok(chunks_out)
+}
