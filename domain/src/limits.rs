@@ -89,8 +89,6 @@ pub const IMPORTS_RUNNING_MAX: u64 = 2;
 pub const IMPORTS_WAITING_MAX: u64 = 20;
 /// Milliseconds from the creation of an import to the last byte of its payload.
 pub const UPLOAD_TTL_MS: i64 = 24 * 60 * 60 * 1000;
-/// Milliseconds that a payload is kept behind the end of its import, unless set.
-pub const PAYLOAD_RETENTION_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Records of one transaction of an import.
 pub const CHUNK_RECORDS_MAX: usize = 500;

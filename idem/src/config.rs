@@ -67,8 +67,6 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
     /// How long `/readyz` says no before the listener closes.
     pub drain_delay: Duration,
-    /// How long the payload of a finished import is kept.
-    pub payload_retention: Duration,
     /// Whether this is a development server.
     pub dev: bool,
 }
@@ -94,7 +92,6 @@ impl Config {
             None => Duration::ZERO,
         };
         let secrets = sources.set("jwt_secret")?.unwrap_or_default();
-        let retention = sources.text("payload_retention")?;
         let mut config = Self {
             listen: address(&sources, "listen")?,
             metrics_listen: address(&sources, "metrics_listen")?,
@@ -114,7 +111,6 @@ impl Config {
             log: sources.text("log")?,
             log_format: log_format(sources.set("log_format")?.as_deref())?,
             drain_delay,
-            payload_retention: parse_duration(&retention).context("in setting `payload_retention`")?,
             data_dir,
             dev,
         };

@@ -8,6 +8,8 @@ mod lifecycle;
 mod telemetry;
 mod token;
 
+pub use token::sign as sign_token;
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -83,7 +83,6 @@ pub const SETTINGS: &[Setting] = &[
         "How long /readyz says no before the listener closes, for load balancers to notice.\n\
          Unset: 5s with redis_url, else 0s.",
     ),
-    fixed("payload_retention", "7d", "How long the bytes of a finished import are kept."),
 ];
 
 /// The default file: every key commented out, with what it does and its default.

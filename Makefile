@@ -1,0 +1,25 @@
+# The few commands a person types.
+.PHONY: run test test-full check bench servers
+
+CARGO ?= cargo
+
+run: ## Serve on SQLite with the worker in process; prints a URL, a token and a first mutation.
+	$(CARGO) run --locked --release -- serve --dev
+
+test: servers ## Everything CI runs, on private servers that end with it.
+	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p tests --features plant --test suite planted
+
+test-full: servers ## The same with the great numbers.
+	IDEM_CASES=1000000 IDEM_FULL=1 $(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p tests --features plant --test suite planted
+
+check: ## What a commit passes.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+bench: ## Benchmarks; there are none yet.
+	@echo "no benchmarks yet"
+
+servers:
+	@sh tests/install.sh

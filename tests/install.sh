@@ -1,0 +1,18 @@
+#!/bin/sh
+# Installs what the tests start: PostgreSQL and Redis, from Debian's packages, where they are missing.
+set -eu
+missing=
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="postgresql"
+command -v redis-server >/dev/null || missing="$missing redis-server"
+command -v python3 >/dev/null || missing="$missing python3"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "please install:$missing" >&2
+    exit 1
+fi
+# The packages would start servers of their own at the standard ports: tell them not to.
+policy=/usr/sbin/policy-rc.d
+[ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; trap 'rm -f "$policy"' EXIT; }
+apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null

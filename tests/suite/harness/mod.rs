@@ -1,0 +1,175 @@
+//! The test bed: a server in process over a database of its own, on SQLite or on PostgreSQL, and clients
+//! for it. [`Bed::end`] fails the test when work is left behind or the feed is not whole.
+
+mod client;
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::bell::Bell;
+use domain::clock::Clock;
+use domain::payload::Payloads;
+use domain::store::Store;
+use migration::{Migrator, MigratorTrait};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use worker::jobs::run_slice::{Workshop, run_slice};
+use worker::queue::Queue;
+
+pub use client::{Client, event, new_id};
+pub use servers::{Servers, servers};
+
+/// The secret that test tokens are signed with.
+pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
+
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    Sqlite,
+    Postgres,
+}
+
+/// A server of one's own.
+pub struct Bed {
+    pub column: Column,
+    pub url: String,
+    pub store: Store,
+    pub sql: DatabaseConnection,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    _dir: TempDir,
+}
+
+/// Runs each of these tests on SQLite and on PostgreSQL.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let bed = $crate::harness::Bed::open($crate::harness::Column::Sqlite).await;
+                super::$name(&bed).await;
+                bed.end().await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let bed = $crate::harness::Bed::open($crate::harness::Column::Postgres).await;
+                super::$name(&bed).await;
+                bed.end().await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
+
+impl Bed {
+    pub async fn open(column: Column) -> Self {
+        let dir = TempDir::new().unwrap();
+        let url = match column {
+            Column::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
+            Column::Postgres => servers().database().await,
+        };
+        let store = Store::open(&url, 16, Clock::System).await.unwrap();
+        if column == Column::Sqlite {
+            Migrator::up(store.migrations(), None).await.unwrap();
+        }
+        let sql = Database::connect(&url).await.unwrap();
+        let payloads = Payloads::new(
+            Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()),
+            Path::default(),
+        );
+        let (bell, consumer) = Queue::Memory.open().unwrap();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let workshop = Workshop {
+            store: store.clone(),
+            payloads: payloads.clone(),
+            bell: bell.clone(),
+            owner: "test".to_owned(),
+            shutdown: stop.clone(),
+        };
+        tasks.spawn(consumer.run(2, stop.clone(), move |id| {
+            let workshop = workshop.clone();
+            async move { run_slice(&workshop, id).await }
+        }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = api::Server {
+            services: api::Services { store: store.clone(), payloads, bell: Arc::new(bell) as Arc<dyn Bell> },
+            keys: api::Keys::load(&[SECRET.to_owned()], None, Vec::new(), None).await.unwrap(),
+            cors_origins: Vec::new(),
+            hints: false,
+            ready: Arc::new(|| Box::pin(async { true })),
+        };
+        tasks.spawn(api::serve(listener, server, stop.clone()));
+        Self { column, url: format!("http://{address}"), store, sql, stop, tasks, _dir: dir }
+    }
+
+    /// A client of this user.
+    pub fn client(&self, subject: &str) -> Client {
+        Client::new(&self.url, subject)
+    }
+
+    /// Runs SQL beside the server.
+    pub async fn execute(&self, sql: &str) {
+        self.sql.execute_unprepared(sql).await.unwrap();
+    }
+
+    /// One whole number out of the database.
+    pub async fn number(&self, sql: &str) -> i64 {
+        number(&self.sql, sql).await
+    }
+
+    /// Ends the bed: no import is left to run, each feed is numbered without a gap up to its head, and
+    /// what has begun comes to its end.
+    pub async fn end(self) {
+        let left = "SELECT count(*) FROM import_job WHERE state IN ('QUEUED', 'RUNNING')";
+        assert_eq!(self.number(left).await, 0, "imports are left behind");
+        assert_feeds_are_whole(&self.sql).await;
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(Duration::from_secs(20), self.tasks.wait()).await.expect("the server stops");
+        self.sql.close().await.unwrap();
+        self.store.close().await;
+    }
+}
+
+/// Positions are unique, and the newest is the head, for every user.
+pub async fn assert_feeds_are_whole(sql: &DatabaseConnection) {
+    let broken = "SELECT count(*) FROM account a WHERE \
+        a.feed_head <> coalesce((SELECT max(s) FROM (SELECT change_seq AS s FROM event e WHERE e.user_id = a.user_id \
+            UNION ALL SELECT change_seq FROM event_type t WHERE t.user_id = a.user_id) m), 0) \
+        OR (SELECT count(*) FROM (SELECT change_seq AS s FROM event e WHERE e.user_id = a.user_id \
+            UNION ALL SELECT change_seq FROM event_type t WHERE t.user_id = a.user_id) m) \
+        <> (SELECT count(DISTINCT s) FROM (SELECT change_seq AS s FROM event e WHERE e.user_id = a.user_id \
+            UNION ALL SELECT change_seq FROM event_type t WHERE t.user_id = a.user_id) m)";
+    assert_eq!(number(sql, broken).await, 0, "a feed is not whole");
+}
+
+/// One whole number out of a database.
+pub async fn number(sql: &DatabaseConnection, text: &str) -> i64 {
+    let statement = Statement::from_string(sql.get_database_backend(), text);
+    let row = sql.query_one_raw(statement).await.unwrap().unwrap();
+    let wide = row.try_get_by_index::<i64>(0);
+    wide.unwrap_or_else(|_| i64::from(row.try_get_by_index::<i32>(0).unwrap()))
+}
+
+/// Waits until a condition holds; fails when it does not within 60 s.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within 60 s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether a connection speaks to PostgreSQL.
+pub fn is_postgres(sql: &DatabaseConnection) -> bool {
+    sql.get_database_backend() == DbBackend::Postgres
+}

@@ -1,0 +1,16 @@
+//! All behaviour tests: one binary, one private PostgreSQL and Redis for all of them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod feed;
+mod front;
+mod harness;
+mod house;
+mod imports;
+mod lessons;
+mod migrations;
+mod processes;
+mod schema;
+mod writes;
+
+#[cfg(feature = "plant")]
+mod planted;

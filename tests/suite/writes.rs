@@ -1,0 +1,104 @@
+//! Many writers at once, and batches with everything in them.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Bed, event, new_id, on_both};
+
+on_both!(
+    a_batch_of_500_with_three_bad_ones_stores_497,
+    thirty_two_clients_that_send_the_same_500_events_store_each_once,
+    lists_keep_their_order_over_pages_in_both_directions,
+);
+
+async fn a_batch_of_500_with_three_bad_ones_stores_497(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let known = event(&kind);
+    client.create(&[known.clone()]).await;
+    let mut events: Vec<Value> = (0..500).map(|_| event(&kind)).collect();
+    events[10]["timestamp"] = json!("2026-13-01T00:00:00Z");
+    events[20]["id"] = json!("9b2b7a52-8f1f-4c0e-9d3a-0a5d5c1b2f3e");
+    events[30] = known.clone();
+    events[30]["notes"] = json!("another story");
+    let answer = client.create(&events).await;
+    let counts = ["created", "duplicates", "rejected", "deleted"].map(|count| answer[count].as_i64().unwrap());
+    assert_eq!(counts, [497, 1, 2, 0]);
+    let results = &answer["results"];
+    assert_eq!(results[10]["problem"]["errors"][0], json!({ "pointer": "/timestamp", "code": "INVALID_DATETIME" }));
+    assert_eq!(results[20]["problem"]["errors"][0], json!({ "pointer": "/id", "code": "NOT_UUID_V7" }));
+    let duplicate = &results[30];
+    assert_eq!((&duplicate["outcome"], &duplicate["differs"]), (&json!("DUPLICATE"), &json!(true)));
+    assert_eq!((&duplicate["matchedBy"], &duplicate["event"]["notes"]), (&json!("ID"), &known["notes"]));
+    let too_many = client.send(
+        "mutation($e: [EventInput!]!) { createEvents(input: { events: $e }) { created } }",
+        json!({ "e": (0..501).map(|_| event(&kind)).collect::<Vec<_>>() }),
+    );
+    let refused = too_many.await["errors"][0]["extensions"].take();
+    assert_eq!((&refused["code"], &refused["limit"]), (&json!("LIMIT_EXCEEDED"), &json!({ "name": "batch", "max": 500 })));
+    assert_eq!(bed.number("SELECT count(*) FROM event").await, 498);
+}
+
+/// The test that a lock and a load in one statement must fail.
+async fn thirty_two_clients_that_send_the_same_500_events_store_each_once(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let events: Vec<Value> = (0..500).map(|_| event(&kind)).collect();
+    let mut sends = Vec::new();
+    for number in 0..32_usize {
+        let (client, mut events) = (client.clone(), events.clone());
+        let turn = number * 37 % events.len();
+        events.rotate_left(turn);
+        sends.push(tokio::spawn(async move {
+            let size = [1, 500, 20, 125][number % 4];
+            let sent = if size == 1 { &events[..40] } else { &events[..] };
+            let mut created = 0;
+            for batch in sent.chunks(size) {
+                let answer = client.create(batch).await;
+                assert_eq!(answer["rejected"], 0);
+                created += answer["created"].as_i64().unwrap();
+            }
+            created
+        }));
+    }
+    let mut created = 0;
+    for send in sends {
+        created += send.await.unwrap();
+    }
+    assert_eq!((created, bed.number("SELECT count(*) FROM event").await), (500, 500));
+}
+
+async fn lists_keep_their_order_over_pages_in_both_directions(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let events: Vec<Value> = (0..25)
+        .map(|n| json!({ "id": new_id(), "eventTypeId": kind, "timestamp": format!("2026-01-{:02}T00:00:00Z", n / 2 + 1) }))
+        .collect();
+    client.create(&events).await;
+    let query = "query($first: Int, $after: String, $last: Int, $before: String) { events(first: $first, after: $after, \
+        last: $last, before: $before) { totalCount nodes { id } edges { cursor } pageInfo { hasNextPage hasPreviousPage \
+        startCursor endCursor } } }";
+    let mut forward = Vec::new();
+    let mut after = Value::Null;
+    loop {
+        let page = client.ask(query, json!({ "first": 10, "after": after })).await["events"].take();
+        assert_eq!(page["totalCount"], 25);
+        forward.extend(page["nodes"].as_array().unwrap().clone());
+        after = page["pageInfo"]["endCursor"].clone();
+        if page["pageInfo"]["hasNextPage"] == false {
+            break;
+        }
+    }
+    let mut backward = Vec::new();
+    let mut before = Value::Null;
+    loop {
+        let page = client.ask(query, json!({ "last": 7, "before": before })).await["events"].take();
+        let mut nodes = page["nodes"].as_array().unwrap().clone();
+        nodes.extend(backward);
+        backward = nodes;
+        before = page["pageInfo"]["startCursor"].clone();
+        if page["pageInfo"]["hasPreviousPage"] == false {
+            break;
+        }
+    }
+    assert_eq!((forward.len(), &forward), (25, &backward));
+}
