@@ -25,5 +25,4 @@ redis=$!
 until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.05; done
 echo "postgres://idem@127.0.0.1:$pg_port"
 echo "redis://127.0.0.1:$redis_port"
-echo "$dir/pg"
 cat >/dev/null

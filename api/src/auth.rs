@@ -44,8 +44,12 @@ pub struct Keys {
 #[derive(Debug)]
 struct Jwks {
     source: String,
-    keys: RwLock<(HashMap<String, (Algorithm, DecodingKey)>, Instant)>,
+    /// And when they were last asked for.
+    keys: RwLock<(KeySet, Instant)>,
 }
+
+/// Keys by their `kid`, each with the one algorithm that it is for.
+type KeySet = HashMap<String, (Algorithm, DecodingKey)>;
 
 #[derive(Debug, Deserialize)]
 struct Claims {
@@ -147,7 +151,7 @@ impl Jwks {
     }
 }
 
-async fn fetch(source: &str) -> Result<HashMap<String, (Algorithm, DecodingKey)>, KeysError> {
+async fn fetch(source: &str) -> Result<KeySet, KeysError> {
     let text = if source.starts_with("https://") || source.starts_with("http://") {
         let client = reqwest::Client::builder().timeout(JWKS_TIMEOUT).build()?;
         client.get(source).send().await?.error_for_status()?.text().await?

@@ -21,11 +21,13 @@ async fn nobody_without_a_valid_token_learns_anything(bed: &Bed) {
     let now = 1_700_000_000_000;
     let hour = Duration::from_secs(3600);
     let expired = idem::sign_token(crate::harness::SECRET, "ann", None, None, hour, now).unwrap();
-    let forged = idem::sign_token("another secret of 32 bytes or more!", "ann", None, None, hour, now * 2).unwrap();
+    let forged =
+        idem::sign_token("another secret of 32 bytes or more!", "ann", None, None, hour, now * 2).unwrap();
     let mut bodies = Vec::new();
     for token in [None, Some(""), Some("x.y.z"), Some(expired.as_str()), Some(forged.as_str())] {
         for query in ["{ __schema { types { name } } }", "{ viewer { userId } }", "{ nonsense"] {
-            let mut request = client.http.post(&url).json(&json!({ "query": query })).header("x-request-id", "same");
+            let mut request =
+                client.http.post(&url).json(&json!({ "query": query })).header("x-request-id", "same");
             if let Some(token) = token {
                 request = request.bearer_auth(token);
             }
@@ -50,7 +52,11 @@ async fn post(client: &Client, kind: &str, body: impl Into<reqwest::Body>) -> (u
 async fn every_refusal_has_one_shape_and_its_status(bed: &Bed) {
     let client = bed.client("ann");
     let json = "application/json";
-    let deep = format!("{{\"query\":\"{{ viewer {{ userId }} }}\",\"variables\":{{\"a\":{}1{}}}}}", "[".repeat(40), "]".repeat(40));
+    let deep = format!(
+        "{{\"query\":\"{{ viewer {{ userId }} }}\",\"variables\":{{\"a\":{}1{}}}}}",
+        "[".repeat(40),
+        "]".repeat(40)
+    );
     let cases: Vec<(&str, Vec<u8>, u16, &str)> = vec![
         (json, b"not json".to_vec(), 400, "BAD_USER_INPUT"),
         (json, vec![0xff, 0xfe], 400, "BAD_USER_INPUT"),
@@ -68,10 +74,17 @@ async fn every_refusal_has_one_shape_and_its_status(bed: &Bed) {
         let (got, answer) = post(&client, kind, body).await;
         let extensions = &answer["errors"][0]["extensions"];
         assert_eq!((got, &extensions["code"]), (status, &json!(code)), "{shown}: {answer}");
-        assert!(extensions["problem"]["requestId"].is_string() && answer.get("data").is_none(), "{shown}: {answer}");
+        assert!(
+            extensions["problem"]["requestId"].is_string() && answer.get("data").is_none(),
+            "{shown}: {answer}"
+        );
     }
     let mutation = "mutation { createEvent(input: { event: {} }) { result { outcome } } }";
-    let get = client.http.get(format!("{}/graphql", bed.url)).query(&[("query", mutation)]).bearer_auth(&client.token);
+    let get = client
+        .http
+        .get(format!("{}/graphql", bed.url))
+        .query(&[("query", mutation)])
+        .bearer_auth(&client.token);
     assert_eq!(get.send().await.unwrap().status(), 405);
 }
 
@@ -96,7 +109,8 @@ async fn hostile_documents_are_refused_and_the_process_lives(bed: &Bed) {
         (long, "query text"),
     ];
     for (document, limit) in cases {
-        let (status, answer) = post(&client, "application/json", json!({ "query": document }).to_string()).await;
+        let (status, answer) =
+            post(&client, "application/json", json!({ "query": document }).to_string()).await;
         let extensions = &answer["errors"][0]["extensions"];
         assert_eq!((status, &extensions["code"]), (400, &json!("LIMIT_EXCEEDED")), "{answer}");
         assert!(extensions["limit"]["max"].is_u64(), "{limit}: {answer}");
@@ -123,7 +137,10 @@ async fn answers_are_negotiated_as_graphql_over_http_says(bed: &Bed) {
     assert_eq!(ask(None, good).await, (200, json.clone()));
     assert_eq!(ask(Some("*/*"), good).await, (200, json.clone()));
     assert_eq!(ask(Some("application/json"), bad).await, (200, json.clone()));
-    assert_eq!(ask(Some("application/graphql-response+json, application/json;q=0.9"), good).await, (200, response.clone()));
+    assert_eq!(
+        ask(Some("application/graphql-response+json, application/json;q=0.9"), good).await,
+        (200, response.clone())
+    );
     assert_eq!(ask(Some("application/graphql-response+json"), bad).await, (400, response));
     assert_eq!(ask(Some("text/html"), good).await.0, 406);
 }
@@ -134,7 +151,8 @@ async fn a_mutation_ends_even_if_its_client_hangs_up(bed: &Bed) {
     let mut sent = 0;
     for wait_ms in [0, 1, 2, 4, 8, 16] {
         let events: Vec<Value> = (0..50).map(|_| event(&kind)).collect();
-        let query = "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { created } }";
+        let query =
+            "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { created } }";
         let body = json!({ "query": query, "variables": { "events": events } });
         let request = client.http.post(format!("{}/graphql", bed.url)).bearer_auth(&client.token).json(&body);
         let _cut = tokio::time::timeout(Duration::from_millis(wait_ms), request.send()).await;

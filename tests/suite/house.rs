@@ -288,8 +288,9 @@ fn every_read_of_the_store_is_told_whose_rows_it_may_see() {
 fn the_reading_of_sources_and_manifests_tells_tests_from_the_rest() {
     let text = "a\n// b\n#[cfg(test)]\nmod tests;\nc\n#[cfg(test)]\nmod more {\n    d {\n    }\n}\ne\n";
     assert_eq!(shipped(text), [(1, "a"), (5, "c"), (11, "e")]);
-    let manifest = "[dependencies]\na.workspace = true\n# z\nb = \"1\"\n[dev-dependencies]\nc = { path = \"x\" }\n\
-                    [dependencies.d]\n[target.'cfg(unix)'.dependencies]\ne = \"1\"\n[features]\nf = []\n";
+    let manifest = "[dependencies]\na.workspace = true\n# z\nb = \"1\"\n\
+                    [dev-dependencies]\nc = { path = \"x\" }\n[dependencies.d]\n\
+                    [target.'cfg(unix)'.dependencies]\ne = \"1\"\n[features]\nf = []\n";
     let (ships, dev) = dependencies(manifest);
     assert_eq!(ships.into_iter().collect::<Vec<_>>(), ["a", "b", "d", "e"]);
     assert_eq!(dev.into_iter().collect::<Vec<_>>(), ["c"]);

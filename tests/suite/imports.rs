@@ -46,7 +46,8 @@ async fn the_same_flights_twice_are_stored_once_and_the_feed_stands_still(bed: &
 }
 
 async fn a_bad_line_costs_itself_and_nothing_else(bed: &Bed) {
-    let mut lines: Vec<Vec<u8>> = plain_flights().split(|b| *b == b'\n').take(20).map(<[u8]>::to_vec).collect();
+    let mut lines: Vec<Vec<u8>> =
+        plain_flights().split(|b| *b == b'\n').take(20).map(<[u8]>::to_vec).collect();
     lines[6] = b"garbage".to_vec();
     lines[8] = [b"{\"notes\":\"".as_slice(), &vec![b'x'; 300_000], b"\"}"].concat();
     lines[10] = b"   ".to_vec();
@@ -60,14 +61,21 @@ async fn a_bad_line_costs_itself_and_nothing_else(bed: &Bed) {
     assert_eq!(job["state"], "COMPLETED", "{job}");
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["rejected"]), (&json!(15), &json!(4)));
     let nodes = job["rejections"]["nodes"].as_array().unwrap();
-    let told: Vec<_> = nodes.iter().map(|n| (n["line"].as_i64().unwrap(), n["code"].as_str().unwrap())).collect();
-    assert_eq!(told, [(7, "INVALID_JSON"), (9, "RECORD_TOO_LARGE"), (13, "INVALID_VALUE"), (15, "INVALID_JSON")]);
+    let told: Vec<_> =
+        nodes.iter().map(|n| (n["line"].as_i64().unwrap(), n["code"].as_str().unwrap())).collect();
+    assert_eq!(
+        told,
+        [(7, "INVALID_JSON"), (9, "RECORD_TOO_LARGE"), (13, "INVALID_VALUE"), (15, "INVALID_JSON")]
+    );
     assert_eq!((&nodes[0]["excerpt"], &nodes[2]["pointer"]), (&json!("garbage"), &json!("/speed")));
     assert_eq!(nodes[2]["record"], 12);
     let report = client.http.get(format!("{}/imports/{id}/report", client.url)).bearer_auth(&client.token);
     let report = report.send().await.unwrap().text().await.unwrap();
     assert_eq!(report.lines().count(), 4);
-    assert_eq!(serde_json::from_str::<Value>(report.lines().next().unwrap()).unwrap()["code"], "INVALID_JSON");
+    assert_eq!(
+        serde_json::from_str::<Value>(report.lines().next().unwrap()).unwrap()["code"],
+        "INVALID_JSON"
+    );
 }
 
 async fn a_cut_gzip_fails_and_what_was_in_stays_in(bed: &Bed) {
@@ -84,7 +92,10 @@ async fn a_cut_gzip_fails_and_what_was_in_stays_in(bed: &Bed) {
 async fn a_payload_that_is_not_as_announced_is_told(bed: &Bed) {
     let client = bed.client("ann");
     let id = new_id();
-    assert_eq!(client.create_import(&id, 10, Some(&"0".repeat(64))).await["importJob"]["state"], "AWAITING_UPLOAD");
+    assert_eq!(
+        client.create_import(&id, 10, Some(&"0".repeat(64))).await["importJob"]["state"],
+        "AWAITING_UPLOAD"
+    );
     let short = client.put(&id, None, vec![b'x'; 4]).await;
     assert_eq!((short.status().as_u16(), &short.headers()["upload-offset"]), (200, &"0".parse().unwrap()));
     let long = client.put(&id, None, vec![b'x'; 11]).await;
@@ -164,7 +175,8 @@ async fn a_canceled_import_takes_nothing_more(bed: &Bed) {
     let client = bed.client("ann");
     let id = new_id();
     client.create_import(&id, 10, None).await;
-    let query = "mutation($id: ID!) { cancelImport(input: { id: $id }) { importJob { state } problem { code } } }";
+    let query =
+        "mutation($id: ID!) { cancelImport(input: { id: $id }) { importJob { state } problem { code } } }";
     for _ in 0..2 {
         let answer = client.ask(query, json!({ "id": id })).await;
         assert_eq!(answer["cancelImport"], json!({ "importJob": { "state": "CANCELED" }, "problem": null }));

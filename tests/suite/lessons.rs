@@ -28,7 +28,9 @@ async fn a_write_that_changes_nothing_moves_nothing(bed: &Bed) {
     for _ in 0..3 {
         let again = client.create(&events).await;
         assert_eq!((&again["duplicates"], &again["created"]), (&json!(20), &json!(0)));
-        assert!(again["results"].as_array().unwrap().iter().all(|r| r["differs"] == false && r["version"] == 1));
+        assert!(
+            again["results"].as_array().unwrap().iter().all(|r| r["differs"] == false && r["version"] == 1)
+        );
     }
     let (changes, after) = client.pull(Some(&cursor), 500).await;
     assert_eq!((changes.len(), after), (0, cursor));
@@ -58,7 +60,8 @@ async fn a_duplicate_by_another_key_says_which_row_it_is_and_the_sent_id_becomes
     assert_eq!((&result["outcome"], &result["matchedBy"]), (&json!("DUPLICATE"), &json!("EXTERNAL_ID")));
     assert_eq!((&result["event"]["id"], &result["sentId"]), (&first["id"], &second["id"]));
     // The alias stands for the row in reads, and as a key of its own from now on.
-    let read = client.ask("query($id: ID!) { event(id: $id) { id } node(id: $id) { id } }", json!({ "id": second["id"] }));
+    let read = client
+        .ask("query($id: ID!) { event(id: $id) { id } node(id: $id) { id } }", json!({ "id": second["id"] }));
     let read = read.await;
     assert_eq!((&read["event"]["id"], &read["node"]["id"]), (&first["id"], &first["id"]));
     assert_eq!(client.create(&[second]).await["results"][0]["matchedBy"], "ID");
@@ -103,7 +106,7 @@ async fn another_users_id_is_simply_unknown(bed: &Bed) {
     let (ann, bob) = (bed.client("ann"), bed.client("bob"));
     let kind = ann.event_type("run").await;
     let hers = event(&kind);
-    ann.create(&[hers.clone()]).await;
+    ann.create(std::slice::from_ref(&hers)).await;
     let import = new_id();
     ann.create_import(&import, 10, None).await;
     let reads = "query($id: ID!) { event(id: $id) { id } eventType(id: $id) { id } importJob(id: $id) { id } node(id: $id) { id } \
@@ -128,7 +131,11 @@ async fn another_users_id_is_simply_unknown(bed: &Bed) {
 
 /// Makes a tombstone as a delete would: content gone, next version, next position.
 async fn bury(bed: &Bed, id: &str, by: &str) {
-    let literal = if crate::harness::is_postgres(&bed.sql) { format!("'{id}'") } else { format!("x'{}'", id.replace('-', "")) };
+    let literal = if crate::harness::is_postgres(&bed.sql) {
+        format!("'{id}'")
+    } else {
+        format!("x'{}'", id.replace('-', ""))
+    };
     bed.execute(&format!(
         "UPDATE event SET event_type_id = NULL, timestamp = NULL, is_all_day = NULL, notes = NULL, notes_search = NULL, \
          properties = NULL, content_hash = NULL, version = version + 1, deleted_at = 1, deleted_by = '{by}', \
@@ -152,7 +159,10 @@ async fn a_deleted_event_does_not_rise_again(bed: &Bed) {
     let answer = client.create(&[kept, by_key, rolled_back]).await;
     let results = &answer["results"];
     assert_eq!((&results[0]["outcome"], &results[0]["matchedBy"]), (&json!("DELETED"), &json!("ID")));
-    assert_eq!((&results[1]["outcome"], &results[1]["matchedBy"]), (&json!("DELETED"), &json!("EXTERNAL_ID")));
+    assert_eq!(
+        (&results[1]["outcome"], &results[1]["matchedBy"]),
+        (&json!("DELETED"), &json!("EXTERNAL_ID"))
+    );
     assert_eq!((&results[0]["event"], &results[0]["version"]), (&Value::Null, &json!(2)));
     // What a rollback took back is made anew, as the next version.
     assert_eq!((&results[2]["outcome"], &results[2]["version"]), (&json!("CREATED"), &json!(3)));
@@ -169,10 +179,14 @@ async fn a_bootstrap_ends_exactly_at_now(bed: &Bed) {
     // Deleted behind the first page: the deletion arrives. Deleted before: nothing of it does.
     bury(bed, events[20]["id"].as_str().unwrap(), "user").await;
     let (rest, cursor) = client.pull(first["cursor"].as_str(), 10).await;
-    let deleted: Vec<_> = rest.iter().filter(|change| change["deleted"] == true).map(|c| &c["entityId"]).collect();
+    let deleted: Vec<_> =
+        rest.iter().filter(|change| change["deleted"] == true).map(|c| &c["entityId"]).collect();
     assert_eq!(deleted, [&events[20]["id"]]);
     assert!(!rest.iter().any(|change| change["entityId"] == events[3]["id"]));
-    let status = client.ask("query($c: Cursor) { syncStatus(after: $c) { state pending headCursor } }", json!({ "c": cursor }));
+    let status = client.ask(
+        "query($c: Cursor) { syncStatus(after: $c) { state pending headCursor } }",
+        json!({ "c": cursor }),
+    );
     let status = status.await["syncStatus"].take();
     assert_eq!(status, json!({ "state": "UP_TO_DATE", "pending": 0, "headCursor": cursor }));
 }
@@ -201,19 +215,30 @@ async fn all_wrong_fields_are_told_with_pointers(bed: &Bed) {
         "properties": { "a": "\u{0}" }, "sourceType": "Bad!" });
     let answer = client.create(&[bad]).await;
     let problem = &answer["results"][0]["problem"];
-    let pointers: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+    let pointers: Vec<_> =
+        problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
     assert_eq!(problem["code"], "VALIDATION_FAILED");
     assert_eq!(
         pointers,
-        ["/id", "/eventTypeId", "/timestamp", "/timeZone", "/notes", "/sourceType", "/location/latitude",
-            "/location/longitude", "/properties"]
+        [
+            "/id",
+            "/eventTypeId",
+            "/timestamp",
+            "/timeZone",
+            "/notes",
+            "/sourceType",
+            "/location/latitude",
+            "/location/longitude",
+            "/properties"
+        ]
     );
 }
 
 async fn a_page_out_of_range_is_an_error_never_a_clamp(bed: &Bed) {
     let client = bed.client("ann");
     for (first, code) in [(0, "BAD_USER_INPUT"), (-1, "BAD_USER_INPUT"), (5_001, "LIMIT_EXCEEDED")] {
-        let answer = client.send("query($n: Int!) { changes(first: $n) { cursor } }", json!({ "n": first })).await;
+        let answer =
+            client.send("query($n: Int!) { changes(first: $n) { cursor } }", json!({ "n": first })).await;
         assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{first}");
     }
     let both = client.send("{ events(first: 1, last: 1) { nodes { id } } }", json!({})).await;
@@ -227,7 +252,11 @@ async fn two_all_day_events_of_one_type_on_one_day_are_two(bed: &Bed) {
     assert_eq!(client.create(&[all_day(), all_day()]).await["created"], 2);
     eventually("both are read as the date as written", || async {
         let read = client.ask("{ events { nodes { timestamp } } }", json!({})).await;
-        read["events"]["nodes"].as_array().unwrap().iter().all(|e| e["timestamp"] == "2026-05-01T00:00:00.000Z")
+        read["events"]["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|e| e["timestamp"] == "2026-05-01T00:00:00.000Z")
     })
     .await;
 }

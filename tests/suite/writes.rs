@@ -14,17 +14,21 @@ async fn a_batch_of_500_with_three_bad_ones_stores_497(bed: &Bed) {
     let client = bed.client("ann");
     let kind = client.event_type("run").await;
     let known = event(&kind);
-    client.create(&[known.clone()]).await;
+    client.create(std::slice::from_ref(&known)).await;
     let mut events: Vec<Value> = (0..500).map(|_| event(&kind)).collect();
     events[10]["timestamp"] = json!("2026-13-01T00:00:00Z");
     events[20]["id"] = json!("9b2b7a52-8f1f-4c0e-9d3a-0a5d5c1b2f3e");
     events[30] = known.clone();
     events[30]["notes"] = json!("another story");
     let answer = client.create(&events).await;
-    let counts = ["created", "duplicates", "rejected", "deleted"].map(|count| answer[count].as_i64().unwrap());
+    let counts =
+        ["created", "duplicates", "rejected", "deleted"].map(|count| answer[count].as_i64().unwrap());
     assert_eq!(counts, [497, 1, 2, 0]);
     let results = &answer["results"];
-    assert_eq!(results[10]["problem"]["errors"][0], json!({ "pointer": "/timestamp", "code": "INVALID_DATETIME" }));
+    assert_eq!(
+        results[10]["problem"]["errors"][0],
+        json!({ "pointer": "/timestamp", "code": "INVALID_DATETIME" })
+    );
     assert_eq!(results[20]["problem"]["errors"][0], json!({ "pointer": "/id", "code": "NOT_UUID_V7" }));
     let duplicate = &results[30];
     assert_eq!((&duplicate["outcome"], &duplicate["differs"]), (&json!("DUPLICATE"), &json!(true)));
@@ -34,7 +38,10 @@ async fn a_batch_of_500_with_three_bad_ones_stores_497(bed: &Bed) {
         json!({ "e": (0..501).map(|_| event(&kind)).collect::<Vec<_>>() }),
     );
     let refused = too_many.await["errors"][0]["extensions"].take();
-    assert_eq!((&refused["code"], &refused["limit"]), (&json!("LIMIT_EXCEEDED"), &json!({ "name": "batch", "max": 500 })));
+    assert_eq!(
+        (&refused["code"], &refused["limit"]),
+        (&json!("LIMIT_EXCEEDED"), &json!({ "name": "batch", "max": 500 }))
+    );
     assert_eq!(bed.number("SELECT count(*) FROM event").await, 498);
 }
 

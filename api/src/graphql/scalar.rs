@@ -31,6 +31,8 @@ pub enum DateTime {
     Sent(Value),
 }
 
+/// RFC 3339 with any offset in; `YYYY-MM-DDTHH:MM:SS.sssZ` out. Truncated to milliseconds, compared as an
+/// instant; years 0001 to 9999 in UTC. 23:59:60 UTC reads as the next second; a date alone does not parse.
 #[Scalar(specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -72,6 +74,8 @@ impl DateTime {
 #[derive(Debug, Clone)]
 pub struct JsonObject(Value);
 
+/// A JSON object: at most 16 KiB as canonical text, depth at most 8. Key order is not kept. Integers from
+/// -2^63 to 2^64-1 are exact, other numbers f64.
 #[Scalar(name = "JSONObject", specified_by_url = "https://www.rfc-editor.org/rfc/rfc8259")]
 impl ScalarType for JsonObject {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -116,6 +120,8 @@ fn has_duplicate_key(value: &Value) -> bool {
 #[derive(Debug, Clone)]
 pub struct Cursor(pub String);
 
+/// Opaque position in the caller's change feed; safe to store for ever. (Connections page by String
+/// cursors, which are something else.)
 #[Scalar]
 impl ScalarType for Cursor {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -132,6 +138,7 @@ impl ScalarType for Cursor {
 #[derive(Debug, Clone, Copy)]
 pub struct Long(pub i64);
 
+/// Whole number up to 2^53 - 1, a JSON number.
 #[Scalar]
 impl ScalarType for Long {
     fn parse(value: Value) -> InputValueResult<Self> {

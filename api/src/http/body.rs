@@ -16,6 +16,8 @@ use crate::error::ApiError;
 /// A body that makes no progress for so long is given up.
 pub(crate) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A whole body, and the room that it takes.
 pub(crate) async fn read(
     room: &Arc<Semaphore>,
@@ -25,6 +27,7 @@ pub(crate) async fn read(
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let size = announced.unwrap_or(BODY_BYTES_MAX);
     if size > BODY_BYTES_MAX {
+        drain(body, 4 * BODY_BYTES_MAX).await;
         return Err(ApiError::PayloadTooLarge { max: BODY_BYTES_MAX as u64 });
     }
     let kib = u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX);
@@ -33,9 +36,23 @@ pub(crate) async fn read(
     Ok((bytes, permit))
 }
 
-/// Reads a little of a body that is refused, so that the refusal gets through to its sender.
-pub(crate) async fn drain(body: Body) {
-    let _read = timeout(Duration::from_secs(1), collect(body, ANONYMOUS_DRAIN_BYTES_MAX)).await;
+/// Reads a little of the body of somebody unknown, so that the refusal gets through to its sender.
+pub(crate) async fn drain_anonymous(body: Body) {
+    drain(body, ANONYMOUS_DRAIN_BYTES_MAX).await;
+}
+
+/// Reads a body that is refused and keeps nothing of it: a sender that is still writing would not read
+/// the answer.
+pub(crate) async fn drain(body: Body, bytes_max: usize) {
+    let mut stream = body.into_data_stream();
+    let mut left = bytes_max;
+    let pass_over = async {
+        while let Some(Ok(bytes)) = stream.next().await {
+            let Some(rest) = left.checked_sub(bytes.len()) else { return };
+            left = rest;
+        }
+    };
+    let _over = timeout(DRAIN_TIMEOUT, pass_over).await;
 }
 
 async fn collect(body: Body, max: usize) -> Result<Bytes, ApiError> {

@@ -10,6 +10,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::commands::Actor;
+use domain::limits::BODY_BYTES_MAX;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -49,11 +50,12 @@ pub(super) async fn post(
     let actor = match app.keys.authenticate(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            body::drain(http_body).await;
+            body::drain_anonymous(http_body).await;
             return refuse(&error, None, media, &id);
         }
     };
     if let Some(response) = refuse_headers(&headers, media, &id) {
+        body::drain(http_body, BODY_BYTES_MAX).await;
         return response;
     }
     let (bytes, _room) = match body::read(&app.bodies, &headers, http_body).await {

@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::body::{PROGRESS_TIMEOUT, drain};
+use super::body::{PROGRESS_TIMEOUT, drain_anonymous};
 use super::{App, RequestId, plain, refused};
 use crate::error::{ApiError, problem};
 
@@ -34,7 +34,7 @@ pub(super) async fn put(
     let actor = match app.keys.authenticate(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            drain(body).await;
+            drain_anonymous(body).await;
             return refused(&error, &request_id);
         }
     };

@@ -1,3 +1,4 @@
+use super::setting::SETTINGS;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -85,7 +85,8 @@ impl Client {
 
     /// Sends a payload, or what follows `offset` of it.
     pub async fn put(&self, id: &str, offset: Option<usize>, bytes: Vec<u8>) -> reqwest::Response {
-        let mut request = self.http.put(format!("{}/imports/{id}/payload", self.url)).bearer_auth(&self.token);
+        let mut request =
+            self.http.put(format!("{}/imports/{id}/payload", self.url)).bearer_auth(&self.token);
         if let Some(offset) = offset {
             request = request.header("Upload-Offset", offset);
         }

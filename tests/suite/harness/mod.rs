@@ -37,7 +37,6 @@ pub enum Column {
 
 /// A server of one's own.
 pub struct Bed {
-    pub column: Column,
     pub url: String,
     pub store: Store,
     pub sql: DatabaseConnection,
@@ -81,10 +80,8 @@ impl Bed {
             Migrator::up(store.migrations(), None).await.unwrap();
         }
         let sql = Database::connect(&url).await.unwrap();
-        let payloads = Payloads::new(
-            Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()),
-            Path::default(),
-        );
+        let payloads =
+            Payloads::new(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()), Path::default());
         let (bell, consumer) = Queue::Memory.open().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let workshop = Workshop {
@@ -108,7 +105,7 @@ impl Bed {
             ready: Arc::new(|| Box::pin(async { true })),
         };
         tasks.spawn(api::serve(listener, server, stop.clone()));
-        Self { column, url: format!("http://{address}"), store, sql, stop, tasks, _dir: dir }
+        Self { url: format!("http://{address}"), store, sql, stop, tasks, _dir: dir }
     }
 
     /// A client of this user.

@@ -12,8 +12,6 @@ use tokio::sync::OnceCell;
 pub struct Servers {
     pub postgres: String,
     pub redis: String,
-    /// Data directory of PostgreSQL.
-    pub postgres_data: String,
     /// Its standard input ends with this process, and the servers with it.
     _keeper: Child,
 }
@@ -30,11 +28,14 @@ impl Servers {
     /// Starts servers that nobody shares: for tests that stop them.
     pub fn start() -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/servers.sh");
-        let mut keeper =
-            Command::new(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("servers.sh runs");
+        let mut keeper = Command::new(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("servers.sh runs");
         let mut lines = BufReader::new(keeper.stdout.take().unwrap()).lines();
         let mut line = || lines.next().expect("PostgreSQL and Redis start: see `make test`").unwrap();
-        Self { postgres: line(), redis: line(), postgres_data: line(), _keeper: keeper }
+        Self { postgres: line(), redis: line(), _keeper: keeper }
     }
 
     /// A fresh database with all tables.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use apalis_core::error::WorkerError;
 use apalis_core::worker::context::WorkerContext;
+use domain::clock::Clock;
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -115,5 +116,5 @@ pub(super) fn first_pause() -> Duration {
 
 /// A name that no worker ever had: in Redis a name cannot be used again before it is dead.
 pub(super) fn worker_name() -> String {
-    format!("idem-{}", Uuid::now_v7().simple())
+    format!("idem-{}", Clock::System.new_id().simple())
 }

@@ -12,6 +12,7 @@ use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::task_id::TaskId;
 use apalis_core::worker::builder::WorkerBuilder;
 use apalis_core::worker::context::WorkerContext;
+use domain::clock::Clock;
 use domain::limits::RINGS_MAX;
 use futures::{SinkExt, StreamExt, sink, stream};
 use tokio::sync::mpsc;
@@ -46,7 +47,9 @@ impl Receiver {
 }
 
 fn task(import_id: Uuid) -> Task<Ring> {
-    TaskBuilder::new(Ring { import_id }).task_id(TaskId::from_string(Uuid::now_v7().to_string())).build()
+    TaskBuilder::new(Ring { import_id })
+        .task_id(TaskId::from_string(Clock::System.new_id().to_string()))
+        .build()
 }
 
 /// Runs workers until the crew's token is cancelled, or until nobody can ring any more.

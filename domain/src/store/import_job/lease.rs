@@ -1,0 +1,176 @@
+//! The steps of whoever works on an import: claim it, move its checkpoint, give it back. Each is guarded by
+//! state, lease epoch and checkpoint, so that a worker that lost its lease can write nothing.
+
+use ::entity::import_job::{Column, Entity};
+use sea_orm::sea_query::{Expr, Func};
+use sea_orm::{ColumnTrait, Condition, ExprTrait, PaginatorTrait, QueryFilter, UpdateMany};
+use uuid::Uuid;
+
+use super::{find_within, happened, of_user, one, to, write_problem};
+use crate::error::Error;
+use crate::rules::import::{Counts, ImportRow, State};
+use crate::rules::problem::Problem;
+use crate::store::{Store, Tx, dialect};
+
+/// Takes the lease of an import that is runnable, unless its user has too many running.
+///
+/// # Errors
+/// When the database fails.
+pub async fn claim(
+    store: &Store,
+    user_id: Uuid,
+    id: Uuid,
+    owner: &str,
+    running_max: u64,
+    lease_ttl_ms: i64,
+) -> Result<Option<ImportRow>, Error> {
+    let tx = store.begin().await?;
+    let backend = tx.backend();
+    let now = || dialect::now_ms(backend);
+    let expired = Condition::all()
+        .add(Column::State.eq(State::Running.name()))
+        .add(Expr::col(Column::LeaseUntil).lt(now()));
+    let others = of_user(user_id, Some(&[State::Running])).filter(Column::Id.ne(id));
+    if others.count(&tx.inner).await? >= running_max {
+        return Ok(None);
+    }
+    let crashed = "crash_count + CASE WHEN state = 'RUNNING' THEN 1 ELSE 0 END";
+    let update = one(user_id, id)
+        .col_expr(Column::CrashCount, Expr::cust(crashed))
+        .col_expr(Column::State, to(State::Running))
+        .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
+        .col_expr(Column::LeaseOwner, Expr::value(owner))
+        .col_expr(Column::LeaseUntil, now().add(lease_ttl_ms))
+        .col_expr(
+            Column::StartedAt,
+            Func::coalesce([Expr::col(Column::StartedAt), store.clock.now_ms().into()]).into(),
+        )
+        .filter(Condition::any().add(Column::State.eq(State::Queued.name())).add(expired))
+        .filter(
+            Condition::any().add(Column::NotBefore.is_null()).add(Expr::col(Column::NotBefore).lte(now())),
+        );
+    let claimed = happened(update, &tx.inner).await?;
+    let row = if claimed { find_within(&tx, user_id, id).await? } else { None };
+    tx.commit().await?;
+    Ok(row)
+}
+
+/// A held import and where its holder left it: the guard of every step a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Owner.
+    pub user_id: Uuid,
+    /// Its id.
+    pub id: Uuid,
+    /// Fence.
+    pub lease_epoch: i64,
+    /// Checkpoint.
+    pub next_record: i64,
+}
+
+fn held(held: Held) -> UpdateMany<Entity> {
+    one(held.user_id, held.id)
+        .filter(Column::State.eq(State::Running.name()))
+        .filter(Column::LeaseEpoch.eq(held.lease_epoch))
+        .filter(Column::NextRecord.eq(held.next_record))
+}
+
+/// Moves the checkpoint, within the transaction of the chunk and before anything else of it.
+///
+/// # Errors
+/// [`Error::Fenced`] when another holds the import, or nobody; when the database fails.
+pub async fn advance(
+    tx: &Tx,
+    import: Held,
+    next_record: i64,
+    next_byte: i64,
+    bytes_processed: i64,
+    lease_ttl_ms: i64,
+) -> Result<(), Error> {
+    let update = held(import)
+        .col_expr(Column::NextRecord, next_record.into())
+        .col_expr(Column::NextByte, next_byte.into())
+        .col_expr(Column::BytesProcessed, bytes_processed.into())
+        .col_expr(Column::Attempts, Expr::value(0))
+        .col_expr(Column::CrashCount, Expr::value(0))
+        .col_expr(Column::LeaseUntil, dialect::now_ms(tx.backend()).add(lease_ttl_ms));
+    if happened(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+}
+
+/// Adds to the counts of an import whose checkpoint this transaction has moved; the last chunk ends it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn tally(tx: &Tx, import: Held, counts: Counts, ended_at: Option<i64>) -> Result<(), Error> {
+    let plus = |column: Column, add: i64| Expr::col(column).add(add);
+    let mut update = held(import)
+        .col_expr(Column::CountInserted, plus(Column::CountInserted, counts.inserted))
+        .col_expr(Column::CountDuplicates, plus(Column::CountDuplicates, counts.duplicates))
+        .col_expr(Column::CountDiffering, plus(Column::CountDiffering, counts.differing))
+        .col_expr(Column::CountDeleted, plus(Column::CountDeleted, counts.deleted))
+        .col_expr(Column::CountRejected, plus(Column::CountRejected, counts.rejected));
+    if let Some(at) = ended_at {
+        update = update
+            .col_expr(Column::State, to(State::Completed))
+            .col_expr(Column::RecordsTotal, import.next_record.into())
+            .col_expr(Column::BytesProcessed, Expr::col(Column::BytesTotal))
+            .col_expr(Column::Problem, Expr::value(None::<String>))
+            .col_expr(Column::FinishedAt, at.into());
+    }
+    if happened(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+}
+
+/// What a worker does with an import that it no longer works on.
+#[derive(Debug, Clone)]
+pub enum Release {
+    /// Its time is over: queued, from the checkpoint.
+    Yield,
+    /// A passing failure: queued, after a pause of so many milliseconds.
+    Retry {
+        /// Rest.
+        pause_ms: i64,
+    },
+    /// The payload is not the one announced: to be sent again.
+    SendAgain(Problem),
+    /// It can never work.
+    Fail(Problem),
+}
+
+/// Gives a held import back.
+///
+/// # Errors
+/// When the database fails.
+pub async fn release(store: &Store, import: Held, release: Release) -> Result<bool, Error> {
+    let tx = store.begin().await?;
+    let mut update = held(import).col_expr(Column::LeaseUntil, Expr::value(None::<i64>));
+    update = match release {
+        Release::Yield => update.col_expr(Column::State, to(State::Queued)),
+        Release::Retry { pause_ms } => update
+            .col_expr(Column::State, to(State::Queued))
+            .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+            .col_expr(Column::NotBefore, dialect::now_ms(tx.backend()).add(pause_ms)),
+        Release::SendAgain(problem) => update
+            .col_expr(Column::State, to(State::AwaitingUpload))
+            .col_expr(Column::BytesReceived, Expr::value(0_i64))
+            .col_expr(Column::Problem, Expr::value(write_problem(&problem))),
+        Release::Fail(problem) => update
+            .col_expr(Column::State, to(State::Failed))
+            .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
+            .col_expr(Column::FinishedAt, store.clock.now_ms().into()),
+    };
+    let done = happened(update, &tx.inner).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// A sign of life while the holder reads its way to the checkpoint.
+///
+/// # Errors
+/// [`Error::Fenced`] when the import is no longer held; when the database fails.
+pub async fn renew(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
+    let tx = store.begin().await?;
+    let until = dialect::now_ms(tx.backend()).add(lease_ttl_ms);
+    let done = happened(held(import).col_expr(Column::LeaseUntil, until), &tx.inner).await?;
+    tx.commit().await?;
+    if done { Ok(()) } else { Err(Error::Fenced) }
+}
