@@ -10,7 +10,7 @@ use crate::rules::event_id;
 use crate::rules::import::{Counts, Format, ImportRow, State};
 use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::store::load::{Wants, load};
-use crate::store::{Store, account, import_job};
+use crate::store::{Store, Tx, account, import_job};
 
 /// An import as it was announced.
 #[derive(Debug, Clone)]
@@ -83,8 +83,16 @@ pub async fn create_import(store: &Store, actor: &Actor, draft: ImportDraft) -> 
         finished_at: None,
     };
     let tx = store.begin().await?;
-    account::lock(&tx, actor.user_id).await?;
-    if let Some(known) = import_job::find_within(&tx, actor.user_id, id).await? {
+    let answer = announce(&tx, new).await?;
+    tx.commit().await?;
+    Ok(answer)
+}
+
+/// Looks under the head whether the id is known or free, and adds the import if it may be added.
+async fn announce(tx: &Tx, new: ImportRow) -> Result<ImportAnswer, Error> {
+    let (user_id, id) = (new.user_id, new.id);
+    account::lock(tx, user_id).await?;
+    if let Some(known) = import_job::find_within(tx, user_id, id).await? {
         let same =
             known.format == new.format && known.bytes_total == new.bytes_total && known.sha256 == new.sha256;
         let reused = Problem::new(Code::ImportIdReused, "this id was first sent with other options");
@@ -92,16 +100,15 @@ pub async fn create_import(store: &Store, actor: &Actor, draft: ImportDraft) -> 
     }
     let mut wants = Wants::default();
     wants.id(id);
-    let world = load(&tx, actor.user_id, &wants).await?;
-    if let Some(problem) = refuse_new(&world, id, now_ms) {
+    let world = load(tx, user_id, &wants).await?;
+    if let Some(problem) = refuse_new(&world, id, new.created_at) {
         return Ok(ImportAnswer::refused(problem));
     }
-    if import_job::waiting(&tx, actor.user_id).await? >= limits::IMPORTS_WAITING_MAX {
+    if import_job::waiting(tx, user_id).await? >= limits::IMPORTS_WAITING_MAX {
         let detail = format!("at most {} imports may wait at once", limits::IMPORTS_WAITING_MAX);
         return Ok(ImportAnswer::refused(Problem::new(Code::TooManyImports, detail)));
     }
-    import_job::insert(&tx, &new).await?;
-    tx.commit().await?;
+    import_job::insert(tx, &new).await?;
     Ok(new.into())
 }
 
