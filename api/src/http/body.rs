@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use domain::limits::{ANONYMOUS_DRAIN_BYTES_MAX, BODY_BYTES_MAX};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -16,7 +16,7 @@ use crate::error::ApiError;
 /// A body that makes no progress for so long is given up.
 pub(crate) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A whole body, and the room that it takes.
 pub(crate) async fn read(
@@ -41,18 +41,22 @@ pub(crate) async fn drain_anonymous(body: Body) {
     drain(body, ANONYMOUS_DRAIN_BYTES_MAX).await;
 }
 
-/// Reads a body that is refused and keeps nothing of it: a sender that is still writing would not read
-/// the answer.
+/// Reads a body that is refused and keeps nothing of it.
 pub(crate) async fn drain(body: Body, bytes_max: usize) {
-    let mut stream = body.into_data_stream();
+    pass_over(body.into_data_stream(), bytes_max).await;
+}
+
+/// Reads what is left of a stream and keeps nothing of it: a sender that is still writing would not read
+/// the answer. Bounded in bytes and in time.
+pub(crate) async fn pass_over<E>(mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin, bytes_max: usize) {
     let mut left = bytes_max;
-    let pass_over = async {
+    let read = async {
         while let Some(Ok(bytes)) = stream.next().await {
             let Some(rest) = left.checked_sub(bytes.len()) else { return };
             left = rest;
         }
     };
-    let _over = timeout(DRAIN_TIMEOUT, pass_over).await;
+    let _over = timeout(DRAIN_TIMEOUT, read).await;
 }
 
 async fn collect(body: Body, max: usize) -> Result<Bytes, ApiError> {

@@ -17,11 +17,13 @@ use futures::{Stream, StreamExt, stream};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::body::{PROGRESS_TIMEOUT, drain_anonymous};
+use super::body::{PROGRESS_TIMEOUT, drain_anonymous, pass_over};
 use super::{App, RequestId, plain, refused};
 use crate::error::{ApiError, problem};
 
 const UPLOAD_OFFSET: &str = "upload-offset";
+/// Of a payload that is not taken, so much is passed over before the answer.
+const LEFT_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// `PUT /imports/{id}/payload`
 pub(super) async fn put(
@@ -46,11 +48,14 @@ pub(super) async fn put(
             return refused(&error, &request_id);
         }
     };
-    let bytes = Box::pin(steady(body));
+    let mut bytes = Box::pin(steady(body));
     let services = &app.services;
     let id = event_id::parse(&id).unwrap_or_default();
     let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());
-    match commands::receive_payload(store, payloads, bell, &actor, id, offset, bytes).await {
+    let received = commands::receive_payload(store, payloads, bell, &actor, id, offset, &mut bytes).await;
+    // What was not taken is passed over: a sender that is still writing would not read the answer.
+    pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
+    match received {
         Ok(receipt) => show(receipt, &request_id),
         Err(error) => refused(&error.into(), &request_id),
     }
