@@ -69,6 +69,10 @@ pub const SEARCH_CHARS: std::ops::RangeInclusive<usize> = 2..=100;
 
 /// Bytes of the payload of an import.
 pub const PAYLOAD_BYTES_MAX: i64 = 4 * 1024 * 1024 * 1024;
+/// Payloads that one process takes at once.
+pub const UPLOADS_AT_ONCE_MAX: usize = 16;
+/// Leases lost at one checkpoint after which an import fails.
+pub const CRASHES_MAX: i32 = 12;
 /// Bytes of one stored object of a payload.
 pub const PAYLOAD_OBJECT_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a payload once decoded.

@@ -45,6 +45,9 @@ impl Payloads {
         offset: u64,
         size: u64,
     ) -> BoxStream<'static, Result<Bytes, Error>> {
+        if offset >= size {
+            return futures::stream::empty().boxed();
+        }
         let object_bytes = PAYLOAD_OBJECT_BYTES as u64;
         let this = self.clone();
         let numbers = offset / object_bytes..size.div_ceil(object_bytes);

@@ -142,9 +142,13 @@ async fn open_store(config: &Config, connections: u32, migrate: bool) -> anyhow:
 }
 
 fn open_payloads(config: &Config) -> anyhow::Result<Payloads> {
-    let url = config.payload_url.parse().context("IDEM_PAYLOAD_URL is not a URL")?;
-    if let Some(path) = config.payload_url.strip_prefix("file://") {
-        std::fs::create_dir_all(path).context("the payload directory cannot be made")?;
+    let url: reqwest::Url = config.payload_url.parse().context("IDEM_PAYLOAD_URL is not a URL")?;
+    if url.scheme() == "file" {
+        let path = url.to_file_path().map_err(|()| anyhow::anyhow!("IDEM_PAYLOAD_URL names no folder"))?;
+        std::fs::create_dir_all(&path).context("the payload directory cannot be made")?;
+        // What the row calls received must survive a power cut, like the row.
+        let files = object_store::local::LocalFileSystem::new_with_prefix(&path)?.with_fsync(true);
+        return Ok(Payloads::new(Arc::new(files), object_store::path::Path::default()));
     }
     let (objects, prefix) =
         object_store::parse_url(&url).context("IDEM_PAYLOAD_URL names no store that this build knows")?;

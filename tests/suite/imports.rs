@@ -9,6 +9,7 @@ use crate::harness::{Bed, new_id, on_both};
 on_both!(
     the_same_flights_twice_are_stored_once_and_the_feed_stands_still,
     a_bad_line_costs_itself_and_nothing_else,
+    an_import_whose_slice_ends_where_its_payload_ends_completes,
     a_cut_gzip_fails_and_what_was_in_stays_in,
     a_payload_that_is_not_as_announced_is_told,
     a_payload_goes_on_where_it_was_cut,
@@ -76,6 +77,19 @@ async fn a_bad_line_costs_itself_and_nothing_else(bed: &Bed) {
         serde_json::from_str::<Value>(report.lines().next().unwrap()).unwrap()["code"],
         "INVALID_JSON"
     );
+}
+
+async fn an_import_whose_slice_ends_where_its_payload_ends_completes(bed: &Bed) {
+    // 50 chunks of 500 are a slice: the next one begins at the end of the payload.
+    let mut lines = vec![r#"{"a\u0000b":1}"#.to_owned(); 2];
+    lines
+        .extend((2..25_000).map(|n| {
+            format!(r#"{{"eventType":"s","timestamp":"2026-01-01T00:00:00Z","externalId":"{n}"}}"#)
+        }));
+    let client = bed.client("ann");
+    let job = client.import_all(&new_id(), lines.join("\n").into_bytes()).await;
+    assert_eq!((&job["state"], &job["recordsTotal"]), (&json!("COMPLETED"), &json!(25_000)), "{job}");
+    assert_eq!((&job["counts"]["inserted"], &job["counts"]["rejected"]), (&json!(24_998), &json!(2)));
 }
 
 async fn a_cut_gzip_fails_and_what_was_in_stays_in(bed: &Bed) {

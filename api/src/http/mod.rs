@@ -17,7 +17,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Extension, Json, Router};
-use domain::limits::{BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX};
+use domain::limits::{BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, UPLOADS_AT_ONCE_MAX};
 use futures::future::BoxFuture;
 use lru::LruCache;
 use tokio::sync::Semaphore;
@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub tracker: TaskTracker,
     /// Room for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
+    /// Payloads that arrive at once: each holds up to 8 MiB.
+    pub uploads: Arc<Semaphore>,
     /// Parsed documents by their text.
     pub documents: Arc<Mutex<LruCache<String, Arc<ExecutableDocument>>>>,
 }
@@ -56,6 +58,7 @@ impl App {
             ready,
             tracker,
             bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
+            uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
             documents: Arc::new(Mutex::new(LruCache::new(entries))),
         }
     }

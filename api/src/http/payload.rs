@@ -1,5 +1,7 @@
 //! `/imports/{id}/…`: the bytes that go into an import, and the report that comes out.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -48,7 +50,11 @@ pub(super) async fn put(
             return refused(&error, &request_id);
         }
     };
-    let mut bytes = Box::pin(steady(body));
+    let Ok(_room) = Arc::clone(&app.uploads).try_acquire_owned() else {
+        drain_anonymous(body).await;
+        return refused(&ApiError::Unavailable, &request_id);
+    };
+    let mut bytes = Box::pin(steady(body).fuse());
     let services = &app.services;
     let id = event_id::parse(&id).unwrap_or_default();
     let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());

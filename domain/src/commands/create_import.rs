@@ -75,6 +75,7 @@ pub async fn create_import(store: &Store, actor: &Actor, draft: ImportDraft) -> 
         records_total: None,
         counts: Counts::default(),
         attempts: 0,
+        crash_count: 0,
         lease_epoch: 0,
         problem: None,
         upload_expires_at: now_ms + limits::UPLOAD_TTL_MS,

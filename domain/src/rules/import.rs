@@ -142,6 +142,8 @@ pub struct ImportRow {
     pub counts: Counts,
     /// Failures in a row.
     pub attempts: i32,
+    /// Leases lost at this checkpoint.
+    pub crash_count: i32,
     /// Fence.
     pub lease_epoch: i64,
     /// What ended or bounced it.

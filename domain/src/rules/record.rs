@@ -35,6 +35,9 @@ pub fn excerpt(line: &[u8]) -> String {
         .collect()
 }
 
+/// Of the fields that events do not have, so many are told.
+const UNKNOWN_FIELDS_TOLD_MAX: usize = 10;
+
 #[derive(Default)]
 struct Record {
     draft: EventDraft,
@@ -62,13 +65,13 @@ impl<'de> Visitor<'de> for RecordVisitor {
         while let Some(Key(key)) = fields.next_key()? {
             let raw: &RawValue = fields.next_value()?;
             let Some(at) = FIELDS.iter().position(|name| *name == key) else {
-                // A key is any text: `~` and `/` are escaped as RFC 6901 says.
-                let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
-                record.unknown.push(FieldProblem::new(
-                    pointer,
-                    Code::InvalidValue,
-                    "is not a field of an event",
-                ));
+                if record.unknown.len() < UNKNOWN_FIELDS_TOLD_MAX {
+                    // A key is any text: `~` and `/` are escaped as RFC 6901 says.
+                    let pointer =
+                        format!("/{}", excerpt(key.as_bytes()).replace('~', "~0").replace('/', "~1"));
+                    let detail = "is not a field of an event";
+                    record.unknown.push(FieldProblem::new(pointer, Code::InvalidValue, detail));
+                }
                 continue;
             };
             if seen & (1 << at) != 0 {

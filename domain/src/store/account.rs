@@ -6,7 +6,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Statement};
 use uuid::Uuid;
 
-use super::{Store, Tx, dialect};
+use super::{Store, Tx, detached, dialect};
 use crate::error::Error;
 
 /// The newest position of a user, and of which counting it is.
@@ -35,7 +35,10 @@ pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid,
         .await?;
     let user_id = match found {
         Some(row) => row.user_id,
-        None => create(store, issuer, subject).await?,
+        None => {
+            let (store, issuer, subject) = (store.clone(), issuer.to_owned(), subject.to_owned());
+            detached(async move { create(&store, &issuer, &subject).await }).await?
+        }
     };
     if let Ok(mut users) = store.users.lock() {
         users.put(identity, user_id);
@@ -97,15 +100,18 @@ pub async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(), E
 /// # Errors
 /// When the database fails.
 pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -> Result<(), Error> {
-    let tx = store.begin().await?;
-    account::Entity::update_many()
+    let renew = account::Entity::update_many()
         .col_expr(account::Column::FeedEpoch, store.clock.random().into())
         .filter(account::Column::UserId.eq(user_id))
         .filter(account::Column::FeedEpoch.eq(epoch))
-        .filter(account::Column::FeedHead.lt(known))
-        .exec(&tx.inner)
-        .await?;
-    tx.commit().await
+        .filter(account::Column::FeedHead.lt(known));
+    let store = store.clone();
+    detached(async move {
+        let tx = store.begin().await?;
+        renew.exec(&tx.inner).await?;
+        tx.commit().await
+    })
+    .await
 }
 
 /// The head as it is now.

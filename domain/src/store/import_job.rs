@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::page::{Page, Window};
-use super::{Store, Tx, dialect};
+use super::{Store, Tx, detached, dialect};
 use crate::error::Error;
 use crate::rules::import::{Counts, Format, ImportRow, State};
 use crate::rules::problem::{Code, Problem};
@@ -39,12 +39,17 @@ pub async fn find_within(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Option<Impo
     Entity::find_by_id((user_id, id)).one(&tx.inner).await?.map(row).transpose()
 }
 
-/// Everybody's imports of that id: a ring names no user, the row does.
+/// Users with the same import id that one ring leads to; the next ring finds the others.
+const OWNERS_MAX: u64 = 1_000;
+
+/// Everybody's runnable imports of that id: a ring names no user, the row does.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn owners(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
-    let rows = Entity::find().filter(Column::Id.eq(id)).limit(100).all(store.reader()).await?;
+    let open = [State::Queued, State::Running].map(State::name);
+    let runnable = Entity::find().filter(Column::Id.eq(id)).filter(Column::State.is_in(open));
+    let rows = runnable.limit(OWNERS_MAX).all(store.reader()).await?;
     Ok(rows.into_iter().map(|row| row.user_id).collect())
 }
 
@@ -160,16 +165,20 @@ pub async fn receive(
     complete: bool,
 ) -> Result<bool, Error> {
     let state = if complete { State::Queued } else { State::AwaitingUpload };
-    let tx = store.begin().await?;
     let update = one(user_id, id)
         .col_expr(Column::BytesReceived, up_to.into())
         .col_expr(Column::State, to(state))
         .col_expr(Column::Problem, Expr::value(None::<String>))
         .filter(Column::State.eq(State::AwaitingUpload.name()))
         .filter(Column::BytesReceived.eq(from));
-    let done = happened(update, &tx.inner).await?;
-    tx.commit().await?;
-    Ok(done)
+    let store = store.clone();
+    detached(async move {
+        let tx = store.begin().await?;
+        let done = happened(update, &tx.inner).await?;
+        tx.commit().await?;
+        Ok(done)
+    })
+    .await
 }
 
 /// The user ends it.
@@ -284,6 +293,7 @@ fn row(model: Model) -> Result<ImportRow, Error> {
             rejected: model.count_rejected,
         },
         attempts: model.attempts,
+        crash_count: model.crash_count,
         lease_epoch: model.lease_epoch,
         problem: model.problem.as_deref().and_then(read_problem),
         upload_expires_at: model.upload_expires_at,

@@ -116,6 +116,14 @@ impl Store {
     }
 }
 
+/// Runs a transaction to its end even if whoever waits for it goes away: dropped in the middle, it would
+/// hand its connection back inside a transaction.
+async fn detached<T: Send + 'static>(
+    transaction: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(transaction).await.unwrap_or(Err(Error::Bug("a transaction does not panic")))
+}
+
 impl Tx {
     /// Makes it lasting.
     ///

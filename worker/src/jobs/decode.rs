@@ -54,12 +54,13 @@ pub(crate) struct Pieces {
     pieces: mpsc::Receiver<Result<Bytes, ()>>,
     current: Bytes,
     taken: Arc<AtomicU64>,
+    size: u64,
 }
 
 impl Pieces {
-    /// Reads `pieces`, which begin `offset` bytes into the payload.
-    pub(crate) fn new(pieces: mpsc::Receiver<Result<Bytes, ()>>, offset: u64) -> Self {
-        Self { pieces, current: Bytes::new(), taken: Arc::new(AtomicU64::new(offset)) }
+    /// Reads `pieces`, which begin `offset` bytes into a payload of `size` bytes.
+    pub(crate) fn new(pieces: mpsc::Receiver<Result<Bytes, ()>>, offset: u64, size: u64) -> Self {
+        Self { pieces, current: Bytes::new(), taken: Arc::new(AtomicU64::new(offset)), size }
     }
 }
 
@@ -70,6 +71,10 @@ impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
+                // An object that is shorter than it was is no end of the payload.
+                None if self.taken.load(Ordering::Relaxed) < self.size => {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, FETCH_FAILED));
+                }
                 None => return Ok(0),
                 Some(Ok(bytes)) => self.current = bytes,
                 Some(Err(())) => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, FETCH_FAILED)),

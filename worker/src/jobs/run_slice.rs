@@ -6,7 +6,9 @@ use std::time::Instant;
 use domain::bell::Bell;
 use domain::commands::apply_chunk::{Chunk, apply_chunk};
 use domain::error::Error;
-use domain::limits::{ATTEMPTS_MAX, IMPORTS_RUNNING_MAX, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX};
+use domain::limits::{
+    ATTEMPTS_MAX, CRASHES_MAX, IMPORTS_RUNNING_MAX, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
+};
 use domain::payload::Payloads;
 use domain::rules::import::{Counts, ImportRow, retry_pause_ms};
 use domain::rules::problem::{Code, Problem};
@@ -73,7 +75,13 @@ pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
 async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
     let mut held =
         Held { user_id: row.user_id, id: row.id, lease_epoch: row.lease_epoch, next_record: row.next_record };
-    let end = work(workshop, row, &mut held).await;
+    // Whoever took it up died of it, again and again, at the same checkpoint.
+    let is_deadly = row.crash_count >= CRASHES_MAX;
+    let end = if is_deadly {
+        End::Fault(Fault::Payload(no_progress()))
+    } else {
+        work(workshop, row, &mut held).await
+    };
     let progressed = held.next_record > row.next_record;
     let release = match end {
         End::Complete => {
@@ -111,11 +119,15 @@ async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
     }
 }
 
+fn no_progress() -> Problem {
+    Problem::new(Code::NoProgress, "it failed too often without getting on")
+}
+
 /// A passing failure rests and comes back; too many without progress are the end.
 fn retry<B>(workshop: &Workshop<B>, row: &ImportRow, progressed: bool) -> Release {
     let attempts = if progressed { 1 } else { row.attempts + 1 };
     if attempts >= ATTEMPTS_MAX {
-        return Release::Fail(Problem::new(Code::NoProgress, "it failed too often without getting on"));
+        return Release::Fail(no_progress());
     }
     Release::Retry { pause_ms: retry_pause_ms(attempts, workshop.store.clock.random()) }
 }
@@ -250,7 +262,7 @@ async fn open<B>(
     let (chunks_in, chunks_out) = mpsc::channel(2);
     let clock = workshop.store.clock.clone();
     tokio::task::spawn_blocking(move || {
-        decode::decode(Pieces::new(pieces_out, offset), start, &clock, &chunks_in);
+        decode::decode(Pieces::new(pieces_out, offset, size), start, &clock, &chunks_in);
     });
     Ok(chunks_out)
 }

@@ -30,7 +30,9 @@ pub async fn claim(
     let expired = Condition::all()
         .add(Column::State.eq(State::Running.name()))
         .add(Expr::col(Column::LeaseUntil).lt(now()));
-    let others = of_user(user_id, Some(&[State::Running])).filter(Column::Id.ne(id));
+    let others = of_user(user_id, Some(&[State::Running]))
+        .filter(Column::Id.ne(id))
+        .filter(Expr::col(Column::LeaseUntil).gte(now()));
     if others.count(&tx.inner).await? >= running_max {
         return Ok(None);
     }
