@@ -1,10 +1,14 @@
 #!/bin/sh
-# Installs what the tests start: PostgreSQL and Redis, from Debian's packages, where they are missing.
+# Installs what the tests start, from Debian's packages, where it is missing: PostgreSQL and Redis, Node for
+# the clients in tests/clients, openssl for the keys of tokens.
 set -eu
 missing=
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="postgresql"
 command -v redis-server >/dev/null || missing="$missing redis-server"
 command -v python3 >/dev/null || missing="$missing python3"
+command -v openssl >/dev/null || missing="$missing openssl"
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "please install:$missing" >&2

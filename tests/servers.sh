@@ -1,15 +1,38 @@
 #!/bin/sh
 # Starts a private PostgreSQL and a private Redis on free ports with throwaway data, prints where they are,
 # and ends both when its standard input ends: that is, when whoever started it is gone, however it went.
+# Until then it takes one command a line, and prints `done` behind each: see the loop at the end.
 set -eu
 bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
 dir=$(mktemp -d)
 as() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi; }
 free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
 redis=
+start_postgres() {
+    as "$bin/pg_ctl" -D "$dir/pg" -w -l "$dir/pg.log" -o "-p $pg_port -c listen_addresses=127.0.0.1 \
+        -c unix_socket_directories= -c max_connections=300 -c shared_buffers=256MB" start >/dev/null
+}
+stop_postgres() { as "$bin/pg_ctl" -D "$dir/pg" -m immediate -w stop >/dev/null 2>&1; }
+start_redis() {
+    redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no --dir "$dir" >/dev/null &
+    redis=$!
+    until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.05; done
+}
+# SIGKILL, for one that is stalled hears nothing else.
+kill_redis() {
+    [ -n "$redis" ] || return 0
+    kill -KILL "$redis" 2>/dev/null || true
+    wait "$redis" 2>/dev/null || true
+    redis=
+}
+stall_redis() {
+    kill -STOP "$redis"
+    sleep 1.5
+    kill -CONT "$redis"
+}
 finish() {
-    as "$bin/pg_ctl" -D "$dir/pg" -m immediate -w stop >/dev/null 2>&1 || true
-    [ -z "$redis" ] || kill "$redis" 2>/dev/null || true
+    stop_postgres || true
+    kill_redis
     rm -rf "$dir"
 }
 trap finish EXIT
@@ -18,11 +41,21 @@ chmod 755 "$dir"
 pg_port=$(free_port)
 redis_port=$(free_port)
 as "$bin/initdb" -D "$dir/pg" -U idem --auth=trust -E UTF8 --locale=C.UTF-8 >/dev/null
-as "$bin/pg_ctl" -D "$dir/pg" -w -l "$dir/pg.log" -o "-p $pg_port -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= -c max_connections=300 -c shared_buffers=256MB" start >/dev/null
-redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no --dir "$dir" >/dev/null &
-redis=$!
-until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.05; done
+start_postgres
+start_redis
 echo "postgres://idem@127.0.0.1:$pg_port"
 echo "redis://127.0.0.1:$redis_port"
-cat >/dev/null
+while read -r command; do
+    case $command in
+    start-postgres) start_postgres ;;
+    stop-postgres) stop_postgres ;;
+    start-redis) start_redis ;;
+    kill-redis) kill_redis ;;
+    stall-redis) stall_redis ;;
+    *)
+        echo "no such command: $command" >&2
+        exit 2
+        ;;
+    esac
+    echo "done"
+done

@@ -1,21 +1,23 @@
 //! Who is asking: bearer tokens (RFC 7519), verified here and nowhere else, without asking anybody.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
+use domain::clock::Clock;
 use domain::commands::Actor;
+use domain::limits::{IDENTITY_BYTES_MAX, JWKS_BYTES_MAX};
 use domain::store::{Store, account};
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use crate::error::ApiError;
 
 const LEEWAY_SECONDS: u64 = 30;
-const JWKS_EVERY: Duration = Duration::from_secs(60);
+const JWKS_EVERY_MS: u64 = 60_000;
 const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why keys could not be had.
@@ -30,6 +32,12 @@ pub enum KeysError {
     /// It is no key set.
     #[error("the JWKS is no key set")]
     Format(#[from] serde_json::Error),
+    /// It is longer than any key set.
+    #[error("the JWKS is longer than {JWKS_BYTES_MAX} bytes")]
+    TooLong,
+    /// It would let nobody in.
+    #[error("the JWKS has no RS256, ES256 or EdDSA key with a kid")]
+    Empty,
 }
 
 /// The keys that tokens are verified with, and what else a token must say.
@@ -44,8 +52,9 @@ pub struct Keys {
 #[derive(Debug)]
 struct Jwks {
     source: String,
-    /// And when they were last asked for.
-    keys: RwLock<(KeySet, Instant)>,
+    keys: RwLock<KeySet>,
+    /// When they were last asked for again, in epoch milliseconds; held while they are on their way.
+    refreshed_at_ms: Mutex<Option<i64>>,
 }
 
 /// Keys by their `kid`, each with the one algorithm that it is for.
@@ -74,8 +83,8 @@ impl Keys {
             secrets.iter().map(|secret| Arc::new(DecodingKey::from_secret(secret.as_bytes()))).collect();
         let jwks = match jwks {
             Some(source) => {
-                let keys = RwLock::new((fetch(&source).await?, Instant::now()));
-                Some(Arc::new(Jwks { source, keys }))
+                let keys = RwLock::new(fetch(&source).await?);
+                Some(Arc::new(Jwks { source, keys, refreshed_at_ms: Mutex::new(None) }))
             }
             None => None,
         };
@@ -85,25 +94,27 @@ impl Keys {
     /// The user that a request speaks for.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, store: &Store) -> Result<Actor, ApiError> {
         let token = bearer(headers).ok_or(ApiError::Unauthenticated)?;
-        let claims = self.verify(token).await.ok_or(ApiError::Unauthenticated)?;
+        let claims = self.verify(token, &store.clock).await.ok_or(ApiError::Unauthenticated)?;
         let user_id = account::resolve(store, &claims.iss, &claims.sub).await?;
         Ok(Actor { user_id, issuer: claims.iss, subject: claims.sub })
     }
 
-    async fn verify(&self, token: &str) -> Option<Claims> {
+    async fn verify(&self, token: &str, clock: &Clock) -> Option<Claims> {
         let header = decode_header(token).ok()?;
+        if header.crit.is_some() {
+            // RFC 7515, section 4.1.11: extensions that must be understood, and none is.
+            return None;
+        }
         let claims = if header.alg == Algorithm::HS256 {
             self.secrets.iter().find_map(|key| self.check(token, key, Algorithm::HS256))?
         } else {
             let jwks = self.jwks.as_ref()?;
             let kid = header.kid?;
-            jwks.refresh_if_unknown(&kid).await;
-            let keys = jwks.keys.read().ok()?;
-            let (algorithm, key) = keys.0.get(&kid)?;
-            self.check(token, key, *algorithm)?
+            let (algorithm, key) = jwks.find(&kid, clock).await?;
+            self.check(token, &key, algorithm)?
         };
-        let well_formed = !claims.sub.is_empty() && !claims.sub.contains('\0') && !claims.iss.contains('\0');
-        well_formed.then_some(claims)
+        let fits = |text: &str| text.len() <= IDENTITY_BYTES_MAX && !text.contains('\0');
+        (!claims.sub.is_empty() && fits(&claims.sub) && fits(&claims.iss)).then_some(claims)
     }
 
     fn check(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<Claims> {
@@ -128,22 +139,36 @@ impl Keys {
 }
 
 impl Jwks {
-    async fn refresh_if_unknown(&self, kid: &str) {
-        let due = match self.keys.read() {
-            Ok(keys) => !keys.0.contains_key(kid) && keys.1.elapsed() >= JWKS_EVERY,
-            Err(_) => false,
-        };
-        if !due {
+    async fn find(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<(Algorithm, DecodingKey)> {
+        let known = self.known(kid);
+        if known.is_some() {
+            return known;
+        }
+        let (jwks, clock, wanted) = (Arc::clone(self), clock.clone(), kid.to_owned());
+        // Detached: a client that hangs up would take the only fetch of this minute with it.
+        tokio::spawn(async move { jwks.refresh(&wanted, &clock).await }).await.ok()?;
+        self.known(kid)
+    }
+
+    fn known(&self, kid: &str) -> Option<(Algorithm, DecodingKey)> {
+        self.keys.read().ok()?.get(kid).cloned()
+    }
+
+    /// Asks for the set again, unless that was done within a minute. Who comes while it is on its way
+    /// waits, because the key may be in it.
+    async fn refresh(&self, kid: &str, clock: &Clock) {
+        let mut refreshed_at_ms = self.refreshed_at_ms.lock().await;
+        let now_ms = clock.now_ms();
+        let is_recent = refreshed_at_ms.is_some_and(|at_ms| now_ms.abs_diff(at_ms) < JWKS_EVERY_MS);
+        if is_recent || self.known(kid).is_some() {
             return;
         }
-        // The time is noted first: a set that cannot be fetched is not asked for by every request.
-        if let Ok(mut keys) = self.keys.write() {
-            keys.1 = Instant::now();
-        }
+        // Noted first: a set that cannot be fetched is not asked for by every request.
+        *refreshed_at_ms = Some(now_ms);
         match fetch(&self.source).await {
             Ok(fetched) => {
                 if let Ok(mut keys) = self.keys.write() {
-                    keys.0 = fetched;
+                    *keys = fetched;
                 }
             }
             Err(error) => tracing::warn!(%error, "the key set was not refreshed"),
@@ -152,20 +177,48 @@ impl Jwks {
 }
 
 async fn fetch(source: &str) -> Result<KeySet, KeysError> {
-    let text = if source.starts_with("https://") || source.starts_with("http://") {
-        let client = reqwest::Client::builder().timeout(JWKS_TIMEOUT).build()?;
-        client.get(source).send().await?.error_for_status()?.text().await?
+    let bytes = if source.starts_with("https://") || source.starts_with("http://") {
+        download(source).await?
     } else {
-        tokio::fs::read_to_string(PathBuf::from(source)).await?
+        tokio::fs::read(source).await?
     };
-    let set: JwkSet = serde_json::from_str(&text)?;
-    let usable = set.keys.iter().filter_map(|jwk| {
-        let algorithm = jwk.common.key_algorithm?.to_string().parse().ok()?;
-        let allowed = matches!(algorithm, Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA);
-        let key = DecodingKey::from_jwk(jwk).ok().filter(|_| allowed)?;
-        Some((jwk.common.key_id.clone()?, (algorithm, key)))
-    });
-    Ok(usable.collect())
+    let set: JwkSet = serde_json::from_slice(&bytes)?;
+    let usable: KeySet = set
+        .keys
+        .iter()
+        .filter_map(|jwk| {
+            let key = DecodingKey::from_jwk(jwk).ok()?;
+            Some((jwk.common.key_id.clone()?, (algorithm(jwk)?, key)))
+        })
+        .collect();
+    if usable.is_empty() { Err(KeysError::Empty) } else { Ok(usable) }
+}
+
+async fn download(url: &str) -> Result<Vec<u8>, KeysError> {
+    let client = reqwest::Client::builder().timeout(JWKS_TIMEOUT).build()?;
+    let mut response = client.get(url).send().await?.error_for_status()?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if bytes.len() + chunk.len() > JWKS_BYTES_MAX {
+            return Err(KeysError::TooLong);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// The one algorithm that a key is for: that of its kind. `alg` is optional (RFC 7517, section 4.4), but
+/// what it says must fit.
+fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
+    let algorithm = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+        _ => return None,
+    };
+    let is_said = jwk.common.key_algorithm.is_none_or(|said| said == algorithm.into());
+    let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
+    (is_said && signs).then_some(algorithm)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

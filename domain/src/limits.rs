@@ -41,6 +41,12 @@ pub const QUERY_DIRECTIVES_MAX: usize = 10;
 /// Parsed documents kept by a process.
 pub const DOCUMENT_CACHE_ENTRIES_MAX: usize = 512;
 
+/// Bytes of the `sub` and of the `iss` of a token: together they fit into an index of PostgreSQL, which
+/// takes 2 704 bytes.
+pub const IDENTITY_BYTES_MAX: usize = 1_024;
+/// Bytes of a key set (JWKS).
+pub const JWKS_BYTES_MAX: usize = 1024 * 1024;
+
 /// Milliseconds that the time inside a new client id may be ahead of the server.
 pub const FUTURE_SKEW_MS_MAX: i64 = 60_000;
 /// Up to this many milliseconds ahead, an id from the future is worth sending again.

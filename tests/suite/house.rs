@@ -39,7 +39,7 @@ fn walk(path: &str, found: &mut Vec<Source>) {
         let name = entry.file_name().into_string().unwrap();
         let path = format!("{path}/{name}");
         if entry.file_type().unwrap().is_dir() {
-            if name != "target" && !name.starts_with('.') {
+            if name != "target" && name != "node_modules" && !name.starts_with('.') {
                 walk(&path, found);
             }
         } else if name.ends_with(".rs") {

@@ -1,6 +1,7 @@
 //! All behaviour tests: one binary, one private PostgreSQL and Redis for all of them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod feed;
 mod front;
 mod harness;
@@ -9,7 +10,9 @@ mod imports;
 mod lessons;
 mod migrations;
 mod processes;
+mod queue;
 mod schema;
+mod tokens;
 mod writes;
 
 #[cfg(feature = "plant")]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
-use async_graphql::{Request, Response as Answer};
+use async_graphql::{Request, Response as Answer, Value};
 use axum::Extension;
 use axum::body::Body as HttpBody;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::commands::Actor;
 use domain::limits::BODY_BYTES_MAX;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::variables::{Body, variables};
-use super::{App, RequestId, body, retry_later};
+use super::{App, RequestId, body, explain};
 use crate::error::{ApiError, complete};
 use crate::{gate, graphql};
 
@@ -26,17 +26,32 @@ const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Media(&'static str);
 
-/// What the client takes, as GraphQL over HTTP negotiates it; plain JSON when it does not say.
+/// What the client likes best, as GraphQL over HTTP negotiates it; plain JSON when it does not say.
 fn negotiate(headers: &HeaderMap) -> Option<Media> {
-    let Some(accept) = headers.get(header::ACCEPT) else {
+    if !headers.contains_key(header::ACCEPT) {
         return Some(Media(JSON));
+    }
+    let fields = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut best = None;
+    for (media, quality) in fields.flat_map(|field| field.split(',')).filter_map(weigh) {
+        // Of equal ones the first.
+        if quality > best.map_or(0.0, |(_, most)| most) {
+            best = Some((media, quality));
+        }
+    }
+    best.map(|(media, _)| media)
+}
+
+/// A range of `Accept` that we can answer, and how much it is wanted (RFC 9110, section 12.4.2).
+fn weigh(range: &str) -> Option<(Media, f32)> {
+    let mut parts = range.split(';').map(str::trim);
+    let media = match parts.next()?.to_ascii_lowercase().as_str() {
+        GRAPHQL_RESPONSE => Media(GRAPHQL_RESPONSE),
+        JSON | "*/*" | "application/*" => Media(JSON),
+        _ => return None,
     };
-    let ranges = accept.to_str().unwrap_or_default().split(',');
-    ranges.filter_map(|range| range.split(';').next()).find_map(|range| match range.trim() {
-        GRAPHQL_RESPONSE => Some(Media(GRAPHQL_RESPONSE)),
-        JSON | "*/*" | "application/*" => Some(Media(JSON)),
-        _ => None,
-    })
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+    Some((media, weight.map_or(1.0, |text| text.parse().unwrap_or(0.0))))
 }
 
 /// `POST /graphql`
@@ -188,7 +203,7 @@ fn mutates(document: &ExecutableDocument, operation_name: Option<&str>) -> bool 
 /// Nothing was executed: neither data nor any error of a field.
 fn is_refused(answer: &Answer) -> bool {
     !answer.errors.is_empty()
-        && answer.data == async_graphql::Value::Null
+        && answer.data == Value::Null
         && answer.errors.iter().all(|error| error.path.is_empty())
 }
 
@@ -206,12 +221,27 @@ fn write(answer: &Answer, media: Media) -> Response {
 }
 
 fn refuse(error: &ApiError, status: Option<StatusCode>, media: Media, request_id: &str) -> Response {
-    let status =
-        status.unwrap_or(StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    let own = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = status.unwrap_or(own);
     let mut answer = Answer::from_errors(vec![error.to_server_error()]);
     complete(&mut answer, request_id);
+    // RFC 9457: the status of a problem is that of its answer. In plain JSON a refused document is 200,
+    // which no problem is.
+    let told = if status.is_success() { own } else { status };
+    let mut problem = error.problem(request_id);
+    problem["status"] = told.as_u16().into();
+    for error in &mut answer.errors {
+        let problem = Value::from_json(problem.clone()).unwrap_or_default();
+        error.extensions.get_or_insert_default().set("problem", problem);
+    }
     let mut response = write(&answer, media);
     *response.status_mut() = status;
-    retry_later(&mut response);
+    explain(&mut response);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+    }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,13 +150,16 @@ fn plain(problem: serde_json::Value, status: StatusCode) -> Response {
     let mut response = (status, Json(problem)).into_response();
     let kind = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    retry_later(&mut response);
+    explain(&mut response);
     response
 }
 
-/// A refusal for the moment says when to come back.
-fn retry_later(response: &mut Response) {
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
+/// What the headers of a refusal must say (RFC 9110): when to come back, and what to come with.
+fn explain(response: &mut Response) {
+    let (name, value) = match response.status() {
+        StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "1"),
+        StatusCode::UNAUTHORIZED => (header::WWW_AUTHENTICATE, "Bearer realm=\"idem\""),
+        _ => return,
+    };
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
 }

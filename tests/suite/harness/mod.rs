@@ -40,6 +40,7 @@ pub struct Bed {
     pub url: String,
     pub store: Store,
     pub sql: DatabaseConnection,
+    pub bell: Arc<dyn Bell>,
     stop: CancellationToken,
     tasks: TaskTracker,
     _dir: TempDir,
@@ -70,12 +71,18 @@ pub(crate) use on_both;
 
 impl Bed {
     pub async fn open(column: Column) -> Self {
+        let keys = api::Keys::load(&[SECRET.to_owned()], None, Vec::new(), None).await.unwrap();
+        Self::open_with(column, keys, Clock::System).await
+    }
+
+    /// One that takes other tokens, or whose time a test moves.
+    pub async fn open_with(column: Column, keys: api::Keys, clock: Clock) -> Self {
         let dir = TempDir::new().unwrap();
         let url = match column {
             Column::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
             Column::Postgres => servers().database().await,
         };
-        let store = Store::open(&url, 16, Clock::System).await.unwrap();
+        let store = Store::open(&url, 16, clock).await.unwrap();
         if column == Column::Sqlite {
             Migrator::up(store.migrations(), None).await.unwrap();
         }
@@ -97,15 +104,16 @@ impl Bed {
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let bell: Arc<dyn Bell> = Arc::new(bell);
         let server = api::Server {
-            services: api::Services { store: store.clone(), payloads, bell: Arc::new(bell) as Arc<dyn Bell> },
-            keys: api::Keys::load(&[SECRET.to_owned()], None, Vec::new(), None).await.unwrap(),
+            services: api::Services { store: store.clone(), payloads, bell: Arc::clone(&bell) },
+            keys,
             cors_origins: Vec::new(),
             hints: false,
             ready: Arc::new(|| Box::pin(async { true })),
         };
         tasks.spawn(api::serve(listener, server, stop.clone()));
-        Self { url: format!("http://{address}"), store, sql, stop, tasks, _dir: dir }
+        Self { url: format!("http://{address}"), store, sql, bell, stop, tasks, _dir: dir }
     }
 
     /// A client of this user.

@@ -1,7 +1,7 @@
 //! The private PostgreSQL and Redis of this test run: started once, ended with the process.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use migration::{Migrator, MigratorTrait};
@@ -12,7 +12,9 @@ use tokio::sync::OnceCell;
 pub struct Servers {
     pub postgres: String,
     pub redis: String,
-    /// Its standard input ends with this process, and the servers with it.
+    answers: Lines<BufReader<ChildStdout>>,
+    /// Ends with this process, and the servers with it.
+    orders: ChildStdin,
     _keeper: Child,
 }
 
@@ -33,9 +35,25 @@ impl Servers {
             .stdout(Stdio::piped())
             .spawn()
             .expect("servers.sh runs");
-        let mut lines = BufReader::new(keeper.stdout.take().unwrap()).lines();
-        let mut line = || lines.next().expect("PostgreSQL and Redis start: see `make test`").unwrap();
-        Self { postgres: line(), redis: line(), _keeper: keeper }
+        let orders = keeper.stdin.take().unwrap();
+        let mut answers = BufReader::new(keeper.stdout.take().unwrap()).lines();
+        let mut line = || answers.next().expect("PostgreSQL and Redis start: see `make test`").unwrap();
+        Self { postgres: line(), redis: line(), answers, orders, _keeper: keeper }
+    }
+
+    /// Gives a command of `servers.sh`, and returns when it is carried out. Needs servers of one's own:
+    /// the shared ones are never `mut`.
+    pub fn order(&mut self, command: &str) {
+        writeln!(self.orders, "{command}").unwrap();
+        assert_eq!(self.answers.next().expect("servers.sh goes on").unwrap(), "done", "{command}");
+    }
+
+    /// What `redis-cli` prints for a command, in one of the databases of Redis.
+    pub fn redis_cli(&self, database: u8, command: &[&str]) -> String {
+        let url = format!("{}/{database}", self.redis);
+        let output = Command::new("redis-cli").args(["-e", "-u", &url]).args(command).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
     /// A fresh database with all tables.

@@ -1,0 +1,65 @@
+use axum::body::to_bytes;
+
+use super::*;
+
+#[test]
+fn the_media_type_that_is_wanted_most_is_answered() {
+    let cases: [(&[&str], Option<&str>); 14] = [
+        (&[], Some(JSON)),
+        (&["*/*"], Some(JSON)),
+        (&["application/*"], Some(JSON)),
+        (&["Application/JSON; charset=utf-8"], Some(JSON)),
+        (&["application/graphql-response+json"], Some(GRAPHQL_RESPONSE)),
+        (&["application/graphql-response+json, application/json"], Some(GRAPHQL_RESPONSE)),
+        (&["application/json, application/graphql-response+json"], Some(JSON)),
+        (&["application/json;q=0.5, application/graphql-response+json"], Some(GRAPHQL_RESPONSE)),
+        (&["application/json; q=0.5", "application/graphql-response+json; q=0.9"], Some(GRAPHQL_RESPONSE)),
+        (&["text/html, */*;q=0.1"], Some(JSON)),
+        (&["application/json;q=0"], None),
+        (&["application/json;q=much"], None),
+        (&["text/html"], None),
+        (&[""], None),
+    ];
+    for (fields, expected) in cases {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(header::ACCEPT, HeaderValue::from_static(field));
+        }
+        assert_eq!(negotiate(&headers).map(|media| media.0), expected, "{fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_its_status_in_its_problem_too_and_what_would_be_taken() {
+    let bad = || ApiError::BadUserInput("no".to_owned());
+    let cases = [
+        (
+            ApiError::Unauthenticated,
+            None,
+            401,
+            401,
+            Some((header::WWW_AUTHENTICATE, "Bearer realm=\"idem\"")),
+        ),
+        (ApiError::PayloadTooLarge { max: 1 }, None, 413, 413, None),
+        (ApiError::Unavailable, None, 503, 503, Some((header::RETRY_AFTER, "1"))),
+        (bad(), None, 400, 400, None),
+        (bad(), Some(StatusCode::OK), 200, 400, None),
+        (bad(), Some(StatusCode::METHOD_NOT_ALLOWED), 405, 405, Some((header::ALLOW, "GET, HEAD, POST"))),
+        (bad(), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), 415, 415, None),
+    ];
+    for (error, status, expected, told, named) in cases {
+        let response = refuse(&error, status, Media(JSON), "id");
+        assert_eq!(response.status().as_u16(), expected, "{error:?}");
+        for name in [header::WWW_AUTHENTICATE, header::RETRY_AFTER, header::ALLOW] {
+            let value = response.headers().get(&name).and_then(|value| value.to_str().ok());
+            let wanted = named.as_ref().filter(|(wanted, _)| *wanted == name).map(|(_, value)| *value);
+            assert_eq!(value, wanted, "{error:?}: {name}");
+        }
+        let body = to_bytes(response.into_body(), 4_096).await.expect("the body is short");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("the body is JSON");
+        let extensions = &body["errors"][0]["extensions"];
+        assert_eq!(extensions["problem"]["status"], told, "{body}");
+        assert_eq!(extensions["problem"]["code"], extensions["code"], "{body}");
+        assert_eq!(body.get("data"), None);
+    }
+}
