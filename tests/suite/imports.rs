@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+use domain::limits::IMPORTS_RUNNING_MAX;
+use domain::store::import_job;
 use serde_json::{Value, json};
 
 use crate::harness::{Bed, new_id, on_both};
@@ -10,6 +12,9 @@ on_both!(
     the_same_flights_twice_are_stored_once_and_the_feed_stands_still,
     a_bad_line_costs_itself_and_nothing_else,
     an_import_whose_slice_ends_where_its_payload_ends_completes,
+    an_import_that_nobody_waits_for_keeps_its_lease,
+    a_user_has_two_imports_running_however_many_are_claimed_at_once,
+    a_payload_that_is_gone_ends_its_import,
     a_cut_gzip_fails_and_what_was_in_stays_in,
     a_payload_that_is_not_as_announced_is_told,
     a_payload_goes_on_where_it_was_cut,
@@ -79,17 +84,60 @@ async fn a_bad_line_costs_itself_and_nothing_else(bed: &Bed) {
     );
 }
 
-async fn an_import_whose_slice_ends_where_its_payload_ends_completes(bed: &Bed) {
-    // 50 chunks of 500 are a slice: the next one begins at the end of the payload.
+/// So many records, the first two of them refused.
+fn samples(count: usize) -> Vec<u8> {
     let mut lines = vec![r#"{"a\u0000b":1}"#.to_owned(); 2];
     lines
-        .extend((2..25_000).map(|n| {
+        .extend((2..count).map(|n| {
             format!(r#"{{"eventType":"s","timestamp":"2026-01-01T00:00:00Z","externalId":"{n}"}}"#)
         }));
-    let client = bed.client("ann");
-    let job = client.import_all(&new_id(), lines.join("\n").into_bytes()).await;
+    lines.join("\n").into_bytes()
+}
+
+async fn an_import_whose_slice_ends_where_its_payload_ends_completes(bed: &Bed) {
+    // Somebody waits for a turn, so that the import gives way at the end of its slice: 50 chunks of 500.
+    bed.client("bob").create_import(&new_id(), 10, None).await;
+    bed.execute("UPDATE import_job SET state = 'QUEUED'").await;
+    let job = bed.client("ann").import_all(&new_id(), samples(25_000)).await;
     assert_eq!((&job["state"], &job["recordsTotal"]), (&json!("COMPLETED"), &json!(25_000)), "{job}");
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["rejected"]), (&json!(24_998), &json!(2)));
+    assert_eq!(bed.number("SELECT lease_epoch FROM import_job WHERE state = 'COMPLETED'").await, 2);
+    bed.execute("UPDATE import_job SET state = 'CANCELED' WHERE state = 'QUEUED'").await;
+}
+
+async fn an_import_that_nobody_waits_for_keeps_its_lease(bed: &Bed) {
+    let job = bed.client("ann").import_all(&new_id(), gzip(&samples(26_000))).await;
+    assert_eq!((&job["state"], &job["recordsTotal"]), (&json!("COMPLETED"), &json!(26_000)), "{job}");
+    assert_eq!(bed.number("SELECT lease_epoch FROM import_job").await, 1);
+}
+
+async fn a_user_has_two_imports_running_however_many_are_claimed_at_once(bed: &Bed) {
+    let client = bed.client("ann");
+    let ids: Vec<String> = std::iter::repeat_with(new_id).take(8).collect();
+    for id in &ids {
+        client.create_import(id, 10, None).await;
+    }
+    let viewer = client.ask("{ viewer { userId } }", json!({})).await;
+    let user_id = viewer["viewer"]["userId"].as_str().unwrap().parse().unwrap();
+    for _ in 0..10 {
+        bed.execute("UPDATE import_job SET state = 'QUEUED', lease_until = NULL").await;
+        let claims = ids.iter().map(|id| {
+            import_job::claim(&bed.store, user_id, id.parse().unwrap(), "a test", IMPORTS_RUNNING_MAX, 60_000)
+        });
+        let claimed = futures::future::join_all(claims).await;
+        assert_eq!(claimed.into_iter().filter(|row| row.as_ref().unwrap().is_some()).count(), 2);
+    }
+    bed.execute("UPDATE import_job SET state = 'CANCELED'").await;
+}
+
+async fn a_payload_that_is_gone_ends_its_import(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = new_id();
+    client.create_import(&id, 10, None).await;
+    bed.execute("UPDATE import_job SET state = 'QUEUED', bytes_received = 10").await;
+    bed.bell.ring(id.parse().unwrap());
+    let job = client.ended(&id).await;
+    assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_GONE")));
 }
 
 async fn a_cut_gzip_fails_and_what_was_in_stays_in(bed: &Bed) {

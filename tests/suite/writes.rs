@@ -1,12 +1,15 @@
 //! Many writers at once, and batches with everything in them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::harness::{Bed, event, new_id, on_both};
+use crate::harness::{Bed, event, eventually, is_postgres, new_id, on_both};
 
 on_both!(
     a_batch_of_500_with_three_bad_ones_stores_497,
     thirty_two_clients_that_send_the_same_500_events_store_each_once,
+    a_transaction_that_is_not_waited_for_takes_nobodys_write_with_it,
     lists_keep_their_order_over_pages_in_both_directions,
 );
 
@@ -108,4 +111,27 @@ async fn lists_keep_their_order_over_pages_in_both_directions(bed: &Bed) {
         }
     }
     assert_eq!((forward.len(), &forward), (25, &backward));
+}
+
+async fn a_transaction_that_is_not_waited_for_takes_nobodys_write_with_it(bed: &Bed) {
+    let open = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    for steps in 0..60 {
+        // Dropped everywhere between the first step and the last.
+        let mut begin = Box::pin(async { bed.store.begin().await.unwrap().commit().await.unwrap() });
+        for _ in 0..steps {
+            if futures::poll!(&mut begin).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(begin);
+        if is_postgres(&bed.sql) {
+            let none = eventually("all transactions are over", || async { bed.number(open).await == 0 });
+            tokio::time::timeout(Duration::from_secs(10), none).await.unwrap();
+        }
+    }
+    bed.client("ann").event_type("run").await;
+    // A connection of its own sees what was acknowledged.
+    assert_eq!(bed.number("SELECT count(*) FROM event_type").await, 1);
 }

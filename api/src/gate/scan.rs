@@ -4,21 +4,25 @@
 //! bracket that it takes for the inside of a string is one that the parser recurses on. It knows
 //! nothing of the grammar above the tokens.
 
+use std::collections::HashSet;
+
 use domain::limits::{QUERY_BYTES_MAX, QUERY_NESTING_MAX, QUERY_TOKENS_MAX};
 
 use super::Refusal;
 
-/// Refuses a text that is too long, has too many tokens or nests its brackets too deeply.
+/// Refuses a text that is too long, has too many tokens, nests its brackets too deeply, or gives a value
+/// with a key twice: the parser would keep the last one and say nothing.
 ///
 /// # Errors
 /// `Limit` for the first limit met on the way through the text; `Syntax` for a string that is
-/// not closed.
+/// not closed and for a key that comes twice.
 pub(super) fn scan(text: &str) -> Result<(), Refusal> {
     if text.len() > QUERY_BYTES_MAX {
         let detail = format!("the document has {} bytes, at most {QUERY_BYTES_MAX} are allowed", text.len());
         return Err(Refusal::Limit { name: "query text", max: QUERY_BYTES_MAX as u64, detail });
     }
     let (mut rest, mut tokens, mut nesting) = (text.as_bytes(), 0_usize, 0_usize);
+    let mut keys = Keys::default();
     while let Some(&first) = rest.first() {
         let length = match first {
             // Outside of strings and comments the parser takes no byte above ASCII but a BOM's.
@@ -45,6 +49,11 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
             b'.' if rest.starts_with(b"...") => 3,
             _ => 1,
         };
+        let at = text.len() - rest.len();
+        if !keys.is_new(text.as_bytes(), at, length) {
+            let detail = format!("the value around byte {at} has the same key twice");
+            return Err(Refusal::Syntax { detail });
+        }
         rest = &rest[length..];
         tokens += 1;
         if tokens > QUERY_TOKENS_MAX {
@@ -58,6 +67,38 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The keys of the values that are open, with the end of the last name: a key once a colon follows.
+#[derive(Default)]
+struct Keys<'t> {
+    open: Vec<(u8, HashSet<&'t [u8]>)>,
+    name_end: usize,
+}
+
+impl<'t> Keys<'t> {
+    /// Takes the token of `length` at `at`; false when it makes a key one too many. Braces are a value's
+    /// where a parenthesis is open around them, else a selection's.
+    fn is_new(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
+        match text[at] {
+            bracket @ (b'{' | b'[' | b'(') => self.open.push((bracket, HashSet::new())),
+            b'}' | b']' | b')' => drop(self.open.pop()),
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' => self.name_end = at + length,
+            b':' => {
+                let in_value = self.open.iter().any(|(bracket, _)| *bracket == b'(');
+                let Some((b'{', keys)) = self.open.last_mut().filter(|_| in_value) else {
+                    return true;
+                };
+                // A word of the parser may be only the end of the name.
+                let before = &text[..self.name_end];
+                let is_part = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
+                let begin = before.iter().rposition(|byte| !is_part(byte)).map_or(0, |end| end + 1);
+                return keys.insert(&before[begin..]);
+            }
+            _ => {}
+        }
+        true
+    }
 }
 
 fn open_string(offset: usize) -> Refusal {
@@ -130,6 +171,7 @@ mod tests {
         match scan(text) {
             Ok(()) => "passes",
             Err(Refusal::Limit { name, .. }) => name,
+            Err(Refusal::Syntax { detail }) if detail.ends_with("twice") => "key twice",
             Err(Refusal::Syntax { .. }) => "open string",
         }
     }
@@ -206,6 +248,30 @@ mod tests {
             let most = QUERY_TOKENS_MAX / tokens;
             assert_eq!(outcome(&text.repeat(most)), "passes", "{text}");
             assert_eq!(outcome(&text.repeat(most + 1)), "query tokens", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_twice_in_one_value_is_refused_and_in_two_is_not() {
+        let twice = [
+            "{ a(b: { c: 1, c: 2 }) }",
+            "{ a(b: [{ c: 1 d: { c: 1 } c #d\n : 2 }]) }",
+            "query ($v: I = { k: 1 k: 1 }) { a }",
+            "{ a(b: { trueish: 1 trueish: 1 }) }",
+            "{ a @d(b: { c: 1, c: 2 }) }",
+        ];
+        for text in twice {
+            assert_eq!(outcome(text), "key twice", "{text}");
+        }
+        let once = [
+            "{ a: x a: x b: y(c: 1) { c: z c: z } }",
+            "{ a(b: { c: 1, d: { c: 2 } }, e: { c: 3 }) { f: g f: g } }",
+            "{ a(b: [{ c: 1 }, { c: 2 }]) }",
+            "{ a(b: { truec: 1 falsec: 2 c: \"c: 1, c: 2\" }) }",
+            "query ($c: I, $d: I) { a(c: $c, d: $d) }",
+        ];
+        for text in once {
+            assert_eq!(outcome(text), "passes", "{text}");
         }
     }
 

@@ -5,8 +5,8 @@ use ::entity::import_job::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select, UpdateMany,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, Order, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Select, UpdateMany,
 };
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use crate::rules::problem::{Code, Problem};
 
 mod lease;
 
-pub use lease::{Held, Release, advance, claim, release, renew, tally};
+pub use lease::{Held, Release, advance, claim, is_another_waiting, release, renew, tally};
 
 /// The place of an import in the list: newest first, then id.
 pub type Key = (i64, Uuid);
@@ -197,6 +197,18 @@ pub async fn cancel(store: &Store, user_id: Uuid, id: Uuid) -> Result<bool, Erro
     Ok(done)
 }
 
+/// An import that a worker may take now: queued, or left behind by a worker that is gone, and rested.
+fn runnable(backend: DbBackend) -> Condition {
+    let now = || dialect::now_ms(backend);
+    let left = Condition::all()
+        .add(Column::State.eq(State::Running.name()))
+        .add(Expr::col(Column::LeaseUntil).lt(now()));
+    let rested =
+        Condition::any().add(Column::NotBefore.is_null()).add(Expr::col(Column::NotBefore).lte(now()));
+    let waits = Condition::any().add(Column::State.eq(State::Queued.name())).add(left);
+    Condition::all().add(waits).add(rested)
+}
+
 /// Imports that could run and were not rung for lately: one of each user first, then the next of
 /// each. Marks them as rung.
 ///
@@ -207,16 +219,7 @@ pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uui
     let backend = tx.backend();
     let now = || dialect::now_ms(backend);
     let rows = Entity::find()
-        .filter(
-            Condition::any().add(Column::State.eq(State::Queued.name())).add(
-                Condition::all()
-                    .add(Column::State.eq(State::Running.name()))
-                    .add(Expr::col(Column::LeaseUntil).lt(now())),
-            ),
-        )
-        .filter(
-            Condition::any().add(Column::NotBefore.is_null()).add(Expr::col(Column::NotBefore).lte(now())),
-        )
+        .filter(runnable(backend))
         .filter(
             Condition::any()
                 .add(Column::RungAt.is_null())

@@ -79,6 +79,9 @@ impl Store {
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
     ///
+    /// It begins in a task of its own: a `BEGIN` that was sent and not waited for would go back to the
+    /// pool inside a transaction that sqlx does not know of.
+    ///
     /// # Errors
     /// When no connection can be had.
     pub async fn begin(&self) -> Result<Tx, Error> {
@@ -90,8 +93,9 @@ impl Store {
             sqlite_transaction_mode: gate.as_ref().map(|_| SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let inner = self.writer.begin_with_options(options).await?;
-        Ok(Tx { inner, _gate: gate })
+        let writer = self.writer.clone();
+        detached(async move { Ok(Tx { inner: writer.begin_with_options(options).await?, _gate: gate }) })
+            .await
     }
 
     /// For reading.

@@ -49,9 +49,12 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
 
+/// A piece of a payload, or why it did not come.
+pub(crate) type Piece = Result<Bytes, io::ErrorKind>;
+
 /// The bytes of a payload as they come out of a channel.
 pub(crate) struct Pieces {
-    pieces: mpsc::Receiver<Result<Bytes, ()>>,
+    pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     taken: Arc<AtomicU64>,
     size: u64,
@@ -59,13 +62,15 @@ pub(crate) struct Pieces {
 
 impl Pieces {
     /// Reads `pieces`, which begin `offset` bytes into a payload of `size` bytes.
-    pub(crate) fn new(pieces: mpsc::Receiver<Result<Bytes, ()>>, offset: u64, size: u64) -> Self {
+    pub(crate) fn new(pieces: mpsc::Receiver<Piece>, offset: u64, size: u64) -> Self {
         Self { pieces, current: Bytes::new(), taken: Arc::new(AtomicU64::new(offset)), size }
     }
 }
 
-/// Marks a failure of the fetch among the failures of the decoders.
-const FETCH_FAILED: &str = "the payload could not be fetched";
+/// A failed fetch, told from the failures of the decoders by its kind.
+pub(crate) const FETCH_FAILED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+/// An object of the payload is gone.
+pub(crate) const GONE: io::ErrorKind = io::ErrorKind::NotFound;
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -73,11 +78,11 @@ impl Read for Pieces {
             match self.pieces.blocking_recv() {
                 // An object that is shorter than it was is no end of the payload.
                 None if self.taken.load(Ordering::Relaxed) < self.size => {
-                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, FETCH_FAILED));
+                    return Err(FETCH_FAILED.into());
                 }
                 None => return Ok(0),
                 Some(Ok(bytes)) => self.current = bytes,
-                Some(Err(())) => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, FETCH_FAILED)),
+                Some(Err(kind)) => return Err(kind.into()),
             }
         }
         let length = self.current.len().min(buffer.len());
@@ -116,13 +121,13 @@ pub(crate) fn decode(
 }
 
 fn fault(error: &io::Error) -> Fault {
-    if error.kind() == io::ErrorKind::ConnectionAborted {
-        return Fault::Fetch;
-    }
-    if error.kind() == io::ErrorKind::FileTooLarge {
-        return Fault::Payload(Problem::new(Code::PayloadLimit, "the payload is too large once decoded"));
-    }
-    Fault::Payload(Problem::new(Code::PayloadFormat, "the compressed payload is cut or damaged"))
+    let (code, detail) = match error.kind() {
+        FETCH_FAILED => return Fault::Fetch,
+        GONE => (Code::PayloadGone, "the payload is no longer there"),
+        io::ErrorKind::FileTooLarge => (Code::PayloadLimit, "the payload is too large once decoded"),
+        _ => (Code::PayloadFormat, "the compressed payload is cut or damaged"),
+    };
+    Fault::Payload(Problem::new(code, detail))
 }
 
 fn cut(
@@ -148,6 +153,9 @@ fn cut(
         }
         number += 1;
         if number <= start.skip_records {
+            if chunks.is_closed() {
+                return Ok(());
+            }
             continue;
         }
         records.push(read(line, line_number, start.user_id, clock)?);

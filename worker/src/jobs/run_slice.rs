@@ -1,7 +1,7 @@
 //! Takes an import, does a part of it, and gives it back. However often a worker dies in here, what it
 //! did counts once: rows and checkpoint are one transaction, fenced by the lease.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::bell::Bell;
 use domain::commands::apply_chunk::{Chunk, apply_chunk};
@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::decode::{self, Fault, Pieces, Start};
+
+/// How often a holder that has nothing to write yet says that it lives: well within its lease.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_millis(LEASE_TTL_MS.unsigned_abs() / 3);
 
 /// What slices work with.
 #[derive(Debug, Clone)]
@@ -133,49 +136,59 @@ fn retry<B>(workshop: &Workshop<B>, row: &ImportRow, progressed: bool) -> Releas
 }
 
 async fn work<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> End {
+    slices(workshop, row, held).await.unwrap_or_else(|end| end)
+}
+
+/// Works until the end or until its time is over; while nobody else waits, its time begins anew, so that
+/// a payload that cannot be sought is decoded once.
+async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> Result<End, End> {
     if row.next_record == 0 {
-        match is_as_announced(workshop, row, *held).await {
-            Ok(true) => {}
-            Ok(false) => return End::Mismatch,
-            Err(error) => return failed(error),
+        let is_as_announced = is_as_announced(workshop, row);
+        if !alive(workshop, *held, is_as_announced).await?.map_err(failed)? {
+            return Ok(End::Mismatch);
         }
     }
-    let mut chunks = match open(workshop, row).await {
-        Ok(chunks) => chunks,
-        Err(error) => return failed(error),
-    };
-    let started = Instant::now();
+    let mut chunks = open(workshop, row).await.map_err(failed)?;
     let mut rejected = row.counts.rejected + row.counts.differing;
-    for done in 1.. {
-        let chunk = loop {
-            let wait = std::time::Duration::from_millis(LEASE_TTL_MS as u64 / 3);
-            match tokio::time::timeout(wait, chunks.recv()).await {
-                Ok(chunk) => break chunk,
-                // The decoder is on its way to the checkpoint: a sign of life.
-                Err(_) => {
-                    if let Err(error) = import_job::renew(&workshop.store, *held, LEASE_TTL_MS).await {
-                        return failed(error);
-                    }
-                }
+    loop {
+        let started = Instant::now();
+        for _ in 0..SLICE_CHUNKS_MAX {
+            let chunk = match alive(workshop, *held, chunks.recv()).await? {
+                None => return Ok(End::Fault(Fault::Fetch)),
+                Some(Err(fault)) => return Ok(End::Fault(fault)),
+                Some(Ok(chunk)) => chunk,
+            };
+            let (counts, is_last) = apply(workshop, held, rejected, chunk).await.map_err(failed)?;
+            if is_last {
+                return Ok(End::Complete);
             }
-        };
-        match chunk {
-            None => return End::Fault(Fault::Fetch),
-            Some(Err(fault)) => return End::Fault(fault),
-            Some(Ok(chunk)) => match apply(workshop, held, rejected, chunk).await {
-                Ok((_, true)) => return End::Complete,
-                Ok((counts, false)) => rejected += counts.rejected + counts.differing,
-                Err(error) => return failed(error),
-            },
+            rejected += counts.rejected + counts.differing;
+            if started.elapsed().as_millis() >= SLICE_MS_MAX {
+                break;
+            }
         }
-        if done >= SLICE_CHUNKS_MAX
-            || started.elapsed().as_millis() >= SLICE_MS_MAX
-            || workshop.shutdown.is_cancelled()
-        {
-            return End::TimeIsOver;
+        if import_job::is_another_waiting(&workshop.store, *held).await.map_err(failed)? {
+            return Ok(End::TimeIsOver);
         }
     }
-    End::TimeIsOver
+}
+
+/// Waits for something that takes long, with signs of life; a shutdown ends the wait.
+async fn alive<B, T>(
+    workshop: &Workshop<B>,
+    held: Held,
+    something: impl Future<Output = T>,
+) -> Result<T, End> {
+    tokio::pin!(something);
+    loop {
+        tokio::select! {
+            biased;
+            () = workshop.shutdown.cancelled() => return Err(End::TimeIsOver),
+            outcome = &mut something => return Ok(outcome),
+            () = tokio::time::sleep(SIGN_OF_LIFE_EVERY) => {}
+        }
+        import_job::renew(&workshop.store, held, LEASE_TTL_MS).await.map_err(failed)?;
+    }
 }
 
 fn failed(error: Error) -> End {
@@ -212,23 +225,15 @@ async fn apply<B>(
 }
 
 /// Whether the payload has the announced digest; asked before the first record.
-async fn is_as_announced<B>(workshop: &Workshop<B>, row: &ImportRow, held: Held) -> Result<bool, Error> {
+async fn is_as_announced<B>(workshop: &Workshop<B>, row: &ImportRow) -> Result<bool, Error> {
     let Some(announced) = &row.sha256 else {
         return Ok(true);
     };
     let size = u64::try_from(row.bytes_total).unwrap_or_default();
     let mut bytes = workshop.payloads.read(row.user_id, row.id, 0, size);
     let mut digest = Sha256::new();
-    let mut renewed = Instant::now();
     while let Some(piece) = bytes.next().await {
         digest.update(&piece?);
-        if renewed.elapsed().as_millis() > LEASE_TTL_MS.unsigned_abs().into() {
-            return Err(Error::Fenced);
-        }
-        if renewed.elapsed().as_secs() >= 10 {
-            import_job::renew(&workshop.store, held, LEASE_TTL_MS).await?;
-            renewed = Instant::now();
-        }
     }
     Ok(digest.finalize().as_slice() == announced.as_slice())
 }
@@ -254,7 +259,11 @@ async fn open<B>(
     let (pieces_in, pieces_out) = mpsc::channel(4);
     tokio::spawn(async move {
         while let Some(piece) = bytes.next().await {
-            if pieces_in.send(piece.map_err(|_| ())).await.is_err() {
+            let piece = piece.map_err(|error| match error {
+                Error::Payload(object_store::Error::NotFound { .. }) => decode::GONE,
+                _ => decode::FETCH_FAILED,
+            });
+            if pieces_in.send(piece).await.is_err() {
                 return;
             }
         }

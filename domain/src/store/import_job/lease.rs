@@ -2,17 +2,21 @@
 //! state, lease epoch and checkpoint, so that a worker that lost its lease can write nothing.
 
 use ::entity::import_job::{Column, Entity};
-use sea_orm::sea_query::{Expr, Func};
-use sea_orm::{ColumnTrait, Condition, ExprTrait, PaginatorTrait, QueryFilter, UpdateMany};
+use sea_orm::sea_query::{Expr, Func, LockType};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    UpdateMany,
+};
 use uuid::Uuid;
 
-use super::{find_within, happened, of_user, one, to, write_problem};
+use super::{find_within, happened, of_user, one, runnable, to, write_problem};
 use crate::error::Error;
 use crate::rules::import::{Counts, ImportRow, State};
 use crate::rules::problem::Problem;
 use crate::store::{Store, Tx, dialect};
 
-/// Takes the lease of an import that is runnable, unless its user has too many running.
+/// Takes the lease of an import that is runnable, unless its user has too many running. All open imports
+/// of the user are locked for that, in one order, so that two claims at once count each other.
 ///
 /// # Errors
 /// When the database fails.
@@ -27,9 +31,11 @@ pub async fn claim(
     let tx = store.begin().await?;
     let backend = tx.backend();
     let now = || dialect::now_ms(backend);
-    let expired = Condition::all()
-        .add(Column::State.eq(State::Running.name()))
-        .add(Expr::col(Column::LeaseUntil).lt(now()));
+    of_user(user_id, Some(&[State::Queued, State::Running]))
+        .order_by_asc(Column::Id)
+        .lock(LockType::NoKeyUpdate)
+        .all(&tx.inner)
+        .await?;
     let others = of_user(user_id, Some(&[State::Running]))
         .filter(Column::Id.ne(id))
         .filter(Expr::col(Column::LeaseUntil).gte(now()));
@@ -47,10 +53,7 @@ pub async fn claim(
             Column::StartedAt,
             Func::coalesce([Expr::col(Column::StartedAt), store.clock.now_ms().into()]).into(),
         )
-        .filter(Condition::any().add(Column::State.eq(State::Queued.name())).add(expired))
-        .filter(
-            Condition::any().add(Column::NotBefore.is_null()).add(Expr::col(Column::NotBefore).lte(now())),
-        );
+        .filter(runnable(backend));
     let claimed = happened(update, &tx.inner).await?;
     let row = if claimed { find_within(&tx, user_id, id).await? } else { None };
     tx.commit().await?;
@@ -175,4 +178,14 @@ pub async fn renew(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(),
     let done = happened(held(import).col_expr(Column::LeaseUntil, until), &tx.inner).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
+}
+
+/// Whether another import waits for its turn: then the holder of this one gives way.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_another_waiting(store: &Store, import: Held) -> Result<bool, Error> {
+    let other = Condition::any().add(Column::UserId.ne(import.user_id)).add(Column::Id.ne(import.id));
+    let waiting = Entity::find().filter(runnable(store.reader().get_database_backend())).filter(other);
+    Ok(waiting.one(store.reader()).await?.is_some())
 }
