@@ -11,7 +11,7 @@ test: servers ## Everything CI runs, on private servers that end with it.
 	$(CARGO) test --locked -p tests --features plant --test suite planted
 
 test-full: servers ## The same with the great numbers.
-	IDEM_CASES=1000000 IDEM_FULL=1 $(CARGO) test --locked --workspace
+	TESTS_CASES=1000000 TESTS_FULL=1 $(CARGO) test --locked --workspace
 	$(CARGO) test --locked -p tests --features plant --test suite planted
 
 check: ## What a commit passes.

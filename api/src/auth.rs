@@ -65,6 +65,17 @@ struct Claims {
     sub: String,
     #[serde(default)]
     iss: String,
+    /// RFC 7519, section 2: seconds, and not always whole ones.
+    exp: f64,
+}
+
+/// Somebody whose token is good, and for how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Who it is.
+    pub actor: Actor,
+    /// When the token ends, leeway included, in epoch milliseconds.
+    pub ends_at_ms: i64,
 }
 
 impl Keys {
@@ -94,9 +105,15 @@ impl Keys {
     /// The user that a request speaks for.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, store: &Store) -> Result<Actor, ApiError> {
         let token = bearer(headers).ok_or(ApiError::Unauthenticated)?;
+        Ok(self.recognize(token, store).await?.actor)
+    }
+
+    /// The user that a token speaks for, and until when.
+    pub(crate) async fn recognize(&self, token: &str, store: &Store) -> Result<Caller, ApiError> {
         let claims = self.verify(token, &store.clock).await.ok_or(ApiError::Unauthenticated)?;
         let user_id = account::resolve(store, &claims.iss, &claims.sub).await?;
-        Ok(Actor { user_id, issuer: claims.iss, subject: claims.sub })
+        let ends_at_ms = ends_at_ms(claims.exp);
+        Ok(Caller { actor: Actor { user_id, issuer: claims.iss, subject: claims.sub }, ends_at_ms })
     }
 
     async fn verify(&self, token: &str, clock: &Clock) -> Option<Claims> {
@@ -221,7 +238,14 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     (is_said && signs).then_some(algorithm)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn ends_at_ms(exp: f64) -> i64 {
+    let ms = (exp + LEEWAY_SECONDS as f64) * 1_000.0;
+    // Saturates: a token may outlive the calendar.
+    ms as i64
+}
+
+/// The token of the Authorization header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

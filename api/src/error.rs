@@ -13,8 +13,12 @@ use crate::gate::Refusal;
 pub enum ApiError {
     /// No valid token.
     Unauthenticated,
+    /// Not from there.
+    Forbidden,
     /// The request is not one that can be answered.
     BadUserInput(String),
+    /// A hash came alone, and its document is not known.
+    PersistedQueryNotFound,
     /// More than allowed.
     Limit {
         /// As the table of limits names it.
@@ -41,7 +45,9 @@ impl ApiError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
             Self::BadUserInput(_) => "BAD_USER_INPUT",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::Limit { .. } => "LIMIT_EXCEEDED",
             Self::PayloadTooLarge { .. } => "PAYLOAD_TOO_LARGE",
             Self::Unavailable => "UNAVAILABLE",
@@ -54,7 +60,9 @@ impl ApiError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
             Self::BadUserInput(_) | Self::Limit { .. } => 400,
+            Self::PersistedQueryNotFound => 404,
             Self::PayloadTooLarge { .. } => 413,
             Self::Unavailable => 503,
             Self::Internal => 500,
@@ -64,6 +72,9 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::Unauthenticated => "a valid token is required".to_owned(),
+            // Clients look for this very text.
+            Self::PersistedQueryNotFound => "PersistedQueryNotFound".to_owned(),
+            Self::Forbidden => "pages of this origin may not call".to_owned(),
             Self::BadUserInput(detail) | Self::Limit { detail, .. } => detail.clone(),
             Self::PayloadTooLarge { max } => format!("the body is larger than {max} bytes"),
             Self::Unavailable => "not available for the moment".to_owned(),

@@ -1,14 +1,27 @@
-//! The doorbell: tells a worker that an import may be runnable.
+//! The doorbell: tells a worker that an import may be runnable, and readers that a feed has moved.
 //!
-//! A ring is a hint. It may be lost, doubled or forged; the row decides what happens, and the
-//! sweeper rings again for what was forgotten.
+//! A ring is a hint. It may be lost, doubled or forged; the rows decide what happens. The sweeper rings
+//! again for imports that were forgotten, and readers look by themselves every few seconds.
 
 use std::fmt::Debug;
 
+use futures::stream::BoxStream;
 use uuid::Uuid;
 
-/// Something that wakes whoever runs imports; made by the composition root.
+/// What a ring is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ring {
+    /// This import, whoever owns it, may be runnable.
+    Import(Uuid),
+    /// The feed of this user has moved.
+    Feed(Uuid),
+}
+
+/// Something that wakes whoever runs imports and whoever reads feeds; made by the composition root.
 pub trait Bell: Debug + Send + Sync {
-    /// Rings for an import. Returns at once; never fails, never waits for a queue.
-    fn ring(&self, import_id: Uuid);
+    /// Rings. Returns at once; never fails, never waits for a queue.
+    fn ring(&self, ring: Ring);
+
+    /// The users whose feeds have moved, in any process, from now on.
+    fn feeds(&self) -> BoxStream<'static, Uuid>;
 }

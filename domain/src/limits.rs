@@ -41,6 +41,15 @@ pub const QUERY_DIRECTIVES_MAX: usize = 10;
 /// Parsed documents kept by a process.
 pub const DOCUMENT_CACHE_ENTRIES_MAX: usize = 512;
 
+/// Bytes of a message on a WebSocket.
+pub const SOCKET_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the id that a client gives an operation on a WebSocket.
+pub const SOCKET_ID_BYTES_MAX: usize = 256;
+/// Subscriptions of one WebSocket.
+pub const SOCKET_SUBSCRIPTIONS_MAX: usize = 20;
+/// Queries and mutations that one WebSocket runs at once; with as many, it reads no further.
+pub const SOCKET_REQUESTS_MAX: usize = 20;
+
 /// Bytes of the `sub` and of the `iss` of a token: together they fit into an index of PostgreSQL, which
 /// takes 2 704 bytes.
 pub const IDENTITY_BYTES_MAX: usize = 1_024;

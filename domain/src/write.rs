@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::plant;
 use crate::rules::apply::World;
@@ -15,6 +16,7 @@ use crate::store::{Store, Tx, account};
 /// When the database fails; then nothing was written.
 pub async fn write<T>(
     store: &Store,
+    bell: &dyn Bell,
     user_id: Uuid,
     wants: &Wants,
     decide: impl FnOnce(&mut World) -> T,
@@ -23,12 +25,16 @@ pub async fn write<T>(
     if plant::is_planted("plant-late-lock") {
         return write_with_late_lock(store, tx, user_id, wants, decide).await;
     }
-    let answer = write_within(&tx, user_id, wants, decide).await?;
+    let (answer, moved) = write_within(&tx, user_id, wants, decide).await?;
     tx.commit().await?;
+    if moved {
+        bell.ring(Ring::Feed(user_id));
+    }
     Ok(answer)
 }
 
-/// Runs one decision within a transaction that holds no head yet.
+/// Runs one decision within a transaction that holds no head yet; tells as well whether the feed moves
+/// with the commit.
 ///
 /// # Errors
 /// When the database fails; then the transaction must not be committed.
@@ -37,7 +43,7 @@ pub async fn write_within<T>(
     user_id: Uuid,
     wants: &Wants,
     decide: impl FnOnce(&mut World) -> T,
-) -> Result<T, Error> {
+) -> Result<(T, bool), Error> {
     // Load locks as well in the planted fault, and then nothing is locked before it.
     let early =
         if plant::is_planted("plant-one-statement") { Some(load(tx, user_id, wants).await?) } else { None };
@@ -48,10 +54,11 @@ pub async fn write_within<T>(
     };
     let answer = decide(&mut world);
     let net = world.net(head.feed_head);
+    let moved = net.head != head.feed_head;
     if !net.is_empty() {
         save(tx, user_id, head.feed_head, net).await?;
     }
-    Ok(answer)
+    Ok((answer, moved))
 }
 
 /// The planted fault: positions are taken in a transaction of their own, committed before the rows.

@@ -45,6 +45,9 @@ pub enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Tell every device to start over, after a backup of the database was restored
+    #[command(after_help = "Example:\n  idem restored   # before the servers are started again")]
+    Restored,
     /// Print the GraphQL schema
     #[command(after_help = "Example:\n  idem schema > schema.graphql")]
     Schema,

@@ -56,6 +56,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate { check } => {
             return lifecycle::migrate(&Config::load(&[], process_env(), false)?, check).await;
         }
+        Command::Restored => lifecycle::restored(&Config::load(&[], process_env(), false)?).await?,
         Command::Schema => print!("{}", api::sdl()),
         Command::Config { check } => {
             if check {

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use api::{Keys, Server, Services};
 use domain::clock::Clock;
 use domain::payload::Payloads;
-use domain::store::Store;
+use domain::store::{Store, account};
 use futures::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use migration::{Migrator, MigratorTrait};
@@ -121,6 +121,14 @@ pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<Exit
     let pending = Migrator::get_pending_migrations(store.migrations()).await?.len();
     println!("{pending} migrations pending");
     Ok(if pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `idem restored`
+pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
+    let store = open_store(config, 2, false).await?;
+    let users = account::renew_all_epochs(&store).await.context("the feeds could not be renewed")?;
+    println!("{users} feeds begin anew: devices send what they have once more, then read all");
+    Ok(())
 }
 
 fn queue(config: &Config) -> Queue {

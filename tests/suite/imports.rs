@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use domain::bell::Ring;
 use domain::limits::IMPORTS_RUNNING_MAX;
 use domain::store::import_job;
 use serde_json::{Value, json};
@@ -135,7 +136,7 @@ async fn a_payload_that_is_gone_ends_its_import(bed: &Bed) {
     let id = new_id();
     client.create_import(&id, 10, None).await;
     bed.execute("UPDATE import_job SET state = 'QUEUED', bytes_received = 10").await;
-    bed.bell.ring(id.parse().unwrap());
+    bed.bell.ring(Ring::Import(id.parse().unwrap()));
     let job = client.ended(&id).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_GONE")));
 }

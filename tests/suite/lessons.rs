@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::edits::{flush, head, patch, read, said, write};
 use crate::harness::{Bed, event, eventually, new_id, on_both};
 
 on_both!(
@@ -17,6 +18,12 @@ on_both!(
     all_wrong_fields_are_told_with_pointers,
     a_page_out_of_range_is_an_error_never_a_clamp,
     two_all_day_events_of_one_type_on_one_day_are_two,
+    a_cleared_note_stays_cleared,
+    every_row_has_exactly_one_entry_in_the_feed,
+    a_type_is_not_deleted_from_under_its_events,
+    a_new_type_and_its_event_sent_together_are_both_stored,
+    one_poison_record_does_not_block_an_outbox,
+    every_refusal_has_one_shape_and_a_stable_code,
 );
 
 async fn a_write_that_changes_nothing_moves_nothing(bed: &Bed) {
@@ -152,10 +159,12 @@ async fn a_deleted_event_does_not_rise_again(bed: &Bed) {
     kept["externalId"] = json!("k");
     rolled_back["externalId"] = json!("r");
     client.create(&[kept.clone(), rolled_back.clone()]).await;
-    bury(bed, kept["id"].as_str().unwrap(), "user").await;
+    assert_eq!(said(&write(&client, "deleteEvent", json!({ "id": kept["id"] })).await), ("DELETED", Some(2)));
     bury(bed, rolled_back["id"].as_str().unwrap(), "rollback").await;
     let mut by_key = kept.clone();
     by_key["id"] = json!(new_id());
+    // The late retry: the create comes again, and an edit made before the deletion was known.
+    assert_eq!(said(&patch(&client, &kept["id"], json!({ "notes": "late" })).await), ("DELETED", Some(2)));
     let answer = client.create(&[kept, by_key, rolled_back]).await;
     let results = &answer["results"];
     assert_eq!((&results[0]["outcome"], &results[0]["matchedBy"]), (&json!("DELETED"), &json!("ID")));
@@ -259,4 +268,115 @@ async fn two_all_day_events_of_one_type_on_one_day_are_two(bed: &Bed) {
             .all(|e| e["timestamp"] == "2026-05-01T00:00:00.000Z")
     })
     .await;
+}
+
+async fn a_cleared_note_stays_cleared(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let sent = event(&kind);
+    client.create(std::slice::from_ref(&sent)).await;
+    let (_, cursor) = client.pull(None, 500).await;
+    assert_eq!(said(&patch(&client, &sent["id"], json!({ "notes": null })).await), ("UPDATED", Some(2)));
+    // Neither an edit that does not name it nor a resent create brings it back.
+    patch(&client, &sent["id"], json!({ "timeZone": "Europe/Berlin" })).await;
+    assert_eq!(client.create(std::slice::from_ref(&sent)).await["results"][0]["differs"], true);
+    assert_eq!(read(&client, &sent["id"]).await["notes"], Value::Null);
+    let (changes, _) = client.pull(Some(&cursor), 500).await;
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0]["event"].get("notes"), Some(&Value::Null));
+}
+
+async fn every_row_has_exactly_one_entry_in_the_feed(bed: &Bed) {
+    let client = bed.client("ann");
+    client.event_type("run").await;
+    // From its own start a cursor brings tombstones as well.
+    let (_, cursor) = client.pull(None, 500).await;
+    let kind = new_id();
+    let (one, two) = (event(&kind), event(&kind));
+    let edit = |id: &Value, notes: &str| json!({ "updateEvent": { "id": id, "patch": { "notes": notes } } });
+    let outbox = json!([
+        { "createEventType": { "id": kind, "name": "walk" } },
+        { "createEvent": one },
+        { "createEvent": two },
+        edit(&one["id"], "a"),
+        edit(&one["id"], "b"),
+        { "deleteEvent": { "id": two["id"] } },
+    ]);
+    for result in flush(&client, &outbox).await {
+        assert_ne!(result["outcome"], "REJECTED");
+    }
+    let (changes, _) = client.pull(Some(&cursor), 2).await;
+    let entries: Vec<_> = changes.iter().map(|c| (&c["entityId"], &c["version"], &c["deleted"])).collect();
+    let kind = json!(kind);
+    assert_eq!(
+        entries,
+        [
+            (&kind, &json!(1), &json!(false)),
+            (&one["id"], &json!(3), &json!(false)),
+            (&two["id"], &json!(2), &json!(true)),
+        ]
+    );
+}
+
+async fn a_type_is_not_deleted_from_under_its_events(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let sent = event(&kind);
+    client.create(std::slice::from_ref(&sent)).await;
+    let before = head(&client).await;
+    let refused = write(&client, "deleteEventType", json!({ "id": kind })).await;
+    assert_eq!(
+        (said(&refused), &refused["problem"]["code"]),
+        (("REJECTED", None), &json!("EVENT_TYPE_IN_USE"))
+    );
+    assert_eq!(read(&client, &sent["id"]).await["eventType"], json!({ "id": kind, "name": "run" }));
+    assert_eq!(head(&client).await, before);
+}
+
+async fn a_new_type_and_its_event_sent_together_are_both_stored(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = new_id();
+    let sent = event(&kind);
+    let results = flush(
+        &client,
+        &json!([{ "createEventType": { "id": kind, "name": "run" } }, { "createEvent": sent }]),
+    )
+    .await;
+    assert_eq!([said(&results[0]), said(&results[1])], [("CREATED", Some(1)); 2]);
+    assert_eq!(read(&client, &sent["id"]).await["eventType"]["name"], "run");
+}
+
+async fn one_poison_record_does_not_block_an_outbox(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let mut items: Vec<Value> = (0..50).map(|_| json!({ "createEvent": event(&kind) })).collect();
+    items[7]["createEvent"]["notes"] = json!("\u{0}");
+    items[8] = json!({ "updateEvent": { "id": new_id(), "patch": { "timestamp": null } } });
+    items[9] = json!({ "restoreEvent": { "event": {} } });
+    let results = flush(&client, &json!(items)).await;
+    let refused: Vec<_> = results
+        .iter()
+        .filter(|result| result["outcome"] != "CREATED")
+        .map(|result| &result["index"])
+        .collect();
+    assert_eq!(refused, [&json!(7), &json!(8), &json!(9)]);
+    assert_eq!(bed.number("SELECT count(*) FROM event").await, 47);
+}
+
+async fn every_refusal_has_one_shape_and_a_stable_code(bed: &Bed) {
+    let client = bed.client("ann");
+    let query = "mutation($input: DeleteEventInput!) { deleteEvent(input: $input) { result { problem \
+        { type title status detail instance code retryable retryAfterMs errors { pointer code detail } } } } }";
+    let item = client.ask(query, json!({ "input": { "id": new_id() } })).await;
+    let item = &item["deleteEvent"]["result"]["problem"];
+    assert_eq!(
+        (&item["type"], &item["code"], &item["status"]),
+        (&json!("urn:idem:problem:not-found"), &json!("NOT_FOUND"), &json!(404))
+    );
+    let whole = client.send(query, json!({ "input": { "id": new_id(), "what": 1 } })).await;
+    let request = &whole["errors"][0]["extensions"]["problem"];
+    for field in ["type", "title", "status", "detail", "code", "retryable"] {
+        assert!(!item[field].is_null() && !request[field].is_null(), "{field}: {item} {request}");
+    }
+    assert_eq!(request["code"], whole["errors"][0]["extensions"]["code"]);
 }

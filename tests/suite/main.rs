@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
+mod edits;
 mod feed;
 mod front;
 mod harness;
@@ -9,9 +10,14 @@ mod house;
 mod imports;
 mod lessons;
 mod migrations;
+mod persisted;
 mod processes;
 mod queue;
 mod schema;
+mod simulator;
+mod subscriptions;
+mod sync;
+mod tail;
 mod tokens;
 mod writes;
 

@@ -5,7 +5,9 @@ use std::process::Command;
 /// Runs one test of this binary under a planted mistake; whether it passed, and what it said.
 fn run(test: &str, plant: &str) -> (bool, String) {
     let binary = std::env::current_exe().unwrap();
-    let output = Command::new(binary).args(["--exact", test]).env("IDEM_PLANT", plant).output().unwrap();
+    let mut command = Command::new(binary);
+    command.args(["--exact", test]).env("IDEM_PLANT", plant).env("TESTS_SIM_SEEDS", "50");
+    let output = command.output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -27,9 +29,35 @@ fn positions_taken_before_their_rows_are_caught_on_postgres() {
 }
 
 #[test]
+fn positions_taken_before_their_rows_are_caught_by_readers_that_tail() {
+    let name = "every_reader_ends_with_the_table_however_it_reads_and_however_often_it_is_cut";
+    for database in ["sqlite", "postgres"] {
+        catches(&format!("tail::{database}::{name}"), "plant-late-lock");
+    }
+}
+
+#[test]
 fn a_lock_and_a_load_in_one_statement_are_caught_on_postgres() {
     catches(
         "writes::postgres::thirty_two_clients_that_send_the_same_500_events_store_each_once",
         "plant-one-statement",
     );
+}
+
+/// The test that compares fifty schedules with the oracle.
+const SIMULATOR: &str = "simulator::devices_agree_on_sqlite_whatever_the_network_does";
+
+#[test]
+fn a_duplicate_that_takes_a_position_is_caught_by_the_simulator() {
+    catches(SIMULATOR, "plant-duplicate-bumps");
+}
+
+#[test]
+fn a_create_that_revives_what_was_deleted_is_caught_by_the_simulator() {
+    catches(SIMULATOR, "plant-create-revives");
+}
+
+#[test]
+fn a_patch_that_clears_what_it_does_not_name_is_caught_by_the_simulator() {
+    catches(SIMULATOR, "plant-absent-is-null");
 }

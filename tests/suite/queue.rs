@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::bell::Bell;
+use domain::bell::{Bell, Ring};
 use domain::clock::Clock;
 use domain::limits::RINGS_MAX;
 use tokio::sync::{mpsc, watch};
@@ -125,7 +125,7 @@ impl Working {
         let begun = Instant::now();
         let heard = async {
             loop {
-                bell.ring(id);
+                bell.ring(Ring::Import(id));
                 let again = tokio::time::sleep(RING_AGAIN_AFTER);
                 tokio::pin!(again);
                 loop {
@@ -151,7 +151,7 @@ impl Working {
 async fn a_worker_fetches_only_what_it_runs() {
     let line = Line::new();
     let (bell, consumer) = line.open();
-    (0..10).for_each(|_| bell.ring(ring_id()));
+    (0..10).for_each(|_| bell.ring(Ring::Import(ring_id())));
     eventually("all rings wait", || async { line.waiting() == 10 }).await;
     let mut working = Working::start(consumer, 2, |_| true, |_| false);
     working.hears().await;
@@ -174,12 +174,12 @@ async fn an_idle_consumer_takes_a_ring_within_a_second() {
     let line = Line::new();
     let (bell, consumer) = line.open();
     let mut working = Working::quick(consumer);
-    bell.ring(ring_id());
+    bell.ring(Ring::Import(ring_id()));
     working.hears().await;
     for done in 1..=5 {
         eventually("the worker is idle", || async { line.count("SCARD", "done") == done }).await;
         let begun = Instant::now();
-        bell.ring(ring_id());
+        bell.ring(Ring::Import(ring_id()));
         working.hears().await;
         assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
     }
@@ -191,7 +191,7 @@ async fn never_more_than_two_hundred_rings_wait() {
     let line = Line::new();
     let (bell, consumer) = line.open();
     drop(consumer);
-    (0..1_000).for_each(|_| bell.ring(ring_id()));
+    (0..1_000).for_each(|_| bell.ring(Ring::Import(ring_id())));
     // Its connection ends behind its last ring.
     drop(bell);
     let ours = format!(" db={} ", line.database);
@@ -208,19 +208,19 @@ async fn a_handler_that_panics_or_takes_long_runs_once_and_stops_no_consumer() {
     const LONG: Uuid = Uuid::from_u128(1);
     const BAD: Uuid = Uuid::from_u128(2);
     // Workers are given up for dead after 30 s.
-    let beats = if std::env::var("IDEM_FULL").is_ok() { 4 } else { 1 };
+    let beats = if std::env::var("TESTS_FULL").is_ok() { 4 } else { 1 };
     let line = Line::new();
     let (bell, one) = line.open();
     let (_, other) = line.open();
     let mut workings = [one, other].map(|it| Working::start(it, 1, |id| id == LONG, |id| id == BAD));
-    bell.ring(LONG);
-    bell.ring(BAD);
+    bell.ring(Ring::Import(LONG));
+    bell.ring(Ring::Import(BAD));
     let mut heard = Vec::new();
     for beat in 0..=beats {
         eventually("both show that they live", || async { line.workers().len() == 2 }).await;
         let before = line.workers();
         let more: Vec<_> = (0..5).map(|_| ring_id()).collect();
-        more.iter().for_each(|id| bell.ring(*id));
+        more.iter().for_each(|id| bell.ring(Ring::Import(*id)));
         eventually("the others are handled", || {
             workings.iter_mut().for_each(|working| {
                 while let Ok(id) = working.heard.try_recv() {
@@ -312,7 +312,7 @@ async fn done_rings_are_swept_up_an_hour_later() {
     let (bell, consumer) = line.open();
     let mut working = Working::quick(consumer);
     for _ in 0..3 {
-        bell.ring(ring_id());
+        bell.ring(Ring::Import(ring_id()));
         working.hears().await;
     }
     eventually("all are done", || async { line.count("SCARD", "done") == 3 }).await;
@@ -343,7 +343,7 @@ async fn a_ring_returns_at_once_though_redis_is_down() {
     let working = Working::quick(consumer);
     for _ in 0..2_000 {
         let begun = Instant::now();
-        bell.ring(ring_id());
+        bell.ring(Ring::Import(ring_id()));
         assert!(begun.elapsed() < Duration::from_millis(50), "it took {:?}", begun.elapsed());
     }
     working.end().await;

@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
-use domain::bell::Bell;
+use domain::bell::{Bell, Ring};
+use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::feeds::Feeds;
 use crate::queue::memory;
 use crate::queue::redis::Lane;
 
@@ -27,13 +29,22 @@ const TIMEOUTS_MAX: u32 = 8;
 #[derive(Debug, Clone)]
 pub struct QueueBell {
     rings: mpsc::Sender<Uuid>,
+    feeds: Feeds,
 }
 
 impl Bell for QueueBell {
-    fn ring(&self, import_id: Uuid) {
-        if self.rings.try_send(import_id).is_err() {
-            lost(import_id, "too many rings in hand");
+    fn ring(&self, ring: Ring) {
+        match ring {
+            Ring::Feed(user_id) => self.feeds.moved(user_id),
+            Ring::Import(import_id) if self.rings.try_send(import_id).is_err() => {
+                lost(import_id, "too many rings in hand");
+            }
+            Ring::Import(_) => {}
         }
+    }
+
+    fn feeds(&self) -> BoxStream<'static, Uuid> {
+        self.feeds.listen()
     }
 }
 
@@ -48,14 +59,14 @@ impl QueueBell {
                 }
             }
         });
-        Self { rings }
+        Self { rings, feeds: Feeds::here() }
     }
 
     /// A bell for the queue in Redis. Must be called within a tokio runtime.
-    pub(crate) fn redis(lane: Lane) -> Self {
+    pub(crate) fn redis(lane: Lane, feeds: Feeds) -> Self {
         let (rings, waiting) = mpsc::channel(RINGS_IN_HAND_MAX);
         tokio::spawn(carry(lane, waiting));
-        Self { rings }
+        Self { rings, feeds }
     }
 }
 

@@ -4,6 +4,7 @@
 //! little time and never data.
 
 pub mod bell;
+mod feeds;
 pub mod jobs;
 pub mod queue;
 pub mod sweeper;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::bell::QueueBell;
+use crate::feeds::Feeds;
 
 mod crew;
 pub(crate) mod memory;
@@ -28,7 +29,7 @@ pub const QUEUE_NAME: &str = "idem:{rings}";
 /// The one message of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ring {
+pub struct Message {
     /// The import that may be runnable.
     pub import_id: Uuid,
 }
@@ -111,7 +112,7 @@ pub fn memory() -> (QueueBell, Consumer) {
 pub fn redis(url: &str) -> Result<(QueueBell, Consumer), QueueError> {
     let client = ::redis::Client::open(url).map_err(QueueError::Url)?;
     let lane = redis::Lane::new(client.clone());
-    Ok((QueueBell::redis(lane), Consumer(Source::Redis(Box::new(client)))))
+    Ok((QueueBell::redis(lane, Feeds::everywhere(client.clone())), Consumer(Source::Redis(Box::new(client)))))
 }
 
 /// The end of the queue where rings come out.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use domain::bell::Bell;
+use domain::bell::{Bell, Ring};
 use domain::error::Error;
 use domain::limits::{RING_EVERY_MS, RINGS_MAX};
 use domain::payload::Payloads;
@@ -29,7 +29,7 @@ pub async fn sweep<B: Bell>(store: Store, payloads: Payloads, bell: B, shutdown:
 
 async fn tick<B: Bell>(store: &Store, payloads: &Payloads, bell: &B) -> Result<(), Error> {
     for id in import_job::due(store, RING_EVERY_MS, RINGS_MAX).await? {
-        bell.ring(id);
+        bell.ring(Ring::Import(id));
     }
     for (user_id, id) in import_job::expire(store, RINGS_MAX).await? {
         payloads.remove(user_id, id).await?;

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use async_graphql::parser::types::{ExecutableDocument, Field, Selection, SelectionSet};
+use async_graphql::parser::types::{ExecutableDocument, Field, OperationType, Selection, SelectionSet};
 use domain::limits::{
     INTROSPECTION_DEPTH_MAX, QUERY_ALIASES_MAX, QUERY_DEPTH_MAX, QUERY_DIRECTIVES_MAX, QUERY_FRAGMENTS_MAX,
     QUERY_ROOT_FIELDS_MAX, QUERY_SELECTIONS_MAX,
@@ -20,7 +20,7 @@ use super::Refusal;
 ///
 /// # Errors
 /// `Limit` for the first limit that is exceeded, `Syntax` when fragments spread each other in a
-/// cycle.
+/// cycle, or a subscription has several root fields.
 pub(super) fn count(document: &ExecutableDocument) -> Result<(), Refusal> {
     let fragments = document.fragments.len() as u64;
     within("query fragments", "fragments", fragments, QUERY_FRAGMENTS_MAX as u64)?;
@@ -29,7 +29,13 @@ pub(super) fn count(document: &ExecutableDocument) -> Result<(), Refusal> {
     let fragments = sum_up_fragments(document)?;
     let mut worst = Sums::default();
     for (_, operation) in document.operations.iter() {
-        worst = worst.max(Sums::of(&operation.node.selection_set.node, &fragments));
+        let sums = Sums::of(&operation.node.selection_set.node, &fragments);
+        // GraphQL, section 5.2.3.1, which the library does not ask for.
+        if operation.node.ty == OperationType::Subscription && sums.top_fields > 1 {
+            let detail = "a subscription has one field at its root".to_owned();
+            return Err(Refusal::Syntax { detail });
+        }
+        worst = worst.max(sums);
     }
     // The validator walks fragments that no operation spreads as well; used ones are no larger
     // than the operation that uses them.
@@ -279,6 +285,16 @@ mod tests {
         let named = |name: &str, n: usize| format!("query {name} {{ {} }} ", "a ".repeat(n));
         assert_eq!(outcome(&(named("A", 10) + &named("B", 10))), "passes");
         assert_eq!(outcome(&(named("A", 1) + &named("B", 11) + &named("C", 2))), "query root fields 10");
+    }
+
+    #[test]
+    fn a_subscription_has_one_root_field() {
+        let outcome = |text: &str| count(&parse_query(text).expect("parses"));
+        assert_eq!(outcome("subscription { a }"), Ok(()));
+        assert_eq!(outcome("subscription { ...F } fragment F on S { a }"), Ok(()));
+        for text in ["subscription { a b }", "subscription { a ...F } fragment F on S { b }"] {
+            assert!(matches!(outcome(text), Err(Refusal::Syntax { .. })), "{text}");
+        }
     }
 
     #[test]

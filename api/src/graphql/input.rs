@@ -1,9 +1,17 @@
 //! The inputs of the contract, and how they become drafts. In items, what is required is nullable on the
 //! wire: a missing field is then a problem of its item, and its neighbours are stored.
 
+mod edit;
+
 use async_graphql::InputObject;
+use domain::commands::apply_mutations::Mutation;
 use domain::limits;
 use domain::rules::draft::{EventDraft, EventTypeDraft, LocationDraft, Sent, parse_client_id};
+
+pub use edit::{
+    ApplyMutationsInput, DeleteEventInput, DeleteEventTypeInput, MutationInput, RestoreEventInput,
+    UpdateEventInput, UpdateEventTypeInput,
+};
 
 use super::scalar::{DateTime, Id, JsonObject, Long};
 use super::types::import::ImportFormat;
@@ -122,6 +130,21 @@ pub struct ImportControlInput {
     pub id: Id,
 }
 
+/// One write and the installation that it comes from.
+pub(crate) type ClientWrite = (Option<Id>, Mutation);
+
+impl From<CreateEventInput> for ClientWrite {
+    fn from(input: CreateEventInput) -> Self {
+        (input.client_id, Mutation::CreateEvent(input.event.into()))
+    }
+}
+
+impl From<CreateEventTypeInput> for ClientWrite {
+    fn from(input: CreateEventTypeInput) -> Self {
+        (input.client_id, Mutation::CreateEventType(input.event_type.into()))
+    }
+}
+
 fn sent<T>(value: Option<T>) -> Sent<T> {
     value.map_or(Sent::Absent, Sent::Value)
 }
@@ -139,13 +162,15 @@ impl From<EventInput> for EventDraft {
             notes: sent(input.notes),
             source_type: sent(input.source_type),
             external_id: sent(input.external_id),
-            location: sent(input.location.map(|place| LocationDraft {
-                latitude: sent(place.latitude),
-                longitude: sent(place.longitude),
-                name: sent(place.name),
-            })),
+            location: sent(input.location.map(Into::into)),
             properties: JsonObject::draft(input.properties),
         }
+    }
+}
+
+impl From<LocationInput> for LocationDraft {
+    fn from(place: LocationInput) -> Self {
+        Self { latitude: sent(place.latitude), longitude: sent(place.longitude), name: sent(place.name) }
     }
 }
 

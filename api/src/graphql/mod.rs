@@ -5,12 +5,14 @@ mod loader;
 mod mutation;
 mod query;
 pub mod scalar;
+mod subscription;
 pub mod types;
+mod wake;
 
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, EmptySubscription, Request};
+use async_graphql::{Context, Request, Response};
 use domain::bell::Bell;
 use domain::commands::Actor;
 use domain::payload::Payloads;
@@ -19,11 +21,13 @@ use domain::store::Store;
 use loader::TypeLoader;
 use mutation::Mutation;
 use query::Query;
+use subscription::Subscription;
 use types::event::Node;
 use types::result::WriteResult;
+use wake::Wakes;
 
 /// The schema, ready to execute.
-pub type Schema = async_graphql::Schema<Query, Mutation, EmptySubscription>;
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
 /// What resolvers work with.
 #[derive(Debug, Clone)]
@@ -39,7 +43,8 @@ pub struct Services {
 /// Builds the schema. Without `hints`, errors suggest nothing.
 #[must_use]
 pub fn schema(services: Services, hints: bool) -> Schema {
-    let builder = definition().data(services.store).data(services.payloads).data(services.bell);
+    let wakes = Wakes::new(services.bell.as_ref());
+    let builder = definition().data(wakes).data(services.store).data(services.payloads).data(services.bell);
     if hints { builder.finish() } else { builder.disable_suggestions().finish() }
 }
 
@@ -49,12 +54,18 @@ pub fn sdl() -> String {
     definition().finish().sdl()
 }
 
-fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, EmptySubscription> {
-    Schema::build_with_ignore_name_conflicts(Query, Mutation::default(), EmptySubscription, ["ID"])
+fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build_with_ignore_name_conflicts(Query, Mutation::default(), Subscription, ["ID"])
         .register_output_type::<Node>()
         .register_output_type::<WriteResult>()
         .with_sorted_fields()
         .with_sorted_enums()
+}
+
+/// Executes a request for somebody in process and over this store, whose clock may be its own: for whoever
+/// needs the schema without HTTP.
+pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> Response {
+    schema.execute(speak_for(request.data(store.clone()), actor, store)).await
 }
 
 /// Lets a request speak for somebody.
@@ -65,6 +76,10 @@ pub(crate) fn speak_for(request: Request, actor: Actor, store: &Store) -> Reques
 
 fn actor<'c>(context: &Context<'c>) -> &'c Actor {
     context.data_unchecked::<Actor>()
+}
+
+fn bell<'c>(context: &Context<'c>) -> &'c dyn Bell {
+    context.data_unchecked::<Arc<dyn Bell>>().as_ref()
 }
 
 fn store<'c>(context: &Context<'c>) -> &'c Store {

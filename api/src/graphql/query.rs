@@ -8,7 +8,7 @@ use domain::commands::Actor;
 use domain::limits;
 use domain::rules::cursor;
 use domain::rules::import::State;
-use domain::store::{Store, event, event_type, feed, import_job, status};
+use domain::store::{Store, digest, event, event_type, feed, import_job, status};
 use futures::FutureExt;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use super::scalar::{Cursor, DateTime, Id};
 use super::types::connection::{Connection, Listed, page_size, window};
 use super::types::event::{Event, EventType, Node, Viewer};
 use super::types::import::{ImportJob, ImportState};
-use super::types::sync::{self, ChangePage, SourceStatus, SyncState, SyncStatus};
+use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest, SyncState, SyncStatus};
 use super::{actor, store};
 use crate::error::ApiError;
 
@@ -206,6 +206,12 @@ impl Query {
         let asked = i32::try_from(ids.len()).unwrap_or(i32::MAX);
         page_size(asked, limits::PAGE_FIRST_MAX)?;
         nodes(store(context), actor(context), ids).await
+    }
+
+    /// What of a kind is alive, by month: a copy that differs in a month fetches that month again.
+    async fn sync_digest(&self, context: &Context<'_>, entity: EntityType) -> Result<SyncDigest, ApiError> {
+        let buckets = digest::digest(store(context), actor(context).user_id, entity.into()).await?;
+        Ok(SyncDigest::new(entity, buckets))
     }
 
     /// Where this user's sync stands; with `after`, where that cursor stands.

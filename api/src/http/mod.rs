@@ -3,7 +3,10 @@
 mod body;
 mod graphql;
 mod payload;
+mod persisted;
 pub mod server;
+mod socket;
+mod steady;
 pub(crate) mod variables;
 
 use std::num::NonZeroUsize;
@@ -21,12 +24,15 @@ use domain::limits::{BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, UPL
 use futures::future::BoxFuture;
 use lru::LruCache;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::auth::Keys;
 use crate::error::{ApiError, problem};
-use crate::graphql::{Schema, Services};
+use crate::graphql::{Schema, Services, schema};
+use persisted::Persisted;
+use server::Server;
 
 /// Asks whether the process can serve: its database and its migrations.
 pub(crate) type Ready = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
@@ -38,28 +44,39 @@ pub(crate) struct App {
     pub schema: Schema,
     pub keys: Keys,
     pub ready: Ready,
-    /// Mutations that run to their end even if the client hangs up.
+    /// Mutations that run to their end even if the client hangs up, and sockets.
     pub tracker: TaskTracker,
+    /// Ends what would go on by itself: sockets and streams.
+    pub shutdown: CancellationToken,
+    /// Pages that may call.
+    pub origins: Origins,
     /// Room for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
     /// Payloads that arrive at once: each holds up to 8 MiB.
     pub uploads: Arc<Semaphore>,
     /// Parsed documents by their text.
     pub documents: Arc<Mutex<LruCache<String, Arc<ExecutableDocument>>>>,
+    /// Documents by their hash, for clients that send the hash alone.
+    pub persisted: Persisted,
 }
 
 impl App {
-    fn new(services: Services, schema: Schema, keys: Keys, ready: Ready, tracker: TaskTracker) -> Self {
+    fn new(server: Server, shutdown: CancellationToken) -> Self {
+        let Server { services, keys, cors_origins, hints, ready } = server;
+        let schema = schema(services.clone(), hints);
         let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
         Self {
             services,
             schema,
             keys,
             ready,
-            tracker,
+            tracker: TaskTracker::new(),
+            shutdown,
+            origins: Origins(cors_origins.into()),
             bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
             documents: Arc::new(Mutex::new(LruCache::new(entries))),
+            persisted: Persisted::new(),
         }
     }
 }
@@ -68,7 +85,19 @@ impl App {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub String);
 
-fn router(app: App, origins: &[String]) -> Router {
+/// Origins whose pages may call.
+#[derive(Debug, Clone)]
+pub(crate) struct Origins(Arc<[String]>);
+
+impl Origins {
+    fn allow(&self, origin: &HeaderValue) -> bool {
+        let origin = origin.to_str().unwrap_or_default();
+        self.0.iter().any(|allowed| is_origin(allowed, origin))
+    }
+}
+
+fn router(app: App) -> Router {
+    let cors = cors(app.origins.clone());
     let routes = Router::new()
         .route("/graphql", get(graphql::get).post(graphql::post).fallback(graphql::other_method))
         .route("/imports/{id}/payload", put(payload::put).head(payload::head))
@@ -80,15 +109,11 @@ fn router(app: App, origins: &[String]) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())
         .with_state(app);
-    routes.layer(middleware::from_fn(with_request_id)).layer(cors(origins))
+    routes.layer(middleware::from_fn(with_request_id)).layer(cors)
 }
 
-fn cors(origins: &[String]) -> CorsLayer {
-    let allowed = origins.to_vec();
-    let may_call = move |origin: &HeaderValue, _: &Parts| {
-        let origin = origin.to_str().unwrap_or_default();
-        allowed.iter().any(|allowed| is_origin(allowed, origin))
-    };
+fn cors(origins: Origins) -> CorsLayer {
+    let may_call = move |origin: &HeaderValue, _: &Parts| origins.allow(origin);
     let upload_offset = HeaderName::from_static("upload-offset");
     let request_id = HeaderName::from_static("x-request-id");
     CorsLayer::new()

@@ -1,26 +1,34 @@
 //! The accept loop: connections within bounds, headers within a time, and an end that nobody notices.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
 use axum::routing::get;
 use futures::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::steady::Steady;
 use super::{App, router};
 use crate::auth::Keys;
-use crate::graphql::{Services, schema};
+use crate::graphql::Services;
 
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A place among the connections. Whoever takes a connection over takes its place along.
+#[derive(Clone)]
+pub(super) struct Seat(#[expect(dead_code, reason = "it is held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// What a server is made of.
 pub struct Server {
@@ -38,10 +46,9 @@ pub struct Server {
 
 /// Serves until `shutdown`; then what has begun is finished.
 pub async fn serve(listener: TcpListener, server: Server, shutdown: CancellationToken) {
-    let tracker = TaskTracker::new();
-    let schema = schema(server.services.clone(), server.hints);
-    let app = App::new(server.services, schema, server.keys, server.ready, tracker.clone());
-    accept(listener, router(app, &server.cors_origins), shutdown).await;
+    let app = App::new(server, shutdown.clone());
+    let tracker = app.tracker.clone();
+    accept(listener, router(app), shutdown).await;
     tracker.close();
     tracker.wait().await;
 }
@@ -57,7 +64,7 @@ pub async fn serve_metrics(
 }
 
 async fn accept(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let graceful = GracefulShutdown::new();
+    let tasks = TaskTracker::new();
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -75,18 +82,30 @@ async fn accept(listener: TcpListener, router: Router, shutdown: CancellationTok
         let _disabled_where_unsupported = stream.set_nodelay(true);
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
+        let (seat, router) = (Seat(Arc::new(permit)), TowerToHyperService::new(router.clone()));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(seat.clone());
+            router.call(request)
+        });
+        let connection = http.serve_connection(TokioIo::new(Steady::new(stream)), service).with_upgrades();
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(permit);
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    tasks.close();
+    if tokio::time::timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
         tracing::warn!("connections were still open at the end");
     }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::persisted::{Extensions, Hash};
 use crate::error::ApiError;
 
 /// Stands in an object that had a key twice. No client can name it: as an input field it is unknown, as
@@ -19,8 +20,10 @@ pub(crate) const DUPLICATE_KEY: &str = "\u{0}duplicate";
 /// What a client asks for.
 #[derive(Debug)]
 pub(crate) struct Body {
-    /// The document.
-    pub query: String,
+    /// The document, if it came along.
+    pub query: Option<String>,
+    /// The SHA-256 of the document, of which the server may know it.
+    pub hash: Option<Hash>,
     /// Which operation of it.
     pub operation_name: Option<String>,
     /// Values for it.
@@ -34,14 +37,14 @@ struct Raw<'b> {
     operation_name: Option<String>,
     #[serde(borrow)]
     variables: Option<&'b RawValue>,
-    extensions: Option<serde_json::Map<String, serde_json::Value>>,
+    extensions: Option<Extensions>,
 }
 
 impl Body {
     /// Reads a body.
     ///
     /// # Errors
-    /// When it is no JSON object with a `query`, or its variables are too deep.
+    /// When it is no request in JSON, or its variables are too deep.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, ApiError> {
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Err(ApiError::BadUserInput("requests are not batched in arrays".to_owned()));
@@ -49,9 +52,19 @@ impl Body {
         let raw: Raw<'_> = serde_json::from_slice(bytes)
             .map_err(|_| ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned()))?;
         let variables = raw.variables.map(|text| variables(text.get())).transpose()?.unwrap_or_default();
-        drop(raw.extensions);
-        let query = raw.query.ok_or_else(|| ApiError::BadUserInput("query is missing".to_owned()))?;
-        Ok(Self { query, operation_name: raw.operation_name, variables })
+        let hash = raw.extensions.unwrap_or_default().hash()?;
+        Self { query: raw.query, hash, operation_name: raw.operation_name, variables }.asking()
+    }
+
+    /// Itself, if it asks for anything.
+    ///
+    /// # Errors
+    /// When it has neither a document nor a hash.
+    pub(crate) fn asking(self) -> Result<Self, ApiError> {
+        if self.query.is_none() && self.hash.is_none() {
+            return Err(ApiError::BadUserInput("query is missing".to_owned()));
+        }
+        Ok(self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One chunk of an import: its rows, its rejections, its counts and its checkpoint, in one transaction.
 
+use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::limits::{LEASE_TTL_MS, REJECTIONS_KEPT_MAX};
 use crate::rules::apply::{self, Answer, Outcome, Terms};
@@ -43,6 +44,7 @@ pub struct Chunk {
 /// Then nothing of the chunk is stored.
 pub async fn apply_chunk(
     store: &Store,
+    bell: &dyn Bell,
     held: Held,
     rejected: i64,
     chunk: Chunk,
@@ -59,7 +61,7 @@ pub async fn apply_chunk(
     let tx = store.begin().await?;
     import_job::advance(&tx, held, next.next_record, chunk.next_byte, chunk.bytes_processed, LEASE_TTL_MS)
         .await?;
-    let (counts, mut rejections) = write_within(&tx, held.user_id, &wants, |world| {
+    let ((counts, mut rejections), moved) = write_within(&tx, held.user_id, &wants, |world| {
         let terms = Terms { now_ms, client_id: None, import_job_id: Some(held.id) };
         let mut tally = (Counts::default(), Vec::new());
         for (record, number) in chunk.records.into_iter().zip(held.next_record + 1..) {
@@ -79,6 +81,9 @@ pub async fn apply_chunk(
     import_rejection::keep(&tx, held.user_id, held.id, rejections).await?;
     import_job::tally(&tx, next, counts, chunk.is_last.then_some(now_ms)).await?;
     tx.commit().await?;
+    if moved {
+        bell.ring(Ring::Feed(held.user_id));
+    }
     Ok((next, counts))
 }
 
@@ -86,7 +91,10 @@ fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
     let counter = match answer.outcome {
         Outcome::Created => &mut counts.inserted,
         Outcome::Duplicate if answer.differs => &mut counts.differing,
-        Outcome::Duplicate => &mut counts.duplicates,
+        // A create changes nothing that is there, and asks for no version.
+        Outcome::Duplicate | Outcome::Updated | Outcome::Unchanged | Outcome::Conflict => {
+            &mut counts.duplicates
+        }
         Outcome::Deleted => &mut counts.deleted,
         Outcome::Rejected => &mut counts.rejected,
     };

@@ -1,9 +1,8 @@
 //! One use case, one file. A command is one transaction, or rides one.
 
 pub mod apply_chunk;
+pub mod apply_mutations;
 mod cancel_import;
-mod create_event_type;
-mod create_events;
 pub mod create_import;
 mod import_events;
 mod receive_payload;
@@ -11,8 +10,6 @@ mod receive_payload;
 use uuid::Uuid;
 
 pub use cancel_import::cancel_import;
-pub use create_event_type::create_event_type;
-pub use create_events::{create_event, create_events};
 pub use import_events::import_events;
 pub use receive_payload::{Receipt, payload_offset, receive_payload};
 

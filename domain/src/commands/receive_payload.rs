@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use uuid::Uuid;
 
-use crate::bell::Bell;
+use crate::bell::{Bell, Ring};
 use crate::commands::Actor;
 use crate::error::Error;
 use crate::limits::PAYLOAD_OBJECT_BYTES;
@@ -87,7 +87,7 @@ pub async fn receive_payload<E: Send>(
         if !upload.store_object().await? {
             return moved(store, actor, id).await;
         }
-        bell.ring(id);
+        bell.ring(Ring::Import(id));
     }
     Ok(Receipt::at(upload.stored))
 }

@@ -1,19 +1,22 @@
 //! The decision: items, in order, over the loaded state of one user, give one outcome each and the
 //! net rows. Pure, so that it is held against an oracle without a database.
 
+mod create;
+mod edit;
 mod world;
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use create::{create_event, create_event_type};
+pub use edit::{delete_event, delete_event_type, restore_event, update_event, update_event_type};
 pub use world::{Entity, Net, World};
 
-use crate::rules::content_hash::{self, TypeKey};
-use crate::rules::draft::{IdOrigin, NewEvent, NewType, TypeRef};
+use crate::rules::draft::{EventEdit, NewEvent, NewType, Removal, Restore, TypeEdit};
 use crate::rules::event_id;
-use crate::rules::problem::{Code, FieldProblem, Problem};
-use crate::rules::row::{DeletedBy, EventContent, EventRow, Frame, TypeContent, TypeRow, Writer};
+use crate::rules::problem::{FieldProblem, Problem};
+use crate::rules::row::{EventRow, Frame, TypeRow, Writer};
 
 /// What became of an item. The names are those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,8 +25,14 @@ pub enum Outcome {
     Created,
     /// Was there already: nothing changed.
     Duplicate,
-    /// The id is deleted and stays so.
+    /// Changed by an update or a restore.
+    Updated,
+    /// Nothing to do.
+    Unchanged,
+    /// The id is deleted: just now, or earlier and stays so.
     Deleted,
+    /// The expected version no longer holds.
+    Conflict,
     /// Nothing written; the problem says why.
     Rejected,
 }
@@ -72,6 +81,59 @@ impl<Row> Answer<Row> {
     }
 }
 
+/// One write of any kind, right in itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Stores an event.
+    CreateEvent(NewEvent),
+    /// Changes an event.
+    UpdateEvent(EventEdit),
+    /// Deletes an event.
+    DeleteEvent(Removal),
+    /// Brings a deleted event back.
+    RestoreEvent(Restore),
+    /// Stores an event type.
+    CreateEventType(NewType),
+    /// Changes an event type.
+    UpdateEventType(TypeEdit),
+    /// Deletes an event type that no living event is of.
+    DeleteEventType(Removal),
+}
+
+/// The answer to a write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Written {
+    /// Of an event.
+    Event(Answer<EventRow>),
+    /// Of an event type.
+    EventType(Answer<TypeRow>),
+}
+
+/// Decides one write.
+pub fn apply(world: &mut World, terms: &Terms<'_>, write: &Write) -> Written {
+    match write {
+        Write::CreateEvent(new) => Written::Event(create_event(world, terms, new)),
+        Write::UpdateEvent(edit) => Written::Event(update_event(world, terms, edit)),
+        Write::DeleteEvent(removal) => Written::Event(delete_event(world, terms, removal)),
+        Write::RestoreEvent(restore) => Written::Event(restore_event(world, terms, restore)),
+        Write::CreateEventType(new) => Written::EventType(create_event_type(world, terms, new)),
+        Write::UpdateEventType(edit) => Written::EventType(update_event_type(world, terms, edit)),
+        Write::DeleteEventType(removal) => Written::EventType(delete_event_type(world, terms, removal)),
+    }
+}
+
+impl Written {
+    /// Why it was rejected, if it was.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Problem> {
+        let (outcome, problem) = match self {
+            Self::Event(answer) => (answer.outcome, &answer.problem),
+            Self::EventType(answer) => (answer.outcome, &answer.problem),
+        };
+        problem.as_ref().filter(|_| outcome == Outcome::Rejected)
+    }
+}
+
 /// Who writes, when, and on what terms.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
@@ -100,6 +162,25 @@ impl Terms<'_> {
         }
     }
 
+    /// A row that is changed: next version, and a run of versions by one writer goes on.
+    fn next_frame(&self, old: &Frame, edit_id: Option<Uuid>) -> Frame {
+        let version = old.version + 1;
+        let mut writer = self.writer(version);
+        if self.wrote(old) {
+            writer.run_start = old.writer.run_start;
+            writer.edit_id = old.writer.edit_id;
+        }
+        if self.client_id.is_some() {
+            writer.edit_id = edit_id.or(writer.edit_id);
+        }
+        Frame { version, writer, updated_at: self.now_ms, ..old.clone() }
+    }
+
+    /// Whether the one who writes now wrote last.
+    fn wrote(&self, frame: &Frame) -> bool {
+        self.client_id.is_some() && self.client_id == frame.writer.client_id.as_deref()
+    }
+
     /// A row that a rollback took back is made anew: next version, new `created_at`.
     fn frame_anew(&self, old: &Frame) -> Frame {
         let version = old.version + 1;
@@ -115,178 +196,4 @@ impl Terms<'_> {
         event_id::with_retry(&mut problem, id, self.now_ms);
         Answer::rejected(problem)
     }
-}
-
-fn id_in_use() -> FieldProblem {
-    FieldProblem::new("/id", Code::IdInUse, "the id belongs to something else of yours")
-}
-
-/// Creates an event, or says what is there in its place.
-pub fn create_event(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Answer<EventRow> {
-    if let Some(row) = world.event(new.id) {
-        return found_event(world, terms, new, &row, MatchKey::Id);
-    }
-    if world.is_used_beside(Entity::Event, new.id) {
-        return terms.reject(new.id, vec![id_in_use()]);
-    }
-    if let Some(row) = world.event_by_key(&new.source_type, new.external_id.as_deref()) {
-        let answer = found_event(world, terms, new, &row, MatchKey::ExternalId);
-        if new.origin == IdOrigin::Sent && answer.outcome != Outcome::Rejected {
-            world.add_alias(Entity::Event, new.id, row.frame.id);
-        }
-        return answer;
-    }
-    let mut errors = Vec::new();
-    errors.extend(terms.check_new_id(new.id).err());
-    let event_type_id = find_type(world, new);
-    if let Err(problem) = &event_type_id {
-        errors.push(problem.clone());
-    }
-    if !errors.is_empty() {
-        return terms.reject(new.id, errors);
-    }
-    let type_id = settle_type(world, terms, new);
-    let row = event_row(terms, new, terms.frame(new.id), type_id);
-    Answer::done(Outcome::Created, None, false, world.put_event(row))
-}
-
-fn found_event(
-    world: &mut World,
-    terms: &Terms<'_>,
-    new: &NewEvent,
-    row: &Arc<EventRow>,
-    key: MatchKey,
-) -> Answer<EventRow> {
-    match (&row.content, row.frame.deletion.map(|deletion| deletion.by)) {
-        (Some(content), _) => {
-            let differs = content_of(world, new) != Some(content.hash);
-            Answer::done(Outcome::Duplicate, Some(key), differs, Arc::clone(row))
-        }
-        (None, Some(DeletedBy::Rollback)) => {
-            if let Err(problem) = find_type(world, new) {
-                return terms.reject(new.id, vec![problem]);
-            }
-            let type_id = settle_type(world, terms, new);
-            let mut anew = event_row(terms, new, terms.frame_anew(&row.frame), type_id);
-            // Source and external id never change, and a tombstone keeps them.
-            anew.source_type.clone_from(&row.source_type);
-            anew.external_id.clone_from(&row.external_id);
-            if let Some(content) = &mut anew.content {
-                content.hash = content_hash::of_event(
-                    TypeKey::Id(type_id),
-                    &anew.source_type,
-                    anew.external_id.as_deref(),
-                    &content.body,
-                );
-            }
-            Answer::done(Outcome::Created, Some(key), false, world.put_event(anew))
-        }
-        (None, _) => Answer::done(Outcome::Deleted, Some(key), false, Arc::clone(row)),
-    }
-}
-
-/// The hash of an input as it would be stored now; none when its type is not there.
-fn content_of(world: &World, new: &NewEvent) -> Option<[u8; 32]> {
-    let type_id = match &new.type_ref {
-        TypeRef::Id(id) => world.event_type(*id).map(|row| row.frame.id),
-        TypeRef::Name { name, .. } => world.type_by_name(name).map(|row| row.frame.id),
-    }?;
-    Some(content_hash::of_event(
-        TypeKey::Id(type_id),
-        &new.source_type,
-        new.external_id.as_deref(),
-        &new.body,
-    ))
-}
-
-/// Whether the type of a new row is alive, or can be made.
-fn find_type(world: &World, new: &NewEvent) -> Result<(), FieldProblem> {
-    let TypeRef::Id(id) = new.type_ref else {
-        return Ok(());
-    };
-    let alive = world.event_type(id).is_some_and(|row| row.content.is_some());
-    if alive {
-        return Ok(());
-    }
-    Err(FieldProblem::new("/eventTypeId", Code::EventTypeNotFound, "no living event type is known by it"))
-}
-
-/// The canonical id of the type; a type that is only named is made when missing.
-fn settle_type(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Uuid {
-    match &new.type_ref {
-        TypeRef::Id(id) => world.event_type(*id).map_or(*id, |row| row.frame.id),
-        TypeRef::Name { name, fresh_id } => {
-            if let Some(row) = world.type_by_name(name) {
-                return row.frame.id;
-            }
-            let made = NewType {
-                id: *fresh_id,
-                origin: IdOrigin::Made,
-                name: name.clone(),
-                color: None,
-                icon: None,
-            };
-            world.put_type(type_row(&made, terms.frame(made.id))).frame.id
-        }
-    }
-}
-
-fn event_row(terms: &Terms<'_>, new: &NewEvent, frame: Frame, event_type_id: Uuid) -> EventRow {
-    let hash = content_hash::of_event(
-        TypeKey::Id(event_type_id),
-        &new.source_type,
-        new.external_id.as_deref(),
-        &new.body,
-    );
-    let content = EventContent {
-        event_type_id,
-        body: new.body.clone(),
-        hash,
-        import_job_id: terms.import_job_id,
-        import_version: terms.import_job_id.map(|_| frame.version),
-    };
-    EventRow {
-        frame,
-        source_type: new.source_type.clone(),
-        external_id: new.external_id.clone(),
-        content: Some(content),
-    }
-}
-
-/// Creates an event type, or says what is there in its place.
-pub fn create_event_type(world: &mut World, terms: &Terms<'_>, new: &NewType) -> Answer<TypeRow> {
-    if let Some(row) = world.event_type(new.id) {
-        return found_type(new, row, MatchKey::Id);
-    }
-    if world.is_used_beside(Entity::EventType, new.id) {
-        return terms.reject(new.id, vec![id_in_use()]);
-    }
-    if let Some(row) = world.type_by_name(&new.name) {
-        if new.origin == IdOrigin::Sent {
-            world.add_alias(Entity::EventType, new.id, row.frame.id);
-        }
-        return found_type(new, row, MatchKey::Name);
-    }
-    if let Err(problem) = terms.check_new_id(new.id) {
-        return terms.reject(new.id, vec![problem]);
-    }
-    Answer::done(Outcome::Created, None, false, world.put_type(type_row(new, terms.frame(new.id))))
-}
-
-fn found_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow> {
-    let hash = content_hash::of_type(&new.name, new.color.as_deref(), new.icon.as_deref());
-    match &row.content {
-        Some(content) => {
-            let differs = content.hash != hash;
-            Answer::done(Outcome::Duplicate, Some(key), differs, row)
-        }
-        None => Answer::done(Outcome::Deleted, Some(key), false, row),
-    }
-}
-
-fn type_row(new: &NewType, frame: Frame) -> TypeRow {
-    let hash = content_hash::of_type(&new.name, new.color.as_deref(), new.icon.as_deref());
-    let content =
-        TypeContent { name: new.name.clone(), color: new.color.clone(), icon: new.icon.clone(), hash };
-    TypeRow { frame, content: Some(content) }
 }

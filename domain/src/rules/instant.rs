@@ -9,6 +9,21 @@ pub const MAX_MS: i64 = 253_402_300_799_999;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// What an instant must be, for whoever sent another.
+pub const RULE: &str = "must be RFC 3339, in the years 0001 to 9999";
+
+/// Whether epoch milliseconds lie in the years 0001 to 9999.
+#[must_use]
+pub fn is_in_range(ms: i64) -> bool {
+    (MIN_MS..=MAX_MS).contains(&ms)
+}
+
+/// The UTC date of an instant, at 00:00.
+#[must_use]
+pub fn date_of(ms: i64) -> i64 {
+    ms - ms.rem_euclid(DAY_MS)
+}
+
 /// An instant as it was written: the instant itself, and the date in the writer's own offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
@@ -31,7 +46,7 @@ pub fn parse(text: &str) -> Option<Written> {
     }
     let ms = at.timestamp_millis();
     let date_ms = i64::from(at.num_days_from_ce() - 719_163) * DAY_MS;
-    (MIN_MS..=MAX_MS).contains(&ms).then_some(Written { ms, date_ms })
+    is_in_range(ms).then_some(Written { ms, date_ms })
 }
 
 fn is_last_second_of_day(at: &DateTime<FixedOffset>) -> bool {

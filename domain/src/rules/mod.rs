@@ -5,6 +5,7 @@ pub mod apply;
 pub mod canonical_json;
 pub mod content_hash;
 pub mod cursor;
+pub mod digest;
 pub mod draft;
 pub mod event_id;
 pub mod import;

@@ -39,6 +39,14 @@ pub enum Code {
     NotFound,
     /// No living event type is known by that id.
     EventTypeNotFound,
+    /// Living events are of that type.
+    EventTypeInUse,
+    /// Another living type has that name.
+    NameTaken,
+    /// The expected version no longer holds.
+    VersionConflict,
+    /// What it needs was rejected earlier in the call.
+    DependencyRejected,
     /// The import was first sent with other options.
     ImportIdReused,
     /// Not possible in the state that the import is in.
@@ -67,7 +75,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in the order of the contract.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::ValidationFailed,
         Self::Required,
         Self::InvalidUuid,
@@ -86,6 +94,10 @@ impl Code {
         Self::UnknownTimeZone,
         Self::NotFound,
         Self::EventTypeNotFound,
+        Self::EventTypeInUse,
+        Self::NameTaken,
+        Self::VersionConflict,
+        Self::DependencyRejected,
         Self::ImportIdReused,
         Self::ImportState,
         Self::TooManyImports,
@@ -122,6 +134,10 @@ impl Code {
             Self::UnknownTimeZone => "UNKNOWN_TIME_ZONE",
             Self::NotFound => "NOT_FOUND",
             Self::EventTypeNotFound => "EVENT_TYPE_NOT_FOUND",
+            Self::EventTypeInUse => "EVENT_TYPE_IN_USE",
+            Self::NameTaken => "NAME_TAKEN",
+            Self::VersionConflict => "VERSION_CONFLICT",
+            Self::DependencyRejected => "DEPENDENCY_REJECTED",
             Self::ImportIdReused => "IMPORT_ID_REUSED",
             Self::ImportState => "IMPORT_STATE",
             Self::TooManyImports => "TOO_MANY_IMPORTS",
@@ -158,7 +174,13 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::NotFound | Self::EventTypeNotFound => 404,
-            Self::IdInUse | Self::ImportIdReused | Self::ImportState => 409,
+            Self::IdInUse
+            | Self::EventTypeInUse
+            | Self::NameTaken
+            | Self::VersionConflict
+            | Self::DependencyRejected
+            | Self::ImportIdReused
+            | Self::ImportState => 409,
             Self::UploadExpired | Self::PayloadGone => 410,
             Self::PayloadLimit | Self::RecordTooLarge => 413,
             Self::TooManyImports => 429,

@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::rules::content_hash::{self, TypeKey};
+
 /// Where something happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Location {
@@ -139,4 +141,32 @@ pub struct TypeRow {
     pub frame: Frame,
     /// None in a tombstone.
     pub content: Option<TypeContent>,
+}
+
+impl EventRow {
+    /// The same event, saying this: its source and external id never change.
+    #[must_use]
+    pub fn with_content(
+        &self,
+        frame: Frame,
+        event_type_id: Uuid,
+        body: EventBody,
+        import: Option<(Uuid, i32)>,
+    ) -> Self {
+        let (source_type, external_id) = (self.source_type.clone(), self.external_id.clone());
+        let kind = TypeKey::Id(event_type_id);
+        let hash = content_hash::of_event(kind, &source_type, external_id.as_deref(), &body);
+        let (import_job_id, import_version) = import.unzip();
+        let content = EventContent { event_type_id, body, hash, import_job_id, import_version };
+        Self { frame, source_type, external_id, content: Some(content) }
+    }
+}
+
+impl TypeContent {
+    /// With its hash.
+    #[must_use]
+    pub fn new(name: String, color: Option<String>, icon: Option<String>) -> Self {
+        let hash = content_hash::of_type(&name, color.as_deref(), icon.as_deref());
+        Self { name, color, icon, hash }
+    }
 }

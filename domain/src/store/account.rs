@@ -114,6 +114,22 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
     .await
 }
 
+/// Begins a new counting for everybody, because a backup was restored: each device is told to start over
+/// and brings back what the backup had lost. Returns how many users there are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn renew_all_epochs(store: &Store) -> Result<u64, Error> {
+    let epoch = store.clock.random();
+    let tx = store.begin().await?;
+    let renewed = account::Entity::update_many()
+        .col_expr(account::Column::FeedEpoch, epoch.into())
+        .exec(&tx.inner)
+        .await?;
+    tx.commit().await?;
+    Ok(renewed.rows_affected)
+}
+
 /// The head as it is now.
 ///
 /// # Errors

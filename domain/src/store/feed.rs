@@ -85,6 +85,15 @@ fn start_of(head: Head) -> Cursor {
     Cursor { epoch: head.feed_epoch, seq: 0, bootstrap_head: (head.feed_head > 0).then_some(head.feed_head) }
 }
 
+/// The newest position.
+///
+/// # Errors
+/// When the database fails.
+pub async fn head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> {
+    let head = account::head(store, user_id).await?;
+    Ok(Cursor { epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None })
+}
+
 /// The page that follows `after`; without it the first of a bootstrap.
 ///
 /// # Errors

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{Tx, dialect, model};
 use crate::error::Error;
-use crate::rules::apply::{Entity, World};
+use crate::limits::BATCH_ITEMS_MAX;
+use crate::rules::apply::{Entity, World, Write};
 use crate::rules::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 
 /// The keys by which items may find something.
@@ -17,6 +18,8 @@ pub struct Wants {
     ids: HashSet<Uuid>,
     keys: HashSet<(String, String)>,
     type_names: HashSet<String>,
+    /// Types whose living events are counted.
+    usages: HashSet<Uuid>,
 }
 
 impl Wants {
@@ -37,8 +40,27 @@ impl Wants {
         };
     }
 
+    /// Adds the keys of a write.
+    pub fn write(&mut self, write: &Write) {
+        match write {
+            Write::CreateEvent(new) => self.event(new),
+            Write::UpdateEvent(edit) => self.ids.extend(edit.ids()),
+            Write::RestoreEvent(restore) => self.ids.extend(restore.ids()),
+            Write::CreateEventType(new) => self.event_type(new),
+            Write::UpdateEventType(edit) => {
+                self.ids.insert(edit.id);
+                self.type_names.extend(edit.patch.name.clone());
+            }
+            Write::DeleteEvent(removal) => self.id(removal.id),
+            Write::DeleteEventType(removal) => {
+                self.id(removal.id);
+                self.usages.insert(removal.id);
+            }
+        }
+    }
+
     /// Adds the keys of a type.
-    pub fn event_type(&mut self, new: &NewType) {
+    fn event_type(&mut self, new: &NewType) {
         if new.origin == IdOrigin::Sent {
             self.ids.insert(new.id);
         }
@@ -59,7 +81,10 @@ pub async fn load(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<World, Error>
         ids.push(row);
     }
     load_events(tx, user_id, &ids, wants, &mut world).await?;
+    // An answer tells of an event's type as well, and an edit may keep it.
+    ids.extend(world.event_type_ids());
     load_types(tx, user_id, &ids, wants, &mut world).await?;
+    load_usages(tx, user_id, wants, &mut world).await?;
     Ok(world)
 }
 
@@ -147,6 +172,33 @@ async fn load_types(
     let statement = Statement::from_sql_and_values(backend, sql, values);
     for row in event_type::Entity::find().from_raw_sql(statement).all(&tx.inner).await? {
         world.load_type(model::type_row(row)?);
+    }
+    Ok(())
+}
+
+/// Counts the living events of types that are to be deleted, up to one more than a call can take away.
+async fn load_usages(tx: &Tx, user_id: Uuid, wants: &Wants, world: &mut World) -> Result<(), Error> {
+    if wants.usages.is_empty() {
+        return Ok(());
+    }
+    // An id that is not known yet may become an alias of a type found by name, earlier in the same call.
+    let by_id = wants.usages.iter().filter_map(|id| world.event_type(*id));
+    let by_name = wants.type_names.iter().filter_map(|name| world.type_by_name(name));
+    let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.frame.id).collect();
+    if types.is_empty() {
+        return Ok(());
+    }
+    let backend = tx.backend();
+    let types: Vec<Uuid> = types.into_iter().collect();
+    let sql = format!(
+        "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e WHERE e.user_id = $1 AND e.event_type_id = t.id \
+         LIMIT $3) few) AS events FROM event_type t WHERE t.user_id = $1 AND t.id IN {}",
+        dialect::id_rows(backend, 2),
+    );
+    let most = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
+    let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), most.into()];
+    for row in tx.inner.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
+        world.load_usage(row.try_get("", "id")?, row.try_get("", "events")?);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 pub mod account;
 mod dialect;
+pub mod digest;
 pub mod event;
 pub mod event_type;
 pub mod feed;

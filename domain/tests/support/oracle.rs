@@ -8,6 +8,8 @@ use domain::rules::problem::Code;
 use domain::rules::row::{DeletedBy, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow, Writer};
 use uuid::Uuid;
 
+mod edit;
+
 /// An answer, flat.
 #[derive(Debug, PartialEq)]
 pub struct Said<Row> {
@@ -29,6 +31,14 @@ pub struct Oracle {
     pub aliases: Vec<(Entity, Uuid, Uuid)>,
     pub imports: Vec<Uuid>,
     pub head: i64,
+    /// The head before the call.
+    pub before: i64,
+    /// Ids of items that were rejected in the call: may they be sent again, and after how long.
+    pub rejected: Vec<(Uuid, bool, Option<i64>)>,
+    /// Rows with an edit that is to be kept although it changed nothing.
+    pub remembered: Vec<(Entity, Uuid)>,
+    /// What the outcome of an item does not show.
+    pub seen: Vec<&'static str>,
 }
 
 pub fn event_row(
@@ -96,6 +106,31 @@ fn fault_of(terms: &Terms<'_>, id: Uuid) -> Option<(&'static str, Code)> {
 }
 
 impl Oracle {
+    /// The answer to what needs an item that was rejected earlier in the call. It is worth sending again
+    /// if any of the rejections of that id is.
+    fn needs_rejected<Row>(&self, id: Uuid, pointer: &str) -> Option<Said<Row>> {
+        let of_id = || self.rejected.iter().filter(|rejected| rejected.0 == id);
+        let needed = of_id().find(|rejected| rejected.1).or(of_id().next_back())?;
+        Some(Said {
+            outcome: Outcome::Rejected,
+            matched_by: None,
+            differs: false,
+            row: None,
+            code: Some(Code::DependencyRejected),
+            errors: vec![(pointer.to_owned(), Code::DependencyRejected)],
+            retryable: needed.1,
+            retry_after_ms: needed.2,
+        })
+    }
+
+    /// The answer to an event whose type was rejected earlier in the call and is not there.
+    fn type_is_rejected(&self, new: &NewEvent, pointer: &str) -> Option<Said<EventRow>> {
+        match new.type_ref {
+            TypeRef::Id(id) if self.type_at(id).is_none() => self.needs_rejected(id, pointer),
+            _ => None,
+        }
+    }
+
     fn frame(&mut self, terms: &Terms<'_>, id: Uuid, version: i32) -> Frame {
         self.head += 1;
         Frame {
@@ -166,6 +201,9 @@ impl Oracle {
         };
         let by_key = self.events.iter().position(has_key);
         let Some(at) = by_id.or(by_key) else {
+            if let Some(said) = self.type_is_rejected(new, "/eventTypeId") {
+                return said;
+            }
             let mut faults: Vec<_> = fault_of(terms, new.id).into_iter().collect();
             faults.extend(self.lacks_type(new).then_some(no_type));
             if !faults.is_empty() {
@@ -181,6 +219,9 @@ impl Oracle {
         let stored = self.events[at].clone();
         let deleted_by = stored.frame.deletion.map(|deletion| deletion.by);
         if deleted_by == Some(DeletedBy::Rollback) && self.lacks_type(new) {
+            if let Some(said) = self.type_is_rejected(new, "/eventTypeId") {
+                return said;
+            }
             return refused(terms, new.id, &[no_type]);
         }
         if by_id.is_none() && new.origin == IdOrigin::Sent {

@@ -1,14 +1,17 @@
 //! A small universe, so that everything meets everything: fourteen ids, two sources, two external ids,
 //! three names; a state of it and a call on it, both told by a seed.
 
-use domain::rules::apply::Entity;
+use domain::rules::apply::{Entity, Write};
 use domain::rules::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use domain::rules::row::{DeletedBy, Deletion, EventBody, Frame, Location, Writer};
 use uuid::Uuid;
 
+mod edit;
+
 use super::oracle::{Oracle, event_row, type_row};
 
 pub const NOW_MS: i64 = 1_800_000_000_000;
+const DAY_MS: i64 = 86_400_000;
 const NAMES: [&str; 3] = ["Walk", "Run", "walk"];
 const SOURCES: [&str; 2] = ["manual", "healthkit"];
 const EXTERNAL: [Option<&str>; 3] = [None, Some("a"), Some("b")];
@@ -16,13 +19,15 @@ const EXTERNAL: [Option<&str>; 3] = [None, Some("a"), Some("b")];
 const V7_IDS: usize = 10;
 const IDS: usize = 14;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a call has a handful of them")]
 pub enum Item {
-    Event(NewEvent),
-    Type(NewType),
+    Write(Write),
+    /// One about this id that was rejected for its values.
+    Unreadable(Uuid),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     pub stored: Oracle,
     pub client_id: Option<&'static str>,
@@ -77,10 +82,12 @@ fn job_id() -> Uuid {
 
 fn body(dice: &mut Dice) -> EventBody {
     let latitude = dice.pick(&[0.0, -0.0]);
+    let is_all_day = dice.one_in(6);
+    let timestamp = if is_all_day { NOW_MS - NOW_MS % DAY_MS } else { NOW_MS - i64::from(dice.one_in(4)) };
     EventBody {
-        timestamp: NOW_MS - i64::from(dice.one_in(4)),
-        end_date: None,
-        is_all_day: false,
+        timestamp,
+        end_date: dice.one_in(4).then_some(timestamp),
+        is_all_day,
         time_zone: None,
         notes: dice.one_in(4).then(|| "n".to_owned()),
         location: dice.one_in(4).then_some(Location { latitude, longitude: 1.0, name: None }),
@@ -92,11 +99,17 @@ fn body(dice: &mut Dice) -> EventBody {
 fn frame(dice: &mut Dice, state: &mut Oracle, id: Uuid, deleted_by: Option<DeletedBy>) -> Frame {
     state.head += 1;
     let version = i32::try_from(1 + dice.below(4)).expect("small");
+    let client_id = dice.pick(&[None, Some("old"), Some("phone"), Some("phone")]);
+    let writer = Writer {
+        client_id: client_id.map(str::to_owned),
+        run_start: i32::try_from(1 + dice.below(4)).expect("small").min(version),
+        edit_id: client_id.and_then(|_| edit::edit_id(dice)),
+    };
     Frame {
         id,
         version,
         change_seq: state.head,
-        writer: Writer { client_id: Some("old".to_owned()), run_start: 1, edit_id: None },
+        writer,
         created_at: NOW_MS - 5_000,
         updated_at: NOW_MS - 4_000,
         deletion: deleted_by.map(|by| Deletion { at: NOW_MS - 4_000, by }),
@@ -177,19 +190,9 @@ fn item_id(dice: &mut Dice, is_import: bool) -> (Uuid, IdOrigin) {
     (if of_job { job_id() } else { id(dice.below(IDS)) }, IdOrigin::Sent)
 }
 
-fn new_item(dice: &mut Dice, state: &Oracle, is_import: bool, fresh: u128) -> Item {
-    let (new_id, origin) = item_id(dice, is_import);
-    if dice.one_in(4) {
-        let color = dice.one_in(3).then(|| "red".to_owned());
-        return Item::Type(NewType {
-            id: new_id,
-            origin,
-            name: dice.pick(&NAMES).to_owned(),
-            color,
-            icon: None,
-        });
-    }
-    let type_ref = match dice.below(5) {
+/// The type that an event is sent with.
+fn type_ref(dice: &mut Dice, state: &Oracle, fresh: u128) -> TypeRef {
+    match dice.below(5) {
         0 => TypeRef::Id(id(dice.below(IDS))),
         1 | 2 if !state.types.is_empty() => {
             let row = &state.types[dice.below(state.types.len())];
@@ -197,33 +200,50 @@ fn new_item(dice: &mut Dice, state: &Oracle, is_import: bool, fresh: u128) -> It
             TypeRef::Id(alias.map_or(row.frame.id, |alias| alias.1))
         }
         _ => TypeRef::Name { name: dice.pick(&NAMES).to_owned(), fresh_id: v7(NOW_MS, 1_000 + fresh) },
-    };
-    Item::Event(NewEvent {
+    }
+}
+
+fn new_item(dice: &mut Dice, state: &Oracle, is_import: bool, fresh: u128) -> Write {
+    let (new_id, origin) = item_id(dice, is_import);
+    if dice.one_in(4) {
+        let color = dice.one_in(3).then(|| "red".to_owned());
+        return Write::CreateEventType(NewType {
+            id: new_id,
+            origin,
+            name: dice.pick(&NAMES).to_owned(),
+            color,
+            icon: None,
+        });
+    }
+    Write::CreateEvent(NewEvent {
         id: new_id,
         origin,
-        type_ref,
+        type_ref: type_ref(dice, state, fresh),
         source_type: dice.pick(&SOURCES).to_owned(),
         external_id: dice.pick(&EXTERNAL).map(str::to_owned),
         body: body(dice),
     })
 }
 
-/// The same again, as it was or under another id.
+/// The same again, a create as it was or under another id.
 fn repeated(dice: &mut Dice, item: &Item, is_import: bool) -> Item {
     let other = dice.one_in(2).then(|| item_id(dice, is_import));
     match item {
-        Item::Event(new) => {
+        Item::Write(Write::CreateEvent(new)) => {
             let (id, origin) = other.unwrap_or((new.id, new.origin));
-            Item::Event(NewEvent { id, origin, ..new.clone() })
+            Item::Write(Write::CreateEvent(NewEvent { id, origin, ..new.clone() }))
         }
-        Item::Type(new) => {
+        Item::Write(Write::CreateEventType(new)) => {
             let (id, origin) = other.unwrap_or((new.id, new.origin));
-            Item::Type(NewType { id, origin, ..new.clone() })
+            Item::Write(Write::CreateEventType(NewType { id, origin, ..new.clone() }))
         }
+        Item::Write(edit) => Item::Write(edit.clone()),
+        Item::Unreadable(id) => Item::Unreadable(*id),
     }
 }
 
-pub fn call(seed: u64) -> Call {
+/// A call that only creates: of a device, or a chunk of an import.
+pub fn creates(seed: u64) -> Call {
     let mut dice = Dice(seed);
     let mut state = stored(&mut dice);
     let is_import = dice.one_in(3);
@@ -233,17 +253,53 @@ pub fn call(seed: u64) -> Call {
     let mut items: Vec<Item> = Vec::new();
     for fresh in 0..1 + dice.below(6) {
         let item = if items.is_empty() || !dice.one_in(3) {
-            new_item(&mut dice, &state, is_import, fresh as u128)
+            Item::Write(new_item(&mut dice, &state, is_import, fresh as u128))
         } else {
             let at = dice.below(items.len());
             repeated(&mut dice, &items[at], is_import)
         };
         items.push(item);
     }
-    Call {
-        stored: state,
-        client_id: dice.one_in(2).then_some("phone"),
-        import_job_id: is_import.then(job_id),
-        items,
+    finish(&mut dice, state, is_import, items)
+}
+
+/// A call of a device with writes of all kinds, which touch each other.
+pub fn outbox(seed: u64) -> Call {
+    let mut dice = Dice(seed);
+    let state = stored(&mut dice);
+    let mut items: Vec<Item> = Vec::new();
+    for fresh in 0..1 + dice.below(6) {
+        match dice.below(12) {
+            0..3 => items.push(Item::Write(new_item(&mut dice, &state, false, fresh as u128))),
+            3 if !items.is_empty() => {
+                let at = dice.below(items.len());
+                let again = repeated(&mut dice, &items[at], false);
+                items.push(again);
+            }
+            4 => items.extend(edit::story(&mut dice, &state).into_iter().map(Item::Write)),
+            5 if dice.one_in(3) => items.push(Item::Unreadable(edit::target(&mut dice, &state, &items))),
+            _ => {
+                let edit = edit::edit(&mut dice, &state, &items);
+                items.push(Item::Write(edit));
+            }
+        }
     }
+    finish(&mut dice, state, false, items)
+}
+
+fn finish(dice: &mut Dice, mut stored: Oracle, is_import: bool, items: Vec<Item>) -> Call {
+    stored.before = stored.head;
+    let client_id = if dice.one_in(3) { None } else { Some("phone") };
+    Call { stored, client_id, import_job_id: is_import.then(job_id), items }
+}
+
+/// The same outbox of a device that gives each edit an id, newer than the one before, and expects no
+/// version.
+pub fn with_edit_ids(mut call: Call) -> Call {
+    for (at, item) in call.items.iter_mut().enumerate() {
+        if let Item::Write(write) = item {
+            edit::name_edit(write, v7(NOW_MS + i64::try_from(at).expect("small"), 600));
+        }
+    }
+    Call { client_id: Some("phone"), ..call }
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod servers;
+mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use worker::queue::Queue;
 
 pub use client::{Client, event, new_id};
 pub use servers::{Servers, servers};
+pub use socket::{CHANGES, Feed, Socket};
 
 /// The secret that test tokens are signed with.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
@@ -71,12 +73,22 @@ pub(crate) use on_both;
 
 impl Bed {
     pub async fn open(column: Column) -> Self {
-        let keys = api::Keys::load(&[SECRET.to_owned()], None, Vec::new(), None).await.unwrap();
-        Self::open_with(column, keys, Clock::System).await
+        Self::open_with(column, keys().await, Clock::System).await
     }
 
     /// One that takes other tokens, or whose time a test moves.
     pub async fn open_with(column: Column, keys: api::Keys, clock: Clock) -> Self {
+        Self::open_as(column, keys, clock, &[], |bell| bell).await
+    }
+
+    /// One that pages of these origins may call, and whose server has the bell that `wrap` makes of its own.
+    pub async fn open_as(
+        column: Column,
+        keys: api::Keys,
+        clock: Clock,
+        cors_origins: &[&str],
+        wrap: impl FnOnce(Arc<dyn Bell>) -> Arc<dyn Bell>,
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let url = match column {
             Column::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
@@ -106,9 +118,9 @@ impl Bed {
         let address = listener.local_addr().unwrap();
         let bell: Arc<dyn Bell> = Arc::new(bell);
         let server = api::Server {
-            services: api::Services { store: store.clone(), payloads, bell: Arc::clone(&bell) },
+            services: api::Services { store: store.clone(), payloads, bell: wrap(Arc::clone(&bell)) },
             keys,
-            cors_origins: Vec::new(),
+            cors_origins: cors_origins.iter().map(|&origin| origin.to_owned()).collect(),
             hints: false,
             ready: Arc::new(|| Box::pin(async { true })),
         };
@@ -143,6 +155,11 @@ impl Bed {
         self.sql.close().await.unwrap();
         self.store.close().await;
     }
+}
+
+/// The keys of a bed that takes the tokens of its clients.
+pub async fn keys() -> api::Keys {
+    api::Keys::load(&[SECRET.to_owned()], None, Vec::new(), None).await.unwrap()
 }
 
 /// Positions are unique, and the newest is the head, for every user.

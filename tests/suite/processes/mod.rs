@@ -12,7 +12,7 @@ const RECORDS: i64 = 40_000;
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 fn is_full() -> bool {
-    std::env::var("IDEM_FULL").is_ok()
+    std::env::var("TESTS_FULL").is_ok()
 }
 
 fn records() -> i64 {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use domain::bell::Bell;
+use domain::bell::{Bell, Ring};
 use domain::commands::apply_chunk::{Chunk, apply_chunk};
 use domain::error::Error;
 use domain::limits::{
@@ -115,7 +115,7 @@ async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
         tracing::info!(import.id = %row.id, code = problem.code.name(), "import failed");
     }
     match import_job::release(&workshop.store, held, release).await {
-        Ok(true) if ring => workshop.bell.ring(row.id),
+        Ok(true) if ring => workshop.bell.ring(Ring::Import(row.id)),
         Ok(_) => {}
         // The lease runs out by itself, and the sweeper rings.
         Err(error) => tracing::warn!(import.id = %row.id, ?error, "an import could not be given back"),
@@ -200,7 +200,7 @@ fn failed(error: Error) -> End {
     }
 }
 
-async fn apply<B>(
+async fn apply<B: Bell>(
     workshop: &Workshop<B>,
     held: &mut Held,
     rejected: i64,
@@ -208,7 +208,7 @@ async fn apply<B>(
 ) -> Result<(Counts, bool), Error> {
     let started = Instant::now();
     let is_last = chunk.is_last;
-    let (next, counts) = apply_chunk(&workshop.store, *held, rejected, chunk).await?;
+    let (next, counts) = apply_chunk(&workshop.store, &workshop.bell, *held, rejected, chunk).await?;
     *held = next;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
     for (outcome, count) in [

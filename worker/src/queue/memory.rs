@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::crew::{Crew, first_pause, worker_name};
-use super::{QueueError, Ring};
+use super::{Message, QueueError};
 
 /// The end for the bell.
 pub(crate) type Sender = mpsc::Sender<Uuid>;
@@ -34,20 +34,20 @@ pub(super) fn channel() -> (Sender, Receiver) {
 }
 
 impl Receiver {
-    fn storage(&self) -> MemoryStorage<Ring> {
+    fn storage(&self) -> MemoryStorage<Message> {
         let receiver = Arc::clone(&self.0);
         let rings = stream::poll_fn(move |context| {
             receiver.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context)
         });
-        let unused: Box<dyn futures::Sink<Task<Ring>, Error = MemoryStorageError> + Send + Sync + Unpin> =
+        let unused: Box<dyn futures::Sink<Task<Message>, Error = MemoryStorageError> + Send + Sync + Unpin> =
             Box::new(sink::drain().sink_map_err(|never| match never {}));
         let unused = MemorySink::new(Arc::new(futures::lock::Mutex::new(unused)));
         MemoryStorage::new_with(unused, rings.map(task).boxed())
     }
 }
 
-fn task(import_id: Uuid) -> Task<Ring> {
-    TaskBuilder::new(Ring { import_id })
+fn task(import_id: Uuid) -> Task<Message> {
+    TaskBuilder::new(Message { import_id })
         .task_id(TaskId::from_string(Clock::System.new_id().to_string()))
         .build()
 }
@@ -82,7 +82,7 @@ where
     let worker = WorkerBuilder::new(&context)
         .backend(receiver.storage())
         .concurrency(crew.concurrency)
-        .build(move |ring: Ring| {
+        .build(move |ring: Message| {
             let hands = hands.clone();
             async move { hands.take(ring.import_id).await }
         });

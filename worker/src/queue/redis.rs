@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::crew::{Crew, first_pause, worker_name};
-use super::{QUEUE_NAME, QueueError, Ring};
+use super::{Message, QUEUE_NAME, QueueError};
 
 mod broom;
 
@@ -82,7 +82,7 @@ impl Lane {
         if listed.saturating_add(scheduled) >= RINGS_MAX {
             return Ok(false);
         }
-        let ring = serde_json::to_vec(&Ring { import_id }).map_err(apalis_redis::Error::Json)?;
+        let ring = serde_json::to_vec(&Message { import_id }).map_err(apalis_redis::Error::Json)?;
         let task = TaskBuilder::new(ring).build();
         apalis_redis::queries::push_tasks(connection, &self.config, &[task]).await?;
         Ok(true)
@@ -106,15 +106,15 @@ fn manager() -> ConnectionManagerConfig {
 #[derive(Debug, Clone, Copy)]
 struct StrictRing;
 
-impl Codec<Option<Ring>> for StrictRing {
+impl Codec<Option<Message>> for StrictRing {
     type Error = serde_json::Error;
     type Compact = Vec<u8>;
 
-    fn encode(&self, ring: &Option<Ring>) -> Result<Vec<u8>, Self::Error> {
+    fn encode(&self, ring: &Option<Message>) -> Result<Vec<u8>, Self::Error> {
         serde_json::to_vec(ring)
     }
 
-    fn decode(&self, bytes: &Vec<u8>) -> Result<Option<Ring>, Self::Error> {
+    fn decode(&self, bytes: &Vec<u8>) -> Result<Option<Message>, Self::Error> {
         if bytes.len() > RING_BYTES_MAX {
             return Ok(None);
         }
@@ -212,13 +212,13 @@ where
         tracing::warn!(keys, "the queue ended each worker and was emptied");
     }
     let context = WorkerContext::new(&worker_name());
-    let storage = RedisStorage::<Option<Ring>>::new(connection.clone()).with_config(config.clone());
+    let storage = RedisStorage::<Option<Message>>::new(connection.clone()).with_config(config.clone());
     let swept = storage.clone();
     let hands = crew.clone();
     let worker = WorkerBuilder::new(&context)
         .backend(storage.with_codec(StrictRing).poll_with_strategy(Look::new()))
         .concurrency(crew.concurrency)
-        .build(move |ring: Option<Ring>| {
+        .build(move |ring: Option<Message>| {
             let hands = hands.clone();
             async move {
                 match ring {

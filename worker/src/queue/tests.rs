@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::bell::Bell;
+use domain::bell::{Bell, Ring};
 use domain::limits::RINGS_MAX;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Queue, Ring, memory};
+use super::{Message, Queue, memory};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -29,8 +29,8 @@ async fn each_ring_reaches_the_handler_and_a_panic_stops_nothing() {
         }
     }));
     let wanted: Vec<Uuid> = (2..50).map(Uuid::from_u128).collect();
-    bell.ring(bad);
-    wanted.iter().for_each(|id| bell.ring(*id));
+    bell.ring(Ring::Import(bad));
+    wanted.iter().for_each(|id| bell.ring(Ring::Import(*id)));
     let mut got = Vec::new();
     while got.len() < wanted.len() {
         got.push(timeout(DEADLINE, ids.recv()).await.expect("in time").expect("a ring"));
@@ -63,7 +63,7 @@ async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
             }
         }))
     };
-    (1..10).map(Uuid::from_u128).for_each(|id| bell.ring(id));
+    (1..10).map(Uuid::from_u128).for_each(|id| bell.ring(Ring::Import(id)));
     for _ in 0..2 {
         timeout(DEADLINE, begun.notified()).await.expect("in time");
         if running.load(Ordering::SeqCst) == 2 {
@@ -87,16 +87,16 @@ async fn ringing_without_a_consumer_returns_and_is_bounded() {
     let (bell, consumer) = memory();
     drop(consumer);
     for n in 0..u128::from(RINGS_MAX) * 10 {
-        bell.ring(Uuid::from_u128(n));
+        bell.ring(Ring::Import(Uuid::from_u128(n)));
     }
 }
 
 #[test]
 fn a_ring_is_one_id_and_nothing_else() {
     let id = Uuid::from_u128(7);
-    let text = serde_json::to_string(&Ring { import_id: id }).expect("serialises");
+    let text = serde_json::to_string(&Message { import_id: id }).expect("serialises");
     assert_eq!(text, format!(r#"{{"import_id":"{id}"}}"#));
-    assert!(serde_json::from_str::<Ring>(&format!(r#"{{"import_id":"{id}","user":1}}"#)).is_err());
+    assert!(serde_json::from_str::<Message>(&format!(r#"{{"import_id":"{id}","user":1}}"#)).is_err());
 }
 
 #[test]

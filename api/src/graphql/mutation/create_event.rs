@@ -1,13 +1,11 @@
 //! `createEvent`
 
 use async_graphql::{Context, Object};
-use domain::commands;
-use domain::rules::draft::EventDraft;
 
+use super::write_event;
 use crate::error::ApiError;
-use crate::graphql::input::{CreateEventInput, client_id, sent_id};
-use crate::graphql::types::result::{EventPayload, EventResult};
-use crate::graphql::{actor, store};
+use crate::graphql::input::CreateEventInput;
+use crate::graphql::types::result::EventPayload;
 
 #[derive(Debug, Default)]
 pub(crate) struct CreateEvent;
@@ -20,11 +18,6 @@ impl CreateEvent {
         context: &Context<'_>,
         input: CreateEventInput,
     ) -> Result<EventPayload, ApiError> {
-        let client_id = client_id(input.client_id)?;
-        let draft = EventDraft::from(input.event);
-        let sent_id = sent_id(&draft.id);
-        let answer =
-            commands::create_event(store(context), actor(context), client_id.as_deref(), draft).await?;
-        Ok(EventPayload { result: EventResult::new(0, sent_id, answer) })
+        write_event(context, input.into()).await
     }
 }

@@ -1,13 +1,11 @@
 //! `createEventType`
 
 use async_graphql::{Context, Object};
-use domain::commands;
-use domain::rules::draft::EventTypeDraft;
 
+use super::write_event_type;
 use crate::error::ApiError;
-use crate::graphql::input::{CreateEventTypeInput, client_id, sent_id};
-use crate::graphql::types::result::{EventTypePayload, EventTypeResult};
-use crate::graphql::{actor, store};
+use crate::graphql::input::CreateEventTypeInput;
+use crate::graphql::types::result::EventTypePayload;
 
 #[derive(Debug, Default)]
 pub(crate) struct CreateEventType;
@@ -20,11 +18,6 @@ impl CreateEventType {
         context: &Context<'_>,
         input: CreateEventTypeInput,
     ) -> Result<EventTypePayload, ApiError> {
-        let client_id = client_id(input.client_id)?;
-        let draft = EventTypeDraft::from(input.event_type);
-        let sent_id = sent_id(&draft.id);
-        let answer =
-            commands::create_event_type(store(context), actor(context), client_id.as_deref(), draft).await?;
-        Ok(EventTypePayload { result: EventTypeResult::new(0, sent_id, answer) })
+        write_event_type(context, input.into()).await
     }
 }

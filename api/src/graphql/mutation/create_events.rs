@@ -1,13 +1,13 @@
 //! `createEvents`
 
 use async_graphql::{Context, Object};
-use domain::rules::draft::EventDraft;
-use domain::{commands, limits};
+use domain::commands::apply_mutations::Mutation;
+use domain::limits;
 
+use super::write_all;
 use crate::error::ApiError;
-use crate::graphql::input::{CreateEventsInput, client_id, items, sent_id};
-use crate::graphql::types::result::{EventResult, EventsPayload, WriteOutcome};
-use crate::graphql::{actor, store};
+use crate::graphql::input::{CreateEventsInput, items};
+use crate::graphql::types::result::{EventResult, EventsPayload, WriteOutcome, WriteResult};
 
 #[derive(Debug, Default)]
 pub(crate) struct CreateEvents;
@@ -20,14 +20,11 @@ impl CreateEvents {
         context: &Context<'_>,
         input: CreateEventsInput,
     ) -> Result<EventsPayload, ApiError> {
-        let client_id = client_id(input.client_id)?;
         let events = items(input.events, "batch", limits::BATCH_ITEMS_MAX)?;
-        let drafts: Vec<EventDraft> = events.into_iter().map(EventDraft::from).collect();
-        let sent_ids: Vec<_> = drafts.iter().map(|draft| sent_id(&draft.id)).collect();
-        let answers =
-            commands::create_events(store(context), actor(context), client_id.as_deref(), drafts).await?;
-        let answered = sent_ids.into_iter().zip(answers).enumerate();
-        Ok(payload(answered.map(|(index, (id, answer))| EventResult::new(index, id, answer)).collect()))
+        let creates = events.into_iter().map(|event| Mutation::CreateEvent(event.into())).collect();
+        let results = write_all(context, input.client_id, creates).await?;
+        let of_event = |result| if let WriteResult::Event(result) = result { Some(result) } else { None };
+        Ok(payload(results.into_iter().filter_map(of_event).collect()))
     }
 }
 

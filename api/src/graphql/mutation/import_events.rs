@@ -1,10 +1,6 @@
 //! `importEvents`
 
-use std::sync::Arc;
-
 use async_graphql::{Context, Object};
-
-use domain::bell::Bell;
 use domain::payload::Payloads;
 use domain::rules::draft::EventDraft;
 use domain::{commands, limits};
@@ -12,7 +8,7 @@ use domain::{commands, limits};
 use crate::error::ApiError;
 use crate::graphql::input::{ImportEventsInput, items};
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, store};
+use crate::graphql::{actor, bell, store};
 
 #[derive(Debug, Default)]
 pub(crate) struct ImportEvents;
@@ -29,9 +25,9 @@ impl ImportEvents {
         let drafts: Vec<EventDraft> = events.into_iter().map(EventDraft::from).collect();
         let id = input.id.text().unwrap_or_default();
         let payloads = context.data_unchecked::<Payloads>();
-        let bell = context.data_unchecked::<Arc<dyn Bell>>().as_ref();
+        let (store, bell) = (store(context), bell(context));
         let imported =
-            commands::import_events(store(context), payloads, bell, actor(context), id, input.name, &drafts);
+            commands::import_events(store, payloads, bell, actor(context), id, input.name, &drafts);
         Ok(imported.await?.into())
     }
 }

@@ -1,21 +1,79 @@
 //! Everything that can be written: one file a mutation, merged here.
 
+mod apply_mutations;
 mod cancel_import;
 mod create_event;
 mod create_event_type;
 mod create_events;
 mod create_import;
+mod delete_event;
+mod delete_event_type;
 mod import_events;
+mod restore_event;
+mod update_event;
+mod update_event_type;
 
-use async_graphql::MergedObject;
+use async_graphql::{Context, MergedObject};
+use domain::commands::apply_mutations::{self as command, Mutation as Write, MutationAnswer};
 
-/// The root of all writing. Sending any of these again is safe.
+use crate::error::ApiError;
+use crate::graphql::input::{ClientWrite, client_id, sent_id};
+use crate::graphql::scalar::Id;
+use crate::graphql::types::result::{
+    EventPayload, EventResult, EventTypePayload, EventTypeResult, WriteResult,
+};
+use crate::graphql::{actor, bell, store};
+
+/// The root of all writing. Sending a create again is always safe, an edit with `expectedVersion` or `editId`.
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
+    apply_mutations::ApplyMutations,
     cancel_import::CancelImport,
     create_event::CreateEvent,
     create_events::CreateEvents,
     create_event_type::CreateEventType,
     create_import::CreateImport,
+    delete_event::DeleteEvent,
+    delete_event_type::DeleteEventType,
     import_events::ImportEvents,
+    restore_event::RestoreEvent,
+    update_event::UpdateEvent,
+    update_event_type::UpdateEventType,
 );
+
+/// One write to an event, answered.
+async fn write_event(context: &Context<'_>, write: ClientWrite) -> Result<EventPayload, ApiError> {
+    let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
+    let (store, bell, actor) = (store(context), bell(context), actor(context));
+    let answer = command::apply_to_event(store, bell, actor, client.as_deref(), write.1).await?;
+    Ok(EventPayload { result: EventResult::new(0, id, answer) })
+}
+
+/// One write to an event type, answered.
+async fn write_event_type(context: &Context<'_>, write: ClientWrite) -> Result<EventTypePayload, ApiError> {
+    let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
+    let (store, bell, actor) = (store(context), bell(context), actor(context));
+    let answer = command::apply_to_event_type(store, bell, actor, client.as_deref(), write.1).await?;
+    Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
+}
+
+/// Many writes in one transaction, each answered.
+async fn write_all(
+    context: &Context<'_>,
+    client: Option<Id>,
+    writes: Vec<Write>,
+) -> Result<Vec<WriteResult>, ApiError> {
+    let client = client_id(client)?;
+    let ids: Vec<_> = writes.iter().map(|write| sent_id(write.sent_id())).collect();
+    let (store, bell, actor) = (store(context), bell(context), actor(context));
+    let answers = command::apply_mutations(store, bell, actor, client.as_deref(), writes).await?;
+    let answered = ids.into_iter().zip(answers).enumerate();
+    Ok(answered
+        .map(|(index, (id, answer))| match answer {
+            MutationAnswer::Event(answer) => WriteResult::Event(EventResult::new(index, id, answer)),
+            MutationAnswer::EventType(answer) => {
+                WriteResult::EventType(EventTypeResult::new(index, id, answer))
+            }
+        })
+        .collect())
+}

@@ -29,13 +29,20 @@ pub enum Node {
 pub struct Event {
     row: Arc<EventRow>,
     content: EventContent,
+    /// Its type, where it is known already.
+    event_type: Option<EventType>,
 }
 
 impl Event {
     /// None for a tombstone.
     pub(crate) fn of(row: Arc<EventRow>) -> Option<Self> {
         let content = row.content.clone()?;
-        Some(Self { row, content })
+        Some(Self { row, content, event_type: None })
+    }
+
+    /// With its type as it was when the event was written: a later item of the call may delete it.
+    pub(crate) fn with_type(self, event_type: Option<EventType>) -> Self {
+        Self { event_type, ..self }
     }
 
     /// Its place in the list of events.
@@ -59,6 +66,9 @@ impl Event {
 
     /// Its type.
     async fn event_type(&self, context: &Context<'_>) -> Result<EventType, ApiError> {
+        if let Some(event_type) = &self.event_type {
+            return Ok(event_type.clone());
+        }
         let loader = context.data_unchecked::<DataLoader<TypeLoader>>();
         let found = loader.load_one(self.content.event_type_id).await?;
         found.ok_or(ApiError::Internal)

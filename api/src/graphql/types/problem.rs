@@ -103,6 +103,14 @@ pub enum ProblemCode {
     NotFound,
     /// No living event type is known by that id.
     EventTypeNotFound,
+    /// Living events are of that type.
+    EventTypeInUse,
+    /// Another living type has that name.
+    NameTaken,
+    /// The expected version no longer holds.
+    VersionConflict,
+    /// What it needs was rejected earlier in the call.
+    DependencyRejected,
     /// The import was first sent with other options.
     ImportIdReused,
     /// Not possible in the state that the import is in.

@@ -1,9 +1,10 @@
 //! What became of an item.
 
 use async_graphql::{Enum, ID, Interface, SimpleObject};
+use domain::commands::apply_mutations::EventAnswer;
 use domain::commands::create_import::ImportAnswer;
 use domain::rules::apply::{self, Answer};
-use domain::rules::row::{EventRow, TypeRow};
+use domain::rules::row::TypeRow;
 
 use super::event::{Event, EventType};
 use super::import::ImportJob;
@@ -17,8 +18,14 @@ pub enum WriteOutcome {
     Created,
     /// Was there already: returned as stored, no record changed.
     Duplicate,
-    /// The id is deleted and stays so. Remove the local row.
+    /// Changed (update, restore).
+    Updated,
+    /// Nothing to do: same content, or already deleted.
+    Unchanged,
+    /// The id is deleted: just now (delete), or earlier and stays so (create, update). Remove the local row.
     Deleted,
+    /// expectedVersion no longer holds; the current state comes along.
+    Conflict,
     /// Will not work as sent, unless problem.retryable. Nothing written.
     Rejected,
 }
@@ -50,6 +57,7 @@ pub enum MatchKey {
     ),
     field(name = "problem", ty = "&Option<Problem>", desc = "Why it was rejected.")
 )]
+#[expect(clippy::large_enum_variant, reason = "most answers are of events: a box each would cost more")]
 pub enum WriteResult {
     /// Of an event.
     Event(EventResult),
@@ -101,7 +109,9 @@ pub struct EventTypeResult {
 
 impl EventResult {
     /// The answer to the item at `index`.
-    pub(crate) fn new(index: usize, sent_id: Option<String>, answer: Answer<EventRow>) -> Self {
+    pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
+        let EventAnswer { answer, event_type } = answer;
+        let event = answer.row.clone().and_then(Event::of);
         Self {
             index: i32::try_from(index).unwrap_or(i32::MAX),
             sent_id: sent_id.map(ID::from),
@@ -110,7 +120,7 @@ impl EventResult {
             differs: answer.differs,
             version: answer.row.as_ref().map(|row| row.frame.version),
             problem: answer.problem.map(Problem::from),
-            event: answer.row.and_then(Event::of),
+            event: event.map(|event| event.with_type(event_type.and_then(EventType::of))),
         }
     }
 }
@@ -158,6 +168,13 @@ pub struct EventsPayload {
     pub deleted: i32,
     /// Not written.
     pub rejected: i32,
+}
+
+/// What `applyMutations` answers.
+#[derive(Debug, SimpleObject)]
+pub struct ApplyMutationsPayload {
+    /// One each, in the order of the input.
+    pub results: Vec<WriteResult>,
 }
 
 /// `problem`: why a step was impossible. `importJob`: the state as it is; null when the id is unknown or the

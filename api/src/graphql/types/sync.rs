@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use async_graphql::{Enum, ID, SimpleObject};
 use domain::limits;
+use domain::rules::apply::Entity;
+use domain::rules::digest::Bucket;
 use domain::store::feed::{self, Reset};
 use domain::store::status::{SourceTotals, Totals};
 use uuid::Uuid;
@@ -13,6 +15,7 @@ use crate::graphql::scalar::{Cursor, DateTime, Long};
 
 /// The kinds that the feed tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "Entity")]
 pub enum EntityType {
     /// An event.
     Event,
@@ -75,6 +78,11 @@ impl ChangePage {
             server_time: DateTime::At(now_ms),
         }
     }
+
+    /// Where to go on.
+    pub(crate) fn end(&self) -> &str {
+        &self.cursor.0
+    }
 }
 
 impl From<feed::Change> for Change {
@@ -93,6 +101,38 @@ impl From<feed::Change> for Change {
             event,
             event_type,
         }
+    }
+}
+
+/// What of a kind is alive, to be compared with a copy.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct SyncDigest {
+    /// The kind.
+    entity: EntityType,
+    /// Ascending months; those without rows are left out.
+    buckets: Vec<DigestBucket>,
+}
+
+/// One UTC month of id time, YYYY-MM. hash: lower-case hex SHA-256 over the lines `id:version` + LF of its living
+/// rows, sorted by id.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct DigestBucket {
+    /// YYYY-MM
+    month: String,
+    /// Living rows.
+    count: i32,
+    /// 64 hexadecimal digits.
+    hash: String,
+}
+
+impl SyncDigest {
+    pub(crate) fn new(entity: EntityType, buckets: Vec<Bucket>) -> Self {
+        let buckets = buckets.into_iter().map(|bucket| DigestBucket {
+            month: bucket.month,
+            count: number(bucket.count),
+            hash: bucket.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        });
+        Self { entity, buckets: buckets.collect() }
     }
 }
 

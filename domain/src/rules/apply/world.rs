@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::rules::row::{EventRow, TypeRow};
 
 /// The kinds of things that have ids and aliases.
@@ -53,6 +54,10 @@ pub struct World {
     changed: Vec<(Entity, Uuid)>,
     is_changed: HashSet<(Entity, Uuid)>,
     new_aliases: Vec<(Entity, Uuid, Uuid)>,
+    remembered: Vec<(Entity, Uuid)>,
+    /// Living events of a type: those stored, where they were counted, and those of this call.
+    usage: HashMap<Uuid, i64>,
+    rejected: HashMap<Uuid, Problem>,
 }
 
 /// What is to be written: each changed row once, already numbered.
@@ -64,6 +69,10 @@ pub struct Net {
     pub changed_events: Vec<EventRow>,
     /// Types that were not stored before.
     pub new_types: Vec<TypeRow>,
+    /// Types that were.
+    pub changed_types: Vec<TypeRow>,
+    /// Rows whose last edit is to be remembered and nothing else: kind, id, edit.
+    pub remembered: Vec<(Entity, Uuid, Uuid)>,
     /// Kind, alias, canonical id.
     pub aliases: Vec<(Entity, Uuid, Uuid)>,
     /// The head of the feed afterwards.
@@ -74,13 +83,13 @@ impl Net {
     /// Whether nothing is to be written at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changed_rows() == 0 && self.aliases.is_empty()
+        self.changed_rows() == 0 && self.aliases.is_empty() && self.remembered.is_empty()
     }
 
     /// How many positions it takes.
     #[must_use]
     pub fn changed_rows(&self) -> usize {
-        self.new_events.len() + self.changed_events.len() + self.new_types.len()
+        self.new_events.len() + self.changed_events.len() + self.new_types.len() + self.changed_types.len()
     }
 }
 
@@ -107,6 +116,11 @@ impl World {
             Entity::Event => self.events.aliases.insert(alias, id),
             Entity::EventType => self.types.aliases.insert(alias, id),
         };
+    }
+
+    /// Adds how many living events a type has; a lower bound will do.
+    pub fn load_usage(&mut self, event_type_id: Uuid, events: i64) {
+        self.usage.insert(event_type_id, events);
     }
 
     /// Adds the id of a stored import.
@@ -136,7 +150,41 @@ impl World {
     /// The living type of that name.
     #[must_use]
     pub fn type_by_name(&self, name: &str) -> Option<Arc<TypeRow>> {
-        self.types.find(*self.types_by_name.get(name)?)
+        let named = |row: &Arc<TypeRow>| row.content.as_ref().is_some_and(|content| content.name == name);
+        self.types.find(*self.types_by_name.get(name)?).filter(named)
+    }
+
+    /// Whether a living event is of that type, whose usage was loaded.
+    #[must_use]
+    pub fn is_in_use(&self, event_type_id: Uuid) -> bool {
+        self.usage.get(&event_type_id).is_some_and(|events| *events > 0)
+    }
+
+    /// Keeps in mind that the item about this id was rejected. Of several rejections one that may be sent
+    /// again counts: a create that is to come again is not made hopeless by a bad edit behind it.
+    pub fn reject(&mut self, id: Uuid, problem: Problem) {
+        if !self.rejected.get(&id).is_some_and(|known| known.retryable) {
+            self.rejected.insert(id, problem);
+        }
+    }
+
+    /// The problem of an item that needs what was rejected earlier in the call under this id.
+    #[must_use]
+    pub fn dependency(&self, id: Uuid, pointer: &str) -> Option<Problem> {
+        let needed = self.rejected.get(&id)?;
+        let detail = "what it needs was rejected earlier in the call";
+        let mut problem =
+            Problem::of_fields(vec![FieldProblem::new(pointer, Code::DependencyRejected, detail)]);
+        problem.retryable = needed.retryable;
+        problem.retry_after_ms = needed.retry_after_ms;
+        Some(problem)
+    }
+
+    /// The types of all living events that are known.
+    #[must_use]
+    pub fn event_type_ids(&self) -> HashSet<Uuid> {
+        let contents = self.events.by_id.values().filter_map(|row| row.content.as_ref());
+        contents.map(|content| content.event_type_id).collect()
     }
 
     /// Whether the id is in use by another kind than this.
@@ -160,7 +208,30 @@ impl World {
         self.mark(Entity::Event, row.frame.id);
         self.index_event(&row);
         let row = Arc::new(row);
+        let old = self.events.by_id.insert(row.frame.id, Arc::clone(&row));
+        for (content, change) in
+            [(old.as_ref().and_then(|old| old.content.as_ref()), -1), (row.content.as_ref(), 1)]
+        {
+            if let Some(content) = content {
+                *self.usage.entry(content.event_type_id).or_default() += change;
+            }
+        }
+        row
+    }
+
+    /// Keeps the last edit of an event that it did not change.
+    pub fn remember_event(&mut self, row: EventRow) -> Arc<EventRow> {
+        let row = Arc::new(row);
         self.events.by_id.insert(row.frame.id, Arc::clone(&row));
+        self.remembered.push((Entity::Event, row.frame.id));
+        row
+    }
+
+    /// Keeps the last edit of a type that it did not change.
+    pub fn remember_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
+        let row = Arc::new(row);
+        self.types.by_id.insert(row.frame.id, Arc::clone(&row));
+        self.remembered.push((Entity::EventType, row.frame.id));
         row
     }
 
@@ -175,8 +246,9 @@ impl World {
 
     /// What is to be written, numbered from `head` on in the order of the first change.
     #[must_use]
-    pub fn net(self, head: i64) -> Net {
-        let mut net = Net { aliases: self.new_aliases, head, ..Net::default() };
+    pub fn net(mut self, head: i64) -> Net {
+        let remembered = self.remembered();
+        let mut net = Net { aliases: self.new_aliases, remembered, head, ..Net::default() };
         for (entity, id) in self.changed {
             net.head += 1;
             match entity {
@@ -189,11 +261,31 @@ impl World {
                 Entity::EventType => {
                     let mut row = TypeRow::clone(&self.types.by_id[&id]);
                     row.frame.change_seq = net.head;
-                    net.new_types.push(row);
+                    let stored = self.types.loaded.contains(&id);
+                    if stored { net.changed_types.push(row) } else { net.new_types.push(row) }
                 }
             }
         }
         net
+    }
+
+    /// Each remembered edit once, and none of a row that is written anyway.
+    fn remembered(&mut self) -> Vec<(Entity, Uuid, Uuid)> {
+        let mut seen = HashSet::new();
+        let mut edits = Vec::new();
+        for (entity, id) in std::mem::take(&mut self.remembered) {
+            let frame = match entity {
+                Entity::Event => &self.events.by_id[&id].frame,
+                Entity::EventType => &self.types.by_id[&id].frame,
+            };
+            if let Some(edit_id) = frame.writer.edit_id
+                && !self.is_changed.contains(&(entity, id))
+                && seen.insert((entity, id))
+            {
+                edits.push((entity, id, edit_id));
+            }
+        }
+        edits
     }
 
     fn mark(&mut self, entity: Entity, id: Uuid) {

@@ -11,7 +11,7 @@ use apalis_core::worker::context::WorkerContext;
 use apalis_redis::{Config, RedisStorage};
 use tokio::time::Interval;
 
-use super::super::{QUEUE_NAME, QueueError, Ring};
+use super::super::{Message, QUEUE_NAME, QueueError};
 use super::in_time;
 
 /// How often done rings are removed.
@@ -27,7 +27,7 @@ const SCAN_STEP: usize = 1_000;
 
 /// Removes done rings, hour by hour. The clock is the caller's, so that it outlives a worker.
 pub(super) async fn sweep_hourly(
-    mut storage: RedisStorage<Option<Ring>>,
+    mut storage: RedisStorage<Option<Message>>,
     hourly: &mut Interval,
 ) -> Infallible {
     loop {
@@ -40,7 +40,7 @@ pub(super) async fn sweep_hourly(
 }
 
 /// The sets name rings that are done or dead; apalis only ever adds to them.
-async fn sweep(storage: &mut RedisStorage<Option<Ring>>) -> Result<usize, apalis_redis::Error> {
+async fn sweep(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, apalis_redis::Error> {
     let rings = storage.vacuum_before(DONE_KEPT).await?;
     let sets = [storage.get_config().done_jobs_set(), storage.get_config().dead_jobs_set()];
     let _: u64 = storage.get_connection().unlink(&sets).await?;

@@ -1,0 +1,124 @@
+//! What every transport does with a request: admit its document, say who asks, execute it.
+
+use std::sync::Arc;
+
+use async_graphql::parser::types::{ExecutableDocument, OperationType};
+use async_graphql::{Request, Response as Answer};
+use domain::commands::Actor;
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
+
+use super::answer::{is_refused, refusal};
+use crate::error::{ApiError, complete};
+use crate::http::App;
+use crate::http::persisted::{Hash, Persisted};
+use crate::http::variables::Body;
+use crate::{gate, graphql};
+
+/// A request whose document has passed the gate.
+pub(in crate::http) struct Operation {
+    request: Request,
+    /// What is asked for.
+    pub kind: OperationType,
+    /// The document and its hash, to be kept once it was executed.
+    keep: Option<Keep>,
+}
+
+struct Keep {
+    known: Persisted,
+    hash: Hash,
+    query: Arc<str>,
+}
+
+impl Keep {
+    fn executed(&self, answer: &Answer) {
+        if !is_refused(answer) {
+            self.known.keep(self.hash, &self.query);
+        }
+    }
+}
+
+/// Lets a request through the gate, in the name of somebody.
+pub(in crate::http) fn admit(app: &App, actor: Actor, body: Body) -> Result<Operation, ApiError> {
+    let query = app.persisted.resolve(body.query, body.hash)?;
+    let document = document(app, &query)?;
+    let kind = kind(&document, body.operation_name.as_deref());
+    let keep =
+        body.hash.map(|hash| Keep { known: app.persisted.clone(), hash, query: query.as_str().into() });
+    let mut request = Request::new(query).variables(body.variables);
+    request.operation_name = body.operation_name;
+    request.set_parsed_query(ExecutableDocument::clone(&document));
+    Ok(Operation { request: graphql::speak_for(request, actor, &app.services.store), kind, keep })
+}
+
+/// The parsed document, from the cache or through the gate.
+fn document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
+    let cached = app.documents.lock().ok().and_then(|mut documents| documents.get(text).map(Arc::clone));
+    if let Some(document) = cached {
+        return Ok(document);
+    }
+    let document = Arc::new(gate::admit(text)?);
+    if let Ok(mut documents) = app.documents.lock() {
+        documents.put(text.to_owned(), Arc::clone(&document));
+    }
+    Ok(document)
+}
+
+/// What is asked for; where it is not clear which operation, the weightiest of them.
+fn kind(document: &ExecutableDocument, operation_name: Option<&str>) -> OperationType {
+    let asked = document.operations.iter().filter(|(name, _)| {
+        operation_name.is_none_or(|asked| name.is_none_or(|name| name.as_str() == asked))
+    });
+    let mut kinds: Vec<_> = asked.map(|(_, operation)| operation.node.ty).collect();
+    kinds.sort_by_key(|kind| match kind {
+        OperationType::Mutation => 0,
+        OperationType::Subscription => 1,
+        OperationType::Query => 2,
+    });
+    kinds.first().copied().unwrap_or(OperationType::Query)
+}
+
+/// Executes what has one answer. A subscription has none.
+pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id: &str) -> Answer {
+    let Operation { request, kind, keep } = operation;
+    let mut answer = if kind == OperationType::Mutation {
+        // Begun, it runs to its end even if the client hangs up: a future dropped in the middle would
+        // leave its connection inside a transaction.
+        let schema = app.schema.clone();
+        let running = app.tracker.spawn(async move { schema.execute(request).await });
+        match running.await {
+            Ok(answer) => answer,
+            Err(_) => return refusal(&ApiError::Internal, ApiError::Internal.status(), request_id),
+        }
+    } else {
+        app.schema.execute(request).await
+    };
+    if let Some(keep) = keep {
+        keep.executed(&answer);
+    }
+    complete(&mut answer, request_id);
+    answer
+}
+
+/// Executes anything. A document that validation refuses is known at the first poll.
+pub(in crate::http) fn answers(
+    app: &App,
+    operation: Operation,
+    request_id: Arc<str>,
+) -> BoxStream<'static, Answer> {
+    if operation.kind == OperationType::Subscription {
+        let answers = app.schema.execute_stream(operation.request);
+        let mut keep = operation.keep;
+        return answers
+            .map(move |mut answer| {
+                if let Some(keep) = keep.take() {
+                    keep.executed(&answer);
+                }
+                complete(&mut answer, &request_id);
+                answer
+            })
+            .boxed();
+    }
+    let app = app.clone();
+    stream::once(async move { answer(&app, operation, &request_id).await }).boxed()
+}

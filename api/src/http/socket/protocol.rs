@@ -1,0 +1,175 @@
+//! The messages of graphql-transport-ws, and the codes that its sockets are closed with. Knows nothing of
+//! sockets.
+
+use std::borrow::Cow;
+
+use async_graphql::{Response as Answer, ServerError};
+use domain::limits::SOCKET_ID_BYTES_MAX;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The name of the protocol in the upgrade.
+pub(super) const PROTOCOL: &str = "graphql-transport-ws";
+
+/// Why a socket is closed: a code and its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Close(pub u16, pub &'static str);
+
+impl Close {
+    pub(super) const DONE: Self = Self(1000, "");
+    pub(super) const GOING_AWAY: Self = Self(1001, "Going away");
+    pub(super) const BROKEN: Self = Self(1002, "Protocol error");
+    pub(super) const TOO_BIG: Self = Self(1009, "Message too big");
+    pub(super) const NOT_NOW: Self = Self(1013, "Try again later");
+    pub(super) const MALFORMED: Self = Self(4400, "Invalid message received");
+    pub(super) const UNAUTHORIZED: Self = Self(4401, "Unauthorized");
+    pub(super) const FORBIDDEN: Self = Self(4403, "Forbidden");
+    pub(super) const SUBPROTOCOL: Self = Self(4406, "Subprotocol not acceptable");
+    pub(super) const NO_INIT: Self = Self(4408, "Connection initialisation timeout");
+    pub(super) const IN_USE: Self = Self(4409, "Subscriber already exists");
+    pub(super) const SECOND_INIT: Self = Self(4429, "Too many initialisation requests");
+}
+
+/// What a client says.
+#[derive(Debug)]
+pub(super) enum Incoming<'m> {
+    Init(Option<&'m RawValue>),
+    Ping(Option<&'m RawValue>),
+    Pong,
+    Subscribe { id: String, payload: &'m RawValue },
+    Complete { id: String },
+}
+
+#[derive(Deserialize)]
+struct Raw<'m> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'m, str>,
+    id: Option<String>,
+    #[serde(borrow)]
+    payload: Option<&'m RawValue>,
+}
+
+impl<'m> Incoming<'m> {
+    /// Reads a message; none when it is no message of the protocol.
+    pub(super) fn read(text: &'m str) -> Option<Self> {
+        let Raw { kind, id, payload } = serde_json::from_str(text).ok()?;
+        let id = id.filter(|id| (1..=SOCKET_ID_BYTES_MAX).contains(&id.len()));
+        let payload = payload.filter(|payload| payload.get() != "null");
+        let is_object = payload.is_none_or(|payload| payload.get().starts_with('{'));
+        match &*kind {
+            _ if !is_object => None,
+            "connection_init" => Some(Self::Init(payload)),
+            "ping" => Some(Self::Ping(payload)),
+            "pong" => Some(Self::Pong),
+            "subscribe" => Some(Self::Subscribe { id: id?, payload: payload? }),
+            "complete" => Some(Self::Complete { id: id? }),
+            _ => None,
+        }
+    }
+}
+
+/// The token in the payload of an init: `authorization`, `Authorization` or `headers.authorization`, with
+/// or without `Bearer`. An error when there is one that is no text.
+pub(super) fn token(payload: &RawValue) -> Result<Option<String>, ()> {
+    let payload: serde_json::Value = serde_json::from_str(payload.get()).map_err(|_| ())?;
+    let names = ["/authorization", "/Authorization", "/headers/authorization", "/headers/Authorization"];
+    let Some(found) = names.iter().find_map(|name| payload.pointer(name)) else {
+        return Ok(None);
+    };
+    let text = found.as_str().ok_or(())?.trim();
+    let token = match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => text,
+    };
+    Ok(Some(token.to_owned()))
+}
+
+/// What we say.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Outgoing<'m> {
+    ConnectionAck,
+    Pong {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Option<&'m RawValue>,
+    },
+    Next {
+        id: &'m str,
+        payload: &'m Answer,
+    },
+    Error {
+        id: &'m str,
+        payload: &'m [ServerError],
+    },
+    Complete {
+        id: &'m str,
+    },
+}
+
+impl Outgoing<'_> {
+    pub(super) fn write(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_of_the_protocol_are_read() {
+        let long = format!(r#"{{"type":"complete","id":"{}"}}"#, "x".repeat(SOCKET_ID_BYTES_MAX + 1));
+        let bad = [
+            "",
+            "hello",
+            "7",
+            "[]",
+            "{}",
+            r#"{"type":7}"#,
+            r#"{"type":"start","id":"1"}"#,
+            r#"{"type":"connection_ack"}"#,
+            r#"{"type":"connection_init","payload":"token"}"#,
+            r#"{"type":"subscribe","payload":{"query":"{ a }"}}"#,
+            r#"{"type":"subscribe","id":"","payload":{"query":"{ a }"}}"#,
+            r#"{"type":"subscribe","id":1,"payload":{"query":"{ a }"}}"#,
+            r#"{"type":"subscribe","id":"1"}"#,
+            r#"{"type":"subscribe","id":"1","payload":[]}"#,
+            r#"{"type":"complete"}"#,
+            long.as_str(),
+        ];
+        for text in bad {
+            assert!(Incoming::read(text).is_none(), "{text}");
+        }
+        let good = [
+            r#"{"type":"connection_init"}"#,
+            r#"{"type":"connection_init","payload":null}"#,
+            r#"{ "payload": {}, "type": "connection_init" }"#,
+            r#"{"type":"ping","payload":{"a":1}}"#,
+            r#"{"type":"pong"}"#,
+            r#"{"type":"subscribe","id":"1","payload":{}}"#,
+            r#"{"type":"complete","id":"1"}"#,
+        ];
+        for text in good {
+            assert!(Incoming::read(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_under_each_of_its_names() {
+        let cases = [
+            ("{}", Ok(None)),
+            (r#"{"other":1,"headers":{}}"#, Ok(None)),
+            (r#"{"authorization":"Bearer a.b.c"}"#, Ok(Some("a.b.c"))),
+            (r#"{"Authorization":"bearer  a.b.c "}"#, Ok(Some("a.b.c"))),
+            (r#"{"headers":{"authorization":"a.b.c"}}"#, Ok(Some("a.b.c"))),
+            (r#"{"headers":{"Authorization":"a.b.c"}}"#, Ok(Some("a.b.c"))),
+            (r#"{"authorization":7}"#, Err(())),
+            (r#"{"authorization":null}"#, Err(())),
+            (r#"{"Authorization":["a"]}"#, Err(())),
+        ];
+        for (text, expected) in cases {
+            let payload: &RawValue = serde_json::from_str(text).expect("the case is JSON");
+            assert_eq!(token(payload), expected.map(|token| token.map(str::to_owned)), "{text}");
+        }
+    }
+}

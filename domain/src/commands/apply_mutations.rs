@@ -1,0 +1,196 @@
+//! Applies writes of one user, in order and in one transaction: a single one, a batch or a whole outbox.
+//! Every answer is to its own item, and one bad item never harms another.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::bell::Bell;
+use crate::commands::Actor;
+use crate::error::Error;
+use crate::rules::apply::{self, Answer, Terms, World, Write, Written};
+use crate::rules::draft::{
+    self, EventDraft, EventEditDraft, EventTypeDraft, MissingId, RemovalDraft, Sent, TypeEditDraft,
+};
+use crate::rules::event_id;
+use crate::rules::problem::{FieldProblem, Problem};
+use crate::rules::row::{EventRow, TypeRow};
+use crate::store::Store;
+use crate::store::load::Wants;
+use crate::write::write;
+
+/// One write as it was sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mutation {
+    /// Stores an event.
+    CreateEvent(EventDraft),
+    /// Changes an event.
+    UpdateEvent(EventEditDraft),
+    /// Deletes an event.
+    DeleteEvent(RemovalDraft),
+    /// Brings a deleted event back.
+    RestoreEvent {
+        /// What it is to say again.
+        event: EventDraft,
+        /// UUIDv7 of the edit.
+        edit_id: Sent<String>,
+    },
+    /// Stores an event type.
+    CreateEventType(EventTypeDraft),
+    /// Changes an event type.
+    UpdateEventType(TypeEditDraft),
+    /// Deletes an event type.
+    DeleteEventType(RemovalDraft),
+}
+
+/// The answer to an event, with its type as it was after the item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventAnswer {
+    /// What became of the item.
+    pub answer: Answer<EventRow>,
+    /// The type of a living event.
+    pub event_type: Option<Arc<TypeRow>>,
+}
+
+/// The answer to one write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MutationAnswer {
+    /// Of an event.
+    Event(EventAnswer),
+    /// Of an event type.
+    EventType(Answer<TypeRow>),
+}
+
+impl Mutation {
+    /// The id that the item is about, as it was sent.
+    #[must_use]
+    pub fn sent_id(&self) -> &Sent<String> {
+        match self {
+            Self::CreateEvent(event) | Self::RestoreEvent { event, .. } => &event.id,
+            Self::UpdateEvent(edit) => &edit.id,
+            Self::DeleteEvent(removal) | Self::DeleteEventType(removal) => &removal.id,
+            Self::CreateEventType(event_type) => &event_type.id,
+            Self::UpdateEventType(edit) => &edit.id,
+        }
+    }
+
+    fn is_of_event(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateEvent(_) | Self::UpdateEvent(_) | Self::DeleteEvent(_) | Self::RestoreEvent { .. }
+        )
+    }
+
+    fn parse(self, store: &Store) -> Result<Write, Vec<FieldProblem>> {
+        let fresh = || store.clock.new_id();
+        Ok(match self {
+            Self::CreateEvent(event) => {
+                Write::CreateEvent(draft::parse_event(event, MissingId::Made(fresh()), fresh())?)
+            }
+            Self::UpdateEvent(edit) => Write::UpdateEvent(draft::parse_event_edit(edit)?),
+            Self::DeleteEvent(removal) => Write::DeleteEvent(draft::parse_removal(removal)?),
+            Self::RestoreEvent { event, edit_id } => {
+                Write::RestoreEvent(draft::parse_restore(event, edit_id)?)
+            }
+            Self::CreateEventType(event_type) => {
+                Write::CreateEventType(draft::parse_type(event_type, fresh())?)
+            }
+            Self::UpdateEventType(edit) => Write::UpdateEventType(draft::parse_type_edit(edit)?),
+            Self::DeleteEventType(removal) => Write::DeleteEventType(draft::parse_removal(removal)?),
+        })
+    }
+}
+
+/// An item as it was read: what later items need to know of it should it be rejected, and the write.
+struct Item {
+    id: Option<Uuid>,
+    is_of_event: bool,
+    write: Result<Write, Vec<FieldProblem>>,
+}
+
+/// Applies writes, in order: one answer each. Sent again whole, what was applied before is answered so.
+///
+/// # Errors
+/// When the database fails; what is wrong with an item is in its answer.
+pub async fn apply_mutations(
+    store: &Store,
+    bell: &dyn Bell,
+    actor: &Actor,
+    client_id: Option<&str>,
+    mutations: Vec<Mutation>,
+) -> Result<Vec<MutationAnswer>, Error> {
+    let mut wants = Wants::default();
+    let items: Vec<Item> = mutations
+        .into_iter()
+        .map(|mutation| {
+            let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
+            let is_of_event = mutation.is_of_event();
+            let write = mutation.parse(store).inspect(|write| wants.write(write));
+            Item { id, is_of_event, write }
+        })
+        .collect();
+    if items.iter().all(|item| item.write.is_err()) {
+        let mut nothing = World::default();
+        let terms = Terms { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
+        return Ok(items.into_iter().map(|item| decide(&mut nothing, &terms, item)).collect());
+    }
+    let now_ms = store.clock.now_ms();
+    write(store, bell, actor.user_id, &wants, |world| {
+        let terms = Terms { now_ms, client_id, import_job_id: None };
+        items.into_iter().map(|item| decide(world, &terms, item)).collect()
+    })
+    .await
+}
+
+fn decide(world: &mut World, terms: &Terms<'_>, item: Item) -> MutationAnswer {
+    let written = match item.write {
+        Ok(write) => apply::apply(world, terms, &write),
+        Err(errors) if item.is_of_event => Written::Event(Answer::rejected(Problem::of_fields(errors))),
+        Err(errors) => Written::EventType(Answer::rejected(Problem::of_fields(errors))),
+    };
+    if let (Some(id), Some(problem)) = (item.id, written.rejection()) {
+        world.reject(id, problem.clone());
+    }
+    match written {
+        Written::Event(answer) => {
+            let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
+            let event_type = content.and_then(|content| world.event_type(content.event_type_id));
+            MutationAnswer::Event(EventAnswer { answer, event_type })
+        }
+        Written::EventType(answer) => MutationAnswer::EventType(answer),
+    }
+}
+
+/// Applies one write to an event.
+///
+/// # Errors
+/// As [`apply_mutations`].
+pub async fn apply_to_event(
+    store: &Store,
+    bell: &dyn Bell,
+    actor: &Actor,
+    client_id: Option<&str>,
+    mutation: Mutation,
+) -> Result<EventAnswer, Error> {
+    match apply_mutations(store, bell, actor, client_id, vec![mutation]).await?.pop() {
+        Some(MutationAnswer::Event(answer)) => Ok(answer),
+        _ => Err(Error::Bug("a write to an event has an answer of an event")),
+    }
+}
+
+/// Applies one write to an event type.
+///
+/// # Errors
+/// As [`apply_mutations`].
+pub async fn apply_to_event_type(
+    store: &Store,
+    bell: &dyn Bell,
+    actor: &Actor,
+    client_id: Option<&str>,
+    mutation: Mutation,
+) -> Result<Answer<TypeRow>, Error> {
+    match apply_mutations(store, bell, actor, client_id, vec![mutation]).await?.pop() {
+        Some(MutationAnswer::EventType(answer)) => Ok(answer),
+        _ => Err(Error::Bug("a write to an event type has an answer of an event type")),
+    }
+}

@@ -1,0 +1,311 @@
+//! Edits, deletions and restores, as plainly as they can be said.
+
+use domain::rules::apply::{Entity, MatchKey, Outcome, Terms};
+use domain::rules::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
+use domain::rules::instant::{MAX_MS, MIN_MS, Written};
+use domain::rules::problem::Code;
+use domain::rules::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, TypeRow, Writer};
+use uuid::Uuid;
+
+use super::{Oracle, Said, event_row, found, refused, type_row};
+
+const BY_ID: Option<MatchKey> = Some(MatchKey::Id);
+
+/// Whether the one who writes is the one who wrote last, both known by name.
+fn is_last_writer(terms: &Terms<'_>, frame: &Frame) -> bool {
+    match (terms.client_id, &frame.writer.client_id) {
+        (Some(one), Some(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn conflict<Row>(row: Row) -> Said<Row> {
+    Said { code: Some(Code::VersionConflict), ..found(Outcome::Conflict, BY_ID, false, row) }
+}
+
+fn in_days(ms: i64) -> i64 {
+    ms.div_euclid(24 * 60 * 60 * 1000) * 24 * 60 * 60 * 1000
+}
+
+fn merged(old: &EventBody, patch: &EventPatch) -> EventBody {
+    let mut body = old.clone();
+    if let Some(is_all_day) = patch.is_all_day {
+        body.is_all_day = is_all_day;
+    }
+    if body.is_all_day {
+        body.timestamp = in_days(body.timestamp);
+        body.end_date = body.end_date.map(in_days);
+    }
+    let read = |sent: Written| if body.is_all_day { sent.date_ms } else { sent.ms };
+    if let Some(sent) = patch.timestamp {
+        body.timestamp = read(sent);
+    }
+    if let Some(sent) = patch.end_date {
+        body.end_date = sent.map(read);
+    }
+    if let Some(time_zone) = &patch.time_zone {
+        body.time_zone.clone_from(time_zone);
+    }
+    if let Some(notes) = &patch.notes {
+        body.notes.clone_from(notes);
+    }
+    if let Some(location) = &patch.location {
+        body.location.clone_from(location);
+    }
+    if let Some(properties) = &patch.properties {
+        body.properties.clone_from(properties);
+    }
+    body
+}
+
+/// What is wrong with the event that would be stored.
+fn faults(body: &EventBody, patch: &EventPatch) -> Vec<(&'static str, Code)> {
+    let mut faults = Vec::new();
+    let is_outside = |ms: i64| !(MIN_MS..=MAX_MS).contains(&ms);
+    if is_outside(body.timestamp) {
+        faults.push(("/patch/timestamp", Code::InvalidDatetime));
+    }
+    if body.end_date.is_some_and(is_outside) {
+        faults.push(("/patch/endDate", Code::InvalidDatetime));
+    }
+    if body.end_date.is_some_and(|end| end < body.timestamp) {
+        // Said of the field that was sent.
+        let pointer = if patch.end_date.is_some() { "/patch/endDate" } else { "/patch/timestamp" };
+        faults.push((pointer, Code::EndBeforeStart));
+    }
+    faults
+}
+
+impl Oracle {
+    /// From the client that wrote last, and not newer than the last edit that it applied.
+    fn is_old(&mut self, terms: &Terms<'_>, frame: &Frame, edit_id: Option<Uuid>) -> bool {
+        let (Some(edit), Some(applied)) = (edit_id, frame.writer.edit_id) else {
+            return false;
+        };
+        let is_old = is_last_writer(terms, frame) && edit.to_string() <= applied.to_string();
+        self.seen.extend(is_old.then_some("an old edit"));
+        is_old
+    }
+
+    /// The current version, or every version since is the client's own.
+    fn is_expected(&mut self, terms: &Terms<'_>, frame: &Frame, guard: &Guard) -> bool {
+        let Some(expected) = guard.expected_version else {
+            return true;
+        };
+        let is_own = |version: i32| is_last_writer(terms, frame) && version >= frame.writer.run_start;
+        let is_expected = expected <= frame.version && (expected + 1..=frame.version).all(is_own);
+        self.seen.extend((is_expected && expected < frame.version).then_some("an own chain"));
+        is_expected
+    }
+
+    /// Its place in the feed: that of the first change in the call.
+    fn position(&mut self, old: i64) -> i64 {
+        if old > self.before {
+            return old;
+        }
+        self.head += 1;
+        self.head
+    }
+
+    /// The frame of a row that is changed.
+    fn step(&mut self, terms: &Terms<'_>, old: &Frame, edit_id: Option<Uuid>) -> Frame {
+        let goes_on = is_last_writer(terms, old);
+        let version = old.version + 1;
+        let kept = if goes_on { old.writer.edit_id } else { None };
+        let counted = if terms.client_id.is_some() { edit_id } else { None };
+        let writer = Writer {
+            client_id: terms.client_id.map(str::to_owned),
+            run_start: if goes_on { old.writer.run_start } else { version },
+            edit_id: counted.or(kept),
+        };
+        let change_seq = self.position(old.change_seq);
+        Frame { version, change_seq, writer, updated_at: terms.now_ms, ..old.clone() }
+    }
+
+    fn tombstone(&mut self, terms: &Terms<'_>, old: &Frame, edit_id: Option<Uuid>) -> Frame {
+        let deletion = Some(Deletion { at: terms.now_ms, by: DeletedBy::User });
+        Frame { deletion, ..self.step(terms, old, edit_id) }
+    }
+
+    /// Keeps an edit that is newer than the last and changed nothing.
+    fn remember(&mut self, terms: &Terms<'_>, entity: Entity, at: usize, edit_id: Option<Uuid>) {
+        let frame = match entity {
+            Entity::Event => &mut self.events[at].frame,
+            Entity::EventType => &mut self.types[at].frame,
+        };
+        if edit_id.is_some() && is_last_writer(terms, frame) {
+            // An older one was answered before it came here.
+            self.seen.push("a remembered edit");
+            frame.writer.edit_id = edit_id;
+            let kept = (entity, frame.id);
+            if !self.remembered.contains(&kept) {
+                self.remembered.push(kept);
+            }
+        }
+    }
+
+    fn unchanged_event(&mut self, terms: &Terms<'_>, at: usize, edit_id: Option<Uuid>) -> Said<EventRow> {
+        self.remember(terms, Entity::Event, at, edit_id);
+        found(Outcome::Unchanged, BY_ID, false, self.events[at].clone())
+    }
+
+    fn unchanged_type(&mut self, terms: &Terms<'_>, at: usize, edit_id: Option<Uuid>) -> Said<TypeRow> {
+        self.remember(terms, Entity::EventType, at, edit_id);
+        found(Outcome::Unchanged, BY_ID, false, self.types[at].clone())
+    }
+
+    fn unknown<Row>(&self, terms: &Terms<'_>, id: Uuid, pointer: &str) -> Said<Row> {
+        self.needs_rejected(id, pointer).unwrap_or_else(|| refused(terms, id, &[(pointer, Code::NotFound)]))
+    }
+
+    pub fn update_event(&mut self, terms: &Terms<'_>, edit: &EventEdit) -> Said<EventRow> {
+        let Some(at) = self.event_at(edit.id) else {
+            return self.unknown(terms, edit.id, "/id");
+        };
+        let row = self.events[at].clone();
+        let Some(content) = &row.content else {
+            return found(Outcome::Deleted, BY_ID, false, row);
+        };
+        if self.is_old(terms, &row.frame, edit.guard.edit_id) {
+            return found(Outcome::Unchanged, BY_ID, false, row);
+        }
+        let body = merged(&content.body, &edit.patch);
+        let type_id = match edit.patch.event_type_id {
+            None => Some(content.event_type_id),
+            Some(id) => self.type_at(id).map(|at| self.types[at].frame.id),
+        };
+        if body == content.body && type_id == Some(content.event_type_id) {
+            return self.unchanged_event(terms, at, edit.guard.edit_id);
+        }
+        if !self.is_expected(terms, &row.frame, &edit.guard) {
+            return conflict(row);
+        }
+        let mut faults = faults(&body, &edit.patch);
+        if let Some(wanted) = edit.patch.event_type_id {
+            match self.type_at(wanted) {
+                None => {
+                    if let Some(said) = self.needs_rejected(wanted, "/patch/eventTypeId") {
+                        return said;
+                    }
+                    faults.push(("/patch/eventTypeId", Code::EventTypeNotFound));
+                }
+                Some(at) if self.types[at].content.is_none() => {
+                    faults.push(("/patch/eventTypeId", Code::EventTypeNotFound));
+                }
+                Some(_) => {}
+            }
+        }
+        if !faults.is_empty() {
+            return refused(terms, row.frame.id, &faults);
+        }
+        let frame = self.step(terms, &row.frame, edit.guard.edit_id);
+        let EventContent { import_job_id, import_version, .. } = *content;
+        let key = (row.source_type.as_str(), row.external_id.as_deref());
+        let mut changed = event_row(frame, key, type_id.expect("it is alive"), &body, import_job_id);
+        // The version that the import gave it stays, so that a rollback sees the later edit.
+        changed.content.as_mut().expect("it has content").import_version = import_version;
+        self.events[at] = changed.clone();
+        found(Outcome::Updated, BY_ID, false, changed)
+    }
+
+    pub fn delete_event(&mut self, terms: &Terms<'_>, removal: &Removal) -> Said<EventRow> {
+        let Some(at) = self.event_at(removal.id) else {
+            return self.unknown(terms, removal.id, "/id");
+        };
+        let row = self.events[at].clone();
+        if self.is_old(terms, &row.frame, removal.guard.edit_id) {
+            return found(Outcome::Unchanged, BY_ID, false, row);
+        }
+        if row.content.is_none() {
+            return self.unchanged_event(terms, at, removal.guard.edit_id);
+        }
+        if !self.is_expected(terms, &row.frame, &removal.guard) {
+            return conflict(row);
+        }
+        self.events[at].frame = self.tombstone(terms, &row.frame, removal.guard.edit_id);
+        self.events[at].content = None;
+        found(Outcome::Deleted, BY_ID, false, self.events[at].clone())
+    }
+
+    pub fn restore_event(&mut self, terms: &Terms<'_>, restore: &Restore) -> Said<EventRow> {
+        let new = &restore.event;
+        let Some(at) = self.event_at(new.id) else {
+            return self.unknown(terms, new.id, "/event/id");
+        };
+        let row = self.events[at].clone();
+        if self.is_old(terms, &row.frame, restore.edit_id) {
+            return found(Outcome::Unchanged, BY_ID, false, row);
+        }
+        if let Some(content) = &row.content {
+            let is_equal = content.body == new.body && self.type_meant(new) == Some(content.event_type_id);
+            return if is_equal { self.unchanged_event(terms, at, restore.edit_id) } else { conflict(row) };
+        }
+        if let Some(said) = self.type_is_rejected(new, "/event/eventTypeId") {
+            return said;
+        }
+        let Some(type_id) = self.type_meant(new) else {
+            return refused(terms, new.id, &[("/event/eventTypeId", Code::EventTypeNotFound)]);
+        };
+        let frame = Frame { deletion: None, ..self.step(terms, &row.frame, restore.edit_id) };
+        let key = (row.source_type.as_str(), row.external_id.as_deref());
+        self.events[at] = event_row(frame, key, type_id, &new.body, None);
+        found(Outcome::Updated, BY_ID, false, self.events[at].clone())
+    }
+
+    pub fn update_type(&mut self, terms: &Terms<'_>, edit: &TypeEdit) -> Said<TypeRow> {
+        let Some(at) = self.type_at(edit.id) else {
+            return self.unknown(terms, edit.id, "/id");
+        };
+        let row = self.types[at].clone();
+        let Some(content) = &row.content else {
+            return found(Outcome::Deleted, BY_ID, false, row);
+        };
+        if self.is_old(terms, &row.frame, edit.guard.edit_id) {
+            return found(Outcome::Unchanged, BY_ID, false, row);
+        }
+        let name = edit.patch.name.as_ref().unwrap_or(&content.name);
+        let color = edit.patch.color.as_ref().unwrap_or(&content.color);
+        let icon = edit.patch.icon.as_ref().unwrap_or(&content.icon);
+        if (name, color, icon) == (&content.name, &content.color, &content.icon) {
+            return self.unchanged_type(terms, at, edit.guard.edit_id);
+        }
+        if !self.is_expected(terms, &row.frame, &edit.guard) {
+            return conflict(row);
+        }
+        if self.type_named(name).is_some_and(|other| other != at) {
+            return refused(terms, edit.id, &[("/patch/name", Code::NameTaken)]);
+        }
+        let frame = self.step(terms, &row.frame, edit.guard.edit_id);
+        self.types[at] = type_row(frame, name, color.as_deref(), icon.as_deref());
+        found(Outcome::Updated, BY_ID, false, self.types[at].clone())
+    }
+
+    pub fn delete_type(&mut self, terms: &Terms<'_>, removal: &Removal) -> Said<TypeRow> {
+        let Some(at) = self.type_at(removal.id) else {
+            return self.unknown(terms, removal.id, "/id");
+        };
+        let row = self.types[at].clone();
+        if self.is_old(terms, &row.frame, removal.guard.edit_id) {
+            return found(Outcome::Unchanged, BY_ID, false, row);
+        }
+        if row.content.is_none() {
+            return self.unchanged_type(terms, at, removal.guard.edit_id);
+        }
+        if !self.is_expected(terms, &row.frame, &removal.guard) {
+            return conflict(row);
+        }
+        let is_of_it = |event: &EventRow| {
+            event.content.as_ref().is_some_and(|content| content.event_type_id == row.frame.id)
+        };
+        if self.events.iter().any(is_of_it) {
+            return Said {
+                code: Some(Code::EventTypeInUse),
+                errors: Vec::new(),
+                ..refused(terms, row.frame.id, &[])
+            };
+        }
+        self.types[at].frame = self.tombstone(terms, &row.frame, removal.guard.edit_id);
+        self.types[at].content = None;
+        found(Outcome::Deleted, BY_ID, false, self.types[at].clone())
+    }
+}

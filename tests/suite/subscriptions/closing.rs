@@ -1,0 +1,196 @@
+//! Why a socket is closed: the code tells the client whether to come back, and with what.
+
+use std::time::Duration;
+
+use domain::clock::Clock;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::harness::{Bed, CHANGES, Column, Feed, SECRET, Socket, keys};
+
+const GOOD: &str = "graphql-transport-ws";
+
+async fn bed() -> Bed {
+    Bed::open(Column::Sqlite).await
+}
+
+/// A token that ends in so many seconds, the leeway of 30 included.
+fn token(left_s: i64) -> String {
+    let (ttl, now_ms) = (Duration::from_secs(60), Clock::System.now_ms());
+    idem::sign_token(SECRET, "ann", None, None, ttl, now_ms + (left_s - 30 - 60) * 1_000).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_of_another_protocol_is_closed_4406() {
+    let bed = bed().await;
+    let mut none = Socket::connect(&bed.url, &[]).await.unwrap();
+    assert_eq!(none.closed().await, 4406);
+    for other in ["graphql-ws", "mqtt, graphql-ws"] {
+        let mut socket = Socket::connect(&bed.url, &[("sec-websocket-protocol", other)]).await.unwrap();
+        assert_eq!(socket.closed().await, 4406, "{other}");
+    }
+    let several = format!("graphql-ws, {GOOD}");
+    let mut socket = Socket::connect(&bed.url, &[("sec-websocket-protocol", &several)]).await.unwrap();
+    socket.init(json!({ "authorization": token(60) })).await;
+    assert_eq!(socket.next().await["type"], "connection_ack");
+    drop(socket);
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_taken_from_each_of_its_places_and_all_others_are_closed_4403() {
+    let bed = bed().await;
+    let good = bed.client("ann").token;
+    let bearer = format!("Bearer {good}");
+    let forged = idem::sign_token(&"x".repeat(32), "ann", None, None, Duration::from_secs(60), 0).unwrap();
+    // The header, the payload, and whether it is taken.
+    let cases = [
+        (None, json!({ "authorization": bearer }), true),
+        (None, json!({ "authorization": good }), true),
+        (None, json!({ "Authorization": bearer }), true),
+        (None, json!({ "headers": { "authorization": bearer } }), true),
+        (Some(&bearer), json!(null), true),
+        (Some(&bearer), json!({}), true),
+        (None, json!(null), false),
+        (None, json!({ "authorization": "" }), false),
+        (None, json!({ "authorization": 7 }), false),
+        (None, json!({ "authorization": null }), false),
+        (None, json!({ "authorization": { "token": good } }), false),
+        (None, json!({ "authorization": forged }), false),
+        (None, json!({ "authorization": token(-5) }), false),
+        (None, json!({ "token": good }), false),
+        (Some(&bearer), json!({ "authorization": 7 }), false),
+        (Some(&forged), json!(null), false),
+    ];
+    for (header, payload, is_taken) in cases {
+        let mut headers = vec![("sec-websocket-protocol", GOOD)];
+        headers.extend(header.map(|header| ("authorization", header.as_str())));
+        let mut socket = Socket::connect(&bed.url, &headers).await.unwrap();
+        socket.init(payload.clone()).await;
+        if is_taken {
+            assert_eq!(socket.next().await["type"], "connection_ack", "{payload}");
+        } else {
+            assert_eq!(socket.closed().await, 4403, "{payload}");
+        }
+    }
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_keep_to_the_order_of_the_protocol_is_closed_with_its_code() {
+    let bed = bed().await;
+    let client = bed.client("ann");
+    let mut early = Socket::raw(&bed.url).await;
+    early.ask("1", "{ viewer { userId } }", json!({})).await;
+    assert_eq!(early.closed().await, 4401);
+
+    let began = std::time::Instant::now();
+    let mut silent = Socket::raw(&bed.url).await;
+    silent.beat().await;
+    assert_eq!(silent.closed().await, 4408);
+    assert!(began.elapsed() >= Duration::from_millis(2_900), "{:?}", began.elapsed());
+
+    let mut twice = Socket::open(&client).await;
+    twice.init(json!({ "authorization": client.token })).await;
+    assert_eq!(twice.closed().await, 4429);
+
+    let mut same = Socket::open(&client).await;
+    same.ask("1", CHANGES, json!({})).await;
+    same.ask("1", "{ viewer { userId } }", json!({})).await;
+    assert_eq!(same.closed().await, 4409);
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_none_is_closed_4400_and_one_that_is_too_long_1009() {
+    let bed = bed().await;
+    let client = bed.client("ann");
+    let binary = Message::binary(b"{\"type\":\"ping\"}".to_vec());
+    let bad = [
+        Message::text("hello"),
+        Message::text("{\"type\":\"start\",\"id\":\"1\"}"),
+        Message::text("{\"type\":\"subscribe\",\"payload\":{\"query\":\"{ viewer { userId } }\"}}"),
+        Message::text("{\"type\":\"subscribe\",\"id\":\"1\"}"),
+        Message::text("{\"type\":\"complete\"}"),
+        binary,
+    ];
+    for message in bad {
+        let mut socket = Socket::open(&client).await;
+        futures::SinkExt::send(&mut socket.0, message.clone()).await.unwrap();
+        assert_eq!(socket.closed().await, 4400, "{message}");
+    }
+    let mut longest = Socket::open(&client).await;
+    let frame = json!({ "type": "ping", "payload": { "a": "" } }).to_string().len();
+    longest.send(json!({ "type": "ping", "payload": { "a": "x".repeat(256 * 1024 - frame) } })).await;
+    assert_eq!(longest.next().await["type"], "pong");
+    for length in [256 * 1024 - frame + 1, 1024 * 1024] {
+        let mut socket = Socket::open(&client).await;
+        socket.send(json!({ "type": "ping", "payload": { "a": "x".repeat(length) } })).await;
+        assert_eq!(socket.closed().await, 1009, "{length}");
+    }
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_and_streams_end_with_their_token() {
+    let bed = bed().await;
+    let mut client = bed.client("ann");
+    client.token = token(4);
+    let mut socket = Socket::open(&client).await;
+    socket.ask("1", CHANGES, json!({})).await;
+    let events = Feed::open(&client, "text/event-stream", CHANGES, json!({})).await;
+    let parts = Feed::open(&client, "multipart/mixed;subscriptionSpec=1.0", CHANGES, json!({})).await;
+    assert_eq!(socket.closed().await, 4403);
+    assert!(events.rest().await.ends_with("event: complete\ndata:\n\n"));
+    let rest = parts.rest().await;
+    let (_, last) = rest.strip_suffix("\r\n--graphql--\r\n").unwrap().rsplit_once("\r\n\r\n").unwrap();
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert!(last["payload"].is_null(), "{last}");
+    assert_eq!(last["errors"][0]["extensions"]["code"], "UNAUTHENTICATED", "{last}");
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_shutdown_sockets_are_closed_1001_and_streams_are_completed() {
+    let bed = bed().await;
+    let client = bed.client("ann");
+    let mut socket = Socket::open(&client).await;
+    socket.ask("1", CHANGES, json!({})).await;
+    socket.beat().await;
+    let mut idle = Socket::raw(&bed.url).await;
+    let events = Feed::open(&client, "text/event-stream", CHANGES, json!({})).await;
+    let parts = Feed::open(&client, "multipart/mixed;subscriptionSpec=1.0", CHANGES, json!({})).await;
+    let ends = tokio::spawn(async move {
+        assert_eq!(socket.closed().await, 1001);
+        assert_eq!(idle.closed().await, 1001);
+        // Read on, as a client does that takes the close.
+        drop((socket, idle));
+        (events.rest().await, parts.rest().await)
+    });
+    let began = std::time::Instant::now();
+    bed.end().await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let (events, parts) = ends.await.unwrap();
+    assert!(events.ends_with("event: complete\ndata:\n\n"), "{events}");
+    assert!(parts.contains("UNAVAILABLE") && parts.ends_with("\r\n--graphql--\r\n"), "{parts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_gets_no_socket() {
+    let origins = ["https://app.example", "http://localhost:*"];
+    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &origins, |bell| bell).await;
+    let connect = async |origin: &str| {
+        Socket::connect(&bed.url, &[("sec-websocket-protocol", GOOD), ("origin", origin)]).await
+    };
+    for origin in ["https://evil.example", "https://app.example.evil.example", "http://app.example", "null"] {
+        match connect(origin).await {
+            Err(Error::Http(answer)) => assert_eq!(answer.status(), 403, "{origin}"),
+            other => panic!("{origin}: {:?}", other.err()),
+        }
+    }
+    for origin in ["https://app.example", "http://localhost:5173"] {
+        let mut socket = connect(origin).await.unwrap();
+        socket.beat().await;
+    }
+    bed.end().await;
+}

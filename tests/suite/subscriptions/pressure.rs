@@ -1,0 +1,119 @@
+//! What a client that asks for too much, or takes too little, does to itself and to nobody else.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::bell::{Bell, Ring};
+use domain::clock::Clock;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{Bed, CHANGES, Column, Socket, event, keys};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_thousand_subscriptions_twenty_run_and_the_socket_lives() {
+    let bed = Bed::open(Column::Sqlite).await;
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let (_, cursor) = client.pull(None, 100).await;
+    let mut socket = Socket::open(&client).await;
+    for id in 0..1_000 {
+        socket.ask(&id.to_string(), CHANGES, json!({ "after": cursor })).await;
+    }
+    for _ in 20..1_000 {
+        let refused = socket.next().await;
+        assert_eq!(refused["type"], "error", "{refused}");
+        let extensions = &refused["payload"][0]["extensions"];
+        assert_eq!(extensions["code"], "LIMIT_EXCEEDED", "{refused}");
+        assert_eq!(extensions["limit"], json!({ "name": "subscriptions", "max": 20 }), "{refused}");
+        assert_eq!(extensions["problem"]["code"], "LIMIT_EXCEEDED", "{refused}");
+    }
+    socket.beat().await;
+    client.create(&[event(&kind)]).await;
+    let mut told = HashSet::new();
+    for _ in 0..20 {
+        let message = socket.next().await;
+        assert_eq!(message["type"], "next", "{message}");
+        told.insert(message["id"].as_str().unwrap().parse::<u32>().unwrap());
+    }
+    assert_eq!(told, (0..20).collect());
+    // A place is free as soon as it is given back.
+    socket.send(json!({ "type": "complete", "id": "7" })).await;
+    socket.ask("7", CHANGES, json!({ "after": cursor })).await;
+    let message = socket.next().await;
+    assert_eq!((&message["type"], &message["id"]), (&json!("next"), &json!("7")), "{message}");
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_does_not_read_holds_up_nobody_and_misses_nothing() {
+    let bed = Bed::open(Column::Sqlite).await;
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let (_, cursor) = client.pull(None, 100).await;
+    let mut stuck = Socket::open(&client).await;
+    stuck.follow("1", &cursor).await;
+    let mut other = Socket::open(&client).await;
+    other.follow("1", &cursor).await;
+    // 40 MB: far more than the buffers of the kernel.
+    let notes = "€".repeat(6_600);
+    let mut made = HashSet::new();
+    let mut seen_by_other = 0;
+    for _ in 0..20 {
+        let events: Vec<Value> = (0..100)
+            .map(|_| {
+                let mut event = event(&kind);
+                event["notes"] = json!(notes);
+                event
+            })
+            .collect();
+        assert_eq!(client.create(&events).await["created"], 100);
+        made.extend(events.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        seen_by_other += other.changes(100).await.0.len();
+    }
+    assert_eq!(seen_by_other, 2_000);
+    let (changes, _) = stuck.changes(2_000).await;
+    let seen: HashSet<_> =
+        changes.iter().map(|change| change["entityId"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((changes.len(), seen), (2_000, made));
+    stuck.beat().await;
+    bed.end().await;
+}
+
+/// A bell that loses every ring for a feed.
+#[derive(Debug)]
+struct Deaf(Arc<dyn Bell>);
+
+impl Bell for Deaf {
+    fn ring(&self, ring: Ring) {
+        if let Ring::Import(_) = ring {
+            self.0.ring(ring);
+        }
+    }
+
+    fn feeds(&self) -> BoxStream<'static, Uuid> {
+        futures::stream::pending().boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_ring_costs_seconds_and_no_change() {
+    for column in [Column::Sqlite, Column::Postgres] {
+        let bed = Bed::open_as(column, keys().await, Clock::System, &[], |bell| Arc::new(Deaf(bell))).await;
+        let client = bed.client("ann");
+        let kind = client.event_type("run").await;
+        let (_, cursor) = client.pull(None, 100).await;
+        let mut socket = Socket::open(&client).await;
+        socket.follow("1", &cursor).await;
+        let began = std::time::Instant::now();
+        let made = event(&kind);
+        client.create(std::slice::from_ref(&made)).await;
+        let (changes, _) = socket.changes(1).await;
+        assert_eq!(changes[0]["entityId"], made["id"]);
+        assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+        bed.end().await;
+    }
+}
