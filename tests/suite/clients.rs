@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::harness::{Bed, Column};
+use crate::harness::{Bed, Column, SECRET};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 
@@ -33,6 +35,42 @@ async fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
     said.into_owned()
 }
 
+/// Runs a file of tests for Node against a server of its own.
+async fn run_tests(file: &str, env: &[(&str, &str)]) {
+    INSTALLED.get_or_init(install).await;
+    let bed = Bed::open(Column::Sqlite).await;
+    run_tests_on(&bed, file, env).await;
+    bed.end().await;
+}
+
+/// Runs a file of tests for Node. One that lost its tests, or skips one, fails: Node itself would call that
+/// a success.
+async fn run_tests_on(bed: &Bed, file: &str, env: &[(&str, &str)]) {
+    let mut all = vec![("IDEM_URL", bed.url.as_str()), ("IDEM_SECRET", SECRET)];
+    all.extend_from_slice(env);
+    let args = ["--test", "--test-reporter=tap", "--test-timeout=60000", file];
+    let said = run("node", &args, &all).await;
+    println!("{said}");
+    let count = |name: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(&format!("# {name} ")));
+        line.unwrap_or_else(|| panic!("no count of {name}: {said}")).parse::<u32>().unwrap()
+    };
+    assert!(count("pass") > 0 && count("pass") == count("tests"), "not every test ran: {said}");
+}
+
+/// Serves the one thing that a client cannot bring about: at each request all feeds count anew, as they do
+/// after a restored backup.
+async fn serve_restores(bed: &Bed, listener: TcpListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        bed.execute("UPDATE account SET feed_epoch = feed_epoch + 1").await;
+        let mut head = [0; 1024];
+        assert_ne!(stream.read(&mut head).await.unwrap(), 0);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_official_audit_of_graphql_over_http_passes() {
     INSTALLED.get_or_init(install).await;
@@ -41,5 +79,69 @@ async fn every_official_audit_of_graphql_over_http_passes() {
     let token = bed.client("ann").token;
     let said = run("node", &["audits.mjs"], &[("URL", url.as_str()), ("TOKEN", token.as_str())]).await;
     println!("{said}");
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apollo_client_4_caches_pages_retries_and_rolls_back() {
+    run_tests("apollo.mjs", &[("APOLLO", "4")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apollo_client_3_caches_pages_retries_and_rolls_back() {
+    run_tests("apollo.mjs", &[("APOLLO", "3")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apollo_client_4_sends_a_query_in_full_once() {
+    run_tests("apollo-persisted.mjs", &[("APOLLO", "4")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apollo_client_3_sends_a_query_in_full_once() {
+    run_tests("apollo-persisted.mjs", &[("APOLLO", "3")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apollo_client_4_follows_the_feed_past_cuts() {
+    run_tests("apollo-subscriptions.mjs", &[("APOLLO", "4")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apollo_client_3_follows_the_feed_past_cuts() {
+    run_tests("apollo-subscriptions.mjs", &[("APOLLO", "3")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graphql_ws_goes_on_after_a_cut_and_sees_every_close_code() {
+    run_tests("sockets.mjs", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graphql_sse_goes_on_after_a_cut() {
+    run_tests("streams.mjs", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rxdb_devices_with_conflicting_edits_end_identical() {
+    run_tests("rxdb.mjs", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graphql_codegen_and_the_relay_compiler_take_the_schema() {
+    run_tests("generate.mjs", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_code_and_the_commands_of_the_manual_do_what_it_says() {
+    INSTALLED.get_or_init(install).await;
+    let bed = Bed::open(Column::Sqlite).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let env = [("IDEM_RESTORE_URL", url.as_str())];
+    tokio::select! {
+        () = serve_restores(&bed, listener) => unreachable!("it serves until the tests are over"),
+        () = run_tests_on(&bed, "manual.mjs", &env) => {}
+    }
     bed.end().await;
 }

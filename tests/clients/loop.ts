@@ -1,0 +1,203 @@
+// A client of Idem without a library: write locally, flush the outbox, pull what changed. `Copy` is what the
+// device keeps; here it is in memory, in an app in a database, and each block marked so is one transaction of it.
+import { newId } from './id.mjs';
+
+type Fields = Record<string, unknown>;
+export interface Row { entity: 'EVENT' | 'EVENT_TYPE'; version: number; fields: Fields }
+/** One entry of the outbox, as `applyMutations` takes it: one key, e.g. `createEvent`, and its input. */
+export interface Queued { id: string; mutation: Record<string, Fields>; notBefore: number }
+export interface Problem { code: string; detail?: string; retryable: boolean; retryAfterMs?: number }
+export interface Copy {
+  rows: Map<string, Row>;
+  outbox: Queued[];
+  cursor: string | null;
+  /** What a bootstrap has named so far; null outside one. Kept with the cursor: a bootstrap may be cut. */
+  named: Set<string> | null;
+  /** What the server refused for good: to be shown. */
+  refused: { queued: Queued; problem: Problem }[];
+}
+export interface Server {
+  url: string;
+  /** The same at every start of this installation. */
+  clientId: string;
+  /** `renew`: the last one was refused. */
+  token(renew: boolean): Promise<string>;
+  fetch: typeof fetch;
+  backoffMs: number;
+}
+interface Result { outcome: string; version: number | null; problem: Problem | null; event?: Fields; eventType?: Fields }
+interface Change { entity: Row['entity']; entityId: string; version: number; deleted: boolean; event?: Fields; eventType?: Fields }
+interface Page { changes: Change[]; cursor: string; hasMore: boolean; reset: 'CURSOR_INVALID' | 'EPOCH_CHANGED' | null }
+
+const EVENT = 'event { id eventTypeId timestamp notes }';
+const TYPE = 'eventType { id name color }';
+const FLUSH = `mutation Flush($input: ApplyMutationsInput!) { applyMutations(input: $input) { results {
+  outcome version problem { code detail retryable retryAfterMs }
+  ... on EventResult { ${EVENT} } ... on EventTypeResult { ${TYPE} } } } }`;
+const PULL = `query Pull($after: Cursor) { changes(after: $after) {
+  cursor hasMore reset changes { entity entityId version deleted ${EVENT} ${TYPE} } } }`;
+
+export const emptyCopy = (): Copy => ({ rows: new Map(), outbox: [], cursor: null, named: new Set(), refused: [] });
+
+/** 1. Writes locally; works without a network. The row and its outbox entry are one transaction. */
+export function create(copy: Copy, entity: Row['entity'], fields: Fields, id = newId()): string {
+  copy.rows.set(id, { entity, version: 1, fields });
+  const kind = entity === 'EVENT' ? 'createEvent' : 'createEventType';
+  copy.outbox.push({ id, mutation: { [kind]: { id, ...fields } }, notBefore: 0 });
+  return id;
+}
+
+export function update(copy: Copy, id: string, patch: Fields): void {
+  const row = copy.rows.get(id);
+  if (!row) throw new Error(`no row ${id}`);
+  row.fields = { ...row.fields, ...patch };
+  const kind = row.entity === 'EVENT' ? 'updateEvent' : 'updateEventType';
+  // The version that the user saw, even when edits before this one are still queued: an own chain is no conflict.
+  const input = { id, patch, expectedVersion: row.version, editId: newId() };
+  copy.outbox.push({ id, mutation: { [kind]: input }, notBefore: 0 });
+}
+
+export function remove(copy: Copy, id: string): void {
+  const row = copy.rows.get(id);
+  if (!row) return;
+  copy.rows.delete(id);
+  const kind = row.entity === 'EVENT' ? 'deleteEvent' : 'deleteEventType';
+  const input = { id, expectedVersion: row.version, editId: newId() };
+  copy.outbox.push({ id, mutation: { [kind]: input }, notBefore: 0 });
+}
+
+/** The whole loop, once: call it at start, after a write, when the network is back, and when the feed stirs. */
+export async function sync(copy: Copy, server: Server): Promise<void> {
+  await flush(copy, server);
+  await pull(copy, server);
+}
+
+/** 2. Sends what is due, in order; one flush at a time. */
+export async function flush(copy: Copy, server: Server, size = 500): Promise<void> {
+  for (;;) {
+    const batch = copy.outbox.filter((queued) => queued.notBefore <= Date.now()).slice(0, size);
+    if (batch.length === 0) return;
+    const input = { clientId: server.clientId, mutations: batch.map((queued) => queued.mutation) };
+    const answer = await send(server, FLUSH, { input });
+    const refusal = answer.errors?.[0];
+    if (!refusal) {
+      batch.forEach((queued, index) => settle(copy, queued, answer.data.applyMutations.results[index]));
+    } else if (!['BAD_USER_INPUT', 'PAYLOAD_TOO_LARGE'].includes(refusal.extensions.code)) {
+      throw new Error(refusal.message);
+    } else if (batch.length > 1) {
+      // 4. Too many bytes, or one of a shape that the server does not know: find it, the others go through.
+      await flush(copy, server, Math.ceil(batch.length / 2));
+    } else {
+      drop(copy, batch[0]!, refusal.extensions.problem);
+    }
+  }
+}
+
+/** 3. Takes the answer to one entry. In one transaction. */
+function settle(copy: Copy, queued: Queued, { outcome, version, problem, ...found }: Result): void {
+  const stored = found.event ?? found.eventType;
+  const done = () => { copy.outbox = copy.outbox.filter((other) => other !== queued); };
+  switch (outcome) {
+    case 'CREATED': case 'UPDATED': case 'UNCHANGED': case 'DUPLICATE':
+      done();
+      if (stored) take(copy, queued.id, stored, version!);
+      return;
+    case 'DELETED':
+      copy.rows.delete(queued.id);
+      copy.outbox = copy.outbox.filter((other) => other.id !== queued.id);
+      return;
+    case 'CONFLICT': {
+      // Here the later edit wins field by field. Any other merge does, if it is sent on this version.
+      const input = Object.values(queued.mutation)[0]!;
+      const row = copy.rows.get(queued.id);
+      if (row) Object.assign(row, { version, fields: { ...without(stored!, 'id'), ...(input.patch as Fields) } });
+      input.expectedVersion = version;
+      return;
+    }
+    default:
+      if (problem!.retryable) queued.notBefore = Date.now() + (problem!.retryAfterMs ?? 1000);
+      else drop(copy, queued, problem!);
+  }
+}
+
+/** Stores what the server has. Where it knows the thing by another id, that is its id from now on. */
+function take(copy: Copy, sentId: string, stored: Fields, version: number): void {
+  const id = stored.id as string;
+  const row = copy.rows.get(sentId);
+  if (!row) return;
+  if (id !== sentId) {
+    copy.rows.delete(sentId);
+    copy.rows.set(id, row);
+    for (const other of copy.rows.values()) if (other.fields.eventTypeId === sentId) other.fields.eventTypeId = id;
+    // The old id inside a queued mutation stands: the server knows it as an alias.
+    for (const other of copy.outbox) if (other.id === sentId) other.id = id;
+  }
+  row.version = version;
+  if (!copy.outbox.some((other) => other.id === id)) row.fields = without(stored, 'id');
+}
+
+function drop(copy: Copy, queued: Queued, problem: Problem): void {
+  copy.outbox = copy.outbox.filter((other) => other !== queued);
+  copy.refused.push({ queued, problem });
+}
+
+function without(fields: Fields, name: string): Fields {
+  return Object.fromEntries(Object.entries(fields).filter(([key]) => key !== name));
+}
+
+/** 5. Brings what changed since the cursor. */
+export async function pull(copy: Copy, server: Server): Promise<void> {
+  for (;;) {
+    const { data, errors } = await send(server, PULL, { after: copy.cursor });
+    if (errors) throw new Error(errors[0].message);
+    const page: Page = data.changes;
+    // 6. A backup was restored: what it lost comes back from here. Types first, for events name them.
+    if (page.reset === 'EPOCH_CHANGED') {
+      const all = [...copy.rows].sort(([, a], [, b]) => b.entity.localeCompare(a.entity));
+      const queued = copy.outbox;
+      copy.outbox = [];
+      for (const [id, { entity, fields }] of all) create(copy, entity, fields, id);
+      copy.outbox.push(...queued);
+      await flush(copy, server);
+    }
+    if (page.reset) copy.named = new Set();
+    // From here to the end of the round: one transaction.
+    const edited = new Set(copy.outbox.map(({ id }) => id));
+    for (const change of page.changes) {
+      copy.named?.add(change.entityId);
+      // The answer to the queued edit brings it up to date.
+      if (edited.has(change.entityId)) continue;
+      if (change.deleted) copy.rows.delete(change.entityId);
+      else {
+        const fields = without((change.event ?? change.eventType)!, 'id');
+        copy.rows.set(change.entityId, { entity: change.entity, version: change.version, fields });
+      }
+    }
+    copy.cursor = page.cursor;
+    if (page.hasMore) continue;
+    if (copy.named) for (const id of copy.rows.keys()) if (!copy.named.has(id) && !edited.has(id)) copy.rows.delete(id);
+    copy.named = null;
+    return;
+  }
+}
+
+/** 4. No answer, 5xx, 429: the same again, which is safe. 401: a new token, once. */
+async function send(server: Server, query: string, variables: Fields): Promise<any> {
+  let renewed = false;
+  for (let attempt = 0; ; attempt += 1) {
+    const headers = { authorization: `Bearer ${await server.token(renewed)}`, 'content-type': 'application/json' };
+    const body = JSON.stringify({ query, variables });
+    const response = await server.fetch(`${server.url}/graphql`, { method: 'POST', headers, body }).catch(() => null);
+    if (response?.status === 401 && !renewed) {
+      renewed = true;
+      continue;
+    }
+    if (response && response.status < 500 && response.status !== 429) {
+      const answer = await response.json().catch(() => null);
+      if (answer) return answer;
+    }
+    const asked = 1000 * Number(response?.headers.get('retry-after') ?? 0);
+    const backoff = server.backoffMs * 2 ** Math.min(attempt, 6) * (0.5 + Math.random());
+    await new Promise((resolve) => setTimeout(resolve, Math.max(asked, backoff)));
+  }
+}

@@ -1,0 +1,218 @@
+// docs/api.md against a server: its code is the code of these files, its loop syncs, its commands run.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+
+import { eventually, newId, newUser, server, tokenOf } from './bed.mjs';
+import { idMaker } from './id.mjs';
+
+const run = promisify(execFile);
+const here = import.meta.dirname;
+const manual = await readFile(path.join(here, '../../docs/api.md'), 'utf8');
+
+/** The code blocks of a language. */
+const blocks = (language) => [...manual.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms'))].map(([, code]) => code);
+
+for (const [file, language] of [['loop.ts', 'ts'], ['rxdb-adapter.mjs', 'js'], ['id.mjs', 'js']]) {
+  test(`the manual shows ${file} as it is run`, async () => {
+    const code = await readFile(path.join(here, file), 'utf8');
+    assert.ok(blocks(language).includes(code), `docs/api.md has another ${file}`);
+  });
+}
+
+const folder = await mkdtemp(path.join(tmpdir(), 'idem-manual-'));
+test.after(() => rm(folder, { recursive: true }));
+const flags = ['--strict', '--noUncheckedIndexedAccess', '--target', 'es2022', '--module', 'nodenext', '--allowJs', '--types', ''];
+await run(path.join(here, 'node_modules/.bin/tsc'), [...flags, '--outDir', folder, path.join(here, 'loop.ts')])
+  .catch(({ stdout }) => assert.fail(stdout));
+// Outside a package Node would take it for CommonJS.
+await run('cp', [path.join(folder, 'loop.js'), path.join(folder, 'loop.mjs')]);
+const loop = await import(pathToFileURL(path.join(folder, 'loop.mjs')));
+
+/** How the loop reaches the server; `fetching` stands for the network. */
+const way = (user, clientId, fetching = fetch) =>
+  ({ url: server, clientId, token: async () => user.token, fetch: fetching, backoffMs: 1 });
+
+const runType = { name: 'run', color: null };
+const event = (eventTypeId, notes) => ({ eventTypeId, timestamp: '2026-01-02T03:04:05.000Z', notes });
+const notes = (copy) => [...copy.rows.values()].map(({ fields }) => fields.notes ?? fields.name).sort();
+
+test('the loop: what two devices wrote offline is on both after they sync', async () => {
+  const user = newUser();
+  const [phone, laptop] = [loop.emptyCopy(), loop.emptyCopy()];
+  const type = loop.create(phone, 'EVENT_TYPE', runType);
+  const first = loop.create(phone, 'EVENT', event(type, 'first'));
+  loop.update(phone, first, { notes: 'edited' });
+  // The same name, made on both: the laptop's id becomes an alias, and its rows are told the id that stands.
+  const twin = loop.create(laptop, 'EVENT_TYPE', runType);
+  loop.create(laptop, 'EVENT', event(twin, 'second'));
+  await loop.sync(phone, way(user, 'phone'));
+  await loop.sync(laptop, way(user, 'laptop'));
+  await loop.sync(phone, way(user, 'phone'));
+  assert.deepEqual(notes(phone), ['edited', 'run', 'second']);
+  assert.deepEqual(new Map([...laptop.rows].sort()), new Map([...phone.rows].sort()));
+  assert.deepEqual([...laptop.outbox, ...phone.outbox, ...laptop.refused, ...phone.refused], []);
+});
+
+test('the loop: an answer lost behind the commit stores nothing twice and undoes no later edit', async () => {
+  const user = newUser();
+  let sent = 0;
+  const losing = async (...request) => {
+    const response = await fetch(...request);
+    sent += 1;
+    if (sent % 2 === 0) return response;
+    await response.text();
+    throw new TypeError('fetch failed');
+  };
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  const id = loop.create(copy, 'EVENT', event(type, 'a'));
+  await loop.sync(copy, way(user, 'phone', losing));
+  loop.update(copy, id, { notes: 'b' });
+  loop.update(copy, id, { notes: 'c' });
+  await loop.sync(copy, way(user, 'phone', losing));
+  assert.ok(sent >= 8, 'every answer was lost once');
+  assert.deepEqual([await user.countEvents(), notes(copy), copy.rows.get(id).version], [1, ['c', 'run'], 3]);
+  assert.deepEqual(copy.outbox, []);
+});
+
+test('the loop: a conflict is merged field by field, a deletion reaches an edited row, a refusal is shown', async () => {
+  const user = newUser();
+  const [phone, laptop] = [loop.emptyCopy(), loop.emptyCopy()];
+  const type = loop.create(phone, 'EVENT_TYPE', runType);
+  const [both, gone] = [loop.create(phone, 'EVENT', event(type, 'both')), loop.create(phone, 'EVENT', event(type, 'gone'))];
+  await loop.sync(phone, way(user, 'phone'));
+  await loop.sync(laptop, way(user, 'laptop'));
+  loop.update(phone, both, { timestamp: '2026-02-02T00:00:00.000Z' });
+  loop.remove(phone, gone);
+  loop.update(laptop, both, { notes: 'merged' });
+  loop.update(laptop, gone, { notes: 'edited' });
+  const poison = loop.create(laptop, 'EVENT', event(type, 'x'.repeat(10_001)));
+  loop.create(laptop, 'EVENT', event(type, 'behind'));
+  await loop.sync(phone, way(user, 'phone'));
+  await loop.sync(laptop, way(user, 'laptop'));
+  await loop.sync(phone, way(user, 'phone'));
+  assert.deepEqual(laptop.rows.get(both).fields, { eventTypeId: type, timestamp: '2026-02-02T00:00:00.000Z', notes: 'merged' });
+  assert.deepEqual(notes(phone), ['behind', 'merged', 'run']);
+  assert.deepEqual(laptop.refused.map(({ queued, problem }) => [queued.id, problem.code]), [[poison, 'TOO_LONG']]);
+  // What was refused stays on the device until the user has seen to it.
+  laptop.rows.delete(poison);
+  assert.deepEqual(new Map([...laptop.rows].sort()), new Map([...phone.rows].sort()));
+});
+
+test('the loop: one entry of a shape the server does not know is found by halves, the others go in', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  for (const note of ['a', 'b', 'c']) loop.create(copy, 'EVENT', event(type, note));
+  const odd = loop.create(copy, 'EVENT', { ...event(type, 'odd'), mood: 'new field' });
+  loop.create(copy, 'EVENT', event(type, 'd'));
+  await loop.sync(copy, way(user, 'phone'));
+  assert.equal(await user.countEvents(), 4);
+  assert.deepEqual(copy.refused.map(({ queued }) => queued.id), [odd]);
+});
+
+test('the loop: an outbox of more bytes than one request may have goes in by halves', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  for (let place = 0; place < 160; place += 1) loop.create(copy, 'EVENT', event(type, '€'.repeat(9_999)));
+  await loop.flush(copy, way(user, 'phone'));
+  assert.deepEqual([await user.countEvents(), copy.refused], [160, []]);
+});
+
+test('the loop: after a restored backup what it lost comes back from the device, and what it never had goes', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  const gone = loop.create(copy, 'EVENT', event(type, 'gone'));
+  await loop.sync(copy, way(user, 'phone'));
+  // Lost by the backup: the device believes that it was stored.
+  const lost = loop.create(copy, 'EVENT', event(type, 'lost'));
+  copy.outbox = [];
+  await user.ask('mutation($id: ID!) { deleteEvent(input: { id: $id }) { result { outcome } } }', { id: gone });
+  assert.equal((await fetch(process.env.IDEM_RESTORE_URL)).status, 200);
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual(notes(copy), ['lost', 'run']);
+  assert.equal((await user.ask('query($id: ID!) { event(id: $id) { notes } }', { id: lost })).event.notes, 'lost');
+});
+
+test('the loop: a cursor that is none starts a bootstrap', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  loop.create(copy, 'EVENT_TYPE', runType);
+  await loop.sync(copy, way(user, 'phone'));
+  copy.cursor = 'nonsense';
+  copy.rows.set(newId(), { entity: 'EVENT', version: 1, fields: { notes: 'of another server' } });
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual(notes(copy), ['run']);
+});
+
+test('the loop: a token that was refused is renewed once', async () => {
+  const user = newUser();
+  const asked = [];
+  const token = async (renew) => { asked.push(renew); return renew ? user.token : 'expired'; };
+  const copy = loop.emptyCopy();
+  await loop.sync(copy, { ...way(user, 'phone'), token });
+  assert.deepEqual(asked, [false, true]);
+});
+
+test('the ids of the manual have the layout of RFC 9562, and grow whatever the clock does', () => {
+  const drawn = [];
+  const times = [];
+  const make = idMaker(() => times.shift(), () => drawn.shift());
+  const next = (time, start, rest) => { times.push(time); drawn.push([start, rest]); return make(); };
+  const ones = 2n ** 64n - 1n;
+  // The example of RFC 9562, appendix A.6, but for its counter: we start below the half.
+  assert.equal(next(0x017f22e279b0, 0x4c3n, 0x18c4dc0c0c07398fn), '017f22e2-79b0-74c3-98c4-dc0c0c07398f');
+  assert.equal(next(0x017f22e279b1, ones, ones), '017f22e2-79b1-77ff-bfff-ffffffffffff');
+  assert.equal(next(0x017f22e279b1, 0n, 0n), '017f22e2-79b1-7800-8000-000000000000');
+  assert.equal(next(0, 0n, 0n), '017f22e2-79b1-7801-8000-000000000000');
+  const many = Array.from({ length: 10_000 }, () => newId());
+  assert.deepEqual(many.toSorted(), many);
+  // Swift and Kotlin are not run here: they must work with the numbers of the code that is.
+  const parts = ['<<12', '0x7ff', '0x3fffffffffffffff', '0x8000000000000000', '015', '016', '-7', 'last+1'];
+  for (const language of ['swift', 'kotlin']) {
+    const plain = blocks(language)[0].replace(/[\s_]/g, '').replaceAll('shl', '<<')
+      .replaceAll('Long.MINVALUE', '0x8000000000000000');
+    for (const part of parts) assert.ok(plain.includes(part), `${language} lacks ${part}`);
+  }
+});
+
+test('the table of close codes has the codes that are tried', async () => {
+  const tried = (await readFile(path.join(here, 'sockets.mjs'), 'utf8')).matchAll(/^ {2}\[(\d{4}), /gm);
+  const told = manual.matchAll(/^\| (1009|44\d\d) \|/gm);
+  const codes = (found) => [...new Set([...found].map(([, code]) => code))].sort();
+  assert.deepEqual(codes(told), codes(tried));
+});
+
+test('the commands of the manual answer as it says', async () => {
+  const env = { ...process.env, IDEM_URL: server, IDEM_TOKEN: tokenOf(`user-${newId()}`) };
+  const commands = blocks('sh');
+  const answers = blocks('json');
+  assert.ok(commands.length >= 5);
+  assert.equal(answers.length, commands.length, 'each command has its answer behind it');
+  for (const [place, command] of commands.entries()) {
+    let said;
+    const fits = async () => {
+      const { stdout } = await run('bash', ['-euc', command], { cwd: folder, env });
+      said = stdout;
+      return same(stdout, answers[place]);
+    };
+    // The import is worked through in the background: its state is asked until it is the one that is shown.
+    await (command.includes('importJob(') ? eventually(command, fits) : fits())
+      .then((held) => assert.ok(held, `${command}\nsays\n${said}\nnot\n${answers[place]}`));
+  }
+});
+
+/** Whether an answer is the one shown, where `…` stands for anything and blanks for nothing. */
+function same(said, shown) {
+  const plain = (text) => text.replace(/\s+/g, '');
+  const pattern = plain(shown).replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll('…', '.*?');
+  return new RegExp(`^${pattern}$`).test(plain(said));
+}

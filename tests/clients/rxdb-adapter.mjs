@@ -1,0 +1,78 @@
+// RxDB 17 on Idem: one collection holds events and types, for RxDB ends a pull at the first page not full.
+import { replicateGraphQL } from 'rxdb/plugins/replication-graphql';
+
+const FIELDS = { EVENT: ['eventTypeId', 'timestamp', 'notes'], EVENT_TYPE: ['name', 'color'] };
+const [EVENT, TYPE] = [FIELDS.EVENT, FIELDS.EVENT_TYPE].map((names) => `{ id createdAt ${names.join(' ')} }`);
+const PULL = `query($after: Cursor, $first: Int!) { changes(after: $after, first: $first) {
+  cursor reset changes { entity entityId version deleted event ${EVENT} eventType ${TYPE} } } }`;
+const PUSH = `mutation($input: ApplyMutationsInput!) { applyMutations(input: $input) { results {
+  outcome differs version problem { code detail retryable retryAfterMs }
+  ... on EventResult { event ${EVENT} } ... on EventTypeResult { eventType ${TYPE} } } } }`;
+const [text, maybe] = [{ type: 'string' }, { type: ['string', 'null'] }];
+
+/** `version` is 1 in a new row, `createdAt` is there once the server has told of it, `editId` is of the last edit. */
+export const schema = {
+  version: 0, type: 'object', primaryKey: 'id', required: ['id', 'entity', 'version'],
+  properties: {
+    id: { type: 'string', maxLength: 36 }, version: { type: 'integer' }, entity: text, editId: text, createdAt: text,
+    eventTypeId: text, timestamp: text, name: text, notes: maybe, color: maybe,
+  },
+};
+
+/** This device's edit wins: it is sent again, on the version that beat it. A deletion wins over any edit. */
+export const conflictHandler = {
+  isEqual: (a, b) => ['version', 'editId', '_deleted', 'createdAt'].every((name) => a[name] === b[name]),
+  resolve: ({ newDocumentState: mine, realMasterState: theirs }) =>
+    theirs._deleted ? theirs : { ...mine, version: theirs.version, createdAt: theirs.createdAt },
+};
+/** A change of a row as the server takes it. Without `createdAt` the server may not have it: create, which is safe. */
+function toMutation({ newDocumentState: now, assumedMasterState: before }) {
+  const kind = now.entity === 'EVENT' ? 'Event' : 'EventType';
+  const patch = Object.fromEntries(FIELDS[now.entity].map((name) => [name, now[name]]));
+  const guard = { id: now.id, expectedVersion: before?.version ?? now.version, editId: now.editId };
+  if (now._deleted) return { [`delete${kind}`]: guard };
+  if (!now.createdAt) return { [`create${kind}`]: { id: now.id, ...patch } };
+  return { [`update${kind}`]: { ...guard, patch } };
+}
+/** What RxDB must merge a sent row with; nothing when the server has it as sent, or refused it. */
+function toConflict({ id, entity, _deleted }, { outcome, differs, version, event, eventType }) {
+  const found = event ?? eventType;
+  // Known under another id, which the feed brings: this one goes.
+  const gone = outcome === 'DELETED' ? !_deleted : found && found.id !== id;
+  const beaten = outcome === 'CONFLICT' || (outcome === 'DUPLICATE' && differs);
+  return gone || beaten ? [{ ...(gone ? {} : found), id, entity, version, _deleted: Boolean(gone) }] : [];
+}
+
+/** After `onReset` cancel and start with a new `identifier`: RxDB sends and pulls all rows anew. */
+export function replicateIdem({ collection, url, socket, fetch, token, clientId, identifier, onRejected, onReset }) {
+  const pull = {
+    batchSize: 500, includeWsHeaders: true,
+    queryBuilder: (checkpoint, first) => ({ query: PULL, variables: { after: checkpoint?.cursor, first } }),
+    // It only says when to pull: the cursor of the pull is the truth.
+    streamQueryBuilder: () => ({ query: 'subscription { changes { cursor } }', variables: {} }),
+    responseModifier: ({ changes, cursor, reset }, origin) => {
+      if (origin === 'stream') return 'RESYNC';
+      if (reset) onReset(reset);
+      const documents = changes.map(({ entityId: id, deleted: _deleted, event, eventType, ...change }) =>
+        ({ ...(event ?? eventType), id, entity: change.entity, version: change.version, _deleted }));
+      return { documents, checkpoint: { cursor } };
+    },
+  };
+  let sent = [];
+  const push = {
+    queryBuilder: (rows) => {
+      // Types first: an event may name one that was made with it.
+      sent = rows.toSorted((a, b) => b.newDocumentState.entity.localeCompare(a.newDocumentState.entity));
+      return { query: PUSH, variables: { input: { clientId, mutations: sent.map(toMutation) } } };
+    },
+    responseModifier: ({ results }) => results.flatMap((result, place) => {
+      const row = sent[place].newDocumentState;
+      // A row that was made and removed before it was sent is unknown, and that is right.
+      const fine = row._deleted && result.problem?.code === 'NOT_FOUND';
+      if (result.outcome === 'REJECTED' && !fine) onRejected(row, result.problem);
+      return toConflict(row, result);
+    }),
+  };
+  const common = { collection, fetch, replicationIdentifier: identifier, headers: { authorization: `Bearer ${token}` } };
+  return replicateGraphQL({ ...common, url: { http: url, ws: socket }, pull, push });
+}

@@ -1,0 +1,152 @@
+// RxDB with the adapter of docs/api.md: devices that were offline end identical.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { createRxDatabase } from 'rxdb';
+import { getRxStorageMemory } from 'rxdb/plugins/storage-memory';
+
+import { eventually, newId, newUser, server } from './bed.mjs';
+import { conflictHandler, replicateIdem, schema } from './rxdb-adapter.mjs';
+
+let devices = 0;
+const opened = [];
+test.afterEach(() => Promise.all(opened.splice(0).map((database) => database.close())));
+
+/** A device of this user: its rows, and a switch for its network. */
+async function open(user) {
+  devices += 1;
+  const name = `device${devices}`;
+  const database = await createRxDatabase({ name, storage: getRxStorageMemory(), multiInstance: false });
+  opened.push(database);
+  const { entries } = await database.addCollections({ entries: { schema, conflictHandler } });
+  entries.preInsert((row) => { row.editId = newId(); }, false);
+  entries.preSave((row) => { row.editId = newId(); }, false);
+  entries.preRemove((row) => { row.editId = newId(); }, false);
+  const rejected = [];
+  const resets = [];
+  let replication;
+  const online = ({ identifier = 'one', fetch: fetching } = {}) => {
+    // RxDB shares a socket between replications of one URL, the token of the first with it: a URL each.
+    const socket = `${server.replace('http', 'ws')}/graphql?device=${name}`;
+    replication = replicateIdem({
+      collection: entries, url: `${server}/graphql`, fetch: fetching, socket, token: user.token, clientId: name, identifier,
+      onRejected: (row, problem) => rejected.push([row.id, problem.code]), onReset: (reason) => resets.push(reason),
+    });
+    replication.error$.subscribe((error) => { console.error(error); });
+  };
+  return {
+    entries, rejected, resets, online,
+    offline: () => replication.cancel(),
+    /** The living rows: what of them a person sees. */
+    rows: async () => (await entries.find({ sort: [{ id: 'asc' }] }).exec())
+      .map(({ id, notes, name: called, version }) => ({ id, shown: notes ?? called, version })),
+    add: (row) => entries.insert({ id: newId(), version: 1, ...row }),
+    edit: async (id, patch) => (await entries.findOne(id).exec(true)).incrementalPatch(patch),
+    remove: async (id) => (await entries.findOne(id).exec(true)).incrementalRemove(),
+  };
+}
+
+const type = (name) => ({ entity: 'EVENT_TYPE', name });
+const event = (eventTypeId, notes) => ({ entity: 'EVENT', eventTypeId, notes, timestamp: '2026-01-02T03:04:05.000Z' });
+
+/** Waits until every device shows the same, and that `shown`. */
+async function agree(shown, ...parties) {
+  let last;
+  await eventually(`all show ${shown}`, async () => {
+    last = await Promise.all(parties.map((device) => device.rows()));
+    const seen = last.map((rows) => JSON.stringify(rows));
+    return seen.every((rows) => rows === seen[0]) && String(last[0].map((row) => row.shown).sort()) === String([...shown].sort());
+  }).catch((error) => { throw new Error(`${error.message}: ${JSON.stringify(last, null, 1)}`); });
+}
+
+test('two devices with conflicting edits made offline end identical, and a stranger sees nothing', async () => {
+  const user = newUser();
+  const [phone, laptop, stranger] = await Promise.all([open(user), open(user), open(newUser())]);
+  const run = await phone.add(type('run'));
+  const [first, second] = [await phone.add(event(run.id, 'first')), await phone.add(event(run.id, 'second'))];
+  for (const device of [phone, laptop, stranger]) device.online();
+  await agree(['run', 'first', 'second'], phone, laptop);
+
+  await Promise.all([phone.offline(), laptop.offline()]);
+  await phone.edit(first.id, { notes: 'phone' });
+  await phone.edit(second.id, { notes: 'phone too' });
+  await laptop.edit(first.id, { notes: 'laptop' });
+  await laptop.add(event(run.id, 'third'));
+  phone.online();
+  await eventually('the edits of the phone are there', async () =>
+    (await user.ask('{ events { nodes { notes } } }')).events.nodes.filter(({ notes }) => notes.startsWith('phone')).length === 2);
+  laptop.online();
+  // The laptop met the phone's edit as a conflict, and its own wins by the handler.
+  await agree(['run', 'laptop', 'phone too', 'third'], phone, laptop);
+  assert.deepEqual(await stranger.rows(), []);
+  assert.deepEqual([...phone.rejected, ...laptop.rejected, ...phone.resets], []);
+});
+
+test('a deletion reaches a device that edited the row offline', async () => {
+  const user = newUser();
+  const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const run = await phone.add(type('run'));
+  const [gone] = [await phone.add(event(run.id, 'gone')), await phone.add(event(run.id, 'kept'))];
+  for (const device of [phone, laptop]) device.online();
+  await agree(['run', 'gone', 'kept'], phone, laptop);
+  await laptop.offline();
+  await laptop.edit(gone.id, { notes: 'edited' });
+  await phone.remove(gone.id);
+  await eventually('it is deleted', async () => (await user.countEvents()) === 1);
+  laptop.online();
+  await agree(['run', 'kept'], phone, laptop);
+});
+
+test('a row that the server refuses is told, and holds up no other; corrected, it goes in', async () => {
+  const user = newUser();
+  const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const run = await phone.add(type('run'));
+  await phone.add(event(run.id, 'before'));
+  const poison = await phone.add(event(run.id, 'x'.repeat(10_001)));
+  await phone.add(event(run.id, 'behind'));
+  for (const device of [phone, laptop]) device.online();
+  await agree(['run', 'before', 'behind'], laptop);
+  await eventually('it is told', () => phone.rejected.length > 0);
+  assert.deepEqual(phone.rejected, [[poison.id, 'TOO_LONG']]);
+  await phone.edit(poison.id, { notes: 'short' });
+  await agree(['run', 'before', 'short', 'behind'], phone, laptop);
+});
+
+test('a row made and removed before it was sent is no matter, and one removed later goes everywhere', async () => {
+  const user = newUser();
+  const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const run = await phone.add(type('run'));
+  const [never, later] = [await phone.add(event(run.id, 'never')), await phone.add(event(run.id, 'later'))];
+  await phone.remove(never.id);
+  for (const device of [phone, laptop]) device.online();
+  await agree(['run', 'later'], phone, laptop);
+  await laptop.remove(later.id);
+  await agree(['run'], phone, laptop);
+  assert.deepEqual([...phone.rejected, ...laptop.rejected], []);
+});
+
+test('after a reset the copy is replicated anew: nothing is lost, nothing is stored twice', async () => {
+  const user = newUser();
+  const phone = await open(user);
+  const run = await phone.add(type('run'));
+  await phone.add(event(run.id, 'kept'));
+  phone.online();
+  await eventually('it is stored and told of', async () => (await phone.entries.find().exec()).every((row) => row.createdAt));
+  await phone.offline();
+  await phone.add(event(run.id, 'new'));
+  phone.online({ fetch: forgetful });
+  await eventually('the reset is told', () => phone.resets.length > 0);
+  assert.equal(phone.resets[0], 'CURSOR_INVALID');
+  await phone.offline();
+  phone.online({ identifier: 'two' });
+  await eventually('the new one is stored', async () => (await user.countEvents()) === 2);
+  await agree(['run', 'kept', 'new'], phone);
+  assert.deepEqual(phone.rejected, []);
+});
+
+/** Sends a cursor that is none, as a copy of another server's would. */
+async function forgetful(request) {
+  const body = await request.json();
+  if (body.variables.first) body.variables.after = 'nonsense';
+  return fetch(request.url, { method: 'POST', headers: request.headers, body: JSON.stringify(body) });
+}
