@@ -204,6 +204,10 @@ impl Device {
         for item in &mut self.outbox {
             if reading::mentions(&item.mutation, old) {
                 reading::rename(&mut item.mutation, old, new);
+                // A backup may forget that the one id stood for the other.
+                if reading::parts(&item.mutation).0.starts_with("delete") {
+                    self.books.removals.insert(new.to_owned());
+                }
             }
         }
     }
