@@ -8,17 +8,15 @@ const PULL = `query($after: Cursor, $first: Int!) { changes(after: $after, first
 const PUSH = `mutation($input: ApplyMutationsInput!) { applyMutations(input: $input) { results {
   outcome differs version problem { code detail retryable retryAfterMs }
   ... on EventResult { event ${EVENT} } ... on EventTypeResult { eventType ${TYPE} } } } }`;
+const STREAM = 'subscription($after: Cursor) { changes(after: $after) { cursor } }';
+const HEAD = JSON.stringify({ query: '{ syncStatus { headCursor } }' });
 const [text, maybe] = [{ type: 'string' }, { type: ['string', 'null'] }];
-
 /** `version` is 1 in a new row, `createdAt` is there once the server has told of it, `editId` is of the last edit. */
 export const schema = {
   version: 0, type: 'object', primaryKey: 'id', required: ['id', 'entity', 'version'],
-  properties: {
-    id: { type: 'string', maxLength: 36 }, version: { type: 'integer' }, entity: text, editId: text, createdAt: text,
-    eventTypeId: text, timestamp: text, name: text, notes: maybe, color: maybe,
-  },
+  properties: { id: { type: 'string', maxLength: 36 }, version: { type: 'integer' }, entity: text, editId: text,
+    createdAt: text, eventTypeId: text, timestamp: text, name: text, notes: maybe, color: maybe },
 };
-
 /** This device's edit wins: it is sent again, on the version that beat it. A deletion wins over any edit. */
 export const conflictHandler = {
   isEqual: (a, b) => ['version', 'editId', '_deleted', 'createdAt'].every((name) => a[name] === b[name]),
@@ -31,34 +29,32 @@ function toMutation({ newDocumentState: now, assumedMasterState: before }) {
   const patch = Object.fromEntries(FIELDS[now.entity].map((name) => [name, now[name]]));
   const guard = { id: now.id, expectedVersion: before?.version ?? now.version, editId: now.editId };
   if (now._deleted) return { [`delete${kind}`]: guard };
-  if (!now.createdAt) return { [`create${kind}`]: { id: now.id, ...patch } };
-  return { [`update${kind}`]: { ...guard, patch } };
+  return now.createdAt ? { [`update${kind}`]: { ...guard, patch } } : { [`create${kind}`]: { id: now.id, ...patch } };
 }
 /** What RxDB must merge a sent row with; nothing when the server has it as sent, or refused it. */
 function toConflict({ id, entity, _deleted }, { outcome, differs, version, event, eventType }) {
   const found = event ?? eventType;
   // Known under another id, which the feed brings: this one goes.
   const gone = outcome === 'DELETED' ? !_deleted : found && found.id !== id;
-  const beaten = outcome === 'CONFLICT' || (outcome === 'DUPLICATE' && differs);
-  return gone || beaten ? [{ ...(gone ? {} : found), id, entity, version, _deleted: Boolean(gone) }] : [];
+  return gone || outcome === 'CONFLICT' || (outcome === 'DUPLICATE' && differs) ? [{ ...(gone ? {} : found), id, entity, version, _deleted: Boolean(gone) }] : [];
 }
-
 /** After `onReset` cancel and start with a new `identifier`: RxDB sends and pulls all rows anew. */
 export function replicateIdem({ collection, url, socket, fetch, token, clientId, identifier, onRejected, onReset }) {
+  let from, sent = [];
   const pull = {
     batchSize: 500, includeWsHeaders: true,
     queryBuilder: (checkpoint, first) => ({ query: PULL, variables: { after: checkpoint?.cursor, first } }),
     // It only says when to pull: the cursor of the pull is the truth.
-    streamQueryBuilder: () => ({ query: 'subscription { changes { cursor } }', variables: {} }),
+    streamQueryBuilder: () => ({ query: STREAM, variables: { get after() { return from; } } }),
     responseModifier: ({ changes, cursor, reset }, origin) => {
       if (origin === 'stream') return 'RESYNC';
       if (reset) onReset(reset);
+      from = cursor;
       const documents = changes.map(({ entityId: id, deleted: _deleted, event, eventType, ...change }) =>
         ({ ...(event ?? eventType), id, entity: change.entity, version: change.version, _deleted }));
       return { documents, checkpoint: { cursor } };
     },
   };
-  let sent = [];
   const push = {
     queryBuilder: (rows) => {
       // Types first: an event may name one that was made with it.
@@ -67,12 +63,17 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
     },
     responseModifier: ({ results }) => results.flatMap((result, place) => {
       const row = sent[place].newDocumentState;
-      // A row that was made and removed before it was sent is unknown, and that is right.
-      const fine = row._deleted && result.problem?.code === 'NOT_FOUND';
+      const fine = row._deleted && result.problem?.code === 'NOT_FOUND'; // made and removed before it was sent
       if (result.outcome === 'REJECTED' && !fine) onRejected(row, result.problem);
       return toConflict(row, result);
     }),
   };
-  const common = { collection, fetch, replicationIdentifier: identifier, headers: { authorization: `Bearer ${token}` } };
-  return replicateGraphQL({ ...common, url: { http: url, ws: socket }, pull, push });
+  const headers = { authorization: `Bearer ${token}` };
+  const common = { collection, fetch, replicationIdentifier: identifier, headers, autoStart: false };
+  const state = replicateGraphQL({ ...common, url: { http: url, ws: socket }, pull, push });
+  // The stream begins before the first pull does, so that nothing falls between the two.
+  const ask = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: HEAD };
+  (fetch ?? globalThis.fetch)(url, ask).then((answer) => answer.json())
+    .then(({ data }) => { from = data.syncStatus.headCursor; }).catch(() => {}).then(() => state.start());
+  return state;
 }
