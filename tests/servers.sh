@@ -36,6 +36,8 @@ finish() {
     rm -rf "$dir"
 }
 trap finish EXIT
+# A signal to the whole group, as of Ctrl-C, is an end like any other.
+trap 'exit 1' HUP INT TERM
 chmod 755 "$dir"
 [ "$(id -u)" != 0 ] || chown postgres "$dir"
 pg_port=$(free_port)

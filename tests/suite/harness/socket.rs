@@ -79,13 +79,17 @@ impl Socket {
 
     /// The next message of the protocol.
     pub async fn next(&mut self) -> Value {
-        loop {
-            match timeout(WAIT, self.0.next()).await.expect("a message comes") {
-                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                other => panic!("no message but {other:?}"),
+        // The server's pings do not prolong the wait.
+        let message = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => panic!("no message but {other:?}"),
+                }
             }
-        }
+        };
+        timeout(WAIT, message).await.expect("a message comes")
     }
 
     /// Takes changes until `count` of them have come; them, and the cursor behind them.
@@ -102,13 +106,16 @@ impl Socket {
 
     /// The code that the server closes with, whatever it says before.
     pub async fn closed(&mut self) -> u16 {
-        loop {
-            match timeout(WAIT, self.0.next()).await.expect("the socket is closed") {
-                Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
-                Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("closed without a code"),
-                Some(Ok(_)) => {}
+        let code = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                    Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("closed without a code"),
+                    Some(Ok(_)) => {}
+                }
             }
-        }
+        };
+        timeout(WAIT, code).await.expect("the socket is closed")
     }
 }
 
