@@ -86,8 +86,9 @@ pub const SEARCH_CHARS: std::ops::RangeInclusive<usize> = 2..=100;
 pub const PAYLOAD_BYTES_MAX: i64 = 4 * 1024 * 1024 * 1024;
 /// Payloads that one process takes at once.
 pub const UPLOADS_AT_ONCE_MAX: usize = 16;
-/// Leases lost at one checkpoint after which an import fails.
-pub const CRASHES_MAX: i32 = 12;
+/// Leases lost at one checkpoint behind which the next chunks are smaller, and behind which a record that
+/// was alone in its chunk is refused.
+pub const CRASHES_MAX: i32 = 3;
 /// Bytes of one stored object of a payload.
 pub const PAYLOAD_OBJECT_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a payload once decoded.
@@ -102,10 +103,12 @@ pub const RECORD_BYTES_MAX: usize = 256 * 1024;
 pub const EXCERPT_CHARS_MAX: usize = 200;
 /// Rejections kept of one import; the counts go on.
 pub const REJECTIONS_KEPT_MAX: i64 = 100_000;
-/// Imports of one user that run at once.
-pub const IMPORTS_RUNNING_MAX: u64 = 2;
-/// Imports of one user that wait for their payload or their turn.
-pub const IMPORTS_WAITING_MAX: u64 = 20;
+/// Milliseconds of the day that the daily allowances of a user count.
+pub const IMPORT_DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Milliseconds that an import rests whose user had enough records today.
+pub const IMPORT_REST_MS: i64 = 10 * 60 * 1000;
+/// Milliseconds that the rejections of an ended import are kept.
+pub const REJECTIONS_TTL_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 /// Milliseconds from the creation of an import to the last byte of its payload.
 pub const UPLOAD_TTL_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -127,6 +130,25 @@ pub const ATTEMPTS_MAX: i32 = 20;
 pub const RETRY_FIRST_MS: i64 = 5_000;
 /// Longest pause behind a transient failure, in milliseconds.
 pub const RETRY_LONGEST_MS: i64 = 15 * 60 * 1000;
+
+/// What the imports of one user may take; each a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportLimits {
+    /// That run at once.
+    pub running_max: u64,
+    /// That wait for their payload or their turn.
+    pub waiting_max: u64,
+    /// Records a day; then they rest.
+    pub records_a_day: Option<i64>,
+    /// Announced bytes a day; then no more are taken.
+    pub bytes_a_day: Option<i64>,
+}
+
+impl Default for ImportLimits {
+    fn default() -> Self {
+        Self { running_max: 2, waiting_max: 20, records_a_day: None, bytes_a_day: None }
+    }
+}
 
 /// Users whose row is remembered by a process.
 pub const USER_CACHE_ENTRIES_MAX: usize = 10_000;

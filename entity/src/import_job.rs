@@ -18,8 +18,10 @@ pub struct Model {
     pub format: String,
     /// What the user calls it.
     pub name: Option<String>,
-    /// JSON of what the format needs beside; `{}` for NDJSON.
+    /// JSON of what it was announced with beside format, size and digest.
     pub options: String,
+    /// It decides and reports, and stores nothing.
+    pub dry_run: bool,
     /// Announced size of the payload.
     pub bytes_total: i64,
     /// What has arrived and is stored.
@@ -30,6 +32,8 @@ pub struct Model {
     pub next_record: i64,
     /// Offset in the decoded payload behind the last record done.
     pub next_byte: i64,
+    /// Lines before that offset, where the format has lines.
+    pub next_line: i64,
     /// Offset in the payload as it was sent, for progress.
     pub bytes_processed: i64,
     /// Records seen, once the end has been seen.
@@ -48,6 +52,10 @@ pub struct Model {
     pub attempts: i32,
     /// Leases lost at this checkpoint.
     pub crash_count: i32,
+    /// Records of one chunk: fewer behind crashes, until `careful_until` records are done.
+    pub chunk_records: i32,
+    /// Up to this record its chunks stay small.
+    pub careful_until: i64,
     /// Not before this instant, epoch milliseconds.
     pub not_before: Option<i64>,
     /// Fence: raised by each claim.
@@ -70,6 +78,10 @@ pub struct Model {
     pub started_at: Option<i64>,
     /// Epoch milliseconds of the end.
     pub finished_at: Option<i64>,
+    /// Epoch milliseconds of the removal of its payload and of the excerpts of its rejections.
+    pub payload_removed_at: Option<i64>,
+    /// Epoch milliseconds of the removal of its rejections.
+    pub rejections_removed_at: Option<i64>,
 }
 
 /// No relation is declared: every query names its user and joins by hand.

@@ -1,12 +1,11 @@
 //! The command line: its words and their help, nothing of what they do.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use uuid::Uuid;
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::parse_duration;
+use crate::import::ImportArgs;
 
 /// The offline-first event API: send it twice, it is stored once.
 #[derive(Debug, Parser)]
@@ -69,7 +68,7 @@ pub enum Command {
         ttl: Duration,
     },
     /// Send a file of events to a server and wait until it is stored
-    Import(ImportArgs),
+    Import(Box<ImportArgs>),
     /// Ask a server whether it is ready; the exit code is the answer
     #[command(after_help = "Example:\n  idem healthcheck --url http://127.0.0.1:8080")]
     Healthcheck {
@@ -123,60 +122,6 @@ impl ServeArgs {
             ("redis_url", &self.redis_url),
         ];
         flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
-    }
-}
-
-/// What `idem import` takes.
-#[derive(Debug, Args)]
-#[command(after_help = IMPORT_EXAMPLES)]
-pub struct ImportArgs {
-    /// The file to send
-    pub file: PathBuf,
-    /// The server
-    #[arg(long, env = "IDEM_URL", value_name = "URL")]
-    pub url: String,
-    /// The token of the user whose events they are
-    #[arg(long, env = "IDEM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub token: String,
-    /// The import's own UUIDv7: the same id goes on where it was cut [default: a new one, printed first]
-    #[arg(long, value_name = "UUID")]
-    pub id: Option<Uuid>,
-    /// What the file holds
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ImportFormat::Ndjson)]
-    pub format: ImportFormat,
-    /// A name to find it by [default: the file's]
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Return when the file has arrived, before it is stored
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-const IMPORT_EXAMPLES: &str = "\
-Examples:
-  idem import events.ndjson --url http://127.0.0.1:8080 --token \"$TOKEN\"
-  IDEM_URL=https://idem.example IDEM_TOKEN=… idem import events.ndjson --json
-  idem import events.ndjson --id 01980c5e-7a3b-7c1d-9f2e-3b4a5c6d7e8f     # goes on after a cut
-
-Exit code: 0 all records are in, 2 some were rejected, 1 it failed.";
-
-/// What a file of an import can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ImportFormat {
-    /// One event a line, as JSON
-    Ndjson,
-}
-
-impl ImportFormat {
-    /// Its name in GraphQL.
-    #[must_use]
-    pub fn graphql_name(self) -> &'static str {
-        match self {
-            Self::Ndjson => "NDJSON",
-        }
     }
 }
 

@@ -51,6 +51,16 @@ pub struct Config {
     pub redis_url: Option<String>,
     /// The object store of payloads.
     pub payload_url: String,
+    /// How long the payload of an import is kept behind its end.
+    pub payload_retention: Duration,
+    /// Imports of a user that run at once.
+    pub imports_running_max: u64,
+    /// Imports of a user that wait for their payload or their turn.
+    pub imports_waiting_max: u64,
+    /// Records that the imports of a user take a day; none means any number.
+    pub import_records_a_day: Option<u64>,
+    /// Payload bytes that a user announces a day; none means any number.
+    pub import_bytes_a_day: Option<u64>,
     /// HS256 secrets: any verifies, the first signs.
     pub jwt_secrets: Vec<String>,
     /// Public keys: a file or an `http(s)` URL.
@@ -98,6 +108,12 @@ impl Config {
             database_url: below(&sources, "database_url", &data_dir)?,
             redis_url,
             payload_url: below(&sources, "payload_url", &data_dir)?,
+            payload_retention: parse_duration(&sources.text("payload_retention")?)
+                .context("in setting `payload_retention`")?,
+            imports_running_max: count("imports_running_max", &sources.text("imports_running_max")?)?,
+            imports_waiting_max: count("imports_waiting_max", &sources.text("imports_waiting_max")?)?,
+            import_records_a_day: optional_count(&sources, "import_records_a_day")?,
+            import_bytes_a_day: optional_count(&sources, "import_bytes_a_day")?,
             jwt_secrets: secrets
                 .lines()
                 .map(str::trim)
@@ -188,6 +204,17 @@ pub fn process_env() -> impl Iterator<Item = (String, String)> {
 fn address(sources: &Sources, key: &str) -> anyhow::Result<SocketAddr> {
     let text = sources.text(key)?;
     text.parse().with_context(|| format!("in setting `{key}`: `{text}` is not an IP address and a port"))
+}
+
+fn count(key: &str, text: &str) -> anyhow::Result<u64> {
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .with_context(|| format!("in setting `{key}`: `{text}` is no whole number above 0"))
+}
+
+fn optional_count(sources: &Sources, key: &str) -> anyhow::Result<Option<u64>> {
+    sources.set(key)?.map(|text| count(key, &text)).transpose()
 }
 
 /// A URL whose default lies in the data directory: made absolute and escaped there, taken as it is when set.

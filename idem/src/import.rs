@@ -1,11 +1,17 @@
 //! `idem import`: sends a file to a server and waits until it is stored. Everything can be done again: the
 //! same id with the same file goes on where it was.
 
+mod args;
 mod bar;
+mod follow;
 mod remote;
+mod sniff;
 mod upload;
 mod watch;
 
+pub use self::args::ImportArgs;
+
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -13,48 +19,79 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use self::args::ImportFormat;
 use self::remote::{Failure, Problem, Remote};
 use self::watch::Job;
-use crate::cli::ImportArgs;
 
 /// Some records were rejected; the others are in.
 const EXIT_REJECTED: u8 = 2;
 
+/// Ended by Ctrl-C, as shells count it.
+const EXIT_INTERRUPTED: u8 = 130;
+
 /// Sends the file and, unless told otherwise, waits for its end. The result goes to stdout, all else to
 /// stderr.
-/// Exit code 0: all in; 2: some records rejected; 1: the import failed.
+/// Exit code 0: all in; 2: some records rejected; 1: the import failed; 130: interrupted.
 ///
 /// # Errors
 /// When the file cannot be read, the server refuses the import, or it cannot be reached for long.
 pub async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let id = args.id.unwrap_or_else(Uuid::now_v7);
+    let has_arrived = Cell::new(false);
+    tokio::select! {
+        done = send(args, id, &has_arrived) => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("signals cannot be heard")?;
+            let left = if has_arrived.get() {
+                "the file is there and the import goes on by itself; to see its end"
+            } else {
+                "what has arrived stays there; to go on"
+            };
+            eprintln!("interrupted: {left}, run the same command with --id {id}");
+            Ok(ExitCode::from(EXIT_INTERRUPTED))
+        }
+    }
+}
+
+async fn send(args: &ImportArgs, id: Uuid, has_arrived: &Cell<bool>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let remote = Remote::new(&args.url, &args.token)?;
-    let id = args.id.unwrap_or_else(Uuid::now_v7);
-    eprintln!("import {id}: to go on after a cut, run the same command with --id {id}");
-    let (size, sha256) = tokio::task::spawn_blocking({
-        let path = args.file.clone();
-        move || measure(&path)
-    })
-    .await
-    .context("reading the file was cut short")?
-    .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let said = args.format;
+    let path = args.file.clone();
+    let columns_are_named = args.csv.timestamp_column.is_some();
+    let format =
+        blocking(args, move || said.map_or_else(|| sniff::format(&path, columns_are_named), Ok)).await?;
+    let csv = args.csv.mapping(format).with_context(|| args.file.display().to_string())?;
+    eprintln!("import {id}, {}: to go on after a cut, run the same command with --id {id}", format.noun());
+    let path = args.file.clone();
+    let (size, sha256) = blocking(args, move || measure(&path)).await?;
 
-    let created = create(&remote, args, id, size, &sha256).await?;
+    let created = create(&remote, &announcement(args, id, format, csv, size, &sha256)).await?;
     if created.state == "AWAITING_UPLOAD" {
         let target = created.upload.context("the server does not say where to send the file")?;
         upload::send(&remote, &args.file, &target.url, size).await?;
     }
+    has_arrived.set(true);
     let job = if args.no_wait {
         watch::ask_once(&remote, id).await?
     } else {
         watch::until_done(&remote, id).await?
     };
-    report(&job, args.json, started.elapsed().as_secs_f64())?;
+    report(&job, args, started.elapsed().as_secs_f64())?;
     Ok(exit_code(&job, args.no_wait))
+}
+
+/// Reads the file in a thread where that holds nobody up.
+async fn blocking<T: Send + 'static>(
+    args: &ImportArgs,
+    read: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let done = tokio::task::spawn_blocking(read).await.context("reading the file was cut short")?;
+    done.with_context(|| format!("cannot read {}", args.file.display()))
 }
 
 /// Size and SHA-256 of the file, read once in pieces.
@@ -106,21 +143,28 @@ struct UploadTarget {
 const CREATE: &str = "mutation Create($input: CreateImportInput!) { createImport(input: $input) { \
     importJob { id state upload { url offset } } problem { code detail } } }";
 
-async fn create(
-    remote: &Remote,
+/// What the server is told of the import; the same each time for the same command.
+fn announcement(
     args: &ImportArgs,
     id: Uuid,
+    format: ImportFormat,
+    csv: Option<Value>,
     size: u64,
     sha256: &str,
-) -> anyhow::Result<CreatedJob> {
+) -> Value {
     let file_name = args.file.file_name().map(|name| name.to_string_lossy().into_owned());
-    let input = json!({
+    json!({
         "id": id.to_string(),
-        "format": args.format.graphql_name(),
+        "format": format.graphql_name(),
         "name": args.name.clone().or(file_name),
         "sizeBytes": size,
         "sha256": sha256,
-    });
+        "csv": csv,
+        "dryRun": args.dry_run,
+    })
+}
+
+async fn create(remote: &Remote, input: &Value) -> anyhow::Result<CreatedJob> {
     let answer: CreateImport =
         remote.graphql(CREATE, json!({ "input": input })).await.map_err(Failure::into_error)?;
     let payload = answer.create_import;
@@ -130,25 +174,32 @@ async fn create(
     payload.import_job.context("the server answers neither an import nor a problem")
 }
 
-fn report(job: &Job, as_json: bool, seconds: f64) -> anyhow::Result<()> {
+fn report(job: &Job, args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    if as_json {
+    if args.json {
         let problem = job.problem.as_ref().map(|it| json!({ "code": it.code, "detail": it.detail }));
         let line = json!({
-            "id": job.id, "state": job.state, "counts": job.counts, "problem": problem, "seconds": seconds,
+            "id": job.id, "state": job.state, "format": job.format, "dryRun": job.dry_run,
+            "counts": job.counts, "problem": problem, "seconds": seconds,
         });
         writeln!(out, "{line}")?;
     } else {
         writeln!(out, "{}", sentence(job, seconds))?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    if job.counts.rejected + job.counts.differing > 0 {
+        let base = args.url.trim_end_matches('/');
+        eprintln!("rejected and differing records, one a line: GET {base}/imports/{}/report", job.id);
+    }
+    Ok(())
 }
 
 fn sentence(job: &Job, seconds: f64) -> String {
     let counts = &job.counts;
+    let kind = if job.dry_run { "dry run, nothing is stored, " } else { "" };
     let why = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
     format!(
-        "{}{why}: {} records, {} inserted, {} duplicates, {} differing, {} deleted, \
+        "{kind}{}{why}: {} records, {} inserted, {} duplicates, {} differing, {} deleted, \
          {} rejected, {seconds:.1} s",
         job.state.to_lowercase().replace('_', " "),
         counts.records,

@@ -5,6 +5,7 @@ mod config;
 mod healthcheck;
 mod import;
 mod lifecycle;
+mod payloads;
 mod telemetry;
 mod token;
 

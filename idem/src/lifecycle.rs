@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use api::{Keys, Server, Services};
 use domain::clock::Clock;
+use domain::limits::ImportLimits;
 use domain::payload::Payloads;
 use domain::store::{Store, account};
 use futures::FutureExt;
@@ -21,15 +22,16 @@ use tokio_util::task::TaskTracker;
 use worker::bell::QueueBell;
 use worker::jobs::run_slice::{Workshop, run_slice};
 use worker::queue::{Consumer, Queue};
-use worker::sweeper::sweep;
+use worker::sweeper::Sweeper;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
+use crate::payloads::open_payloads;
 use crate::{telemetry, token};
 
 const SERVE_CONNECTIONS: u32 = 20;
 const WORKER_CONNECTIONS: u32 = 8;
-const SLICES_AT_ONCE: usize = 2;
+const SLICES_AT_ONCE: usize = 4;
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// `idem serve`
@@ -56,15 +58,20 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     if !args.no_worker {
-        spawn_worker(&tasks, &store, &payloads, &bell, consumer, &stop_working);
+        spawn_worker(&tasks, &config, &store, &payloads, &bell, consumer, &stop_working);
     }
-    tasks.spawn(sweep(store.clone(), payloads.clone(), bell.clone(), stop_working.clone()));
+    tasks.spawn(sweeper(&config, &store, &payloads, &bell).run(stop_working.clone()));
     let listener = bind(config.listen).await?;
     let metrics_listener = bind(config.metrics_listen).await?;
     announce(&config, &listener)?;
     tasks.spawn(serve_metrics(metrics_listener, metrics, stop_serving.clone()));
     let server = Server {
-        services: Services { store: store.clone(), payloads, bell: Arc::new(bell) },
+        services: Services {
+            store: store.clone(),
+            payloads,
+            bell: Arc::new(bell),
+            import_limits: import_limits(&config),
+        },
         keys,
         cors_origins: config.cors_origins.clone(),
         hints: config.dev,
@@ -96,8 +103,8 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    spawn_worker(&tasks, &store, &payloads, &bell, consumer, &stop);
-    tasks.spawn(sweep(store.clone(), payloads, bell, stop.clone()));
+    spawn_worker(&tasks, &config, &store, &payloads, &bell, consumer, &stop);
+    tasks.spawn(sweeper(&config, &store, &payloads, &bell).run(stop.clone()));
     match TcpListener::bind(config.metrics_listen).await {
         Ok(listener) => {
             tasks.spawn(serve_metrics(listener, metrics, stop.clone()));
@@ -149,22 +156,27 @@ async fn open_store(config: &Config, connections: u32, migrate: bool) -> anyhow:
     Ok(store)
 }
 
-fn open_payloads(config: &Config) -> anyhow::Result<Payloads> {
-    let url: reqwest::Url = config.payload_url.parse().context("IDEM_PAYLOAD_URL is not a URL")?;
-    if url.scheme() == "file" {
-        let path = url.to_file_path().map_err(|()| anyhow::anyhow!("IDEM_PAYLOAD_URL names no folder"))?;
-        std::fs::create_dir_all(&path).context("the payload directory cannot be made")?;
-        // What the row calls received must survive a power cut, like the row.
-        let files = object_store::local::LocalFileSystem::new_with_prefix(&path)?.with_fsync(true);
-        return Ok(Payloads::new(Arc::new(files), object_store::path::Path::default()));
+fn import_limits(config: &Config) -> ImportLimits {
+    ImportLimits {
+        running_max: config.imports_running_max,
+        waiting_max: config.imports_waiting_max,
+        records_a_day: config.import_records_a_day.map(|most| i64::try_from(most).unwrap_or(i64::MAX)),
+        bytes_a_day: config.import_bytes_a_day.map(|most| i64::try_from(most).unwrap_or(i64::MAX)),
     }
-    let (objects, prefix) =
-        object_store::parse_url(&url).context("IDEM_PAYLOAD_URL names no store that this build knows")?;
-    Ok(Payloads::new(Arc::from(objects), prefix))
+}
+
+fn sweeper(config: &Config, store: &Store, payloads: &Payloads, bell: &QueueBell) -> Sweeper<QueueBell> {
+    Sweeper {
+        store: store.clone(),
+        payloads: payloads.clone(),
+        bell: bell.clone(),
+        payload_retention: config.payload_retention,
+    }
 }
 
 fn spawn_worker(
     tasks: &TaskTracker,
+    config: &Config,
     store: &Store,
     payloads: &Payloads,
     bell: &QueueBell,
@@ -176,6 +188,7 @@ fn spawn_worker(
         payloads: payloads.clone(),
         bell: bell.clone(),
         owner: format!("{}", Clock::System.new_id()),
+        limits: import_limits(config),
         shutdown: stop.clone(),
     };
     tasks.spawn(consumer.run(SLICES_AT_ONCE, stop.clone(), move |import_id| {

@@ -11,6 +11,7 @@ mod m0003_event;
 mod m0004_id_alias;
 mod m0005_import_job;
 mod m0006_import_rejection;
+mod m0007_import_steps;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_id_alias::Migration),
             Box::new(m0005_import_job::Migration),
             Box::new(m0006_import_rejection::Migration),
+            Box::new(m0007_import_steps::Migration),
         ]
     }
 }

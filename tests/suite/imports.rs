@@ -1,9 +1,14 @@
 //! Imports from the outside: payloads of every kind, and the counts that come of them.
 
+mod by_hand;
+mod keeping;
+mod rollback;
+mod steps;
+
 use std::io::{Read, Write};
 
 use domain::bell::Ring;
-use domain::limits::IMPORTS_RUNNING_MAX;
+use domain::limits::ImportLimits;
 use domain::store::import_job;
 use serde_json::{Value, json};
 
@@ -122,9 +127,10 @@ async fn a_user_has_two_imports_running_however_many_are_claimed_at_once(bed: &B
     let user_id = viewer["viewer"]["userId"].as_str().unwrap().parse().unwrap();
     for _ in 0..10 {
         bed.execute("UPDATE import_job SET state = 'QUEUED', lease_until = NULL").await;
-        let claims = ids.iter().map(|id| {
-            import_job::claim(&bed.store, user_id, id.parse().unwrap(), "a test", IMPORTS_RUNNING_MAX, 60_000)
-        });
+        let limits = ImportLimits::default();
+        let claims = ids
+            .iter()
+            .map(|id| import_job::claim(&bed.store, user_id, id.parse().unwrap(), "a test", &limits, 60_000));
         let claimed = futures::future::join_all(claims).await;
         assert_eq!(claimed.into_iter().filter(|row| row.as_ref().unwrap().is_some()).count(), 2);
     }

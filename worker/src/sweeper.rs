@@ -1,38 +1,83 @@
-//! Rings for whatever the queue forgot, and ends what waited too long for its payload. It is the
-//! outbox: nothing that must happen is only in the queue.
+//! Rings for whatever the queue forgot, ends what waited too long for its payload, and clears away what was
+//! kept long enough. It is the outbox: nothing that must happen is only in the queue.
 
 use std::time::Duration;
 
 use domain::bell::{Bell, Ring};
 use domain::error::Error;
-use domain::limits::{RING_EVERY_MS, RINGS_MAX};
+use domain::limits::{REJECTIONS_TTL_MS, RING_EVERY_MS, RINGS_MAX};
 use domain::payload::Payloads;
 use domain::store::{Store, import_job};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const EVERY_MS: i64 = 5_000;
 
-/// Sweeps every 5 s, with jitter, until `shutdown`.
-pub async fn sweep<B: Bell>(store: Store, payloads: Payloads, bell: B, shutdown: CancellationToken) {
-    loop {
-        if let Err(error) = tick(&store, &payloads, &bell).await {
-            tracing::warn!(?error, "a sweep failed");
-        }
-        let pause_ms = EVERY_MS - 500 + store.clock.random().rem_euclid(1_000);
-        let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or_default());
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => return,
-        }
-    }
+/// What a sweeper works with.
+#[derive(Debug, Clone)]
+pub struct Sweeper<B> {
+    /// The database.
+    pub store: Store,
+    /// The payloads.
+    pub payloads: Payloads,
+    /// To ring for what was forgotten.
+    pub bell: B,
+    /// How long the payload of an ended import is kept.
+    pub payload_retention: Duration,
 }
 
-async fn tick<B: Bell>(store: &Store, payloads: &Payloads, bell: &B) -> Result<(), Error> {
-    for id in import_job::due(store, RING_EVERY_MS, RINGS_MAX).await? {
-        bell.ring(Ring::Import(id));
+impl<B: Bell> Sweeper<B> {
+    /// Sweeps every 5 s, with jitter, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut due_ms = self.store.clock.now_ms();
+        loop {
+            #[expect(clippy::cast_precision_loss, reason = "a lag needs no exact milliseconds")]
+            let lag = (self.store.clock.now_ms() - due_ms).max(0) as f64 / 1000.0;
+            metrics::gauge!("idem_sweep_lag_seconds").set(lag);
+            if let Err(error) = self.tick().await {
+                tracing::warn!(?error, "a sweep failed");
+            }
+            let pause_ms = EVERY_MS - 500 + self.store.clock.random().rem_euclid(1_000);
+            due_ms = self.store.clock.now_ms() + pause_ms;
+            let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or_default());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
     }
-    for (user_id, id) in import_job::expire(store, RINGS_MAX).await? {
-        payloads.remove(user_id, id).await?;
+
+    /// Sweeps once.
+    ///
+    /// # Errors
+    /// When the database or the object store fails; the next sweep goes on.
+    pub async fn tick(&self) -> Result<(), Error> {
+        let store = &self.store;
+        let waited_ms = import_job::longest_wait_ms(store).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a wait needs no exact milliseconds")]
+        metrics::gauge!("idem_import_oldest_runnable_seconds").set(waited_ms as f64 / 1000.0);
+        for id in import_job::due(store, RING_EVERY_MS, RINGS_MAX).await? {
+            self.bell.ring(Ring::Import(id));
+        }
+        for (user_id, id) in import_job::expire(store, RINGS_MAX).await? {
+            self.forget_payload(user_id, id).await?;
+        }
+        let now_ms = store.clock.now_ms();
+        let kept_ms = i64::try_from(self.payload_retention.as_millis()).unwrap_or(i64::MAX);
+        for (user_id, id) in import_job::stale_payloads(store, now_ms - kept_ms, RINGS_MAX).await? {
+            self.forget_payload(user_id, id).await?;
+        }
+        for (user_id, id) in
+            import_job::stale_rejections(store, now_ms - REJECTIONS_TTL_MS, RINGS_MAX).await?
+        {
+            import_job::forget_rejections(store, user_id, id).await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The objects first: whatever ends in between is swept again.
+    async fn forget_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
+        self.payloads.remove(user_id, id).await?;
+        import_job::forget_payload(&self.store, user_id, id).await
+    }
 }

@@ -2,6 +2,7 @@
 //! wire: a missing field is then a problem of its item, and its neighbours are stored.
 
 mod edit;
+mod import;
 
 use async_graphql::InputObject;
 use domain::commands::apply_mutations::Mutation;
@@ -12,9 +13,9 @@ pub use edit::{
     ApplyMutationsInput, DeleteEventInput, DeleteEventTypeInput, MutationInput, RestoreEventInput,
     UpdateEventInput, UpdateEventTypeInput,
 };
+pub use import::{CreateImportInput, CsvMapping, ImportControlInput, ImportEventsInput};
 
-use super::scalar::{DateTime, Id, JsonObject, Long};
-use super::types::import::ImportFormat;
+use super::scalar::{DateTime, Id, JsonObject};
 use crate::error::ApiError;
 
 /// An event as a client made it.
@@ -95,39 +96,6 @@ pub struct CreateEventTypeInput {
     pub event_type: EventTypeInput,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     pub client_id: Option<Id>,
-}
-
-/// What `importEvents` takes.
-#[derive(Debug, Clone, InputObject)]
-pub struct ImportEventsInput {
-    /// Client UUIDv7 of the import.
-    pub id: Id,
-    /// At most 255 characters.
-    pub name: Option<String>,
-    /// 1 to 5 000
-    pub events: Vec<EventInput>,
-}
-
-/// What `createImport` takes.
-#[derive(Debug, Clone, InputObject)]
-pub struct CreateImportInput {
-    /// Client UUIDv7 of the import.
-    pub id: Id,
-    /// What the payload holds; gzip and zstd are told by its first bytes.
-    pub format: ImportFormat,
-    /// At most 255 characters.
-    pub name: Option<String>,
-    /// Size of the payload as it will be sent.
-    pub size_bytes: Long,
-    /// Its digest, 64 hexadecimal digits; asked before the first record is read.
-    pub sha256: Option<String>,
-}
-
-/// What steers an import.
-#[derive(Debug, Clone, InputObject)]
-pub struct ImportControlInput {
-    /// Its id.
-    pub id: Id,
 }
 
 /// One write and the installation that it comes from.

@@ -15,6 +15,7 @@ use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, Request, Response};
 use domain::bell::Bell;
 use domain::commands::Actor;
+use domain::limits::ImportLimits;
 use domain::payload::Payloads;
 use domain::store::Store;
 
@@ -38,13 +39,20 @@ pub struct Services {
     pub payloads: Payloads,
     /// Wakes the workers.
     pub bell: Arc<dyn Bell>,
+    /// What the imports of one user may take.
+    pub import_limits: ImportLimits,
 }
 
 /// Builds the schema. Without `hints`, errors suggest nothing.
 #[must_use]
 pub fn schema(services: Services, hints: bool) -> Schema {
     let wakes = Wakes::new(services.bell.as_ref());
-    let builder = definition().data(wakes).data(services.store).data(services.payloads).data(services.bell);
+    let builder = definition()
+        .data(wakes)
+        .data(services.store)
+        .data(services.payloads)
+        .data(services.bell)
+        .data(services.import_limits);
     if hints { builder.finish() } else { builder.disable_suggestions().finish() }
 }
 
@@ -80,6 +88,10 @@ fn actor<'c>(context: &Context<'c>) -> &'c Actor {
 
 fn bell<'c>(context: &Context<'c>) -> &'c dyn Bell {
     context.data_unchecked::<Arc<dyn Bell>>().as_ref()
+}
+
+fn import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
+    context.data_unchecked::<ImportLimits>()
 }
 
 fn store<'c>(context: &Context<'c>) -> &'c Store {

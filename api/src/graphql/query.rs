@@ -258,19 +258,15 @@ async fn import(store: &Store, actor: &Actor, id: Option<Uuid>) -> Result<Option
 async fn nodes(store: &Store, actor: &Actor, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
     let events = events(store, actor, &ids).await?;
     let types = event_types(store, actor, &ids).await?;
-    let mut found = Vec::with_capacity(ids.len());
-    for id in ids {
-        let id = id.uuid();
-        let known = id.and_then(|id| {
-            let event = events.get(&id).cloned().map(Node::Event);
-            event.or_else(|| types.get(&id).cloned().map(Node::EventType))
-        });
-        found.push(match known {
-            Some(node) => Some(node),
-            None => import(store, actor, id).await?.map(Node::ImportJob),
-        });
-    }
-    Ok(found)
+    let uuids: Vec<Uuid> = ids.iter().filter_map(Id::uuid).collect();
+    let imports = import_job::find_all(store, actor.user_id, &uuids).await?;
+    let known = |id: Uuid| {
+        let event = events.get(&id).cloned().map(Box::new).map(Node::Event);
+        let event_type = || types.get(&id).cloned().map(Node::EventType);
+        let import = || imports.get(&id).cloned().map(ImportJob).map(Box::new).map(Node::ImportJob);
+        event.or_else(event_type).or_else(import)
+    };
+    Ok(ids.into_iter().map(|id| id.uuid().and_then(known)).collect())
 }
 
 async fn sync_status(store: &Store, user_id: Uuid, after: Option<Cursor>) -> Result<SyncStatus, ApiError> {

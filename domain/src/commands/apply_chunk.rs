@@ -3,13 +3,13 @@
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::limits::{LEASE_TTL_MS, REJECTIONS_KEPT_MAX};
-use crate::rules::apply::{self, Answer, Outcome, Terms};
+use crate::rules::apply::{self, Answer, Outcome, Terms, World};
 use crate::rules::draft::NewEvent;
 use crate::rules::import::{Counts, Rejection};
 use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::rules::row::EventRow;
-use crate::store::import_job::Held;
-use crate::store::load::Wants;
+use crate::store::import_job::{Checkpoint, Held};
+use crate::store::load::{Wants, load};
 use crate::store::{Store, import_job, import_rejection};
 use crate::write::write_within;
 
@@ -31,13 +31,26 @@ pub struct Chunk {
     pub records: Vec<Record>,
     /// Offset behind them in the decoded payload.
     pub next_byte: i64,
+    /// Lines before that offset, where the format has lines.
+    pub next_line: i64,
     /// Offset behind them in the payload as sent, as far as the decoder has read.
     pub bytes_processed: i64,
     /// Nothing follows: with this chunk the import is complete.
     pub is_last: bool,
 }
 
-/// Applies a chunk to an import that the caller holds; returns the new checkpoint.
+/// An import that the caller holds, and what its chunks need to know of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Import {
+    /// Guard and checkpoint.
+    pub held: Held,
+    /// It decides and reports, and stores nothing.
+    pub dry_run: bool,
+    /// Its rejections so far.
+    pub rejections: i64,
+}
+
+/// Applies a chunk; returns the new checkpoint.
 ///
 /// # Errors
 /// [`Error::Fenced`] when somebody else holds it by now, or it was ended; when the database fails.
@@ -45,10 +58,10 @@ pub struct Chunk {
 pub async fn apply_chunk(
     store: &Store,
     bell: &dyn Bell,
-    held: Held,
-    rejected: i64,
+    import: Import,
     chunk: Chunk,
 ) -> Result<(Held, Counts), Error> {
+    let held = import.held;
     let mut wants = Wants::default();
     for new in chunk.records.iter().filter_map(|record| record.event.as_ref().ok()) {
         wants.event(new);
@@ -59,32 +72,49 @@ pub async fn apply_chunk(
     };
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
-    import_job::advance(&tx, held, next.next_record, chunk.next_byte, chunk.bytes_processed, LEASE_TTL_MS)
-        .await?;
-    let ((counts, mut rejections), moved) = write_within(&tx, held.user_id, &wants, |world| {
+    import_job::advance(&tx, held, chunk.checkpoint(next.next_record), LEASE_TTL_MS).await?;
+    let is_last = chunk.is_last;
+    let decide = |world: &mut World| {
         let terms = Terms { now_ms, client_id: None, import_job_id: Some(held.id) };
-        let mut tally = (Counts::default(), Vec::new());
-        for (record, number) in chunk.records.into_iter().zip(held.next_record + 1..) {
-            let (line, excerpt) = (record.line, record.excerpt);
-            let answer = match record.event {
-                Ok(new) => apply::create_event(world, &terms, &new),
-                Err(errors) => Answer::rejected(Problem::of_fields(errors)),
-            };
-            count(&mut tally.0, &answer);
-            tally.1.extend(rejection(answer, number, line, excerpt));
-        }
-        tally
-    })
-    .await?;
-    let room = usize::try_from((REJECTIONS_KEPT_MAX - rejected).max(0)).unwrap_or(usize::MAX);
+        decide(world, &terms, held.next_record, chunk.records)
+    };
+    let ((counts, mut rejections), moved) = if import.dry_run {
+        (decide(&mut load(&tx, held.user_id, &wants).await?), false)
+    } else {
+        write_within(&tx, held.user_id, &wants, decide).await?
+    };
+    let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
     rejections.truncate(room);
     import_rejection::keep(&tx, held.user_id, held.id, rejections).await?;
-    import_job::tally(&tx, next, counts, chunk.is_last.then_some(now_ms)).await?;
+    import_job::tally(&tx, next, counts, is_last.then_some(now_ms)).await?;
     tx.commit().await?;
     if moved {
         bell.ring(Ring::Feed(held.user_id));
     }
     Ok((next, counts))
+}
+
+impl Chunk {
+    fn checkpoint(&self, next_record: i64) -> Checkpoint {
+        let (next_byte, next_line, bytes_processed) = (self.next_byte, self.next_line, self.bytes_processed);
+        Checkpoint { next_record, next_byte, next_line, bytes_processed }
+    }
+}
+
+/// What becomes of the records behind the `done`-th, each by itself.
+fn decide(world: &mut World, terms: &Terms<'_>, done: i64, records: Vec<Record>) -> (Counts, Vec<Rejection>) {
+    let mut counts = Counts::default();
+    let mut rejections = Vec::new();
+    for (record, number) in records.into_iter().zip(done + 1..) {
+        let (line, excerpt) = (record.line, record.excerpt);
+        let answer = match record.event {
+            Ok(new) => apply::create_event(world, terms, &new),
+            Err(errors) => Answer::rejected(Problem::of_fields(errors)),
+        };
+        count(&mut counts, &answer);
+        rejections.extend(rejection(answer, number, line, excerpt));
+    }
+    (counts, rejections)
 }
 
 fn count(counts: &mut Counts, answer: &Answer<EventRow>) {

@@ -4,10 +4,11 @@ use uuid::Uuid;
 
 use crate::commands::Actor;
 use crate::error::Error;
-use crate::limits;
+use crate::limits::{self, ImportLimits};
 use crate::rules::apply::{Entity, World};
+use crate::rules::csv::CsvMapping;
 use crate::rules::event_id;
-use crate::rules::import::{Counts, Format, ImportRow, State};
+use crate::rules::import::{Counts, Format, ImportRow, Options, State};
 use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::store::load::{Wants, load};
 use crate::store::{Store, Tx, account, import_job};
@@ -25,6 +26,10 @@ pub struct ImportDraft {
     pub size_bytes: i64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: Option<String>,
+    /// How its columns become events, if it is a CSV.
+    pub csv: Option<CsvMapping>,
+    /// It is to decide and report, and to store nothing.
+    pub dry_run: bool,
 }
 
 /// What an import was refused for, and as what it stands.
@@ -54,7 +59,12 @@ impl From<ImportRow> for ImportAnswer {
 ///
 /// # Errors
 /// When the database fails; what is wrong with the import itself is in the answer.
-pub async fn create_import(store: &Store, actor: &Actor, draft: ImportDraft) -> Result<ImportAnswer, Error> {
+pub async fn create_import(
+    store: &Store,
+    limits: &ImportLimits,
+    actor: &Actor,
+    draft: ImportDraft,
+) -> Result<ImportAnswer, Error> {
     let (id, sha256) = match parse(&draft) {
         Ok(parsed) => parsed,
         Err(errors) => return Ok(ImportAnswer::refused(Problem::of_fields(errors))),
@@ -69,33 +79,41 @@ pub async fn create_import(store: &Store, actor: &Actor, draft: ImportDraft) -> 
         bytes_total: draft.size_bytes,
         bytes_received: 0,
         sha256,
+        options: Options { csv: draft.csv, dry_run: draft.dry_run },
+        dry_run: draft.dry_run,
         next_record: 0,
         next_byte: 0,
+        next_line: 0,
         bytes_processed: 0,
         records_total: None,
         counts: Counts::default(),
         attempts: 0,
         crash_count: 0,
+        chunk_records: i32::try_from(limits::CHUNK_RECORDS_MAX).unwrap_or(i32::MAX),
+        careful_until: 0,
         lease_epoch: 0,
         problem: None,
         upload_expires_at: now_ms + limits::UPLOAD_TTL_MS,
         created_at: now_ms,
         started_at: None,
         finished_at: None,
+        payload_removed_at: None,
     };
     let tx = store.begin().await?;
-    let answer = announce(&tx, new).await?;
+    let answer = announce(&tx, limits, new).await?;
     tx.commit().await?;
     Ok(answer)
 }
 
 /// Looks under the head whether the id is known or free, and adds the import if it may be added.
-async fn announce(tx: &Tx, new: ImportRow) -> Result<ImportAnswer, Error> {
+async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<ImportAnswer, Error> {
     let (user_id, id) = (new.user_id, new.id);
     account::lock(tx, user_id).await?;
     if let Some(known) = import_job::find_within(tx, user_id, id).await? {
-        let same =
-            known.format == new.format && known.bytes_total == new.bytes_total && known.sha256 == new.sha256;
+        let same = known.format == new.format
+            && known.bytes_total == new.bytes_total
+            && known.sha256 == new.sha256
+            && known.options == new.options;
         let reused = Problem::new(Code::ImportIdReused, "this id was first sent with other options");
         return Ok(if same { known.into() } else { ImportAnswer::refused(reused) });
     }
@@ -105,9 +123,16 @@ async fn announce(tx: &Tx, new: ImportRow) -> Result<ImportAnswer, Error> {
     if let Some(problem) = refuse_new(&world, id, new.created_at) {
         return Ok(ImportAnswer::refused(problem));
     }
-    if import_job::waiting(tx, user_id).await? >= limits::IMPORTS_WAITING_MAX {
-        let detail = format!("at most {} imports may wait at once", limits::IMPORTS_WAITING_MAX);
+    if import_job::waiting(tx, user_id).await? >= allowed.waiting_max {
+        let detail = format!("at most {} imports may wait at once", allowed.waiting_max);
         return Ok(ImportAnswer::refused(Problem::new(Code::TooManyImports, detail)));
+    }
+    if let Some(most) = allowed.bytes_a_day {
+        let since = new.created_at - limits::IMPORT_DAY_MS;
+        if import_job::bytes_since(tx, user_id, since).await?.saturating_add(new.bytes_total) > most {
+            let detail = format!("at most {most} bytes may be announced in a day");
+            return Ok(ImportAnswer::refused(Problem::new(Code::TooManyImports, detail)));
+        }
     }
     import_job::insert(tx, &new).await?;
     Ok(new.into())
@@ -146,9 +171,18 @@ fn parse(draft: &ImportDraft) -> Result<(Uuid, Option<Vec<u8>>), Vec<FieldProble
     } else if draft.size_bytes > limits::PAYLOAD_BYTES_MAX {
         add("/sizeBytes", Code::PayloadLimit, "at most 4 GiB are allowed");
     }
+    match (&draft.csv, draft.format == Format::Csv) {
+        (Some(mapping), true) => errors.extend(mapping.check()),
+        (None, true) => errors.push(FieldProblem::new("/csv", Code::Required, "a CSV needs a mapping")),
+        (Some(_), false) => {
+            errors.push(FieldProblem::new("/csv", Code::InvalidValue, "is for the format CSV alone"));
+        }
+        (None, false) => {}
+    }
     let sha256 = draft.sha256.as_deref().map(|text| hex::decode(text).ok().filter(|bytes| bytes.len() == 32));
     if sha256 == Some(None) {
-        add("/sha256", Code::InvalidValue, "must be 64 hexadecimal digits");
+        let detail = "must be 64 hexadecimal digits";
+        errors.push(FieldProblem::new("/sha256", Code::InvalidValue, detail));
     }
     match (id, errors.is_empty()) {
         (Some(id), true) => Ok((id, sha256.flatten())),

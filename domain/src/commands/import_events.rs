@@ -9,11 +9,23 @@ use crate::commands::Actor;
 use crate::commands::create_import::{ImportAnswer, ImportDraft, create_import};
 use crate::commands::receive_payload::receive_payload;
 use crate::error::Error;
+use crate::limits::ImportLimits;
 use crate::payload::Payloads;
 use crate::rules::draft::EventDraft;
 use crate::rules::import::{Format, State};
 use crate::rules::record;
 use crate::store::{Store, import_job};
+
+/// Events as they were sent, to be imported in the background.
+#[derive(Debug, Clone)]
+pub struct EventsDraft {
+    /// UUIDv7 of the import.
+    pub id: String,
+    /// What the user calls it.
+    pub name: Option<String>,
+    /// Its records.
+    pub events: Vec<EventDraft>,
+}
 
 /// Imports events; the same events under the same id are the same import.
 ///
@@ -23,11 +35,11 @@ pub async fn import_events(
     store: &Store,
     payloads: &Payloads,
     bell: &dyn Bell,
+    limits: &ImportLimits,
     actor: &Actor,
-    id: String,
-    name: Option<String>,
-    events: &[EventDraft],
+    draft: EventsDraft,
 ) -> Result<ImportAnswer, Error> {
+    let EventsDraft { id, name, events } = draft;
     let payload: String = events.iter().map(record::write).collect();
     let draft = ImportDraft {
         id,
@@ -35,8 +47,10 @@ pub async fn import_events(
         name,
         size_bytes: i64::try_from(payload.len()).unwrap_or(i64::MAX),
         sha256: Some(hex::encode(Sha256::digest(payload.as_bytes()))),
+        csv: None,
+        dry_run: false,
     };
-    let answer = create_import(store, actor, draft).await?;
+    let answer = create_import(store, limits, actor, draft).await?;
     let Some(job) = answer.job.as_ref().filter(|job| job.state == State::AwaitingUpload) else {
         return Ok(answer);
     };

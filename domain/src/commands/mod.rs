@@ -2,15 +2,16 @@
 
 pub mod apply_chunk;
 pub mod apply_mutations;
-mod cancel_import;
+mod control_import;
 pub mod create_import;
 mod import_events;
 mod receive_payload;
+pub mod roll_back_chunk;
 
 use uuid::Uuid;
 
-pub use cancel_import::cancel_import;
-pub use import_events::import_events;
+pub use control_import::control_import;
+pub use import_events::{EventsDraft, import_events};
 pub use receive_payload::{Receipt, payload_offset, receive_payload};
 
 /// Who asks.

@@ -103,11 +103,11 @@ async fn moved(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error>
 fn refuse(store: &Store, row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
     let stored = row.bytes_received;
     match row.state {
-        State::Canceled | State::Failed => {
+        State::Canceled | State::Failed | State::RollingBack | State::RolledBack => {
             let detail = format!("an import that is {} takes no payload", row.state.name());
             Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
         }
-        State::Queued | State::Running | State::Completed => Some(Receipt::at(stored)),
+        State::Queued | State::Running | State::Paused | State::Completed => Some(Receipt::at(stored)),
         State::AwaitingUpload if row.upload_expires_at < store.clock.now_ms() => {
             Some(Receipt::refused(Some(stored), Code::UploadExpired, "the payload did not arrive in time"))
         }

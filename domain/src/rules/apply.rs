@@ -10,7 +10,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use create::{create_event, create_event_type};
-pub use edit::{delete_event, delete_event_type, restore_event, update_event, update_event_type};
+pub use edit::{
+    delete_event, delete_event_type, restore_event, take_back_event, update_event, update_event_type,
+};
 pub use world::{Entity, Net, World};
 
 use crate::rules::draft::{EventEdit, NewEvent, NewType, Removal, Restore, TypeEdit};

@@ -1,8 +1,10 @@
 //! The states of an import, what becomes of its records, and how long a failed one rests.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::limits::{RETRY_FIRST_MS, RETRY_LONGEST_MS};
+use crate::limits::{CHUNK_RECORDS_MAX, CRASHES_MAX, RETRY_FIRST_MS, RETRY_LONGEST_MS};
+use crate::rules::csv::CsvMapping;
 use crate::rules::problem::{Code, Problem};
 
 /// Where an import stands.
@@ -20,6 +22,12 @@ pub enum State {
     Failed,
     /// The user ended it.
     Canceled,
+    /// The user halted it.
+    Paused,
+    /// A worker takes its rows back, or will.
+    RollingBack,
+    /// Its rows are taken back.
+    RolledBack,
 }
 
 /// What a payload holds.
@@ -27,17 +35,26 @@ pub enum State {
 pub enum Format {
     /// One JSON object a line.
     Ndjson,
+    /// An array of JSON objects.
+    Json,
+    /// Rows under a header.
+    Csv,
+    /// The `export.xml` of Apple Health.
+    AppleHealth,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Ndjson];
+    pub const ALL: [Self; 4] = [Self::Ndjson, Self::Json, Self::Csv, Self::AppleHealth];
 
     /// As it is stored and travels.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Ndjson => "NDJSON",
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+            Self::AppleHealth => "APPLE_HEALTH",
         }
     }
 
@@ -50,8 +67,17 @@ impl Format {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::AwaitingUpload, Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Canceled];
+    pub const ALL: [Self; 9] = [
+        Self::AwaitingUpload,
+        Self::Queued,
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+        Self::Canceled,
+        Self::Paused,
+        Self::RollingBack,
+        Self::RolledBack,
+    ];
 
     /// As it is stored and travels.
     #[must_use]
@@ -63,6 +89,9 @@ impl State {
             Self::Completed => "COMPLETED",
             Self::Failed => "FAILED",
             Self::Canceled => "CANCELED",
+            Self::Paused => "PAUSED",
+            Self::RollingBack => "ROLLING_BACK",
+            Self::RolledBack => "ROLLED_BACK",
         }
     }
 
@@ -75,7 +104,7 @@ impl State {
     /// Whether nothing more will happen to it.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Canceled)
+        matches!(self, Self::Completed | Self::Failed | Self::Canceled | Self::RolledBack)
     }
 }
 
@@ -111,6 +140,18 @@ pub fn retry_pause_ms(attempts: i32, jitter: i64) -> i64 {
     pause - jitter.rem_euclid(pause / 4)
 }
 
+/// What an import was announced with beside its format, size and digest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Options {
+    /// How the columns of a CSV become events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<CsvMapping>,
+    /// Whether it was announced as a dry run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
 /// An import as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportRow {
@@ -130,10 +171,16 @@ pub struct ImportRow {
     pub bytes_received: i64,
     /// Announced digest.
     pub sha256: Option<Vec<u8>>,
+    /// What it was announced with beside.
+    pub options: Options,
+    /// It decides and reports, and stores nothing.
+    pub dry_run: bool,
     /// Records done: the checkpoint.
     pub next_record: i64,
     /// Offset in the decoded payload behind them.
     pub next_byte: i64,
+    /// Lines before that, where the format has lines.
+    pub next_line: i64,
     /// Offset in the payload as sent, for progress.
     pub bytes_processed: i64,
     /// All records, once the end was seen.
@@ -144,6 +191,10 @@ pub struct ImportRow {
     pub attempts: i32,
     /// Leases lost at this checkpoint.
     pub crash_count: i32,
+    /// Records of one chunk, fewer behind crashes.
+    pub chunk_records: i32,
+    /// Up to this record its chunks stay small.
+    pub careful_until: i64,
     /// Fence.
     pub lease_epoch: i64,
     /// What ended or bounced it.
@@ -156,6 +207,94 @@ pub struct ImportRow {
     pub started_at: Option<i64>,
     /// Epoch milliseconds of the end.
     pub finished_at: Option<i64>,
+    /// Epoch milliseconds of the removal of its payload.
+    pub payload_removed_at: Option<i64>,
+}
+
+impl ImportRow {
+    /// As it is taken up by a worker; with `is_left` the one before died of it. Three deaths at one
+    /// checkpoint, and the next 500 records come in chunks a tenth of the size.
+    #[must_use]
+    pub fn taken_up(mut self, is_left: bool) -> Self {
+        self.crash_count += i32::from(is_left);
+        if self.crash_count >= CRASHES_MAX && self.chunk_records > 1 {
+            self.crash_count = 0;
+            self.chunk_records = (self.chunk_records / 10).max(1);
+            self.careful_until = self.careful_until.max(self.next_record + CHUNK_RECORDS_MAX as i64);
+        }
+        self
+    }
+
+    /// The record that killed whoever read it alone, again and again: it is refused unread.
+    #[must_use]
+    pub fn poison(&self) -> Option<i64> {
+        (self.chunk_records == 1 && self.crash_count >= CRASHES_MAX).then_some(self.next_record + 1)
+    }
+
+    /// Whether chunks that are small because somebody died have brought it past that place.
+    #[must_use]
+    pub fn is_out_of_danger(&self, next_record: i64) -> bool {
+        i64::from(self.chunk_records) < CHUNK_RECORDS_MAX as i64 && next_record >= self.careful_until
+    }
+
+    /// Whether the whole payload has arrived and is still kept.
+    #[must_use]
+    pub fn has_payload(&self) -> bool {
+        self.bytes_received == self.bytes_total && self.payload_removed_at.is_none()
+    }
+}
+
+/// What a user does with an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Ends it; what is in stays in.
+    Cancel,
+    /// Halts it.
+    Pause,
+    /// Lets a halted one go on.
+    Resume,
+    /// Lets a failed one go on, or does for real what was tried.
+    Retry,
+    /// Takes its rows back.
+    RollBack,
+}
+
+impl Step {
+    /// The states that it can be taken in, and where it leads.
+    #[must_use]
+    pub fn leads(self) -> (&'static [State], State) {
+        use State::{AwaitingUpload, Canceled, Completed, Failed, Paused, Queued, RollingBack, Running};
+        match self {
+            Self::Cancel => (&[AwaitingUpload, Queued, Running, Paused], Canceled),
+            Self::Pause => (&[Queued, Running], Paused),
+            Self::Resume => (&[Paused], Queued),
+            Self::Retry => (&[Failed, Completed], Queued),
+            Self::RollBack => (&[Completed, Canceled, Failed], RollingBack),
+        }
+    }
+
+    /// Whether an import in this state has taken it before.
+    #[must_use]
+    pub fn is_taken(self, state: State) -> bool {
+        match self {
+            Self::Cancel => state == State::Canceled,
+            Self::Pause => state == State::Paused,
+            Self::Resume | Self::Retry => matches!(state, State::Queued | State::Running),
+            Self::RollBack => matches!(state, State::RollingBack | State::RolledBack),
+        }
+    }
+
+    /// What cannot be done, in words.
+    #[must_use]
+    pub fn participle(self) -> &'static str {
+        match self {
+            Self::Cancel => "canceled",
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
+            Self::Retry => "retried",
+            Self::RollBack => "rolled back",
+        }
+    }
 }
 
 /// A record that was refused or differs, as it is kept.

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod canonical_json;
 pub mod content_hash;
+pub mod csv;
 pub mod cursor;
 pub mod digest;
 pub mod draft;

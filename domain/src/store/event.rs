@@ -148,3 +148,27 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
 fn compose_floor(ms: i64) -> Uuid {
     compose(ms, [0; 10])
 }
+
+/// Ids of the events that an import made and that nobody has changed since, in the order of ids, behind
+/// `after`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn untouched_of_import(
+    store: &Store,
+    user_id: Uuid,
+    import_id: Uuid,
+    after: Option<Uuid>,
+    most: usize,
+) -> Result<Vec<Uuid>, Error> {
+    let mut query = event::Entity::find()
+        .select_only()
+        .column(event::Column::Id)
+        .filter(event::Column::UserId.eq(user_id))
+        .filter(event::Column::ImportJobId.eq(import_id))
+        .filter(Expr::col(event::Column::ImportVersion).eq(Expr::col(event::Column::Version)));
+    if let Some(after) = after {
+        query = query.filter(event::Column::Id.gt(after));
+    }
+    Ok(query.order_by_asc(event::Column::Id).limit(most as u64).into_tuple().all(store.reader()).await?)
+}

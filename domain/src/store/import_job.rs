@@ -1,9 +1,11 @@
 //! The rows of imports. Every step of the state machine is one guarded UPDATE: no row touched means
 //! that the import was not in the state that the step needs.
 
+use std::collections::HashMap;
+
 use ::entity::import_job::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::{Expr, OnConflict, SimpleExpr};
+use sea_orm::sea_query::{Expr, Func, OnConflict, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, Order, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect, Select, UpdateMany,
@@ -11,14 +13,19 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::page::{Page, Window};
-use super::{Store, Tx, detached, dialect};
+use super::{Store, Tx, detached, dialect, import_rejection};
 use crate::error::Error;
-use crate::rules::import::{Counts, Format, ImportRow, State};
+use crate::rules::import::{Counts, Format, ImportRow, State, Step};
 use crate::rules::problem::{Code, Problem};
 
 mod lease;
+mod retention;
 
-pub use lease::{Held, Release, advance, claim, is_another_waiting, release, renew, tally};
+pub use lease::{
+    Checkpoint, Held, Release, advance, claim, hold, is_another_waiting, records_since, release, renew,
+    rolled_back, tally,
+};
+pub use retention::{expire, forget_payload, forget_rejections, stale_payloads, stale_rejections};
 
 /// The place of an import in the list: newest first, then id.
 pub type Key = (i64, Uuid);
@@ -31,6 +38,17 @@ pub async fn find(store: &Store, user_id: Uuid, id: Uuid) -> Result<Option<Impor
     Entity::find_by_id((user_id, id)).one(store.reader()).await?.map(row).transpose()
 }
 
+/// Reads the imports with these ids.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_all(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, ImportRow>, Error> {
+    let query =
+        Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::Id.is_in(ids.iter().copied()));
+    let rows = query.all(store.reader()).await?;
+    rows.into_iter().map(|model| Ok((model.id, row(model)?))).collect()
+}
+
 /// Reads one import within a transaction.
 ///
 /// # Errors
@@ -38,6 +56,9 @@ pub async fn find(store: &Store, user_id: Uuid, id: Uuid) -> Result<Option<Impor
 pub async fn find_within(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Option<ImportRow>, Error> {
     Entity::find_by_id((user_id, id)).one(&tx.inner).await?.map(row).transpose()
 }
+
+/// The states in which an import is a worker's.
+const WORKED_ON: [State; 3] = [State::Queued, State::Running, State::RollingBack];
 
 /// Users with the same import id that one ring leads to; the next ring finds the others.
 const OWNERS_MAX: u64 = 1_000;
@@ -47,7 +68,7 @@ const OWNERS_MAX: u64 = 1_000;
 /// # Errors
 /// When the database fails.
 pub async fn owners(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
-    let open = [State::Queued, State::Running].map(State::name);
+    let open = WORKED_ON.map(State::name);
     let runnable = Entity::find().filter(Column::Id.eq(id)).filter(Column::State.is_in(open));
     let rows = runnable.limit(OWNERS_MAX).all(store.reader()).await?;
     Ok(rows.into_iter().map(|row| row.user_id).collect())
@@ -96,6 +117,16 @@ pub async fn waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
     Ok(of_user(user_id, Some(&[State::AwaitingUpload, State::Queued])).count(&tx.inner).await?)
 }
 
+/// Bytes of all imports that the user announced behind this instant, within a transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
+    let rows = of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms));
+    let sizes: Vec<i64> = rows.select_only().column(Column::BytesTotal).into_tuple().all(&tx.inner).await?;
+    Ok(sizes.into_iter().sum())
+}
+
 fn of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {
     let query = Entity::find().filter(Column::UserId.eq(user_id));
     match states {
@@ -123,10 +154,12 @@ pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
         state: Set(new.state.name().to_owned()),
         format: Set(new.format.name().to_owned()),
         name: Set(new.name.clone()),
-        options: Set("{}".to_owned()),
+        options: Set(serde_json::to_string(&new.options).map_err(|_| BAD_OPTIONS)?),
+        dry_run: Set(new.dry_run),
         bytes_total: Set(new.bytes_total),
         bytes_received: Set(new.bytes_received),
         sha256: Set(new.sha256.clone()),
+        chunk_records: Set(new.chunk_records),
         upload_expires_at: Set(new.upload_expires_at),
         created_at: Set(new.created_at),
         next_record: NotSet,
@@ -181,28 +214,87 @@ pub async fn receive(
     .await
 }
 
-/// The user ends it.
+/// The user takes a step; false when the import is in none of the states for it.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cancel(store: &Store, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
-    let open = [State::AwaitingUpload, State::Queued, State::Running].map(State::name);
+pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
+    let (from, state) = step.leads();
+    let mut update = one(user_id, id)
+        .col_expr(Column::State, to(state))
+        .filter(Column::State.is_in(from.iter().map(|state| state.name())));
+    update = match step {
+        Step::Cancel => update.col_expr(Column::FinishedAt, store.clock.now_ms().into()),
+        Step::Pause => update,
+        Step::Resume | Step::Retry | Step::RollBack => at_once(update),
+    };
+    if step == Step::Retry {
+        let failed = Condition::all()
+            .add(Column::State.eq(State::Failed.name()))
+            .add(Column::PayloadRemovedAt.is_null())
+            .add(Expr::col(Column::BytesReceived).eq(Expr::col(Column::BytesTotal)));
+        update = update.filter(failed);
+    }
     let tx = store.begin().await?;
-    let update = one(user_id, id)
-        .col_expr(Column::State, to(State::Canceled))
-        .col_expr(Column::FinishedAt, store.clock.now_ms().into())
-        .filter(Column::State.is_in(open));
-    let done = happened(update, &tx.inner).await?;
+    let mut done = happened(update, &tx.inner).await?;
+    if !done && step == Step::Retry {
+        done = begin_for_real(&tx, user_id, id).await?;
+    }
     tx.commit().await?;
     Ok(done)
 }
 
-/// An import that a worker may take now: queued, or left behind by a worker that is gone, and rested.
+/// Nobody holds it, nothing is held against it, and the next sweep rings.
+fn at_once(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
+    let nothing = || Expr::value(None::<i64>);
+    update
+        .col_expr(Column::LeaseUntil, nothing())
+        .col_expr(Column::NotBefore, nothing())
+        .col_expr(Column::RungAt, nothing())
+        .col_expr(Column::FinishedAt, nothing())
+        .col_expr(Column::Attempts, Expr::value(0))
+        .col_expr(Column::CrashCount, Expr::value(0))
+        .col_expr(Column::Problem, Expr::value(None::<String>))
+}
+
+/// A dry run that is complete begins anew and stores what it finds.
+async fn begin_for_real(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
+    let mut update = at_once(one(user_id, id))
+        .col_expr(Column::State, to(State::Queued))
+        .col_expr(Column::DryRun, Expr::value(false))
+        .col_expr(Column::RecordsTotal, Expr::value(None::<i64>))
+        .col_expr(Column::StartedAt, Expr::value(None::<i64>))
+        .filter(Column::State.eq(State::Completed.name()))
+        .filter(Column::DryRun.eq(true))
+        .filter(Column::PayloadRemovedAt.is_null());
+    for column in [
+        Column::NextRecord,
+        Column::NextByte,
+        Column::NextLine,
+        Column::BytesProcessed,
+        Column::CountInserted,
+        Column::CountDuplicates,
+        Column::CountDiffering,
+        Column::CountDeleted,
+        Column::CountRejected,
+    ] {
+        update = update.col_expr(column, Expr::value(0_i64));
+    }
+    let done = happened(update, &tx.inner).await?;
+    if done {
+        import_rejection::remove(tx, user_id, id).await?;
+    }
+    Ok(done)
+}
+
+/// An import that a worker may take now: queued, or to be taken back, or left behind by a worker that is
+/// gone; and rested.
 fn runnable(backend: DbBackend) -> Condition {
     let now = || dialect::now_ms(backend);
-    let left = Condition::all()
-        .add(Column::State.eq(State::Running.name()))
-        .add(Expr::col(Column::LeaseUntil).lt(now()));
+    let held = [State::Running, State::RollingBack].map(State::name);
+    let free =
+        Condition::any().add(Column::LeaseUntil.is_null()).add(Expr::col(Column::LeaseUntil).lt(now()));
+    let left = Condition::all().add(Column::State.is_in(held)).add(free);
     let rested =
         Condition::any().add(Column::NotBefore.is_null()).add(Expr::col(Column::NotBefore).lte(now()));
     let waits = Condition::any().add(Column::State.eq(State::Queued.name())).add(left);
@@ -237,31 +329,21 @@ pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uui
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Ends imports whose payload did not arrive in time; returns them.
+/// How long the import has waited that could run and has waited longest, in milliseconds; 0 when none waits.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
-    let now_ms = store.clock.now_ms();
-    let late = Condition::all()
-        .add(Column::State.eq(State::AwaitingUpload.name()))
-        .add(Column::UploadExpiresAt.lt(now_ms));
-    let problem = Problem::new(Code::UploadExpired, "the payload did not arrive in time");
-    let rows = Entity::find().filter(late.clone()).limit(most).all(store.reader()).await?;
-    let mut ended = Vec::new();
-    for row in rows {
-        let tx = store.begin().await?;
-        let update = one(row.user_id, row.id)
-            .col_expr(Column::State, to(State::Failed))
-            .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
-            .col_expr(Column::FinishedAt, now_ms.into())
-            .filter(late.clone());
-        if happened(update, &tx.inner).await? {
-            ended.push((row.user_id, row.id));
-        }
-        tx.commit().await?;
-    }
-    Ok(ended)
+pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
+    let backend = store.reader().get_database_backend();
+    let since = Func::coalesce([Column::LeaseUntil, Column::NotBefore, Column::CreatedAt].map(Expr::col));
+    let wait: Option<(Option<i64>,)> = Entity::find()
+        .filter(runnable(backend))
+        .select_only()
+        .expr_as(Expr::expr(dialect::now_ms(backend).sub(since)).max(), "wait")
+        .into_tuple()
+        .one(store.reader())
+        .await?;
+    Ok(Ord::max(wait.and_then(|(wait,)| wait).unwrap_or_default(), 0))
 }
 
 fn write_problem(problem: &Problem) -> String {
@@ -274,6 +356,8 @@ fn read_problem(text: &str) -> Option<Problem> {
     Some(Problem::new(code, stored.get("detail")?.as_str().unwrap_or_default()))
 }
 
+const BAD_OPTIONS: Error = Error::Bug("the options of an import are JSON that we wrote");
+
 fn row(model: Model) -> Result<ImportRow, Error> {
     Ok(ImportRow {
         user_id: model.user_id,
@@ -284,8 +368,11 @@ fn row(model: Model) -> Result<ImportRow, Error> {
         bytes_total: model.bytes_total,
         bytes_received: model.bytes_received,
         sha256: model.sha256,
+        options: serde_json::from_str(&model.options).map_err(|_| BAD_OPTIONS)?,
+        dry_run: model.dry_run,
         next_record: model.next_record,
         next_byte: model.next_byte,
+        next_line: model.next_line,
         bytes_processed: model.bytes_processed,
         records_total: model.records_total,
         counts: Counts {
@@ -297,11 +384,14 @@ fn row(model: Model) -> Result<ImportRow, Error> {
         },
         attempts: model.attempts,
         crash_count: model.crash_count,
+        chunk_records: model.chunk_records,
+        careful_until: model.careful_until,
         lease_epoch: model.lease_epoch,
         problem: model.problem.as_deref().and_then(read_problem),
         upload_expires_at: model.upload_expires_at,
         created_at: model.created_at,
         started_at: model.started_at,
         finished_at: model.finished_at,
+        payload_removed_at: model.payload_removed_at,
     })
 }

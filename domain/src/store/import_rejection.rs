@@ -2,7 +2,7 @@
 
 use ::entity::import_rejection::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
@@ -63,6 +63,33 @@ pub async fn page(
 pub async fn count(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64, Error> {
     let query = Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::ImportJobId.eq(import_id));
     Ok(query.count(store.reader()).await?)
+}
+
+/// Removes the rejections of an import.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+    Entity::delete_many()
+        .filter(Column::UserId.eq(user_id))
+        .filter(Column::ImportJobId.eq(import_id))
+        .exec(&tx.inner)
+        .await?;
+    Ok(())
+}
+
+/// Removes what rejections quote of their records.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_excerpts(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+    Entity::update_many()
+        .col_expr(Column::Excerpt, Expr::value(""))
+        .filter(Column::UserId.eq(user_id))
+        .filter(Column::ImportJobId.eq(import_id))
+        .exec(&tx.inner)
+        .await?;
+    Ok(())
 }
 
 fn rejection(model: Model) -> Result<Rejection, Error> {

@@ -25,6 +25,8 @@ pub struct Totals {
     pub imports_queued: i64,
     /// Imports that a worker holds.
     pub imports_running: i64,
+    /// Imports that the user halted.
+    pub imports_paused: i64,
     /// Imports that failed.
     pub imports_failed: i64,
 }
@@ -51,13 +53,15 @@ pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
          t.dead AS types_deleted, \
          CASE WHEN t.changed > e.changed OR e.changed IS NULL THEN t.changed ELSE e.changed END AS last_change_at, \
          e.newest AS last_event_at, i.queued AS imports_queued, i.running AS imports_running, \
+         i.paused AS imports_paused, \
          i.failed AS imports_failed \
          FROM (SELECT count(timestamp) AS live, count(deleted_at) AS dead, max(updated_at) AS changed, \
                max(timestamp) AS newest FROM event WHERE user_id = $1) e, \
               (SELECT count(name) AS live, count(deleted_at) AS dead, max(updated_at) AS changed \
                FROM event_type WHERE user_id = $1) t, \
               (SELECT count(CASE WHEN state = 'QUEUED' THEN 1 END) AS queued, \
-                      count(CASE WHEN state = 'RUNNING' THEN 1 END) AS running, \
+                      count(CASE WHEN state IN ('RUNNING', 'ROLLING_BACK') THEN 1 END) AS running, \
+                      count(CASE WHEN state = 'PAUSED' THEN 1 END) AS paused, \
                       count(CASE WHEN state = 'FAILED' THEN 1 END) AS failed \
                FROM import_job WHERE user_id = $1) i";
     let statement =

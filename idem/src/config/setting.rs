@@ -60,7 +60,22 @@ pub const SETTINGS: &[Setting] = &[
         "Redis for the queue and wake-ups. Without it both stay in this process, and `idem worker`\n\
          and `idem serve --no-worker` refuse to start.",
     )),
-    secret(fixed("payload_url", "file://<data>/payloads", "Where the bytes of imports are kept.")),
+    secret(fixed(
+        "payload_url",
+        "file://<data>/payloads",
+        "Where the bytes of imports are kept: file://<folder>, s3://<bucket>/<prefix>, gs://<bucket>/<prefix>\n\
+         or az://<container>/<prefix>. Keys and endpoint of a cloud come from its own variables: AWS_…,\n\
+         GOOGLE_… or AZURE_….",
+    )),
+    fixed("payload_retention", "7d", "How long the bytes of an import are kept behind its end."),
+    fixed("imports_running_max", "2", "Imports of one user that run at once."),
+    fixed("imports_waiting_max", "20", "Imports of one user that wait for their payload or their turn."),
+    open(
+        "import_records_a_day",
+        "5000000",
+        "Records that the imports of one user take a day; unset: any number.",
+    ),
+    open("import_bytes_a_day", "10000000000", "Payload bytes that one user sends a day; unset: any number."),
     secret(open(
         "jwt_secret",
         "at least 32 bytes, for example from: openssl rand -hex 32",

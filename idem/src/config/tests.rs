@@ -55,6 +55,28 @@ fn nothing_set_gives_the_defaults() -> anyhow::Result<()> {
     assert_eq!(config.drain_delay, Duration::ZERO);
     assert!(config.require_keys().is_err());
     assert!(config.cors_origins.is_empty());
+    assert_eq!(config.payload_retention, Duration::from_secs(7 * 24 * 3_600));
+    assert_eq!((config.imports_running_max, config.imports_waiting_max), (2, 20));
+    assert_eq!((config.import_records_a_day, config.import_bytes_a_day), (None, None));
+    Ok(())
+}
+
+#[test]
+fn what_imports_may_take_can_be_set() -> anyhow::Result<()> {
+    let config = Config::load(
+        &[],
+        env(&[
+            ("IDEM_PAYLOAD_RETENTION", "36h"),
+            ("IDEM_IMPORTS_RUNNING_MAX", "3"),
+            ("IDEM_IMPORTS_WAITING_MAX", "40"),
+            ("IDEM_IMPORT_RECORDS_A_DAY", "1000000"),
+            ("IDEM_IMPORT_BYTES_A_DAY", "18446744073709551615"),
+        ]),
+        false,
+    )?;
+    assert_eq!(config.payload_retention, Duration::from_secs(36 * 3_600));
+    assert_eq!((config.imports_running_max, config.imports_waiting_max), (3, 40));
+    assert_eq!((config.import_records_a_day, config.import_bytes_a_day), (Some(1_000_000), Some(u64::MAX)));
     Ok(())
 }
 
@@ -169,6 +191,12 @@ fn bad_values_name_their_setting_and_show_no_password() {
         ("IDEM_JWT_SECRET", "hunter2"),
         ("IDEM_CORS_ORIGINS", "https://app.example/path"),
         ("IDEM_CORS_ORIGINS", "*"),
+        ("IDEM_PAYLOAD_URL", "ftp://me:hunter2@files"),
+        ("IDEM_PAYLOAD_RETENTION", "7"),
+        ("IDEM_IMPORTS_RUNNING_MAX", "0"),
+        ("IDEM_IMPORTS_WAITING_MAX", "-1"),
+        ("IDEM_IMPORT_RECORDS_A_DAY", "many"),
+        ("IDEM_IMPORT_BYTES_A_DAY", "1.5"),
     ] {
         let said = refusal(Config::load(&[], env(&[(name, value)]), false));
         assert!(said.contains(&name["IDEM_".len()..].to_lowercase()), "{name}: {said}");

@@ -5,11 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Body, Client, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use super::follow::Follower;
 
 const UPLOAD_OFFSET: &str = "upload-offset";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,6 +108,18 @@ impl Remote {
         serde_json::from_value(answer["data"].take())
             .context("the server's answer is not what was asked for: is this Idem?")
             .map_err(Failure::Lasting)
+    }
+
+    /// Begins a subscription.
+    pub(super) async fn follow(&self, query: &str, variables: Value) -> anyhow::Result<Follower> {
+        let body = json!({ "query": query, "variables": variables });
+        let request =
+            self.http.post(format!("{}/graphql", self.base)).header(ACCEPT, "text/event-stream").json(&body);
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await??;
+        if !answer.status().is_success() {
+            return Err(refused(answer).await.into_error());
+        }
+        Follower::new(answer)
     }
 
     /// How much of the payload at `path` has arrived.

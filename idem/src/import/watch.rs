@@ -1,9 +1,10 @@
-//! The processing of an import, looked at from outside until it ends.
+//! The processing of an import, followed from outside until it ends. Its progress comes as a subscription;
+//! where that breaks, the import is asked for, so that no end is missed.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use indicatif::ProgressBar;
+use indicatif::{HumanDuration, ProgressBar};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -14,6 +15,8 @@ use super::remote::{Failure, Problem, Remote};
 const POLL: Duration = Duration::from_millis(500);
 /// How long the server may be away before waiting for it ends.
 const AWAY_MAX: Duration = Duration::from_secs(120);
+/// Subscriptions in a row that brought nothing, behind which the import is only asked for.
+const FRUITLESS_MAX: u32 = 3;
 
 /// The import as the server tells it.
 #[derive(Debug, Deserialize)]
@@ -21,6 +24,8 @@ const AWAY_MAX: Duration = Duration::from_secs(120);
 pub(super) struct Job {
     pub(super) id: String,
     pub(super) state: String,
+    pub(super) format: String,
+    pub(super) dry_run: bool,
     pub(super) counts: Counts,
     pub(super) records_total: Option<u64>,
     pub(super) progress: f64,
@@ -46,15 +51,21 @@ struct Answer {
     import_job: Option<Job>,
 }
 
-const QUERY: &str = "query Job($id: ID!) { importJob(id: $id) { id state \
-    counts { records inserted duplicates differing deleted rejected } \
-    recordsTotal progress ratePerSecond etaSeconds problem { code detail } } }";
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Progress {
+    import_progress: Job,
+}
+
+const FIELDS: &str = "id state format dryRun counts { records inserted duplicates differing deleted rejected } \
+    recordsTotal progress ratePerSecond etaSeconds problem { code detail }";
 
 /// The job as it is now; a server that is away for a moment is waited for.
 pub(super) async fn ask_once(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
+    let query = format!("query Job($id: ID!) {{ importJob(id: $id) {{ {FIELDS} }} }}");
     let mut away_since: Option<Instant> = None;
     loop {
-        let answer: Result<Answer, Failure> = remote.graphql(QUERY, json!({ "id": id.to_string() })).await;
+        let answer: Result<Answer, Failure> = remote.graphql(&query, json!({ "id": id.to_string() })).await;
         let (error, wait) = match answer {
             Ok(answer) => return answer.import_job.context("the server knows no such import"),
             Err(Failure::Passing { error, wait }) => (error, wait),
@@ -69,28 +80,87 @@ pub(super) async fn ask_once(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
 
 /// The job once it has ended.
 pub(super) async fn until_done(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
-    let bar = bar::share("storing");
+    let mut eye = Eye { bar: bar::share("storing"), state: String::new() };
+    let mut fruitless = 0;
     loop {
         let job = ask_once(remote, id).await?;
-        match job.state.as_str() {
-            "COMPLETED" | "FAILED" | "CANCELED" | "ROLLING_BACK" | "ROLLED_BACK" => {
-                bar.finish_and_clear();
-                return Ok(job);
+        if eye.sees_end(&job, id)? {
+            return Ok(job);
+        }
+        if fruitless < FRUITLESS_MAX {
+            let mut events = 0;
+            match follow(remote, id, &mut eye, &mut events).await? {
+                Some(job) => return Ok(job),
+                None if events == 0 => fruitless += 1,
+                None => fruitless = 0,
             }
-            "AWAITING_UPLOAD" => {
-                bail!("the server still waits for bytes: run the same command with --id {id}")
-            }
-            _ => show(&bar, &job),
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-fn show(bar: &ProgressBar, job: &Job) {
-    bar.set_position((job.progress.clamp(0.0, 1.0) * SHARE_PARTS as f64) as u64);
-    let total = job.records_total.map(|total| format!("/{total}")).unwrap_or_default();
-    let rate = job.rate_per_second.map(|rate| format!(", {rate:.0}/s")).unwrap_or_default();
-    let left = job.eta_seconds.map(|eta| format!(", {eta:.0} s left")).unwrap_or_default();
-    let state = job.state.to_lowercase();
-    bar.set_message(format!("{state}: {}{total} records{rate}{left}", job.counts.records));
+/// Follows the job by a subscription: it, once it has ended; none when the stream broke before. Counts
+/// what came.
+async fn follow(remote: &Remote, id: Uuid, eye: &mut Eye, events: &mut u64) -> anyhow::Result<Option<Job>> {
+    let query = format!("subscription Progress($id: ID!) {{ importProgress(id: $id) {{ {FIELDS} }} }}");
+    // Why it broke does not matter: what lasts is met when the import is asked for.
+    let Ok(mut follower) = remote.follow(&query, json!({ "id": id.to_string() })).await else {
+        return Ok(None);
+    };
+    while let Ok(Some(Progress { import_progress: job })) = follower.next().await {
+        *events += 1;
+        if eye.sees_end(&job, id)? {
+            return Ok(Some(job));
+        }
+    }
+    Ok(None)
+}
+
+/// What is shown of a job, and the state it was last seen in.
+struct Eye {
+    bar: ProgressBar,
+    state: String,
+}
+
+impl Eye {
+    /// Shows the job; whether it has ended.
+    fn sees_end(&mut self, job: &Job, id: Uuid) -> anyhow::Result<bool> {
+        match job.state.as_str() {
+            "COMPLETED" | "FAILED" | "CANCELED" | "ROLLED_BACK" => {
+                self.bar.finish_and_clear();
+                return Ok(true);
+            }
+            "AWAITING_UPLOAD" => {
+                self.bar.finish_and_clear();
+                let why = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
+                bail!("the server waits for bytes{why}: run the same command with --id {id}")
+            }
+            state if state != self.state => {
+                match state {
+                    "PAUSED" => self.say("paused; waiting until somebody resumes it (resumeImport)"),
+                    "ROLLING_BACK" => self.say("somebody takes it back (rollbackImport)"),
+                    _ if self.state == "PAUSED" => self.say("it goes on"),
+                    _ => {}
+                }
+                state.clone_into(&mut self.state);
+            }
+            _ => {}
+        }
+        self.show(job);
+        Ok(false)
+    }
+
+    fn say(&self, words: &str) {
+        self.bar.suspend(|| eprintln!("{words}"));
+    }
+
+    fn show(&self, job: &Job) {
+        self.bar.set_position((job.progress.clamp(0.0, 1.0) * SHARE_PARTS as f64) as u64);
+        let total = job.records_total.map(|total| format!("/{total}")).unwrap_or_default();
+        let rate = job.rate_per_second.map(|rate| format!(", {rate:.0}/s")).unwrap_or_default();
+        let left = job.eta_seconds.and_then(|eta| Duration::try_from_secs_f64(eta).ok());
+        let left = left.map(|left| format!(", {} left", HumanDuration(left))).unwrap_or_default();
+        let state = job.state.to_lowercase().replace('_', " ");
+        self.bar.set_message(format!("{state}: {}{total} records{rate}{left}", job.counts.records));
+    }
 }

@@ -101,6 +101,14 @@ impl Client {
         self.ask(query, json!({ "id": id })).await["importJob"].take()
     }
 
+    /// Takes a step with an import, by the name of its mutation.
+    pub async fn step(&self, step: &str, id: &str) -> Value {
+        let query = format!(
+            "mutation($id: ID!) {{ {step}(input: {{ id: $id }}) {{ importJob {{ id state dryRun }} problem {{ code detail }} }} }}"
+        );
+        self.ask(&query, json!({ "id": id })).await[step].take()
+    }
+
     /// Imports a payload and waits for its end.
     pub async fn import_all(&self, id: &str, bytes: Vec<u8>) -> Value {
         self.create_import(id, bytes.len(), None).await;
@@ -111,7 +119,8 @@ impl Client {
     /// Waits for the end of an import.
     pub async fn ended(&self, id: &str) -> Value {
         super::eventually("the import ends", || async {
-            ["COMPLETED", "FAILED", "CANCELED"].contains(&self.import(id).await["state"].as_str().unwrap())
+            ["COMPLETED", "FAILED", "CANCELED", "ROLLED_BACK"]
+                .contains(&self.import(id).await["state"].as_str().unwrap())
         })
         .await;
         self.import(id).await

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use domain::bell::Bell;
 use domain::clock::Clock;
+use domain::limits::ImportLimits;
 use domain::payload::Payloads;
 use domain::store::Store;
 use migration::{Migrator, MigratorTrait};
@@ -41,11 +42,12 @@ pub enum Column {
 pub struct Bed {
     pub url: String,
     pub store: Store,
+    pub payloads: Payloads,
     pub sql: DatabaseConnection,
     pub bell: Arc<dyn Bell>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    _dir: TempDir,
+    pub dir: TempDir,
 }
 
 /// Runs each of these tests on SQLite and on PostgreSQL.
@@ -108,6 +110,7 @@ impl Bed {
             payloads: payloads.clone(),
             bell: bell.clone(),
             owner: "test".to_owned(),
+            limits: ImportLimits::default(),
             shutdown: stop.clone(),
         };
         tasks.spawn(consumer.run(2, stop.clone(), move |id| {
@@ -118,14 +121,19 @@ impl Bed {
         let address = listener.local_addr().unwrap();
         let bell: Arc<dyn Bell> = Arc::new(bell);
         let server = api::Server {
-            services: api::Services { store: store.clone(), payloads, bell: wrap(Arc::clone(&bell)) },
+            services: api::Services {
+                store: store.clone(),
+                payloads: payloads.clone(),
+                bell: wrap(Arc::clone(&bell)),
+                import_limits: ImportLimits::default(),
+            },
             keys,
             cors_origins: cors_origins.iter().map(|&origin| origin.to_owned()).collect(),
             hints: false,
             ready: Arc::new(|| Box::pin(async { true })),
         };
         tasks.spawn(api::serve(listener, server, stop.clone()));
-        Self { url: format!("http://{address}"), store, sql, bell, stop, tasks, _dir: dir }
+        Self { url: format!("http://{address}"), store, payloads, sql, bell, stop, tasks, dir }
     }
 
     /// A client of this user.
@@ -146,7 +154,7 @@ impl Bed {
     /// Ends the bed: no import is left to run, each feed is numbered without a gap up to its head, and
     /// what has begun comes to its end.
     pub async fn end(self) {
-        let left = "SELECT count(*) FROM import_job WHERE state IN ('QUEUED', 'RUNNING')";
+        let left = "SELECT count(*) FROM import_job WHERE state IN ('QUEUED', 'RUNNING', 'ROLLING_BACK')";
         assert_eq!(self.number(left).await, 0, "imports are left behind");
         assert_feeds_are_whole(&self.sql).await;
         self.stop.cancel();

@@ -8,6 +8,7 @@ use async_graphql::{Request, Variables};
 use domain::bell::{Bell, Ring};
 use domain::clock::Clock;
 use domain::commands::Actor;
+use domain::limits::ImportLimits;
 use domain::payload::Payloads;
 use domain::store::{Store, account};
 use futures::StreamExt;
@@ -73,7 +74,8 @@ impl House {
             sql.execute_unprepared(&kept).await.unwrap();
         }
         let payloads = Payloads::new(Arc::new(InMemory::new()), Path::default());
-        let services = api::Services { store: store.clone(), payloads, bell: Arc::new(Silence) };
+        let (bell, import_limits) = (Arc::new(Silence), ImportLimits::default());
+        let services = api::Services { store: store.clone(), payloads, bell, import_limits };
         Self { store, schema: api::graphql::schema(services, false), sql, _dir: dir }
     }
 

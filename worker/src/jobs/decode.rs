@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use domain::clock::Clock;
 use domain::commands::apply_chunk::{Chunk, Record};
-use domain::limits::{
-    CHUNK_RECORDS_MAX, DECODED_BYTES_MAX, DECODED_RATIO_FROM_BYTES, DECODED_RATIO_MAX, RECORD_BYTES_MAX,
-};
+use domain::error::Error;
+use domain::limits::{DECODED_BYTES_MAX, DECODED_RATIO_FROM_BYTES, DECODED_RATIO_MAX, RECORD_BYTES_MAX};
+use domain::payload::Payloads;
 use domain::rules::draft::{MissingId, parse_event};
+use domain::rules::import::ImportRow;
 use domain::rules::problem::{Code, FieldProblem, Problem};
 use domain::rules::record;
+use futures::StreamExt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -29,19 +31,69 @@ pub(crate) enum Fault {
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
+struct Start {
     /// Owner: derived ids depend on it.
-    pub user_id: Uuid,
+    user_id: Uuid,
     /// Records to pass over.
-    pub skip_records: i64,
+    skip_records: i64,
     /// Offset in the decoded payload where they end.
-    pub decoded_bytes: i64,
+    decoded_bytes: i64,
+    /// Lines before that offset.
+    lines: i64,
     /// The reader begins there already: nothing is passed over.
-    pub is_seeked: bool,
+    is_seeked: bool,
+    /// Records of a chunk.
+    chunk_records: usize,
+    /// The record that is refused unread: whoever read it died of it.
+    poison: Option<i64>,
+}
+
+/// Starts to decode at the checkpoint: plain text is sought, anything else decoded and passed over.
+///
+/// # Errors
+/// When the first bytes of the payload cannot be read.
+pub(crate) async fn open(
+    payloads: &Payloads,
+    clock: Clock,
+    row: &ImportRow,
+) -> Result<mpsc::Receiver<Result<Chunk, Fault>>, Error> {
+    let size = u64::try_from(row.bytes_total).unwrap_or_default();
+    let mut begin = payloads.read(row.user_id, row.id, 0, size);
+    let first = begin.next().await.transpose()?.unwrap_or_default();
+    drop(begin);
+    let is_seeked = is_plain(&first);
+    let offset = if is_seeked { u64::try_from(row.next_byte).unwrap_or_default() } else { 0 };
+    let start = Start {
+        user_id: row.user_id,
+        skip_records: row.next_record,
+        decoded_bytes: row.next_byte,
+        lines: row.next_line,
+        is_seeked,
+        chunk_records: usize::try_from(row.chunk_records).unwrap_or(1),
+        poison: row.poison(),
+    };
+    let mut bytes = payloads.read(row.user_id, row.id, offset, size);
+    let (pieces_in, pieces_out) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Some(piece) = bytes.next().await {
+            let piece = piece.map_err(|error| match error {
+                Error::Payload(object_store::Error::NotFound { .. }) => GONE,
+                _ => FETCH_FAILED,
+            });
+            if pieces_in.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (chunks_in, chunks_out) = mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        decode(Pieces::new(pieces_out, offset, size), start, &clock, &chunks_in);
+    });
+    Ok(chunks_out)
 }
 
 /// Whether a payload that begins so is plain text.
-pub(crate) fn is_plain(begin: &[u8]) -> bool {
+fn is_plain(begin: &[u8]) -> bool {
     !begin.starts_with(GZIP) && !begin.starts_with(ZSTD)
 }
 
@@ -50,10 +102,10 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
 
 /// A piece of a payload, or why it did not come.
-pub(crate) type Piece = Result<Bytes, io::ErrorKind>;
+type Piece = Result<Bytes, io::ErrorKind>;
 
 /// The bytes of a payload as they come out of a channel.
-pub(crate) struct Pieces {
+struct Pieces {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     taken: Arc<AtomicU64>,
@@ -62,15 +114,15 @@ pub(crate) struct Pieces {
 
 impl Pieces {
     /// Reads `pieces`, which begin `offset` bytes into a payload of `size` bytes.
-    pub(crate) fn new(pieces: mpsc::Receiver<Piece>, offset: u64, size: u64) -> Self {
+    fn new(pieces: mpsc::Receiver<Piece>, offset: u64, size: u64) -> Self {
         Self { pieces, current: Bytes::new(), taken: Arc::new(AtomicU64::new(offset)), size }
     }
 }
 
 /// A failed fetch, told from the failures of the decoders by its kind.
-pub(crate) const FETCH_FAILED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+const FETCH_FAILED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 /// An object of the payload is gone.
-pub(crate) const GONE: io::ErrorKind = io::ErrorKind::NotFound;
+const GONE: io::ErrorKind = io::ErrorKind::NotFound;
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -93,12 +145,7 @@ impl Read for Pieces {
 }
 
 /// Decodes until the end, a fault, or until nobody takes chunks any more. Blocks.
-pub(crate) fn decode(
-    pieces: Pieces,
-    start: Start,
-    clock: &Clock,
-    chunks: &mpsc::Sender<Result<Chunk, Fault>>,
-) {
+fn decode(pieces: Pieces, start: Start, clock: &Clock, chunks: &mpsc::Sender<Result<Chunk, Fault>>) {
     let taken = Arc::clone(&pieces.taken);
     let mut raw = BufReader::with_capacity(64 * 1024, pieces);
     let opened = match raw.fill_buf() {
@@ -141,13 +188,10 @@ fn cut(
     if start.is_seeked {
         lines.decoded = u64::try_from(start.decoded_bytes).unwrap_or_default();
     }
-    let mut line_number = None;
-    if !start.is_seeked || start.decoded_bytes == 0 {
-        line_number = Some(0);
-    }
+    let mut line_number = if start.is_seeked { start.lines } else { 0 };
     let mut records = Vec::new();
     while let Some(line) = lines.next().map_err(|error| fault(&error))? {
-        line_number = line_number.map(|number: i64| number + 1);
+        line_number += 1;
         if line.is_blank() {
             continue;
         }
@@ -158,25 +202,38 @@ fn cut(
             }
             continue;
         }
-        records.push(read(line, line_number, start.user_id, clock)?);
-        if records.len() == CHUNK_RECORDS_MAX {
-            let chunk = chunk(std::mem::take(&mut records), lines.decoded, taken, false);
+        let record = if start.poison == Some(number) {
+            poison(line, line_number)
+        } else {
+            read(line, Some(line_number), start.user_id, clock)?
+        };
+        records.push(record);
+        if records.len() == start.chunk_records {
+            let chunk = chunk(std::mem::take(&mut records), lines.decoded, line_number, taken, false);
             if chunks.blocking_send(Ok(chunk)).is_err() {
                 return Ok(());
             }
         }
     }
-    let _nobody_waits = chunks.blocking_send(Ok(chunk(records, lines.decoded, taken, true)));
+    let _nobody_waits = chunks.blocking_send(Ok(chunk(records, lines.decoded, line_number, taken, true)));
     Ok(())
 }
 
-fn chunk(records: Vec<Record>, decoded: u64, taken: &AtomicU64, is_last: bool) -> Chunk {
+fn chunk(records: Vec<Record>, decoded: u64, lines: i64, taken: &AtomicU64, is_last: bool) -> Chunk {
     Chunk {
         records,
         next_byte: i64::try_from(decoded).unwrap_or(i64::MAX),
+        next_line: lines,
         bytes_processed: i64::try_from(taken.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
         is_last,
     }
+}
+
+/// A record that is refused unread.
+fn poison(line: Line<'_>, number: i64) -> Record {
+    let (Line::Whole(text) | Line::TooLong(text)) = line;
+    let problem = FieldProblem::new("", Code::Poison, "whoever read this record died of it");
+    Record { line: Some(number), event: Err(vec![problem]), excerpt: record::excerpt(text) }
 }
 
 /// Reads one record. A reader that panics has met a record that is poison: it is refused, and the

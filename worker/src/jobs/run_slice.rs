@@ -4,23 +4,23 @@
 use std::time::{Duration, Instant};
 
 use domain::bell::{Bell, Ring};
-use domain::commands::apply_chunk::{Chunk, apply_chunk};
+use domain::commands::apply_chunk::{Chunk, Import, apply_chunk};
+use domain::commands::roll_back_chunk::roll_back_chunk;
 use domain::error::Error;
 use domain::limits::{
-    ATTEMPTS_MAX, CRASHES_MAX, IMPORTS_RUNNING_MAX, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
+    ATTEMPTS_MAX, IMPORT_DAY_MS, IMPORT_REST_MS, ImportLimits, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
 };
 use domain::payload::Payloads;
-use domain::rules::import::{Counts, ImportRow, retry_pause_ms};
+use domain::rules::import::{Counts, ImportRow, State, retry_pause_ms};
 use domain::rules::problem::{Code, Problem};
 use domain::store::Store;
 use domain::store::import_job::{self, Held, Release};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::decode::{self, Fault, Pieces, Start};
+use super::decode::{self, Fault};
 
 /// How often a holder that has nothing to write yet says that it lives: well within its lease.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_millis(LEASE_TTL_MS.unsigned_abs() / 3);
@@ -36,6 +36,8 @@ pub struct Workshop<B> {
     pub bell: B,
     /// Name of this process, for whoever reads the row.
     pub owner: String,
+    /// What one user may take.
+    pub limits: ImportLimits,
     /// Ends slices early.
     pub shutdown: CancellationToken,
 }
@@ -44,6 +46,7 @@ pub struct Workshop<B> {
 enum End {
     Complete,
     TimeIsOver,
+    EnoughToday,
     Fault(Fault),
     Failed(Error),
     Mismatch,
@@ -64,7 +67,7 @@ pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
             user_id,
             import_id,
             &workshop.owner,
-            IMPORTS_RUNNING_MAX,
+            &workshop.limits,
             LEASE_TTL_MS,
         );
         match claimed.await {
@@ -76,15 +79,13 @@ pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
 }
 
 async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
-    let mut held =
-        Held { user_id: row.user_id, id: row.id, lease_epoch: row.lease_epoch, next_record: row.next_record };
-    // Whoever took it up died of it, again and again, at the same checkpoint.
-    let is_deadly = row.crash_count >= CRASHES_MAX;
-    let end = if is_deadly {
-        End::Fault(Fault::Payload(no_progress()))
+    let mut held = Held::from(row);
+    let worked = if row.state == State::RollingBack {
+        roll_back(workshop, row, held).await
     } else {
-        work(workshop, row, &mut held).await
+        slices(workshop, row, &mut held).await
     };
+    let end = worked.unwrap_or_else(|end| end);
     let progressed = held.next_record > row.next_record;
     let release = match end {
         End::Complete => {
@@ -98,6 +99,7 @@ async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
             return;
         }
         End::TimeIsOver => Release::Yield,
+        End::EnoughToday => Release::Rest { pause_ms: IMPORT_REST_MS },
         End::Mismatch => Release::SendAgain(Problem::new(
             Code::PayloadMismatch,
             "the payload does not have the announced sha256: send it again",
@@ -126,17 +128,37 @@ fn no_progress() -> Problem {
     Problem::new(Code::NoProgress, "it failed too often without getting on")
 }
 
-/// A passing failure rests and comes back; too many without progress are the end.
+/// A passing failure rests and comes back; too many without progress are the end, but not of a rollback.
 fn retry<B>(workshop: &Workshop<B>, row: &ImportRow, progressed: bool) -> Release {
     let attempts = if progressed { 1 } else { row.attempts + 1 };
-    if attempts >= ATTEMPTS_MAX {
+    if attempts >= ATTEMPTS_MAX && row.state != State::RollingBack {
         return Release::Fail(no_progress());
     }
     Release::Retry { pause_ms: retry_pause_ms(attempts, workshop.store.clock.random()) }
 }
 
-async fn work<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> End {
-    slices(workshop, row, held).await.unwrap_or_else(|end| end)
+/// Takes rows back until none is left or until its time is over while others wait.
+async fn roll_back<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: Held) -> Result<End, End> {
+    let mut after = None;
+    loop {
+        let started = Instant::now();
+        while started.elapsed().as_millis() < SLICE_MS_MAX {
+            if workshop.shutdown.is_cancelled() {
+                return Ok(End::TimeIsOver);
+            }
+            let chunk = roll_back_chunk(&workshop.store, &workshop.bell, held, after);
+            match chunk.await.map_err(failed)? {
+                Some(last) => after = Some(last),
+                None => {
+                    tracing::info!(import.id = %row.id, "import rolled back");
+                    return Ok(End::Complete);
+                }
+            }
+        }
+        if import_job::is_another_waiting(&workshop.store, held).await.map_err(failed)? {
+            return Ok(End::TimeIsOver);
+        }
+    }
 }
 
 /// Works until the end or until its time is over; while nobody else waits, its time begins anew, so that
@@ -148,9 +170,13 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
             return Ok(End::Mismatch);
         }
     }
-    let mut chunks = open(workshop, row).await.map_err(failed)?;
+    let clock = workshop.store.clock.clone();
+    let mut chunks = decode::open(&workshop.payloads, clock, row).await.map_err(failed)?;
     let mut rejected = row.counts.rejected + row.counts.differing;
     loop {
+        if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
+            return Ok(End::EnoughToday);
+        }
         let started = Instant::now();
         for _ in 0..SLICE_CHUNKS_MAX {
             let chunk = match alive(workshop, *held, chunks.recv()).await? {
@@ -158,11 +184,15 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
                 Some(Err(fault)) => return Ok(End::Fault(fault)),
                 Some(Ok(chunk)) => chunk,
             };
-            let (counts, is_last) = apply(workshop, held, rejected, chunk).await.map_err(failed)?;
+            let import = Import { held: *held, dry_run: row.dry_run, rejections: rejected };
+            let (counts, is_last) = apply(workshop, import, held, chunk).await.map_err(failed)?;
             if is_last {
                 return Ok(End::Complete);
             }
             rejected += counts.rejected + counts.differing;
+            if row.is_out_of_danger(held.next_record) {
+                return Ok(End::TimeIsOver);
+            }
             if started.elapsed().as_millis() >= SLICE_MS_MAX {
                 break;
             }
@@ -171,6 +201,15 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
             return Ok(End::TimeIsOver);
         }
     }
+}
+
+/// Whether the imports of the user had all the records that a day allows.
+async fn had_enough_today<B>(workshop: &Workshop<B>, user_id: Uuid) -> Result<bool, Error> {
+    let Some(most) = workshop.limits.records_a_day else {
+        return Ok(false);
+    };
+    let since_ms = workshop.store.clock.now_ms() - IMPORT_DAY_MS;
+    Ok(import_job::records_since(&workshop.store, user_id, since_ms).await? >= most)
 }
 
 /// Waits for something that takes long, with signs of life; a shutdown ends the wait.
@@ -202,13 +241,13 @@ fn failed(error: Error) -> End {
 
 async fn apply<B: Bell>(
     workshop: &Workshop<B>,
+    import: Import,
     held: &mut Held,
-    rejected: i64,
     chunk: Chunk,
 ) -> Result<(Counts, bool), Error> {
     let started = Instant::now();
     let is_last = chunk.is_last;
-    let (next, counts) = apply_chunk(&workshop.store, &workshop.bell, *held, rejected, chunk).await?;
+    let (next, counts) = apply_chunk(&workshop.store, &workshop.bell, import, chunk).await?;
     *held = next;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
     for (outcome, count) in [
@@ -236,42 +275,4 @@ async fn is_as_announced<B>(workshop: &Workshop<B>, row: &ImportRow) -> Result<b
         digest.update(&piece?);
     }
     Ok(digest.finalize().as_slice() == announced.as_slice())
-}
-
-/// Starts to decode at the checkpoint: plain text is sought, anything else decoded and passed over.
-async fn open<B>(
-    workshop: &Workshop<B>,
-    row: &ImportRow,
-) -> Result<mpsc::Receiver<Result<Chunk, Fault>>, Error> {
-    let size = u64::try_from(row.bytes_total).unwrap_or_default();
-    let mut begin = workshop.payloads.read(row.user_id, row.id, 0, size);
-    let first = begin.next().await.transpose()?.unwrap_or_default();
-    drop(begin);
-    let is_seeked = decode::is_plain(&first);
-    let offset = if is_seeked { u64::try_from(row.next_byte).unwrap_or_default() } else { 0 };
-    let start = Start {
-        user_id: row.user_id,
-        skip_records: row.next_record,
-        decoded_bytes: row.next_byte,
-        is_seeked,
-    };
-    let mut bytes = workshop.payloads.read(row.user_id, row.id, offset, size);
-    let (pieces_in, pieces_out) = mpsc::channel(4);
-    tokio::spawn(async move {
-        while let Some(piece) = bytes.next().await {
-            let piece = piece.map_err(|error| match error {
-                Error::Payload(object_store::Error::NotFound { .. }) => decode::GONE,
-                _ => decode::FETCH_FAILED,
-            });
-            if pieces_in.send(piece).await.is_err() {
-                return;
-            }
-        }
-    });
-    let (chunks_in, chunks_out) = mpsc::channel(2);
-    let clock = workshop.store.clock.clone();
-    tokio::task::spawn_blocking(move || {
-        decode::decode(Pieces::new(pieces_out, offset, size), start, &clock, &chunks_in);
-    });
-    Ok(chunks_out)
 }

@@ -1,12 +1,12 @@
 //! `cancelImport`
 
 use async_graphql::{Context, Object};
-use domain::commands;
+use domain::rules::import::Step;
 
+use super::control_import;
 use crate::error::ApiError;
 use crate::graphql::input::ImportControlInput;
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, store};
 
 #[derive(Debug, Default)]
 pub(crate) struct CancelImport;
@@ -19,7 +19,6 @@ impl CancelImport {
         context: &Context<'_>,
         input: ImportControlInput,
     ) -> Result<ImportPayload, ApiError> {
-        let answer = commands::cancel_import(store(context), actor(context), input.id.uuid()).await?;
-        Ok(answer.into())
+        control_import(context, &input, Step::Cancel).await
     }
 }

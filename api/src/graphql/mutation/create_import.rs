@@ -6,7 +6,7 @@ use domain::commands::create_import::{ImportDraft, create_import};
 use crate::error::ApiError;
 use crate::graphql::input::CreateImportInput;
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, store};
+use crate::graphql::{actor, import_limits, store};
 
 #[derive(Debug, Default)]
 pub(crate) struct CreateImport;
@@ -19,13 +19,7 @@ impl CreateImport {
         context: &Context<'_>,
         input: CreateImportInput,
     ) -> Result<ImportPayload, ApiError> {
-        let draft = ImportDraft {
-            id: input.id.text().unwrap_or_default(),
-            format: input.format.into(),
-            name: input.name,
-            size_bytes: input.size_bytes.0,
-            sha256: input.sha256,
-        };
-        Ok(create_import(store(context), actor(context), draft).await?.into())
+        let draft = ImportDraft::from(input);
+        Ok(create_import(store(context), import_limits(context), actor(context), draft).await?.into())
     }
 }

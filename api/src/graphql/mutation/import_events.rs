@@ -1,14 +1,15 @@
 //! `importEvents`
 
 use async_graphql::{Context, Object};
+use domain::commands::{EventsDraft, import_events};
+use domain::limits;
 use domain::payload::Payloads;
 use domain::rules::draft::EventDraft;
-use domain::{commands, limits};
 
 use crate::error::ApiError;
 use crate::graphql::input::{ImportEventsInput, items};
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, bell, store};
+use crate::graphql::{actor, bell, import_limits, store};
 
 #[derive(Debug, Default)]
 pub(crate) struct ImportEvents;
@@ -22,12 +23,14 @@ impl ImportEvents {
         input: ImportEventsInput,
     ) -> Result<ImportPayload, ApiError> {
         let events = items(input.events, "importEvents", limits::IMPORT_EVENTS_MAX)?;
-        let drafts: Vec<EventDraft> = events.into_iter().map(EventDraft::from).collect();
-        let id = input.id.text().unwrap_or_default();
+        let draft = EventsDraft {
+            id: input.id.text().unwrap_or_default(),
+            name: input.name,
+            events: events.into_iter().map(EventDraft::from).collect(),
+        };
         let payloads = context.data_unchecked::<Payloads>();
-        let (store, bell) = (store(context), bell(context));
-        let imported =
-            commands::import_events(store, payloads, bell, actor(context), id, input.name, &drafts);
+        let (store, bell, limits) = (store(context), bell(context), import_limits(context));
+        let imported = import_events(store, payloads, bell, limits, actor(context), draft);
         Ok(imported.await?.into())
     }
 }

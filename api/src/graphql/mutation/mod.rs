@@ -9,18 +9,24 @@ mod create_import;
 mod delete_event;
 mod delete_event_type;
 mod import_events;
+mod pause_import;
 mod restore_event;
+mod resume_import;
+mod retry_import;
+mod rollback_import;
 mod update_event;
 mod update_event_type;
 
 use async_graphql::{Context, MergedObject};
+use domain::commands;
 use domain::commands::apply_mutations::{self as command, Mutation as Write, MutationAnswer};
+use domain::rules::import::Step;
 
 use crate::error::ApiError;
-use crate::graphql::input::{ClientWrite, client_id, sent_id};
+use crate::graphql::input::{ClientWrite, ImportControlInput, client_id, sent_id};
 use crate::graphql::scalar::Id;
 use crate::graphql::types::result::{
-    EventPayload, EventResult, EventTypePayload, EventTypeResult, WriteResult,
+    EventPayload, EventResult, EventTypePayload, EventTypeResult, ImportPayload, WriteResult,
 };
 use crate::graphql::{actor, bell, store};
 
@@ -36,7 +42,11 @@ pub struct Mutation(
     delete_event::DeleteEvent,
     delete_event_type::DeleteEventType,
     import_events::ImportEvents,
+    pause_import::PauseImport,
     restore_event::RestoreEvent,
+    resume_import::ResumeImport,
+    retry_import::RetryImport,
+    rollback_import::RollbackImport,
     update_event::UpdateEvent,
     update_event_type::UpdateEventType,
 );
@@ -55,6 +65,16 @@ async fn write_event_type(context: &Context<'_>, write: ClientWrite) -> Result<E
     let (store, bell, actor) = (store(context), bell(context), actor(context));
     let answer = command::apply_to_event_type(store, bell, actor, client.as_deref(), write.1).await?;
     Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
+}
+
+/// One step with an import, answered.
+async fn control_import(
+    context: &Context<'_>,
+    input: &ImportControlInput,
+    step: Step,
+) -> Result<ImportPayload, ApiError> {
+    let (store, bell, actor) = (store(context), bell(context), actor(context));
+    Ok(commands::control_import(store, bell, actor, input.id.uuid(), step).await?.into())
 }
 
 /// Many writes in one transaction, each answered.

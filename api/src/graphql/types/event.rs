@@ -17,11 +17,11 @@ use crate::graphql::scalar::{DateTime, JsonObject};
 #[graphql(field(name = "id", ty = "ID", desc = "Its id."))]
 pub enum Node {
     /// An event.
-    Event(Event),
+    Event(Box<Event>),
     /// An event type.
     EventType(EventType),
     /// An import.
-    ImportJob(ImportJob),
+    ImportJob(Box<ImportJob>),
 }
 
 /// A living event: its row and, unwrapped, its content.

@@ -28,6 +28,12 @@ pub enum ImportState {
     Failed,
     /// The user ended it; what was in stays in.
     Canceled,
+    /// The user halted it; `resumeImport` lets it go on.
+    Paused,
+    /// Its events are being taken back.
+    RollingBack,
+    /// Its events are taken back, but for those that somebody has changed.
+    RolledBack,
 }
 
 /// What a payload holds.
@@ -36,6 +42,12 @@ pub enum ImportState {
 pub enum ImportFormat {
     /// One JSON object a line: the fields of EventInput; `eventType`, a name, may stand for `eventTypeId`.
     Ndjson,
+    /// One array of such objects.
+    Json,
+    /// Rows under a header, read by a CsvMapping.
+    Csv,
+    /// The export of Apple Health: `export.xml`, alone or in its `export.zip`.
+    AppleHealth,
 }
 
 /// An import.
@@ -83,7 +95,7 @@ impl ImportJob {
 
     /// Whether it only tries.
     async fn dry_run(&self) -> bool {
-        false
+        self.0.dry_run
     }
 
     /// How its records came out so far.

@@ -248,12 +248,12 @@ pub(crate) fn entity_counts(totals: &Totals) -> Vec<EntityCount> {
     ]
 }
 
-/// Imports, counted; none is ever paused yet.
+/// Imports, counted.
 pub(crate) fn import_counts(totals: &Totals) -> ImportCounts {
     ImportCounts {
         queued: number(totals.imports_queued),
         running: number(totals.imports_running),
-        paused: 0,
+        paused: number(totals.imports_paused),
         failed: number(totals.imports_failed),
     }
 }

@@ -181,6 +181,21 @@ pub fn delete_event(world: &mut World, terms: &Terms<'_>, removal: &Removal) -> 
     }
 }
 
+/// Takes back an event that an import made and that nobody has changed since; any other stays.
+pub fn take_back_event(world: &mut World, terms: &Terms<'_>, id: Uuid) {
+    let Some(row) = world.event(id) else {
+        return;
+    };
+    let is_untouched = row.content.as_ref().is_some_and(|content| {
+        content.import_job_id == terms.import_job_id && content.import_version == Some(row.frame.version)
+    });
+    if is_untouched {
+        let deletion = Some(Deletion { at: terms.now_ms, by: DeletedBy::Rollback });
+        let frame = Frame { deletion, ..terms.next_frame(&row.frame, None) };
+        world.put_event(EventRow { frame, content: None, ..EventRow::clone(&row) });
+    }
+}
+
 /// Brings a deleted event back, with the content that comes along.
 pub fn restore_event(world: &mut World, terms: &Terms<'_>, restore: &Restore) -> Answer<EventRow> {
     let new = &restore.event;

@@ -9,14 +9,16 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{find_within, happened, of_user, one, runnable, to, write_problem};
+use super::{WORKED_ON, find_within, happened, of_user, one, row, runnable, to, write_problem};
 use crate::error::Error;
+use crate::limits::{CHUNK_RECORDS_MAX, ImportLimits};
 use crate::rules::import::{Counts, ImportRow, State};
 use crate::rules::problem::Problem;
 use crate::store::{Store, Tx, dialect};
 
-/// Takes the lease of an import that is runnable, unless its user has too many running. All open imports
-/// of the user are locked for that, in one order, so that two claims at once count each other.
+/// Takes the lease of an import that is runnable, unless its user has too many running or had too many
+/// records today. All open imports of the user are locked for that, in one order, so that two claims at
+/// once count each other.
 ///
 /// # Errors
 /// When the database fails.
@@ -25,27 +27,31 @@ pub async fn claim(
     user_id: Uuid,
     id: Uuid,
     owner: &str,
-    running_max: u64,
+    limits: &ImportLimits,
     lease_ttl_ms: i64,
 ) -> Result<Option<ImportRow>, Error> {
     let tx = store.begin().await?;
     let backend = tx.backend();
     let now = || dialect::now_ms(backend);
-    of_user(user_id, Some(&[State::Queued, State::Running]))
-        .order_by_asc(Column::Id)
-        .lock(LockType::NoKeyUpdate)
-        .all(&tx.inner)
-        .await?;
-    let others = of_user(user_id, Some(&[State::Running]))
+    let open = of_user(user_id, Some(&WORKED_ON)).order_by_asc(Column::Id).lock(LockType::NoKeyUpdate);
+    let open = open.all(&tx.inner).await?;
+    let Some(model) = open.into_iter().find(|model| model.id == id) else {
+        return Ok(None);
+    };
+    let others = of_user(user_id, Some(&WORKED_ON))
         .filter(Column::Id.ne(id))
         .filter(Expr::col(Column::LeaseUntil).gte(now()));
-    if others.count(&tx.inner).await? >= running_max {
+    if others.count(&tx.inner).await? >= limits.running_max {
         return Ok(None);
     }
-    let crashed = "crash_count + CASE WHEN state = 'RUNNING' THEN 1 ELSE 0 END";
+    let is_left = model.lease_until.is_some();
+    let taken = row(model)?.taken_up(is_left);
+    let state = if taken.state == State::RollingBack { State::RollingBack } else { State::Running };
     let update = one(user_id, id)
-        .col_expr(Column::CrashCount, Expr::cust(crashed))
-        .col_expr(Column::State, to(State::Running))
+        .col_expr(Column::CrashCount, taken.crash_count.into())
+        .col_expr(Column::ChunkRecords, taken.chunk_records.into())
+        .col_expr(Column::CarefulUntil, taken.careful_until.into())
+        .col_expr(Column::State, to(state))
         .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
         .col_expr(Column::LeaseOwner, Expr::value(owner))
         .col_expr(Column::LeaseUntil, now().add(lease_ttl_ms))
@@ -57,6 +63,9 @@ pub async fn claim(
     let claimed = happened(update, &tx.inner).await?;
     let row = if claimed { find_within(&tx, user_id, id).await? } else { None };
     tx.commit().await?;
+    if row.is_some() && is_left {
+        metrics::counter!("idem_import_crashes_total").increment(1);
+    }
     Ok(row)
 }
 
@@ -67,39 +76,94 @@ pub struct Held {
     pub user_id: Uuid,
     /// Its id.
     pub id: Uuid,
+    /// Running, or rolling back.
+    pub state: State,
     /// Fence.
     pub lease_epoch: i64,
     /// Checkpoint.
     pub next_record: i64,
 }
 
+impl From<&ImportRow> for Held {
+    fn from(row: &ImportRow) -> Self {
+        Self {
+            user_id: row.user_id,
+            id: row.id,
+            state: row.state,
+            lease_epoch: row.lease_epoch,
+            next_record: row.next_record,
+        }
+    }
+}
+
 fn held(held: Held) -> UpdateMany<Entity> {
     one(held.user_id, held.id)
-        .filter(Column::State.eq(State::Running.name()))
+        .filter(Column::State.eq(held.state.name()))
         .filter(Column::LeaseEpoch.eq(held.lease_epoch))
         .filter(Column::NextRecord.eq(held.next_record))
+}
+
+/// Where the payload goes on behind a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Records before it.
+    pub next_record: i64,
+    /// Offset in the decoded payload.
+    pub next_byte: i64,
+    /// Lines before that offset, where the format has lines.
+    pub next_line: i64,
+    /// Offset in the payload as sent, as far as the decoder has read.
+    pub bytes_processed: i64,
 }
 
 /// Moves the checkpoint, within the transaction of the chunk and before anything else of it.
 ///
 /// # Errors
 /// [`Error::Fenced`] when another holds the import, or nobody; when the database fails.
-pub async fn advance(
-    tx: &Tx,
-    import: Held,
-    next_record: i64,
-    next_byte: i64,
-    bytes_processed: i64,
-    lease_ttl_ms: i64,
-) -> Result<(), Error> {
-    let update = held(import)
-        .col_expr(Column::NextRecord, next_record.into())
-        .col_expr(Column::NextByte, next_byte.into())
-        .col_expr(Column::BytesProcessed, bytes_processed.into())
+pub async fn advance(tx: &Tx, import: Held, next: Checkpoint, lease_ttl_ms: i64) -> Result<(), Error> {
+    let is_safe = Expr::col(Column::CarefulUntil).lte(next.next_record);
+    let most = i32::try_from(CHUNK_RECORDS_MAX).unwrap_or(i32::MAX);
+    let update = alive(tx, import, lease_ttl_ms)
+        .col_expr(Column::NextRecord, next.next_record.into())
+        .col_expr(Column::NextByte, next.next_byte.into())
+        .col_expr(Column::NextLine, next.next_line.into())
+        .col_expr(Column::BytesProcessed, next.bytes_processed.into())
+        .col_expr(
+            Column::ChunkRecords,
+            Expr::case(is_safe, most).finally(Expr::col(Column::ChunkRecords)).into(),
+        );
+    if happened(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+}
+
+/// Asks within a transaction, before anything else of it, whether the import is still held.
+///
+/// # Errors
+/// As [`advance`].
+pub async fn hold(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
+    if happened(alive(tx, import, lease_ttl_ms), &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+}
+
+/// Progress: the lease is longer, and no failure counts any more.
+fn alive(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany<Entity> {
+    held(import)
         .col_expr(Column::Attempts, Expr::value(0))
         .col_expr(Column::CrashCount, Expr::value(0))
-        .col_expr(Column::LeaseUntil, dialect::now_ms(tx.backend()).add(lease_ttl_ms));
-    if happened(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+        .col_expr(Column::LeaseUntil, dialect::now_ms(tx.backend()).add(lease_ttl_ms))
+}
+
+/// Nothing is left to take back.
+///
+/// # Errors
+/// As [`advance`].
+pub async fn rolled_back(store: &Store, import: Held) -> Result<(), Error> {
+    let tx = store.begin().await?;
+    let update = held(import)
+        .col_expr(Column::State, to(State::RolledBack))
+        .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
+        .col_expr(Column::FinishedAt, store.clock.now_ms().into());
+    let done = happened(update, &tx.inner).await?;
+    tx.commit().await?;
+    if done { Ok(()) } else { Err(Error::Fenced) }
 }
 
 /// Adds to the counts of an import whose checkpoint this transaction has moved; the last chunk ends it.
@@ -117,6 +181,7 @@ pub async fn tally(tx: &Tx, import: Held, counts: Counts, ended_at: Option<i64>)
     if let Some(at) = ended_at {
         update = update
             .col_expr(Column::State, to(State::Completed))
+            .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
             .col_expr(Column::RecordsTotal, import.next_record.into())
             .col_expr(Column::BytesProcessed, Expr::col(Column::BytesTotal))
             .col_expr(Column::Problem, Expr::value(None::<String>))
@@ -135,6 +200,11 @@ pub enum Release {
         /// Rest.
         pause_ms: i64,
     },
+    /// Its user had enough records today: queued, after a pause, and no failure.
+    Rest {
+        /// Rest.
+        pause_ms: i64,
+    },
     /// The payload is not the one announced: to be sent again.
     SendAgain(Problem),
     /// It can never work.
@@ -148,12 +218,18 @@ pub enum Release {
 pub async fn release(store: &Store, import: Held, release: Release) -> Result<bool, Error> {
     let tx = store.begin().await?;
     let mut update = held(import).col_expr(Column::LeaseUntil, Expr::value(None::<i64>));
+    // What is rolled back stays so until it is done.
+    let waits = if import.state == State::Running { State::Queued } else { import.state };
+    let rests = |pause_ms: i64| dialect::now_ms(tx.backend()).add(pause_ms);
     update = match release {
-        Release::Yield => update.col_expr(Column::State, to(State::Queued)),
+        Release::Yield => update.col_expr(Column::State, to(waits)),
         Release::Retry { pause_ms } => update
-            .col_expr(Column::State, to(State::Queued))
+            .col_expr(Column::State, to(waits))
             .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
-            .col_expr(Column::NotBefore, dialect::now_ms(tx.backend()).add(pause_ms)),
+            .col_expr(Column::NotBefore, rests(pause_ms)),
+        Release::Rest { pause_ms } => {
+            update.col_expr(Column::State, to(waits)).col_expr(Column::NotBefore, rests(pause_ms))
+        }
         Release::SendAgain(problem) => update
             .col_expr(Column::State, to(State::AwaitingUpload))
             .col_expr(Column::BytesReceived, Expr::value(0_i64))
@@ -188,4 +264,22 @@ pub async fn is_another_waiting(store: &Store, import: Held) -> Result<bool, Err
     let other = Condition::any().add(Column::UserId.ne(import.user_id)).add(Column::Id.ne(import.id));
     let waiting = Entity::find().filter(runnable(store.reader().get_database_backend())).filter(other);
     Ok(waiting.one(store.reader()).await?.is_some())
+}
+
+/// Records of all imports that the user announced behind this instant: what a day's allowance is held
+/// against.
+///
+/// # Errors
+/// When the database fails.
+pub async fn records_since(store: &Store, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
+    let counts = [
+        Column::CountInserted,
+        Column::CountDuplicates,
+        Column::CountDiffering,
+        Column::CountDeleted,
+        Column::CountRejected,
+    ];
+    let rows = of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms)).select_only().columns(counts);
+    let rows: Vec<(i64, i64, i64, i64, i64)> = rows.into_tuple().all(store.reader()).await?;
+    Ok(rows.into_iter().map(|(a, b, c, d, e)| a + b + c + d + e).sum())
 }

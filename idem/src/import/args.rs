@@ -1,0 +1,253 @@
+//! What `idem import` takes, and the part of it that tells how the columns of a CSV become events.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// What `idem import` takes.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ImportArgs {
+    /// The file to send: plain, gzip, zstd or zip
+    pub file: PathBuf,
+    /// The server
+    #[arg(long, env = "IDEM_URL", value_name = "URL")]
+    pub url: String,
+    /// The token of the user whose events they are
+    #[arg(long, env = "IDEM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// The import's own UUIDv7: the same id goes on where it was cut [default: a new one, printed first]
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<Uuid>,
+    /// What the file holds [default: told by its content]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Option<ImportFormat>,
+    /// A name to find it by [default: the file's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How the columns of a CSV become events
+    #[command(flatten)]
+    pub csv: CsvArgs,
+    /// Decide and report as if, and store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Return when the file has arrived, before it is stored
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples, with IDEM_URL and IDEM_TOKEN set or --url and --token given:
+  idem import flights-2013.ndjson.gz
+  idem import weather-2013.csv.gz --event-type weather --timestamp time_hour --external-id origin,time_hour
+  idem import export.zip                       # as Apple Health writes it
+  idem import events.json --dry-run --json     # what would come of it
+  idem import events.ndjson --id 01980c5e-7a3b-7c1d-9f2e-3b4a5c6d7e8f     # goes on after a cut
+
+Exit code: 0 all records are in, 2 some were rejected, 1 it failed, 130 interrupted.";
+
+/// How the columns of a CSV become events. Written out, it is `CsvMapping` of the schema.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+#[command(next_help_heading = "Options for CSV, which take columns by the names of the header")]
+#[serde(rename_all = "camelCase")]
+pub struct CsvArgs {
+    /// The type of all events…
+    #[arg(long, value_name = "NAME", conflicts_with = "event_type_column")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// …or the column that holds it
+    #[arg(long, value_name = "COL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_type_column: Option<String>,
+    /// The column of the time
+    #[arg(long = "timestamp", value_name = "COL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp_column: Option<String>,
+    /// How times are written: a strptime pattern, unix_s or unix_ms [default: as 2024-03-01 08:00:00, or RFC 3339]
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp_format: Option<String>,
+    /// The IANA zone of times without an offset, as in Europe/Berlin; without it they are rejected
+    #[arg(long, value_name = "ZONE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// The column of the end
+    #[arg(long = "end-date", value_name = "COL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_date_column: Option<String>,
+    /// The columns that together tell a record from all others
+    #[arg(long = "external-id", value_name = "COL,COL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id_columns: Option<Vec<String>>,
+    /// The column of a UUIDv7
+    #[arg(long, value_name = "COL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_column: Option<String>,
+    /// The column of the notes
+    #[arg(long = "notes", value_name = "COL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notes_column: Option<String>,
+    /// Where the records come from [default: imported]
+    #[arg(long, value_name = "SOURCE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_type: Option<String>,
+    /// The column of the latitude
+    #[arg(long = "latitude", value_name = "COL", requires = "longitude_column")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latitude_column: Option<String>,
+    /// The column of the longitude
+    #[arg(long = "longitude", value_name = "COL", requires = "latitude_column")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longitude_column: Option<String>,
+    /// The columns that become properties, '' for none [default: all without another use]
+    #[arg(long = "properties", value_name = "COL,COL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub property_columns: Option<Vec<String>>,
+    /// Cells that mean that there is no value [default: the empty cell and NA]
+    #[arg(long, value_name = "X,Y", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
+    /// The character between cells, or tab [default: ,]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<String>,
+}
+
+impl CsvArgs {
+    /// The mapping for a file of this format; none for all but CSV.
+    ///
+    /// # Errors
+    /// When a CSV lacks what it needs, or another format is given what only a CSV takes.
+    pub fn mapping(&self, format: ImportFormat) -> anyhow::Result<Option<Value>> {
+        let mut mapping = self.clone();
+        if let Some(columns) = &mut mapping.property_columns {
+            columns.retain(|column| !column.is_empty());
+        }
+        let mapping = serde_json::to_value(mapping).context("the columns cannot be written out")?;
+        if format != ImportFormat::Csv {
+            let is_empty = mapping.as_object().is_none_or(serde_json::Map::is_empty);
+            if !is_empty {
+                bail!("the options for CSV do not go with {}; if it is CSV, say --format csv", format.noun());
+            }
+            return Ok(None);
+        }
+        if self.timestamp_column.is_none() {
+            bail!("CSV needs --timestamp COL, the column of the time");
+        }
+        if self.event_type.is_none() && self.event_type_column.is_none() {
+            bail!("CSV needs --event-type NAME, or --event-type-column COL where each row has its own");
+        }
+        Ok(Some(mapping))
+    }
+}
+
+fn delimiter(text: &str) -> anyhow::Result<String> {
+    match text {
+        "tab" | "\\t" => Ok("\t".to_owned()),
+        _ if text.chars().count() == 1 => Ok(text.to_owned()),
+        _ => bail!("one character, or tab"),
+    }
+}
+
+/// What a file of an import can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// One event a line, as JSON
+    Ndjson,
+    /// An array of events
+    Json,
+    /// Rows under a header
+    Csv,
+    /// What Apple Health exports
+    AppleHealth,
+}
+
+impl ImportFormat {
+    /// Its name in GraphQL.
+    #[must_use]
+    pub fn graphql_name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "NDJSON",
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+            Self::AppleHealth => "APPLE_HEALTH",
+        }
+    }
+
+    /// As people say it.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Ndjson => "NDJSON",
+            Self::Json => "a JSON array",
+            Self::Csv => "CSV",
+            Self::AppleHealth => "an Apple Health export",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ImportArgs,
+    }
+
+    fn parse(flags: &[&str]) -> Result<ImportArgs, clap::Error> {
+        let line = ["import", "file", "--url", "http://x", "--token", "t"].iter().chain(flags);
+        Line::try_parse_from(line).map(|line| line.args)
+    }
+
+    #[test]
+    fn columns_become_the_mapping_of_the_schema() -> anyhow::Result<()> {
+        let all = "--event-type weather --timestamp time --timestamp-format unix_s --time-zone UTC --end-date end \
+            --external-id a,b --id-column id --notes note --source-type s --latitude y --longitude x \
+            --properties p,q --missing NA,- --delimiter tab";
+        let args = parse(&all.split_whitespace().collect::<Vec<_>>())?;
+        let expected = json!({
+            "eventType": "weather", "timestampColumn": "time", "timestampFormat": "unix_s", "timeZone": "UTC",
+            "endDateColumn": "end", "externalIdColumns": ["a", "b"], "idColumn": "id", "notesColumn": "note",
+            "sourceType": "s", "latitudeColumn": "y", "longitudeColumn": "x", "propertyColumns": ["p", "q"],
+            "missing": ["NA", "-"], "delimiter": "\t",
+        });
+        assert_eq!(args.csv.mapping(ImportFormat::Csv)?, Some(expected));
+        let none = parse(&["--event-type-column", "kind", "--timestamp", "t", "--properties", ""])?;
+        let expected = json!({ "eventTypeColumn": "kind", "timestampColumn": "t", "propertyColumns": [] });
+        assert_eq!(none.csv.mapping(ImportFormat::Csv)?, Some(expected));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_missing_or_does_not_fit_is_named() -> anyhow::Result<()> {
+        let said = |flags: &[&str], format| -> anyhow::Result<String> {
+            let refused = parse(flags)?.csv.mapping(format).err();
+            Ok(refused.context("it must be refused")?.to_string())
+        };
+        assert!(said(&["--event-type", "x"], ImportFormat::Csv)?.contains("--timestamp"));
+        assert!(said(&["--timestamp", "x"], ImportFormat::Csv)?.contains("--event-type"));
+        assert!(said(&["--timestamp", "x"], ImportFormat::Json)?.contains("a JSON array"));
+        assert!(parse(&[])?.csv.mapping(ImportFormat::Ndjson)?.is_none());
+        for wrong in [
+            &["--latitude", "x"][..],
+            &["--event-type", "x", "--event-type-column", "y"],
+            &["--delimiter", "ab"],
+            &["--format", "xml"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! What imports may take and how long what they leave is kept; and records that kill whoever reads them.
+
+use std::time::Duration;
+
+use domain::limits::ImportLimits;
+use domain::store::import_job;
+use serde_json::json;
+use worker::jobs::run_slice::run_slice;
+use worker::sweeper::Sweeper;
+
+use super::by_hand::{Disturber, actor, parked, samples, slice, undisturbed, workshop};
+use crate::harness::{Bed, Client, new_id, on_both};
+
+on_both!(
+    an_upload_that_never_came_ends_and_is_cleared_away,
+    payloads_and_quotes_go_after_their_time_and_the_counts_stay,
+    a_record_that_kills_whoever_reads_it_is_refused_alone,
+    a_user_who_had_enough_records_today_rests_and_loses_nothing,
+);
+
+fn sweeper(bed: &Bed) -> Sweeper<Disturber> {
+    Sweeper {
+        store: bed.store.clone(),
+        payloads: bed.payloads.clone(),
+        bell: workshop(bed, ImportLimits::default(), undisturbed()).bell,
+        payload_retention: Duration::from_secs(7 * 86_400),
+    }
+}
+
+fn objects(bed: &Bed) -> usize {
+    fn count(path: &std::path::Path) -> usize {
+        let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+        entries.map(|entry| entry.unwrap().path()).map(|it| if it.is_dir() { count(&it) } else { 1 }).sum()
+    }
+    count(&bed.dir.path().join("payload"))
+}
+
+async fn an_upload_that_never_came_ends_and_is_cleared_away(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = new_id();
+    let payload = vec![b' '; 9 * 1024 * 1024];
+    client.create_import(&id, payload.len() + 1, None).await;
+    client.put(&id, None, payload).await;
+    assert_eq!(objects(bed), 1);
+    sweeper(bed).tick().await.unwrap();
+    assert_eq!((&client.import(&id).await["state"], objects(bed)), (&json!("AWAITING_UPLOAD"), 1));
+    bed.execute("UPDATE import_job SET upload_expires_at = 1").await;
+    sweeper(bed).tick().await.unwrap();
+    let job = client.import(&id).await;
+    assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("UPLOAD_EXPIRED")));
+    assert_eq!(objects(bed), 0);
+    assert_eq!(client.put(&id, None, vec![b' '; 10]).await.status(), 409);
+    assert_eq!(client.step("retryImport", &id).await["problem"]["code"], "IMPORT_STATE");
+}
+
+async fn payloads_and_quotes_go_after_their_time_and_the_counts_stay(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = new_id();
+    client.import_all(&id, [samples(0..5), b"a secret line\n".to_vec()].concat()).await;
+    let ended = |days: i64| {
+        let at = bed.store.clock.now_ms() - days * 86_400_000;
+        format!("UPDATE import_job SET finished_at = {at}")
+    };
+    let excerpt = |job: serde_json::Value| job["rejections"]["nodes"][0]["excerpt"].clone();
+    bed.execute(&ended(6)).await;
+    sweeper(bed).tick().await.unwrap();
+    assert_eq!((objects(bed), excerpt(client.import(&id).await)), (1, json!("a secret line")));
+    bed.execute(&ended(8)).await;
+    sweeper(bed).tick().await.unwrap();
+    assert_eq!((objects(bed), excerpt(client.import(&id).await)), (0, json!("")));
+    bed.execute(&ended(91)).await;
+    sweeper(bed).tick().await.unwrap();
+    let job = client.import(&id).await;
+    assert_eq!((&job["rejections"]["totalCount"], &job["counts"]["rejected"]), (&json!(0), &json!(1)));
+    bed.execute("UPDATE import_job SET state = 'FAILED'").await;
+    assert_eq!(client.step("retryImport", &id).await["problem"]["code"], "IMPORT_STATE");
+}
+
+/// Takes the import up and dies of it; the chunk it was to read.
+async fn die(bed: &Bed, client: &Client, id: &str) -> (i32, Option<i64>) {
+    let user_id = actor(client).await.user_id;
+    let limits = ImportLimits::default();
+    let claimed = import_job::claim(&bed.store, user_id, id.parse().unwrap(), "mortal", &limits, 60_000);
+    let row = claimed.await.unwrap().expect("it can be taken up");
+    bed.execute("UPDATE import_job SET lease_until = 1").await;
+    (row.chunk_records, row.poison())
+}
+
+async fn a_record_that_kills_whoever_reads_it_is_refused_alone(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = parked(bed, &client, 1_700).await;
+    let mut chunks = Vec::new();
+    loop {
+        let (chunk, poison) = die(bed, &client, &id).await;
+        if poison.is_some() {
+            assert_eq!(poison, Some(1));
+            break;
+        }
+        chunks.push(chunk);
+    }
+    assert_eq!(chunks, [500, 500, 500, 50, 50, 50, 5, 5, 5, 1, 1, 1]);
+    slice(bed, &id, undisturbed()).await;
+    let careful = client.import(&id).await;
+    assert_eq!((&careful["state"], &careful["counts"]["records"]), (&json!("QUEUED"), &json!(500)));
+    assert_eq!(bed.number("SELECT chunk_records FROM import_job").await, 500);
+    slice(bed, &id, undisturbed()).await;
+    let job = client.ended(&id).await;
+    assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(1_699)));
+    let told = &job["rejections"]["nodes"];
+    assert_eq!(
+        (&told[0]["code"], &told[0]["record"], &told[0]["line"]),
+        (&json!("POISON"), &json!(1), &json!(1))
+    );
+    assert_eq!(job["rejections"]["totalCount"], 1);
+}
+
+async fn a_user_who_had_enough_records_today_rests_and_loses_nothing(bed: &Bed) {
+    let client = bed.client("ann");
+    client.import_all(&new_id(), samples(0..100)).await;
+    let id = parked(bed, &client, 200).await;
+    let limits = ImportLimits { records_a_day: Some(100), ..ImportLimits::default() };
+    run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+    assert_eq!(
+        (&client.import(&id).await["state"], &client.import(&id).await["counts"]["records"]),
+        (&json!("QUEUED"), &json!(0))
+    );
+    let rests = "SELECT count(*) FROM import_job WHERE not_before IS NOT NULL AND attempts = 0";
+    assert_eq!(bed.number(rests).await, 1);
+    // The next day.
+    bed.execute("UPDATE import_job SET not_before = NULL, created_at = 1").await;
+    run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+    let job = client.ended(&id).await;
+    assert_eq!((&job["counts"]["inserted"], &job["counts"]["duplicates"]), (&json!(100), &json!(100)));
+}

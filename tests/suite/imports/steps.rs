@@ -1,0 +1,173 @@
+//! What a user does with an import: pause, resume, cancel, retry, a dry run; and what cannot be done.
+
+use std::sync::Arc;
+
+use domain::commands::control_import;
+use domain::rules::import::Step;
+use serde_json::json;
+
+use super::by_hand::{Disturb, actor, parked, samples, slice, undisturbed};
+use crate::harness::{Bed, Client, new_id, on_both};
+
+on_both!(
+    an_import_halts_behind_any_chunk_and_goes_on_exactly,
+    a_dry_run_stores_nothing_and_is_then_done_for_real,
+    a_failed_import_goes_on_where_it_was,
+    an_impossible_step_says_the_state_and_changes_nothing,
+    an_import_of_somebody_else_is_unknown_to_every_step,
+);
+
+/// Takes a step behind the `at`-th chunk.
+async fn step_behind(bed: &Bed, client: &Client, id: &str, step: Step, at: usize) -> Disturb {
+    let (store, bell, id) = (bed.store.clone(), Arc::clone(&bed.bell), id.parse().unwrap());
+    let actor = actor(client).await;
+    Arc::new(move |chunk| {
+        let (store, bell, actor) = (store.clone(), Arc::clone(&bell), actor.clone());
+        Box::pin(async move {
+            if chunk == at {
+                let answer = control_import(&store, bell.as_ref(), &actor, Some(id), step).await.unwrap();
+                assert!(answer.problem.is_none());
+            }
+        })
+    })
+}
+
+async fn an_import_halts_behind_any_chunk_and_goes_on_exactly(bed: &Bed) {
+    for at in 1..=3 {
+        let client = bed.client(&format!("ann-{at}"));
+        let id = parked(bed, &client, 2_000).await;
+        slice(bed, &id, step_behind(bed, &client, &id, Step::Pause, at).await).await;
+        let halted = client.import(&id).await;
+        assert_eq!((&halted["state"], &halted["counts"]["inserted"]), (&json!("PAUSED"), &json!(at * 500)));
+        let status = client.ask("{ syncStatus { imports { paused queued } } }", json!({})).await;
+        assert_eq!(status["syncStatus"]["imports"], json!({ "paused": 1, "queued": 0 }));
+        assert!(client.step("pauseImport", &id).await["problem"].is_null());
+        slice(bed, &id, undisturbed()).await;
+        assert_eq!(client.import(&id).await, halted, "a paused import was worked on");
+        assert!(client.step("resumeImport", &id).await["problem"].is_null());
+        let job = client.ended(&id).await;
+        assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(2_000)));
+
+        let client = bed.client(&format!("bob-{at}"));
+        let id = parked(bed, &client, 2_000).await;
+        slice(bed, &id, step_behind(bed, &client, &id, Step::Cancel, at).await).await;
+        let ended = client.import(&id).await;
+        assert_eq!((&ended["state"], &ended["counts"]["inserted"]), (&json!("CANCELED"), &json!(at * 500)));
+        let (changes, _) = client.pull(None, 1_000).await;
+        assert_eq!(changes.len(), at * 500 + 1, "what is in stays in, with its type");
+    }
+}
+
+async fn a_dry_run_stores_nothing_and_is_then_done_for_real(bed: &Bed) {
+    let client = bed.client("ann");
+    let mut payload = samples(0..700);
+    payload.extend(b"garbage\n");
+    client.import_all(&new_id(), samples(0..100)).await;
+    let head = "{ syncStatus { headCursor } }";
+    let before = client.ask(head, json!({})).await;
+
+    let query = "mutation($input: CreateImportInput!) { createImport(input: $input) \
+        { importJob { id dryRun } problem { code } } }";
+    let id = new_id();
+    let input = json!({ "id": id, "format": "NDJSON", "sizeBytes": payload.len(), "dryRun": true });
+    let created = client.ask(query, json!({ "input": input })).await["createImport"].take();
+    assert_eq!(created, json!({ "importJob": { "id": id, "dryRun": true }, "problem": null }));
+    assert_eq!(client.put(&id, None, payload).await.status(), 200);
+    let job = client.ended(&id).await;
+    assert_eq!(job["state"], "COMPLETED");
+    let counts = json!({ "records": 701, "inserted": 600, "duplicates": 100, "differing": 0, "deleted": 0, "rejected": 1 });
+    assert_eq!(job["counts"], counts);
+    assert_eq!((&job["recordsTotal"], &job["rejections"]["totalCount"]), (&json!(701), &json!(1)));
+    assert_eq!(client.ask(head, json!({})).await, before, "a dry run moved the feed");
+    assert_eq!(bed.number("SELECT count(*) FROM event").await, 100);
+
+    let retried = client.step("retryImport", &id).await;
+    assert_eq!((&retried["problem"], &retried["importJob"]["dryRun"]), (&json!(null), &json!(false)));
+    let job = client.ended(&id).await;
+    assert_eq!((&job["counts"], &job["rejections"]["totalCount"]), (&counts, &json!(1)));
+    assert_eq!(bed.number("SELECT count(*) FROM event").await, 700);
+    // Sent again as it was announced, it is the same import.
+    assert_eq!(
+        client.ask(query, json!({ "input": input })).await["createImport"]["importJob"]["id"],
+        json!(id)
+    );
+    let again = client.step("retryImport", &id).await;
+    assert_eq!(again["problem"]["code"], "IMPORT_STATE");
+}
+
+async fn a_failed_import_goes_on_where_it_was(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = parked(bed, &client, 1_500).await;
+    let payloads = bed.dir.path().join("payload");
+    let aside = bed.dir.path().join("aside");
+    std::fs::rename(&payloads, &aside).unwrap();
+    slice(bed, &id, undisturbed()).await;
+    let failed = client.import(&id).await;
+    assert_eq!((&failed["state"], &failed["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_GONE")));
+    std::fs::rename(&aside, &payloads).unwrap();
+    bed.execute("UPDATE import_job SET attempts = 19, crash_count = 2").await;
+    assert!(client.step("retryImport", &id).await["problem"].is_null());
+    let job = client.ended(&id).await;
+    assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(1_500)));
+    assert!(job["problem"].is_null());
+}
+
+/// The states that each step can be taken in, or was.
+const POSSIBLE: [(&str, &[&str]); 5] = [
+    ("cancelImport", &["AWAITING_UPLOAD", "QUEUED", "RUNNING", "PAUSED", "CANCELED"]),
+    ("pauseImport", &["QUEUED", "RUNNING", "PAUSED"]),
+    ("resumeImport", &["PAUSED", "QUEUED", "RUNNING"]),
+    ("retryImport", &["FAILED", "QUEUED", "RUNNING"]),
+    ("rollbackImport", &["COMPLETED", "CANCELED", "FAILED", "ROLLING_BACK", "ROLLED_BACK"]),
+];
+const STATES: [&str; 9] = [
+    "AWAITING_UPLOAD",
+    "QUEUED",
+    "RUNNING",
+    "PAUSED",
+    "COMPLETED",
+    "FAILED",
+    "CANCELED",
+    "ROLLING_BACK",
+    "ROLLED_BACK",
+];
+
+async fn an_impossible_step_says_the_state_and_changes_nothing(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = new_id();
+    client.create_import(&id, 10, None).await;
+    // Nobody takes it up: its rest is not over, whatever its state.
+    let set = |state: &str| {
+        format!(
+            "UPDATE import_job SET state = '{state}', bytes_received = 10, payload_removed_at = NULL, \
+             lease_until = 9000000000000000, not_before = 9000000000000000"
+        )
+    };
+    for (step, possible) in POSSIBLE {
+        for state in STATES {
+            bed.execute(&set(state)).await;
+            let answer = client.step(step, &id).await;
+            let code = answer["problem"]["code"].as_str();
+            assert_eq!(code.is_none(), possible.contains(&state), "{step} of {state}: {answer}");
+            if code.is_some() {
+                assert_eq!((code, &answer["importJob"]["state"]), (Some("IMPORT_STATE"), &json!(state)));
+                assert!(answer["problem"]["detail"].as_str().unwrap().contains(state), "{answer}");
+            }
+        }
+    }
+    bed.execute(&set("FAILED")).await;
+    bed.execute("UPDATE import_job SET payload_removed_at = 1").await;
+    let gone = client.step("retryImport", &id).await;
+    assert_eq!(gone["problem"]["code"], "IMPORT_STATE");
+}
+
+async fn an_import_of_somebody_else_is_unknown_to_every_step(bed: &Bed) {
+    let id = parked(bed, &bed.client("ann"), 10).await;
+    for (step, _) in POSSIBLE {
+        let foreign = bed.client("bob").step(step, &id).await;
+        assert_eq!(foreign, bed.client("bob").step(step, &new_id()).await);
+        assert_eq!((&foreign["importJob"], &foreign["problem"]["code"]), (&json!(null), &json!("NOT_FOUND")));
+    }
+    assert_eq!(bed.client("ann").import(&id).await["state"], "QUEUED");
+    slice(bed, &id, undisturbed()).await;
+}
