@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod keeping;
+mod overlaps;
 mod rollback;
 mod steps;
 

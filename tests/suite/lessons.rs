@@ -1,5 +1,9 @@
 //! What went wrong in the field, each as the promise that it shall not happen here.
 
+mod feed;
+mod import;
+mod subscription;
+
 use serde_json::{Value, json};
 
 use crate::edits::{flush, head, patch, read, said, write};
@@ -284,6 +288,11 @@ async fn a_cleared_note_stays_cleared(bed: &Bed) {
     let (changes, _) = client.pull(Some(&cursor), 500).await;
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0]["event"].get("notes"), Some(&Value::Null));
+    // What an edit does not name stays.
+    let kept = event(&kind);
+    client.create(std::slice::from_ref(&kept)).await;
+    let answer = patch(&client, &kept["id"], json!({ "timeZone": "Europe/Berlin" })).await;
+    assert_eq!(answer["event"]["notes"], kept["notes"]);
 }
 
 async fn every_row_has_exactly_one_entry_in_the_feed(bed: &Bed) {

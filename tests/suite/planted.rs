@@ -2,6 +2,11 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
+use crate::harness::new_id;
+use crate::processes::cluster::Cluster;
+
 /// Runs one test of this binary under a planted mistake; whether it passed, and what it said.
 fn run(test: &str, plant: &str) -> (bool, String) {
     let binary = std::env::current_exe().unwrap();
@@ -60,4 +65,36 @@ fn a_create_that_revives_what_was_deleted_is_caught_by_the_simulator() {
 #[test]
 fn a_patch_that_clears_what_it_does_not_name_is_caught_by_the_simulator() {
     catches(SIMULATOR, "plant-absent-is-null");
+}
+
+/// Three deaths at each size of chunk: 500, 50, 5 and 1.
+const DEATHS: usize = 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_aborts_whoever_stores_it_is_refused_alone() {
+    let mut cluster = Cluster::start_with("plant-abort-on-record").await;
+    let client = cluster.client("ann");
+    let line = |n: usize| {
+        let name = if n == 777 { "poison".to_owned() } else { format!("s-{n}") };
+        let sample =
+            json!({ "eventType": "sample", "timestamp": "2026-01-01T00:00:00Z", "externalId": name });
+        format!("{sample}\n")
+    };
+    let payload: String = (1..=3_000).map(line).collect();
+    let id = new_id();
+    client.create_import(&id, payload.len(), None).await;
+    client.put(&id, None, payload.into_bytes()).await;
+    for _ in 0..DEATHS {
+        cluster.worker_dies().await;
+        // Nobody waits for the lease of the dead.
+        cluster.execute("UPDATE import_job SET lease_until = 1, rung_at = NULL").await;
+        cluster.spawn_worker();
+    }
+    let job = client.ended(&id).await;
+    assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(2_999)), "{job}");
+    let told = &job["rejections"]["nodes"];
+    assert_eq!((&told[0]["code"], &told[0]["record"]), (&json!("POISON"), &json!(777)));
+    assert_eq!(job["rejections"]["totalCount"], 1);
+    cluster.assert_all_live();
+    cluster.assert_feeds_are_whole().await;
 }

@@ -61,6 +61,9 @@ pub enum MutationAnswer {
     EventType(Answer<TypeRow>),
 }
 
+/// Says whether answers are few and small enough to be told; if not, nothing is written.
+pub type Fits<'f> = &'f (dyn Fn(&[MutationAnswer]) -> bool + Sync);
+
 impl Mutation {
     /// The id that the item is about, as it was sent.
     #[must_use]
@@ -111,14 +114,16 @@ struct Item {
 /// Applies writes, in order: one answer each. Sent again whole, what was applied before is answered so.
 ///
 /// # Errors
-/// When the database fails; what is wrong with an item is in its answer.
+/// When the database fails, or the answers do not fit; what is wrong with an item is in its answer.
 pub async fn apply_mutations(
     store: &Store,
     bell: &dyn Bell,
     actor: &Actor,
     client_id: Option<&str>,
     mutations: Vec<Mutation>,
+    fits: Fits<'_>,
 ) -> Result<Vec<MutationAnswer>, Error> {
+    let told = |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::AnswerTooLarge) };
     let mut wants = Wants::default();
     let items: Vec<Item> = mutations
         .into_iter()
@@ -132,12 +137,12 @@ pub async fn apply_mutations(
     if items.iter().all(|item| item.write.is_err()) {
         let mut nothing = World::default();
         let terms = Terms { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
-        return Ok(items.into_iter().map(|item| decide(&mut nothing, &terms, item)).collect());
+        return told(items.into_iter().map(|item| decide(&mut nothing, &terms, item)).collect());
     }
     let now_ms = store.clock.now_ms();
     write(store, bell, actor.user_id, &wants, |world| {
         let terms = Terms { now_ms, client_id, import_job_id: None };
-        items.into_iter().map(|item| decide(world, &terms, item)).collect()
+        told(items.into_iter().map(|item| decide(world, &terms, item)).collect())
     })
     .await
 }
@@ -171,8 +176,9 @@ pub async fn apply_to_event(
     actor: &Actor,
     client_id: Option<&str>,
     mutation: Mutation,
+    fits: Fits<'_>,
 ) -> Result<EventAnswer, Error> {
-    match apply_mutations(store, bell, actor, client_id, vec![mutation]).await?.pop() {
+    match apply_mutations(store, bell, actor, client_id, vec![mutation], fits).await?.pop() {
         Some(MutationAnswer::Event(answer)) => Ok(answer),
         _ => Err(Error::Bug("a write to an event has an answer of an event")),
     }
@@ -188,8 +194,9 @@ pub async fn apply_to_event_type(
     actor: &Actor,
     client_id: Option<&str>,
     mutation: Mutation,
+    fits: Fits<'_>,
 ) -> Result<Answer<TypeRow>, Error> {
-    match apply_mutations(store, bell, actor, client_id, vec![mutation]).await?.pop() {
+    match apply_mutations(store, bell, actor, client_id, vec![mutation], fits).await?.pop() {
         Some(MutationAnswer::EventType(answer)) => Ok(answer),
         _ => Err(Error::Bug("a write to an event type has an answer of an event type")),
     }

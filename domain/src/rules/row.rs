@@ -16,7 +16,7 @@ pub struct Location {
 }
 
 /// What an event says, but for its type and its keys.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventBody {
     /// Epoch milliseconds.
     pub timestamp: i64,

@@ -49,35 +49,73 @@ pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid,
 async fn create(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
     let name = serde_json::json!([issuer, subject]).to_string();
     let user_id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
+    let tx = store.begin().await?;
+    insert(&tx, user_id, issuer, subject).await?;
+    tx.commit().await?;
+    Ok(user_id)
+}
+
+async fn insert(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(), Error> {
     let row = account::ActiveModel {
         user_id: Set(user_id),
         issuer: Set(issuer.to_owned()),
         subject: Set(subject.to_owned()),
         feed_head: Set(0),
-        feed_epoch: Set(store.clock.random()),
+        feed_epoch: Set(tx.store.clock.random()),
     };
-    let tx = store.begin().await?;
     account::Entity::insert(row)
         .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(&tx.inner)
         .await?;
-    tx.commit().await?;
-    Ok(user_id)
+    Ok(())
 }
 
-/// Locks the head of a user until the end of the transaction.
+/// The issuer and the subject of a user whom this process has seen.
+fn seen(store: &Store, user_id: Uuid) -> Option<(String, String)> {
+    let users = store.users.lock().ok()?;
+    users.iter().find(|(_, id)| **id == user_id).map(|(identity, _)| identity.clone())
+}
+
+/// Makes the row of a user anew that is gone: a backup was put in place under the running process.
+async fn make_anew(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
+    let Some((issuer, subject)) = seen(&tx.store, user_id) else {
+        return Err(Error::Moved);
+    };
+    tracing::warn!(user.id = %user_id, "the row of a user is gone and is made anew");
+    insert(tx, user_id, &issuer, &subject).await
+}
+
+/// Forgets whom an identity stands for, so that the next request looks it up.
+fn forget(store: &Store, user_id: Uuid) -> Error {
+    if let Some(identity) = seen(store, user_id)
+        && let Ok(mut users) = store.users.lock()
+    {
+        users.pop(&identity);
+    }
+    Error::Moved
+}
+
+/// Locks the head of a user until the end of the transaction. Where the row is gone it is made.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or nobody knows whose row is gone.
 pub async fn lock(tx: &Tx, user_id: Uuid) -> Result<Head, Error> {
+    if let Some(head) = try_lock(tx, user_id).await? {
+        return Ok(head);
+    }
+    make_anew(tx, user_id).await?;
+    try_lock(tx, user_id).await?.ok_or_else(|| forget(&tx.store, user_id))
+}
+
+async fn try_lock(tx: &Tx, user_id: Uuid) -> Result<Option<Head>, Error> {
     let backend = tx.backend();
     let sql = format!(
         "SELECT feed_head, feed_epoch FROM account WHERE user_id = $1{}",
         dialect::for_update(backend)
     );
     let statement = Statement::from_sql_and_values(backend, sql, [user_id.into()]);
-    let row = tx.inner.query_one_raw(statement).await?.ok_or(Error::Bug("a user who writes has a head"))?;
-    Ok(Head::from_query_result(&row, "")?)
+    let row = tx.inner.query_one_raw(statement).await?;
+    Ok(row.map(|row| Head::from_query_result(&row, "")).transpose()?)
 }
 
 /// Moves a head that this transaction has locked.
@@ -130,14 +168,25 @@ pub async fn renew_all_epochs(store: &Store) -> Result<u64, Error> {
     Ok(renewed.rows_affected)
 }
 
-/// The head as it is now.
+/// The head as it is now. Where the row is gone it is made.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or nobody knows whose row is gone.
 pub async fn head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
-    let row = account::Entity::find_by_id(user_id)
-        .one(&store.reader)
-        .await?
-        .ok_or(Error::Bug("a user who reads has a head"))?;
-    Ok(Head { feed_head: row.feed_head, feed_epoch: row.feed_epoch })
+    if let Some(head) = find_head(store, user_id).await? {
+        return Ok(head);
+    }
+    let own = store.clone();
+    detached(async move {
+        let tx = own.begin().await?;
+        make_anew(&tx, user_id).await?;
+        tx.commit().await
+    })
+    .await?;
+    find_head(store, user_id).await?.ok_or_else(|| forget(store, user_id))
+}
+
+async fn find_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> {
+    let row = account::Entity::find_by_id(user_id).one(&store.reader).await?;
+    Ok(row.map(|row| Head { feed_head: row.feed_head, feed_epoch: row.feed_epoch }))
 }

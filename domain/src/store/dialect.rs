@@ -18,7 +18,7 @@ pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
 
 pub(super) fn tune_postgres(options: &mut ConnectOptions) {
     options.map_sqlx_postgres_opts(|postgres| {
-        postgres.application_name("idem").options([("idle_in_transaction_session_timeout", "60000")])
+        postgres.application_name("idem").options([("idle_in_transaction_session_timeout", "30000")])
     });
 }
 
@@ -38,23 +38,23 @@ pub(super) fn texts(backend: DbBackend, texts: &[String]) -> Value {
     }
 }
 
-/// The rows that [`ids`] in parameter `number` stands for, as a subquery.
+/// The table `w(id)` that [`ids`] in parameter `number` stands for.
 pub(super) fn id_rows(backend: DbBackend, number: usize) -> String {
     match backend {
-        DbBackend::Postgres => format!("(SELECT unnest(${number}::uuid[]))"),
-        _ => format!("(SELECT unhex(value) FROM json_each(${number}))"),
+        DbBackend::Postgres => format!("unnest(${number}::uuid[]) AS w(id)"),
+        _ => format!("(SELECT unhex(value) AS id FROM json_each(${number})) w"),
     }
 }
 
-/// The rows that [`texts`] in parameter `number` stands for, as a subquery.
+/// The table `w(text)` that [`texts`] in parameter `number` stands for.
 pub(super) fn text_rows(backend: DbBackend, number: usize) -> String {
     match backend {
-        DbBackend::Postgres => format!("(SELECT unnest(${number}::text[]))"),
-        _ => format!("(SELECT value FROM json_each(${number}))"),
+        DbBackend::Postgres => format!("unnest(${number}::text[]) AS w(text)"),
+        _ => format!("(SELECT value AS text FROM json_each(${number})) w"),
     }
 }
 
-/// A table `w(source_type, external_id)` out of two lists of texts of the same length.
+/// The table `w(source_type, external_id)` out of two lists of texts of the same length.
 pub(super) fn pair_rows(backend: DbBackend, left: usize, right: usize) -> String {
     match backend {
         DbBackend::Postgres => {
@@ -64,6 +64,25 @@ pub(super) fn pair_rows(backend: DbBackend, left: usize, right: usize) -> String
             "(SELECT l.value AS source_type, r.value AS external_id \
              FROM json_each(${left}) l JOIN json_each(${right}) r ON r.key = l.key) w"
         ),
+    }
+}
+
+/// The rows `f` of a table that fit one row `w` or another: each is looked up by its keys. PostgreSQL is
+/// given no choice: a plan that it made for a small table and kept would read the whole of a large one.
+pub(super) fn each(backend: DbBackend, rows: &str, table: &str, fits: &str) -> String {
+    match backend {
+        DbBackend::Postgres => {
+            format!("{rows} CROSS JOIN LATERAL (SELECT f.* FROM {table} f WHERE {fits} OFFSET 0) f")
+        }
+        _ => format!("{rows} CROSS JOIN {table} f WHERE {fits}"),
+    }
+}
+
+/// What joins a further condition to [`each`].
+pub(super) fn each_and(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "WHERE",
+        _ => "AND",
     }
 }
 

@@ -7,7 +7,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::page::{Page, Window};
+use super::page::{Page, Weigh, Window, take};
 use super::{Store, dialect, event_type, model};
 use crate::error::Error;
 use crate::rules::event_id::compose;
@@ -62,7 +62,7 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
     Ok(found)
 }
 
-/// A page of the living events.
+/// A page of the living events, which ends at its bytes if not before.
 ///
 /// # Errors
 /// When the database fails.
@@ -71,6 +71,7 @@ pub async fn page(
     user_id: Uuid,
     filter: &Filter,
     window: &Window<Key>,
+    weigh: Weigh<'_, EventRow>,
 ) -> Result<Page<EventRow>, Error> {
     let mut query = filtered(store, user_id, filter).await?;
     if let Some(after) = window.after {
@@ -80,13 +81,14 @@ pub async fn page(
         query = query.filter(place().gt(key(before)));
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
-    let rows = query
+    let models = query
         .order_by(event::Column::Timestamp, order.clone())
         .order_by(event::Column::Id, order)
         .limit(window.limit())
-        .all(&store.reader)
+        .stream(&store.reader)
         .await?;
-    Ok(window.page(rows.into_iter().map(model::event_row).collect::<Result<_, _>>()?))
+    let (rows, left_out) = take(models, model::event_row, window.size, weigh).await?;
+    Ok(window.part(rows, left_out.is_some()))
 }
 
 /// How many living events there are.

@@ -1,5 +1,7 @@
 //! Reading event types.
 
+use std::collections::{HashMap, HashSet};
+
 use ::entity::{event_type, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
@@ -38,6 +40,19 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         found.push((id, row));
     }
     Ok(found)
+}
+
+/// The living types with these ids, none of them an alias, by id.
+pub(super) async fn known(
+    store: &Store,
+    user_id: Uuid,
+    ids: HashSet<Uuid>,
+) -> Result<HashMap<Uuid, TypeRow>, Error> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = living(user_id).filter(event_type::Column::Id.is_in(ids)).all(&store.reader).await?;
+    rows.into_iter().map(|row| Ok((row.id, model::type_row(row)?))).collect()
 }
 
 /// A page of the living types.

@@ -1,14 +1,20 @@
 //! The change feed: one entry per entity, at its newest position.
 
+use std::collections::{HashMap, HashSet};
+
 use ::entity::{event, event_type};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::account::{self, Head};
-use super::{Store, model};
+use super::page::{Weigh, has_room, take};
+use super::{Store, event_type as types, model};
 use crate::error::Error;
 use crate::rules::cursor::Cursor;
 use crate::rules::row::{EventRow, Frame, TypeRow};
+
+/// Reads of a page whose events have lost their types meanwhile, before it is given up for now.
+const READS_MAX: u32 = 5;
 
 /// An entity that changed, as it is now.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,11 +45,24 @@ pub enum Reset {
     EpochChanged,
 }
 
+/// How far a page goes, and what it tells.
+#[derive(Clone, Copy)]
+pub struct Extent<'w> {
+    /// At most so many changes.
+    pub first: u64,
+    /// The types of its events come along.
+    pub with_types: bool,
+    /// What a change adds to the bytes of the page.
+    pub weigh: Weigh<'w, Change>,
+}
+
 /// What follows a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangePage {
     /// In the order of their positions.
     pub changes: Vec<Change>,
+    /// The types of its events by id, where they were asked for.
+    pub types: HashMap<Uuid, TypeRow>,
     /// Where to go on.
     pub cursor: Cursor,
     /// More follow, as of the head that was read first.
@@ -94,69 +113,103 @@ pub async fn head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> 
     Ok(Cursor { epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None })
 }
 
-/// The page that follows `after`; without it the first of a bootstrap.
+/// The page that follows `after`; without it the first of a bootstrap. It ends at its bytes if not before.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or events and types cannot be read as they stood together.
 pub async fn page(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
-    first: u64,
+    extent: Extent<'_>,
+) -> Result<ChangePage, Error> {
+    for _ in 0..READS_MAX {
+        let page = read_page(store, user_id, after, extent).await?;
+        let of_events: HashSet<Uuid> = page.changes.iter().filter_map(type_of).collect();
+        if !extent.with_types {
+            return Ok(page);
+        }
+        let wanted = of_events.len();
+        let types = types::known(store, user_id, of_events).await?;
+        if types.len() == wanted {
+            return Ok(ChangePage { types, ..page });
+        }
+        // A type goes behind its last event: that one has moved on by now.
+    }
+    Err(Error::Moved)
+}
+
+/// The type of a living event.
+fn type_of(change: &Change) -> Option<Uuid> {
+    match change {
+        Change::Event(row) => row.content.as_ref().map(|content| content.event_type_id),
+        Change::EventType(_) => None,
+    }
+}
+
+async fn read_page(
+    store: &Store,
+    user_id: Uuid,
+    after: Option<&str>,
+    extent: Extent<'_>,
 ) -> Result<ChangePage, Error> {
     // The head is read before the rows: what is committed in between stands beyond it and is left
     // to the next page.
     let (head, resolved) = resolve(store, user_id, after).await?;
-    let from = match resolved {
-        Ok(cursor) => cursor,
-        Err(reset) => {
-            let cursor = start_of(head);
-            return Ok(ChangePage { changes: Vec::new(), cursor, has_more: true, reset: Some(reset) });
-        }
+    let (types, reset) = (HashMap::new(), resolved.err());
+    let Ok(from) = resolved else {
+        let cursor = start_of(head);
+        return Ok(ChangePage { changes: Vec::new(), types, cursor, has_more: true, reset });
     };
-    let mut changes = read(store, user_id, from, head.feed_head, first + 1).await?;
-    let has_more = changes.len() as u64 > first;
-    changes.truncate(usize::try_from(first).unwrap_or(usize::MAX));
+    let (changes, has_more) = read(store, user_id, from, head.feed_head, extent).await?;
     let seq = match changes.last() {
         Some(last) if has_more => last.frame().change_seq,
         _ => head.feed_head,
     };
     let bootstrap_head = from.bootstrap_head.filter(|end| seq < *end);
     let cursor = Cursor { epoch: head.feed_epoch, seq, bootstrap_head };
-    Ok(ChangePage { changes, cursor, has_more, reset: None })
+    Ok(ChangePage { changes, types, cursor, has_more, reset })
 }
 
+/// What stands behind `from` up to `head`, as far as a page goes, and whether there is more.
 async fn read(
     store: &Store,
     user_id: Uuid,
     from: Cursor,
     head: i64,
-    limit: u64,
-) -> Result<Vec<Change>, Error> {
+    Extent { first, weigh, .. }: Extent<'_>,
+) -> Result<(Vec<Change>, bool), Error> {
     let events = event::Entity::find()
         .filter(event::Column::UserId.eq(user_id))
         .filter(between(event::Column::ChangeSeq, event::Column::DeletedAt, from, head))
         .order_by_asc(event::Column::ChangeSeq)
-        .limit(limit)
-        .all(&store.reader)
+        .limit(first + 1)
+        .stream(&store.reader)
         .await?;
+    let event = |row| model::event_row(row).map(Change::Event);
+    let (mut changes, next_event) = take(events, event, first, weigh).await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
         .filter(between(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from, head))
         .order_by_asc(event_type::Column::ChangeSeq)
-        .limit(limit)
-        .all(&store.reader)
+        .limit(first + 1)
+        .stream(&store.reader)
         .await?;
-    let mut changes = Vec::with_capacity(events.len() + types.len());
-    for row in types {
-        changes.push(Change::EventType(model::type_row(row)?));
-    }
-    for row in events {
-        changes.push(Change::Event(model::event_row(row)?));
-    }
+    let event_type = |row| model::type_row(row).map(Change::EventType);
+    let (types, next_type) = take(types, event_type, first, weigh).await?;
+    changes.extend(types);
     changes.sort_by_key(|change| change.frame().change_seq);
-    changes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(changes)
+    // Behind the first that was left out of its kind, others of that kind may be missing.
+    let end = next_event.iter().chain(&next_type).map(|change| change.frame().change_seq).min();
+    let mut bytes = 0;
+    let fits = |(index, change): &(usize, &Change)| {
+        bytes += weigh(change);
+        end.is_none_or(|end| change.frame().change_seq < end) && has_room(*index, first, bytes)
+    };
+    let kept = changes.iter().enumerate().take_while(fits).count();
+    let has_more = end.is_some() || kept < changes.len();
+    changes.truncate(kept);
+    Ok((changes, has_more))
 }
 
 fn between<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor, head: i64) -> Condition {

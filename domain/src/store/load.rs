@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ::entity::{event, event_type};
-use sea_orm::{ConnectionTrait, EntityTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, EntityTrait, IdenStatic, Iterable, Statement, Value};
 use uuid::Uuid;
 
 use super::{Tx, dialect, model};
@@ -20,9 +20,18 @@ pub struct Wants {
     type_names: HashSet<String>,
     /// Types whose living events are counted.
     usages: HashSet<Uuid>,
+    /// What events say is not read: their hashes tell whether it is the same.
+    without_bodies: bool,
 }
 
 impl Wants {
+    /// For whoever asks only whether something is there: of stored events, keys and hashes are read, and
+    /// their bodies are empty.
+    #[must_use]
+    pub fn without_bodies() -> Self {
+        Self { without_bodies: true, ..Self::default() }
+    }
+
     /// Adds an id of any kind.
     pub fn id(&mut self, id: Uuid) {
         self.ids.insert(id);
@@ -91,10 +100,16 @@ pub async fn load(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<World, Error>
 /// Aliases and imports by id; returns the rows that the aliases stand for.
 async fn load_names(tx: &Tx, user_id: Uuid, ids: &[Uuid], world: &mut World) -> Result<Vec<Uuid>, Error> {
     let backend = tx.backend();
-    let rows = dialect::id_rows(backend, 2);
+    let ids_at = dialect::id_rows(backend, 2);
     let sql = format!(
-        "SELECT entity, alias_id, id FROM id_alias WHERE user_id = $1 AND entity IN (1, 2) AND alias_id IN {rows} \
-         UNION ALL SELECT 3, id, id FROM import_job WHERE user_id = $1 AND id IN {rows}"
+        "SELECT f.entity, f.alias_id, f.id FROM {} UNION ALL SELECT 3, f.id, f.id FROM {}",
+        dialect::each(
+            backend,
+            &ids_at,
+            "id_alias",
+            "f.user_id = $1 AND f.entity IN (1, 2) AND f.alias_id = w.id"
+        ),
+        dialect::each(backend, &ids_at, "import_job", "f.user_id = $1 AND f.id = w.id"),
     );
     let values = [user_id.into(), dialect::ids(backend, ids)];
     let mut canonical = Vec::new();
@@ -123,13 +138,16 @@ async fn load_events(
 ) -> Result<(), Error> {
     let backend = tx.backend();
     let (sources, externals): (Vec<String>, Vec<String>) = wants.keys.iter().cloned().unzip();
+    let ids_at = dialect::id_rows(backend, 2);
+    let columns = if wants.without_bodies { model::EVENT_HEAD.join(", ") } else { event_columns() };
+    let keys = "f.user_id = $1 AND f.source_type = w.source_type AND f.external_id = w.external_id";
+    // What is found by its id is not read again by its key.
     let sql = format!(
-        "{head}SELECT e.* FROM event e WHERE e.user_id = $1 AND e.id IN {ids} \
-         UNION ALL SELECT e.* FROM {pairs} CROSS JOIN event e \
-         WHERE e.user_id = $1 AND e.source_type = w.source_type AND e.external_id = w.external_id",
+        "{head}SELECT {columns} FROM {by_id} UNION ALL SELECT {columns} FROM {by_key} {and} f.id NOT IN (SELECT w.id FROM {ids_at})",
         head = lock_first(backend),
-        ids = dialect::id_rows(backend, 2),
-        pairs = dialect::pair_rows(backend, 3, 4),
+        by_id = dialect::each(backend, &ids_at, "event", "f.user_id = $1 AND f.id = w.id"),
+        by_key = dialect::each(backend, &dialect::pair_rows(backend, 3, 4), "event", keys),
+        and = dialect::each_and(backend),
     );
     let values: [Value; 4] = [
         user_id.into(),
@@ -138,10 +156,25 @@ async fn load_events(
         dialect::texts(backend, &externals),
     ];
     let statement = Statement::from_sql_and_values(backend, sql, values);
+    if wants.without_bodies {
+        for row in tx.inner.query_all_raw(statement).await? {
+            world.load_event(model::event_head(&row)?);
+        }
+        return Ok(());
+    }
     for row in event::Entity::find().from_raw_sql(statement).all(&tx.inner).await? {
         world.load_event(model::event_row(row)?);
     }
     Ok(())
+}
+
+/// All columns of an event but the text that only a search looks at.
+fn event_columns() -> String {
+    let columns = event::Column::iter().map(|column| {
+        let from = if matches!(column, event::Column::NotesSearch) { "NULL AS " } else { "f." };
+        format!("{from}\"{}\"", column.as_str())
+    });
+    columns.collect::<Vec<_>>().join(", ")
 }
 
 /// The mistake that this module's order avoids, for the test that must catch it.
@@ -163,10 +196,14 @@ async fn load_types(
     let backend = tx.backend();
     let names: Vec<String> = wants.type_names.iter().cloned().collect();
     let sql = format!(
-        "SELECT t.* FROM event_type t WHERE t.user_id = $1 AND t.id IN {} \
-         UNION ALL SELECT t.* FROM event_type t WHERE t.user_id = $1 AND t.name IN {}",
-        dialect::id_rows(backend, 2),
-        dialect::text_rows(backend, 3),
+        "SELECT f.* FROM {} UNION ALL SELECT f.* FROM {}",
+        dialect::each(backend, &dialect::id_rows(backend, 2), "event_type", "f.user_id = $1 AND f.id = w.id"),
+        dialect::each(
+            backend,
+            &dialect::text_rows(backend, 3),
+            "event_type",
+            "f.user_id = $1 AND f.name = w.text"
+        ),
     );
     let values: [Value; 3] = [user_id.into(), dialect::ids(backend, ids), dialect::texts(backend, &names)];
     let statement = Statement::from_sql_and_values(backend, sql, values);
@@ -192,7 +229,7 @@ async fn load_usages(tx: &Tx, user_id: Uuid, wants: &Wants, world: &mut World) -
     let types: Vec<Uuid> = types.into_iter().collect();
     let sql = format!(
         "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e WHERE e.user_id = $1 AND e.event_type_id = t.id \
-         LIMIT $3) few) AS events FROM event_type t WHERE t.user_id = $1 AND t.id IN {}",
+         LIMIT $3) few) AS events FROM event_type t WHERE t.user_id = $1 AND t.id IN (SELECT w.id FROM {})",
         dialect::id_rows(backend, 2),
     );
     let most = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;

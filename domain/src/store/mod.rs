@@ -3,6 +3,7 @@
 //! What differs between SQLite and PostgreSQL is in [`dialect`] and nowhere else.
 
 pub mod account;
+mod bulk;
 mod dialect;
 pub mod digest;
 pub mod event;
@@ -49,6 +50,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Tx {
     inner: DatabaseTransaction,
+    store: Store,
     _gate: Option<OwnedMutexGuard<()>>,
 }
 
@@ -94,9 +96,12 @@ impl Store {
             sqlite_transaction_mode: gate.as_ref().map(|_| SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let writer = self.writer.clone();
-        detached(async move { Ok(Tx { inner: writer.begin_with_options(options).await?, _gate: gate }) })
-            .await
+        let store = self.clone();
+        detached(async move {
+            let inner = store.writer.begin_with_options(options).await?;
+            Ok(Tx { inner, store, _gate: gate })
+        })
+        .await
     }
 
     /// For reading.

@@ -2,6 +2,7 @@
 
 use ::entity::{event, event_type};
 use sea_orm::ActiveValue::Set;
+use sea_orm::QueryResult;
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -59,6 +60,50 @@ pub(super) fn event_row(model: event::Model) -> Result<EventRow, Error> {
         },
         source_type: model.source_type,
         external_id: model.external_id,
+        content,
+    })
+}
+
+/// The columns that [`event_head`] reads, in its order.
+pub(super) const EVENT_HEAD: [&str; 9] = [
+    "f.id",
+    "f.source_type",
+    "f.external_id",
+    "f.version",
+    "f.event_type_id",
+    "f.content_hash",
+    "f.deleted_at",
+    "f.deleted_by",
+    "f.change_seq",
+];
+
+/// An event of which only keys, version and hash are read: what it says, who wrote it and when are left
+/// out, so that it must not be written back.
+pub(super) fn event_head(row: &QueryResult) -> Result<EventRow, Error> {
+    let (deleted_at, deleted_by): (Option<i64>, Option<String>) =
+        (row.try_get_by_index(6)?, row.try_get_by_index(7)?);
+    let content = match row.try_get_by_index::<Option<Uuid>>(4)? {
+        Some(event_type_id) => Some(EventContent {
+            event_type_id,
+            body: EventBody::default(),
+            hash: hash(row.try_get_by_index(5)?)?,
+            import_job_id: None,
+            import_version: None,
+        }),
+        None => None,
+    };
+    Ok(EventRow {
+        frame: Frame {
+            id: row.try_get_by_index(0)?,
+            version: row.try_get_by_index(3)?,
+            change_seq: row.try_get_by_index(8)?,
+            writer: Writer { client_id: None, run_start: 0, edit_id: None },
+            created_at: 0,
+            updated_at: 0,
+            deletion: deletion(deleted_at, deleted_by.as_deref()),
+        },
+        source_type: row.try_get_by_index(1)?,
+        external_id: row.try_get_by_index(2)?,
         content,
     })
 }

@@ -1,4 +1,14 @@
-//! Keyset pages: a window over an order that no write can shift.
+//! Keyset pages: a window over an order that no write can shift. A page ends at a number of rows, and where
+//! they can be large at a number of bytes as well: then it has fewer rows, and says that more follow.
+
+use futures::{Stream, TryStreamExt};
+use sea_orm::DbErr;
+
+use crate::error::Error;
+use crate::limits::PAGE_BYTES_MAX;
+
+/// What a row adds to the bytes of its page.
+pub type Weigh<'w, Row> = &'w (dyn Fn(&Row) -> usize + Sync);
 
 /// Which part of a list.
 #[derive(Debug, Clone)]
@@ -34,6 +44,11 @@ impl<Key> Window<Key> {
     pub(super) fn page<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
         let more = rows.len() as u64 > self.size;
         rows.truncate(usize::try_from(self.size).unwrap_or(usize::MAX));
+        self.part(rows, more)
+    }
+
+    /// Makes a page of rows, in reading direction, behind which there are more or not.
+    pub(super) fn part<Row>(&self, mut rows: Vec<Row>, more: bool) -> Page<Row> {
         if self.from_end {
             rows.reverse();
             Page { rows, has_next: self.before.is_some(), has_previous: more }
@@ -41,4 +56,29 @@ impl<Key> Window<Key> {
             Page { rows, has_next: more, has_previous: self.after.is_some() }
         }
     }
+}
+
+/// Whether a page that has `rows` has room for one more, with which it weighs `bytes`.
+pub(super) fn has_room(rows: usize, most: u64, bytes: usize) -> bool {
+    rows == 0 || (rows as u64) < most && bytes <= PAGE_BYTES_MAX
+}
+
+/// Takes rows while a page of at most `most` has room for them; the first that finds none comes along. Rows
+/// behind it are never read.
+pub(super) async fn take<Model, Row>(
+    mut models: impl Stream<Item = Result<Model, DbErr>> + Unpin,
+    read: impl Fn(Model) -> Result<Row, Error>,
+    most: u64,
+    weigh: Weigh<'_, Row>,
+) -> Result<(Vec<Row>, Option<Row>), Error> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(model) = models.try_next().await? {
+        let row = read(model)?;
+        bytes += weigh(&row);
+        if !has_room(rows.len(), most, bytes) {
+            return Ok((rows, Some(row)));
+        }
+        rows.push(row);
+    }
+    Ok((rows, None))
 }

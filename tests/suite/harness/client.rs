@@ -93,6 +93,12 @@ impl Client {
         request.body(bytes).send().await.unwrap()
     }
 
+    /// Asks how much of a payload has arrived.
+    pub async fn head(&self, id: &str) -> reqwest::Response {
+        let request = self.http.head(format!("{}/imports/{id}/payload", self.url)).bearer_auth(&self.token);
+        request.send().await.unwrap()
+    }
+
     /// An import as it stands.
     pub async fn import(&self, id: &str) -> Value {
         let query = "query($id: ID!) { importJob(id: $id) { state recordsTotal progress problem { code detail } \

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use sea_orm::Database;
+use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -18,25 +18,62 @@ pub struct Cluster {
     database: String,
     dir: TempDir,
     processes: Vec<(&'static str, Child)>,
+    /// In front of each command.
+    wrap: Vec<String>,
+    plant: &'static str,
+    port: u16,
     url: String,
 }
 
 impl Cluster {
     pub async fn start() -> Self {
+        Self::start_as(&[], "none").await
+    }
+
+    /// One whose processes make a mistake, in a build that can.
+    #[cfg(feature = "plant")]
+    pub async fn start_with(plant: &'static str) -> Self {
+        Self::start_as(&[], plant).await
+    }
+
+    /// One whose payloads lie on a disk of so many bytes, which its processes alone see.
+    pub async fn start_on_a_disk_of(size: &str) -> Self {
+        let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$IDEM_DATA_DIR\" && exec \"$@\"");
+        let wrap = ["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"];
+        let mut cluster = Self::start_as(&wrap, "none").await;
+        // The worker has a disk of its own: the server does its work.
+        cluster.kill("worker");
+        cluster.kill("serve");
+        cluster.spawn("serve", &["serve", "--listen", &format!("127.0.0.1:{}", cluster.port)]);
+        cluster.is_ready().await;
+        cluster
+    }
+
+    async fn start_as(wrap: &[&str], plant: &'static str) -> Self {
         let servers = Servers::start();
         let database = servers.empty_database("cluster").await;
         let dir = TempDir::new().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");
-        let mut cluster = Self { servers, database, dir, processes: Vec::new(), url };
-        cluster.spawn("serve", &["serve", "--no-worker", "--listen", &format!("127.0.0.1:{port}")]);
-        let ready = format!("{}/readyz", cluster.url);
+        let wrap = wrap.iter().map(|&word| word.to_owned()).collect();
+        let mut cluster = Self { servers, database, dir, processes: Vec::new(), wrap, plant, port, url };
+        cluster.spawn_server().await;
+        cluster.spawn_worker();
+        cluster
+    }
+
+    /// A process that serves, and has begun to.
+    pub async fn spawn_server(&mut self) {
+        self.spawn("serve", &["serve", "--no-worker", "--listen", &format!("127.0.0.1:{}", self.port)]);
+        self.is_ready().await;
+    }
+
+    async fn is_ready(&self) {
+        let ready = format!("{}/readyz", self.url);
         eventually("the server is ready", || async {
             reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
-        cluster.spawn_worker();
-        cluster
     }
 
     pub fn spawn_worker(&mut self) {
@@ -44,14 +81,23 @@ impl Cluster {
     }
 
     fn spawn(&mut self, name: &'static str, args: &[&str]) {
-        let child = Command::new(env!("CARGO_BIN_EXE_idem-under-test"))
-            .args(args)
+        let binary = env!("CARGO_BIN_EXE_idem-under-test").to_owned();
+        let words: Vec<&str> = self
+            .wrap
+            .iter()
+            .map(String::as_str)
+            .chain([binary.as_str()])
+            .chain(args.iter().copied())
+            .collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .current_dir(self.dir.path())
             .env("IDEM_DATABASE_URL", &self.database)
             .env("IDEM_REDIS_URL", &self.servers.redis)
             .env("IDEM_DATA_DIR", self.dir.path())
             .env("IDEM_METRICS_LISTEN", "127.0.0.1:0")
             .env("IDEM_JWT_SECRET", SECRET)
+            .env("IDEM_PLANT", self.plant)
             .env("IDEM_LOG", "warn")
             .stderr(Stdio::null())
             .spawn()
@@ -61,17 +107,52 @@ impl Cluster {
 
     /// SIGKILL to the worker.
     pub fn kill_worker(&mut self) {
-        let mut child = self.take_worker();
+        self.kill("worker");
+    }
+
+    /// SIGKILL to the process of that name.
+    pub fn kill(&mut self, name: &str) {
+        let mut child = self.take(name);
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
+    /// A signal to the worker; its process id.
+    pub fn signal_worker(&self, signal: &str) -> u32 {
+        let worker = self.processes.iter().find(|(name, _)| *name == "worker").unwrap();
+        self.signal(worker.1.id(), signal);
+        worker.1.id()
+    }
+
+    /// A signal to a process.
+    pub fn signal(&self, process: u32, signal: &str) {
+        let told = Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
+    /// Waits for the worker to end by itself.
+    #[cfg(feature = "plant")]
+    pub async fn worker_dies(&mut self) {
+        let mut child = self.take("worker");
+        eventually("the worker dies", || {
+            let has_ended = child.try_wait().unwrap().is_some();
+            async move { has_ended }
+        })
+        .await;
+    }
+
+    /// A place on the disk of the server, as this process reaches it.
+    pub fn disk(&self, name: &str) -> std::path::PathBuf {
+        let server = self.processes.iter().find(|(name, _)| *name == "serve").unwrap().1.id();
+        let folder = self.dir.path().strip_prefix("/").unwrap();
+        std::path::Path::new("/proc").join(server.to_string()).join("root").join(folder).join(name)
+    }
+
     /// SIGTERM to the worker; how it ended, and how long that took.
     pub async fn terminate_worker(&mut self) -> (ExitStatus, Duration) {
-        let mut child = self.take_worker();
+        let mut child = self.take("worker");
         let told = Instant::now();
-        let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        self.signal(child.id(), "TERM");
         eventually("the worker ends", || {
             let has_ended = child.try_wait().unwrap().is_some();
             async move { has_ended }
@@ -80,8 +161,8 @@ impl Cluster {
         (child.wait().unwrap(), told.elapsed())
     }
 
-    fn take_worker(&mut self) -> Child {
-        let at = self.processes.iter().position(|(name, _)| *name == "worker").unwrap();
+    fn take(&mut self, name: &str) -> Child {
+        let at = self.processes.iter().position(|(of, _)| *of == name).unwrap();
         self.processes.remove(at).1
     }
 
@@ -103,6 +184,13 @@ impl Cluster {
         let found = number(&sql, text).await;
         sql.close().await.unwrap();
         found
+    }
+
+    /// Runs SQL beside the processes.
+    pub async fn execute(&self, text: &str) {
+        let sql = Database::connect(&self.database).await.unwrap();
+        sql.execute_unprepared(text).await.unwrap();
+        sql.close().await.unwrap();
     }
 
     /// Fails when the feed of anybody is not whole.
@@ -152,6 +240,11 @@ impl Import {
             records inserted duplicates differing deleted rejected } } }";
         let mut answer = self.client.send(query, json!({ "id": self.id })).await;
         Some(answer["data"]["importJob"].take()).filter(Value::is_object)
+    }
+
+    /// Ends it before its time.
+    pub async fn cancel(&self) {
+        assert!(self.client.step("cancelImport", &self.id).await["problem"].is_null());
     }
 
     /// How many records are through; 0 when nobody can say.

@@ -1,6 +1,7 @@
 //! Real processes and real signals: an import is exact whatever dies on the way.
 
-mod cluster;
+pub mod cluster;
+mod faults;
 
 use std::time::{Duration, Instant};
 
