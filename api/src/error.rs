@@ -4,6 +4,7 @@
 
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
 use domain::error::Error;
+use domain::limits::ANSWER_BYTES_MAX;
 use serde_json::json;
 
 use crate::gate::Refusal;
@@ -40,6 +41,12 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    pub(crate) fn answer_too_large() -> Self {
+        let mib = ANSWER_BYTES_MAX / (1024 * 1024);
+        let detail = format!("the answer would be larger than {mib} MiB: ask for less at once");
+        Self::Limit { name: "answer", max: ANSWER_BYTES_MAX as u64, detail }
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -122,6 +129,9 @@ pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        if matches!(error, Error::AnswerTooLarge) {
+            return Self::answer_too_large();
+        }
         let retryable = error.retryable();
         tracing::error!(error = ?error, "a request failed");
         if retryable { Self::Unavailable } else { Self::Internal }

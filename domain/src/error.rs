@@ -11,6 +11,12 @@ pub enum Error {
     /// The object store did not do as asked; the same may work later.
     #[error("the payload store is not available")]
     Payload(#[from] object_store::Error),
+    /// What was read has moved on meanwhile; the same may work later.
+    #[error("what was read has moved on")]
+    Moved,
+    /// The answer would be larger than allowed: fewer items at once.
+    #[error("the answer is too large")]
+    AnswerTooLarge,
     /// The lease of an import is held by another by now.
     #[error("the import is no longer held")]
     Fenced,
@@ -24,8 +30,8 @@ impl Error {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Database(_) | Self::Payload(_) => true,
-            Self::Fenced | Self::Bug(_) => false,
+            Self::Database(_) | Self::Payload(_) | Self::Moved => true,
+            Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
         }
     }
 }

@@ -10,10 +10,18 @@ pub const PAGE_FIRST_MAX: i32 = 1_000;
 pub const PAGE_FIRST_DEFAULT: i32 = 50;
 /// Entries of a page of `changes`.
 pub const CHANGES_FIRST_MAX: i32 = 5_000;
+/// Values of one list of a filter.
+pub const FILTER_VALUES_MAX: usize = 500;
+/// Bytes of content of a page of events or of `changes`; its first entry comes whatever it weighs.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one answer, as it is weighed before it is made.
+pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of a request body.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of request bodies in memory, per process.
 pub const BODIES_IN_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes a second that a body comes with at least, once its first minute is over.
+pub const BODY_BYTES_A_SECOND_MIN: usize = 64 * 1024;
 /// Bytes read from a body whose sender is not known, so that the refusal gets through.
 pub const ANONYMOUS_DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// Nesting of a JSON value in the variables.

@@ -13,19 +13,20 @@ use crate::store::{Store, Tx, account};
 /// Runs one decision in a transaction of its own.
 ///
 /// # Errors
-/// When the database fails; then nothing was written.
+/// When the database fails, or the decision; then nothing was written.
 pub async fn write<T>(
     store: &Store,
     bell: &dyn Bell,
     user_id: Uuid,
     wants: &Wants,
-    decide: impl FnOnce(&mut World) -> T,
+    decide: impl FnOnce(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let tx = store.begin().await?;
     if plant::is_planted("plant-late-lock") {
         return write_with_late_lock(store, tx, user_id, wants, decide).await;
     }
     let (answer, moved) = write_within(&tx, user_id, wants, decide).await?;
+    let answer = answer?;
     tx.commit().await?;
     if moved {
         bell.ring(Ring::Feed(user_id));
@@ -67,11 +68,11 @@ async fn write_with_late_lock<T>(
     tx: Tx,
     user_id: Uuid,
     wants: &Wants,
-    decide: impl FnOnce(&mut World) -> T,
+    decide: impl FnOnce(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let head = account::lock(&tx, user_id).await?;
     let mut world = load(&tx, user_id, wants).await?;
-    let answer = decide(&mut world);
+    let answer = decide(&mut world)?;
     let net = world.net(head.feed_head);
     if net.head != head.feed_head {
         account::advance(&tx, user_id, head.feed_head, net.head).await?;

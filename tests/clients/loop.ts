@@ -82,7 +82,7 @@ export async function flush(copy: Copy, server: Server, size = 500): Promise<voi
     const refusal = answer.errors?.[0];
     if (!refusal) {
       batch.forEach((queued, index) => settle(copy, queued, answer.data.applyMutations.results[index]));
-    } else if (!['BAD_USER_INPUT', 'PAYLOAD_TOO_LARGE'].includes(refusal.extensions.code)) {
+    } else if (!['BAD_USER_INPUT', 'LIMIT_EXCEEDED', 'PAYLOAD_TOO_LARGE'].includes(refusal.extensions.code)) {
       throw new Error(refusal.message);
     } else if (batch.length > 1) {
       // 4. Too many bytes, or one of a shape that the server does not know: find it, the others go through.

@@ -1,5 +1,8 @@
 //! The front door: who is let in, what is read, and how refusals look.
 
+mod answers;
+mod room;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,6 +16,7 @@ on_both!(
     answers_are_negotiated_as_graphql_over_http_says,
     a_mutation_ends_even_if_its_client_hangs_up,
     duplicate_keys_are_a_problem_of_their_item,
+    an_upgrade_to_anything_but_a_websocket_is_passed_over,
 );
 
 async fn nobody_without_a_valid_token_learns_anything(bed: &Bed) {
@@ -182,4 +186,24 @@ async fn duplicate_keys_are_a_problem_of_their_item(bed: &Bed) {
     assert_eq!(payload["results"][0]["problem"]["code"], "INVALID_JSON");
     let read = client.ask("{ events { nodes { properties } } }", json!({})).await;
     assert_eq!(read["events"]["nodes"][0]["properties"]["a"], json!(u64::MAX));
+}
+
+async fn an_upgrade_to_anything_but_a_websocket_is_passed_over(bed: &Bed) {
+    let client = bed.client("ann");
+    let get = async |upgrade: &'static str| {
+        let url = format!("{}/graphql", bed.url);
+        let request = client.http.get(url).query(&[("query", "{ viewer { userId } }")]);
+        let request = request.bearer_auth(&client.token).header("upgrade", upgrade);
+        request.header("connection", "Upgrade, HTTP2-Settings").send().await.unwrap()
+    };
+    for upgrade in ["h2c", "TLS/1.0, h2c"] {
+        let answer = get(upgrade).await;
+        assert_eq!(answer.status(), 200, "{upgrade}");
+        let answer: Value = answer.json().await.unwrap();
+        assert!(answer["data"]["viewer"]["userId"].is_string(), "{answer}");
+    }
+    // Without the other headers of a WebSocket it is none.
+    for upgrade in ["WebSocket", "h2c, websocket"] {
+        assert_eq!(get(upgrade).await.status(), 400, "{upgrade}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What is followed arrives: by each transport, once, and to nobody else.
 
 mod closing;
+mod failing;
 mod pressure;
 mod sockets;
 mod streams;

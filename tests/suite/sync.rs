@@ -13,6 +13,7 @@ use crate::harness::{Bed, Client, event, on_both};
 on_both!(
     a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched,
     a_restored_backup_resets_every_cursor_and_brings_back_what_devices_have,
+    a_user_whom_a_restored_backup_does_not_know_goes_on,
 );
 
 /// The digest of events as the server tells it: month to count and hash.
@@ -106,6 +107,28 @@ async fn a_restored_backup_resets_every_cursor_and_brings_back_what_devices_have
         (&told["state"], &told["pending"], &told["headCursor"]),
         (&json!("UP_TO_DATE"), &json!(0), &json!(now))
     );
+}
+
+async fn a_user_whom_a_restored_backup_does_not_know_goes_on(bed: &Bed) {
+    let client = bed.client("ann");
+    let restore = async || {
+        for table in ["event", "event_type", "account"] {
+            bed.execute(&format!("DELETE FROM {table}")).await;
+        }
+    };
+    let kind = client.event_type("run").await;
+    client.create(&[event(&kind)]).await;
+    let (_, cursor) = client.pull(None, 100).await;
+    // The server runs on, and has seen the user: first a write finds no row, then a read.
+    restore().await;
+    let kind = client.event_type("run").await;
+    assert_eq!(client.create(&[event(&kind)]).await["created"], 1);
+    assert_eq!(client.page(Some(&cursor), 100).await["reset"], "EPOCH_CHANGED");
+    let (_, cursor) = client.pull(None, 100).await;
+    restore().await;
+    assert_eq!(client.page(Some(&cursor), 100).await["reset"], "EPOCH_CHANGED");
+    assert!(client.pull(None, 100).await.0.is_empty());
+    client.event_type("run").await;
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod scalar;
 mod subscription;
 pub mod types;
 mod wake;
+mod weight;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use subscription::Subscription;
 use types::event::Node;
 use types::result::WriteResult;
 use wake::Wakes;
+use weight::Weight;
 
 /// The schema, ready to execute.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
@@ -79,7 +81,7 @@ pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Requ
 /// Lets a request speak for somebody.
 pub(crate) fn speak_for(request: Request, actor: Actor, store: &Store) -> Request {
     let types = TypeLoader { store: store.clone(), user_id: actor.user_id };
-    request.data(DataLoader::new(types, tokio::spawn)).data(actor)
+    request.data(DataLoader::new(types, tokio::spawn)).data(Weight::default()).data(actor)
 }
 
 fn actor<'c>(context: &Context<'c>) -> &'c Actor {
@@ -92,6 +94,10 @@ fn bell<'c>(context: &Context<'c>) -> &'c dyn Bell {
 
 fn import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
     context.data_unchecked::<ImportLimits>()
+}
+
+fn weight<'c>(context: &Context<'c>) -> &'c Weight {
+    context.data_unchecked::<Weight>()
 }
 
 fn store<'c>(context: &Context<'c>) -> &'c Store {

@@ -1,13 +1,14 @@
 //! Everything that can be read. Another user's id is exactly an unknown one.
 
-use std::collections::HashMap;
+mod node;
+
 use std::sync::Arc;
 
 use async_graphql::{Context, Object};
-use domain::commands::Actor;
 use domain::limits;
 use domain::rules::cursor;
 use domain::rules::import::State;
+use domain::rules::row::EventRow;
 use domain::store::{Store, digest, event, event_type, feed, import_job, status};
 use futures::FutureExt;
 use uuid::Uuid;
@@ -17,7 +18,8 @@ use super::types::connection::{Connection, Listed, page_size, window};
 use super::types::event::{Event, EventType, Node, Viewer};
 use super::types::import::{ImportJob, ImportState};
 use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest, SyncState, SyncStatus};
-use super::{actor, store};
+use super::weight::Scale;
+use super::{actor, store, weight};
 use crate::error::ApiError;
 
 /// The root of all reading.
@@ -72,20 +74,14 @@ impl EventFilter {
         if filter.search.as_ref().is_some_and(|text| !search_fits(text) || text.contains('\0')) {
             return Err(ApiError::BadUserInput("search takes 2 to 100 characters".to_owned()));
         }
-        let listed =
-            filter.event_type_ids.as_ref().map(Vec::len).max(filter.source_types.as_ref().map(Vec::len));
-        if listed.unwrap_or_default() > limits::BATCH_ITEMS_MAX {
-            return Err(ApiError::BadUserInput("a filter lists at most 500 values".to_owned()));
-        }
+        let (event_type_ids, source_types) = (listed(filter.event_type_ids)?, listed(filter.source_types)?);
         Ok(event::Filter {
-            event_type_ids: filter.event_type_ids.map(|ids| ids.iter().filter_map(Id::uuid).collect()),
+            event_type_ids: event_type_ids.map(|ids| ids.iter().filter_map(Id::uuid).collect()),
             from: DateTime::argument(filter.from)?,
             to: DateTime::argument(filter.to)?,
             id_from: DateTime::argument(filter.id_from)?,
             id_to: DateTime::argument(filter.id_to)?,
-            source_types: filter
-                .source_types
-                .map(|all| all.into_iter().filter(|s| !s.contains('\0')).collect()),
+            source_types: source_types.map(|all| all.into_iter().filter(|s| !s.contains('\0')).collect()),
             // What is no UUID made nothing: the nil UUID is no import's.
             import_job_id: filter.import_job_id.map(|id| id.uuid().unwrap_or_default()),
             search: filter.search,
@@ -93,10 +89,26 @@ impl EventFilter {
     }
 }
 
+/// A list of a filter: absent asks for nothing, and an empty one could find nothing.
+fn listed<T>(values: Option<Vec<T>>) -> Result<Option<Vec<T>>, ApiError> {
+    let max = limits::FILTER_VALUES_MAX;
+    match values {
+        Some(values) if values.is_empty() => {
+            Err(ApiError::BadUserInput("a list of a filter has at least 1 value".to_owned()))
+        }
+        Some(values) if values.len() > max => {
+            let detail = format!("a list of a filter has at most {max} values: ask several times");
+            Err(ApiError::Limit { name: "filter", max: max as u64, detail })
+        }
+        values => Ok(values),
+    }
+}
+
 /// The root of all reading.
 #[Object]
 impl Query {
-    /// What follows `after`; without it the first page of a bootstrap.
+    /// What follows `after`; without it the first page of a bootstrap. A page ends at 4 MiB of content if not
+    /// before; `hasMore` says so.
     async fn changes(
         &self,
         context: &Context<'_>,
@@ -105,18 +117,23 @@ impl Query {
     ) -> Result<ChangePage, ApiError> {
         let (store, actor) = (store(context), actor(context));
         let first = page_size(first, limits::CHANGES_FIRST_MAX)?;
-        let page =
-            feed::page(store, actor.user_id, after.as_ref().map(|cursor| cursor.0.as_str()), first).await?;
+        let scale = Scale::of(context);
+        let weigh = |change: &feed::Change| scale.change(change);
+        let extent = feed::Extent { first, with_types: scale.has_types(), weigh: &weigh };
+        let after = after.as_ref().map(|cursor| cursor.0.as_str());
+        let page = feed::page(store, actor.user_id, after, extent).await?;
+        let said: usize = page.changes.iter().map(weigh).sum();
+        weight(context).add(said + scale.rows(page.changes.len()))?;
         Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
     }
 
     /// The living event with that id or alias.
     async fn event(&self, context: &Context<'_>, id: Id) -> Result<Option<Event>, ApiError> {
-        let found = events(store(context), actor(context), &[id]).await?;
-        Ok(found.into_values().next())
+        node::event(context, &id).await
     }
 
-    /// Newest timestamp first, then id. 1 to 1 000; neither first nor last: 50; both: an error.
+    /// Newest timestamp first, then id. 1 to 1 000; neither first nor last: 50; both: an error. A page ends at
+    /// 4 MiB of content if not before; `pageInfo` says so.
     async fn events(
         &self,
         context: &Context<'_>,
@@ -129,7 +146,11 @@ impl Query {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let window = window(first, after, last, before)?;
         let filter = EventFilter::read(filter)?;
-        let page = event::page(&store, user_id, &filter, &window).await?;
+        let scale = Scale::of(context);
+        let weigh = |row: &EventRow| scale.event(row);
+        let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
+        let said: usize = page.rows.iter().map(weigh).sum();
+        weight(context).add(said + scale.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Event::of(Arc::new(row)),
@@ -142,8 +163,7 @@ impl Query {
 
     /// The living event type with that id or alias.
     async fn event_type(&self, context: &Context<'_>, id: Id) -> Result<Option<EventType>, ApiError> {
-        let found = event_types(store(context), actor(context), &[id]).await?;
-        Ok(found.into_values().next())
+        node::event_type(context, &id).await
     }
 
     /// By name (bytes), then id; limits as for events.
@@ -157,6 +177,9 @@ impl Query {
     ) -> Result<Connection<EventType>, ApiError> {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let page = event_type::page(&store, user_id, &window(first, after, last, before)?).await?;
+        let scale = Scale::of(context);
+        let said: usize = page.rows.iter().map(|row| scale.event_type(row)).sum();
+        weight(context).add(said + scale.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| EventType::of(Arc::new(row)),
@@ -169,7 +192,7 @@ impl Query {
 
     /// The import with that id.
     async fn import_job(&self, context: &Context<'_>, id: Id) -> Result<Option<ImportJob>, ApiError> {
-        import(store(context), actor(context), id.uuid()).await
+        node::import(context, &id).await
     }
 
     /// Newest first, then id; limits as for events.
@@ -183,9 +206,11 @@ impl Query {
         states: Option<Vec<ImportState>>,
     ) -> Result<Connection<ImportJob>, ApiError> {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
+        let states = listed(states)?;
         let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(State::from).collect());
         let window = window(first, after, last, before)?;
         let page = import_job::page(&store, user_id, states.as_deref(), &window).await?;
+        weight(context).add(Scale::of(context).rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportJob(row)),
@@ -198,19 +223,20 @@ impl Query {
 
     /// Anything with that id.
     async fn node(&self, context: &Context<'_>, id: Id) -> Result<Option<Node>, ApiError> {
-        Ok(nodes(store(context), actor(context), vec![id]).await?.into_iter().next().flatten())
+        Ok(node::nodes(context, &[id]).await?.into_iter().next().flatten())
     }
 
     /// 1 to 1 000, order kept, null where unknown.
     async fn nodes(&self, context: &Context<'_>, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
         let asked = i32::try_from(ids.len()).unwrap_or(i32::MAX);
         page_size(asked, limits::PAGE_FIRST_MAX)?;
-        nodes(store(context), actor(context), ids).await
+        node::nodes(context, &ids).await
     }
 
     /// What of a kind is alive, by month: a copy that differs in a month fetches that month again.
     async fn sync_digest(&self, context: &Context<'_>, entity: EntityType) -> Result<SyncDigest, ApiError> {
         let buckets = digest::digest(store(context), actor(context).user_id, entity.into()).await?;
+        weight(context).add(Scale::of(context).rows(buckets.len()))?;
         Ok(SyncDigest::new(entity, buckets))
     }
 
@@ -232,41 +258,6 @@ impl Query {
             subject: actor.subject.clone(),
         }
     }
-}
-
-async fn events(store: &Store, actor: &Actor, ids: &[Id]) -> Result<HashMap<Uuid, Event>, ApiError> {
-    let ids: Vec<Uuid> = ids.iter().filter_map(Id::uuid).collect();
-    let rows = event::find(store, actor.user_id, &ids).await?;
-    let asked = rows.into_iter().filter(|(id, _)| ids.contains(id));
-    Ok(asked.filter_map(|(id, row)| Some((id, Event::of(Arc::new(row))?))).collect())
-}
-
-async fn event_types(store: &Store, actor: &Actor, ids: &[Id]) -> Result<HashMap<Uuid, EventType>, ApiError> {
-    let ids: Vec<Uuid> = ids.iter().filter_map(Id::uuid).collect();
-    let rows = event_type::find(store, actor.user_id, &ids).await?;
-    let asked = rows.into_iter().filter(|(id, _)| ids.contains(id));
-    Ok(asked.filter_map(|(id, row)| Some((id, EventType::of(Arc::new(row))?))).collect())
-}
-
-async fn import(store: &Store, actor: &Actor, id: Option<Uuid>) -> Result<Option<ImportJob>, ApiError> {
-    let Some(id) = id else {
-        return Ok(None);
-    };
-    Ok(import_job::find(store, actor.user_id, id).await?.map(ImportJob))
-}
-
-async fn nodes(store: &Store, actor: &Actor, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
-    let events = events(store, actor, &ids).await?;
-    let types = event_types(store, actor, &ids).await?;
-    let uuids: Vec<Uuid> = ids.iter().filter_map(Id::uuid).collect();
-    let imports = import_job::find_all(store, actor.user_id, &uuids).await?;
-    let known = |id: Uuid| {
-        let event = events.get(&id).cloned().map(Box::new).map(Node::Event);
-        let event_type = || types.get(&id).cloned().map(Node::EventType);
-        let import = || imports.get(&id).cloned().map(ImportJob).map(Box::new).map(Node::ImportJob);
-        event.or_else(event_type).or_else(import)
-    };
-    Ok(ids.into_iter().map(|id| id.uuid().and_then(known)).collect())
 }
 
 async fn sync_status(store: &Store, user_id: Uuid, after: Option<Cursor>) -> Result<SyncStatus, ApiError> {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use async_graphql::{Context, Subscription as Root};
+use domain::error::Error;
 use domain::store::{Store, feed, import_job};
 use futures::Stream;
 use tokio::sync::watch;
@@ -14,10 +15,12 @@ use super::scalar::{Cursor, Id};
 use super::types::import::ImportJob;
 use super::types::sync::ChangePage;
 use super::wake::Wakes;
-use super::{actor, store};
+use super::weight::{Scale, Weight};
+use super::{actor, store, weight};
 use crate::error::ApiError;
 
-/// Entries of one page of a subscription: what one stalled reader may hold in memory.
+/// Entries of one page of a subscription, which ends at its bytes if not before: what one stalled reader may
+/// hold in memory.
 const PAGE_ENTRIES: u64 = 100;
 /// How often a reader looks though nobody woke it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -46,7 +49,9 @@ impl Subscription {
             Some(cursor) => cursor.0,
             None => feed::head_cursor(&store, user_id).await?.encode(user_id),
         };
-        let reader = Reader { store, user_id, after: Some(after), moved, told: Instant::now() };
+        let (scale, weight) = (Scale::of(context), weight(context).clone());
+        let reader =
+            Reader { store, user_id, after: Some(after), moved, told: Instant::now(), scale, weight };
         Ok(futures::stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) }))
     }
 
@@ -63,7 +68,7 @@ impl Subscription {
         let job = import_job::find(&store, user_id, id).await?.ok_or_else(unknown)?;
         let ended = job.state.is_final();
         let begin = futures::stream::once(std::future::ready(ImportJob(job.clone())));
-        let watcher = Watcher { store, last: job, ended };
+        let watcher = Watcher { store, last: job, ended, weight: weight(context).clone() };
         let rest = futures::stream::unfold(watcher, |mut watcher| async move {
             Some((ImportJob(watcher.next().await?), watcher))
         });
@@ -80,6 +85,9 @@ struct Reader {
     moved: watch::Receiver<()>,
     /// When it was last sent something.
     told: Instant,
+    /// What it is told of a change.
+    scale: Scale,
+    weight: Weight,
 }
 
 impl Reader {
@@ -88,7 +96,7 @@ impl Reader {
             let after = self.after.clone()?;
             // What commits behind this look wakes the wait below.
             self.moved.mark_unchanged();
-            match feed::page(&self.store, self.user_id, Some(&after), PAGE_ENTRIES).await {
+            match self.read(&after).await {
                 Ok(page) => {
                     let is_worth_telling = !page.changes.is_empty() || page.reset.is_some();
                     if is_worth_telling || self.told.elapsed() >= SILENCE_MAX {
@@ -96,6 +104,7 @@ impl Reader {
                         let page = ChangePage::new(page, self.user_id, self.store.clock.now_ms());
                         self.after = (!is_last).then(|| page.end().to_owned());
                         self.told = Instant::now();
+                        self.weight.begin();
                         return Some(page);
                     }
                 }
@@ -116,11 +125,20 @@ impl Reader {
     }
 }
 
+impl Reader {
+    async fn read(&self, after: &str) -> Result<feed::ChangePage, Error> {
+        let weigh = |change: &feed::Change| self.scale.change(change);
+        let extent = feed::Extent { first: PAGE_ENTRIES, with_types: self.scale.has_types(), weigh: &weigh };
+        feed::page(&self.store, self.user_id, Some(after), extent).await
+    }
+}
+
 /// Somebody who watches an import.
 struct Watcher {
     store: Store,
     last: domain::rules::import::ImportRow,
     ended: bool,
+    weight: Weight,
 }
 
 impl Watcher {
@@ -132,6 +150,7 @@ impl Watcher {
                 Ok(Some(job)) if job != self.last => {
                     self.ended = job.state.is_final();
                     self.last = job;
+                    self.weight.begin();
                     return Some(self.last.clone());
                 }
                 Ok(Some(_)) => {}

@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use domain::limits::BODY_BYTES_MAX;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::persisted::Extensions;
 use super::server::Seat;
@@ -57,12 +58,12 @@ pub(super) async fn post(
             });
         }
     };
-    let (bytes, _room) = match body::read(&app.bodies, &headers, http_body).await {
+    let (bytes, room) = match body::read(&app.bodies, &headers, http_body).await {
         Ok(read) => read,
         Err(error) => return refuse(&error, None, media, &id),
     };
     match Body::read(&bytes) {
-        Ok(body) => run(&app, caller, body, false, wanted, &id).await,
+        Ok(body) => run(&app, caller, Sent { body, room: vec![room], is_get: false }, wanted, &id).await,
         Err(error) => refuse(&error, None, media, &id),
     }
 }
@@ -113,7 +114,7 @@ pub(super) async fn get(
     let id = &request_id.0;
     let wanted = Wanted::of(&headers);
     let media = media::refusal(wanted);
-    if headers.contains_key(header::UPGRADE) {
+    if asks_for_socket(&headers) {
         let refused = match upgrade {
             _ if !may_come_from(&app, &headers) => ApiError::Forbidden,
             Ok(upgrade) => return socket::open(app, upgrade, &headers, seat, id),
@@ -129,9 +130,16 @@ pub(super) async fn get(
         return not_acceptable(id);
     };
     match parameters.map_err(|_| bad("the parameters cannot be read")).and_then(|Query(sent)| sent.body()) {
-        Ok(body) => run(&app, caller, body, true, wanted, id).await,
+        Ok(body) => run(&app, caller, Sent { body, room: Vec::new(), is_get: true }, wanted, id).await,
         Err(error) => refuse(&error, None, media, id),
     }
+}
+
+/// Whether the upgrade is one to a WebSocket; any other may be passed over (RFC 9110, section 7.8).
+fn asks_for_socket(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    let mut protocols = offers.flat_map(|offers| offers.split(',')).map(str::trim);
+    protocols.any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
 }
 
 impl Parameters {
@@ -159,14 +167,16 @@ pub(super) async fn other_method(
     refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), media, &id)
 }
 
-async fn run(
-    app: &App,
-    caller: Caller,
+/// A request as it was sent.
+struct Sent {
     body: Body,
+    /// What its bytes take of the memory for bodies.
+    room: Vec<OwnedSemaphorePermit>,
     is_get: bool,
-    wanted: Wanted,
-    request_id: &str,
-) -> Response {
+}
+
+async fn run(app: &App, caller: Caller, sent: Sent, wanted: Wanted, request_id: &str) -> Response {
+    let Sent { body, room, is_get } = sent;
     let plain = wanted.refusal();
     // GraphQL over HTTP: a well-formed request whose document is refused is 200 in plain JSON. A hash that
     // is not known is no failure: clients send the document next.
@@ -175,7 +185,7 @@ async fn run(
         refuse(error, is_ok.then_some(StatusCode::OK), plain, request_id)
     };
     let operation = match admit(app, caller.actor, body) {
-        Ok(operation) => operation,
+        Ok(operation) => operation.with_room(room),
         Err(error) => return refused(&error),
     };
     if is_get && operation.kind == OperationType::Mutation {

@@ -12,8 +12,9 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
-use domain::limits::{SOCKET_MESSAGE_BYTES_MAX, SOCKET_SUBSCRIPTIONS_MAX};
+use domain::limits::{SOCKET_MESSAGE_BYTES_MAX, SOCKET_REQUESTS_MAX, SOCKET_SUBSCRIPTIONS_MAX};
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
 
@@ -72,6 +73,7 @@ pub(super) fn open(
             caller: None,
             ends_at: None,
             operations: Operations::default(),
+            requests: Arc::new(Semaphore::new(SOCKET_REQUESTS_MAX)),
             opened_at: now,
             heard_at: now,
             pinged_at: now,
@@ -95,6 +97,8 @@ struct Talk {
     /// When the token ends.
     ends_at: Option<Instant>,
     operations: Operations,
+    /// Room for queries and mutations; a mutation takes it to its end, even when it was dropped.
+    requests: Arc<Semaphore>,
     opened_at: Instant,
     heard_at: Instant,
     pinged_at: Instant,
@@ -127,7 +131,9 @@ impl Talk {
             let step = tokio::select! {
                 () = shutdown.cancelled() => return Close::GOING_AWAY,
                 () = sleep_until(due) => Step::Due,
-                message = self.socket.recv(), if self.operations.has_room() => Step::Heard(message),
+                message = hear(&mut self.socket, &self.requests), if self.operations.has_room() => {
+                    Step::Heard(message)
+                }
                 event = self.operations.next() => Step::Came(Box::new(event)),
             };
             let done = match step {
@@ -208,7 +214,7 @@ impl Talk {
         }
         let body = Body::read(payload.get().as_bytes());
         let admitted = body.and_then(|body| admit(&self.app, caller.actor.clone(), body));
-        match admitted.and_then(|operation| self.allow(operation)) {
+        match admitted.and_then(|operation| self.allow(operation, payload.get().len())) {
             Ok(operation) => {
                 let is_subscription = operation.kind == OperationType::Subscription;
                 let answers = answers(&self.app, operation, Arc::clone(&self.request_id));
@@ -222,8 +228,17 @@ impl Talk {
         }
     }
 
-    fn allow(&self, operation: Operation) -> Result<Operation, ApiError> {
-        if operation.kind == OperationType::Subscription && self.operations.is_full() {
+    /// Gives an operation of so many bytes the room that it takes.
+    fn allow(&self, operation: Operation, bytes: usize) -> Result<Operation, ApiError> {
+        if operation.kind != OperationType::Subscription {
+            let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+            // Only this task takes requests, and it reads nothing while there is no room for one.
+            let request = Arc::clone(&self.requests).try_acquire_owned();
+            let body = Arc::clone(&self.app.bodies).try_acquire_many_owned(kib);
+            let room = request.and_then(|request| Ok(vec![request, body?]));
+            return Ok(operation.with_room(room.map_err(|_| ApiError::Unavailable)?));
+        }
+        if self.operations.is_full() {
             return Err(ApiError::Limit {
                 name: "subscriptions",
                 max: SOCKET_SUBSCRIPTIONS_MAX as u64,
@@ -235,11 +250,11 @@ impl Talk {
 
     /// Passes on what came of an operation.
     async fn tell(&mut self, event: Event) -> Result<(), Close> {
-        let Event { id, answer, is_stillborn } = event;
+        let Event { id, answer, has_failed } = event;
         let Some(answer) = answer else {
             return self.say(&Outgoing::Complete { id: &id }).await;
         };
-        if is_stillborn || is_refused(&answer) {
+        if has_failed || is_refused(&answer) {
             self.operations.stop(&id);
             return self.say(&Outgoing::Error { id: &id, payload: &answer.errors }).await;
         }
@@ -281,6 +296,13 @@ impl Talk {
         }
         while let Some(Ok(_)) = self.socket.recv().await {}
     }
+}
+
+/// The next message, as soon as there is room for one more request.
+async fn hear(socket: &mut WebSocket, requests: &Semaphore) -> Option<Result<Message, axum::Error>> {
+    // Given back at once: this only waits.
+    drop(requests.acquire().await);
+    socket.recv().await
 }
 
 /// How a socket is closed that cannot be read from or written to.

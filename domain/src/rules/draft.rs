@@ -145,6 +145,8 @@ pub enum MissingId {
     Made(Uuid),
     /// One derived from this user and the content.
     Derived(Uuid),
+    /// One derived from this user, the start, and what tells this event from others.
+    Keyed(Uuid, [u8; 32]),
 }
 
 /// Reads an event. `fresh_type_id` is the id of its type, should it name a type that is missing.
@@ -201,6 +203,9 @@ fn read_event(
             let content =
                 content_hash::of_event(type_key(&type_ref), &source_type, external_id.as_deref(), &body);
             (event_id::derive(user_id, timestamp, &content), IdOrigin::Made)
+        }
+        (None, MissingId::Keyed(user_id, key)) => {
+            (event_id::derive(user_id, timestamp, &key), IdOrigin::Made)
         }
     };
     Some(NewEvent { id, origin, type_ref, source_type, external_id, body })

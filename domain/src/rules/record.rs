@@ -27,6 +27,10 @@ pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
 /// The beginning of a record, safe to keep and to show.
 #[must_use]
 pub fn excerpt(line: &[u8]) -> String {
+    let plain = &line[..line.len().min(EXCERPT_CHARS_MAX)];
+    if plain.is_ascii() && !plain.contains(&0) {
+        return String::from_utf8_lossy(plain).into_owned();
+    }
     let begin = &line[..line.len().min(EXCERPT_CHARS_MAX * 4)];
     String::from_utf8_lossy(begin)
         .chars()

@@ -37,6 +37,8 @@ pub struct Oracle {
     pub rejected: Vec<(Uuid, bool, Option<i64>)>,
     /// Rows with an edit that is to be kept although it changed nothing.
     pub remembered: Vec<(Entity, Uuid)>,
+    /// Events that a rollback took back and that a person deleted since.
+    pub finished: Vec<Uuid>,
     /// What the outcome of an item does not show.
     pub seen: Vec<&'static str>,
 }

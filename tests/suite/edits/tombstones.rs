@@ -12,6 +12,8 @@ on_both!(
     a_restored_event_says_what_comes_along_and_keeps_its_keys,
     a_restore_of_a_living_event_is_unchanged_or_a_conflict,
     a_restore_tells_all_that_is_wrong_with_its_event,
+    a_restore_does_not_look_at_source_and_external_id,
+    what_a_person_deletes_stays_deleted_though_a_rollback_took_it_back_before,
 );
 
 /// An id as it stands in SQL.
@@ -166,4 +168,46 @@ async fn a_restore_tells_all_that_is_wrong_with_its_event(bed: &Bed) {
     of_nothing["eventTypeId"] = json!(new_id());
     let result = write(&client, "restoreEvent", json!({ "event": of_nothing })).await;
     assert_eq!(problems(&result), [("/event/eventTypeId", "EVENT_TYPE_NOT_FOUND")]);
+}
+
+async fn a_restore_does_not_look_at_source_and_external_id(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let sent = full(&kind);
+    client.create(std::slice::from_ref(&sent)).await;
+    write(&client, "deleteEvent", json!({ "id": sent["id"] })).await;
+    let mut content = sent.clone();
+    content["sourceType"] = json!("Bad!");
+    content["externalId"] = json!("");
+    let result = write(&client, "restoreEvent", json!({ "event": content })).await;
+    assert_eq!(said(&result), ("UPDATED", Some(3)), "{result}");
+    assert_eq!(
+        (&result["event"]["sourceType"], &result["event"]["externalId"]),
+        (&json!("manual"), &json!("x-1"))
+    );
+}
+
+async fn what_a_person_deletes_stays_deleted_though_a_rollback_took_it_back_before(bed: &Bed) {
+    let client = bed.client("ann");
+    let ids = [new_id(), new_id()];
+    let lines = ids.iter().map(|id| {
+        format!("{}\n", json!({ "id": id, "eventType": "run", "timestamp": "2026-01-01T00:00:00Z" }))
+    });
+    let payload: Vec<u8> = lines.collect::<String>().into_bytes();
+    let first = new_id();
+    client.import_all(&first, payload.clone()).await;
+    client.step("rollbackImport", &first).await;
+    client.ended(&first).await;
+    // The phone deleted one of them while it was offline.
+    let before = head(&client).await;
+    let delete = json!({ "id": ids[0], "editId": new_id(), "clientId": "phone" });
+    for _ in 0..2 {
+        let result = write(&client, "deleteEvent", delete.clone()).await;
+        assert_eq!(said(&result), ("UNCHANGED", Some(2)));
+    }
+    assert_eq!(head(&client).await, before);
+    let counts = client.import_all(&new_id(), payload).await["counts"].take();
+    assert_eq!((&counts["deleted"], &counts["inserted"]), (&json!(1), &json!(1)));
+    assert_eq!(read(&client, &json!(ids[0])).await, Value::Null);
+    assert_eq!(read(&client, &json!(ids[1])).await["version"], 3);
 }

@@ -51,7 +51,8 @@ pub struct UpdateEventInput {
     patch: EventPatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -64,7 +65,8 @@ pub struct DeleteEventInput {
     id: Id,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -73,9 +75,10 @@ pub struct DeleteEventInput {
 /// Brings the content: a deleted event has none left.
 #[derive(Debug, Clone, InputObject)]
 pub struct RestoreEventInput {
-    /// What it is to say again; its `sourceType` and `externalId` stay as they were.
+    /// What it is to say again; its `sourceType` and `externalId` stay as they were, whatever is sent.
     event: EventInput,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -90,7 +93,8 @@ pub struct UpdateEventTypeInput {
     patch: EventTypePatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -103,7 +107,8 @@ pub struct DeleteEventTypeInput {
     id: Id,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -146,7 +151,8 @@ pub struct EventUpdate {
     patch: EventPatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
     edit_id: Option<Id>,
 }
 
@@ -159,7 +165,8 @@ pub struct EventTypeUpdate {
     patch: EventTypePatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
     edit_id: Option<Id>,
 }
 
@@ -170,16 +177,18 @@ pub struct EntityDelete {
     id: Id,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
     edit_id: Option<Id>,
 }
 
 /// A restore in an outbox.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventRestore {
-    /// What it is to say again; its `sourceType` and `externalId` stay as they were.
+    /// What it is to say again; its `sourceType` and `externalId` stay as they were, whatever is sent.
     event: EventInput,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
+    /// while that client wrote last.
     edit_id: Option<Id>,
 }
 

@@ -28,9 +28,12 @@ use crate::graphql::scalar::Id;
 use crate::graphql::types::result::{
     EventPayload, EventResult, EventTypePayload, EventTypeResult, ImportPayload, WriteResult,
 };
-use crate::graphql::{actor, bell, store};
+use crate::graphql::weight::Scale;
+use crate::graphql::{actor, bell, store, weight};
 
-/// The root of all writing. Sending a create again is always safe, an edit with `expectedVersion` or `editId`.
+/// The root of all writing. Sending a create again is always safe, and so is an edit with `expectedVersion` and
+/// `editId`. `expectedVersion` alone never undoes what another client did. `editId` alone is safe while no other
+/// client edits the same thing: only the last edit of its last writer is kept.
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(
     apply_mutations::ApplyMutations,
@@ -51,11 +54,18 @@ pub struct Mutation(
     update_event_type::UpdateEventType,
 );
 
+/// Whether answers have room in the answer to the request; asked before anything is committed.
+fn fits(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
+    let (scale, weight) = (Scale::of(context), weight(context).clone());
+    move |answers| weight.add(scale.answers(answers)).is_ok()
+}
+
 /// One write to an event, answered.
 async fn write_event(context: &Context<'_>, write: ClientWrite) -> Result<EventPayload, ApiError> {
     let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
     let (store, bell, actor) = (store(context), bell(context), actor(context));
-    let answer = command::apply_to_event(store, bell, actor, client.as_deref(), write.1).await?;
+    let fits = fits(context);
+    let answer = command::apply_to_event(store, bell, actor, client.as_deref(), write.1, &fits).await?;
     Ok(EventPayload { result: EventResult::new(0, id, answer) })
 }
 
@@ -63,7 +73,8 @@ async fn write_event(context: &Context<'_>, write: ClientWrite) -> Result<EventP
 async fn write_event_type(context: &Context<'_>, write: ClientWrite) -> Result<EventTypePayload, ApiError> {
     let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
     let (store, bell, actor) = (store(context), bell(context), actor(context));
-    let answer = command::apply_to_event_type(store, bell, actor, client.as_deref(), write.1).await?;
+    let fits = fits(context);
+    let answer = command::apply_to_event_type(store, bell, actor, client.as_deref(), write.1, &fits).await?;
     Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
 }
 
@@ -86,7 +97,8 @@ async fn write_all(
     let client = client_id(client)?;
     let ids: Vec<_> = writes.iter().map(|write| sent_id(write.sent_id())).collect();
     let (store, bell, actor) = (store(context), bell(context), actor(context));
-    let answers = command::apply_mutations(store, bell, actor, client.as_deref(), writes).await?;
+    let fits = fits(context);
+    let answers = command::apply_mutations(store, bell, actor, client.as_deref(), writes, &fits).await?;
     let answered = ids.into_iter().zip(answers).enumerate();
     Ok(answered
         .map(|(index, (id, answer))| match answer {

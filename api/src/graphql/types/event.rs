@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, ID, Interface, Object, SimpleObject};
 use domain::rules::row::{EventContent, EventRow, TypeContent, TypeRow};
+use uuid::Uuid;
 
 use super::import::ImportJob;
 use crate::error::ApiError;
@@ -27,8 +28,9 @@ pub enum Node {
 /// A living event: its row and, unwrapped, its content.
 #[derive(Debug, Clone)]
 pub struct Event {
+    /// Without its content.
     row: Arc<EventRow>,
-    content: EventContent,
+    content: Arc<EventContent>,
     /// Its type, where it is known already.
     event_type: Option<EventType>,
 }
@@ -36,13 +38,19 @@ pub struct Event {
 impl Event {
     /// None for a tombstone.
     pub(crate) fn of(row: Arc<EventRow>) -> Option<Self> {
-        let content = row.content.clone()?;
-        Some(Self { row, content, event_type: None })
+        let mut row = Arc::unwrap_or_clone(row);
+        let content = Arc::new(row.content.take()?);
+        Some(Self { row: Arc::new(row), content, event_type: None })
     }
 
-    /// With its type as it was when the event was written: a later item of the call may delete it.
+    /// With its type as it was when the event was written or read: it may be deleted since.
     pub(crate) fn with_type(self, event_type: Option<EventType>) -> Self {
         Self { event_type, ..self }
+    }
+
+    /// The id of its type.
+    pub(crate) fn type_id(&self) -> Uuid {
+        self.content.event_type_id
     }
 
     /// Its place in the list of events.
@@ -71,7 +79,8 @@ impl Event {
         }
         let loader = context.data_unchecked::<DataLoader<TypeLoader>>();
         let found = loader.load_one(self.content.event_type_id).await?;
-        found.ok_or(ApiError::Internal)
+        // It goes behind its last event: this one was deleted or changed since it was read.
+        found.ok_or(ApiError::Unavailable)
     }
 
     /// When it happened, or began.
@@ -158,15 +167,17 @@ pub struct Location {
 /// A living event type.
 #[derive(Debug, Clone)]
 pub struct EventType {
+    /// Without its content.
     row: Arc<TypeRow>,
-    content: TypeContent,
+    content: Arc<TypeContent>,
 }
 
 impl EventType {
     /// None for a tombstone.
     pub(crate) fn of(row: Arc<TypeRow>) -> Option<Self> {
-        let content = row.content.clone()?;
-        Some(Self { row, content })
+        let mut row = Arc::unwrap_or_clone(row);
+        let content = Arc::new(row.content.take()?);
+        Some(Self { row: Arc::new(row), content })
     }
 
     /// Its place in the list of types.

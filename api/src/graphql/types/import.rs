@@ -11,6 +11,7 @@ use super::connection::{Connection, Listed, window};
 use super::problem::{Problem, ProblemCode};
 use crate::error::ApiError;
 use crate::graphql::scalar::{DateTime, Long};
+use crate::graphql::weight::{Scale, Weight};
 
 /// Where an import stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -155,7 +156,12 @@ impl ImportJob {
         let store = context.data_unchecked::<Store>().clone();
         let (user_id, id) = (self.0.user_id, self.0.id);
         let window: Window<i64> = window(Some(first), after, None, None)?;
+        let (scale, weight) = (Scale::of(context), context.data_unchecked::<Weight>());
+        // One of a list of imports reads nothing once the others were too much.
+        weight.add(0)?;
         let page = import_rejection::page(&store, user_id, id, &window).await?;
+        let said = page.rows.iter().map(|row| scale.name(row.detail.len() + row.excerpt.len()));
+        weight.add(said.sum::<usize>() + scale.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportRejection::from(row)),

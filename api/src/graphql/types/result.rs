@@ -57,7 +57,6 @@ pub enum MatchKey {
     ),
     field(name = "problem", ty = "&Option<Problem>", desc = "Why it was rejected.")
 )]
-#[expect(clippy::large_enum_variant, reason = "most answers are of events: a box each would cost more")]
 pub enum WriteResult {
     /// Of an event.
     Event(EventResult),
@@ -111,14 +110,15 @@ impl EventResult {
     /// The answer to the item at `index`.
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
         let EventAnswer { answer, event_type } = answer;
-        let event = answer.row.clone().and_then(Event::of);
+        let version = answer.row.as_ref().map(|row| row.frame.version);
+        let event = answer.row.and_then(Event::of);
         Self {
             index: i32::try_from(index).unwrap_or(i32::MAX),
             sent_id: sent_id.map(ID::from),
             outcome: answer.outcome.into(),
             matched_by: answer.matched_by.map(MatchKey::from),
             differs: answer.differs,
-            version: answer.row.as_ref().map(|row| row.frame.version),
+            version,
             problem: answer.problem.map(Problem::from),
             event: event.map(|event| event.with_type(event_type.and_then(EventType::of))),
         }

@@ -1,5 +1,6 @@
 //! The change feed and the state of a client's sync.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{Enum, ID, SimpleObject};
@@ -70,8 +71,10 @@ pub struct Change {
 impl ChangePage {
     /// Of a user, at an instant.
     pub(crate) fn new(page: feed::ChangePage, user_id: Uuid, now_ms: i64) -> Self {
+        let types = page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::of(Arc::new(row))?)));
+        let types: HashMap<Uuid, EventType> = types.collect();
         Self {
-            changes: page.changes.into_iter().map(Change::from).collect(),
+            changes: page.changes.into_iter().map(|change| Change::new(change, &types)).collect(),
             cursor: Cursor(page.cursor.encode(user_id)),
             has_more: page.has_more,
             reset: page.reset.map(ResetReason::from),
@@ -85,11 +88,16 @@ impl ChangePage {
     }
 }
 
-impl From<feed::Change> for Change {
-    fn from(change: feed::Change) -> Self {
+impl Change {
+    /// With the type of its event, where it is among those.
+    fn new(change: feed::Change, types: &HashMap<Uuid, EventType>) -> Self {
         let frame = change.frame().clone();
+        let typed = |event: Event| {
+            let event_type = types.get(&event.type_id()).cloned();
+            event.with_type(event_type)
+        };
         let (entity, event, event_type) = match change {
-            feed::Change::Event(row) => (EntityType::Event, Event::of(Arc::new(row)), None),
+            feed::Change::Event(row) => (EntityType::Event, Event::of(Arc::new(row)).map(typed), None),
             feed::Change::EventType(row) => (EntityType::EventType, None, EventType::of(Arc::new(row))),
         };
         Self {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::{ExecutableDocument, OperationType};
-use async_graphql::{Request, Response as Answer};
+use async_graphql::{Request, Response as Answer, Value};
 use domain::commands::Actor;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{is_refused, refusal};
 use crate::error::{ApiError, complete};
@@ -22,6 +23,16 @@ pub(in crate::http) struct Operation {
     pub kind: OperationType,
     /// The document and its hash, to be kept once it was executed.
     keep: Option<Keep>,
+    /// What it takes of bounded things, given back when it has ended: a mutation whose client is gone still
+    /// takes it.
+    room: Vec<OwnedSemaphorePermit>,
+}
+
+impl Operation {
+    /// With the room that it takes.
+    pub fn with_room(self, room: Vec<OwnedSemaphorePermit>) -> Self {
+        Self { room, ..self }
+    }
 }
 
 struct Keep {
@@ -48,7 +59,8 @@ pub(in crate::http) fn admit(app: &App, actor: Actor, body: Body) -> Result<Oper
     let mut request = Request::new(query).variables(body.variables);
     request.operation_name = body.operation_name;
     request.set_parsed_query(ExecutableDocument::clone(&document));
-    Ok(Operation { request: graphql::speak_for(request, actor, &app.services.store), kind, keep })
+    let request = graphql::speak_for(request, actor, &app.services.store);
+    Ok(Operation { request, kind, keep, room: Vec::new() })
 }
 
 /// The parsed document, from the cache or through the gate.
@@ -80,18 +92,24 @@ fn kind(document: &ExecutableDocument, operation_name: Option<&str>) -> Operatio
 
 /// Executes what has one answer. A subscription has none.
 pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id: &str) -> Answer {
-    let Operation { request, kind, keep } = operation;
+    let Operation { request, kind, keep, room } = operation;
     let mut answer = if kind == OperationType::Mutation {
         // Begun, it runs to its end even if the client hangs up: a future dropped in the middle would
         // leave its connection inside a transaction.
         let schema = app.schema.clone();
-        let running = app.tracker.spawn(async move { schema.execute(request).await });
+        let running = app.tracker.spawn(async move {
+            let answer = schema.execute(request).await;
+            drop(room);
+            answer
+        });
         match running.await {
             Ok(answer) => answer,
             Err(_) => return refusal(&ApiError::Internal, ApiError::Internal.status(), request_id),
         }
     } else {
-        app.schema.execute(request).await
+        let answer = app.schema.execute(request).await;
+        drop(room);
+        answer
     };
     if let Some(keep) = keep {
         keep.executed(&answer);
@@ -100,25 +118,35 @@ pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id:
     answer
 }
 
-/// Executes anything. A document that validation refuses is known at the first poll.
+/// Executes anything. A document that validation refuses is known at the first poll. A subscription ends
+/// with the first answer that has errors, and nothing is told of that answer but them: its client comes back
+/// with the cursor that it has, where the next page would have led it past this one.
 pub(in crate::http) fn answers(
     app: &App,
     operation: Operation,
     request_id: Arc<str>,
 ) -> BoxStream<'static, Answer> {
-    if operation.kind == OperationType::Subscription {
-        let answers = app.schema.execute_stream(operation.request);
-        let mut keep = operation.keep;
-        return answers
-            .map(move |mut answer| {
-                if let Some(keep) = keep.take() {
-                    keep.executed(&answer);
-                }
-                complete(&mut answer, &request_id);
-                answer
-            })
-            .boxed();
+    if operation.kind != OperationType::Subscription {
+        let app = app.clone();
+        return stream::once(async move { answer(&app, operation, &request_id).await }).boxed();
     }
-    let app = app.clone();
-    stream::once(async move { answer(&app, operation, &request_id).await }).boxed()
+    let answers = app.schema.execute_stream(operation.request);
+    let begin = Some((answers, operation.keep));
+    stream::unfold(begin, move |state| {
+        let request_id = Arc::clone(&request_id);
+        async move {
+            let (mut answers, keep) = state?;
+            let mut answer = answers.next().await?;
+            if let Some(keep) = keep {
+                keep.executed(&answer);
+            }
+            complete(&mut answer, &request_id);
+            if answer.errors.is_empty() {
+                return Some((answer, Some((answers, None))));
+            }
+            answer.data = Value::Null;
+            Some((answer, None))
+        }
+    })
+    .boxed()
 }

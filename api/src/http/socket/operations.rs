@@ -18,7 +18,6 @@ pub(super) struct Operations {
 struct Running {
     id: String,
     is_subscription: bool,
-    has_answered: bool,
     answers: BoxStream<'static, Answer>,
 }
 
@@ -27,8 +26,8 @@ pub(super) struct Event {
     pub id: String,
     /// None when it has ended.
     pub answer: Option<Answer>,
-    /// Whether a subscription was refused where it should have begun.
-    pub is_stillborn: bool,
+    /// Whether a subscription was refused where it should have begun, or ends with an answer that failed.
+    pub has_failed: bool,
 }
 
 impl Operations {
@@ -40,21 +39,21 @@ impl Operations {
         self.count(true) >= SOCKET_SUBSCRIPTIONS_MAX
     }
 
-    /// Whether one more query or mutation may be read.
+    /// Whether the answer to one more query or mutation may wait here.
     pub(super) fn has_room(&self) -> bool {
         self.count(false) < SOCKET_REQUESTS_MAX
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.running.is_empty()
     }
 
     fn count(&self, is_subscription: bool) -> usize {
         self.running.iter().filter(|running| running.is_subscription == is_subscription).count()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
     pub(super) fn start(&mut self, id: String, is_subscription: bool, answers: BoxStream<'static, Answer>) {
-        self.running.push(Running { id, is_subscription, has_answered: false, answers });
+        self.running.push(Running { id, is_subscription, answers });
     }
 
     /// Drops an operation; a mutation that has begun goes on.
@@ -78,19 +77,17 @@ impl Operations {
             let Poll::Ready(answer) = self.running[index].answers.poll_next_unpin(context) else {
                 continue;
             };
-            let mut running = self.running.remove(index);
+            let running = self.running.remove(index);
             let id = running.id.clone();
-            let has_failed = |answer: &Answer| !answer.errors.is_empty() && answer.data == Value::Null;
-            let is_first = running.is_subscription && !running.has_answered;
-            let is_stillborn = is_first && answer.as_ref().is_some_and(has_failed);
-            running.has_answered = true;
+            let is_failure = |answer: &Answer| !answer.errors.is_empty() && answer.data == Value::Null;
+            let has_failed = running.is_subscription && answer.as_ref().is_some_and(is_failure);
             if answer.is_some() {
                 // To the end of the row: a busy one does not starve the others.
                 self.running.push(running);
             } else {
                 self.shrink();
             }
-            return Poll::Ready(Event { id, answer, is_stillborn });
+            return Poll::Ready(Event { id, answer, has_failed });
         }
         Poll::Pending
     }

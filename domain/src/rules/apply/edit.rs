@@ -170,7 +170,10 @@ pub fn delete_event(world: &mut World, terms: &Terms<'_>, removal: &Removal) -> 
     };
     match terms.judge(&row.frame, &removal.guard) {
         Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
-        _ if row.content.is_none() => unchanged_event(world, terms, row, removal.guard.edit_id),
+        _ if row.content.is_none() => {
+            let row = final_deletion(world, row);
+            unchanged_event(world, terms, row, removal.guard.edit_id)
+        }
         Verdict::Conflict => Answer::conflict(row),
         Verdict::Go => {
             let next = terms.next_frame(&row.frame, removal.guard.edit_id);
@@ -178,6 +181,18 @@ pub fn delete_event(world: &mut World, terms: &Terms<'_>, removal: &Removal) -> 
             let tombstone = EventRow { frame, content: None, ..EventRow::clone(&row) };
             Answer::done(Outcome::Deleted, FOUND, false, world.put_event(tombstone))
         }
+    }
+}
+
+/// A person deletes what a rollback took back: nothing changes but that no import makes it anew.
+fn final_deletion(world: &mut World, row: Arc<EventRow>) -> Arc<EventRow> {
+    match row.frame.deletion {
+        Some(Deletion { at, by: DeletedBy::Rollback }) => {
+            let mut row = EventRow::clone(&row);
+            row.frame.deletion = Some(Deletion { at, by: DeletedBy::User });
+            world.finish_event(row)
+        }
+        _ => row,
     }
 }
 

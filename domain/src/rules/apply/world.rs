@@ -43,6 +43,13 @@ impl<Row> Rows<Row> {
     }
 }
 
+impl<Row: Clone> Rows<Row> {
+    /// Hands out a row that is there, without a copy if no answer holds it.
+    fn take(&mut self, id: Uuid) -> Row {
+        Arc::unwrap_or_clone(self.by_id.remove(&id).expect("a changed row is there"))
+    }
+}
+
 /// What the items of a call can touch.
 #[derive(Debug, Default)]
 pub struct World {
@@ -55,6 +62,7 @@ pub struct World {
     is_changed: HashSet<(Entity, Uuid)>,
     new_aliases: Vec<(Entity, Uuid, Uuid)>,
     remembered: Vec<(Entity, Uuid)>,
+    finished: Vec<Uuid>,
     /// Living events of a type: those stored, where they were counted, and those of this call.
     usage: HashMap<Uuid, i64>,
     rejected: HashMap<Uuid, Problem>,
@@ -73,6 +81,8 @@ pub struct Net {
     pub changed_types: Vec<TypeRow>,
     /// Rows whose last edit is to be remembered and nothing else: kind, id, edit.
     pub remembered: Vec<(Entity, Uuid, Uuid)>,
+    /// Events that a rollback took back and that a person has deleted since: that and nothing else changes.
+    pub finished: Vec<Uuid>,
     /// Kind, alias, canonical id.
     pub aliases: Vec<(Entity, Uuid, Uuid)>,
     /// The head of the feed afterwards.
@@ -83,7 +93,8 @@ impl Net {
     /// Whether nothing is to be written at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changed_rows() == 0 && self.aliases.is_empty() && self.remembered.is_empty()
+        let moves_nothing = self.remembered.is_empty() && self.finished.is_empty();
+        self.changed_rows() == 0 && self.aliases.is_empty() && moves_nothing
     }
 
     /// How many positions it takes.
@@ -227,6 +238,14 @@ impl World {
         row
     }
 
+    /// Keeps that a person has deleted what a rollback took back.
+    pub fn finish_event(&mut self, row: EventRow) -> Arc<EventRow> {
+        let row = Arc::new(row);
+        self.events.by_id.insert(row.frame.id, Arc::clone(&row));
+        self.finished.push(row.frame.id);
+        row
+    }
+
     /// Keeps the last edit of a type that it did not change.
     pub fn remember_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
         let row = Arc::new(row);
@@ -248,18 +267,21 @@ impl World {
     #[must_use]
     pub fn net(mut self, head: i64) -> Net {
         let remembered = self.remembered();
-        let mut net = Net { aliases: self.new_aliases, remembered, head, ..Net::default() };
+        let is_changed = |id: &Uuid| self.is_changed.contains(&(Entity::Event, *id));
+        self.finished.retain(|id| !is_changed(id));
+        let (aliases, finished) = (self.new_aliases, self.finished);
+        let mut net = Net { aliases, remembered, finished, head, ..Net::default() };
         for (entity, id) in self.changed {
             net.head += 1;
             match entity {
                 Entity::Event => {
-                    let mut row = EventRow::clone(&self.events.by_id[&id]);
+                    let mut row = self.events.take(id);
                     row.frame.change_seq = net.head;
                     let stored = self.events.loaded.contains(&id);
                     if stored { net.changed_events.push(row) } else { net.new_events.push(row) }
                 }
                 Entity::EventType => {
-                    let mut row = TypeRow::clone(&self.types.by_id[&id]);
+                    let mut row = self.types.take(id);
                     row.frame.change_seq = net.head;
                     let stored = self.types.loaded.contains(&id);
                     if stored { net.changed_types.push(row) } else { net.new_types.push(row) }

@@ -73,11 +73,8 @@ impl Times {
             && parsed.hour_mod_12().is_none()
             && parsed.minute().is_none()
             && parsed.second().is_none();
-        let time = if tells_no_time {
-            NaiveTime::MIN
-        } else {
-            parsed.to_naive_time().map_err(|_| NO_TIME)?
-        };
+        let time =
+            if tells_no_time { NaiveTime::MIN } else { parsed.to_naive_time().map_err(|_| NO_TIME)? };
         let local = date.and_time(time);
         match parsed.offset() {
             Some(seconds) => Ok(local.and_utc().timestamp_millis() - i64::from(seconds) * 1_000),
@@ -111,9 +108,10 @@ fn items(pattern: &str) -> Option<Vec<Item<'static>>> {
 fn common(text: &str) -> Option<NaiveDateTime> {
     let bytes = text.as_bytes();
     let number = |from: usize, length: usize| {
-        bytes.get(from..from + length)?.iter().try_fold(0_u32, |sum, byte| {
-            byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'))
-        })
+        bytes
+            .get(from..from + length)?
+            .iter()
+            .try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
     };
     let is = |at: usize, what: &[u8]| bytes.get(at).is_some_and(|byte| what.contains(byte));
     if !(is(4, b"-") && is(7, b"-")) {

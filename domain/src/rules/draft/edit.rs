@@ -204,7 +204,7 @@ pub fn parse_removal(draft: RemovalDraft) -> Result<Removal, Vec<FieldProblem>> 
     finish(fields, id.map(|id| Removal { id, guard }))
 }
 
-/// Reads a restore. `fresh` is never used: the id of the event must be sent.
+/// Reads a restore. The id of the event must be sent; its source and external id are not looked at.
 ///
 /// # Errors
 /// Every wrong field, in the order of the contract.
@@ -214,6 +214,7 @@ pub fn parse_restore(event: EventDraft, edit_id: Sent<String>) -> Result<Restore
     if event.id == Sent::Absent {
         fields.require("/id");
     }
+    let event = EventDraft { source_type: Sent::Absent, external_id: Sent::Absent, ..event };
     let event = read_event(&mut fields, event, MissingId::Made(Uuid::nil()), Uuid::nil());
     let edit_id = fields.below("").edit_id(edit_id);
     finish(fields, event.map(|event| Restore { event, edit_id }))

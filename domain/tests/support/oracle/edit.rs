@@ -217,6 +217,12 @@ impl Oracle {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         if row.content.is_none() {
+            let deletion = self.events[at].frame.deletion.as_mut().expect("it is deleted");
+            if deletion.by == DeletedBy::Rollback {
+                deletion.by = DeletedBy::User;
+                self.seen.push("a deletion made final");
+                self.finished.push(row.frame.id);
+            }
             return self.unchanged_event(terms, at, removal.guard.edit_id);
         }
         if !self.is_expected(terms, &row.frame, &removal.guard) {
