@@ -18,8 +18,9 @@ check: ## What a commit passes.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-bench: ## Benchmarks; there are none yet.
-	@echo "no benchmarks yet"
+bench: servers ## Measures beside pgbench and plain SQL on a private PostgreSQL; BENCH='--only create' selects.
+	$(CARGO) build --locked --release -p idem
+	$(CARGO) run --locked --release -p bench -- $(BENCH)
 
 servers:
 	@sh tests/install.sh

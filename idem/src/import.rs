@@ -30,6 +30,8 @@ use self::watch::Job;
 /// Some records were rejected; the others are in.
 const EXIT_REJECTED: u8 = 2;
 
+/// How often an import is announced before the server counts as away.
+const CREATE_TRIES_MAX: u32 = 4;
 /// Ended by Ctrl-C, as shells count it.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -165,13 +167,26 @@ fn announcement(
 }
 
 async fn create(remote: &Remote, input: &Value) -> anyhow::Result<CreatedJob> {
-    let answer: CreateImport =
-        remote.graphql(CREATE, json!({ "input": input })).await.map_err(Failure::into_error)?;
-    let payload = answer.create_import;
+    let payload = ask_to_create(remote, input).await?.create_import;
     if let Some(problem) = payload.problem {
         bail!("the server refuses the import: {problem}");
     }
     payload.import_job.context("the server answers neither an import nor a problem")
+}
+
+/// The same id makes the same import: a call that was cut is made again.
+async fn ask_to_create(remote: &Remote, input: &Value) -> anyhow::Result<CreateImport> {
+    let mut tries = 1;
+    loop {
+        match remote.graphql(CREATE, json!({ "input": input })).await {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Passing { wait, .. }) if tries < CREATE_TRIES_MAX => {
+                tokio::time::sleep(wait.max(upload::backoff(tries))).await;
+                tries += 1;
+            }
+            Err(failure) => return Err(failure.into_error()),
+        }
+    }
 }
 
 fn report(job: &Job, args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {

@@ -34,11 +34,14 @@ impl Zip {
         // The length of the name has 4 bytes here: the last 2 are the length of an extra field, none.
         self.out.write_all(&header)?;
         let data = self.out.bytes;
-        let encoder = DeflateEncoder::new(&mut self.out, Compression::fast());
-        let mut summed = Summed { encoder, crc: Crc::new(), bytes: 0 };
-        let filled = fill(&mut summed)?;
-        let (crc, plain) = (summed.crc.sum(), narrow(summed.bytes)?);
-        summed.encoder.finish()?;
+        let (filled, crc, plain) = {
+            let encoder = DeflateEncoder::new(&mut self.out, Compression::fast());
+            let mut summed = Summed { encoder, crc: Crc::new(), bytes: 0 };
+            let filled = fill(&mut summed)?;
+            let sums = (filled, summed.crc.sum(), narrow(summed.bytes)?);
+            summed.encoder.finish()?;
+            sums
+        };
         let sums = [crc, narrow(self.out.bytes - data)?, plain].map(u32::to_le_bytes).concat();
         self.out.write_all(b"PK\x07\x08")?;
         self.out.write_all(&sums)?;

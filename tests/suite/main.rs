@@ -1,15 +1,18 @@
 //! All behaviour tests: one binary, one private PostgreSQL and Redis for all of them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cli;
 mod clients;
 mod edits;
 mod feed;
+mod formats;
 mod front;
 mod harness;
 mod house;
 mod imports;
 mod lessons;
 mod migrations;
+mod object_store;
 mod persisted;
 mod processes;
 mod queue;

@@ -11,12 +11,12 @@ pub(super) const SHARE_PARTS: u64 = 10_000;
 
 /// A bar over bytes.
 pub(super) fn bytes(what: &'static str, size: u64) -> ProgressBar {
-    styled(what, size, "{prefix:>10} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    styled(what, size, "{prefix:>10} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
 }
 
 /// A bar over a share from 0 to [`SHARE_PARTS`], with a message of its own.
 pub(super) fn share(what: &'static str) -> ProgressBar {
-    styled(what, SHARE_PARTS, "{prefix:>10} {bar:30} {percent}% {msg}")
+    styled(what, SHARE_PARTS, "{prefix:>10} {bar:20} {percent:>3}% {wide_msg}")
 }
 
 fn styled(what: &'static str, length: u64, template: &str) -> ProgressBar {

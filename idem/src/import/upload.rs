@@ -64,7 +64,8 @@ pub(super) async fn send(remote: &Remote, file: &Path, path: &str, size: u64) ->
     Ok(())
 }
 
-fn backoff(tries: u32) -> Duration {
+/// How long to wait behind so many tries.
+pub(super) fn backoff(tries: u32) -> Duration {
     BACKOFF_MIN.saturating_mul(1 << (tries - 1).min(16)).min(BACKOFF_MAX)
 }
 

@@ -1,24 +1,40 @@
 //! From the bytes of a payload to chunks of records, in a thread of its own behind bounded channels:
-//! gzip and zstd are told by their first bytes, lines are cut, records are read.
+//! unpacked, cut into records, each read by itself. Memory is flat in the size of the payload.
 
-use std::io::{self, BufRead, BufReader, Read};
+mod archive;
+mod cutter;
+mod decoded;
+mod json;
+mod ndjson;
+mod pieces;
+mod seen;
+mod table;
+#[cfg(test)]
+mod tests;
+mod xml;
+
+use std::io::{BufRead, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use domain::clock::Clock;
 use domain::commands::apply_chunk::{Chunk, Record};
 use domain::error::Error;
-use domain::limits::{DECODED_BYTES_MAX, DECODED_RATIO_FROM_BYTES, DECODED_RATIO_MAX, RECORD_BYTES_MAX};
+use domain::limits::RECORD_BYTES_MAX;
 use domain::payload::Payloads;
-use domain::rules::draft::{MissingId, parse_event};
-use domain::rules::import::ImportRow;
+use domain::rules::draft::parse_event;
+use domain::rules::import::{Format, ImportRow};
 use domain::rules::problem::{Code, FieldProblem, Problem};
 use domain::rules::record;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
+
+use cutter::{Cutter, Place};
+use decoded::{Decoded, Watch};
+use pieces::{Pieces, Source};
+use seen::Packing;
 
 /// Why no more records come.
 #[derive(Debug)]
@@ -29,24 +45,15 @@ pub(crate) enum Fault {
     Fetch,
 }
 
-/// Where to begin.
-#[derive(Debug, Clone, Copy)]
-struct Start {
-    /// Owner: derived ids depend on it.
-    user_id: Uuid,
-    /// Records to pass over.
-    skip_records: i64,
-    /// Offset in the decoded payload where they end.
-    decoded_bytes: i64,
-    /// Lines before that offset.
-    lines: i64,
-    /// The reader begins there already: nothing is passed over.
-    is_seeked: bool,
-    /// Records of a chunk.
-    chunk_records: usize,
-    /// The record that is refused unread: whoever read it died of it.
-    poison: Option<i64>,
+impl Fault {
+    /// The payload is not what it should be.
+    fn format(detail: impl Into<String>) -> Self {
+        Self::Payload(Problem::new(Code::PayloadFormat, detail))
+    }
 }
+
+/// Where chunks go, or why there are no more.
+type Chunks = mpsc::Sender<Result<Chunk, Fault>>;
 
 /// Starts to decode at the checkpoint: plain text is sought, anything else decoded and passed over.
 ///
@@ -57,283 +64,177 @@ pub(crate) async fn open(
     clock: Clock,
     row: &ImportRow,
 ) -> Result<mpsc::Receiver<Result<Chunk, Fault>>, Error> {
-    let size = u64::try_from(row.bytes_total).unwrap_or_default();
-    let mut begin = payloads.read(row.user_id, row.id, 0, size);
-    let first = begin.next().await.transpose()?.unwrap_or_default();
-    drop(begin);
-    let is_seeked = is_plain(&first);
-    let offset = if is_seeked { u64::try_from(row.next_byte).unwrap_or_default() } else { 0 };
-    let start = Start {
-        user_id: row.user_id,
-        skip_records: row.next_record,
-        decoded_bytes: row.next_byte,
-        lines: row.next_line,
-        is_seeked,
-        chunk_records: usize::try_from(row.chunk_records).unwrap_or(1),
-        poison: row.poison(),
-    };
-    let mut bytes = payloads.read(row.user_id, row.id, offset, size);
-    let (pieces_in, pieces_out) = mpsc::channel(4);
-    tokio::spawn(async move {
-        while let Some(piece) = bytes.next().await {
-            let piece = piece.map_err(|error| match error {
-                Error::Payload(object_store::Error::NotFound { .. }) => GONE,
-                _ => FETCH_FAILED,
-            });
-            if pieces_in.send(piece).await.is_err() {
-                return;
-            }
-        }
-    });
-    let (chunks_in, chunks_out) = mpsc::channel(2);
+    let source = Source::new(payloads.clone(), row);
+    let mut bytes = source.stream(0);
+    let first = bytes.next().await.transpose()?;
+    let begin = source.pieces(futures::stream::iter(first.map(Ok)).chain(bytes).boxed(), 0);
+    let (chunks, chunks_out) = mpsc::channel(2);
+    let row = row.clone();
     tokio::task::spawn_blocking(move || {
-        decode(Pieces::new(pieces_out, offset, size), start, &clock, &chunks_in);
+        if let Err(fault) = decode(&source, begin, &row, &clock, &chunks) {
+            let _nobody_waits = chunks.blocking_send(Err(fault));
+        }
     });
     Ok(chunks_out)
 }
 
-/// Whether a payload that begins so is plain text.
-fn is_plain(begin: &[u8]) -> bool {
-    !begin.starts_with(GZIP) && !begin.starts_with(ZSTD)
-}
-
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
-
-/// A piece of a payload, or why it did not come.
-type Piece = Result<Bytes, io::ErrorKind>;
-
-/// The bytes of a payload as they come out of a channel.
-struct Pieces {
-    pieces: mpsc::Receiver<Piece>,
-    current: Bytes,
-    taken: Arc<AtomicU64>,
-    size: u64,
-}
-
-impl Pieces {
-    /// Reads `pieces`, which begin `offset` bytes into a payload of `size` bytes.
-    fn new(pieces: mpsc::Receiver<Piece>, offset: u64, size: u64) -> Self {
-        Self { pieces, current: Bytes::new(), taken: Arc::new(AtomicU64::new(offset)), size }
-    }
-}
-
-/// A failed fetch, told from the failures of the decoders by its kind.
-const FETCH_FAILED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
-/// An object of the payload is gone.
-const GONE: io::ErrorKind = io::ErrorKind::NotFound;
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.pieces.blocking_recv() {
-                // An object that is shorter than it was is no end of the payload.
-                None if self.taken.load(Ordering::Relaxed) < self.size => {
-                    return Err(FETCH_FAILED.into());
-                }
-                None => return Ok(0),
-                Some(Ok(bytes)) => self.current = bytes,
-                Some(Err(kind)) => return Err(kind.into()),
-            }
-        }
-        let length = self.current.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.current.split_to(length));
-        self.taken.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(length)
-    }
-}
-
 /// Decodes until the end, a fault, or until nobody takes chunks any more. Blocks.
-fn decode(pieces: Pieces, start: Start, clock: &Clock, chunks: &mpsc::Sender<Result<Chunk, Fault>>) {
-    let taken = Arc::clone(&pieces.taken);
-    let mut raw = BufReader::with_capacity(64 * 1024, pieces);
-    let opened = match raw.fill_buf() {
-        Ok(begin) if begin.starts_with(GZIP) => {
-            Ok(Lines::compressed(flate2::bufread::MultiGzDecoder::new(raw)))
-        }
-        Ok(begin) if begin.starts_with(ZSTD) => {
-            zstd::stream::read::Decoder::with_buffer(raw).map(Lines::compressed)
-        }
-        Ok(_) => Ok(Lines::plain(raw)),
-        Err(error) => Err(error),
-    };
-    let outcome = opened.map_err(|error| fault(&error)).and_then(|mut lines| {
-        lines.taken = Some(Arc::clone(&taken));
-        cut(&mut lines, start, clock, &taken, chunks)
-    });
-    if let Err(fault) = outcome {
-        let _nobody_waits = chunks.blocking_send(Err(fault));
-    }
-}
-
-fn fault(error: &io::Error) -> Fault {
-    let (code, detail) = match error.kind() {
-        FETCH_FAILED => return Fault::Fetch,
-        GONE => (Code::PayloadGone, "the payload is no longer there"),
-        io::ErrorKind::FileTooLarge => (Code::PayloadLimit, "the payload is too large once decoded"),
-        _ => (Code::PayloadFormat, "the compressed payload is cut or damaged"),
-    };
-    Fault::Payload(Problem::new(code, detail))
-}
-
-fn cut(
-    lines: &mut Lines,
-    start: Start,
+fn decode(
+    source: &Source,
+    begin: Pieces,
+    row: &ImportRow,
     clock: &Clock,
-    taken: &AtomicU64,
-    chunks: &mpsc::Sender<Result<Chunk, Fault>>,
+    chunks: &Chunks,
 ) -> Result<(), Fault> {
-    let mut number = if start.is_seeked { start.skip_records } else { 0 };
-    if start.is_seeked {
-        lines.decoded = u64::try_from(start.decoded_bytes).unwrap_or_default();
-    }
-    let mut line_number = if start.is_seeked { start.lines } else { 0 };
-    let mut records = Vec::new();
-    while let Some(line) = lines.next().map_err(|error| fault(&error))? {
-        line_number += 1;
-        if line.is_blank() {
-            continue;
-        }
-        number += 1;
-        if number <= start.skip_records {
-            if chunks.is_closed() {
-                return Ok(());
-            }
-            continue;
-        }
-        let record = if start.poison == Some(number) {
-            poison(line, line_number)
-        } else {
-            read(line, Some(line_number), start.user_id, clock)?
-        };
-        records.push(record);
-        if records.len() == start.chunk_records {
-            let chunk = chunk(std::mem::take(&mut records), lines.decoded, line_number, taken, false);
-            if chunks.blocking_send(Ok(chunk)).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    let _nobody_waits = chunks.blocking_send(Ok(chunk(records, lines.decoded, line_number, taken, true)));
-    Ok(())
-}
-
-fn chunk(records: Vec<Record>, decoded: u64, lines: i64, taken: &AtomicU64, is_last: bool) -> Chunk {
-    Chunk {
-        records,
-        next_byte: i64::try_from(decoded).unwrap_or(i64::MAX),
-        next_line: lines,
-        bytes_processed: i64::try_from(taken.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
-        is_last,
-    }
-}
-
-/// A record that is refused unread.
-fn poison(line: Line<'_>, number: i64) -> Record {
-    let (Line::Whole(text) | Line::TooLong(text)) = line;
-    let problem = FieldProblem::new("", Code::Poison, "whoever read this record died of it");
-    Record { line: Some(number), event: Err(vec![problem]), excerpt: record::excerpt(text) }
-}
-
-/// Reads one record. A reader that panics has met a record that is poison: it is refused, and the
-/// import goes on.
-fn read(line: Line<'_>, number: Option<i64>, user_id: Uuid, clock: &Clock) -> Result<Record, Fault> {
-    let text = match line {
-        Line::Whole(text) => text,
-        Line::TooLong(begin) => {
-            let detail = format!("a record has at most {RECORD_BYTES_MAX} bytes");
-            let problem = FieldProblem::new("", Code::RecordTooLarge, detail);
-            return Ok(Record { line: number, event: Err(vec![problem]), excerpt: record::excerpt(begin) });
-        }
+    let watch = Watch::new(Arc::clone(source.taken()), chunks.clone());
+    let (mut cutter, done) = cutter(source, begin, row, &watch)?;
+    let job = Job {
+        user_id: row.user_id,
+        skip: row.next_record,
+        chunk_records: usize::try_from(row.chunk_records).unwrap_or(1).max(1),
+        poison: row.poison(),
+        clock,
+        chunks,
+        source,
     };
-    if text.starts_with(GZIP) || text.starts_with(ZSTD) {
-        let problem = Problem::new(Code::PayloadFormat, "the payload is compressed twice");
-        return Err(Fault::Payload(problem));
-    }
-    let event = catch_unwind(AssertUnwindSafe(|| {
-        let draft = record::parse(text)?;
-        parse_event(draft, MissingId::Derived(user_id), clock.new_id())
-    }))
-    .unwrap_or_else(|_| Err(vec![FieldProblem::new("", Code::Poison, "the record cannot be read")]));
-    Ok(Record { line: number, event, excerpt: record::excerpt(text) })
+    job.run(cutter.as_mut(), done)
 }
 
-/// One line, without its end.
-enum Line<'l> {
-    Whole(&'l [u8]),
-    TooLong(&'l [u8]),
+/// The cutter of a payload, and the records before the place where it begins.
+fn cutter(
+    source: &Source,
+    mut begin: Pieces,
+    row: &ImportRow,
+    watch: &Watch,
+) -> Result<(Box<dyn Cutter>, i64), Fault> {
+    let mut head = Vec::new();
+    begin.by_ref().take(seen::HEAD_BYTES).read_to_end(&mut head).map_err(|error| decoded::fault(&error))?;
+    let packing = seen::packing(&head)?;
+    let is_sought = packing == Packing::Plain && row.next_byte > 0;
+    let at = u64::try_from(row.next_byte).unwrap_or_default();
+    if is_sought && row.format == Format::Ndjson {
+        drop(begin);
+        let rest = Decoded::plain(source.open(at), at, watch.clone());
+        return Ok((Box::new(ndjson::Lines::new(rest, row.next_line)), row.next_record));
+    }
+    let mut decoded = unpack(packing, Cursor::new(head).chain(begin), source, watch)?;
+    seen::check_text(row.format, packing, &mut decoded)?;
+    Ok(match row.format {
+        Format::Ndjson => (Box::new(ndjson::Lines::new(decoded, 0)), 0),
+        Format::Json => (Box::new(json::Array::new(decoded)), 0),
+        Format::AppleHealth => (Box::new(xml::Export::new(decoded)), 0),
+        Format::Csv => {
+            let mut table = table::Table::open(decoded, &row.options.csv.clone().unwrap_or_default())?;
+            if is_sought {
+                let rest = Decoded::plain(source.open(at), at, watch.clone());
+                table.go_on(rest, row.next_record, row.next_line);
+            }
+            (Box::new(table), if is_sought { row.next_record } else { 0 })
+        }
+    })
 }
 
-impl Line<'_> {
-    fn is_blank(&self) -> bool {
-        matches!(self, Self::Whole(text) if text.iter().all(u8::is_ascii_whitespace))
-    }
+fn unpack(
+    packing: Packing,
+    bytes: impl BufRead + 'static,
+    source: &Source,
+    watch: &Watch,
+) -> Result<Decoded, Fault> {
+    let watch = watch.clone();
+    Ok(match packing {
+        Packing::Plain => Decoded::plain(bytes, 0, watch),
+        Packing::Gzip => Decoded::unpacked(flate2::bufread::MultiGzDecoder::new(bytes), 0, watch),
+        Packing::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(bytes);
+            Decoded::unpacked(decoder.map_err(|error| decoded::fault(&error))?, 0, watch)
+        }
+        Packing::Zip => {
+            drop(bytes);
+            let (member, at) = archive::open(source)?;
+            Decoded::unpacked(member, at, watch)
+        }
+    })
 }
 
-/// Cuts decoded bytes into lines of a bounded length.
-struct Lines {
-    reader: Box<dyn BufRead>,
-    buffer: Vec<u8>,
-    /// Decoded bytes behind the last line.
-    decoded: u64,
-    taken: Option<Arc<AtomicU64>>,
-    is_compressed: bool,
+/// What becomes of the records of one payload.
+struct Job<'j> {
+    /// Owner: derived ids depend on it.
+    user_id: Uuid,
+    /// Records that are done.
+    skip: i64,
+    /// Records of a chunk.
+    chunk_records: usize,
+    /// The record that is refused unread: whoever read it died of it.
+    poison: Option<i64>,
+    clock: &'j Clock,
+    chunks: &'j Chunks,
+    source: &'j Source,
 }
 
-impl Lines {
-    fn plain(reader: impl BufRead + 'static) -> Self {
-        Self { reader: Box::new(reader), buffer: Vec::new(), decoded: 0, taken: None, is_compressed: false }
-    }
-
-    fn compressed(reader: impl Read + 'static) -> Self {
-        let plain = Self::plain(BufReader::with_capacity(64 * 1024, reader));
-        Self { is_compressed: true, ..plain }
-    }
-
-    fn next(&mut self) -> io::Result<Option<Line<'_>>> {
-        self.buffer.clear();
-        let mut length = 0_usize;
+impl Job<'_> {
+    /// Hands out chunks behind the `done` records at which the cutter begins. What is whole before a
+    /// fault is handed out as well.
+    fn run(&self, cutter: &mut dyn Cutter, done: i64) -> Result<(), Fault> {
+        let mut number = done;
+        let mut records = Vec::with_capacity(self.chunk_records);
+        let mut place = cutter.place();
         loop {
-            let available = self.reader.fill_buf()?;
-            if available.is_empty() {
-                if length == 0 {
-                    return Ok(None);
+            let is_more = match cutter.advance() {
+                Ok(is_more) => is_more,
+                Err(fault) if records.is_empty() => return Err(fault),
+                Err(fault) => {
+                    self.send(records, place, false);
+                    return Err(fault);
                 }
-                break;
+            };
+            place = cutter.place();
+            if !is_more {
+                self.send(records, place, true);
+                return Ok(());
             }
-            let end = available.iter().position(|byte| *byte == b'\n');
-            let piece = end.map_or(available.len(), |at| at + 1);
-            let room = (RECORD_BYTES_MAX + 2).saturating_sub(self.buffer.len());
-            self.buffer.extend_from_slice(&available[..piece.min(room)]);
-            length += piece;
-            self.reader.consume(piece);
-            self.decoded += piece as u64;
-            self.check_size()?;
-            if end.is_some() {
-                break;
+            number += 1;
+            if number <= self.skip {
+                continue;
+            }
+            records.push(self.record(cutter, number));
+            if records.len() == self.chunk_records {
+                let full = std::mem::replace(&mut records, Vec::with_capacity(self.chunk_records));
+                if !self.send(full, place, false) {
+                    return Ok(());
+                }
             }
         }
-        if self.decoded == length as u64 && self.buffer.starts_with(BOM) {
-            self.buffer.drain(..BOM.len());
-        }
-        let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        Ok(Some(if length > RECORD_BYTES_MAX + 2 || text.len() > RECORD_BYTES_MAX {
-            Line::TooLong(text)
-        } else {
-            Line::Whole(text)
-        }))
     }
 
-    fn check_size(&self) -> io::Result<()> {
-        let taken = self.taken.as_ref().map_or(0, |taken| taken.load(Ordering::Relaxed));
-        let bloated = self.is_compressed
-            && self.decoded > DECODED_RATIO_FROM_BYTES
-            && self.decoded / taken.max(1) > DECODED_RATIO_MAX;
-        if bloated || self.decoded > DECODED_BYTES_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(())
+    /// Whether somebody waits for more.
+    fn send(&self, records: Vec<Record>, place: Place, is_last: bool) -> bool {
+        let chunk = Chunk {
+            records,
+            next_byte: i64::try_from(place.byte).unwrap_or(i64::MAX),
+            next_line: place.lines,
+            bytes_processed: i64::try_from(self.source.taken().load(Ordering::Relaxed)).unwrap_or(i64::MAX),
+            is_last,
+        };
+        self.chunks.blocking_send(Ok(chunk)).is_ok()
+    }
+
+    /// Reads one record. A reader that panics has met a record that is poison: it is refused, and the
+    /// import goes on.
+    fn record(&self, cutter: &dyn Cutter, number: i64) -> Record {
+        let refused = |code, detail: String| Err(vec![FieldProblem::new("", code, detail)]);
+        let event = if self.poison == Some(number) {
+            refused(Code::Poison, "whoever read this record died of it".to_owned())
+        } else if cutter.is_too_long() {
+            refused(Code::RecordTooLarge, format!("a record has at most {RECORD_BYTES_MAX} bytes"))
+        } else {
+            let read = AssertUnwindSafe(|| {
+                let (draft, missing_id) = cutter.draft(self.user_id)?;
+                parse_event(draft, missing_id, self.clock.new_id())
+                    .map_err(|problems| cutter.explain(problems))
+            });
+            catch_unwind(read)
+                .unwrap_or_else(|_| refused(Code::Poison, "the record cannot be read".to_owned()))
+        };
+        Record { line: cutter.line(), event, excerpt: record::excerpt(cutter.raw()) }
     }
 }

@@ -1,0 +1,106 @@
+//! Just enough of HTTP/1.1: requests rendered beforehand, answers found by their length.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// One connection that is kept alive.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What came back.
+pub struct Answer<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The whole body.
+    pub body: &'a [u8],
+}
+
+impl Connection {
+    /// Opens one.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Sends a request and reads its answer.
+    pub async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
+        self.stream.write_all(request).await?;
+        self.answer().await
+    }
+
+    /// Sends a part of a request.
+    pub async fn send(&mut self, part: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(part).await?)
+    }
+
+    /// Reads an answer to its end.
+    pub async fn answer(&mut self) -> anyhow::Result<Answer<'_>> {
+        self.buffer.clear();
+        let head = loop {
+            let read = self.stream.read_buf(&mut self.buffer).await?;
+            ensure!(read > 0, "the server hung up");
+            if let Some(end) = position(&self.buffer, b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        let (status, length) = read_head(&self.buffer[..head])?;
+        while self.buffer.len() < head + length {
+            let read = self.stream.read_buf(&mut self.buffer).await?;
+            ensure!(read > 0, "the server hung up within an answer");
+        }
+        Ok(Answer { status, body: &self.buffer[head..head + length] })
+    }
+
+    /// Asks by GraphQL, outside of what is measured; the data.
+    pub async fn ask(&mut self, token: &str, query: &str, variables: Value) -> anyhow::Result<Value> {
+        let body = json!({ "query": query, "variables": variables }).to_string();
+        let answer = self.exchange(&graphql(token, &body)).await?;
+        let mut whole: Value = serde_json::from_slice(answer.body)?;
+        ensure!(answer.status == 200 && whole.get("errors").is_none(), "{}: {whole}", answer.status);
+        Ok(whole["data"].take())
+    }
+}
+
+fn read_head(head: &[u8]) -> anyhow::Result<(u16, usize)> {
+    let text = std::str::from_utf8(head)?;
+    let status = text.get(9..12).context("the answer has a status")?.parse()?;
+    for line in text.split("\r\n") {
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            return Ok((status, value.trim().parse()?));
+        }
+    }
+    bail!("an answer without a length: {text}")
+}
+
+/// Where a text begins in bytes.
+pub fn position(bytes: &[u8], text: &[u8]) -> Option<usize> {
+    bytes.windows(text.len()).position(|window| window == text)
+}
+
+/// `POST /graphql` with this body.
+pub fn graphql(token: &str, body: &str) -> Vec<u8> {
+    let mut request = head("POST", "/graphql", token, body.len() as u64);
+    request.push_str(body);
+    request.into_bytes()
+}
+
+/// `PUT` of the payload of an import, without its bytes.
+pub fn put(token: &str, import_id: &str, length: u64) -> Vec<u8> {
+    head("PUT", &format!("/imports/{import_id}/payload"), token, length).into_bytes()
+}
+
+fn head(method: &str, path: &str, token: &str, length: u64) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+}

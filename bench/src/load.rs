@@ -1,0 +1,116 @@
+//! Load on our server: each connection sends its next request when the last one is answered.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use tokio::task::JoinSet;
+
+use crate::content::{Numbers, Random, Template};
+use crate::http::{Connection, position};
+use crate::measure::{Sample, Spent};
+use crate::process;
+use crate::stage::Stage;
+
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What one connection sends.
+pub enum Source {
+    /// Events that are new.
+    Fresh(Template, Numbers),
+    /// One of these at random.
+    Among(Vec<Vec<u8>>, Random),
+}
+
+impl Source {
+    fn next(&mut self) -> &[u8] {
+        match self {
+            Self::Fresh(template, numbers) => template.render(|| numbers.take()),
+            Self::Among(requests, random) => {
+                let at = random.below(requests.len() as u64);
+                requests.get(usize::try_from(at).unwrap_or_default()).map_or(&[], Vec::as_slice)
+            }
+        }
+    }
+}
+
+/// What every answer must say, and for how many items it stands.
+#[derive(Clone, Copy)]
+pub struct Expected {
+    /// A part of the body.
+    pub text: &'static str,
+    /// Created or read by one request.
+    pub items: usize,
+}
+
+/// Puts load on the server of a stage for `seconds`, behind a second to warm up.
+pub async fn run(
+    stage: &Stage<'_>,
+    sources: Vec<Source>,
+    expected: Expected,
+    seconds: u64,
+) -> anyhow::Result<Sample> {
+    let from = Instant::now() + WARM_UP;
+    let until = from + Duration::from_secs(seconds);
+    let over = Rc::new(Cell::new(false));
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let mut connections = JoinSet::new();
+            for source in sources {
+                let over = Rc::clone(&over);
+                connections.spawn_local(drive(stage.server.address, source, expected, (from, until), over));
+            }
+            tokio::time::sleep_until(from.into()).await;
+            let (begun, before) = (Instant::now(), spent(stage)?);
+            tokio::time::sleep_until(until.into()).await;
+            let (elapsed, after) = (begun.elapsed(), spent(stage)?);
+            over.set(true);
+            let mut latencies_us = Vec::new();
+            while let Some(of_one) = connections.join_next().await {
+                latencies_us.extend(of_one.context("a connection does not panic")??);
+            }
+            let items = latencies_us.len() * expected.items;
+            Ok(Sample::new(items, elapsed, latencies_us, after.since(before)))
+        })
+        .await
+}
+
+fn spent(stage: &Stage<'_>) -> anyhow::Result<Spent> {
+    Ok(Spent {
+        server: Some(stage.server.cpu()?),
+        postgres: stage.postgres_cpu()?,
+        client: process::cpu_of_clients()?,
+    })
+}
+
+/// Runs one connection; the latencies of the answers within the window, in microseconds.
+async fn drive(
+    address: SocketAddr,
+    mut source: Source,
+    expected: Expected,
+    (from, until): (Instant, Instant),
+    over: Rc<Cell<bool>>,
+) -> anyhow::Result<Vec<u64>> {
+    let mut connection = Connection::open(address).await?;
+    let mut latencies_us = Vec::new();
+    while !over.get() {
+        let request = source.next();
+        let sent = Instant::now();
+        let answer = connection.exchange(request).await?;
+        let answered = Instant::now();
+        ensure!(
+            answer.status == 200 && position(answer.body, expected.text.as_bytes()).is_some(),
+            "{} instead of {}: {}",
+            answer.status,
+            expected.text,
+            String::from_utf8_lossy(&answer.body[..answer.body.len().min(600)])
+        );
+        if answered >= from && answered <= until {
+            latencies_us.push(u64::try_from((answered - sent).as_micros())?);
+        }
+    }
+    Ok(latencies_us)
+}

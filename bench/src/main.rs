@@ -1,0 +1,105 @@
+//! Measures `idem` as its users start it, each kind of work beside pgbench or plain SQL that does the same
+//! on the same private PostgreSQL in the same run, in turn.
+//!
+//! It knows nothing of the crates it measures: it speaks HTTP to the program and SQL to the database.
+
+mod content;
+mod http;
+mod load;
+mod machine;
+mod measure;
+mod options;
+mod pgbench;
+mod postgres;
+mod process;
+mod records;
+mod report;
+mod scenario;
+mod server;
+mod stage;
+
+use std::cell::OnceCell;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+use content::Numbers;
+use machine::Machine;
+use options::Options;
+use postgres::Postgres;
+use report::Report;
+use server::Program;
+
+/// As many as the widest scenario has.
+const USERS: usize = 64;
+
+/// What all scenarios share.
+struct Bench {
+    options: Options,
+    program: Program,
+    postgres: OnceCell<Postgres>,
+    folder: TempDir,
+    tokens: Vec<String>,
+    numbers: Numbers,
+}
+
+impl Bench {
+    fn prepare(options: Options) -> anyhow::Result<Self> {
+        let program = Program::find(options.idem.clone())?;
+        let tokens = (1..=USERS).map(|n| program.token(&format!("u{n}"))).collect::<Result<_, _>>()?;
+        let folder = tempfile::tempdir()?;
+        Ok(Self { options, program, postgres: OnceCell::new(), folder, tokens, numbers: Numbers::new() })
+    }
+
+    /// Started when first asked for.
+    fn postgres(&self) -> anyhow::Result<&Postgres> {
+        if self.postgres.get().is_none() {
+            let _unset = self.postgres.set(Postgres::start()?);
+        }
+        self.postgres.get().context("it was set")
+    }
+}
+
+/// The load is made by this thread alone, so that it leaves the processors to what is measured.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let mut terminated = signal(SignalKind::terminate())?;
+    // Ended early, it still ends what it has started and clears its folder away.
+    tokio::select! {
+        done = measure(options) => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
+    }
+}
+
+async fn measure(options: Options) -> anyhow::Result<()> {
+    let json = match &options.json {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("../bench.json"),
+    };
+    let machine = Machine::look()?;
+    let bench = Bench::prepare(options)?;
+    let mut report = Report {
+        machine,
+        versions: vec![("idem".to_owned(), bench.program.version()?)],
+        seconds: bench.options.seconds,
+        rounds: bench.options.rounds,
+        rows: Vec::new(),
+        facts: Vec::new(),
+    };
+    for scenario in bench.options.scenarios() {
+        eprintln!("{scenario:?}");
+        scenario::run(&bench, scenario, &mut report).await.with_context(|| format!("{scenario:?}"))?;
+        // What was measured is kept even if what follows fails.
+        std::fs::write(&json, serde_json::to_string_pretty(&report)?)?;
+    }
+    if let Some(postgres) = bench.postgres.get() {
+        report.versions.extend(postgres.settings()?);
+    }
+    std::fs::write(&json, serde_json::to_string_pretty(&report)?)?;
+    println!("{}", report.table()?);
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The program that is measured: the `idem` of the same folder, as its users would start it.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::http::Connection;
+use crate::process;
+
+const SECRET: &str = "the benchmarks sign their tokens with this";
+/// Tokens name it, so that the rows of the users can be made beforehand.
+pub const ISSUER: &str = "bench";
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The program.
+pub struct Program {
+    path: PathBuf,
+}
+
+/// One `idem serve`, with its worker inside.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// From its start to the first 200 of `/readyz`.
+    pub ready_after: Duration,
+}
+
+impl Program {
+    /// The one at this path, or beside this program.
+    pub fn find(path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let path = match path {
+            Some(path) => path,
+            None => std::env::current_exe()?.with_file_name("idem"),
+        };
+        ensure!(path.is_file(), "{} is not there: cargo build --release -p idem", path.display());
+        Ok(Self { path })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it calls itself.
+    pub fn version(&self) -> anyhow::Result<String> {
+        self.output(&["--version"], None)
+    }
+
+    /// A token of a user.
+    pub fn token(&self, subject: &str) -> anyhow::Result<String> {
+        self.output(&["token", "--subject", subject], None)
+    }
+
+    /// Makes the tables.
+    pub fn migrate(&self, database_url: &str) -> anyhow::Result<()> {
+        self.output(&["migrate"], Some(database_url)).map(drop)
+    }
+
+    fn output(&self, words: &[&str], database_url: Option<&str>) -> anyhow::Result<String> {
+        let folder = tempfile::tempdir()?;
+        let output = self.command(folder.path(), database_url).args(words).output()?;
+        if !output.status.success() {
+            bail!("idem {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// Only with settings of ours: none of the caller's environment, none of a file.
+    fn command(&self, folder: &Path, database_url: Option<&str>) -> Command {
+        let mut command = Command::new(&self.path);
+        command
+            .current_dir(folder)
+            .env_clear()
+            .env("IDEM_DATA_DIR", folder)
+            .env("IDEM_JWT_SECRET", SECRET)
+            .env("IDEM_JWT_ISSUER", ISSUER)
+            .env("IDEM_METRICS_LISTEN", "127.0.0.1:0")
+            .stdin(Stdio::null());
+        if let Some(url) = database_url {
+            command.env("IDEM_DATABASE_URL", url);
+        }
+        command
+    }
+
+    /// Serves what lies in `folder`, or in the database where one is given, and waits until it is ready.
+    pub async fn serve(&self, folder: &Path, database_url: Option<&str>) -> anyhow::Result<Server> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let log = folder.join("serve.log");
+        let errors = File::create(&log)?;
+        let begun = Instant::now();
+        let child = self
+            .command(folder, database_url)
+            .args(["serve", "--listen", &address.to_string()])
+            .stdout(errors.try_clone()?)
+            .stderr(errors)
+            .spawn()?;
+        let mut server = Server { child, address, ready_after: Duration::ZERO };
+        while !is_ready(address).await {
+            if let Some(status) = server.child.try_wait()? {
+                bail!("idem serve ended ({status}): {}", std::fs::read_to_string(&log)?);
+            }
+            ensure!(begun.elapsed() < READY_TIMEOUT, "idem serve is not ready after {READY_TIMEOUT:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.ready_after = begun.elapsed();
+        Ok(server)
+    }
+}
+
+async fn is_ready(address: SocketAddr) -> bool {
+    let Ok(mut connection) = Connection::open(address).await else { return false };
+    let request = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+    connection.exchange(request).await.is_ok_and(|answer| answer.status == 200)
+}
+
+impl Server {
+    /// Seconds of CPU so far.
+    pub fn cpu(&self) -> anyhow::Result<f64> {
+        process::cpu(self.child.id()).context("idem serve has ended")
+    }
+
+    /// Resident memory.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        process::resident_bytes(self.child.id()).context("idem serve has ended")
+    }
+
+    /// Ends it as a service manager would, and waits.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "idem serve ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}

@@ -1,0 +1,118 @@
+//! What a scenario works on: a server over a database of its own, and a copy of that database for the
+//! other side, with the same users, rows and indexes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::Bench;
+use crate::content::{FIRST_MS, NOTES, PROPERTIES, TYPE_ID};
+use crate::http::Connection;
+use crate::postgres::{Postgres, script};
+use crate::server::{ISSUER, Server};
+
+const CREATE_TYPE: &str = "mutation($input: CreateEventTypeInput!) { createEventType(input: $input) { \
+    result { outcome problem { code detail } } } }";
+
+/// One server and its data.
+pub struct Stage<'a> {
+    bench: &'a Bench,
+    /// Serves.
+    pub server: Server,
+    databases: Option<Databases<'a>>,
+    _folder: TempDir,
+}
+
+struct Databases<'a> {
+    postgres: &'a Postgres,
+    ours: String,
+    copy: String,
+}
+
+impl<'a> Stage<'a> {
+    /// On PostgreSQL, with so many users and so many events in all, spread alike and laid down as they
+    /// would have come in.
+    pub async fn on_postgres(bench: &'a Bench, name: &str, users: usize, rows: u64) -> anyhow::Result<Self> {
+        let postgres = bench.postgres()?;
+        let (ours, copy) = (format!("{name}_ours"), format!("{name}_copy"));
+        postgres.create(&ours)?;
+        bench.program.migrate(&postgres.url(&ours))?;
+        let folder = tempfile::tempdir_in(bench.folder.path())?;
+        let values = [("users", users.to_string()), ("issuer", ISSUER.to_owned())];
+        let accounts = script(folder.path(), "accounts.sql", include_str!("../sql/accounts.sql"), &values)?;
+        postgres.run(&ours, &accounts)?;
+
+        let url = postgres.url(&ours);
+        let server = bench.program.serve(folder.path(), Some(&url)).await?;
+        create_types(bench, &server, users).await?;
+        server.stop()?;
+        let fill = fill_script(folder.path(), users, rows / users as u64)?;
+        postgres.run(&ours, &fill)?;
+        postgres.query(&ours, "VACUUM ANALYZE")?;
+        postgres.copy(&ours, &copy)?;
+        let server = bench.program.serve(folder.path(), Some(&url)).await?;
+        Ok(Self { bench, server, databases: Some(Databases { postgres, ours, copy }), _folder: folder })
+    }
+
+    /// On SQLite, without rows.
+    pub async fn on_sqlite(bench: &'a Bench, users: usize) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir_in(bench.folder.path())?;
+        let server = bench.program.serve(folder.path(), None).await?;
+        create_types(bench, &server, users).await?;
+        Ok(Self { bench, server, databases: None, _folder: folder })
+    }
+
+    /// The token of user `n`, from 0.
+    pub fn token(&self, user: usize) -> &str {
+        &self.bench.tokens[user]
+    }
+
+    /// Where the other side works.
+    pub fn url_of_copy(&self) -> String {
+        self.databases.as_ref().map_or_else(String::new, |of| of.postgres.url(&of.copy))
+    }
+
+    /// Seconds of CPU of PostgreSQL; none on SQLite, which is within the server.
+    pub fn postgres_cpu(&self) -> anyhow::Result<f64> {
+        self.databases.as_ref().map_or(Ok(0.0), |of| of.postgres.cpu())
+    }
+
+    /// Lets nobody pay for the writes of another.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        self.databases.as_ref().map_or(Ok(()), |of| of.postgres.checkpoint())
+    }
+
+    /// Ends the server and drops the databases.
+    pub fn end(self) -> anyhow::Result<()> {
+        self.server.stop()?;
+        if let Some(of) = self.databases {
+            of.postgres.drop(&of.ours)?;
+            of.postgres.drop(&of.copy)?;
+        }
+        Ok(())
+    }
+}
+
+async fn create_types(bench: &Bench, server: &Server, users: usize) -> anyhow::Result<()> {
+    let mut connection = Connection::open(server.address).await?;
+    let input = json!({ "input": { "eventType": { "id": TYPE_ID, "name": "Run" } } });
+    for token in &bench.tokens[..users] {
+        let data = connection.ask(token, CREATE_TYPE, input.clone()).await?;
+        ensure!(data["createEventType"]["result"]["outcome"] == "CREATED", "{data}");
+    }
+    Ok(())
+}
+
+fn fill_script(folder: &Path, users: usize, of_user: u64) -> anyhow::Result<PathBuf> {
+    let values = [
+        ("users", users.to_string()),
+        ("of_user", of_user.to_string()),
+        ("first_ms", FIRST_MS.to_string()),
+        ("type_id", TYPE_ID.to_owned()),
+        ("notes", NOTES.to_owned()),
+        ("properties", PROPERTIES.to_owned()),
+    ];
+    script(folder, "fill.sql", include_str!("../sql/fill.sql"), &values)
+}

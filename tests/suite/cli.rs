@@ -1,0 +1,320 @@
+//! `idem import`, as a person runs it: the real program against a server, by its exit code and its words.
+
+mod proxy;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::harness::{Bed, Client, Column, eventually, new_id};
+use proxy::Proxy;
+
+const FLIGHTS: &[u8] = include_bytes!("../data/flights-2000.ndjson.gz");
+
+/// What came of a run.
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Run {
+    fn new(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// The one object that `--json` prints; fails when the exit code is another.
+    fn json(&self, code: i32) -> Value {
+        assert_eq!(self.code, Some(code), "{} {}", self.out, self.err);
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+/// A server, its user, and a folder for files.
+struct Desk {
+    bed: Bed,
+    client: Client,
+    dir: TempDir,
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let bed = Bed::open(Column::Sqlite).await;
+        Self { client: bed.client("ann"), bed, dir: TempDir::new().unwrap() }
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn command(&self, url: &str, file: &PathBuf, flags: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_idem-under-test"));
+        command.arg("import").arg(file).args(["--url", url, "--token", &self.client.token]).args(flags);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    async fn import(&self, file: &PathBuf, flags: &[&str]) -> Run {
+        Run::new(self.command(&self.bed.url, file, flags).output().await.unwrap())
+    }
+
+    fn start(&self, file: &PathBuf, flags: &[&str]) -> Child {
+        self.command(&self.bed.url, file, flags).spawn().unwrap()
+    }
+
+    async fn events(&self) -> i64 {
+        self.bed.number("SELECT count(*) FROM event").await
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// So many records of a line each, told apart by their external id.
+fn lines(count: usize) -> Vec<u8> {
+    let line =
+        |n| json!({ "eventType": "run", "timestamp": "2026-01-01T00:00:00Z", "externalId": format!("{n}") });
+    (0..count).flat_map(|n| format!("{}\n", line(n)).into_bytes()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_told_by_its_content_and_is_in_once_however_often_it_is_sent() {
+    let desk = Desk::open().await;
+    let file = desk.file("flights", FLIGHTS);
+    let first = desk.import(&file, &[]).await;
+    assert_eq!(first.code, Some(0), "{}", first.err);
+    assert!(first.out.starts_with("completed: 2000 records, 2000 inserted, 0 duplicates"), "{}", first.out);
+    let again = desk.import(&file, &["--json", "--name", "again"]).await.json(0);
+    assert_eq!((&again["counts"]["duplicates"], &again["counts"]["inserted"]), (&json!(2000), &json!(0)));
+    assert_eq!(
+        (&again["state"], &again["format"], &again["dryRun"]),
+        (&json!("COMPLETED"), &json!("NDJSON"), &json!(false))
+    );
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_would_come_of_it_and_stores_nothing() {
+    let desk = Desk::open().await;
+    let file = desk.file("flights.ndjson.gz", FLIGHTS);
+    let tried = desk.import(&file, &["--dry-run", "--json"]).await.json(0);
+    assert_eq!((&tried["dryRun"], &tried["counts"]["inserted"]), (&json!(true), &json!(2000)));
+    assert_eq!(desk.events().await, 0);
+    assert!(
+        desk.import(&file, &["--dry-run"]).await.out.starts_with("dry run, nothing is stored, completed")
+    );
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_records_make_the_exit_code_two_and_the_report_is_named() {
+    let desk = Desk::open().await;
+    let file = desk
+        .file("events", b"{\"eventType\":\"run\",\"timestamp\":\"2026-01-01T00:00:00Z\"}\n{\"notes\":7}\n");
+    let run = desk.import(&file, &[]).await;
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    assert!(run.out.contains("2 records, 1 inserted") && run.out.contains("1 rejected"), "{}", run.out);
+    assert!(run.err.contains("/report"), "{}", run.err);
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_imported_is_refused_in_words_that_help() {
+    let desk = Desk::open().await;
+    let table = desk.file("table.csv", b"a,b\n1,2\n");
+    let events = desk.file("events", &lines(1));
+    let nowhere = desk.dir.path().join("nowhere");
+    for (file, flags, words) in [
+        (&nowhere, &[][..], "nowhere"),
+        (&table, &[], "--timestamp"),
+        (&table, &["--timestamp", "a"], "--event-type"),
+        (&events, &["--properties", "a"], "do not go with NDJSON"),
+        (&desk.file("empty", b""), &[], "empty"),
+        (&events, &["--id", "01890000-0000-4000-8000-000000000000"], "NOT_UUID_V7"),
+    ] {
+        let run = desk.import(file, flags).await;
+        assert_eq!(run.code, Some(1), "{} {}", run.out, run.err);
+        assert!(run.err.contains(words), "{words}: {}", run.err);
+    }
+    // The server finds it out, for the first bytes are right.
+    let cut = desk.import(&desk.file("cut.gz", &FLIGHTS[..30_000]), &["--json"]).await.json(1);
+    assert_eq!(cut["state"], "FAILED", "{cut}");
+    assert!(cut["problem"]["code"].is_string(), "{cut}");
+    // Not what it can mean: the line itself is wrong.
+    assert_eq!(desk.import(&events, &["--format", "xml"]).await.code, Some(64));
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_goes_on_by_its_id_and_then_only_tells_its_end() {
+    let desk = Desk::open().await;
+    let mut payload = lines(100);
+    while payload.len() < 9 * 1024 * 1024 {
+        payload.extend_from_slice(b"                                                               \n");
+    }
+    let file = desk.file("events", &payload);
+    let id = new_id();
+    let sum = hex(&payload);
+    desk.client.create_import(&id, payload.len(), Some(&sum)).await;
+    let cut = desk.client.put(&id, None, payload[..8_500_000].to_vec()).await;
+    assert_eq!(cut.headers()["upload-offset"], "8388608");
+    for _ in 0..2 {
+        let done = desk.import(&file, &["--id", &id, "--json"]).await.json(0);
+        assert_eq!((&done["id"], &done["counts"]["inserted"]), (&json!(id), &json!(100)));
+    }
+    let other = desk.file("other", &lines(7));
+    let refused = desk.import(&other, &["--id", &id]).await;
+    assert!(refused.code == Some(1) && refused.err.contains("IMPORT_ID_REUSED"), "{}", refused.err);
+    desk.bed.end().await;
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_wait_returns_when_the_file_is_there() {
+    let desk = Desk::open().await;
+    let file = desk.file("events", &lines(20_000));
+    let run = desk.import(&file, &["--no-wait", "--json"]).await.json(0);
+    let id = run["id"].as_str().unwrap();
+    assert_eq!(desk.client.ended(id).await["counts"]["inserted"], 20_000);
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_hears_of_a_pause_and_may_leave_and_come_back() {
+    let desk = Desk::open().await;
+    let file = desk.file("events", &lines(12_000));
+    let id = new_id();
+    let control = async |verb: &str| {
+        let query =
+            format!("mutation($id: ID!) {{ {verb}Import(input: {{ id: $id }}) {{ problem {{ code }} }} }}");
+        desk.client.ask(&query, json!({ "id": id })).await
+    };
+    let mut waiting = desk.start(&file, &["--id", &id]);
+    eventually("it runs", || async { desk.client.import(&id).await["counts"]["records"].as_i64() > Some(0) })
+        .await;
+    control("pause").await;
+    let mut words = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    while !words.next_line().await.unwrap().expect("it says so").contains("paused") {}
+    let pid = waiting.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let how_on = words.next_line().await.unwrap().unwrap();
+    assert!(how_on.starts_with("interrupted") && how_on.contains(&format!("--id {id}")), "{how_on}");
+    assert_eq!(waiting.wait().await.unwrap().code(), Some(130));
+    let back = desk.start(&file, &["--id", &id, "--json"]);
+    control("resume").await;
+    let done = Run::new(back.wait_with_output().await.unwrap()).json(0);
+    assert_eq!(done["counts"]["inserted"], 12_000);
+    control("rollback").await;
+    let gone = desk.import(&file, &["--id", &id, "--json"]).await.json(1);
+    assert_eq!(gone["state"], "ROLLED_BACK");
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_follows_a_stream_and_does_not_ask_again_and_again() {
+    let desk = Desk::open().await;
+    let file = desk.file("events", &gzip(&lines(10_000)));
+    let proxy = Proxy::open(&desk.bed.url, Duration::from_secs(3_600)).await;
+    let run = Run::new(desk.command(&proxy.url, &file, &["--json"]).output().await.unwrap());
+    assert_eq!(run.json(0)["counts"]["inserted"], 10_000);
+    assert_eq!((proxy.heard("query Job("), proxy.heard("subscription Progress(")), (1, 1));
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_is_told_though_every_connection_is_cut() {
+    let desk = Desk::open().await;
+    let file = desk.file("events", &gzip(&lines(20_000)));
+    let proxy = Proxy::open(&desk.bed.url, Duration::from_millis(400)).await;
+    let run = Run::new(desk.command(&proxy.url, &file, &["--json"]).output().await.unwrap());
+    assert_eq!(run.json(0)["counts"]["inserted"], 20_000);
+    assert!(proxy.cuts() > 0 && proxy.heard("subscription Progress(") > 1, "nothing was cut");
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_columns_of_a_csv_become_events_as_the_flags_say() {
+    let desk = Desk::open().await;
+    let weather = b"origin,temp,wind,note,time_hour\nEWR,39.02,NA,calm,2013-01-01T06:00:00Z\n\
+                    JFK,-,10,\"a, b\",2013-01-01T06:00:00Z\nJFK,1,2,,when\n";
+    let file = desk.file("weather.csv.gz", &gzip(weather));
+    let flags = ["--event-type", "weather", "--timestamp", "time_hour", "--external-id", "origin,time_hour"];
+    let more = ["--notes", "note", "--source-type", "noaa", "--missing", ",NA,-", "--json"];
+    let run = desk.import(&file, &[&flags[..], &more].concat()).await.json(2);
+    assert_eq!(
+        (&run["format"], &run["counts"]["inserted"], &run["counts"]["rejected"]),
+        (&json!("CSV"), &json!(2), &json!(1))
+    );
+    let query = "{ events(filter: { sourceTypes: [\"noaa\"] }) { nodes { externalId notes properties timestamp \
+        eventType { name } } } }";
+    let mut nodes = desk.client.ask(query, json!({})).await["events"]["nodes"].as_array().unwrap().clone();
+    nodes.sort_by_key(|node| node["externalId"].to_string());
+    let at = "2013-01-01T06:00:00.000Z";
+    assert_eq!(
+        nodes[0],
+        json!({ "externalId": "EWR|2013-01-01T06:00:00Z", "notes": "calm", "timestamp": at,
+        "eventType": { "name": "weather" }, "properties": { "temp": 39.02 } })
+    );
+    assert_eq!((&nodes[1]["notes"], &nodes[1]["properties"]), (&json!("a, b"), &json!({ "wind": 10 })));
+
+    let table = desk.file("table", b"when;what;lat;lon\n01.03.2024 08:00;Coffee;52.5;13.4\n");
+    let flags = "--event-type-column what --timestamp when --time-zone Europe/Berlin --delimiter ; --latitude lat \
+        --longitude lon --json --timestamp-format";
+    let flags: Vec<_> = flags.split_whitespace().chain(["%d.%m.%Y %H:%M"]).collect();
+    desk.import(&table, &flags).await.json(0);
+    let query = "{ events(filter: { sourceTypes: [\"imported\"] }) { nodes { timestamp location { latitude } properties \
+        eventType { name } } } }";
+    let node = desk.client.ask(query, json!({})).await["events"]["nodes"][0].take();
+    assert_eq!(
+        node,
+        json!({ "timestamp": "2024-03-01T07:00:00.000Z", "location": { "latitude": 52.5 },
+        "eventType": { "name": "Coffee" }, "properties": {} })
+    );
+    desk.bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_and_an_apple_export_need_no_flag() {
+    let desk = Desk::open().await;
+    let array = desk.file("events.json", b"[{\"eventType\":\"run\",\"timestamp\":\"2026-01-01T00:00:00Z\"}]");
+    let run = desk.import(&array, &["--json"]).await.json(0);
+    assert_eq!((&run["format"], &run["counts"]["inserted"]), (&json!("JSON"), &json!(1)));
+
+    for flags in [&["--zip"][..], &[]] {
+        let desk = Desk::open().await;
+        let export = desk.dir.path().join("export");
+        let generate = Command::new(env!("CARGO_BIN_EXE_generate-health"))
+            .arg(&export)
+            .args(["--records", "5000", "--seed", "7"])
+            .args(flags)
+            .output()
+            .await
+            .unwrap();
+        let truth: Value = serde_json::from_slice(&generate.stdout).unwrap();
+        let run = desk.import(&export, &["--json"]).await.json(2);
+        assert_eq!(run["format"], "APPLE_HEALTH");
+        assert_eq!(
+            (&run["counts"]["inserted"], &run["counts"]["rejected"]),
+            (&truth["distinct"], &truth["bad"]),
+            "{run} {truth}"
+        );
+        desk.bed.end().await;
+    }
+    desk.bed.end().await;
+}

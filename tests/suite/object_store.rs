@@ -1,0 +1,147 @@
+//! Payloads in an object store: the same as in a folder, over a server that speaks S3.
+
+mod bucket;
+
+use std::process::{Child, Command, Stdio};
+
+use bytes::Bytes;
+use domain::error::Error;
+use domain::payload::Payloads;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use serde_json::json;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::harness::{Client, SECRET, eventually, new_id};
+use bucket::Bucket;
+
+const OBJECT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes that tell where they stand.
+fn bytes(count: usize) -> Bytes {
+    (0..count).map(|n| (n / 251 + n) as u8).collect()
+}
+
+async fn read(
+    payloads: &Payloads,
+    user: Uuid,
+    import: Uuid,
+    offset: usize,
+    size: usize,
+) -> Result<Vec<u8>, Error> {
+    let pieces = payloads.read(user, import, offset as u64, size as u64);
+    pieces.try_fold(Vec::new(), |all, piece| async move { Ok([all, piece.to_vec()].concat()) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_is_put_read_from_anywhere_sent_again_and_removed_alone() {
+    let bucket = Bucket::open().await;
+    let payloads = Payloads::new(bucket.client(&[]), Path::from("some/place"));
+    let [user, import, other] = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    let whole = bytes(2 * OBJECT_BYTES + 12_345);
+    let mut offset = 0;
+    // Out of order, and one of them twice: what a cut upload does.
+    for range in [
+        OBJECT_BYTES..2 * OBJECT_BYTES,
+        0..OBJECT_BYTES,
+        OBJECT_BYTES..2 * OBJECT_BYTES,
+        2 * OBJECT_BYTES..whole.len(),
+    ] {
+        offset = range.start;
+        payloads.put(user, import, offset as i64, whole.slice(range)).await.unwrap();
+    }
+    assert_eq!(offset, 2 * OBJECT_BYTES);
+    payloads.put(user, other, 0, Bytes::from_static(b"another")).await.unwrap();
+    for offset in [0, 1, OBJECT_BYTES - 1, OBJECT_BYTES, OBJECT_BYTES + 77, whole.len() - 1, whole.len()] {
+        let found = read(&payloads, user, import, offset, whole.len()).await.unwrap();
+        assert!(found == whole[offset..], "from {offset}");
+    }
+    let folder = format!("some/place/payload/{user}/{import}");
+    let sizes: Vec<_> = bucket.objects(&folder).await.into_iter().map(|(_, size)| size).collect();
+    assert_eq!(sizes, [OBJECT_BYTES as u64, OBJECT_BYTES as u64, 12_345]);
+    for _ in 0..2 {
+        payloads.remove(user, import).await.unwrap();
+        assert_eq!(bucket.objects(&folder).await, []);
+    }
+    let gone = read(&payloads, user, import, 0, whole.len()).await;
+    assert!(matches!(gone, Err(Error::Payload(object_store::Error::NotFound { .. }))), "{gone:?}");
+    assert_eq!(read(&payloads, user, other, 0, 7).await.unwrap(), b"another");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_opens_nothing() {
+    let bucket = Bucket::open().await;
+    let objects = bucket.client(&[("AWS_SECRET_ACCESS_KEY", "another key".to_owned())]);
+    let payloads = Payloads::new(objects, Path::default());
+    let refused = payloads.put(Uuid::now_v7(), Uuid::now_v7(), 0, Bytes::from_static(b"x")).await;
+    assert!(matches!(refused, Err(Error::Payload(_))), "{refused:?}");
+    assert_eq!(bucket.objects("").await, []);
+}
+
+/// A real server on SQLite whose payloads lie in a bucket.
+struct Server {
+    url: String,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Server {
+    async fn start(bucket: &Bucket) -> Self {
+        let dir = TempDir::new().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(env!("CARGO_BIN_EXE_idem-under-test"))
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--metrics-listen", "127.0.0.1:0"])
+            .current_dir(dir.path())
+            .env("IDEM_DATA_DIR", dir.path())
+            .env("IDEM_PAYLOAD_URL", Bucket::url("a/prefix"))
+            .env("IDEM_PAYLOAD_RETENTION", "1s")
+            .env("IDEM_JWT_SECRET", SECRET)
+            .envs(bucket.variables())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { url: format!("http://127.0.0.1:{port}"), child, _dir: dir };
+        let ready = format!("{}/readyz", server.url);
+        eventually("the server is ready", || async {
+            reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_comes_in_through_a_bucket_goes_on_after_a_cut_and_leaves_nothing_there() {
+    let bucket = Bucket::open().await;
+    let server = Server::start(&bucket).await;
+    let client = Client::new(&server.url, "ann");
+    let mut payload = Vec::new();
+    for n in 0..1_000 {
+        let line =
+            json!({ "eventType": "run", "timestamp": "2026-01-01T00:00:00Z", "externalId": n.to_string() });
+        payload.extend(format!("{line}{:17000}\n", "").into_bytes());
+    }
+    assert!(payload.len() > 2 * OBJECT_BYTES);
+    let id = new_id();
+    client.create_import(&id, payload.len(), None).await;
+    let cut = client.put(&id, None, payload[..OBJECT_BYTES + 99].to_vec()).await;
+    assert_eq!(cut.headers()["upload-offset"], OBJECT_BYTES.to_string());
+    let [(name, size)] = &bucket.objects("a/prefix/payload").await[..] else { panic!("one object is there") };
+    assert!(name.ends_with(&format!("/{id}/0")) && *size == OBJECT_BYTES as u64, "{name}: {size}");
+    let rest = client.put(&id, Some(OBJECT_BYTES), payload[OBJECT_BYTES..].to_vec()).await;
+    assert_eq!(rest.status(), 200);
+    let job = client.ended(&id).await;
+    assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(1_000)));
+    eventually("the payload is removed behind its retention", || async {
+        bucket.objects("a/prefix").await.is_empty()
+    })
+    .await;
+}
