@@ -56,15 +56,16 @@ pub fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
     let parts = read(&without_controls(text)).map_err(malformed)?;
     let mut problems = Vec::new();
     let mut time = |pointer: &str, name: &str| match parts.attributes.get(name).map(|text| rfc_3339(text)) {
-        None => Sent::Absent,
-        Some(Some(time)) => Sent::Value(time),
+        None => (Sent::Absent, None),
+        Some(Some((time, ms))) => (Sent::Value(time), Some(ms)),
         Some(None) => {
             let detail = "is not of the form 2019-01-01 10:00:00 +0100";
             problems.push(FieldProblem::new(pointer, Code::InvalidDatetime, detail));
-            Sent::WrongKind
+            (Sent::WrongKind, None)
         }
     };
-    let (timestamp, end_date) = (time("/timestamp", "startDate"), time("/endDate", "endDate"));
+    let ((timestamp, start_ms), (end_date, end_ms)) =
+        (time("/timestamp", "startDate"), time("/endDate", "endDate"));
     let kind = ["type", "workoutActivityType"].into_iter().find_map(|name| parts.attributes.get(name));
     if kind.is_none() {
         problems.push(FieldProblem::new("/eventType", Code::Required, "has no type"));
@@ -72,7 +73,7 @@ pub fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let key = parts.key(kind.map(String::as_str), &timestamp, &end_date);
+    let key = parts.key(kind.map(String::as_str), start_ms, end_ms);
     let zone = parts.metadata.get("HKTimeZone").filter(|zone| chrono_tz::Tz::from_str(zone).is_ok());
     let draft = EventDraft {
         event_type: kind.map_or(Sent::Absent, |kind| Sent::Value(kind.clone())),
@@ -152,14 +153,17 @@ fn attributes<'n>(
         let raw = std::str::from_utf8(&attribute.value).map_err(|_| "is not UTF-8")?;
         let value = unescape(raw).map_err(|_| ENTITY)?;
         if let Some(name) = names.clone().into_iter().find(|name| name.as_bytes() == attribute.key.as_ref()) {
-            found.insert(name, plain(&value));
+            found.insert(name, plain(value));
         }
     }
     Ok(found)
 }
 
 /// A value as XML says: white space is blanks; and without control characters, which some exports hold.
-fn plain(value: &str) -> String {
+fn plain(value: Cow<'_, str>) -> String {
+    if value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return value.into_owned();
+    }
     let kept = value.chars().filter_map(|c| match c {
         '\t' | '\n' | '\r' => Some(' '),
         other if other.is_control() => None,
@@ -178,8 +182,8 @@ fn without_controls(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `2019-01-01 10:00:00 +0100` as RFC 3339; what is RFC 3339 already as it stands.
-fn rfc_3339(text: &str) -> Option<String> {
+/// `2019-01-01 10:00:00 +0100` as RFC 3339, and in epoch milliseconds; what is RFC 3339 already as it stands.
+fn rfc_3339(text: &str) -> Option<(String, i64)> {
     let text = text.trim_ascii();
     let time = match text.split_once(' ') {
         Some((date, rest)) => {
@@ -189,7 +193,7 @@ fn rfc_3339(text: &str) -> Option<String> {
         }
         None => text.to_owned(),
     };
-    instant::parse(&time).map(|_| time)
+    instant::parse(&time).map(|written| (time, written.ms))
 }
 
 /// The text of a device without its pointer: `<<HKDevice: 0x281>, name:Watch>` is `name:Watch`.
@@ -201,18 +205,14 @@ fn device(text: &str) -> &str {
 
 impl Parts {
     /// What tells this sample from others of the same user, whatever it is named in an export.
-    fn key(&self, kind: Option<&str>, start: &Sent<String>, end: &Sent<String>) -> [u8; 32] {
+    fn key(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> [u8; 32] {
         let mut digest = Sha256::new();
-        let ms = |time: &Sent<String>| match time {
-            Sent::Value(text) => instant::parse(text).map(|written| written.ms.to_string()),
-            _ => None,
-        };
         let attribute = |name: &str| self.attributes.get(name).map(|text| number_or_text(text));
         let fields = [
             kind.map(str::to_owned),
             attribute("sourceName"),
-            ms(start),
-            ms(end),
+            start_ms.map(|ms| ms.to_string()),
+            end_ms.map(|ms| ms.to_string()),
             attribute("value"),
             attribute("unit"),
         ];
@@ -236,7 +236,8 @@ impl Parts {
         }
         let mut metadata = String::from("{");
         for (key, value) in &self.metadata {
-            if !FLEETING.contains(&key.as_str()) && !(zone_is_known && key == "HKTimeZone") {
+            let is_told = zone_is_known && key == "HKTimeZone";
+            if !is_told && !FLEETING.contains(&key.as_str()) {
                 json_text::push_key(&mut metadata, key);
                 json_text::push_text(&mut metadata, value);
             }

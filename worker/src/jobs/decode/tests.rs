@@ -1,4 +1,5 @@
 //! Payloads of every format in every packing: read alike, gone on with anywhere, refused in words.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod damage;
 mod flat;
@@ -133,8 +134,11 @@ async fn read(format: Format, payload: &[u8]) -> Found {
     read_on(&row(format, (format == Format::Csv).then(weather)), payload).await
 }
 
+/// Line, beginning, and whether it is too long.
+type Cut = (Option<i64>, String, bool);
+
 /// Reads to the end through a cutter, without what is in front of it.
-fn cut_all(cutter: &mut dyn Cutter) -> (Vec<(Option<i64>, String, bool)>, Option<Fault>) {
+fn cut_all(cutter: &mut dyn Cutter) -> (Vec<Cut>, Option<Fault>) {
     let mut records = Vec::new();
     loop {
         match cutter.advance() {

@@ -23,7 +23,7 @@ impl Read for Again {
     }
 }
 
-fn cut_long(format: Format, reader: impl Read + 'static) -> (Vec<(Option<i64>, String, bool)>, String) {
+fn cut_long(format: Format, reader: impl Read + 'static) -> (Vec<Cut>, String) {
     let (watch, _held) = watch();
     let (records, fault) = match cutter_of(format, Decoded::plain(reader, 0, watch)) {
         Ok(mut cutter) => cut_all(cutter.as_mut()),
