@@ -133,7 +133,7 @@ impl From<Error> for ApiError {
             return Self::answer_too_large();
         }
         let retryable = error.retryable();
-        tracing::error!(error = ?error, "a request failed");
+        tracing::error!(error = error.in_full(), "a request failed");
         if retryable { Self::Unavailable } else { Self::Internal }
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong beside the items themselves.
 
+use std::error::Error as _;
+
 use sea_orm::DbErr;
 
 /// A failure of a command as a whole: nothing of it was written.
@@ -26,6 +28,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Itself and what it came of, for logs. `Debug` would show rows: PostgreSQL's details quote them.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        match self.source() {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether the same may work later.
     #[must_use]
     pub fn retryable(&self) -> bool {

@@ -13,7 +13,6 @@ use domain::limits::ImportLimits;
 use domain::payload::Payloads;
 use domain::store::{Store, account};
 use futures::FutureExt;
-use metrics_exporter_prometheus::PrometheusHandle;
 use migration::{Migrator, MigratorTrait};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,7 +26,8 @@ use worker::sweeper::Sweeper;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::payloads::open_payloads;
-use crate::{telemetry, token};
+use crate::telemetry::Telemetry;
+use crate::token;
 
 const SERVE_CONNECTIONS: u32 = 20;
 const WORKER_CONNECTIONS: u32 = 8;
@@ -40,8 +40,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     if args.no_worker && config.redis_url.is_none() {
         bail!("serve --no-worker needs IDEM_REDIS_URL: without it the queue is in this process");
     }
-    telemetry::init_logs(&config)?;
-    let metrics = telemetry::init_metrics()?;
+    let telemetry = Telemetry::install(&config)?;
     let store = open_store(&config, SERVE_CONNECTIONS, !args.no_migrate).await?;
     let payloads = open_payloads(&config)?;
     let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
@@ -64,7 +63,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     let listener = bind(config.listen).await?;
     let metrics_listener = bind(config.metrics_listen).await?;
     announce(&config, &listener)?;
-    tasks.spawn(serve_metrics(metrics_listener, metrics, stop_serving.clone()));
+    tasks.spawn(serve_metrics(metrics_listener, &telemetry, store.clone(), stop_serving.clone()));
     let server = Server {
         services: Services {
             store: store.clone(),
@@ -87,6 +86,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     stop_serving.cancel();
     tasks.close();
     tasks.wait().await;
+    telemetry.end().await;
     store.close().await;
     Ok(())
 }
@@ -96,8 +96,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     if config.redis_url.is_none() {
         bail!("worker needs IDEM_REDIS_URL: without it the queue is inside `idem serve`");
     }
-    telemetry::init_logs(&config)?;
-    let metrics = telemetry::init_metrics()?;
+    let telemetry = Telemetry::install(&config)?;
     let store = open_store(&config, WORKER_CONNECTIONS, false).await?;
     let payloads = open_payloads(&config)?;
     let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
@@ -107,7 +106,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     tasks.spawn(sweeper(&config, &store, &payloads, &bell).run(stop.clone()));
     match TcpListener::bind(config.metrics_listen).await {
         Ok(listener) => {
-            tasks.spawn(serve_metrics(listener, metrics, stop.clone()));
+            tasks.spawn(serve_metrics(listener, &telemetry, store.clone(), stop.clone()));
         }
         // Several workers of one machine share a default port; only metrics are missed.
         Err(error) => tracing::warn!(%error, "metrics are not served: set IDEM_METRICS_LISTEN"),
@@ -118,6 +117,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+    telemetry.end().await;
     store.close().await;
     Ok(())
 }
@@ -201,17 +201,24 @@ async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-async fn serve_metrics(listener: TcpListener, metrics: PrometheusHandle, stop: CancellationToken) {
-    let rendered = metrics.clone();
-    let upkeep = async {
+fn serve_metrics(
+    listener: TcpListener,
+    telemetry: &Telemetry,
+    store: Store,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let (metrics, upkeep) = (telemetry.metrics(store), telemetry.upkeep());
+    let upkeep = async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            metrics.run_upkeep();
+            upkeep();
         }
     };
-    tokio::select! {
-        () = api::serve_metrics(listener, Arc::new(move || rendered.render()), stop) => {}
-        () = upkeep => {}
+    async move {
+        tokio::select! {
+            () = api::serve_metrics(listener, Arc::new(metrics), stop) => {}
+            () = upkeep => {}
+        }
     }
 }
 

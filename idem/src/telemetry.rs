@@ -1,47 +1,77 @@
-//! Logs to stderr and the metrics recorder: installed once, at the start of a process.
+//! What a process tells of itself: logs to stderr, metrics, and traces where a collector is named. Installed
+//! once, at the start.
+
+mod metrics;
+mod traces;
 
 use std::io::IsTerminal;
 
 use anyhow::{Context, anyhow};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use domain::store::Store;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{Config, LogFormat};
+use traces::Traces;
 
-/// Bounds of every histogram whose name ends in `_seconds`: from a cached answer to a long import slice.
-const SECONDS_BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+/// Something that listens to spans and events.
+type Listener = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Bounds of every histogram whose name ends in `_items`: up to the largest batch and group.
-const ITEMS_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
-
-/// Sends logs to stderr, filtered and written as the settings say.
-///
-/// # Errors
-/// When the filter does not parse, or a subscriber is installed already.
-pub fn init_logs(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log).context("in setting `log`")?;
-    let is_terminal = std::io::stderr().is_terminal();
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let is_pretty = config.log_format.map_or(is_terminal, |format| format == LogFormat::Pretty);
-    let result = if is_pretty {
-        builder.with_ansi(is_terminal).try_init()
-    } else {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
-    };
-    result.map_err(|error| anyhow!(error)).context("cannot install the log")
+/// What was installed.
+pub(crate) struct Telemetry {
+    metrics: PrometheusHandle,
+    traces: Option<Traces>,
 }
 
-/// Installs the metrics recorder. What the handle renders is the answer of `/metrics`; its `run_upkeep`
-/// must be called every few seconds.
-///
-/// # Errors
-/// When a recorder is installed already.
-pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_items".to_owned()), &ITEMS_BUCKETS)?
-        .install_recorder()
-        .context("cannot install the metrics recorder")
+impl Telemetry {
+    /// Installs logs, metrics and traces, as the settings and the environment say. Must be called within the
+    /// runtime, which sends the traces.
+    ///
+    /// # Errors
+    /// When the filter does not parse, the collector's URL is none, or something is installed already.
+    pub fn install(config: &Config) -> anyhow::Result<Self> {
+        let (traces, layer) = Traces::open().context("traces cannot be sent")?.unzip();
+        let listeners: Vec<Listener> = [logs(config)?].into_iter().chain(layer).collect();
+        let installed = tracing_subscriber::registry().with(listeners).try_init();
+        installed.map_err(|error| anyhow!(error)).context("cannot install the log")?;
+        Ok(Self { metrics: metrics::install()?, traces })
+    }
+
+    /// The metrics as they are now, for Prometheus.
+    pub fn metrics(&self, store: Store) -> impl Fn() -> String + Send + Sync + use<> {
+        let handle = self.metrics.clone();
+        move || {
+            metrics::look(&store);
+            handle.render()
+        }
+    }
+
+    /// Must be called every few seconds: it makes room.
+    pub fn upkeep(&self) -> impl Fn() + Send + Sync + use<> {
+        let handle = self.metrics.clone();
+        move || handle.run_upkeep()
+    }
+
+    /// Sends the spans that were not sent yet, in 2 s at most.
+    pub async fn end(self) {
+        if let Some(traces) = self.traces {
+            traces.end().await;
+        }
+    }
+}
+
+fn logs(config: &Config) -> anyhow::Result<Listener> {
+    let filter = EnvFilter::try_new(&config.log).context("in setting `log`")?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let logs = fmt::layer().with_writer(std::io::stderr);
+    let is_pretty = config.log_format.map_or(is_terminal, |format| format == LogFormat::Pretty);
+    Ok(if is_pretty {
+        logs.with_ansi(is_terminal).with_filter(filter).boxed()
+    } else {
+        let json = logs.json().flatten_event(true).with_current_span(true).with_span_list(false);
+        json.with_filter(filter).boxed()
+    })
 }

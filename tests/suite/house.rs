@@ -191,6 +191,14 @@ fn only_worker_knows_the_queue() {
 }
 
 #[test]
+fn only_idem_sends_traces_and_domain_knows_none() {
+    let of_traces = |name: &str| name.contains("opentelemetry");
+    only(&["api", "idem", "worker"], of_traces, "spans begin in api and worker");
+    let sends = |name: &str| of_traces(name) && !["opentelemetry", "tracing-opentelemetry"].contains(&name);
+    only(&["idem"], sends, "the SDK and the exporter belong to idem");
+}
+
+#[test]
 fn only_the_crates_below_domain_know_the_database() {
     let orm = |name: &str| name == "sea-orm" || name.starts_with("sqlx") || name.starts_with("sea-query");
     only(&["entity", "domain", "migration"], orm, "sea-orm belongs to entity and domain");

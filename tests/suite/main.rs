@@ -21,6 +21,7 @@ mod simulator;
 mod subscriptions;
 mod sync;
 mod tail;
+mod telemetry;
 mod tokens;
 mod writes;
 

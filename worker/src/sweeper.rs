@@ -35,7 +35,7 @@ impl<B: Bell> Sweeper<B> {
             let lag = (self.store.clock.now_ms() - due_ms).max(0) as f64 / 1000.0;
             metrics::gauge!("idem_sweep_lag_seconds").set(lag);
             if let Err(error) = self.tick().await {
-                tracing::warn!(?error, "a sweep failed");
+                tracing::warn!(error = error.in_full(), "a sweep failed");
             }
             let pause_ms = EVERY_MS - 500 + self.store.clock.random().rem_euclid(1_000);
             due_ms = self.store.clock.now_ms() + pause_ms;

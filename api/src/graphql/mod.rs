@@ -18,6 +18,7 @@ use domain::bell::Bell;
 use domain::commands::Actor;
 use domain::limits::ImportLimits;
 use domain::payload::Payloads;
+use domain::rules::trace_context::TraceContext;
 use domain::store::Store;
 
 use loader::TypeLoader;
@@ -94,6 +95,11 @@ fn bell<'c>(context: &Context<'c>) -> &'c dyn Bell {
 
 fn import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
     context.data_unchecked::<ImportLimits>()
+}
+
+/// The request, if it belongs to a trace.
+fn trace_context(context: &Context<'_>) -> Option<TraceContext> {
+    context.data_opt::<TraceContext>().copied()
 }
 
 fn weight<'c>(context: &Context<'c>) -> &'c Weight {

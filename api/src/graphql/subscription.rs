@@ -109,7 +109,9 @@ impl Reader {
                     }
                 }
                 // It comes back by itself: the reader looks again.
-                Err(error) => tracing::debug!(?error, "a feed could not be read for a moment"),
+                Err(error) => {
+                    tracing::debug!(error = error.in_full(), "a feed could not be read for a moment")
+                }
             }
             let silence_ends = self.told + SILENCE_MAX;
             tokio::select! {
@@ -155,7 +157,9 @@ impl Watcher {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
-                Err(error) => tracing::debug!(?error, "an import could not be read for a moment"),
+                Err(error) => {
+                    tracing::debug!(error = error.in_full(), "an import could not be read for a moment")
+                }
             }
         }
         None

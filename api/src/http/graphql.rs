@@ -18,6 +18,7 @@ use domain::limits::BODY_BYTES_MAX;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::observe::Traced;
 use super::persisted::Extensions;
 use super::server::Seat;
 use super::variables::{Body, variables};
@@ -36,6 +37,7 @@ pub(super) use stream::within_a_year;
 pub(super) async fn post(
     State(app): State<App>,
     Extension(RequestId(id)): Extension<RequestId>,
+    Extension(trace): Extension<Traced>,
     headers: HeaderMap,
     http_body: HttpBody,
 ) -> Response {
@@ -63,7 +65,9 @@ pub(super) async fn post(
         Err(error) => return refuse(&error, None, media, &id),
     };
     match Body::read(&bytes) {
-        Ok(body) => run(&app, caller, Sent { body, room: vec![room], is_get: false }, wanted, &id).await,
+        Ok(body) => {
+            run(&app, caller, Sent { body, room: vec![room], trace, is_get: false }, wanted, &id).await
+        }
         Err(error) => refuse(&error, None, media, &id),
     }
 }
@@ -106,6 +110,7 @@ pub(super) struct Parameters {
 pub(super) async fn get(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
+    Extension(trace): Extension<Traced>,
     Extension(seat): Extension<Seat>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -130,7 +135,7 @@ pub(super) async fn get(
         return not_acceptable(id);
     };
     match parameters.map_err(|_| bad("the parameters cannot be read")).and_then(|Query(sent)| sent.body()) {
-        Ok(body) => run(&app, caller, Sent { body, room: Vec::new(), is_get: true }, wanted, id).await,
+        Ok(body) => run(&app, caller, Sent { body, room: Vec::new(), trace, is_get: true }, wanted, id).await,
         Err(error) => refuse(&error, None, media, id),
     }
 }
@@ -172,11 +177,12 @@ struct Sent {
     body: Body,
     /// What its bytes take of the memory for bodies.
     room: Vec<OwnedSemaphorePermit>,
+    trace: Traced,
     is_get: bool,
 }
 
 async fn run(app: &App, caller: Caller, sent: Sent, wanted: Wanted, request_id: &str) -> Response {
-    let Sent { body, room, is_get } = sent;
+    let Sent { body, room, trace, is_get } = sent;
     let plain = wanted.refusal();
     // GraphQL over HTTP: a well-formed request whose document is refused is 200 in plain JSON. A hash that
     // is not known is no failure: clients send the document next.
@@ -185,7 +191,7 @@ async fn run(app: &App, caller: Caller, sent: Sent, wanted: Wanted, request_id: 
         refuse(error, is_ok.then_some(StatusCode::OK), plain, request_id)
     };
     let operation = match admit(app, caller.actor, body) {
-        Ok(operation) => operation.with_room(room),
+        Ok(operation) => operation.with_room(room).within(trace),
         Err(error) => return refused(&error),
     };
     if is_get && operation.kind == OperationType::Mutation {

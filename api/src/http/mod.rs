@@ -1,7 +1,8 @@
-//! The routes, and what every request goes through: an id, a token, limits.
+//! The routes, and what every request goes through: an id, a span, a token, limits.
 
 mod body;
 mod graphql;
+mod observe;
 mod payload;
 mod persisted;
 pub mod server;
@@ -109,22 +110,24 @@ fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())
         .with_state(app);
-    routes.layer(middleware::from_fn(with_request_id)).layer(cors)
+    let observed = routes.layer(middleware::from_fn(observe::observe));
+    observed.layer(middleware::from_fn(with_request_id)).layer(cors)
 }
 
 fn cors(origins: Origins) -> CorsLayer {
     let may_call = move |origin: &HeaderValue, _: &Parts| origins.allow(origin);
     let upload_offset = HeaderName::from_static("upload-offset");
     let request_id = HeaderName::from_static("x-request-id");
+    let trace = ["traceparent", "tracestate"].map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(may_call))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::HEAD])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            upload_offset.clone(),
-            request_id.clone(),
-        ])
+        .allow_headers(
+            [header::AUTHORIZATION, header::CONTENT_TYPE, upload_offset.clone(), request_id.clone()]
+                .into_iter()
+                .chain(trace)
+                .collect::<Vec<_>>(),
+        )
         .expose_headers([upload_offset, request_id, header::RETRY_AFTER])
 }
 

@@ -10,6 +10,7 @@ use crate::rules::csv::CsvMapping;
 use crate::rules::event_id;
 use crate::rules::import::{Counts, Format, ImportRow, Options, State};
 use crate::rules::problem::{Code, FieldProblem, Problem};
+use crate::rules::trace_context::TraceContext;
 use crate::store::load::{Wants, load};
 use crate::store::{Store, Tx, account, import_job};
 
@@ -30,6 +31,8 @@ pub struct ImportDraft {
     pub csv: Option<CsvMapping>,
     /// It is to decide and report, and to store nothing.
     pub dry_run: bool,
+    /// The request that announces it.
+    pub trace_context: Option<TraceContext>,
 }
 
 /// What an import was refused for, and as what it stands.
@@ -93,6 +96,7 @@ pub async fn create_import(
         careful_until: 0,
         lease_epoch: 0,
         problem: None,
+        trace_context: draft.trace_context,
         upload_expires_at: now_ms + limits::UPLOAD_TTL_MS,
         created_at: now_ms,
         started_at: None,

@@ -14,6 +14,7 @@ use crate::payload::Payloads;
 use crate::rules::draft::EventDraft;
 use crate::rules::import::{Format, State};
 use crate::rules::record;
+use crate::rules::trace_context::TraceContext;
 use crate::store::{Store, import_job};
 
 /// Events as they were sent, to be imported in the background.
@@ -25,6 +26,8 @@ pub struct EventsDraft {
     pub name: Option<String>,
     /// Its records.
     pub events: Vec<EventDraft>,
+    /// The request that sends them.
+    pub trace_context: Option<TraceContext>,
 }
 
 /// Imports events; the same events under the same id are the same import.
@@ -39,7 +42,7 @@ pub async fn import_events(
     actor: &Actor,
     draft: EventsDraft,
 ) -> Result<ImportAnswer, Error> {
-    let EventsDraft { id, name, events } = draft;
+    let EventsDraft { id, name, events, trace_context } = draft;
     let payload: String = events.iter().map(record::write).collect();
     let draft = ImportDraft {
         id,
@@ -49,6 +52,7 @@ pub async fn import_events(
         sha256: Some(hex::encode(Sha256::digest(payload.as_bytes()))),
         csv: None,
         dry_run: false,
+        trace_context,
     };
     let answer = create_import(store, limits, actor, draft).await?;
     let Some(job) = answer.job.as_ref().filter(|job| job.state == State::AwaitingUpload) else {

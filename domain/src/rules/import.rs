@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::limits::{CHUNK_RECORDS_MAX, CRASHES_MAX, RETRY_FIRST_MS, RETRY_LONGEST_MS};
 use crate::rules::csv::CsvMapping;
 use crate::rules::problem::{Code, Problem};
+use crate::rules::trace_context::TraceContext;
 
 /// Where an import stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -199,6 +200,8 @@ pub struct ImportRow {
     pub lease_epoch: i64,
     /// What ended or bounced it.
     pub problem: Option<Problem>,
+    /// The request that made it.
+    pub trace_context: Option<TraceContext>,
     /// Until when the payload is awaited.
     pub upload_expires_at: i64,
     /// Epoch milliseconds.

@@ -16,3 +16,4 @@ pub mod json_text;
 pub mod problem;
 pub mod record;
 pub mod row;
+pub mod trace_context;

@@ -17,6 +17,7 @@ use super::{Store, Tx, detached, dialect, import_rejection};
 use crate::error::Error;
 use crate::rules::import::{Counts, Format, ImportRow, State, Step};
 use crate::rules::problem::{Code, Problem};
+use crate::rules::trace_context::TraceContext;
 
 mod lease;
 mod retention;
@@ -160,6 +161,7 @@ pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
         bytes_received: Set(new.bytes_received),
         sha256: Set(new.sha256.clone()),
         chunk_records: Set(new.chunk_records),
+        trace_context: Set(new.trace_context.map(|context| context.to_string())),
         upload_expires_at: Set(new.upload_expires_at),
         created_at: Set(new.created_at),
         next_record: NotSet,
@@ -388,6 +390,7 @@ fn row(model: Model) -> Result<ImportRow, Error> {
         careful_until: model.careful_until,
         lease_epoch: model.lease_epoch,
         problem: model.problem.as_deref().and_then(read_problem),
+        trace_context: model.trace_context.as_deref().and_then(TraceContext::parse),
         upload_expires_at: model.upload_expires_at,
         created_at: model.created_at,
         started_at: model.started_at,

@@ -110,6 +110,24 @@ impl Store {
         &self.reader
     }
 
+    /// Connections that work for somebody, and those that wait for work.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        let pools = match self.gate {
+            Some(_) => [&self.writer, &self.reader]
+                .map(|pool| pool.get_sqlite_connection_pool())
+                .map(|pool| (pool.size(), pool.num_idle()))
+                .to_vec(),
+            None => {
+                let pool = self.writer.get_postgres_connection_pool();
+                vec![(pool.size(), pool.num_idle())]
+            }
+        };
+        let open: u32 = pools.iter().map(|(size, _)| size).sum();
+        let idle = pools.iter().map(|(_, idle)| u32::try_from(*idle).unwrap_or(u32::MAX)).sum();
+        (open.saturating_sub(idle), idle)
+    }
+
     /// For the migrations and for whoever asks whether they ran.
     #[must_use]
     pub fn migrations(&self) -> &DatabaseConnection {

@@ -16,8 +16,12 @@ use domain::rules::problem::{Code, Problem};
 use domain::store::Store;
 use domain::store::import_job::{self, Held, Release};
 use futures::StreamExt;
+use opentelemetry::trace::{SpanContext, TraceFlags, TraceState};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use uuid::Uuid;
 
 use super::decode::{self, Fault};
@@ -45,6 +49,7 @@ pub struct Workshop<B> {
 /// How a slice ended.
 enum End {
     Complete,
+    RolledBack,
     TimeIsOver,
     EnoughToday,
     Fault(Fault),
@@ -57,7 +62,7 @@ pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
     let owners = match import_job::owners(&workshop.store, import_id).await {
         Ok(owners) => owners,
         Err(error) => {
-            tracing::warn!(import.id = %import_id, ?error, "an import could not be looked up");
+            tracing::warn!(import.id = %import_id, error = error.in_full(), "an import could not be looked up");
             return;
         }
     };
@@ -71,30 +76,82 @@ pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
             LEASE_TTL_MS,
         );
         match claimed.await {
-            Ok(Some(row)) => run(workshop, &row).await,
+            Ok(Some(row)) => {
+                let _counted = InFlight::begin();
+                run(workshop, &row).instrument(span(&row)).await;
+            }
             Ok(None) => {}
-            Err(error) => tracing::warn!(import.id = %import_id, ?error, "an import could not be claimed"),
+            Err(error) => {
+                tracing::warn!(import.id = %import_id, error = error.in_full(), "an import could not be claimed")
+            }
         }
     }
+}
+
+/// A span of its own, for the request that made the import is long over: it is linked to that.
+fn span(row: &ImportRow) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "import slice",
+        otel.kind = "consumer",
+        import.id = %row.id,
+        records = Empty,
+        outcome = Empty,
+    );
+    if let Some(made_by) = row.trace_context {
+        let flags = TraceFlags::NOT_SAMPLED.with_sampled(made_by.is_sampled);
+        let (trace_id, span_id) = (made_by.trace_id.into(), made_by.span_id.into());
+        span.add_link(SpanContext::new(trace_id, span_id, flags, true, TraceState::NONE));
+    }
+    span
+}
+
+/// An import that this process works on.
+struct InFlight(metrics::Gauge);
+
+impl InFlight {
+    fn begin() -> Self {
+        let gauge = metrics::gauge!("idem_imports_in_flight");
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+fn ended(state: &'static str) {
+    metrics::counter!("idem_imports_finished_total", "state" => state).increment(1);
 }
 
 async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
     let mut held = Held::from(row);
     let worked = if row.state == State::RollingBack {
-        roll_back(workshop, row, held).await
+        roll_back(workshop, held).await
     } else {
         slices(workshop, row, &mut held).await
     };
     let end = worked.unwrap_or_else(|end| end);
     let progressed = held.next_record > row.next_record;
+    let span = Span::current();
+    span.record("records", held.next_record - row.next_record);
     let release = match end {
         End::Complete => {
+            span.record("outcome", "completed");
             tracing::info!(import.id = %row.id, records = held.next_record, "import finished");
-            metrics::counter!("idem_imports_finished_total", "state" => "completed").increment(1);
-            return;
+            return ended("completed");
+        }
+        End::RolledBack => {
+            span.record("outcome", "rolled_back");
+            tracing::info!(import.id = %row.id, "import rolled back");
+            return ended("rolled_back");
         }
         // Somebody else holds it, or the user ended it: nothing is ours to give back.
         End::Failed(Error::Fenced) => {
+            span.record("outcome", "lost");
             metrics::counter!("idem_import_leases_lost_total").increment(1);
             return;
         }
@@ -107,20 +164,33 @@ async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
         End::Fault(Fault::Payload(problem)) => Release::Fail(problem),
         End::Fault(Fault::Fetch) => retry(workshop, row, progressed),
         End::Failed(error) => {
-            tracing::warn!(import.id = %row.id, ?error, "a slice failed");
+            tracing::warn!(import.id = %row.id, error = error.in_full(), "a slice failed");
             retry(workshop, row, progressed)
         }
     };
+    span.record("outcome", outcome(&release));
     let ring = matches!(release, Release::Yield);
     if let Release::Fail(problem) = &release {
-        metrics::counter!("idem_imports_finished_total", "state" => "failed").increment(1);
+        ended("failed");
         tracing::info!(import.id = %row.id, code = problem.code.name(), "import failed");
     }
     match import_job::release(&workshop.store, held, release).await {
         Ok(true) if ring => workshop.bell.ring(Ring::Import(row.id)),
         Ok(_) => {}
         // The lease runs out by itself, and the sweeper rings.
-        Err(error) => tracing::warn!(import.id = %row.id, ?error, "an import could not be given back"),
+        Err(error) => {
+            tracing::warn!(import.id = %row.id, error = error.in_full(), "an import could not be given back")
+        }
+    }
+}
+
+fn outcome(release: &Release) -> &'static str {
+    match release {
+        Release::Yield => "yielded",
+        Release::Retry { .. } => "retried",
+        Release::Rest { .. } => "rested",
+        Release::SendAgain(_) => "sent_back",
+        Release::Fail(_) => "failed",
     }
 }
 
@@ -138,7 +208,7 @@ fn retry<B>(workshop: &Workshop<B>, row: &ImportRow, progressed: bool) -> Releas
 }
 
 /// Takes rows back until none is left or until its time is over while others wait.
-async fn roll_back<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: Held) -> Result<End, End> {
+async fn roll_back<B: Bell>(workshop: &Workshop<B>, held: Held) -> Result<End, End> {
     let mut after = None;
     loop {
         let started = Instant::now();
@@ -149,10 +219,7 @@ async fn roll_back<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: Held)
             let chunk = roll_back_chunk(&workshop.store, &workshop.bell, held, after);
             match chunk.await.map_err(failed)? {
                 Some(last) => after = Some(last),
-                None => {
-                    tracing::info!(import.id = %row.id, "import rolled back");
-                    return Ok(End::Complete);
-                }
+                None => return Ok(End::RolledBack),
             }
         }
         if import_job::is_another_waiting(&workshop.store, held).await.map_err(failed)? {

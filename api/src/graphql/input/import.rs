@@ -114,6 +114,7 @@ impl From<CreateImportInput> for ImportDraft {
             sha256: input.sha256,
             csv: input.csv.map(csv::CsvMapping::from),
             dry_run: input.dry_run.unwrap_or_default(),
+            trace_context: None,
         }
     }
 }

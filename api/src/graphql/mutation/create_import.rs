@@ -6,7 +6,7 @@ use domain::commands::create_import::{ImportDraft, create_import};
 use crate::error::ApiError;
 use crate::graphql::input::CreateImportInput;
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, import_limits, store};
+use crate::graphql::{actor, import_limits, store, trace_context};
 
 #[derive(Debug, Default)]
 pub(crate) struct CreateImport;
@@ -19,7 +19,7 @@ impl CreateImport {
         context: &Context<'_>,
         input: CreateImportInput,
     ) -> Result<ImportPayload, ApiError> {
-        let draft = ImportDraft::from(input);
+        let draft = ImportDraft { trace_context: trace_context(context), ..input.into() };
         Ok(create_import(store(context), import_limits(context), actor(context), draft).await?.into())
     }
 }

@@ -9,7 +9,7 @@ use domain::rules::draft::EventDraft;
 use crate::error::ApiError;
 use crate::graphql::input::{ImportEventsInput, items};
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, bell, import_limits, store};
+use crate::graphql::{actor, bell, import_limits, store, trace_context};
 
 #[derive(Debug, Default)]
 pub(crate) struct ImportEvents;
@@ -27,6 +27,7 @@ impl ImportEvents {
             id: input.id.text().unwrap_or_default(),
             name: input.name,
             events: events.into_iter().map(EventDraft::from).collect(),
+            trace_context: trace_context(context),
         };
         let payloads = context.data_unchecked::<Payloads>();
         let (store, bell, limits) = (store(context), bell(context), import_limits(context));

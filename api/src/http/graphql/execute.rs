@@ -8,10 +8,12 @@ use domain::commands::Actor;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use super::answer::{is_refused, refusal};
 use crate::error::{ApiError, complete};
 use crate::http::App;
+use crate::http::observe::Traced;
 use crate::http::persisted::{Hash, Persisted};
 use crate::http::variables::Body;
 use crate::{gate, graphql};
@@ -32,6 +34,14 @@ impl Operation {
     /// With the room that it takes.
     pub fn with_room(self, room: Vec<OwnedSemaphorePermit>) -> Self {
         Self { room, ..self }
+    }
+
+    /// As part of a trace.
+    pub fn within(self, trace: Traced) -> Self {
+        match trace.0 {
+            Some(context) => Self { request: self.request.data(context), ..self },
+            None => self,
+        }
     }
 }
 
@@ -97,11 +107,12 @@ pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id:
         // Begun, it runs to its end even if the client hangs up: a future dropped in the middle would
         // leave its connection inside a transaction.
         let schema = app.schema.clone();
-        let running = app.tracker.spawn(async move {
+        let mutation = async move {
             let answer = schema.execute(request).await;
             drop(room);
             answer
-        });
+        };
+        let running = app.tracker.spawn(mutation.in_current_span());
         match running.await {
             Ok(answer) => answer,
             Err(_) => return refusal(&ApiError::Internal, ApiError::Internal.status(), request_id),

@@ -85,6 +85,7 @@ fn row(format: Format, mapping: Option<CsvMapping>) -> ImportRow {
         careful_until: 0,
         lease_epoch: 0,
         problem: None,
+        trace_context: None,
         upload_expires_at: 0,
         created_at: 0,
         started_at: None,
