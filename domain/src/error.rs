@@ -16,6 +16,9 @@ pub enum Error {
     /// What was read has moved on meanwhile; the same may work later.
     #[error("what was read has moved on")]
     Moved,
+    /// Too many writes wait, or those that went together failed; the same may work later.
+    #[error("not now")]
+    Busy,
     /// The answer would be larger than allowed: fewer items at once.
     #[error("the answer is too large")]
     AnswerTooLarge,
@@ -41,7 +44,7 @@ impl Error {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Database(_) | Self::Payload(_) | Self::Moved => true,
+            Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy => true,
             Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
         }
     }

@@ -2,6 +2,19 @@
 
 /// Items of one batch mutation.
 pub const BATCH_ITEMS_MAX: usize = 500;
+/// Single writes that wait for a group writer, per process.
+pub const WRITES_WAITING_MAX: usize = 2_048;
+/// Single writes of one user that wait for a group writer, per process.
+pub const WRITES_WAITING_OF_USER_MAX: usize = 512;
+/// Single writes that share a transaction. Of one user no more than of a batch: so many types may lose all
+/// the events that were counted of them.
+pub const GROUP_ITEMS_MAX: usize = BATCH_ITEMS_MAX;
+/// Single writes of one user in a group that others are in as well.
+pub const GROUP_ITEMS_OF_USER_MAX: usize = 16;
+/// Groups that a process writes at once to PostgreSQL.
+pub const GROUP_WRITERS: usize = 2;
+/// Users at once whose single writes wait for a head that somebody else holds.
+pub const LANE_WRITERS: usize = 2;
 /// Events of one `importEvents`.
 pub const IMPORT_EVENTS_MAX: usize = 5_000;
 /// Nodes of a page of a connection, and ids of `nodes`.

@@ -1,14 +1,16 @@
 //! Every write is four steps in one transaction: lock, load, decide, store.
 
+pub mod group;
+
 use uuid::Uuid;
 
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::plant;
 use crate::rules::apply::World;
-use crate::store::load::{Wants, load};
-use crate::store::save::{save, save_rows};
-use crate::store::{Store, Tx, account};
+use crate::store::load::{Wants, load_one};
+use crate::store::save::{Decided, save, save_head, save_rows};
+use crate::store::{Store, Tx};
 
 /// Runs one decision in a transaction of its own.
 ///
@@ -18,7 +20,7 @@ pub async fn write<T>(
     store: &Store,
     bell: &dyn Bell,
     user_id: Uuid,
-    wants: &Wants,
+    wants: Wants,
     decide: impl FnOnce(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let tx = store.begin().await?;
@@ -42,22 +44,16 @@ pub async fn write<T>(
 pub async fn write_within<T>(
     tx: &Tx,
     user_id: Uuid,
-    wants: &Wants,
+    wants: Wants,
     decide: impl FnOnce(&mut World) -> T,
 ) -> Result<(T, bool), Error> {
-    // Load locks as well in the planted fault, and then nothing is locked before it.
-    let early =
-        if plant::is_planted("plant-one-statement") { Some(load(tx, user_id, wants).await?) } else { None };
-    let head = account::lock(tx, user_id).await?;
-    let mut world = match early {
-        Some(world) => world,
-        None => load(tx, user_id, wants).await?,
-    };
-    let answer = decide(&mut world);
-    let net = world.net(head.feed_head);
-    let moved = net.head != head.feed_head;
+    let mut loaded = load_one(tx, user_id, wants).await?;
+    let answer = decide(&mut loaded.world);
+    let from = loaded.head;
+    let net = loaded.world.net(from);
+    let moved = net.head != from;
     if !net.is_empty() {
-        save(tx, user_id, head.feed_head, net).await?;
+        save(tx, vec![Decided { user_id, from, net }]).await?;
     }
     Ok((answer, moved))
 }
@@ -67,19 +63,19 @@ async fn write_with_late_lock<T>(
     store: &Store,
     tx: Tx,
     user_id: Uuid,
-    wants: &Wants,
+    wants: Wants,
     decide: impl FnOnce(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let head = account::lock(&tx, user_id).await?;
-    let mut world = load(&tx, user_id, wants).await?;
-    let answer = decide(&mut world)?;
-    let net = world.net(head.feed_head);
-    if net.head != head.feed_head {
-        account::advance(&tx, user_id, head.feed_head, net.head).await?;
+    let mut loaded = load_one(&tx, user_id, wants).await?;
+    let answer = decide(&mut loaded.world)?;
+    let from = loaded.head;
+    let net = loaded.world.net(from);
+    if net.head != from {
+        save_head(&tx, user_id, from, net.head).await?;
     }
     tx.commit().await?;
     let tx = store.begin().await?;
-    save_rows(&tx, user_id, net).await?;
+    save_rows(&tx, vec![Decided { user_id, from, net }]).await?;
     tx.commit().await?;
     Ok(answer)
 }

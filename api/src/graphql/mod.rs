@@ -16,10 +16,12 @@ use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, Request, Response};
 use domain::bell::Bell;
 use domain::commands::Actor;
+use domain::commands::apply_mutations::MutationAnswer;
 use domain::limits::ImportLimits;
 use domain::payload::Payloads;
 use domain::rules::trace_context::TraceContext;
 use domain::store::Store;
+use domain::write::group::GroupWriter;
 
 use loader::TypeLoader;
 use mutation::Mutation;
@@ -50,8 +52,10 @@ pub struct Services {
 #[must_use]
 pub fn schema(services: Services, hints: bool) -> Schema {
     let wakes = Wakes::new(services.bell.as_ref());
+    let writer = GroupWriter::<MutationAnswer>::new(services.store.clone(), Arc::clone(&services.bell));
     let builder = definition()
         .data(wakes)
+        .data(writer)
         .data(services.store)
         .data(services.payloads)
         .data(services.bell)
@@ -104,6 +108,10 @@ fn trace_context(context: &Context<'_>) -> Option<TraceContext> {
 
 fn weight<'c>(context: &Context<'c>) -> &'c Weight {
     context.data_unchecked::<Weight>()
+}
+
+fn writer<'c>(context: &Context<'c>) -> &'c GroupWriter<MutationAnswer> {
+    context.data_unchecked::<GroupWriter<MutationAnswer>>()
 }
 
 fn store<'c>(context: &Context<'c>) -> &'c Store {

@@ -10,7 +10,7 @@ use crate::rules::import::{Counts, Rejection};
 use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::rules::row::EventRow;
 use crate::store::import_job::{Checkpoint, Held};
-use crate::store::load::{Wants, load};
+use crate::store::load::{Wants, load_one};
 use crate::store::{Store, import_job, import_rejection};
 use crate::write::write_within;
 
@@ -80,9 +80,9 @@ pub async fn apply_chunk(
         decide(world, &terms, held.next_record, chunk.records)
     };
     let ((counts, mut rejections), moved) = if import.dry_run {
-        (decide(&mut load(&tx, held.user_id, &wants).await?), false)
+        (decide(&mut load_one(&tx, held.user_id, wants).await?.world), false)
     } else {
-        write_within(&tx, held.user_id, &wants, decide).await?
+        write_within(&tx, held.user_id, wants, decide).await?
     };
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
     rejections.truncate(room);

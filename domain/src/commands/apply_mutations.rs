@@ -1,4 +1,4 @@
-//! Applies writes of one user, in order and in one transaction: a single one, a batch or a whole outbox.
+//! Applies writes of one user, in order and in one transaction: a batch or a whole outbox.
 //! Every answer is to its own item, and one bad item never harms another.
 
 use std::sync::Arc;
@@ -105,10 +105,45 @@ impl Mutation {
 }
 
 /// An item as it was read: what later items need to know of it should it be rejected, and the write.
-struct Item {
+pub(super) struct Item {
     id: Option<Uuid>,
     is_of_event: bool,
     write: Result<Write, Vec<FieldProblem>>,
+}
+
+impl Item {
+    pub(super) fn read(mutation: Mutation, store: &Store, wants: &mut Wants) -> Self {
+        let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
+        let is_of_event = mutation.is_of_event();
+        let write = mutation.parse(store).inspect(|write| wants.write(write));
+        Self { id, is_of_event, write }
+    }
+
+    /// It is wrong in itself, whatever is stored.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.write.is_err()
+    }
+
+    /// What becomes of it.
+    pub(super) fn decide(&self, world: &mut World, terms: &Terms<'_>) -> MutationAnswer {
+        let rejected = |errors: &Vec<FieldProblem>| Problem::of_fields(errors.clone());
+        let written = match &self.write {
+            Ok(write) => apply::apply(world, terms, write),
+            Err(errors) if self.is_of_event => Written::Event(Answer::rejected(rejected(errors))),
+            Err(errors) => Written::EventType(Answer::rejected(rejected(errors))),
+        };
+        if let (Some(id), Some(problem)) = (self.id, written.rejection()) {
+            world.reject(id, problem.clone());
+        }
+        match written {
+            Written::Event(answer) => {
+                let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
+                let event_type = content.and_then(|content| world.event_type(content.event_type_id));
+                MutationAnswer::Event(EventAnswer { answer, event_type })
+            }
+            Written::EventType(answer) => MutationAnswer::EventType(answer),
+        }
+    }
 }
 
 /// Applies writes, in order: one answer each. Sent again whole, what was applied before is answered so.
@@ -125,79 +160,17 @@ pub async fn apply_mutations(
 ) -> Result<Vec<MutationAnswer>, Error> {
     let told = |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::AnswerTooLarge) };
     let mut wants = Wants::default();
-    let items: Vec<Item> = mutations
-        .into_iter()
-        .map(|mutation| {
-            let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
-            let is_of_event = mutation.is_of_event();
-            let write = mutation.parse(store).inspect(|write| wants.write(write));
-            Item { id, is_of_event, write }
-        })
-        .collect();
-    if items.iter().all(|item| item.write.is_err()) {
+    let items: Vec<Item> =
+        mutations.into_iter().map(|mutation| Item::read(mutation, store, &mut wants)).collect();
+    if items.iter().all(Item::is_wrong) {
         let mut nothing = World::default();
         let terms = Terms { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
-        return told(items.into_iter().map(|item| decide(&mut nothing, &terms, item)).collect());
+        return told(items.iter().map(|item| item.decide(&mut nothing, &terms)).collect());
     }
     let now_ms = store.clock.now_ms();
-    write(store, bell, actor.user_id, &wants, |world| {
+    write(store, bell, actor.user_id, wants, |world| {
         let terms = Terms { now_ms, client_id, import_job_id: None };
-        told(items.into_iter().map(|item| decide(world, &terms, item)).collect())
+        told(items.iter().map(|item| item.decide(world, &terms)).collect())
     })
     .await
-}
-
-fn decide(world: &mut World, terms: &Terms<'_>, item: Item) -> MutationAnswer {
-    let written = match item.write {
-        Ok(write) => apply::apply(world, terms, &write),
-        Err(errors) if item.is_of_event => Written::Event(Answer::rejected(Problem::of_fields(errors))),
-        Err(errors) => Written::EventType(Answer::rejected(Problem::of_fields(errors))),
-    };
-    if let (Some(id), Some(problem)) = (item.id, written.rejection()) {
-        world.reject(id, problem.clone());
-    }
-    match written {
-        Written::Event(answer) => {
-            let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
-            let event_type = content.and_then(|content| world.event_type(content.event_type_id));
-            MutationAnswer::Event(EventAnswer { answer, event_type })
-        }
-        Written::EventType(answer) => MutationAnswer::EventType(answer),
-    }
-}
-
-/// Applies one write to an event.
-///
-/// # Errors
-/// As [`apply_mutations`].
-pub async fn apply_to_event(
-    store: &Store,
-    bell: &dyn Bell,
-    actor: &Actor,
-    client_id: Option<&str>,
-    mutation: Mutation,
-    fits: Fits<'_>,
-) -> Result<EventAnswer, Error> {
-    match apply_mutations(store, bell, actor, client_id, vec![mutation], fits).await?.pop() {
-        Some(MutationAnswer::Event(answer)) => Ok(answer),
-        _ => Err(Error::Bug("a write to an event has an answer of an event")),
-    }
-}
-
-/// Applies one write to an event type.
-///
-/// # Errors
-/// As [`apply_mutations`].
-pub async fn apply_to_event_type(
-    store: &Store,
-    bell: &dyn Bell,
-    actor: &Actor,
-    client_id: Option<&str>,
-    mutation: Mutation,
-    fits: Fits<'_>,
-) -> Result<Answer<TypeRow>, Error> {
-    match apply_mutations(store, bell, actor, client_id, vec![mutation], fits).await?.pop() {
-        Some(MutationAnswer::EventType(answer)) => Ok(answer),
-        _ => Err(Error::Bug("a write to an event type has an answer of an event type")),
-    }
 }

@@ -11,8 +11,9 @@ use crate::rules::event_id;
 use crate::rules::import::{Counts, Format, ImportRow, Options, State};
 use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::rules::trace_context::TraceContext;
-use crate::store::load::{Wants, load};
-use crate::store::{Store, Tx, account, import_job};
+use crate::store::load::{Loaded, Wants, load_one};
+use crate::store::save::save_head;
+use crate::store::{Store, Tx, import_job};
 
 /// An import as it was announced.
 #[derive(Debug, Clone)]
@@ -112,7 +113,9 @@ pub async fn create_import(
 /// Looks under the head whether the id is known or free, and adds the import if it may be added.
 async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<ImportAnswer, Error> {
     let (user_id, id) = (new.user_id, new.id);
-    account::lock(tx, user_id).await?;
+    let mut wants = Wants::default();
+    wants.id(id);
+    let Loaded { head, world, .. } = load_one(tx, user_id, wants).await?;
     if let Some(known) = import_job::find_within(tx, user_id, id).await? {
         let same = known.format == new.format
             && known.bytes_total == new.bytes_total
@@ -121,9 +124,6 @@ async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<Imp
         let reused = Problem::new(Code::ImportIdReused, "this id was first sent with other options");
         return Ok(if same { known.into() } else { ImportAnswer::refused(reused) });
     }
-    let mut wants = Wants::default();
-    wants.id(id);
-    let world = load(tx, user_id, &wants).await?;
     if let Some(problem) = refuse_new(&world, id, new.created_at) {
         return Ok(ImportAnswer::refused(problem));
     }
@@ -139,6 +139,8 @@ async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<Imp
         }
     }
     import_job::insert(tx, &new).await?;
+    // For whoever waits for the head: an id that was free is not.
+    save_head(tx, user_id, head, head).await?;
     Ok(new.into())
 }
 

@@ -1,6 +1,7 @@
 //! One use case, one file. A command is one transaction, or rides one.
 
 pub mod apply_chunk;
+pub mod apply_mutation;
 pub mod apply_mutations;
 mod control_import;
 pub mod create_import;

@@ -3,14 +3,14 @@
 use ::entity::account;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Statement};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::{Store, Tx, detached, dialect};
+use super::{Store, Tx, detached};
 use crate::error::Error;
 
 /// The newest position of a user, and of which counting it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromQueryResult)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// The newest position handed out.
     pub feed_head: i64,
@@ -77,7 +77,7 @@ fn seen(store: &Store, user_id: Uuid) -> Option<(String, String)> {
 }
 
 /// Makes the row of a user anew that is gone: a backup was put in place under the running process.
-async fn make_anew(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
+pub(super) async fn make_anew(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
     let Some((issuer, subject)) = seen(&tx.store, user_id) else {
         return Err(Error::Moved);
     };
@@ -86,36 +86,13 @@ async fn make_anew(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
 }
 
 /// Forgets whom an identity stands for, so that the next request looks it up.
-fn forget(store: &Store, user_id: Uuid) -> Error {
+pub(super) fn forget(store: &Store, user_id: Uuid) -> Error {
     if let Some(identity) = seen(store, user_id)
         && let Ok(mut users) = store.users.lock()
     {
         users.pop(&identity);
     }
     Error::Moved
-}
-
-/// Locks the head of a user until the end of the transaction. Where the row is gone it is made.
-///
-/// # Errors
-/// When the database fails, or nobody knows whose row is gone.
-pub async fn lock(tx: &Tx, user_id: Uuid) -> Result<Head, Error> {
-    if let Some(head) = try_lock(tx, user_id).await? {
-        return Ok(head);
-    }
-    make_anew(tx, user_id).await?;
-    try_lock(tx, user_id).await?.ok_or_else(|| forget(&tx.store, user_id))
-}
-
-async fn try_lock(tx: &Tx, user_id: Uuid) -> Result<Option<Head>, Error> {
-    let backend = tx.backend();
-    let sql = format!(
-        "SELECT feed_head, feed_epoch FROM account WHERE user_id = $1{}",
-        dialect::for_update(backend)
-    );
-    let statement = Statement::from_sql_and_values(backend, sql, [user_id.into()]);
-    let row = tx.inner.query_one_raw(statement).await?;
-    Ok(row.map(|row| Head::from_query_result(&row, "")).transpose()?)
 }
 
 /// Moves a head that this transaction has locked.

@@ -6,9 +6,7 @@
 //! bytes; text that is there has a mark in front.
 
 use sea_orm::sea_query::{ArrayType, ColumnType};
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable, Statement, Value,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityName, EntityTrait, IdenStatic, Iterable, Value};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -142,17 +140,18 @@ fn way(cells: &[Value], nullable: bool) -> Way {
     }
 }
 
-/// The statement that writes these rows, all columns of each; there is at least one row.
+/// Adds the values of these rows, all columns of each, to those of a statement; the text that writes them.
+/// There is at least one row.
 ///
 /// # Errors
 /// When a column is of a kind that is not known here: a table of ours has none.
 pub(super) fn insert<Row: ActiveModelTrait>(
     mut rows: Vec<Row>,
     existing: Existing,
-) -> Result<Statement, Error> {
+    values: &mut Vec<Value>,
+) -> Result<String, Error> {
     let (mut names, mut cells) = (Vec::new(), Vec::new());
     let (mut arrays, mut array_names) = (Vec::new(), Vec::new());
-    let mut values = Vec::new();
     for column in <Row::Entity as EntityTrait>::Column::iter() {
         let kind = Kind::of(column.def().get_column_type())?;
         let set = rows.iter_mut().map(|row| row.take(column).into_value());
@@ -190,5 +189,5 @@ pub(super) fn insert<Row: ActiveModelTrait>(
         let all = names.iter().map(|name| format!("{name} = excluded.{name}"));
         sql += &format!(" ON CONFLICT (user_id, id) DO UPDATE SET {}", all.collect::<Vec<_>>().join(", "));
     }
-    Ok(Statement::from_sql_and_values(DbBackend::Postgres, sql, values))
+    Ok(sql)
 }

@@ -1,8 +1,8 @@
 //! What differs between SQLite and PostgreSQL: connection settings, lists as parameters, the clock.
 
-use sea_orm::sea_query::SimpleExpr;
 use sea_orm::sea_query::prelude::serde_json::json;
-use sea_orm::{ConnectOptions, DbBackend, Value};
+use sea_orm::sea_query::{ColumnType, SimpleExpr};
+use sea_orm::{ColumnTrait, ConnectOptions, DbBackend, Value};
 use uuid::Uuid;
 
 pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
@@ -18,7 +18,11 @@ pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
 
 pub(super) fn tune_postgres(options: &mut ConnectOptions) {
     options.map_sqlx_postgres_opts(|postgres| {
-        postgres.application_name("idem").options([("idle_in_transaction_session_timeout", "30000")])
+        postgres.application_name("idem").options([
+            ("idle_in_transaction_session_timeout", "30000"),
+            // No statement here is worth compiling: each looks rows up by their keys.
+            ("jit", "off"),
+        ])
     });
 }
 
@@ -30,14 +34,6 @@ pub(super) fn ids(backend: DbBackend, ids: &[Uuid]) -> Value {
     }
 }
 
-/// A list of texts as one parameter.
-pub(super) fn texts(backend: DbBackend, texts: &[String]) -> Value {
-    match backend {
-        DbBackend::Postgres => texts.to_vec().into(),
-        _ => json!(texts).to_string().into(),
-    }
-}
-
 /// The table `w(id)` that [`ids`] in parameter `number` stands for.
 pub(super) fn id_rows(backend: DbBackend, number: usize) -> String {
     match backend {
@@ -46,24 +42,104 @@ pub(super) fn id_rows(backend: DbBackend, number: usize) -> String {
     }
 }
 
-/// The table `w(text)` that [`texts`] in parameter `number` stands for.
-pub(super) fn text_rows(backend: DbBackend, number: usize) -> String {
+/// A column of a table that travels as parameters.
+#[derive(Debug)]
+pub(super) enum List<'a> {
+    /// Of ids.
+    Ids(Vec<Uuid>),
+    /// Of texts.
+    Texts(Vec<&'a str>),
+}
+
+/// A table as parameters: columns of the same length.
+pub(super) fn table<const N: usize>(backend: DbBackend, columns: [List<'_>; N]) -> Vec<Value> {
+    if backend == DbBackend::Postgres {
+        let arrays = columns.into_iter().map(|column| match column {
+            List::Ids(ids) => ids.into(),
+            List::Texts(texts) => texts.into_iter().map(str::to_owned).collect::<Vec<_>>().into(),
+        });
+        return arrays.collect();
+    }
+    let cell = |column: &List<'_>, row: usize| match column {
+        List::Ids(ids) => json!(ids[row].simple().to_string()),
+        List::Texts(texts) => json!(texts[row]),
+    };
+    let length = match &columns[0] {
+        List::Ids(ids) => ids.len(),
+        List::Texts(texts) => texts.len(),
+    };
+    let rows = (0..length).map(|row| columns.iter().map(|column| cell(column, row)).collect::<Vec<_>>());
+    vec![json!(rows.collect::<Vec<_>>()).to_string().into()]
+}
+
+/// The table `w` that [`table`] stands for, with the names and types of its columns; `next` is the number of
+/// its first parameter, and then the next one behind it.
+pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)]) -> String {
+    let first = *next;
+    if backend == DbBackend::Postgres {
+        *next += columns.len();
+        let arrays = columns.iter().zip(first..).map(|((_, cast), number)| format!("${number}::{cast}[]"));
+        let names = columns.iter().map(|(name, _)| *name);
+        return format!(
+            "unnest({}) AS w({})",
+            arrays.collect::<Vec<_>>().join(", "),
+            names.collect::<Vec<_>>().join(", ")
+        );
+    }
+    *next += 1;
+    let cells = columns.iter().enumerate().map(|(at, (name, cast))| match *cast {
+        "uuid" => format!("unhex(value ->> {at}) AS {name}"),
+        _ => format!("value ->> {at} AS {name}"),
+    });
+    format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
+}
+
+/// The heads of the users of parameter 1, locked until the end of the transaction; those that are locked
+/// already are left out or waited for. On SQLite whoever writes has the lock of all.
+pub(super) fn heads(backend: DbBackend, skip_locked: bool) -> String {
     match backend {
-        DbBackend::Postgres => format!("unnest(${number}::text[]) AS w(text)"),
-        _ => format!("(SELECT value AS text FROM json_each(${number})) w"),
+        DbBackend::Postgres => format!(
+            "SELECT a.* FROM {users} CROSS JOIN LATERAL (SELECT f.user_id, f.feed_head, {VERSION} AS version \
+             FROM account f WHERE f.user_id = w.id FOR NO KEY UPDATE{skip}) a",
+            users = id_rows(backend, 1),
+            skip = if skip_locked { " SKIP LOCKED" } else { "" },
+        ),
+        _ => format!(
+            "SELECT f.user_id, f.feed_head FROM {}",
+            each(backend, &id_rows(backend, 1), "account", "f.user_id = w.id")
+        ),
     }
 }
 
-/// The table `w(source_type, external_id)` out of two lists of texts of the same length.
-pub(super) fn pair_rows(backend: DbBackend, left: usize, right: usize) -> String {
+/// Whether the row behind a locked head `h` is another than the one that the statement sees, and what has
+/// to be joined for that.
+pub(super) fn staleness(backend: DbBackend) -> (&'static str, String) {
     match backend {
-        DbBackend::Postgres => {
-            format!("unnest(${left}::text[], ${right}::text[]) AS w(source_type, external_id)")
-        }
-        _ => format!(
-            "(SELECT l.value AS source_type, r.value AS external_id \
-             FROM json_each(${left}) l JOIN json_each(${right}) r ON r.key = l.key) w"
+        DbBackend::Postgres => (
+            "(h.version IS DISTINCT FROM s.version)::integer",
+            format!(
+                "LEFT JOIN LATERAL (SELECT {VERSION} AS version FROM account f WHERE f.user_id = h.user_id \
+                 OFFSET 0) s ON true"
+            ),
         ),
+        _ => ("0", String::new()),
+    }
+}
+
+/// Of which transaction a row of PostgreSQL is.
+const VERSION: &str = "f.xmin::text::bigint";
+
+/// What PostgreSQL calls the type of a column.
+pub(super) fn cast(column: &impl ColumnTrait) -> &'static str {
+    match column.def().get_column_type() {
+        ColumnType::Uuid => "uuid",
+        ColumnType::SmallInteger => "smallint",
+        ColumnType::Integer => "integer",
+        ColumnType::BigInteger => "bigint",
+        ColumnType::Double => "double precision",
+        ColumnType::Boolean => "boolean",
+        ColumnType::Blob | ColumnType::VarBinary(_) | ColumnType::Binary(_) => "bytea",
+        _ => "text",
     }
 }
 
@@ -95,18 +171,36 @@ pub(super) fn now_ms(backend: DbBackend) -> SimpleExpr {
     sea_orm::sea_query::Expr::cust(text)
 }
 
-/// What a SELECT says to keep its rows locked until the end of the transaction.
-pub(super) fn for_update(backend: DbBackend) -> &'static str {
-    match backend {
-        DbBackend::Postgres => " FOR NO KEY UPDATE",
-        _ => "",
-    }
-}
-
 /// The function that tells where in a text another begins, 0 when nowhere.
 pub(super) fn position(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "strpos",
         _ => "instr",
     }
+}
+
+/// Adds the values of heads (user, from, to) to those of a statement of PostgreSQL; the text that moves them,
+/// none of them twice.
+pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) -> String {
+    let n = values.len();
+    if let [(user_id, from, to)] = heads[..] {
+        values.extend([user_id.into(), from.into(), to.into()]);
+        return format!(
+            "UPDATE account SET feed_head = ${} WHERE user_id = ${} AND feed_head = ${}",
+            n + 3,
+            n + 1,
+            n + 2
+        );
+    }
+    let (users, moves): (Vec<Uuid>, Vec<(i64, i64)>) =
+        heads.into_iter().map(|(user_id, from, to)| (user_id, (from, to))).unzip();
+    let (from, to): (Vec<i64>, Vec<i64>) = moves.into_iter().unzip();
+    values.extend([users.into(), from.into(), to.into()]);
+    format!(
+        "UPDATE account a SET feed_head = w.head FROM unnest(${}::uuid[], ${}::bigint[], ${}::bigint[]) \
+         AS w(user_id, was, head) WHERE a.user_id = w.user_id AND a.feed_head = w.was",
+        n + 1,
+        n + 2,
+        n + 3
+    )
 }

@@ -9,7 +9,6 @@ pub mod digest;
 pub mod event;
 pub mod event_type;
 pub mod feed;
-
 pub mod import_job;
 pub mod import_rejection;
 pub mod load;
@@ -102,6 +101,12 @@ impl Store {
             Ok(Tx { inner, store, _gate: gate })
         })
         .await
+    }
+
+    /// Whether there is only one transaction that writes at a time.
+    #[must_use]
+    pub fn has_one_writer(&self) -> bool {
+        self.gate.is_some()
     }
 
     /// For reading.

@@ -64,29 +64,30 @@ pub(super) fn event_row(model: event::Model) -> Result<EventRow, Error> {
     })
 }
 
-/// The columns that [`event_head`] reads, in its order.
-pub(super) const EVENT_HEAD: [&str; 9] = [
-    "f.id",
-    "f.source_type",
-    "f.external_id",
-    "f.version",
-    "f.event_type_id",
-    "f.content_hash",
-    "f.deleted_at",
-    "f.deleted_by",
-    "f.change_seq",
+/// The columns that [`event_head`] reads, in the order of the table.
+pub(super) const EVENT_HEAD: [&str; 10] = [
+    "user_id",
+    "id",
+    "event_type_id",
+    "source_type",
+    "external_id",
+    "content_hash",
+    "version",
+    "change_seq",
+    "deleted_at",
+    "deleted_by",
 ];
 
-/// An event of which only keys, version and hash are read: what it says, who wrote it and when are left
-/// out, so that it must not be written back.
-pub(super) fn event_head(row: &QueryResult) -> Result<EventRow, Error> {
+/// An event of which only keys, version and hash are read, from the column `at` on: what it says, who wrote
+/// it and when are left out, so that it must not be written back.
+pub(super) fn event_head(row: &QueryResult, at: usize) -> Result<EventRow, Error> {
     let (deleted_at, deleted_by): (Option<i64>, Option<String>) =
-        (row.try_get_by_index(6)?, row.try_get_by_index(7)?);
-    let content = match row.try_get_by_index::<Option<Uuid>>(4)? {
+        (row.try_get_by_index(at + 8)?, row.try_get_by_index(at + 9)?);
+    let content = match row.try_get_by_index::<Option<Uuid>>(at + 2)? {
         Some(event_type_id) => Some(EventContent {
             event_type_id,
             body: EventBody::default(),
-            hash: hash(row.try_get_by_index(5)?)?,
+            hash: hash(row.try_get_by_index(at + 5)?)?,
             import_job_id: None,
             import_version: None,
         }),
@@ -94,16 +95,16 @@ pub(super) fn event_head(row: &QueryResult) -> Result<EventRow, Error> {
     };
     Ok(EventRow {
         frame: Frame {
-            id: row.try_get_by_index(0)?,
-            version: row.try_get_by_index(3)?,
-            change_seq: row.try_get_by_index(8)?,
+            id: row.try_get_by_index(at + 1)?,
+            version: row.try_get_by_index(at + 6)?,
+            change_seq: row.try_get_by_index(at + 7)?,
             writer: Writer { client_id: None, run_start: 0, edit_id: None },
             created_at: 0,
             updated_at: 0,
             deletion: deletion(deleted_at, deleted_by.as_deref()),
         },
-        source_type: row.try_get_by_index(1)?,
-        external_id: row.try_get_by_index(2)?,
+        source_type: row.try_get_by_index(at + 3)?,
+        external_id: row.try_get_by_index(at + 4)?,
         content,
     })
 }

@@ -1,16 +1,18 @@
 //! The fourth step of a write: the net rows, each once, and every count as decided.
+//!
+//! On PostgreSQL what can be is one statement: a CTE for each table, and the heads.
 
-use ::entity::{event, event_type, id_alias};
+use ::entity::{account, event, event_type, id_alias};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait,
-    IntoActiveModel, Iterable, QueryFilter, SqlErr,
+    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityName,
+    EntityTrait, IntoActiveModel, Iterable, QueryFilter, SqlErr, Statement, Value,
 };
 use uuid::Uuid;
 
 use super::bulk::{self, Existing};
-use super::{Tx, account, model};
+use super::{Tx, dialect, model};
 use crate::error::Error;
 use crate::rules::apply::{Entity, Net};
 use crate::rules::row::{DeletedBy, TypeRow};
@@ -18,42 +20,75 @@ use crate::rules::row::{DeletedBy, TypeRow};
 /// Rows of one INSERT: 27 columns of an event stay within SQLite's 32 766 parameters.
 const INSERT_ROWS_MAX: usize = 1_000;
 
-/// Writes what was decided over the head `from`.
+/// What was decided for one user.
+#[derive(Debug)]
+pub struct Decided {
+    /// Whose rows they are.
+    pub user_id: Uuid,
+    /// The head over which it was decided.
+    pub from: i64,
+    /// The rows.
+    pub net: Net,
+}
+
+/// Writes what was decided. Wherever anything is written the row of the account is as well, be its head the
+/// same: by that whoever waits for it learns that what they have read is old.
 ///
 /// # Errors
 /// When the database fails, or wrote another number of rows than decided: then the lock was not
 /// held, or the decision was wrong.
-pub async fn save(tx: &Tx, user_id: Uuid, from: i64, net: Net) -> Result<(), Error> {
-    let head = net.head;
-    save_rows(tx, user_id, net).await?;
-    if head == from { Ok(()) } else { account::advance(tx, user_id, from, head).await }
+pub async fn save(tx: &Tx, all: Vec<Decided>) -> Result<(), Error> {
+    let heads = all.iter().map(|decided| (decided.user_id, decided.from, decided.net.head)).collect();
+    let mut writer = save_all(tx, all).await?;
+    writer.heads(heads).await?;
+    writer.finish().await
 }
 
-/// Writes the rows and aliases, but not the head.
+/// Writes the rows and aliases, but not the heads.
 ///
 /// # Errors
 /// As [`save`].
-pub async fn save_rows(tx: &Tx, user_id: Uuid, net: Net) -> Result<(), Error> {
-    give_up_names(tx, user_id, &net.changed_types).await?;
-    let types = net.changed_types.into_iter().map(|row| model::type_model(user_id, row));
-    replace(tx, types.collect()).await?;
-    let types = net.new_types.into_iter().map(|row| model::type_model(user_id, row));
-    insert(tx, types.collect()).await?;
-    let events = net.changed_events.into_iter().map(|row| model::event_model(user_id, row));
-    replace(tx, events.collect()).await?;
-    let events = net.new_events.into_iter().map(|row| model::event_model(user_id, row));
-    insert(tx, events.collect()).await?;
-    for (entity, id, edit_id) in net.remembered {
-        remember(tx, user_id, entity, id, edit_id).await?;
+pub async fn save_rows(tx: &Tx, all: Vec<Decided>) -> Result<(), Error> {
+    save_all(tx, all).await?.finish().await
+}
+
+/// Moves a head and writes nothing else.
+///
+/// # Errors
+/// As [`save`].
+pub async fn save_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(), Error> {
+    let mut writer = Writer::new(tx);
+    writer.heads(vec![(user_id, from, to)]).await?;
+    writer.finish().await
+}
+
+async fn save_all(tx: &Tx, all: Vec<Decided>) -> Result<Writer<'_>, Error> {
+    let mut writer = Writer::new(tx);
+    let (mut changed_types, mut new_types) = (Vec::new(), Vec::new());
+    let (mut changed_events, mut new_events, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
+    for Decided { user_id, net, .. } in all {
+        give_up_names(tx, user_id, &net.changed_types).await?;
+        for (entity, id, edit_id) in net.remembered {
+            remember(tx, user_id, entity, id, edit_id).await?;
+        }
+        finish(tx, user_id, net.finished).await?;
+        changed_types.extend(net.changed_types.into_iter().map(|row| model::type_model(user_id, row)));
+        new_types.extend(net.new_types.into_iter().map(|row| model::type_model(user_id, row)));
+        changed_events.extend(net.changed_events.into_iter().map(|row| model::event_model(user_id, row)));
+        new_events.extend(net.new_events.into_iter().map(|row| model::event_model(user_id, row)));
+        aliases.extend(net.aliases.into_iter().map(|(entity, alias_id, id)| id_alias::ActiveModel {
+            user_id: Set(user_id),
+            entity: Set(if entity == Entity::Event { 1 } else { 2 }),
+            alias_id: Set(alias_id),
+            id: Set(id),
+        }));
     }
-    finish(tx, user_id, net.finished).await?;
-    let aliases = net.aliases.into_iter().map(|(entity, alias_id, id)| id_alias::ActiveModel {
-        user_id: Set(user_id),
-        entity: Set(if entity == Entity::Event { 1 } else { 2 }),
-        alias_id: Set(alias_id),
-        id: Set(id),
-    });
-    insert(tx, aliases.collect()).await
+    writer.rows(changed_types, Existing::Replace).await?;
+    writer.rows(changed_events, Existing::Replace).await?;
+    writer.rows(new_types, Existing::None).await?;
+    writer.rows(new_events, Existing::None).await?;
+    writer.rows(aliases, Existing::None).await?;
+    Ok(writer)
 }
 
 /// Clears the names of types that change: the unique index is checked row by row, and two types may
@@ -94,7 +129,6 @@ async fn remember(tx: &Tx, user_id: Uuid, entity: Entity, id: Uuid, edit_id: Uui
     count(1, written.rows_affected)
 }
 
-/// Writes rows that are not stored yet.
 /// Makes the deletions of events a person's, and changes nothing else of them.
 async fn finish(tx: &Tx, user_id: Uuid, events: Vec<Uuid>) -> Result<(), Error> {
     if events.is_empty() {
@@ -110,50 +144,97 @@ async fn finish(tx: &Tx, user_id: Uuid, events: Vec<Uuid>) -> Result<(), Error> 
     count(decided, written.rows_affected)
 }
 
-async fn insert<Row>(tx: &Tx, rows: Vec<Row>) -> Result<(), Error>
-where
-    Row: ActiveModelTrait + ActiveModelBehavior + Send,
-    <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
-{
-    write(tx, rows, Existing::None).await
+/// Writes rows, on PostgreSQL as late and as many tables at once as it can.
+struct Writer<'a> {
+    tx: &'a Tx,
+    /// Parts of the statement that is to come, with the table of each.
+    parts: Vec<(&'static str, String)>,
+    values: Vec<Value>,
+    decided: u64,
 }
 
-/// Writes rows that are stored already, all of each.
-async fn replace<Row>(tx: &Tx, rows: Vec<Row>) -> Result<(), Error>
-where
-    Row: ActiveModelTrait + ActiveModelBehavior + Send,
-    <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
-{
-    write(tx, rows, Existing::Replace).await
-}
+impl<'a> Writer<'a> {
+    fn new(tx: &'a Tx) -> Self {
+        Self { tx, parts: Vec::new(), values: Vec::new(), decided: 0 }
+    }
 
-async fn write<Row>(tx: &Tx, mut rows: Vec<Row>, existing: Existing) -> Result<(), Error>
-where
-    Row: ActiveModelTrait + ActiveModelBehavior + Send,
-    <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
-{
-    if rows.is_empty() {
-        return Ok(());
-    }
-    if tx.backend() == DbBackend::Postgres {
-        let decided = rows.len() as u64;
-        let written = tx.inner.execute_raw(bulk::insert(rows, existing)?).await.map_err(contradicted)?;
-        return count(decided, written.rows_affected());
-    }
-    while !rows.is_empty() {
-        let chunk: Vec<Row> = rows.drain(..rows.len().min(INSERT_ROWS_MAX)).collect();
-        let decided = chunk.len() as u64;
-        let mut statement = Row::Entity::insert_many(chunk);
-        if existing == Existing::Replace {
-            let replaced = OnConflict::columns(["user_id", "id"])
-                .update_columns(<Row::Entity as EntityTrait>::Column::iter())
-                .to_owned();
-            statement = statement.on_conflict(replaced);
+    /// Rows that are all there already, or all not.
+    async fn rows<Row>(&mut self, mut rows: Vec<Row>, existing: Existing) -> Result<(), Error>
+    where
+        Row: ActiveModelTrait + ActiveModelBehavior + Send,
+        <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
+    {
+        if rows.is_empty() {
+            return Ok(());
         }
-        let written = statement.exec_without_returning(&tx.inner).await.map_err(contradicted)?;
-        count(decided, written)?;
+        if self.tx.backend() == DbBackend::Postgres {
+            let table = Row::Entity::default().table_name();
+            if self.parts.iter().any(|(other, _)| *other == table) {
+                // Parts of one statement do not see each other, and what one gives up another may take.
+                self.send().await?;
+            }
+            self.decided += rows.len() as u64;
+            let part = bulk::insert(rows, existing, &mut self.values)?;
+            self.parts.push((table, part));
+            return Ok(());
+        }
+        while !rows.is_empty() {
+            let chunk: Vec<Row> = rows.drain(..rows.len().min(INSERT_ROWS_MAX)).collect();
+            let decided = chunk.len() as u64;
+            let mut statement = Row::Entity::insert_many(chunk);
+            if existing == Existing::Replace {
+                let replaced = OnConflict::columns(["user_id", "id"])
+                    .update_columns(<Row::Entity as EntityTrait>::Column::iter())
+                    .to_owned();
+                statement = statement.on_conflict(replaced);
+            }
+            let written = statement.exec_without_returning(&self.tx.inner).await.map_err(contradicted)?;
+            count(decided, written)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Heads: user, from, to.
+    async fn heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
+        let decided = heads.len() as u64;
+        if self.tx.backend() == DbBackend::Postgres {
+            let part = dialect::move_heads(heads, &mut self.values);
+            self.parts.push(("account", part));
+            self.decided += decided;
+            return Ok(());
+        }
+        for (user_id, from, to) in heads {
+            let moved = account::Entity::update_many()
+                .col_expr(account::Column::FeedHead, to.into())
+                .filter(account::Column::UserId.eq(user_id))
+                .filter(account::Column::FeedHead.eq(from))
+                .exec(&self.tx.inner)
+                .await?;
+            count(1, moved.rows_affected)?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<(), Error> {
+        if self.parts.is_empty() { Ok(()) } else { self.send().await }
+    }
+
+    async fn send(&mut self) -> Result<(), Error> {
+        let parts: Vec<String> = self.parts.drain(..).map(|(_, part)| part).collect();
+        let with = parts.iter().enumerate().map(|(n, part)| format!("p{n} AS ({part} RETURNING 1)"));
+        let written = (0..parts.len()).map(|n| format!("(SELECT count(*) FROM p{n})"));
+        let sql = format!(
+            "WITH {} SELECT {} AS written",
+            with.collect::<Vec<_>>().join(", "),
+            written.collect::<Vec<_>>().join(" + ")
+        );
+        let values = std::mem::take(&mut self.values);
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+        let row = self.tx.inner.query_one_raw(statement).await.map_err(contradicted)?;
+        let row = row.ok_or(Error::Bug("a sum is one row"))?;
+        let written = u64::try_from(row.try_get_by_index::<i64>(0)?).unwrap_or_default();
+        count(std::mem::take(&mut self.decided), written)
+    }
 }
 
 /// A key that is there already contradicts the decision; anything else is the database's own trouble.

@@ -6,12 +6,17 @@ use domain::store::Store;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Bounds of every histogram, in seconds: from a cached answer to a long import slice.
+/// Bounds of histograms of times, in seconds: from a cached answer to a long import slice.
 const SECONDS_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
+/// Bounds of histograms of numbers of items.
+const ITEMS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
 /// Counters without labels.
-const COUNTERS: [(&str, &str); 5] = [
+const COUNTERS: [(&str, &str); 7] = [
+    ("idem_write_lane_total", "Times that writes of a user waited for a head that somebody else held"),
+    ("idem_write_group_fallbacks_total", "Groups of writes that failed and were written one by one"),
     ("idem_import_crashes_total", "Imports taken up that somebody died of"),
     ("idem_import_leases_lost_total", "Slices that found their import taken over or ended"),
     ("idem_rings_lost_total", "Rings that did not get into the queue; the sweeper rings again"),
@@ -48,7 +53,9 @@ const GAUGES: [(&str, &str); 4] = [
     ("idem_database_connections", "Connections to the database that are in use or idle"),
 ];
 
-const HISTOGRAMS: [(&str, &str); 2] = [
+const HISTOGRAMS: [(&str, &str); 4] = [
+    ("idem_write_group_items", "Single writes that shared a transaction"),
+    ("idem_write_wait_seconds", "Time that a single write waited for its group"),
     ("idem_import_chunk_seconds", "Time of one chunk's transaction"),
     ("idem_http_request_seconds", "Time from the head of a request to the head of its answer"),
 ];
@@ -60,6 +67,7 @@ const HISTOGRAMS: [(&str, &str); 2] = [
 pub(super) fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_items".to_owned()), &ITEMS_BUCKETS)?
         .install_recorder()
         .context("cannot install the metrics recorder")?;
     for (name, says) in COUNTERS {

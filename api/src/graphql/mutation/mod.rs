@@ -18,8 +18,8 @@ mod update_event;
 mod update_event_type;
 
 use async_graphql::{Context, MergedObject};
-use domain::commands;
-use domain::commands::apply_mutations::{self as command, Mutation as Write, MutationAnswer};
+use domain::commands::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutations};
+use domain::commands::{self, apply_mutation};
 use domain::rules::import::Step;
 
 use crate::error::ApiError;
@@ -29,7 +29,7 @@ use crate::graphql::types::result::{
     EventPayload, EventResult, EventTypePayload, EventTypeResult, ImportPayload, WriteResult,
 };
 use crate::graphql::weight::Scale;
-use crate::graphql::{actor, bell, store, weight};
+use crate::graphql::{actor, bell, store, weight, writer};
 
 /// The root of all writing. Sending a create again is always safe, and so is an edit with `expectedVersion` and
 /// `editId`. `expectedVersion` alone never undoes what another client did. `editId` alone is safe while no other
@@ -63,18 +63,18 @@ fn fits(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
 /// One write to an event, answered.
 async fn write_event(context: &Context<'_>, write: ClientWrite) -> Result<EventPayload, ApiError> {
     let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
-    let (store, bell, actor) = (store(context), bell(context), actor(context));
-    let fits = fits(context);
-    let answer = command::apply_to_event(store, bell, actor, client.as_deref(), write.1, &fits).await?;
+    let (writer, store, actor) = (writer(context), store(context), actor(context));
+    let fits = Box::new(fits(context));
+    let answer = apply_mutation::apply_to_event(writer, store, actor, client, write.1, fits).await?;
     Ok(EventPayload { result: EventResult::new(0, id, answer) })
 }
 
 /// One write to an event type, answered.
 async fn write_event_type(context: &Context<'_>, write: ClientWrite) -> Result<EventTypePayload, ApiError> {
     let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
-    let (store, bell, actor) = (store(context), bell(context), actor(context));
-    let fits = fits(context);
-    let answer = command::apply_to_event_type(store, bell, actor, client.as_deref(), write.1, &fits).await?;
+    let (writer, store, actor) = (writer(context), store(context), actor(context));
+    let fits = Box::new(fits(context));
+    let answer = apply_mutation::apply_to_event_type(writer, store, actor, client, write.1, fits).await?;
     Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
 }
 
@@ -98,7 +98,7 @@ async fn write_all(
     let ids: Vec<_> = writes.iter().map(|write| sent_id(write.sent_id())).collect();
     let (store, bell, actor) = (store(context), bell(context), actor(context));
     let fits = fits(context);
-    let answers = command::apply_mutations(store, bell, actor, client.as_deref(), writes, &fits).await?;
+    let answers = apply_mutations(store, bell, actor, client.as_deref(), writes, &fits).await?;
     let answered = ids.into_iter().zip(answers).enumerate();
     Ok(answered
         .map(|(index, (id, answer))| match answer {

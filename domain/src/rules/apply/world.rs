@@ -179,6 +179,11 @@ impl World {
         }
     }
 
+    /// Another call begins: what was rejected before is no matter of its items.
+    pub fn begin_call(&mut self) {
+        self.rejected.clear();
+    }
+
     /// The problem of an item that needs what was rejected earlier in the call under this id.
     #[must_use]
     pub fn dependency(&self, id: Uuid, pointer: &str) -> Option<Problem> {

@@ -1,0 +1,118 @@
+//! What the items of a call can touch, by the keys under which it may be found.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sea_orm::{DbBackend, Value};
+use uuid::Uuid;
+
+use crate::rules::apply::Write;
+use crate::rules::draft::{IdOrigin, NewEvent, NewType, TypeRef};
+use crate::store::dialect::{self, List};
+
+/// The keys by which items of one user may find something.
+#[derive(Debug, Default, Clone)]
+pub struct Wants {
+    ids: HashSet<Uuid>,
+    keys: HashSet<(String, String)>,
+    type_names: HashSet<String>,
+    /// Types whose living events are counted.
+    usages: HashSet<Uuid>,
+    /// What events say is not read: their hashes tell whether it is the same.
+    without_bodies: bool,
+}
+
+impl Wants {
+    /// For whoever asks only whether something is there: of stored events, keys and hashes are read, and
+    /// their bodies are empty.
+    #[must_use]
+    pub fn without_bodies() -> Self {
+        Self { without_bodies: true, ..Self::default() }
+    }
+
+    /// Adds an id of any kind.
+    pub fn id(&mut self, id: Uuid) {
+        self.ids.insert(id);
+    }
+
+    /// Adds the keys of an event.
+    pub fn event(&mut self, new: &NewEvent) {
+        self.ids.insert(new.id);
+        if let Some(external_id) = &new.external_id {
+            self.keys.insert((new.source_type.clone(), external_id.clone()));
+        }
+        match &new.type_ref {
+            TypeRef::Id(id) => self.ids.insert(*id),
+            TypeRef::Name { name, .. } => self.type_names.insert(name.clone()),
+        };
+    }
+
+    /// Adds the keys of a write.
+    pub fn write(&mut self, write: &Write) {
+        match write {
+            Write::CreateEvent(new) => self.event(new),
+            Write::UpdateEvent(edit) => self.ids.extend(edit.ids()),
+            Write::RestoreEvent(restore) => self.ids.extend(restore.ids()),
+            Write::CreateEventType(new) => self.event_type(new),
+            Write::UpdateEventType(edit) => {
+                self.ids.insert(edit.id);
+                self.type_names.extend(edit.patch.name.clone());
+            }
+            Write::DeleteEvent(removal) => self.id(removal.id),
+            Write::DeleteEventType(removal) => {
+                self.id(removal.id);
+                self.usages.insert(removal.id);
+            }
+        }
+    }
+
+    /// Adds what another call of the same user wants.
+    pub fn extend(&mut self, other: &Self) {
+        self.ids.extend(&other.ids);
+        self.keys.extend(other.keys.iter().cloned());
+        self.type_names.extend(other.type_names.iter().cloned());
+        self.usages.extend(&other.usages);
+        self.without_bodies &= other.without_bodies;
+    }
+
+    /// Adds the keys of a type.
+    fn event_type(&mut self, new: &NewType) {
+        if new.origin == IdOrigin::Sent {
+            self.ids.insert(new.id);
+        }
+        self.type_names.insert(new.name.clone());
+    }
+
+    pub(super) fn usages(&self) -> &HashSet<Uuid> {
+        &self.usages
+    }
+
+    pub(super) fn type_names(&self) -> &HashSet<String> {
+        &self.type_names
+    }
+
+    pub(super) fn with_bodies(&self) -> bool {
+        !self.without_bodies
+    }
+}
+
+/// What is wanted of these users, as parameters: the tables of ids, of external keys, and of names of types.
+pub(super) fn tables(backend: DbBackend, users: &[Uuid], wanted: &BTreeMap<Uuid, Wants>) -> Vec<Value> {
+    let of_each = || users.iter().map(|user_id| (*user_id, &wanted[user_id]));
+    let ids = of_each().flat_map(|(user, wants)| wants.ids.iter().map(move |id| (user, *id)));
+    let mut ids: Vec<(Uuid, Uuid)> = ids.collect();
+    // In the order of the index.
+    ids.sort_unstable();
+    let (owners, ids) = ids.into_iter().unzip();
+    let mut values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
+
+    let keys = of_each().flat_map(|(user, wants)| wants.keys.iter().map(move |key| (user, key)));
+    let (owners, keys): (Vec<Uuid>, Vec<&(String, String)>) = keys.unzip();
+    let (sources, externals) = keys.iter().map(|(source, id)| (source.as_str(), id.as_str())).unzip();
+    values.extend(dialect::table(backend, [List::Ids(owners), List::Texts(sources), List::Texts(externals)]));
+
+    let names =
+        of_each().flat_map(|(user, wants)| wants.type_names.iter().map(move |name| (user, name.as_str())));
+    let (owners, names) = names.unzip();
+    values.extend(dialect::table(backend, [List::Ids(owners), List::Texts(names)]));
+    values
+}

@@ -1,0 +1,216 @@
+//! The group writer, in front of the single writes: those that wait at the same time share one transaction,
+//! whoever sent them. There is no timer: a write that finds a free writer is a group of one, and what comes
+//! while all writers are busy is the next group.
+//!
+//! A group takes only heads that nobody else holds. The writes of a busy user go to a lane of their own,
+//! which waits for that head and for no other. The writes of one user never overtake each other.
+
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Semaphore, oneshot};
+use uuid::Uuid;
+
+use super::write;
+use crate::bell::{Bell, Ring};
+use crate::error::Error;
+use crate::limits::{GROUP_WRITERS, LANE_WRITERS};
+use crate::plant;
+use crate::rules::apply::World;
+use crate::store::Store;
+use crate::store::load::{Lock, Wants, load};
+use crate::store::save::{Decided, save};
+use queue::{Batch, Job, Queue};
+
+/// A decision over what is loaded of one user; it is taken again when its group has failed.
+pub type Decide<T> = Box<dyn Fn(&mut World) -> Result<T, Error> + Send + Sync>;
+
+/// Writes in groups; a clone is the same writer.
+#[derive(Debug)]
+pub struct GroupWriter<T> {
+    shared: Arc<Shared<T>>,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    store: Store,
+    bell: Arc<dyn Bell>,
+    queue: Mutex<Queue<T>>,
+    lane: Semaphore,
+}
+
+impl<T> Clone for GroupWriter<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T: Send + 'static> GroupWriter<T> {
+    /// Nothing runs until something is to be written.
+    #[must_use]
+    pub fn new(store: Store, bell: Arc<dyn Bell>) -> Self {
+        let writers = if store.has_one_writer() { 1 } else { GROUP_WRITERS };
+        let queue = Mutex::new(Queue::new(writers));
+        Self { shared: Arc::new(Shared { store, bell, queue, lane: Semaphore::new(LANE_WRITERS) }) }
+    }
+
+    /// Runs one decision and returns its answer once it is lasting. Dropped, the write goes on.
+    ///
+    /// # Errors
+    /// When too many writes wait, when the database fails, or the decision; then nothing was written.
+    pub async fn write(&self, user_id: Uuid, wants: Wants, decide: Decide<T>) -> Result<T, Error> {
+        if plant::is_planted("plant-late-lock") {
+            let Shared { store, bell, .. } = &*self.shared;
+            return write(store, bell.as_ref(), user_id, wants, |world| decide(world)).await;
+        }
+        let (answer, told) = oneshot::channel();
+        let is_first = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
+        if is_first {
+            tokio::spawn(Arc::clone(&self.shared).run());
+        }
+        told.await.unwrap_or(Err(Error::Bug("a group writer does not panic")))
+    }
+}
+
+impl<T: Send + 'static> Shared<T> {
+    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+        // Nothing panics while it is held, so that it is whole in any case.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One writer: group by group while something waits.
+    async fn run(self: Arc<Self>) {
+        let mut turn = Turn { shared: self, is_over: false };
+        loop {
+            let batches = turn.shared.queue().take();
+            if batches.is_empty() {
+                turn.is_over = true;
+                return;
+            }
+            let items: usize = batches.iter().map(Batch::len).sum();
+            metrics::histogram!("idem_write_group_items").record(items as f64);
+            let flight = Flight { shared: Arc::clone(&turn.shared), batches, in_lane: false };
+            turn.shared.write_group(flight).await;
+        }
+    }
+
+    async fn write_group(self: &Arc<Self>, mut flight: Flight<T>) {
+        match self.attempt(&mut flight.batches).await {
+            Ok((busy, answers)) => {
+                flight.land(answers);
+                for batch in busy {
+                    metrics::counter!("idem_write_lane_total").increment(1);
+                    let flight = Flight { shared: Arc::clone(self), batches: vec![batch], in_lane: true };
+                    tokio::spawn(Arc::clone(self).wait_for(flight));
+                }
+            }
+            Err(error) => self.recover(flight, &error).await,
+        }
+    }
+
+    /// The four steps for all whose heads are free, with their answers; takes the others out.
+    async fn attempt(&self, batches: &mut Vec<Batch<T>>) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
+        let wanted: BTreeMap<Uuid, Wants> =
+            batches.iter().map(|batch| (batch.user_id, batch.wants())).collect();
+        let tx = self.store.begin().await?;
+        let mut loaded = load(&tx, &wanted, Lock::Skip).await?;
+        let busy: Vec<Batch<T>> =
+            batches.extract_if(.., |batch| !loaded.contains_key(&batch.user_id)).collect();
+        let (mut decided, mut answers, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        for batch in batches {
+            let user_id = batch.user_id;
+            let mut of_user = loaded.remove(&user_id).unwrap_or_default();
+            answers.extend(batch.decide(&mut of_user.world)?);
+            let (from, net) = (of_user.head, of_user.world.net(of_user.head));
+            if net.head != from {
+                moved.push(user_id);
+            }
+            if !net.is_empty() {
+                decided.push(Decided { user_id, from, net });
+            }
+        }
+        if !decided.is_empty() {
+            save(&tx, decided).await?;
+        }
+        tx.commit().await?;
+        for user_id in moved {
+            self.bell.ring(Ring::Feed(user_id));
+        }
+        Ok((busy, answers))
+    }
+
+    /// The lane: writes of one user whose head is held by somebody else.
+    async fn wait_for(self: Arc<Self>, flight: Flight<T>) {
+        let Ok(_place) = self.lane.acquire().await else { return };
+        let [batch] = &flight.batches[..] else { return };
+        let (user_id, wants) = (batch.user_id, batch.wants());
+        let decide = |world: &mut World| batch.decide(world);
+        match write(&self.store, self.bell.as_ref(), user_id, wants, decide).await {
+            Ok(answers) => flight.land(answers),
+            Err(error) => self.recover(flight, &error).await,
+        }
+    }
+
+    /// What failed together is written one after the other, so that what is wrong with one harms no other.
+    async fn recover(&self, mut flight: Flight<T>, error: &Error) {
+        tracing::warn!(error = error.in_full(), "a group of writes failed");
+        if error.retryable() {
+            // The database is away or in trouble: each alone would meet the same.
+            return flight.jobs().for_each(|job| job.tell(Err(Error::Busy)));
+        }
+        metrics::counter!("idem_write_group_fallbacks_total").increment(1);
+        for job in flight.jobs() {
+            let (user_id, wants) = (job.user_id, job.wants.clone());
+            let decide = |world: &mut World| job.decide(world);
+            let written = write(&self.store, self.bell.as_ref(), user_id, wants, decide).await;
+            job.tell(written);
+        }
+    }
+}
+
+/// The place of a writer; given back, whatever becomes of it.
+struct Turn<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    /// The queue has taken it back already.
+    is_over: bool,
+}
+
+impl<T: Send + 'static> Drop for Turn<T> {
+    fn drop(&mut self) {
+        if !self.is_over && self.shared.queue().leave() {
+            tokio::spawn(Arc::clone(&self.shared).run());
+        }
+    }
+}
+
+/// Writes on their way. Until they have landed, no others of their users are taken.
+struct Flight<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    batches: Vec<Batch<T>>,
+    /// No writer is about to look whether more waits.
+    in_lane: bool,
+}
+
+impl<T: Send + 'static> Flight<T> {
+    fn jobs(&mut self) -> impl Iterator<Item = Job<T>> + use<T> {
+        let jobs: Vec<Job<T>> = self.batches.iter_mut().flat_map(Batch::take).collect();
+        jobs.into_iter()
+    }
+
+    /// Answers all, in order.
+    fn land(mut self, answers: Vec<T>) {
+        let jobs = self.jobs();
+        drop(self);
+        jobs.zip(answers).for_each(|(job, answer)| job.tell(Ok(answer)));
+    }
+}
+
+impl<T: Send + 'static> Drop for Flight<T> {
+    fn drop(&mut self) {
+        if self.shared.queue().land(&self.batches, self.in_lane) {
+            tokio::spawn(Arc::clone(&self.shared).run());
+        }
+    }
+}
