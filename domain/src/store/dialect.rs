@@ -22,6 +22,8 @@ pub(super) fn tune_postgres(options: &mut ConnectOptions) {
             ("idle_in_transaction_session_timeout", "30000"),
             // No statement here is worth compiling: each looks rows up by their keys.
             ("jit", "off"),
+            // And none gains by a plan of its own for each call, which costs more than the call.
+            ("plan_cache_mode", "force_generic_plan"),
         ])
     });
 }

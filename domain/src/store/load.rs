@@ -11,15 +11,16 @@ mod wants;
 use std::collections::{BTreeMap, HashSet};
 
 use ::entity::{event, event_type};
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, Statement, Value};
 use uuid::Uuid;
 
-use super::{Tx, account, dialect, model};
+use super::dialect::{self, List};
+use super::{Tx, account, model};
 use crate::error::Error;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::plant;
 use crate::rules::apply::{Entity, World};
-use sql::{EVENT_PREFIX, Kind, TYPE_PREFIX};
+use sql::{Kind, TYPE_PREFIX};
 pub use wants::Wants;
 
 /// What to do about a head that somebody else has locked.
@@ -60,6 +61,7 @@ pub async fn load(
         let held: Vec<Uuid> = loaded.keys().copied().collect();
         loaded = attempt(tx, &held, wanted, lock).await?;
     }
+    load_bodies(tx, wanted, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
         load_usages(tx, *user_id, &wanted[user_id], &mut of_user.world).await?;
     }
@@ -87,8 +89,7 @@ async fn attempt(
     lock: Lock,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = tx.backend();
-    let with_bodies = wanted.values().any(Wants::with_bodies);
-    let sql = sql::text(backend, lock, with_bodies);
+    let sql = sql::lock_and_load(backend, lock);
     let mut values = vec![dialect::ids(backend, users)];
     values.extend(wants::tables(backend, users, wanted));
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
@@ -104,7 +105,7 @@ async fn attempt(
             }
             kind => {
                 if let Some(of_user) = loaded.get_mut(&user_id) {
-                    add(&mut of_user.world, kind, &row, with_bodies)?;
+                    add(&mut of_user.world, kind, &row)?;
                 }
             }
         }
@@ -112,11 +113,8 @@ async fn attempt(
     Ok(loaded)
 }
 
-fn add(world: &mut World, kind: i32, row: &QueryResult, with_bodies: bool) -> Result<(), Error> {
+fn add(world: &mut World, kind: i32, row: &QueryResult) -> Result<(), Error> {
     match kind {
-        Kind::EVENT if with_bodies => {
-            world.load_event(model::event_row(event::Model::from_query_result(row, EVENT_PREFIX)?)?);
-        }
         Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT)?),
         Kind::TYPE => {
             world.load_type(model::type_row(event_type::Model::from_query_result(row, TYPE_PREFIX)?)?);
@@ -128,6 +126,30 @@ fn add(world: &mut World, kind: i32, row: &QueryResult, with_bodies: bool) -> Re
                 2 => world.load_alias(Entity::EventType, alias, id),
                 _ => world.load_import_id(id),
             }
+        }
+    }
+    Ok(())
+}
+
+/// Reads what the events that were found say, where that is wanted: few of those that are new are.
+async fn load_bodies(
+    tx: &Tx,
+    wanted: &BTreeMap<Uuid, Wants>,
+    loaded: &mut BTreeMap<Uuid, Loaded>,
+) -> Result<(), Error> {
+    let backend = tx.backend();
+    let of_users = loaded.iter().filter(|(user_id, _)| wanted[user_id].with_bodies());
+    let found =
+        of_users.flat_map(|(user_id, of_user)| of_user.world.event_ids().map(move |id| (*user_id, id)));
+    let (owners, ids): (Vec<Uuid>, Vec<Uuid>) = found.unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
+    let statement = Statement::from_sql_and_values(backend, sql::load_bodies(backend), values);
+    for row in event::Entity::find().from_raw_sql(statement).all(&tx.inner).await? {
+        if let Some(of_user) = loaded.get_mut(&row.user_id) {
+            of_user.world.load_event(model::event_row(row)?);
         }
     }
     Ok(())

@@ -196,11 +196,9 @@ impl World {
         Some(problem)
     }
 
-    /// The types of all living events that are known.
-    #[must_use]
-    pub fn event_type_ids(&self) -> HashSet<Uuid> {
-        let contents = self.events.by_id.values().filter_map(|row| row.content.as_ref());
-        contents.map(|content| content.event_type_id).collect()
+    /// The events that are known.
+    pub fn event_ids(&self) -> impl Iterator<Item = Uuid> {
+        self.events.by_id.keys().copied()
     }
 
     /// Whether the id is in use by another kind than this.

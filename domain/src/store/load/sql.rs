@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use ::entity::{event, event_type};
-use sea_orm::{DbBackend, IdenStatic, Iterable};
+use sea_orm::{ColumnTrait, DbBackend, IdenStatic, Iterable};
 
 use super::Lock;
 use crate::store::{dialect, model};
@@ -23,7 +23,7 @@ impl Kind {
 }
 
 /// What the columns of an event are called with.
-pub(super) const EVENT_PREFIX: &str = "e_";
+const EVENT_PREFIX: &str = "e_";
 /// What the columns of a type are called with.
 pub(super) const TYPE_PREFIX: &str = "t_";
 /// Where the columns of an event begin.
@@ -31,44 +31,51 @@ pub(super) const FIRST_OF_EVENT: usize = 6;
 
 /// The text is the same for any number of users and items, so that it is prepared once a connection.
 /// Its parameters: users; the tables of [`super::wants::tables`].
-pub(super) fn text(backend: DbBackend, lock: Lock, with_bodies: bool) -> &'static str {
-    static TEXTS: LazyLock<[String; 8]> = LazyLock::new(|| {
-        std::array::from_fn(|n| {
-            let backend = if n & 4 == 0 { DbBackend::Postgres } else { DbBackend::Sqlite };
-            let lock = if n & 2 == 0 { Lock::Wait } else { Lock::Skip };
-            write(backend, lock, n & 1 == 1)
-        })
-    });
-    let backend = if backend == DbBackend::Postgres { 0 } else { 4 };
-    &TEXTS[backend + if lock == Lock::Wait { 0 } else { 2 } + usize::from(with_bodies)]
+pub(super) fn lock_and_load(backend: DbBackend, lock: Lock) -> &'static str {
+    static POSTGRES: LazyLock<[String; 2]> =
+        LazyLock::new(|| [Lock::Wait, Lock::Skip].map(|lock| write(DbBackend::Postgres, lock)));
+    static SQLITE: LazyLock<String> = LazyLock::new(|| write(DbBackend::Sqlite, Lock::Wait));
+    match (backend, lock) {
+        (DbBackend::Postgres, Lock::Wait) => &POSTGRES[0],
+        (DbBackend::Postgres, Lock::Skip) => &POSTGRES[1],
+        _ => &SQLITE,
+    }
 }
 
-/// A column of what is loaded: what is read, and of which type it is.
+/// All that events say, by a table of owners and ids: the parameters from 1 on.
+pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
+    static POSTGRES: LazyLock<String> = LazyLock::new(|| write_bodies(DbBackend::Postgres));
+    static SQLITE: LazyLock<String> = LazyLock::new(|| write_bodies(DbBackend::Sqlite));
+    if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE }
+}
+
+fn write_bodies(backend: DbBackend) -> String {
+    let columns = event::Column::iter().map(|column| {
+        // Only a search looks at it.
+        let from = if matches!(column, event::Column::NotesSearch) { "NULL AS " } else { "f." };
+        format!("{from}\"{}\"", column.as_str())
+    });
+    let rows = dialect::rows(backend, &mut 1, &[("user_id", "uuid"), ("id", "uuid")]);
+    let found = dialect::each(backend, &rows, "event", "f.user_id = w.user_id AND f.id = w.id");
+    format!("SELECT {} FROM {found}", columns.collect::<Vec<_>>().join(", "))
+}
+
+/// A column of what is loaded, and of which type it is.
 struct Column {
     name: &'static str,
     cast: &'static str,
-    /// What a row of its kind has in it.
-    cell: String,
 }
 
-fn write(backend: DbBackend, lock: Lock, with_bodies: bool) -> String {
-    let events: Vec<Column> = event::Column::iter()
-        .filter(|column| with_bodies || model::EVENT_HEAD.contains(&column.as_str()))
-        .map(|column| {
-            let (name, cast) = (column.as_str(), dialect::cast(&column));
-            // Only a search looks at it.
-            let is_left_out = matches!(column, event::Column::NotesSearch);
-            let cell =
-                if is_left_out { format!("NULL{}", cast_of(backend, cast)) } else { format!("f.\"{name}\"") };
-            Column { name, cast, cell }
-        })
-        .collect();
-    let types: Vec<Column> = event_type::Column::iter()
-        .map(|column| {
-            let name = column.as_str();
-            Column { name, cast: dialect::cast(&column), cell: format!("f.\"{name}\"") }
-        })
-        .collect();
+impl Column {
+    fn of(column: &(impl ColumnTrait + IdenStatic)) -> Self {
+        Self { name: column.as_str(), cast: dialect::cast(column) }
+    }
+}
+
+fn write(backend: DbBackend, lock: Lock) -> String {
+    let events = event::Column::iter().map(|column| Column::of(&column));
+    let events: Vec<Column> = events.filter(|column| model::EVENT_HEAD.contains(&column.name)).collect();
+    let types: Vec<Column> = event_type::Column::iter().map(|column| Column::of(&column)).collect();
     let none = |columns: &[Column], prefix: &str| {
         let cells = columns
             .iter()
@@ -79,8 +86,7 @@ fn write(backend: DbBackend, lock: Lock, with_bodies: bool) -> String {
         columns.iter().map(|column| format!(", {from}.\"{}\"", column.name)).collect::<String>()
     };
     let cells = |columns: &[Column]| {
-        let cells = columns.iter().map(|column| format!("{} AS \"{}\"", column.cell, column.name));
-        cells.collect::<Vec<_>>().join(", ")
+        columns.iter().map(|column| format!("f.\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
     };
     let each = |rows: &str, table: &str, fits: &str| dialect::each(backend, rows, table, fits);
     let (no_event, no_type) = (none(&events, EVENT_PREFIX), none(&types, TYPE_PREFIX));
