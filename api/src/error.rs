@@ -8,6 +8,7 @@ use domain::limits::ANSWER_BYTES_MAX;
 use serde_json::json;
 
 use crate::gate::Refusal;
+use crate::limiter::Level;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,13 @@ pub enum ApiError {
         /// In bytes.
         max: u64,
     },
+    /// More than the user has points for at the moment.
+    RateLimited {
+        /// For so many milliseconds.
+        retry_after_ms: u64,
+        /// What is there.
+        level: Level,
+    },
     /// Not now.
     Unavailable,
     /// Our own mistake.
@@ -57,6 +65,7 @@ impl ApiError {
             Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::Limit { .. } => "LIMIT_EXCEEDED",
             Self::PayloadTooLarge { .. } => "PAYLOAD_TOO_LARGE",
+            Self::RateLimited { .. } => "RATE_LIMITED",
             Self::Unavailable => "UNAVAILABLE",
             Self::Internal => "INTERNAL",
         }
@@ -71,6 +80,7 @@ impl ApiError {
             Self::BadUserInput(_) | Self::Limit { .. } => 400,
             Self::PersistedQueryNotFound => 404,
             Self::PayloadTooLarge { .. } => 413,
+            Self::RateLimited { .. } => 429,
             Self::Unavailable => 503,
             Self::Internal => 500,
         }
@@ -84,6 +94,7 @@ impl ApiError {
             Self::Forbidden => "pages of this origin may not call".to_owned(),
             Self::BadUserInput(detail) | Self::Limit { detail, .. } => detail.clone(),
             Self::PayloadTooLarge { max } => format!("the body is larger than {max} bytes"),
+            Self::RateLimited { .. } => "too much in too short a time: go on after retryAfterMs".to_owned(),
             Self::Unavailable => "not available for the moment".to_owned(),
             Self::Internal => "something went wrong on our side".to_owned(),
         }
@@ -92,7 +103,11 @@ impl ApiError {
     /// RFC 9457, with our members.
     #[must_use]
     pub fn problem(&self, request_id: &str) -> serde_json::Value {
-        problem(self.code(), self.status(), &self.detail(), request_id)
+        let mut problem = problem(self.code(), self.status(), &self.detail(), request_id);
+        if let Self::RateLimited { retry_after_ms, .. } = self {
+            problem["retryAfterMs"] = (*retry_after_ms).into();
+        }
+        problem
     }
 
     fn extensions(&self) -> ErrorExtensionValues {

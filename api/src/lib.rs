@@ -1,12 +1,14 @@
 //! GraphQL and HTTP: async-graphql and axum live here and nowhere else.
 //!
-//! A request is met by `http`, named by `auth`, weighed by `gate` and answered by `graphql`.
+//! A request is met by `http`, named by `auth`, weighed by `gate`, paid for at `limiter` and answered by
+//! `graphql`.
 
 mod auth;
 mod error;
 mod gate;
 pub mod graphql;
 mod http;
+mod limiter;
 
 pub use auth::{Keys, KeysError};
 pub use graphql::{Services, sdl};

@@ -1,5 +1,7 @@
 //! Every bound of the system, in one place; the README's table says the same.
 
+use std::num::NonZeroU32;
+
 /// Items of one batch mutation.
 pub const BATCH_ITEMS_MAX: usize = 500;
 /// Single writes that wait for a group writer, per process.
@@ -23,6 +25,8 @@ pub const PAGE_FIRST_MAX: i32 = 1_000;
 pub const PAGE_FIRST_DEFAULT: i32 = 50;
 /// Entries of a page of `changes`.
 pub const CHANGES_FIRST_MAX: i32 = 5_000;
+/// Entries of a page of `changes` when `first` is not given.
+pub const CHANGES_FIRST_DEFAULT: i32 = 500;
 /// Values of one list of a filter.
 pub const FILTER_VALUES_MAX: usize = 500;
 /// Bytes of content of a page of events or of `changes`; its first entry comes whatever it weighs.
@@ -168,6 +172,26 @@ pub struct ImportLimits {
 impl Default for ImportLimits {
     fn default() -> Self {
         Self { running_max: 2, waiting_max: 20, records_a_day: None, bytes_a_day: None }
+    }
+}
+
+/// Points that a bucket can be set to hold, and to get back in a second.
+pub const RATE_LIMIT_MAX: u32 = 1_000_000_000;
+
+/// How much one user may ask of one process; both settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Points at once.
+    pub points: NonZeroU32,
+    /// Points that come back in a second.
+    pub per_second: NonZeroU32,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        const POINTS: NonZeroU32 = NonZeroU32::new(20_000).expect("not zero");
+        const PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
+        Self { points: POINTS, per_second: PER_SECOND }
     }
 }
 

@@ -9,10 +9,12 @@ mod source;
 mod tests;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use domain::limits::{RATE_LIMIT_MAX, RateLimit};
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub import_records_a_day: Option<u64>,
     /// Payload bytes that a user announces a day; none means any number.
     pub import_bytes_a_day: Option<u64>,
+    /// What one user may ask of this process; none means anything.
+    pub rate_limit: Option<RateLimit>,
     /// HS256 secrets: any verifies, the first signs.
     pub jwt_secrets: Vec<String>,
     /// Public keys: a file or an `http(s)` URL.
@@ -114,6 +118,7 @@ impl Config {
             imports_waiting_max: count("imports_waiting_max", &sources.text("imports_waiting_max")?)?,
             import_records_a_day: optional_count(&sources, "import_records_a_day")?,
             import_bytes_a_day: optional_count(&sources, "import_bytes_a_day")?,
+            rate_limit: rate_limit(&sources)?,
             jwt_secrets: secrets
                 .lines()
                 .map(str::trim)
@@ -211,6 +216,19 @@ fn count(key: &str, text: &str) -> anyhow::Result<u64> {
         .ok()
         .filter(|count| *count > 0)
         .with_context(|| format!("in setting `{key}`: `{text}` is no whole number above 0"))
+}
+
+fn rate_limit(sources: &Sources) -> anyhow::Result<Option<RateLimit>> {
+    let read = |key, least| -> anyhow::Result<Option<NonZeroU32>> {
+        let text = sources.text(key)?;
+        let points = text.parse().ok().filter(|points| (least..=RATE_LIMIT_MAX).contains(points));
+        let points = points.with_context(|| {
+            format!("in setting `{key}`: `{text}` is no whole number from {least} to {RATE_LIMIT_MAX}")
+        })?;
+        Ok(NonZeroU32::new(points))
+    };
+    let (points, per_second) = (read("rate_limit", 0)?, read("rate_limit_per_second", 1)?);
+    Ok(points.zip(per_second).map(|(points, per_second)| RateLimit { points, per_second }))
 }
 
 fn optional_count(sources: &Sources, key: &str) -> anyhow::Result<Option<u64>> {

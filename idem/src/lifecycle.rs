@@ -73,6 +73,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         },
         keys,
         cors_origins: config.cors_origins.clone(),
+        rate_limit: config.rate_limit,
         hints: config.dev,
         ready: readiness(store.clone(), Arc::clone(&ending)),
     };

@@ -1,6 +1,7 @@
 //! What went wrong in the field, each as the promise that it shall not happen here.
 
 mod feed;
+mod flood;
 mod import;
 mod subscription;
 

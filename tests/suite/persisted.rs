@@ -35,7 +35,10 @@ async fn a_document_is_known_by_its_hash_once_somebody_has_run_it(bed: &Bed) {
     assert_eq!((status, code(&unknown)), (200, &json!("PERSISTED_QUERY_NOT_FOUND")), "{unknown}");
     // The text that Apollo's clients look for.
     assert_eq!(unknown["errors"][0]["message"], "PersistedQueryNotFound");
-    let told = |subject: &str| (200, json!({ "data": { "viewer": { "subject": subject } } }));
+    let told = |subject: &str| {
+        let data = json!({ "viewer": { "subject": subject } });
+        (200, json!({ "data": data, "extensions": { "cost": 1 } }))
+    };
     assert_eq!(send(&ann, Some(QUERY), &hash(QUERY)).await, told("ann"));
     assert_eq!(send(&ann, None, &hash(QUERY)).await, told("ann"));
     // The document is everybody's, the answer is one's own.

@@ -78,6 +78,21 @@ async fn each_documented_metric_is_told_and_explained_by_a_process_that_has_work
     server.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn users_may_ask_for_what_the_settings_say_and_refusals_are_counted() {
+    let settings = [("IDEM_RATE_LIMIT", "50"), ("IDEM_RATE_LIMIT_PER_SECOND", "1")];
+    let server = Process::start(&["serve"], &settings).await;
+    let client = Client::new(&server.url, "ann");
+    let query = "mutation($e: [EventInput!]!) { createEvents(input: { events: $e }) { rejected } }";
+    let events = json!({ "e": vec![json!({}); 50] });
+    assert_eq!(client.send(query, events.clone()).await["extensions"], json!({ "cost": 50 }));
+    let refused = client.send(query, events).await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "RATE_LIMITED", "{refused}");
+    let told = server.metrics().await;
+    assert!(told.contains("\nidem_rate_limited_total 1\n"), "{told}");
+    server.end().await;
+}
+
 async fn without_a_collector_an_import_keeps_the_trace_that_its_client_named(bed: &Bed) {
     let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let client = bed.client("ann");

@@ -23,6 +23,7 @@ use domain::rules::trace_context::TraceContext;
 use domain::store::Store;
 use domain::write::group::GroupWriter;
 
+use crate::limiter::Charge;
 use loader::TypeLoader;
 use mutation::Mutation;
 use query::Query;
@@ -104,6 +105,11 @@ fn import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
 /// The request, if it belongs to a trace.
 fn trace_context(context: &Context<'_>) -> Option<TraceContext> {
     context.data_opt::<TraceContext>().copied()
+}
+
+/// What the request costs; nothing where it came without HTTP.
+fn charge(context: &Context<'_>) -> Charge {
+    context.data_opt::<Charge>().copied().unwrap_or_default()
 }
 
 fn weight<'c>(context: &Context<'c>) -> &'c Weight {

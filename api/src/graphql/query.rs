@@ -17,9 +17,10 @@ use super::scalar::{Cursor, DateTime, Id};
 use super::types::connection::{Connection, Listed, page_size, window};
 use super::types::event::{Event, EventType, Node, Viewer};
 use super::types::import::{ImportJob, ImportState};
+use super::types::rate_limit::RateLimit;
 use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest, SyncState, SyncStatus};
 use super::weight::Scale;
-use super::{actor, store, weight};
+use super::{actor, charge, store, weight};
 use crate::error::ApiError;
 
 /// The root of all reading.
@@ -113,7 +114,7 @@ impl Query {
         &self,
         context: &Context<'_>,
         after: Option<Cursor>,
-        #[graphql(default = 500, desc = "1 to 5 000")] first: i32,
+        #[graphql(default_with = "limits::CHANGES_FIRST_DEFAULT", desc = "1 to 5 000")] first: i32,
     ) -> Result<ChangePage, ApiError> {
         let (store, actor) = (store(context), actor(context));
         let first = page_size(first, limits::CHANGES_FIRST_MAX)?;
@@ -231,6 +232,11 @@ impl Query {
         let asked = i32::try_from(ids.len()).unwrap_or(i32::MAX);
         page_size(asked, limits::PAGE_FIRST_MAX)?;
         node::nodes(context, &ids).await
+    }
+
+    /// What this request takes from what its user may ask for, and what is left of it.
+    async fn rate_limit(&self, context: &Context<'_>) -> RateLimit {
+        RateLimit::of(charge(context), store(context).clock.now_ms())
     }
 
     /// What of a kind is alive, by month: a copy that differs in a month fetches that month again.

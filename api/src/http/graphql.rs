@@ -198,18 +198,24 @@ async fn run(app: &App, caller: Caller, sent: Sent, wanted: Wanted, request_id: 
         let error = bad("GET takes no mutations");
         return refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), plain, request_id);
     }
-    let framing = match wanted.answer(operation.kind) {
-        Some(media @ (Media::Json | Media::Response)) => {
-            return write(&execute::answer(app, operation, request_id).await, media);
-        }
-        Some(Media::Events) => Framing::Events,
-        Some(Media::Parts) => Framing::Parts,
-        None => {
-            return refused(&bad("a subscription needs graphql-transport-ws, text/event-stream or \
-                 multipart/mixed;subscriptionSpec=1.0"));
-        }
+    let Some(media) = wanted.answer(operation.kind) else {
+        return refused(&bad("a subscription needs graphql-transport-ws, text/event-stream or \
+             multipart/mixed;subscriptionSpec=1.0"));
     };
-    stream::respond(app, operation, caller.ends_at_ms, framing, plain, request_id).await
+    let operation = match operation.paid(app) {
+        Ok(operation) => operation,
+        Err(error) => return refuse(&error, None, plain, request_id),
+    };
+    let charge = operation.charge;
+    let stream =
+        |operation, framing| stream::respond(app, operation, caller.ends_at_ms, framing, plain, request_id);
+    let mut response = match media {
+        Media::Json | Media::Response => write(&execute::answer(app, operation, request_id).await, media),
+        Media::Events => stream(operation, Framing::Events).await,
+        Media::Parts => stream(operation, Framing::Parts).await,
+    };
+    charge.write(response.headers_mut());
+    response
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::auth::Keys;
 use crate::error::{ApiError, problem};
 use crate::graphql::{Schema, Services, schema};
+use crate::limiter::{LEVEL_HEADER, Limiter, POLICY_HEADER};
 use persisted::Persisted;
 use server::Server;
 
@@ -51,6 +52,8 @@ pub(crate) struct App {
     pub shutdown: CancellationToken,
     /// Pages that may call.
     pub origins: Origins,
+    /// What users may ask for; none means anything.
+    pub limiter: Option<Arc<Limiter>>,
     /// Room for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
     /// Payloads that arrive at once: each holds up to 8 MiB.
@@ -63,7 +66,7 @@ pub(crate) struct App {
 
 impl App {
     fn new(server: Server, shutdown: CancellationToken) -> Self {
-        let Server { services, keys, cors_origins, hints, ready } = server;
+        let Server { services, keys, cors_origins, rate_limit, hints, ready } = server;
         let schema = schema(services.clone(), hints);
         let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
         Self {
@@ -74,6 +77,7 @@ impl App {
             tracker: TaskTracker::new(),
             shutdown,
             origins: Origins(cors_origins.into()),
+            limiter: rate_limit.map(|limit| Arc::new(Limiter::new(limit))),
             bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
             documents: Arc::new(Mutex::new(LruCache::new(entries))),
@@ -128,7 +132,7 @@ fn cors(origins: Origins) -> CorsLayer {
                 .chain(trace)
                 .collect::<Vec<_>>(),
         )
-        .expose_headers([upload_offset, request_id, header::RETRY_AFTER])
+        .expose_headers([upload_offset, request_id, header::RETRY_AFTER, LEVEL_HEADER, POLICY_HEADER])
 }
 
 /// Exact, but that an allowed `http://localhost:*` takes any port.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Request;
 use axum::routing::get;
+use domain::limits::RateLimit;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -38,6 +39,8 @@ pub struct Server {
     pub keys: Keys,
     /// Origins whose pages may call it.
     pub cors_origins: Vec<String>,
+    /// What each of its users may ask for; none means anything.
+    pub rate_limit: Option<RateLimit>,
     /// Whether errors suggest what may have been meant.
     pub hints: bool,
     /// Whether it can serve.

@@ -214,7 +214,8 @@ impl Talk {
         }
         let body = Body::read(payload.get().as_bytes());
         let admitted = body.and_then(|body| admit(&self.app, caller.actor.clone(), body));
-        match admitted.and_then(|operation| self.allow(operation, payload.get().len())) {
+        let allowed = admitted.and_then(|operation| self.allow(operation, payload.get().len()));
+        match allowed.and_then(|operation| operation.paid(&self.app)) {
             Ok(operation) => {
                 let is_subscription = operation.kind == OperationType::Subscription;
                 let answers = answers(&self.app, operation, Arc::clone(&self.request_id));

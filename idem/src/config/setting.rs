@@ -76,6 +76,12 @@ pub const SETTINGS: &[Setting] = &[
         "Records that the imports of one user take a day; unset: any number.",
     ),
     open("import_bytes_a_day", "10000000000", "Payload bytes that one user sends a day; unset: any number."),
+    fixed(
+        "rate_limit",
+        "20000",
+        "Points that one user may spend at once in this process; 0: any number. What costs how much: docs/api.md.",
+    ),
+    fixed("rate_limit_per_second", "200", "Points that come back to each user in a second."),
     secret(open(
         "jwt_secret",
         "at least 32 bytes, for example from: openssl rand -hex 32",

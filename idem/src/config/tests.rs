@@ -58,6 +58,20 @@ fn nothing_set_gives_the_defaults() -> anyhow::Result<()> {
     assert_eq!(config.payload_retention, Duration::from_secs(7 * 24 * 3_600));
     assert_eq!((config.imports_running_max, config.imports_waiting_max), (2, 20));
     assert_eq!((config.import_records_a_day, config.import_bytes_a_day), (None, None));
+    assert_eq!(config.rate_limit, Some(RateLimit::default()));
+    Ok(())
+}
+
+#[test]
+fn what_users_may_ask_for_can_be_set_and_left_open() -> anyhow::Result<()> {
+    let limit = |points: &str, per_second: &str| {
+        let set = env(&[("IDEM_RATE_LIMIT", points), ("IDEM_RATE_LIMIT_PER_SECOND", per_second)]);
+        Config::load(&[], set, false)
+            .map(|config| config.rate_limit.map(|limit| (limit.points.get(), limit.per_second.get())))
+    };
+    assert_eq!(limit("", "")?, Some((20_000, 200)));
+    assert_eq!(limit("1", "1000000000")?, Some((1, 1_000_000_000)));
+    assert_eq!(limit("0", "7")?, None);
     Ok(())
 }
 
@@ -197,6 +211,9 @@ fn bad_values_name_their_setting_and_show_no_password() {
         ("IDEM_IMPORTS_WAITING_MAX", "-1"),
         ("IDEM_IMPORT_RECORDS_A_DAY", "many"),
         ("IDEM_IMPORT_BYTES_A_DAY", "1.5"),
+        ("IDEM_RATE_LIMIT", "-1"),
+        ("IDEM_RATE_LIMIT", "1000000001"),
+        ("IDEM_RATE_LIMIT_PER_SECOND", "0"),
     ] {
         let said = refusal(Config::load(&[], env(&[(name, value)]), false));
         assert!(said.contains(&name["IDEM_".len()..].to_lowercase()), "{name}: {said}");

@@ -14,9 +14,10 @@ const SECONDS_BUCKETS: [f64; 14] =
 const ITEMS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// Counters without labels.
-const COUNTERS: [(&str, &str); 7] = [
+const COUNTERS: [(&str, &str); 8] = [
     ("idem_write_lane_total", "Times that writes of a user waited for a head that somebody else held"),
     ("idem_write_group_fallbacks_total", "Groups of writes that failed and were written one by one"),
+    ("idem_rate_limited_total", "Operations refused because their user had no points left for them"),
     ("idem_import_crashes_total", "Imports taken up that somebody died of"),
     ("idem_import_leases_lost_total", "Slices that found their import taken over or ended"),
     ("idem_rings_lost_total", "Rings that did not get into the queue; the sweeper rings again"),

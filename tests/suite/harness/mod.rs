@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use domain::bell::Bell;
 use domain::clock::Clock;
-use domain::limits::ImportLimits;
+use domain::limits::{ImportLimits, RateLimit};
 use domain::payload::Payloads;
 use domain::store::Store;
 use migration::{Migrator, MigratorTrait};
@@ -83,12 +83,28 @@ impl Bed {
         Self::open_as(column, keys, clock, &[], |bell| bell).await
     }
 
+    /// One whose users may ask for so much; none for anything.
+    pub async fn open_for(column: Column, rate_limit: Option<RateLimit>) -> Self {
+        Self::build(column, keys().await, Clock::System, &[], rate_limit, |bell| bell).await
+    }
+
     /// One that pages of these origins may call, and whose server has the bell that `wrap` makes of its own.
     pub async fn open_as(
         column: Column,
         keys: api::Keys,
         clock: Clock,
         cors_origins: &[&str],
+        wrap: impl FnOnce(Arc<dyn Bell>) -> Arc<dyn Bell>,
+    ) -> Self {
+        Self::build(column, keys, clock, cors_origins, Some(RateLimit::default()), wrap).await
+    }
+
+    async fn build(
+        column: Column,
+        keys: api::Keys,
+        clock: Clock,
+        cors_origins: &[&str],
+        rate_limit: Option<RateLimit>,
         wrap: impl FnOnce(Arc<dyn Bell>) -> Arc<dyn Bell>,
     ) -> Self {
         let dir = TempDir::new().unwrap();
@@ -129,6 +145,7 @@ impl Bed {
             },
             keys,
             cors_origins: cors_origins.iter().map(|&origin| origin.to_owned()).collect(),
+            rate_limit,
             hints: false,
             ready: Arc::new(|| Box::pin(async { true })),
         };

@@ -4,5 +4,6 @@ pub mod connection;
 pub mod event;
 pub mod import;
 pub mod problem;
+pub mod rate_limit;
 pub mod result;
 pub mod sync;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use async_graphql::parser::types::{ExecutableDocument, OperationType};
+use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response as Answer, Value};
 use domain::commands::Actor;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::answer::{is_refused, refusal};
 use crate::error::{ApiError, complete};
@@ -16,13 +17,18 @@ use crate::http::App;
 use crate::http::observe::Traced;
 use crate::http::persisted::{Hash, Persisted};
 use crate::http::variables::Body;
+use crate::limiter::Charge;
+use crate::limiter::cost::cost;
 use crate::{gate, graphql};
 
 /// A request whose document has passed the gate.
 pub(in crate::http) struct Operation {
     request: Request,
+    user_id: Uuid,
     /// What is asked for.
     pub kind: OperationType,
+    /// What it costs, and once it is paid how its user stands.
+    pub charge: Charge,
     /// The document and its hash, to be kept once it was executed.
     keep: Option<Keep>,
     /// What it takes of bounded things, given back when it has ended: a mutation whose client is gone still
@@ -34,6 +40,18 @@ impl Operation {
     /// With the room that it takes.
     pub fn with_room(self, room: Vec<OwnedSemaphorePermit>) -> Self {
         Self { room, ..self }
+    }
+
+    /// Paid for by its user: the last that is asked before it is executed, for nothing is given back.
+    ///
+    /// # Errors
+    /// When the user has not got so much for now.
+    pub fn paid(self, app: &App) -> Result<Self, ApiError> {
+        let charge = match &app.limiter {
+            Some(limiter) => limiter.take(self.user_id, self.charge.cost)?,
+            None => self.charge,
+        };
+        Ok(Self { request: self.request.data(charge), charge, ..self })
     }
 
     /// As part of a trace.
@@ -63,14 +81,17 @@ impl Keep {
 pub(in crate::http) fn admit(app: &App, actor: Actor, body: Body) -> Result<Operation, ApiError> {
     let query = app.persisted.resolve(body.query, body.hash)?;
     let document = document(app, &query)?;
-    let kind = kind(&document, body.operation_name.as_deref());
+    let operations = || asked(&document, body.operation_name.as_deref());
+    let kind = kind(operations());
+    let charge = Charge { cost: cost(&document, operations(), &body.variables), level: None };
     let keep =
         body.hash.map(|hash| Keep { known: app.persisted.clone(), hash, query: query.as_str().into() });
     let mut request = Request::new(query).variables(body.variables);
     request.operation_name = body.operation_name;
     request.set_parsed_query(ExecutableDocument::clone(&document));
+    let user_id = actor.user_id;
     let request = graphql::speak_for(request, actor, &app.services.store);
-    Ok(Operation { request, kind, keep, room: Vec::new() })
+    Ok(Operation { request, user_id, kind, charge, keep, room: Vec::new() })
 }
 
 /// The parsed document, from the cache or through the gate.
@@ -86,12 +107,20 @@ fn document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> 
     Ok(document)
 }
 
-/// What is asked for; where it is not clear which operation, the weightiest of them.
-fn kind(document: &ExecutableDocument, operation_name: Option<&str>) -> OperationType {
-    let asked = document.operations.iter().filter(|(name, _)| {
+/// The operations that may be meant: one, in all requests that are executed.
+fn asked<'d>(
+    document: &'d ExecutableDocument,
+    operation_name: Option<&str>,
+) -> impl Iterator<Item = &'d OperationDefinition> {
+    let asked = document.operations.iter().filter(move |(name, _)| {
         operation_name.is_none_or(|asked| name.is_none_or(|name| name.as_str() == asked))
     });
-    let mut kinds: Vec<_> = asked.map(|(_, operation)| operation.node.ty).collect();
+    asked.map(|(_, operation)| &operation.node)
+}
+
+/// What is asked for; where it is not clear which operation, the weightiest of them.
+fn kind<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> OperationType {
+    let mut kinds: Vec<_> = operations.map(|operation| operation.ty).collect();
     kinds.sort_by_key(|kind| match kind {
         OperationType::Mutation => 0,
         OperationType::Subscription => 1,
@@ -102,7 +131,7 @@ fn kind(document: &ExecutableDocument, operation_name: Option<&str>) -> Operatio
 
 /// Executes what has one answer. A subscription has none.
 pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id: &str) -> Answer {
-    let Operation { request, kind, keep, room } = operation;
+    let Operation { request, kind, charge, keep, room, .. } = operation;
     let mut answer = if kind == OperationType::Mutation {
         // Begun, it runs to its end even if the client hangs up: a future dropped in the middle would
         // leave its connection inside a transaction.
@@ -126,7 +155,7 @@ pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id:
         keep.executed(&answer);
     }
     complete(&mut answer, request_id);
-    answer
+    answer.extension("cost", charge.cost.into())
 }
 
 /// Executes anything. A document that validation refuses is known at the first poll. A subscription ends

@@ -1,10 +1,15 @@
+use std::time::Duration;
+
 use axum::body::to_bytes;
 
 use super::*;
+use crate::limiter::Level;
 
 #[tokio::test]
 async fn a_refusal_says_its_status_in_its_problem_too_and_what_would_be_taken() {
     let bad = || ApiError::BadUserInput("no".to_owned());
+    let level = Level { points: 100, remaining: 7, point_every: Duration::from_millis(10) };
+    let limited = ApiError::RateLimited { retry_after_ms: 1_001, level };
     let cases = [
         (
             ApiError::Unauthenticated,
@@ -15,6 +20,7 @@ async fn a_refusal_says_its_status_in_its_problem_too_and_what_would_be_taken() 
         ),
         (ApiError::PayloadTooLarge { max: 1 }, None, 413, 413, None),
         (ApiError::Unavailable, None, 503, 503, Some((header::RETRY_AFTER, "1"))),
+        (limited, None, 429, 429, Some((header::RETRY_AFTER, "2"))),
         (bad(), None, 400, 400, None),
         (bad(), Some(StatusCode::OK), 200, 400, None),
         (bad(), Some(StatusCode::METHOD_NOT_ALLOWED), 405, 405, Some((header::ALLOW, "GET, HEAD, POST"))),
