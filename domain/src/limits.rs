@@ -14,7 +14,7 @@ pub const GROUP_ITEMS_MAX: usize = BATCH_ITEMS_MAX;
 /// Single writes of one user in a group that others are in as well.
 pub const GROUP_ITEMS_OF_USER_MAX: usize = 16;
 /// Groups that a process writes at once to PostgreSQL.
-pub const GROUP_WRITERS: usize = 2;
+pub const GROUP_WRITERS: u32 = 2;
 /// Users at once whose single writes wait for a head that somebody else holds.
 pub const LANE_WRITERS: usize = 2;
 /// Events of one `importEvents`.

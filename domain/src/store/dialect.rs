@@ -107,8 +107,9 @@ pub(super) fn heads(backend: DbBackend, skip_locked: bool) -> String {
             skip = if skip_locked { " SKIP LOCKED" } else { "" },
         ),
         _ => format!(
-            "SELECT f.user_id, f.feed_head FROM {}",
-            each(backend, &id_rows(backend, 1), "account", "f.user_id = w.id")
+            "SELECT f.user_id, f.feed_head FROM {} {}",
+            id_rows(backend, 1),
+            join(backend, "account f", "f.user_id = w.id")
         ),
     }
 }
@@ -145,23 +146,32 @@ pub(super) fn cast(column: &impl ColumnTrait) -> &'static str {
     }
 }
 
-/// The rows `f` of a table that fit one row `w` or another: each is looked up by its keys. PostgreSQL is
-/// given no choice: a plan that it made for a small table and kept would read the whole of a large one.
-pub(super) fn each(backend: DbBackend, rows: &str, table: &str, fits: &str) -> String {
+/// Joins the rows of a table that fit the rows before it, each looked up by its keys. PostgreSQL is given no
+/// choice: a plan that it made for a small table and kept would read the whole of a large one.
+pub(super) fn join(backend: DbBackend, table: &str, fits: &str) -> String {
+    let alias = alias(table);
     match backend {
         DbBackend::Postgres => {
-            format!("{rows} CROSS JOIN LATERAL (SELECT f.* FROM {table} f WHERE {fits} OFFSET 0) f")
+            format!("CROSS JOIN LATERAL (SELECT {alias}.* FROM {table} WHERE {fits} OFFSET 0) {alias}")
         }
-        _ => format!("{rows} CROSS JOIN {table} f WHERE {fits}"),
+        // Written so, the tables are read in this order.
+        _ => format!("CROSS JOIN {table} ON {fits}"),
     }
 }
 
-/// What joins a further condition to [`each`].
-pub(super) fn each_and(backend: DbBackend) -> &'static str {
+/// As [`join`], and what nothing fits is there as well.
+pub(super) fn left_join(backend: DbBackend, table: &str, fits: &str) -> String {
+    let alias = alias(table);
     match backend {
-        DbBackend::Postgres => "WHERE",
-        _ => "AND",
+        DbBackend::Postgres => {
+            format!("LEFT JOIN LATERAL (SELECT {alias}.* FROM {table} WHERE {fits} OFFSET 0) {alias} ON true")
+        }
+        _ => format!("LEFT JOIN {table} ON {fits}"),
     }
+}
+
+fn alias(table: &str) -> &str {
+    table.rsplit(' ').next().unwrap_or(table)
 }
 
 /// Epoch milliseconds by the clock of the database, which all workers share.

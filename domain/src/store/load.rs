@@ -11,7 +11,7 @@ mod wants;
 use std::collections::{BTreeMap, HashSet};
 
 use ::entity::{event, event_type};
-use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use super::dialect::{self, List};
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::plant;
 use crate::rules::apply::{Entity, World};
-use sql::{Kind, TYPE_PREFIX};
+use sql::{EVENT_PREFIX, Kind, Shape, TYPE_PREFIX};
 pub use wants::Wants;
 
 /// What to do about a head that somebody else has locked.
@@ -89,9 +89,8 @@ async fn attempt(
     lock: Lock,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = tx.backend();
-    let sql = sql::lock_and_load(backend, lock);
-    let mut values = vec![dialect::ids(backend, users)];
-    values.extend(wants::tables(backend, users, wanted));
+    let (values, by_key, by_name) = wants::tables(backend, users, wanted);
+    let sql = sql::lock_and_load(backend, Shape { lock, by_key, by_name });
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     let rows = tx.inner.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     // The heads come first; what follows is of users whose heads are held, or passed over.
@@ -147,10 +146,14 @@ async fn load_bodies(
     }
     let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
     let statement = Statement::from_sql_and_values(backend, sql::load_bodies(backend), values);
-    for row in event::Entity::find().from_raw_sql(statement).all(&tx.inner).await? {
-        if let Some(of_user) = loaded.get_mut(&row.user_id) {
-            of_user.world.load_event(model::event_row(row)?);
+    for row in tx.inner.query_all_raw(statement).await? {
+        let event = event::Model::from_query_result(&row, EVENT_PREFIX)?;
+        let Some(of_user) = loaded.get_mut(&event.user_id) else { continue };
+        // An answer tells of an event's type as well, and an edit may keep it.
+        if let Some(event_type) = event_type::Model::from_query_result_optional(&row, TYPE_PREFIX)? {
+            of_user.world.load_type(model::type_row(event_type)?);
         }
+        of_user.world.load_event(model::event_row(event)?);
     }
     Ok(())
 }

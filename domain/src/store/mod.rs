@@ -31,12 +31,14 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::limits::USER_CACHE_ENTRIES_MAX;
+use crate::limits::{GROUP_WRITERS, USER_CACHE_ENTRIES_MAX};
 
 /// The database, opened once per process and pool.
 #[derive(Debug, Clone)]
 pub struct Store {
     writer: DatabaseConnection,
+    /// For single writes, which go in groups.
+    singles: DatabaseConnection,
     reader: DatabaseConnection,
     /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
     gate: Option<Arc<FairMutex<()>>>,
@@ -65,18 +67,19 @@ impl Store {
             .test_before_acquire(false)
             .test_before_acquire_if_idle_for(Duration::from_secs(30))
             .acquire_timeout(Duration::from_secs(10));
-        let (writer, reader, gate) = if url.starts_with("sqlite:") {
+        let (writer, singles, reader, gate) = if url.starts_with("sqlite:") {
             dialect::tune_sqlite(&mut options);
             let writer = Database::connect(options.clone().max_connections(1).to_owned()).await?;
             let reader = Database::connect(options.max_connections(4).to_owned()).await?;
-            (writer, reader, Some(Arc::default()))
+            (writer.clone(), writer, reader, Some(Arc::default()))
         } else {
             dialect::tune_postgres(&mut options);
-            let pool = Database::connect(options.max_connections(connections).to_owned()).await?;
-            (pool.clone(), pool, None)
+            let pool = Database::connect(options.clone().max_connections(connections).to_owned()).await?;
+            let singles = options.max_connections(GROUP_WRITERS).connect_lazy(true).to_owned();
+            (pool.clone(), Database::connect(singles).await?, pool, None)
         };
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
-        Ok(Self { writer, reader, gate, users: Arc::new(Mutex::new(LruCache::new(entries))), clock })
+        Ok(Self { writer, singles, reader, gate, users: Arc::new(Mutex::new(LruCache::new(entries))), clock })
     }
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
@@ -87,20 +90,38 @@ impl Store {
     /// # Errors
     /// When no connection can be had.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        let gate = match &self.gate {
+        let gate = self.gate().await;
+        let store = self.clone();
+        detached(async move { store.begin_on(&store.writer, gate).await }).await
+    }
+
+    /// As [`Store::begin`], for the group writer, whose few connections stay warm; in a task that nobody drops.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub(crate) async fn begin_group(&self) -> Result<Tx, Error> {
+        let gate = self.gate().await;
+        self.begin_on(&self.singles, gate).await
+    }
+
+    async fn gate(&self) -> Option<OwnedMutexGuard<()>> {
+        match &self.gate {
             Some(gate) => Some(Arc::clone(gate).lock_owned().await),
             None => None,
-        };
+        }
+    }
+
+    async fn begin_on(
+        &self,
+        pool: &DatabaseConnection,
+        gate: Option<OwnedMutexGuard<()>>,
+    ) -> Result<Tx, Error> {
         let options = TransactionOptions {
             sqlite_transaction_mode: gate.as_ref().map(|_| SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let store = self.clone();
-        detached(async move {
-            let inner = store.writer.begin_with_options(options).await?;
-            Ok(Tx { inner, store, _gate: gate })
-        })
-        .await
+        let inner = pool.begin_with_options(options).await?;
+        Ok(Tx { inner, store: self.clone(), _gate: gate })
     }
 
     /// Whether there is only one transaction that writes at a time.
@@ -123,10 +144,10 @@ impl Store {
                 .map(|pool| pool.get_sqlite_connection_pool())
                 .map(|pool| (pool.size(), pool.num_idle()))
                 .to_vec(),
-            None => {
-                let pool = self.writer.get_postgres_connection_pool();
-                vec![(pool.size(), pool.num_idle())]
-            }
+            None => [&self.writer, &self.singles]
+                .map(|pool| pool.get_postgres_connection_pool())
+                .map(|pool| (pool.size(), pool.num_idle()))
+                .to_vec(),
         };
         let open: u32 = pools.iter().map(|(size, _)| size).sum();
         let idle = pools.iter().map(|(_, idle)| u32::try_from(*idle).unwrap_or(u32::MAX)).sum();
@@ -141,7 +162,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        for pool in [&self.writer, &self.reader] {
+        for pool in [&self.writer, &self.singles, &self.reader] {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::debug!(%error, "a pool did not close");
             }

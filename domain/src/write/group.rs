@@ -114,7 +114,7 @@ impl<T: Send + 'static> Shared<T> {
     async fn attempt(&self, batches: &mut Vec<Batch<T>>) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
         let wanted: BTreeMap<Uuid, Wants> =
             batches.iter().map(|batch| (batch.user_id, batch.wants())).collect();
-        let tx = self.store.begin().await?;
+        let tx = self.store.begin_group().await?;
         let mut loaded = load(&tx, &wanted, Lock::Skip).await?;
         let busy: Vec<Batch<T>> =
             batches.extract_if(.., |batch| !loaded.contains_key(&batch.user_id)).collect();

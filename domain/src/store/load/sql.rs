@@ -1,4 +1,5 @@
-//! The statement that locks and loads: rows of four kinds, each with its own columns.
+//! The statements that lock and load. Their texts are few and the same for any number of users and items, so
+//! that each is prepared once a connection.
 
 use std::sync::LazyLock;
 
@@ -8,7 +9,7 @@ use sea_orm::{ColumnTrait, DbBackend, IdenStatic, Iterable};
 use super::Lock;
 use crate::store::{dialect, model};
 
-/// Of which kind a row is; they come in this order.
+/// Of which kind a row of [`lock_and_load`] is; each kind has columns of its own, and they come in this order.
 pub(super) struct Kind;
 
 impl Kind {
@@ -16,49 +17,82 @@ impl Kind {
     pub(super) const HEAD: i32 = 0;
     /// `id` is called `alias_id` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
     const NAME: i32 = 1;
-    /// An event.
+    /// The head of an event, from [`FIRST_OF_EVENT`] on.
     pub(super) const EVENT: i32 = 2;
     /// A type.
     pub(super) const TYPE: i32 = 3;
 }
 
 /// What the columns of an event are called with.
-const EVENT_PREFIX: &str = "e_";
+pub(super) const EVENT_PREFIX: &str = "e_";
 /// What the columns of a type are called with.
 pub(super) const TYPE_PREFIX: &str = "t_";
 /// Where the columns of an event begin.
 pub(super) const FIRST_OF_EVENT: usize = 6;
 
-/// The text is the same for any number of users and items, so that it is prepared once a connection.
-/// Its parameters: users; the tables of [`super::wants::tables`].
-pub(super) fn lock_and_load(backend: DbBackend, lock: Lock) -> &'static str {
-    static POSTGRES: LazyLock<[String; 2]> =
-        LazyLock::new(|| [Lock::Wait, Lock::Skip].map(|lock| write(DbBackend::Postgres, lock)));
-    static SQLITE: LazyLock<String> = LazyLock::new(|| write(DbBackend::Sqlite, Lock::Wait));
-    match (backend, lock) {
-        (DbBackend::Postgres, Lock::Wait) => &POSTGRES[0],
-        (DbBackend::Postgres, Lock::Skip) => &POSTGRES[1],
-        _ => &SQLITE,
+/// Which statement it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) lock: Lock,
+    /// Events are looked for by external keys as well.
+    pub(super) by_key: bool,
+    /// Types are looked for by names as well.
+    pub(super) by_name: bool,
+}
+
+impl Shape {
+    fn number(self) -> usize {
+        usize::from(self.lock == Lock::Skip) * 4 + usize::from(self.by_key) * 2 + usize::from(self.by_name)
+    }
+
+    fn of(number: usize) -> Self {
+        let lock = if number & 4 == 0 { Lock::Wait } else { Lock::Skip };
+        Self { lock, by_key: number & 2 != 0, by_name: number & 1 != 0 }
     }
 }
 
-/// All that events say, by a table of owners and ids: the parameters from 1 on.
+/// Heads, names, heads of events, and types. Its parameters: users, a table of owners and ids, and where the
+/// shape says so one of owners, sources and external ids, and one of owners and names.
+pub(super) fn lock_and_load(backend: DbBackend, shape: Shape) -> &'static str {
+    static POSTGRES: LazyLock<[String; 8]> =
+        LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Postgres, Shape::of(n))));
+    static SQLITE: LazyLock<[String; 8]> =
+        LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Sqlite, Shape::of(n))));
+    let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
+    &texts[shape.number()]
+}
+
+/// All that events say, and their types, by a table of owners and ids.
 pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
-    static POSTGRES: LazyLock<String> = LazyLock::new(|| write_bodies(DbBackend::Postgres));
-    static SQLITE: LazyLock<String> = LazyLock::new(|| write_bodies(DbBackend::Sqlite));
+    static POSTGRES: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Postgres));
+    static SQLITE: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Sqlite));
     if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE }
 }
 
-fn write_bodies(backend: DbBackend) -> String {
-    let columns = event::Column::iter().map(|column| {
+fn load_bodies_text(backend: DbBackend) -> String {
+    let events = event::Column::iter().map(|column| {
+        let name = column.as_str();
         // Only a search looks at it.
-        let from = if matches!(column, event::Column::NotesSearch) { "NULL AS " } else { "f." };
-        format!("{from}\"{}\"", column.as_str())
+        let is_left_out = matches!(column, event::Column::NotesSearch);
+        if is_left_out {
+            format!("NULL AS {EVENT_PREFIX}{name}")
+        } else {
+            format!("f.\"{name}\" AS {EVENT_PREFIX}{name}")
+        }
     });
-    let rows = dialect::rows(backend, &mut 1, &[("user_id", "uuid"), ("id", "uuid")]);
-    let found = dialect::each(backend, &rows, "event", "f.user_id = w.user_id AND f.id = w.id");
-    format!("SELECT {} FROM {found}", columns.collect::<Vec<_>>().join(", "))
+    let types = event_type::Column::iter()
+        .map(|column| format!("t.\"{name}\" AS {TYPE_PREFIX}{name}", name = column.as_str()));
+    let rows = dialect::rows(backend, &mut 1, &OWNED);
+    format!(
+        "SELECT {columns} FROM {rows} {event} {event_type}",
+        columns = events.chain(types).collect::<Vec<_>>().join(", "),
+        event = dialect::join(backend, "event f", "f.user_id = w.user_id AND f.id = w.id"),
+        event_type =
+            dialect::left_join(backend, "event_type t", "t.user_id = f.user_id AND t.id = f.event_type_id"),
+    )
 }
+
+const OWNED: [(&str, &str); 2] = [("user_id", "uuid"), ("id", "uuid")];
 
 /// A column of what is loaded, and of which type it is.
 struct Column {
@@ -72,79 +106,71 @@ impl Column {
     }
 }
 
-fn write(backend: DbBackend, lock: Lock) -> String {
+fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
     let events = event::Column::iter().map(|column| Column::of(&column));
     let events: Vec<Column> = events.filter(|column| model::EVENT_HEAD.contains(&column.name)).collect();
     let types: Vec<Column> = event_type::Column::iter().map(|column| Column::of(&column)).collect();
+    let own = |columns: &[Column]| {
+        columns.iter().map(|column| format!(", f.\"{}\"", column.name)).collect::<String>()
+    };
+    // A NULL of PostgreSQL has a type; one of SQLite has none.
+    let null = |cast: &str| match backend {
+        DbBackend::Postgres => format!("NULL::{cast}"),
+        _ => "NULL".to_owned(),
+    };
     let none = |columns: &[Column], prefix: &str| {
-        let cells = columns
-            .iter()
-            .map(|column| format!(", NULL{} AS {prefix}{}", cast_of(backend, column.cast), column.name));
+        let cells =
+            columns.iter().map(|column| format!(", {} AS {prefix}{}", null(column.cast), column.name));
         cells.collect::<String>()
     };
-    let own = |columns: &[Column], from: &str| {
-        columns.iter().map(|column| format!(", {from}.\"{}\"", column.name)).collect::<String>()
+    let (no_id, no_event, no_type) = (null("uuid"), none(&events, EVENT_PREFIX), none(&types, TYPE_PREFIX));
+    let each = |rows: &str, table: &str, fits: &str| {
+        format!("{rows} {}", dialect::join(backend, &format!("{table} f"), fits))
     };
-    let cells = |columns: &[Column]| {
-        columns.iter().map(|column| format!("f.\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
+    let event = |found: &str| {
+        let (kind, own) = (Kind::EVENT, own(&events));
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{own}{no_type} FROM {found}")
     };
-    let each = |rows: &str, table: &str, fits: &str| dialect::each(backend, rows, table, fits);
-    let (no_event, no_type) = (none(&events, EVENT_PREFIX), none(&types, TYPE_PREFIX));
-    let no_id = format!("NULL{}", cast_of(backend, "uuid"));
+    let event_type = |found: &str| {
+        let (kind, own) = (Kind::TYPE, own(&types));
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{no_event}{own} FROM {found}")
+    };
+
     let mut number = 2;
     let mut table = |columns: &[(&str, &str)]| dialect::rows(backend, &mut number, columns);
-    let ids = table(&[("user_id", "uuid"), ("id", "uuid")]);
-    let keys = table(&[("user_id", "uuid"), ("source_type", "text"), ("external_id", "text")]);
-    let names = table(&[("user_id", "uuid"), ("text", "text")]);
+    let by_id = "f.user_id = w.user_id AND f.id = w.id";
+    let alias = "f.user_id = w.user_id AND f.entity IN (1, 2) AND f.alias_id = w.id";
     let (is_stale, seen) = dialect::staleness(backend);
-    format!(
+    let mut sql = format!(
         "WITH head AS MATERIALIZED ({heads}), \
-         want AS MATERIALIZED (SELECT w.user_id, w.id FROM {ids}), \
+         want AS MATERIALIZED (SELECT w.user_id, w.id FROM {wanted}), \
          name AS MATERIALIZED ( \
            SELECT f.user_id, f.entity AS number, f.alias_id, f.id FROM {aliases} \
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
-         called AS MATERIALIZED (SELECT user_id, id FROM want UNION SELECT user_id, id FROM name), \
-         e AS MATERIALIZED ( \
-           SELECT {event_cells} FROM {events_by_id} \
-           UNION ALL SELECT {event_cells} FROM {events_by_key} \
-             {and} (f.user_id, f.id) NOT IN (SELECT user_id, id FROM called)), \
-         t AS MATERIALIZED ( \
-           SELECT {type_cells} FROM {types_by_id} UNION ALL SELECT {type_cells} FROM {types_by_name}) \
-         SELECT {head} AS kind, h.user_id AS user_id, {no_id} AS id, {no_id} AS alias_id, h.feed_head AS number, \
-           {is_stale} AS is_stale{no_event}{no_type} FROM head h {seen} \
-         UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_event}{no_type} FROM name n \
-         UNION ALL SELECT {event}, e.user_id, e.id, {no_id}, 0, 0{own_event}{no_type} FROM e \
-         UNION ALL SELECT {kind}, t.user_id, t.id, {no_id}, 0, 0{no_event}{own_type} FROM t",
-        heads = dialect::heads(backend, lock == Lock::Skip),
-        aliases =
-            each("want w", "id_alias", "f.user_id = w.user_id AND f.entity IN (1, 2) AND f.alias_id = w.id"),
-        imports = each("want w", "import_job", "f.user_id = w.user_id AND f.id = w.id"),
-        event_cells = cells(&events),
-        events_by_id = each("called w", "event", "f.user_id = w.user_id AND f.id = w.id"),
-        events_by_key = each(
-            &keys,
-            "event",
-            "f.user_id = w.user_id AND f.source_type = w.source_type AND f.external_id = w.external_id"
-        ),
-        and = dialect::each_and(backend),
-        type_cells = cells(&types),
-        // An answer tells of an event's type as well, and an edit may keep it.
-        types_by_id = each(
-            "(SELECT user_id, id FROM called UNION SELECT user_id, event_type_id FROM e) w",
-            "event_type",
-            "f.user_id = w.user_id AND f.id = w.id"
-        ),
-        types_by_name = each(&names, "event_type", "f.user_id = w.user_id AND f.name = w.text"),
+         called AS MATERIALIZED (SELECT user_id, id FROM want UNION ALL SELECT user_id, id FROM name) \
+         SELECT {head} AS kind, h.user_id AS user_id, {no_id} AS id, {no_id} AS alias_id, \
+           h.feed_head AS number, {is_stale} AS is_stale{no_event}{no_type} FROM head h {seen} \
+         UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_event}{no_type} FROM name n",
+        heads = dialect::heads(backend, shape.lock == Lock::Skip),
+        wanted = table(&OWNED),
+        aliases = each("want w", "id_alias", alias),
+        imports = each("want w", "import_job", by_id),
         head = Kind::HEAD,
         name = Kind::NAME,
-        event = Kind::EVENT,
-        kind = Kind::TYPE,
-        own_event = own(&events, "e"),
-        own_type = own(&types, "t"),
-    )
-}
-
-/// A NULL of PostgreSQL has a type; one of SQLite has none.
-fn cast_of(backend: DbBackend, cast: &str) -> String {
-    if backend == DbBackend::Postgres { format!("::{cast}") } else { String::new() }
+    );
+    sql += &event(&each("called w", "event", by_id));
+    if shape.by_key {
+        let keys = table(&[("user_id", "uuid"), ("source_type", "text"), ("external_id", "text")]);
+        let fits =
+            "f.user_id = w.user_id AND f.source_type = w.source_type AND f.external_id = w.external_id";
+        // What is found by its id is not told again.
+        let unknown = "(f.user_id, f.id) NOT IN (SELECT user_id, id FROM called)";
+        sql += &event(&format!("{} WHERE {unknown}", each(&keys, "event", fits)));
+    }
+    sql += &event_type(&each("called w", "event_type", by_id));
+    if shape.by_name {
+        let names = table(&[("user_id", "uuid"), ("text", "text")]);
+        sql += &event_type(&each(&names, "event_type", "f.user_id = w.user_id AND f.name = w.text"));
+    }
+    sql
 }

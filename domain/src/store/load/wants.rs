@@ -95,24 +95,35 @@ impl Wants {
     }
 }
 
-/// What is wanted of these users, as parameters: the tables of ids, of external keys, and of names of types.
-pub(super) fn tables(backend: DbBackend, users: &[Uuid], wanted: &BTreeMap<Uuid, Wants>) -> Vec<Value> {
+/// The parameters of [`super::sql::lock_and_load`], and whether there are external keys and names among them.
+pub(super) fn tables(
+    backend: DbBackend,
+    users: &[Uuid],
+    wanted: &BTreeMap<Uuid, Wants>,
+) -> (Vec<Value>, bool, bool) {
     let of_each = || users.iter().map(|user_id| (*user_id, &wanted[user_id]));
     let ids = of_each().flat_map(|(user, wants)| wants.ids.iter().map(move |id| (user, *id)));
     let mut ids: Vec<(Uuid, Uuid)> = ids.collect();
     // In the order of the index.
     ids.sort_unstable();
     let (owners, ids) = ids.into_iter().unzip();
-    let mut values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
+    let mut values = vec![dialect::ids(backend, users)];
+    values.extend(dialect::table(backend, [List::Ids(owners), List::Ids(ids)]));
 
     let keys = of_each().flat_map(|(user, wants)| wants.keys.iter().map(move |key| (user, key)));
     let (owners, keys): (Vec<Uuid>, Vec<&(String, String)>) = keys.unzip();
     let (sources, externals) = keys.iter().map(|(source, id)| (source.as_str(), id.as_str())).unzip();
-    values.extend(dialect::table(backend, [List::Ids(owners), List::Texts(sources), List::Texts(externals)]));
+    if !keys.is_empty() {
+        let columns = [List::Ids(owners), List::Texts(sources), List::Texts(externals)];
+        values.extend(dialect::table(backend, columns));
+    }
 
     let names =
         of_each().flat_map(|(user, wants)| wants.type_names.iter().map(move |name| (user, name.as_str())));
-    let (owners, names) = names.unzip();
-    values.extend(dialect::table(backend, [List::Ids(owners), List::Texts(names)]));
-    values
+    let (owners, names): (Vec<Uuid>, Vec<&str>) = names.unzip();
+    let has_names = !names.is_empty();
+    if has_names {
+        values.extend(dialect::table(backend, [List::Ids(owners), List::Texts(names)]));
+    }
+    (values, !keys.is_empty(), has_names)
 }

@@ -87,7 +87,7 @@ pub(super) struct Queue<T> {
     in_flight: HashSet<Uuid>,
     /// Waiting or on their way.
     items: usize,
-    free_writers: usize,
+    free_writers: u32,
 }
 
 impl<T> fmt::Debug for Queue<T> {
@@ -97,7 +97,7 @@ impl<T> fmt::Debug for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(writers: usize) -> Self {
+    pub(super) fn new(writers: u32) -> Self {
         Self {
             waiting: HashMap::new(),
             turns: VecDeque::new(),
