@@ -7,6 +7,7 @@ mod edits;
 mod feed;
 mod formats;
 mod front;
+mod groups;
 mod harness;
 mod house;
 mod imports;

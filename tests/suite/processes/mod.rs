@@ -2,6 +2,7 @@
 
 pub mod cluster;
 mod faults;
+mod killed;
 
 use std::time::{Duration, Instant};
 

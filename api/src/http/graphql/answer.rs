@@ -1,6 +1,6 @@
 //! One answer over HTTP, and what a refusal looks like in every transport.
 
-use async_graphql::{Response as Answer, Value};
+use async_graphql::{Response as Answer, ServerError, Value};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -45,8 +45,23 @@ pub(super) fn write(answer: &Answer, media: Media) -> Response {
         _ => "application/json; charset=utf-8",
     };
     let is_bad = is_refused(answer) && media == Media::Response;
-    let status = if is_bad { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    (status, [(header::CONTENT_TYPE, kind)], text(answer)).into_response()
+    let status = match () {
+        () if is_not_now(answer) => StatusCode::SERVICE_UNAVAILABLE,
+        () if is_bad => StatusCode::BAD_REQUEST,
+        () => StatusCode::OK,
+    };
+    let mut response = (status, [(header::CONTENT_TYPE, kind)], text(answer)).into_response();
+    explain(&mut response);
+    response
+}
+
+/// Nothing was done, and all that was asked for may work later: a client that retries by the status alone
+/// comes back.
+fn is_not_now(answer: &Answer) -> bool {
+    let code = Value::from("UNAVAILABLE");
+    let is_it =
+        |error: &ServerError| error.extensions.as_ref().and_then(|values| values.get("code")) == Some(&code);
+    answer.data == Value::Null && !answer.errors.is_empty() && answer.errors.iter().all(is_it)
 }
 
 pub(super) fn refuse(

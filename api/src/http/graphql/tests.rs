@@ -42,3 +42,29 @@ async fn a_refusal_says_its_status_in_its_problem_too_and_what_would_be_taken() 
         assert_eq!(body.get("data"), None);
     }
 }
+
+#[test]
+fn what_can_only_be_had_later_is_503_if_nothing_was_done() {
+    let error = |error: ApiError| {
+        let mut error = error.to_server_error();
+        error.path = vec![async_graphql::PathSegment::Field("createEvent".to_owned())];
+        error
+    };
+    let away = || error(ApiError::Unavailable);
+    let cases = [
+        (vec![away()], async_graphql::Value::Null, 503),
+        (vec![away(), away()], async_graphql::Value::Null, 503),
+        (vec![away(), error(ApiError::Internal)], async_graphql::Value::Null, 200),
+        (vec![away()], async_graphql::Value::from(1), 200),
+        (Vec::new(), async_graphql::Value::Null, 200),
+    ];
+    for (errors, data, expected) in cases {
+        let mut answer = async_graphql::Response::new(data);
+        answer.errors = errors;
+        for media in [Media::Json, Media::Response] {
+            let response = write(&answer, media);
+            assert_eq!(response.status().as_u16(), expected, "{answer:?}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), expected == 503);
+        }
+    }
+}

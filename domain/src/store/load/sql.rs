@@ -101,7 +101,7 @@ struct Column {
 }
 
 impl Column {
-    fn of(column: &(impl ColumnTrait + IdenStatic)) -> Self {
+    fn of(column: &impl ColumnTrait) -> Self {
         Self { name: column.as_str(), cast: dialect::cast(column) }
     }
 }

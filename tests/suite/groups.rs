@@ -1,0 +1,213 @@
+//! Single writes that share a transaction: together where they can, and none of them a trouble to another.
+
+use std::any::Any;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::commands::Actor;
+use domain::commands::apply_mutation::apply_to_event_type;
+use domain::commands::apply_mutations::{Mutation, MutationAnswer};
+use domain::error::Error;
+use domain::limits::{GROUP_ITEMS_MAX, GROUP_WRITERS, WRITES_WAITING_OF_USER_MAX};
+use domain::rules::apply::Outcome;
+use domain::rules::draft::{EventTypeDraft, Sent};
+use domain::store::account;
+use domain::store::load::Wants;
+use domain::write::group::GroupWriter;
+use sea_orm::{ConnectionTrait, TransactionTrait};
+use uuid::Uuid;
+
+use crate::harness::{Bed, Column, is_postgres, new_id, on_both};
+
+on_both!(
+    what_waits_together_shares_a_transaction_and_keeps_its_order,
+    one_write_that_cannot_be_fails_alone,
+    a_decision_that_panics_wedges_nobody,
+    a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not,
+    whoever_goes_away_takes_nobodys_write_with_them,
+);
+
+type Writer = GroupWriter<MutationAnswer>;
+type Waiting = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
+
+fn writer(bed: &Bed) -> Writer {
+    GroupWriter::new(bed.store.clone(), Arc::clone(&bed.bell))
+}
+
+async fn user(bed: &Bed, name: &str) -> Actor {
+    let user_id = account::resolve(&bed.store, "", name).await.unwrap();
+    Actor { user_id, issuer: String::new(), subject: name.to_owned() }
+}
+
+/// A write of a type that has got into the queue, and what comes of it.
+async fn begin(bed: &Bed, writer: &Writer, actor: &Actor, name: &str, fits: bool) -> Waiting {
+    let (writer, store, actor) = (writer.clone(), bed.store.clone(), actor.clone());
+    let draft = EventTypeDraft {
+        id: Sent::Value(new_id()),
+        name: Sent::Value(name.to_owned()),
+        color: Sent::Absent,
+        icon: Sent::Absent,
+    };
+    let mut waiting: Waiting = Box::pin(async move {
+        let mutation = Mutation::CreateEventType(draft);
+        let fits = Box::new(move |_: &[MutationAnswer]| fits);
+        apply_to_event_type(&writer, &store, &actor, None, mutation, fits).await.map(|answer| answer.outcome)
+    });
+    if let std::task::Poll::Ready(done) = futures::poll!(&mut waiting) {
+        return Box::pin(async { done });
+    }
+    waiting
+}
+
+/// Lets no transaction lock a head until it is dropped.
+async fn block(bed: &Bed) -> Box<dyn Any> {
+    if !is_postgres(&bed.sql) {
+        return Box::new(bed.store.begin().await.unwrap());
+    }
+    let lock = bed.sql.begin().await.unwrap();
+    lock.execute_unprepared("LOCK TABLE account IN EXCLUSIVE MODE").await.unwrap();
+    Box::new(lock)
+}
+
+async fn what_waits_together_shares_a_transaction_and_keeps_its_order(bed: &Bed) {
+    let writer = writer(bed);
+    let mut actors = Vec::new();
+    for name in ["ann", "bob", "eve", "joe"] {
+        actors.push(user(bed, name).await);
+    }
+    let block = block(bed).await;
+    let mut all = Vec::new();
+    for number in 0..10 {
+        for actor in &actors {
+            all.push(begin(bed, &writer, actor, &format!("t{number}"), true).await);
+        }
+    }
+    drop(block);
+    for waiting in all {
+        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+    }
+    // Positions are in the order in which they were sent.
+    let wrong = "SELECT count(*) FROM event_type WHERE name <> 't' || CAST(change_seq - 1 AS text)";
+    assert_eq!((bed.number("SELECT count(*) FROM event_type").await, bed.number(wrong).await), (40, 0));
+    if is_postgres(&bed.sql) {
+        // One for each writer that found something at once, and as many again for all that came meanwhile.
+        let transactions = bed.number("SELECT count(DISTINCT xmin::text) FROM event_type").await;
+        assert!(transactions <= 2 * i64::from(GROUP_WRITERS), "{transactions} transactions");
+    }
+}
+
+async fn one_write_that_cannot_be_fails_alone(bed: &Bed) {
+    let writer = writer(bed);
+    let (ann, bob) = (user(bed, "ann").await, user(bed, "bob").await);
+    let block = block(bed).await;
+    let mut good = Vec::new();
+    let mut bad = Vec::new();
+    for number in 0..12 {
+        for actor in [&ann, &bob] {
+            good.push(begin(bed, &writer, actor, &format!("good {number}"), true).await);
+        }
+        if number % 4 == 2 {
+            bad.push(begin(bed, &writer, &ann, &format!("bad {number}"), false).await);
+        }
+    }
+    drop(block);
+    for waiting in good {
+        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+    }
+    for waiting in bad {
+        assert!(matches!(waiting.await, Err(Error::AnswerTooLarge)));
+    }
+    assert_eq!(bed.number("SELECT count(*) FROM event_type WHERE name LIKE 'bad%'").await, 0);
+    assert_eq!(bed.number("SELECT count(*) FROM event_type").await, 24);
+}
+
+async fn a_decision_that_panics_wedges_nobody(bed: &Bed) {
+    let writer = writer(bed);
+    let ann = user(bed, "ann").await;
+    for _ in 0..2 * GROUP_WRITERS {
+        let mut wants = Wants::default();
+        wants.id(Uuid::now_v7());
+        let broken = writer.write(ann.user_id, wants, Box::new(|_| panic!("this one is meant to"))).await;
+        assert!(matches!(broken, Err(Error::Bug(_))));
+    }
+    assert_eq!(begin(bed, &writer, &ann, "run", true).await.await.unwrap(), Outcome::Created);
+}
+
+async fn a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not(bed: &Bed) {
+    let writer = writer(bed);
+    let (ann, bob) = (user(bed, "ann").await, user(bed, "bob").await);
+    let block = block(bed).await;
+    let mut all = Vec::new();
+    for number in 0..GROUP_ITEMS_MAX + WRITES_WAITING_OF_USER_MAX {
+        all.push(begin(bed, &writer, &ann, &format!("t{number}"), true).await);
+    }
+    // Those on their way are one or many of them: so many more are too many in any case.
+    let begun = Instant::now();
+    let mut refused = 0;
+    for number in 0..GROUP_ITEMS_MAX {
+        let mut one = begin(bed, &writer, &ann, &format!("more {number}"), true).await;
+        match futures::poll!(&mut one) {
+            std::task::Poll::Ready(done) => {
+                assert!(matches!(done, Err(Error::Busy)));
+                refused += 1;
+            }
+            std::task::Poll::Pending => all.push(one),
+        }
+    }
+    assert!(refused > 0 && begun.elapsed() < Duration::from_secs(10));
+    let other = begin(bed, &writer, &bob, "run", true).await;
+    drop(block);
+    assert_eq!(other.await.unwrap(), Outcome::Created);
+    let (mut created, mut busy) = (1, 0);
+    for waiting in all {
+        match waiting.await {
+            Ok(outcome) => created += i64::from(outcome == Outcome::Created),
+            Err(error) => busy += i64::from(matches!(error, Error::Busy)),
+        }
+    }
+    assert!(created > WRITES_WAITING_OF_USER_MAX as i64, "{created} created, {busy} refused");
+    assert_eq!(bed.number("SELECT count(*) FROM event_type").await, created);
+}
+
+async fn whoever_goes_away_takes_nobodys_write_with_them(bed: &Bed) {
+    let writer = writer(bed);
+    let ann = user(bed, "ann").await;
+    let block = block(bed).await;
+    let mut all = Vec::new();
+    for number in 0..9 {
+        all.push(begin(bed, &writer, &ann, &format!("t{number}"), true).await);
+    }
+    // The first is on its way, the others wait.
+    drop((all.remove(4), all.remove(0)));
+    drop(block);
+    for waiting in all {
+        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+    }
+    assert_eq!(bed.number("SELECT count(*) FROM event_type").await, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_head_of_somebody_else() {
+    let bed = Bed::open(Column::Postgres).await;
+    let writer = writer(&bed);
+    let (ann, bob) = (user(&bed, "ann").await, user(&bed, "bob").await);
+    let held = bed.sql.begin().await.unwrap();
+    held.execute_unprepared("SELECT 1 FROM account WHERE subject = 'ann' FOR NO KEY UPDATE").await.unwrap();
+    let mut of_ann = Vec::new();
+    for number in 0..20 {
+        of_ann.push(begin(&bed, &writer, &ann, &format!("t{number}"), true).await);
+        let of_bob = begin(&bed, &writer, &bob, &format!("t{number}"), true).await;
+        assert_eq!(of_bob.await.unwrap(), Outcome::Created);
+    }
+    for waiting in &mut of_ann {
+        assert!(futures::poll!(waiting).is_pending());
+    }
+    held.rollback().await.unwrap();
+    for waiting in of_ann {
+        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+    }
+    let wrong = "SELECT count(*) FROM event_type WHERE name <> 't' || CAST(change_seq - 1 AS text)";
+    assert_eq!((bed.number("SELECT count(*) FROM event_type").await, bed.number(wrong).await), (40, 0));
+    bed.end().await;
+}
