@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 run: ## Serve on SQLite with the worker in process; prints a URL, a token and a first mutation.
-	$(CARGO) run --locked --release -- serve --dev
+	$(CARGO) run --locked --profile quick -- serve --dev
 
 test: servers ## Everything CI runs, on private servers that end with it.
 	$(CARGO) test --locked --workspace

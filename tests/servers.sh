@@ -16,7 +16,13 @@ stop_postgres() { as "$bin/pg_ctl" -D "$dir/pg" -m immediate -w stop >/dev/null 
 start_redis() {
     redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no --dir "$dir" >/dev/null &
     redis=$!
-    until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.05; done
+    tries=0
+    until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        # Somebody else may have taken the port meanwhile.
+        [ "$tries" -lt 400 ] || { echo "redis does not answer on port $redis_port" >&2; exit 1; }
+        sleep 0.05
+    done
 }
 # SIGKILL, for one that is stalled hears nothing else.
 kill_redis() {
@@ -36,8 +42,8 @@ finish() {
     rm -rf "$dir"
 }
 trap finish EXIT
-# A signal to the whole group, as of Ctrl-C, is an end like any other.
-trap 'exit 1' HUP INT TERM
+# A signal to the whole group, as of Ctrl-C, is an end like any other, and so is nobody who listens.
+trap 'exit 1' HUP INT TERM PIPE
 chmod 755 "$dir"
 [ "$(id -u)" != 0 ] || chown postgres "$dir"
 pg_port=$(free_port)

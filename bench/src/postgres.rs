@@ -41,7 +41,10 @@ impl Postgres {
             .context("tests/servers.sh does not start")?;
         let orders = keeper.stdin.take();
         let answers = keeper.stdout.take().context("its output is piped")?;
-        let url = BufReader::new(answers).lines().next().context("PostgreSQL does not start")??;
+        // Two lines come, and the second one must find somebody who listens.
+        let mut lines = BufReader::new(answers).lines();
+        let url = lines.next().context("PostgreSQL does not start")??;
+        lines.next().context("Redis does not start")??;
         let mut postgres = Self { url, postmaster: 0, orders, keeper };
         let file = postgres.query("postgres", "SELECT pg_read_file('postmaster.pid')")?;
         postgres.postmaster = file.lines().next().context("the file begins with the process")?.parse()?;

@@ -16,15 +16,16 @@ pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
     });
 }
 
-pub(super) fn tune_postgres(options: &mut ConnectOptions) {
-    options.map_sqlx_postgres_opts(|postgres| {
-        postgres.application_name("idem").options([
+pub(super) fn tune_postgres(options: &mut ConnectOptions, writes_groups: bool) {
+    options.map_sqlx_postgres_opts(move |postgres| {
+        let postgres = postgres.application_name("idem").options([
             ("idle_in_transaction_session_timeout", "30000"),
             // No statement here is worth compiling: each looks rows up by their keys.
             ("jit", "off"),
-            // And none gains by a plan of its own for each call, which costs more than the call.
-            ("plan_cache_mode", "force_generic_plan"),
-        ])
+        ]);
+        // To load for single writes takes less than to plan it.
+        let plans = writes_groups.then_some(("plan_cache_mode", "force_generic_plan"));
+        postgres.options(plans)
     });
 }
 

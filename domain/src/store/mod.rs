@@ -18,6 +18,7 @@ pub mod save;
 pub mod status;
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,14 +38,21 @@ use crate::limits::{GROUP_WRITERS, USER_CACHE_ENTRIES_MAX};
 #[derive(Debug, Clone)]
 pub struct Store {
     writer: DatabaseConnection,
-    /// For single writes, which go in groups.
-    singles: DatabaseConnection,
+    /// For single writes, which go in groups: one connection for each writer of groups.
+    groups: Arc<[Place]>,
     reader: DatabaseConnection,
     /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
     gate: Option<Arc<FairMutex<()>>>,
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
     /// The present.
     pub clock: Clock,
+}
+
+/// Where a writer of groups writes, so that it always meets the same connection with warm caches.
+#[derive(Debug)]
+struct Place {
+    pool: DatabaseConnection,
+    transactions: AtomicU64,
 }
 
 /// A transaction that writes. Dropped without [`Tx::commit`], it is rolled back.
@@ -67,19 +75,25 @@ impl Store {
             .test_before_acquire(false)
             .test_before_acquire_if_idle_for(Duration::from_secs(30))
             .acquire_timeout(Duration::from_secs(10));
-        let (writer, singles, reader, gate) = if url.starts_with("sqlite:") {
+        let (writer, groups, reader, gate) = if url.starts_with("sqlite:") {
             dialect::tune_sqlite(&mut options);
             let writer = Database::connect(options.clone().max_connections(1).to_owned()).await?;
             let reader = Database::connect(options.max_connections(4).to_owned()).await?;
-            (writer.clone(), writer, reader, Some(Arc::default()))
+            (writer.clone(), vec![writer], reader, Some(Arc::default()))
         } else {
-            dialect::tune_postgres(&mut options);
+            dialect::tune_postgres(&mut options, false);
             let pool = Database::connect(options.clone().max_connections(connections).to_owned()).await?;
-            let singles = options.max_connections(GROUP_WRITERS).connect_lazy(true).to_owned();
-            (pool.clone(), Database::connect(singles).await?, pool, None)
+            dialect::tune_postgres(&mut options, true);
+            options.max_connections(1).connect_lazy(true);
+            let mut groups = Vec::new();
+            for _ in 0..GROUP_WRITERS {
+                groups.push(Database::connect(options.clone()).await?);
+            }
+            (pool.clone(), groups, pool, None)
         };
+        let groups = groups.into_iter().map(|pool| Place { pool, transactions: AtomicU64::new(0) }).collect();
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
-        Ok(Self { writer, singles, reader, gate, users: Arc::new(Mutex::new(LruCache::new(entries))), clock })
+        Ok(Self { writer, groups, reader, gate, users: Arc::new(Mutex::new(LruCache::new(entries))), clock })
     }
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
@@ -95,13 +109,26 @@ impl Store {
         detached(async move { store.begin_on(&store.writer, gate).await }).await
     }
 
-    /// As [`Store::begin`], for the group writer, whose few connections stay warm; in a task that nobody drops.
+    /// As [`Store::begin`], for the writer of groups with that number; in a task that nobody drops.
     ///
     /// # Errors
     /// As [`Store::begin`].
-    pub(crate) async fn begin_group(&self) -> Result<Tx, Error> {
+    pub(crate) async fn begin_group(&self, writer: usize) -> Result<Tx, Error> {
         let gate = self.gate().await;
-        self.begin_on(&self.singles, gate).await
+        let place = self.groups.get(writer).ok_or(Error::Bug("each writer has a place"))?;
+        let tx = self.begin_on(&place.pool, gate).await?;
+        let transactions = place.transactions.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.gate.is_none() && transactions.is_power_of_two() {
+            // A plan that is kept was made for the tables as they were, and while they are small it may
+            // walk over all rows of a user. It is made anew as they grow.
+            tx.inner.execute_unprepared("DISCARD PLANS").await?;
+        }
+        Ok(tx)
+    }
+
+    /// How many groups may be written at once.
+    pub(crate) fn group_writers(&self) -> usize {
+        self.groups.len()
     }
 
     async fn gate(&self) -> Option<OwnedMutexGuard<()>> {
@@ -124,12 +151,6 @@ impl Store {
         Ok(Tx { inner, store: self.clone(), _gate: gate })
     }
 
-    /// Whether there is only one transaction that writes at a time.
-    #[must_use]
-    pub fn has_one_writer(&self) -> bool {
-        self.gate.is_some()
-    }
-
     /// For reading.
     #[must_use]
     pub fn reader(&self) -> &DatabaseConnection {
@@ -139,19 +160,25 @@ impl Store {
     /// Connections that work for somebody, and those that wait for work.
     #[must_use]
     pub fn connections(&self) -> (u32, u32) {
-        let pools = match self.gate {
-            Some(_) => [&self.writer, &self.reader]
-                .map(|pool| pool.get_sqlite_connection_pool())
-                .map(|pool| (pool.size(), pool.num_idle()))
-                .to_vec(),
-            None => [&self.writer, &self.singles]
-                .map(|pool| pool.get_postgres_connection_pool())
-                .map(|pool| (pool.size(), pool.num_idle()))
-                .to_vec(),
+        let of = |pool: &DatabaseConnection| match self.gate {
+            Some(_) => {
+                let pool = pool.get_sqlite_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
+            None => {
+                let pool = pool.get_postgres_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
         };
+        let apart = if self.gate.is_some() { vec![&self.reader] } else { self.group_pools() };
+        let pools: Vec<(u32, usize)> = apart.into_iter().chain([&self.writer]).map(of).collect();
         let open: u32 = pools.iter().map(|(size, _)| size).sum();
         let idle = pools.iter().map(|(_, idle)| u32::try_from(*idle).unwrap_or(u32::MAX)).sum();
         (open.saturating_sub(idle), idle)
+    }
+
+    fn group_pools(&self) -> Vec<&DatabaseConnection> {
+        self.groups.iter().map(|place| &place.pool).collect()
     }
 
     /// For the migrations and for whoever asks whether they ran.
@@ -162,7 +189,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        for pool in [&self.writer, &self.singles, &self.reader] {
+        for pool in self.group_pools().into_iter().chain([&self.writer, &self.reader]) {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::debug!(%error, "a pool did not close");
             }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::write;
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
-use crate::limits::{GROUP_WRITERS, LANE_WRITERS};
+use crate::limits::LANE_WRITERS;
 use crate::plant;
 use crate::rules::apply::World;
 use crate::store::Store;
@@ -51,8 +51,7 @@ impl<T: Send + 'static> GroupWriter<T> {
     /// Nothing runs until something is to be written.
     #[must_use]
     pub fn new(store: Store, bell: Arc<dyn Bell>) -> Self {
-        let writers = if store.has_one_writer() { 1 } else { GROUP_WRITERS };
-        let queue = Mutex::new(Queue::new(writers));
+        let queue = Mutex::new(Queue::new(store.group_writers()));
         Self { shared: Arc::new(Shared { store, bell, queue, lane: Semaphore::new(LANE_WRITERS) }) }
     }
 
@@ -66,10 +65,8 @@ impl<T: Send + 'static> GroupWriter<T> {
             return write(store, bell.as_ref(), user_id, wants, |world| decide(world)).await;
         }
         let (answer, told) = oneshot::channel();
-        let is_first = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
-        if is_first {
-            tokio::spawn(Arc::clone(&self.shared).run());
-        }
+        let free = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
+        self.shared.start(free);
         told.await.unwrap_or(Err(Error::Bug("a group writer does not panic")))
     }
 }
@@ -80,11 +77,18 @@ impl<T: Send + 'static> Shared<T> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets a writer run, where one is free.
+    fn start(self: &Arc<Self>, writer: Option<usize>) {
+        if let Some(writer) = writer {
+            tokio::spawn(Arc::clone(self).run(writer));
+        }
+    }
+
     /// One writer: group by group while something waits.
-    async fn run(self: Arc<Self>) {
-        let mut turn = Turn { shared: self, is_over: false };
+    async fn run(self: Arc<Self>, writer: usize) {
+        let mut turn = Turn { shared: self, writer, is_over: false };
         loop {
-            let batches = turn.shared.queue().take();
+            let batches = turn.shared.queue().take(writer);
             if batches.is_empty() {
                 turn.is_over = true;
                 return;
@@ -92,12 +96,12 @@ impl<T: Send + 'static> Shared<T> {
             let items: usize = batches.iter().map(Batch::len).sum();
             metrics::histogram!("idem_write_group_items").record(items as f64);
             let flight = Flight { shared: Arc::clone(&turn.shared), batches, in_lane: false };
-            turn.shared.write_group(flight).await;
+            turn.shared.write_group(writer, flight).await;
         }
     }
 
-    async fn write_group(self: &Arc<Self>, mut flight: Flight<T>) {
-        match self.attempt(&mut flight.batches).await {
+    async fn write_group(self: &Arc<Self>, writer: usize, mut flight: Flight<T>) {
+        match self.attempt(writer, &mut flight.batches).await {
             Ok((busy, answers)) => {
                 flight.land(answers);
                 for batch in busy {
@@ -111,10 +115,14 @@ impl<T: Send + 'static> Shared<T> {
     }
 
     /// The four steps for all whose heads are free, with their answers; takes the others out.
-    async fn attempt(&self, batches: &mut Vec<Batch<T>>) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
+    async fn attempt(
+        &self,
+        writer: usize,
+        batches: &mut Vec<Batch<T>>,
+    ) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
         let wanted: BTreeMap<Uuid, Wants> =
             batches.iter().map(|batch| (batch.user_id, batch.wants())).collect();
-        let tx = self.store.begin_group().await?;
+        let tx = self.store.begin_group(writer).await?;
         let mut loaded = load(&tx, &wanted, Lock::Skip).await?;
         let busy: Vec<Batch<T>> =
             batches.extract_if(.., |batch| !loaded.contains_key(&batch.user_id)).collect();
@@ -173,14 +181,16 @@ impl<T: Send + 'static> Shared<T> {
 /// The place of a writer; given back, whatever becomes of it.
 struct Turn<T: Send + 'static> {
     shared: Arc<Shared<T>>,
+    writer: usize,
     /// The queue has taken it back already.
     is_over: bool,
 }
 
 impl<T: Send + 'static> Drop for Turn<T> {
     fn drop(&mut self) {
-        if !self.is_over && self.shared.queue().leave() {
-            tokio::spawn(Arc::clone(&self.shared).run());
+        if !self.is_over {
+            let free = self.shared.queue().leave(self.writer);
+            self.shared.start(free);
         }
     }
 }
@@ -209,8 +219,7 @@ impl<T: Send + 'static> Flight<T> {
 
 impl<T: Send + 'static> Drop for Flight<T> {
     fn drop(&mut self) {
-        if self.shared.queue().land(&self.batches, self.in_lane) {
-            tokio::spawn(Arc::clone(&self.shared).run());
-        }
+        let free = self.shared.queue().land(&self.batches, self.in_lane);
+        self.shared.start(free);
     }
 }

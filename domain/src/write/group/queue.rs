@@ -87,7 +87,8 @@ pub(super) struct Queue<T> {
     in_flight: HashSet<Uuid>,
     /// Waiting or on their way.
     items: usize,
-    free_writers: u32,
+    /// The next one last: the connection of the one that was busy last is the warmest.
+    free_writers: Vec<usize>,
 }
 
 impl<T> fmt::Debug for Queue<T> {
@@ -97,18 +98,18 @@ impl<T> fmt::Debug for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(writers: u32) -> Self {
+    pub(super) fn new(writers: usize) -> Self {
         Self {
             waiting: HashMap::new(),
             turns: VecDeque::new(),
             in_flight: HashSet::new(),
             items: 0,
-            free_writers: writers,
+            free_writers: (0..writers).rev().collect(),
         }
     }
 
-    /// Adds a write. True when a writer is free for it: then its place is taken, and the caller lets one run.
-    pub(super) fn push(&mut self, job: Job<T>) -> Result<bool, Error> {
+    /// Adds a write. Returns a writer that was free and is to run now.
+    pub(super) fn push(&mut self, job: Job<T>) -> Result<Option<usize>, Error> {
         let user_id = job.user_id;
         if self.items >= WRITES_WAITING_MAX {
             return Err(Error::Busy);
@@ -127,12 +128,12 @@ impl<T> Queue<T> {
 
     /// The next group, at least one write of each user in turn; empty when nothing can be written now, and
     /// then the writer's place is free again.
-    pub(super) fn take(&mut self) -> Vec<Batch<T>> {
+    pub(super) fn take(&mut self, writer: usize) -> Vec<Batch<T>> {
         let now = Instant::now();
         let users = self.turns.len().min(GROUP_ITEMS_MAX);
         let share = match users {
             0 => {
-                self.free_writers += 1;
+                self.free_writers.push(writer);
                 return Vec::new();
             }
             1 => GROUP_ITEMS_MAX,
@@ -151,9 +152,8 @@ impl<T> Queue<T> {
         batches
     }
 
-    /// These were answered. True when more is to be written, a writer is free and wanted for it: then its
-    /// place is taken, and the caller lets one run.
-    pub(super) fn land(&mut self, batches: &[Batch<T>], wants_writer: bool) -> bool {
+    /// These were answered. Returns a writer that was free and is to run now, where one is wanted.
+    pub(super) fn land(&mut self, batches: &[Batch<T>], wants_writer: bool) -> Option<usize> {
         for batch in batches {
             self.items -= batch.items;
             self.in_flight.remove(&batch.user_id);
@@ -163,20 +163,16 @@ impl<T> Queue<T> {
                 self.waiting.remove(&batch.user_id);
             }
         }
-        wants_writer && self.claim()
+        if wants_writer { self.claim() } else { None }
     }
 
-    /// A writer has ended without having found the queue empty. True when another is to run in its place.
-    pub(super) fn leave(&mut self) -> bool {
-        self.free_writers += 1;
+    /// A writer has ended without having found the queue empty. Returns one that is to run in its place.
+    pub(super) fn leave(&mut self, writer: usize) -> Option<usize> {
+        self.free_writers.push(writer);
         self.claim()
     }
 
-    fn claim(&mut self) -> bool {
-        let is_wanted = !self.turns.is_empty() && self.free_writers > 0;
-        if is_wanted {
-            self.free_writers -= 1;
-        }
-        is_wanted
+    fn claim(&mut self) -> Option<usize> {
+        if self.turns.is_empty() { None } else { self.free_writers.pop() }
     }
 }
