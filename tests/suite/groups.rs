@@ -211,3 +211,35 @@ async fn nobody_waits_for_a_head_of_somebody_else() {
     assert_eq!((bed.number("SELECT count(*) FROM event_type").await, bed.number(wrong).await), (40, 0));
     bed.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
+    let bed = Bed::open(Column::Postgres).await;
+    let writer = writer(&bed);
+    let (ann, bob) = (user(&bed, "ann").await, user(&bed, "bob").await);
+    let mut others = Vec::new();
+    for number in 0..=GROUP_WRITERS {
+        others.push(user(&bed, &format!("user {number}")).await);
+    }
+    let held = bed.sql.begin().await.unwrap();
+    held.execute_unprepared("SELECT 1 FROM account WHERE subject = 'ann' FOR NO KEY UPDATE").await.unwrap();
+    let block = held.begin().await.unwrap();
+    block.execute_unprepared("LOCK TABLE account IN EXCLUSIVE MODE").await.unwrap();
+    let mut all = Vec::new();
+    for other in &others {
+        // Each writer takes some of them, and what comes behind is one group.
+        all.push(begin(&bed, &writer, other, "run", true).await);
+        tokio::task::yield_now().await;
+    }
+    all.push(begin(&bed, &writer, &ann, "run", true).await);
+    all.push(begin(&bed, &writer, &bob, "run", true).await);
+    let poison = begin(&bed, &writer, &bob, "walk", false).await;
+    block.rollback().await.unwrap();
+    assert!(matches!(poison.await, Err(Error::AnswerTooLarge)));
+    held.rollback().await.unwrap();
+    all.push(begin(&bed, &writer, &ann, "swim", true).await);
+    for waiting in all {
+        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+    }
+    bed.end().await;
+}

@@ -7,7 +7,7 @@
 
 mod queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -104,13 +104,24 @@ impl<T: Send + 'static> Shared<T> {
         match self.attempt(writer, &mut flight.batches).await {
             Ok((busy, answers)) => {
                 flight.land(answers);
-                for batch in busy {
-                    metrics::counter!("idem_write_lane_total").increment(1);
-                    let flight = Flight { shared: Arc::clone(self), batches: vec![batch], in_lane: true };
-                    tokio::spawn(Arc::clone(self).wait_for(flight));
-                }
+                metrics::counter!("idem_write_lane_total").increment(busy.len() as u64);
+                self.take_lanes(busy);
             }
-            Err(error) => self.recover(flight, &error).await,
+            Err(error) if error.retryable() => flight.put_off(&error),
+            Err(error) => {
+                tracing::warn!(error = error.in_full(), "a group of writes failed");
+                metrics::counter!("idem_write_group_fallbacks_total").increment(1);
+                let batches = std::mem::take(&mut flight.batches);
+                self.take_lanes(batches);
+            }
+        }
+    }
+
+    /// Each user by themselves; nobody waits for another.
+    fn take_lanes(self: &Arc<Self>, batches: Vec<Batch<T>>) {
+        for batch in batches {
+            let flight = Flight { shared: Arc::clone(self), batches: vec![batch], in_lane: true };
+            tokio::spawn(Arc::clone(self).wait_for(flight));
         }
     }
 
@@ -124,12 +135,14 @@ impl<T: Send + 'static> Shared<T> {
             batches.iter().map(|batch| (batch.user_id, batch.wants())).collect();
         let tx = self.store.begin_group(writer).await?;
         let mut loaded = load(&tx, &wanted, Lock::Skip).await?;
-        let busy: Vec<Batch<T>> =
-            batches.extract_if(.., |batch| !loaded.contains_key(&batch.user_id)).collect();
         let (mut decided, mut answers, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        for batch in batches {
+        let mut busy = HashSet::new();
+        for batch in batches.iter() {
             let user_id = batch.user_id;
-            let mut of_user = loaded.remove(&user_id).unwrap_or_default();
+            let Some(mut of_user) = loaded.remove(&user_id) else {
+                busy.insert(user_id);
+                continue;
+            };
             answers.extend(batch.decide(&mut of_user.world)?);
             let (from, net) = (of_user.head, of_user.world.net(of_user.head));
             if net.head != from {
@@ -146,33 +159,26 @@ impl<T: Send + 'static> Shared<T> {
         for user_id in moved {
             self.bell.ring(Ring::Feed(user_id));
         }
+        // Only now: of a group that fails, all are still together.
+        let busy = batches.extract_if(.., |batch| busy.contains(&batch.user_id)).collect();
         Ok((busy, answers))
     }
 
-    /// The lane: writes of one user whose head is held by somebody else.
-    async fn wait_for(self: Arc<Self>, flight: Flight<T>) {
+    /// The lane: writes of one user, whose head is waited for. What fails together is written one after the
+    /// other, so that what is wrong with one harms no other.
+    async fn wait_for(self: Arc<Self>, mut flight: Flight<T>) {
         let Ok(_place) = self.lane.acquire().await else { return };
+        let (store, bell) = (&self.store, self.bell.as_ref());
         let [batch] = &flight.batches[..] else { return };
-        let (user_id, wants) = (batch.user_id, batch.wants());
         let decide = |world: &mut World| batch.decide(world);
-        match write(&self.store, self.bell.as_ref(), user_id, wants, decide).await {
-            Ok(answers) => flight.land(answers),
-            Err(error) => self.recover(flight, &error).await,
+        match write(store, bell, batch.user_id, batch.wants(), decide).await {
+            Ok(answers) => return flight.land(answers),
+            Err(error) if error.retryable() => return flight.put_off(&error),
+            Err(_) => {}
         }
-    }
-
-    /// What failed together is written one after the other, so that what is wrong with one harms no other.
-    async fn recover(&self, mut flight: Flight<T>, error: &Error) {
-        tracing::warn!(error = error.in_full(), "a group of writes failed");
-        if error.retryable() {
-            // The database is away or in trouble: each alone would meet the same.
-            return flight.jobs().for_each(|job| job.tell(Err(Error::Busy)));
-        }
-        metrics::counter!("idem_write_group_fallbacks_total").increment(1);
         for job in flight.jobs() {
-            let (user_id, wants) = (job.user_id, job.wants.clone());
             let decide = |world: &mut World| job.decide(world);
-            let written = write(&self.store, self.bell.as_ref(), user_id, wants, decide).await;
+            let written = write(store, bell, job.user_id, job.wants.clone(), decide).await;
             job.tell(written);
         }
     }
@@ -207,6 +213,14 @@ impl<T: Send + 'static> Flight<T> {
     fn jobs(&mut self) -> impl Iterator<Item = Job<T>> + use<T> {
         let jobs: Vec<Job<T>> = self.batches.iter_mut().flat_map(Batch::take).collect();
         jobs.into_iter()
+    }
+
+    /// The database is away or in trouble: each alone would meet the same.
+    fn put_off(mut self, error: &Error) {
+        tracing::warn!(error = error.in_full(), "writes are put off");
+        let jobs = self.jobs();
+        drop(self);
+        jobs.for_each(|job| job.tell(Err(Error::Busy)));
     }
 
     /// Answers all, in order.
