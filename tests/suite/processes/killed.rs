@@ -100,7 +100,7 @@ async fn write(url: String, number: usize, acknowledged: Arc<Mutex<Vec<String>>>
         return;
     }
     loop {
-        let events: Vec<_> = (0..if number % 4 == 0 { 7 } else { 1 }).map(|_| event(kind)).collect();
+        let events: Vec<_> = (0..if number.is_multiple_of(4) { 7 } else { 1 }).map(|_| event(kind)).collect();
         let ids = events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
         let answer = match &events[..] {
             [event] => send(&client, one, json!({ "e": event })).await,
