@@ -1,6 +1,7 @@
 //! `properties` as one text: keys sorted by their bytes, integers exact, other numbers the shortest
 //! f64 (so `1.0` is `1`), no blanks. Equal objects are equal texts on every database.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -8,7 +9,9 @@ use std::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::limits::{PROPERTIES_BYTES_MAX, PROPERTIES_DEPTH_MAX};
+use crate::rules::json_text::push_text;
 use crate::rules::problem::Code;
+use crate::rules::record::Key;
 
 /// The empty object.
 pub const EMPTY: &str = "{}";
@@ -34,24 +37,25 @@ pub fn canonical(text: &str) -> Result<String, Code> {
     if out.len() > PROPERTIES_BYTES_MAX { Err(Code::TooLarge) } else { Ok(out) }
 }
 
-enum Node {
+/// Text is borrowed where it has no escapes.
+enum Node<'t> {
     Null,
     Bool(bool),
     Integer(i128),
     Float(f64),
-    Text(String),
+    Text(Cow<'t, str>),
     Array(Vec<Self>),
-    Object(BTreeMap<String, Self>),
+    Object(BTreeMap<Cow<'t, str>, Self>),
 }
 
-impl Node {
+impl Node<'_> {
     fn write(&self, out: &mut String) {
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Integer(value) => write!(out, "{value}").expect("a String takes all"),
             Self::Float(value) => write_float(*value, out),
-            Self::Text(value) => write_text(value, out),
+            Self::Text(value) => push_text(out, value),
             Self::Array(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
@@ -68,7 +72,7 @@ impl Node {
                     if at > 0 {
                         out.push(',');
                     }
-                    write_text(key, out);
+                    push_text(out, key);
                     out.push(':');
                     value.write(out);
                 }
@@ -87,10 +91,6 @@ fn write_float(value: f64, out: &mut String) {
     } else {
         out.push_str(&serde_json::Number::from_f64(value).map_or_else(|| "null".into(), |n| n.to_string()));
     }
-}
-
-fn write_text(value: &str, out: &mut String) {
-    out.push_str(&serde_json::to_string(value).expect("text is JSON"));
 }
 
 /// Reads one value at a depth, and tells why it stopped through `fault`: a serde error is only text.
@@ -113,51 +113,55 @@ impl Nested<'_> {
         E::custom("refused")
     }
 
-    fn text<E: serde::de::Error>(self, value: String) -> Result<String, E> {
+    fn text<'t, E: serde::de::Error>(self, value: Cow<'t, str>) -> Result<Cow<'t, str>, E> {
         if value.contains('\0') { Err(self.stop(Code::NulCharacter)) } else { Ok(value) }
     }
 }
 
 impl<'de> DeserializeSeed<'de> for Nested<'_> {
-    type Value = Node;
+    type Value = Node<'de>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Node<'de>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Nested<'_> {
-    type Value = Node;
+    type Value = Node<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
+    fn visit_unit<E>(self) -> Result<Node<'de>, E> {
         Ok(Node::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<Node<'de>, E> {
         Ok(Node::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<Node<'de>, E> {
         Ok(Node::Integer(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<Node<'de>, E> {
         Ok(Node::Integer(value.into()))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node<'de>, E> {
         if value.is_finite() { Ok(Node::Float(value)) } else { Err(E::custom("not finite")) }
     }
 
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {
-        self.text(value.to_owned()).map(Node::Text)
+    fn visit_borrowed_str<E: serde::de::Error>(self, value: &'de str) -> Result<Node<'de>, E> {
+        self.text(Cow::Borrowed(value)).map(Node::Text)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node<'de>, E> {
+        self.text(Cow::Owned(value.to_owned())).map(Node::Text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
         let inner = self.inner()?;
         let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
@@ -166,10 +170,10 @@ impl<'de> Visitor<'de> for Nested<'_> {
         Ok(Node::Array(all))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node<'de>, A::Error> {
         let inner = self.inner()?;
         let mut all = BTreeMap::new();
-        while let Some(key) = fields.next_key::<String>()? {
+        while let Some(Key(key)) = fields.next_key()? {
             let key = self.text(key)?;
             let value = fields.next_value_seed(inner)?;
             if all.insert(key, value).is_some() {

@@ -105,21 +105,29 @@ const FIELDS: [&str; 12] = [
 
 fn set(draft: &mut EventDraft, field: &str, raw: &RawValue) {
     match field {
-        "id" => draft.id = value(raw),
-        "eventTypeId" => draft.event_type_id = value(raw),
-        "eventType" => draft.event_type = value(raw),
-        "timestamp" => draft.timestamp = value(raw),
-        "endDate" => draft.end_date = value(raw),
+        "id" => draft.id = text(raw),
+        "eventTypeId" => draft.event_type_id = text(raw),
+        "eventType" => draft.event_type = text(raw),
+        "timestamp" => draft.timestamp = text(raw),
+        "endDate" => draft.end_date = text(raw),
         "isAllDay" => draft.is_all_day = value(raw),
-        "timeZone" => draft.time_zone = value(raw),
-        "notes" => draft.notes = value(raw),
-        "sourceType" => draft.source_type = value(raw),
-        "externalId" => draft.external_id = value(raw),
+        "timeZone" => draft.time_zone = text(raw),
+        "notes" => draft.notes = text(raw),
+        "sourceType" => draft.source_type = text(raw),
+        "externalId" => draft.external_id = text(raw),
         "location" => draft.location = location(raw),
         _ => {
             draft.properties =
                 if raw.get() == "null" { Sent::Absent } else { Sent::Value(raw.get().to_owned()) };
         }
+    }
+}
+
+/// Text without escapes stands there as it is; it was read once already, as part of the record.
+fn text(raw: &RawValue) -> Sent<String> {
+    match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Sent::Value(plain.to_owned()),
+        _ => value(raw),
     }
 }
 
@@ -151,14 +159,14 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
         Ok(Some(place)) => Sent::Value(LocationDraft {
             latitude: place.latitude.map_or(Sent::Absent, value),
             longitude: place.longitude.map_or(Sent::Absent, value),
-            name: place.name.map_or(Sent::Absent, value),
+            name: place.name.map_or(Sent::Absent, text),
         }),
         Err(_) => Sent::WrongKind,
     }
 }
 
 /// A key, borrowed where it has no escapes.
-struct Key<'de>(Cow<'de, str>);
+pub(super) struct Key<'de>(pub(super) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

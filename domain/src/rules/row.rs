@@ -154,11 +154,17 @@ impl EventRow {
         import: Option<(Uuid, i32)>,
     ) -> Self {
         let (source_type, external_id) = (self.source_type.clone(), self.external_id.clone());
+        Self { frame, source_type, external_id, content: None }.filled(event_type_id, body, import)
+    }
+
+    /// This event, saying this.
+    #[must_use]
+    pub fn filled(mut self, event_type_id: Uuid, body: EventBody, import: Option<(Uuid, i32)>) -> Self {
         let kind = TypeKey::Id(event_type_id);
-        let hash = content_hash::of_event(kind, &source_type, external_id.as_deref(), &body);
+        let hash = content_hash::of_event(kind, &self.source_type, self.external_id.as_deref(), &body);
         let (import_job_id, import_version) = import.unzip();
-        let content = EventContent { event_type_id, body, hash, import_job_id, import_version };
-        Self { frame, source_type, external_id, content: Some(content) }
+        self.content = Some(EventContent { event_type_id, body, hash, import_job_id, import_version });
+        self
     }
 }
 

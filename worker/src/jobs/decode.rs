@@ -13,6 +13,8 @@ mod table;
 mod tests;
 mod xml;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{BufRead, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use domain::commands::apply_chunk::{Chunk, Record};
 use domain::error::Error;
 use domain::limits::RECORD_BYTES_MAX;
 use domain::payload::Payloads;
-use domain::rules::draft::parse_event;
+use domain::rules::draft::{EventDraft, Sent, parse_event};
 use domain::rules::import::{Format, ImportRow};
 use domain::rules::problem::{Code, FieldProblem, Problem};
 use domain::rules::record;
@@ -96,6 +98,7 @@ fn decode(
         clock,
         chunks,
         source,
+        fresh_type_ids: RefCell::default(),
     };
     job.run(cutter.as_mut(), done)
 }
@@ -169,6 +172,9 @@ struct Job<'j> {
     clock: &'j Clock,
     chunks: &'j Chunks,
     source: &'j Source,
+    /// The id of the type that a record names, should it be missing: one for each name of a chunk, for
+    /// fresh ones cost a call of the system each.
+    fresh_type_ids: RefCell<HashMap<String, Uuid>>,
 }
 
 impl Job<'_> {
@@ -208,6 +214,8 @@ impl Job<'_> {
 
     /// Whether somebody waits for more.
     fn send(&self, records: Vec<Record>, place: Place, is_last: bool) -> bool {
+        // The next chunk may find the type deleted that this one makes, and then needs another id.
+        self.fresh_type_ids.borrow_mut().clear();
         let chunk = Chunk {
             records,
             next_byte: i64::try_from(place.byte).unwrap_or(i64::MAX),
@@ -229,12 +237,26 @@ impl Job<'_> {
         } else {
             let read = AssertUnwindSafe(|| {
                 let (draft, missing_id) = cutter.draft(self.user_id)?;
-                parse_event(draft, missing_id, self.clock.new_id())
-                    .map_err(|problems| cutter.explain(problems))
+                let fresh_type_id = self.fresh_type_id(&draft);
+                parse_event(draft, missing_id, fresh_type_id).map_err(|problems| cutter.explain(problems))
             });
             catch_unwind(read)
                 .unwrap_or_else(|_| refused(Code::Poison, "the record cannot be read".to_owned()))
         };
         Record { line: cutter.line(), event, excerpt: record::excerpt(cutter.raw()) }
+    }
+
+    /// The id that the type gets if it is made; nobody asks for it where the record brings no name.
+    fn fresh_type_id(&self, draft: &EventDraft) -> Uuid {
+        let Sent::Value(name) = &draft.event_type else {
+            return Uuid::nil();
+        };
+        let mut ids = self.fresh_type_ids.borrow_mut();
+        if let Some(id) = ids.get(name) {
+            return *id;
+        }
+        let id = self.clock.new_id();
+        ids.insert(name.clone(), id);
+        id
     }
 }

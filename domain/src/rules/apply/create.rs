@@ -134,14 +134,13 @@ pub(super) fn settle_type(world: &mut World, terms: &Terms<'_>, new: &NewEvent) 
 }
 
 fn event_row(terms: &Terms<'_>, new: &NewEvent, frame: Frame, event_type_id: Uuid) -> EventRow {
-    let bare = EventRow {
-        frame: frame.clone(),
-        source_type: new.source_type.clone(),
-        external_id: new.external_id.clone(),
-        content: None,
-    };
     let import = terms.import_job_id.map(|id| (id, frame.version));
-    bare.with_content(frame, event_type_id, new.body.clone(), import)
+    let (source_type, external_id) = (new.source_type.clone(), new.external_id.clone());
+    EventRow { frame, source_type, external_id, content: None }.filled(
+        event_type_id,
+        new.body.clone(),
+        import,
+    )
 }
 
 /// Creates an event type, or says what is there in its place.

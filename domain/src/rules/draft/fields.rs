@@ -74,7 +74,9 @@ impl Fields {
 
     pub(super) fn name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
         let text = self.text(pointer, sent, usize::MAX)?;
-        let name: String = text.trim().nfc().collect();
+        let trimmed = text.trim();
+        // ASCII is its own NFC.
+        let name = if trimmed.is_ascii() { trimmed.to_owned() } else { trimmed.nfc().collect() };
         if name.is_empty() {
             self.add(pointer, Code::InvalidValue, "must have at least one character");
         } else if name.chars().count() > limits::TYPE_NAME_CHARS_MAX {
