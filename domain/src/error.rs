@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
 /// A failure of a command as a whole: nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -47,5 +47,26 @@ impl Error {
             Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy => true,
             Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
         }
+    }
+
+    /// Whether anything else asked now would meet the same: what is asked for is away or in trouble. A
+    /// database that is there and refuses one statement, for what it says or for whom it met, is not.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Database(DbErr::Exec(RuntimeErr::SqlxError(error)))
+            | Self::Database(DbErr::Query(RuntimeErr::SqlxError(error))) => !is_refusal(error),
+            other => other.retryable(),
+        }
+    }
+}
+
+/// Constraints, data and programs, and conflicts with other transactions: classes of SQLSTATE (PostgreSQL,
+/// appendix A), or primary result codes of SQLite.
+fn is_refusal(error: &SqlxError) -> bool {
+    let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return false };
+    match code.parse::<u32>() {
+        Ok(extended) if code.len() != 5 => matches!(extended & 0xff, 18..=20),
+        _ => ["22", "23", "40", "54", "P0"].iter().any(|class| code.starts_with(class)),
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 /// Items of one batch mutation.
 pub const BATCH_ITEMS_MAX: usize = 500;
-/// Single writes that wait for a group writer, per process.
+/// Single writes that wait for a group writer or are on their way, per process.
 pub const WRITES_WAITING_MAX: usize = 2_048;
 /// Single writes of one user that wait for a group writer, per process.
 pub const WRITES_WAITING_OF_USER_MAX: usize = 512;

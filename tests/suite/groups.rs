@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::commands::Actor;
-use domain::commands::apply_mutation::apply_to_event_type;
+use domain::commands::apply_mutation;
 use domain::commands::apply_mutations::{Mutation, MutationAnswer};
 use domain::error::Error;
 use domain::limits::{GROUP_ITEMS_MAX, GROUP_WRITERS, WRITES_WAITING_OF_USER_MAX};
 use domain::rules::apply::Outcome;
-use domain::rules::draft::{EventTypeDraft, Sent};
+use domain::rules::draft::{EventDraft, EventTypeDraft, RemovalDraft, Sent};
+use domain::rules::problem::Code;
 use domain::store::account;
 use domain::store::load::Wants;
 use domain::write::group::GroupWriter;
@@ -23,13 +24,15 @@ use crate::harness::{Bed, Column, is_postgres, new_id, on_both};
 on_both!(
     what_waits_together_shares_a_transaction_and_keeps_its_order,
     one_write_that_cannot_be_fails_alone,
+    one_write_that_the_database_refuses_fails_alone,
+    what_one_call_rejects_is_no_matter_of_the_next,
     a_decision_that_panics_wedges_nobody,
     a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not,
     whoever_goes_away_takes_nobodys_write_with_them,
 );
 
 type Writer = GroupWriter<MutationAnswer>;
-type Waiting = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
+type Waiting = Pin<Box<dyn Future<Output = Result<MutationAnswer, Error>> + Send>>;
 
 fn writer(bed: &Bed) -> Writer {
     GroupWriter::new(bed.store.clone(), Arc::clone(&bed.bell))
@@ -40,24 +43,32 @@ async fn user(bed: &Bed, name: &str) -> Actor {
     Actor { user_id, issuer: String::new(), subject: name.to_owned() }
 }
 
-/// A write of a type that has got into the queue, and what comes of it.
-async fn begin(bed: &Bed, writer: &Writer, actor: &Actor, name: &str, fits: bool) -> Waiting {
+/// A write that has got into the queue, and what comes of it.
+async fn begin_any(bed: &Bed, writer: &Writer, actor: &Actor, mutation: Mutation, fits: bool) -> Waiting {
     let (writer, store, actor) = (writer.clone(), bed.store.clone(), actor.clone());
+    let mut waiting: Waiting = Box::pin(async move {
+        let fits = Box::new(move |_: &[MutationAnswer]| fits);
+        apply_mutation(&writer, &store, &actor, None, mutation, fits).await
+    });
+    match futures::poll!(&mut waiting) {
+        std::task::Poll::Ready(done) => Box::pin(async { done }),
+        std::task::Poll::Pending => waiting,
+    }
+}
+
+/// The same of a new type.
+async fn begin(bed: &Bed, writer: &Writer, actor: &Actor, name: &str, fits: bool) -> Waiting {
     let draft = EventTypeDraft {
         id: Sent::Value(new_id()),
         name: Sent::Value(name.to_owned()),
-        color: Sent::Absent,
-        icon: Sent::Absent,
+        ..EventTypeDraft::default()
     };
-    let mut waiting: Waiting = Box::pin(async move {
-        let mutation = Mutation::CreateEventType(draft);
-        let fits = Box::new(move |_: &[MutationAnswer]| fits);
-        apply_to_event_type(&writer, &store, &actor, None, mutation, fits).await.map(|answer| answer.outcome)
-    });
-    if let std::task::Poll::Ready(done) = futures::poll!(&mut waiting) {
-        return Box::pin(async { done });
-    }
-    waiting
+    begin_any(bed, writer, actor, Mutation::CreateEventType(draft), fits).await
+}
+
+/// What became of a type.
+fn outcome(answer: Result<MutationAnswer, Error>) -> Outcome {
+    answer.unwrap().into_event_type().unwrap().outcome
 }
 
 /// Lets no transaction lock a head until it is dropped.
@@ -85,7 +96,7 @@ async fn what_waits_together_shares_a_transaction_and_keeps_its_order(bed: &Bed)
     }
     drop(block);
     for waiting in all {
-        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+        assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     // Positions are in the order in which they were sent.
     let wrong = "SELECT count(*) FROM event_type WHERE name <> 't' || CAST(change_seq - 1 AS text)";
@@ -113,13 +124,72 @@ async fn one_write_that_cannot_be_fails_alone(bed: &Bed) {
     }
     drop(block);
     for waiting in good {
-        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+        assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     for waiting in bad {
         assert!(matches!(waiting.await, Err(Error::AnswerTooLarge)));
     }
     assert_eq!(bed.number("SELECT count(*) FROM event_type WHERE name LIKE 'bad%'").await, 0);
     assert_eq!(bed.number("SELECT count(*) FROM event_type").await, 24);
+}
+
+async fn one_write_that_the_database_refuses_fails_alone(bed: &Bed) {
+    if is_postgres(&bed.sql) {
+        bed.execute("ALTER TABLE event_type ADD CONSTRAINT no_poison CHECK (name <> 'poison')").await;
+    } else {
+        bed.execute(
+            "CREATE TRIGGER no_poison BEFORE INSERT ON event_type WHEN new.name = 'poison' \
+             BEGIN SELECT RAISE(ABORT, 'no poison'); END",
+        )
+        .await;
+    }
+    let writer = writer(bed);
+    let (ann, bob) = (user(bed, "ann").await, user(bed, "bob").await);
+    let block = block(bed).await;
+    let mut good = Vec::new();
+    for number in 0..4 {
+        for actor in [&ann, &bob] {
+            good.push(begin(bed, &writer, actor, &format!("good {number}"), true).await);
+        }
+    }
+    let poison = begin(bed, &writer, &ann, "poison", true).await;
+    good.push(begin(bed, &writer, &ann, "behind it", true).await);
+    drop(block);
+    assert!(matches!(poison.await, Err(Error::Database(_))));
+    for waiting in good {
+        assert_eq!(outcome(waiting.await), Outcome::Created);
+    }
+    assert_eq!(bed.number("SELECT count(*) FROM event_type").await, 9);
+}
+
+/// In one outbox an edit of what was rejected is told so; another request knows nothing of it.
+async fn what_one_call_rejects_is_no_matter_of_the_next(bed: &Bed) {
+    let writer = writer(bed);
+    let ann = user(bed, "ann").await;
+    let id = new_id();
+    let create = EventDraft {
+        id: Sent::Value(id.clone()),
+        event_type_id: Sent::Value(new_id()),
+        timestamp: Sent::Value("2026-01-01T00:00:00Z".to_owned()),
+        ..EventDraft::default()
+    };
+    let removal = RemovalDraft { id: Sent::Value(id), ..RemovalDraft::default() };
+    let block = block(bed).await;
+    let mut all = Vec::new();
+    // The first ones are on their way at once, and the others are one group.
+    for number in 0..=GROUP_WRITERS {
+        all.push(begin(bed, &writer, &ann, &format!("t{number}"), true).await);
+    }
+    let created = begin_any(bed, &writer, &ann, Mutation::CreateEvent(create), true).await;
+    let deleted = begin_any(bed, &writer, &ann, Mutation::DeleteEvent(removal), true).await;
+    drop(block);
+    let code = |answer: Result<MutationAnswer, Error>| {
+        answer.unwrap().into_event().unwrap().answer.problem.unwrap().errors[0].code
+    };
+    assert_eq!((code(created.await), code(deleted.await)), (Code::EventTypeNotFound, Code::NotFound));
+    for waiting in all {
+        assert_eq!(outcome(waiting.await), Outcome::Created);
+    }
 }
 
 async fn a_decision_that_panics_wedges_nobody(bed: &Bed) {
@@ -131,7 +201,7 @@ async fn a_decision_that_panics_wedges_nobody(bed: &Bed) {
         let broken = writer.write(ann.user_id, wants, Box::new(|_| panic!("this one is meant to"))).await;
         assert!(matches!(broken, Err(Error::Bug(_))));
     }
-    assert_eq!(begin(bed, &writer, &ann, "run", true).await.await.unwrap(), Outcome::Created);
+    assert_eq!(outcome(begin(bed, &writer, &ann, "run", true).await.await), Outcome::Created);
 }
 
 async fn a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not(bed: &Bed) {
@@ -158,11 +228,11 @@ async fn a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not(bed: 
     assert!(refused > 0 && begun.elapsed() < Duration::from_secs(10));
     let other = begin(bed, &writer, &bob, "run", true).await;
     drop(block);
-    assert_eq!(other.await.unwrap(), Outcome::Created);
+    assert_eq!(outcome(other.await), Outcome::Created);
     let (mut created, mut busy) = (1, 0);
     for waiting in all {
         match waiting.await {
-            Ok(outcome) => created += i64::from(outcome == Outcome::Created),
+            Ok(answer) => created += i64::from(outcome(Ok(answer)) == Outcome::Created),
             Err(error) => busy += i64::from(matches!(error, Error::Busy)),
         }
     }
@@ -182,7 +252,7 @@ async fn whoever_goes_away_takes_nobodys_write_with_them(bed: &Bed) {
     drop((all.remove(4), all.remove(0)));
     drop(block);
     for waiting in all {
-        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+        assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     assert_eq!(bed.number("SELECT count(*) FROM event_type").await, 9);
 }
@@ -198,14 +268,14 @@ async fn nobody_waits_for_a_head_of_somebody_else() {
     for number in 0..20 {
         of_ann.push(begin(&bed, &writer, &ann, &format!("t{number}"), true).await);
         let of_bob = begin(&bed, &writer, &bob, &format!("t{number}"), true).await;
-        assert_eq!(of_bob.await.unwrap(), Outcome::Created);
+        assert_eq!(outcome(of_bob.await), Outcome::Created);
     }
     for waiting in &mut of_ann {
         assert!(futures::poll!(waiting).is_pending());
     }
     held.rollback().await.unwrap();
     for waiting in of_ann {
-        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+        assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     let wrong = "SELECT count(*) FROM event_type WHERE name <> 't' || CAST(change_seq - 1 AS text)";
     assert_eq!((bed.number("SELECT count(*) FROM event_type").await, bed.number(wrong).await), (40, 0));
@@ -239,7 +309,7 @@ async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
     held.rollback().await.unwrap();
     all.push(begin(&bed, &writer, &ann, "swim", true).await);
     for waiting in all {
-        assert_eq!(waiting.await.unwrap(), Outcome::Created);
+        assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     bed.end().await;
 }

@@ -61,6 +61,30 @@ pub enum MutationAnswer {
     EventType(Answer<TypeRow>),
 }
 
+impl MutationAnswer {
+    /// The answer to a write to an event.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn into_event(self) -> Result<EventAnswer, Error> {
+        match self {
+            Self::Event(answer) => Ok(answer),
+            Self::EventType(_) => Err(Error::Bug("a write to an event has an answer of an event")),
+        }
+    }
+
+    /// The answer to a write to an event type.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn into_event_type(self) -> Result<Answer<TypeRow>, Error> {
+        match self {
+            Self::EventType(answer) => Ok(answer),
+            Self::Event(_) => Err(Error::Bug("a write to an event type has an answer of an event type")),
+        }
+    }
+}
+
 /// Says whether answers are few and small enough to be told; if not, nothing is written.
 pub type Fits<'f> = &'f (dyn Fn(&[MutationAnswer]) -> bool + Sync);
 

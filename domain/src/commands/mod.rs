@@ -1,7 +1,7 @@
 //! One use case, one file. A command is one transaction, or rides one.
 
 pub mod apply_chunk;
-pub mod apply_mutation;
+mod apply_mutation;
 pub mod apply_mutations;
 mod control_import;
 pub mod create_import;
@@ -11,6 +11,7 @@ pub mod roll_back_chunk;
 
 use uuid::Uuid;
 
+pub use apply_mutation::apply_mutation;
 pub use control_import::control_import;
 pub use import_events::{EventsDraft, import_events};
 pub use receive_payload::{Receipt, payload_offset, receive_payload};

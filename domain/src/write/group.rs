@@ -102,12 +102,12 @@ impl<T: Send + 'static> Shared<T> {
 
     async fn write_group(self: &Arc<Self>, writer: usize, mut flight: Flight<T>) {
         match self.attempt(writer, &mut flight.batches).await {
-            Ok((busy, answers)) => {
+            Ok((apart, answers)) => {
                 flight.land(answers);
-                metrics::counter!("idem_write_lane_total").increment(busy.len() as u64);
-                self.take_lanes(busy);
+                metrics::counter!("idem_write_lane_total").increment(apart.len() as u64);
+                self.take_lanes(apart);
             }
-            Err(error) if error.retryable() => flight.put_off(&error),
+            Err(error) if error.is_outage() => flight.put_off(&error),
             Err(error) => {
                 tracing::warn!(error = error.in_full(), "a group of writes failed");
                 metrics::counter!("idem_write_group_fallbacks_total").increment(1);
@@ -125,7 +125,8 @@ impl<T: Send + 'static> Shared<T> {
         }
     }
 
-    /// The four steps for all whose heads are free, with their answers; takes the others out.
+    /// The four steps, with the answers, for all whose heads are free and whose writes can be decided; takes
+    /// the others out.
     async fn attempt(
         &self,
         writer: usize,
@@ -136,14 +137,18 @@ impl<T: Send + 'static> Shared<T> {
         let tx = self.store.begin_group(writer).await?;
         let mut loaded = load(&tx, &wanted, Lock::Skip).await?;
         let (mut decided, mut answers, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        let mut busy = HashSet::new();
+        let mut apart = HashSet::new();
         for batch in batches.iter() {
             let user_id = batch.user_id;
             let Some(mut of_user) = loaded.remove(&user_id) else {
-                busy.insert(user_id);
+                apart.insert(user_id);
                 continue;
             };
-            answers.extend(batch.decide(&mut of_user.world)?);
+            let Ok(of_batch) = batch.decide(&mut of_user.world) else {
+                apart.insert(user_id);
+                continue;
+            };
+            answers.extend(of_batch);
             let (from, net) = (of_user.head, of_user.world.net(of_user.head));
             if net.head != from {
                 moved.push(user_id);
@@ -160,8 +165,8 @@ impl<T: Send + 'static> Shared<T> {
             self.bell.ring(Ring::Feed(user_id));
         }
         // Only now: of a group that fails, all are still together.
-        let busy = batches.extract_if(.., |batch| busy.contains(&batch.user_id)).collect();
-        Ok((busy, answers))
+        let apart = batches.extract_if(.., |batch| apart.contains(&batch.user_id)).collect();
+        Ok((apart, answers))
     }
 
     /// The lane: writes of one user, whose head is waited for. What fails together is written one after the
@@ -173,7 +178,7 @@ impl<T: Send + 'static> Shared<T> {
         let decide = |world: &mut World| batch.decide(world);
         match write(store, bell, batch.user_id, batch.wants(), decide).await {
             Ok(answers) => return flight.land(answers),
-            Err(error) if error.retryable() => return flight.put_off(&error),
+            Err(error) if error.is_outage() => return flight.put_off(&error),
             Err(_) => {}
         }
         for job in flight.jobs() {

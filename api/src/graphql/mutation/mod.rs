@@ -18,8 +18,8 @@ mod update_event;
 mod update_event_type;
 
 use async_graphql::{Context, MergedObject};
+use domain::commands;
 use domain::commands::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutations};
-use domain::commands::{self, apply_mutation};
 use domain::rules::import::Step;
 
 use crate::error::ApiError;
@@ -62,20 +62,24 @@ fn fits(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
 
 /// One write to an event, answered.
 async fn write_event(context: &Context<'_>, write: ClientWrite) -> Result<EventPayload, ApiError> {
-    let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
-    let (writer, store, actor) = (writer(context), store(context), actor(context));
-    let fits = Box::new(fits(context));
-    let answer = apply_mutation::apply_to_event(writer, store, actor, client, write.1, fits).await?;
+    let id = sent_id(write.1.sent_id());
+    let answer = write_one(context, write).await?.into_event()?;
     Ok(EventPayload { result: EventResult::new(0, id, answer) })
 }
 
 /// One write to an event type, answered.
 async fn write_event_type(context: &Context<'_>, write: ClientWrite) -> Result<EventTypePayload, ApiError> {
-    let (client, id) = (client_id(write.0)?, sent_id(write.1.sent_id()));
+    let id = sent_id(write.1.sent_id());
+    let answer = write_one(context, write).await?.into_event_type()?;
+    Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
+}
+
+/// One write, in a transaction with whatever else waits.
+async fn write_one(context: &Context<'_>, write: ClientWrite) -> Result<MutationAnswer, ApiError> {
+    let client = client_id(write.0)?;
     let (writer, store, actor) = (writer(context), store(context), actor(context));
     let fits = Box::new(fits(context));
-    let answer = apply_mutation::apply_to_event_type(writer, store, actor, client, write.1, fits).await?;
-    Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
+    Ok(commands::apply_mutation(writer, store, actor, client, write.1, fits).await?)
 }
 
 /// One step with an import, answered.

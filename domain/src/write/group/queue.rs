@@ -176,3 +176,89 @@ impl<T> Queue<T> {
         if self.turns.is_empty() { None } else { self.free_writers.pop() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Write `number` of a user.
+    fn job(user: u128, number: usize) -> Job<usize> {
+        let (answer, _nobody) = oneshot::channel();
+        Job::new(Uuid::from_u128(user), Wants::default(), Box::new(move |_| Ok(number)), answer)
+    }
+
+    fn queue(writers: usize, jobs: impl IntoIterator<Item = (u128, usize)>) -> Queue<usize> {
+        let mut queue = Queue::new(writers);
+        for (user, number) in jobs {
+            queue.push(job(user, number)).expect("there is room");
+        }
+        queue
+    }
+
+    /// Who is in a group, with the numbers of their writes.
+    fn members(group: &[Batch<usize>]) -> Vec<(u128, Vec<usize>)> {
+        let numbers = |batch: &Batch<usize>| batch.decide(&mut World::default()).expect("all are good");
+        group.iter().map(|batch| (batch.user_id.as_u128(), numbers(batch))).collect()
+    }
+
+    #[test]
+    fn alone_a_user_fills_the_group_in_order() {
+        let mut queue = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
+        assert_eq!(members(&queue.take(0)), [(1, (0..GROUP_ITEMS_MAX).collect())]);
+    }
+
+    #[test]
+    fn while_others_wait_a_user_has_a_share_and_then_another_turn() {
+        let share = GROUP_ITEMS_OF_USER_MAX;
+        let mut queue = queue(1, (0..3 * share).map(|number| (1, number)).chain([(2, 0)]));
+        let first = queue.take(0);
+        assert_eq!(members(&first), [(1, (0..share).collect()), (2, vec![0])]);
+        queue.push(job(2, 1)).expect("there is room");
+        queue.push(job(3, 0)).expect("there is room");
+        assert_eq!(queue.land(&first, false), None);
+        // Whoever came while the others were on their way is first.
+        assert_eq!(members(&queue.take(0)), [(3, vec![0]), (1, (share..2 * share).collect()), (2, vec![1])]);
+    }
+
+    #[test]
+    fn however_many_users_wait_a_group_has_its_bound() {
+        let users = GROUP_ITEMS_MAX as u128 + 7;
+        let mut queue = queue(1, (0..users).flat_map(|user| [(user, 0), (user, 1)]));
+        let (first, second) = (queue.take(0), queue.take(0));
+        assert_eq!((first.len(), second.len()), (GROUP_ITEMS_MAX, 7));
+        assert!(first.iter().all(|batch| batch.len() == 1) && second.iter().all(|batch| batch.len() == 2));
+    }
+
+    #[test]
+    fn of_a_user_on_their_way_no_others_are_taken() {
+        let mut queue = queue(2, [(1, 0)]);
+        let first = queue.take(0);
+        assert_eq!(queue.push(job(1, 1)).expect("there is room"), None, "no writer is started for them");
+        assert!(queue.take(1).is_empty());
+        let writer = queue.land(&first, true);
+        assert_eq!(writer, Some(1), "the one that found nothing is free again");
+        assert_eq!(members(&queue.take(1)), [(1, vec![1])]);
+    }
+
+    #[test]
+    fn what_is_full_refuses_and_what_has_landed_makes_room() {
+        let mut full = queue(1, (0..WRITES_WAITING_MAX).map(|number| (number as u128 / 4, number)));
+        assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)));
+        let group = full.take(0);
+        assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)), "they are on their way");
+        full.land(&group, false);
+        assert!(full.push(job(9_999, 0)).is_ok());
+        let mut of_one = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
+        assert!(matches!(of_one.push(job(1, 0)), Err(Error::Busy)));
+        assert!(of_one.push(job(2, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_writer_that_broke_is_replaced_where_something_waits() {
+        let mut queue = queue(1, [(1, 0), (2, 0)]);
+        assert_eq!(queue.free_writers, [] as [usize; 0], "the first write has started it");
+        assert_eq!(queue.leave(0), Some(0));
+        queue.take(0);
+        assert_eq!(queue.leave(0), None);
+    }
+}
