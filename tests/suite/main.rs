@@ -15,6 +15,7 @@ mod lessons;
 mod migrations;
 mod object_store;
 mod persisted;
+mod plans;
 mod processes;
 mod queue;
 mod schema;
@@ -25,6 +26,7 @@ mod tail;
 mod telemetry;
 mod tokens;
 mod writes;
+mod written;
 
 #[cfg(feature = "plant")]
 mod planted;

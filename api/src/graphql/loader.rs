@@ -1,9 +1,9 @@
 //! Loads what many answers of one request need, once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
+use domain::rules::row::{EventRow, TypeRow};
 use domain::store::{Store, event_type};
 use uuid::Uuid;
 
@@ -25,6 +25,20 @@ impl Loader<Uuid> for TypeLoader {
 
     async fn load(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, EventType>, ApiError> {
         let rows = event_type::find(&self.store, self.user_id, ids).await?;
-        Ok(rows.into_iter().filter_map(|(id, row)| Some((id, EventType::of(Arc::new(row))?))).collect())
+        Ok(shown(rows))
     }
+}
+
+/// The types of these events, as far as they are still there.
+pub(crate) async fn types(
+    store: &Store,
+    user_id: Uuid,
+    rows: &[EventRow],
+) -> Result<HashMap<Uuid, EventType>, ApiError> {
+    let of_rows = rows.iter().filter_map(|row| row.content.as_ref()).map(|content| content.event_type_id);
+    Ok(shown(event_type::known(store, user_id, of_rows.collect()).await?))
+}
+
+fn shown(rows: impl IntoIterator<Item = (Uuid, TypeRow)>) -> HashMap<Uuid, EventType> {
+    rows.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?))).collect()
 }

@@ -9,11 +9,12 @@ mod subscription;
 pub mod types;
 mod wake;
 mod weight;
+pub mod written;
 
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, Request, Response};
+use async_graphql::{Context, Request};
 use domain::bell::Bell;
 use domain::commands::Actor;
 use domain::commands::apply_mutations::MutationAnswer;
@@ -79,9 +80,9 @@ fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 }
 
 /// Executes a request for somebody in process and over this store, whose clock may be its own: for whoever
-/// needs the schema without HTTP.
-pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> Response {
-    schema.execute(speak_for(request.data(store.clone()), actor, store)).await
+/// needs the schema without HTTP. The answer is its JSON text.
+pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
+    written::answer(&schema.execute(speak_for(request.data(store.clone()), actor, store)).await)
 }
 
 /// Lets a request speak for somebody.

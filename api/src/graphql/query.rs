@@ -2,7 +2,7 @@
 
 mod node;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use async_graphql::{Context, Object};
 use domain::limits;
@@ -20,7 +20,7 @@ use super::types::import::{ImportJob, ImportState};
 use super::types::rate_limit::RateLimit;
 use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest, SyncState, SyncStatus};
 use super::weight::Scale;
-use super::{actor, charge, store, weight};
+use super::{actor, charge, loader, store, weight};
 use crate::error::ApiError;
 
 /// The root of all reading.
@@ -147,14 +147,18 @@ impl Query {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let window = window(first, after, last, before)?;
         let filter = EventFilter::read(filter)?;
-        let scale = Scale::of(context);
+        let scale = Scale::of_events(context);
         let weigh = |row: &EventRow| scale.event(row);
         let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
         let said: usize = page.rows.iter().map(weigh).sum();
         weight(context).add(said + scale.rows(page.rows.len()))?;
+        let types = match scale.has_types() {
+            true => loader::types(&store, user_id, &page.rows).await?,
+            false => HashMap::new(),
+        };
         Ok(Connection::new(
             page,
-            |row| Event::of(Arc::new(row)),
+            |row| Some(Event::of(row).ok()?.with_type_of(&types)),
             move || {
                 let (store, filter) = (store.clone(), filter.clone());
                 async move { event::count(&store, user_id, &filter).await }.boxed()
@@ -183,7 +187,7 @@ impl Query {
         weight(context).add(said + scale.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
-            |row| EventType::of(Arc::new(row)),
+            |row| EventType::of(row).ok(),
             move || {
                 let store = store.clone();
                 async move { event_type::count(&store, user_id).await }.boxed()

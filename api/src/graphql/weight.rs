@@ -60,6 +60,13 @@ impl Scale {
         scale
     }
 
+    /// Of a list of events that is being resolved.
+    pub(crate) fn of_events(context: &Context<'_>) -> Self {
+        let mut scale = Self::default();
+        scale.count(context.field(), true);
+        scale
+    }
+
     /// Recursion is as deep as the document, which the gate has bounded.
     fn count(&mut self, field: SelectionField<'_>, in_event: bool) {
         for inner in field.selection_set() {

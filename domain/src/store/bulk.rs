@@ -51,18 +51,18 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(column: &ColumnType) -> Result<Self, Error> {
-        Ok(match column {
+    /// Of what is no kind of its own, a table of ours has none; PostgreSQL refuses it as text.
+    fn of(column: &ColumnType) -> Self {
+        match column {
             ColumnType::Uuid => Self::Uuid,
-            ColumnType::Text | ColumnType::String(_) => Self::Text,
             ColumnType::SmallInteger => Self::SmallInt,
             ColumnType::Integer => Self::Int,
             ColumnType::BigInteger => Self::BigInt,
             ColumnType::Double => Self::Double,
             ColumnType::Boolean => Self::Bool,
             ColumnType::Blob | ColumnType::VarBinary(_) | ColumnType::Binary(_) => Self::Bytes,
-            _ => return Err(Error::Bug("a column is of a kind that travels in arrays")),
-        })
+            _ => Self::Text,
+        }
     }
 
     fn name(self) -> &'static str {
@@ -127,6 +127,11 @@ impl Kind {
     }
 }
 
+/// What PostgreSQL calls the type of a column.
+pub(super) fn cast(column: &impl ColumnTrait) -> &'static str {
+    Kind::of(column.def().get_column_type()).name()
+}
+
 /// The way in which these cells travel; `nullable` when some may be null.
 fn way(cells: &[Value], nullable: bool) -> Way {
     let is_one = |cells: &[Value]| cells.iter().all(|cell| *cell == cells[0]);
@@ -144,7 +149,7 @@ fn way(cells: &[Value], nullable: bool) -> Way {
 /// There is at least one row.
 ///
 /// # Errors
-/// When a column is of a kind that is not known here: a table of ours has none.
+/// When a column of a row is not set: all are, in rows of ours.
 pub(super) fn insert<Row: ActiveModelTrait>(
     mut rows: Vec<Row>,
     existing: Existing,
@@ -153,7 +158,7 @@ pub(super) fn insert<Row: ActiveModelTrait>(
     let (mut names, mut cells) = (Vec::new(), Vec::new());
     let (mut arrays, mut array_names) = (Vec::new(), Vec::new());
     for column in <Row::Entity as EntityTrait>::Column::iter() {
-        let kind = Kind::of(column.def().get_column_type())?;
+        let kind = Kind::of(column.def().get_column_type());
         let set = rows.iter_mut().map(|row| row.take(column).into_value());
         let mut column_cells: Vec<Value> =
             set.collect::<Option<_>>().ok_or(Error::Bug("every column of a row is set"))?;

@@ -1,8 +1,8 @@
 //! What differs between SQLite and PostgreSQL: connection settings, lists as parameters, the clock.
 
+use sea_orm::sea_query::SimpleExpr;
 use sea_orm::sea_query::prelude::serde_json::json;
-use sea_orm::sea_query::{ColumnType, SimpleExpr};
-use sea_orm::{ColumnTrait, ConnectOptions, DbBackend, Value};
+use sea_orm::{ConnectOptions, DbBackend, Value};
 use uuid::Uuid;
 
 pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
@@ -16,16 +16,24 @@ pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
     });
 }
 
-pub(super) fn tune_postgres(options: &mut ConnectOptions, writes_groups: bool) {
+/// How PostgreSQL plans what is asked again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plans {
+    /// As it likes: for reading, where what is asked for decides which index is the best.
+    Fitted,
+    /// Once a connection: for writing, where each row is looked up by its key and to plan takes longer than
+    /// that.
+    Kept,
+}
+
+pub(super) fn tune_postgres(options: &mut ConnectOptions, plans: Plans) {
     options.map_sqlx_postgres_opts(move |postgres| {
         let postgres = postgres.application_name("idem").options([
             ("idle_in_transaction_session_timeout", "30000"),
             // No statement here is worth compiling: each looks rows up by their keys.
             ("jit", "off"),
         ]);
-        // To load for single writes takes less than to plan it.
-        let plans = writes_groups.then_some(("plan_cache_mode", "force_generic_plan"));
-        postgres.options(plans)
+        postgres.options((plans == Plans::Kept).then_some(("plan_cache_mode", "force_generic_plan")))
     });
 }
 
@@ -110,7 +118,7 @@ pub(super) fn heads(backend: DbBackend, skip_locked: bool) -> String {
         _ => format!(
             "SELECT f.user_id, f.feed_head FROM {} {}",
             id_rows(backend, 1),
-            join(backend, "account f", "f.user_id = w.id")
+            join(backend, "account f", &[("user_id", "w.id")])
         ),
     }
 }
@@ -133,42 +141,44 @@ pub(super) fn staleness(backend: DbBackend) -> (&'static str, String) {
 /// Of which transaction a row of PostgreSQL is.
 const VERSION: &str = "f.xmin::text::bigint";
 
-/// What PostgreSQL calls the type of a column.
-pub(super) fn cast(column: &impl ColumnTrait) -> &'static str {
-    match column.def().get_column_type() {
-        ColumnType::Uuid => "uuid",
-        ColumnType::SmallInteger => "smallint",
-        ColumnType::Integer => "integer",
-        ColumnType::BigInteger => "bigint",
-        ColumnType::Double => "double precision",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Blob | ColumnType::VarBinary(_) | ColumnType::Binary(_) => "bytea",
-        _ => "text",
-    }
-}
-
-/// Joins the rows of a table that fit the rows before it, each looked up by its keys. PostgreSQL is given no
-/// choice: a plan that it made for a small table and kept would read the whole of a large one.
-pub(super) fn join(backend: DbBackend, table: &str, fits: &str) -> String {
-    let alias = alias(table);
+/// Joins the one row of a table that has these values in its columns, all columns of a unique key in their
+/// order; rows without one are left out.
+///
+/// PostgreSQL is given no choice: over a table that it has no statistics of it takes any index that begins
+/// with the user, and over a small one a hash of the whole, and keeps that plan. Only by the key itself is
+/// there an order to its last column.
+pub(super) fn join(backend: DbBackend, table: &str, key: &[(&str, &str)]) -> String {
     match backend {
-        DbBackend::Postgres => {
-            format!("CROSS JOIN LATERAL (SELECT {alias}.* FROM {table} WHERE {fits} OFFSET 0) {alias}")
-        }
+        DbBackend::Postgres => format!("CROSS JOIN LATERAL ({}) {}", find(table, key), alias(table)),
         // Written so, the tables are read in this order.
-        _ => format!("CROSS JOIN {table} ON {fits}"),
+        _ => format!("CROSS JOIN {table} ON {}", fits(table, key)),
     }
 }
 
-/// As [`join`], and what nothing fits is there as well.
-pub(super) fn left_join(backend: DbBackend, table: &str, fits: &str) -> String {
-    let alias = alias(table);
+/// As [`join`], and rows without one are there as well.
+pub(super) fn left_join(backend: DbBackend, table: &str, key: &[(&str, &str)]) -> String {
     match backend {
-        DbBackend::Postgres => {
-            format!("LEFT JOIN LATERAL (SELECT {alias}.* FROM {table} WHERE {fits} OFFSET 0) {alias} ON true")
-        }
-        _ => format!("LEFT JOIN {table} ON {fits}"),
+        DbBackend::Postgres => format!("LEFT JOIN LATERAL ({}) {} ON true", find(table, key), alias(table)),
+        _ => format!("LEFT JOIN {table} ON {}", fits(table, key)),
     }
+}
+
+fn find(table: &str, key: &[(&str, &str)]) -> String {
+    let alias = alias(table);
+    let Some(((last, value), before)) = key.split_last() else { return String::new() };
+    let before: String =
+        before.iter().map(|(column, value)| format!("{alias}.{column} = {value} AND ")).collect();
+    format!(
+        "SELECT {alias}.* FROM {table} WHERE {before}{alias}.{last} >= {value} AND {alias}.{last} <= {value} \
+         ORDER BY {alias}.{last} LIMIT 1"
+    )
+}
+
+fn fits(table: &str, key: &[(&str, &str)]) -> String {
+    let alias = alias(table);
+    let equal: Vec<String> =
+        key.iter().map(|(column, value)| format!("{alias}.{column} = {value}")).collect();
+    equal.join(" AND ")
 }
 
 fn alias(table: &str) -> &str {

@@ -4,11 +4,13 @@ use ::entity::{event, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    SelectModel, Selector,
 };
 use uuid::Uuid;
 
+use super::model::{self, Read};
 use super::page::{Page, Weigh, Window, take};
-use super::{Store, dialect, event_type, model};
+use super::{Store, dialect, event_type};
 use crate::error::Error;
 use crate::rules::event_id::compose;
 use crate::rules::row::EventRow;
@@ -49,11 +51,11 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .all(&store.reader)
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
-    let rows = living(user_id).filter(event::Column::Id.is_in(canonical)).all(&store.reader).await?;
+    let rows = rows(living(user_id).filter(event::Column::Id.is_in(canonical))).all(&store.reader).await?;
     let mut found = Vec::with_capacity(rows.len());
-    for row in rows {
-        let id = row.id;
-        let row = model::event_row(row)?;
+    for Read(row) in rows {
+        let row = row?;
+        let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, row.clone()));
         }
@@ -81,13 +83,11 @@ pub async fn page(
         query = query.filter(place().gt(key(before)));
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
-    let models = query
+    let query = query
         .order_by(event::Column::Timestamp, order.clone())
         .order_by(event::Column::Id, order)
-        .limit(window.limit())
-        .stream(&store.reader)
-        .await?;
-    let (rows, left_out) = take(models, model::event_row, window.size, weigh).await?;
+        .limit(window.limit());
+    let (rows, left_out) = take(rows(query).stream(&store.reader).await?, window.size, weigh).await?;
     Ok(window.part(rows, left_out.is_some()))
 }
 
@@ -97,6 +97,11 @@ pub async fn page(
 /// When the database fails.
 pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64, Error> {
     Ok(filtered(store, user_id, filter).await?.count(&store.reader).await?)
+}
+
+/// The rows themselves.
+pub(super) fn rows(query: Select<event::Entity>) -> Selector<SelectModel<Read<EventRow>>> {
+    query.select_only().columns(model::EVENT).into_model()
 }
 
 fn living(user_id: Uuid) -> Select<event::Entity> {

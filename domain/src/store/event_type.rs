@@ -6,11 +6,13 @@ use ::entity::{event_type, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
     ColumnTrait, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    SelectModel, Selector,
 };
 use uuid::Uuid;
 
+use super::Store;
+use super::model::{self, Read};
 use super::page::{Page, Window};
-use super::{Store, model};
 use crate::error::Error;
 use crate::rules::row::TypeRow;
 
@@ -29,11 +31,12 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .all(&store.reader)
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
-    let rows = living(user_id).filter(event_type::Column::Id.is_in(canonical)).all(&store.reader).await?;
+    let rows = rows(living(user_id).filter(event_type::Column::Id.is_in(canonical)));
+    let rows = rows.all(&store.reader).await?;
     let mut found = Vec::with_capacity(rows.len());
-    for row in rows {
-        let id = row.id;
-        let row = model::type_row(row)?;
+    for Read(row) in rows {
+        let row = row?;
+        let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, row.clone()));
         }
@@ -43,7 +46,10 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
 }
 
 /// The living types with these ids, none of them an alias, by id.
-pub(super) async fn known(
+///
+/// # Errors
+/// When the database fails.
+pub async fn known(
     store: &Store,
     user_id: Uuid,
     ids: HashSet<Uuid>,
@@ -51,8 +57,8 @@ pub(super) async fn known(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = living(user_id).filter(event_type::Column::Id.is_in(ids)).all(&store.reader).await?;
-    rows.into_iter().map(|row| Ok((row.id, model::type_row(row)?))).collect()
+    let rows = rows(living(user_id).filter(event_type::Column::Id.is_in(ids))).all(&store.reader).await?;
+    rows.into_iter().map(|Read(row)| row.map(|row| (row.frame.id, row))).collect()
 }
 
 /// A page of the living types.
@@ -68,13 +74,12 @@ pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<
         query = query.filter(place().lt(key(before)));
     }
     let order = if window.from_end { Order::Desc } else { Order::Asc };
-    let rows = query
+    let query = query
         .order_by(event_type::Column::Name, order.clone())
         .order_by(event_type::Column::Id, order)
-        .limit(window.limit())
-        .all(&store.reader)
-        .await?;
-    Ok(window.page(rows.into_iter().map(model::type_row).collect::<Result<_, _>>()?))
+        .limit(window.limit());
+    let rows = rows(query).all(&store.reader).await?;
+    Ok(window.page(rows.into_iter().map(|Read(row)| row).collect::<Result<_, _>>()?))
 }
 
 /// How many living types there are.
@@ -83,6 +88,11 @@ pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<
 /// When the database fails.
 pub async fn count(store: &Store, user_id: Uuid) -> Result<u64, Error> {
     Ok(living(user_id).count(&store.reader).await?)
+}
+
+/// The rows themselves.
+pub(super) fn rows(query: Select<event_type::Entity>) -> Selector<SelectModel<Read<TypeRow>>> {
+    query.select_only().columns(model::TYPE).into_model()
 }
 
 fn living(user_id: Uuid) -> Select<event_type::Entity> {

@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use ::entity::{event, event_type};
+use futures::TryStreamExt;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::account::{self, Head};
+use super::event::rows as event_rows;
+use super::model::Read;
 use super::page::{Weigh, has_room, take};
-use super::{Store, event_type as types, model};
+use super::{Store, event_type as types};
 use crate::error::Error;
 use crate::rules::cursor::Cursor;
 use crate::rules::row::{EventRow, Frame, TypeRow};
@@ -183,20 +186,18 @@ async fn read(
         .filter(event::Column::UserId.eq(user_id))
         .filter(between(event::Column::ChangeSeq, event::Column::DeletedAt, from, head))
         .order_by_asc(event::Column::ChangeSeq)
-        .limit(first + 1)
-        .stream(&store.reader)
-        .await?;
-    let event = |row| model::event_row(row).map(Change::Event);
-    let (mut changes, next_event) = take(events, event, first, weigh).await?;
+        .limit(first + 1);
+    let events = event_rows(events).stream(&store.reader).await?;
+    let events = events.map_ok(|Read(row)| Read(row.map(Change::Event)));
+    let (mut changes, next_event) = take(events, first, weigh).await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
         .filter(between(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from, head))
         .order_by_asc(event_type::Column::ChangeSeq)
-        .limit(first + 1)
-        .stream(&store.reader)
-        .await?;
-    let event_type = |row| model::type_row(row).map(Change::EventType);
-    let (types, next_type) = take(types, event_type, first, weigh).await?;
+        .limit(first + 1);
+    let types = types::rows(types).stream(&store.reader).await?;
+    let types = types.map_ok(|Read(row)| Read(row.map(Change::EventType)));
+    let (types, next_type) = take(types, first, weigh).await?;
     changes.extend(types);
     changes.sort_by_key(|change| change.frame().change_seq);
     // Behind the first that was left out of its kind, others of that kind may be missing.

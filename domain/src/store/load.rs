@@ -10,8 +10,7 @@ mod wants;
 
 use std::collections::{BTreeMap, HashSet};
 
-use ::entity::{event, event_type};
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use super::dialect::{self, List};
@@ -20,7 +19,7 @@ use crate::error::Error;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::plant;
 use crate::rules::apply::{Entity, World};
-use sql::{EVENT_PREFIX, Kind, Shape, TYPE_PREFIX};
+use sql::{Kind, Shape};
 pub use wants::Wants;
 
 /// What to do about a head that somebody else has locked.
@@ -115,9 +114,7 @@ async fn attempt(
 fn add(world: &mut World, kind: i32, row: &QueryResult) -> Result<(), Error> {
     match kind {
         Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT)?),
-        Kind::TYPE => {
-            world.load_type(model::type_row(event_type::Model::from_query_result(row, TYPE_PREFIX)?)?);
-        }
+        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST_OF_TYPE)?),
         _ => {
             let (id, alias) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
             match row.try_get_by_index::<i64>(4)? {
@@ -147,13 +144,13 @@ async fn load_bodies(
     let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
     let statement = Statement::from_sql_and_values(backend, sql::load_bodies(backend), values);
     for row in tx.inner.query_all_raw(statement).await? {
-        let event = event::Model::from_query_result(&row, EVENT_PREFIX)?;
-        let Some(of_user) = loaded.get_mut(&event.user_id) else { continue };
+        let Some(of_user) = loaded.get_mut(&row.try_get_by_index(0)?) else { continue };
         // An answer tells of an event's type as well, and an edit may keep it.
-        if let Some(event_type) = event_type::Model::from_query_result_optional(&row, TYPE_PREFIX)? {
-            of_user.world.load_type(model::type_row(event_type)?);
+        let first_of_type = 1 + model::EVENT.len();
+        if row.try_get_by_index::<Option<Uuid>>(first_of_type)?.is_some() {
+            of_user.world.load_type(model::type_row(&row, first_of_type)?);
         }
-        of_user.world.load_event(model::event_row(event)?);
+        of_user.world.load_event(model::event_row(&row, 1)?);
     }
     Ok(())
 }

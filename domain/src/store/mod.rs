@@ -18,7 +18,6 @@ pub mod save;
 pub mod status;
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,26 +32,21 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits::{GROUP_WRITERS, USER_CACHE_ENTRIES_MAX};
+use dialect::Plans;
 
 /// The database, opened once per process and pool.
 #[derive(Debug, Clone)]
 pub struct Store {
     writer: DatabaseConnection,
-    /// For single writes, which go in groups: one connection for each writer of groups.
-    groups: Arc<[Place]>,
+    /// For single writes, which go in groups: each writer of groups always meets the same connection, with
+    /// warm caches.
+    groups: Arc<[DatabaseConnection]>,
     reader: DatabaseConnection,
     /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
     gate: Option<Arc<FairMutex<()>>>,
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
     /// The present.
     pub clock: Clock,
-}
-
-/// Where a writer of groups writes, so that it always meets the same connection with warm caches.
-#[derive(Debug)]
-struct Place {
-    pool: DatabaseConnection,
-    transactions: AtomicU64,
 }
 
 /// A transaction that writes. Dropped without [`Tx::commit`], it is rolled back.
@@ -81,18 +75,21 @@ impl Store {
             let reader = Database::connect(options.max_connections(4).to_owned()).await?;
             (writer.clone(), vec![writer], reader, Some(Arc::default()))
         } else {
-            dialect::tune_postgres(&mut options, false);
-            let pool = Database::connect(options.clone().max_connections(connections).to_owned()).await?;
-            dialect::tune_postgres(&mut options, true);
-            options.max_connections(1).connect_lazy(true);
+            dialect::tune_postgres(&mut options, Plans::Fitted);
+            let for_writing = (connections / 2).max(1);
+            let for_reading = (connections - for_writing).max(1);
+            let reader = Database::connect(options.clone().max_connections(for_reading).to_owned()).await?;
+            dialect::tune_postgres(&mut options, Plans::Kept);
+            options.connect_lazy(true);
+            let writer = Database::connect(options.clone().max_connections(for_writing).to_owned()).await?;
             let mut groups = Vec::new();
             for _ in 0..GROUP_WRITERS {
-                groups.push(Database::connect(options.clone()).await?);
+                groups.push(Database::connect(options.clone().max_connections(1).to_owned()).await?);
             }
-            (pool.clone(), groups, pool, None)
+            (writer, groups, reader, None)
         };
-        let groups = groups.into_iter().map(|pool| Place { pool, transactions: AtomicU64::new(0) }).collect();
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
+        let groups = groups.into();
         Ok(Self { writer, groups, reader, gate, users: Arc::new(Mutex::new(LruCache::new(entries))), clock })
     }
 
@@ -115,15 +112,8 @@ impl Store {
     /// As [`Store::begin`].
     pub(crate) async fn begin_group(&self, writer: usize) -> Result<Tx, Error> {
         let gate = self.gate().await;
-        let place = self.groups.get(writer).ok_or(Error::Bug("each writer has a place"))?;
-        let tx = self.begin_on(&place.pool, gate).await?;
-        let transactions = place.transactions.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.gate.is_none() && transactions.is_power_of_two() {
-            // A plan that is kept was made for the tables as they were, and while they are small it may
-            // walk over all rows of a user. It is made anew as they grow.
-            tx.inner.execute_unprepared("DISCARD PLANS").await?;
-        }
-        Ok(tx)
+        let pool = self.groups.get(writer).ok_or(Error::Bug("each writer has a connection"))?;
+        self.begin_on(pool, gate).await
     }
 
     /// How many groups may be written at once.
@@ -170,15 +160,12 @@ impl Store {
                 (pool.size(), pool.num_idle())
             }
         };
-        let apart = if self.gate.is_some() { vec![&self.reader] } else { self.group_pools() };
-        let pools: Vec<(u32, usize)> = apart.into_iter().chain([&self.writer]).map(of).collect();
+        // The writer of SQLite is the one of its groups.
+        let apart: &[DatabaseConnection] = if self.gate.is_some() { &[] } else { &self.groups };
+        let pools: Vec<(u32, usize)> = apart.iter().chain([&self.writer, &self.reader]).map(of).collect();
         let open: u32 = pools.iter().map(|(size, _)| size).sum();
         let idle = pools.iter().map(|(_, idle)| u32::try_from(*idle).unwrap_or(u32::MAX)).sum();
         (open.saturating_sub(idle), idle)
-    }
-
-    fn group_pools(&self) -> Vec<&DatabaseConnection> {
-        self.groups.iter().map(|place| &place.pool).collect()
     }
 
     /// For the migrations and for whoever asks whether they ran.
@@ -189,7 +176,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        for pool in self.group_pools().into_iter().chain([&self.writer, &self.reader]) {
+        for pool in self.groups.iter().chain([&self.writer, &self.reader]) {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::debug!(%error, "a pool did not close");
             }

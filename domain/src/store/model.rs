@@ -2,111 +2,167 @@
 
 use ::entity::{event, event_type};
 use sea_orm::ActiveValue::Set;
-use sea_orm::QueryResult;
+use sea_orm::{DbErr, FromQueryResult, QueryResult, TryGetable};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::rules::canonical_json::EMPTY;
 use crate::rules::row::{
     DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, Location, TypeContent, TypeRow, Writer,
 };
 
-fn deletion(at: Option<i64>, by: Option<&str>) -> Option<Deletion> {
-    let by = if by == Some(DeletedBy::Rollback.name()) { DeletedBy::Rollback } else { DeletedBy::User };
-    at.map(|at| Deletion { at, by })
+/// The cells of a row from some column on, one after the other: by their places, for to look for names takes
+/// longer than to read what they stand for.
+struct Cells<'r> {
+    row: &'r QueryResult,
+    next: usize,
 }
 
-fn hash(bytes: Option<Vec<u8>>) -> Result<[u8; 32], Error> {
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(Error::Bug("a living row has a hash of 32 bytes"))
+impl Cells<'_> {
+    fn next<T: TryGetable>(&mut self) -> Result<T, Error> {
+        self.next += 1;
+        Ok(self.row.try_get_by_index(self.next - 1)?)
+    }
+
+    fn deletion(&mut self) -> Result<Option<Deletion>, Error> {
+        let (at, by): (Option<i64>, Option<String>) = (self.next()?, self.next()?);
+        let by = if by.as_deref() == Some(DeletedBy::Rollback.name()) {
+            DeletedBy::Rollback
+        } else {
+            DeletedBy::User
+        };
+        Ok(at.map(|at| Deletion { at, by }))
+    }
+
+    /// Of a living row.
+    fn hash(&mut self) -> Result<Option<[u8; 32]>, Error> {
+        let Some(bytes) = self.next::<Option<Vec<u8>>>()? else { return Ok(None) };
+        bytes.try_into().map(Some).map_err(|_| Error::Bug("a hash has 32 bytes"))
+    }
+
+    /// What the lists of columns below begin with.
+    fn frame(&mut self) -> Result<Frame, Error> {
+        Ok(Frame {
+            id: self.next()?,
+            version: self.next()?,
+            change_seq: self.next()?,
+            writer: Writer { client_id: self.next()?, run_start: self.next()?, edit_id: self.next()? },
+            created_at: self.next()?,
+            updated_at: self.next()?,
+            deletion: self.deletion()?,
+        })
+    }
 }
 
-pub(super) fn event_row(model: event::Model) -> Result<EventRow, Error> {
-    let content = match (model.event_type_id, model.timestamp) {
+/// A row that was read, or why it cannot be.
+pub(super) struct Read<T>(pub(super) Result<T, Error>);
+
+impl FromQueryResult for Read<EventRow> {
+    fn from_query_result(row: &QueryResult, _prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self(event_row(row, 0)))
+    }
+}
+
+impl FromQueryResult for Read<TypeRow> {
+    fn from_query_result(row: &QueryResult, _prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self(type_row(row, 0)))
+    }
+}
+
+/// The columns that [`event_row`] reads, in their order: all but the owner and what only a search looks at.
+pub(super) const EVENT: [event::Column; 25] = {
+    use event::Column::*;
+    [
+        Id,
+        Version,
+        ChangeSeq,
+        WriterClientId,
+        WriterRunStart,
+        WriterEditId,
+        CreatedAt,
+        UpdatedAt,
+        DeletedAt,
+        DeletedBy,
+        SourceType,
+        ExternalId,
+        EventTypeId,
+        Timestamp,
+        EndDate,
+        IsAllDay,
+        TimeZone,
+        Notes,
+        Latitude,
+        Longitude,
+        LocationName,
+        Properties,
+        ContentHash,
+        ImportJobId,
+        ImportVersion,
+    ]
+};
+
+/// Reads an event from the column `at` on.
+pub(super) fn event_row(row: &QueryResult, at: usize) -> Result<EventRow, Error> {
+    let mut cells = Cells { row, next: at };
+    let frame = cells.frame()?;
+    let (source_type, external_id) = (cells.next()?, cells.next()?);
+    let content = match (cells.next()?, cells.next()?) {
         (Some(event_type_id), Some(timestamp)) => Some(EventContent {
             event_type_id,
             body: EventBody {
                 timestamp,
-                end_date: model.end_date,
-                is_all_day: model.is_all_day.unwrap_or_default(),
-                time_zone: model.time_zone,
-                notes: model.notes,
-                location: model.latitude.zip(model.longitude).map(|(latitude, longitude)| Location {
-                    latitude,
-                    longitude,
-                    name: model.location_name,
-                }),
-                properties: model
-                    .properties
-                    .unwrap_or_else(|| crate::rules::canonical_json::EMPTY.to_owned()),
+                end_date: cells.next()?,
+                is_all_day: cells.next::<Option<bool>>()?.unwrap_or_default(),
+                time_zone: cells.next()?,
+                notes: cells.next()?,
+                location: match (cells.next()?, cells.next()?, cells.next()?) {
+                    (Some(latitude), Some(longitude), name) => Some(Location { latitude, longitude, name }),
+                    _ => None,
+                },
+                properties: cells.next::<Option<String>>()?.unwrap_or_else(|| EMPTY.to_owned()),
             },
-            hash: hash(model.content_hash)?,
-            import_job_id: model.import_job_id,
-            import_version: model.import_version,
+            hash: cells.hash()?.ok_or(UNHASHED)?,
+            import_job_id: cells.next()?,
+            import_version: cells.next()?,
         }),
         _ => None,
     };
-    Ok(EventRow {
-        frame: Frame {
-            id: model.id,
-            version: model.version,
-            change_seq: model.change_seq,
-            writer: Writer {
-                client_id: model.writer_client_id,
-                run_start: model.writer_run_start,
-                edit_id: model.writer_edit_id,
-            },
-            created_at: model.created_at,
-            updated_at: model.updated_at,
-            deletion: deletion(model.deleted_at, model.deleted_by.as_deref()),
-        },
-        source_type: model.source_type,
-        external_id: model.external_id,
-        content,
-    })
+    Ok(EventRow { frame, source_type, external_id, content })
 }
 
-/// The columns that [`event_head`] reads, in the order of the table.
-pub(super) const EVENT_HEAD: [&str; 10] = [
-    "user_id",
-    "id",
-    "event_type_id",
-    "source_type",
-    "external_id",
-    "content_hash",
-    "version",
-    "change_seq",
-    "deleted_at",
-    "deleted_by",
-];
+const UNHASHED: Error = Error::Bug("a living row has a hash");
 
-/// An event of which only keys, version and hash are read, from the column `at` on: what it says, who wrote
-/// it and when are left out, so that it must not be written back.
+/// The columns that [`event_head`] reads, in their order.
+pub(super) const EVENT_HEAD: [event::Column; 9] = {
+    use event::Column::*;
+    [Id, Version, ChangeSeq, DeletedAt, DeletedBy, SourceType, ExternalId, EventTypeId, ContentHash]
+};
+
+/// Reads of an event, from the column `at` on, only keys, version and hash: what it says, who wrote it and
+/// when are left out, so that it must not be written back.
 pub(super) fn event_head(row: &QueryResult, at: usize) -> Result<EventRow, Error> {
-    let (deleted_at, deleted_by): (Option<i64>, Option<String>) =
-        (row.try_get_by_index(at + 8)?, row.try_get_by_index(at + 9)?);
-    let content = match row.try_get_by_index::<Option<Uuid>>(at + 2)? {
+    let mut cells = Cells { row, next: at };
+    let frame = Frame {
+        id: cells.next()?,
+        version: cells.next()?,
+        change_seq: cells.next()?,
+        writer: Writer { client_id: None, run_start: 0, edit_id: None },
+        created_at: 0,
+        updated_at: 0,
+        deletion: cells.deletion()?,
+    };
+    let (source_type, external_id) = (cells.next()?, cells.next()?);
+    let content = match cells.next()? {
         Some(event_type_id) => Some(EventContent {
             event_type_id,
             body: EventBody::default(),
-            hash: hash(row.try_get_by_index(at + 5)?)?,
+            hash: cells.hash()?.ok_or(UNHASHED)?,
             import_job_id: None,
             import_version: None,
         }),
         None => None,
     };
-    Ok(EventRow {
-        frame: Frame {
-            id: row.try_get_by_index(at + 1)?,
-            version: row.try_get_by_index(at + 6)?,
-            change_seq: row.try_get_by_index(at + 7)?,
-            writer: Writer { client_id: None, run_start: 0, edit_id: None },
-            created_at: 0,
-            updated_at: 0,
-            deletion: deletion(deleted_at, deleted_by.as_deref()),
-        },
-        source_type: row.try_get_by_index(at + 3)?,
-        external_id: row.try_get_by_index(at + 4)?,
-        content,
-    })
+    Ok(EventRow { frame, source_type, external_id, content })
 }
 
 pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
@@ -162,29 +218,41 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
     model
 }
 
-pub(super) fn type_row(model: event_type::Model) -> Result<TypeRow, Error> {
-    let content = match model.name {
-        Some(name) => {
-            Some(TypeContent { name, color: model.color, icon: model.icon, hash: hash(model.content_hash)? })
-        }
+/// The columns that [`type_row`] reads, in their order: all but the owner.
+pub(super) const TYPE: [event_type::Column; 14] = {
+    use event_type::Column::*;
+    [
+        Id,
+        Version,
+        ChangeSeq,
+        WriterClientId,
+        WriterRunStart,
+        WriterEditId,
+        CreatedAt,
+        UpdatedAt,
+        DeletedAt,
+        DeletedBy,
+        Name,
+        Color,
+        Icon,
+        ContentHash,
+    ]
+};
+
+/// Reads an event type from the column `at` on.
+pub(super) fn type_row(row: &QueryResult, at: usize) -> Result<TypeRow, Error> {
+    let mut cells = Cells { row, next: at };
+    let frame = cells.frame()?;
+    let content = match cells.next()? {
+        Some(name) => Some(TypeContent {
+            name,
+            color: cells.next()?,
+            icon: cells.next()?,
+            hash: cells.hash()?.ok_or(UNHASHED)?,
+        }),
         None => None,
     };
-    Ok(TypeRow {
-        frame: Frame {
-            id: model.id,
-            version: model.version,
-            change_seq: model.change_seq,
-            writer: Writer {
-                client_id: model.writer_client_id,
-                run_start: model.writer_run_start,
-                edit_id: model.writer_edit_id,
-            },
-            created_at: model.created_at,
-            updated_at: model.updated_at,
-            deletion: deletion(model.deleted_at, model.deleted_by.as_deref()),
-        },
-        content,
-    })
+    Ok(TypeRow { frame, content })
 }
 
 pub(super) fn type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel {

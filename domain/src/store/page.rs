@@ -4,6 +4,7 @@
 use futures::{Stream, TryStreamExt};
 use sea_orm::DbErr;
 
+use super::model::Read;
 use crate::error::Error;
 use crate::limits::PAGE_BYTES_MAX;
 
@@ -65,15 +66,14 @@ pub(super) fn has_room(rows: usize, most: u64, bytes: usize) -> bool {
 
 /// Takes rows while a page of at most `most` has room for them; the first that finds none comes along. Rows
 /// behind it are never read.
-pub(super) async fn take<Model, Row>(
-    mut models: impl Stream<Item = Result<Model, DbErr>> + Unpin,
-    read: impl Fn(Model) -> Result<Row, Error>,
+pub(super) async fn take<Row>(
+    mut read: impl Stream<Item = Result<Read<Row>, DbErr>> + Unpin,
     most: u64,
     weigh: Weigh<'_, Row>,
 ) -> Result<(Vec<Row>, Option<Row>), Error> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
-    while let Some(model) = models.try_next().await? {
-        let row = read(model)?;
+    while let Some(Read(row)) = read.try_next().await? {
+        let row = row?;
         bytes += weigh(&row);
         if !has_room(rows.len(), most, bytes) {
             return Ok((rows, Some(row)));

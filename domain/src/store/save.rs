@@ -2,7 +2,7 @@
 //!
 //! On PostgreSQL what can be is one statement: a CTE for each table, and the heads.
 
-use ::entity::{account, event, event_type, id_alias};
+use ::entity::{event, event_type, id_alias};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
@@ -12,7 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::bulk::{self, Existing};
-use super::{Tx, dialect, model};
+use super::{Tx, account, dialect, model};
 use crate::error::Error;
 use crate::rules::apply::{Entity, Net};
 use crate::rules::row::{DeletedBy, TypeRow};
@@ -204,13 +204,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         for (user_id, from, to) in heads {
-            let moved = account::Entity::update_many()
-                .col_expr(account::Column::FeedHead, to.into())
-                .filter(account::Column::UserId.eq(user_id))
-                .filter(account::Column::FeedHead.eq(from))
-                .exec(&self.tx.inner)
-                .await?;
-            count(1, moved.rows_affected)?;
+            count(1, account::advance(self.tx, user_id, from, to).await?)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::write_all;
 use crate::error::ApiError;
 use crate::graphql::input::{CreateEventsInput, items};
 use crate::graphql::types::result::{EventResult, EventsPayload, WriteOutcome, WriteResult};
+use crate::graphql::written::Rows;
 
 #[derive(Debug, Default)]
 pub(crate) struct CreateEvents;
@@ -38,6 +39,6 @@ fn payload(results: Vec<EventResult>) -> EventsPayload {
         duplicates: count(WriteOutcome::Duplicate),
         deleted: count(WriteOutcome::Deleted),
         rejected: count(WriteOutcome::Rejected),
-        results,
+        results: Rows(results),
     }
 }

@@ -1,10 +1,8 @@
 //! Finds what has an id, of whichever kind.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-
 use async_graphql::Context;
 use domain::store::{event, event_type, import_job};
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -22,7 +20,7 @@ pub(super) async fn event(context: &Context<'_>, id: &Id) -> Result<Option<Event
     let ids: Vec<Uuid> = id.uuid().into_iter().collect();
     let found = event::find(store(context), actor(context).user_id, &ids).await?;
     let asked = found.into_iter().find(|(id, _)| ids.contains(id));
-    Ok(asked.and_then(|(_, row)| Event::of(Arc::new(row))))
+    Ok(asked.and_then(|(_, row)| Event::of(row).ok()))
 }
 
 /// The event type with that id or alias.
@@ -81,7 +79,7 @@ async fn find_events(
     let told = |id: &Uuid| times.get(id).copied().unwrap_or_default();
     weight.add(rows.iter().map(|(id, row)| scale.event(row) * told(id)).sum())?;
     let asked = rows.into_iter().filter(|(id, _)| told(id) > 0);
-    Ok(asked.filter_map(|(id, row)| Some((id, Event::of(Arc::new(row))?))).collect())
+    Ok(asked.filter_map(|(id, row)| Some((id, Event::of(row).ok()?))).collect())
 }
 
 async fn event_types(context: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, EventType>, ApiError> {
@@ -91,5 +89,5 @@ async fn event_types(context: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid
     let asked: HashSet<&Uuid> = ids.iter().collect();
     let rows = event_type::find(store(context), actor(context).user_id, ids).await?;
     let rows = rows.into_iter().filter(|(id, _)| asked.contains(id));
-    Ok(rows.filter_map(|(id, row)| Some((id, EventType::of(Arc::new(row))?))).collect())
+    Ok(rows.filter_map(|(id, row)| Some((id, EventType::of(row).ok()?))).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use async_graphql::{Object, OutputType, SimpleObject, TypeName};
+use async_graphql::{Object, SimpleObject, TypeName};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::error::Error;
@@ -13,9 +13,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
+use crate::graphql::written::{Rows, Selected, Step, Written, leaf};
 
 /// What a list is made of.
-pub trait Listed: OutputType + Clone {
+pub trait Listed: Written + Clone {
     /// Name of the type.
     const NAME: &'static str;
     /// Its place in the list.
@@ -29,11 +30,14 @@ type Total = Box<dyn Fn() -> BoxFuture<'static, Result<u64, Error>> + Send + Syn
 
 /// A part of a list.
 pub struct Connection<T> {
-    page: Page<T>,
+    nodes: Rows<T>,
+    has_next: bool,
+    has_previous: bool,
     total: Total,
 }
 
 /// One of a list, and its place.
+#[derive(Clone)]
 pub struct Edge<T>(T);
 
 /// Where a page stands in its list.
@@ -56,9 +60,12 @@ impl<T> Connection<T> {
         show: impl Fn(Row) -> Option<T>,
         total: impl Fn() -> BoxFuture<'static, Result<u64, Error>> + Send + Sync + 'static,
     ) -> Self {
-        let rows = page.rows.into_iter().filter_map(show).collect();
-        let page = Page { rows, has_next: page.has_next, has_previous: page.has_previous };
-        Self { page, total: Box::new(total) }
+        Self {
+            nodes: Rows(page.rows.into_iter().filter_map(show).collect()),
+            has_next: page.has_next,
+            has_previous: page.has_previous,
+            total: Box::new(total),
+        }
     }
 }
 
@@ -78,22 +85,22 @@ impl<T: Listed> TypeName for Edge<T> {
 #[Object(name_type)]
 impl<T: Listed> Connection<T> {
     /// Each with its place.
-    async fn edges(&self) -> Vec<Edge<T>> {
-        self.page.rows.iter().cloned().map(Edge).collect()
+    async fn edges(&self) -> Rows<Edge<T>> {
+        Rows(self.nodes.0.iter().cloned().map(Edge).collect())
     }
 
     /// The same without their places.
-    async fn nodes(&self) -> Vec<T> {
-        self.page.rows.clone()
+    async fn nodes(&self) -> &Rows<T> {
+        &self.nodes
     }
 
     /// Where the page stands.
     async fn page_info(&self) -> PageInfo {
         PageInfo {
-            has_next_page: self.page.has_next,
-            has_previous_page: self.page.has_previous,
-            start_cursor: self.page.rows.first().map(|row| cursor(&row.key())),
-            end_cursor: self.page.rows.last().map(|row| cursor(&row.key())),
+            has_next_page: self.has_next,
+            has_previous_page: self.has_previous,
+            start_cursor: self.nodes.0.first().map(|row| cursor(&row.key())),
+            end_cursor: self.nodes.0.last().map(|row| cursor(&row.key())),
         }
     }
 
@@ -114,6 +121,19 @@ impl<T: Listed> Edge<T> {
     /// What stands there.
     async fn node(&self) -> &T {
         &self.0
+    }
+}
+
+impl<T: Listed> Written for Edge<T> {
+    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+        match field.name() {
+            "cursor" => leaf(|edge: &Self, text| text.json(&cursor(&edge.0.key()))),
+            "node" => {
+                let plan = field.plan::<T>()?;
+                Some(Box::new(move |edge, text| plan.write(&edge.0, text)))
+            }
+            _ => None,
+        }
     }
 }
 

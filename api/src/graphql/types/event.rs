@@ -1,16 +1,18 @@
 //! Events, event types, and who is asking.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, ID, Interface, Object, SimpleObject};
-use domain::rules::row::{EventContent, EventRow, TypeContent, TypeRow};
+use domain::rules::row::{self, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow};
 use uuid::Uuid;
 
 use super::import::ImportJob;
 use crate::error::ApiError;
 use crate::graphql::loader::TypeLoader;
 use crate::graphql::scalar::{DateTime, JsonObject};
+use crate::graphql::written::{Selected, Step, Text, Written, leaf};
 
 /// Anything that node(id) can find. Only types that implement Node have a field called `id`: clients
 /// normalise by it.
@@ -25,22 +27,26 @@ pub enum Node {
     ImportJob(Box<ImportJob>),
 }
 
-/// A living event: its row and, unwrapped, its content.
+/// A living event.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Without its content.
-    row: Arc<EventRow>,
-    content: Arc<EventContent>,
+    living: Arc<Living<EventRow, EventContent>>,
     /// Its type, where it is known already.
     event_type: Option<EventType>,
 }
 
+/// A row and, unwrapped, its content, which the row is without.
+#[derive(Debug)]
+struct Living<Row, Content> {
+    row: Row,
+    content: Content,
+}
+
 impl Event {
-    /// None for a tombstone.
-    pub(crate) fn of(row: Arc<EventRow>) -> Option<Self> {
-        let mut row = Arc::unwrap_or_clone(row);
-        let content = Arc::new(row.content.take()?);
-        Some(Self { row: Arc::new(row), content, event_type: None })
+    /// A tombstone is none: its frame comes back.
+    pub(crate) fn of(mut row: EventRow) -> Result<Self, Frame> {
+        let Some(content) = row.content.take() else { return Err(row.frame) };
+        Ok(Self { living: Arc::new(Living { row, content }), event_type: None })
     }
 
     /// With its type as it was when the event was written or read: it may be deleted since.
@@ -48,14 +54,28 @@ impl Event {
         Self { event_type, ..self }
     }
 
+    /// With its type, where it is among those.
+    pub(crate) fn with_type_of(self, types: &HashMap<Uuid, EventType>) -> Self {
+        let event_type = types.get(&self.type_id()).cloned();
+        self.with_type(event_type)
+    }
+
     /// The id of its type.
     pub(crate) fn type_id(&self) -> Uuid {
-        self.content.event_type_id
+        self.living.content.event_type_id
     }
 
     /// Its place in the list of events.
     pub(crate) fn key(&self) -> domain::store::event::Key {
-        (self.content.body.timestamp, self.row.frame.id)
+        (self.body().timestamp, self.frame().id)
+    }
+
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.living.row.frame
+    }
+
+    fn body(&self) -> &EventBody {
+        &self.living.content.body
     }
 }
 
@@ -64,12 +84,12 @@ impl Event {
 impl Event {
     /// Lower-case UUIDv7, made by the client that created it.
     async fn id(&self) -> ID {
-        self.row.frame.id.into()
+        self.frame().id.into()
     }
 
     /// The id of its type.
     async fn event_type_id(&self) -> ID {
-        self.content.event_type_id.into()
+        self.type_id().into()
     }
 
     /// Its type.
@@ -78,78 +98,74 @@ impl Event {
             return Ok(event_type.clone());
         }
         let loader = context.data_unchecked::<DataLoader<TypeLoader>>();
-        let found = loader.load_one(self.content.event_type_id).await?;
+        let found = loader.load_one(self.type_id()).await?;
         // It goes behind its last event: this one was deleted or changed since it was read.
         found.ok_or(ApiError::Unavailable)
     }
 
     /// When it happened, or began.
     async fn timestamp(&self) -> DateTime {
-        DateTime::At(self.content.body.timestamp)
+        DateTime::At(self.body().timestamp)
     }
 
     /// When it ended.
     async fn end_date(&self) -> Option<DateTime> {
-        self.content.body.end_date.map(DateTime::At)
+        self.body().end_date.map(DateTime::At)
     }
 
     /// When true, `timestamp` and `endDate` are dates at 00:00 UTC and are shown as the UTC date everywhere.
     async fn is_all_day(&self) -> bool {
-        self.content.body.is_all_day
+        self.body().is_all_day
     }
 
     /// IANA zone in which it happened, e.g. Europe/Berlin.
     async fn time_zone(&self) -> Option<&str> {
-        self.content.body.time_zone.as_deref()
+        self.body().time_zone.as_deref()
     }
 
     /// Free text.
     async fn notes(&self) -> Option<&str> {
-        self.content.body.notes.as_deref()
+        self.body().notes.as_deref()
     }
 
     /// Where it comes from: manual, healthkit, geofence, imported, … Never changes.
     async fn source_type(&self) -> &str {
-        &self.row.source_type
+        &self.living.row.source_type
     }
 
     /// The source's own id of it, unique per user and source. Never changes.
     async fn external_id(&self) -> Option<&str> {
-        self.row.external_id.as_deref()
+        self.living.row.external_id.as_deref()
     }
 
     /// Where it happened.
     async fn location(&self) -> Option<Location> {
-        self.content.body.location.as_ref().map(|place| Location {
-            latitude: place.latitude,
-            longitude: place.longitude,
-            name: place.name.clone(),
-        })
+        self.body().location.clone().map(Location::from)
     }
 
     /// What else there is to say.
     async fn properties(&self) -> JsonObject {
-        JsonObject::stored(&self.content.body.properties)
+        JsonObject::stored(&self.body().properties)
     }
 
     /// 1 when first created, +1 for each change that changed something.
     async fn version(&self) -> i32 {
-        self.row.frame.version
+        self.frame().version
     }
 
     /// The import that made it.
     async fn import_job_id(&self) -> Option<ID> {
-        self.content.import_job_id.map(ID::from)
+        self.living.content.import_job_id.map(ID::from)
     }
 
     /// When the server first stored it.
     async fn created_at(&self) -> DateTime {
-        DateTime::At(self.row.frame.created_at)
+        DateTime::At(self.frame().created_at)
     }
 
     /// When it last changed.
     async fn updated_at(&self) -> DateTime {
-        DateTime::At(self.row.frame.updated_at)
+        DateTime::At(self.frame().updated_at)
     }
 }
 
@@ -164,25 +180,89 @@ pub struct Location {
     name: Option<String>,
 }
 
+impl From<row::Location> for Location {
+    fn from(place: row::Location) -> Self {
+        Self { latitude: place.latitude, longitude: place.longitude, name: place.name }
+    }
+}
+
+impl Written for Event {
+    const INTERFACE: Option<&'static str> = Some("Node");
+
+    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+        match field.name() {
+            "id" => leaf(|event: &Self, text| text.id(event.frame().id)),
+            "eventTypeId" => leaf(|event: &Self, text| text.id(event.type_id())),
+            "eventType" => {
+                let plan = field.plan::<EventType>()?;
+                let write = move |event: &Self, text: &mut Text| {
+                    event.event_type.as_ref().is_some_and(|event_type| plan.write(event_type, text))
+                };
+                Some(Box::new(write))
+            }
+            "timestamp" => leaf(|event: &Self, text| text.instant(event.body().timestamp)),
+            "endDate" => leaf(|event: &Self, text| text.option(event.body().end_date, Text::instant)),
+            "isAllDay" => leaf(|event: &Self, text| text.json(&event.body().is_all_day)),
+            "timeZone" => leaf(|event: &Self, text| text.json(&event.body().time_zone)),
+            "notes" => leaf(|event: &Self, text| text.json(&event.body().notes)),
+            "sourceType" => leaf(|event: &Self, text| text.json(&event.living.row.source_type)),
+            "externalId" => leaf(|event: &Self, text| text.json(&event.living.row.external_id)),
+            "location" => {
+                let plan = field.plan::<Location>()?;
+                let write = move |event: &Self, text: &mut Text| {
+                    let place = event.body().location.clone().map(Location::from);
+                    plan.write_option(place.as_ref(), text)
+                };
+                Some(Box::new(write))
+            }
+            // It is stored as the text that it is.
+            "properties" => leaf(|event: &Self, text| text.raw(&event.body().properties)),
+            "version" => leaf(|event: &Self, text| text.json(&event.frame().version)),
+            "importJobId" => {
+                leaf(|event: &Self, text| text.option(event.living.content.import_job_id, Text::id))
+            }
+            "createdAt" => leaf(|event: &Self, text| text.instant(event.frame().created_at)),
+            "updatedAt" => leaf(|event: &Self, text| text.instant(event.frame().updated_at)),
+            _ => None,
+        }
+    }
+}
+
+impl Written for Location {
+    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+        match field.name() {
+            "latitude" => leaf(|place: &Self, text| text.json(&place.latitude)),
+            "longitude" => leaf(|place: &Self, text| text.json(&place.longitude)),
+            "name" => leaf(|place: &Self, text| text.json(&place.name)),
+            _ => None,
+        }
+    }
+}
+
 /// A living event type.
 #[derive(Debug, Clone)]
 pub struct EventType {
-    /// Without its content.
-    row: Arc<TypeRow>,
-    content: Arc<TypeContent>,
+    living: Arc<Living<TypeRow, TypeContent>>,
 }
 
 impl EventType {
-    /// None for a tombstone.
-    pub(crate) fn of(row: Arc<TypeRow>) -> Option<Self> {
-        let mut row = Arc::unwrap_or_clone(row);
-        let content = Arc::new(row.content.take()?);
-        Some(Self { row: Arc::new(row), content })
+    /// A tombstone is none: its frame comes back.
+    pub(crate) fn of(mut row: TypeRow) -> Result<Self, Frame> {
+        let Some(content) = row.content.take() else { return Err(row.frame) };
+        Ok(Self { living: Arc::new(Living { row, content }) })
     }
 
     /// Its place in the list of types.
     pub(crate) fn key(&self) -> domain::store::event_type::Key {
-        (self.content.name.clone(), self.row.frame.id)
+        (self.content().name.clone(), self.frame().id)
+    }
+
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.living.row.frame
+    }
+
+    fn content(&self) -> &TypeContent {
+        &self.living.content
     }
 }
 
@@ -191,37 +271,54 @@ impl EventType {
 impl EventType {
     /// Lower-case UUIDv7.
     async fn id(&self) -> ID {
-        self.row.frame.id.into()
+        self.frame().id.into()
     }
 
     /// 1 to 100 characters, trimmed, NFC; unique among the user's living types.
     async fn name(&self) -> &str {
-        &self.content.name
+        &self.content().name
     }
 
     /// At most 32 characters.
     async fn color(&self) -> Option<&str> {
-        self.content.color.as_deref()
+        self.content().color.as_deref()
     }
 
     /// At most 64 characters.
     async fn icon(&self) -> Option<&str> {
-        self.content.icon.as_deref()
+        self.content().icon.as_deref()
     }
 
     /// 1 when first created, +1 for each change that changed something.
     async fn version(&self) -> i32 {
-        self.row.frame.version
+        self.frame().version
     }
 
     /// When the server first stored it.
     async fn created_at(&self) -> DateTime {
-        DateTime::At(self.row.frame.created_at)
+        DateTime::At(self.frame().created_at)
     }
 
     /// When it last changed.
     async fn updated_at(&self) -> DateTime {
-        DateTime::At(self.row.frame.updated_at)
+        DateTime::At(self.frame().updated_at)
+    }
+}
+
+impl Written for EventType {
+    const INTERFACE: Option<&'static str> = Some("Node");
+
+    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+        match field.name() {
+            "id" => leaf(|event_type: &Self, text| text.id(event_type.frame().id)),
+            "name" => leaf(|event_type: &Self, text| text.json(&event_type.content().name)),
+            "color" => leaf(|event_type: &Self, text| text.json(&event_type.content().color)),
+            "icon" => leaf(|event_type: &Self, text| text.json(&event_type.content().icon)),
+            "version" => leaf(|event_type: &Self, text| text.json(&event_type.frame().version)),
+            "createdAt" => leaf(|event_type: &Self, text| text.instant(event_type.frame().created_at)),
+            "updatedAt" => leaf(|event_type: &Self, text| text.instant(event_type.frame().updated_at)),
+            _ => None,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::problem::{Problem, ProblemCode};
 use crate::error::ApiError;
 use crate::graphql::scalar::{DateTime, Long};
 use crate::graphql::weight::{Scale, Weight};
+use crate::graphql::written::Written;
 
 /// Where an import stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -202,6 +203,9 @@ impl ImportJob {
     }
 }
 
+// Of imports there are few.
+impl Written for ImportJob {}
+
 impl Listed for ImportJob {
     const NAME: &'static str = "ImportJob";
     type Key = domain::store::import_job::Key;
@@ -269,6 +273,8 @@ impl From<Rejection> for ImportRejection {
         }
     }
 }
+
+impl Written for ImportRejection {}
 
 impl Listed for ImportRejection {
     const NAME: &'static str = "ImportRejection";

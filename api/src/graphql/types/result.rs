@@ -1,5 +1,8 @@
 //! What became of an item.
 
+use std::sync::Arc;
+
+use async_graphql::resolver_utils::enum_value;
 use async_graphql::{Enum, ID, Interface, SimpleObject};
 use domain::commands::apply_mutations::EventAnswer;
 use domain::commands::create_import::ImportAnswer;
@@ -9,6 +12,7 @@ use domain::rules::row::TypeRow;
 use super::event::{Event, EventType};
 use super::import::ImportJob;
 use super::problem::Problem;
+use crate::graphql::written::{Rows, Selected, Step, Text, Written, leaf};
 
 /// What became of it. Clients switch on this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -111,7 +115,8 @@ impl EventResult {
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
         let EventAnswer { answer, event_type } = answer;
         let version = answer.row.as_ref().map(|row| row.frame.version);
-        let event = answer.row.and_then(Event::of);
+        let event = answer.row.and_then(|row| Event::of(Arc::unwrap_or_clone(row)).ok());
+        let event_type = event_type.and_then(|row| EventType::of(Arc::unwrap_or_clone(row)).ok());
         Self {
             index: i32::try_from(index).unwrap_or(i32::MAX),
             sent_id: sent_id.map(ID::from),
@@ -120,7 +125,35 @@ impl EventResult {
             differs: answer.differs,
             version,
             problem: answer.problem.map(Problem::from),
-            event: event.map(|event| event.with_type(event_type.and_then(EventType::of))),
+            event: event.map(|event| event.with_type(event_type)),
+        }
+    }
+}
+
+impl Written for EventResult {
+    const INTERFACE: Option<&'static str> = Some("WriteResult");
+
+    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+        match field.name() {
+            "index" => leaf(|result: &Self, text| text.json(&result.index)),
+            "sentId" => leaf(|result: &Self, text| text.json(&result.sent_id)),
+            "outcome" => leaf(|result: &Self, text| text.value(&enum_value(result.outcome))),
+            "matchedBy" => {
+                let write = |text: &mut Text, key| text.value(&enum_value(key));
+                leaf(move |result: &Self, text| text.option(result.matched_by, write))
+            }
+            "differs" => leaf(|result: &Self, text| text.json(&result.differs)),
+            "version" => leaf(|result: &Self, text| text.json(&result.version)),
+            // Few have one, and what it says is many fields more.
+            "problem" => Some(Box::new(|result, text| {
+                text.raw("null");
+                result.problem.is_none()
+            })),
+            "event" => {
+                let plan = field.plan::<Event>()?;
+                Some(Box::new(move |result, text| plan.write_option(result.event.as_ref(), text)))
+            }
+            _ => None,
         }
     }
 }
@@ -136,7 +169,7 @@ impl EventTypeResult {
             differs: answer.differs,
             version: answer.row.as_ref().map(|row| row.frame.version),
             problem: answer.problem.map(Problem::from),
-            event_type: answer.row.and_then(EventType::of),
+            event_type: answer.row.and_then(|row| EventType::of(Arc::unwrap_or_clone(row)).ok()),
         }
     }
 }
@@ -159,7 +192,7 @@ pub struct EventTypePayload {
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventsPayload {
     /// One each, in the order of the input.
-    pub results: Vec<EventResult>,
+    pub results: Rows<EventResult>,
     /// New ones.
     pub created: i32,
     /// There already.

@@ -1,18 +1,20 @@
 //! The change feed and the state of a client's sync.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use async_graphql::{Enum, ID, SimpleObject};
+use async_graphql::resolver_utils::enum_value;
+use async_graphql::{Enum, ID, Object, SimpleObject};
 use domain::limits;
 use domain::rules::apply::Entity;
 use domain::rules::digest::Bucket;
+use domain::rules::row::Frame;
 use domain::store::feed::{self, Reset};
 use domain::store::status::{SourceTotals, Totals};
 use uuid::Uuid;
 
 use super::event::{Event, EventType};
 use crate::graphql::scalar::{Cursor, DateTime, Long};
+use crate::graphql::written::{Rows, Selected, Step, Written, leaf};
 
 /// The kinds that the feed tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -38,7 +40,7 @@ pub enum ResetReason {
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ChangePage {
     /// In the order of their positions.
-    changes: Vec<Change>,
+    changes: Rows<Change>,
     /// Where to go on. With `reset`: the start of a bootstrap.
     cursor: Cursor,
     /// More follow.
@@ -49,32 +51,24 @@ pub struct ChangePage {
     server_time: DateTime,
 }
 
-/// One entity at its newest position. A type renamed late comes after its events: apply without foreign keys.
-#[derive(Debug, Clone, SimpleObject)]
-pub struct Change {
-    /// Its kind.
-    entity: EntityType,
-    /// Its id.
-    entity_id: ID,
-    /// Its version.
-    version: i32,
-    /// Whether it is deleted.
-    deleted: bool,
-    /// The last writer; a hint, not a reason to skip.
-    origin_client_id: Option<ID>,
-    /// The event as it is, unless deleted.
-    event: Option<Event>,
-    /// The type as it is, unless deleted.
-    event_type: Option<EventType>,
+/// One entity at its newest position.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A living event.
+    Event(Event),
+    /// A living event type.
+    EventType(EventType),
+    /// What was deleted.
+    Tombstone(EntityType, Box<Frame>),
 }
 
 impl ChangePage {
     /// Of a user, at an instant.
     pub(crate) fn new(page: feed::ChangePage, user_id: Uuid, now_ms: i64) -> Self {
-        let types = page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::of(Arc::new(row))?)));
+        let types = page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?)));
         let types: HashMap<Uuid, EventType> = types.collect();
         Self {
-            changes: page.changes.into_iter().map(|change| Change::new(change, &types)).collect(),
+            changes: Rows(page.changes.into_iter().map(|change| Change::new(change, &types)).collect()),
             cursor: Cursor(page.cursor.encode(user_id)),
             has_more: page.has_more,
             reset: page.reset.map(ResetReason::from),
@@ -91,23 +85,99 @@ impl ChangePage {
 impl Change {
     /// With the type of its event, where it is among those.
     fn new(change: feed::Change, types: &HashMap<Uuid, EventType>) -> Self {
-        let frame = change.frame().clone();
-        let typed = |event: Event| {
-            let event_type = types.get(&event.type_id()).cloned();
-            event.with_type(event_type)
-        };
-        let (entity, event, event_type) = match change {
-            feed::Change::Event(row) => (EntityType::Event, Event::of(Arc::new(row)).map(typed), None),
-            feed::Change::EventType(row) => (EntityType::EventType, None, EventType::of(Arc::new(row))),
-        };
-        Self {
-            entity,
-            entity_id: frame.id.into(),
-            version: frame.version,
-            deleted: frame.deletion.is_some(),
-            origin_client_id: frame.writer.client_id.map(ID::from),
-            event,
-            event_type,
+        match change {
+            feed::Change::Event(row) => match Event::of(row) {
+                Ok(event) => Self::Event(event.with_type_of(types)),
+                Err(frame) => Self::Tombstone(EntityType::Event, Box::new(frame)),
+            },
+            feed::Change::EventType(row) => match EventType::of(row) {
+                Ok(event_type) => Self::EventType(event_type),
+                Err(frame) => Self::Tombstone(EntityType::EventType, Box::new(frame)),
+            },
+        }
+    }
+
+    fn frame(&self) -> &Frame {
+        match self {
+            Self::Event(event) => event.frame(),
+            Self::EventType(event_type) => event_type.frame(),
+            Self::Tombstone(_, frame) => frame,
+        }
+    }
+
+    fn kind(&self) -> EntityType {
+        match self {
+            Self::Event(_) => EntityType::Event,
+            Self::EventType(_) => EntityType::EventType,
+            Self::Tombstone(kind, _) => *kind,
+        }
+    }
+
+    fn living_event(&self) -> Option<&Event> {
+        if let Self::Event(event) = self { Some(event) } else { None }
+    }
+
+    fn living_type(&self) -> Option<&EventType> {
+        if let Self::EventType(event_type) = self { Some(event_type) } else { None }
+    }
+}
+
+/// One entity at its newest position. A type renamed late comes after its events: apply without foreign keys.
+#[Object]
+impl Change {
+    /// Its kind.
+    async fn entity(&self) -> EntityType {
+        self.kind()
+    }
+
+    /// Its id.
+    async fn entity_id(&self) -> ID {
+        self.frame().id.into()
+    }
+
+    /// Its version.
+    async fn version(&self) -> i32 {
+        self.frame().version
+    }
+
+    /// Whether it is deleted.
+    async fn deleted(&self) -> bool {
+        self.frame().deletion.is_some()
+    }
+
+    /// The last writer; a hint, not a reason to skip.
+    async fn origin_client_id(&self) -> Option<ID> {
+        self.frame().writer.client_id.clone().map(ID::from)
+    }
+
+    /// The event as it is, unless deleted.
+    async fn event(&self) -> Option<&Event> {
+        self.living_event()
+    }
+
+    /// The type as it is, unless deleted.
+    async fn event_type(&self) -> Option<&EventType> {
+        self.living_type()
+    }
+}
+
+impl Written for Change {
+    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+        match field.name() {
+            "entity" => leaf(|change: &Self, text| text.value(&enum_value(change.kind()))),
+            "entityId" => leaf(|change: &Self, text| text.id(change.frame().id)),
+            "version" => leaf(|change: &Self, text| text.json(&change.frame().version)),
+            "deleted" => leaf(|change: &Self, text| text.json(&change.frame().deletion.is_some())),
+            "originClientId" => leaf(|change: &Self, text| text.json(&change.frame().writer.client_id)),
+            "event" => {
+                let plan = field.plan::<Event>()?;
+                Some(Box::new(move |change, text| plan.write_option(change.living_event(), text)))
+            }
+            "eventType" => {
+                let plan = field.plan::<EventType>()?;
+                Some(Box::new(move |change, text| plan.write_option(change.living_type(), text)))
+            }
+            _ => None,
         }
     }
 }

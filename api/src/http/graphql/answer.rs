@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::media::Media;
 use crate::error::{ApiError, complete};
+use crate::graphql::written;
 use crate::http::explain;
 use crate::limiter::seconds;
 
@@ -19,11 +20,7 @@ pub(in crate::http) fn is_refused(answer: &Answer) -> bool {
 
 /// An answer as its bytes: without `data` when nothing was executed.
 pub(in crate::http) fn text(answer: &Answer) -> String {
-    if is_refused(answer) {
-        json!({ "errors": answer.errors }).to_string()
-    } else {
-        serde_json::to_string(answer).unwrap_or_default()
-    }
+    if is_refused(answer) { json!({ "errors": answer.errors }).to_string() } else { written::answer(answer) }
 }
 
 /// An error as an answer of GraphQL. `told` is the status in its problem.

@@ -8,6 +8,8 @@ use domain::limits::SOCKET_ID_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::graphql::written;
+
 /// The name of the protocol in the upgrade.
 pub(super) const PROTOCOL: &str = "graphql-transport-ws";
 
@@ -95,6 +97,7 @@ pub(super) enum Outgoing<'m> {
     },
     Next {
         id: &'m str,
+        #[serde(skip)]
         payload: &'m Answer,
     },
     Error {
@@ -108,7 +111,15 @@ pub(super) enum Outgoing<'m> {
 
 impl Outgoing<'_> {
     pub(super) fn write(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let mut text = serde_json::to_string(self).unwrap_or_default();
+        if let Self::Next { payload, .. } = self {
+            // As the last member of the object: it is text already, for the most part.
+            text.pop();
+            text += ",\"payload\":";
+            text += &written::answer(payload);
+            text.push('}');
+        }
+        text
     }
 }
 

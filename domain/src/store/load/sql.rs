@@ -3,11 +3,10 @@
 
 use std::sync::LazyLock;
 
-use ::entity::{event, event_type};
-use sea_orm::{ColumnTrait, DbBackend, IdenStatic, Iterable};
+use sea_orm::{ColumnTrait, DbBackend, IdenStatic};
 
 use super::Lock;
-use crate::store::{dialect, model};
+use crate::store::{bulk, dialect, model};
 
 /// Of which kind a row of [`lock_and_load`] is; each kind has columns of its own, and they come in this order.
 pub(super) struct Kind;
@@ -19,16 +18,14 @@ impl Kind {
     const NAME: i32 = 1;
     /// The head of an event, from [`FIRST_OF_EVENT`] on.
     pub(super) const EVENT: i32 = 2;
-    /// A type.
+    /// A type, from [`FIRST_OF_TYPE`] on.
     pub(super) const TYPE: i32 = 3;
 }
 
-/// What the columns of an event are called with.
-pub(super) const EVENT_PREFIX: &str = "e_";
-/// What the columns of a type are called with.
-pub(super) const TYPE_PREFIX: &str = "t_";
 /// Where the columns of an event begin.
 pub(super) const FIRST_OF_EVENT: usize = 6;
+/// Where the columns of a type begin.
+pub(super) const FIRST_OF_TYPE: usize = FIRST_OF_EVENT + model::EVENT_HEAD.len();
 
 /// Which statement it is.
 #[derive(Debug, Clone, Copy)]
@@ -70,76 +67,58 @@ pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
 }
 
 fn load_bodies_text(backend: DbBackend) -> String {
-    let events = event::Column::iter().map(|column| {
-        let name = column.as_str();
-        // Only a search looks at it.
-        let is_left_out = matches!(column, event::Column::NotesSearch);
-        if is_left_out {
-            format!("NULL AS {EVENT_PREFIX}{name}")
-        } else {
-            format!("f.\"{name}\" AS {EVENT_PREFIX}{name}")
-        }
-    });
-    let types = event_type::Column::iter()
-        .map(|column| format!("t.\"{name}\" AS {TYPE_PREFIX}{name}", name = column.as_str()));
     let rows = dialect::rows(backend, &mut 1, &OWNED);
     format!(
-        "SELECT {columns} FROM {rows} {event} {event_type}",
-        columns = events.chain(types).collect::<Vec<_>>().join(", "),
-        event = dialect::join(backend, "event f", "f.user_id = w.user_id AND f.id = w.id"),
-        event_type =
-            dialect::left_join(backend, "event_type t", "t.user_id = f.user_id AND t.id = f.event_type_id"),
+        "SELECT w.user_id{event_columns}{type_columns} FROM {rows} {event} {event_type}",
+        event_columns = columns("f", &model::EVENT),
+        type_columns = columns("t", &model::TYPE),
+        event = dialect::join(backend, "event f", &BY_ID),
+        event_type = dialect::left_join(
+            backend,
+            "event_type t",
+            &[("user_id", "f.user_id"), ("id", "f.event_type_id")]
+        ),
     )
 }
 
+/// Columns of a table, each behind a comma.
+fn columns(table: &str, columns: &[impl IdenStatic]) -> String {
+    columns.iter().map(|column| format!(", {table}.\"{}\"", column.as_str())).collect()
+}
+
+/// As many columns without values. A NULL of PostgreSQL has a type; one of SQLite has none.
+fn nothing(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
+    let null = |column| match backend {
+        DbBackend::Postgres => format!(", NULL::{}", bulk::cast(column)),
+        _ => ", NULL".to_owned(),
+    };
+    columns.iter().map(null).collect()
+}
+
 const OWNED: [(&str, &str); 2] = [("user_id", "uuid"), ("id", "uuid")];
-
-/// A column of what is loaded, and of which type it is.
-struct Column {
-    name: &'static str,
-    cast: &'static str,
-}
-
-impl Column {
-    fn of(column: &impl ColumnTrait) -> Self {
-        Self { name: column.as_str(), cast: dialect::cast(column) }
-    }
-}
+const BY_ID: [(&str, &str); 2] = [("user_id", "w.user_id"), ("id", "w.id")];
 
 fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
-    let events = event::Column::iter().map(|column| Column::of(&column));
-    let events: Vec<Column> = events.filter(|column| model::EVENT_HEAD.contains(&column.name)).collect();
-    let types: Vec<Column> = event_type::Column::iter().map(|column| Column::of(&column)).collect();
-    let own = |columns: &[Column]| {
-        columns.iter().map(|column| format!(", f.\"{}\"", column.name)).collect::<String>()
+    let no_id = match backend {
+        DbBackend::Postgres => "NULL::uuid",
+        _ => "NULL",
     };
-    // A NULL of PostgreSQL has a type; one of SQLite has none.
-    let null = |cast: &str| match backend {
-        DbBackend::Postgres => format!("NULL::{cast}"),
-        _ => "NULL".to_owned(),
-    };
-    let none = |columns: &[Column], prefix: &str| {
-        let cells =
-            columns.iter().map(|column| format!(", {} AS {prefix}{}", null(column.cast), column.name));
-        cells.collect::<String>()
-    };
-    let (no_id, no_event, no_type) = (null("uuid"), none(&events, EVENT_PREFIX), none(&types, TYPE_PREFIX));
-    let each = |rows: &str, table: &str, fits: &str| {
-        format!("{rows} {}", dialect::join(backend, &format!("{table} f"), fits))
+    let (no_event, no_type) = (nothing(backend, &model::EVENT_HEAD), nothing(backend, &model::TYPE));
+    let each = |rows: &str, table: &str, key: &[(&str, &str)]| {
+        format!("{rows} {}", dialect::join(backend, &format!("{table} f"), key))
     };
     let event = |found: &str| {
-        let (kind, own) = (Kind::EVENT, own(&events));
+        let (kind, own) = (Kind::EVENT, columns("f", &model::EVENT_HEAD));
         format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{own}{no_type} FROM {found}")
     };
     let event_type = |found: &str| {
-        let (kind, own) = (Kind::TYPE, own(&types));
+        let (kind, own) = (Kind::TYPE, columns("f", &model::TYPE));
         format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{no_event}{own} FROM {found}")
     };
 
     let mut number = 2;
     let mut table = |columns: &[(&str, &str)]| dialect::rows(backend, &mut number, columns);
-    let by_id = "f.user_id = w.user_id AND f.id = w.id";
-    let alias = "f.user_id = w.user_id AND f.entity IN (1, 2) AND f.alias_id = w.id";
+    let alias = [("user_id", "w.user_id"), ("entity", "k.entity"), ("alias_id", "w.id")];
     let (is_stale, seen) = dialect::staleness(backend);
     let mut sql = format!(
         "WITH head AS MATERIALIZED ({heads}), \
@@ -148,29 +127,30 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
            SELECT f.user_id, f.entity AS number, f.alias_id, f.id FROM {aliases} \
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
          called AS MATERIALIZED (SELECT user_id, id FROM want UNION ALL SELECT user_id, id FROM name) \
-         SELECT {head} AS kind, h.user_id AS user_id, {no_id} AS id, {no_id} AS alias_id, \
+         SELECT {head} AS kind, h.user_id, {no_id} AS id, {no_id} AS alias_id, \
            h.feed_head AS number, {is_stale} AS is_stale{no_event}{no_type} FROM head h {seen} \
          UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_event}{no_type} FROM name n",
         heads = dialect::heads(backend, shape.lock == Lock::Skip),
         wanted = table(&OWNED),
-        aliases = each("want w", "id_alias", alias),
-        imports = each("want w", "import_job", by_id),
+        aliases = each("want w CROSS JOIN (SELECT 1 AS entity UNION ALL SELECT 2) k", "id_alias", &alias),
+        imports = each("want w", "import_job", &BY_ID),
         head = Kind::HEAD,
         name = Kind::NAME,
     );
-    sql += &event(&each("called w", "event", by_id));
+    sql += &event(&each("called w", "event", &BY_ID));
     if shape.by_key {
         let keys = table(&[("user_id", "uuid"), ("source_type", "text"), ("external_id", "text")]);
-        let fits =
-            "f.user_id = w.user_id AND f.source_type = w.source_type AND f.external_id = w.external_id";
+        let key =
+            [("user_id", "w.user_id"), ("source_type", "w.source_type"), ("external_id", "w.external_id")];
         // What is found by its id is not told again.
         let unknown = "(f.user_id, f.id) NOT IN (SELECT user_id, id FROM called)";
-        sql += &event(&format!("{} WHERE {unknown}", each(&keys, "event", fits)));
+        sql += &event(&format!("{} WHERE {unknown}", each(&keys, "event", &key)));
     }
-    sql += &event_type(&each("called w", "event_type", by_id));
+    sql += &event_type(&each("called w", "event_type", &BY_ID));
     if shape.by_name {
         let names = table(&[("user_id", "uuid"), ("text", "text")]);
-        sql += &event_type(&each(&names, "event_type", "f.user_id = w.user_id AND f.name = w.text"));
+        let key = [("user_id", "w.user_id"), ("name", "w.text")];
+        sql += &event_type(&each(&names, "event_type", &key));
     }
     sql
 }
