@@ -13,6 +13,9 @@ pub enum Error {
     /// The object store did not do as asked; the same may work later.
     #[error("the payload store is not available")]
     Payload(#[from] object_store::Error),
+    /// An object of a payload has another size than when it was received.
+    #[error("the payload is not what was received")]
+    PayloadChanged,
     /// What was read has moved on meanwhile; the same may work later.
     #[error("what was read has moved on")]
     Moved,
@@ -45,7 +48,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy => true,
-            Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
+            Self::PayloadChanged | Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
         }
     }
 

@@ -118,6 +118,20 @@ pub const CRASHES_MAX: i32 = 3;
 pub const PAYLOAD_OBJECT_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a payload once decoded.
 pub const DECODED_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Members of a zip archive that are looked at.
+pub const ZIP_MEMBERS_MAX: u64 = 65_535;
+/// Bytes of the list of all members of a zip archive.
+pub const ZIP_DIRECTORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Elements of an XML that stand inside of each other.
+pub const XML_DEPTH_MAX: usize = 16;
+/// Columns of a CSV, and names in a list of its mapping.
+pub const CSV_COLUMNS_MAX: usize = 4_096;
+/// Characters of a name or value in a mapping.
+pub const CSV_MAPPING_CHARS_MAX: usize = 255;
+/// Characters of a pattern of times in a mapping.
+pub const CSV_PATTERN_CHARS_MAX: usize = 100;
+/// Bytes that a frame of zstd may look back, as a power of two: 8 MiB, which RFC 8878 asks of every decoder.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Decoded bytes to one byte sent.
 pub const DECODED_RATIO_MAX: u64 = 200;
 /// Decoded bytes from which on the ratio is asked.

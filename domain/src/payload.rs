@@ -36,7 +36,8 @@ impl Payloads {
         Ok(())
     }
 
-    /// The bytes of a payload of `size` bytes from `offset` on.
+    /// The bytes of a payload of `size` bytes from `offset` on; an error in their place where an object cannot
+    /// be had, or is not of its size: somebody else has changed it.
     #[must_use]
     pub fn read(
         &self,
@@ -60,6 +61,9 @@ impl Payloads {
                     let options = GetOptions { range, ..GetOptions::default() };
                     let object =
                         this.objects.get_opts(&this.path(user_id, import_id, number), options).await?;
+                    if object.meta.size != object_bytes.min(size - number * object_bytes) {
+                        return Err(Error::PayloadChanged);
+                    }
                     Ok::<_, Error>(object.into_stream().map_err(Error::from))
                 }
             })

@@ -1,7 +1,8 @@
 //! A mapping is checked before a file is there, and reads the rows of one: times, numbers, keys.
 
+use domain::limits::CSV_COLUMNS_MAX;
 use domain::limits::TYPE_NAME_CHARS_MAX;
-use domain::rules::csv::{COLUMNS_MAX, CsvMapping, Plan, Row};
+use domain::rules::csv::{CsvMapping, Plan, Row};
 use domain::rules::draft::{EventDraft, MissingId, Sent, parse_event};
 use domain::rules::json_text;
 use domain::rules::problem::{Code, FieldProblem};
@@ -78,7 +79,7 @@ fn a_right_mapping_has_no_problems() {
 fn each_wrong_part_of_a_mapping_is_told_at_its_place() {
     let long = "x".repeat(256);
     let name = "x".repeat(TYPE_NAME_CHARS_MAX + 1);
-    let many = (0..=COLUMNS_MAX).map(|n| n.to_string()).collect();
+    let many = (0..=CSV_COLUMNS_MAX).map(|n| n.to_string()).collect();
     let table = [
         (CsvMapping { timestamp_column: String::new(), ..mapping() }, "timestampColumn", Code::Required),
         (
@@ -130,7 +131,7 @@ fn columns_that_are_missing_or_there_twice_are_named() {
         draft(&picked, &["t", "x", "x", "y"], &["2013-01-01T00:00:00Z", "1", "2", "3"]).properties,
         text(r#"{"y":3}"#)
     );
-    let wide = vec!["t"; COLUMNS_MAX + 1];
+    let wide = vec!["t"; CSV_COLUMNS_MAX + 1];
     assert!(fault(&mapping(), &wide).contains("4097 columns"));
     let odd = Row { bytes: b"t\xff", ends: &[1, 2], cells: 2 };
     assert_eq!(Plan::new(&mapping(), odd).expect_err("bytes"), "the header is not UTF-8");

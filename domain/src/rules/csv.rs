@@ -9,14 +9,10 @@ use uuid::Uuid;
 
 pub use plan::{Plan, Row};
 
+use crate::limits::{CSV_COLUMNS_MAX, CSV_MAPPING_CHARS_MAX};
 use crate::rules::draft::{EventDraft, MissingId, Sent, parse_event};
 use crate::rules::problem::{Code, FieldProblem};
 use time::Times;
-
-/// Columns of a file, and names in a list of the mapping.
-pub const COLUMNS_MAX: usize = 4_096;
-/// Characters of a name or value in a mapping.
-const TEXT_CHARS_MAX: usize = 255;
 
 /// Column names of the header, and what cells mean; see `CsvMapping` of the contract.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,12 +87,12 @@ impl CsvMapping {
         for (name, text) in self.texts() {
             if text.contains('\0') {
                 add(name, Code::NulCharacter, "must not hold a NUL character");
-            } else if text.chars().count() > TEXT_CHARS_MAX {
+            } else if text.chars().count() > CSV_MAPPING_CHARS_MAX {
                 add(name, Code::TooLong, "at most 255 characters are allowed");
             }
         }
         for (name, list) in self.lists() {
-            if list.len() > COLUMNS_MAX {
+            if list.len() > CSV_COLUMNS_MAX {
                 add(name, Code::TooLong, "names too many");
             }
             let mut sorted: Vec<_> = list.iter().collect();

@@ -1,5 +1,6 @@
 //! What a user does with an import: pause, resume, cancel, retry, a dry run; and what cannot be done.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::commands::control_import;
@@ -98,13 +99,25 @@ async fn a_dry_run_stores_nothing_and_is_then_done_for_real(bed: &Bed) {
 async fn a_failed_import_goes_on_where_it_was(bed: &Bed) {
     let client = bed.client("ann");
     let id = parked(bed, &client, 1_500).await;
+    slice(bed, &id, step_behind(bed, &client, &id, Step::Pause, 1).await).await;
     let payloads = bed.dir.path().join("payload");
     let aside = bed.dir.path().join("aside");
     std::fs::rename(&payloads, &aside).unwrap();
-    slice(bed, &id, undisturbed()).await;
-    let failed = client.import(&id).await;
+    assert!(client.step("resumeImport", &id).await["problem"].is_null());
+    let failed = client.ended(&id).await;
     assert_eq!((&failed["state"], &failed["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_GONE")));
     std::fs::rename(&aside, &payloads).unwrap();
+    // Somebody cuts it, or writes on: never is that taken for its end.
+    let object = object_of(&payloads);
+    let whole = std::fs::read(&object).unwrap();
+    for changed in [&whole[..whole.len() / 2], &[&whole[..], b"\n{}"].concat()] {
+        std::fs::write(&object, changed).unwrap();
+        assert!(client.step("retryImport", &id).await["problem"].is_null());
+        let failed = client.ended(&id).await;
+        let told = (&failed["state"], &failed["problem"]["code"], &failed["counts"]["inserted"]);
+        assert_eq!(told, (&json!("FAILED"), &json!("PAYLOAD_MISMATCH"), &json!(500)));
+    }
+    std::fs::write(&object, whole).unwrap();
     bed.execute("UPDATE import_job SET attempts = 19, crash_count = 2").await;
     assert!(client.step("retryImport", &id).await["problem"].is_null());
     let job = client.ended(&id).await;
@@ -170,4 +183,10 @@ async fn an_import_of_somebody_else_is_unknown_to_every_step(bed: &Bed) {
     }
     assert_eq!(bed.client("ann").import(&id).await["state"], "QUEUED");
     slice(bed, &id, undisturbed()).await;
+}
+
+/// The one object below a folder.
+fn object_of(folder: &Path) -> PathBuf {
+    let entry = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    if entry.is_dir() { object_of(&entry) } else { entry }
 }

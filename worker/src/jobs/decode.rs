@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use domain::clock::Clock;
 use domain::commands::apply_chunk::{Chunk, Record};
 use domain::error::Error;
-use domain::limits::RECORD_BYTES_MAX;
+use domain::limits::{RECORD_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 use domain::payload::Payloads;
 use domain::rules::draft::{EventDraft, Sent, parse_event};
 use domain::rules::import::{Format, ImportRow};
@@ -48,6 +48,16 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// An object of the payload is not there.
+    pub(crate) fn gone() -> Self {
+        Self::Payload(Problem::new(Code::PayloadGone, "the payload is no longer there"))
+    }
+
+    /// An object of the payload has another size than it had.
+    pub(crate) fn changed() -> Self {
+        Self::Payload(Problem::new(Code::PayloadMismatch, "the payload is not what was received"))
+    }
+
     /// The payload is not what it should be.
     fn format(detail: impl Into<String>) -> Self {
         Self::Payload(Problem::new(Code::PayloadFormat, detail))
@@ -148,8 +158,10 @@ fn unpack(
         Packing::Plain => Decoded::plain(bytes, 0, watch),
         Packing::Gzip => Decoded::unpacked(flate2::bufread::MultiGzDecoder::new(bytes), 0, watch),
         Packing::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(bytes);
-            Decoded::unpacked(decoder.map_err(|error| decoded::fault(&error))?, 0, watch)
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(bytes).map_err(|error| decoded::fault(&error))?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|error| decoded::fault(&error))?;
+            Decoded::unpacked(decoder, 0, watch)
         }
         Packing::Zip => {
             drop(bytes);

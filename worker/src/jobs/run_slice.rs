@@ -299,9 +299,8 @@ async fn alive<B, T>(
 
 fn failed(error: Error) -> End {
     match error {
-        Error::Payload(object_store::Error::NotFound { .. }) => {
-            End::Fault(Fault::Payload(Problem::new(Code::PayloadGone, "the payload is no longer there")))
-        }
+        Error::Payload(object_store::Error::NotFound { .. }) => End::Fault(Fault::gone()),
+        Error::PayloadChanged => End::Fault(Fault::changed()),
         other => End::Failed(other),
     }
 }

@@ -1,7 +1,8 @@
 //! A mapping laid over the header of one file: where the fields of an event stand in its rows.
 
+use super::CsvMapping;
 use super::time::Times;
-use super::{COLUMNS_MAX, CsvMapping};
+use crate::limits::CSV_COLUMNS_MAX;
 use crate::rules::draft::{EventDraft, LocationDraft, Sent};
 use crate::rules::json_text;
 use crate::rules::problem::{Code, FieldProblem};
@@ -100,8 +101,11 @@ impl Plan {
     /// # Errors
     /// One sentence, when the mapping names columns that are not there or are there twice.
     pub fn new(mapping: &CsvMapping, row: Row<'_>) -> Result<Self, String> {
-        if row.cells > COLUMNS_MAX {
-            return Err(format!("the header has {} columns; at most {COLUMNS_MAX} are allowed", row.cells));
+        if row.cells > CSV_COLUMNS_MAX {
+            return Err(format!(
+                "the header has {} columns; at most {CSV_COLUMNS_MAX} are allowed",
+                row.cells
+            ));
         }
         let header: Option<Vec<String>> = (0..row.cells).map(|at| row.cell(at).map(str::to_owned)).collect();
         let header = header.ok_or("the header is not UTF-8")?;

@@ -7,10 +7,8 @@ use chrono::format::{Item, Parsed, StrftimeItems, parse};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
 
+use crate::limits::CSV_PATTERN_CHARS_MAX;
 use crate::rules::instant;
-
-/// Characters of a pattern.
-pub(super) const PATTERN_CHARS_MAX: usize = 100;
 
 const NO_TIME: &str = "is no time in the format of the mapping";
 const NO_OFFSET: &str = "tells no offset, and the mapping no timeZone";
@@ -92,7 +90,7 @@ impl Times {
 
 /// The items of a pattern that can be read, and that tell a date at least.
 fn items(pattern: &str) -> Option<Vec<Item<'static>>> {
-    if pattern.is_empty() || pattern.chars().count() > PATTERN_CHARS_MAX {
+    if pattern.is_empty() || pattern.chars().count() > CSV_PATTERN_CHARS_MAX {
         return None;
     }
     let items = StrftimeItems::new(pattern).parse_to_owned().ok()?;

@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use domain::limits::{ZIP_DIRECTORY_BYTES_MAX, ZIP_MEMBERS_MAX};
 use rawzip::{
     CompressionMethod, ErrorKind, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, RangeReader, ReaderAt, ZipArchive,
     ZipArchiveEntryWayfinder, ZipLocator,
@@ -12,10 +13,6 @@ use super::Fault;
 use super::decoded;
 use super::pieces::{Pieces, Source};
 
-/// Members of an archive that are looked at.
-const MEMBERS_MAX: u64 = 65_535;
-/// Bytes of the list of all members.
-const DIRECTORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Bytes at the end of an archive among which the end of its list is looked for: all that a comment may have.
 const END_BYTES_MAX: u64 = 66 * 1024;
 /// Bytes that are read at once.
@@ -60,7 +57,7 @@ struct Member {
 
 /// The only file; else the export of Apple Health, under its own name or as the only XML of its folder.
 fn choose(archive: &ZipArchive<Arc<Blocks>>, buffer: &mut [u8]) -> Result<Member, Fault> {
-    if archive.eocd_offset().saturating_sub(archive.directory_offset()) > DIRECTORY_BYTES_MAX {
+    if archive.eocd_offset().saturating_sub(archive.directory_offset()) > ZIP_DIRECTORY_BYTES_MAX {
         return Err(Fault::format("the zip archive has too long a list of members"));
     }
     let (mut seen, mut files, mut in_folder) = (0_u64, 0_u64, 0_u64);
@@ -68,8 +65,8 @@ fn choose(archive: &ZipArchive<Arc<Blocks>>, buffer: &mut [u8]) -> Result<Member
     let mut entries = archive.entries(buffer);
     while let Some(entry) = entries.next_entry().map_err(fault)? {
         seen += 1;
-        if seen > MEMBERS_MAX {
-            return Err(Fault::format(format!("the zip archive has more than {MEMBERS_MAX} members")));
+        if seen > ZIP_MEMBERS_MAX {
+            return Err(Fault::format(format!("the zip archive has more than {ZIP_MEMBERS_MAX} members")));
         }
         let name = entry.file_path().as_bytes().to_ascii_lowercase();
         if entry.is_dir() || name.starts_with(b"__macosx/") {

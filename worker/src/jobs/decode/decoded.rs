@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use domain::limits::{DECODED_BYTES_MAX, DECODED_RATIO_FROM_BYTES, DECODED_RATIO_MAX};
 use domain::rules::problem::{Code, Problem};
 
-use super::pieces::{FETCH_FAILED, GONE};
+use super::pieces::{CHANGED, FETCH_FAILED, GONE};
 use super::{Chunks, Fault};
 
 /// Bytes that are read ahead.
@@ -127,7 +127,13 @@ impl Decoded {
 pub(super) fn fault(error: &io::Error) -> Fault {
     match error.kind() {
         FETCH_FAILED => Fault::Fetch,
-        GONE => Fault::Payload(Problem::new(Code::PayloadGone, "the payload is no longer there")),
+        GONE => Fault::gone(),
+        CHANGED => Fault::changed(),
+        // The decoder tells it by this text alone.
+        _ if error.to_string().contains("requires too much memory") => {
+            let detail = "zstd: compress with a window of at most 8 MiB, without --long and --ultra";
+            Fault::Payload(Problem::new(Code::PayloadLimit, detail))
+        }
         _ => Fault::format("the compressed payload is cut or damaged"),
     }
 }

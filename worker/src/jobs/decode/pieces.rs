@@ -16,6 +16,8 @@ use uuid::Uuid;
 
 /// A failed fetch, told from the failures of the decoders by its kind.
 pub(super) const FETCH_FAILED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+/// An object of the payload has changed.
+pub(super) const CHANGED: io::ErrorKind = io::ErrorKind::StaleNetworkFileHandle;
 /// An object of the payload is gone.
 pub(super) const GONE: io::ErrorKind = io::ErrorKind::NotFound;
 
@@ -73,6 +75,7 @@ impl Source {
             while let Some(piece) = stream.next().await {
                 let piece = piece.map_err(|error| match error {
                     Error::Payload(object_store::Error::NotFound { .. }) => GONE,
+                    Error::PayloadChanged => CHANGED,
                     _ => FETCH_FAILED,
                 });
                 if pieces_in.send(piece).await.is_err() {
@@ -100,7 +103,7 @@ impl BufRead for Pieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
-                // An object that is shorter than it was is no end of the payload.
+                // A stream that ends early is no end of the payload.
                 None if self.position < self.size => return Err(FETCH_FAILED.into()),
                 None => break,
                 Some(Ok(bytes)) => self.current = bytes,

@@ -3,6 +3,7 @@
 
 mod tags;
 
+use domain::limits::XML_DEPTH_MAX;
 use domain::rules::draft::{EventDraft, MissingId};
 use domain::rules::health;
 use domain::rules::problem::FieldProblem;
@@ -13,8 +14,6 @@ use super::cutter::{Cutter, Kept, Place};
 use super::decoded::Decoded;
 use tags::{Markup, Name, Tags};
 
-/// Elements that stand inside of each other.
-const DEPTH_MAX: usize = 16;
 /// The root of an export.
 const ROOT: &[u8] = b"HealthData";
 
@@ -59,8 +58,8 @@ impl Export {
                 return Err(Fault::format(format!("the root of the XML is {name}, not HealthData")));
             }
         }
-        if self.open.len() == DEPTH_MAX {
-            return Err(Fault::format(format!("elements of the XML are nested deeper than {DEPTH_MAX}")));
+        if self.open.len() == XML_DEPTH_MAX {
+            return Err(Fault::format(format!("elements of the XML are nested deeper than {XML_DEPTH_MAX}")));
         }
         let is_record = health::ELEMENTS.iter().any(|element| name == Name::new(element.as_bytes()));
         if !is_whole && self.around.is_some() {

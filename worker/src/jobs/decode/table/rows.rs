@@ -1,8 +1,9 @@
 //! Rows in buffers of a fixed size: neither a long cell nor very many of them take more memory.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use domain::limits::CSV_COLUMNS_MAX;
 use domain::limits::RECORD_BYTES_MAX;
-use domain::rules::csv::{COLUMNS_MAX, Row};
+use domain::rules::csv::Row;
 
 use crate::jobs::decode::Fault;
 use crate::jobs::decode::cutter::{Kept, Place};
@@ -34,7 +35,7 @@ impl Rows {
             reader: ReaderBuilder::new().delimiter(delimiter).build(),
             // What does not fit is longer than a record may be.
             output: vec![0; RECORD_BYTES_MAX + 2].into_boxed_slice(),
-            ends: vec![0; COLUMNS_MAX + 1].into_boxed_slice(),
+            ends: vec![0; CSV_COLUMNS_MAX + 1].into_boxed_slice(),
             cells: 0,
             kept: Kept::default(),
             line: 0,

@@ -38,6 +38,20 @@ async fn a_payload_that_is_packed_otherwise_is_named() {
 }
 
 #[tokio::test]
+async fn zstd_looks_back_eight_mebibytes() {
+    let packed = |window_log| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 19).unwrap();
+        encoder.window_log(window_log).unwrap();
+        Write::write_all(&mut encoder, EVENT.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    assert_eq!(read(Format::Ndjson, &packed(ZSTD_WINDOW_LOG_MAX)).await.codes(), ["OK"]);
+    let wide = read(Format::Ndjson, &packed(ZSTD_WINDOW_LOG_MAX + 1)).await;
+    let expected = "PAYLOAD_LIMIT: zstd: compress with a window of at most 8 MiB, without --long and --ultra";
+    assert_eq!(wide.detail(), expected);
+}
+
+#[tokio::test]
 async fn text_that_is_not_utf_8_throughout_is_named() {
     let wide = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
     let big: Vec<u8> = EVENT.encode_utf16().flat_map(u16::to_be_bytes).collect();

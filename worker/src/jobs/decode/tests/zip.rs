@@ -31,6 +31,35 @@ async fn among_several_files_the_export_of_apple_health_is_read() {
     assert_eq!(found.codes(), ["OK"], "{found:?}");
 }
 
+/// Sizes of 64 bits: as Python writes them into a file and into a pipe, and with every field of 32 bits full.
+#[tokio::test]
+async fn large_archives_have_wider_fields() {
+    let archives: [&[u8]; 3] = [
+        include_bytes!("zip64-seekable.zip"),
+        include_bytes!("zip64-streamed.zip"),
+        include_bytes!("zip64-whole.zip"),
+    ];
+    for archive in archives {
+        let found = read(Format::Ndjson, archive).await;
+        assert_eq!(found.codes(), ["OK"], "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_may_be_of_an_old_code_page() {
+    let name = "apple_health_export/Exportaci#n.xml";
+    let mut zip = archive(&[(name, EXPORT), ("apple_health_export/b.gpx", b"")], CompressionMethod::DEFLATE);
+    let places = zip.windows(name.len()).enumerate().filter(|(_, bytes)| *bytes == name.as_bytes());
+    let places: Vec<usize> = places.map(|(at, _)| at + name.find('#').unwrap()).collect();
+    assert_eq!(places.len(), 2);
+    for place in places {
+        // In code page 850 this is the o with an acute; it is no UTF-8.
+        zip[place] = 0xa2;
+    }
+    let found = read(Format::AppleHealth, &zip).await;
+    assert_eq!(found.codes(), ["OK"], "{found:?}");
+}
+
 #[tokio::test]
 async fn an_archive_of_several_files_tells_how_many() {
     let two = of(&[("a", EVENTS), ("b", EVENTS), ("c/", b"")], Format::Ndjson).await;
