@@ -1,6 +1,7 @@
 //! Loads what many answers of one request need, once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
 use domain::rules::row::{EventRow, TypeRow};
@@ -33,12 +34,12 @@ impl Loader<Uuid> for TypeLoader {
 pub(crate) async fn types(
     store: &Store,
     user_id: Uuid,
-    rows: &[EventRow],
+    rows: &[Arc<EventRow>],
 ) -> Result<HashMap<Uuid, EventType>, ApiError> {
     let of_rows = rows.iter().filter_map(|row| row.content.as_ref()).map(|content| content.event_type_id);
     Ok(shown(event_type::known(store, user_id, of_rows.collect()).await?))
 }
 
-fn shown(rows: impl IntoIterator<Item = (Uuid, TypeRow)>) -> HashMap<Uuid, EventType> {
+fn shown(rows: impl IntoIterator<Item = (Uuid, Arc<TypeRow>)>) -> HashMap<Uuid, EventType> {
     rows.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?))).collect()
 }

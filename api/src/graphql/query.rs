@@ -3,6 +3,7 @@
 mod node;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_graphql::{Context, Object};
 use domain::limits;
@@ -148,7 +149,7 @@ impl Query {
         let window = window(first, after, last, before)?;
         let filter = EventFilter::read(filter)?;
         let scale = Scale::of_events(context);
-        let weigh = |row: &EventRow| scale.event(row);
+        let weigh = |row: &Arc<EventRow>| scale.event(row);
         let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
         let said: usize = page.rows.iter().map(weigh).sum();
         weight(context).add(said + scale.rows(page.rows.len()))?;

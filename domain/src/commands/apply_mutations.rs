@@ -109,10 +109,13 @@ impl Mutation {
     }
 
     fn parse(self, store: &Store) -> Result<Write, Vec<FieldProblem>> {
-        let fresh = || store.clock.new_id();
+        // Randomness costs a call of the system.
+        let fresh = |is_needed| if is_needed { store.clock.new_id() } else { Uuid::nil() };
         Ok(match self {
             Self::CreateEvent(event) => {
-                Write::CreateEvent(draft::parse_event(event, MissingId::Made(fresh()), fresh())?)
+                let made = MissingId::Made(fresh(matches!(event.id, Sent::Absent)));
+                let type_id = fresh(!matches!(event.event_type, Sent::Absent));
+                Write::CreateEvent(draft::parse_event(event, made, type_id)?)
             }
             Self::UpdateEvent(edit) => Write::UpdateEvent(draft::parse_event_edit(edit)?),
             Self::DeleteEvent(removal) => Write::DeleteEvent(draft::parse_removal(removal)?),
@@ -120,7 +123,8 @@ impl Mutation {
                 Write::RestoreEvent(draft::parse_restore(event, edit_id)?)
             }
             Self::CreateEventType(event_type) => {
-                Write::CreateEventType(draft::parse_type(event_type, fresh())?)
+                let made = fresh(matches!(event_type.id, Sent::Absent));
+                Write::CreateEventType(draft::parse_type(event_type, made)?)
             }
             Self::UpdateEventType(edit) => Write::UpdateEventType(draft::parse_type_edit(edit)?),
             Self::DeleteEventType(removal) => Write::DeleteEventType(draft::parse_removal(removal)?),

@@ -1,15 +1,17 @@
 //! Reading events.
 
+use std::convert::identity;
+use std::sync::Arc;
+
 use ::entity::{event, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    SelectModel, Selector,
 };
 use uuid::Uuid;
 
 use super::model::{self, Read};
-use super::page::{Page, Weigh, Window, take};
+use super::page::{Page, Weigh, Window, first, take};
 use super::{Store, dialect, event_type};
 use crate::error::Error;
 use crate::rules::event_id::compose;
@@ -43,7 +45,7 @@ pub struct Filter {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, EventRow)>, Error> {
+pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<EventRow>)>, Error> {
     let aliases = id_alias::Entity::find()
         .filter(id_alias::Column::UserId.eq(user_id))
         .filter(id_alias::Column::Entity.eq(1))
@@ -51,13 +53,14 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .all(&store.reader)
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
-    let rows = rows(living(user_id).filter(event::Column::Id.is_in(canonical))).all(&store.reader).await?;
+    let query = living(user_id).filter(event::Column::Id.is_in(canonical));
+    let rows = columns(query).into_model::<Read<EventRow>>().all(&store.reader).await?;
     let mut found = Vec::with_capacity(rows.len());
     for Read(row) in rows {
         let row = row?;
         let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
-            found.push((alias.alias_id, row.clone()));
+            found.push((alias.alias_id, Arc::clone(&row)));
         }
         found.push((id, row));
     }
@@ -73,8 +76,8 @@ pub async fn page(
     user_id: Uuid,
     filter: &Filter,
     window: &Window<Key>,
-    weigh: Weigh<'_, EventRow>,
-) -> Result<Page<EventRow>, Error> {
+    weigh: Weigh<'_, Arc<EventRow>>,
+) -> Result<Page<Arc<EventRow>>, Error> {
     let mut query = filtered(store, user_id, filter).await?;
     if let Some(after) = window.after {
         query = query.filter(place().lt(key(after)));
@@ -83,11 +86,9 @@ pub async fn page(
         query = query.filter(place().gt(key(before)));
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
-    let query = query
-        .order_by(event::Column::Timestamp, order.clone())
-        .order_by(event::Column::Id, order)
-        .limit(window.limit());
-    let (rows, left_out) = take(rows(query).stream(&store.reader).await?, window.size, weigh).await?;
+    let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
+    let rows = first(columns(query), window.limit(), store).stream(&store.reader).await?;
+    let (rows, left_out) = take(rows, identity, window.size, weigh).await?;
     Ok(window.part(rows, left_out.is_some()))
 }
 
@@ -99,9 +100,9 @@ pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64,
     Ok(filtered(store, user_id, filter).await?.count(&store.reader).await?)
 }
 
-/// The rows themselves.
-pub(super) fn rows(query: Select<event::Entity>) -> Selector<SelectModel<Read<EventRow>>> {
-    query.select_only().columns(model::EVENT).into_model()
+/// With what is read of an event.
+pub(super) fn columns(query: Select<event::Entity>) -> Select<event::Entity> {
+    query.select_only().columns(model::EVENT)
 }
 
 fn living(user_id: Uuid) -> Select<event::Entity> {
@@ -124,11 +125,13 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
         let types = event_type::find(store, user_id, ids).await?;
         all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.frame.id)));
     }
+    // As places of the list: of two bounds of one column PostgreSQL makes a narrow range, takes all that is
+    // in it in any order, and sorts.
     if let Some(from) = filter.from {
-        all = all.add(event::Column::Timestamp.gte(from));
+        all = all.add(place().gte(key((from, Uuid::nil()))));
     }
     if let Some(to) = filter.to {
-        all = all.add(event::Column::Timestamp.lt(to));
+        all = all.add(place().lt(key((to, Uuid::nil()))));
     }
     if let Some(from) = filter.id_from {
         all = all.add(event::Column::Id.gte(compose_floor(from)));

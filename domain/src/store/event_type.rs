@@ -1,18 +1,18 @@
 //! Reading event types.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use ::entity::{event_type, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
     ColumnTrait, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    SelectModel, Selector,
 };
 use uuid::Uuid;
 
 use super::Store;
 use super::model::{self, Read};
-use super::page::{Page, Window};
+use super::page::{Page, Window, first};
 use crate::error::Error;
 use crate::rules::row::TypeRow;
 
@@ -23,7 +23,7 @@ pub type Key = (String, Uuid);
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, TypeRow)>, Error> {
+pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<TypeRow>)>, Error> {
     let aliases = id_alias::Entity::find()
         .filter(id_alias::Column::UserId.eq(user_id))
         .filter(id_alias::Column::Entity.eq(2))
@@ -31,14 +31,13 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .all(&store.reader)
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
-    let rows = rows(living(user_id).filter(event_type::Column::Id.is_in(canonical)));
-    let rows = rows.all(&store.reader).await?;
+    let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(canonical))).await?;
     let mut found = Vec::with_capacity(rows.len());
     for Read(row) in rows {
         let row = row?;
         let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
-            found.push((alias.alias_id, row.clone()));
+            found.push((alias.alias_id, Arc::clone(&row)));
         }
         found.push((id, row));
     }
@@ -53,11 +52,11 @@ pub async fn known(
     store: &Store,
     user_id: Uuid,
     ids: HashSet<Uuid>,
-) -> Result<HashMap<Uuid, TypeRow>, Error> {
+) -> Result<HashMap<Uuid, Arc<TypeRow>>, Error> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = rows(living(user_id).filter(event_type::Column::Id.is_in(ids))).all(&store.reader).await?;
+    let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(ids))).await?;
     rows.into_iter().map(|Read(row)| row.map(|row| (row.frame.id, row))).collect()
 }
 
@@ -65,7 +64,7 @@ pub async fn known(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<Page<TypeRow>, Error> {
+pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<Page<Arc<TypeRow>>, Error> {
     let mut query = living(user_id);
     if let Some(after) = &window.after {
         query = query.filter(place().gt(key(after)));
@@ -74,11 +73,9 @@ pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<
         query = query.filter(place().lt(key(before)));
     }
     let order = if window.from_end { Order::Desc } else { Order::Asc };
-    let query = query
-        .order_by(event_type::Column::Name, order.clone())
-        .order_by(event_type::Column::Id, order)
-        .limit(window.limit());
-    let rows = rows(query).all(&store.reader).await?;
+    let query =
+        query.order_by(event_type::Column::Name, order.clone()).order_by(event_type::Column::Id, order);
+    let rows = first(columns(query), window.limit(), store).all(&store.reader).await?;
     Ok(window.page(rows.into_iter().map(|Read(row)| row).collect::<Result<_, _>>()?))
 }
 
@@ -90,9 +87,13 @@ pub async fn count(store: &Store, user_id: Uuid) -> Result<u64, Error> {
     Ok(living(user_id).count(&store.reader).await?)
 }
 
-/// The rows themselves.
-pub(super) fn rows(query: Select<event_type::Entity>) -> Selector<SelectModel<Read<TypeRow>>> {
-    query.select_only().columns(model::TYPE).into_model()
+/// With what is read of a type.
+pub(super) fn columns(query: Select<event_type::Entity>) -> Select<event_type::Entity> {
+    query.select_only().columns(model::TYPE)
+}
+
+async fn rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Read<TypeRow>>, Error> {
+    Ok(columns(query).into_model().all(&store.reader).await?)
 }
 
 fn living(user_id: Uuid) -> Select<event_type::Entity> {

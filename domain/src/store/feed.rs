@@ -1,17 +1,15 @@
 //! The change feed: one entry per entity, at its newest position.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use ::entity::{event, event_type};
-use futures::TryStreamExt;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 use uuid::Uuid;
 
 use super::account::{self, Head};
-use super::event::rows as event_rows;
-use super::model::Read;
-use super::page::{Weigh, has_room, take};
-use super::{Store, event_type as types};
+use super::page::{self, Weigh, has_room, take};
+use super::{Store, event as events, event_type as types};
 use crate::error::Error;
 use crate::rules::cursor::Cursor;
 use crate::rules::row::{EventRow, Frame, TypeRow};
@@ -23,9 +21,9 @@ const READS_MAX: u32 = 5;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// An event.
-    Event(EventRow),
+    Event(Arc<EventRow>),
     /// An event type.
-    EventType(TypeRow),
+    EventType(Arc<TypeRow>),
 }
 
 impl Change {
@@ -65,7 +63,7 @@ pub struct ChangePage {
     /// In the order of their positions.
     pub changes: Vec<Change>,
     /// The types of its events by id, where they were asked for.
-    pub types: HashMap<Uuid, TypeRow>,
+    pub types: HashMap<Uuid, Arc<TypeRow>>,
     /// Where to go on.
     pub cursor: Cursor,
     /// More follow, as of the head that was read first.
@@ -184,24 +182,25 @@ async fn read(
 ) -> Result<(Vec<Change>, bool), Error> {
     let events = event::Entity::find()
         .filter(event::Column::UserId.eq(user_id))
-        .filter(between(event::Column::ChangeSeq, event::Column::DeletedAt, from, head))
-        .order_by_asc(event::Column::ChangeSeq)
-        .limit(first + 1);
-    let events = event_rows(events).stream(&store.reader).await?;
-    let events = events.map_ok(|Read(row)| Read(row.map(Change::Event)));
-    let (mut changes, next_event) = take(events, first, weigh).await?;
+        .filter(behind(event::Column::ChangeSeq, event::Column::DeletedAt, from))
+        .order_by_asc(event::Column::ChangeSeq);
+    let events = page::first(events::columns(events), first + 1, store).stream(&store.reader).await?;
+    let (mut changes, next_event) = take(events, Change::Event, first, weigh).await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
-        .filter(between(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from, head))
-        .order_by_asc(event_type::Column::ChangeSeq)
-        .limit(first + 1);
-    let types = types::rows(types).stream(&store.reader).await?;
-    let types = types.map_ok(|Read(row)| Read(row.map(Change::EventType)));
-    let (types, next_type) = take(types, first, weigh).await?;
+        .filter(behind(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
+        .order_by_asc(event_type::Column::ChangeSeq);
+    let types = page::first(types::columns(types), first + 1, store).stream(&store.reader).await?;
+    let (types, next_type) = take(types, Change::EventType, first, weigh).await?;
     changes.extend(types);
+    // The head is no part of the question: with two bounds PostgreSQL expects few rows, takes them all in
+    // any order, and sorts.
+    let is_known = |change: &Change| change.frame().change_seq <= head;
+    changes.retain(is_known);
     changes.sort_by_key(|change| change.frame().change_seq);
     // Behind the first that was left out of its kind, others of that kind may be missing.
-    let end = next_event.iter().chain(&next_type).map(|change| change.frame().change_seq).min();
+    let left_out = next_event.iter().chain(&next_type).filter(|change| is_known(change));
+    let end = left_out.map(|change| change.frame().change_seq).min();
     let mut bytes = 0;
     let fits = |(index, change): &(usize, &Change)| {
         bytes += weigh(change);
@@ -213,8 +212,8 @@ async fn read(
     Ok((changes, has_more))
 }
 
-fn between<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor, head: i64) -> Condition {
-    let all = Condition::all().add(seq.gt(from.seq)).add(seq.lte(head));
+fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
+    let all = Condition::all().add(seq.gt(from.seq));
     match from.bootstrap_head {
         Some(end) => all.add(Condition::any().add(deleted_at.is_null()).add(seq.gt(end))),
         None => all,
@@ -228,12 +227,14 @@ fn between<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor, head: i64) -> Co
 pub async fn pending(store: &Store, user_id: Uuid, from: Cursor, head: i64) -> Result<u64, Error> {
     let events = event::Entity::find()
         .filter(event::Column::UserId.eq(user_id))
-        .filter(between(event::Column::ChangeSeq, event::Column::DeletedAt, from, head))
+        .filter(behind(event::Column::ChangeSeq, event::Column::DeletedAt, from))
+        .filter(event::Column::ChangeSeq.lte(head))
         .count(&store.reader)
         .await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
-        .filter(between(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from, head))
+        .filter(behind(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
+        .filter(event_type::Column::ChangeSeq.lte(head))
         .count(&store.reader)
         .await?;
     Ok(events + types)

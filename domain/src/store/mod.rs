@@ -4,6 +4,7 @@
 
 pub mod account;
 mod bulk;
+mod cells;
 mod dialect;
 pub mod digest;
 pub mod event;

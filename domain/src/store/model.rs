@@ -1,29 +1,20 @@
 //! Between the tables and the plain values of the rules.
 
+use std::sync::Arc;
+
 use ::entity::{event, event_type};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{DbErr, FromQueryResult, QueryResult, TryGetable};
+use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
+use super::cells::Cells;
 use crate::error::Error;
 use crate::rules::canonical_json::EMPTY;
 use crate::rules::row::{
     DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, Location, TypeContent, TypeRow, Writer,
 };
 
-/// The cells of a row from some column on, one after the other: by their places, for to look for names takes
-/// longer than to read what they stand for.
-struct Cells<'r> {
-    row: &'r QueryResult,
-    next: usize,
-}
-
-impl Cells<'_> {
-    fn next<T: TryGetable>(&mut self) -> Result<T, Error> {
-        self.next += 1;
-        Ok(self.row.try_get_by_index(self.next - 1)?)
-    }
-
+impl<'r> Cells<'r> {
     fn deletion(&mut self) -> Result<Option<Deletion>, Error> {
         let (at, by): (Option<i64>, Option<String>) = (self.next()?, self.next()?);
         let by = if by.as_deref() == Some(DeletedBy::Rollback.name()) {
@@ -34,10 +25,9 @@ impl Cells<'_> {
         Ok(at.map(|at| Deletion { at, by }))
     }
 
-    /// Of a living row.
-    fn hash(&mut self) -> Result<Option<[u8; 32]>, Error> {
-        let Some(bytes) = self.next::<Option<Vec<u8>>>()? else { return Ok(None) };
-        bytes.try_into().map(Some).map_err(|_| Error::Bug("a hash has 32 bytes"))
+    fn hash(&mut self) -> Result<[u8; 32], Error> {
+        let bytes = self.next::<Option<&'r [u8]>>()?;
+        bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(Error::Bug("a living row has a hash of 32 bytes"))
     }
 
     /// What the lists of columns below begin with.
@@ -55,17 +45,17 @@ impl Cells<'_> {
 }
 
 /// A row that was read, or why it cannot be.
-pub(super) struct Read<T>(pub(super) Result<T, Error>);
+pub(super) struct Read<T>(pub(super) Result<Arc<T>, Error>);
 
 impl FromQueryResult for Read<EventRow> {
     fn from_query_result(row: &QueryResult, _prefix: &str) -> Result<Self, DbErr> {
-        Ok(Self(event_row(row, 0)))
+        Ok(Self(event_row(row, 0).map(Arc::new)))
     }
 }
 
 impl FromQueryResult for Read<TypeRow> {
     fn from_query_result(row: &QueryResult, _prefix: &str) -> Result<Self, DbErr> {
-        Ok(Self(type_row(row, 0)))
+        Ok(Self(type_row(row, 0).map(Arc::new)))
     }
 }
 
@@ -103,7 +93,7 @@ pub(super) const EVENT: [event::Column; 25] = {
 
 /// Reads an event from the column `at` on.
 pub(super) fn event_row(row: &QueryResult, at: usize) -> Result<EventRow, Error> {
-    let mut cells = Cells { row, next: at };
+    let mut cells = Cells::new(row, at)?;
     let frame = cells.frame()?;
     let (source_type, external_id) = (cells.next()?, cells.next()?);
     let content = match (cells.next()?, cells.next()?) {
@@ -121,7 +111,7 @@ pub(super) fn event_row(row: &QueryResult, at: usize) -> Result<EventRow, Error>
                 },
                 properties: cells.next::<Option<String>>()?.unwrap_or_else(|| EMPTY.to_owned()),
             },
-            hash: cells.hash()?.ok_or(UNHASHED)?,
+            hash: cells.hash()?,
             import_job_id: cells.next()?,
             import_version: cells.next()?,
         }),
@@ -129,8 +119,6 @@ pub(super) fn event_row(row: &QueryResult, at: usize) -> Result<EventRow, Error>
     };
     Ok(EventRow { frame, source_type, external_id, content })
 }
-
-const UNHASHED: Error = Error::Bug("a living row has a hash");
 
 /// The columns that [`event_head`] reads, in their order.
 pub(super) const EVENT_HEAD: [event::Column; 9] = {
@@ -141,7 +129,7 @@ pub(super) const EVENT_HEAD: [event::Column; 9] = {
 /// Reads of an event, from the column `at` on, only keys, version and hash: what it says, who wrote it and
 /// when are left out, so that it must not be written back.
 pub(super) fn event_head(row: &QueryResult, at: usize) -> Result<EventRow, Error> {
-    let mut cells = Cells { row, next: at };
+    let mut cells = Cells::new(row, at)?;
     let frame = Frame {
         id: cells.next()?,
         version: cells.next()?,
@@ -156,7 +144,7 @@ pub(super) fn event_head(row: &QueryResult, at: usize) -> Result<EventRow, Error
         Some(event_type_id) => Some(EventContent {
             event_type_id,
             body: EventBody::default(),
-            hash: cells.hash()?.ok_or(UNHASHED)?,
+            hash: cells.hash()?,
             import_job_id: None,
             import_version: None,
         }),
@@ -241,15 +229,12 @@ pub(super) const TYPE: [event_type::Column; 14] = {
 
 /// Reads an event type from the column `at` on.
 pub(super) fn type_row(row: &QueryResult, at: usize) -> Result<TypeRow, Error> {
-    let mut cells = Cells { row, next: at };
+    let mut cells = Cells::new(row, at)?;
     let frame = cells.frame()?;
     let content = match cells.next()? {
-        Some(name) => Some(TypeContent {
-            name,
-            color: cells.next()?,
-            icon: cells.next()?,
-            hash: cells.hash()?.ok_or(UNHASHED)?,
-        }),
+        Some(name) => {
+            Some(TypeContent { name, color: cells.next()?, icon: cells.next()?, hash: cells.hash()? })
+        }
         None => None,
     };
     Ok(TypeRow { frame, content })

@@ -30,23 +30,19 @@ pub enum Node {
 /// A living event.
 #[derive(Debug, Clone)]
 pub struct Event {
-    living: Arc<Living<EventRow, EventContent>>,
+    row: Arc<EventRow>,
     /// Its type, where it is known already.
     event_type: Option<EventType>,
 }
 
-/// A row and, unwrapped, its content, which the row is without.
-#[derive(Debug)]
-struct Living<Row, Content> {
-    row: Row,
-    content: Content,
-}
-
 impl Event {
-    /// A tombstone is none: its frame comes back.
-    pub(crate) fn of(mut row: EventRow) -> Result<Self, Frame> {
-        let Some(content) = row.content.take() else { return Err(row.frame) };
-        Ok(Self { living: Arc::new(Living { row, content }), event_type: None })
+    /// A tombstone is none, and comes back.
+    pub(crate) fn of(row: Arc<EventRow>) -> Result<Self, Arc<EventRow>> {
+        if row.content.is_some() { Ok(Self { row, event_type: None }) } else { Err(row) }
+    }
+
+    fn content(&self) -> &EventContent {
+        self.row.content.as_ref().expect("asked before it was made")
     }
 
     /// With its type as it was when the event was written or read: it may be deleted since.
@@ -62,7 +58,7 @@ impl Event {
 
     /// The id of its type.
     pub(crate) fn type_id(&self) -> Uuid {
-        self.living.content.event_type_id
+        self.content().event_type_id
     }
 
     /// Its place in the list of events.
@@ -71,11 +67,11 @@ impl Event {
     }
 
     pub(crate) fn frame(&self) -> &Frame {
-        &self.living.row.frame
+        &self.row.frame
     }
 
     fn body(&self) -> &EventBody {
-        &self.living.content.body
+        &self.content().body
     }
 }
 
@@ -130,12 +126,12 @@ impl Event {
 
     /// Where it comes from: manual, healthkit, geofence, imported, … Never changes.
     async fn source_type(&self) -> &str {
-        &self.living.row.source_type
+        &self.row.source_type
     }
 
     /// The source's own id of it, unique per user and source. Never changes.
     async fn external_id(&self) -> Option<&str> {
-        self.living.row.external_id.as_deref()
+        self.row.external_id.as_deref()
     }
 
     /// Where it happened.
@@ -155,7 +151,7 @@ impl Event {
 
     /// The import that made it.
     async fn import_job_id(&self) -> Option<ID> {
-        self.living.content.import_job_id.map(ID::from)
+        self.content().import_job_id.map(ID::from)
     }
 
     /// When the server first stored it.
@@ -205,8 +201,8 @@ impl Written for Event {
             "isAllDay" => leaf(|event: &Self, text| text.json(&event.body().is_all_day)),
             "timeZone" => leaf(|event: &Self, text| text.json(&event.body().time_zone)),
             "notes" => leaf(|event: &Self, text| text.json(&event.body().notes)),
-            "sourceType" => leaf(|event: &Self, text| text.json(&event.living.row.source_type)),
-            "externalId" => leaf(|event: &Self, text| text.json(&event.living.row.external_id)),
+            "sourceType" => leaf(|event: &Self, text| text.json(&event.row.source_type)),
+            "externalId" => leaf(|event: &Self, text| text.json(&event.row.external_id)),
             "location" => {
                 let plan = field.plan::<Location>()?;
                 let write = move |event: &Self, text: &mut Text| {
@@ -218,9 +214,7 @@ impl Written for Event {
             // It is stored as the text that it is.
             "properties" => leaf(|event: &Self, text| text.raw(&event.body().properties)),
             "version" => leaf(|event: &Self, text| text.json(&event.frame().version)),
-            "importJobId" => {
-                leaf(|event: &Self, text| text.option(event.living.content.import_job_id, Text::id))
-            }
+            "importJobId" => leaf(|event: &Self, text| text.option(event.content().import_job_id, Text::id)),
             "createdAt" => leaf(|event: &Self, text| text.instant(event.frame().created_at)),
             "updatedAt" => leaf(|event: &Self, text| text.instant(event.frame().updated_at)),
             _ => None,
@@ -241,15 +235,12 @@ impl Written for Location {
 
 /// A living event type.
 #[derive(Debug, Clone)]
-pub struct EventType {
-    living: Arc<Living<TypeRow, TypeContent>>,
-}
+pub struct EventType(Arc<TypeRow>);
 
 impl EventType {
-    /// A tombstone is none: its frame comes back.
-    pub(crate) fn of(mut row: TypeRow) -> Result<Self, Frame> {
-        let Some(content) = row.content.take() else { return Err(row.frame) };
-        Ok(Self { living: Arc::new(Living { row, content }) })
+    /// A tombstone is none, and comes back.
+    pub(crate) fn of(row: Arc<TypeRow>) -> Result<Self, Arc<TypeRow>> {
+        if row.content.is_some() { Ok(Self(row)) } else { Err(row) }
     }
 
     /// Its place in the list of types.
@@ -258,11 +249,11 @@ impl EventType {
     }
 
     pub(crate) fn frame(&self) -> &Frame {
-        &self.living.row.frame
+        &self.0.frame
     }
 
     fn content(&self) -> &TypeContent {
-        &self.living.content
+        self.0.content.as_ref().expect("asked before it was made")
     }
 }
 

@@ -1,7 +1,5 @@
 //! What became of an item.
 
-use std::sync::Arc;
-
 use async_graphql::resolver_utils::enum_value;
 use async_graphql::{Enum, ID, Interface, SimpleObject};
 use domain::commands::apply_mutations::EventAnswer;
@@ -115,8 +113,8 @@ impl EventResult {
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
         let EventAnswer { answer, event_type } = answer;
         let version = answer.row.as_ref().map(|row| row.frame.version);
-        let event = answer.row.and_then(|row| Event::of(Arc::unwrap_or_clone(row)).ok());
-        let event_type = event_type.and_then(|row| EventType::of(Arc::unwrap_or_clone(row)).ok());
+        let event = answer.row.and_then(|row| Event::of(row).ok());
+        let event_type = event_type.and_then(|row| EventType::of(row).ok());
         Self {
             index: i32::try_from(index).unwrap_or(i32::MAX),
             sent_id: sent_id.map(ID::from),
@@ -169,7 +167,7 @@ impl EventTypeResult {
             differs: answer.differs,
             version: answer.row.as_ref().map(|row| row.frame.version),
             problem: answer.problem.map(Problem::from),
-            event_type: answer.row.and_then(|row| EventType::of(Arc::unwrap_or_clone(row)).ok()),
+            event_type: answer.row.and_then(|row| EventType::of(row).ok()),
         }
     }
 }

@@ -59,7 +59,7 @@ pub enum Change {
     /// A living event type.
     EventType(EventType),
     /// What was deleted.
-    Tombstone(EntityType, Box<Frame>),
+    Tombstone(feed::Change),
 }
 
 impl ChangePage {
@@ -88,11 +88,11 @@ impl Change {
         match change {
             feed::Change::Event(row) => match Event::of(row) {
                 Ok(event) => Self::Event(event.with_type_of(types)),
-                Err(frame) => Self::Tombstone(EntityType::Event, Box::new(frame)),
+                Err(row) => Self::Tombstone(feed::Change::Event(row)),
             },
             feed::Change::EventType(row) => match EventType::of(row) {
                 Ok(event_type) => Self::EventType(event_type),
-                Err(frame) => Self::Tombstone(EntityType::EventType, Box::new(frame)),
+                Err(row) => Self::Tombstone(feed::Change::EventType(row)),
             },
         }
     }
@@ -101,15 +101,14 @@ impl Change {
         match self {
             Self::Event(event) => event.frame(),
             Self::EventType(event_type) => event_type.frame(),
-            Self::Tombstone(_, frame) => frame,
+            Self::Tombstone(change) => change.frame(),
         }
     }
 
     fn kind(&self) -> EntityType {
         match self {
-            Self::Event(_) => EntityType::Event,
-            Self::EventType(_) => EntityType::EventType,
-            Self::Tombstone(kind, _) => *kind,
+            Self::Event(_) | Self::Tombstone(feed::Change::Event(_)) => EntityType::Event,
+            Self::EventType(_) | Self::Tombstone(feed::Change::EventType(_)) => EntityType::EventType,
         }
     }
 

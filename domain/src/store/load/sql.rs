@@ -49,7 +49,8 @@ impl Shape {
 }
 
 /// Heads, names, heads of events, and types. Its parameters: users, a table of owners and ids, and where the
-/// shape says so one of owners, sources and external ids, and one of owners and names.
+/// shape says so one of owners, ids, sources and external ids, where a key is looked for only if its id is none
+/// of an event, and one of owners and names.
 pub(super) fn lock_and_load(backend: DbBackend, shape: Shape) -> &'static str {
     static POSTGRES: LazyLock<[String; 8]> =
         LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Postgres, Shape::of(n))));
@@ -107,9 +108,10 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
     let each = |rows: &str, table: &str, key: &[(&str, &str)]| {
         format!("{rows} {}", dialect::join(backend, &format!("{table} f"), key))
     };
+    let own_event = columns("f", &model::EVENT_HEAD);
     let event = |found: &str| {
-        let (kind, own) = (Kind::EVENT, columns("f", &model::EVENT_HEAD));
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{own}{no_type} FROM {found}")
+        let kind = Kind::EVENT;
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{own_event}{no_type} FROM {found}")
     };
     let event_type = |found: &str| {
         let (kind, own) = (Kind::TYPE, columns("f", &model::TYPE));
@@ -119,32 +121,37 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
     let mut number = 2;
     let mut table = |columns: &[(&str, &str)]| dialect::rows(backend, &mut number, columns);
     let alias = [("user_id", "w.user_id"), ("entity", "k.entity"), ("alias_id", "w.id")];
+    // An id stands for one thing only: what is an event is looked for nowhere else.
+    let is_no_event = "(w.user_id, w.id) NOT IN (SELECT user_id, id FROM found)";
     let (is_stale, seen) = dialect::staleness(backend);
     let mut sql = format!(
         "WITH head AS MATERIALIZED ({heads}), \
          want AS MATERIALIZED (SELECT w.user_id, w.id FROM {wanted}), \
+         found AS MATERIALIZED (SELECT f.user_id{own_event} FROM {events}), \
+         rest AS MATERIALIZED (SELECT w.user_id, w.id FROM want w WHERE {is_no_event}), \
          name AS MATERIALIZED ( \
            SELECT f.user_id, f.entity AS number, f.alias_id, f.id FROM {aliases} \
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
-         called AS MATERIALIZED (SELECT user_id, id FROM want UNION ALL SELECT user_id, id FROM name) \
+         called AS MATERIALIZED (SELECT user_id, id FROM rest UNION ALL SELECT user_id, id FROM name) \
          SELECT {head} AS kind, h.user_id, {no_id} AS id, {no_id} AS alias_id, \
            h.feed_head AS number, {is_stale} AS is_stale{no_event}{no_type} FROM head h {seen} \
          UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_event}{no_type} FROM name n",
         heads = dialect::heads(backend, shape.lock == Lock::Skip),
         wanted = table(&OWNED),
-        aliases = each("want w CROSS JOIN (SELECT 1 AS entity UNION ALL SELECT 2) k", "id_alias", &alias),
-        imports = each("want w", "import_job", &BY_ID),
+        events = each("want w", "event", &BY_ID),
+        aliases = each("rest w CROSS JOIN (SELECT 1 AS entity UNION ALL SELECT 2) k", "id_alias", &alias),
+        imports = each("rest w", "import_job", &BY_ID),
         head = Kind::HEAD,
         name = Kind::NAME,
     );
-    sql += &event(&each("called w", "event", &BY_ID));
+    sql += &event("found f");
+    sql += &event(&each("name w", "event", &BY_ID));
     if shape.by_key {
-        let keys = table(&[("user_id", "uuid"), ("source_type", "text"), ("external_id", "text")]);
+        let keys =
+            table(&[("user_id", "uuid"), ("id", "uuid"), ("source_type", "text"), ("external_id", "text")]);
         let key =
             [("user_id", "w.user_id"), ("source_type", "w.source_type"), ("external_id", "w.external_id")];
-        // What is found by its id is not told again.
-        let unknown = "(f.user_id, f.id) NOT IN (SELECT user_id, id FROM called)";
-        sql += &event(&format!("{} WHERE {unknown}", each(&keys, "event", &key)));
+        sql += &event(&format!("{} WHERE {is_no_event}", each(&keys, "event", &key)));
     }
     sql += &event_type(&each("called w", "event_type", &BY_ID));
     if shape.by_name {

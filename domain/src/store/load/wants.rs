@@ -13,7 +13,8 @@ use crate::store::dialect::{self, List};
 #[derive(Debug, Default, Clone)]
 pub struct Wants {
     ids: HashSet<Uuid>,
-    keys: HashSet<(String, String)>,
+    /// External keys, each with the id that goes before it.
+    keys: HashSet<(String, String, Uuid)>,
     type_names: HashSet<String>,
     /// Types whose living events are counted.
     usages: HashSet<Uuid>,
@@ -38,7 +39,7 @@ impl Wants {
     pub fn event(&mut self, new: &NewEvent) {
         self.ids.insert(new.id);
         if let Some(external_id) = &new.external_id {
-            self.keys.insert((new.source_type.clone(), external_id.clone()));
+            self.keys.insert((new.source_type.clone(), external_id.clone(), new.id));
         }
         match &new.type_ref {
             TypeRef::Id(id) => self.ids.insert(*id),
@@ -111,10 +112,12 @@ pub(super) fn tables(
     values.extend(dialect::table(backend, [List::Ids(owners), List::Ids(ids)]));
 
     let keys = of_each().flat_map(|(user, wants)| wants.keys.iter().map(move |key| (user, key)));
-    let (owners, keys): (Vec<Uuid>, Vec<&(String, String)>) = keys.unzip();
-    let (sources, externals) = keys.iter().map(|(source, id)| (source.as_str(), id.as_str())).unzip();
+    let (owners, keys): (Vec<Uuid>, Vec<&(String, String, Uuid)>) = keys.unzip();
     if !keys.is_empty() {
-        let columns = [List::Ids(owners), List::Texts(sources), List::Texts(externals)];
+        let ids = keys.iter().map(|(_, _, id)| *id).collect();
+        let (sources, externals) =
+            keys.iter().map(|(source, key, _)| (source.as_str(), key.as_str())).unzip();
+        let columns = [List::Ids(owners), List::Ids(ids), List::Texts(sources), List::Texts(externals)];
         values.extend(dialect::table(backend, columns));
     }
 

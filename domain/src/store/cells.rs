@@ -1,0 +1,56 @@
+//! The cells of a row, read from the database's own row by their places. SeaORM looks for each name, and
+//! makes an error with a text of its own for each NULL: for a page of rows that takes longer than all else.
+
+use std::sync::Arc;
+
+use sea_orm::sqlx::postgres::{PgRow, Postgres};
+use sea_orm::sqlx::sqlite::{Sqlite, SqliteRow};
+use sea_orm::sqlx::{Decode, Row as _, Type};
+use sea_orm::{DbErr, QueryResult, RuntimeErr};
+
+use crate::error::Error;
+
+/// What a cell can be read as, on both databases.
+pub(super) trait Cell<'r>:
+    Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite>
+{
+}
+
+impl<'r, T: Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite>> Cell<'r> for T {}
+
+enum Row<'r> {
+    Postgres(&'r PgRow),
+    Sqlite(&'r SqliteRow),
+}
+
+/// The cells of a row from some column on, one after the other.
+pub(super) struct Cells<'r> {
+    row: Row<'r>,
+    next: usize,
+}
+
+impl<'r> Cells<'r> {
+    /// From the column `at` on.
+    ///
+    /// # Errors
+    /// When the row is of neither database.
+    pub(super) fn new(row: &'r QueryResult, at: usize) -> Result<Self, Error> {
+        let postgres = row.try_as_pg_row().map(Row::Postgres);
+        let row = postgres.or_else(|| row.try_as_sqlite_row().map(Row::Sqlite));
+        Ok(Self { row: row.ok_or(Error::Bug("a row is of PostgreSQL or of SQLite"))?, next: at })
+    }
+
+    /// The next cell.
+    ///
+    /// # Errors
+    /// When it is of another type.
+    pub(super) fn next<T: Cell<'r>>(&mut self) -> Result<T, Error> {
+        let at = self.next;
+        self.next += 1;
+        let read = match self.row {
+            Row::Postgres(row) => row.try_get_unchecked(at),
+            Row::Sqlite(row) => row.try_get_unchecked(at),
+        };
+        read.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(Arc::new(error))).into())
+    }
+}
