@@ -15,6 +15,8 @@ use crate::process;
 use crate::stage::Stage;
 
 const WARM_UP: Duration = Duration::from_secs(1);
+/// Until whoever was refused comes again, at most: not all at once.
+const REST_MS_MAX: u64 = 1_000;
 
 /// What one connection sends.
 pub enum Source {
@@ -52,6 +54,17 @@ pub async fn run(
     expected: Expected,
     seconds: u64,
 ) -> anyhow::Result<Sample> {
+    Ok(run_beside(stage, sources, Vec::new(), expected, seconds).await?.0)
+}
+
+/// The same with others beside, who are not measured and may be refused for now; what those refusals took.
+pub async fn run_beside(
+    stage: &Stage<'_>,
+    sources: Vec<Source>,
+    beside: Vec<Source>,
+    expected: Expected,
+    seconds: u64,
+) -> anyhow::Result<(Sample, Sample)> {
     let from = Instant::now() + WARM_UP;
     let until = from + Duration::from_secs(seconds);
     let over = Rc::new(Cell::new(false));
@@ -63,6 +76,11 @@ pub async fn run(
                 let over = Rc::clone(&over);
                 connections.spawn_local(drive(stage.server.address, source, expected, (from, until), over));
             }
+            let mut crowd = JoinSet::new();
+            for (number, source) in beside.into_iter().enumerate() {
+                let (rests, over) = (Random::new(number as u64 + 1), Rc::clone(&over));
+                crowd.spawn_local(crowd_in(stage.server.address, source, rests, (from, until), over));
+            }
             tokio::time::sleep_until(from.into()).await;
             let (begun, before) = (Instant::now(), spent(stage)?);
             tokio::time::sleep_until(until.into()).await;
@@ -72,10 +90,42 @@ pub async fn run(
             while let Some(of_one) = connections.join_next().await {
                 latencies_us.extend(of_one.context("a connection does not panic")??);
             }
-            let items = latencies_us.len() * expected.items;
-            Ok(Sample::new(items, elapsed, latencies_us, after.since(before)))
+            let mut refusals_us = Vec::new();
+            while let Some(of_one) = crowd.join_next().await {
+                refusals_us.extend(of_one.context("a connection does not panic")??);
+            }
+            let (items, spent) = (latencies_us.len() * expected.items, after.since(before));
+            let refusals = Sample::new(refusals_us.len(), elapsed, refusals_us, spent);
+            Ok((Sample::new(items, elapsed, latencies_us, spent), refusals))
         })
         .await
+}
+
+/// Runs one connection of a crowd, which rests for a while when it is refused; what each refusal took, in
+/// microseconds.
+async fn crowd_in(
+    address: SocketAddr,
+    mut source: Source,
+    mut rests: Random,
+    (from, until): (Instant, Instant),
+    over: Rc<Cell<bool>>,
+) -> anyhow::Result<Vec<u64>> {
+    let mut connection = Connection::open(address).await?;
+    let mut refusals_us = Vec::new();
+    while !over.get() {
+        let request = source.next();
+        let sent = Instant::now();
+        let status = connection.exchange(request).await?.status;
+        let answered = Instant::now();
+        ensure!(status == 200 || status == 503, "{status} instead of 200 or 503");
+        if status == 503 {
+            if answered >= from && answered <= until {
+                refusals_us.push(u64::try_from((answered - sent).as_micros())?);
+            }
+            tokio::time::sleep(Duration::from_millis(rests.below(REST_MS_MAX))).await;
+        }
+    }
+    Ok(refusals_us)
 }
 
 fn spent(stage: &Stage<'_>) -> anyhow::Result<Spent> {

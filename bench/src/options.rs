@@ -71,6 +71,8 @@ pub enum Scenario {
     Growth,
     /// One event a call, on SQLite
     Sqlite,
+    /// A user beside one who floods
+    Flood,
 }
 
 impl Options {

@@ -12,6 +12,7 @@ mod m0004_id_alias;
 mod m0005_import_job;
 mod m0006_import_rejection;
 mod m0007_import_steps;
+mod m0008_alias_by_id;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_import_job::Migration),
             Box::new(m0006_import_rejection::Migration),
             Box::new(m0007_import_steps::Migration),
+            Box::new(m0008_alias_by_id::Migration),
         ]
     }
 }

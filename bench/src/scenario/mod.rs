@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod create;
+mod flood;
 mod growth;
 mod idle;
 mod import;
@@ -30,6 +31,7 @@ pub async fn run(bench: &Bench, scenario: Scenario, report: &mut Report) -> anyh
         Scenario::Idle => report.facts.extend(idle::run(bench).await?),
         Scenario::Growth => growth::run(bench, report).await?,
         Scenario::Sqlite => report.rows.extend(sqlite::run(bench).await?),
+        Scenario::Flood => report.facts.extend(flood::run(bench).await?),
     }
     Ok(())
 }
