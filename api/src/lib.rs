@@ -5,7 +5,7 @@
 
 mod auth;
 mod error;
-mod gate;
+pub mod gate;
 pub mod graphql;
 mod http;
 mod limiter;

@@ -33,7 +33,9 @@ pub(super) fn tune_postgres(options: &mut ConnectOptions, plans: Plans) {
             // No statement here is worth compiling: each looks rows up by their keys.
             ("jit", "off"),
         ]);
-        postgres.options((plans == Plans::Kept).then_some(("plan_cache_mode", "force_generic_plan")))
+        // A table that is small today is read whole by a plan that is kept for when it is not.
+        let kept = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
+        postgres.options(kept.into_iter().filter(|_| plans == Plans::Kept))
     });
 }
 

@@ -1,0 +1,122 @@
+//! What single steps cost: the rules of ids, the gate, a record of an import, a page as text.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use api::graphql::Schema;
+use api::{Services, gate};
+use criterion::Criterion;
+use domain::bell::{Bell, Ring};
+use domain::clock::Clock;
+use domain::commands::Actor;
+use domain::payload::Payloads;
+use domain::rules::draft::{MissingId, parse_event};
+use domain::rules::{event_id, instant, record};
+use domain::store::{Store, account};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use migration::{Migrator, MigratorTrait};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const NOW_MS: i64 = 1_790_000_000_000;
+const RECORD: &str = r#"{"eventType":"flight","timestamp":"2013-01-01T10:15:00Z","endDate":"2013-01-01T14:04:00Z",
+    "sourceType":"flights","externalId":"UA1545-EWR-20130101T1015","properties":{"carrier":"UA","flight":1545,
+    "tailnum":"N14228","origin":"EWR","dest":"IAH","dep_delay":2,"arr_delay":11,"distance":1400}}"#;
+const PAGE: &str = "query($first: Int) { events(first: $first) { nodes { id eventTypeId timestamp endDate isAllDay \
+    timeZone notes sourceType externalId location { latitude longitude name } properties version importJobId \
+    createdAt updatedAt } pageInfo { hasNextPage endCursor } } }";
+const CREATE: &str =
+    "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { created } }";
+const CREATE_TYPE: &str = "mutation($id: ID) { createEventType(input: { eventType: { id: $id, name: \"run\" } }) \
+    { result { outcome } } }";
+
+fn rules(criterion: &mut Criterion) {
+    let text = event_id::compose(NOW_MS, [7; 10]).to_string();
+    criterion.bench_function("an id, read and checked", |bencher| {
+        bencher.iter(|| {
+            let id = event_id::parse(black_box(&text));
+            id.map(|id| event_id::check_new(id, NOW_MS, true).is_ok())
+        });
+    });
+    criterion
+        .bench_function("an instant, written", |bencher| bencher.iter(|| instant::digits(black_box(NOW_MS))));
+    criterion.bench_function("the gate, a query of a page", |bencher| {
+        bencher.iter(|| gate::admit(black_box(PAGE)).is_ok());
+    });
+    criterion.bench_function("a record of an import, as a valid event", |bencher| {
+        bencher.iter(|| {
+            let draft = record::parse(black_box(RECORD.as_bytes()))?;
+            parse_event(draft, MissingId::Derived(Uuid::nil()), Uuid::nil())
+        });
+    });
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Bell for Nobody {
+    fn ring(&self, _ring: Ring) {}
+
+    fn feeds(&self) -> BoxStream<'static, Uuid> {
+        futures::stream::pending().boxed()
+    }
+}
+
+/// A schema over a new database on SQLite with so many events of one user.
+async fn stage(folder: &std::path::Path, events: usize) -> anyhow::Result<(Schema, Store, Actor)> {
+    let url = format!("sqlite://{}/idem.db", folder.display());
+    let store = Store::open(&url, 4, Clock::System).await?;
+    Migrator::up(store.migrations(), None).await?;
+    let actor = Actor {
+        user_id: account::resolve(&store, "", "ann").await?,
+        issuer: String::new(),
+        subject: "ann".to_owned(),
+    };
+    let services = Services {
+        store: store.clone(),
+        payloads: Payloads::new(
+            Arc::new(object_store::memory::InMemory::new()),
+            object_store::path::Path::default(),
+        ),
+        bell: Arc::new(Nobody),
+        import_limits: domain::limits::ImportLimits::default(),
+    };
+    let schema = api::graphql::schema(services, false);
+    let type_id = Clock::System.new_id();
+    ask(&schema, &store, &actor, CREATE_TYPE, json!({ "id": type_id })).await;
+    let event = |_| {
+        json!({ "id": Clock::System.new_id(), "eventTypeId": type_id, "timestamp": "2026-01-02T03:04:05Z",
+            "notes": "Along the river to the old bridge and back", "properties": { "distance_m": 8214 } })
+    };
+    let events: Vec<Value> = (0..events).map(event).collect();
+    ask(&schema, &store, &actor, CREATE, json!({ "events": events })).await;
+    Ok((schema, store, actor))
+}
+
+async fn ask(schema: &Schema, store: &Store, actor: &Actor, query: &str, variables: Value) -> String {
+    let request =
+        async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
+    api::graphql::execute(schema, actor.clone(), store, request).await
+}
+
+fn page(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (schema, store, actor) = runtime.block_on(stage(folder.path(), 500)).expect("a stage");
+    for rows in [1, 50, 500] {
+        let variables = json!({ "first": rows });
+        let answer = runtime.block_on(ask(&schema, &store, &actor, PAGE, variables.clone()));
+        assert_eq!(answer.matches("\"timestamp\"").count(), rows, "{answer}");
+        criterion.bench_function(&format!("a page of {rows}, read from SQLite and written"), |bencher| {
+            bencher.iter(|| runtime.block_on(ask(&schema, &store, &actor, PAGE, variables.clone())));
+        });
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    rules(&mut criterion);
+    page(&mut criterion);
+    criterion.final_summary();
+}
