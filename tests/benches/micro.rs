@@ -1,6 +1,7 @@
 //! What single steps cost: the rules of ids, the gate, a record of an import, a page as text.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 
 use api::graphql::Schema;
@@ -64,12 +65,12 @@ impl Bell for Nobody {
 }
 
 /// A schema over a new database on SQLite with so many events of one user.
-async fn stage(folder: &std::path::Path, events: usize) -> anyhow::Result<(Schema, Store, Actor)> {
+async fn stage(folder: &Path, events: usize) -> (Schema, Store, Actor) {
     let url = format!("sqlite://{}/idem.db", folder.display());
-    let store = Store::open(&url, 4, Clock::System).await?;
-    Migrator::up(store.migrations(), None).await?;
+    let store = Store::open(&url, 4, Clock::System).await.expect("a store");
+    Migrator::up(store.migrations(), None).await.expect("its tables");
     let actor = Actor {
-        user_id: account::resolve(&store, "", "ann").await?,
+        user_id: account::resolve(&store, "", "ann").await.expect("a user"),
         issuer: String::new(),
         subject: "ann".to_owned(),
     };
@@ -91,7 +92,7 @@ async fn stage(folder: &std::path::Path, events: usize) -> anyhow::Result<(Schem
     };
     let events: Vec<Value> = (0..events).map(event).collect();
     ask(&schema, &store, &actor, CREATE, json!({ "events": events })).await;
-    Ok((schema, store, actor))
+    (schema, store, actor)
 }
 
 async fn ask(schema: &Schema, store: &Store, actor: &Actor, query: &str, variables: Value) -> String {
@@ -103,7 +104,7 @@ async fn ask(schema: &Schema, store: &Store, actor: &Actor, query: &str, variabl
 fn page(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
-    let (schema, store, actor) = runtime.block_on(stage(folder.path(), 500)).expect("a stage");
+    let (schema, store, actor) = runtime.block_on(stage(folder.path(), 500));
     for rows in [1, 50, 500] {
         let variables = json!({ "first": rows });
         let answer = runtime.block_on(ask(&schema, &store, &actor, PAGE, variables.clone()));
