@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use sea_orm::{DbErr, RuntimeErr, SqlxError};
+use sea_orm::{DbErr, RuntimeErr};
 
 /// A failure of a command as a whole: nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -58,18 +58,66 @@ impl Error {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Database(DbErr::Exec(RuntimeErr::SqlxError(error)))
-            | Self::Database(DbErr::Query(RuntimeErr::SqlxError(error))) => !is_refusal(error),
+            | Self::Database(DbErr::Query(RuntimeErr::SqlxError(error))) => {
+                let code = error.as_database_error().and_then(|error| error.code());
+                !code.is_some_and(|code| is_refusal(&code))
+            }
             other => other.retryable(),
         }
     }
 }
 
-/// Constraints, data and programs, and conflicts with other transactions: classes of SQLSTATE (PostgreSQL,
-/// appendix A), or primary result codes of SQLite.
-fn is_refusal(error: &SqlxError) -> bool {
-    let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return false };
+/// Whether a database that gives this code is there and refuses the statement: for constraints, data and
+/// programs, or for a conflict with another transaction.
+///
+/// PostgreSQL gives an SQLSTATE of five characters, which may all be digits; the first two are its class
+/// (appendix A). SQLite gives an extended result code, whose low byte is the primary one.
+fn is_refusal(code: &str) -> bool {
     match code.parse::<u32>() {
-        Ok(extended) if code.len() != 5 => matches!(extended & 0xff, 18..=20),
+        Ok(extended) if code.len() != 5 => matches!(extended & 0xff, TOO_BIG..=MISMATCH),
         _ => ["22", "23", "40", "54", "P0"].iter().any(|class| code.starts_with(class)),
+    }
+}
+
+/// `SQLITE_TOOBIG`; `SQLITE_CONSTRAINT` stands between the two.
+const TOO_BIG: u32 = 18;
+/// `SQLITE_MISMATCH`.
+const MISMATCH: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::is_refusal;
+
+    #[test]
+    fn a_refused_statement_is_told_from_a_database_in_trouble() {
+        let refused = [
+            "23505", // unique_violation
+            "22P05", // untranslatable_character
+            "40001", // serialization_failure
+            "40P01", // deadlock_detected
+            "54000", // program_limit_exceeded
+            "P0001", // raise_exception
+            "18",    // SQLITE_TOOBIG
+            "1555",  // SQLITE_CONSTRAINT_PRIMARYKEY
+            "2067",  // SQLITE_CONSTRAINT_UNIQUE
+        ];
+        let in_trouble = [
+            "08006", // connection_failure
+            "25006", // read_only_sql_transaction
+            "53100", // disk_full
+            "57P01", // admin_shutdown
+            "58030", // io_error
+            "XX001", // data_corrupted
+            "5",     // SQLITE_BUSY
+            "8",     // SQLITE_READONLY
+            "13",    // SQLITE_FULL
+            "778",   // SQLITE_IOERR_WRITE
+        ];
+        for code in refused {
+            assert!(is_refusal(code), "{code}");
+        }
+        for code in in_trouble {
+            assert!(!is_refusal(code), "{code}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! A mapping is checked before a file is there, and reads the rows of one: times, numbers, keys.
 
-use domain::limits::CSV_COLUMNS_MAX;
-use domain::limits::TYPE_NAME_CHARS_MAX;
+use domain::limits::{CSV_COLUMNS_MAX, TYPE_NAME_CHARS_MAX};
 use domain::rules::csv::{CsvMapping, Plan, Row};
 use domain::rules::draft::{EventDraft, MissingId, Sent, parse_event};
 use domain::rules::json_text;

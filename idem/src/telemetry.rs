@@ -9,10 +9,9 @@ use std::io::IsTerminal;
 use anyhow::{Context, anyhow};
 use domain::store::Store;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::config::{Config, LogFormat};
 use traces::Traces;

@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::commands::Actor;
-use domain::commands::apply_mutation;
 use domain::commands::apply_mutations::{Mutation, MutationAnswer};
+use domain::commands::{Actor, apply_mutation};
 use domain::error::Error;
 use domain::limits::{GROUP_ITEMS_MAX, GROUP_WRITERS, WRITES_WAITING_OF_USER_MAX};
 use domain::rules::apply::Outcome;

@@ -153,9 +153,10 @@ impl Query {
         let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
         let said: usize = page.rows.iter().map(weigh).sum();
         weight(context).add(said + scale.rows(page.rows.len()))?;
-        let types = match scale.has_types() {
-            true => loader::types(&store, user_id, &page.rows).await?,
-            false => HashMap::new(),
+        let types = if scale.has_types() {
+            loader::types(&store, user_id, &page.rows).await?
+        } else {
+            HashMap::new()
         };
         Ok(Connection::new(
             page,

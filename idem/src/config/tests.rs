@@ -1,9 +1,9 @@
-use super::setting::SETTINGS;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use uuid::Uuid;
 
+use super::setting::SETTINGS;
 use super::*;
 
 /// A folder of its own for each test, removed with it.

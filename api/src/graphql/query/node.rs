@@ -1,8 +1,9 @@
 //! Finds what has an id, of whichever kind.
 
+use std::collections::{HashMap, HashSet};
+
 use async_graphql::Context;
 use domain::store::{event, event_type, import_job};
-use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::error::ApiError;

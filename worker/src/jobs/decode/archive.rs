@@ -9,9 +9,8 @@ use rawzip::{
     ZipArchiveEntryWayfinder, ZipLocator,
 };
 
-use super::Fault;
-use super::decoded;
 use super::pieces::{Pieces, Source};
+use super::{Fault, decoded};
 
 /// Bytes at the end of an archive among which the end of its list is looked for: all that a comment may have.
 const END_BYTES_MAX: u64 = 66 * 1024;

@@ -41,10 +41,8 @@ impl Export {
         let keep_text = self.around.is_some();
         let markup = self.tags.next(&mut self.kept, keep_text)?;
         match markup {
-            Markup::End => Err(match self.was_root {
-                false => Fault::format("the XML has no root element"),
-                true => Fault::format("the XML is cut: HealthData does not end"),
-            }),
+            Markup::End if self.was_root => Err(Fault::format("the XML is cut: HealthData does not end")),
+            Markup::End => Err(Fault::format("the XML has no root element")),
             Markup::Open { name, is_whole, is_empty } => self.open(name, is_whole, is_empty),
             Markup::Close(name) => Ok(self.close(name)),
         }

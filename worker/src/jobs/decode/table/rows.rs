@@ -1,8 +1,7 @@
 //! Rows in buffers of a fixed size: neither a long cell nor very many of them take more memory.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use domain::limits::CSV_COLUMNS_MAX;
-use domain::limits::RECORD_BYTES_MAX;
+use domain::limits::{CSV_COLUMNS_MAX, RECORD_BYTES_MAX};
 use domain::rules::csv::Row;
 
 use crate::jobs::decode::Fault;
