@@ -8,7 +8,7 @@ use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::plant;
 use crate::rules::apply::World;
-use crate::store::load::{Wants, load_one};
+use crate::store::load::{Loaded, Wants, load_one};
 use crate::store::save::{Decided, save, save_head, save_rows};
 use crate::store::{Store, Tx};
 
@@ -20,15 +20,21 @@ pub async fn write<T>(
     store: &Store,
     bell: &dyn Bell,
     user_id: Uuid,
-    wants: Wants,
-    decide: impl FnOnce(&mut World) -> Result<T, Error>,
+    mut wants: Wants,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let tx = store.begin().await?;
     if plant::is_planted("plant-late-lock") {
         return write_with_late_lock(store, tx, user_id, wants, decide).await;
     }
-    let (answer, moved) = write_within(&tx, user_id, wants, decide).await?;
-    let answer = answer?;
+    let mut loaded = load_one(&tx, user_id, &wants).await?;
+    let mut answer = decide(&mut loaded.world)?;
+    if loaded.world.lacks_bodies() {
+        wants.read_bodies();
+        loaded = load_one(&tx, user_id, &wants).await?;
+        answer = decide(&mut loaded.world)?;
+    }
+    let moved = store_net(&tx, user_id, loaded).await?;
     tx.commit().await?;
     if moved {
         bell.ring(Ring::Feed(user_id));
@@ -36,8 +42,8 @@ pub async fn write<T>(
     Ok(answer)
 }
 
-/// Runs one decision within a transaction that holds no head yet; tells as well whether the feed moves
-/// with the commit.
+/// Runs one decision, which is taken once, within a transaction that holds no head yet; tells as well whether
+/// the feed moves with the commit.
 ///
 /// # Errors
 /// When the database fails; then the transaction must not be committed.
@@ -47,15 +53,19 @@ pub async fn write_within<T>(
     wants: Wants,
     decide: impl FnOnce(&mut World) -> T,
 ) -> Result<(T, bool), Error> {
-    let mut loaded = load_one(tx, user_id, wants).await?;
+    let mut loaded = load_one(tx, user_id, &wants).await?;
     let answer = decide(&mut loaded.world);
-    let from = loaded.head;
-    let net = loaded.world.net(from);
-    let moved = net.head != from;
+    Ok((answer, store_net(tx, user_id, loaded).await?))
+}
+
+/// The last step; tells whether the feed moves.
+async fn store_net(tx: &Tx, user_id: Uuid, Loaded { head, world, .. }: Loaded) -> Result<bool, Error> {
+    let net = world.net(head);
+    let moved = net.head != head;
     if !net.is_empty() {
-        save(tx, vec![Decided { user_id, from, net }]).await?;
+        save(tx, vec![Decided { user_id, from: head, net }]).await?;
     }
-    Ok((answer, moved))
+    Ok(moved)
 }
 
 /// The planted fault: positions are taken in a transaction of their own, committed before the rows.
@@ -66,7 +76,7 @@ async fn write_with_late_lock<T>(
     wants: Wants,
     decide: impl FnOnce(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut loaded = load_one(&tx, user_id, wants).await?;
+    let mut loaded = load_one(&tx, user_id, &wants).await?;
     let answer = decide(&mut loaded.world)?;
     let from = loaded.head;
     let net = loaded.world.net(from);

@@ -82,7 +82,7 @@ fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 /// Executes a request for somebody in process and over this store, whose clock may be its own: for whoever
 /// needs the schema without HTTP. The answer is its JSON text.
 pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
-    written::answer(&schema.execute(speak_for(request.data(store.clone()), actor, store)).await)
+    written::answer::text(&schema.execute(speak_for(request.data(store.clone()), actor, store)).await)
 }
 
 /// Lets a request speak for somebody.

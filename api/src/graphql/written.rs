@@ -4,6 +4,7 @@
 //! What the client selects is made into a [`Plan`] once; each row is then written by it. Where a plan cannot
 //! say how, the list is resolved by the library as any other: the answer is the same.
 
+pub(crate) mod answer;
 mod plan;
 mod text;
 
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 use async_graphql::parser::types::Field;
 use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::resolve_list;
-use async_graphql::{ContextSelectionSet, OutputType, Positioned, Response, ServerResult, Value};
+use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
 
 pub(crate) use plan::{Plan, leaf};
 pub use plan::{Selected, Step};
@@ -53,21 +54,4 @@ impl<T: Written> OutputType for Rows<T> {
             None => resolve_list(ctx, field, &self.0, Some(self.0.len())).await,
         }
     }
-}
-
-/// An answer as its bytes, with what was written already as it is.
-pub(crate) fn answer(answer: &Response) -> String {
-    let mut text = Text::default();
-    text.raw(r#"{"data":"#);
-    text.value(&answer.data);
-    if !answer.extensions.is_empty() {
-        text.raw(r#","extensions":"#);
-        text.json(&answer.extensions);
-    }
-    if !answer.errors.is_empty() {
-        text.raw(r#","errors":"#);
-        text.json(&answer.errors);
-    }
-    text.raw("}");
-    text.into_string()
 }

@@ -63,7 +63,7 @@ pub async fn apply_chunk(
     chunk: Chunk,
 ) -> Result<(Held, Counts), Error> {
     let held = import.held;
-    let mut wants = Wants::without_bodies();
+    let mut wants = Wants::default();
     for new in chunk.records.iter().filter_map(|record| record.event.as_ref().ok()) {
         wants.event(new);
     }
@@ -80,7 +80,7 @@ pub async fn apply_chunk(
         decide(world, &terms, held.next_record, chunk.records)
     };
     let ((counts, mut rejections), moved) = if import.dry_run {
-        (decide(&mut load_one(&tx, held.user_id, wants).await?.world), false)
+        (decide(&mut load_one(&tx, held.user_id, &wants).await?.world), false)
     } else {
         write_within(&tx, held.user_id, wants, decide).await?
     };

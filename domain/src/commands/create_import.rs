@@ -115,7 +115,7 @@ async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<Imp
     let (user_id, id) = (new.user_id, new.id);
     let mut wants = Wants::default();
     wants.id(id);
-    let Loaded { head, world, .. } = load_one(tx, user_id, wants).await?;
+    let Loaded { head, world, .. } = load_one(tx, user_id, &wants).await?;
     if let Some(known) = import_job::find_within(tx, user_id, id).await? {
         let same = known.format == new.format
             && known.bytes_total == new.bytes_total

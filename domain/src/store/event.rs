@@ -1,7 +1,7 @@
 //! Reading events.
 
 use std::convert::identity;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ::entity::{event, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, SimpleExpr};
@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{self, Read};
-use super::page::{Page, Weigh, Window, first, take};
+use super::page::{Page, Taken, Weigh, Window, first, take};
 use super::{Store, dialect, event_type};
 use crate::error::Error;
 use crate::rules::event_id::compose;
@@ -88,7 +88,7 @@ pub async fn page(
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
     let rows = first(columns(query), window.limit(), store).stream(&store.reader).await?;
-    let (rows, left_out) = take(rows, identity, window.size, weigh).await?;
+    let Taken { rows, left_out, .. } = take(rows, identity, window.size, weigh).await?;
     Ok(window.part(rows, left_out.is_some()))
 }
 
@@ -100,9 +100,10 @@ pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64,
     Ok(filtered(store, user_id, filter).await?.count(&store.reader).await?)
 }
 
-/// With what is read of an event.
+/// With what is told of an event.
 pub(super) fn columns(query: Select<event::Entity>) -> Select<event::Entity> {
-    query.select_only().columns(model::EVENT)
+    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::EVENT[..model::EVENT_TOLD]));
+    query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
 fn living(user_id: Uuid) -> Select<event::Entity> {

@@ -1,7 +1,7 @@
 //! Reading event types.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ::entity::{event_type, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
@@ -87,9 +87,10 @@ pub async fn count(store: &Store, user_id: Uuid) -> Result<u64, Error> {
     Ok(living(user_id).count(&store.reader).await?)
 }
 
-/// With what is read of a type.
+/// With what is told of a type.
 pub(super) fn columns(query: Select<event_type::Entity>) -> Select<event_type::Entity> {
-    query.select_only().columns(model::TYPE)
+    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::TYPE[..model::TYPE_TOLD]));
+    query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
 async fn rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Read<TypeRow>>, Error> {

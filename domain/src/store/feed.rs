@@ -11,6 +11,7 @@ use super::account::{self, Head};
 use super::page::{self, Weigh, has_room, take};
 use super::{Store, event as events, event_type as types};
 use crate::error::Error;
+use crate::limits::PAGE_BYTES_MAX;
 use crate::rules::cursor::Cursor;
 use crate::rules::row::{EventRow, Frame, TypeRow};
 
@@ -185,25 +186,26 @@ async fn read(
         .filter(behind(event::Column::ChangeSeq, event::Column::DeletedAt, from))
         .order_by_asc(event::Column::ChangeSeq);
     let events = page::first(events::columns(events), first + 1, store).stream(&store.reader).await?;
-    let (mut changes, next_event) = take(events, Change::Event, first, weigh).await?;
+    let events = take(events, Change::Event, first, weigh).await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
         .filter(behind(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
         .order_by_asc(event_type::Column::ChangeSeq);
     let types = page::first(types::columns(types), first + 1, store).stream(&store.reader).await?;
-    let (types, next_type) = take(types, Change::EventType, first, weigh).await?;
-    changes.extend(types);
+    let types = take(types, Change::EventType, first, weigh).await?;
+    let mut changes = events.rows;
+    changes.extend(types.rows);
     // The head is no part of the question: with two bounds PostgreSQL expects few rows, takes them all in
     // any order, and sorts.
     let is_known = |change: &Change| change.frame().change_seq <= head;
     changes.retain(is_known);
     changes.sort_by_key(|change| change.frame().change_seq);
     // Behind the first that was left out of its kind, others of that kind may be missing.
-    let left_out = next_event.iter().chain(&next_type).filter(|change| is_known(change));
+    let left_out = events.left_out.iter().chain(&types.left_out).filter(|change| is_known(change));
     let end = left_out.map(|change| change.frame().change_seq).min();
-    let mut bytes = 0;
+    let (is_small, mut bytes) = (events.bytes + types.bytes <= PAGE_BYTES_MAX, 0);
     let fits = |(index, change): &(usize, &Change)| {
-        bytes += weigh(change);
+        bytes += if is_small { 0 } else { weigh(change) };
         end.is_none_or(|end| change.frame().change_seq < end) && has_room(*index, first, bytes)
     };
     let kept = changes.iter().enumerate().take_while(fits).count();

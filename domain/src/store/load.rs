@@ -14,12 +14,14 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use super::dialect::{self, List};
-use super::{Tx, account, model};
+use super::model::{self, Extent};
+use super::{Tx, account};
 use crate::error::Error;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::plant;
 use crate::rules::apply::{Entity, World};
 use sql::{Kind, Shape};
+use wants::Bodies;
 pub use wants::Wants;
 
 /// What to do about a head that somebody else has locked.
@@ -49,7 +51,7 @@ pub struct Loaded {
 /// When the database fails.
 pub async fn load(
     tx: &Tx,
-    wanted: &BTreeMap<Uuid, Wants>,
+    wanted: &BTreeMap<Uuid, &Wants>,
     lock: Lock,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let all: Vec<Uuid> = wanted.keys().copied().collect();
@@ -62,7 +64,7 @@ pub async fn load(
     }
     load_bodies(tx, wanted, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
-        load_usages(tx, *user_id, &wanted[user_id], &mut of_user.world).await?;
+        load_usages(tx, *user_id, wanted[user_id], &mut of_user.world).await?;
     }
     Ok(loaded)
 }
@@ -71,7 +73,7 @@ pub async fn load(
 ///
 /// # Errors
 /// When the database fails, or nobody knows whose row is gone.
-pub async fn load_one(tx: &Tx, user_id: Uuid, wants: Wants) -> Result<Loaded, Error> {
+pub async fn load_one(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
     let wanted = BTreeMap::from([(user_id, wants)]);
     if let Some(loaded) = load(tx, &wanted, Lock::Wait).await?.remove(&user_id) {
         return Ok(loaded);
@@ -84,7 +86,7 @@ pub async fn load_one(tx: &Tx, user_id: Uuid, wants: Wants) -> Result<Loaded, Er
 async fn attempt(
     tx: &Tx,
     users: &[Uuid],
-    wanted: &BTreeMap<Uuid, Wants>,
+    wanted: &BTreeMap<Uuid, &Wants>,
     lock: Lock,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = tx.backend();
@@ -99,7 +101,9 @@ async fn attempt(
             Kind::HEAD => {
                 let is_stale = row.try_get_by_index::<i32>(5)? != 0;
                 let head = row.try_get_by_index(4)?;
-                loaded.insert(user_id, Loaded { head, is_stale, world: World::default() });
+                let is_of_heads = wanted.get(&user_id).is_some_and(|wants| wants.bodies() == Bodies::Sent);
+                let world = if is_of_heads { World::of_heads() } else { World::default() };
+                loaded.insert(user_id, Loaded { head, is_stale, world });
             }
             kind => {
                 if let Some(of_user) = loaded.get_mut(&user_id) {
@@ -114,7 +118,7 @@ async fn attempt(
 fn add(world: &mut World, kind: i32, row: &QueryResult) -> Result<(), Error> {
     match kind {
         Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT)?),
-        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST_OF_TYPE)?),
+        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST_OF_TYPE, Extent::Whole)?),
         _ => {
             let (id, alias) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
             match row.try_get_by_index::<i64>(4)? {
@@ -127,14 +131,14 @@ fn add(world: &mut World, kind: i32, row: &QueryResult) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads what the events that were found say, where that is wanted: few of those that are new are.
+/// Reads what the events that were found say, where that is wanted.
 async fn load_bodies(
     tx: &Tx,
-    wanted: &BTreeMap<Uuid, Wants>,
+    wanted: &BTreeMap<Uuid, &Wants>,
     loaded: &mut BTreeMap<Uuid, Loaded>,
 ) -> Result<(), Error> {
     let backend = tx.backend();
-    let of_users = loaded.iter().filter(|(user_id, _)| wanted[user_id].with_bodies());
+    let of_users = loaded.iter().filter(|(user_id, _)| wanted[user_id].bodies() == Bodies::Read);
     let found =
         of_users.flat_map(|(user_id, of_user)| of_user.world.event_ids().map(move |id| (*user_id, id)));
     let (owners, ids): (Vec<Uuid>, Vec<Uuid>) = found.unzip();
@@ -148,9 +152,9 @@ async fn load_bodies(
         // An answer tells of an event's type as well, and an edit may keep it.
         let first_of_type = 1 + model::EVENT.len();
         if row.try_get_by_index::<Option<Uuid>>(first_of_type)?.is_some() {
-            of_user.world.load_type(model::type_row(&row, first_of_type)?);
+            of_user.world.load_type(model::type_row(&row, first_of_type, Extent::Whole)?);
         }
-        of_user.world.load_event(model::event_row(&row, 1)?);
+        of_user.world.load_event(model::event_row(&row, 1, Extent::Whole)?);
     }
     Ok(())
 }

@@ -202,6 +202,15 @@ impl Tx {
         Ok(self.inner.commit().await?)
     }
 
+    /// Ends it where nothing was written. PostgreSQL has noted the locks in its log, and a commit would wait
+    /// for the disk to have them.
+    ///
+    /// # Errors
+    /// When the database did not answer.
+    pub(crate) async fn release(self) -> Result<(), Error> {
+        Ok(self.inner.rollback().await?)
+    }
+
     fn backend(&self) -> DbBackend {
         self.inner.get_database_backend()
     }

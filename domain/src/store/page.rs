@@ -79,22 +79,31 @@ where
     SelectorRaw::<SelectModel<Read<Row>>>::from_statement(statement)
 }
 
-/// Takes rows while a page of at most `most` has room for them; the first that finds none comes along. Rows
-/// behind it are never read.
+/// The rows for which a page had room.
+pub(super) struct Taken<Row> {
+    pub(super) rows: Vec<Row>,
+    /// The first that found none.
+    pub(super) left_out: Option<Row>,
+    /// What all of them weigh.
+    pub(super) bytes: usize,
+}
+
+/// Takes rows while a page of at most `most` has room for them. Rows behind the first that finds none are never
+/// read.
 pub(super) async fn take<Model, Row>(
     mut read: impl Stream<Item = Result<Read<Model>, DbErr>> + Unpin,
     show: impl Fn(Arc<Model>) -> Row,
     most: u64,
     weigh: Weigh<'_, Row>,
-) -> Result<(Vec<Row>, Option<Row>), Error> {
+) -> Result<Taken<Row>, Error> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(Read(row)) = read.try_next().await? {
         let row = show(row?);
         bytes += weigh(&row);
         if !has_room(rows.len(), most, bytes) {
-            return Ok((rows, Some(row)));
+            return Ok(Taken { rows, left_out: Some(row), bytes });
         }
         rows.push(row);
     }
-    Ok((rows, None))
+    Ok(Taken { rows, left_out: None, bytes })
 }

@@ -19,9 +19,9 @@ use crate::error::Error;
 use crate::limits::LANE_WRITERS;
 use crate::plant;
 use crate::rules::apply::World;
-use crate::store::Store;
-use crate::store::load::{Lock, Wants, load};
+use crate::store::load::{Loaded, Lock, Wants, load};
 use crate::store::save::{Decided, save};
+use crate::store::{Store, Tx};
 use queue::{Batch, Job, Queue};
 
 /// A decision over what is loaded of one user; it is taken again when its group has failed.
@@ -132,35 +132,20 @@ impl<T: Send + 'static> Shared<T> {
         writer: usize,
         batches: &mut Vec<Batch<T>>,
     ) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
-        let wanted: BTreeMap<Uuid, Wants> =
-            batches.iter().map(|batch| (batch.user_id, batch.wants())).collect();
+        let mut wants: Vec<Wants> = batches.iter().map(Batch::wants).collect();
         let tx = self.store.begin_group(writer).await?;
-        let mut loaded = load(&tx, &wanted, Lock::Skip).await?;
-        let (mut decided, mut answers, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        let mut apart = HashSet::new();
-        for batch in batches.iter() {
-            let user_id = batch.user_id;
-            let Some(mut of_user) = loaded.remove(&user_id) else {
-                apart.insert(user_id);
-                continue;
-            };
-            let Ok(of_batch) = batch.decide(&mut of_user.world) else {
-                apart.insert(user_id);
-                continue;
-            };
-            answers.extend(of_batch);
-            let (from, net) = (of_user.head, of_user.world.net(of_user.head));
-            if net.head != from {
-                moved.push(user_id);
-            }
-            if !net.is_empty() {
-                decided.push(Decided { user_id, from, net });
-            }
+        let mut decided = Decisions::take(&tx, batches, &wants).await?;
+        if decided.lacks_bodies {
+            wants.iter_mut().for_each(Wants::read_bodies);
+            decided = Decisions::take(&tx, batches, &wants).await?;
         }
-        if !decided.is_empty() {
-            save(&tx, decided).await?;
+        let Decisions { answers, to_store, moved, apart, .. } = decided;
+        if to_store.is_empty() {
+            tx.release().await?;
+        } else {
+            save(&tx, to_store).await?;
+            tx.commit().await?;
         }
-        tx.commit().await?;
         for user_id in moved {
             self.bell.ring(Ring::Feed(user_id));
         }
@@ -185,6 +170,53 @@ impl<T: Send + 'static> Shared<T> {
             let decide = |world: &mut World| job.decide(world);
             let written = write(store, bell, job.user_id, job.wants.clone(), decide).await;
             job.tell(written);
+        }
+    }
+}
+
+/// What the first three steps come to.
+struct Decisions<T> {
+    /// In the order of the writes.
+    answers: Vec<T>,
+    to_store: Vec<Decided>,
+    /// Users whose feeds move.
+    moved: Vec<Uuid>,
+    /// Users whose heads are held by somebody else, or of whom a write cannot be decided.
+    apart: HashSet<Uuid>,
+    /// They have to be taken again, over all that events say.
+    lacks_bodies: bool,
+}
+
+impl<T> Decisions<T> {
+    /// Each batch wants what stands in its place.
+    async fn take(tx: &Tx, batches: &[Batch<T>], wants: &[Wants]) -> Result<Self, Error> {
+        let wanted: BTreeMap<Uuid, &Wants> = batches.iter().map(|batch| batch.user_id).zip(wants).collect();
+        let mut loaded = load(tx, &wanted, Lock::Skip).await?;
+        let (answers, to_store, moved, apart) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
+        let mut all = Self { answers, to_store, moved, apart, lacks_bodies: false };
+        for batch in batches {
+            match loaded.remove(&batch.user_id) {
+                Some(of_user) => all.decide(batch, of_user),
+                None => _ = all.apart.insert(batch.user_id),
+            }
+        }
+        Ok(all)
+    }
+
+    fn decide(&mut self, batch: &Batch<T>, Loaded { head, mut world, .. }: Loaded) {
+        let user_id = batch.user_id;
+        let Ok(answers) = batch.decide(&mut world) else {
+            self.apart.insert(user_id);
+            return;
+        };
+        self.answers.extend(answers);
+        self.lacks_bodies |= world.lacks_bodies();
+        let net = world.net(head);
+        if net.head != head {
+            self.moved.push(user_id);
+        }
+        if !net.is_empty() {
+            self.to_store.push(Decided { user_id, from: head, net });
         }
     }
 }

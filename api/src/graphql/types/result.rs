@@ -135,9 +135,9 @@ impl Written for EventResult {
         match field.name() {
             "index" => leaf(|result: &Self, text| text.json(&result.index)),
             "sentId" => leaf(|result: &Self, text| text.json(&result.sent_id)),
-            "outcome" => leaf(|result: &Self, text| text.value(&enum_value(result.outcome))),
+            "outcome" => leaf(|result: &Self, text| text.json(&enum_value(result.outcome))),
             "matchedBy" => {
-                let write = |text: &mut Text, key| text.value(&enum_value(key));
+                let write = |text: &mut Text, key| text.json(&enum_value(key));
                 leaf(move |result: &Self, text| text.option(result.matched_by, write))
             }
             "differs" => leaf(|result: &Self, text| text.json(&result.differs)),

@@ -163,7 +163,7 @@ impl Change {
 impl Written for Change {
     fn step(field: Selected<'_>) -> Option<Step<Self>> {
         match field.name() {
-            "entity" => leaf(|change: &Self, text| text.value(&enum_value(change.kind()))),
+            "entity" => leaf(|change: &Self, text| text.json(&enum_value(change.kind()))),
             "entityId" => leaf(|change: &Self, text| text.id(change.frame().id)),
             "version" => leaf(|change: &Self, text| text.json(&change.frame().version)),
             "deleted" => leaf(|change: &Self, text| text.json(&change.frame().deletion.is_some())),

@@ -1,6 +1,5 @@
 //! JSON that is being written.
 
-use async_graphql::Value;
 use domain::rules::instant;
 use serde::Serialize;
 use uuid::Uuid;
@@ -18,13 +17,14 @@ impl Text {
         self.0
     }
 
-    pub(crate) fn into_string(self) -> String {
-        String::from_utf8(self.0).unwrap_or_default()
-    }
-
     /// JSON as it is.
     pub(crate) fn raw(&mut self, json: &str) {
-        self.0.extend_from_slice(json.as_bytes());
+        self.written(json.as_bytes());
+    }
+
+    /// What such a text has written.
+    pub(super) fn written(&mut self, json: &[u8]) {
+        self.0.extend_from_slice(json);
     }
 
     /// Whatever has a form in JSON.
@@ -54,33 +54,5 @@ impl Text {
         self.0.push(b'"');
         self.0.extend_from_slice(&instant::digits(ms));
         self.0.push(b'"');
-    }
-
-    /// A value of the library's; bytes in it are what was written already.
-    pub(crate) fn value(&mut self, value: &Value) {
-        match value {
-            Value::Binary(written) => self.0.extend_from_slice(written),
-            Value::Object(fields) => {
-                let mut before = "{";
-                for (name, value) in fields {
-                    self.raw(before);
-                    self.json(name.as_str());
-                    self.raw(":");
-                    self.value(value);
-                    before = ",";
-                }
-                self.raw(if fields.is_empty() { "{}" } else { "}" });
-            }
-            Value::List(items) => {
-                let mut before = "[";
-                for item in items {
-                    self.raw(before);
-                    self.value(item);
-                    before = ",";
-                }
-                self.raw(if items.is_empty() { "[]" } else { "]" });
-            }
-            other => self.json(other),
-        }
     }
 }

@@ -1,8 +1,13 @@
 //! One answer over HTTP, and what a refusal looks like in every transport.
 
+use std::convert::Infallible;
+
 use async_graphql::{Response as Answer, ServerError, Value};
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::stream;
 use serde_json::json;
 
 use super::media::Media;
@@ -18,9 +23,13 @@ pub(in crate::http) fn is_refused(answer: &Answer) -> bool {
         && answer.errors.iter().all(|error| error.path.is_empty())
 }
 
-/// An answer as its bytes: without `data` when nothing was executed.
-pub(in crate::http) fn text(answer: &Answer) -> String {
-    if is_refused(answer) { json!({ "errors": answer.errors }).to_string() } else { written::answer(answer) }
+/// The text of an answer in pieces: without `data` when nothing was executed.
+pub(super) fn pieces(answer: &Answer) -> Vec<Bytes> {
+    if is_refused(answer) {
+        vec![json!({ "errors": answer.errors }).to_string().into()]
+    } else {
+        written::answer::pieces(answer)
+    }
 }
 
 /// An error as an answer of GraphQL. `told` is the status in its problem.
@@ -47,7 +56,14 @@ pub(super) fn write(answer: &Answer, media: Media) -> Response {
         () if is_bad => StatusCode::BAD_REQUEST,
         () => StatusCode::OK,
     };
-    let mut response = (status, [(header::CONTENT_TYPE, kind)], text(answer)).into_response();
+    let pieces = pieces(answer);
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    let body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
+    let mut response = (status, headers, body).into_response();
     explain(&mut response);
     response
 }

@@ -15,10 +15,11 @@ use futures::{FutureExt, StreamExt, stream};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::{is_refused, refusal, text, write};
+use super::answer::{is_refused, pieces, refusal, write};
 use super::execute::{Operation, answers};
 use super::media::Media;
 use crate::error::ApiError;
+use crate::graphql::written::answer::joined;
 use crate::http::App;
 
 /// How answers are told apart in one body.
@@ -61,7 +62,7 @@ impl Framing {
     }
 
     fn next(self, answer: &Answer) -> String {
-        let text = text(answer);
+        let text = joined(&pieces(answer));
         match self {
             Self::Events => format!("event: next\ndata: {text}\n\n"),
             Self::Parts => part(&format!("{{\"payload\":{text}}}")),

@@ -116,7 +116,7 @@ impl Outgoing<'_> {
             // As the last member of the object: it is text already, for the most part.
             text.pop();
             text += ",\"payload\":";
-            text += &written::answer(payload);
+            text += &written::answer::text(payload);
             text.push('}');
         }
         text

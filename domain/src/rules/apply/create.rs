@@ -57,7 +57,8 @@ fn found_event(
             if plant::is_planted("plant-duplicate-bumps") {
                 world.put_event(EventRow::clone(row));
             }
-            Answer::done(Outcome::Duplicate, Some(key), differs, Arc::clone(row))
+            let told = world.told(row, (!differs).then_some(&new.body));
+            Answer::done(Outcome::Duplicate, Some(key), differs, told)
         }
         (None, Some(by)) if by == DeletedBy::Rollback || plant::is_planted("plant-create-revives") => {
             if let Some(answer) = depends_on_rejected(world, new, "/eventTypeId") {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::rules::problem::{Code, FieldProblem, Problem};
-use crate::rules::row::{EventRow, TypeRow};
+use crate::rules::row::{EventBody, EventRow, TypeRow};
 
 /// The kinds of things that have ids and aliases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +66,9 @@ pub struct World {
     /// Living events of a type: those stored, where they were counted, and those of this call.
     usage: HashMap<Uuid, i64>,
     rejected: HashMap<Uuid, Problem>,
+    /// What stored events say was not read.
+    is_of_heads: bool,
+    lacks_bodies: bool,
 }
 
 /// What is to be written: each changed row once, already numbered.
@@ -105,6 +108,38 @@ impl Net {
 }
 
 impl World {
+    /// For creates. Of stored events there is no more than keys, hash, version and times; where an answer tells
+    /// more of one, it is what was sent, if its hash is that of the event. If not, [`World::lacks_bodies`].
+    #[must_use]
+    pub fn of_heads() -> Self {
+        Self { is_of_heads: true, ..Self::default() }
+    }
+
+    /// An answer tells of an event that was not read. It has to be decided again, over all that events say.
+    #[must_use]
+    pub fn lacks_bodies(&self) -> bool {
+        self.lacks_bodies
+    }
+
+    /// A living event as an answer tells of it; `same` is what it says, where that is known.
+    pub(super) fn told(&mut self, row: &Arc<EventRow>, same: Option<&EventBody>) -> Arc<EventRow> {
+        let id = row.frame.id;
+        let is_head = self.is_of_heads
+            && self.events.loaded.contains(&id)
+            && !self.is_changed.contains(&(Entity::Event, id));
+        let mut row = Arc::clone(row);
+        match same {
+            Some(body) if is_head => {
+                if let Some(content) = &mut Arc::make_mut(&mut row).content {
+                    content.body = body.clone();
+                }
+            }
+            None => self.lacks_bodies |= is_head,
+            Some(_) => {}
+        }
+        row
+    }
+
     /// Adds a stored event.
     pub fn load_event(&mut self, row: EventRow) {
         let id = row.frame.id;

@@ -18,24 +18,35 @@ pub struct Wants {
     type_names: HashSet<String>,
     /// Types whose living events are counted.
     usages: HashSet<Uuid>,
-    /// What events say is not read: their hashes tell whether it is the same.
-    without_bodies: bool,
+    bodies: Bodies,
+}
+
+/// What is to be read of what stored events say, beside keys, hash and version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Bodies {
+    /// Nothing, and nobody is told of it.
+    #[default]
+    Untold,
+    /// Nothing: where the hash is the same it says what was sent. Where not, it is read later.
+    Sent,
+    /// All.
+    Read,
 }
 
 impl Wants {
-    /// For whoever asks only whether something is there: of stored events, keys and hashes are read, and
-    /// their bodies are empty.
-    #[must_use]
-    pub fn without_bodies() -> Self {
-        Self { without_bodies: true, ..Self::default() }
-    }
-
-    /// Adds an id of any kind.
+    /// Adds an id of any kind, of which all is read.
     pub fn id(&mut self, id: Uuid) {
         self.ids.insert(id);
+        self.read_bodies();
     }
 
-    /// Adds the keys of an event.
+    /// What stored events say is read.
+    pub fn read_bodies(&mut self) {
+        self.bodies = Bodies::Read;
+    }
+
+    /// Adds the keys of an event, for whoever asks only whether it is there: the bodies of stored events stay
+    /// empty.
     pub fn event(&mut self, new: &NewEvent) {
         self.ids.insert(new.id);
         if let Some(external_id) = &new.external_id {
@@ -50,9 +61,12 @@ impl Wants {
     /// Adds the keys of a write.
     pub fn write(&mut self, write: &Write) {
         match write {
-            Write::CreateEvent(new) => self.event(new),
-            Write::UpdateEvent(edit) => self.ids.extend(edit.ids()),
-            Write::RestoreEvent(restore) => self.ids.extend(restore.ids()),
+            Write::CreateEvent(new) => {
+                self.event(new);
+                self.bodies = self.bodies.max(Bodies::Sent);
+            }
+            Write::UpdateEvent(edit) => edit.ids().for_each(|id| self.id(id)),
+            Write::RestoreEvent(restore) => restore.ids().for_each(|id| self.id(id)),
             Write::CreateEventType(new) => self.event_type(new),
             Write::UpdateEventType(edit) => {
                 self.ids.insert(edit.id);
@@ -72,7 +86,7 @@ impl Wants {
         self.keys.extend(other.keys.iter().cloned());
         self.type_names.extend(other.type_names.iter().cloned());
         self.usages.extend(&other.usages);
-        self.without_bodies &= other.without_bodies;
+        self.bodies = self.bodies.max(other.bodies);
     }
 
     /// Adds the keys of a type.
@@ -91,8 +105,8 @@ impl Wants {
         &self.type_names
     }
 
-    pub(super) fn with_bodies(&self) -> bool {
-        !self.without_bodies
+    pub(super) fn bodies(&self) -> Bodies {
+        self.bodies
     }
 }
 
@@ -100,9 +114,9 @@ impl Wants {
 pub(super) fn tables(
     backend: DbBackend,
     users: &[Uuid],
-    wanted: &BTreeMap<Uuid, Wants>,
+    wanted: &BTreeMap<Uuid, &Wants>,
 ) -> (Vec<Value>, bool, bool) {
-    let of_each = || users.iter().map(|user_id| (*user_id, &wanted[user_id]));
+    let of_each = || users.iter().map(|user_id| (*user_id, wanted[user_id]));
     let ids = of_each().flat_map(|(user, wants)| wants.ids.iter().map(move |id| (user, *id)));
     let mut ids: Vec<(Uuid, Uuid)> = ids.collect();
     // In the order of the index.
