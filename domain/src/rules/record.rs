@@ -89,18 +89,8 @@ impl<'de> Visitor<'de> for RecordVisitor {
 }
 
 const FIELDS: [&str; 12] = [
-    "id",
-    "eventTypeId",
-    "eventType",
-    "timestamp",
-    "endDate",
-    "isAllDay",
-    "timeZone",
-    "notes",
-    "sourceType",
-    "externalId",
-    "location",
-    "properties",
+    "id", "eventTypeId", "eventType", "timestamp", "endDate", "isAllDay", "timeZone", "notes", "sourceType",
+    "externalId", "location", "properties",
 ];
 
 fn set(draft: &mut EventDraft, field: &str, raw: &RawValue) {

@@ -83,31 +83,9 @@ pub(super) fn list(columns: &[impl IdenStatic]) -> String {
 pub(super) const EVENT: [event::Column; 25] = {
     use event::Column::*;
     [
-        Id,
-        Version,
-        ChangeSeq,
-        WriterClientId,
-        CreatedAt,
-        UpdatedAt,
-        DeletedAt,
-        SourceType,
-        ExternalId,
-        EventTypeId,
-        Timestamp,
-        EndDate,
-        IsAllDay,
-        TimeZone,
-        Notes,
-        Latitude,
-        Longitude,
-        LocationName,
-        Properties,
-        ImportJobId,
-        WriterRunStart,
-        WriterEditId,
-        DeletedBy,
-        ContentHash,
-        ImportVersion,
+        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, SourceType, ExternalId,
+        EventTypeId, Timestamp, EndDate, IsAllDay, TimeZone, Notes, Latitude, Longitude, LocationName,
+        Properties, ImportJobId, WriterRunStart, WriterEditId, DeletedBy, ContentHash, ImportVersion,
     ]
 };
 
@@ -156,19 +134,8 @@ pub(super) fn event_row(row: &QueryResult, at: usize, extent: Extent) -> Result<
 pub(super) const EVENT_HEAD: [event::Column; 13] = {
     use event::Column::*;
     [
-        Id,
-        Version,
-        ChangeSeq,
-        WriterClientId,
-        CreatedAt,
-        UpdatedAt,
-        DeletedAt,
-        DeletedBy,
-        SourceType,
-        ExternalId,
-        EventTypeId,
-        ContentHash,
-        ImportJobId,
+        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, DeletedBy, SourceType,
+        ExternalId, EventTypeId, ContentHash, ImportJobId,
     ]
 };
 
@@ -249,20 +216,8 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
 pub(super) const TYPE: [event_type::Column; 14] = {
     use event_type::Column::*;
     [
-        Id,
-        Version,
-        ChangeSeq,
-        WriterClientId,
-        CreatedAt,
-        UpdatedAt,
-        DeletedAt,
-        Name,
-        Color,
-        Icon,
-        WriterRunStart,
-        WriterEditId,
-        DeletedBy,
-        ContentHash,
+        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, Name, Color, Icon,
+        WriterRunStart, WriterEditId, DeletedBy, ContentHash,
     ]
 };
 

@@ -232,17 +232,8 @@ async fn an_outbox_sent_again_after_a_lost_answer_changes_nothing(bed: &Bed) {
     assert_eq!(
         outcomes(&again),
         [
-            "DUPLICATE",
-            "DELETED",
-            "DELETED",
-            "DUPLICATE",
-            "DELETED",
-            "DELETED",
-            "UNCHANGED",
-            "UNCHANGED",
-            "UNCHANGED",
-            "UNCHANGED",
-            "UNCHANGED"
+            "DUPLICATE", "DELETED", "DELETED", "DUPLICATE", "DELETED", "DELETED", "UNCHANGED", "UNCHANGED",
+            "UNCHANGED", "UNCHANGED", "UNCHANGED"
         ]
     );
     assert_eq!((head(&client).await, client.ask(query, json!({})).await), before);

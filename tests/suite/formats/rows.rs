@@ -92,12 +92,7 @@ async fn a_row_that_is_wrong_tells_its_line_its_field_and_its_column(bed: &Bed) 
         .iter()
         .map(|node| {
             json!([
-                node["record"],
-                node["line"],
-                node["code"],
-                node["pointer"],
-                node["detail"],
-                node["excerpt"]
+                node["record"], node["line"], node["code"], node["pointer"], node["detail"], node["excerpt"]
             ])
         })
         .collect();

@@ -68,12 +68,7 @@ pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
     };
     for user_id in owners {
         let claimed = import_job::claim(
-            &workshop.store,
-            user_id,
-            import_id,
-            &workshop.owner,
-            &workshop.limits,
-            LEASE_TTL_MS,
+            &workshop.store, user_id, import_id, &workshop.owner, &workshop.limits, LEASE_TTL_MS,
         );
         match claimed.await {
             Ok(Some(row)) => {
