@@ -71,7 +71,7 @@ fn file(set: &Value) -> (TempDir, Option<String>) {
 }
 
 async fn ask(bed: &Bed, token: Option<&str>) -> (u16, String) {
-    let request = reqwest::Client::new().post(format!("{}/graphql", bed.url)).header("x-request-id", "same");
+    let request = bed.http.post(format!("{}/graphql", bed.url)).header("x-request-id", "same");
     let request = request.json(&json!({ "query": "{ viewer { userId } }" }));
     let request = match token {
         Some(token) => request.bearer_auth(token),
@@ -287,13 +287,12 @@ async fn what_is_no_token_is_refused_like_a_bad_one_on_every_route() {
     let critical = encode(&critical, &claims(), &key).unwrap();
     let long = "x".repeat(8_000);
     let bad = ["", ".", "..", "a.b.c", "a.b.c.d", "eyJhbGciOiJIUzI1NiJ9..", &long, &critical];
-    let http = reqwest::Client::new();
     let payload = format!("{}/imports/019a0000-0000-7000-8000-000000000000/payload", bed.url);
     let mut bodies = BTreeMap::new();
     for token in bad {
         assert_refused(&bed, token, token).await;
         for scheme in ["Bearer ", "bearer ", "Basic ", ""] {
-            let request = http.put(&payload).header("authorization", format!("{scheme}{token}"));
+            let request = bed.http.put(&payload).header("authorization", format!("{scheme}{token}"));
             let answer = request.header("x-request-id", "same").send().await.unwrap();
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
             assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"idem\"");

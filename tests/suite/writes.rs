@@ -8,6 +8,7 @@ use crate::harness::{Bed, event, eventually, is_postgres, new_id, on_both};
 
 on_both!(
     a_batch_of_500_with_three_bad_ones_stores_497,
+    an_event_sent_again_is_told_as_it_is_stored,
     thirty_two_clients_that_send_the_same_500_events_store_each_once,
     a_transaction_that_is_not_waited_for_takes_nobodys_write_with_it,
     lists_keep_their_order_over_pages_in_both_directions,
@@ -46,6 +47,44 @@ async fn a_batch_of_500_with_three_bad_ones_stores_497(bed: &Bed) {
         (&json!("LIMIT_EXCEEDED"), &json!({ "name": "batch", "max": 500 }))
     );
     assert_eq!(bed.number("SELECT count(*) FROM event").await, 498);
+}
+
+async fn an_event_sent_again_is_told_as_it_is_stored(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let sent = json!({
+        "id": new_id(), "eventTypeId": kind, "timestamp": "2026-01-02T03:04:05+01:00",
+        "endDate": "2026-01-02T04:00:00+01:00", "timeZone": "Europe/Berlin", "notes": "along the river",
+        "sourceType": "watch", "externalId": "lap 7", "properties": { "b": 2, "a": [1, null] },
+        "location": { "latitude": 52.5, "longitude": 13.4, "name": "the bridge" },
+    });
+    let create = "mutation($event: EventInput!) { createEvent(input: { event: $event }) { result { \
+        outcome matchedBy differs version event { id eventTypeId eventType { id name } timestamp endDate \
+        isAllDay timeZone notes sourceType externalId location { latitude longitude name } properties \
+        version importJobId createdAt updatedAt } } } }";
+    let mut told = Vec::new();
+    let (by_key, other) = (json!(new_id()), json!("round the lake"));
+    for (field, value) in
+        [("notes", &sent["notes"]), ("notes", &sent["notes"]), ("notes", &other), ("id", &by_key)]
+    {
+        let mut event = sent.clone();
+        event[field] = value.clone();
+        told.push(client.ask(create, json!({ "event": event })).await["createEvent"]["result"].take());
+    }
+    let said: Vec<_> = told
+        .iter()
+        .map(|told| (told["outcome"].as_str(), told["matchedBy"].as_str(), &told["differs"]))
+        .collect();
+    let (created, duplicate, id, key) = (Some("CREATED"), Some("DUPLICATE"), Some("ID"), Some("EXTERNAL_ID"));
+    let (same, differs) = (json!(false), json!(true));
+    assert_eq!(
+        said,
+        [(created, None, &same), (duplicate, id, &same), (duplicate, id, &differs), (duplicate, key, &same)]
+    );
+    assert_eq!(told[0]["event"]["notes"], sent["notes"]);
+    for again in &told[1..] {
+        assert_eq!(again["event"], told[0]["event"]);
+    }
 }
 
 /// The test that a lock and a load in one statement must fail.

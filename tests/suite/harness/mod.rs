@@ -41,6 +41,8 @@ pub enum Column {
 /// A server of one's own.
 pub struct Bed {
     pub url: String,
+    /// Made once: a client reads all root certificates, which takes long in a debug build.
+    pub http: reqwest::Client,
     pub store: Store,
     pub payloads: Payloads,
     pub sql: DatabaseConnection,
@@ -150,7 +152,8 @@ impl Bed {
             ready: Arc::new(|| Box::pin(async { true })),
         };
         tasks.spawn(api::serve(listener, server, stop.clone()));
-        Self { url: format!("http://{address}"), store, payloads, sql, bell, stop, tasks, dir }
+        let http = reqwest::Client::new();
+        Self { url: format!("http://{address}"), http, store, payloads, sql, bell, stop, tasks, dir }
     }
 
     /// A client of this user.
