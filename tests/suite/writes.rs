@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
 
 use crate::harness::{Bed, event, eventually, is_postgres, new_id, on_both};
@@ -92,6 +93,11 @@ async fn thirty_two_clients_that_send_the_same_500_events_store_each_once(bed: &
     let client = bed.client("ann");
     let kind = client.event_type("run").await;
     let events: Vec<Value> = (0..500).map(|_| event(&kind)).collect();
+    // Until some wait for the head: one that waited has seen what was there before the other.
+    let held = if is_postgres(&bed.sql) { Some(bed.sql.begin().await.unwrap()) } else { None };
+    if let Some(held) = &held {
+        held.execute_unprepared("SELECT 1 FROM account FOR NO KEY UPDATE").await.unwrap();
+    }
     let mut sends = Vec::new();
     for number in 0..32_usize {
         let (client, mut events) = (client.clone(), events.clone());
@@ -108,6 +114,12 @@ async fn thirty_two_clients_that_send_the_same_500_events_store_each_once(bed: &
             }
             created
         }));
+    }
+    if let Some(held) = held {
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("two wait for the head", || async { bed.number(waiting).await >= 2 }).await;
+        held.rollback().await.unwrap();
     }
     let mut created = 0;
     for send in sends {
