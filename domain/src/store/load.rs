@@ -91,7 +91,8 @@ async fn attempt(
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = tx.backend();
     let (values, by_key, by_name) = wants::tables(backend, users, wanted);
-    let sql = sql::lock_and_load(backend, Shape { lock, by_key, by_name });
+    let is_told = wanted.values().any(|wants| wants.bodies() == Bodies::Sent);
+    let sql = sql::lock_and_load(backend, Shape { lock, by_key, by_name, is_told });
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     let rows = tx.inner.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     // The heads come first; what follows is of users whose heads are held, or passed over.
@@ -107,7 +108,7 @@ async fn attempt(
             }
             kind => {
                 if let Some(of_user) = loaded.get_mut(&user_id) {
-                    add(&mut of_user.world, kind, &row)?;
+                    add(&mut of_user.world, kind, &row, is_told)?;
                 }
             }
         }
@@ -115,9 +116,9 @@ async fn attempt(
     Ok(loaded)
 }
 
-fn add(world: &mut World, kind: i32, row: &QueryResult) -> Result<(), Error> {
+fn add(world: &mut World, kind: i32, row: &QueryResult, is_told: bool) -> Result<(), Error> {
     match kind {
-        Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT)?),
+        Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT, is_told)?),
         Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST_OF_TYPE, Extent::Whole)?),
         _ => {
             let (id, alias) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);

@@ -33,8 +33,13 @@ impl<'r> Cells<'r> {
             writer: Writer { client_id: self.next()?, run_start: 0, edit_id: None },
             created_at: self.next()?,
             updated_at: self.next()?,
-            deletion: self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }),
+            deletion: self.deleted_at()?,
         })
+    }
+
+    /// By a person, until [`Cells::deleted_by`] says otherwise.
+    fn deleted_at(&mut self) -> Result<Option<Deletion>, Error> {
+        Ok(self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }))
     }
 
     /// What they go on with behind what is told.
@@ -131,31 +136,49 @@ pub(super) fn event_row(row: &QueryResult, at: usize, extent: Extent) -> Result<
 }
 
 /// The columns that [`event_head`] reads, in their order.
-pub(super) const EVENT_HEAD: [event::Column; 13] = {
+pub(super) const EVENT_HEAD: [event::Column; 12] = {
     use event::Column::*;
     [
-        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, DeletedBy, SourceType,
-        ExternalId, EventTypeId, ContentHash, ImportJobId,
+        Id, Version, ChangeSeq, DeletedAt, DeletedBy, SourceType, ExternalId, EventTypeId, ContentHash,
+        CreatedAt, UpdatedAt, ImportJobId,
     ]
 };
 
-/// Reads of an event, from the column `at` on, only keys, version, times and hash: what it says and who wrote
-/// it are left out, so that it must not be written back.
-pub(super) fn event_head(row: &QueryResult, at: usize) -> Result<EventRow, Error> {
+/// How many of them there are where nobody is told of the event.
+pub(super) const EVENT_HEAD_UNTOLD: usize = 9;
+
+/// Reads of an event, from the column `at` on, only keys, version and hash, and where it is told its times and
+/// its import. What it says and who wrote it are left out, so that it must not be written back.
+pub(super) fn event_head(row: &QueryResult, at: usize, is_told: bool) -> Result<EventRow, Error> {
     let mut cells = Cells::new(row, at)?;
-    let mut frame = cells.frame()?;
+    let mut frame = Frame {
+        id: cells.next()?,
+        version: cells.next()?,
+        change_seq: cells.next()?,
+        writer: Writer { client_id: None, run_start: 0, edit_id: None },
+        created_at: 0,
+        updated_at: 0,
+        deletion: cells.deleted_at()?,
+    };
     cells.deleted_by(&mut frame)?;
     let (source_type, external_id) = (cells.next()?, cells.next()?);
-    let content = match cells.next()? {
+    let mut content = match cells.next()? {
         Some(event_type_id) => Some(EventContent {
             event_type_id,
             body: EventBody::default(),
             hash: cells.hash()?,
-            import_job_id: cells.next()?,
+            import_job_id: None,
             import_version: None,
         }),
         None => None,
     };
+    if is_told {
+        let mut cells = Cells::new(row, at + EVENT_HEAD_UNTOLD)?;
+        (frame.created_at, frame.updated_at) = (cells.next()?, cells.next()?);
+        if let Some(content) = &mut content {
+            content.import_job_id = cells.next()?;
+        }
+    }
     Ok(EventRow { frame, source_type, external_id, content })
 }
 

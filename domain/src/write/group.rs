@@ -132,14 +132,8 @@ impl<T: Send + 'static> Shared<T> {
         writer: usize,
         batches: &mut Vec<Batch<T>>,
     ) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
-        let mut wants: Vec<Wants> = batches.iter().map(Batch::wants).collect();
         let tx = self.store.begin_group(writer).await?;
-        let mut decided = Decisions::take(&tx, batches, &wants).await?;
-        if decided.lacks_bodies {
-            wants.iter_mut().for_each(Wants::read_bodies);
-            decided = Decisions::take(&tx, batches, &wants).await?;
-        }
-        let Decisions { answers, to_store, moved, apart, .. } = decided;
+        let Decisions { answers, to_store, moved, apart } = Decisions::take(&tx, batches).await?;
         if to_store.is_empty() {
             tx.release().await?;
         } else {
@@ -181,19 +175,18 @@ struct Decisions<T> {
     to_store: Vec<Decided>,
     /// Users whose feeds move.
     moved: Vec<Uuid>,
-    /// Users whose heads are held by somebody else, or of whom a write cannot be decided.
+    /// Users whose heads are held by somebody else, or of whom a write cannot be decided, or only over more
+    /// than was read.
     apart: HashSet<Uuid>,
-    /// They have to be taken again, over all that events say.
-    lacks_bodies: bool,
 }
 
 impl<T> Decisions<T> {
-    /// Each batch wants what stands in its place.
-    async fn take(tx: &Tx, batches: &[Batch<T>], wants: &[Wants]) -> Result<Self, Error> {
-        let wanted: BTreeMap<Uuid, &Wants> = batches.iter().map(|batch| batch.user_id).zip(wants).collect();
+    async fn take(tx: &Tx, batches: &[Batch<T>]) -> Result<Self, Error> {
+        let wants: Vec<Wants> = batches.iter().map(Batch::wants).collect();
+        let wanted: BTreeMap<Uuid, &Wants> = batches.iter().map(|batch| batch.user_id).zip(&wants).collect();
         let mut loaded = load(tx, &wanted, Lock::Skip).await?;
         let (answers, to_store, moved, apart) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
-        let mut all = Self { answers, to_store, moved, apart, lacks_bodies: false };
+        let mut all = Self { answers, to_store, moved, apart };
         for batch in batches {
             match loaded.remove(&batch.user_id) {
                 Some(of_user) => all.decide(batch, of_user),
@@ -205,12 +198,12 @@ impl<T> Decisions<T> {
 
     fn decide(&mut self, batch: &Batch<T>, Loaded { head, mut world, .. }: Loaded) {
         let user_id = batch.user_id;
-        let Ok(answers) = batch.decide(&mut world) else {
+        let answers = batch.decide(&mut world).ok().filter(|_| !world.lacks_bodies());
+        let Some(answers) = answers else {
             self.apart.insert(user_id);
             return;
         };
         self.answers.extend(answers);
-        self.lacks_bodies |= world.lacks_bodies();
         let net = world.net(head);
         if net.head != head {
             self.moved.push(user_id);

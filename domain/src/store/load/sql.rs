@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use sea_orm::{ColumnTrait, DbBackend, IdenStatic};
 
 use super::Lock;
-use crate::store::{bulk, dialect, model};
+use crate::store::model::{self, EVENT_HEAD_UNTOLD};
+use crate::store::{bulk, dialect};
 
 /// Of which kind a row of [`lock_and_load`] is; each kind has columns of its own, and they come in this order.
 pub(super) struct Kind;
@@ -22,10 +23,10 @@ impl Kind {
     pub(super) const TYPE: i32 = 3;
 }
 
-/// Where the columns of an event begin.
-pub(super) const FIRST_OF_EVENT: usize = 6;
 /// Where the columns of a type begin.
-pub(super) const FIRST_OF_TYPE: usize = FIRST_OF_EVENT + model::EVENT_HEAD.len();
+pub(super) const FIRST_OF_TYPE: usize = 6;
+/// Where the columns of an event begin, fewer or more of them.
+pub(super) const FIRST_OF_EVENT: usize = FIRST_OF_TYPE + model::TYPE.len();
 
 /// Which statement it is.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +36,19 @@ pub(super) struct Shape {
     pub(super) by_key: bool,
     /// Types are looked for by names as well.
     pub(super) by_name: bool,
+    /// Somebody is told of the events.
+    pub(super) is_told: bool,
 }
 
 impl Shape {
     fn number(self) -> usize {
-        usize::from(self.lock == Lock::Skip) * 4 + usize::from(self.by_key) * 2 + usize::from(self.by_name)
+        let skips = self.lock == Lock::Skip;
+        [self.is_told, skips, self.by_key, self.by_name].iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
     fn of(number: usize) -> Self {
         let lock = if number & 4 == 0 { Lock::Wait } else { Lock::Skip };
-        Self { lock, by_key: number & 2 != 0, by_name: number & 1 != 0 }
+        Self { lock, by_key: number & 2 != 0, by_name: number & 1 != 0, is_told: number & 8 != 0 }
     }
 }
 
@@ -52,9 +56,9 @@ impl Shape {
 /// shape says so one of owners, ids, sources and external ids, where a key is looked for only if its id is none
 /// of an event, and one of owners and names.
 pub(super) fn lock_and_load(backend: DbBackend, shape: Shape) -> &'static str {
-    static POSTGRES: LazyLock<[String; 8]> =
+    static POSTGRES: LazyLock<[String; 16]> =
         LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Postgres, Shape::of(n))));
-    static SQLITE: LazyLock<[String; 8]> =
+    static SQLITE: LazyLock<[String; 16]> =
         LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Sqlite, Shape::of(n))));
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
     &texts[shape.number()]
@@ -104,18 +108,19 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
         DbBackend::Postgres => "NULL::uuid",
         _ => "NULL",
     };
-    let (no_event, no_type) = (nothing(backend, &model::EVENT_HEAD), nothing(backend, &model::TYPE));
+    let head = if shape.is_told { &model::EVENT_HEAD[..] } else { &model::EVENT_HEAD[..EVENT_HEAD_UNTOLD] };
+    let (no_event, no_type) = (nothing(backend, head), nothing(backend, &model::TYPE));
     let each = |rows: &str, table: &str, key: &[(&str, &str)]| {
         format!("{rows} {}", dialect::join(backend, &format!("{table} f"), key))
     };
-    let own_event = columns("f", &model::EVENT_HEAD);
+    let own_event = columns("f", head);
     let event = |found: &str| {
         let kind = Kind::EVENT;
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{own_event}{no_type} FROM {found}")
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{no_type}{own_event} FROM {found}")
     };
     let event_type = |found: &str| {
         let (kind, own) = (Kind::TYPE, columns("f", &model::TYPE));
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{no_event}{own} FROM {found}")
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{own}{no_event} FROM {found}")
     };
 
     let mut number = 2;
@@ -143,8 +148,8 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
          called AS MATERIALIZED (SELECT user_id, id FROM {rest} UNION ALL SELECT user_id, id FROM name) \
          SELECT {head} AS kind, h.user_id, {no_id} AS id, {no_id} AS alias_id, \
-           h.feed_head AS number, {is_stale} AS is_stale{no_event}{no_type} FROM head h {seen} \
-         UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_event}{no_type} FROM name n",
+           h.feed_head AS number, {is_stale} AS is_stale{no_type}{no_event} FROM head h {seen} \
+         UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_type}{no_event} FROM name n",
         heads = dialect::heads(backend, shape.lock == Lock::Skip),
         wanted = table(&OWNED),
         aliases = each(&format!("{rest} w"), "id_alias", &alias),
