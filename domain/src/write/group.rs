@@ -2,8 +2,9 @@
 //! whoever sent them. There is no timer: a write that finds a free writer is a group of one, and what comes
 //! while all writers are busy is the next group.
 //!
-//! A group takes only heads that nobody else holds. The writes of a busy user go to a lane of their own,
-//! which waits for that head and for no other. The writes of one user never overtake each other.
+//! A group takes only heads that nobody else holds. The writes of a busy user, and those for which more must
+//! be read than keys and hashes, go to a lane of their own, which waits for that head and for no other. The
+//! writes of one user never overtake each other.
 
 mod queue;
 
