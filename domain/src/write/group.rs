@@ -2,13 +2,12 @@
 //! whoever sent them. There is no timer: a write that finds a free writer is a group of one, and what comes
 //! while all writers are busy is the next group.
 //!
-//! A group takes only heads that nobody else holds. The writes of a busy user, and those for which more must
-//! be read than keys and hashes, go to a lane of their own, which waits for that head and for no other. The
-//! writes of one user never overtake each other.
+//! A group takes only heads that nobody else holds. The writes of a busy user go to a lane of their own,
+//! which waits for that head and for no other. The writes of one user never overtake each other.
 
 mod queue;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -134,7 +133,7 @@ impl<T: Send + 'static> Shared<T> {
         batches: &mut Vec<Batch<T>>,
     ) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
         let tx = self.store.begin_group(writer).await?;
-        let Decisions { answers, to_store, moved, apart } = Decisions::take(&tx, batches).await?;
+        let Decisions { mut answers, to_store, moved, apart } = Decisions::take(&tx, batches).await?;
         if to_store.is_empty() {
             tx.release().await?;
         } else {
@@ -146,7 +145,8 @@ impl<T: Send + 'static> Shared<T> {
         }
         // Only now: of a group that fails, all are still together.
         let apart = batches.extract_if(.., |batch| apart.contains(&batch.user_id)).collect();
-        Ok((apart, answers))
+        let in_order = batches.iter().filter_map(|batch| answers.remove(&batch.user_id)).flatten();
+        Ok((apart, in_order.collect()))
     }
 
     /// The lane: writes of one user, whose head is waited for. What fails together is written one after the
@@ -171,40 +171,48 @@ impl<T: Send + 'static> Shared<T> {
 
 /// What the first three steps come to.
 struct Decisions<T> {
-    /// In the order of the writes.
-    answers: Vec<T>,
+    /// Of each user, in the order of the writes.
+    answers: HashMap<Uuid, Vec<T>>,
     to_store: Vec<Decided>,
     /// Users whose feeds move.
     moved: Vec<Uuid>,
-    /// Users whose heads are held by somebody else, or of whom a write cannot be decided, or only over more
-    /// than was read.
+    /// Users whose heads are held by somebody else, or of whom a write cannot be decided.
     apart: HashSet<Uuid>,
 }
 
 impl<T> Decisions<T> {
+    /// Whoever lacks what stored events say is decided once more over all of it, and nobody else is.
     async fn take(tx: &Tx, batches: &[Batch<T>]) -> Result<Self, Error> {
-        let wants: Vec<Wants> = batches.iter().map(Batch::wants).collect();
-        let wanted: BTreeMap<Uuid, &Wants> = batches.iter().map(|batch| batch.user_id).zip(&wants).collect();
-        let mut loaded = load(tx, &wanted, Lock::Skip).await?;
-        let (answers, to_store, moved, apart) = (Vec::new(), Vec::new(), Vec::new(), HashSet::new());
-        let mut all = Self { answers, to_store, moved, apart };
-        for batch in batches {
-            match loaded.remove(&batch.user_id) {
-                Some(of_user) => all.decide(batch, of_user),
-                None => _ = all.apart.insert(batch.user_id),
-            }
+        let (to_store, moved) = (Vec::new(), Vec::new());
+        let mut all = Self { answers: HashMap::new(), to_store, moved, apart: HashSet::new() };
+        let mut open: Vec<(&Batch<T>, Wants)> = batches.iter().map(|batch| (batch, batch.wants())).collect();
+        while !open.is_empty() {
+            let wanted: BTreeMap<Uuid, &Wants> =
+                open.iter().map(|(batch, wants)| (batch.user_id, wants)).collect();
+            let mut loaded = load(tx, &wanted, Lock::Skip).await?;
+            open.retain_mut(|(batch, wants)| {
+                wants.read_bodies();
+                !all.decide(batch, loaded.remove(&batch.user_id))
+            });
         }
         Ok(all)
     }
 
-    fn decide(&mut self, batch: &Batch<T>, Loaded { head, mut world, .. }: Loaded) {
+    /// False when it lacks what stored events say.
+    fn decide(&mut self, batch: &Batch<T>, loaded: Option<Loaded>) -> bool {
         let user_id = batch.user_id;
-        let answers = batch.decide(&mut world).ok().filter(|_| !world.lacks_bodies());
-        let Some(answers) = answers else {
+        let decided = loaded.and_then(|Loaded { head, mut world, .. }| {
+            let answers = batch.decide(&mut world).ok()?;
+            Some((answers, head, world))
+        });
+        let Some((answers, head, world)) = decided else {
             self.apart.insert(user_id);
-            return;
+            return true;
         };
-        self.answers.extend(answers);
+        if world.lacks_bodies() {
+            return false;
+        }
+        self.answers.insert(user_id, answers);
         let net = world.net(head);
         if net.head != head {
             self.moved.push(user_id);
@@ -212,6 +220,7 @@ impl<T> Decisions<T> {
         if !net.is_empty() {
             self.to_store.push(Decided { user_id, from: head, net });
         }
+        true
     }
 }
 
