@@ -1,5 +1,7 @@
 //! Who is asking: bearer tokens (RFC 7519), verified here and nowhere else, without asking anybody.
 
+mod verified;
+
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::error::ApiError;
+use verified::{Signer, Verified};
 
 const LEEWAY_SECONDS: u64 = 30;
 const JWKS_EVERY_MS: u64 = 60_000;
@@ -47,6 +50,7 @@ pub struct Keys {
     jwks: Option<Arc<Jwks>>,
     issuers: Vec<String>,
     audience: Option<String>,
+    verified: Arc<Verified>,
 }
 
 #[derive(Debug)]
@@ -57,10 +61,17 @@ struct Jwks {
     refreshed_at_ms: Mutex<Option<i64>>,
 }
 
-/// Keys by their `kid`, each with the one algorithm that it is for.
-type KeySet = HashMap<String, (Algorithm, DecodingKey)>;
+#[derive(Debug)]
+struct KeySet {
+    /// How often it was asked for.
+    fetch: u64,
+    by_kid: ByKid,
+}
 
-#[derive(Debug, Deserialize)]
+/// Keys by their `kid`, each with the one algorithm that it is for.
+type ByKid = HashMap<String, (Algorithm, DecodingKey)>;
+
+#[derive(Debug, Clone, Deserialize)]
 struct Claims {
     sub: String,
     #[serde(default)]
@@ -94,12 +105,12 @@ impl Keys {
             secrets.iter().map(|secret| Arc::new(DecodingKey::from_secret(secret.as_bytes()))).collect();
         let jwks = match jwks {
             Some(source) => {
-                let keys = RwLock::new(fetch(&source).await?);
+                let keys = RwLock::new(KeySet { fetch: 0, by_kid: fetch(&source).await? });
                 Some(Arc::new(Jwks { source, keys, refreshed_at_ms: Mutex::new(None) }))
             }
             None => None,
         };
-        Ok(Self { secrets, jwks, issuers, audience })
+        Ok(Self { secrets, jwks, issuers, audience, verified: Arc::default() })
     }
 
     /// The user that a request speaks for.
@@ -116,22 +127,35 @@ impl Keys {
         Ok(Caller { actor: Actor { user_id, issuer: claims.iss, subject: claims.sub }, ends_at_ms })
     }
 
+    /// What a good token says. Once verified it is known until it ends, or its key may be gone.
     async fn verify(&self, token: &str, clock: &Clock) -> Option<Claims> {
+        let newest = self.jwks.as_ref().and_then(|jwks| jwks.newest());
+        if let Some(claims) = self.verified.find(token, newest) {
+            return Some(claims);
+        }
+        let (claims, signer) = self.verify_anew(token, clock).await?;
+        let fits = |text: &str| text.len() <= IDENTITY_BYTES_MAX && !text.contains('\0');
+        if claims.sub.is_empty() || !fits(&claims.sub) || !fits(&claims.iss) {
+            return None;
+        }
+        self.verified.add(token, claims.clone(), signer);
+        Some(claims)
+    }
+
+    async fn verify_anew(&self, token: &str, clock: &Clock) -> Option<(Claims, Signer)> {
         let header = decode_header(token).ok()?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: extensions that must be understood, and none is.
             return None;
         }
-        let claims = if header.alg == Algorithm::HS256 {
-            self.secrets.iter().find_map(|key| self.check(token, key, Algorithm::HS256))?
-        } else {
-            let jwks = self.jwks.as_ref()?;
-            let kid = header.kid?;
-            let (algorithm, key) = jwks.find(&kid, clock).await?;
-            self.check(token, &key, algorithm)?
-        };
-        let fits = |text: &str| text.len() <= IDENTITY_BYTES_MAX && !text.contains('\0');
-        (!claims.sub.is_empty() && fits(&claims.sub) && fits(&claims.iss)).then_some(claims)
+        if header.alg == Algorithm::HS256 {
+            let claims = self.secrets.iter().find_map(|key| self.check(token, key, Algorithm::HS256))?;
+            return Some((claims, Signer::Secret));
+        }
+        let jwks = self.jwks.as_ref()?;
+        let kid = header.kid?;
+        let (fetch, algorithm, key) = jwks.find(&kid, clock).await?;
+        Some((self.check(token, &key, algorithm)?, Signer::Set(fetch)))
     }
 
     fn check(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<Claims> {
@@ -156,7 +180,7 @@ impl Keys {
 }
 
 impl Jwks {
-    async fn find(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<(Algorithm, DecodingKey)> {
+    async fn find(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<(u64, Algorithm, DecodingKey)> {
         let known = self.known(kid);
         if known.is_some() {
             return known;
@@ -167,8 +191,15 @@ impl Jwks {
         self.known(kid)
     }
 
-    fn known(&self, kid: &str) -> Option<(Algorithm, DecodingKey)> {
-        self.keys.read().ok()?.get(kid).cloned()
+    fn known(&self, kid: &str) -> Option<(u64, Algorithm, DecodingKey)> {
+        let keys = self.keys.read().ok()?;
+        let (algorithm, key) = keys.by_kid.get(kid)?;
+        Some((keys.fetch, *algorithm, key.clone()))
+    }
+
+    /// Which fetch brought the keys of now.
+    fn newest(&self) -> Option<u64> {
+        Some(self.keys.read().ok()?.fetch)
     }
 
     /// Asks for the set again, unless that was done within a minute. Who comes while it is on its way
@@ -185,7 +216,7 @@ impl Jwks {
         match fetch(&self.source).await {
             Ok(fetched) => {
                 if let Ok(mut keys) = self.keys.write() {
-                    *keys = fetched;
+                    *keys = KeySet { fetch: keys.fetch + 1, by_kid: fetched };
                 }
             }
             Err(error) => tracing::warn!(%error, "the key set was not refreshed"),
@@ -193,14 +224,14 @@ impl Jwks {
     }
 }
 
-async fn fetch(source: &str) -> Result<KeySet, KeysError> {
+async fn fetch(source: &str) -> Result<ByKid, KeysError> {
     let bytes = if source.starts_with("https://") || source.starts_with("http://") {
         download(source).await?
     } else {
         tokio::fs::read(source).await?
     };
     let set: JwkSet = serde_json::from_slice(&bytes)?;
-    let usable: KeySet = set
+    let usable: ByKid = set
         .keys
         .iter()
         .filter_map(|jwk| {

@@ -209,5 +209,8 @@ impl Default for RateLimit {
     }
 }
 
+/// Verified tokens that a process remembers.
+pub const TOKEN_CACHE_ENTRIES_MAX: usize = 10_000;
+
 /// Users whose row is remembered by a process.
 pub const USER_CACHE_ENTRIES_MAX: usize = 10_000;

@@ -182,10 +182,11 @@ async fn a_set_is_asked_for_again_at_most_once_a_minute() {
     let time_ms = Arc::new(AtomicI64::new(Clock::System.now_ms()));
     let keys = Keys::load(&[], Some(issuer.url.clone()), Vec::new(), None).await.unwrap();
     let bed = Bed::open_with(Column::Sqlite, keys, Clock::Fixed(Arc::clone(&time_ms))).await;
+    let first = rsa.sign("first", &claims());
     for _ in 0..3 {
         assert_refused(&bed, &rsa.sign("unknown", &claims()), "an unknown kid").await;
         assert_refused(&bed, &rsa.sign("unknown too", &claims()), "another unknown kid").await;
-        assert_taken(&bed, &rsa.sign("first", &claims())).await;
+        assert_taken(&bed, &first).await;
     }
     assert_eq!(issuer.fetches(), 2);
     issuer.answer(200, &set([rsa.jwk("second")]).to_string());
@@ -194,7 +195,7 @@ async fn a_set_is_asked_for_again_at_most_once_a_minute() {
     assert_eq!(issuer.fetches(), 2);
     time_ms.fetch_add(1, Ordering::SeqCst);
     assert_taken(&bed, &rsa.sign("second", &claims())).await;
-    assert_refused(&bed, &rsa.sign("first", &claims()), "a key that was withdrawn").await;
+    assert_refused(&bed, &first, "known, of a key that was withdrawn").await;
     assert_eq!(issuer.fetches(), 3);
     bed.end().await;
 }
@@ -340,6 +341,18 @@ async fn exp_and_sub_are_required_and_times_have_thirty_seconds_of_leeway() {
     for changes in bad {
         assert_refused(&bed, &sign(SECRET, &claims_with(changes.clone())), &changes.to_string()).await;
     }
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_known_ends_all_the_same() {
+    let bed = bed_of_secrets(&[SECRET]).await;
+    let exp = now() - 20;
+    let (token, end) = (sign(SECRET, &claims_with(json!({ "exp": exp }))), exp + 30);
+    assert_taken(&bed, &token).await;
+    let is_refused = || async { ask(&bed, Some(&token)).await.0 == 401 };
+    eventually("it has ended", is_refused).await;
+    assert!(now() > end, "not before its leeway is over");
     bed.end().await;
 }
 
