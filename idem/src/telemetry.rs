@@ -9,7 +9,8 @@ use std::io::IsTerminal;
 use anyhow::{Context, anyhow};
 use domain::store::Store;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
@@ -63,7 +64,7 @@ impl Telemetry {
 }
 
 fn logs(config: &Config) -> anyhow::Result<Listener> {
-    let filter = EnvFilter::try_new(&config.log).context("in setting `log`")?;
+    let filter = filter(&config.log)?;
     let is_terminal = std::io::stderr().is_terminal();
     let logs = fmt::layer().with_writer(std::io::stderr);
     let is_pretty = config.log_format.map_or(is_terminal, |format| format == LogFormat::Pretty);
@@ -73,4 +74,13 @@ fn logs(config: &Config) -> anyhow::Result<Listener> {
         let json = logs.json().flatten_event(true).with_current_span(true).with_span_list(false);
         json.with_filter(filter).boxed()
     })
+}
+
+/// By level and target alone, where that is all that is asked: what can ask for fields of spans as well looks at
+/// each step into a span and out of it.
+fn filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> {
+    if let Ok(targets) = log.parse::<Targets>() {
+        return Ok(Box::new(targets));
+    }
+    Ok(Box::new(EnvFilter::try_new(log).context("in setting `log`")?))
 }
