@@ -199,10 +199,14 @@ impl Written for Event {
             "timestamp" => leaf(|event: &Self, text| text.instant(event.body().timestamp)),
             "endDate" => leaf(|event: &Self, text| text.option(event.body().end_date, Text::instant)),
             "isAllDay" => leaf(|event: &Self, text| text.json(&event.body().is_all_day)),
-            "timeZone" => leaf(|event: &Self, text| text.json(&event.body().time_zone)),
-            "notes" => leaf(|event: &Self, text| text.json(&event.body().notes)),
-            "sourceType" => leaf(|event: &Self, text| text.json(&event.row.source_type)),
-            "externalId" => leaf(|event: &Self, text| text.json(&event.row.external_id)),
+            "timeZone" => {
+                leaf(|event: &Self, text| text.option(event.body().time_zone.as_deref(), Text::string))
+            }
+            "notes" => leaf(|event: &Self, text| text.option(event.body().notes.as_deref(), Text::string)),
+            "sourceType" => leaf(|event: &Self, text| text.string(&event.row.source_type)),
+            "externalId" => {
+                leaf(|event: &Self, text| text.option(event.row.external_id.as_deref(), Text::string))
+            }
             "location" => {
                 let plan = field.plan::<Location>()?;
                 let write = move |event: &Self, text: &mut Text| {
@@ -227,7 +231,7 @@ impl Written for Location {
         match field.name() {
             "latitude" => leaf(|place: &Self, text| text.json(&place.latitude)),
             "longitude" => leaf(|place: &Self, text| text.json(&place.longitude)),
-            "name" => leaf(|place: &Self, text| text.json(&place.name)),
+            "name" => leaf(|place: &Self, text| text.option(place.name.as_deref(), Text::string)),
             _ => None,
         }
     }
@@ -302,9 +306,13 @@ impl Written for EventType {
     fn step(field: Selected<'_>) -> Option<Step<Self>> {
         match field.name() {
             "id" => leaf(|event_type: &Self, text| text.id(event_type.frame().id)),
-            "name" => leaf(|event_type: &Self, text| text.json(&event_type.content().name)),
-            "color" => leaf(|event_type: &Self, text| text.json(&event_type.content().color)),
-            "icon" => leaf(|event_type: &Self, text| text.json(&event_type.content().icon)),
+            "name" => leaf(|event_type: &Self, text| text.string(&event_type.content().name)),
+            "color" => leaf(|event_type: &Self, text| {
+                text.option(event_type.content().color.as_deref(), Text::string)
+            }),
+            "icon" => leaf(|event_type: &Self, text| {
+                text.option(event_type.content().icon.as_deref(), Text::string)
+            }),
             "version" => leaf(|event_type: &Self, text| text.json(&event_type.frame().version)),
             "createdAt" => leaf(|event_type: &Self, text| text.instant(event_type.frame().created_at)),
             "updatedAt" => leaf(|event_type: &Self, text| text.instant(event_type.frame().updated_at)),

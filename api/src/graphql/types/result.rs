@@ -1,6 +1,5 @@
 //! What became of an item.
 
-use async_graphql::resolver_utils::enum_value;
 use async_graphql::{Enum, ID, Interface, SimpleObject};
 use domain::commands::apply_mutations::EventAnswer;
 use domain::commands::create_import::ImportAnswer;
@@ -135,11 +134,8 @@ impl Written for EventResult {
         match field.name() {
             "index" => leaf(|result: &Self, text| text.json(&result.index)),
             "sentId" => leaf(|result: &Self, text| text.json(&result.sent_id)),
-            "outcome" => leaf(|result: &Self, text| text.json(&enum_value(result.outcome))),
-            "matchedBy" => {
-                let write = |text: &mut Text, key| text.json(&enum_value(key));
-                leaf(move |result: &Self, text| text.option(result.matched_by, write))
-            }
+            "outcome" => leaf(|result: &Self, text| text.name(result.outcome)),
+            "matchedBy" => leaf(|result: &Self, text| text.option(result.matched_by, Text::name)),
             "differs" => leaf(|result: &Self, text| text.json(&result.differs)),
             "version" => leaf(|result: &Self, text| text.json(&result.version)),
             // Few have one, and what it says is many fields more.

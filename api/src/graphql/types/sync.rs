@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use async_graphql::resolver_utils::enum_value;
 use async_graphql::{Enum, ID, Object, SimpleObject};
 use domain::limits;
 use domain::rules::apply::Entity;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 
 use super::event::{Event, EventType};
 use crate::graphql::scalar::{Cursor, DateTime, Long};
-use crate::graphql::written::{Rows, Selected, Step, Written, leaf};
+use crate::graphql::written::{Rows, Selected, Step, Text, Written, leaf};
 
 /// The kinds that the feed tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -163,11 +162,13 @@ impl Change {
 impl Written for Change {
     fn step(field: Selected<'_>) -> Option<Step<Self>> {
         match field.name() {
-            "entity" => leaf(|change: &Self, text| text.json(&enum_value(change.kind()))),
+            "entity" => leaf(|change: &Self, text| text.name(change.kind())),
             "entityId" => leaf(|change: &Self, text| text.id(change.frame().id)),
             "version" => leaf(|change: &Self, text| text.json(&change.frame().version)),
             "deleted" => leaf(|change: &Self, text| text.json(&change.frame().deletion.is_some())),
-            "originClientId" => leaf(|change: &Self, text| text.json(&change.frame().writer.client_id)),
+            "originClientId" => leaf(|change: &Self, text| {
+                text.option(change.frame().writer.client_id.as_deref(), Text::string)
+            }),
             "event" => {
                 let plan = field.plan::<Event>()?;
                 Some(Box::new(move |change, text| plan.write_option(change.living_event(), text)))
