@@ -130,8 +130,8 @@ impl Reader {
 impl Reader {
     async fn read(&self, after: &str) -> Result<feed::ChangePage, Error> {
         let weigh = |change: &feed::Change| self.scale.change(change);
-        let extent = feed::Extent { first: PAGE_ENTRIES, with_types: self.scale.has_types(), weigh: &weigh };
-        feed::page(&self.store, self.user_id, Some(after), extent).await
+        let reach = feed::Reach { first: PAGE_ENTRIES, with_types: self.scale.has_types(), weigh: &weigh };
+        feed::page(&self.store, self.user_id, Some(after), reach).await
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) fn tune_postgres(options: &mut ConnectOptions, plans: Plans) {
             ("idle_in_transaction_session_timeout", "30000"),
             // No statement here is worth compiling: each looks rows up by their keys.
             ("jit", "off"),
+            // Nor a second process, which would also hand rows over in an order of its own.
+            ("max_parallel_workers_per_gather", "0"),
         ]);
         // A table that is small today is read whole by a plan that is kept for when it is not.
         let kept = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];

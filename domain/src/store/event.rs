@@ -1,17 +1,18 @@
 //! Reading events.
 
-use std::convert::identity;
 use std::sync::{Arc, LazyLock};
 
 use ::entity::{event, id_alias};
+use futures::TryStreamExt;
 use sea_orm::sea_query::{Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select, StreamTrait,
 };
 use uuid::Uuid;
 
-use super::model::{self, Read};
-use super::page::{Page, Taken, Weigh, Window, first, take};
+use super::model::{self, Extent, event_row};
+use super::page::{Page, Part, Weigh, Window, first};
 use super::{Store, dialect, event_type};
 use crate::error::Error;
 use crate::rules::event_id::compose;
@@ -54,10 +55,10 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
     let query = living(user_id).filter(event::Column::Id.is_in(canonical));
-    let rows = columns(query).into_model::<Read<EventRow>>().all(&store.reader).await?;
+    let rows = store.reader.query_all(columns(query).as_query()).await?;
     let mut found = Vec::with_capacity(rows.len());
-    for Read(row) in rows {
-        let row = row?;
+    for row in rows {
+        let row = Arc::new(event_row(&row, 0, Extent::Told)?);
         let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, Arc::clone(&row)));
@@ -87,9 +88,14 @@ pub async fn page(
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
-    let rows = first(columns(query), window.limit(), store).stream(&store.reader).await?;
-    let Taken { rows, left_out, .. } = take(rows, identity, window.size, weigh).await?;
-    Ok(window.part(rows, left_out.is_some()))
+    let mut rows = store.reader.stream_raw(first(columns(query), window.limit(), store)).await?;
+    let mut part = Part::new(window.size, weigh);
+    while let Some(row) = rows.try_next().await? {
+        if !part.take(Arc::new(event_row(&row, 0, Extent::Told)?)) {
+            break;
+        }
+    }
+    Ok(window.part(part))
 }
 
 /// How many living events there are.

@@ -6,12 +6,13 @@ use std::sync::{Arc, LazyLock};
 use ::entity::{event_type, id_alias};
 use sea_orm::sea_query::{Expr, ExprTrait, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
 
 use super::Store;
-use super::model::{self, Read};
+use super::model::{self, Extent, type_row};
 use super::page::{Page, Window, first};
 use crate::error::Error;
 use crate::rules::row::TypeRow;
@@ -33,8 +34,7 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
     let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(canonical))).await?;
     let mut found = Vec::with_capacity(rows.len());
-    for Read(row) in rows {
-        let row = row?;
+    for row in rows {
         let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, Arc::clone(&row)));
@@ -57,7 +57,7 @@ pub async fn known(
         return Ok(HashMap::new());
     }
     let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(ids))).await?;
-    rows.into_iter().map(|Read(row)| row.map(|row| (row.frame.id, row))).collect()
+    Ok(rows.into_iter().map(|row| (row.frame.id, row)).collect())
 }
 
 /// A page of the living types.
@@ -75,8 +75,8 @@ pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<
     let order = if window.from_end { Order::Desc } else { Order::Asc };
     let query =
         query.order_by(event_type::Column::Name, order.clone()).order_by(event_type::Column::Id, order);
-    let rows = first(columns(query), window.limit(), store).all(&store.reader).await?;
-    Ok(window.page(rows.into_iter().map(|Read(row)| row).collect::<Result<_, _>>()?))
+    let rows = store.reader.query_all_raw(first(columns(query), window.limit(), store)).await?;
+    Ok(window.page(rows.iter().map(read).collect::<Result<_, _>>()?))
 }
 
 /// How many living types there are.
@@ -93,8 +93,12 @@ pub(super) fn columns(query: Select<event_type::Entity>) -> Select<event_type::E
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
-async fn rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Read<TypeRow>>, Error> {
-    Ok(columns(query).into_model().all(&store.reader).await?)
+async fn rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Arc<TypeRow>>, Error> {
+    store.reader.query_all(columns(query).as_query()).await?.iter().map(read).collect()
+}
+
+fn read(row: &QueryResult) -> Result<Arc<TypeRow>, Error> {
+    Ok(Arc::new(type_row(row, 0, Extent::Told)?))
 }
 
 fn living(user_id: Uuid) -> Select<event_type::Entity> {

@@ -1,19 +1,25 @@
 //! The change feed: one entry per entity, at its newest position.
 
-use std::collections::{HashMap, HashSet};
+mod sql;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use ::entity::{event, event_type};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
+use futures::TryStreamExt;
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, Statement, StreamTrait, Value,
+};
 use uuid::Uuid;
 
 use super::account::{self, Head};
-use super::page::{self, Weigh, has_room, take};
-use super::{Store, event as events, event_type as types};
+use super::model::{Extent, event_row, type_row};
+use super::page::{Part, Weigh};
+use super::{Store, event_type as types};
 use crate::error::Error;
-use crate::limits::PAGE_BYTES_MAX;
 use crate::rules::cursor::Cursor;
 use crate::rules::row::{EventRow, Frame, TypeRow};
+use sql::Kind;
 
 /// Reads of a page whose events have lost their types meanwhile, before it is given up for now.
 const READS_MAX: u32 = 5;
@@ -49,7 +55,7 @@ pub enum Reset {
 
 /// How far a page goes, and what it tells.
 #[derive(Clone, Copy)]
-pub struct Extent<'w> {
+pub struct Reach<'w> {
     /// At most so many changes.
     pub first: u64,
     /// The types of its events come along.
@@ -67,10 +73,12 @@ pub struct ChangePage {
     pub types: HashMap<Uuid, Arc<TypeRow>>,
     /// Where to go on.
     pub cursor: Cursor,
-    /// More follow, as of the head that was read first.
+    /// More follow, as of when it was read.
     pub has_more: bool,
     /// Set: the cursor was no good, `cursor` begins a bootstrap.
     pub reset: Option<Reset>,
+    /// What its changes weigh.
+    pub bytes: usize,
 }
 
 /// What a text that should be a cursor comes to.
@@ -82,13 +90,25 @@ pub async fn resolve(
     user_id: Uuid,
     after: Option<&str>,
 ) -> Result<(Head, Result<Cursor, Reset>), Error> {
-    let head = account::head(store, user_id).await?;
-    let start = start_of(head);
-    let Some(text) = after else {
-        return Ok((head, Ok(start)));
-    };
-    let Some(cursor) = Cursor::decode(user_id, text) else {
-        return Ok((head, Err(Reset::CursorInvalid)));
+    judge(store, user_id, account::head(store, user_id).await?, decode(user_id, after)).await
+}
+
+/// The cursor that was given, if one was.
+fn decode(user_id: Uuid, after: Option<&str>) -> Result<Option<Cursor>, Reset> {
+    after.map(|text| Cursor::decode(user_id, text).ok_or(Reset::CursorInvalid)).transpose()
+}
+
+/// Whether a cursor leads on, by the head; and the head of the new counting, where one had to begin.
+async fn judge(
+    store: &Store,
+    user_id: Uuid,
+    head: Head,
+    after: Result<Option<Cursor>, Reset>,
+) -> Result<(Head, Result<Cursor, Reset>), Error> {
+    let cursor = match after {
+        Ok(Some(cursor)) => cursor,
+        Ok(None) => return Ok((head, Ok(start_of(head)))),
+        Err(reset) => return Ok((head, Err(reset))),
     };
     if cursor.epoch != head.feed_epoch {
         return Ok((head, Err(Reset::EpochChanged)));
@@ -123,12 +143,12 @@ pub async fn page(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
-    extent: Extent<'_>,
+    reach: Reach<'_>,
 ) -> Result<ChangePage, Error> {
     for _ in 0..READS_MAX {
-        let page = read_page(store, user_id, after, extent).await?;
+        let page = read_page(store, user_id, after, reach).await?;
         let of_events: HashSet<Uuid> = page.changes.iter().filter_map(type_of).collect();
-        if !extent.with_types {
+        if !reach.with_types {
             return Ok(page);
         }
         let wanted = of_events.len();
@@ -153,65 +173,81 @@ async fn read_page(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
-    extent: Extent<'_>,
+    reach: Reach<'_>,
 ) -> Result<ChangePage, Error> {
-    // The head is read before the rows: what is committed in between stands beyond it and is left
-    // to the next page.
-    let (head, resolved) = resolve(store, user_id, after).await?;
-    let (types, reset) = (HashMap::new(), resolved.err());
-    let Ok(from) = resolved else {
-        let cursor = start_of(head);
-        return Ok(ChangePage { changes: Vec::new(), types, cursor, has_more: true, reset });
+    let after = decode(user_id, after);
+    let mut part = Part::new(reach.first, reach.weigh);
+    let head = match after {
+        Ok(after) => read(store, user_id, after, reach.first, &mut part).await?,
+        Err(_) => None,
     };
-    let (changes, has_more) = read(store, user_id, from, head.feed_head, extent).await?;
+    let head = match head {
+        Some(head) => head,
+        None => account::head(store, user_id).await?,
+    };
+    let (head, resolved) = judge(store, user_id, head, after).await?;
+    let types = HashMap::new();
+    let (from, reset) = match resolved {
+        Ok(from) => (from, None),
+        Err(reset) => {
+            let cursor = start_of(head);
+            let reset = Some(reset);
+            return Ok(ChangePage { changes: Vec::new(), types, cursor, has_more: true, reset, bytes: 0 });
+        }
+    };
+    let Part { rows: changes, has_more, bytes, .. } = part;
     let seq = match changes.last() {
         Some(last) if has_more => last.frame().change_seq,
         _ => head.feed_head,
     };
     let bootstrap_head = from.bootstrap_head.filter(|end| seq < *end);
     let cursor = Cursor { epoch: head.feed_epoch, seq, bootstrap_head };
-    Ok(ChangePage { changes, types, cursor, has_more, reset })
+    Ok(ChangePage { changes, types, cursor, has_more, reset, bytes })
 }
 
-/// What stands behind `from` up to `head`, as far as a page goes, and whether there is more.
+/// Reads what stands behind a cursor, as far as there is room for it, and the head as it stood then. Without a
+/// cursor: all that is alive. No head: there is no row of this user.
 async fn read(
     store: &Store,
     user_id: Uuid,
-    from: Cursor,
-    head: i64,
-    Extent { first, weigh, .. }: Extent<'_>,
-) -> Result<(Vec<Change>, bool), Error> {
-    let events = event::Entity::find()
-        .filter(event::Column::UserId.eq(user_id))
-        .filter(behind(event::Column::ChangeSeq, event::Column::DeletedAt, from))
-        .order_by_asc(event::Column::ChangeSeq);
-    let events = page::first(events::columns(events), first + 1, store).stream(&store.reader).await?;
-    let events = take(events, Change::Event, first, weigh).await?;
-    let types = event_type::Entity::find()
-        .filter(event_type::Column::UserId.eq(user_id))
-        .filter(behind(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
-        .order_by_asc(event_type::Column::ChangeSeq);
-    let types = page::first(types::columns(types), first + 1, store).stream(&store.reader).await?;
-    let types = take(types, Change::EventType, first, weigh).await?;
-    let mut changes = events.rows;
-    changes.extend(types.rows);
-    // The head is no part of the question: with two bounds PostgreSQL expects few rows, takes them all in
-    // any order, and sorts.
-    let is_known = |change: &Change| change.frame().change_seq <= head;
-    changes.retain(is_known);
-    changes.sort_by_key(|change| change.frame().change_seq);
-    // Behind the first that was left out of its kind, others of that kind may be missing.
-    let left_out = events.left_out.iter().chain(&types.left_out).filter(|change| is_known(change));
-    let end = left_out.map(|change| change.frame().change_seq).min();
-    let (is_small, mut bytes) = (events.bytes + types.bytes <= PAGE_BYTES_MAX, 0);
-    let fits = |(index, change): &(usize, &Change)| {
-        bytes += if is_small { 0 } else { weigh(change) };
-        end.is_none_or(|end| change.frame().change_seq < end) && has_room(*index, first, bytes)
+    after: Option<Cursor>,
+    first: u64,
+    part: &mut Part<'_, Change>,
+) -> Result<Option<Head>, Error> {
+    let (seq, bootstrap_head) = match after {
+        Some(cursor) => (cursor.seq, cursor.bootstrap_head),
+        None => (0, Some(i64::MAX)),
     };
-    let kept = changes.iter().enumerate().take_while(fits).count();
-    let has_more = end.is_some() || kept < changes.len();
-    changes.truncate(kept);
-    Ok((changes, has_more))
+    let backend = store.reader.get_database_backend();
+    let values = [Some(user_id.into()), Some(seq.into()), bootstrap_head.map(Value::from)];
+    let sql = sql::behind(backend, bootstrap_head.is_some(), first + 1);
+    let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().flatten());
+    let mut rows = store.reader.stream_raw(statement).await?;
+    let Some(row) = rows.try_next().await? else { return Ok(None) };
+    let head = Head {
+        feed_head: row.try_get_by_index(sql::FEED_HEAD)?,
+        feed_epoch: row.try_get_by_index(sql::FEED_EPOCH)?,
+    };
+    // The types are few, and stand among the events.
+    let mut types = VecDeque::new();
+    while let Some(row) = rows.try_next().await? {
+        let event = match row.try_get_by_index::<i32>(0)? {
+            Kind::TYPE => {
+                types.push_back(Change::EventType(Arc::new(type_row(&row, sql::FIRST, Extent::Told)?)));
+                continue;
+            }
+            _ => Change::Event(Arc::new(event_row(&row, sql::FIRST, Extent::Told)?)),
+        };
+        let seq = event.frame().change_seq;
+        while let Some(earlier) = types.pop_front_if(|of_type| of_type.frame().change_seq < seq) {
+            part.take(earlier);
+        }
+        if !part.take(event) {
+            break;
+        }
+    }
+    types.into_iter().all(|of_type| part.take(of_type));
+    Ok(Some(head))
 }
 
 fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {

@@ -1,12 +1,11 @@
 //! Between the tables and the plain values of the rules.
 
-use std::sync::Arc;
-
 use ::entity::{event, event_type};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{DbErr, FromQueryResult, IdenStatic, QueryResult};
+use sea_orm::{ColumnTrait, DbBackend, IdenStatic, QueryResult};
 use uuid::Uuid;
 
+use super::bulk;
 use super::cells::Cells;
 use crate::error::Error;
 use crate::rules::canonical_json::EMPTY;
@@ -63,33 +62,33 @@ impl<'r> Cells<'r> {
     }
 }
 
-/// A row that was read, or why it cannot be.
-pub(super) struct Read<T>(pub(super) Result<Arc<T>, Error>);
-
-impl FromQueryResult for Read<EventRow> {
-    fn from_query_result(row: &QueryResult, _prefix: &str) -> Result<Self, DbErr> {
-        Ok(Self(event_row(row, 0, Extent::Told).map(Arc::new)))
-    }
-}
-
-impl FromQueryResult for Read<TypeRow> {
-    fn from_query_result(row: &QueryResult, _prefix: &str) -> Result<Self, DbErr> {
-        Ok(Self(type_row(row, 0, Extent::Told).map(Arc::new)))
-    }
-}
-
 /// Columns as text. Made once: to name each anew for each page takes a tenth of what it takes to read it.
 pub(super) fn list(columns: &[impl IdenStatic]) -> String {
     let quoted: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.as_str())).collect();
     quoted.join(", ")
 }
 
-/// The columns that [`event_row`] reads, in their order: all but the owner and what only a search looks at.
+/// Columns of a table, each behind a comma.
+pub(super) fn columns(table: &str, columns: &[impl IdenStatic]) -> String {
+    columns.iter().map(|column| format!(", {table}.\"{}\"", column.as_str())).collect()
+}
+
+/// As many columns without values. A NULL of PostgreSQL has a type; one of SQLite has none.
+pub(super) fn nothing(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
+    let null = |column| match backend {
+        DbBackend::Postgres => format!(", NULL::{}", bulk::cast(column)),
+        _ => ", NULL".to_owned(),
+    };
+    columns.iter().map(null).collect()
+}
+
+/// The columns that [`event_row`] reads, in their order: all but the owner and what only a search looks at. As
+/// far as what is told of a type goes, columns of the same place are of the same type.
 pub(super) const EVENT: [event::Column; 25] = {
     use event::Column::*;
     [
         Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, SourceType, ExternalId,
-        EventTypeId, Timestamp, EndDate, IsAllDay, TimeZone, Notes, Latitude, Longitude, LocationName,
+        TimeZone, EventTypeId, Timestamp, EndDate, IsAllDay, Notes, Latitude, Longitude, LocationName,
         Properties, ImportJobId, WriterRunStart, WriterEditId, DeletedBy, ContentHash, ImportVersion,
     ]
 };
@@ -101,7 +100,7 @@ pub(super) const EVENT_TOLD: usize = 20;
 pub(super) fn event_row(row: &QueryResult, at: usize, extent: Extent) -> Result<EventRow, Error> {
     let mut cells = Cells::new(row, at)?;
     let frame = cells.frame()?;
-    let (source_type, external_id) = (cells.next()?, cells.next()?);
+    let (source_type, external_id, time_zone) = (cells.next()?, cells.next()?, cells.next()?);
     let content = match (cells.next()?, cells.next()?) {
         (Some(event_type_id), Some(timestamp)) => Some(EventContent {
             event_type_id,
@@ -109,7 +108,7 @@ pub(super) fn event_row(row: &QueryResult, at: usize, extent: Extent) -> Result<
                 timestamp,
                 end_date: cells.next()?,
                 is_all_day: cells.next::<Option<bool>>()?.unwrap_or_default(),
-                time_zone: cells.next()?,
+                time_zone,
                 notes: cells.next()?,
                 location: match (cells.next()?, cells.next()?, cells.next()?) {
                     (Some(latitude), Some(longitude), name) => Some(Location { latitude, longitude, name }),

@@ -1,14 +1,9 @@
 //! Keyset pages: a window over an order that no write can shift. A page ends at a number of rows, and where
 //! they can be large at a number of bytes as well: then it has fewer rows, and says that more follow.
 
-use std::sync::Arc;
-
-use futures::{Stream, TryStreamExt};
-use sea_orm::{DbErr, EntityTrait, FromQueryResult, QueryTrait, Select, SelectModel, SelectorRaw};
+use sea_orm::{EntityTrait, QueryTrait, Select, Statement};
 
 use super::Store;
-use super::model::Read;
-use crate::error::Error;
 use crate::limits::PAGE_BYTES_MAX;
 
 /// What a row adds to the bytes of its page.
@@ -48,11 +43,15 @@ impl<Key> Window<Key> {
     pub(super) fn page<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
         let more = rows.len() as u64 > self.size;
         rows.truncate(usize::try_from(self.size).unwrap_or(usize::MAX));
-        self.part(rows, more)
+        self.turned(rows, more)
     }
 
-    /// Makes a page of rows, in reading direction, behind which there are more or not.
-    pub(super) fn part<Row>(&self, mut rows: Vec<Row>, more: bool) -> Page<Row> {
+    /// Makes a page of what found room of what was read, in reading direction.
+    pub(super) fn part<Row>(&self, part: Part<'_, Row>) -> Page<Row> {
+        self.turned(part.rows, part.has_more)
+    }
+
+    fn turned<Row>(&self, mut rows: Vec<Row>, more: bool) -> Page<Row> {
         if self.from_end {
             rows.reverse();
             Page { rows, has_next: self.before.is_some(), has_previous: more }
@@ -62,48 +61,41 @@ impl<Key> Window<Key> {
     }
 }
 
-/// Whether a page that has `rows` has room for one more, with which it weighs `bytes`.
-pub(super) fn has_room(rows: usize, most: u64, bytes: usize) -> bool {
-    rows == 0 || (rows as u64) < most && bytes <= PAGE_BYTES_MAX
-}
-
 /// The first rows of a query. How many stands in its text: where it is a parameter, PostgreSQL expects a tenth
 /// of all, finds that dear, and plans each call anew, which takes longer than to read a page.
-pub(super) fn first<E, Row>(query: Select<E>, rows: u64, store: &Store) -> SelectorRaw<SelectModel<Read<Row>>>
-where
-    E: EntityTrait,
-    Read<Row>: FromQueryResult,
-{
+pub(super) fn first(query: Select<impl EntityTrait>, rows: u64, store: &Store) -> Statement {
     let mut statement = query.build(store.reader.get_database_backend());
     statement.sql += &format!(" LIMIT {rows}");
-    SelectorRaw::<SelectModel<Read<Row>>>::from_statement(statement)
+    statement
 }
 
-/// The rows for which a page had room.
-pub(super) struct Taken<Row> {
+/// The rows for which a page has room.
+pub(super) struct Part<'w, Row> {
     pub(super) rows: Vec<Row>,
-    /// The first that found none.
-    pub(super) left_out: Option<Row>,
-    /// What all of them weigh.
+    /// One found no room, and so none behind it does.
+    pub(super) has_more: bool,
+    /// What its rows weigh.
     pub(super) bytes: usize,
+    most: u64,
+    weigh: Weigh<'w, Row>,
 }
 
-/// Takes rows while a page of at most `most` has room for them. Rows behind the first that finds none are never
-/// read.
-pub(super) async fn take<Model, Row>(
-    mut read: impl Stream<Item = Result<Read<Model>, DbErr>> + Unpin,
-    show: impl Fn(Arc<Model>) -> Row,
-    most: u64,
-    weigh: Weigh<'_, Row>,
-) -> Result<Taken<Row>, Error> {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    while let Some(Read(row)) = read.try_next().await? {
-        let row = show(row?);
-        bytes += weigh(&row);
-        if !has_room(rows.len(), most, bytes) {
-            return Ok(Taken { rows, left_out: Some(row), bytes });
-        }
-        rows.push(row);
+impl<'w, Row> Part<'w, Row> {
+    /// With room for so many rows, which weigh no more than a page may.
+    pub(super) fn new(most: u64, weigh: Weigh<'w, Row>) -> Self {
+        Self { rows: Vec::new(), has_more: false, bytes: 0, most, weigh }
     }
-    Ok(Taken { rows, left_out: None, bytes })
+
+    /// Takes the next row; false when there is no room for it. The first row has room whatever it weighs.
+    pub(super) fn take(&mut self, row: Row) -> bool {
+        let bytes = self.bytes + (self.weigh)(&row);
+        let is_within = (self.rows.len() as u64) < self.most && bytes <= PAGE_BYTES_MAX;
+        if self.has_more || !(self.rows.is_empty() || is_within) {
+            self.has_more = true;
+            return false;
+        }
+        self.bytes = bytes;
+        self.rows.push(row);
+        true
+    }
 }

@@ -3,11 +3,11 @@
 
 use std::sync::LazyLock;
 
-use sea_orm::{ColumnTrait, DbBackend, IdenStatic};
+use sea_orm::DbBackend;
 
 use super::Lock;
-use crate::store::model::{self, EVENT_HEAD_UNTOLD};
-use crate::store::{bulk, dialect};
+use crate::store::dialect;
+use crate::store::model::{self, EVENT_HEAD_UNTOLD, columns, nothing};
 
 /// Of which kind a row of [`lock_and_load`] is; each kind has columns of its own, and they come in this order.
 pub(super) struct Kind;
@@ -84,20 +84,6 @@ fn load_bodies_text(backend: DbBackend) -> String {
             &[("user_id", "f.user_id"), ("id", "f.event_type_id")]
         ),
     )
-}
-
-/// Columns of a table, each behind a comma.
-fn columns(table: &str, columns: &[impl IdenStatic]) -> String {
-    columns.iter().map(|column| format!(", {table}.\"{}\"", column.as_str())).collect()
-}
-
-/// As many columns without values. A NULL of PostgreSQL has a type; one of SQLite has none.
-fn nothing(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
-    let null = |column| match backend {
-        DbBackend::Postgres => format!(", NULL::{}", bulk::cast(column)),
-        _ => ", NULL".to_owned(),
-    };
-    columns.iter().map(null).collect()
 }
 
 const OWNED: [(&str, &str); 2] = [("user_id", "uuid"), ("id", "uuid")];
