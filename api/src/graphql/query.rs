@@ -150,8 +150,7 @@ impl Query {
         let scale = Scale::of_events(context);
         let weigh = |row: &Arc<EventRow>| scale.event(row);
         let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
-        let said: usize = page.rows.iter().map(weigh).sum();
-        weight(context).add(said + scale.rows(page.rows.len()))?;
+        weight(context).add(page.bytes + scale.rows(page.rows.len()))?;
         let types = if scale.has_types() {
             loader::types(&store, user_id, &page.rows).await?
         } else {

@@ -18,9 +18,25 @@ pub(super) trait Cell<'r>:
 
 impl<'r, T: Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite>> Cell<'r> for T {}
 
-enum Row<'r> {
+/// A row of either database.
+#[derive(Clone, Copy)]
+pub(super) enum Row<'r> {
+    /// Of PostgreSQL.
     Postgres(&'r PgRow),
+    /// Of SQLite.
     Sqlite(&'r SqliteRow),
+}
+
+impl<'r> Row<'r> {
+    /// The one below that of SeaORM.
+    ///
+    /// # Errors
+    /// When it is of neither database.
+    pub(super) fn of(row: &'r QueryResult) -> Result<Self, Error> {
+        let postgres = row.try_as_pg_row().map(Row::Postgres);
+        let row = postgres.or_else(|| row.try_as_sqlite_row().map(Row::Sqlite));
+        row.ok_or(Error::Bug("a row is of PostgreSQL or of SQLite"))
+    }
 }
 
 /// The cells of a row from some column on, one after the other.
@@ -31,13 +47,8 @@ pub(super) struct Cells<'r> {
 
 impl<'r> Cells<'r> {
     /// From the column `at` on.
-    ///
-    /// # Errors
-    /// When the row is of neither database.
-    pub(super) fn new(row: &'r QueryResult, at: usize) -> Result<Self, Error> {
-        let postgres = row.try_as_pg_row().map(Row::Postgres);
-        let row = postgres.or_else(|| row.try_as_sqlite_row().map(Row::Sqlite));
-        Ok(Self { row: row.ok_or(Error::Bug("a row is of PostgreSQL or of SQLite"))?, next: at })
+    pub(super) fn new(row: Row<'r>, at: usize) -> Self {
+        Self { row, next: at }
     }
 
     /// The next cell.

@@ -34,10 +34,11 @@ pub(super) fn tune_postgres(options: &mut ConnectOptions, plans: Plans) {
             ("jit", "off"),
             // Nor a second process, which would also hand rows over in an order of its own.
             ("max_parallel_workers_per_gather", "0"),
+            // A table that is small today is read whole by a plan that is kept for when it is not.
+            ("enable_seqscan", "off"),
         ]);
-        // A table that is small today is read whole by a plan that is kept for when it is not.
-        let kept = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
-        postgres.options(kept.into_iter().filter(|_| plans == Plans::Kept))
+        let kept = ("plan_cache_mode", "force_generic_plan");
+        postgres.options([kept].into_iter().filter(|_| plans == Plans::Kept))
     });
 }
 

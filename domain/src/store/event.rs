@@ -3,14 +3,14 @@
 use std::sync::{Arc, LazyLock};
 
 use ::entity::{event, id_alias};
-use futures::TryStreamExt;
 use sea_orm::sea_query::{Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select, StreamTrait,
+    QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
 
+use super::cells::Row;
 use super::model::{self, Extent, event_row};
 use super::page::{Page, Part, Weigh, Window, first};
 use super::{Store, dialect, event_type};
@@ -58,7 +58,7 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
     let rows = store.reader.query_all(columns(query).as_query()).await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let row = Arc::new(event_row(&row, 0, Extent::Told)?);
+        let row = Arc::new(event_row(Row::of(&row)?, 0, Extent::Told)?);
         let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, Arc::clone(&row)));
@@ -88,13 +88,9 @@ pub async fn page(
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
-    let mut rows = store.reader.stream_raw(first(columns(query), window.limit(), store)).await?;
     let mut part = Part::new(window.size, weigh);
-    while let Some(row) = rows.try_next().await? {
-        if !part.take(Arc::new(event_row(&row, 0, Extent::Told)?)) {
-            break;
-        }
-    }
+    let show = |row: Row<'_>| Ok(part.take(Arc::new(event_row(row, 0, Extent::Told)?)));
+    store.lists.read(first(columns(query), window.limit(), store), show).await?;
     Ok(window.part(part))
 }
 

@@ -12,6 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::Store;
+use super::cells::Row;
 use super::model::{self, Extent, type_row};
 use super::page::{Page, Window, first};
 use crate::error::Error;
@@ -98,7 +99,7 @@ async fn rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Ar
 }
 
 fn read(row: &QueryResult) -> Result<Arc<TypeRow>, Error> {
-    Ok(Arc::new(type_row(row, 0, Extent::Told)?))
+    Ok(Arc::new(type_row(Row::of(row)?, 0, Extent::Told)?))
 }
 
 fn living(user_id: Uuid) -> Select<event_type::Entity> {

@@ -3,16 +3,15 @@
 mod sql;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ::entity::{event, event_type};
-use futures::TryStreamExt;
-use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, Statement, StreamTrait, Value,
-};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, Statement, Value};
 use uuid::Uuid;
 
 use super::account::{self, Head};
+use super::cells::{Cells, Row};
 use super::model::{Extent, event_row, type_row};
 use super::page::{Part, Weigh};
 use super::{Store, event_type as types};
@@ -222,32 +221,38 @@ async fn read(
     let values = [Some(user_id.into()), Some(seq.into()), bootstrap_head.map(Value::from)];
     let sql = sql::behind(backend, bootstrap_head.is_some(), first + 1);
     let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().flatten());
-    let mut rows = store.reader.stream_raw(statement).await?;
-    let Some(row) = rows.try_next().await? else { return Ok(None) };
-    let head = Head {
-        feed_head: row.try_get_by_index(sql::FEED_HEAD)?,
-        feed_epoch: row.try_get_by_index(sql::FEED_EPOCH)?,
-    };
+    let mut head = None;
     // The types are few, and stand among the events.
     let mut types = VecDeque::new();
-    while let Some(row) = rows.try_next().await? {
-        let event = match row.try_get_by_index::<i32>(0)? {
-            Kind::TYPE => {
-                types.push_back(Change::EventType(Arc::new(type_row(&row, sql::FIRST, Extent::Told)?)));
-                continue;
+    let show = |row: Row<'_>| {
+        let event = match Cells::new(row, 0).next()? {
+            Kind::HEAD => {
+                let (feed_head, feed_epoch) =
+                    (Cells::new(row, sql::FEED_HEAD).next()?, Cells::new(row, sql::FEED_EPOCH).next()?);
+                head = Some(Head { feed_head, feed_epoch });
+                return Ok(ControlFlow::Continue(()));
             }
-            _ => Change::Event(Arc::new(event_row(&row, sql::FIRST, Extent::Told)?)),
+            Kind::TYPE => {
+                types.push_back(Change::EventType(Arc::new(type_row(row, sql::FIRST, Extent::Told)?)));
+                return Ok(ControlFlow::Continue(()));
+            }
+            _ => Change::Event(Arc::new(event_row(row, sql::FIRST, Extent::Told)?)),
         };
         let seq = event.frame().change_seq;
         while let Some(earlier) = types.pop_front_if(|of_type| of_type.frame().change_seq < seq) {
-            part.take(earlier);
+            if part.take(earlier).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        if !part.take(event) {
+        Ok(part.take(event))
+    };
+    store.lists.read(statement, show).await?;
+    for of_type in types {
+        if part.take(of_type).is_break() {
             break;
         }
     }
-    types.into_iter().all(|of_type| part.take(of_type));
-    Ok(Some(head))
+    Ok(head)
 }
 
 fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
 use uuid::Uuid;
 
+use super::cells::Row;
 use super::dialect::{self, List};
 use super::model::{self, Extent};
 use super::{Tx, account};
@@ -118,8 +119,8 @@ async fn attempt(
 
 fn add(world: &mut World, kind: i32, row: &QueryResult, is_told: bool) -> Result<(), Error> {
     match kind {
-        Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT, is_told)?),
-        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST_OF_TYPE, Extent::Whole)?),
+        Kind::EVENT => world.load_event(model::event_head(Row::of(row)?, sql::FIRST_OF_EVENT, is_told)?),
+        Kind::TYPE => world.load_type(model::type_row(Row::of(row)?, sql::FIRST_OF_TYPE, Extent::Whole)?),
         _ => {
             let (id, alias) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
             match row.try_get_by_index::<i64>(4)? {
@@ -153,9 +154,9 @@ async fn load_bodies(
         // An answer tells of an event's type as well, and an edit may keep it.
         let first_of_type = 1 + model::EVENT.len();
         if row.try_get_by_index::<Option<Uuid>>(first_of_type)?.is_some() {
-            of_user.world.load_type(model::type_row(&row, first_of_type, Extent::Whole)?);
+            of_user.world.load_type(model::type_row(Row::of(&row)?, first_of_type, Extent::Whole)?);
         }
-        of_user.world.load_event(model::event_row(&row, 1, Extent::Whole)?);
+        of_user.world.load_event(model::event_row(Row::of(&row)?, 1, Extent::Whole)?);
     }
     Ok(())
 }

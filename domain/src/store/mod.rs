@@ -15,6 +15,7 @@ pub mod import_rejection;
 pub mod load;
 mod model;
 pub mod page;
+mod readers;
 pub mod save;
 pub mod status;
 
@@ -34,6 +35,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits::{GROUP_WRITERS, USER_CACHE_ENTRIES_MAX};
 use dialect::Plans;
+use readers::Readers;
 
 /// The database, opened once per process and pool.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct Store {
     /// warm caches.
     groups: Arc<[DatabaseConnection]>,
     reader: DatabaseConnection,
+    /// Of the same pool.
+    lists: Readers,
     /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
     gate: Option<Arc<FairMutex<()>>>,
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
@@ -90,8 +94,9 @@ impl Store {
             (writer, groups, reader, None)
         };
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
-        let groups = groups.into();
-        Ok(Self { writer, groups, reader, gate, users: Arc::new(Mutex::new(LruCache::new(entries))), clock })
+        let (groups, lists) = (groups.into(), Readers::of(&reader));
+        let users = Arc::new(Mutex::new(LruCache::new(entries)));
+        Ok(Self { writer, groups, reader, lists, gate, users, clock })
     }
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
@@ -165,7 +170,8 @@ impl Store {
         let apart: &[DatabaseConnection] = if self.gate.is_some() { &[] } else { &self.groups };
         let pools: Vec<(u32, usize)> = apart.iter().chain([&self.writer, &self.reader]).map(of).collect();
         let open: u32 = pools.iter().map(|(size, _)| size).sum();
-        let idle = pools.iter().map(|(_, idle)| u32::try_from(*idle).unwrap_or(u32::MAX)).sum();
+        let idle = pools.iter().map(|(_, idle)| *idle).sum::<usize>() + self.lists.at_hand();
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
         (open.saturating_sub(idle), idle)
     }
 
@@ -177,6 +183,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.lists.clear();
         for pool in self.groups.iter().chain([&self.writer, &self.reader]) {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::debug!(%error, "a pool did not close");

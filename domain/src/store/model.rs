@@ -2,11 +2,11 @@
 
 use ::entity::{event, event_type};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, DbBackend, IdenStatic, QueryResult};
+use sea_orm::{ColumnTrait, DbBackend, IdenStatic};
 use uuid::Uuid;
 
 use super::bulk;
-use super::cells::Cells;
+use super::cells::{Cells, Row};
 use crate::error::Error;
 use crate::rules::canonical_json::EMPTY;
 use crate::rules::row::{
@@ -97,8 +97,8 @@ pub(super) const EVENT: [event::Column; 25] = {
 pub(super) const EVENT_TOLD: usize = 20;
 
 /// Reads an event from the column `at` on.
-pub(super) fn event_row(row: &QueryResult, at: usize, extent: Extent) -> Result<EventRow, Error> {
-    let mut cells = Cells::new(row, at)?;
+pub(super) fn event_row(row: Row<'_>, at: usize, extent: Extent) -> Result<EventRow, Error> {
+    let mut cells = Cells::new(row, at);
     let frame = cells.frame()?;
     let (source_type, external_id, time_zone) = (cells.next()?, cells.next()?, cells.next()?);
     let content = match (cells.next()?, cells.next()?) {
@@ -124,7 +124,7 @@ pub(super) fn event_row(row: &QueryResult, at: usize, extent: Extent) -> Result<
     };
     let mut event = EventRow { frame, source_type, external_id, content };
     if extent == Extent::Whole {
-        let mut cells = Cells::new(row, at + EVENT_TOLD)?;
+        let mut cells = Cells::new(row, at + EVENT_TOLD);
         cells.rest_of_frame(&mut event.frame)?;
         if let Some(content) = &mut event.content {
             content.hash = cells.hash()?;
@@ -148,8 +148,8 @@ pub(super) const EVENT_HEAD_UNTOLD: usize = 9;
 
 /// Reads of an event, from the column `at` on, only keys, version and hash, and where it is told its times and
 /// its import. What it says and who wrote it are left out, so that it must not be written back.
-pub(super) fn event_head(row: &QueryResult, at: usize, is_told: bool) -> Result<EventRow, Error> {
-    let mut cells = Cells::new(row, at)?;
+pub(super) fn event_head(row: Row<'_>, at: usize, is_told: bool) -> Result<EventRow, Error> {
+    let mut cells = Cells::new(row, at);
     let mut frame = Frame {
         id: cells.next()?,
         version: cells.next()?,
@@ -172,7 +172,7 @@ pub(super) fn event_head(row: &QueryResult, at: usize, is_told: bool) -> Result<
         None => None,
     };
     if is_told {
-        let mut cells = Cells::new(row, at + EVENT_HEAD_UNTOLD)?;
+        let mut cells = Cells::new(row, at + EVENT_HEAD_UNTOLD);
         (frame.created_at, frame.updated_at) = (cells.next()?, cells.next()?);
         if let Some(content) = &mut content {
             content.import_job_id = cells.next()?;
@@ -247,8 +247,8 @@ pub(super) const TYPE: [event_type::Column; 14] = {
 pub(super) const TYPE_TOLD: usize = 10;
 
 /// Reads an event type from the column `at` on.
-pub(super) fn type_row(row: &QueryResult, at: usize, extent: Extent) -> Result<TypeRow, Error> {
-    let mut cells = Cells::new(row, at)?;
+pub(super) fn type_row(row: Row<'_>, at: usize, extent: Extent) -> Result<TypeRow, Error> {
+    let mut cells = Cells::new(row, at);
     let frame = cells.frame()?;
     let content = match cells.next()? {
         Some(name) => Some(TypeContent { name, color: cells.next()?, icon: cells.next()?, hash: [0; 32] }),
@@ -256,7 +256,7 @@ pub(super) fn type_row(row: &QueryResult, at: usize, extent: Extent) -> Result<T
     };
     let mut event_type = TypeRow { frame, content };
     if extent == Extent::Whole {
-        let mut cells = Cells::new(row, at + TYPE_TOLD)?;
+        let mut cells = Cells::new(row, at + TYPE_TOLD);
         cells.rest_of_frame(&mut event_type.frame)?;
         if let Some(content) = &mut event_type.content {
             content.hash = cells.hash()?;

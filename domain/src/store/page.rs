@@ -1,6 +1,8 @@
 //! Keyset pages: a window over an order that no write can shift. A page ends at a number of rows, and where
 //! they can be large at a number of bytes as well: then it has fewer rows, and says that more follow.
 
+use std::ops::ControlFlow;
+
 use sea_orm::{EntityTrait, QueryTrait, Select, Statement};
 
 use super::Store;
@@ -31,6 +33,8 @@ pub struct Page<Row> {
     pub has_next: bool,
     /// More go before.
     pub has_previous: bool,
+    /// What the rows weigh; 0 where nobody weighs them.
+    pub bytes: usize,
 }
 
 impl<Key> Window<Key> {
@@ -43,20 +47,20 @@ impl<Key> Window<Key> {
     pub(super) fn page<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
         let more = rows.len() as u64 > self.size;
         rows.truncate(usize::try_from(self.size).unwrap_or(usize::MAX));
-        self.turned(rows, more)
+        self.turned(rows, more, 0)
     }
 
     /// Makes a page of what found room of what was read, in reading direction.
     pub(super) fn part<Row>(&self, part: Part<'_, Row>) -> Page<Row> {
-        self.turned(part.rows, part.has_more)
+        self.turned(part.rows, part.has_more, part.bytes)
     }
 
-    fn turned<Row>(&self, mut rows: Vec<Row>, more: bool) -> Page<Row> {
+    fn turned<Row>(&self, mut rows: Vec<Row>, more: bool, bytes: usize) -> Page<Row> {
         if self.from_end {
             rows.reverse();
-            Page { rows, has_next: self.before.is_some(), has_previous: more }
+            Page { rows, has_next: self.before.is_some(), has_previous: more, bytes }
         } else {
-            Page { rows, has_next: more, has_previous: self.after.is_some() }
+            Page { rows, has_next: more, has_previous: self.after.is_some(), bytes }
         }
     }
 }
@@ -86,16 +90,16 @@ impl<'w, Row> Part<'w, Row> {
         Self { rows: Vec::new(), has_more: false, bytes: 0, most, weigh }
     }
 
-    /// Takes the next row; false when there is no room for it. The first row has room whatever it weighs.
-    pub(super) fn take(&mut self, row: Row) -> bool {
+    /// Takes the next row, or breaks when there is no room for it. The first row has room whatever it weighs.
+    pub(super) fn take(&mut self, row: Row) -> ControlFlow<()> {
         let bytes = self.bytes + (self.weigh)(&row);
         let is_within = (self.rows.len() as u64) < self.most && bytes <= PAGE_BYTES_MAX;
         if self.has_more || !(self.rows.is_empty() || is_within) {
             self.has_more = true;
-            return false;
+            return ControlFlow::Break(());
         }
         self.bytes = bytes;
         self.rows.push(row);
-        true
+        ControlFlow::Continue(())
     }
 }
