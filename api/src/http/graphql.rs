@@ -5,6 +5,8 @@ mod execute;
 mod media;
 mod stream;
 
+use std::sync::Arc;
+
 use async_graphql::parser::types::OperationType;
 use axum::Extension;
 use axum::body::Body as HttpBody;
@@ -35,7 +37,7 @@ pub(super) use stream::within_a_year;
 
 /// `POST /graphql`
 pub(super) async fn post(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
     Extension(trace): Extension<Traced>,
     headers: HeaderMap,
@@ -108,7 +110,7 @@ pub(super) struct Parameters {
 
 /// `GET /graphql`: a socket where one is asked for; else anything but mutations.
 pub(super) async fn get(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
     Extension(trace): Extension<Traced>,
     Extension(seat): Extension<Seat>,
@@ -181,7 +183,7 @@ struct Sent {
     is_get: bool,
 }
 
-async fn run(app: &App, caller: Caller, sent: Sent, wanted: Wanted, request_id: &str) -> Response {
+async fn run(app: &Arc<App>, caller: Caller, sent: Sent, wanted: Wanted, request_id: &str) -> Response {
     let Sent { body, room, trace, is_get } = sent;
     let plain = wanted.refusal();
     // GraphQL over HTTP: a well-formed request whose document is refused is 200 in plain JSON. A hash that

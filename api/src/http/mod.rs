@@ -40,7 +40,6 @@ use server::Server;
 pub(crate) type Ready = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// What the handlers share.
-#[derive(Clone)]
 pub(crate) struct App {
     pub services: Services,
     pub schema: Schema,
@@ -53,13 +52,13 @@ pub(crate) struct App {
     /// Pages that may call.
     pub origins: Origins,
     /// What users may ask for; none means anything.
-    pub limiter: Option<Arc<Limiter>>,
+    pub limiter: Option<Limiter>,
     /// Room for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
     /// Payloads that arrive at once: each holds up to 8 MiB.
     pub uploads: Arc<Semaphore>,
     /// Parsed documents by their text.
-    pub documents: Arc<Mutex<LruCache<String, Arc<ExecutableDocument>>>>,
+    pub documents: Mutex<LruCache<String, Arc<ExecutableDocument>>>,
     /// Documents by their hash, for clients that send the hash alone.
     pub persisted: Persisted,
 }
@@ -77,10 +76,10 @@ impl App {
             tracker: TaskTracker::new(),
             shutdown,
             origins: Origins(cors_origins.into()),
-            limiter: rate_limit.map(|limit| Arc::new(Limiter::new(limit))),
+            limiter: rate_limit.map(Limiter::new),
             bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
-            documents: Arc::new(Mutex::new(LruCache::new(entries))),
+            documents: Mutex::new(LruCache::new(entries)),
             persisted: Persisted::new(),
         }
     }
@@ -101,7 +100,7 @@ impl Origins {
     }
 }
 
-fn router(app: App) -> Router {
+fn router(app: Arc<App>) -> Router {
     let cors = cors(app.origins.clone());
     let routes = Router::new()
         .route("/graphql", get(graphql::get).post(graphql::post).fallback(graphql::other_method))
@@ -159,7 +158,7 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
     response
 }
 
-async fn readyz(State(app): State<App>) -> Response {
+async fn readyz(State(app): State<Arc<App>>) -> Response {
     if (app.ready)().await { "ok".into_response() } else { StatusCode::SERVICE_UNAVAILABLE.into_response() }
 }
 

@@ -29,7 +29,7 @@ const LEFT_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// `PUT /imports/{id}/payload`
 pub(super) async fn put(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -77,7 +77,7 @@ fn steady(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
 
 /// `HEAD /imports/{id}/payload`
 pub(super) async fn head(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -112,7 +112,7 @@ fn show_problem(fault: &Problem, request_id: &str) -> Response {
 
 /// `GET /imports/{id}/report`: a refused or differing record a line.
 pub(super) async fn report(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
     headers: HeaderMap,

@@ -49,7 +49,7 @@ pub struct Server {
 
 /// Serves until `shutdown`; then what has begun is finished.
 pub async fn serve(listener: TcpListener, server: Server, shutdown: CancellationToken) {
-    let app = App::new(server, shutdown.clone());
+    let app = Arc::new(App::new(server, shutdown.clone()));
     let tracker = app.tracker.clone();
     accept(listener, router(app), shutdown).await;
     tracker.close();

@@ -42,7 +42,7 @@ const BUFFER_BYTES: usize = 4 * 1024;
 
 /// Takes a connection over as a socket.
 pub(super) fn open(
-    app: App,
+    app: Arc<App>,
     upgrade: WebSocketUpgrade,
     headers: &HeaderMap,
     seat: Seat,
@@ -87,7 +87,7 @@ pub(super) fn open(
 
 /// One client on its socket.
 struct Talk {
-    app: App,
+    app: Arc<App>,
     socket: WebSocket,
     request_id: Arc<str>,
     /// Of the upgrade's header, until the init.

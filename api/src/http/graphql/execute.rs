@@ -162,12 +162,12 @@ pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id:
 /// with the first answer that has errors, and nothing is told of that answer but them: its client comes back
 /// with the cursor that it has, where the next page would have led it past this one.
 pub(in crate::http) fn answers(
-    app: &App,
+    app: &Arc<App>,
     operation: Operation,
     request_id: Arc<str>,
 ) -> BoxStream<'static, Answer> {
     if operation.kind != OperationType::Subscription {
-        let app = app.clone();
+        let app = Arc::clone(app);
         return stream::once(async move { answer(&app, operation, &request_id).await }).boxed();
     }
     let answers = app.schema.execute_stream(operation.request);

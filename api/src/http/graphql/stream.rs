@@ -92,7 +92,7 @@ fn part(json: &str) -> String {
 /// Answers an operation as a stream. What validation refuses is refused before the stream begins, in
 /// `plain`.
 pub(super) async fn respond(
-    app: &App,
+    app: &Arc<App>,
     operation: Operation,
     ends_at_ms: i64,
     framing: Framing,
@@ -111,7 +111,7 @@ pub(super) async fn respond(
         answers: stream::iter(first).chain(answers).boxed().fuse(),
         framing,
         ends_at: Instant::now() + within_a_year(left_ms),
-        app: app.clone(),
+        app: Arc::clone(app),
         request_id,
         stage: Stage::Begin,
     };
@@ -145,7 +145,7 @@ struct Follower {
     answers: Fuse<BoxStream<'static, Answer>>,
     framing: Framing,
     ends_at: Instant,
-    app: App,
+    app: Arc<App>,
     request_id: Arc<str>,
     stage: Stage,
 }
