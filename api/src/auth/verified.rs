@@ -3,13 +3,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use domain::clock::Clock;
 use domain::limits::TOKEN_CACHE_ENTRIES_MAX;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-use super::{Claims, LEEWAY_SECONDS};
+use super::{Claims, ends_at_ms};
 
 /// What verified a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +58,7 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-/// As it is asked when the signature is verified.
+/// By the time of day, as it is asked when the signature is verified.
 fn has_ended(exp: f64) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    exp < now.saturating_sub(LEEWAY_SECONDS) as f64
+    ends_at_ms(exp) < Clock::System.now_ms()
 }
