@@ -63,7 +63,7 @@ struct Jwks {
 
 #[derive(Debug)]
 struct KeySet {
-    /// How often it was asked for.
+    /// Which one it is of those that were had.
     fetch: u64,
     by_kid: ByKid,
 }
@@ -129,8 +129,9 @@ impl Keys {
 
     /// What a good token says. Once verified it is known until it ends, or its key may be gone.
     async fn verify(&self, token: &str, clock: &Clock) -> Option<Claims> {
+        let name = verified::name(token);
         let newest = self.jwks.as_ref().and_then(|jwks| jwks.newest());
-        if let Some(claims) = self.verified.find(token, newest) {
+        if let Some(claims) = self.verified.find(&name, newest) {
             return Some(claims);
         }
         let (claims, signer) = self.verify_anew(token, clock).await?;
@@ -138,7 +139,7 @@ impl Keys {
         if claims.sub.is_empty() || !fits(&claims.sub) || !fits(&claims.iss) {
             return None;
         }
-        self.verified.add(token, claims.clone(), signer);
+        self.verified.add(name, claims.clone(), signer);
         Some(claims)
     }
 

@@ -79,8 +79,28 @@ fn logs(config: &Config) -> anyhow::Result<Listener> {
 /// By level and target alone, where that is all that is asked: what can ask for fields of spans as well looks at
 /// each step into a span and out of it.
 fn filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> {
-    if let Ok(targets) = log.parse::<Targets>() {
-        return Ok(Box::new(targets));
+    let by_target = log.parse::<Targets>().ok().filter(|_| log.split(',').all(is_by_target));
+    match by_target {
+        Some(targets) => Ok(Box::new(targets)),
+        None => Ok(Box::new(EnvFilter::try_new(log).context("in setting `log`")?)),
     }
-    Ok(Box::new(EnvFilter::try_new(log).context("in setting `log`")?))
+}
+
+/// Whether both filters read a directive alike.
+fn is_by_target(directive: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '=');
+    !directive.is_empty() && !directive.ends_with('=') && directive.chars().all(is_of_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_by_target;
+
+    #[test]
+    fn a_filter_that_asks_for_more_than_level_and_target_is_read_in_full() {
+        assert!("info,idem=debug,api::http=trace,off".split(',').all(is_by_target));
+        for directive in ["", "idem=", "[request]=debug", "[{request.id}]=debug", "idem[x]", " info"] {
+            assert!(!is_by_target(directive), "{directive}");
+        }
+    }
 }

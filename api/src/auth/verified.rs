@@ -20,9 +20,16 @@ pub(super) enum Signer {
     Set(u64),
 }
 
-/// By their SHA-256, for they are secrets themselves.
+/// The name of a token here: its SHA-256, for it is a secret itself.
+pub(super) type Name = [u8; 32];
+
+pub(super) fn name(token: &str) -> Name {
+    Sha256::digest(token).into()
+}
+
+/// What the tokens say, and what verified them.
 #[derive(Debug)]
-pub(super) struct Verified(Mutex<LruCache<[u8; 32], (Claims, Signer)>>);
+pub(super) struct Verified(Mutex<LruCache<Name, (Claims, Signer)>>);
 
 impl Default for Verified {
     fn default() -> Self {
@@ -34,28 +41,23 @@ impl Default for Verified {
 
 impl Verified {
     /// What a token says that has not ended. `newest`: the fetch that brought the keys of now.
-    pub(super) fn find(&self, token: &str, newest: Option<u64>) -> Option<Claims> {
+    pub(super) fn find(&self, name: &Name, newest: Option<u64>) -> Option<Claims> {
         let mut tokens = self.0.lock().ok()?;
-        let digest = digest(token);
-        let (claims, signer) = tokens.get(&digest)?;
+        let (claims, signer) = tokens.get(name)?;
         let is_signed = *signer == Signer::Secret || newest.map(Signer::Set) == Some(*signer);
         if is_signed && !has_ended(claims.exp) {
             return Some(claims.clone());
         }
-        tokens.pop(&digest);
+        tokens.pop(name);
         None
     }
 
     /// Keeps what one says.
-    pub(super) fn add(&self, token: &str, claims: Claims, signer: Signer) {
+    pub(super) fn add(&self, name: Name, claims: Claims, signer: Signer) {
         if let Ok(mut tokens) = self.0.lock() {
-            tokens.put(digest(token), (claims, signer));
+            tokens.put(name, (claims, signer));
         }
     }
-}
-
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
 }
 
 /// By the time of day, as it is asked when the signature is verified.

@@ -1,24 +1,21 @@
 //! The change feed: one entry per entity, at its newest position.
 
+mod read;
 mod sql;
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::ControlFlow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ::entity::{event, event_type};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, Statement, Value};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::account::{self, Head};
-use super::cells::{Cells, Row};
-use super::model::{Extent, event_row, type_row};
 use super::page::{Part, Weigh};
 use super::{Store, event_type as types};
 use crate::error::Error;
 use crate::rules::cursor::Cursor;
 use crate::rules::row::{EventRow, Frame, TypeRow};
-use sql::Kind;
 
 /// Reads of a page whose events have lost their types meanwhile, before it is given up for now.
 const READS_MAX: u32 = 5;
@@ -61,6 +58,12 @@ pub struct Reach<'w> {
     pub with_types: bool,
     /// What a change adds to the bytes of the page.
     pub weigh: Weigh<'w, Change>,
+}
+
+impl<'w> Reach<'w> {
+    fn part(self) -> Part<'w, Change> {
+        Part::new(self.first, self.weigh)
+    }
 }
 
 /// What follows a cursor.
@@ -175,14 +178,9 @@ async fn read_page(
     reach: Reach<'_>,
 ) -> Result<ChangePage, Error> {
     let after = decode(user_id, after);
-    let mut part = Part::new(reach.first, reach.weigh);
-    let head = match after {
-        Ok(after) => read(store, user_id, after, reach.first, &mut part).await?,
-        Err(_) => None,
-    };
-    let head = match head {
-        Some(head) => head,
-        None => account::head(store, user_id).await?,
+    let (head, part) = match after {
+        Ok(after) => read_behind(store, user_id, after, reach).await?,
+        Err(_) => (account::head(store, user_id).await?, reach.part()),
     };
     let (head, resolved) = judge(store, user_id, head, after).await?;
     let types = HashMap::new();
@@ -204,55 +202,19 @@ async fn read_page(
     Ok(ChangePage { changes, types, cursor, has_more, reset, bytes })
 }
 
-/// Reads what stands behind a cursor, as far as there is room for it, and the head as it stood then. Without a
-/// cursor: all that is alive. No head: there is no row of this user.
-async fn read(
+async fn read_behind<'w>(
     store: &Store,
     user_id: Uuid,
     after: Option<Cursor>,
-    first: u64,
-    part: &mut Part<'_, Change>,
-) -> Result<Option<Head>, Error> {
-    let (seq, bootstrap_head) = match after {
-        Some(cursor) => (cursor.seq, cursor.bootstrap_head),
-        None => (0, Some(i64::MAX)),
-    };
-    let backend = store.reader.get_database_backend();
-    let values = [Some(user_id.into()), Some(seq.into()), bootstrap_head.map(Value::from)];
-    let sql = sql::behind(backend, bootstrap_head.is_some(), first + 1);
-    let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().flatten());
-    let mut head = None;
-    // The types are few, and stand among the events.
-    let mut types = VecDeque::new();
-    let show = |row: Row<'_>| {
-        let event = match Cells::new(row, 0).next()? {
-            Kind::HEAD => {
-                let (feed_head, feed_epoch) =
-                    (Cells::new(row, sql::FEED_HEAD).next()?, Cells::new(row, sql::FEED_EPOCH).next()?);
-                head = Some(Head { feed_head, feed_epoch });
-                return Ok(ControlFlow::Continue(()));
-            }
-            Kind::TYPE => {
-                types.push_back(Change::EventType(Arc::new(type_row(row, sql::FIRST, Extent::Told)?)));
-                return Ok(ControlFlow::Continue(()));
-            }
-            _ => Change::Event(Arc::new(event_row(row, sql::FIRST, Extent::Told)?)),
-        };
-        let seq = event.frame().change_seq;
-        while let Some(earlier) = types.pop_front_if(|of_type| of_type.frame().change_seq < seq) {
-            if part.take(earlier).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(part.take(event))
-    };
-    store.lists.read(statement, show).await?;
-    for of_type in types {
-        if part.take(of_type).is_break() {
-            break;
-        }
+    reach: Reach<'w>,
+) -> Result<(Head, Part<'w, Change>), Error> {
+    if let (Some(head), part) = read::behind(store, user_id, after, reach).await? {
+        return Ok((head, part));
     }
-    Ok(head)
+    // The row of this user is gone and is made anew; what is written behind it is read as well.
+    account::head(store, user_id).await?;
+    let (head, part) = read::behind(store, user_id, after, reach).await?;
+    Ok((head.ok_or(Error::Moved)?, part))
 }
 
 fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {

@@ -45,7 +45,7 @@ pub struct Store {
     /// warm caches.
     groups: Arc<[DatabaseConnection]>,
     reader: DatabaseConnection,
-    /// Of the same pool.
+    /// For lists.
     lists: Readers,
     /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
     gate: Option<Arc<FairMutex<()>>>,
@@ -74,16 +74,18 @@ impl Store {
             .test_before_acquire(false)
             .test_before_acquire_if_idle_for(Duration::from_secs(30))
             .acquire_timeout(Duration::from_secs(10));
-        let (writer, groups, reader, gate) = if url.starts_with("sqlite:") {
+        let (writer, groups, reader, lists, gate) = if url.starts_with("sqlite:") {
             dialect::tune_sqlite(&mut options);
             let writer = Database::connect(options.clone().max_connections(1).to_owned()).await?;
             let reader = Database::connect(options.max_connections(4).to_owned()).await?;
-            (writer.clone(), vec![writer], reader, Some(Arc::default()))
+            let lists = Readers::like(&reader, 4);
+            (writer.clone(), vec![writer], reader, lists, Some(Arc::default()))
         } else {
             dialect::tune_postgres(&mut options, Plans::Fitted);
             let for_writing = (connections / 2).max(1);
-            let for_reading = (connections - for_writing).max(1);
+            let for_reading = ((connections - for_writing) / 2).max(1);
             let reader = Database::connect(options.clone().max_connections(for_reading).to_owned()).await?;
+            let lists = Readers::like(&reader, for_reading);
             dialect::tune_postgres(&mut options, Plans::Kept);
             options.connect_lazy(true);
             let writer = Database::connect(options.clone().max_connections(for_writing).to_owned()).await?;
@@ -91,10 +93,10 @@ impl Store {
             for _ in 0..GROUP_WRITERS {
                 groups.push(Database::connect(options.clone().max_connections(1).to_owned()).await?);
             }
-            (writer, groups, reader, None)
+            (writer, groups, reader, lists, None)
         };
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
-        let (groups, lists) = (groups.into(), Readers::of(&reader));
+        let groups = groups.into();
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
         Ok(Self { writer, groups, reader, lists, gate, users, clock })
     }
@@ -156,6 +158,7 @@ impl Store {
     /// Connections that work for somebody, and those that wait for work.
     #[must_use]
     pub fn connections(&self) -> (u32, u32) {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let of = |pool: &DatabaseConnection| match self.gate {
             Some(_) => {
                 let pool = pool.get_sqlite_connection_pool();
@@ -170,9 +173,9 @@ impl Store {
         let apart: &[DatabaseConnection] = if self.gate.is_some() { &[] } else { &self.groups };
         let pools: Vec<(u32, usize)> = apart.iter().chain([&self.writer, &self.reader]).map(of).collect();
         let open: u32 = pools.iter().map(|(size, _)| size).sum();
-        let idle = pools.iter().map(|(_, idle)| *idle).sum::<usize>() + self.lists.at_hand();
-        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
-        (open.saturating_sub(idle), idle)
+        let idle: u32 = pools.iter().map(|(_, idle)| number(*idle)).sum();
+        let (lent, at_hand) = self.lists.connections();
+        (open.saturating_sub(idle) + number(lent), idle + number(at_hand))
     }
 
     /// For the migrations and for whoever asks whether they ran.
@@ -183,7 +186,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.lists.clear();
+        self.lists.close().await;
         for pool in self.groups.iter().chain([&self.writer, &self.reader]) {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::debug!(%error, "a pool did not close");

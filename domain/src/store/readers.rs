@@ -1,67 +1,113 @@
-//! Reading of lists, on connections that stay out of their pool from one list to the next.
+//! Connections for lists, which no pool asks for a sign of life.
 //!
-//! sqlx asks a connection for a sign of life whenever it is given back. That round trip behind each statement is
-//! a tenth of what a page takes, and cannot be left out. So a connection is given back once a minute, or when
-//! it was left in the middle of a list.
+//! sqlx does that whenever a connection is given back: a round trip behind each statement, a tenth of what a page
+//! takes, that cannot be left out. These are as many as lists may be read at once, and whoever waits has a turn.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use sea_orm::sqlx::pool::PoolConnection;
-use sea_orm::sqlx::{self, AssertSqlSafe, Database, Executor, IntoArguments, Pool, Postgres, Sqlite};
+use sea_orm::sqlx::{
+    self, AssertSqlSafe, ConnectOptions, Connection, Database, Executor, IntoArguments, Pool, Postgres,
+    Sqlite,
+};
 use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Values};
 use sea_query_sqlx::SqlxValues;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::cells::Row;
 use crate::error::Error;
 
-/// From then on a connection goes back to its pool, which knows when it is too old.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+/// From then on a connection is replaced by a new one.
+const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// One that nobody has used for as long may be dead.
 const IDLE_MAX: Duration = Duration::from_secs(30);
+/// For a turn, for a new connection, and for a sign of life.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// So many rows behind the last one that is wanted are read at once.
+const REST_MAX: usize = 16;
 
 /// What is done about a row; it breaks when no more are wanted.
 pub(super) type Shown = Result<ControlFlow<()>, Error>;
 
-/// The connections for lists.
+/// The connections of one process.
 #[derive(Debug, Clone)]
 pub(super) enum Readers {
-    /// Of PostgreSQL.
+    /// To PostgreSQL.
     Postgres(Arc<Kept<Postgres>>),
-    /// Of SQLite.
+    /// To SQLite.
     Sqlite(Arc<Kept<Sqlite>>),
 }
 
-/// Connections that were taken out of a pool, at most half of its own.
+/// Connections that are kept open from one list to the next.
 #[derive(Debug)]
 pub(super) struct Kept<DB: Database> {
-    pool: Pool<DB>,
-    at_hand: Mutex<Vec<Reader<DB>>>,
+    options: Arc<<DB::Connection as Connection>::Options>,
+    most: usize,
+    turns: Arc<Semaphore>,
+    /// None: closed.
+    at_hand: Mutex<Option<Vec<Reader<DB::Connection>>>>,
 }
 
-/// Dropped, it goes back to its pool.
 #[derive(Debug)]
-struct Reader<DB: Database> {
-    connection: PoolConnection<DB>,
-    taken_at: Instant,
+struct Reader<C> {
+    connection: C,
+    opened_at: Instant,
     used_at: Instant,
 }
 
+/// A connection for one list. However the list ends, it is brought to an end before the next one.
+struct Lent<DB: Database> {
+    /// Always there, until it is dropped.
+    reader: Option<Reader<DB::Connection>>,
+    is_at_rest: bool,
+    kept: Arc<Kept<DB>>,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl<DB: Database> Drop for Lent<DB> {
+    fn drop(&mut self) {
+        let Some(mut reader) = self.reader.take() else { return };
+        if self.is_at_rest {
+            self.kept.keep(reader);
+        } else if let Ok(runtime) = Handle::try_current() {
+            // What is left of the list is read, in front of the sign of life.
+            let (kept, turn) = (Arc::clone(&self.kept), self.turn.take());
+            runtime.spawn(async move {
+                if reader.is_alive().await {
+                    kept.keep(reader);
+                }
+                drop(turn);
+            });
+        }
+    }
+}
+
+impl<C: Connection> Reader<C> {
+    async fn is_alive(&mut self) -> bool {
+        timeout(WAIT_MAX, self.connection.ping()).await.is_ok_and(|pong| pong.is_ok())
+    }
+}
+
 impl Readers {
-    /// With the connections of this pool.
-    pub(super) fn of(pool: &DatabaseConnection) -> Self {
+    /// At most so many, which are opened as this pool opens its own.
+    pub(super) fn like(pool: &DatabaseConnection, most: u32) -> Self {
+        let most = most as usize;
         match pool.get_database_backend() {
-            DbBackend::Postgres => Self::Postgres(Arc::new(Kept::of(pool.get_postgres_connection_pool()))),
-            _ => Self::Sqlite(Arc::new(Kept::of(pool.get_sqlite_connection_pool()))),
+            DbBackend::Postgres => {
+                Self::Postgres(Arc::new(Kept::like(pool.get_postgres_connection_pool(), most)))
+            }
+            _ => Self::Sqlite(Arc::new(Kept::like(pool.get_sqlite_connection_pool(), most))),
         }
     }
 
     /// Runs a statement and shows each of its rows, until no more are wanted.
     ///
     /// # Errors
-    /// When the database fails, or as `show` says.
+    /// When the database fails, when there is no turn to be had, or as `show` says.
     pub(super) async fn read(
         &self,
         statement: Statement,
@@ -73,75 +119,104 @@ impl Readers {
         }
     }
 
-    /// How many wait for work.
-    pub(super) fn at_hand(&self) -> usize {
+    /// How many work for somebody, and how many wait for work.
+    pub(super) fn connections(&self) -> (usize, usize) {
         match self {
-            Self::Postgres(kept) => kept.at_hand.lock().map_or(0, |at_hand| at_hand.len()),
-            Self::Sqlite(kept) => kept.at_hand.lock().map_or(0, |at_hand| at_hand.len()),
+            Self::Postgres(kept) => kept.connections(),
+            Self::Sqlite(kept) => kept.connections(),
         }
     }
 
-    /// Gives all of them back.
-    pub(super) fn clear(&self) {
+    /// Closes those that wait for work, and the others when they are done.
+    pub(super) async fn close(&self) {
         match self {
-            Self::Postgres(kept) => kept.clear(),
-            Self::Sqlite(kept) => kept.clear(),
+            Self::Postgres(kept) => kept.close().await,
+            Self::Sqlite(kept) => kept.close().await,
         }
     }
 }
 
 impl<DB: Database> Kept<DB> {
-    fn of(pool: &Pool<DB>) -> Self {
-        Self { pool: pool.clone(), at_hand: Mutex::default() }
+    fn like(pool: &Pool<DB>, most: usize) -> Self {
+        let (turns, at_hand) = (Arc::new(Semaphore::new(most)), Mutex::new(Some(Vec::new())));
+        Self { options: pool.connect_options(), most, turns, at_hand }
     }
 
-    async fn take(&self) -> Result<Reader<DB>, sqlx::Error> {
-        let at_hand = self.at_hand.lock().ok().and_then(|mut at_hand| at_hand.pop());
-        match at_hand {
-            Some(reader) if reader.used_at.elapsed() < IDLE_MAX => Ok(reader),
-            _ => {
-                let connection = self.pool.acquire().await?;
-                Ok(Reader { connection, taken_at: Instant::now(), used_at: Instant::now() })
-            }
+    async fn lend(self: &Arc<Self>) -> Result<Lent<DB>, Error> {
+        let turn = timeout(WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or(Error::Busy)?;
+        let at_hand = self.at_hand.lock().ok().and_then(|mut at_hand| at_hand.as_mut()?.pop());
+        let reader = match at_hand {
+            Some(reader) => self.look_at(reader).await?,
+            None => self.open().await?,
+        };
+        Ok(Lent { reader: Some(reader), is_at_rest: false, kept: Arc::clone(self), turn: Some(turn) })
+    }
+
+    /// The same one, or another in its place.
+    async fn look_at(&self, mut reader: Reader<DB::Connection>) -> Result<Reader<DB::Connection>, Error> {
+        if reader.used_at.elapsed() < IDLE_MAX || reader.is_alive().await {
+            return Ok(reader);
         }
+        self.open().await
     }
 
-    fn keep(&self, reader: Reader<DB>) {
-        if reader.taken_at.elapsed() < KEPT_FOR
+    async fn open(&self) -> Result<Reader<DB::Connection>, Error> {
+        let opened = timeout(WAIT_MAX, self.options.connect()).await.map_err(|_| Error::Busy)?;
+        let now = Instant::now();
+        Ok(Reader { connection: opened.map_err(failed)?, opened_at: now, used_at: now })
+    }
+
+    fn keep(&self, reader: Reader<DB::Connection>) {
+        if reader.opened_at.elapsed() < AGE_MAX
             && let Ok(mut at_hand) = self.at_hand.lock()
-            && at_hand.len() < (self.pool.options().get_max_connections() / 2) as usize
-            && !self.pool.is_closed()
+            && let Some(at_hand) = at_hand.as_mut()
         {
             at_hand.push(Reader { used_at: Instant::now(), ..reader });
         }
     }
 
-    fn clear(&self) {
-        if let Ok(mut at_hand) = self.at_hand.lock() {
-            at_hand.clear();
+    fn connections(&self) -> (usize, usize) {
+        let idle = self.at_hand.lock().map_or(0, |at_hand| at_hand.as_ref().map_or(0, Vec::len));
+        (self.most - self.turns.available_permits(), idle)
+    }
+
+    async fn close(&self) {
+        let at_hand = self.at_hand.lock().ok().and_then(|mut at_hand| at_hand.take());
+        for reader in at_hand.into_iter().flatten() {
+            if let Err(error) = reader.connection.close().await {
+                tracing::debug!(%error, "a connection did not close");
+            }
         }
     }
 
-    async fn read(&self, statement: Statement, mut show: impl FnMut(&DB::Row) -> Shown) -> Result<(), Error>
+    async fn read(
+        self: &Arc<Self>,
+        statement: Statement,
+        mut show: impl FnMut(&DB::Row) -> Shown,
+    ) -> Result<(), Error>
     where
         SqlxValues: IntoArguments<DB>,
         for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     {
         let values = SqlxValues(statement.values.unwrap_or(Values(Vec::new())));
         let query = sqlx::query_with::<DB, _>(AssertSqlSafe(statement.sql), values);
-        let mut reader = self.take().await.map_err(failed)?;
-        let mut rows = query.fetch(&mut *reader.connection);
-        let mut is_at_end = true;
+        let mut lent = self.lend().await?;
+        let Some(reader) = &mut lent.reader else { return Err(Error::Bug("what is lent is there")) };
+        let mut rows = query.fetch(&mut reader.connection);
+        let (mut is_wanted, mut rest) = (true, 0);
         while let Some(row) = rows.try_next().await.map_err(failed)? {
-            if show(&row)?.is_break() {
-                is_at_end = rows.try_next().await.map_err(failed)?.is_none();
-                break;
+            if is_wanted {
+                is_wanted = show(&row)?.is_continue();
+            } else {
+                rest += 1;
+            }
+            if rest > REST_MAX {
+                return Ok(());
             }
         }
         drop(rows);
-        if is_at_end {
-            self.keep(reader);
-        }
+        lent.is_at_rest = true;
         Ok(())
     }
 }
@@ -149,3 +224,6 @@ impl<DB: Database> Kept<DB> {
 fn failed(error: sqlx::Error) -> Error {
     DbErr::Query(RuntimeErr::SqlxError(error.into())).into()
 }
+
+#[cfg(test)]
+mod tests;

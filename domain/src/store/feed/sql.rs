@@ -10,7 +10,7 @@ use crate::store::model::{EVENT, EVENT_TOLD, TYPE, TYPE_TOLD, columns, nothing};
 pub(super) struct Kind;
 
 impl Kind {
-    /// The account: [`FEED_HEAD`] and [`FEED_EPOCH`].
+    /// The account: [`POSITION`] and [`EPOCH`].
     pub(super) const HEAD: i32 = 0;
     /// What is told of a type.
     pub(super) const TYPE: i32 = 1;
@@ -20,10 +20,10 @@ impl Kind {
 
 /// Where the columns of a type and of an event begin.
 pub(super) const FIRST: usize = 1;
-/// The newest position stands where those have their position.
-pub(super) const FEED_HEAD: usize = 3;
-/// The counting stands where those have the instant of their creation.
-pub(super) const FEED_EPOCH: usize = 5;
+/// All have a position there, the account its newest.
+pub(super) const POSITION: usize = 3;
+/// Of which counting the account is, where others have the instant of their creation.
+pub(super) const EPOCH: usize = 5;
 
 /// Stands for how many rows of a kind are read. A number in the text: where it is a parameter, PostgreSQL
 /// expects a tenth of all.
