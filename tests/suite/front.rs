@@ -1,6 +1,7 @@
 //! The front door: who is let in, what is read, and how refusals look.
 
 mod answers;
+mod properties;
 mod room;
 
 use std::time::Duration;

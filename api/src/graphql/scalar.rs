@@ -9,6 +9,7 @@ use domain::rules::draft::Sent;
 use domain::rules::{event_id, instant};
 use uuid::Uuid;
 
+use super::written::answer::json_text;
 use crate::error::ApiError;
 use crate::http::variables::DUPLICATE_KEY;
 
@@ -97,9 +98,9 @@ impl JsonObject {
     pub(crate) fn draft(this: Option<Self>) -> Sent<String> {
         match this.map(|object| object.0) {
             None | Some(Value::Null) => Sent::Absent,
-            Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => {
-                serde_json::to_string(&value).map_or(Sent::WrongKind, Sent::Value)
-            }
+            // A variable, as the text that was sent.
+            Some(Value::Binary(text)) => String::from_utf8(text.into()).map_or(Sent::WrongKind, Sent::Value),
+            Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => Sent::Value(json_text(&value)),
             Some(_) => Sent::WrongKind,
         }
     }

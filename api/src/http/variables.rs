@@ -1,10 +1,12 @@
 //! The body of a GraphQL request. Read by hand, because two things must be seen that the library does
-//! not show: a key that stands twice in one object, and how deep the variables go.
+//! not show: a key that stands twice in one object, and how deep the variables go. And because the library makes
+//! a map of each object and copies it twice: free JSON stays the text that it is.
 
 use std::cell::Cell;
 use std::fmt;
 
 use async_graphql::{Name, Value, Variables};
+use bytes::Bytes;
 use domain::limits::VARIABLES_DEPTH_MAX;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -16,6 +18,9 @@ use crate::error::ApiError;
 /// Stands in an object that had a key twice. No client can name it: as an input field it is unknown, as
 /// a key of free JSON it is refused.
 pub(crate) const DUPLICATE_KEY: &str = "\u{0}duplicate";
+
+/// The field that free JSON stands in, wherever an input has one.
+const FREE_JSON: &str = "properties";
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -102,6 +107,38 @@ impl Nested<'_> {
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
+
+    /// An object as its text. What else it may be is read as anywhere.
+    fn free<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
+        let text = json.get();
+        if !text.starts_with('{') {
+            return self.deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(E::custom);
+        }
+        if self.depth + nesting(text) > VARIABLES_DEPTH_MAX {
+            self.too_deep.set(true);
+            return Err(E::custom("too deep"));
+        }
+        Ok(Value::Binary(Bytes::copy_from_slice(text.as_bytes())))
+    }
+}
+
+/// How deep arrays and objects of JSON stand in each other.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut most, mut is_in_string, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => is_in_string = !is_in_string,
+            b'{' | b'[' if !is_in_string => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b'}' | b']' if !is_in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
 }
 
 impl<'de> DeserializeSeed<'de> for Nested<'_> {
@@ -160,7 +197,11 @@ impl<'de> Visitor<'de> for Nested<'_> {
         let inner = self.inner::<A::Error>()?;
         let mut all = async_graphql::indexmap::IndexMap::new();
         while let Some(key) = fields.next_key::<String>()? {
-            let value = fields.next_value_seed(inner)?;
+            let value = if self.depth > 0 && key == FREE_JSON {
+                inner.free(fields.next_value()?)?
+            } else {
+                fields.next_value_seed(inner)?
+            };
             if all.insert(Name::new(key), value).is_some() {
                 all.insert(Name::new(DUPLICATE_KEY), Value::Null);
             }

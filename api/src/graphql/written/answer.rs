@@ -20,6 +20,14 @@ pub(crate) fn joined(pieces: &[Bytes]) -> String {
     String::from_utf8(pieces.concat()).unwrap_or_default()
 }
 
+/// The text of a value. What stands in it as bytes is JSON already.
+pub(crate) fn json_text(value: &Value) -> String {
+    let mut pieces = Pieces::default();
+    pieces.value(value);
+    pieces.cut();
+    joined(&pieces.whole)
+}
+
 /// The text of an answer in pieces, which follow each other.
 pub(crate) fn pieces(answer: &Response) -> Vec<Bytes> {
     let mut pieces = Pieces::default();
