@@ -2,6 +2,7 @@
 
 use sea_orm::sea_query::SimpleExpr;
 use sea_orm::sea_query::prelude::serde_json::json;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{ConnectOptions, DbBackend, Value};
 use uuid::Uuid;
 
@@ -40,6 +41,12 @@ pub(super) fn tune_postgres(options: &mut ConnectOptions, plans: Plans) {
         let kept = ("plan_cache_mode", "force_generic_plan");
         postgres.options([kept].into_iter().filter(|_| plans == Plans::Kept))
     });
+}
+
+/// A list comes in the order of an index, as far as it is wanted. Where a plan is kept for bounds on both sides,
+/// PostgreSQL expects few rows between them, and would take all that there are by a bitmap and sort them.
+pub(super) fn tune_for_lists(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([("enable_bitmapscan", "off")])
 }
 
 /// A list of ids as one parameter.

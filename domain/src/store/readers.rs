@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use sea_orm::sqlx::{
-    self, AssertSqlSafe, ConnectOptions, Connection, Database, Executor, IntoArguments, Pool, Postgres,
-    Sqlite,
+    self, AssertSqlSafe, ConnectOptions, Connection, Database, Executor, IntoArguments, Postgres, Sqlite,
 };
 use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Values};
 use sea_query_sqlx::SqlxValues;
@@ -19,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::cells::Row;
+use super::dialect;
 use crate::error::Error;
 
 /// From then on a connection is replaced by a new one.
@@ -98,9 +98,11 @@ impl Readers {
         let most = most as usize;
         match pool.get_database_backend() {
             DbBackend::Postgres => {
-                Self::Postgres(Arc::new(Kept::like(pool.get_postgres_connection_pool(), most)))
+                let options = pool.get_postgres_connection_pool().connect_options();
+                let options = dialect::tune_for_lists(options.as_ref().clone());
+                Self::Postgres(Arc::new(Kept::new(Arc::new(options), most)))
             }
-            _ => Self::Sqlite(Arc::new(Kept::like(pool.get_sqlite_connection_pool(), most))),
+            _ => Self::Sqlite(Arc::new(Kept::new(pool.get_sqlite_connection_pool().connect_options(), most))),
         }
     }
 
@@ -137,9 +139,9 @@ impl Readers {
 }
 
 impl<DB: Database> Kept<DB> {
-    fn like(pool: &Pool<DB>, most: usize) -> Self {
+    fn new(options: Arc<<DB::Connection as Connection>::Options>, most: usize) -> Self {
         let (turns, at_hand) = (Arc::new(Semaphore::new(most)), Mutex::new(Some(Vec::new())));
-        Self { options: pool.connect_options(), most, turns, at_hand }
+        Self { options, most, turns, at_hand }
     }
 
     async fn lend(self: &Arc<Self>) -> Result<Lent<DB>, Error> {
