@@ -19,7 +19,7 @@ pub enum Error {
     /// What was read has moved on meanwhile; the same may work later.
     #[error("what was read has moved on")]
     Moved,
-    /// Too many writes wait, or those that went together failed; the same may work later.
+    /// Too many wait, or the writes that went together failed; the same may work later.
     #[error("not now")]
     Busy,
     /// The answer would be larger than allowed: fewer items at once.

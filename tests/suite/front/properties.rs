@@ -65,4 +65,9 @@ async fn free_json_is_the_same_however_it_is_sent(bed: &Bed) {
             "{way:?}: {answer}"
         );
     }
+    // Inside of an item a number beyond all floats is that item's problem.
+    for way in &WAYS[..2] {
+        let result = create(&client, &kind, *way, r#"{"a":1e400}"#).await;
+        assert_eq!(result["problem"]["code"], "INVALID_JSON", "{way:?}: {result}");
+    }
 }

@@ -53,6 +53,7 @@ async fn a_list_that_is_left_leaves_nothing_to_the_next() {
     let readers = readers().await;
     for until in [1, 9_000, 9_999] {
         assert_eq!(read(&readers, until).await.expect("it was read"), (1..=until).collect::<Vec<_>>());
+        assert_eq!(at_rest(&readers).await, 1, "it is brought to its end, and kept");
     }
     let refused = readers.read(count_to(10_000), |_| Err(Error::Moved)).await;
     assert!(matches!(refused, Err(Error::Moved)));
