@@ -1,6 +1,12 @@
-//! Every write is four steps in one transaction: lock, load, decide, store.
+//! Every write is four steps: lock, load, decide, store.
+//!
+//! On PostgreSQL each is tried without the lock first: load, decide, and store if nothing of the user has changed
+//! meanwhile, in two round trips. Where something has, or more than one statement is needed, it is all four in one
+//! transaction. On SQLite it always is.
 
 pub mod group;
+
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
@@ -8,15 +14,66 @@ use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::plant;
 use crate::rules::apply::World;
-use crate::store::load::{Loaded, Wants, load_one};
-use crate::store::save::{Decided, save, save_head, save_rows};
+use crate::store::load::{Loaded, Sight, Wants, load, load_one};
+use crate::store::save::{Decided, can_be_free, save, save_head, save_rows, save_unmoved};
 use crate::store::{Store, Tx};
 
-/// Runs one decision in a transaction of its own.
+/// Runs one decision, perhaps more than once.
 ///
 /// # Errors
 /// When the database fails, or the decision; then nothing was written.
 pub async fn write<T>(
+    store: &Store,
+    bell: &dyn Bell,
+    user_id: Uuid,
+    wants: Wants,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
+) -> Result<T, Error> {
+    match try_free(store, bell, user_id, &wants, &decide).await? {
+        Some(answer) => Ok(answer),
+        None => write_held(store, bell, user_id, wants, decide).await,
+    }
+}
+
+/// Without a lock; none where that does not do.
+async fn try_free<T>(
+    store: &Store,
+    bell: &dyn Bell,
+    user_id: Uuid,
+    wants: &Wants,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    let Some(free) = store.free().filter(|_| wants.are_of_creates()) else { return Ok(None) };
+    let wanted = BTreeMap::from([(user_id, wants)]);
+    let mut loaded = load(Sight::Free(&free.batches), &wanted).await?;
+    let Some(Loaded { basis, mut world, .. }) = loaded.remove(&user_id) else { return Ok(None) };
+    let answer = decide(&mut world)?;
+    if world.lacks_bodies() {
+        return Ok(None);
+    }
+    let net = world.net(basis.head);
+    if !can_be_free(basis, &net) {
+        return Ok(None);
+    }
+    if net.is_empty() {
+        return Ok(Some(answer));
+    }
+    let moved = net.head != basis.head;
+    let stored = save_unmoved(&free.batches, vec![Decided { user_id, basis, net }]).await?;
+    if !stored.contains(&user_id) {
+        return Ok(None);
+    }
+    if moved {
+        bell.ring(Ring::Feed(user_id));
+    }
+    Ok(Some(answer))
+}
+
+/// Runs one decision in a transaction of its own, which waits for the lock.
+///
+/// # Errors
+/// As [`write`].
+async fn write_held<T>(
     store: &Store,
     bell: &dyn Bell,
     user_id: Uuid,
@@ -59,11 +116,11 @@ pub async fn write_within<T>(
 }
 
 /// The last step; tells whether the feed moves.
-async fn store_net(tx: &Tx, user_id: Uuid, Loaded { head, world, .. }: Loaded) -> Result<bool, Error> {
-    let net = world.net(head);
-    let moved = net.head != head;
+async fn store_net(tx: &Tx, user_id: Uuid, Loaded { basis, world, .. }: Loaded) -> Result<bool, Error> {
+    let net = world.net(basis.head);
+    let moved = net.head != basis.head;
     if !net.is_empty() {
-        save(tx, vec![Decided { user_id, from: head, net }]).await?;
+        save(tx, vec![Decided { user_id, basis, net }]).await?;
     }
     Ok(moved)
 }
@@ -78,14 +135,14 @@ async fn write_with_late_lock<T>(
 ) -> Result<T, Error> {
     let mut loaded = load_one(&tx, user_id, &wants).await?;
     let answer = decide(&mut loaded.world)?;
-    let from = loaded.head;
-    let net = loaded.world.net(from);
-    if net.head != from {
-        save_head(&tx, user_id, from, net.head).await?;
+    let basis = loaded.basis;
+    let net = loaded.world.net(basis.head);
+    if net.head != basis.head {
+        save_head(&tx, user_id, basis.head, net.head).await?;
     }
     tx.commit().await?;
     let tx = store.begin().await?;
-    save_rows(&tx, vec![Decided { user_id, from, net }]).await?;
+    save_rows(&tx, vec![Decided { user_id, basis, net }]).await?;
     tx.commit().await?;
     Ok(answer)
 }

@@ -115,7 +115,7 @@ async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<Imp
     let (user_id, id) = (new.user_id, new.id);
     let mut wants = Wants::default();
     wants.id(id);
-    let Loaded { head, world, .. } = load_one(tx, user_id, &wants).await?;
+    let Loaded { basis, world, .. } = load_one(tx, user_id, &wants).await?;
     if let Some(known) = import_job::find_within(tx, user_id, id).await? {
         let same = known.format == new.format
             && known.bytes_total == new.bytes_total
@@ -140,7 +140,7 @@ async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<Imp
     }
     import_job::insert(tx, &new).await?;
     // For whoever waits for the head: an id that was free is not.
-    save_head(tx, user_id, head, head).await?;
+    save_head(tx, user_id, basis.head, basis.head).await?;
     Ok(new.into())
 }
 

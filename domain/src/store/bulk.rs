@@ -14,6 +14,9 @@ use crate::error::Error;
 /// In front of a text that is there; a text that is not there is empty.
 const MARK: char = '=';
 
+/// The column that names the owner of a row.
+const OWNER: &str = "\"user_id\"";
+
 /// From so many rows on, a column travels in the way that suits its values. Below, the way is always the
 /// same, so that few statements are prepared.
 const SUITED_FROM_ROWS: usize = 100;
@@ -25,6 +28,15 @@ pub(super) enum Existing {
     None,
     /// It is replaced, found by user and id.
     Replace,
+}
+
+/// Of whom rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// Of all.
+    All,
+    /// Of those whom the CTE `moved` names.
+    Moved,
 }
 
 /// How the cells of a column travel.
@@ -153,6 +165,7 @@ fn way(cells: &[Value], nullable: bool) -> Way {
 pub(super) fn insert<Row: ActiveModelTrait>(
     mut rows: Vec<Row>,
     existing: Existing,
+    owners: Owners,
     values: &mut Vec<Value>,
 ) -> Result<String, Error> {
     let (mut names, mut cells) = (Vec::new(), Vec::new());
@@ -185,10 +198,15 @@ pub(super) fn insert<Row: ActiveModelTrait>(
         names.push(name);
     }
     let table = Row::Entity::default();
-    let (table, columns, cells) = (table.table_name(), names.join(", "), cells.join(", "));
-    let mut sql = format!("INSERT INTO {table} ({columns}) SELECT {cells}");
+    let (table, columns, all_cells) = (table.table_name(), names.join(", "), cells.join(", "));
+    let mut sql = format!("INSERT INTO {table} ({columns}) SELECT {all_cells}");
     if !arrays.is_empty() {
         sql += &format!(" FROM unnest({}) AS r({})", arrays.join(", "), array_names.join(", "));
+    }
+    if owners == Owners::Moved {
+        let owner = names.iter().position(|name| name == OWNER).and_then(|at| cells.get(at));
+        let owner = owner.ok_or(Error::Bug("every row has an owner"))?;
+        sql += &format!(" WHERE {owner} IN (SELECT user_id FROM moved)");
     }
     if existing == Existing::Replace {
         let all = names.iter().map(|name| format!("{name} = excluded.{name}"));

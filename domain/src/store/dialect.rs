@@ -6,6 +6,8 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{ConnectOptions, DbBackend, Value};
 use uuid::Uuid;
 
+use crate::plant;
+
 pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
     options.map_sqlx_sqlite_opts(|sqlite| {
         sqlite
@@ -117,15 +119,15 @@ pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)
     format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
 }
 
-/// The heads of the users of parameter 1, locked until the end of the transaction; those that are locked
-/// already are left out or waited for. On SQLite whoever writes has the lock of all.
-pub(super) fn heads(backend: DbBackend, skip_locked: bool) -> String {
+/// The heads of the users of parameter 1, locked until the end of the transaction unless `is_free`. On SQLite
+/// whoever writes has the lock of all.
+pub(super) fn heads(backend: DbBackend, is_free: bool) -> String {
     match backend {
         DbBackend::Postgres => format!(
             "SELECT a.* FROM {users} CROSS JOIN LATERAL (SELECT f.user_id, f.feed_head, {VERSION} AS version \
-             FROM account f WHERE f.user_id = w.id FOR NO KEY UPDATE{skip}) a",
+             FROM account f WHERE f.user_id = w.id{lock}) a",
             users = id_rows(backend, 1),
-            skip = if skip_locked { " SKIP LOCKED" } else { "" },
+            lock = if is_free { "" } else { " FOR NO KEY UPDATE" },
         ),
         _ => format!(
             "SELECT f.user_id, f.feed_head FROM {} {}",
@@ -136,11 +138,12 @@ pub(super) fn heads(backend: DbBackend, skip_locked: bool) -> String {
 }
 
 /// Whether the row behind a locked head `h` is another than the one that the statement sees, and what has
-/// to be joined for that.
-pub(super) fn staleness(backend: DbBackend) -> (&'static str, String) {
+/// to be joined for that; of one that is not locked, its version.
+pub(super) fn head_moved(backend: DbBackend, is_free: bool) -> (&'static str, String) {
     match backend {
+        DbBackend::Postgres if is_free => ("h.version", String::new()),
         DbBackend::Postgres => (
-            "(h.version IS DISTINCT FROM s.version)::integer",
+            "(h.version IS DISTINCT FROM s.version)::integer::bigint",
             format!(
                 "LEFT JOIN LATERAL (SELECT {VERSION} AS version FROM account f WHERE f.user_id = h.user_id \
                  OFFSET 0) s ON true"
@@ -237,5 +240,40 @@ pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) 
         n + 1,
         n + 2,
         n + 3
+    )
+}
+
+/// As [`move_heads`], of heads (user, version of the row, from, to) that are not locked: the CTEs `held`, which
+/// locks those that nobody holds and whose row is of that version still, and `moved`, with their users.
+pub(super) fn move_unmoved_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &mut Vec<Value>) -> String {
+    const HOLD: &str = "FOR NO KEY UPDATE OF f SKIP LOCKED";
+    let is_same = |version: String| match plant::is_planted("plant-head-alone") {
+        true => "true".to_owned(),
+        false => format!("{VERSION} = {version}"),
+    };
+    let n = values.len();
+    if let [(user_id, version, from, to)] = heads[..] {
+        values.extend([user_id.into(), version.into(), from.into(), to.into()]);
+        let (user_id, version, from, to) = (n + 1, n + 2, n + 3, n + 4);
+        return format!(
+            "held AS MATERIALIZED (SELECT f.user_id FROM account f WHERE f.user_id = ${user_id} \
+             AND {is_same} {HOLD}), \
+             moved AS (UPDATE account SET feed_head = ${to} WHERE user_id = ${user_id} AND feed_head = ${from} \
+             AND EXISTS (SELECT FROM held) RETURNING user_id)",
+            is_same = is_same(format!("${version}")),
+        );
+    }
+    let users: Vec<Uuid> = heads.iter().map(|(user_id, ..)| *user_id).collect();
+    let column = |of: fn(&(Uuid, i64, i64, i64)) -> i64| heads.iter().map(of).collect::<Vec<i64>>();
+    let (versions, from, to) = (column(|head| head.1), column(|head| head.2), column(|head| head.3));
+    values.extend([users.into(), versions.into(), from.into(), to.into()]);
+    let (users, versions, from, to) = (n + 1, n + 2, n + 3, n + 4);
+    format!(
+        "held AS MATERIALIZED (SELECT a.* FROM unnest(${users}::uuid[], ${versions}::bigint[], ${from}::bigint[], \
+         ${to}::bigint[]) AS w(user_id, version, was, head) CROSS JOIN LATERAL (SELECT f.user_id, w.was, w.head \
+         FROM account f WHERE f.user_id = w.user_id AND {is_same} {HOLD}) a), \
+         moved AS (UPDATE account a SET feed_head = h.head FROM held h WHERE a.user_id = h.user_id \
+         AND a.feed_head = h.was RETURNING a.user_id)",
+        is_same = is_same("w.version".to_owned()),
     )
 }

@@ -4,16 +4,21 @@
 //! Both are one statement, though one that waited for a lock does not see what was committed while it
 //! waited. So it tells as well whether a head is another than the one that it saw; then it is run again,
 //! under the lock. That is enough because whoever writes what is read here moves the row of the account.
+//!
+//! By the same rule a write can do without the lock: it reads of which transaction that row is, and stores only
+//! if it still is ([`super::save::save_unmoved`]).
 
 mod sql;
 mod wants;
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
-use super::cells::Row;
+use super::cells::{Cells, Row};
+use super::connections::Connections;
 use super::dialect::{self, List};
 use super::model::{self, Extent};
 use super::{Tx, account};
@@ -25,105 +30,146 @@ use sql::{Kind, Shape};
 use wants::Bodies;
 pub use wants::Wants;
 
-/// What to do about a head that somebody else has locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Lock {
-    /// It is waited for.
-    Wait,
-    /// Its user is left out.
-    Skip,
+/// Where a write reads.
+#[derive(Debug, Clone, Copy)]
+pub enum Sight<'a> {
+    /// In a transaction, which locks the heads until its end.
+    Held(&'a Tx),
+    /// Statement by statement, on PostgreSQL. Nothing is locked or waited for.
+    Free(&'a Connections),
 }
 
-/// What is known of one user under the lock.
-#[derive(Debug, Default)]
-pub struct Loaded {
+/// What a decision stands on.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Basis {
     /// The newest position handed out.
     pub head: i64,
+    /// Of which transaction the row of the account was, where it is not locked.
+    pub(super) version: i64,
+    /// More than one statement has read without a lock.
+    pub(super) is_mixed: bool,
+}
+
+/// What is known of one user.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// How it is known.
+    pub basis: Basis,
     /// What was wanted.
     pub world: World,
     is_stale: bool,
 }
 
-/// Locks the heads of users until the end of the transaction and reads what is wanted of each. Users whose
-/// heads are not to be had are left out: those of whom there is no row, and with [`Lock::Skip`] those that
-/// somebody else holds.
+/// Reads what is wanted of each user. Users of whom there is no row are left out.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn load(
-    tx: &Tx,
+    sight: Sight<'_>,
     wanted: &BTreeMap<Uuid, &Wants>,
-    lock: Lock,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let all: Vec<Uuid> = wanted.keys().copied().collect();
-    let mut loaded = attempt(tx, &all, wanted, lock).await?;
+    let mut loaded = attempt(sight, &all, wanted).await?;
     let is_stale = loaded.values().any(|of_user| of_user.is_stale);
     if is_stale && !plant::is_planted("plant-one-statement") {
         // What is held by now, and nothing more: another head might be stale in its turn.
         let held: Vec<Uuid> = loaded.keys().copied().collect();
-        loaded = attempt(tx, &held, wanted, lock).await?;
+        loaded = attempt(sight, &held, wanted).await?;
     }
-    load_bodies(tx, wanted, &mut loaded).await?;
+    load_bodies(sight, wanted, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
-        load_usages(tx, *user_id, wanted[user_id], &mut of_user.world).await?;
+        load_usages(sight, *user_id, wanted[user_id], of_user).await?;
     }
     Ok(loaded)
 }
 
-/// The same for one user, whose head is waited for. Where their row is gone it is made.
+impl Sight<'_> {
+    fn backend(self) -> DbBackend {
+        match self {
+            Self::Held(tx) => tx.backend(),
+            Self::Free(connections) => connections.backend(),
+        }
+    }
+
+    /// Whether nothing is locked.
+    pub(crate) fn is_free(self) -> bool {
+        matches!(self, Self::Free(_))
+    }
+
+    async fn read(
+        self,
+        sql: impl Into<String>,
+        values: impl IntoIterator<Item = Value>,
+        mut show: impl FnMut(Row<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        match self {
+            Self::Held(tx) => {
+                let rows = tx.inner.query_all_raw(statement).await?;
+                rows.iter().try_for_each(|row| show(Row::of(row)?))
+            }
+            Self::Free(connections) => {
+                connections.read(statement, |row| show(row).map(ControlFlow::Continue)).await
+            }
+        }
+    }
+}
+
+/// The same for one user, under the lock of their head. Where their row is gone it is made.
 ///
 /// # Errors
 /// When the database fails, or nobody knows whose row is gone.
 pub async fn load_one(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
     let wanted = BTreeMap::from([(user_id, wants)]);
-    if let Some(loaded) = load(tx, &wanted, Lock::Wait).await?.remove(&user_id) {
+    if let Some(loaded) = load(Sight::Held(tx), &wanted).await?.remove(&user_id) {
         return Ok(loaded);
     }
     account::make_anew(tx, user_id).await?;
-    let mut loaded = load(tx, &wanted, Lock::Wait).await?;
+    let mut loaded = load(Sight::Held(tx), &wanted).await?;
     loaded.remove(&user_id).ok_or_else(|| account::forget(&tx.store, user_id))
 }
 
 async fn attempt(
-    tx: &Tx,
+    sight: Sight<'_>,
     users: &[Uuid],
     wanted: &BTreeMap<Uuid, &Wants>,
-    lock: Lock,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
-    let backend = tx.backend();
+    let backend = sight.backend();
     let (values, by_key, by_name) = wants::tables(backend, users, wanted);
     let is_told = wanted.values().any(|wants| wants.bodies() == Bodies::Sent);
-    let sql = sql::lock_and_load(backend, Shape { lock, by_key, by_name, is_told });
+    let sql = sql::lock_and_load(backend, Shape { is_free: sight.is_free(), by_key, by_name, is_told });
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
-    let rows = tx.inner.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-    // The heads come first; what follows is of users whose heads are held, or passed over.
-    for row in rows {
-        let user_id: Uuid = row.try_get_by_index(1)?;
-        match row.try_get_by_index::<i32>(0)? {
-            Kind::HEAD => {
-                let is_stale = row.try_get_by_index::<i32>(5)? != 0;
-                let head = row.try_get_by_index(4)?;
-                let is_of_heads = wanted.get(&user_id).is_some_and(|wants| wants.bodies() == Bodies::Sent);
-                let world = if is_of_heads { World::of_heads() } else { World::default() };
-                loaded.insert(user_id, Loaded { head, is_stale, world });
-            }
-            kind => {
-                if let Some(of_user) = loaded.get_mut(&user_id) {
-                    add(&mut of_user.world, kind, &row, is_told)?;
-                }
-            }
+    // The heads come first; what follows is of users whose heads came, or passed over.
+    let show = |row: Row<'_>| {
+        let mut cells = Cells::new(row, 0);
+        let (kind, user_id): (i32, Uuid) = (cells.next()?, cells.next()?);
+        if kind != Kind::HEAD {
+            return match loaded.get_mut(&user_id) {
+                Some(of_user) => add(&mut of_user.world, kind, row, is_told),
+                None => Ok(()),
+            };
         }
-    }
+        let (_, _): (Option<Uuid>, Option<Uuid>) = (cells.next()?, cells.next()?);
+        let (head, moved): (i64, i64) = (cells.next()?, cells.next()?);
+        let is_of_heads = wanted.get(&user_id).is_some_and(|wants| wants.bodies() == Bodies::Sent);
+        let world = if is_of_heads { World::of_heads() } else { World::default() };
+        let (version, is_stale) = if sight.is_free() { (moved, false) } else { (0, moved != 0) };
+        let basis = Basis { head, version, is_mixed: false };
+        loaded.insert(user_id, Loaded { basis, world, is_stale });
+        Ok(())
+    };
+    sight.read(sql, values, show).await?;
     Ok(loaded)
 }
 
-fn add(world: &mut World, kind: i32, row: &QueryResult, is_told: bool) -> Result<(), Error> {
+fn add(world: &mut World, kind: i32, row: Row<'_>, is_told: bool) -> Result<(), Error> {
     match kind {
-        Kind::EVENT => world.load_event(model::event_head(Row::of(row)?, sql::FIRST_OF_EVENT, is_told)?),
-        Kind::TYPE => world.load_type(model::type_row(Row::of(row)?, sql::FIRST_OF_TYPE, Extent::Whole)?),
+        Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT, is_told)?),
+        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST_OF_TYPE, Extent::Whole)?),
         _ => {
-            let (id, alias) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
-            match row.try_get_by_index::<i64>(4)? {
+            let mut cells = Cells::new(row, 2);
+            let (id, alias) = (cells.next()?, cells.next()?);
+            match cells.next::<i64>()? {
                 1 => world.load_alias(Entity::Event, alias, id),
                 2 => world.load_alias(Entity::EventType, alias, id),
                 _ => world.load_import_id(id),
@@ -135,11 +181,11 @@ fn add(world: &mut World, kind: i32, row: &QueryResult, is_told: bool) -> Result
 
 /// Reads what the events that were found say, where that is wanted.
 async fn load_bodies(
-    tx: &Tx,
+    sight: Sight<'_>,
     wanted: &BTreeMap<Uuid, &Wants>,
     loaded: &mut BTreeMap<Uuid, Loaded>,
 ) -> Result<(), Error> {
-    let backend = tx.backend();
+    let backend = sight.backend();
     let of_users = loaded.iter().filter(|(user_id, _)| wanted[user_id].bodies() == Bodies::Read);
     let found =
         of_users.flat_map(|(user_id, of_user)| of_user.world.event_ids().map(move |id| (*user_id, id)));
@@ -148,21 +194,27 @@ async fn load_bodies(
         return Ok(());
     }
     let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
-    let statement = Statement::from_sql_and_values(backend, sql::load_bodies(backend), values);
-    for row in tx.inner.query_all_raw(statement).await? {
-        let Some(of_user) = loaded.get_mut(&row.try_get_by_index(0)?) else { continue };
+    let show = |row: Row<'_>| {
+        let Some(of_user) = loaded.get_mut(&Cells::new(row, 0).next()?) else { return Ok(()) };
         // An answer tells of an event's type as well, and an edit may keep it.
         let first_of_type = 1 + model::EVENT.len();
-        if row.try_get_by_index::<Option<Uuid>>(first_of_type)?.is_some() {
-            of_user.world.load_type(model::type_row(Row::of(&row)?, first_of_type, Extent::Whole)?);
+        if Cells::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
+            of_user.world.load_type(model::type_row(row, first_of_type, Extent::Whole)?);
         }
-        of_user.world.load_event(model::event_row(Row::of(&row)?, 1, Extent::Whole)?);
-    }
-    Ok(())
+        of_user.world.load_event(model::event_row(row, 1, Extent::Whole)?);
+        of_user.basis.is_mixed = sight.is_free();
+        Ok(())
+    };
+    sight.read(sql::load_bodies(backend), values, show).await
 }
 
 /// Counts the living events of types that are to be deleted, up to one more than a call can take away.
-async fn load_usages(tx: &Tx, user_id: Uuid, wants: &Wants, world: &mut World) -> Result<(), Error> {
+async fn load_usages(
+    sight: Sight<'_>,
+    user_id: Uuid,
+    wants: &Wants,
+    Loaded { basis, world, .. }: &mut Loaded,
+) -> Result<(), Error> {
     if wants.usages().is_empty() {
         return Ok(());
     }
@@ -173,7 +225,8 @@ async fn load_usages(tx: &Tx, user_id: Uuid, wants: &Wants, world: &mut World) -
     if types.is_empty() {
         return Ok(());
     }
-    let backend = tx.backend();
+    basis.is_mixed = sight.is_free();
+    let backend = sight.backend();
     let types: Vec<Uuid> = types.into_iter().collect();
     let sql = format!(
         "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e WHERE e.user_id = $1 AND e.event_type_id = t.id \
@@ -182,8 +235,10 @@ async fn load_usages(tx: &Tx, user_id: Uuid, wants: &Wants, world: &mut World) -
     );
     let most = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
     let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), most.into()];
-    for row in tx.inner.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await? {
-        world.load_usage(row.try_get("", "id")?, row.try_get("", "events")?);
-    }
-    Ok(())
+    let show = |row: Row<'_>| {
+        let mut cells = Cells::new(row, 0);
+        world.load_usage(cells.next()?, cells.next()?);
+        Ok(())
+    };
+    sight.read(sql, values, show).await
 }

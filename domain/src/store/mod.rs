@@ -5,6 +5,7 @@
 pub mod account;
 mod bulk;
 mod cells;
+pub(crate) mod connections;
 mod dialect;
 pub mod digest;
 pub mod event;
@@ -15,10 +16,10 @@ pub mod import_rejection;
 pub mod load;
 mod model;
 pub mod page;
-mod readers;
 pub mod save;
 pub mod status;
 
+use std::convert::identity;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,24 +35,32 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::limits::{GROUP_WRITERS, USER_CACHE_ENTRIES_MAX};
+use connections::Connections;
 use dialect::Plans;
-use readers::Readers;
 
 /// The database, opened once per process and pool.
 #[derive(Debug, Clone)]
 pub struct Store {
     writer: DatabaseConnection,
-    /// For single writes, which go in groups: each writer of groups always meets the same connection, with
-    /// warm caches.
-    groups: Arc<[DatabaseConnection]>,
     reader: DatabaseConnection,
     /// For lists.
-    lists: Readers,
+    lists: Connections,
+    /// For writes that lock nothing before they store. SQLite has none: there is one writer, and nothing is won.
+    free: Option<Free>,
     /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
     gate: Option<Arc<FairMutex<()>>>,
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
     /// The present.
     pub clock: Clock,
+}
+
+/// Connections for writes that lock nothing before they store.
+#[derive(Debug, Clone)]
+pub(crate) struct Free {
+    /// For groups of single writes.
+    pub(crate) groups: Connections,
+    /// For batches.
+    pub(crate) batches: Connections,
 }
 
 /// A transaction that writes. Dropped without [`Tx::commit`], it is rolled back.
@@ -74,31 +83,27 @@ impl Store {
             .test_before_acquire(false)
             .test_before_acquire_if_idle_for(Duration::from_secs(30))
             .acquire_timeout(Duration::from_secs(10));
-        let (writer, groups, reader, lists, gate) = if url.starts_with("sqlite:") {
+        let (writer, reader, lists, free, gate) = if url.starts_with("sqlite:") {
             dialect::tune_sqlite(&mut options);
             let writer = Database::connect(options.clone().max_connections(1).to_owned()).await?;
             let reader = Database::connect(options.max_connections(4).to_owned()).await?;
-            let lists = Readers::like(&reader, 4);
-            (writer.clone(), vec![writer], reader, lists, Some(Arc::default()))
+            let lists = Connections::like(&reader, 4, identity);
+            (writer, reader, lists, None, Some(Arc::default()))
         } else {
             dialect::tune_postgres(&mut options, Plans::Fitted);
-            let for_writing = (connections / 2).max(1);
-            let for_reading = ((connections - for_writing) / 2).max(1);
-            let reader = Database::connect(options.clone().max_connections(for_reading).to_owned()).await?;
-            let lists = Readers::like(&reader, for_reading);
+            let quarter = (connections / 4).max(1);
+            options.max_connections(quarter);
+            let reader = Database::connect(options.clone()).await?;
+            let lists = Connections::like(&reader, quarter, dialect::tune_for_lists);
             dialect::tune_postgres(&mut options, Plans::Kept);
-            options.connect_lazy(true);
-            let writer = Database::connect(options.clone().max_connections(for_writing).to_owned()).await?;
-            let mut groups = Vec::new();
-            for _ in 0..GROUP_WRITERS {
-                groups.push(Database::connect(options.clone().max_connections(1).to_owned()).await?);
-            }
-            (writer, groups, reader, lists, None)
+            let writer = Database::connect(options.connect_lazy(true).to_owned()).await?;
+            let of_free = |most| Connections::like(&writer, most, identity);
+            let free = Free { groups: of_free(GROUP_WRITERS), batches: of_free(quarter) };
+            (writer, reader, lists, Some(free), None)
         };
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
-        let groups = groups.into();
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
-        Ok(Self { writer, groups, reader, lists, gate, users, clock })
+        Ok(Self { writer, reader, lists, free, gate, users, clock })
     }
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
@@ -109,24 +114,28 @@ impl Store {
     /// # Errors
     /// When no connection can be had.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        let gate = self.gate().await;
         let store = self.clone();
-        detached(async move { store.begin_on(&store.writer, gate).await }).await
+        let gate = self.gate().await;
+        detached(async move { store.begin_behind(gate).await }).await
     }
 
-    /// As [`Store::begin`], for the writer of groups with that number; in a task that nobody drops.
+    /// As [`Store::begin`], in a task that nobody drops.
     ///
     /// # Errors
     /// As [`Store::begin`].
-    pub(crate) async fn begin_group(&self, writer: usize) -> Result<Tx, Error> {
+    pub(crate) async fn begin_here(&self) -> Result<Tx, Error> {
         let gate = self.gate().await;
-        let pool = self.groups.get(writer).ok_or(Error::Bug("each writer has a connection"))?;
-        self.begin_on(pool, gate).await
+        self.begin_behind(gate).await
+    }
+
+    /// The connections for writes that lock nothing before they store, where there are any.
+    pub(crate) fn free(&self) -> Option<&Free> {
+        self.free.as_ref()
     }
 
     /// How many groups may be written at once.
     pub(crate) fn group_writers(&self) -> usize {
-        self.groups.len()
+        if self.free.is_some() { GROUP_WRITERS as usize } else { 1 }
     }
 
     async fn gate(&self) -> Option<OwnedMutexGuard<()>> {
@@ -136,16 +145,12 @@ impl Store {
         }
     }
 
-    async fn begin_on(
-        &self,
-        pool: &DatabaseConnection,
-        gate: Option<OwnedMutexGuard<()>>,
-    ) -> Result<Tx, Error> {
+    async fn begin_behind(&self, gate: Option<OwnedMutexGuard<()>>) -> Result<Tx, Error> {
         let options = TransactionOptions {
             sqlite_transaction_mode: gate.as_ref().map(|_| SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let inner = pool.begin_with_options(options).await?;
+        let inner = self.writer.begin_with_options(options).await?;
         Ok(Tx { inner, store: self.clone(), _gate: gate })
     }
 
@@ -169,13 +174,21 @@ impl Store {
                 (pool.size(), pool.num_idle())
             }
         };
-        // The writer of SQLite is the one of its groups.
-        let apart: &[DatabaseConnection] = if self.gate.is_some() { &[] } else { &self.groups };
-        let pools: Vec<(u32, usize)> = apart.iter().chain([&self.writer, &self.reader]).map(of).collect();
-        let open: u32 = pools.iter().map(|(size, _)| size).sum();
-        let idle: u32 = pools.iter().map(|(_, idle)| number(*idle)).sum();
-        let (lent, at_hand) = self.lists.connections();
-        (open.saturating_sub(idle) + number(lent), idle + number(at_hand))
+        let pools = [&self.writer, &self.reader].map(of).map(|(size, idle)| {
+            let idle = number(idle);
+            (size.saturating_sub(idle), idle)
+        });
+        let kept = self.kept().map(|kept| {
+            let (lent, at_hand) = kept.connections();
+            (number(lent), number(at_hand))
+        });
+        pools.into_iter().chain(kept).fold((0, 0), |all, some| (all.0 + some.0, all.1 + some.1))
+    }
+
+    /// All connections without a pool.
+    fn kept(&self) -> impl Iterator<Item = &Connections> {
+        let of_writes = self.free.iter().flat_map(|free| [&free.groups, &free.batches]);
+        of_writes.chain([&self.lists])
     }
 
     /// For the migrations and for whoever asks whether they ran.
@@ -186,8 +199,10 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.lists.close().await;
-        for pool in self.groups.iter().chain([&self.writer, &self.reader]) {
+        for kept in self.kept() {
+            kept.close().await;
+        }
+        for pool in [&self.writer, &self.reader] {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::debug!(%error, "a pool did not close");
             }

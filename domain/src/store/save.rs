@@ -1,21 +1,28 @@
 //! The fourth step of a write: the net rows, each once, and every count as decided.
 //!
-//! On PostgreSQL what can be is one statement: a CTE for each table, and the heads.
+//! On PostgreSQL what can be is one statement ([`parts`]).
+
+mod parts;
+
+use std::collections::HashSet;
 
 use ::entity::{event, event_type, id_alias};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityName,
-    EntityTrait, IntoActiveModel, Iterable, QueryFilter, SqlErr, Statement, Value,
+    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, DbBackend, DbErr, EntityName, EntityTrait,
+    IntoActiveModel, Iterable, QueryFilter, SqlErr,
 };
 use uuid::Uuid;
 
-use super::bulk::{self, Existing};
-use super::{Tx, account, dialect, model};
+use super::bulk::{Existing, Owners};
+use super::connections::Connections;
+use super::load::Basis;
+use super::{Tx, account, model};
 use crate::error::Error;
 use crate::rules::apply::{Entity, Net};
 use crate::rules::row::{DeletedBy, TypeRow};
+use parts::Parts;
 
 /// Rows of one INSERT: 27 columns of an event stay within SQLite's 32 766 parameters.
 const INSERT_ROWS_MAX: usize = 1_000;
@@ -25,8 +32,8 @@ const INSERT_ROWS_MAX: usize = 1_000;
 pub struct Decided {
     /// Whose rows they are.
     pub user_id: Uuid,
-    /// The head over which it was decided.
-    pub from: i64,
+    /// What it was decided over.
+    pub basis: Basis,
     /// The rows.
     pub net: Net,
 }
@@ -38,7 +45,7 @@ pub struct Decided {
 /// When the database fails, or wrote another number of rows than decided: then the lock was not
 /// held, or the decision was wrong.
 pub async fn save(tx: &Tx, all: Vec<Decided>) -> Result<(), Error> {
-    let heads = all.iter().map(|decided| (decided.user_id, decided.from, decided.net.head)).collect();
+    let heads = all.iter().map(|decided| (decided.user_id, decided.basis.head, decided.net.head)).collect();
     let mut writer = save_all(tx, all).await?;
     writer.heads(heads).await?;
     writer.finish().await
@@ -62,32 +69,69 @@ pub async fn save_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(),
     writer.finish().await
 }
 
-async fn save_all(tx: &Tx, all: Vec<Decided>) -> Result<Writer<'_>, Error> {
-    let mut writer = Writer::new(tx);
-    let (mut changed_types, mut new_types) = (Vec::new(), Vec::new());
-    let (mut changed_events, mut new_events, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
-    for Decided { user_id, net, .. } in all {
-        give_up_names(tx, user_id, &net.changed_types).await?;
-        for (entity, id, edit_id) in net.remembered {
-            remember(tx, user_id, entity, id, edit_id).await?;
+/// Whether what was decided without a lock can be answered and stored without one: it was read at one moment or
+/// will be stored only if nothing has changed since the first, and then by one statement.
+#[must_use]
+pub fn can_be_free(basis: Basis, net: &Net) -> bool {
+    if net.is_empty() { !basis.is_mixed } else { parts::is_one_statement(net) }
+}
+
+/// Stores what was decided without a lock ([`can_be_free`]) of those users of whom nothing has changed since
+/// it was read, and nobody holds the head. Returns them.
+///
+/// # Errors
+/// When the database fails, or contradicts the decision; then nothing was stored.
+pub async fn save_unmoved(connections: &Connections, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
+    if all.is_empty() { Ok(HashSet::new()) } else { parts::send_unmoved(connections, all).await }
+}
+
+/// The rows of all users, a list a table and way.
+#[derive(Default)]
+struct Models {
+    changed_types: Vec<event_type::ActiveModel>,
+    changed_events: Vec<event::ActiveModel>,
+    new_types: Vec<event_type::ActiveModel>,
+    new_events: Vec<event::ActiveModel>,
+    aliases: Vec<id_alias::ActiveModel>,
+}
+
+impl Models {
+    fn of(all: Vec<Decided>) -> Self {
+        let mut models = Self::default();
+        for Decided { user_id, net, .. } in all {
+            let of_type = |row| model::type_model(user_id, row);
+            let of_event = |row| model::event_model(user_id, row);
+            models.changed_types.extend(net.changed_types.into_iter().map(of_type));
+            models.new_types.extend(net.new_types.into_iter().map(of_type));
+            models.changed_events.extend(net.changed_events.into_iter().map(of_event));
+            models.new_events.extend(net.new_events.into_iter().map(of_event));
+            models.aliases.extend(net.aliases.into_iter().map(|(entity, alias_id, id)| {
+                id_alias::ActiveModel {
+                    user_id: Set(user_id),
+                    entity: Set(if entity == Entity::Event { 1 } else { 2 }),
+                    alias_id: Set(alias_id),
+                    id: Set(id),
+                }
+            }));
         }
-        finish(tx, user_id, net.finished).await?;
-        changed_types.extend(net.changed_types.into_iter().map(|row| model::type_model(user_id, row)));
-        new_types.extend(net.new_types.into_iter().map(|row| model::type_model(user_id, row)));
-        changed_events.extend(net.changed_events.into_iter().map(|row| model::event_model(user_id, row)));
-        new_events.extend(net.new_events.into_iter().map(|row| model::event_model(user_id, row)));
-        aliases.extend(net.aliases.into_iter().map(|(entity, alias_id, id)| id_alias::ActiveModel {
-            user_id: Set(user_id),
-            entity: Set(if entity == Entity::Event { 1 } else { 2 }),
-            alias_id: Set(alias_id),
-            id: Set(id),
-        }));
+        models
     }
-    writer.rows(changed_types, Existing::Replace).await?;
-    writer.rows(changed_events, Existing::Replace).await?;
-    writer.rows(new_types, Existing::None).await?;
-    writer.rows(new_events, Existing::None).await?;
-    writer.rows(aliases, Existing::None).await?;
+}
+
+async fn save_all(tx: &Tx, all: Vec<Decided>) -> Result<Writer<'_>, Error> {
+    for Decided { user_id, net, .. } in &all {
+        give_up_names(tx, *user_id, &net.changed_types).await?;
+        for (entity, id, edit_id) in &net.remembered {
+            remember(tx, *user_id, *entity, *id, *edit_id).await?;
+        }
+        finish(tx, *user_id, &net.finished).await?;
+    }
+    let (mut writer, models) = (Writer::new(tx), Models::of(all));
+    writer.rows(models.changed_types, Existing::Replace).await?;
+    writer.rows(models.changed_events, Existing::Replace).await?;
+    writer.rows(models.new_types, Existing::None).await?;
+    writer.rows(models.new_events, Existing::None).await?;
+    writer.rows(models.aliases, Existing::None).await?;
     Ok(writer)
 }
 
@@ -130,7 +174,7 @@ async fn remember(tx: &Tx, user_id: Uuid, entity: Entity, id: Uuid, edit_id: Uui
 }
 
 /// Makes the deletions of events a person's, and changes nothing else of them.
-async fn finish(tx: &Tx, user_id: Uuid, events: Vec<Uuid>) -> Result<(), Error> {
+async fn finish(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
     }
@@ -138,7 +182,7 @@ async fn finish(tx: &Tx, user_id: Uuid, events: Vec<Uuid>) -> Result<(), Error> 
     let written = event::Entity::update_many()
         .col_expr(event::Column::DeletedBy, DeletedBy::User.name().into())
         .filter(event::Column::UserId.eq(user_id))
-        .filter(event::Column::Id.is_in(events))
+        .filter(event::Column::Id.is_in(events.iter().copied()))
         .exec(&tx.inner)
         .await?;
     count(decided, written.rows_affected)
@@ -147,15 +191,13 @@ async fn finish(tx: &Tx, user_id: Uuid, events: Vec<Uuid>) -> Result<(), Error> 
 /// Writes rows, on PostgreSQL as late and as many tables at once as it can.
 struct Writer<'a> {
     tx: &'a Tx,
-    /// Parts of the statement that is to come, with the table of each.
-    parts: Vec<(&'static str, String)>,
-    values: Vec<Value>,
-    decided: u64,
+    /// The statement that is to come.
+    parts: Parts,
 }
 
 impl<'a> Writer<'a> {
     fn new(tx: &'a Tx) -> Self {
-        Self { tx, parts: Vec::new(), values: Vec::new(), decided: 0 }
+        Self { tx, parts: Parts::default() }
     }
 
     /// Rows that are all there already, or all not.
@@ -164,19 +206,11 @@ impl<'a> Writer<'a> {
         Row: ActiveModelTrait + ActiveModelBehavior + Send,
         <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
     {
-        if rows.is_empty() {
-            return Ok(());
-        }
         if self.tx.backend() == DbBackend::Postgres {
-            let table = Row::Entity::default().table_name();
-            if self.parts.iter().any(|(other, _)| *other == table) {
-                // Parts of one statement do not see each other, and what one gives up another may take.
-                self.send().await?;
+            if !rows.is_empty() && self.parts.has(Row::Entity::default().table_name()) {
+                self.parts.send(self.tx).await?;
             }
-            self.decided += rows.len() as u64;
-            let part = bulk::insert(rows, existing, &mut self.values)?;
-            self.parts.push((table, part));
-            return Ok(());
+            return self.parts.rows(rows, existing, Owners::All);
         }
         while !rows.is_empty() {
             let chunk: Vec<Row> = rows.drain(..rows.len().min(INSERT_ROWS_MAX)).collect();
@@ -196,11 +230,8 @@ impl<'a> Writer<'a> {
 
     /// Heads: user, from, to.
     async fn heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
-        let decided = heads.len() as u64;
         if self.tx.backend() == DbBackend::Postgres {
-            let part = dialect::move_heads(heads, &mut self.values);
-            self.parts.push(("account", part));
-            self.decided += decided;
+            self.parts.heads(heads);
             return Ok(());
         }
         for (user_id, from, to) in heads {
@@ -210,24 +241,7 @@ impl<'a> Writer<'a> {
     }
 
     async fn finish(mut self) -> Result<(), Error> {
-        if self.parts.is_empty() { Ok(()) } else { self.send().await }
-    }
-
-    async fn send(&mut self) -> Result<(), Error> {
-        let parts: Vec<String> = self.parts.drain(..).map(|(_, part)| part).collect();
-        let with = parts.iter().enumerate().map(|(n, part)| format!("p{n} AS ({part} RETURNING 1)"));
-        let written = (0..parts.len()).map(|n| format!("(SELECT count(*) FROM p{n})"));
-        let sql = format!(
-            "WITH {} SELECT {} AS written",
-            with.collect::<Vec<_>>().join(", "),
-            written.collect::<Vec<_>>().join(" + ")
-        );
-        let values = std::mem::take(&mut self.values);
-        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-        let row = self.tx.inner.query_one_raw(statement).await.map_err(contradicted)?;
-        let row = row.ok_or(Error::Bug("a sum is one row"))?;
-        let written = u64::try_from(row.try_get_by_index::<i64>(0)?).unwrap_or_default();
-        count(std::mem::take(&mut self.decided), written)
+        if self.parts.is_empty() { Ok(()) } else { self.parts.send(self.tx).await }
     }
 }
 

@@ -2,8 +2,9 @@
 //! whoever sent them. There is no timer: a write that finds a free writer is a group of one, and what comes
 //! while all writers are busy is the next group.
 //!
-//! A group takes only heads that nobody else holds. The writes of a busy user go to a lane of their own,
-//! which waits for that head and for no other. The writes of one user never overtake each other.
+//! A group waits for no head. The writes of a user whose head somebody else holds, or has moved meanwhile, go to a
+//! lane of their own, which waits for that head and for no other. The writes of one user never overtake each
+//! other.
 
 mod queue;
 
@@ -13,15 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-use super::write;
+use super::write_held;
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::limits::LANE_WRITERS;
 use crate::plant;
 use crate::rules::apply::World;
-use crate::store::load::{Loaded, Lock, Wants, load};
-use crate::store::save::{Decided, save};
-use crate::store::{Store, Tx};
+use crate::store::Store;
+use crate::store::connections::Connections;
+use crate::store::load::{Loaded, Sight, Wants, load};
+use crate::store::save::{Decided, can_be_free, save, save_unmoved};
 use queue::{Batch, Job, Queue};
 
 /// A decision over what is loaded of one user; it is taken again when its group has failed.
@@ -62,11 +64,11 @@ impl<T: Send + 'static> GroupWriter<T> {
     pub async fn write(&self, user_id: Uuid, wants: Wants, decide: Decide<T>) -> Result<T, Error> {
         if plant::is_planted("plant-late-lock") {
             let Shared { store, bell, .. } = &*self.shared;
-            return write(store, bell.as_ref(), user_id, wants, |world| decide(world)).await;
+            return write_held(store, bell.as_ref(), user_id, wants, |world| decide(world)).await;
         }
         let (answer, told) = oneshot::channel();
-        let free = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
-        self.shared.start(free);
+        let is_wanted = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
+        self.shared.start(is_wanted);
         told.await.unwrap_or(Err(Error::Bug("a group writer does not panic")))
     }
 }
@@ -77,18 +79,18 @@ impl<T: Send + 'static> Shared<T> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a writer run, where one is free.
-    fn start(self: &Arc<Self>, writer: Option<usize>) {
-        if let Some(writer) = writer {
-            tokio::spawn(Arc::clone(self).run(writer));
+    /// Lets a writer run, where one is wanted.
+    fn start(self: &Arc<Self>, is_wanted: bool) {
+        if is_wanted {
+            tokio::spawn(Arc::clone(self).run());
         }
     }
 
     /// One writer: group by group while something waits.
-    async fn run(self: Arc<Self>, writer: usize) {
-        let mut turn = Turn { shared: self, writer, is_over: false };
+    async fn run(self: Arc<Self>) {
+        let mut turn = Turn { shared: self, is_over: false };
         loop {
-            let batches = turn.shared.queue().take(writer);
+            let batches = turn.shared.queue().take();
             if batches.is_empty() {
                 turn.is_over = true;
                 return;
@@ -96,12 +98,12 @@ impl<T: Send + 'static> Shared<T> {
             let items: usize = batches.iter().map(Batch::len).sum();
             metrics::histogram!("idem_write_group_items").record(items as f64);
             let flight = Flight { shared: Arc::clone(&turn.shared), batches, in_lane: false };
-            turn.shared.write_group(writer, flight).await;
+            turn.shared.write_group(flight).await;
         }
     }
 
-    async fn write_group(self: &Arc<Self>, writer: usize, mut flight: Flight<T>) {
-        match self.attempt(writer, &mut flight.batches).await {
+    async fn write_group(self: &Arc<Self>, mut flight: Flight<T>) {
+        match self.attempt(&mut flight.batches).await {
             Ok((apart, answers)) => {
                 flight.land(answers);
                 metrics::counter!("idem_write_lane_total").increment(apart.len() as u64);
@@ -125,28 +127,46 @@ impl<T: Send + 'static> Shared<T> {
         }
     }
 
-    /// The four steps, with the answers, for all whose heads are free and whose writes can be decided; takes
+    /// Decides and stores, with the answers, for all whose heads are free and whose writes can be decided; takes
     /// the others out.
-    async fn attempt(
+    async fn attempt(&self, batches: &mut Vec<Batch<T>>) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
+        let Decisions { mut answers, moved, apart } = match self.store.free() {
+            Some(free) => self.write_free(&free.groups, batches).await?,
+            None => self.write_held(batches).await?,
+        };
+        for user_id in moved.difference(&apart) {
+            self.bell.ring(Ring::Feed(*user_id));
+        }
+        // Only now: of a group that fails, all are still together.
+        let apart = batches.extract_if(.., |batch| apart.contains(&batch.user_id)).collect();
+        let in_order = batches.iter().filter_map(|batch| answers.remove(&batch.user_id)).flatten();
+        Ok((apart, in_order.collect()))
+    }
+
+    /// Nothing is locked before it is stored: whoever was changed meanwhile is taken apart.
+    async fn write_free(
         &self,
-        writer: usize,
-        batches: &mut Vec<Batch<T>>,
-    ) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
-        let tx = self.store.begin_group(writer).await?;
-        let Decisions { mut answers, to_store, moved, apart } = Decisions::take(&tx, batches).await?;
+        connections: &Connections,
+        batches: &[Batch<T>],
+    ) -> Result<Decisions<T>, Error> {
+        let (mut decisions, to_store) = Decisions::take(Sight::Free(connections), batches).await?;
+        let users: Vec<Uuid> = to_store.iter().map(|decided| decided.user_id).collect();
+        let stored = save_unmoved(connections, to_store).await?;
+        decisions.apart.extend(users.into_iter().filter(|user_id| !stored.contains(user_id)));
+        Ok(decisions)
+    }
+
+    /// In one transaction.
+    async fn write_held(&self, batches: &[Batch<T>]) -> Result<Decisions<T>, Error> {
+        let tx = self.store.begin_here().await?;
+        let (decisions, to_store) = Decisions::take(Sight::Held(&tx), batches).await?;
         if to_store.is_empty() {
             tx.release().await?;
         } else {
             save(&tx, to_store).await?;
             tx.commit().await?;
         }
-        for user_id in moved {
-            self.bell.ring(Ring::Feed(user_id));
-        }
-        // Only now: of a group that fails, all are still together.
-        let apart = batches.extract_if(.., |batch| apart.contains(&batch.user_id)).collect();
-        let in_order = batches.iter().filter_map(|batch| answers.remove(&batch.user_id)).flatten();
-        Ok((apart, in_order.collect()))
+        Ok(decisions)
     }
 
     /// The lane: writes of one user, whose head is waited for. What fails together is written one after the
@@ -156,69 +176,79 @@ impl<T: Send + 'static> Shared<T> {
         let (store, bell) = (&self.store, self.bell.as_ref());
         let [batch] = &flight.batches[..] else { return };
         let decide = |world: &mut World| batch.decide(world);
-        match write(store, bell, batch.user_id, batch.wants(), decide).await {
+        match write_held(store, bell, batch.user_id, batch.wants(), decide).await {
             Ok(answers) => return flight.land(answers),
             Err(error) if error.is_outage() => return flight.put_off(&error),
             Err(_) => {}
         }
         for job in flight.jobs() {
             let decide = |world: &mut World| job.decide(world);
-            let written = write(store, bell, job.user_id, job.wants.clone(), decide).await;
+            let written = write_held(store, bell, job.user_id, job.wants.clone(), decide).await;
             job.tell(written);
         }
     }
 }
 
-/// What the first three steps come to.
+/// What is decided, beside what is to be stored.
 struct Decisions<T> {
     /// Of each user, in the order of the writes.
     answers: HashMap<Uuid, Vec<T>>,
-    to_store: Vec<Decided>,
     /// Users whose feeds move.
-    moved: Vec<Uuid>,
-    /// Users whose heads are held by somebody else, or of whom a write cannot be decided.
+    moved: HashSet<Uuid>,
+    /// Users whose heads are held by somebody else or have moved meanwhile, or of whom a write cannot be decided.
     apart: HashSet<Uuid>,
 }
 
 impl<T> Decisions<T> {
     /// Whoever lacks what stored events say is decided once more over all of it, and nobody else is.
-    async fn take(tx: &Tx, batches: &[Batch<T>]) -> Result<Self, Error> {
-        let (to_store, moved) = (Vec::new(), Vec::new());
-        let mut all = Self { answers: HashMap::new(), to_store, moved, apart: HashSet::new() };
+    async fn take(sight: Sight<'_>, batches: &[Batch<T>]) -> Result<(Self, Vec<Decided>), Error> {
+        let mut all = Self { answers: HashMap::new(), moved: HashSet::new(), apart: HashSet::new() };
+        let mut to_store = Vec::new();
         let mut open: Vec<(&Batch<T>, Wants)> = batches.iter().map(|batch| (batch, batch.wants())).collect();
         while !open.is_empty() {
             let wanted: BTreeMap<Uuid, &Wants> =
                 open.iter().map(|(batch, wants)| (batch.user_id, wants)).collect();
-            let mut loaded = load(tx, &wanted, Lock::Skip).await?;
+            let mut loaded = load(sight, &wanted).await?;
             open.retain_mut(|(batch, wants)| {
                 wants.read_bodies();
-                !all.decide(batch, loaded.remove(&batch.user_id))
+                let loaded = loaded.remove(&batch.user_id);
+                !all.decide(batch, loaded, sight, &mut to_store)
             });
         }
-        Ok(all)
+        Ok((all, to_store))
     }
 
     /// False when it lacks what stored events say.
-    fn decide(&mut self, batch: &Batch<T>, loaded: Option<Loaded>) -> bool {
+    fn decide(
+        &mut self,
+        batch: &Batch<T>,
+        loaded: Option<Loaded>,
+        sight: Sight<'_>,
+        to_store: &mut Vec<Decided>,
+    ) -> bool {
         let user_id = batch.user_id;
-        let decided = loaded.and_then(|Loaded { head, mut world, .. }| {
+        let decided = loaded.and_then(|Loaded { basis, mut world, .. }| {
             let answers = batch.decide(&mut world).ok()?;
-            Some((answers, head, world))
+            Some((answers, basis, world))
         });
-        let Some((answers, head, world)) = decided else {
+        let Some((answers, basis, world)) = decided else {
             self.apart.insert(user_id);
             return true;
         };
         if world.lacks_bodies() {
             return false;
         }
+        let net = world.net(basis.head);
+        if sight.is_free() && !can_be_free(basis, &net) {
+            self.apart.insert(user_id);
+            return true;
+        }
         self.answers.insert(user_id, answers);
-        let net = world.net(head);
-        if net.head != head {
-            self.moved.push(user_id);
+        if net.head != basis.head {
+            self.moved.insert(user_id);
         }
         if !net.is_empty() {
-            self.to_store.push(Decided { user_id, from: head, net });
+            to_store.push(Decided { user_id, basis, net });
         }
         true
     }
@@ -227,7 +257,6 @@ impl<T> Decisions<T> {
 /// The place of a writer; given back, whatever becomes of it.
 struct Turn<T: Send + 'static> {
     shared: Arc<Shared<T>>,
-    writer: usize,
     /// The queue has taken it back already.
     is_over: bool,
 }
@@ -235,8 +264,8 @@ struct Turn<T: Send + 'static> {
 impl<T: Send + 'static> Drop for Turn<T> {
     fn drop(&mut self) {
         if !self.is_over {
-            let free = self.shared.queue().leave(self.writer);
-            self.shared.start(free);
+            let is_wanted = self.shared.queue().leave();
+            self.shared.start(is_wanted);
         }
     }
 }
@@ -273,7 +302,7 @@ impl<T: Send + 'static> Flight<T> {
 
 impl<T: Send + 'static> Drop for Flight<T> {
     fn drop(&mut self) {
-        let free = self.shared.queue().land(&self.batches, self.in_lane);
-        self.shared.start(free);
+        let is_wanted = self.shared.queue().land(&self.batches, self.in_lane);
+        self.shared.start(is_wanted);
     }
 }

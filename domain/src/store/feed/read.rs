@@ -14,9 +14,9 @@ use crate::rules::cursor::Cursor;
 use crate::store::Store;
 use crate::store::account::Head;
 use crate::store::cells::{Cells, Row};
+use crate::store::connections::Shown;
 use crate::store::model::{Extent, event_row, type_row};
 use crate::store::page::Part;
-use crate::store::readers::Shown;
 
 /// What stands behind a cursor, as far as a page has room for it, and the head as it stood then. Without a
 /// cursor: all that is alive. No head: there is no row of this user.

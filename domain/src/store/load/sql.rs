@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 
 use sea_orm::DbBackend;
 
-use super::Lock;
 use crate::store::dialect;
 use crate::store::model::{self, EVENT_HEAD_UNTOLD, columns, nothing};
 
@@ -13,7 +12,8 @@ use crate::store::model::{self, EVENT_HEAD_UNTOLD, columns, nothing};
 pub(super) struct Kind;
 
 impl Kind {
-    /// `user_id`, `number` the newest position, `is_stale`.
+    /// `user_id`, `number` the newest position, and `moved`: whether its row is another than the one that the
+    /// statement saw, or where it is not locked of which transaction it is.
     pub(super) const HEAD: i32 = 0;
     /// `id` is called `alias_id` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
     const NAME: i32 = 1;
@@ -31,7 +31,8 @@ pub(super) const FIRST_OF_EVENT: usize = FIRST_OF_TYPE + model::TYPE.len();
 /// Which statement it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    pub(super) lock: Lock,
+    /// The heads are not locked.
+    pub(super) is_free: bool,
     /// Events are looked for by external keys as well.
     pub(super) by_key: bool,
     /// Types are looked for by names as well.
@@ -42,13 +43,13 @@ pub(super) struct Shape {
 
 impl Shape {
     fn number(self) -> usize {
-        let skips = self.lock == Lock::Skip;
-        [self.is_told, skips, self.by_key, self.by_name].iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
+        let bits = [self.is_told, self.is_free, self.by_key, self.by_name];
+        bits.iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
     fn of(number: usize) -> Self {
-        let lock = if number & 4 == 0 { Lock::Wait } else { Lock::Skip };
-        Self { lock, by_key: number & 2 != 0, by_name: number & 1 != 0, is_told: number & 8 != 0 }
+        let has = |bit: usize| number & bit != 0;
+        Self { is_told: has(8), is_free: has(4), by_key: has(2), by_name: has(1) }
     }
 }
 
@@ -112,7 +113,7 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
     let mut number = 2;
     let mut table = |columns: &[(&str, &str)]| dialect::rows(backend, &mut number, columns);
     let alias = [("user_id", "w.user_id"), ("alias_id", "w.id")];
-    let (is_stale, seen) = dialect::staleness(backend);
+    let (moved, seen) = dialect::head_moved(backend, shape.is_free);
     // An id stands for one thing only: what is an event is looked for nowhere else. To sort that out pays
     // where most are, in a file that is sent again, and such records have external keys.
     let is_no_event = "(w.user_id, w.id) NOT IN (SELECT user_id, id FROM found)";
@@ -134,9 +135,9 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
          called AS MATERIALIZED (SELECT user_id, id FROM {rest} UNION ALL SELECT user_id, id FROM name) \
          SELECT {head} AS kind, h.user_id, {no_id} AS id, {no_id} AS alias_id, \
-           h.feed_head AS number, {is_stale} AS is_stale{no_type}{no_event} FROM head h {seen} \
+           h.feed_head AS number, {moved} AS moved{no_type}{no_event} FROM head h {seen} \
          UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_type}{no_event} FROM name n",
-        heads = dialect::heads(backend, shape.lock == Lock::Skip),
+        heads = dialect::heads(backend, shape.is_free),
         wanted = table(&OWNED),
         aliases = each(&format!("{rest} w"), "id_alias", &alias),
         imports = each(&format!("{rest} w"), "import_job", &BY_ID),

@@ -45,6 +45,12 @@ impl Wants {
         self.bodies = Bodies::Read;
     }
 
+    /// Whether nothing stored is to be changed.
+    #[must_use]
+    pub fn are_of_creates(&self) -> bool {
+        self.bodies != Bodies::Read
+    }
+
     /// Adds the keys of an event, for whoever asks only whether it is there: the bodies of stored events stay
     /// empty.
     pub fn event(&mut self, new: &NewEvent) {

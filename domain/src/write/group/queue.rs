@@ -87,8 +87,7 @@ pub(super) struct Queue<T> {
     in_flight: HashSet<Uuid>,
     /// Waiting or on their way.
     items: usize,
-    /// The next one last: the connection of the one that was busy last is the warmest.
-    free_writers: Vec<usize>,
+    free_writers: usize,
 }
 
 impl<T> fmt::Debug for Queue<T> {
@@ -104,12 +103,12 @@ impl<T> Queue<T> {
             turns: VecDeque::new(),
             in_flight: HashSet::new(),
             items: 0,
-            free_writers: (0..writers).rev().collect(),
+            free_writers: writers,
         }
     }
 
-    /// Adds a write. Returns a writer that was free and is to run now.
-    pub(super) fn push(&mut self, job: Job<T>) -> Result<Option<usize>, Error> {
+    /// Adds a write. Returns whether a writer that was free is to run now.
+    pub(super) fn push(&mut self, job: Job<T>) -> Result<bool, Error> {
         let user_id = job.user_id;
         if self.items >= WRITES_WAITING_MAX {
             return Err(Error::Busy);
@@ -128,12 +127,12 @@ impl<T> Queue<T> {
 
     /// The next group, at least one write of each user in turn; empty when nothing can be written now, and
     /// then the writer's place is free again.
-    pub(super) fn take(&mut self, writer: usize) -> Vec<Batch<T>> {
+    pub(super) fn take(&mut self) -> Vec<Batch<T>> {
         let now = Instant::now();
         let users = self.turns.len().min(GROUP_ITEMS_MAX);
         let share = match users {
             0 => {
-                self.free_writers.push(writer);
+                self.free_writers += 1;
                 return Vec::new();
             }
             1 => GROUP_ITEMS_MAX,
@@ -152,8 +151,8 @@ impl<T> Queue<T> {
         batches
     }
 
-    /// These were answered. Returns a writer that was free and is to run now, where one is wanted.
-    pub(super) fn land(&mut self, batches: &[Batch<T>], wants_writer: bool) -> Option<usize> {
+    /// These were answered. Returns whether a writer that was free is to run now, where one is wanted.
+    pub(super) fn land(&mut self, batches: &[Batch<T>], wants_writer: bool) -> bool {
         for batch in batches {
             self.items -= batch.items;
             self.in_flight.remove(&batch.user_id);
@@ -163,17 +162,19 @@ impl<T> Queue<T> {
                 self.waiting.remove(&batch.user_id);
             }
         }
-        if wants_writer { self.claim() } else { None }
+        wants_writer && self.claim()
     }
 
-    /// A writer has ended without having found the queue empty. Returns one that is to run in its place.
-    pub(super) fn leave(&mut self, writer: usize) -> Option<usize> {
-        self.free_writers.push(writer);
+    /// A writer has ended without having found the queue empty. Returns whether one is to run in its place.
+    pub(super) fn leave(&mut self) -> bool {
+        self.free_writers += 1;
         self.claim()
     }
 
-    fn claim(&mut self) -> Option<usize> {
-        if self.turns.is_empty() { None } else { self.free_writers.pop() }
+    fn claim(&mut self) -> bool {
+        let is_wanted = !self.turns.is_empty() && self.free_writers > 0;
+        self.free_writers -= usize::from(is_wanted);
+        is_wanted
     }
 }
 
@@ -204,27 +205,27 @@ mod tests {
     #[test]
     fn alone_a_user_fills_the_group_in_order() {
         let mut queue = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
-        assert_eq!(members(&queue.take(0)), [(1, (0..GROUP_ITEMS_MAX).collect())]);
+        assert_eq!(members(&queue.take()), [(1, (0..GROUP_ITEMS_MAX).collect())]);
     }
 
     #[test]
     fn while_others_wait_a_user_has_a_share_and_then_another_turn() {
         let share = GROUP_ITEMS_OF_USER_MAX;
         let mut queue = queue(1, (0..3 * share).map(|number| (1, number)).chain([(2, 0)]));
-        let first = queue.take(0);
+        let first = queue.take();
         assert_eq!(members(&first), [(1, (0..share).collect()), (2, vec![0])]);
         queue.push(job(2, 1)).expect("there is room");
         queue.push(job(3, 0)).expect("there is room");
-        assert_eq!(queue.land(&first, false), None);
+        assert!(!queue.land(&first, false));
         // Whoever came while the others were on their way is first.
-        assert_eq!(members(&queue.take(0)), [(3, vec![0]), (1, (share..2 * share).collect()), (2, vec![1])]);
+        assert_eq!(members(&queue.take()), [(3, vec![0]), (1, (share..2 * share).collect()), (2, vec![1])]);
     }
 
     #[test]
     fn however_many_users_wait_a_group_has_its_bound() {
         let users = GROUP_ITEMS_MAX as u128 + 7;
         let mut queue = queue(1, (0..users).flat_map(|user| [(user, 0), (user, 1)]));
-        let (first, second) = (queue.take(0), queue.take(0));
+        let (first, second) = (queue.take(), queue.take());
         assert_eq!((first.len(), second.len()), (GROUP_ITEMS_MAX, 7));
         assert!(first.iter().all(|batch| batch.len() == 1) && second.iter().all(|batch| batch.len() == 2));
     }
@@ -232,19 +233,18 @@ mod tests {
     #[test]
     fn of_a_user_on_their_way_no_others_are_taken() {
         let mut queue = queue(2, [(1, 0)]);
-        let first = queue.take(0);
-        assert_eq!(queue.push(job(1, 1)).expect("there is room"), None, "no writer is started for them");
-        assert!(queue.take(1).is_empty());
-        let writer = queue.land(&first, true);
-        assert_eq!(writer, Some(1), "the one that found nothing is free again");
-        assert_eq!(members(&queue.take(1)), [(1, vec![1])]);
+        let first = queue.take();
+        assert!(!queue.push(job(1, 1)).expect("there is room"), "no writer is started for them");
+        assert!(queue.take().is_empty());
+        assert!(queue.land(&first, true), "the one that found nothing is free again");
+        assert_eq!(members(&queue.take()), [(1, vec![1])]);
     }
 
     #[test]
     fn what_is_full_refuses_and_what_has_landed_makes_room() {
         let mut full = queue(1, (0..WRITES_WAITING_MAX).map(|number| (number as u128 / 4, number)));
         assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)));
-        let group = full.take(0);
+        let group = full.take();
         assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)), "they are on their way");
         full.land(&group, false);
         assert!(full.push(job(9_999, 0)).is_ok());
@@ -256,9 +256,9 @@ mod tests {
     #[test]
     fn a_writer_that_broke_is_replaced_where_something_waits() {
         let mut queue = queue(1, [(1, 0), (2, 0)]);
-        assert_eq!(queue.free_writers, [] as [usize; 0], "the first write has started it");
-        assert_eq!(queue.leave(0), Some(0));
-        queue.take(0);
-        assert_eq!(queue.leave(0), None);
+        assert_eq!(queue.free_writers, 0, "the first write has started it");
+        assert!(queue.leave());
+        queue.take();
+        assert!(!queue.leave());
     }
 }

@@ -1,13 +1,14 @@
-//! Connections for lists, which no pool asks for a sign of life.
+//! Connections for single statements, which no pool asks for a sign of life.
 //!
 //! sqlx does that whenever a connection is given back: a round trip behind each statement, a tenth of what a page
-//! takes, that cannot be left out. These are as many as lists may be read at once, and whoever waits has a turn.
+//! takes, that cannot be left out. These are as many as statements may run at once, and whoever waits has a turn.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{
     self, AssertSqlSafe, ConnectOptions, Connection, Database, Executor, IntoArguments, Postgres, Sqlite,
 };
@@ -18,7 +19,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::cells::Row;
-use super::dialect;
 use crate::error::Error;
 
 /// From then on a connection is replaced by a new one.
@@ -35,34 +35,34 @@ pub(super) type Shown = Result<ControlFlow<()>, Error>;
 
 /// The connections of one process.
 #[derive(Debug, Clone)]
-pub(super) enum Readers {
+pub enum Connections {
     /// To PostgreSQL.
     Postgres(Arc<Kept<Postgres>>),
     /// To SQLite.
     Sqlite(Arc<Kept<Sqlite>>),
 }
 
-/// Connections that are kept open from one list to the next.
+/// Connections that are kept open from one statement to the next.
 #[derive(Debug)]
-pub(super) struct Kept<DB: Database> {
+pub struct Kept<DB: Database> {
     options: Arc<<DB::Connection as Connection>::Options>,
     most: usize,
     turns: Arc<Semaphore>,
     /// None: closed.
-    at_hand: Mutex<Option<Vec<Reader<DB::Connection>>>>,
+    at_hand: Mutex<Option<Vec<Open<DB::Connection>>>>,
 }
 
 #[derive(Debug)]
-struct Reader<C> {
+struct Open<C> {
     connection: C,
     opened_at: Instant,
     used_at: Instant,
 }
 
-/// A connection for one list. However the list ends, it is brought to an end before the next one.
+/// A connection for one statement. However that ends, it is brought to an end before the next one.
 struct Lent<DB: Database> {
     /// Always there, until it is dropped.
-    reader: Option<Reader<DB::Connection>>,
+    open: Option<Open<DB::Connection>>,
     is_at_rest: bool,
     kept: Arc<Kept<DB>>,
     turn: Option<OwnedSemaphorePermit>,
@@ -70,15 +70,15 @@ struct Lent<DB: Database> {
 
 impl<DB: Database> Drop for Lent<DB> {
     fn drop(&mut self) {
-        let Some(mut reader) = self.reader.take() else { return };
+        let Some(mut open) = self.open.take() else { return };
         if self.is_at_rest {
-            self.kept.keep(reader);
+            self.kept.keep(open);
         } else if let Ok(runtime) = Handle::try_current() {
             // What is left of the list is read, in front of the sign of life.
             let (kept, turn) = (Arc::clone(&self.kept), self.turn.take());
             runtime.spawn(async move {
-                if reader.is_alive().await {
-                    kept.keep(reader);
+                if open.is_alive().await {
+                    kept.keep(open);
                 }
                 drop(turn);
             });
@@ -86,20 +86,24 @@ impl<DB: Database> Drop for Lent<DB> {
     }
 }
 
-impl<C: Connection> Reader<C> {
+impl<C: Connection> Open<C> {
     async fn is_alive(&mut self) -> bool {
         timeout(WAIT_MAX, self.connection.ping()).await.is_ok_and(|pong| pong.is_ok())
     }
 }
 
-impl Readers {
-    /// At most so many, which are opened as this pool opens its own.
-    pub(super) fn like(pool: &DatabaseConnection, most: u32) -> Self {
+impl Connections {
+    /// At most so many, which are opened as this pool opens its own; those to PostgreSQL are `tuned`.
+    pub(super) fn like(
+        pool: &DatabaseConnection,
+        most: u32,
+        tuned: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+    ) -> Self {
         let most = most as usize;
         match pool.get_database_backend() {
             DbBackend::Postgres => {
                 let options = pool.get_postgres_connection_pool().connect_options();
-                let options = dialect::tune_for_lists(options.as_ref().clone());
+                let options = tuned(options.as_ref().clone());
                 Self::Postgres(Arc::new(Kept::new(Arc::new(options), most)))
             }
             _ => Self::Sqlite(Arc::new(Kept::new(pool.get_sqlite_connection_pool().connect_options(), most))),
@@ -118,6 +122,13 @@ impl Readers {
         match self {
             Self::Postgres(kept) => kept.read(statement, |row| show(Row::Postgres(row))).await,
             Self::Sqlite(kept) => kept.read(statement, |row| show(Row::Sqlite(row))).await,
+        }
+    }
+
+    pub(super) fn backend(&self) -> DbBackend {
+        match self {
+            Self::Postgres(_) => DbBackend::Postgres,
+            Self::Sqlite(_) => DbBackend::Sqlite,
         }
     }
 
@@ -148,33 +159,33 @@ impl<DB: Database> Kept<DB> {
         let turn = timeout(WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(Error::Busy)?;
         let at_hand = self.at_hand.lock().ok().and_then(|mut at_hand| at_hand.as_mut()?.pop());
-        let reader = match at_hand {
-            Some(reader) => self.look_at(reader).await?,
+        let open = match at_hand {
+            Some(open) => self.look_at(open).await?,
             None => self.open().await?,
         };
-        Ok(Lent { reader: Some(reader), is_at_rest: false, kept: Arc::clone(self), turn: Some(turn) })
+        Ok(Lent { open: Some(open), is_at_rest: false, kept: Arc::clone(self), turn: Some(turn) })
     }
 
     /// The same one, or another in its place.
-    async fn look_at(&self, mut reader: Reader<DB::Connection>) -> Result<Reader<DB::Connection>, Error> {
-        if reader.used_at.elapsed() < IDLE_MAX || reader.is_alive().await {
-            return Ok(reader);
+    async fn look_at(&self, mut open: Open<DB::Connection>) -> Result<Open<DB::Connection>, Error> {
+        if open.used_at.elapsed() < IDLE_MAX || open.is_alive().await {
+            return Ok(open);
         }
         self.open().await
     }
 
-    async fn open(&self) -> Result<Reader<DB::Connection>, Error> {
+    async fn open(&self) -> Result<Open<DB::Connection>, Error> {
         let opened = timeout(WAIT_MAX, self.options.connect()).await.map_err(|_| Error::Busy)?;
         let now = Instant::now();
-        Ok(Reader { connection: opened.map_err(failed)?, opened_at: now, used_at: now })
+        Ok(Open { connection: opened.map_err(failed)?, opened_at: now, used_at: now })
     }
 
-    fn keep(&self, reader: Reader<DB::Connection>) {
-        if reader.opened_at.elapsed() < AGE_MAX
+    fn keep(&self, open: Open<DB::Connection>) {
+        if open.opened_at.elapsed() < AGE_MAX
             && let Ok(mut at_hand) = self.at_hand.lock()
             && let Some(at_hand) = at_hand.as_mut()
         {
-            at_hand.push(Reader { used_at: Instant::now(), ..reader });
+            at_hand.push(Open { used_at: Instant::now(), ..open });
         }
     }
 
@@ -185,8 +196,8 @@ impl<DB: Database> Kept<DB> {
 
     async fn close(&self) {
         let at_hand = self.at_hand.lock().ok().and_then(|mut at_hand| at_hand.take());
-        for reader in at_hand.into_iter().flatten() {
-            if let Err(error) = reader.connection.close().await {
+        for open in at_hand.into_iter().flatten() {
+            if let Err(error) = open.connection.close().await {
                 tracing::debug!(%error, "a connection did not close");
             }
         }
@@ -204,8 +215,8 @@ impl<DB: Database> Kept<DB> {
         let values = SqlxValues(statement.values.unwrap_or(Values(Vec::new())));
         let query = sqlx::query_with::<DB, _>(AssertSqlSafe(statement.sql), values);
         let mut lent = self.lend().await?;
-        let Some(reader) = &mut lent.reader else { return Err(Error::Bug("what is lent is there")) };
-        let mut rows = query.fetch(&mut reader.connection);
+        let Some(open) = &mut lent.open else { return Err(Error::Bug("what is lent is there")) };
+        let mut rows = query.fetch(&mut open.connection);
         let (mut is_wanted, mut rest) = (true, 0);
         while let Some(row) = rows.try_next().await.map_err(failed)? {
             if is_wanted {

@@ -8,9 +8,9 @@ use crate::store::cells::Cells;
 
 const MOST: usize = 2;
 
-async fn readers() -> Readers {
+async fn some() -> Connections {
     let pool = Database::connect("sqlite::memory:").await.expect("a database in memory");
-    Readers::like(&pool, MOST as u32)
+    Connections::like(&pool, MOST as u32, |options| options)
 }
 
 fn count_to(end: i64) -> Statement {
@@ -19,43 +19,43 @@ fn count_to(end: i64) -> Statement {
 }
 
 /// The rows up to one, as they come.
-async fn read(readers: &Readers, until: i64) -> Result<Vec<i64>, Error> {
+async fn read(connections: &Connections, until: i64) -> Result<Vec<i64>, Error> {
     let mut seen = Vec::new();
     let show = |row: Row<'_>| {
         seen.push(Cells::new(row, 0).next()?);
         Ok(if seen.len() as i64 == until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
-    readers.read(count_to(10_000), show).await?;
+    connections.read(count_to(10_000), show).await?;
     Ok(seen)
 }
 
-async fn at_rest(readers: &Readers) -> usize {
+async fn at_rest(connections: &Connections) -> usize {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while readers.connections().0 > 0 {
+    while connections.connections().0 > 0 {
         assert!(Instant::now() < deadline, "a connection does not come back");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    readers.connections().1
+    connections.connections().1
 }
 
 #[tokio::test]
-async fn many_lists_share_few_connections() {
-    let readers = readers().await;
-    let all = join_all((0..64).map(|_| read(&readers, 10_000))).await;
+async fn many_statements_share_few_connections() {
+    let connections = some().await;
+    let all = join_all((0..64).map(|_| read(&connections, 10_000))).await;
     for seen in all {
         assert_eq!(seen.expect("it was read"), (1..=10_000).collect::<Vec<_>>());
     }
-    assert_eq!(at_rest(&readers).await, MOST);
+    assert_eq!(at_rest(&connections).await, MOST);
 }
 
 #[tokio::test]
 async fn a_list_that_is_left_leaves_nothing_to_the_next() {
-    let readers = readers().await;
+    let connections = some().await;
     for until in [1, 9_000, 9_999] {
-        assert_eq!(read(&readers, until).await.expect("it was read"), (1..=until).collect::<Vec<_>>());
-        assert_eq!(at_rest(&readers).await, 1, "it is brought to its end, and kept");
+        assert_eq!(read(&connections, until).await.expect("it was read"), (1..=until).collect::<Vec<_>>());
+        assert_eq!(at_rest(&connections).await, 1, "it is brought to its end, and kept");
     }
-    let refused = readers.read(count_to(10_000), |_| Err(Error::Moved)).await;
+    let refused = connections.read(count_to(10_000), |_| Err(Error::Moved)).await;
     assert!(matches!(refused, Err(Error::Moved)));
     // One whose reader goes away.
     let mut shown = 0;
@@ -63,18 +63,18 @@ async fn a_list_that_is_left_leaves_nothing_to_the_next() {
         shown += 1;
         Ok(ControlFlow::Continue(()))
     };
-    let gone = timeout(Duration::from_millis(1), readers.read(count_to(i64::MAX), show)).await;
+    let gone = timeout(Duration::from_millis(1), connections.read(count_to(i64::MAX), show)).await;
     assert!(gone.is_err());
     let statement = Statement::from_string(DbBackend::Sqlite, "SELECT no_such_column");
-    assert!(readers.read(statement, |_| Ok(ControlFlow::Continue(()))).await.is_err());
-    assert_eq!(read(&readers, 10_000).await.expect("it was read"), (1..=10_000).collect::<Vec<_>>());
+    assert!(connections.read(statement, |_| Ok(ControlFlow::Continue(()))).await.is_err());
+    assert_eq!(read(&connections, 10_000).await.expect("it was read"), (1..=10_000).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn none_is_kept_behind_the_end() {
-    let readers = readers().await;
-    let last = read(&readers, 10_000);
-    readers.close().await;
+    let connections = some().await;
+    let last = read(&connections, 10_000);
+    connections.close().await;
     assert!(last.await.is_ok());
-    assert_eq!(at_rest(&readers).await, 0);
+    assert_eq!(at_rest(&connections).await, 0);
 }
