@@ -7,6 +7,7 @@
 pub mod bell;
 pub mod clock;
 pub mod commands;
+pub mod detached;
 pub mod error;
 pub mod limits;
 pub mod payload;

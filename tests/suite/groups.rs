@@ -16,6 +16,7 @@ use domain::store::account;
 use domain::store::load::Wants;
 use domain::write::group::GroupWriter;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::harness::{Bed, Column, is_postgres, new_id, on_both};
@@ -42,7 +43,7 @@ async fn user(bed: &Bed, name: &str) -> Actor {
     Actor { user_id, issuer: String::new(), subject: name.to_owned() }
 }
 
-/// A write that has got into the queue, and what comes of it.
+/// A write that has got into the queue, and what comes of it. Dropped, whoever waits for it goes away.
 async fn begin_any(bed: &Bed, writer: &Writer, actor: &Actor, mutation: Mutation, fits: bool) -> Waiting {
     let (writer, store, actor) = (writer.clone(), bed.store.clone(), actor.clone());
     let mut waiting: Waiting = Box::pin(async move {
@@ -51,7 +52,10 @@ async fn begin_any(bed: &Bed, writer: &Writer, actor: &Actor, mutation: Mutation
     });
     match futures::poll!(&mut waiting) {
         std::task::Poll::Ready(done) => Box::pin(async { done }),
-        std::task::Poll::Pending => waiting,
+        std::task::Poll::Pending => {
+            let waiting = AbortOnDropHandle::new(tokio::spawn(waiting));
+            Box::pin(async { waiting.await.unwrap() })
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::{Store, Tx, detached};
+use super::{Store, Tx, to_its_end};
 use crate::error::Error;
 
 /// The newest position of a user, and of which counting it is.
@@ -37,7 +37,7 @@ pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid,
         Some(row) => row.user_id,
         None => {
             let (store, issuer, subject) = (store.clone(), issuer.to_owned(), subject.to_owned());
-            detached(async move { create(&store, &issuer, &subject).await }).await?
+            to_its_end(async move { create(&store, &issuer, &subject).await }).await?
         }
     };
     if let Ok(mut users) = store.users.lock() {
@@ -122,7 +122,7 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
         .filter(account::Column::FeedEpoch.eq(epoch))
         .filter(account::Column::FeedHead.lt(known));
     let store = store.clone();
-    detached(async move {
+    to_its_end(async move {
         let tx = store.begin().await?;
         renew.exec(&tx.inner).await?;
         tx.commit().await
@@ -155,7 +155,7 @@ pub async fn head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
         return Ok(head);
     }
     let own = store.clone();
-    detached(async move {
+    to_its_end(async move {
         let tx = own.begin().await?;
         make_anew(&tx, user_id).await?;
         tx.commit().await

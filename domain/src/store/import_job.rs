@@ -13,7 +13,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::page::{Page, Window};
-use super::{Store, Tx, detached, dialect, import_rejection};
+use super::{Store, Tx, dialect, import_rejection, to_its_end};
 use crate::error::Error;
 use crate::rules::import::{Counts, Format, ImportRow, State, Step};
 use crate::rules::problem::{Code, Problem};
@@ -207,7 +207,7 @@ pub async fn receive(
         .filter(Column::State.eq(State::AwaitingUpload.name()))
         .filter(Column::BytesReceived.eq(from));
     let store = store.clone();
-    detached(async move {
+    to_its_end(async move {
         let tx = store.begin().await?;
         let done = happened(update, &tx.inner).await?;
         tx.commit().await?;

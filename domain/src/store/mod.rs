@@ -33,6 +33,7 @@ use tokio::sync::{Mutex as FairMutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::detached::detached;
 use crate::error::Error;
 use crate::limits::{GROUP_WRITERS, USER_CACHE_ENTRIES_MAX};
 use connections::Connections;
@@ -72,7 +73,8 @@ pub struct Tx {
 }
 
 impl Store {
-    /// Opens `sqlite://…` or `postgres://…` with at most `connections` to PostgreSQL.
+    /// Opens `sqlite://…` or `postgres://…`, with at most `connections` to PostgreSQL for reading and for what is
+    /// locked, and a quarter of as many and two more for what is not.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -91,12 +93,12 @@ impl Store {
             (writer, reader, lists, None, Some(Arc::default()))
         } else {
             dialect::tune_postgres(&mut options, Plans::Fitted);
-            let quarter = (connections / 4).max(1);
-            options.max_connections(quarter);
-            let reader = Database::connect(options.clone()).await?;
+            let (half, quarter) = ((connections / 2).max(1), (connections / 4).max(1));
+            let reader = Database::connect(options.clone().max_connections(quarter).to_owned()).await?;
             let lists = Connections::like(&reader, quarter, dialect::tune_for_lists);
             dialect::tune_postgres(&mut options, Plans::Kept);
-            let writer = Database::connect(options.connect_lazy(true).to_owned()).await?;
+            options.connect_lazy(true).max_connections(half);
+            let writer = Database::connect(options).await?;
             let of_free = |most| Connections::like(&writer, most, identity);
             let free = Free { groups: of_free(GROUP_WRITERS), batches: of_free(quarter) };
             (writer, reader, lists, Some(free), None)
@@ -108,24 +110,15 @@ impl Store {
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
     ///
-    /// It begins in a task of its own: a `BEGIN` that was sent and not waited for would go back to the
-    /// pool inside a transaction that sqlx does not know of.
+    /// Once it begins it has begun: a `BEGIN` that was sent and not waited for would go back to the pool
+    /// inside a transaction that sqlx does not know of.
     ///
     /// # Errors
     /// When no connection can be had.
     pub async fn begin(&self) -> Result<Tx, Error> {
         let store = self.clone();
         let gate = self.gate().await;
-        detached(async move { store.begin_behind(gate).await }).await
-    }
-
-    /// As [`Store::begin`], in a task that nobody drops.
-    ///
-    /// # Errors
-    /// As [`Store::begin`].
-    pub(crate) async fn begin_here(&self) -> Result<Tx, Error> {
-        let gate = self.gate().await;
-        self.begin_behind(gate).await
+        to_its_end(async move { store.begin_behind(gate).await }).await
     }
 
     /// The connections for writes that lock nothing before they store, where there are any.
@@ -212,10 +205,10 @@ impl Store {
 
 /// Runs a transaction to its end even if whoever waits for it goes away: dropped in the middle, it would
 /// hand its connection back inside a transaction.
-async fn detached<T: Send + 'static>(
+async fn to_its_end<T: Send + 'static>(
     transaction: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::spawn(transaction).await.unwrap_or(Err(Error::Bug("a transaction does not panic")))
+    detached(transaction).await.unwrap_or(Err(Error::Bug("a transaction does not panic")))
 }
 
 impl Tx {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::write_held;
 use crate::bell::{Bell, Ring};
+use crate::detached::detached;
 use crate::error::Error;
 use crate::limits::LANE_WRITERS;
 use crate::plant;
@@ -68,7 +69,10 @@ impl<T: Send + 'static> GroupWriter<T> {
         }
         let (answer, told) = oneshot::channel();
         let is_wanted = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
-        self.shared.start(is_wanted);
+        if is_wanted {
+            // Most often there is nothing else to write, and nobody has to be woken.
+            let _panicked = detached(Arc::clone(&self.shared).run_first()).await;
+        }
         told.await.unwrap_or(Err(Error::Bug("a group writer does not panic")))
     }
 }
@@ -86,19 +90,17 @@ impl<T: Send + 'static> Shared<T> {
         }
     }
 
+    /// One writer for one group. What waits behind it is no matter of whoever brought it.
+    async fn run_first(self: Arc<Self>) {
+        let mut turn = Turn { shared: self, is_over: false };
+        turn.write_next().await;
+    }
+
     /// One writer: group by group while something waits.
     async fn run(self: Arc<Self>) {
         let mut turn = Turn { shared: self, is_over: false };
-        loop {
-            let batches = turn.shared.queue().take();
-            if batches.is_empty() {
-                turn.is_over = true;
-                return;
-            }
-            let items: usize = batches.iter().map(Batch::len).sum();
-            metrics::histogram!("idem_write_group_items").record(items as f64);
-            let flight = Flight { shared: Arc::clone(&turn.shared), batches, in_lane: false };
-            turn.shared.write_group(flight).await;
+        while !turn.is_over {
+            turn.write_next().await;
         }
     }
 
@@ -158,7 +160,7 @@ impl<T: Send + 'static> Shared<T> {
 
     /// In one transaction.
     async fn write_held(&self, batches: &[Batch<T>]) -> Result<Decisions<T>, Error> {
-        let tx = self.store.begin_here().await?;
+        let tx = self.store.begin().await?;
         let (decisions, to_store) = Decisions::take(Sight::Held(&tx), batches).await?;
         if to_store.is_empty() {
             tx.release().await?;
@@ -259,6 +261,21 @@ struct Turn<T: Send + 'static> {
     shared: Arc<Shared<T>>,
     /// The queue has taken it back already.
     is_over: bool,
+}
+
+impl<T: Send + 'static> Turn<T> {
+    /// The next group; over, when nothing waits.
+    async fn write_next(&mut self) {
+        let batches = self.shared.queue().take();
+        if batches.is_empty() {
+            self.is_over = true;
+            return;
+        }
+        let items: usize = batches.iter().map(Batch::len).sum();
+        metrics::histogram!("idem_write_group_items").record(items as f64);
+        let flight = Flight { shared: Arc::clone(&self.shared), batches, in_lane: false };
+        self.shared.write_group(flight).await;
+    }
 }
 
 impl<T: Send + 'static> Drop for Turn<T> {

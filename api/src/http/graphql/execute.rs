@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response as Answer, Value};
 use domain::commands::Actor;
+use domain::detached::{Panicked, detached};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -141,10 +142,9 @@ pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id:
             drop(room);
             answer
         };
-        let running = app.tracker.spawn(mutation.in_current_span());
-        match running.await {
+        match detached(app.tracker.track_future(mutation.in_current_span())).await {
             Ok(answer) => answer,
-            Err(_) => return refusal(&ApiError::Internal, ApiError::Internal.status(), request_id),
+            Err(Panicked) => return refusal(&ApiError::Internal, ApiError::Internal.status(), request_id),
         }
     } else {
         let answer = app.schema.execute(request).await;
@@ -167,8 +167,14 @@ pub(in crate::http) fn answers(
     request_id: Arc<str>,
 ) -> BoxStream<'static, Answer> {
     if operation.kind != OperationType::Subscription {
-        let app = Arc::clone(app);
-        return stream::once(async move { answer(&app, operation, &request_id).await }).boxed();
+        let (app, is_mutation) = (Arc::clone(app), operation.kind == OperationType::Mutation);
+        let answer = async move { answer(&app, operation, &request_id).await };
+        if !is_mutation {
+            return stream::once(answer).boxed();
+        }
+        // Nobody polls a stream whose reader is slow, and what has begun may hold what others wait for.
+        let running = tokio::spawn(answer.in_current_span());
+        return stream::once(running).filter_map(async |answer| answer.ok()).boxed();
     }
     let answers = app.schema.execute_stream(operation.request);
     let begin = Some((answers, operation.keep));
