@@ -1,7 +1,7 @@
 //! Futures that run to their end, even if whoever waits for them goes away.
 //!
-//! A task of its own would do that as well, but whoever waits for a task is woken by another thread: at one
-//! request at a time that was a quarter of what a create took.
+//! A task of its own would do that as well, but to wake whoever waits for it is a call of the kernel, and another
+//! thread that looks for work (docs/decisions.md).
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;

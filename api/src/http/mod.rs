@@ -5,6 +5,7 @@ mod graphql;
 mod observe;
 mod payload;
 mod persisted;
+mod prompt;
 pub mod server;
 mod socket;
 mod steady;

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::prompt::Prompt;
 use super::steady::Steady;
 use super::{App, router};
 use crate::auth::Keys;
@@ -92,7 +93,7 @@ async fn accept(listener: TcpListener, router: Router, shutdown: CancellationTok
         });
         let connection = http.serve_connection(TokioIo::new(Steady::new(stream)), service).with_upgrades();
         let stop = shutdown.clone();
-        tasks.spawn(async move {
+        tasks.spawn(Prompt::new(async move {
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -104,7 +105,7 @@ async fn accept(listener: TcpListener, router: Router, shutdown: CancellationTok
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-        });
+        }));
     }
     drop(listener);
     tasks.close();

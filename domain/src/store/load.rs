@@ -136,8 +136,7 @@ async fn attempt(
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = sight.backend();
     let (values, by_key, by_name) = wants::tables(backend, users, wanted);
-    let is_told = wanted.values().any(|wants| wants.bodies() == Bodies::Sent);
-    let sql = sql::lock_and_load(backend, Shape { is_free: sight.is_free(), by_key, by_name, is_told });
+    let sql = sql::lock_and_load(backend, Shape { is_free: sight.is_free(), by_key, by_name });
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     // The heads come first; what follows is of users whose heads came, or passed over.
     let show = |row: Row<'_>| {
@@ -145,7 +144,7 @@ async fn attempt(
         let (kind, user_id): (i32, Uuid) = (cells.next()?, cells.next()?);
         if kind != Kind::HEAD {
             return match loaded.get_mut(&user_id) {
-                Some(of_user) => add(&mut of_user.world, kind, row, is_told),
+                Some(of_user) => add(&mut of_user.world, kind, row),
                 None => Ok(()),
             };
         }
@@ -162,12 +161,15 @@ async fn attempt(
     Ok(loaded)
 }
 
-fn add(world: &mut World, kind: i32, row: Row<'_>, is_told: bool) -> Result<(), Error> {
+fn add(world: &mut World, kind: i32, row: Row<'_>) -> Result<(), Error> {
+    let mut cells = Cells::new(row, 2);
     match kind {
-        Kind::EVENT => world.load_event(model::event_head(row, sql::FIRST_OF_EVENT, is_told)?),
-        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST_OF_TYPE, Extent::Whole)?),
+        Kind::EVENT => {
+            let (_id, import_job_id): (Uuid, _) = (cells.next()?, cells.next()?);
+            world.load_event(model::event_head(row, sql::FIRST, import_job_id)?);
+        }
+        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST, Extent::Whole)?),
         _ => {
-            let mut cells = Cells::new(row, 2);
             let (id, alias) = (cells.next()?, cells.next()?);
             match cells.next::<i64>()? {
                 1 => world.load_alias(Entity::Event, alias, id),

@@ -134,50 +134,45 @@ pub(super) fn event_row(row: Row<'_>, at: usize, extent: Extent) -> Result<Event
     Ok(event)
 }
 
-/// The columns that [`event_head`] reads, in their order.
-pub(super) const EVENT_HEAD: [event::Column; 12] = {
+/// The columns of which [`event_head`] reads some. Each is of the type that the one of its place in [`TYPE`] is,
+/// and where both mean the same they are in the same place.
+pub(super) const EVENT_HEAD: [event::Column; 14] = {
     use event::Column::*;
     [
-        Id, Version, ChangeSeq, DeletedAt, DeletedBy, SourceType, ExternalId, EventTypeId, ContentHash,
-        CreatedAt, UpdatedAt, ImportJobId,
+        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, SourceType, ExternalId,
+        TimeZone, WriterRunStart, EventTypeId, DeletedBy, ContentHash,
     ]
 };
 
-/// How many of them there are where nobody is told of the event.
-pub(super) const EVENT_HEAD_UNTOLD: usize = 9;
-
-/// Reads of an event, from the column `at` on, only keys, version and hash, and where it is told its times and
-/// its import. What it says and who wrote it are left out, so that it must not be written back.
-pub(super) fn event_head(row: Row<'_>, at: usize, is_told: bool) -> Result<EventRow, Error> {
+/// Reads of an event, from the column `at` on, only keys, version, hash and times. What it says and who
+/// wrote it are left out, so that it must not be written back.
+pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -> Result<EventRow, Error> {
     let mut cells = Cells::new(row, at);
+    let (id, version, change_seq) = (cells.next()?, cells.next()?, cells.next()?);
+    let _client_id: Option<&str> = cells.next()?;
     let mut frame = Frame {
-        id: cells.next()?,
-        version: cells.next()?,
-        change_seq: cells.next()?,
+        id,
+        version,
+        change_seq,
         writer: Writer { client_id: None, run_start: 0, edit_id: None },
-        created_at: 0,
-        updated_at: 0,
+        created_at: cells.next()?,
+        updated_at: cells.next()?,
         deletion: cells.deleted_at()?,
     };
-    cells.deleted_by(&mut frame)?;
     let (source_type, external_id) = (cells.next()?, cells.next()?);
-    let mut content = match cells.next()? {
+    let (_time_zone, _run_start): (Option<&str>, i32) = (cells.next()?, cells.next()?);
+    let event_type_id = cells.next()?;
+    cells.deleted_by(&mut frame)?;
+    let content = match event_type_id {
         Some(event_type_id) => Some(EventContent {
             event_type_id,
             body: EventBody::default(),
             hash: cells.hash()?,
-            import_job_id: None,
+            import_job_id,
             import_version: None,
         }),
         None => None,
     };
-    if is_told {
-        let mut cells = Cells::new(row, at + EVENT_HEAD_UNTOLD);
-        (frame.created_at, frame.updated_at) = (cells.next()?, cells.next()?);
-        if let Some(content) = &mut content {
-            content.import_job_id = cells.next()?;
-        }
-    }
     Ok(EventRow { frame, source_type, external_id, content })
 }
 

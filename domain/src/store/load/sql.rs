@@ -6,27 +6,27 @@ use std::sync::LazyLock;
 use sea_orm::DbBackend;
 
 use crate::store::dialect;
-use crate::store::model::{self, EVENT_HEAD_UNTOLD, columns, nothing};
+use crate::store::model::{self, EVENT_HEAD, columns, nothing};
 
-/// Of which kind a row of [`lock_and_load`] is; each kind has columns of its own, and they come in this order.
+/// Of which kind a row of [`lock_and_load`] is. They come in this order. Each has an owner, and the columns that
+/// are named behind it: starting the statement takes the longer the more columns there are, so that kinds share
+/// them.
 pub(super) struct Kind;
 
 impl Kind {
-    /// `user_id`, `number` the newest position, and `moved`: whether its row is another than the one that the
-    /// statement saw, or where it is not locked of which transaction it is.
+    /// `number` the newest position, and `moved`: whether its row is another than the one that the statement
+    /// saw, or where it is not locked of which transaction it is.
     pub(super) const HEAD: i32 = 0;
-    /// `id` is called `alias_id` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
+    /// `id` is called `other` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
     const NAME: i32 = 1;
-    /// The head of an event, from [`FIRST_OF_EVENT`] on.
+    /// The head of an event from [`FIRST`] on, `other` its import.
     pub(super) const EVENT: i32 = 2;
-    /// A type, from [`FIRST_OF_TYPE`] on.
+    /// A type from [`FIRST`] on.
     pub(super) const TYPE: i32 = 3;
 }
 
-/// Where the columns of a type begin.
-pub(super) const FIRST_OF_TYPE: usize = 6;
-/// Where the columns of an event begin, fewer or more of them.
-pub(super) const FIRST_OF_EVENT: usize = FIRST_OF_TYPE + model::TYPE.len();
+/// Where the columns of an event and those of a type begin.
+pub(super) const FIRST: usize = 6;
 
 /// Which statement it is.
 #[derive(Debug, Clone, Copy)]
@@ -37,19 +37,17 @@ pub(super) struct Shape {
     pub(super) by_key: bool,
     /// Types are looked for by names as well.
     pub(super) by_name: bool,
-    /// Somebody is told of the events.
-    pub(super) is_told: bool,
 }
 
 impl Shape {
     fn number(self) -> usize {
-        let bits = [self.is_told, self.is_free, self.by_key, self.by_name];
+        let bits = [self.is_free, self.by_key, self.by_name];
         bits.iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
     fn of(number: usize) -> Self {
         let has = |bit: usize| number & bit != 0;
-        Self { is_told: has(8), is_free: has(4), by_key: has(2), by_name: has(1) }
+        Self { is_free: has(4), by_key: has(2), by_name: has(1) }
     }
 }
 
@@ -57,9 +55,9 @@ impl Shape {
 /// shape says so one of owners, ids, sources and external ids, where a key is looked for only if its id is none
 /// of an event, and one of owners and names.
 pub(super) fn lock_and_load(backend: DbBackend, shape: Shape) -> &'static str {
-    static POSTGRES: LazyLock<[String; 16]> =
+    static POSTGRES: LazyLock<[String; 8]> =
         LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Postgres, Shape::of(n))));
-    static SQLITE: LazyLock<[String; 16]> =
+    static SQLITE: LazyLock<[String; 8]> =
         LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Sqlite, Shape::of(n))));
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
     &texts[shape.number()]
@@ -78,10 +76,11 @@ fn load_bodies_text(backend: DbBackend) -> String {
         "SELECT w.user_id{event_columns}{type_columns} FROM {rows} {event} {event_type}",
         event_columns = columns("f", &model::EVENT),
         type_columns = columns("t", &model::TYPE),
-        event = dialect::join(backend, "event f", &BY_ID),
+        event = dialect::join(backend, "event f", "*", &BY_ID),
         event_type = dialect::left_join(
             backend,
             "event_type t",
+            "*",
             &[("user_id", "f.user_id"), ("id", "f.event_type_id")]
         ),
     )
@@ -95,19 +94,20 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
         DbBackend::Postgres => "NULL::uuid",
         _ => "NULL",
     };
-    let head = if shape.is_told { &model::EVENT_HEAD[..] } else { &model::EVENT_HEAD[..EVENT_HEAD_UNTOLD] };
-    let (no_event, no_type) = (nothing(backend, head), nothing(backend, &model::TYPE));
-    let each = |rows: &str, table: &str, key: &[(&str, &str)]| {
-        format!("{rows} {}", dialect::join(backend, &format!("{table} f"), key))
+    let no_row = nothing(backend, &model::TYPE);
+    let (event_head, whole_type) = (columns("f", &EVENT_HEAD), columns("f", &model::TYPE));
+    let each = |rows: &str, table: &str, columns: &str, key: &[(&str, &str)]| {
+        format!("{rows} {}", dialect::join(backend, &format!("{table} f"), columns, key))
     };
-    let own_event = columns("f", head);
+    let own_event = format!("f.user_id{event_head}, f.import_job_id");
+    let each_event = |rows: &str, key: &[(&str, &str)]| each(rows, "event", &own_event, key);
     let event = |found: &str| {
         let kind = Kind::EVENT;
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{no_type}{own_event} FROM {found}")
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, f.import_job_id, 0, 0{event_head} FROM {found}")
     };
-    let event_type = |found: &str| {
-        let (kind, own) = (Kind::TYPE, columns("f", &model::TYPE));
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{own}{no_event} FROM {found}")
+    let event_type = |rows: &str, key: &[(&str, &str)]| {
+        let (kind, found) = (Kind::TYPE, each(rows, "event_type", &format!("f.user_id{whole_type}"), key));
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{whole_type} FROM {found}")
     };
 
     let mut number = 2;
@@ -118,36 +118,41 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
     // where most are, in a file that is sent again, and such records have external keys.
     let is_no_event = "(w.user_id, w.id) NOT IN (SELECT user_id, id FROM found)";
     let (rest, sorted_out) = if shape.by_key {
-        let events = each("want w", "event", &BY_ID);
         let sorted_out = format!(
-            "found AS MATERIALIZED (SELECT f.user_id{own_event} FROM {events}), \
-             rest AS MATERIALIZED (SELECT w.user_id, w.id FROM want w WHERE {is_no_event}), "
+            "found AS MATERIALIZED (SELECT {own_event} FROM {events}), \
+             rest AS MATERIALIZED (SELECT w.user_id, w.id FROM want w WHERE {is_no_event}), ",
+            events = each_event("want w", &BY_ID),
         );
         ("rest", sorted_out)
     } else {
         ("want", String::new())
     };
+    let heads = dialect::heads(backend, shape.is_free);
+    // Locked before anything else is read.
+    let (locked, head) = if shape.is_free {
+        (String::new(), format!("({heads})"))
+    } else {
+        (format!("head AS MATERIALIZED ({heads}), "), "head".to_owned())
+    };
     let mut sql = format!(
-        "WITH head AS MATERIALIZED ({heads}), \
-         want AS MATERIALIZED (SELECT w.user_id, w.id FROM {wanted}), {sorted_out}\
+        "WITH {locked}want AS MATERIALIZED (SELECT w.user_id, w.id FROM {wanted}), {sorted_out}\
          name AS MATERIALIZED ( \
            SELECT f.user_id, f.entity AS number, f.alias_id, f.id FROM {aliases} \
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
          called AS MATERIALIZED (SELECT user_id, id FROM {rest} UNION ALL SELECT user_id, id FROM name) \
-         SELECT {head} AS kind, h.user_id, {no_id} AS id, {no_id} AS alias_id, \
-           h.feed_head AS number, {moved} AS moved{no_type}{no_event} FROM head h {seen} \
-         UNION ALL SELECT {name}, n.user_id, n.id, n.alias_id, n.number, 0{no_type}{no_event} FROM name n",
-        heads = dialect::heads(backend, shape.is_free),
+         SELECT {is_head} AS kind, h.user_id, {no_id} AS id, {no_id} AS other, \
+           h.feed_head AS number, {moved} AS moved{no_row} FROM {head} h {seen} \
+         UNION ALL SELECT {is_name}, n.user_id, n.id, n.alias_id, n.number, 0{no_row} FROM name n",
         wanted = table(&OWNED),
-        aliases = each(&format!("{rest} w"), "id_alias", &alias),
-        imports = each(&format!("{rest} w"), "import_job", &BY_ID),
-        head = Kind::HEAD,
-        name = Kind::NAME,
+        aliases = each(&format!("{rest} w"), "id_alias", "f.user_id, f.entity, f.alias_id, f.id", &alias),
+        imports = each(&format!("{rest} w"), "import_job", "f.user_id, f.id", &BY_ID),
+        is_head = Kind::HEAD,
+        is_name = Kind::NAME,
     );
     let events = if shape.by_key {
-        event("found f") + &event(&each("name w", "event", &BY_ID))
+        event("found f") + &event(&each_event("name w", &BY_ID))
     } else {
-        event(&each("called w", "event", &BY_ID))
+        event(&each_event("called w", &BY_ID))
     };
     sql += &events;
     if shape.by_key {
@@ -155,13 +160,13 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
             table(&[("user_id", "uuid"), ("id", "uuid"), ("source_type", "text"), ("external_id", "text")]);
         let key =
             [("user_id", "w.user_id"), ("source_type", "w.source_type"), ("external_id", "w.external_id")];
-        sql += &event(&format!("{} WHERE {is_no_event}", each(&keys, "event", &key)));
+        sql += &event(&format!("{} WHERE {is_no_event}", each_event(&keys, &key)));
     }
-    sql += &event_type(&each("called w", "event_type", &BY_ID));
+    sql += &event_type("called w", &BY_ID);
     if shape.by_name {
         let names = table(&[("user_id", "uuid"), ("text", "text")]);
         let key = [("user_id", "w.user_id"), ("name", "w.text")];
-        sql += &event_type(&each(&names, "event_type", &key));
+        sql += &event_type(&names, &key);
     }
     sql
 }

@@ -1,0 +1,121 @@
+//! A connection that is polled again at once when it has woken itself.
+//!
+//! hyper does so for each body: who reads it tells the connection that there is room, and both are the same task.
+//! The runtime would queue the task and wake another thread to look for it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures::task::AtomicWaker;
+
+/// So often in a row; then others have their turn.
+const POLLS_MAX: usize = 4;
+
+/// Looks at once whether it was woken while it was polled.
+pub(super) struct Prompt<F> {
+    inner: Pin<Box<F>>,
+    bell: Arc<Bell>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Bell {
+    is_polled: AtomicBool,
+    has_rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_rung.store(true, Ordering::SeqCst);
+        // Whoever polls looks behind the poll, and has said before that they no longer do.
+        if !self.is_polled.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
+}
+
+impl<F: Future> Prompt<F> {
+    pub(super) fn new(future: F) -> Self {
+        let bell = Arc::new(Bell::default());
+        Self { inner: Box::pin(future), waker: Waker::from(Arc::clone(&bell)), bell }
+    }
+}
+
+impl<F: Future> Future for Prompt<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { inner, bell, waker } = &mut *self;
+        bell.task.register(context.waker());
+        for _ in 0..POLLS_MAX {
+            bell.has_rung.store(false, Ordering::SeqCst);
+            bell.is_polled.store(true, Ordering::SeqCst);
+            let polled = inner.as_mut().poll(&mut Context::from_waker(waker));
+            bell.is_polled.store(false, Ordering::SeqCst);
+            if polled.is_ready() || !bell.has_rung.load(Ordering::SeqCst) {
+                return polled;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures::task::noop_waker;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Pending so often, and woken each time.
+    fn waking(times: usize) -> impl Future<Output = usize> {
+        let mut polls = 0;
+        poll_fn(move |context| {
+            polls += 1;
+            context.waker().wake_by_ref();
+            if polls > times { Poll::Ready(polls) } else { Poll::Pending }
+        })
+    }
+
+    #[test]
+    fn who_wakes_themselves_is_polled_again_at_once_within_bounds() {
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        let mut few = Box::pin(Prompt::new(waking(POLLS_MAX - 1)));
+        assert_eq!(few.as_mut().poll(&mut context), Poll::Ready(POLLS_MAX));
+        let mut many = Box::pin(Prompt::new(waking(POLLS_MAX)));
+        assert_eq!(many.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(many.as_mut().poll(&mut context), Poll::Ready(POLLS_MAX + 1));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_word_of_others_is_lost() {
+        for _ in 0..1_000 {
+            let (hers, his): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel::<()>()).unzip();
+            let reader = tokio::spawn(Prompt::new(async move {
+                for word in his {
+                    word.await.expect("it is sent");
+                }
+                waking(2 * POLLS_MAX).await
+            }));
+            let writer = tokio::spawn(async move {
+                for word in hers {
+                    word.send(()).expect("it is waited for");
+                    tokio::task::yield_now().await;
+                }
+            });
+            writer.await.expect("it ends");
+            assert_eq!(reader.await.expect("it ends"), 2 * POLLS_MAX + 1);
+        }
+    }
+}
