@@ -136,7 +136,9 @@ async fn attempt(
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = sight.backend();
     let (values, by_key, by_name) = wants::tables(backend, users, wanted);
-    let sql = sql::lock_and_load(backend, Shape { is_free: sight.is_free(), by_key, by_name });
+    let is_told = wanted.values().any(|wants| wants.bodies() == Bodies::Sent);
+    let shape = Shape { is_free: sight.is_free(), by_key, by_name, is_told };
+    let sql = sql::lock_and_load(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     // The heads come first; what follows is of users whose heads came, or passed over.
     let show = |row: Row<'_>| {

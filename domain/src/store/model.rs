@@ -134,33 +134,57 @@ pub(super) fn event_row(row: Row<'_>, at: usize, extent: Extent) -> Result<Event
     Ok(event)
 }
 
-/// The columns of which [`event_head`] reads some. Each is of the type that the one of its place in [`TYPE`] is,
-/// and where both mean the same they are in the same place.
-pub(super) const EVENT_HEAD: [event::Column; 14] = {
+/// The columns that [`event_head`] reads, each in the place of one of [`TYPE`] that is of the same type; in the
+/// others there is nothing.
+const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
     use event::Column::*;
     [
-        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, SourceType, ExternalId,
-        TimeZone, WriterRunStart, EventTypeId, DeletedBy, ContentHash,
+        Some(Id),
+        Some(Version),
+        Some(ChangeSeq),
+        None,
+        Some(CreatedAt),
+        Some(UpdatedAt),
+        Some(DeletedAt),
+        Some(SourceType),
+        Some(ExternalId),
+        None,
+        None,
+        Some(EventTypeId),
+        Some(DeletedBy),
+        Some(ContentHash),
     ]
 };
 
-/// Reads of an event, from the column `at` on, only keys, version, hash and times. What it says and who
-/// wrote it are left out, so that it must not be written back.
+/// They as columns of `f`, each behind a comma: those that are there, and all of them. The times are there only
+/// if somebody is told of the event.
+pub(super) fn event_head_columns(backend: DbBackend, is_told: bool) -> (String, String) {
+    let is_time = |column| matches!(column, event::Column::CreatedAt | event::Column::UpdatedAt);
+    let read = EVENT_HEAD.map(|column| column.filter(|column| is_told || !is_time(*column)));
+    let all = read.iter().zip(TYPE).map(|(column, instead)| match column {
+        Some(column) => columns("f", &[*column]),
+        None => nothing(backend, &[instead]),
+    });
+    (columns("f", &read.iter().flatten().copied().collect::<Vec<_>>()), all.collect())
+}
+
+/// Reads of an event, from the column `at` on, only keys, version and hash, and where it is told its times and its
+/// import. What it says and who wrote it are left out, so that it must not be written back.
 pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -> Result<EventRow, Error> {
     let mut cells = Cells::new(row, at);
     let (id, version, change_seq) = (cells.next()?, cells.next()?, cells.next()?);
-    let _client_id: Option<&str> = cells.next()?;
+    let _nothing: Option<&str> = cells.next()?;
     let mut frame = Frame {
         id,
         version,
         change_seq,
         writer: Writer { client_id: None, run_start: 0, edit_id: None },
-        created_at: cells.next()?,
-        updated_at: cells.next()?,
+        created_at: cells.next::<Option<i64>>()?.unwrap_or_default(),
+        updated_at: cells.next::<Option<i64>>()?.unwrap_or_default(),
         deletion: cells.deleted_at()?,
     };
     let (source_type, external_id) = (cells.next()?, cells.next()?);
-    let (_time_zone, _run_start): (Option<&str>, i32) = (cells.next()?, cells.next()?);
+    let _nothing: (Option<&str>, Option<i32>) = (cells.next()?, cells.next()?);
     let event_type_id = cells.next()?;
     cells.deleted_by(&mut frame)?;
     let content = match event_type_id {

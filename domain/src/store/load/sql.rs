@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use sea_orm::DbBackend;
 
 use crate::store::dialect;
-use crate::store::model::{self, EVENT_HEAD, columns, nothing};
+use crate::store::model::{self, columns, nothing};
 
 /// Of which kind a row of [`lock_and_load`] is. They come in this order. Each has an owner, and the columns that
 /// are named behind it: starting the statement takes the longer the more columns there are, so that kinds share
@@ -19,7 +19,7 @@ impl Kind {
     pub(super) const HEAD: i32 = 0;
     /// `id` is called `other` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
     const NAME: i32 = 1;
-    /// The head of an event from [`FIRST`] on, `other` its import.
+    /// The head of an event from [`FIRST`] on, `other` its import where it is told.
     pub(super) const EVENT: i32 = 2;
     /// A type from [`FIRST`] on.
     pub(super) const TYPE: i32 = 3;
@@ -37,17 +37,19 @@ pub(super) struct Shape {
     pub(super) by_key: bool,
     /// Types are looked for by names as well.
     pub(super) by_name: bool,
+    /// Somebody is told of the events.
+    pub(super) is_told: bool,
 }
 
 impl Shape {
     fn number(self) -> usize {
-        let bits = [self.is_free, self.by_key, self.by_name];
+        let bits = [self.is_told, self.is_free, self.by_key, self.by_name];
         bits.iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
     fn of(number: usize) -> Self {
         let has = |bit: usize| number & bit != 0;
-        Self { is_free: has(4), by_key: has(2), by_name: has(1) }
+        Self { is_told: has(8), is_free: has(4), by_key: has(2), by_name: has(1) }
     }
 }
 
@@ -55,9 +57,9 @@ impl Shape {
 /// shape says so one of owners, ids, sources and external ids, where a key is looked for only if its id is none
 /// of an event, and one of owners and names.
 pub(super) fn lock_and_load(backend: DbBackend, shape: Shape) -> &'static str {
-    static POSTGRES: LazyLock<[String; 8]> =
+    static POSTGRES: LazyLock<[String; 16]> =
         LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Postgres, Shape::of(n))));
-    static SQLITE: LazyLock<[String; 8]> =
+    static SQLITE: LazyLock<[String; 16]> =
         LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Sqlite, Shape::of(n))));
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
     &texts[shape.number()]
@@ -95,15 +97,18 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
         _ => "NULL",
     };
     let no_row = nothing(backend, &model::TYPE);
-    let (event_head, whole_type) = (columns("f", &EVENT_HEAD), columns("f", &model::TYPE));
+    let (read_of_event, event_head) = model::event_head_columns(backend, shape.is_told);
+    let import = if shape.is_told { "f.import_job_id" } else { no_id };
+    let whole_type = columns("f", &model::TYPE);
     let each = |rows: &str, table: &str, columns: &str, key: &[(&str, &str)]| {
         format!("{rows} {}", dialect::join(backend, &format!("{table} f"), columns, key))
     };
-    let own_event = format!("f.user_id{event_head}, f.import_job_id");
+    let own_import = if shape.is_told { ", f.import_job_id" } else { "" };
+    let own_event = format!("f.user_id{read_of_event}{own_import}");
     let each_event = |rows: &str, key: &[(&str, &str)]| each(rows, "event", &own_event, key);
     let event = |found: &str| {
         let kind = Kind::EVENT;
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, f.import_job_id, 0, 0{event_head} FROM {found}")
+        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {import}, 0, 0{event_head} FROM {found}")
     };
     let event_type = |rows: &str, key: &[(&str, &str)]| {
         let (kind, found) = (Kind::TYPE, each(rows, "event_type", &format!("f.user_id{whole_type}"), key));
