@@ -22,7 +22,7 @@ pub struct Detached<T: Send + 'static> {
     rest: Option<BoxFuture<'static, Result<T, Box<dyn Any + Send>>>>,
 }
 
-/// Lets a future run to its end, once it was polled.
+/// Lets a future run to its end. Must be called within a tokio runtime, and dropped within it.
 pub fn detached<F: Future<Output: Send> + Send + 'static>(future: F) -> Detached<F::Output> {
     Detached { rest: Some(AssertUnwindSafe(future).catch_unwind().boxed()) }
 }

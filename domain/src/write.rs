@@ -1,8 +1,8 @@
 //! Every write is four steps: lock, load, decide, store.
 //!
-//! On PostgreSQL each is tried without the lock first: load, decide, and store if nothing of the user has changed
-//! meanwhile, in two round trips. Where something has, or more than one statement is needed, it is all four in one
-//! transaction. On SQLite it always is.
+//! On PostgreSQL single writes, and batches that read nothing of what events say, are tried without the lock first:
+//! load, decide, and store if nothing of the user has changed meanwhile, in two round trips. Where something has, or
+//! more than one statement is needed, it is all four in one transaction. On SQLite it always is.
 
 pub mod group;
 
@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::plant;
-use crate::rules::apply::World;
-use crate::store::load::{Loaded, Sight, Wants, load, load_one};
+use crate::rules::apply::{Net, World};
+use crate::store::load::{Basis, Loaded, Sight, Wants, load, load_one};
 use crate::store::save::{Decided, can_be_free, save, save_head, save_rows, save_unmoved};
 use crate::store::{Store, Tx};
 
@@ -29,6 +29,9 @@ pub async fn write<T>(
     wants: Wants,
     decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    if plant::is_planted("plant-late-lock") {
+        return write_held(store, bell, user_id, wants, decide).await;
+    }
     match try_free(store, bell, user_id, &wants, &decide).await? {
         Some(answer) => Ok(answer),
         None => write_held(store, bell, user_id, wants, decide).await,
@@ -43,7 +46,7 @@ async fn try_free<T>(
     wants: &Wants,
     decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
-    let Some(free) = store.free().filter(|_| wants.are_of_creates()) else { return Ok(None) };
+    let Some(free) = store.free().filter(|_| wants.are_without_bodies()) else { return Ok(None) };
     let wanted = BTreeMap::from([(user_id, wants)]);
     let mut loaded = load(Sight::Free(&free.batches), &wanted).await?;
     let Some(Loaded { basis, mut world, .. }) = loaded.remove(&user_id) else { return Ok(None) };
@@ -91,7 +94,12 @@ async fn write_held<T>(
         loaded = load_one(&tx, user_id, &wants).await?;
         answer = decide(&mut loaded.world)?;
     }
-    let moved = store_net(&tx, user_id, loaded).await?;
+    let net = loaded.world.net(loaded.basis.head);
+    if net.is_empty() {
+        tx.release().await?;
+        return Ok(answer);
+    }
+    let moved = store_net(&tx, user_id, loaded.basis, net).await?;
     tx.commit().await?;
     if moved {
         bell.ring(Ring::Feed(user_id));
@@ -112,12 +120,12 @@ pub async fn write_within<T>(
 ) -> Result<(T, bool), Error> {
     let mut loaded = load_one(tx, user_id, &wants).await?;
     let answer = decide(&mut loaded.world);
-    Ok((answer, store_net(tx, user_id, loaded).await?))
+    let net = loaded.world.net(loaded.basis.head);
+    Ok((answer, store_net(tx, user_id, loaded.basis, net).await?))
 }
 
 /// The last step; tells whether the feed moves.
-async fn store_net(tx: &Tx, user_id: Uuid, Loaded { basis, world, .. }: Loaded) -> Result<bool, Error> {
-    let net = world.net(basis.head);
+async fn store_net(tx: &Tx, user_id: Uuid, basis: Basis, net: Net) -> Result<bool, Error> {
     let moved = net.head != basis.head;
     if !net.is_empty() {
         save(tx, vec![Decided { user_id, basis, net }]).await?;

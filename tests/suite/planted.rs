@@ -52,7 +52,7 @@ fn a_lock_and_a_load_in_one_statement_are_caught_on_postgres() {
 #[test]
 fn a_guard_that_looks_at_positions_alone_is_caught() {
     let name = "a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batch";
-    catches(&format!("groups::{name}"), "plant-head-alone");
+    catches(&format!("groups::heads::{name}"), "plant-head-alone");
 }
 
 /// The test that compares fifty schedules with the oracle.

@@ -54,12 +54,13 @@ impl<F: Future> Future for Prompt<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let Self { inner, bell, waker } = &mut *self;
         bell.task.register(context.waker());
+        bell.has_rung.swap(false, Ordering::SeqCst);
         for _ in 0..POLLS_MAX {
-            bell.has_rung.store(false, Ordering::SeqCst);
             bell.is_polled.store(true, Ordering::SeqCst);
             let polled = inner.as_mut().poll(&mut Context::from_waker(waker));
             bell.is_polled.store(false, Ordering::SeqCst);
-            if polled.is_ready() || !bell.has_rung.load(Ordering::SeqCst) {
+            // What was told before the ring is seen by the next poll.
+            if polled.is_ready() || !bell.has_rung.swap(false, Ordering::SeqCst) {
                 return polled;
             }
         }
@@ -71,9 +72,11 @@ impl<F: Future> Future for Prompt<F> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use futures::task::noop_waker;
     use tokio::sync::oneshot;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -115,7 +118,8 @@ mod tests {
                 }
             });
             writer.await.expect("it ends");
-            assert_eq!(reader.await.expect("it ends"), 2 * POLLS_MAX + 1);
+            let read = timeout(Duration::from_secs(60), reader).await.expect("no word is lost");
+            assert_eq!(read.expect("it ends"), 2 * POLLS_MAX + 1);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! sqlx does that whenever a connection is given back: a round trip behind each statement, a tenth of what a page
 //! takes, that cannot be left out. These are as many as statements may run at once, and whoever waits has a turn.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement, Value
 use sea_query_sqlx::SqlxValues;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::cells::Row;
 use crate::error::Error;
@@ -27,6 +28,10 @@ const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// For a turn, for a new connection, and for a sign of life.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Between two tries to connect, at first; it doubles.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// And at most.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// So many rows behind the last one that is wanted are read at once.
 const REST_MAX: usize = 16;
 
@@ -158,7 +163,10 @@ impl<DB: Database> Kept<DB> {
     async fn lend(self: &Arc<Self>) -> Result<Lent<DB>, Error> {
         let turn = timeout(WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(Error::Busy)?;
-        let at_hand = self.at_hand.lock().ok().and_then(|mut at_hand| at_hand.as_mut()?.pop());
+        let at_hand = match self.at_hand.lock().ok().as_mut().and_then(|at_hand| at_hand.as_mut()) {
+            Some(at_hand) => at_hand.pop(),
+            None => return Err(Error::Busy),
+        };
         let open = match at_hand {
             Some(open) => self.look_at(open).await?,
             None => self.open().await?,
@@ -175,9 +183,21 @@ impl<DB: Database> Kept<DB> {
     }
 
     async fn open(&self) -> Result<Open<DB::Connection>, Error> {
-        let opened = timeout(WAIT_MAX, self.options.connect()).await.map_err(|_| Error::Busy)?;
+        let opened = timeout(WAIT_MAX, self.connect()).await.map_err(|_| Error::Busy)?;
         let now = Instant::now();
         Ok(Open { connection: opened.map_err(failed)?, opened_at: now, used_at: now })
+    }
+
+    /// As often as it takes, while the database starts or has no room.
+    async fn connect(&self) -> Result<DB::Connection, sqlx::Error> {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match self.options.connect().await {
+                Err(error) if is_passing(&error) => sleep(pause).await,
+                opened => return opened,
+            }
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
     }
 
     fn keep(&self, open: Open<DB::Connection>) {
@@ -231,6 +251,15 @@ impl<DB: Database> Kept<DB> {
         drop(rows);
         lent.is_at_rest = true;
         Ok(())
+    }
+}
+
+/// Whether nobody listens yet, or whoever does has no room: `cannot_connect_now`, `too_many_connections`.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| ["57P03", "53300"].contains(&&*code)),
+        _ => false,
     }
 }
 

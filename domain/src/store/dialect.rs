@@ -153,6 +153,14 @@ pub(super) fn head_moved(backend: DbBackend, is_free: bool) -> (&'static str, St
     }
 }
 
+/// Of which transaction the row of the account of a user is, by an expression for that user.
+pub(super) fn version_of(backend: DbBackend, user_id: &str) -> String {
+    match backend {
+        DbBackend::Postgres => format!("(SELECT {VERSION} FROM account f WHERE f.user_id = {user_id})"),
+        _ => "0".to_owned(),
+    }
+}
+
 /// Of which transaction a row of PostgreSQL is.
 const VERSION: &str = "f.xmin::text::bigint";
 

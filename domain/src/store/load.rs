@@ -33,7 +33,8 @@ pub use wants::Wants;
 /// Where a write reads.
 #[derive(Debug, Clone, Copy)]
 pub enum Sight<'a> {
-    /// In a transaction, which locks the heads until its end.
+    /// In a transaction, which locks the heads until its end. On PostgreSQL of one user only: nobody waits for a
+    /// head while holding another.
     Held(&'a Tx),
     /// Statement by statement, on PostgreSQL. Nothing is locked or waited for.
     Free(&'a Connections),
@@ -46,7 +47,7 @@ pub struct Basis {
     pub head: i64,
     /// Of which transaction the row of the account was, where it is not locked.
     pub(super) version: i64,
-    /// More than one statement has read without a lock.
+    /// Statements have read without a lock, and not surely the same.
     pub(super) is_mixed: bool,
 }
 
@@ -72,7 +73,7 @@ pub async fn load(
     let mut loaded = attempt(sight, &all, wanted).await?;
     let is_stale = loaded.values().any(|of_user| of_user.is_stale);
     if is_stale && !plant::is_planted("plant-one-statement") {
-        // What is held by now, and nothing more: another head might be stale in its turn.
+        // What is held by now, and nothing more.
         let held: Vec<Uuid> = loaded.keys().copied().collect();
         loaded = attempt(sight, &held, wanted).await?;
     }
@@ -199,14 +200,16 @@ async fn load_bodies(
     }
     let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
     let show = |row: Row<'_>| {
-        let Some(of_user) = loaded.get_mut(&Cells::new(row, 0).next()?) else { return Ok(()) };
+        let mut cells = Cells::new(row, 0);
+        let (user_id, version): (Uuid, i64) = (cells.next()?, cells.next()?);
+        let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
+        of_user.basis.is_mixed |= sight.is_free() && version != of_user.basis.version;
         // An answer tells of an event's type as well, and an edit may keep it.
-        let first_of_type = 1 + model::EVENT.len();
+        let first_of_type = 2 + model::EVENT.len();
         if Cells::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
             of_user.world.load_type(model::type_row(row, first_of_type, Extent::Whole)?);
         }
-        of_user.world.load_event(model::event_row(row, 1, Extent::Whole)?);
-        of_user.basis.is_mixed = sight.is_free();
+        of_user.world.load_event(model::event_row(row, 2, Extent::Whole)?);
         Ok(())
     };
     sight.read(sql::load_bodies(backend), values, show).await

@@ -197,7 +197,8 @@ struct Decisions<T> {
     answers: HashMap<Uuid, Vec<T>>,
     /// Users whose feeds move.
     moved: HashSet<Uuid>,
-    /// Users whose heads are held by somebody else or have moved meanwhile, or of whom a write cannot be decided.
+    /// Users whose heads are held by somebody else or have moved meanwhile, who need more than one statement, or of
+    /// whom a write cannot be decided.
     apart: HashSet<Uuid>,
 }
 

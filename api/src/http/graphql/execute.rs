@@ -167,13 +167,14 @@ pub(in crate::http) fn answers(
     request_id: Arc<str>,
 ) -> BoxStream<'static, Answer> {
     if operation.kind != OperationType::Subscription {
-        let (app, is_mutation) = (Arc::clone(app), operation.kind == OperationType::Mutation);
+        let (app, tracker) = (Arc::clone(app), app.tracker.clone());
+        let is_mutation = operation.kind == OperationType::Mutation;
         let answer = async move { answer(&app, operation, &request_id).await };
         if !is_mutation {
             return stream::once(answer).boxed();
         }
         // Nobody polls a stream whose reader is slow, and what has begun may hold what others wait for.
-        let running = tokio::spawn(answer.in_current_span());
+        let running = tracker.spawn(answer.in_current_span());
         return stream::once(running).filter_map(async |answer| answer.ok()).boxed();
     }
     let answers = app.schema.execute_stream(operation.request);

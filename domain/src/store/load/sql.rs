@@ -65,7 +65,8 @@ pub(super) fn lock_and_load(backend: DbBackend, shape: Shape) -> &'static str {
     &texts[shape.number()]
 }
 
-/// All that events say, and their types, by a table of owners and ids.
+/// All that events say, and their types, by a table of owners and ids; and of which transaction the rows of the
+/// accounts are.
 pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
     static POSTGRES: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Postgres));
     static SQLITE: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Sqlite));
@@ -75,7 +76,8 @@ pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
 fn load_bodies_text(backend: DbBackend) -> String {
     let rows = dialect::rows(backend, &mut 1, &OWNED);
     format!(
-        "SELECT w.user_id{event_columns}{type_columns} FROM {rows} {event} {event_type}",
+        "SELECT w.user_id, {version}{event_columns}{type_columns} FROM {rows} {event} {event_type}",
+        version = dialect::version_of(backend, "w.user_id"),
         event_columns = columns("f", &model::EVENT),
         type_columns = columns("t", &model::TYPE),
         event = dialect::join(backend, "event f", "*", &BY_ID),

@@ -45,9 +45,9 @@ impl Wants {
         self.bodies = Bodies::Read;
     }
 
-    /// Whether nothing stored is to be changed.
+    /// Whether nothing is read of what stored events say: creates, and whatever is of types alone.
     #[must_use]
-    pub fn are_of_creates(&self) -> bool {
+    pub fn are_without_bodies(&self) -> bool {
         self.bodies != Bodies::Read
     }
 

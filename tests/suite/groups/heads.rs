@@ -1,0 +1,147 @@
+//! Heads that somebody else holds, or has moved since they were read.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_head_of_somebody_else() {
+    let bed = Bed::open(Column::Postgres).await;
+    let writer = writer(&bed);
+    let (ann, bob) = (user(&bed, "ann").await, user(&bed, "bob").await);
+    let held = bed.sql.begin().await.unwrap();
+    held.execute_unprepared("SELECT 1 FROM account WHERE subject = 'ann' FOR NO KEY UPDATE").await.unwrap();
+    let mut of_ann = Vec::new();
+    for number in 0..20 {
+        of_ann.push(begin(&bed, &writer, &ann, &format!("t{number}"), true).await);
+        let of_bob = begin(&bed, &writer, &bob, &format!("t{number}"), true).await;
+        assert_eq!(outcome(of_bob.await), Outcome::Created);
+    }
+    for waiting in &mut of_ann {
+        assert!(futures::poll!(waiting).is_pending());
+    }
+    held.rollback().await.unwrap();
+    for waiting in of_ann {
+        assert_eq!(outcome(waiting.await), Outcome::Created);
+    }
+    let wrong = "SELECT count(*) FROM event_type WHERE name <> 't' || CAST(change_seq - 1 AS text)";
+    assert_eq!((bed.number("SELECT count(*) FROM event_type").await, bed.number(wrong).await), (40, 0));
+    bed.end().await;
+}
+
+/// Waits until this many transactions wait for a table or a row of accounts.
+async fn until_blocked(bed: &Bed, transactions: i64) {
+    let blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'account'::regclass";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while bed.number(blocked).await < transactions {
+        assert!(Instant::now() < deadline, "nobody waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A write of each, which stand before the accounts.
+async fn take_writers(bed: &Bed, writer: &Writer, of: [&Actor; 2], name: &str) -> [Waiting; 2] {
+    let first = begin(bed, writer, of[0], name, true).await;
+    until_blocked(bed, 1).await;
+    let second = begin(bed, writer, of[1], name, true).await;
+    until_blocked(bed, 2).await;
+    [first, second]
+}
+
+/// What takes no position is seen as well: another's alias for the id that is about to be taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batch() {
+    let bed = Bed::open(Column::Postgres).await;
+    let writer = writer(&bed);
+    let mut actors = Vec::new();
+    for name in ["ann", "bob", "eve", "joe", "kim"] {
+        actors.push(user(&bed, name).await);
+        let known = begin(&bed, &writer, &actors[actors.len() - 1], "run", true).await;
+        assert_eq!(outcome(known.await), Outcome::Created);
+    }
+    let [ann, bob, eve, joe, kim] = &actors[..] else { unreachable!() };
+    let drafts = ["walk", "swim", "ride", "row"].map(|name| EventTypeDraft {
+        id: Sent::Value(new_id()),
+        name: Sent::Value(name.to_owned()),
+        ..EventTypeDraft::default()
+    });
+    let [walk, swim, ride, row] = drafts.clone().map(Mutation::CreateEventType);
+    // Two take the writers: once for both connections to know the statement, which are let in twice for that.
+    let keeper = keep_accounts(&bed.sql).await;
+    let known = take_writers(&bed, &writer, [ann, bob], "hike").await;
+    keeper.rollback().await.unwrap();
+    for waiting in known {
+        assert_eq!(outcome(waiting.await), Outcome::Created);
+    }
+    let first = keep_accounts(&bed.sql).await;
+    let ahead = take_writers(&bed, &writer, [ann, bob], "climb").await;
+    let sql = bed.sql.clone();
+    let second = tokio::spawn(async move { keep_accounts(&sql).await });
+    until_blocked(&bed, 3).await;
+    let in_group =
+        [begin_any(&bed, &writer, eve, walk, true).await, begin_any(&bed, &writer, joe, swim, true).await];
+    first.rollback().await.unwrap();
+    for waiting in ahead {
+        assert_eq!(outcome(waiting.await), Outcome::Created);
+    }
+    let second = second.await.unwrap();
+    // The group has read.
+    until_blocked(&bed, 1).await;
+    let alone = begin_any(&bed, &writer, ann, ride, true).await;
+    let (store, bell, actor) = (bed.store.clone(), Arc::clone(&bed.bell), kim.clone());
+    let batch = tokio::spawn(async move {
+        apply_mutations(&store, bell.as_ref(), &actor, None, vec![row], &|_| true).await
+    });
+    until_blocked(&bed, 3).await;
+    for draft in drafts {
+        let Sent::Value(id) = draft.id else { continue };
+        let alias = format!(
+            "INSERT INTO id_alias (user_id, entity, alias_id, id) \
+             SELECT user_id, 2, '{id}', id FROM event_type WHERE name = 'run'"
+        );
+        second.execute_unprepared(&alias).await.unwrap();
+    }
+    second.execute_unprepared("UPDATE account SET feed_head = feed_head").await.unwrap();
+    second.commit().await.unwrap();
+    for waiting in in_group.into_iter().chain([alone]) {
+        assert_eq!(outcome(waiting.await), Outcome::Duplicate);
+    }
+    for answer in batch.await.unwrap().unwrap() {
+        assert_eq!(outcome(Ok(answer)), Outcome::Duplicate);
+    }
+    assert_eq!(
+        bed.number("SELECT count(*) FROM event_type WHERE name NOT IN ('run', 'hike', 'climb')").await,
+        0
+    );
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
+    let bed = Bed::open(Column::Postgres).await;
+    let writer = writer(&bed);
+    let (ann, bob) = (user(&bed, "ann").await, user(&bed, "bob").await);
+    let mut others = Vec::new();
+    for number in 0..=GROUP_WRITERS {
+        others.push(user(&bed, &format!("user {number}")).await);
+    }
+    let held = bed.sql.begin().await.unwrap();
+    held.execute_unprepared("SELECT 1 FROM account WHERE subject = 'ann' FOR NO KEY UPDATE").await.unwrap();
+    let block = held.begin().await.unwrap();
+    block.execute_unprepared("LOCK TABLE account IN EXCLUSIVE MODE").await.unwrap();
+    let mut all = Vec::new();
+    for other in &others {
+        // Each writer takes some of them, and what comes behind is one group.
+        all.push(begin(&bed, &writer, other, "run", true).await);
+        tokio::task::yield_now().await;
+    }
+    all.push(begin(&bed, &writer, &ann, "run", true).await);
+    all.push(begin(&bed, &writer, &bob, "run", true).await);
+    let poison = begin(&bed, &writer, &bob, "walk", false).await;
+    block.rollback().await.unwrap();
+    assert!(matches!(poison.await, Err(Error::AnswerTooLarge)));
+    held.rollback().await.unwrap();
+    all.push(begin(&bed, &writer, &ann, "swim", true).await);
+    for waiting in all {
+        assert_eq!(outcome(waiting.await), Outcome::Created);
+    }
+    bed.end().await;
+}
