@@ -1,5 +1,7 @@
 //! Heads that somebody else holds, or has moved since they were read.
 
+use tokio::time::timeout;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,5 +145,49 @@ async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
     for waiting in all {
         assert_eq!(outcome(waiting.await), Outcome::Created);
     }
+    bed.end().await;
+}
+
+/// What changes nothing needs no head, whatever had to be read for the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_again_is_answered_though_the_head_is_held() {
+    let bed = Bed::open(Column::Postgres).await;
+    let writer = writer(&bed);
+    let ann = user(&bed, "ann").await;
+    let type_id = new_id();
+    let run = EventTypeDraft {
+        id: Sent::Value(type_id.clone()),
+        name: Sent::Value("run".to_owned()),
+        ..EventTypeDraft::default()
+    };
+    let event = EventDraft {
+        id: Sent::Value(new_id()),
+        event_type_id: Sent::Value(type_id),
+        timestamp: Sent::Value("2026-01-01T00:00:00Z".to_owned()),
+        ..EventDraft::default()
+    };
+    let other = EventDraft { id: Sent::Value(new_id()), ..event.clone() };
+    let edited = EventDraft { notes: Sent::Value("slow".to_owned()), ..event.clone() };
+    let removal = RemovalDraft { id: other.id.clone(), ..RemovalDraft::default() };
+    for mutation in [
+        Mutation::CreateEventType(run),
+        Mutation::CreateEvent(event.clone()),
+        Mutation::CreateEvent(other),
+        Mutation::DeleteEvent(removal.clone()),
+    ] {
+        begin_any(&bed, &writer, &ann, mutation, true).await.await.unwrap();
+    }
+    let held = bed.sql.begin().await.unwrap();
+    held.execute_unprepared("SELECT 1 FROM account WHERE subject = 'ann' FOR NO KEY UPDATE").await.unwrap();
+    for (mutation, expected) in [
+        (Mutation::CreateEvent(event), Outcome::Duplicate),
+        (Mutation::CreateEvent(edited), Outcome::Duplicate),
+        (Mutation::DeleteEvent(removal), Outcome::Unchanged),
+    ] {
+        let waiting = begin_any(&bed, &writer, &ann, mutation, true).await;
+        let answer = timeout(Duration::from_secs(60), waiting).await.expect("it waits for nobody");
+        assert_eq!(answer.unwrap().into_event().unwrap().answer.outcome, expected);
+    }
+    held.rollback().await.unwrap();
     bed.end().await;
 }
