@@ -33,7 +33,7 @@ async fn at_rest(connections: &Connections) -> usize {
     let deadline = Instant::now() + Duration::from_secs(60);
     while connections.connections().0 > 0 {
         assert!(Instant::now() < deadline, "a connection does not come back");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     connections.connections().1
 }
