@@ -1,6 +1,7 @@
 //! What a request reads of the tables of PostgreSQL: the rows that it tells of or looks up, and not those
 //! among which they stand.
 
+use futures::future::join_all;
 use serde_json::json;
 
 use crate::harness::{Bed, Client, Column, event, eventually, new_id};
@@ -125,11 +126,21 @@ async fn what_is_written_into_an_empty_database_reads_no_more_than_its_rows() {
     let bed = Bed::open(Column::Postgres).await;
     let ann = bed.client("ann");
     let kind = ann.event_type("run").await;
-    for _ in 0..1_000 {
+    for number in 0..1_000 {
         let one =
             "mutation($event: EventInput!) { createEvent(input: { event: $event }) { result { outcome } } }";
         let answer = ann.ask(one, json!({ "event": event(&kind) })).await;
         assert_eq!(answer["createEvent"]["result"]["outcome"], "CREATED");
+        if number == 225 || number == 500 {
+            // Several at once, so that connections are opened now, when nobody has counted the rows, and first one
+            // index and then another is lower than that of the key.
+            let new: Vec<Vec<_>> = (0..4).map(|_| (0..50).map(|_| event(&kind)).collect()).collect();
+            for count in ["created", "duplicates"] {
+                for answer in join_all(new.iter().map(|some| ann.create(some))).await {
+                    assert_eq!(answer[count], 50);
+                }
+            }
+        }
     }
     for count in ["inserted", "duplicates"] {
         assert_eq!(ann.import_all(&new_id(), FLIGHTS.to_vec()).await["counts"][count], 2_000);
@@ -138,6 +149,6 @@ async fn what_is_written_into_an_empty_database_reads_no_more_than_its_rows() {
     assert_eq!(in_order, 0);
     let types = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event_type'";
     assert!(bed.number(types).await < 100, "the types are read whole for each event");
-    assert!(by_index < 2 * 5_000, "{by_index} entries were read for 5 000 rows");
+    assert!(by_index < 2 * 6_000, "{by_index} entries were read for 5 800 rows");
     bed.end().await;
 }

@@ -79,7 +79,7 @@ impl<DB: Database> Drop for Lent<DB> {
         if self.is_at_rest {
             self.kept.keep(open);
         } else if let Ok(runtime) = Handle::try_current() {
-            // What is left of the list is read, in front of the sign of life.
+            // What is left of the answer is read, in front of the sign of life.
             let (kept, turn) = (Arc::clone(&self.kept), self.turn.take());
             runtime.spawn(async move {
                 if open.is_alive().await {

@@ -80,7 +80,8 @@ pub fn can_be_free(basis: Basis, net: &Net) -> bool {
 /// it was read, and nobody holds the head. Returns them.
 ///
 /// # Errors
-/// When the database fails, or contradicts the decision; then nothing was stored.
+/// When the database did not answer; it may be stored all the same. When it contradicts the decision: a row that
+/// should be new is there, and nothing was stored; or another number of rows than decided was, and is.
 pub async fn save_unmoved(connections: &Connections, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
     if all.is_empty() { Ok(HashSet::new()) } else { parts::send_unmoved(connections, all).await }
 }

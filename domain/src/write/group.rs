@@ -1,5 +1,5 @@
 //! The group writer, in front of the single writes: those that wait at the same time share one transaction,
-//! whoever sent them. There is no timer: a write that finds a free writer is a group of one, and what comes
+//! whoever sent them, and the first of them runs it. There is no timer: a write that finds a free writer is a group of one, and what comes
 //! while all writers are busy is the next group.
 //!
 //! A group waits for no head. The writes of a user whose head somebody else holds, or has moved meanwhile, go to a
@@ -133,8 +133,8 @@ impl<T: Send + 'static> Shared<T> {
     /// the others out.
     async fn attempt(&self, batches: &mut Vec<Batch<T>>) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
         let Decisions { mut answers, moved, apart } = match self.store.free() {
-            Some(free) => self.write_free(&free.groups, batches).await?,
-            None => self.write_held(batches).await?,
+            Some(free) => self.attempt_free(&free.groups, batches).await?,
+            None => self.attempt_held(batches).await?,
         };
         for user_id in moved.difference(&apart) {
             self.bell.ring(Ring::Feed(*user_id));
@@ -146,7 +146,7 @@ impl<T: Send + 'static> Shared<T> {
     }
 
     /// Nothing is locked before it is stored: whoever was changed meanwhile is taken apart.
-    async fn write_free(
+    async fn attempt_free(
         &self,
         connections: &Connections,
         batches: &[Batch<T>],
@@ -159,7 +159,7 @@ impl<T: Send + 'static> Shared<T> {
     }
 
     /// In one transaction.
-    async fn write_held(&self, batches: &[Batch<T>]) -> Result<Decisions<T>, Error> {
+    async fn attempt_held(&self, batches: &[Batch<T>]) -> Result<Decisions<T>, Error> {
         let tx = self.store.begin().await?;
         let (decisions, to_store) = Decisions::take(Sight::Held(&tx), batches).await?;
         if to_store.is_empty() {

@@ -191,3 +191,81 @@ async fn what_is_sent_again_is_answered_though_the_head_is_held() {
     held.rollback().await.unwrap();
     bed.end().await;
 }
+
+/// In one statement, where what one user changes and what another brings goes into the same table; who brings and
+/// changes something at once takes another way.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_change_and_users_who_bring_are_one_group() {
+    let bed = Bed::open(Column::Postgres).await;
+    let writer = writer(&bed);
+    let mut actors = Vec::new();
+    for name in ["ann", "bob", "eve", "joe", "kim", "lee"] {
+        actors.push(user(&bed, name).await);
+    }
+    let [ann, bob, eve, joe, kim, lee] = &actors[..] else { unreachable!() };
+    let type_id = Sent::Value(new_id());
+    let run = |id| EventTypeDraft { id, name: Sent::Value("run".to_owned()), ..EventTypeDraft::default() };
+    let event = || EventDraft {
+        id: Sent::Value(new_id()),
+        event_type_id: type_id.clone(),
+        timestamp: Sent::Value("2026-01-01T00:00:00Z".to_owned()),
+        ..EventDraft::default()
+    };
+    let removal = |of: &EventDraft| {
+        Mutation::DeleteEvent(RemovalDraft { id: of.id.clone(), ..RemovalDraft::default() })
+    };
+    for actor in [eve, joe, kim, lee] {
+        let kind = Mutation::CreateEventType(run(type_id.clone()));
+        begin_any(&bed, &writer, actor, kind, true).await.await.unwrap();
+    }
+    let (of_eve, of_kim) = (event(), event());
+    for (actor, draft) in [(eve, &of_eve), (kim, &of_kim)] {
+        begin_any(&bed, &writer, actor, Mutation::CreateEvent(draft.clone()), true).await.await.unwrap();
+    }
+    let keeper = keep_accounts(&bed.sql).await;
+    let ahead = take_writers(&bed, &writer, [ann, bob], "hike").await;
+    let mut all = Vec::new();
+    for (actor, mutation) in [
+        (eve, removal(&of_eve)),
+        (joe, Mutation::CreateEvent(event())),
+        (kim, removal(&of_kim)),
+        (kim, Mutation::CreateEvent(event())),
+        // Known by its name: an alias and nothing else, and the feed does not move.
+        (lee, Mutation::CreateEventType(run(Sent::Value(new_id())))),
+    ] {
+        all.push(begin_any(&bed, &writer, actor, mutation, true).await);
+    }
+    keeper.rollback().await.unwrap();
+    for waiting in ahead {
+        assert_eq!(outcome(waiting.await), Outcome::Created);
+    }
+    let mut outcomes = Vec::new();
+    for waiting in all {
+        outcomes.push(match waiting.await.unwrap() {
+            MutationAnswer::Event(answer) => answer.answer.outcome,
+            MutationAnswer::EventType(answer) => answer.outcome,
+        });
+    }
+    let expected =
+        [Outcome::Deleted, Outcome::Created, Outcome::Deleted, Outcome::Created, Outcome::Duplicate];
+    assert_eq!(outcomes, expected);
+    let of = |name: &str, table: &str| {
+        format!(
+            "SELECT x.xmin::text FROM {table} x JOIN account a USING (user_id) WHERE a.subject = '{name}'"
+        )
+    };
+    let together = format!(
+        "SELECT count(DISTINCT t) FROM (({}) UNION ALL ({}) UNION ALL ({})) AS x(t)",
+        of("eve", "event"),
+        of("joe", "event"),
+        of("lee", "id_alias"),
+    );
+    assert_eq!(bed.number(&together).await, 1);
+    let apart =
+        format!("SELECT count(*) FROM ({}) AS k(t) WHERE t IN ({})", of("kim", "event"), of("eve", "event"));
+    assert_eq!(bed.number(&apart).await, 0);
+    let head = "SELECT feed_head FROM account WHERE subject =";
+    assert_eq!(bed.number(&format!("{head} 'lee'")).await, 1);
+    assert_eq!(bed.number(&format!("{head} 'kim'")).await, 4);
+    bed.end().await;
+}

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sea_orm::Database;
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::store::cells::Cells;
@@ -77,4 +78,22 @@ async fn none_is_kept_behind_the_end() {
     connections.close().await;
     assert!(matches!(last.await, Err(Error::Busy)), "it had not begun");
     assert_eq!(at_rest(&connections).await, 0);
+}
+
+#[tokio::test]
+async fn a_database_that_starts_is_waited_for() {
+    let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("its number");
+    let mut options = sea_orm::ConnectOptions::new(format!("postgres://{port}/none"));
+    let pool = Database::connect(options.connect_lazy(true).to_owned()).await.expect("nobody is asked");
+    let connections = Connections::like(&pool, 1, |options| options);
+    let waiting = tokio::spawn(async move {
+        connections
+            .read(Statement::from_string(DbBackend::Postgres, "SELECT 1"), |_| Ok(ControlFlow::Continue(())))
+            .await
+    });
+    sleep(Duration::from_millis(100)).await;
+    let started = TcpListener::bind(port).await.expect("it is free again");
+    let tried = timeout(WAIT_MAX, started.accept()).await.expect("it is tried again");
+    drop(tried.expect("somebody calls"));
+    assert!(waiting.await.expect("no panic").is_err(), "and then it is no database");
 }
