@@ -38,16 +38,23 @@ function toConflict({ id, entity, _deleted }, { outcome, differs, version, event
   const gone = outcome === 'DELETED' ? !_deleted : found && found.id !== id;
   return gone || outcome === 'CONFLICT' || (outcome === 'DUPLICATE' && differs) ? [{ ...(gone ? {} : found), id, entity, version, _deleted: Boolean(gone) }] : [];
 }
+/** Waits for a promise, but not for ever. */
+const atMost = (ms, promise) => new Promise((done) => {
+  const timer = setTimeout(done, ms);
+  Promise.resolve(promise).finally(() => { clearTimeout(timer); done(); });
+});
 /** After `onReset` cancel and start with a new `identifier`: RxDB sends and pulls all rows anew. */
 export function replicateIdem({ collection, url, socket, fetch, token, clientId, identifier, onRejected, onReset }) {
-  let from, sent = [];
+  let from, sent = [], pushed;
   const pull = {
     batchSize: 500, includeWsHeaders: true,
     queryBuilder: (checkpoint, first) => ({ query: PULL, variables: { after: checkpoint?.cursor, first } }),
     // It only says when to pull: the cursor of the pull is the truth.
     streamQueryBuilder: () => ({ query: STREAM, variables: { get after() { return from; } } }),
-    responseModifier: ({ changes, cursor, reset }, origin) => {
+    responseModifier: async ({ changes, cursor, reset }, origin) => {
       if (origin === 'stream') return 'RESYNC';
+      // RxDB passes over what is pulled of a row while it waits for the answer to its push: the version of that.
+      await atMost(5_000, pushed);
       if (reset) onReset(reset);
       from = cursor;
       const documents = changes.map(({ entityId: id, deleted: _deleted, event, eventType, ...change }) =>
@@ -59,6 +66,7 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
     queryBuilder: (rows) => {
       // Types first: an event may name one that was made with it.
       sent = rows.toSorted((a, b) => b.newDocumentState.entity.localeCompare(a.newDocumentState.entity));
+      pushed = state.internalReplicationState.streamQueue.up;
       return { query: PUSH, variables: { input: { clientId, mutations: sent.map(toMutation) } } };
     },
     responseModifier: ({ results }) => results.flatMap((result, place) => {
@@ -72,8 +80,16 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
   const common = { collection, fetch, replicationIdentifier: identifier, headers, autoStart: false };
   const state = replicateGraphQL({ ...common, url: { http: url, ws: socket }, pull, push });
   // The stream begins before the first pull does, so that nothing falls between the two.
-  const ask = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: HEAD };
-  (fetch ?? globalThis.fetch)(url, ask).then((answer) => answer.json())
+  const stop = new AbortController();
+  const ask = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: HEAD, signal: stop.signal };
+  const started = (fetch ?? globalThis.fetch)(url, ask).then((answer) => answer.json())
     .then(({ data }) => { from = data.syncStatus.headCursor; }).catch(() => {}).then(() => state.start());
+  // RxDB gives back a socket when it is cancelled, taken or not.
+  const cancel = state.cancel.bind(state);
+  state.cancel = async () => {
+    stop.abort();
+    await started;
+    return cancel();
+  };
   return state;
 }
