@@ -46,10 +46,10 @@ async fn try_free<T>(
     wants: &Wants,
     decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
-    let Some(free) = store.free().filter(|_| wants.are_without_bodies()) else { return Ok(None) };
-    let wanted = BTreeMap::from([(user_id, wants)]);
-    let mut loaded = load(Sight::Free(&free.batches), &wanted).await?;
-    let Some(Loaded { basis, mut world, .. }) = loaded.remove(&user_id) else { return Ok(None) };
+    let (Some(free), Some((basis, mut world))) = (store.free(), read_free(store, user_id, wants).await?)
+    else {
+        return Ok(None);
+    };
     let answer = decide(&mut world)?;
     if world.lacks_bodies() {
         return Ok(None);
@@ -70,6 +70,17 @@ async fn try_free<T>(
         bell.ring(Ring::Feed(user_id));
     }
     Ok(Some(answer))
+}
+
+/// What a user has at one moment, of which nothing is locked. None on SQLite, where nothing would be won, and
+/// where more would have to be read than keys and hashes.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_free(store: &Store, user_id: Uuid, wants: &Wants) -> Result<Option<(Basis, World)>, Error> {
+    let Some(free) = store.free().filter(|_| wants.are_without_bodies()) else { return Ok(None) };
+    let mut loaded = load(Sight::Free(&free.batches), &BTreeMap::from([(user_id, wants)])).await?;
+    Ok(loaded.remove(&user_id).map(|Loaded { basis, world, .. }| (basis, world)))
 }
 
 /// Runs one decision in a transaction of its own, which waits for the lock.

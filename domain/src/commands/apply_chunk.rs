@@ -1,4 +1,9 @@
 //! One chunk of an import: its rows, its rejections, its counts and its checkpoint, in one transaction.
+//!
+//! In a file that is sent again nothing is new. Such a chunk can be decided before its turn and without a lock,
+//! while the one before it is stored: what a record is a duplicate of was there before both.
+
+use uuid::Uuid;
 
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
@@ -11,8 +16,8 @@ use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::rules::row::EventRow;
 use crate::store::import_job::{Checkpoint, Held};
 use crate::store::load::{Wants, load_one};
-use crate::store::{Store, import_job, import_rejection};
-use crate::write::write_within;
+use crate::store::{Store, Tx, import_job, import_rejection};
+use crate::write::{read_free, write_within};
 
 /// A record as it was read.
 #[derive(Debug)]
@@ -30,6 +35,10 @@ pub struct Record {
 pub struct Chunk {
     /// At most 500.
     pub records: Vec<Record>,
+    /// What becomes of them, where that was decided before their turn.
+    pub verdict: Option<Verdict>,
+    /// Records of the payload up to the last of these.
+    pub next_record: i64,
     /// Offset behind them in the decoded payload.
     pub next_byte: i64,
     /// Lines before that offset, where the format has lines.
@@ -38,6 +47,13 @@ pub struct Chunk {
     pub bytes_processed: i64,
     /// Nothing follows: with this chunk the import is complete.
     pub is_last: bool,
+}
+
+/// What becomes of the records of a chunk.
+#[derive(Debug)]
+pub struct Verdict {
+    counts: Counts,
+    rejections: Vec<Rejection>,
 }
 
 /// An import that the caller holds, and what its chunks need to know of it.
@@ -51,7 +67,35 @@ pub struct Import {
     pub rejections: i64,
 }
 
-/// Applies a chunk; returns the new checkpoint.
+/// What a chunk has come to.
+#[derive(Debug)]
+pub struct Applied {
+    /// The import at its new checkpoint.
+    pub held: Held,
+    /// What became of the records.
+    pub counts: Counts,
+    /// Whether anything of them was stored.
+    pub moved: bool,
+}
+
+/// Decides a chunk before its turn, if nothing of it is to be stored.
+///
+/// # Errors
+/// When the database fails.
+pub async fn decide_ahead(store: &Store, import: Import, chunk: &mut Chunk) -> Result<(), Error> {
+    if store.free().is_none() {
+        return Ok(());
+    }
+    let read = read_free(store, import.held.user_id, &chunk.wants()).await?;
+    let Some((basis, mut world)) = read else { return Ok(()) };
+    let verdict = chunk.decide(&mut world, import.held.id, store.clock.now_ms());
+    if import.dry_run || world.net(basis.head).is_empty() {
+        chunk.verdict = Some(verdict);
+    }
+    Ok(())
+}
+
+/// Applies a chunk; returns the new checkpoint, what was counted, and whether anything was stored of it.
 ///
 /// # Errors
 /// [`Error::Fenced`] when somebody else holds it by now, or it was ended; when the database fails.
@@ -60,65 +104,82 @@ pub async fn apply_chunk(
     store: &Store,
     bell: &dyn Bell,
     import: Import,
-    chunk: Chunk,
-) -> Result<(Held, Counts), Error> {
+    mut chunk: Chunk,
+) -> Result<Applied, Error> {
     let held = import.held;
-    let mut wants = Wants::default();
-    for new in chunk.records.iter().filter_map(|record| record.event.as_ref().ok()) {
-        wants.event(new);
-    }
-    let next = Held {
-        next_record: held.next_record + i64::try_from(chunk.records.len()).unwrap_or(i64::MAX),
-        ..held
-    };
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
-    import_job::advance(&tx, held, chunk.checkpoint(next.next_record), LEASE_TTL_MS).await?;
-    let is_last = chunk.is_last;
-    let decide = |world: &mut World| {
-        let terms = Terms { now_ms, client_id: None, import_job_id: Some(held.id) };
-        decide(world, &terms, held.next_record, chunk.records)
+    import_job::advance(&tx, held, chunk.checkpoint(), LEASE_TTL_MS).await?;
+    let (verdict, moved) = match chunk.verdict.take() {
+        Some(verdict) => (verdict, false),
+        None => decide_in_turn(&tx, import, &chunk, now_ms).await?,
     };
-    let ((counts, mut rejections), moved) = if import.dry_run {
-        (decide(&mut load_one(&tx, held.user_id, &wants).await?.world), false)
-    } else {
-        write_within(&tx, held.user_id, wants, decide).await?
-    };
+    let Verdict { counts, mut rejections } = verdict;
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
     rejections.truncate(room);
     import_rejection::keep(&tx, held.user_id, held.id, rejections).await?;
-    import_job::tally(&tx, next, counts, is_last.then_some(now_ms)).await?;
+    let held = Held { next_record: chunk.next_record, ..held };
+    import_job::tally(&tx, held, counts, chunk.is_last.then_some(now_ms)).await?;
     tx.commit().await?;
     if moved {
         bell.ring(Ring::Feed(held.user_id));
     }
-    Ok((next, counts))
+    Ok(Applied { held, counts, moved })
+}
+
+/// Under the lock of the head; tells as well whether the feed moves.
+async fn decide_in_turn(
+    tx: &Tx,
+    import: Import,
+    chunk: &Chunk,
+    now_ms: i64,
+) -> Result<(Verdict, bool), Error> {
+    let Held { user_id, id, .. } = import.held;
+    let wants = chunk.wants();
+    if import.dry_run {
+        let mut loaded = load_one(tx, user_id, &wants).await?;
+        return Ok((chunk.decide(&mut loaded.world, id, now_ms), false));
+    }
+    write_within(tx, user_id, wants, |world| chunk.decide(world, id, now_ms)).await
 }
 
 impl Chunk {
-    fn checkpoint(&self, next_record: i64) -> Checkpoint {
-        let (next_byte, next_line, bytes_processed) = (self.next_byte, self.next_line, self.bytes_processed);
-        Checkpoint { next_record, next_byte, next_line, bytes_processed }
-    }
-}
-
-/// What becomes of the records behind the `done`-th, each by itself.
-fn decide(world: &mut World, terms: &Terms<'_>, done: i64, records: Vec<Record>) -> (Counts, Vec<Rejection>) {
-    let mut counts = Counts::default();
-    let mut rejections = Vec::new();
-    for (record, number) in records.into_iter().zip(done + 1..) {
-        let (line, excerpt) = (record.line, record.excerpt);
-        if plant::is_planted("plant-abort-on-record") && excerpt.contains("poison") && record.event.is_ok() {
-            std::process::abort();
+    fn wants(&self) -> Wants {
+        let mut wants = Wants::default();
+        for new in self.records.iter().filter_map(|record| record.event.as_ref().ok()) {
+            wants.event(new);
         }
-        let answer = match record.event {
-            Ok(new) => apply::create_event(world, terms, &new),
-            Err(errors) => Answer::rejected(Problem::of_fields(errors)),
-        };
-        count(&mut counts, &answer);
-        rejections.extend(rejection(answer, number, line, excerpt));
+        wants
     }
-    (counts, rejections)
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            next_record: self.next_record,
+            next_byte: self.next_byte,
+            next_line: self.next_line,
+            bytes_processed: self.bytes_processed,
+        }
+    }
+
+    /// What becomes of the records, each by itself.
+    fn decide(&self, world: &mut World, import_id: Uuid, now_ms: i64) -> Verdict {
+        let terms = Terms { now_ms, client_id: None, import_job_id: Some(import_id) };
+        let done = self.next_record - i64::try_from(self.records.len()).unwrap_or(i64::MAX);
+        let (mut counts, mut rejections) = (Counts::default(), Vec::new());
+        for (record, number) in self.records.iter().zip(done + 1..) {
+            let is_planted = plant::is_planted("plant-abort-on-record");
+            if is_planted && record.excerpt.contains("poison") && record.event.is_ok() {
+                std::process::abort();
+            }
+            let answer = match &record.event {
+                Ok(new) => apply::create_event(world, &terms, new),
+                Err(errors) => Answer::rejected(Problem::of_fields(errors.clone())),
+            };
+            count(&mut counts, &answer);
+            rejections.extend(rejection(answer, number, record));
+        }
+        Verdict { counts, rejections }
+    }
 }
 
 fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
@@ -136,8 +197,9 @@ fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
 }
 
 /// How a record that was refused, or differs, is kept.
-fn rejection(answer: Answer<EventRow>, record: i64, line: Option<i64>, excerpt: String) -> Option<Rejection> {
-    let kept = |pointer, code, detail| Rejection { record, line, pointer, code, detail, excerpt };
+fn rejection(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<Rejection> {
+    let (line, excerpt) = (record.line, record.excerpt.clone());
+    let kept = |pointer, code, detail| Rejection { record: number, line, pointer, code, detail, excerpt };
     if answer.outcome == Outcome::Duplicate && answer.differs {
         return Some(kept(None, Code::Differs, "stored already, with other content".to_owned()));
     }

@@ -240,6 +240,12 @@ impl ImportRow {
         i64::from(self.chunk_records) < CHUNK_RECORDS_MAX as i64 && next_record >= self.careful_until
     }
 
+    /// Whether nobody has died of what comes next.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.crash_count == 0 && i64::from(self.chunk_records) == CHUNK_RECORDS_MAX as i64
+    }
+
     /// Whether the whole payload has arrived and is still kept.
     #[must_use]
     pub fn has_payload(&self) -> bool {

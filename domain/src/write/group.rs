@@ -1,6 +1,6 @@
 //! The group writer, in front of the single writes: those that wait at the same time share one transaction,
-//! whoever sent them, and the first of them runs it. There is no timer: a write that finds a free writer is a group of one, and what comes
-//! while all writers are busy is the next group.
+//! whoever sent them, and the first of them runs it. There is no timer: a write that finds a free writer is a
+//! group of one, and what comes while all writers are busy is the next group.
 //!
 //! A group waits for no head. The writes of a user whose head somebody else holds, or has moved meanwhile, go to a
 //! lane of their own, which waits for that head and for no other. The writes of one user never overtake each

@@ -1,14 +1,16 @@
 //! The same records more than once: one behind the other, at once, of two users, in opposite order.
 
+use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
-use super::by_hand::samples;
-use crate::harness::{Bed, Client, new_id, on_both};
+use super::by_hand::{parked, samples, slice, undisturbed};
+use crate::harness::{Bed, Client, Column, new_id, on_both};
 
 on_both!(
     the_same_file_twice_at_once_is_stored_once,
     the_same_file_of_two_users_is_stored_for_each,
     files_that_overlap_in_opposite_order_end_as_one,
+    a_file_sent_again_with_something_else_between_is_counted_exactly,
 );
 
 /// Sends a payload; its id.
@@ -49,4 +51,77 @@ async fn files_that_overlap_in_opposite_order_end_as_one(bed: &Bed) {
     let (one, other) = (counts(&client.ended(&one).await), counts(&client.ended(&other).await));
     assert_eq!((one.0 + other.0, one.1 + other.1), (4_000, 2_000));
     assert_eq!(bed.number("SELECT count(DISTINCT external_id) FROM event").await, 4_000);
+}
+
+/// What is known is decided before its turn, what is new in its turn: they change several times here.
+async fn a_file_sent_again_with_something_else_between_is_counted_exactly(bed: &Bed) {
+    let client = bed.client("ann");
+    client.import_all(&new_id(), samples(0..3_000)).await;
+    let (changes, _) = client.pull(None, 2).await;
+    let delete = "mutation($id: ID!) { deleteEvent(input: { id: $id }) { result { outcome } } }";
+    let deleted = client.ask(delete, json!({ "id": changes[1]["entityId"] })).await;
+    assert_eq!(deleted["deleteEvent"]["result"]["outcome"], "DELETED");
+    let other = String::from_utf8(samples(1_400..1_401)).unwrap().replace("T00:00:00Z", "T01:00:00Z");
+    let payload = [
+        samples(0..1_400),
+        other.into_bytes(),
+        samples(1_401..1_700),
+        b"garbage\n".to_vec(),
+        samples(5_000..5_001),
+        samples(1_700..2_200),
+        // New a chunk before, and known by now.
+        samples(5_000..5_001),
+        samples(2_200..3_000),
+        samples(0..1_500),
+        samples(5_001..5_002),
+        samples(0..1_700),
+        samples(5_001..5_002),
+    ];
+    let job = client.import_all(&new_id(), payload.concat()).await;
+    let counts = json!({ "records": 6_205, "inserted": 2, "duplicates": 6_198, "differing": 1, "deleted": 3, "rejected": 1 });
+    assert_eq!((&job["state"], &job["counts"]), (&json!("COMPLETED"), &counts));
+    let refused = job["rejections"]["nodes"].as_array().unwrap();
+    let refused: Vec<_> = refused.iter().map(|one| (&one["record"], &one["line"], &one["code"])).collect();
+    let (differs, garbage) = (json!(1_401), json!(1_701));
+    assert_eq!(
+        refused,
+        [(&differs, &differs, &json!("DIFFERS")), (&garbage, &garbage, &json!("INVALID_JSON"))]
+    );
+    assert_eq!(bed.number("SELECT count(*) FROM event").await, 3_002);
+}
+
+/// Of each chunk of this import, whether the head was locked.
+async fn heads_locked(bed: &Bed, id: &str) -> Vec<bool> {
+    slice(bed, id, undisturbed()).await;
+    let rows = bed.sql.query_all_raw(sea_orm::Statement::from_string(
+        bed.sql.get_database_backend(),
+        format!("DELETE FROM seen WHERE id = '{id}' RETURNING is_locked"),
+    ));
+    rows.await.unwrap().iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_waits_for_no_head() {
+    let bed = Bed::open(Column::Postgres).await;
+    let client = bed.client("ann");
+    client.import_all(&new_id(), samples(0..5_000)).await;
+    bed.execute(
+        "CREATE TABLE seen (id uuid, is_locked boolean);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           INSERT INTO seen SELECT NEW.id, EXISTS (SELECT 1 FROM pg_locks WHERE pid = pg_backend_pid() \
+             AND relation = 'account'::regclass AND mode = 'RowShareLock');
+           RETURN NULL;
+         END $$;
+         CREATE TRIGGER see AFTER UPDATE OF count_duplicates ON import_job FOR EACH ROW EXECUTE FUNCTION see();",
+    )
+    .await;
+    let again = parked(&bed, &client, 5_000).await;
+    let locked = heads_locked(&bed, &again).await;
+    assert_eq!((locked.len(), locked[0], locked[10]), (11, true, false), "{locked:?}");
+
+    // Whoever dies of a record must do so where the checkpoint is.
+    let left = parked(&bed, &client, 5_000).await;
+    bed.execute(&format!("UPDATE import_job SET crash_count = 1 WHERE id = '{left}'")).await;
+    assert_eq!(heads_locked(&bed, &left).await, [true; 11]);
+    bed.end().await;
 }

@@ -201,13 +201,13 @@ impl Job<'_> {
                 Ok(is_more) => is_more,
                 Err(fault) if records.is_empty() => return Err(fault),
                 Err(fault) => {
-                    self.send(records, place, false);
+                    self.send(records, number, place, false);
                     return Err(fault);
                 }
             };
             place = cutter.place();
             if !is_more {
-                self.send(records, place, true);
+                self.send(records, number, place, true);
                 return Ok(());
             }
             number += 1;
@@ -217,7 +217,7 @@ impl Job<'_> {
             records.push(self.record(cutter, number));
             if records.len() == self.chunk_records {
                 let full = std::mem::replace(&mut records, Vec::with_capacity(self.chunk_records));
-                if !self.send(full, place, false) {
+                if !self.send(full, number, place, false) {
                     return Ok(());
                 }
             }
@@ -225,11 +225,13 @@ impl Job<'_> {
     }
 
     /// Whether somebody waits for more.
-    fn send(&self, records: Vec<Record>, place: Place, is_last: bool) -> bool {
+    fn send(&self, records: Vec<Record>, next_record: i64, place: Place, is_last: bool) -> bool {
         // The next chunk may find the type deleted that this one makes, and then needs another id.
         self.fresh_type_ids.borrow_mut().clear();
         let chunk = Chunk {
             records,
+            verdict: None,
+            next_record: next_record.max(self.skip),
             next_byte: i64::try_from(place.byte).unwrap_or(i64::MAX),
             next_line: place.lines,
             bytes_processed: i64::try_from(self.source.taken().load(Ordering::Relaxed)).unwrap_or(i64::MAX),

@@ -1,4 +1,5 @@
 //! What a ring leads to.
 
+mod ahead;
 mod decode;
 pub mod run_slice;

@@ -4,14 +4,14 @@
 use std::time::{Duration, Instant};
 
 use domain::bell::{Bell, Ring};
-use domain::commands::apply_chunk::{Chunk, Import, apply_chunk};
+use domain::commands::apply_chunk::{Applied, Chunk, Import, apply_chunk};
 use domain::commands::roll_back_chunk::roll_back_chunk;
 use domain::error::Error;
 use domain::limits::{
     ATTEMPTS_MAX, IMPORT_DAY_MS, IMPORT_REST_MS, ImportLimits, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
 };
 use domain::payload::Payloads;
-use domain::rules::import::{Counts, ImportRow, State, retry_pause_ms};
+use domain::rules::import::{ImportRow, State, retry_pause_ms};
 use domain::rules::problem::{Code, Problem};
 use domain::store::Store;
 use domain::store::import_job::{self, Held, Release};
@@ -24,6 +24,7 @@ use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use uuid::Uuid;
 
+use super::ahead::{Ahead, Stop};
 use super::decode::{self, Fault};
 
 /// How often a holder that has nothing to write yet says that it lives: well within its lease.
@@ -233,7 +234,8 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
         }
     }
     let clock = workshop.store.clock.clone();
-    let mut chunks = decode::open(&workshop.payloads, clock, row).await.map_err(failed)?;
+    let read = decode::open(&workshop.payloads, clock, row).await.map_err(failed)?;
+    let mut chunks = Ahead::new(&workshop.store, row, read);
     let mut rejected = row.counts.rejected + row.counts.differing;
     loop {
         if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
@@ -241,17 +243,20 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
         }
         let started = Instant::now();
         for _ in 0..SLICE_CHUNKS_MAX {
-            let chunk = match alive(workshop, *held, chunks.recv()).await? {
+            let chunk = match alive(workshop, *held, chunks.next()).await? {
                 None => return Ok(End::Fault(Fault::Fetch)),
-                Some(Err(fault)) => return Ok(End::Fault(fault)),
+                Some(Err(Stop::Fault(fault))) => return Ok(End::Fault(fault)),
+                Some(Err(Stop::Failed(error))) => return Err(failed(error)),
                 Some(Ok(chunk)) => chunk,
             };
+            let is_last = chunk.is_last;
             let import = Import { held: *held, dry_run: row.dry_run, rejections: rejected };
-            let (counts, is_last) = apply(workshop, import, held, chunk).await.map_err(failed)?;
+            let applied = chunks.beside(apply(workshop, import, chunk)).await.map_err(failed)?;
+            *held = applied.held;
             if is_last {
                 return Ok(End::Complete);
             }
-            rejected += counts.rejected + counts.differing;
+            rejected += applied.counts.rejected + applied.counts.differing;
             if row.is_out_of_danger(held.next_record) {
                 return Ok(End::TimeIsOver);
             }
@@ -300,28 +305,21 @@ fn failed(error: Error) -> End {
     }
 }
 
-async fn apply<B: Bell>(
-    workshop: &Workshop<B>,
-    import: Import,
-    held: &mut Held,
-    chunk: Chunk,
-) -> Result<(Counts, bool), Error> {
+async fn apply<B: Bell>(workshop: &Workshop<B>, import: Import, chunk: Chunk) -> Result<Applied, Error> {
     let started = Instant::now();
-    let is_last = chunk.is_last;
-    let (next, counts) = apply_chunk(&workshop.store, &workshop.bell, import, chunk).await?;
-    *held = next;
+    let applied = apply_chunk(&workshop.store, &workshop.bell, import, chunk).await?;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
     for (outcome, count) in [
-        ("inserted", counts.inserted),
-        ("duplicate", counts.duplicates),
-        ("differing", counts.differing),
-        ("deleted", counts.deleted),
-        ("rejected", counts.rejected),
+        ("inserted", applied.counts.inserted),
+        ("duplicate", applied.counts.duplicates),
+        ("differing", applied.counts.differing),
+        ("deleted", applied.counts.deleted),
+        ("rejected", applied.counts.rejected),
     ] {
         metrics::counter!("idem_import_records_total", "outcome" => outcome)
             .increment(u64::try_from(count).unwrap_or_default());
     }
-    Ok((counts, is_last))
+    Ok(applied)
 }
 
 /// Whether the payload has the announced digest; asked before the first record.
