@@ -77,7 +77,11 @@ async fn try_free<T>(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn read_free(store: &Store, user_id: Uuid, wants: &Wants) -> Result<Option<(Basis, World)>, Error> {
+pub(crate) async fn read_free(
+    store: &Store,
+    user_id: Uuid,
+    wants: &Wants,
+) -> Result<Option<(Basis, World)>, Error> {
     let Some(free) = store.free().filter(|_| wants.are_without_bodies()) else { return Ok(None) };
     let mut loaded = load(Sight::Free(&free.batches), &BTreeMap::from([(user_id, wants)])).await?;
     Ok(loaded.remove(&user_id).map(|Loaded { basis, world, .. }| (basis, world)))
@@ -110,16 +114,24 @@ async fn write_held<T>(
         tx.release().await?;
         return Ok(answer);
     }
-    let moved = store_net(&tx, user_id, loaded.basis, net).await?;
+    let stored = store_net(&tx, user_id, loaded.basis, net).await?;
     tx.commit().await?;
-    if moved {
+    if stored.moves_feed {
         bell.ring(Ring::Feed(user_id));
     }
     Ok(answer)
 }
 
-/// Runs one decision, which is taken once, within a transaction that holds no head yet; tells as well whether
-/// the feed moves with the commit.
+/// What a decision within a transaction has come to.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Stored {
+    /// Something is written.
+    pub is_anything: bool,
+    /// With the commit the feed moves.
+    pub moves_feed: bool,
+}
+
+/// Runs one decision, which is taken once, within a transaction that holds no head yet.
 ///
 /// # Errors
 /// When the database fails; then the transaction must not be committed.
@@ -128,20 +140,20 @@ pub async fn write_within<T>(
     user_id: Uuid,
     wants: Wants,
     decide: impl FnOnce(&mut World) -> T,
-) -> Result<(T, bool), Error> {
+) -> Result<(T, Stored), Error> {
     let mut loaded = load_one(tx, user_id, &wants).await?;
     let answer = decide(&mut loaded.world);
     let net = loaded.world.net(loaded.basis.head);
     Ok((answer, store_net(tx, user_id, loaded.basis, net).await?))
 }
 
-/// The last step; tells whether the feed moves.
-async fn store_net(tx: &Tx, user_id: Uuid, basis: Basis, net: Net) -> Result<bool, Error> {
-    let moved = net.head != basis.head;
-    if !net.is_empty() {
+/// The last step.
+async fn store_net(tx: &Tx, user_id: Uuid, basis: Basis, net: Net) -> Result<Stored, Error> {
+    let stored = Stored { is_anything: !net.is_empty(), moves_feed: net.head != basis.head };
+    if stored.is_anything {
         save(tx, vec![Decided { user_id, basis, net }]).await?;
     }
-    Ok(moved)
+    Ok(stored)
 }
 
 /// The planted fault: positions are taken in a transaction of their own, committed before the rows.

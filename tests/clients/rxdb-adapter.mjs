@@ -38,25 +38,33 @@ function toConflict({ id, entity, _deleted }, { outcome, differs, version, event
   const gone = outcome === 'DELETED' ? !_deleted : found && found.id !== id;
   return gone || outcome === 'CONFLICT' || (outcome === 'DUPLICATE' && differs) ? [{ ...(gone ? {} : found), id, entity, version, _deleted: Boolean(gone) }] : [];
 }
-/** Waits for a promise, but not for ever. */
-const atMost = (ms, promise) => new Promise((done) => {
-  const timer = setTimeout(done, ms);
-  Promise.resolve(promise).finally(() => { clearTimeout(timer); done(); });
-});
 /** After `onReset` cancel and start with a new `identifier`: RxDB sends and pulls all rows anew. */
 export function replicateIdem({ collection, url, socket, fetch, token, clientId, identifier, onRejected, onReset }) {
-  let from, sent = [], pushed;
+  let head, pulled, sent = [];
+  // The ids of each push that is under way, by what RxDB does until it has put down the answer; and of those that
+  // the pull which is under way has met.
+  const pushes = new Map();
+  let met = new Map();
   const pull = {
     batchSize: 500, includeWsHeaders: true,
-    queryBuilder: (checkpoint, first) => ({ query: PULL, variables: { after: checkpoint?.cursor, first } }),
+    queryBuilder: (checkpoint, first) => {
+      met = new Map(pushes);
+      // RxDB keeps no checkpoint of a page without rows, and what begins anew is not told of deletions.
+      return { query: PULL, variables: { after: checkpoint?.cursor ?? pulled, first } };
+    },
     // It only says when to pull: the cursor of the pull is the truth.
-    streamQueryBuilder: () => ({ query: STREAM, variables: { get after() { return from; } } }),
-    responseModifier: async ({ changes, cursor, reset }, origin) => {
+    streamQueryBuilder: () => ({ query: STREAM, variables: { get after() { return pulled ?? head; } } }),
+    responseModifier: ({ changes, cursor, reset }, origin, checkpoint) => {
       if (origin === 'stream') return 'RESYNC';
-      // RxDB passes over what is pulled of a row while it waits for the answer to its push: the version of that.
-      await atMost(5_000, pushed);
       if (reset) onReset(reset);
-      from = cursor;
+      // What a pull brings of a row that is being pushed may be older than the push, and RxDB would take it, or
+      // newer, and RxDB would pass it over: it is pulled anew, behind the push.
+      const behind = [...met.keys()].filter((up) => changes.some(({ entityId }) => met.get(up).has(entityId)));
+      if (behind.length > 0) {
+        Promise.allSettled(behind).then(() => state.reSync());
+        return { documents: [], checkpoint };
+      }
+      pulled = cursor;
       const documents = changes.map(({ entityId: id, deleted: _deleted, event, eventType, ...change }) =>
         ({ ...(event ?? eventType), id, entity: change.entity, version: change.version, _deleted }));
       return { documents, checkpoint: { cursor } };
@@ -66,7 +74,12 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
     queryBuilder: (rows) => {
       // Types first: an event may name one that was made with it.
       sent = rows.toSorted((a, b) => b.newDocumentState.entity.localeCompare(a.newDocumentState.entity));
-      pushed = state.internalReplicationState.streamQueue.up;
+      const { up } = state.internalReplicationState.streamQueue;
+      const ids = pushes.get(up) ?? new Set();
+      const settle = () => pushes.delete(up);
+      up.then(settle, settle);
+      rows.forEach(({ newDocumentState }) => ids.add(newDocumentState.id));
+      for (const known of [pushes, met]) known.set(up, ids);
       return { query: PUSH, variables: { input: { clientId, mutations: sent.map(toMutation) } } };
     },
     responseModifier: ({ results }) => results.flatMap((result, place) => {
@@ -79,17 +92,23 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
   const headers = { authorization: `Bearer ${token}` };
   const common = { collection, fetch, replicationIdentifier: identifier, headers, autoStart: false };
   const state = replicateGraphQL({ ...common, url: { http: url, ws: socket }, pull, push });
+  // RxDB sends all batches of a push at once; an answer has the places of one.
+  const { handler } = state.push;
+  let last = Promise.resolve();
+  state.push.handler = (rows) => (last = last.catch(() => {}).then(() => handler(rows)));
   // The stream begins before the first pull does, so that nothing falls between the two.
   const stop = new AbortController();
   const ask = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: HEAD, signal: stop.signal };
   const started = (fetch ?? globalThis.fetch)(url, ask).then((answer) => answer.json())
-    .then(({ data }) => { from = data.syncStatus.headCursor; }).catch(() => {}).then(() => state.start());
-  // RxDB gives back a socket when it is cancelled, taken or not.
+    .then(({ data }) => { head = data.syncStatus.headCursor; }).catch(() => {}).then(() => state.start());
+  // RxDB gives back a socket when it is cancelled, taken or not, and as often as it is.
   const cancel = state.cancel.bind(state);
-  state.cancel = async () => {
+  const end = async () => {
     stop.abort();
-    await started;
+    await started.catch(() => {});
     return cancel();
   };
+  let ended;
+  state.cancel = () => (ended ??= end());
   return state;
 }

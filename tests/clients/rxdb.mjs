@@ -59,6 +59,9 @@ async function agree(shown, ...parties) {
   }).catch((error) => { throw new Error(`${error.message}: ${JSON.stringify(last, null, 1)}`); });
 }
 
+/** Waits until the server has told a device of all its rows. */
+const told = (device) => eventually('all is told of', async () => (await device.entries.find().exec()).every((row) => row.createdAt));
+
 test('two devices with conflicting edits made offline end identical, and a stranger sees nothing', async () => {
   const user = newUser();
   const [phone, laptop, stranger] = await Promise.all([open(user), open(user), open(newUser())]);
@@ -131,7 +134,7 @@ test('after a reset the copy is replicated anew: nothing is lost, nothing is sto
   const run = await phone.add(type('run'));
   await phone.add(event(run.id, 'kept'));
   phone.online();
-  await eventually('it is stored and told of', async () => (await phone.entries.find().exec()).every((row) => row.createdAt));
+  await told(phone);
   await phone.offline();
   await phone.add(event(run.id, 'new'));
   phone.online({ fetch: forgetful });
@@ -143,6 +146,137 @@ test('after a reset the copy is replicated anew: nothing is lost, nothing is sto
   await agree(['run', 'kept', 'new'], phone);
   assert.deepEqual(phone.rejected, []);
 });
+
+test('more rows than one push takes go in and stay', async () => {
+  const user = newUser();
+  const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const run = await phone.add(type('run'));
+  const notes = Array.from({ length: 299 }, (_, n) => `note ${n}`);
+  await phone.entries.bulkInsert(notes.map((note) => ({ id: newId(), version: 1, editId: newId(), ...event(run.id, note) })));
+  const removed = [];
+  phone.entries.remove$.subscribe((change) => removed.push(change.documentId));
+  for (const device of [phone, laptop]) device.online();
+  await told(phone);
+  await agree(['run', ...notes], phone, laptop);
+  assert.deepEqual([...phone.rejected, ...removed], []);
+});
+
+test('a row whose push is answered behind the pull that brings it has its version all the same', async () => {
+  const user = newUser();
+  const phone = await open(user);
+  const run = await phone.add(type('run'));
+  await phone.add(event(run.id, 'first'));
+  const [stored, pulled] = [gate(), gate()];
+  phone.online({
+    fetch: between({
+      push: async (send) => {
+        const answer = await send();
+        stored.open();
+        await pulled.passed;
+        return answer;
+      },
+      pull: async (send) => {
+        await stored.passed;
+        const answer = await send();
+        setTimeout(pulled.open, 200);
+        return answer;
+      },
+    }),
+  });
+  await told(phone);
+});
+
+test('a page that is older than a push does not undo it', async () => {
+  const user = newUser();
+  const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const run = await phone.add(type('run'));
+  const edited = await phone.add(event(run.id, 'first'));
+  for (const device of [phone, laptop]) device.online();
+  await agree(['run', 'first'], phone, laptop);
+  await phone.offline();
+  await laptop.edit(edited.id, { notes: 'theirs' });
+  await eventually('the edit is there', async () => (await user.ask('{ events { nodes { notes } } }')).events.nodes[0].notes === 'theirs');
+  await phone.edit(edited.id, { notes: 'mine' });
+  const shown = [];
+  phone.entries.findOne(edited.id).$.subscribe((row) => shown.push(row.notes));
+
+  const [read, pushed] = [gate(), gate()];
+  let pushes = 0;
+  phone.online({
+    fetch: between({
+      push: async (send) => {
+        await read.passed;
+        const answer = await send();
+        pushes += 1;
+        // The first one is a conflict.
+        if (pushes === 2) setTimeout(pushed.open, 200);
+        return answer;
+      },
+      pull: async (send) => {
+        const answer = await send();
+        read.open();
+        await pushed.passed;
+        return answer;
+      },
+    }),
+  });
+  await agree(['run', 'mine'], phone, laptop);
+  assert.deepEqual(new Set(shown), new Set(['mine']));
+});
+
+test('a deletion reaches a device that has pushed, and pulled nothing yet', async () => {
+  const user = newUser();
+  const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const run = await phone.add(type('run'));
+  const gone = await phone.add(event(run.id, 'gone'));
+  const [empty, removed] = [gate(), gate()];
+  let pulls = 0;
+  phone.online({
+    fetch: between({
+      push: (send) => empty.passed.then(send),
+      pull: async (send) => {
+        pulls += 1;
+        if (pulls > 1) await removed.passed;
+        const answer = await send();
+        empty.open();
+        return answer;
+      },
+    }),
+  });
+  laptop.online();
+  await agree(['run', 'gone'], laptop);
+  await laptop.remove(gone.id);
+  await eventually('it is deleted', async () => (await user.countEvents()) === 0);
+  removed.open();
+  await agree(['run'], phone, laptop);
+});
+
+test('a replication that is cancelled while it starts ends, however often', async () => {
+  const phone = await open(newUser());
+  phone.online({ fetch: (_, { signal } = {}) => new Promise((_done, fail) => { signal?.addEventListener('abort', () => fail(signal.reason)); }) });
+  await Promise.all([phone.offline(), phone.offline()]);
+  phone.online();
+  const run = await phone.add(type('run'));
+  await eventually('it is stored', async () => (await phone.entries.findOne(run.id).exec(true)).createdAt);
+});
+
+/** Something to wait for. */
+function gate() {
+  let open;
+  const passed = new Promise((done) => { open = done; });
+  return { passed, open };
+}
+
+/** Hands pushes and pulls to whoever holds them up. */
+function between({ push, pull }) {
+  return async (request, options) => {
+    const asked = new Request(request, options);
+    const { query } = await asked.clone().json();
+    const send = () => fetch(asked);
+    if (query.includes('applyMutations')) return push(send);
+    return query.includes('first: $first') ? pull(send) : send();
+  };
+}
 
 /** Sends a cursor that is none, as a copy of another server's would. */
 async function forgetful(request) {

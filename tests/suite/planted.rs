@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::new_id;
+use crate::harness::{Client, new_id};
 use crate::processes::cluster::Cluster;
 
 /// Runs one test of this binary under a planted mistake; whether it passed, and what it said.
@@ -80,8 +80,24 @@ const DEATHS: usize = 12;
 async fn a_record_that_aborts_whoever_stores_it_is_refused_alone() {
     let mut cluster = Cluster::start_with("plant-abort-on-record").await;
     let client = cluster.client("ann");
+    assert_poisoned(&mut cluster, &client, 777, DEATHS, json!({ "inserted": 2_999, "duplicates": 0 })).await;
+    // Nothing else is new: whoever looks ahead dies before its turn, once.
+    assert_poisoned(&mut cluster, &client, 2_777, DEATHS + 1, json!({ "inserted": 1, "duplicates": 2_998 }))
+        .await;
+    cluster.assert_all_live();
+    cluster.assert_feeds_are_whole().await;
+}
+
+/// Imports 3 000 records of which this one is poison, and has so many workers die of it.
+async fn assert_poisoned(
+    cluster: &mut Cluster,
+    client: &Client,
+    poison: usize,
+    deaths: usize,
+    counts: Value,
+) {
     let line = |n: usize| {
-        let name = if n == 777 { "poison".to_owned() } else { format!("s-{n}") };
+        let name = if n == poison { "poison".to_owned() } else { format!("s-{n}") };
         let sample =
             json!({ "eventType": "sample", "timestamp": "2026-01-01T00:00:00Z", "externalId": name });
         format!("{sample}\n")
@@ -90,17 +106,18 @@ async fn a_record_that_aborts_whoever_stores_it_is_refused_alone() {
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
     client.put(&id, None, payload.into_bytes()).await;
-    for _ in 0..DEATHS {
+    for _ in 0..deaths {
         cluster.worker_dies().await;
         // Nobody waits for the lease of the dead.
         cluster.execute("UPDATE import_job SET lease_until = 1, rung_at = NULL").await;
         cluster.spawn_worker();
     }
     let job = client.ended(&id).await;
-    assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(2_999)), "{job}");
+    assert_eq!(job["state"], "COMPLETED", "{job}");
+    for count in ["inserted", "duplicates"] {
+        assert_eq!(job["counts"][count], counts[count], "{job}");
+    }
     let told = &job["rejections"]["nodes"];
-    assert_eq!((&told[0]["code"], &told[0]["record"]), (&json!("POISON"), &json!(777)));
+    assert_eq!((&told[0]["code"], &told[0]["record"]), (&json!("POISON"), &json!(poison)));
     assert_eq!(job["rejections"]["totalCount"], 1);
-    cluster.assert_all_live();
-    cluster.assert_feeds_are_whole().await;
 }

@@ -17,7 +17,7 @@ use crate::rules::row::EventRow;
 use crate::store::import_job::{Checkpoint, Held};
 use crate::store::load::{Wants, load_one};
 use crate::store::{Store, Tx, import_job, import_rejection};
-use crate::write::{read_free, write_within};
+use crate::write::{Stored, read_free, write_within};
 
 /// A record as it was read.
 #[derive(Debug)]
@@ -35,8 +35,6 @@ pub struct Record {
 pub struct Chunk {
     /// At most 500.
     pub records: Vec<Record>,
-    /// What becomes of them, where that was decided before their turn.
-    pub verdict: Option<Verdict>,
     /// Records of the payload up to the last of these.
     pub next_record: i64,
     /// Offset behind them in the decoded payload.
@@ -50,7 +48,7 @@ pub struct Chunk {
 }
 
 /// What becomes of the records of a chunk.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Verdict {
     counts: Counts,
     rejections: Vec<Rejection>,
@@ -74,28 +72,27 @@ pub struct Applied {
     pub held: Held,
     /// What became of the records.
     pub counts: Counts,
-    /// Whether anything of them was stored.
-    pub moved: bool,
+    /// Something of them was stored.
+    pub is_new: bool,
 }
 
-/// Decides a chunk before its turn, if nothing of it is to be stored.
+/// Decides a chunk before its turn; none where something of it is to be stored, which only its turn can do.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn decide_ahead(store: &Store, import: Import, chunk: &mut Chunk) -> Result<(), Error> {
-    if store.free().is_none() {
-        return Ok(());
-    }
-    let read = read_free(store, import.held.user_id, &chunk.wants()).await?;
-    let Some((basis, mut world)) = read else { return Ok(()) };
-    let verdict = chunk.decide(&mut world, import.held.id, store.clock.now_ms());
-    if import.dry_run || world.net(basis.head).is_empty() {
-        chunk.verdict = Some(verdict);
-    }
-    Ok(())
+pub async fn decide_ahead(
+    store: &Store,
+    user_id: Uuid,
+    import_id: Uuid,
+    dry_run: bool,
+    chunk: &Chunk,
+) -> Result<Option<Verdict>, Error> {
+    let Some((basis, mut world)) = read_free(store, user_id, &chunk.wants()).await? else { return Ok(None) };
+    let verdict = chunk.decide(&mut world, import_id, store.clock.now_ms());
+    Ok((dry_run || world.net(basis.head).is_empty()).then_some(verdict))
 }
 
-/// Applies a chunk; returns the new checkpoint, what was counted, and whether anything was stored of it.
+/// Applies a chunk, of which a verdict may have been found before.
 ///
 /// # Errors
 /// [`Error::Fenced`] when somebody else holds it by now, or it was ended; when the database fails.
@@ -104,15 +101,17 @@ pub async fn apply_chunk(
     store: &Store,
     bell: &dyn Bell,
     import: Import,
-    mut chunk: Chunk,
+    chunk: &Chunk,
+    verdict: Option<Verdict>,
 ) -> Result<Applied, Error> {
     let held = import.held;
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
     import_job::advance(&tx, held, chunk.checkpoint(), LEASE_TTL_MS).await?;
-    let (verdict, moved) = match chunk.verdict.take() {
-        Some(verdict) => (verdict, false),
-        None => decide_in_turn(&tx, import, &chunk, now_ms).await?,
+    let (verdict, stored) = match verdict {
+        Some(verdict) => (verdict, Stored::default()),
+        None if chunk.records.is_empty() => Default::default(),
+        None => decide_in_turn(&tx, import, chunk, now_ms).await?,
     };
     let Verdict { counts, mut rejections } = verdict;
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
@@ -121,24 +120,24 @@ pub async fn apply_chunk(
     let held = Held { next_record: chunk.next_record, ..held };
     import_job::tally(&tx, held, counts, chunk.is_last.then_some(now_ms)).await?;
     tx.commit().await?;
-    if moved {
+    if stored.moves_feed {
         bell.ring(Ring::Feed(held.user_id));
     }
-    Ok(Applied { held, counts, moved })
+    Ok(Applied { held, counts, is_new: stored.is_anything })
 }
 
-/// Under the lock of the head; tells as well whether the feed moves.
+/// Under the lock of the head.
 async fn decide_in_turn(
     tx: &Tx,
     import: Import,
     chunk: &Chunk,
     now_ms: i64,
-) -> Result<(Verdict, bool), Error> {
+) -> Result<(Verdict, Stored), Error> {
     let Held { user_id, id, .. } = import.held;
     let wants = chunk.wants();
     if import.dry_run {
         let mut loaded = load_one(tx, user_id, &wants).await?;
-        return Ok((chunk.decide(&mut loaded.world, id, now_ms), false));
+        return Ok((chunk.decide(&mut loaded.world, id, now_ms), Stored::default()));
     }
     write_within(tx, user_id, wants, |world| chunk.decide(world, id, now_ms)).await
 }

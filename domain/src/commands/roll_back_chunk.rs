@@ -35,7 +35,7 @@ pub async fn roll_back_chunk(
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
     import_job::hold(&tx, held, LEASE_TTL_MS).await?;
-    let ((), moved) = write_within(&tx, held.user_id, wants, |world| {
+    let ((), stored) = write_within(&tx, held.user_id, wants, |world| {
         let terms = Terms { now_ms, client_id: None, import_job_id: Some(held.id) };
         for id in ids {
             apply::take_back_event(world, &terms, id);
@@ -43,7 +43,7 @@ pub async fn roll_back_chunk(
     })
     .await?;
     tx.commit().await?;
-    if moved {
+    if stored.moves_feed {
         bell.ring(Ring::Feed(held.user_id));
     }
     Ok(Some(last))

@@ -60,7 +60,7 @@ pub struct Store {
 pub(crate) struct Free {
     /// For groups of single writes.
     pub(crate) groups: Connections,
-    /// For batches.
+    /// For batches, and for what is read ahead of its turn.
     pub(crate) batches: Connections,
 }
 
@@ -124,6 +124,12 @@ impl Store {
     /// The connections for writes that lock nothing before they store, where there are any.
     pub(crate) fn free(&self) -> Option<&Free> {
         self.free.as_ref()
+    }
+
+    /// Whether what an import brings can be read without a lock, and decided before its turn.
+    #[must_use]
+    pub fn can_read_ahead(&self) -> bool {
+        self.free.is_some()
     }
 
     /// How many groups may be written at once.

@@ -77,8 +77,12 @@ pub async fn actor(client: &Client) -> Actor {
 
 /// An import of so many records that is queued and that no worker was told of; its id.
 pub async fn parked(bed: &Bed, client: &Client, records: usize) -> String {
+    parked_payload(bed, client, samples(0..records)).await
+}
+
+/// The same with this payload.
+pub async fn parked_payload(bed: &Bed, client: &Client, payload: Vec<u8>) -> String {
     let id = new_id();
-    let payload = samples(0..records);
     client.create_import(&id, payload.len(), None).await;
     let bell = workshop(bed, ImportLimits::default(), undisturbed()).bell;
     let (import_id, actor) = (id.parse().unwrap(), actor(client).await);

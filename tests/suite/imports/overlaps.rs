@@ -3,7 +3,7 @@
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
-use super::by_hand::{parked, samples, slice, undisturbed};
+use super::by_hand::{parked, parked_payload, samples, slice, undisturbed};
 use crate::harness::{Bed, Client, Column, new_id, on_both};
 
 on_both!(
@@ -95,7 +95,7 @@ async fn heads_locked(bed: &Bed, id: &str) -> Vec<bool> {
     slice(bed, id, undisturbed()).await;
     let rows = bed.sql.query_all_raw(sea_orm::Statement::from_string(
         bed.sql.get_database_backend(),
-        format!("DELETE FROM seen WHERE id = '{id}' RETURNING is_locked"),
+        format!("SELECT is_locked FROM seen WHERE id = '{id}' ORDER BY number"),
     ));
     rows.await.unwrap().iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
 }
@@ -106,22 +106,41 @@ async fn what_is_known_waits_for_no_head() {
     let client = bed.client("ann");
     client.import_all(&new_id(), samples(0..5_000)).await;
     bed.execute(
-        "CREATE TABLE seen (id uuid, is_locked boolean);
+        "CREATE TABLE seen (number serial, id uuid, is_locked boolean);
          CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-           INSERT INTO seen SELECT NEW.id, EXISTS (SELECT 1 FROM pg_locks WHERE pid = pg_backend_pid() \
+           INSERT INTO seen (id, is_locked) SELECT NEW.id, EXISTS (SELECT 1 FROM pg_locks WHERE pid = pg_backend_pid() \
              AND relation = 'account'::regclass AND mode = 'RowShareLock');
            RETURN NULL;
          END $$;
          CREATE TRIGGER see AFTER UPDATE OF count_duplicates ON import_job FOR EACH ROW EXECUTE FUNCTION see();",
     )
     .await;
-    let again = parked(&bed, &client, 5_000).await;
+    let other = String::from_utf8(samples(4_100..4_101)).unwrap().replace("T00:00:00Z", "T01:00:00Z");
+    let payload = [
+        samples(0..4_100),
+        other.into_bytes(),
+        samples(4_101..4_300),
+        b"garbage\n".to_vec(),
+        samples(4_300..5_000),
+    ];
+    let again = parked_payload(&bed, &client, payload.concat()).await;
     let locked = heads_locked(&bed, &again).await;
-    assert_eq!((locked.len(), locked[0], locked[10]), (11, true, false), "{locked:?}");
+    assert_eq!(locked, [&[true][..], &[false; 10]].concat());
+    let job = client.import(&again).await;
+    let refused = job["rejections"]["nodes"].as_array().unwrap();
+    let refused: Vec<_> = refused.iter().map(|one| (&one["record"], &one["code"])).collect();
+    let expected = [(json!(4_101), json!("DIFFERS")), (json!(4_301), json!("INVALID_JSON"))];
+    assert_eq!(refused, expected.each_ref().map(|(record, code)| (record, code)));
+
+    // A dry run stores nothing, be it new or not.
+    let dry = parked_payload(&bed, &client, samples(4_000..6_000)).await;
+    bed.execute(&format!("UPDATE import_job SET dry_run = true WHERE id = '{dry}'")).await;
+    assert_eq!(heads_locked(&bed, &dry).await, [false; 5]);
+    assert_eq!(client.import(&dry).await["counts"]["inserted"], 1_000);
 
     // Whoever dies of a record must do so where the checkpoint is.
     let left = parked(&bed, &client, 5_000).await;
     bed.execute(&format!("UPDATE import_job SET crash_count = 1 WHERE id = '{left}'")).await;
-    assert_eq!(heads_locked(&bed, &left).await, [true; 11]);
+    assert_eq!(heads_locked(&bed, &left).await, [&[true; 10][..], &[false]].concat());
     bed.end().await;
 }

@@ -1,83 +1,104 @@
-//! The chunks of an import in their order. While one is applied the next are on their way, and as long as nothing
-//! is new they are decided meanwhile, so that neither the database nor this process waits for the other.
+//! The chunks of an import in their order. As long as they bring nothing new, the next are decided while one is
+//! applied, so that neither the database nor this process waits for the other.
 
-use std::pin::{Pin, pin};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::commands::apply_chunk::{Applied, Chunk, Import, decide_ahead};
-use domain::error::Error;
+use domain::commands::apply_chunk::{Chunk, Verdict, decide_ahead};
 use domain::rules::import::ImportRow;
 use domain::store::Store;
-use domain::store::import_job::Held;
-use futures::stream::{self, BoxStream, Peekable, StreamExt};
 use tokio::sync::mpsc::Receiver;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use super::decode::Fault;
 
-/// Chunks that are decided at the same time.
-const AHEAD: usize = 2;
-
-/// Why no more chunks come.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// The payload.
-    Fault(Fault),
-    /// The database.
-    Failed(Error),
-}
-
-/// A chunk, or why there is none.
-type Next = Result<Chunk, Stop>;
+/// Chunks that are decided before their turn, at most.
+const AHEAD_MAX: usize = 2;
 
 /// Chunks on their way.
 pub(super) struct Ahead {
-    chunks: Peekable<BoxStream<'static, Next>>,
-    /// Nobody has died of what comes: whoever does must be found where the checkpoint is.
+    store: Store,
+    user_id: Uuid,
+    import_id: Uuid,
+    dry_run: bool,
+    read: Receiver<Result<Chunk, Fault>>,
+    begun: VecDeque<Result<Begun, Fault>>,
+    /// Nobody has died of what comes: whoever does must do so where the checkpoint is.
     is_trusted: bool,
     /// Whether chunks are decided before their turn: in vain where something is new.
-    is_decided: Arc<AtomicBool>,
+    is_ahead: bool,
+}
+
+/// A chunk that may be decided by now.
+struct Begun {
+    chunk: Arc<Chunk>,
+    decided: Option<AbortOnDropHandle<Option<Verdict>>>,
 }
 
 impl Ahead {
     /// Chunks of a held import, as they are read.
-    pub(super) fn new(store: &Store, row: &ImportRow, mut read: Receiver<Result<Chunk, Fault>>) -> Self {
-        let is_trusted = row.is_trusted();
-        let is_decided = Arc::new(AtomicBool::new(is_trusted && row.dry_run));
-        let (store, flag) = (store.clone(), Arc::clone(&is_decided));
-        let import = Import { held: Held::from(row), dry_run: row.dry_run, rejections: 0 };
-        let read = stream::poll_fn(move |context| read.poll_recv(context));
-        let chunks = read.map(move |chunk| {
-            let (store, is_decided) = (store.clone(), flag.load(Ordering::Relaxed));
-            async move {
-                let mut chunk = chunk.map_err(Stop::Fault)?;
-                if is_decided {
-                    decide_ahead(&store, import, &mut chunk).await.map_err(Stop::Failed)?;
-                }
-                Ok(chunk)
+    pub(super) fn new(store: &Store, row: &ImportRow, read: Receiver<Result<Chunk, Fault>>) -> Self {
+        let is_trusted = store.can_read_ahead() && row.is_trusted();
+        Self {
+            store: store.clone(),
+            user_id: row.user_id,
+            import_id: row.id,
+            dry_run: row.dry_run,
+            read,
+            begun: VecDeque::new(),
+            is_trusted,
+            is_ahead: is_trusted && row.dry_run,
+        }
+    }
+
+    /// The next chunk, and what becomes of it where that was decided before.
+    pub(super) async fn next(&mut self) -> Option<Result<(Arc<Chunk>, Option<Verdict>), Fault>> {
+        let next = match self.begun.pop_front() {
+            Some(begun) => begun,
+            None => {
+                let read = self.read.recv().await?;
+                self.begin(read)
             }
+        };
+        while self.is_ahead
+            && self.begun.len() < AHEAD_MAX
+            && let Ok(read) = self.read.try_recv()
+        {
+            let begun = self.begin(read);
+            self.begun.push_back(begun);
+        }
+        let Begun { chunk, decided } = match next {
+            Ok(begun) => begun,
+            Err(fault) => return Some(Err(fault)),
+        };
+        // What has failed before its turn is tried again in its turn.
+        let verdict = match decided {
+            Some(decided) => decided.await.ok().flatten(),
+            None => None,
+        };
+        Some(Ok((chunk, verdict)))
+    }
+
+    /// A chunk was applied, and something of it stored or not: what brings nothing new is followed by its like.
+    pub(super) fn applied(&mut self, is_new: bool) {
+        self.is_ahead = self.is_trusted && !is_new;
+    }
+
+    fn begin(&self, read: Result<Chunk, Fault>) -> Result<Begun, Fault> {
+        let chunk = Arc::new(read?);
+        let is_ahead = self.is_ahead && !chunk.records.is_empty();
+        let decided = is_ahead.then(|| {
+            let (store, chunk) = (self.store.clone(), Arc::clone(&chunk));
+            let (user_id, import_id, dry_run) = (self.user_id, self.import_id, self.dry_run);
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let decided = decide_ahead(&store, user_id, import_id, dry_run, &chunk).await;
+                decided.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "a chunk could not be decided before its turn");
+                    None
+                })
+            }))
         });
-        Self { chunks: chunks.buffered(AHEAD).boxed().peekable(), is_trusted, is_decided }
-    }
-
-    /// The next chunk.
-    pub(super) async fn next(&mut self) -> Option<Next> {
-        self.chunks.next().await
-    }
-
-    /// Applies a chunk, and gets the next one meanwhile. What brings nothing new is followed by its like.
-    pub(super) async fn beside(
-        &mut self,
-        apply: impl Future<Output = Result<Applied, Error>>,
-    ) -> Result<Applied, Error> {
-        let mut apply = pin!(apply);
-        let next = Pin::new(&mut self.chunks).peek();
-        let applied = tokio::select! {
-            biased;
-            applied = &mut apply => applied,
-            _ = next => apply.await,
-        }?;
-        self.is_decided.store(self.is_trusted && !applied.moved, Ordering::Relaxed);
-        Ok(applied)
+        Ok(Begun { chunk, decided })
     }
 }

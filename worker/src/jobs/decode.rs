@@ -80,7 +80,7 @@ pub(crate) async fn open(
     let mut bytes = source.stream(0);
     let first = bytes.next().await.transpose()?;
     let begin = source.pieces(futures::stream::iter(first.map(Ok)).chain(bytes).boxed(), 0);
-    let (chunks, chunks_out) = mpsc::channel(2);
+    let (chunks, chunks_out) = mpsc::channel(1);
     let row = row.clone();
     tokio::task::spawn_blocking(move || {
         if let Err(fault) = decode(&source, begin, &row, &clock, &chunks) {
@@ -230,7 +230,6 @@ impl Job<'_> {
         self.fresh_type_ids.borrow_mut().clear();
         let chunk = Chunk {
             records,
-            verdict: None,
             next_record: next_record.max(self.skip),
             next_byte: i64::try_from(place.byte).unwrap_or(i64::MAX),
             next_line: place.lines,

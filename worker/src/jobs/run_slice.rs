@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use domain::bell::{Bell, Ring};
-use domain::commands::apply_chunk::{Applied, Chunk, Import, apply_chunk};
+use domain::commands::apply_chunk::{Applied, Chunk, Import, Verdict, apply_chunk};
 use domain::commands::roll_back_chunk::roll_back_chunk;
 use domain::error::Error;
 use domain::limits::{
@@ -24,7 +24,7 @@ use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use uuid::Uuid;
 
-use super::ahead::{Ahead, Stop};
+use super::ahead::Ahead;
 use super::decode::{self, Fault};
 
 /// How often a holder that has nothing to write yet says that it lives: well within its lease.
@@ -243,17 +243,16 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
         }
         let started = Instant::now();
         for _ in 0..SLICE_CHUNKS_MAX {
-            let chunk = match alive(workshop, *held, chunks.next()).await? {
+            let (chunk, verdict) = match alive(workshop, *held, chunks.next()).await? {
                 None => return Ok(End::Fault(Fault::Fetch)),
-                Some(Err(Stop::Fault(fault))) => return Ok(End::Fault(fault)),
-                Some(Err(Stop::Failed(error))) => return Err(failed(error)),
-                Some(Ok(chunk)) => chunk,
+                Some(Err(fault)) => return Ok(End::Fault(fault)),
+                Some(Ok(next)) => next,
             };
-            let is_last = chunk.is_last;
             let import = Import { held: *held, dry_run: row.dry_run, rejections: rejected };
-            let applied = chunks.beside(apply(workshop, import, chunk)).await.map_err(failed)?;
+            let applied = apply(workshop, import, &chunk, verdict).await.map_err(failed)?;
             *held = applied.held;
-            if is_last {
+            chunks.applied(applied.is_new);
+            if chunk.is_last {
                 return Ok(End::Complete);
             }
             rejected += applied.counts.rejected + applied.counts.differing;
@@ -305,9 +304,14 @@ fn failed(error: Error) -> End {
     }
 }
 
-async fn apply<B: Bell>(workshop: &Workshop<B>, import: Import, chunk: Chunk) -> Result<Applied, Error> {
+async fn apply<B: Bell>(
+    workshop: &Workshop<B>,
+    import: Import,
+    chunk: &Chunk,
+    verdict: Option<Verdict>,
+) -> Result<Applied, Error> {
     let started = Instant::now();
-    let applied = apply_chunk(&workshop.store, &workshop.bell, import, chunk).await?;
+    let applied = apply_chunk(&workshop.store, &workshop.bell, import, chunk, verdict).await?;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
     for (outcome, count) in [
         ("inserted", applied.counts.inserted),
