@@ -40,7 +40,7 @@ function toConflict({ id, entity, _deleted }, { outcome, differs, version, event
 }
 /** After `onReset` cancel and start with a new `identifier`: RxDB sends and pulls all rows anew. */
 export function replicateIdem({ collection, url, socket, fetch, token, clientId, identifier, onRejected, onReset }) {
-  let head, pulled, sent = [];
+  let head, pulled, bare, sent = [];
   // The ids of each push that is under way, by what RxDB does until it has put down the answer; and of those that
   // the pull which is under way has met.
   const pushes = new Map();
@@ -50,13 +50,12 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
     queryBuilder: (checkpoint, first) => {
       met = new Map(pushes);
       // RxDB keeps no checkpoint of a page without rows, and what begins anew is not told of deletions.
-      return { query: PULL, variables: { after: checkpoint?.cursor ?? pulled, first } };
+      return { query: PULL, variables: { after: checkpoint?.cursor ?? bare, first } };
     },
     // It only says when to pull: the cursor of the pull is the truth.
     streamQueryBuilder: () => ({ query: STREAM, variables: { get after() { return pulled ?? head; } } }),
     responseModifier: ({ changes, cursor, reset }, origin, checkpoint) => {
       if (origin === 'stream') return 'RESYNC';
-      if (reset) onReset(reset);
       // What a pull brings of a row that is being pushed may be older than the push, and RxDB would take it, or
       // newer, and RxDB would pass it over: it is pulled anew, behind the push.
       const behind = [...met.keys()].filter((up) => changes.some(({ entityId }) => met.get(up).has(entityId)));
@@ -64,6 +63,8 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
         Promise.allSettled(behind).then(() => state.reSync());
         return { documents: [], checkpoint };
       }
+      if (reset) onReset(reset);
+      if (changes.length === 0) bare = cursor;
       pulled = cursor;
       const documents = changes.map(({ entityId: id, deleted: _deleted, event, eventType, ...change }) =>
         ({ ...(event ?? eventType), id, entity: change.entity, version: change.version, _deleted }));

@@ -80,22 +80,18 @@ const DEATHS: usize = 12;
 async fn a_record_that_aborts_whoever_stores_it_is_refused_alone() {
     let mut cluster = Cluster::start_with("plant-abort-on-record").await;
     let client = cluster.client("ann");
-    assert_poisoned(&mut cluster, &client, 777, DEATHS, json!({ "inserted": 2_999, "duplicates": 0 })).await;
-    // Nothing else is new: whoever looks ahead dies before its turn, once.
-    assert_poisoned(&mut cluster, &client, 2_777, DEATHS + 1, json!({ "inserted": 1, "duplicates": 2_998 }))
-        .await;
+    let (deaths, counts) = poisoned(&mut cluster, &client, 777).await;
+    assert_eq!((deaths, &counts["inserted"]), (DEATHS, &json!(2_999)));
+    // Hardly anything else is new: whoever looks ahead dies before its turn, once.
+    let (deaths, counts) = poisoned(&mut cluster, &client, 2_777).await;
+    assert!((DEATHS..=DEATHS + 1).contains(&deaths), "{deaths}");
+    assert_eq!((&counts["inserted"], &counts["duplicates"]), (&json!(1), &json!(2_998)));
     cluster.assert_all_live();
     cluster.assert_feeds_are_whole().await;
 }
 
-/// Imports 3 000 records of which this one is poison, and has so many workers die of it.
-async fn assert_poisoned(
-    cluster: &mut Cluster,
-    client: &Client,
-    poison: usize,
-    deaths: usize,
-    counts: Value,
-) {
+/// Imports 3 000 records of which this one is poison: how many workers died of it, and the counts.
+async fn poisoned(cluster: &mut Cluster, client: &Client, poison: usize) -> (usize, Value) {
     let line = |n: usize| {
         let name = if n == poison { "poison".to_owned() } else { format!("s-{n}") };
         let sample =
@@ -106,18 +102,20 @@ async fn assert_poisoned(
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
     client.put(&id, None, payload.into_bytes()).await;
-    for _ in 0..deaths {
-        cluster.worker_dies().await;
+    let mut deaths = 0;
+    let mut job = loop {
+        if let Some(job) = cluster.worker_dies_before(client.ended(&id)).await {
+            break job;
+        }
+        deaths += 1;
         // Nobody waits for the lease of the dead.
-        cluster.execute("UPDATE import_job SET lease_until = 1, rung_at = NULL").await;
+        cluster
+            .execute("UPDATE import_job SET lease_until = 1, rung_at = NULL WHERE finished_at IS NULL")
+            .await;
         cluster.spawn_worker();
-    }
-    let job = client.ended(&id).await;
-    assert_eq!(job["state"], "COMPLETED", "{job}");
-    for count in ["inserted", "duplicates"] {
-        assert_eq!(job["counts"][count], counts[count], "{job}");
-    }
+    };
     let told = &job["rejections"]["nodes"];
-    assert_eq!((&told[0]["code"], &told[0]["record"]), (&json!("POISON"), &json!(poison)));
-    assert_eq!(job["rejections"]["totalCount"], 1);
+    assert_eq!((&told[0]["code"], &told[0]["record"]), (&json!("POISON"), &json!(poison)), "{job}");
+    assert_eq!((&job["state"], &job["rejections"]["totalCount"]), (&json!("COMPLETED"), &json!(1)), "{job}");
+    (deaths, job["counts"].take())
 }

@@ -130,15 +130,20 @@ impl Cluster {
         assert!(told.success());
     }
 
-    /// Waits for the worker to end by itself.
+    /// Waits for the worker to end by itself, or for something else; that, if it comes first.
     #[cfg(feature = "plant")]
-    pub async fn worker_dies(&mut self) {
+    pub async fn worker_dies_before<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
         let mut child = self.take("worker");
-        eventually("the worker dies", || {
+        let dies = eventually("the worker dies", || {
             let has_ended = child.try_wait().unwrap().is_some();
             async move { has_ended }
-        })
-        .await;
+        });
+        let something = tokio::select! {
+            () = dies => return None,
+            something = something => something,
+        };
+        self.processes.push(("worker", child));
+        Some(something)
     }
 
     /// A place on the disk of the server, as this process reaches it.

@@ -61,13 +61,7 @@ impl Ahead {
                 self.begin(read)
             }
         };
-        while self.is_ahead
-            && self.begun.len() < AHEAD_MAX
-            && let Ok(read) = self.read.try_recv()
-        {
-            let begun = self.begin(read);
-            self.begun.push_back(begun);
-        }
+        self.fill();
         let Begun { chunk, decided } = match next {
             Ok(begun) => begun,
             Err(fault) => return Some(Err(fault)),
@@ -77,7 +71,20 @@ impl Ahead {
             Some(decided) => decided.await.ok().flatten(),
             None => None,
         };
+        // More may have been read meanwhile.
+        self.fill();
         Some(Ok((chunk, verdict)))
+    }
+
+    /// Begins as many as may be on their way, of those that are read.
+    fn fill(&mut self) {
+        while self.is_ahead
+            && self.begun.len() < AHEAD_MAX
+            && let Ok(read) = self.read.try_recv()
+        {
+            let begun = self.begin(read);
+            self.begun.push_back(begun);
+        }
     }
 
     /// A chunk was applied, and something of it stored or not: what brings nothing new is followed by its like.

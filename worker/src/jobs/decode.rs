@@ -80,7 +80,7 @@ pub(crate) async fn open(
     let mut bytes = source.stream(0);
     let first = bytes.next().await.transpose()?;
     let begin = source.pieces(futures::stream::iter(first.map(Ok)).chain(bytes).boxed(), 0);
-    let (chunks, chunks_out) = mpsc::channel(1);
+    let (chunks, chunks_out) = mpsc::channel(2);
     let row = row.clone();
     tokio::task::spawn_blocking(move || {
         if let Err(fault) = decode(&source, begin, &row, &clock, &chunks) {
