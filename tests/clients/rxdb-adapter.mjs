@@ -40,7 +40,8 @@ function toConflict({ id, entity, _deleted }, { outcome, differs, version, event
 }
 /** After `onReset` cancel and start with a new `identifier`: RxDB sends and pulls all rows anew. */
 export function replicateIdem({ collection, url, socket, fetch, token, clientId, identifier, onRejected, onReset }) {
-  let head, pulled, bare, sent = [];
+  let head, pulled, bare, begun, sent = [];
+  const firstPage = new Promise((done) => { begun = done; });
   // The ids of each push that is under way, by what RxDB does until it has put down the answer; and of those that
   // the pull which is under way has met.
   const pushes = new Map();
@@ -66,6 +67,7 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
       if (reset) onReset(reset);
       if (changes.length === 0) bare = cursor;
       pulled = cursor;
+      begun();
       const documents = changes.map(({ entityId: id, deleted: _deleted, event, eventType, ...change }) =>
         ({ ...(event ?? eventType), id, entity: change.entity, version: change.version, _deleted }));
       return { documents, checkpoint: { cursor } };
@@ -93,9 +95,10 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
   const headers = { authorization: `Bearer ${token}` };
   const common = { collection, fetch, replicationIdentifier: identifier, headers, autoStart: false };
   const state = replicateGraphQL({ ...common, url: { http: url, ws: socket }, pull, push });
-  // RxDB sends all batches of a push at once; an answer has the places of one.
+  // RxDB sends all batches of a push at once; an answer has the places of one. The first waits for a page: what
+  // begins anew is not told of deletions, not even of what this device has pushed.
   const { handler } = state.push;
-  let last = Promise.resolve();
+  let last = firstPage;
   state.push.handler = (rows) => (last = last.catch(() => {}).then(() => handler(rows)));
   // The stream begins before the first pull does, so that nothing falls between the two.
   const stop = new AbortController();

@@ -163,88 +163,92 @@ test('more rows than one push takes go in and stay', async () => {
 
 test('a row whose push is answered behind the pull that brings it has its version all the same', async () => {
   const user = newUser();
-  const phone = await open(user);
+  const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const [asked, stored, pulled] = [gate(), gate(), gate()];
+  const hold = {};
+  for (const device of [phone, laptop]) device.online(device === phone ? { fetch: between(hold) } : {});
   const run = await phone.add(type('run'));
-  await phone.add(event(run.id, 'first'));
-  const [stored, pulled] = [gate(), gate()];
-  phone.online({
-    fetch: between({
-      push: async (send) => {
-        const answer = await send();
-        stored.open();
-        await pulled.passed;
-        return answer;
-      },
-      pull: async (send) => {
-        await stored.passed;
-        const answer = await send();
-        setTimeout(pulled.open, 200);
-        return answer;
-      },
-    }),
-  });
+  await agree(['run'], phone, laptop);
+  await told(phone);
+
+  hold.pull = async (send) => {
+    asked.open();
+    await stored.passed;
+    const answer = await send();
+    setTimeout(pulled.open, 200);
+    return answer;
+  };
+  hold.push = async (send) => {
+    const answer = await send();
+    stored.open();
+    await pulled.passed;
+    return answer;
+  };
+  await laptop.add(event(run.id, 'other'));
+  await asked.passed;
+  await phone.add(event(run.id, 'own'));
+  await agree(['run', 'other', 'own'], phone, laptop);
   await told(phone);
 });
 
 test('a page that is older than a push does not undo it', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
+  const [read, pushed] = [gate(), gate()];
+  const hold = {};
+  for (const device of [phone, laptop]) device.online(device === phone ? { fetch: between(hold) } : {});
   const run = await phone.add(type('run'));
   const edited = await phone.add(event(run.id, 'first'));
-  for (const device of [phone, laptop]) device.online();
   await agree(['run', 'first'], phone, laptop);
-  await phone.offline();
-  await laptop.edit(edited.id, { notes: 'theirs' });
-  await eventually('the edit is there', async () => (await user.ask('{ events { nodes { notes } } }')).events.nodes[0].notes === 'theirs');
-  await phone.edit(edited.id, { notes: 'mine' });
+  await told(phone);
   const shown = [];
   phone.entries.findOne(edited.id).$.subscribe((row) => shown.push(row.notes));
 
-  const [read, pushed] = [gate(), gate()];
   let pushes = 0;
-  phone.online({
-    fetch: between({
-      push: async (send) => {
-        await read.passed;
-        const answer = await send();
-        pushes += 1;
-        // The first one is a conflict.
-        if (pushes === 2) setTimeout(pushed.open, 200);
-        return answer;
-      },
-      pull: async (send) => {
-        const answer = await send();
-        read.open();
-        await pushed.passed;
-        return answer;
-      },
-    }),
-  });
+  hold.pull = async (send) => {
+    const answer = await send();
+    read.open();
+    await pushed.passed;
+    return answer;
+  };
+  hold.push = async (send) => {
+    const answer = await send();
+    pushes += 1;
+    // The first one is a conflict.
+    if (pushes === 2) setTimeout(pushed.open, 200);
+    return answer;
+  };
+  await laptop.edit(edited.id, { notes: 'theirs' });
+  await read.passed;
+  await phone.edit(edited.id, { notes: 'mine' });
   await agree(['run', 'mine'], phone, laptop);
-  assert.deepEqual(new Set(shown), new Set(['mine']));
+  assert.deepEqual([...new Set(shown)], ['first', 'mine']);
 });
 
-test('a deletion reaches a device that has pushed, and pulled nothing yet', async () => {
+test('a deletion reaches a device that has pushed, and pulled no row yet', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
   const run = await phone.add(type('run'));
   const gone = await phone.add(event(run.id, 'gone'));
-  const [empty, removed] = [gate(), gate()];
-  let pulls = 0;
+  const removed = gate();
+  const order = [];
   phone.online({
     fetch: between({
-      push: (send) => empty.passed.then(send),
+      push: (send) => {
+        order.push('push');
+        return send();
+      },
       pull: async (send) => {
-        pulls += 1;
-        if (pulls > 1) await removed.passed;
-        const answer = await send();
-        empty.open();
-        return answer;
+        // Time enough for a push that does not wait.
+        await (order.length === 0 ? new Promise((done) => { setTimeout(done, 200); }) : removed.passed);
+        order.push('pull');
+        return send();
       },
     }),
   });
   laptop.online();
   await agree(['run', 'gone'], laptop);
+  assert.deepEqual(order, ['pull', 'push']);
   await laptop.remove(gone.id);
   await eventually('it is deleted', async () => (await user.countEvents()) === 0);
   removed.open();
@@ -267,14 +271,14 @@ function gate() {
   return { passed, open };
 }
 
-/** Hands pushes and pulls to whoever holds them up. */
-function between({ push, pull }) {
+/** Hands pushes and pulls to whoever holds them up by now. */
+function between(hold) {
   return async (request, options) => {
     const asked = new Request(request, options);
     const { query } = await asked.clone().json();
-    const send = () => fetch(asked);
-    if (query.includes('applyMutations')) return push(send);
-    return query.includes('first: $first') ? pull(send) : send();
+    const [push, pull] = [query.includes('applyMutations'), query.includes('first: $first')];
+    const held = (push && hold.push) || (pull && hold.pull) || ((send) => send());
+    return held(() => fetch(asked));
   };
 }
 
