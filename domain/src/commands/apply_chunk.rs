@@ -197,8 +197,10 @@ fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
 
 /// How a record that was refused, or differs, is kept.
 fn rejection(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<Rejection> {
-    let (line, excerpt) = (record.line, record.excerpt.clone());
-    let kept = |pointer, code, detail| Rejection { record: number, line, pointer, code, detail, excerpt };
+    let kept = |pointer, code, detail| {
+        let (line, excerpt) = (record.line, record.excerpt.clone());
+        Rejection { record: number, line, pointer, code, detail, excerpt }
+    };
     if answer.outcome == Outcome::Duplicate && answer.differs {
         return Some(kept(None, Code::Differs, "stored already, with other content".to_owned()));
     }
