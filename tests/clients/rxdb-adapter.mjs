@@ -95,11 +95,17 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
   const headers = { authorization: `Bearer ${token}` };
   const common = { collection, fetch, replicationIdentifier: identifier, headers, autoStart: false };
   const state = replicateGraphQL({ ...common, url: { http: url, ws: socket }, pull, push });
-  // RxDB sends all batches of a push at once; an answer has the places of one. The first waits for a page: what
-  // begins anew is not told of deletions, not even of what this device has pushed.
+  // RxDB sends all batches of a push at once; an answer has the places of one, and behind one that fails all fail,
+  // for they may need what it makes. The first waits for a page: what begins anew is not told of deletions, not
+  // even of what this device has pushed.
   const { handler } = state.push;
   let last = firstPage;
-  state.push.handler = (rows) => (last = last.catch(() => {}).then(() => handler(rows)));
+  state.push.handler = (rows) => {
+    const turn = last.then(() => handler(rows));
+    last = turn;
+    turn.catch(() => { if (last === turn) last = firstPage; });
+    return turn;
+  };
   // The stream begins before the first pull does, so that nothing falls between the two.
   const stop = new AbortController();
   const ask = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: HEAD, signal: stop.signal };

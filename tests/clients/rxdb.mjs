@@ -161,6 +161,27 @@ test('more rows than one push takes go in and stay', async () => {
   assert.deepEqual([...phone.rejected, ...removed], []);
 });
 
+test('rows behind a push that is cut wait for it', async () => {
+  const user = newUser();
+  const phone = await open(user);
+  const rows = (of, count) => Array.from({ length: count }, (_, n) => ({ id: newId(), version: 1, editId: newId(), ...event(of.id, `note ${n}`) }));
+  const walk = await phone.add(type('walk'));
+  await phone.entries.bulkInsert(rows(walk, 99));
+  const run = await phone.add(type('run'));
+  await phone.entries.bulkInsert(rows(run, 150));
+  let pushes = 0;
+  // A hundred rows go alone, the others at once.
+  const push = async (send) => {
+    pushes += 1;
+    if (pushes === 2) throw new Error('cut');
+    return send();
+  };
+  phone.online({ fetch: between({ push }) });
+  await told(phone);
+  assert.equal(await user.countEvents(), 249);
+  assert.deepEqual([pushes, ...phone.rejected], [4]);
+});
+
 test('a row whose push is answered behind the pull that brings it has its version all the same', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
