@@ -216,29 +216,31 @@ test('a page that is older than a push does not undo it', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
   const [read, pushed] = [gate(), gate()];
-  const hold = {};
-  for (const device of [phone, laptop]) device.online(device === phone ? { fetch: between(hold) } : {});
+  const textOf = (answer) => answer.clone().text();
+  phone.online({
+    fetch: between({
+      pull: async (send) => {
+        const answer = await send();
+        if ((await textOf(answer)).includes('theirs')) {
+          read.open();
+          await pushed.passed;
+        }
+        return answer;
+      },
+      push: async (send) => {
+        const answer = await send();
+        // Behind a conflict.
+        if ((await textOf(answer)).includes('UPDATED')) setTimeout(pushed.open, 200);
+        return answer;
+      },
+    }),
+  });
+  laptop.online();
   const run = await phone.add(type('run'));
   const edited = await phone.add(event(run.id, 'first'));
   await agree(['run', 'first'], phone, laptop);
-  await told(phone);
   const shown = [];
   phone.entries.findOne(edited.id).$.subscribe((row) => shown.push(row.notes));
-
-  let pushes = 0;
-  hold.pull = async (send) => {
-    const answer = await send();
-    read.open();
-    await pushed.passed;
-    return answer;
-  };
-  hold.push = async (send) => {
-    const answer = await send();
-    pushes += 1;
-    // The first one is a conflict.
-    if (pushes === 2) setTimeout(pushed.open, 200);
-    return answer;
-  };
   await laptop.edit(edited.id, { notes: 'theirs' });
   await read.passed;
   await phone.edit(edited.id, { notes: 'mine' });
