@@ -5,6 +5,7 @@
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
 use domain::error::Error;
 use domain::limits::ANSWER_BYTES_MAX;
+use domain::rarely::Rarely;
 use serde_json::json;
 
 use crate::gate::Refusal;
@@ -142,14 +143,23 @@ pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -
     })
 }
 
+/// Load that is shed, and a database that is away, meet every request.
+static UNAVAILABLE: Rarely = Rarely::new();
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         if matches!(error, Error::AnswerTooLarge) {
             return Self::answer_too_large();
         }
-        let retryable = error.retryable();
-        tracing::error!(error = error.in_full(), "a request failed");
-        if retryable { Self::Unavailable } else { Self::Internal }
+        if !error.retryable() {
+            tracing::error!(error = error.in_full(), "a request failed");
+            return Self::Internal;
+        }
+        metrics::counter!("idem_unavailable_total", "reason" => error.kind()).increment(1);
+        if let Some(held_back) = UNAVAILABLE.pass() {
+            tracing::warn!(error = error.in_full(), held_back, "requests are answered UNAVAILABLE");
+        }
+        Self::Unavailable
     }
 }
 

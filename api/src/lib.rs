@@ -12,4 +12,4 @@ mod limiter;
 
 pub use auth::{Keys, KeysError};
 pub use graphql::{Services, sdl};
-pub use http::server::{Server, serve, serve_metrics};
+pub use http::server::{Probes, Server, serve, serve_metrics};

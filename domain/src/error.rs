@@ -1,8 +1,9 @@
 //! What can go wrong beside the items themselves.
 
 use std::error::Error as _;
+use std::io;
 
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::{DbErr, RuntimeErr, sqlx};
 
 /// A failure of a command as a whole: nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum Error {
     /// Too many wait, or the writes that went together failed; the same may work later.
     #[error("not now")]
     Busy,
+    /// It took longer than anybody waits; it may be done all the same.
+    #[error("it took too long")]
+    Late,
     /// The answer would be larger than allowed: fewer items at once.
     #[error("the answer is too large")]
     AnswerTooLarge,
@@ -43,12 +47,40 @@ impl Error {
         }
     }
 
+    /// What it is, in one word: the label of a metric.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Database(_) => "database",
+            Self::Payload(_) | Self::PayloadChanged => "payload",
+            Self::Moved => "moved",
+            Self::Busy => "busy",
+            Self::Late => "late",
+            Self::AnswerTooLarge => "answer_too_large",
+            Self::Fenced => "fenced",
+            Self::Bug(_) => "bug",
+        }
+    }
+
     /// Whether the same may work later.
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy => true,
+            Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy | Self::Late => true,
             Self::PayloadChanged | Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
+        }
+    }
+
+    /// Whether the connection was dead: the statement did not run, or nobody knows.
+    #[must_use]
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::Database(
+                DbErr::Conn(RuntimeErr::SqlxError(error))
+                | DbErr::Exec(RuntimeErr::SqlxError(error))
+                | DbErr::Query(RuntimeErr::SqlxError(error)),
+            ) => is_lost_connection(error),
+            _ => false,
         }
     }
 
@@ -66,6 +98,24 @@ impl Error {
         }
     }
 }
+
+/// Whether this error means that nothing more can come over a connection. A time-out does not: the database may be
+/// busy with what it was asked.
+pub(crate) fn is_lost_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() != io::ErrorKind::TimedOut,
+        sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ENDED.iter().any(|ended| code.starts_with(ended)))
+        }
+        _ => false,
+    }
+}
+
+/// Classes and codes by which PostgreSQL says that it ends a connection, or that it has become a standby, which
+/// writes nothing: `connection_exception`, `admin_shutdown`, `crash_shutdown`, `cannot_connect_now`,
+/// `idle_session_timeout`, `idle_in_transaction_session_timeout`, `read_only_sql_transaction`.
+const ENDED: [&str; 7] = ["08", "57P01", "57P02", "57P03", "57P05", "25P03", "25006"];
 
 /// Whether a database that gives this code is there and refuses the statement: for constraints, data and
 /// programs, or for a conflict with another transaction.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod limits;
 pub mod payload;
 pub mod plant;
+pub mod rarely;
 pub mod rules;
 pub mod store;
 pub mod write;

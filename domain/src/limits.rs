@@ -17,6 +17,24 @@ pub const GROUP_ITEMS_OF_USER_MAX: usize = 16;
 pub const GROUP_WRITERS: u32 = 2;
 /// Users at once whose single writes wait for a head that somebody else holds.
 pub const LANE_WRITERS: usize = 2;
+/// Milliseconds that one attempt to connect to the database may take.
+pub const CONNECT_MS_MAX: u64 = 3_000;
+/// Milliseconds that a statement waits for a connection, new or given back.
+pub const ACQUIRE_MS_MAX: u64 = 10_000;
+/// Milliseconds that a statement that writes may take.
+pub const WRITE_MS_MAX: u64 = 10_000;
+/// Milliseconds that a statement that reads may take.
+pub const READ_MS_MAX: u64 = 15_000;
+/// Milliseconds that a request may take until its user is known.
+pub const IDENTIFY_MS_MAX: u64 = 8_000;
+/// Milliseconds that an answer may take from then on. A mutation goes on, but nobody waits for it any longer.
+pub const ANSWER_MS_MAX: u64 = 25_000;
+/// Milliseconds that the question may take whether the database can be used.
+pub const PROBE_MS_MAX: u64 = 3_000;
+/// Milliseconds that a write waits for the row of its user, which somebody else holds.
+pub const LOCK_WAIT_MS_MAX: u64 = 5_000;
+/// Milliseconds after which PostgreSQL ends a transaction whose process does nothing.
+pub const IDLE_IN_TRANSACTION_MS_MAX: u64 = 30_000;
 /// Events of one `importEvents`.
 pub const IMPORT_EVENTS_MAX: usize = 5_000;
 /// Nodes of a page of a connection, and ids of `nodes`.

@@ -6,6 +6,7 @@ mod healthcheck;
 mod import;
 mod lifecycle;
 mod payloads;
+mod readiness;
 mod telemetry;
 mod token;
 

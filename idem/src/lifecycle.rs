@@ -3,19 +3,19 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use api::{Keys, Server, Services};
+use anyhow::{Context, anyhow, bail};
+use api::{Keys, Probes, Server, Services};
 use domain::clock::Clock;
 use domain::limits::ImportLimits;
 use domain::payload::Payloads;
-use domain::store::{Store, account};
+use domain::store::{self, Store, account};
 use futures::FutureExt;
 use migration::{Migrator, MigratorTrait};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use worker::bell::QueueBell;
@@ -26,12 +26,15 @@ use worker::sweeper::Sweeper;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::payloads::open_payloads;
+use crate::readiness::Readiness;
 use crate::telemetry::Telemetry;
 use crate::token;
 
 const SERVE_CONNECTIONS: u32 = 20;
 const WORKER_CONNECTIONS: u32 = 8;
 const SLICES_AT_ONCE: usize = 4;
+/// A process that has heard nothing from its database for so long, though it asked, is better started anew.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// `idem serve`
@@ -41,7 +44,10 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         bail!("serve --no-worker needs IDEM_REDIS_URL: without it the queue is in this process");
     }
     let telemetry = Telemetry::install(&config)?;
-    let store = open_store(&config, SERVE_CONNECTIONS, !args.no_migrate).await?;
+    if !args.no_migrate {
+        prepare_database(&config).await?;
+    }
+    let store = open_store(&config, SERVE_CONNECTIONS).await?;
     let payloads = open_payloads(&config)?;
     let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
     let keys = Keys::load(
@@ -53,7 +59,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     .await
     .context("the keys cannot be loaded")?;
 
-    let ending = Arc::new(AtomicBool::new(false));
+    let (ending, is_ending) = watch::channel(false);
     let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     if !args.no_worker {
@@ -75,13 +81,13 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         cors_origins: config.cors_origins.clone(),
         rate_limit: config.rate_limit,
         hints: config.dev,
-        ready: readiness(store.clone(), Arc::clone(&ending)),
+        probes: probes(&store, is_ending),
     };
     tasks.spawn(api::serve(listener, server, stop_serving.clone()));
 
     terminated().await?;
     tracing::info!("stopping");
-    ending.store(true, Ordering::Relaxed);
+    ending.send_replace(true);
     stop_working.cancel();
     tokio::time::sleep(config.drain_delay).await;
     stop_serving.cancel();
@@ -98,7 +104,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
         bail!("worker needs IDEM_REDIS_URL: without it the queue is inside `idem serve`");
     }
     let telemetry = Telemetry::install(&config)?;
-    let store = open_store(&config, WORKER_CONNECTIONS, false).await?;
+    let store = open_store(&config, WORKER_CONNECTIONS).await?;
     let payloads = open_payloads(&config)?;
     let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
     let stop = CancellationToken::new();
@@ -123,17 +129,28 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `idem migrate`
+/// `idem migrate`. With `check` it only asks, and changes nothing.
 pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<ExitCode> {
-    let store = open_store(config, 2, !check).await?;
-    let pending = Migrator::get_pending_migrations(store.migrations()).await?.len();
+    if !check {
+        prepare_database(config).await?;
+    }
+    let looked = store::open_to_look(&config.database_url).await.context("the database cannot be reached")?;
+    let pending = match looked {
+        Some(connection) => {
+            let pending = Migrator::get_pending_migrations_read_only(&connection).await?.len();
+            connection.close().await?;
+            pending
+        }
+        // There is no database yet.
+        None => Migrator::migrations().len(),
+    };
     println!("{pending} migrations pending");
     Ok(if pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// `idem restored`
 pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
-    let store = open_store(config, 2, false).await?;
+    let store = open_store(config, 2).await?;
     let users = account::renew_all_epochs(&store).await.context("the feeds could not be renewed")?;
     println!("{users} feeds begin anew: devices send what they have once more, then read all");
     Ok(())
@@ -146,15 +163,23 @@ fn queue(config: &Config) -> Queue {
     }
 }
 
-async fn open_store(config: &Config, connections: u32, migrate: bool) -> anyhow::Result<Store> {
-    tokio::fs::create_dir_all(&config.data_dir).await.context("the data directory cannot be made")?;
-    let store = Store::open(&config.database_url, connections, Clock::System)
-        .await
-        .context("the database cannot be reached")?;
-    if migrate {
-        Migrator::up(store.migrations(), None).await.context("the migrations failed")?;
-    }
-    Ok(store)
+/// Makes the data directory and brings the tables up to date.
+async fn prepare_database(config: &Config) -> anyhow::Result<()> {
+    make_data_dir(config).await?;
+    let connection =
+        store::open_to_migrate(&config.database_url).await.context("the database cannot be reached")?;
+    Migrator::up(&connection, None).await.context("the migrations failed")?;
+    Ok(connection.close().await?)
+}
+
+async fn make_data_dir(config: &Config) -> anyhow::Result<()> {
+    tokio::fs::create_dir_all(&config.data_dir).await.context("the data directory cannot be made")
+}
+
+async fn open_store(config: &Config, connections: u32) -> anyhow::Result<Store> {
+    make_data_dir(config).await?;
+    let store = Store::open(&config.database_url, connections, Clock::System).await;
+    store.map_err(|error| anyhow!(error.in_full())).context("the database cannot be reached")
 }
 
 fn import_limits(config: &Config) -> ImportLimits {
@@ -223,24 +248,16 @@ fn serve_metrics(
     }
 }
 
-/// Ready: the database answers and its migrations ran; the queue is not asked. Not ready once the end
-/// has begun.
-fn readiness(
-    store: Store,
-    ending: Arc<AtomicBool>,
-) -> Arc<dyn Fn() -> futures::future::BoxFuture<'static, bool> + Send + Sync> {
-    Arc::new(move || {
-        let (store, ending) = (store.clone(), Arc::clone(&ending));
-        async move {
-            if ending.load(Ordering::Relaxed) {
-                return false;
-            }
-            let pending = Migrator::get_pending_migrations(store.migrations());
-            let answered = tokio::time::timeout(Duration::from_secs(2), pending).await;
-            matches!(answered, Ok(Ok(pending)) if pending.is_empty())
-        }
-        .boxed()
-    })
+/// What `/readyz` and `/livez` answer.
+fn probes(store: &Store, is_ending: watch::Receiver<bool>) -> Probes {
+    let (readiness, store) = (Arc::new(Readiness::new(store.clone(), is_ending)), store.clone());
+    Probes {
+        is_ready: Arc::new(move || {
+            let readiness = Arc::clone(&readiness);
+            async move { readiness.is_ready().await }.boxed()
+        }),
+        is_alive: Arc::new(move || store.health().silent_for() < SILENCE_MAX),
+    }
 }
 
 fn announce(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use domain::commands::Actor;
 use domain::payload::Payloads;
 use domain::rules::draft::{MissingId, parse_event};
 use domain::rules::{event_id, instant, record};
-use domain::store::{Store, account};
+use domain::store::{Store, account, open_to_migrate};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use migration::{Migrator, MigratorTrait};
@@ -67,8 +67,10 @@ impl Bell for Nobody {
 /// A schema over a new database on SQLite with so many events of one user.
 async fn stage(folder: &Path, events: usize) -> (Schema, Store, Actor) {
     let url = format!("sqlite://{}/idem.db", folder.display());
+    let tables = open_to_migrate(&url).await.expect("a database");
+    Migrator::up(&tables, None).await.expect("its tables");
+    tables.close().await.expect("it closes");
     let store = Store::open(&url, 4, Clock::System).await.expect("a store");
-    Migrator::up(store.migrations(), None).await.expect("its tables");
     let actor = Actor {
         user_id: account::resolve(&store, "", "ann").await.expect("a user"),
         issuer: String::new(),

@@ -3,6 +3,7 @@
 
 mod cli;
 mod clients;
+mod database;
 mod edits;
 mod feed;
 mod formats;

@@ -23,7 +23,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Extension, Json, Router};
 use domain::limits::{BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, UPLOADS_AT_ONCE_MAX};
-use futures::future::BoxFuture;
 use lru::LruCache;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -35,17 +34,14 @@ use crate::error::{ApiError, problem};
 use crate::graphql::{Schema, Services, schema};
 use crate::limiter::{LEVEL_HEADER, Limiter, POLICY_HEADER};
 use persisted::Persisted;
-use server::Server;
-
-/// Asks whether the process can serve: its database and its migrations.
-pub(crate) type Ready = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+use server::{Probes, Server};
 
 /// What the handlers share.
 pub(crate) struct App {
     pub services: Services,
     pub schema: Schema,
     pub keys: Keys,
-    pub ready: Ready,
+    pub probes: Probes,
     /// Mutations that run to their end even if the client hangs up, and sockets.
     pub tracker: TaskTracker,
     /// Ends what would go on by itself: sockets and streams.
@@ -66,14 +62,14 @@ pub(crate) struct App {
 
 impl App {
     fn new(server: Server, shutdown: CancellationToken) -> Self {
-        let Server { services, keys, cors_origins, rate_limit, hints, ready } = server;
+        let Server { services, keys, cors_origins, rate_limit, hints, probes } = server;
         let schema = schema(services.clone(), hints);
         let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
         Self {
             services,
             schema,
             keys,
-            ready,
+            probes,
             tracker: TaskTracker::new(),
             shutdown,
             origins: Origins(cors_origins.into()),
@@ -108,7 +104,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/imports/{id}/payload", put(payload::put).head(payload::head))
         .route("/imports/{id}/report", get(payload::report))
         .route("/schema.graphql", get(|| async { ([(header::CONTENT_TYPE, "text/plain")], crate::sdl()) }))
-        .route("/livez", get(|| async { "ok" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -160,7 +156,15 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    if (app.ready)().await { "ok".into_response() } else { StatusCode::SERVICE_UNAVAILABLE.into_response() }
+    told((app.probes.is_ready)().await)
+}
+
+async fn livez(State(app): State<Arc<App>>) -> Response {
+    told((app.probes.is_alive)())
+}
+
+fn told(is_good: bool) -> Response {
+    if is_good { "ok".into_response() } else { StatusCode::SERVICE_UNAVAILABLE.into_response() }
 }
 
 async fn not_found(Extension(RequestId(id)): Extension<RequestId>) -> Response {

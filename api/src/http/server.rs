@@ -44,8 +44,25 @@ pub struct Server {
     pub rate_limit: Option<RateLimit>,
     /// Whether errors suggest what may have been meant.
     pub hints: bool,
-    /// Whether it can serve.
-    pub ready: Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>,
+    /// What it tells its supervisor.
+    pub probes: Probes,
+}
+
+/// What a server tells its supervisor of itself.
+#[derive(Clone)]
+pub struct Probes {
+    /// `/readyz`: whether it can serve, by its database and its migrations.
+    pub is_ready: Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>,
+    /// `/livez`: whether it need not be started anew.
+    pub is_alive: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Probes {
+    /// Always ready and alive.
+    #[must_use]
+    pub fn good() -> Self {
+        Self { is_ready: Arc::new(|| Box::pin(async { true })), is_alive: Arc::new(|| true) }
+    }
 }
 
 /// Serves until `shutdown`; then what has begun is finished.

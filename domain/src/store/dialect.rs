@@ -1,55 +1,86 @@
 //! What differs between SQLite and PostgreSQL: connection settings, lists as parameters, the clock.
 
+use std::time::Duration;
+
 use sea_orm::sea_query::SimpleExpr;
 use sea_orm::sea_query::prelude::serde_json::json;
 use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::{ConnectOptions, DbBackend, Value};
+use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+use sea_orm::sqlx::{self, ConnectOptions};
+use sea_orm::{DbBackend, Value};
 use uuid::Uuid;
 
+use super::pool::{PostgresOptions, Session};
+use crate::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_WAIT_MS_MAX};
 use crate::plant;
 
-pub(super) fn tune_sqlite(options: &mut ConnectOptions) {
-    options.map_sqlx_sqlite_opts(|sqlite| {
-        sqlite
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .busy_timeout(std::time::Duration::from_secs(10))
-            .pragma("journal_mode", "WAL")
-            .pragma("synchronous", "FULL")
-    });
+/// By so much PostgreSQL's own time-out of a statement is shorter than ours.
+const SERVER_GIVES_UP_EARLIER: Duration = Duration::from_secs(2);
+
+/// How connections to SQLite are opened.
+///
+/// # Errors
+/// If the URL is none of SQLite.
+pub(super) fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
+    let options: SqliteConnectOptions = url.parse()?;
+    Ok(options
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(10))
+        .pragma("journal_mode", "WAL")
+        .pragma("synchronous", "FULL")
+        .disable_statement_logging())
 }
 
-/// How PostgreSQL plans what is asked again and again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plans {
-    /// As it likes: for reading, where what is asked for decides which index is the best.
-    Fitted,
-    /// Once a connection: for writing, where each row is looked up by its key and to plan takes longer than
-    /// that.
-    Kept,
+/// How connections to PostgreSQL are opened that wait so long for the answer to a statement.
+///
+/// # Errors
+/// If the URL is none of PostgreSQL.
+pub(super) fn postgres_options(url: &str, statement_max: Duration) -> Result<PostgresOptions, sqlx::Error> {
+    let connect: PgConnectOptions = url.parse()?;
+    // `extra_float_digits` is a startup option that some poolers refuse; no column here is a float.
+    let connect = connect.application_name("idem").extra_float_digits(None).disable_statement_logging();
+    // The server gives up before the client does, which then knows that the server is there.
+    let statement_ms = statement_max.saturating_sub(SERVER_GIVES_UP_EARLIER).as_millis();
+    let session = Session::default()
+        .with("default_transaction_isolation", "read committed")
+        .with("statement_timeout", statement_ms)
+        .with("lock_timeout", LOCK_WAIT_MS_MAX)
+        .with("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS_MAX)
+        // A process whose machine has vanished gives up its locks.
+        .with("tcp_keepalives_idle", 15)
+        .with("tcp_keepalives_interval", 5)
+        .with("tcp_keepalives_count", 3)
+        // No statement here is worth compiling: each looks rows up by their keys.
+        .with("jit", "off")
+        // Nor a second process, which would also return rows in an order of its own.
+        .with("max_parallel_workers_per_gather", 0)
+        // A table that is small today is read whole by a plan that is kept for when it is not.
+        .with("enable_seqscan", "off");
+    Ok(PostgresOptions { connect, session })
 }
 
-pub(super) fn tune_postgres(options: &mut ConnectOptions, plans: Plans) {
-    options.map_sqlx_postgres_opts(move |postgres| {
-        let postgres = postgres.application_name("idem").options([
-            ("idle_in_transaction_session_timeout", "30000"),
-            // No statement here is worth compiling: each looks rows up by their keys.
-            ("jit", "off"),
-            // Nor a second process, which would also hand rows over in an order of its own.
-            ("max_parallel_workers_per_gather", "0"),
-            // A table that is small today is read whole by a plan that is kept for when it is not.
-            ("enable_seqscan", "off"),
-        ]);
-        // Nothing that is written is sorted, but an index that is lower for now than that of the key would be.
-        let kept = [("plan_cache_mode", "force_generic_plan"), ("enable_sort", "off")];
-        postgres.options(kept.into_iter().filter(|_| plans == Plans::Kept))
-    });
+/// For connections that write. A row is looked up by its key, and planning would take longer than that, so one
+/// plan is kept for each statement. Nothing that is written is sorted, but an index that is lower for now than that
+/// of the key would be.
+pub(super) fn keeping_plans(mut options: PostgresOptions) -> PostgresOptions {
+    options.session =
+        options.session.with("plan_cache_mode", "force_generic_plan").with("enable_sort", "off");
+    options
 }
 
-/// A list comes in the order of an index, as far as it is wanted. Where a plan is kept for bounds on both sides,
-/// PostgreSQL expects few rows between them, and would take all that there are by a bitmap and sort them.
-pub(super) fn tune_for_lists(options: PgConnectOptions) -> PgConnectOptions {
-    options.options([("enable_bitmapscan", "off")])
+/// For connections that read. Whoever hangs up closes the connection, and the server ends the statement.
+pub(super) fn ending_when_left(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options.session.with("client_connection_check_interval", 250);
+    options
+}
+
+/// For connections that read lists. A list comes in the order of an index, as far as it is wanted. Where a plan is
+/// kept for bounds on both sides, PostgreSQL expects few rows between them, and would take all that there are by a
+/// bitmap and sort them.
+pub(super) fn in_order_of_index(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options.session.with("enable_bitmapscan", "off");
+    options
 }
 
 /// A list of ids as one parameter.

@@ -1,12 +1,14 @@
 //! Reads what a digest is made of: ids and versions of all living rows, in one statement and so in one
 //! state, streamed, so that memory stays flat.
 
+use std::ops::ControlFlow;
+
 use ::entity::{event, event_type};
-use futures::{Stream, TryStreamExt};
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
 use uuid::Uuid;
 
 use super::Store;
+use super::cells::Cells;
 use crate::error::Error;
 use crate::rules::apply::Entity;
 use crate::rules::digest::{Bucket, Digester};
@@ -23,9 +25,8 @@ pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<
                 .columns([event::Column::Id, event::Column::Version])
                 .filter(event::Column::UserId.eq(user_id))
                 .filter(event::Column::DeletedAt.is_null())
-                .order_by_asc(event::Column::Id)
-                .into_tuple::<(Uuid, i32)>();
-            gather(rows.stream(&store.reader).await?).await
+                .order_by_asc(event::Column::Id);
+            gather(store, rows).await
         }
         Entity::EventType => {
             let rows = event_type::Entity::find()
@@ -33,19 +34,20 @@ pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<
                 .columns([event_type::Column::Id, event_type::Column::Version])
                 .filter(event_type::Column::UserId.eq(user_id))
                 .filter(event_type::Column::DeletedAt.is_null())
-                .order_by_asc(event_type::Column::Id)
-                .into_tuple::<(Uuid, i32)>();
-            gather(rows.stream(&store.reader).await?).await
+                .order_by_asc(event_type::Column::Id);
+            gather(store, rows).await
         }
     }
 }
 
-async fn gather(
-    mut rows: impl Stream<Item = Result<(Uuid, i32), DbErr>> + Unpin,
-) -> Result<Vec<Bucket>, Error> {
+async fn gather(store: &Store, rows: Select<impl EntityTrait>) -> Result<Vec<Bucket>, Error> {
     let mut digester = Digester::default();
-    while let Some((id, version)) = rows.try_next().await? {
-        digester.add(id, version);
-    }
+    let statement = rows.build(store.reader.backend());
+    let read = store.reader.0.read(statement, |row| {
+        let mut cells = Cells::new(row, 0);
+        digester.add(cells.next()?, cells.next()?);
+        Ok(ControlFlow::Continue(()))
+    });
+    read.await?;
     Ok(digester.finish())
 }

@@ -149,7 +149,7 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
         all = all.add(event::Column::ImportJobId.eq(import));
     }
     if let Some(search) = &filter.search {
-        let position = dialect::position(store.reader.get_database_backend());
+        let position = dialect::position(store.reader.backend());
         let found =
             Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(search.to_lowercase());
         all = all.add(Expr::expr(found).gt(0));

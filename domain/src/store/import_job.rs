@@ -336,7 +336,7 @@ pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uui
 /// # Errors
 /// When the database fails.
 pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
-    let backend = store.reader().get_database_backend();
+    let backend = store.reader().backend();
     let since = Func::coalesce([Column::LeaseUntil, Column::NotBefore, Column::CreatedAt].map(Expr::col));
     let wait: Option<(Option<i64>,)> = Entity::find()
         .filter(runnable(backend))

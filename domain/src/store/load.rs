@@ -18,9 +18,9 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
 use super::cells::{Cells, Row};
-use super::connections::Connections;
 use super::dialect::{self, List};
 use super::model::{self, Extent};
+use super::pool::Pool;
 use super::{Tx, account};
 use crate::error::Error;
 use crate::limits::BATCH_ITEMS_MAX;
@@ -37,7 +37,7 @@ pub enum Sight<'a> {
     /// head while holding another.
     Held(&'a Tx),
     /// Statement by statement, on PostgreSQL. Nothing is locked or waited for.
-    Free(&'a Connections),
+    Free(&'a Pool),
 }
 
 /// What a decision stands on.

@@ -5,7 +5,6 @@
 pub mod account;
 mod bulk;
 mod cells;
-pub(crate) mod connections;
 mod dialect;
 pub mod digest;
 pub mod event;
@@ -14,42 +13,54 @@ pub mod feed;
 pub mod import_job;
 pub mod import_rejection;
 pub mod load;
+mod migrate;
 mod model;
 pub mod page;
+pub(crate) mod pool;
 pub mod save;
 pub mod status;
+mod transaction;
 
-use std::convert::identity;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lru::LruCache;
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
-use tokio::sync::{Mutex as FairMutex, OwnedMutexGuard};
+use sea_orm::{DbErr, RuntimeErr, Statement};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::detached::detached;
 use crate::error::Error;
-use crate::limits::{GROUP_WRITERS, USER_CACHE_ENTRIES_MAX};
-use connections::Connections;
-use dialect::Plans;
+use crate::limits::{GROUP_WRITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX, WRITE_MS_MAX};
+use cells::Cells;
+pub use migrate::{open_to_look, open_to_migrate};
+pub use pool::Health;
+use pool::Pool;
+pub use transaction::{Reader, Tx};
 
-/// The database, opened once per process and pool.
+/// How long a statement that writes may take.
+const WRITE_MAX: Duration = Duration::from_millis(WRITE_MS_MAX);
+/// How long a statement that reads may take.
+const READ_MAX: Duration = Duration::from_millis(READ_MS_MAX);
+
+/// How long the question may take whether the database can be used.
+const PROBE_MAX: Duration = Duration::from_millis(PROBE_MS_MAX);
+
+/// The database, opened once per process.
 #[derive(Debug, Clone)]
 pub struct Store {
-    writer: DatabaseConnection,
-    reader: DatabaseConnection,
+    /// For transactions. SQLite has one: whoever writes waits for a turn, in order of arrival.
+    writer: Pool,
+    reader: Reader,
     /// For lists.
-    lists: Connections,
+    lists: Pool,
     /// For writes that lock nothing before they store. SQLite has none: there is one writer, and nothing is won.
     free: Option<Free>,
-    /// SQLite has one writer: a fair gate in front of it instead of its busy loop.
-    gate: Option<Arc<FairMutex<()>>>,
+    /// For whoever asks whether the database can be used, and for nobody else.
+    probe: Pool,
+    health: Arc<Health>,
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
     /// The present.
     pub clock: Clock,
@@ -59,17 +70,9 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub(crate) struct Free {
     /// For groups of single writes.
-    pub(crate) groups: Connections,
+    pub(crate) groups: Pool,
     /// For batches, and for what is read ahead of its turn.
-    pub(crate) batches: Connections,
-}
-
-/// A transaction that writes. Dropped without [`Tx::commit`], it is rolled back.
-#[derive(Debug)]
-pub struct Tx {
-    inner: DatabaseTransaction,
-    store: Store,
-    _gate: Option<OwnedMutexGuard<()>>,
+    pub(crate) batches: Pool,
 }
 
 impl Store {
@@ -78,47 +81,41 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn open(url: &str, connections: u32, clock: Clock) -> Result<Self, DbErr> {
-        let mut options = ConnectOptions::new(url);
-        options
-            .sqlx_logging(false)
-            .test_before_acquire(false)
-            .test_before_acquire_if_idle_for(Duration::from_secs(30))
-            .acquire_timeout(Duration::from_secs(10));
-        let (writer, reader, lists, free, gate) = if url.starts_with("sqlite:") {
-            dialect::tune_sqlite(&mut options);
-            let writer = Database::connect(options.clone().max_connections(1).to_owned()).await?;
-            let reader = Database::connect(options.max_connections(4).to_owned()).await?;
-            let lists = Connections::like(&reader, 4, identity);
-            (writer, reader, lists, None, Some(Arc::default()))
+    pub async fn open(url: &str, connections: u32, clock: Clock) -> Result<Self, Error> {
+        let health = Arc::new(Health::default());
+        let invalid = |error: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
+        let (writer, reader, lists, free, probe);
+        if url.starts_with("sqlite:") {
+            let options = dialect::sqlite_options(url).map_err(invalid)?;
+            let pool = |size, most| Pool::sqlite(options.clone(), size, most, &health);
+            (writer, reader, lists, free) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX), None);
+            probe = pool(1, PROBE_MAX);
         } else {
-            dialect::tune_postgres(&mut options, Plans::Fitted);
             let (half, quarter) = ((connections / 2).max(1), (connections / 4).max(1));
-            let reader = Database::connect(options.clone().max_connections(quarter).to_owned()).await?;
-            let lists = Connections::like(&reader, quarter, dialect::tune_for_lists);
-            dialect::tune_postgres(&mut options, Plans::Kept);
-            options.connect_lazy(true).max_connections(half);
-            let writer = Database::connect(options).await?;
-            let of_free = |most| Connections::like(&writer, most, identity);
-            let free = Free { groups: of_free(GROUP_WRITERS), batches: of_free(quarter) };
-            (writer, reader, lists, Some(free), None)
-        };
+            let reading =
+                dialect::ending_when_left(dialect::postgres_options(url, READ_MAX).map_err(invalid)?);
+            reader = Pool::postgres(reading.clone(), quarter, READ_MAX, &health);
+            lists = Pool::postgres(dialect::in_order_of_index(reading), quarter, READ_MAX, &health);
+            let probing = dialect::postgres_options(url, PROBE_MAX).map_err(invalid)?;
+            probe = Pool::postgres(probing, 1, PROBE_MAX, &health);
+            let writing = dialect::keeping_plans(dialect::postgres_options(url, WRITE_MAX).map_err(invalid)?);
+            let pool = |size| Pool::postgres(writing.clone(), size, WRITE_MAX, &health);
+            writer = pool(half);
+            free = Some(Free { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
+        }
+        // Whoever cannot reach the database hears of it now.
+        drop(reader.lend().await?);
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
-        Ok(Self { writer, reader, lists, free, gate, users, clock })
+        Ok(Self { writer, reader: Reader(reader), lists, free, probe, health, users, clock })
     }
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
     ///
-    /// Once it begins it has begun: a `BEGIN` that was sent and not waited for would go back to the pool
-    /// inside a transaction that sqlx does not know of.
-    ///
     /// # Errors
-    /// When no connection can be had.
+    /// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        let store = self.clone();
-        let gate = self.gate().await;
-        to_its_end(async move { store.begin_behind(gate).await }).await
+        Tx::begin(self, &self.writer).await
     }
 
     /// The connections for writes that lock nothing before they store, where there are any.
@@ -137,105 +134,58 @@ impl Store {
         if self.free.is_some() { GROUP_WRITERS as usize } else { 1 }
     }
 
-    async fn gate(&self) -> Option<OwnedMutexGuard<()>> {
-        match &self.gate {
-            Some(gate) => Some(Arc::clone(gate).lock_owned().await),
-            None => None,
-        }
-    }
-
-    async fn begin_behind(&self, gate: Option<OwnedMutexGuard<()>>) -> Result<Tx, Error> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: gate.as_ref().map(|_| SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let inner = self.writer.begin_with_options(options).await?;
-        Ok(Tx { inner, store: self.clone(), _gate: gate })
-    }
-
     /// For reading.
     #[must_use]
-    pub fn reader(&self) -> &DatabaseConnection {
+    pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// The names of the migrations that were applied.
+    ///
+    /// # Errors
+    /// When the database fails, and when no migration ever ran.
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT version FROM seaql_migrations LIMIT 10000";
+        let mut names = Vec::new();
+        let show = |row: cells::Row<'_>| {
+            names.push(Cells::new(row, 0).next()?);
+            Ok(ControlFlow::Continue(()))
+        };
+        self.probe.read(Statement::from_string(self.probe.backend(), sql), show).await?;
+        Ok(names)
+    }
+
+    /// Whether the database answers.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Connections that work for somebody, and those that wait for work.
     #[must_use]
     pub fn connections(&self) -> (u32, u32) {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let of = |pool: &DatabaseConnection| match self.gate {
-            Some(_) => {
-                let pool = pool.get_sqlite_connection_pool();
-                (pool.size(), pool.num_idle())
-            }
-            None => {
-                let pool = pool.get_postgres_connection_pool();
-                (pool.size(), pool.num_idle())
-            }
-        };
-        let pools = [&self.writer, &self.reader].map(of).map(|(size, idle)| {
-            let idle = number(idle);
-            (size.saturating_sub(idle), idle)
-        });
-        let kept = self.kept().map(|kept| {
-            let (lent, at_hand) = kept.connections();
-            (number(lent), number(at_hand))
-        });
-        pools.into_iter().chain(kept).fold((0, 0), |all, some| (all.0 + some.0, all.1 + some.1))
+        self.pools()
+            .map(Pool::usage)
+            .fold((0, 0), |(lent, idle), pool| (lent + number(pool.0), idle + number(pool.1)))
     }
 
-    /// All connections without a pool.
-    fn kept(&self) -> impl Iterator<Item = &Connections> {
+    fn pools(&self) -> impl Iterator<Item = &Pool> {
         let of_writes = self.free.iter().flat_map(|free| [&free.groups, &free.batches]);
-        of_writes.chain([&self.lists])
-    }
-
-    /// For the migrations and for whoever asks whether they ran.
-    #[must_use]
-    pub fn migrations(&self) -> &DatabaseConnection {
-        &self.writer
+        of_writes.chain([&self.writer, &self.reader.0, &self.lists, &self.probe])
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
-        for kept in self.kept() {
-            kept.close().await;
-        }
-        for pool in [&self.writer, &self.reader] {
-            if let Err(error) = pool.close_by_ref().await {
-                tracing::debug!(%error, "a pool did not close");
-            }
+        for pool in self.pools() {
+            pool.close().await;
         }
     }
 }
 
-/// Runs a transaction to its end even if whoever waits for it goes away: dropped in the middle, it would
-/// hand its connection back inside a transaction.
+/// Runs a transaction to its end even if whoever waits for it goes away.
 async fn to_its_end<T: Send + 'static>(
     transaction: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     detached(transaction).await.unwrap_or(Err(Error::Bug("a transaction does not panic")))
-}
-
-impl Tx {
-    /// Makes it lasting.
-    ///
-    /// # Errors
-    /// When the database did not answer; it may be lasting all the same.
-    pub async fn commit(self) -> Result<(), Error> {
-        Ok(self.inner.commit().await?)
-    }
-
-    /// Ends it where nothing was written. PostgreSQL has noted the locks in its log, and a commit would wait
-    /// for the disk to have them.
-    ///
-    /// # Errors
-    /// When the database did not answer.
-    pub(crate) async fn release(self) -> Result<(), Error> {
-        Ok(self.inner.rollback().await?)
-    }
-
-    fn backend(&self) -> DbBackend {
-        self.inner.get_database_backend()
-    }
 }

@@ -68,7 +68,7 @@ impl<Key> Window<Key> {
 /// The first rows of a query. How many stands in its text: where it is a parameter, PostgreSQL expects a tenth
 /// of all, finds that dear, and plans each call anew, which takes longer than to read a page.
 pub(super) fn first(query: Select<impl EntityTrait>, rows: u64, store: &Store) -> Statement {
-    let mut statement = query.build(store.reader.get_database_backend());
+    let mut statement = query.build(store.reader.backend());
     statement.sql += &format!(" LIMIT {rows}");
     statement
 }

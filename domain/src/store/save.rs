@@ -16,8 +16,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::bulk::{Existing, Owners};
-use super::connections::Connections;
 use super::load::Basis;
+use super::pool::Pool;
 use super::{Tx, account, model};
 use crate::error::Error;
 use crate::rules::apply::{Entity, Net};
@@ -82,7 +82,7 @@ pub fn can_be_free(basis: Basis, net: &Net) -> bool {
 /// # Errors
 /// When the database did not answer; it may be stored all the same. When it contradicts the decision: a row that
 /// should be new is there, and nothing was stored; or another number of rows than decided was, and is.
-pub async fn save_unmoved(connections: &Connections, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
+pub async fn save_unmoved(connections: &Pool, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
     if all.is_empty() { Ok(HashSet::new()) } else { parts::send_unmoved(connections, all).await }
 }
 

@@ -20,12 +20,16 @@ use crate::detached::detached;
 use crate::error::Error;
 use crate::limits::LANE_WRITERS;
 use crate::plant;
+use crate::rarely::Rarely;
 use crate::rules::apply::World;
 use crate::store::Store;
-use crate::store::connections::Connections;
 use crate::store::load::{Loaded, Sight, Wants, load};
+use crate::store::pool::Pool;
 use crate::store::save::{Decided, can_be_free, save, save_unmoved};
 use queue::{Batch, Job, Queue};
+
+/// While the database is away, every group meets it.
+static PUT_OFF: Rarely = Rarely::new();
 
 /// A decision over what is loaded of one user; it is taken again when its group has failed.
 pub type Decide<T> = Box<dyn Fn(&mut World) -> Result<T, Error> + Send + Sync>;
@@ -146,11 +150,7 @@ impl<T: Send + 'static> Shared<T> {
     }
 
     /// Nothing is locked before it is stored: whoever was changed meanwhile is taken apart.
-    async fn attempt_free(
-        &self,
-        connections: &Connections,
-        batches: &[Batch<T>],
-    ) -> Result<Decisions<T>, Error> {
+    async fn attempt_free(&self, connections: &Pool, batches: &[Batch<T>]) -> Result<Decisions<T>, Error> {
         let (mut decisions, to_store) = Decisions::take(Sight::Free(connections), batches).await?;
         let users: Vec<Uuid> = to_store.iter().map(|decided| decided.user_id).collect();
         let stored = save_unmoved(connections, to_store).await?;
@@ -304,7 +304,9 @@ impl<T: Send + 'static> Flight<T> {
 
     /// The database is away or in trouble: each alone would meet the same.
     fn put_off(mut self, error: &Error) {
-        tracing::warn!(error = error.in_full(), "writes are put off");
+        if let Some(held_back) = PUT_OFF.pass() {
+            tracing::warn!(error = error.in_full(), held_back, "groups of writes are put off");
+        }
         let jobs = self.jobs();
         drop(self);
         jobs.for_each(|job| job.tell(Err(Error::Busy)));

@@ -29,7 +29,13 @@ const COUNTERS: [(&str, &str); 8] = [
 ];
 
 /// Counters with one label, whose values are known.
-const LABELLED: [(&str, &str, &str, &[&str]); 2] = [
+const LABELLED: [(&str, &str, &str, &[&str]); 3] = [
+    (
+        "idem_unavailable_total",
+        "Requests answered UNAVAILABLE",
+        "reason",
+        &["database", "payload", "moved", "busy", "late"],
+    ),
     (
         "idem_import_records_total",
         "Records of imports by what became of them",

@@ -29,7 +29,7 @@ async fn mutations_whose_clients_are_gone_keep_their_room_until_they_end() {
         body.push_str(&" ".repeat(4 * 1024 * 1024 - 1 - body.len()));
         let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
         let request = request.header("content-type", "application/json").body(body);
-        let cut = timeout(Duration::from_millis(700), request.send()).await;
+        let cut = timeout(Duration::from_millis(400), request.send()).await;
         assert!(cut.is_err(), "it waits for its turn to write: {cut:?}");
     }
     assert_eq!(status(&client).await, 503);

@@ -2,6 +2,7 @@
 //! for it. [`Bed::end`] fails the test when work is left behind or the feed is not whole.
 
 mod client;
+pub mod process;
 mod servers;
 mod socket;
 
@@ -12,7 +13,7 @@ use domain::bell::Bell;
 use domain::clock::Clock;
 use domain::limits::{ImportLimits, RateLimit};
 use domain::payload::Payloads;
-use domain::store::Store;
+use domain::store::{Store, open_to_migrate};
 use migration::{Migrator, MigratorTrait};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -114,10 +115,10 @@ impl Bed {
             Column::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
             Column::Postgres => servers().database().await,
         };
-        let store = Store::open(&url, 16, clock).await.unwrap();
         if column == Column::Sqlite {
-            Migrator::up(store.migrations(), None).await.unwrap();
+            migrate(&url).await;
         }
+        let store = Store::open(&url, 16, clock).await.unwrap();
         let sql = Database::connect(&url).await.unwrap();
         let payloads =
             Payloads::new(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()), Path::default());
@@ -149,7 +150,7 @@ impl Bed {
             cors_origins: cors_origins.iter().map(|&origin| origin.to_owned()).collect(),
             rate_limit,
             hints: false,
-            ready: Arc::new(|| Box::pin(async { true })),
+            probes: api::Probes::good(),
         };
         tasks.spawn(api::serve(listener, server, stop.clone()));
         let http = reqwest::Client::new();
@@ -183,6 +184,13 @@ impl Bed {
         self.sql.close().await.unwrap();
         self.store.close().await;
     }
+}
+
+/// Makes the tables of a database.
+pub async fn migrate(url: &str) {
+    let connection = open_to_migrate(url).await.unwrap();
+    Migrator::up(&connection, None).await.unwrap();
+    connection.close().await.unwrap();
 }
 
 /// The keys of a bed that takes the tokens of its clients.

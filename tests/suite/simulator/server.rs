@@ -13,7 +13,6 @@ use domain::payload::Payloads;
 use domain::store::{Store, account};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use migration::{Migrator, MigratorTrait};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement, Value as Sql};
@@ -22,7 +21,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::network::{Door, Errand};
-use crate::harness::{Column, servers};
+use crate::harness::{Column, migrate, servers};
 
 const EVENT: &str = "fragment E on Event { id eventTypeId timestamp endDate isAllDay timeZone notes sourceType \
     externalId location { latitude longitude name } properties version createdAt updatedAt }";
@@ -64,10 +63,10 @@ impl House {
             Column::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
             Column::Postgres => servers().database().await,
         };
-        let store = Store::open(&url, 8, Clock::fixed(BEGIN_MS)).await.unwrap();
         if column == Column::Sqlite {
-            Migrator::up(store.migrations(), None).await.unwrap();
+            migrate(&url).await;
         }
+        let store = Store::open(&url, 8, Clock::fixed(BEGIN_MS)).await.unwrap();
         let sql = Database::connect(&url).await.unwrap();
         for table in TABLES {
             let kept = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table} WHERE 1 = 0");

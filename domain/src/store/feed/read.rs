@@ -14,9 +14,9 @@ use crate::rules::cursor::Cursor;
 use crate::store::Store;
 use crate::store::account::Head;
 use crate::store::cells::{Cells, Row};
-use crate::store::connections::Shown;
 use crate::store::model::{Extent, event_row, type_row};
 use crate::store::page::Part;
+use crate::store::pool::Shown;
 
 /// What stands behind a cursor, as far as a page has room for it, and the head as it stood then. Without a
 /// cursor: all that is alive. No head: there is no row of this user.
@@ -30,7 +30,7 @@ pub(super) async fn behind<'w>(
         Some(cursor) => (cursor.seq, cursor.bootstrap_head),
         None => (0, Some(i64::MAX)),
     };
-    let backend = store.reader.get_database_backend();
+    let backend = store.reader.backend();
     let values = [Some(user_id.into()), Some(seq.into()), bootstrap_head.map(Value::from)];
     let sql = sql::behind(backend, bootstrap_head.is_some(), reach.first + 1);
     let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().flatten());

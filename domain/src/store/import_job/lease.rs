@@ -262,7 +262,7 @@ pub async fn renew(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(),
 /// When the database fails.
 pub async fn is_another_waiting(store: &Store, import: Held) -> Result<bool, Error> {
     let other = Condition::any().add(Column::UserId.ne(import.user_id)).add(Column::Id.ne(import.id));
-    let waiting = Entity::find().filter(runnable(store.reader().get_database_backend())).filter(other);
+    let waiting = Entity::find().filter(runnable(store.reader().backend())).filter(other);
     Ok(waiting.one(store.reader()).await?.is_some())
 }
 

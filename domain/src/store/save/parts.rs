@@ -12,8 +12,8 @@ use crate::rules::apply::Net;
 use crate::store::Tx;
 use crate::store::bulk::{self, Existing, Owners};
 use crate::store::cells::Cells;
-use crate::store::connections::Connections;
 use crate::store::dialect;
+use crate::store::pool::Pool;
 
 /// What the statement is made of.
 #[derive(Default)]
@@ -93,10 +93,7 @@ pub(super) fn is_one_statement(net: &Net) -> bool {
 
 /// Writes what was decided without a lock, of those users whose row of the account is still the one that was
 /// read and is held by nobody. Returns them.
-pub(super) async fn send_unmoved(
-    connections: &Connections,
-    all: Vec<Decided>,
-) -> Result<HashSet<Uuid>, Error> {
+pub(super) async fn send_unmoved(connections: &Pool, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
     let rows = |net: &Net| (net.changed_rows() + net.aliases.len()) as u64;
     let decided: HashMap<Uuid, u64> = all.iter().map(|one| (one.user_id, rows(&one.net))).collect();
     let mut parts = Parts::default();
@@ -113,7 +110,7 @@ pub(super) async fn send_unmoved(
     let statement =
         parts.statement(format!("WITH {moved}, {with} SELECT user_id, {written} AS written FROM moved"));
     let (mut stored, mut written) = (HashSet::new(), 0);
-    let sent = connections.read(statement, |row| {
+    let sent = connections.write(statement, |row| {
         let mut cells = Cells::new(row, 0);
         stored.insert(cells.next()?);
         written = u64::try_from(cells.next::<i64>()?).unwrap_or_default();

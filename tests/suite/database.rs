@@ -1,0 +1,4 @@
+//! What happens to the database under a running server, and what its users see of it.
+
+mod commits;
+mod readiness;

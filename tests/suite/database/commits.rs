@@ -1,0 +1,197 @@
+//! Commits that fail: nothing is acknowledged that another connection cannot read.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sea_orm::{ConnectionTrait, Database};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::process::{Launch, Process};
+use crate::harness::{Client, assert_feeds_are_whole, event, number, servers};
+
+/// A type, and clients that write events of it and note which were acknowledged.
+struct Writer {
+    client: Client,
+    kind: String,
+    acknowledged: Vec<Value>,
+}
+
+impl Writer {
+    async fn new(process: &Process) -> Self {
+        let client = process.client("ann");
+        let kind = client.event_type("run").await;
+        Self { client, kind, acknowledged: Vec::new() }
+    }
+
+    /// Creates an event; its outcome, or the code of the error.
+    async fn send(&self, event: &Value) -> String {
+        let create = "mutation($e: EventInput!) { createEvent(input: { event: $e }) { result { outcome } } }";
+        let answer = self.client.send(create, json!({ "e": event })).await;
+        let outcome = &answer["data"]["createEvent"]["result"]["outcome"];
+        let code = &answer["errors"][0]["extensions"]["code"];
+        outcome.as_str().or(code.as_str()).unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// Creates an event that must be acknowledged.
+    async fn create(&mut self) {
+        let event = event(&self.kind);
+        assert_eq!(self.send(&event).await, "CREATED");
+        self.acknowledged.push(event);
+    }
+
+    /// Creates, resends and edits, so that transactions are committed and rolled back in turn.
+    async fn go_on(&mut self) {
+        for n in 0..14 {
+            self.create().await;
+            let resent = self.acknowledged[n % self.acknowledged.len()].clone();
+            assert_eq!(self.send(&resent).await, "DUPLICATE");
+            let batch = [event(&self.kind), resent];
+            let payload = self.client.create(&batch).await;
+            assert_eq!((&payload["created"], &payload["duplicates"]), (&json!(1), &json!(1)), "{payload}");
+            self.acknowledged.push(batch[0].clone());
+        }
+    }
+
+    /// All that was acknowledged is in the table, as another connection sees it, and in the feed.
+    async fn assert_nothing_is_lost(&self, client: &Client, database: &str) {
+        let sql = Database::connect(database).await.unwrap();
+        let ids = self.acknowledged.iter().map(|event| event["id"].as_str().unwrap());
+        let literal = |id: &str| match database.starts_with("sqlite") {
+            true => format!("x'{}'", id.replace('-', "")),
+            false => format!("'{id}'"),
+        };
+        let listed = ids.clone().map(literal).collect::<Vec<_>>().join(",");
+        let found = number(&sql, &format!("SELECT count(*) FROM event WHERE id IN ({listed})")).await;
+        assert_eq!(found, self.acknowledged.len() as i64, "acknowledged events are not in the table");
+        assert_feeds_are_whole(&sql).await;
+        sql.close().await.unwrap();
+        let (changes, _) = client.pull(None, 500).await;
+        for id in ids {
+            assert!(changes.iter().any(|change| change["event"]["id"] == id), "{id} is in no feed");
+        }
+    }
+}
+
+/// Compiles the disk that fails.
+fn failing_disk(dir: &Path) -> PathBuf {
+    let library = dir.join("failing-disk.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/failing-disk.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+    assert!(built.unwrap().success(), "a C compiler is needed, as for the build");
+    library
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_on_sqlite_loses_nothing_that_is_acknowledged_later() {
+    for order in ["28 write -wal", "122 write -wal", "5 write -wal", "5 sync -wal"] {
+        let dir = TempDir::new().unwrap();
+        let (library, control) = (failing_disk(dir.path()), dir.path().join("order"));
+        let database = format!("sqlite://{}/idem.db", dir.path().display());
+        let launch =
+            Launch::default().env("LD_PRELOAD", library.display()).env("FAILING_DISK", control.display());
+        let process = launch.start(&database, dir.path()).await;
+        let mut writer = Writer::new(&process).await;
+        writer.go_on().await;
+        for _ in 0..3 {
+            std::fs::write(&control, order).unwrap();
+            let lost = event(&writer.kind);
+            assert_eq!(writer.send(&lost).await, "UNAVAILABLE", "{order}");
+            let batch = writer.client.send(
+                "mutation($e: [EventInput!]!) { createEvents(input: { events: $e }) { created } }",
+                json!({ "e": [event(&writer.kind)] }),
+            );
+            assert_eq!(batch.await["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{order}");
+            std::fs::remove_file(&control).unwrap();
+            writer.go_on().await;
+            // A failed sync may have left the rows there.
+            let outcome = writer.send(&lost).await;
+            assert!(outcome == "CREATED" || outcome == "DUPLICATE", "{order}: {outcome}");
+            writer.acknowledged.push(lost);
+        }
+        writer.assert_nothing_is_lost(&writer.client, &database).await;
+        let (status, _) = process.terminate().await;
+        assert!(status.success(), "{status}");
+        let process = launch.start(&database, dir.path()).await;
+        writer.assert_nothing_is_lost(&process.client("ann"), &database).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_was_full_for_a_moment_loses_nothing_that_is_acknowledged_later() {
+    let dir = TempDir::new().unwrap();
+    let mount = format!("mount -t tmpfs -o size=24m tmpfs '{}' && exec \"$@\"", dir.path().display());
+    let launch = Launch::default().wrap(&["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"]);
+    let database = format!("sqlite://{}/idem.db", dir.path().display());
+    let process = launch.start(&database, dir.path()).await;
+    // As this process reaches it.
+    let disk = PathBuf::from(format!("/proc/{}/root{}", process.id(), dir.path().display()));
+    let mut writer = Writer::new(&process).await;
+    writer.go_on().await;
+    // A whole disk: what is there takes the rest of it.
+    let full =
+        Command::new("sh").arg("-c").arg("cat /dev/zero >full 2>/dev/null").current_dir(&disk).status();
+    assert!(!full.unwrap().success(), "the disk is full");
+    let mut lost = Vec::new();
+    while lost.len() < 3 {
+        let mut event = event(&writer.kind);
+        event["notes"] = "x".repeat(9_000).into();
+        match writer.send(&event).await.as_str() {
+            "CREATED" => writer.acknowledged.push(event),
+            "UNAVAILABLE" => lost.push(event),
+            other => panic!("{other}"),
+        }
+    }
+    std::fs::remove_file(disk.join("full")).unwrap();
+    writer.go_on().await;
+    for event in lost {
+        assert_eq!(writer.send(&event).await, "CREATED");
+        writer.acknowledged.push(event);
+    }
+    // SQLite does not open a file of another mount namespace: what stands on that disk is copied.
+    let copy = TempDir::new().unwrap();
+    for file in ["idem.db", "idem.db-wal"] {
+        std::fs::copy(disk.join(file), copy.path().join(file)).unwrap();
+    }
+    let seen = format!("sqlite://{}/idem.db", copy.path().display());
+    writer.assert_nothing_is_lost(&writer.client, &seen).await;
+}
+
+/// PostgreSQL runs what is deferred at COMMIT, and may end a session at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_on_postgres_loses_nothing_that_is_acknowledged_later() {
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let process = Launch::default().start(&database, dir.path()).await;
+    let mut writer = Writer::new(&process).await;
+    let sql = Database::connect(&database).await.unwrap();
+    for broken in [
+        "RAISE EXCEPTION 'the disk is full' USING ERRCODE = '53100'",
+        "PERFORM pg_terminate_backend(pg_backend_pid())",
+    ] {
+        let deferred = format!(
+            "CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.notes = 'broken' THEN \
+             {broken}; END IF; RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER break AFTER INSERT ON event DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION break()"
+        );
+        sql.execute_unprepared(&deferred).await.unwrap();
+        writer.go_on().await;
+        let mut lost = event(&writer.kind);
+        lost["notes"] = "broken".into();
+        assert_eq!(writer.send(&lost).await, "UNAVAILABLE");
+        // An edit and a create are several statements, in a transaction that ends with COMMIT.
+        let edited = writer.acknowledged[0]["id"].clone();
+        let outbox = "mutation($m: [MutationInput!]!) { applyMutations(input: { clientId: \"test\", mutations: $m }) \
+            { results { index } } }";
+        let edit = json!({ "updateEvent": { "id": edited, "patch": { "notes": "edited" } } });
+        let mutations = json!({ "m": [edit, { "createEvent": lost }] });
+        let answer = writer.client.send(outbox, mutations).await;
+        assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
+        writer.go_on().await;
+        writer.assert_nothing_is_lost(&writer.client, &database).await;
+        let half = "SELECT count(*) FROM event WHERE notes IN ('broken', 'edited')";
+        assert_eq!(number(&sql, half).await, 0, "nothing is half written");
+        sql.execute_unprepared("DROP TRIGGER break ON event; DROP FUNCTION break()").await.unwrap();
+    }
+    sql.close().await.unwrap();
+}

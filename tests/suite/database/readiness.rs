@@ -1,0 +1,137 @@
+//! What `/readyz` and `/livez` say, and `idem migrate --check`: they ask, and change nothing.
+
+use std::path::Path;
+use std::process::Command;
+
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use tempfile::TempDir;
+
+use crate::harness::process::Launch;
+use crate::harness::{Servers, event, eventually, new_id, servers};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_ready_while_its_database_answers_and_whatever_happens_to_redis() {
+    let (dir, mut servers) = (TempDir::new().unwrap(), Servers::start());
+    let database = servers.empty_database("ready").await;
+    let launch = Launch::default().env("IDEM_REDIS_URL", &servers.redis);
+    let process = launch.start(&database, dir.path()).await;
+    servers.order("kill-redis");
+    assert_eq!(process.status("/readyz").await, 200);
+    servers.order("stop-postgres");
+    eventually("it is not ready", || async { process.status("/readyz").await == 503 }).await;
+    // To start it anew would not help.
+    assert_eq!(process.status("/livez").await, 200);
+    servers.order("start-postgres");
+    eventually("it is ready again", || async { process.status("/readyz").await == 200 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_not_ready_while_migrations_are_pending() {
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let sql = Database::connect(&database).await.unwrap();
+    let newest = "(SELECT max(version) FROM seaql_migrations)";
+    let moved = format!("UPDATE seaql_migrations SET version = 'later' WHERE version = {newest} RETURNING 1");
+    let process = Launch::default().arg("--no-migrate").start(&database, dir.path()).await;
+    sql.execute_unprepared("CREATE TABLE kept AS SELECT max(version) AS version FROM seaql_migrations")
+        .await
+        .unwrap();
+    sql.execute_unprepared(&moved).await.unwrap();
+    eventually("it is not ready", || async { process.status("/readyz").await == 503 }).await;
+    let back = "UPDATE seaql_migrations SET version = (SELECT version FROM kept) WHERE version = 'later'";
+    sql.execute_unprepared(back).await.unwrap();
+    eventually("it is ready again", || async { process.status("/readyz").await == 200 }).await;
+    sql.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_create_tables_is_enough_to_be_ready() {
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let sql = Database::connect(&database).await.unwrap();
+    let role = format!("r_{}", new_id().replace('-', ""));
+    let granted = format!(
+        "CREATE ROLE {role} LOGIN; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+    );
+    sql.execute_unprepared(&granted).await.unwrap();
+    let as_role = database.replace("idem@", &format!("{role}@"));
+    let process = Launch::default().arg("--no-migrate").start(&as_role, dir.path()).await;
+    assert_eq!(process.status("/readyz").await, 200);
+    process.client("ann").event_type("run").await;
+    drop(process);
+    let dropped = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    sql.execute_unprepared(&dropped).await.unwrap();
+    sql.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_waits_on_sqlite_makes_nobody_unready() {
+    let dir = TempDir::new().unwrap();
+    let database = format!("sqlite://{}/idem.db", dir.path().display());
+    let process = Launch::default().start(&database, dir.path()).await;
+    let client = process.client("ann");
+    let kind = client.event_type("run").await;
+    let sql = Database::connect(&database).await.unwrap();
+    let held = sql.begin().await.unwrap();
+    held.execute_unprepared("UPDATE account SET feed_head = feed_head").await.unwrap();
+    let waiting = tokio::spawn(async move { client.create(&[event(&kind)]).await });
+    for _ in 0..5 {
+        assert_eq!(process.status("/readyz").await, 200);
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    assert!(!waiting.is_finished());
+    held.rollback().await.unwrap();
+    assert_eq!(waiting.await.unwrap()["created"], 1);
+    sql.close().await.unwrap();
+}
+
+/// Every file with its content.
+fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap_or_default()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn check(database: &str, dir: &Path, data: &Path) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_idem-under-test"))
+        .args(["migrate", "--check"])
+        .current_dir(dir)
+        .env("IDEM_DATABASE_URL", database)
+        .env("IDEM_DATA_DIR", data)
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_look_for_pending_migrations_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let database = format!("sqlite://{}/idem.db", data.display());
+    let (code, said) = check(&database, dir.path(), &data);
+    assert!(
+        code == 1 && said.ends_with("migrations pending\n") && said != "0 migrations pending\n",
+        "{said}"
+    );
+    assert!(!data.exists(), "it makes no folder");
+    std::fs::create_dir(&data).unwrap();
+    let process = Launch::default().start(&database, &data).await;
+    // Beside a server that runs, and after its end.
+    assert_eq!(check(&database, dir.path(), &data), (0, "0 migrations pending\n".to_owned()));
+    process.terminate().await;
+    let before = files(&data);
+    assert_eq!(check(&database, dir.path(), &data), (0, "0 migrations pending\n".to_owned()));
+    assert_eq!(files(&data), before);
+
+    let database = servers().empty_database(&format!("e_{}", new_id().replace('-', ""))).await;
+    let (code, said) = check(&database, dir.path(), &data);
+    assert!(code == 1 && said.ends_with("migrations pending\n"), "{said}");
+    let sql = Database::connect(&database).await.unwrap();
+    let tables = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = 'public'";
+    assert_eq!(crate::harness::number(&sql, tables).await, 0, "it makes no table");
+    sql.close().await.unwrap();
+}

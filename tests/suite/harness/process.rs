@@ -1,0 +1,121 @@
+//! A server as a process of its own, for tests of what happens to processes and around them.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use super::{Client, SECRET, eventually};
+
+/// How a process is started: what stands in front of its command, and what is set in its environment.
+#[derive(Debug, Default, Clone)]
+pub struct Launch {
+    pub wrap: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub args: Vec<String>,
+}
+
+impl Launch {
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    pub fn wrap(mut self, words: &[&str]) -> Self {
+        self.wrap.extend(words.iter().map(|&word| word.to_owned()));
+        self
+    }
+
+    /// The command that serves on a free port, and where that is.
+    pub fn command(&self, database: &str, dir: &Path) -> (Command, String) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let binary = env!("CARGO_BIN_EXE_idem-under-test").to_owned();
+        let words: Vec<&String> = self.wrap.iter().chain([&binary]).collect();
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
+            .args(&self.args)
+            .current_dir(dir)
+            .env("IDEM_DATABASE_URL", database)
+            .env("IDEM_DATA_DIR", dir)
+            .env("IDEM_METRICS_LISTEN", "127.0.0.1:0")
+            .env("IDEM_JWT_SECRET", SECRET)
+            .env("IDEM_RATE_LIMIT", "0")
+            .env("IDEM_LOG", "warn")
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        (command, format!("http://127.0.0.1:{port}"))
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub async fn start(&self, database: &str, dir: &Path) -> Process {
+        let process = self.start_unready(database, dir);
+        process.is_ready().await;
+        process
+    }
+
+    /// Starts a server and waits for nothing.
+    pub fn start_unready(&self, database: &str, dir: &Path) -> Process {
+        let (mut command, url) = self.command(database, dir);
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        Process { child: command.stderr(log).spawn().unwrap(), url }
+    }
+}
+
+/// A server that runs.
+pub struct Process {
+    child: Child,
+    pub url: String,
+}
+
+impl Process {
+    pub async fn is_ready(&self) {
+        let ready = format!("{}/readyz", self.url);
+        eventually("the server is ready", || async {
+            reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+
+    /// The status of `/readyz` or `/livez`.
+    pub async fn status(&self, path: &str) -> u16 {
+        reqwest::get(format!("{}{path}", self.url)).await.unwrap().status().as_u16()
+    }
+
+    pub fn client(&self, subject: &str) -> Client {
+        Client::new(&self.url, subject)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status();
+        assert!(told.unwrap().success());
+    }
+
+    /// SIGTERM; how it ended, and how long that took.
+    pub async fn terminate(mut self) -> (ExitStatus, Duration) {
+        let told = Instant::now();
+        self.signal("TERM");
+        eventually("the server ends", || {
+            let has_ended = self.child.try_wait().unwrap().is_some();
+            async move { has_ended }
+        })
+        .await;
+        (self.child.wait().unwrap(), told.elapsed())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
