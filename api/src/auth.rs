@@ -9,12 +9,14 @@ use std::time::Duration;
 use axum::http::{HeaderMap, header};
 use domain::clock::Clock;
 use domain::commands::Actor;
-use domain::limits::{IDENTITY_BYTES_MAX, JWKS_BYTES_MAX};
+use domain::error::Error;
+use domain::limits::{IDENTIFY_MS_MAX, IDENTITY_BYTES_MAX, JWKS_BYTES_MAX};
 use domain::store::{Store, account};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 use verified::{Signer, Verified};
@@ -22,6 +24,9 @@ use verified::{Signer, Verified};
 const LEEWAY_SECONDS: u64 = 30;
 const JWKS_EVERY_MS: u64 = 60_000;
 const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the database may take to tell a user.
+const IDENTIFY_MAX: Duration = Duration::from_millis(IDENTIFY_MS_MAX);
 
 /// Why keys could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +127,8 @@ impl Keys {
     /// The user that a token speaks for, and until when.
     pub(crate) async fn recognize(&self, token: &str, store: &Store) -> Result<Caller, ApiError> {
         let claims = self.verify(token, &store.clock).await.ok_or(ApiError::Unauthenticated)?;
-        let user_id = account::resolve(store, &claims.iss, &claims.sub).await?;
+        let user_id = timeout(IDENTIFY_MAX, account::resolve(store, &claims.iss, &claims.sub)).await;
+        let user_id = user_id.unwrap_or(Err(Error::Late))?;
         let ends_at_ms = ends_at_ms(claims.exp);
         Ok(Caller { actor: Actor { user_id, issuer: claims.iss, subject: claims.sub }, ends_at_ms })
     }

@@ -2,6 +2,7 @@
 //! for it. [`Bed::end`] fails the test when work is left behind or the feed is not whole.
 
 mod client;
+pub mod network;
 pub mod process;
 mod servers;
 mod socket;

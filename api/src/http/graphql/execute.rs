@@ -1,14 +1,18 @@
 //! What every transport does with a request: admit its document, say who asks, execute it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response as Answer, Value};
 use domain::commands::Actor;
 use domain::detached::{Panicked, detached};
+use domain::error::Error;
+use domain::limits::ANSWER_MS_MAX;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -21,6 +25,9 @@ use crate::http::variables::Body;
 use crate::limiter::Charge;
 use crate::limiter::cost::cost;
 use crate::{gate, graphql};
+
+/// How long an answer may take. Statements have bounds of their own, but there may be many in a request.
+const ANSWER_MAX: Duration = Duration::from_millis(ANSWER_MS_MAX);
 
 /// A request whose document has passed the gate.
 pub(in crate::http) struct Operation {
@@ -130,9 +137,10 @@ fn kind<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> Operat
     kinds.first().copied().unwrap_or(OperationType::Query)
 }
 
-/// Executes what has one answer. A subscription has none.
+/// Executes what has one answer, which comes in time whatever happens behind it. A subscription has none.
 pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id: &str) -> Answer {
     let Operation { request, kind, charge, keep, room, .. } = operation;
+    let refused = |error: &ApiError| refusal(error, error.status(), request_id);
     let mut answer = if kind == OperationType::Mutation {
         // Begun, it runs to its end even if the client hangs up: a future dropped in the middle would
         // leave its connection inside a transaction.
@@ -142,12 +150,16 @@ pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id:
             drop(room);
             answer
         };
-        match detached(app.tracker.track_future(mutation.in_current_span())).await {
-            Ok(answer) => answer,
-            Err(Panicked) => return refusal(&ApiError::Internal, ApiError::Internal.status(), request_id),
+        let mutation = detached(app.tracker.track_future(mutation.in_current_span()));
+        match timeout(ANSWER_MAX, mutation).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Panicked)) => return refused(&ApiError::Internal),
+            Err(_) => return refused(&late()),
         }
     } else {
-        let answer = app.schema.execute(request).await;
+        let Ok(answer) = timeout(ANSWER_MAX, app.schema.execute(request)).await else {
+            return refused(&late());
+        };
         drop(room);
         answer
     };
@@ -156,6 +168,11 @@ pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id:
     }
     complete(&mut answer, request_id);
     answer.extension("cost", charge.cost.into())
+}
+
+/// The answer did not come in time. What was begun goes on, and nobody knows yet what becomes of it.
+fn late() -> ApiError {
+    Error::Late.into()
 }
 
 /// Executes anything. A document that validation refuses is known at the first poll. A subscription ends
