@@ -13,6 +13,17 @@ start_postgres() {
         -c unix_socket_directories= -c max_connections=300 -c shared_buffers=256MB" start >/dev/null
 }
 stop_postgres() { as "$bin/pg_ctl" -D "$dir/pg" -m immediate -w stop >/dev/null 2>&1; }
+# A standby of the server, at a port of its own, that gets what it replicates from another: by way of whatever the
+# test has put in between.
+start_standby() {
+    standby_port=$1
+    as "$bin/pg_basebackup" -D "$dir/standby" -R -X stream -c fast -d "host=127.0.0.1 port=$2 user=idem"
+    as "$bin/pg_ctl" -D "$dir/standby" -w -l "$dir/standby.log" -o "-p $standby_port -c listen_addresses=127.0.0.1 \
+        -c unix_socket_directories= -c max_connections=300" start >/dev/null
+}
+promote_standby() { as "$bin/pg_ctl" -D "$dir/standby" -w promote >/dev/null; }
+stop_standby() { as "$bin/pg_ctl" -D "$dir/standby" -m immediate -w stop >/dev/null 2>&1; }
+standby_port=
 start_redis() {
     redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --appendonly no --dir "$dir" >/dev/null &
     redis=$!
@@ -38,6 +49,7 @@ stall_redis() {
 }
 finish() {
     stop_postgres || true
+    [ -z "$standby_port" ] || stop_standby || true
     kill_redis
     rm -rf "$dir"
 }
@@ -53,10 +65,12 @@ start_postgres
 start_redis
 echo "postgres://idem@127.0.0.1:$pg_port"
 echo "redis://127.0.0.1:$redis_port"
-while read -r command; do
+while read -r command first second; do
     case $command in
     start-postgres) start_postgres ;;
     stop-postgres) stop_postgres ;;
+    start-standby) start_standby "$first" "$second" ;;
+    promote-standby) promote_standby ;;
     start-redis) start_redis ;;
     kill-redis) kill_redis ;;
     stall-redis) stall_redis ;;

@@ -151,14 +151,15 @@ impl From<Error> for ApiError {
         if matches!(error, Error::AnswerTooLarge) {
             return Self::answer_too_large();
         }
-        if !error.retryable() {
+        if !error.is_outage() {
             tracing::error!(error = error.in_full(), "a request failed");
+        } else if let Some(held_back) = UNAVAILABLE.pass() {
+            tracing::warn!(error = error.in_full(), held_back, "requests are answered UNAVAILABLE");
+        }
+        if !error.retryable() {
             return Self::Internal;
         }
         metrics::counter!("idem_unavailable_total", "reason" => error.kind()).increment(1);
-        if let Some(held_back) = UNAVAILABLE.pass() {
-            tracing::warn!(error = error.in_full(), held_back, "requests are answered UNAVAILABLE");
-        }
         Self::Unavailable
     }
 }

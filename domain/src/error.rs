@@ -23,6 +23,9 @@ pub enum Error {
     /// Too many wait, or the writes that went together failed; the same may work later.
     #[error("not now")]
     Busy,
+    /// Somebody else holds the row of this user; the same may work later.
+    #[error("somebody else writes for this user")]
+    Locked,
     /// It took longer than anybody waits; it may be done all the same.
     #[error("it took too long")]
     Late,
@@ -55,6 +58,7 @@ impl Error {
             Self::Payload(_) | Self::PayloadChanged => "payload",
             Self::Moved => "moved",
             Self::Busy => "busy",
+            Self::Locked => "locked",
             Self::Late => "late",
             Self::AnswerTooLarge => "answer_too_large",
             Self::Fenced => "fenced",
@@ -66,9 +70,28 @@ impl Error {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy | Self::Late => true,
+            Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy | Self::Locked | Self::Late => {
+                true
+            }
             Self::PayloadChanged | Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
         }
+    }
+
+    /// Whether PostgreSQL has given up to wait for a lock: `lock_not_available`.
+    #[must_use]
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.database_code().is_some_and(|code| code == "55P03")
+    }
+
+    /// The code by which the database tells what is wrong.
+    fn database_code(&self) -> Option<String> {
+        let Self::Database(
+            DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
+        ) = self
+        else {
+            return None;
+        };
+        Some(error.as_database_error()?.code()?.into_owned())
     }
 
     /// Whether the connection was dead: the statement did not run, or nobody knows.
@@ -89,11 +112,7 @@ impl Error {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Database(DbErr::Exec(RuntimeErr::SqlxError(error)))
-            | Self::Database(DbErr::Query(RuntimeErr::SqlxError(error))) => {
-                let code = error.as_database_error().and_then(|error| error.code());
-                !code.is_some_and(|code| is_refusal(&code))
-            }
+            Self::Database(_) => !self.database_code().is_some_and(|code| is_refusal(&code)),
             other => other.retryable(),
         }
     }

@@ -15,8 +15,12 @@ pub const GROUP_ITEMS_MAX: usize = BATCH_ITEMS_MAX;
 pub const GROUP_ITEMS_OF_USER_MAX: usize = 16;
 /// Groups that a process writes at once to PostgreSQL.
 pub const GROUP_WRITERS: u32 = 2;
-/// Users at once whose single writes wait for a head that somebody else holds.
-pub const LANE_WRITERS: usize = 2;
+/// Connections on which a process waits for rows that somebody else holds.
+pub const LOCK_WAITERS: u32 = 3;
+/// Milliseconds that such a wait lasts until another one has its turn.
+pub const LOCK_TURN_MS_MAX: u64 = 500;
+/// Batches and steps with imports of one user that wait for a lock, per process.
+pub const LOCK_WAITING_OF_USER_MAX: usize = 64;
 /// Milliseconds that one attempt to connect to the database may take.
 pub const CONNECT_MS_MAX: u64 = 3_000;
 /// Milliseconds that a statement waits for a connection, new or given back.

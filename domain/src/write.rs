@@ -8,13 +8,14 @@ pub mod group;
 
 use std::collections::BTreeMap;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
 use crate::plant;
 use crate::rules::apply::{Net, World};
-use crate::store::load::{Basis, Loaded, Sight, Wants, load, load_one};
+use crate::store::load::{Basis, Loaded, Sight, Wants, begin_and_load, load, load_one};
 use crate::store::save::{Decided, can_be_free, save, save_head, save_rows, save_unmoved};
 use crate::store::{Store, Tx};
 
@@ -30,11 +31,11 @@ pub async fn write<T>(
     decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
     if plant::is_planted("plant-late-lock") {
-        return write_held(store, bell, user_id, wants, decide).await;
+        return write_held(store, bell, user_id, wants, Instant::now(), decide).await;
     }
     match try_free(store, bell, user_id, &wants, &decide).await? {
         Some(answer) => Ok(answer),
-        None => write_held(store, bell, user_id, wants, decide).await,
+        None => write_held(store, bell, user_id, wants, Instant::now(), decide).await,
     }
 }
 
@@ -87,7 +88,7 @@ pub(crate) async fn read_free(
     Ok(loaded.remove(&user_id).map(|Loaded { basis, world, .. }| (basis, world)))
 }
 
-/// Runs one decision in a transaction of its own, which waits for the lock.
+/// Runs one decision in a transaction of its own, which waits for the lock; `since` is when it began to wait.
 ///
 /// # Errors
 /// As [`write`].
@@ -96,13 +97,13 @@ async fn write_held<T>(
     bell: &dyn Bell,
     user_id: Uuid,
     mut wants: Wants,
+    since: Instant,
     decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let tx = store.begin().await?;
     if plant::is_planted("plant-late-lock") {
-        return write_with_late_lock(store, tx, user_id, wants, decide).await;
+        return write_with_late_lock(store, user_id, wants, decide).await;
     }
-    let mut loaded = load_one(&tx, user_id, &wants).await?;
+    let (tx, mut loaded) = begin_and_load(store, user_id, &wants, since).await?;
     let mut answer = decide(&mut loaded.world)?;
     if loaded.world.lacks_bodies() {
         wants.read_bodies();
@@ -159,12 +160,11 @@ async fn store_net(tx: &Tx, user_id: Uuid, basis: Basis, net: Net) -> Result<Sto
 /// The planted fault: positions are taken in a transaction of their own, committed before the rows.
 async fn write_with_late_lock<T>(
     store: &Store,
-    tx: Tx,
     user_id: Uuid,
     wants: Wants,
     decide: impl FnOnce(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut loaded = load_one(&tx, user_id, &wants).await?;
+    let (tx, mut loaded) = begin_and_load(store, user_id, &wants, Instant::now()).await?;
     let answer = decide(&mut loaded.world)?;
     let basis = loaded.basis;
     let net = loaded.world.net(basis.head);

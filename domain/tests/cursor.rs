@@ -5,15 +5,14 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 const USER: Uuid = Uuid::from_u128(7);
-const PLAIN: Cursor = Cursor { epoch: 3, seq: 42, bootstrap_head: None };
-const BOOTSTRAP: Cursor = Cursor { epoch: 3, seq: 42, bootstrap_head: Some(42) };
+const PLAIN: Cursor = Cursor { generation: 0, epoch: 3, seq: 42, bootstrap_head: None };
+const BOOTSTRAP: Cursor = Cursor { generation: 5, epoch: 3, seq: 42, bootstrap_head: Some(42) };
 
 fn any_cursor() -> impl Strategy<Value = Cursor> {
-    (any::<i64>(), any::<i64>(), any::<Option<i64>>()).prop_map(|(epoch, seq, bootstrap_head)| Cursor {
-        epoch,
-        seq,
-        bootstrap_head,
-    })
+    let generation = prop_oneof![Just(0), any::<i64>()];
+    (generation, any::<i64>(), any::<i64>(), any::<Option<i64>>()).prop_map(
+        |(generation, epoch, seq, bootstrap_head)| Cursor { generation, epoch, seq, bootstrap_head },
+    )
 }
 
 #[test]
@@ -31,6 +30,12 @@ fn garbage_is_no_cursor() {
     assert_eq!(Cursor::decode(USER, &plain), Some(PLAIN));
 }
 
+/// As they were given out before there were generations.
+#[test]
+fn a_cursor_of_generation_0_is_what_it_was() {
+    assert_eq!(PLAIN.encode(USER), "AQAAAAAAAAADAAAAAAAAACoqGbX9pzKsDg");
+}
+
 #[test]
 fn a_bootstrap_stands_apart_from_the_same_position() {
     assert_ne!(PLAIN.encode(USER), BOOTSTRAP.encode(USER));
@@ -39,7 +44,8 @@ fn a_bootstrap_stands_apart_from_the_same_position() {
 
 #[test]
 fn a_cursor_goes_into_a_url_as_it_is() {
-    for cursor in [PLAIN, BOOTSTRAP, Cursor { epoch: -1, seq: -1, bootstrap_head: Some(-1) }] {
+    for cursor in [PLAIN, BOOTSTRAP, Cursor { generation: -1, epoch: -1, seq: -1, bootstrap_head: Some(-1) }]
+    {
         let text = cursor.encode(USER);
         assert!(
             text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'),

@@ -4,6 +4,7 @@
 //! alike on SQLite and PostgreSQL. These types never leave `domain::store`.
 
 pub mod account;
+pub mod cluster_state;
 pub mod event;
 pub mod event_type;
 pub mod id_alias;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use domain::limits::{RATE_LIMIT_MAX, RateLimit};
+use domain::store::Failover;
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `sqlite:…` or `postgres://…`.
     pub database_url: String,
+    /// What may be lost when another database server takes over.
+    pub failover: Failover,
     /// Redis, if the queue and wake-ups are to leave the process.
     pub redis_url: Option<String>,
     /// The object store of payloads.
@@ -110,6 +113,7 @@ impl Config {
             listen: address(&sources, "listen")?,
             metrics_listen: address(&sources, "metrics_listen")?,
             database_url: below(&sources, "database_url", &data_dir)?,
+            failover: failover(&sources.text("failover")?)?,
             redis_url,
             payload_url: below(&sources, "payload_url", &data_dir)?,
             payload_retention: parse_duration(&sources.text("payload_retention")?)
@@ -244,6 +248,14 @@ fn below(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String
     let path = std::path::absolute(data_dir).context("in setting `data_dir`")?.join(name);
     let url = Url::from_file_path(&path).ok().with_context(|| format!("no URL for {}", path.display()))?;
     Ok(format!("{scheme}://{}", url.path()))
+}
+
+fn failover(text: &str) -> anyhow::Result<Failover> {
+    match text {
+        "lossy" => Ok(Failover::Lossy),
+        "lossless" => Ok(Failover::Lossless),
+        other => bail!("setting `failover` is `lossy` or `lossless`, not `{other}`"),
+    }
 }
 
 fn log_format(text: Option<&str>) -> anyhow::Result<Option<LogFormat>> {

@@ -48,6 +48,12 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         prepare_database(&config).await?;
     }
     let store = open_store(&config, SERVE_CONNECTIONS).await?;
+    // Imports have connections of their own; SQLite has one that writes, whoever does.
+    let mut stores = vec![store.clone()];
+    if !config.database_url.starts_with("sqlite:") {
+        stores.push(open_store(&config, WORKER_CONNECTIONS).await?);
+    }
+    let import_store = stores[stores.len() - 1].clone();
     let payloads = open_payloads(&config)?;
     let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
     let keys = Keys::load(
@@ -63,13 +69,13 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     if !args.no_worker {
-        spawn_worker(&tasks, &config, &store, &payloads, &bell, consumer, &stop_working);
+        spawn_worker(&tasks, &config, &import_store, &payloads, &bell, consumer, &stop_working);
     }
-    tasks.spawn(sweeper(&config, &store, &payloads, &bell).run(stop_working.clone()));
+    tasks.spawn(sweeper(&config, &import_store, &payloads, &bell).run(stop_working.clone()));
     let listener = bind(config.listen).await?;
     let metrics_listener = bind(config.metrics_listen).await?;
     announce(&config, &listener)?;
-    tasks.spawn(serve_metrics(metrics_listener, &telemetry, store.clone(), stop_serving.clone()));
+    tasks.spawn(serve_metrics(metrics_listener, &telemetry, stores.clone(), stop_serving.clone()));
     let server = Server {
         services: Services {
             store: store.clone(),
@@ -94,7 +100,9 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     tasks.close();
     tasks.wait().await;
     telemetry.end().await;
-    store.close().await;
+    for store in stores {
+        store.close().await;
+    }
     Ok(())
 }
 
@@ -113,7 +121,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     tasks.spawn(sweeper(&config, &store, &payloads, &bell).run(stop.clone()));
     match TcpListener::bind(config.metrics_listen).await {
         Ok(listener) => {
-            tasks.spawn(serve_metrics(listener, &telemetry, store.clone(), stop.clone()));
+            tasks.spawn(serve_metrics(listener, &telemetry, vec![store.clone()], stop.clone()));
         }
         // Several workers of one machine share a default port; only metrics are missed.
         Err(error) => tracing::warn!(%error, "metrics are not served: set IDEM_METRICS_LISTEN"),
@@ -151,7 +159,7 @@ pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<Exit
 /// `idem restored`
 pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
     let store = open_store(config, 2).await?;
-    let users = account::renew_all_epochs(&store).await.context("the feeds could not be renewed")?;
+    let users = account::renew_all(&store).await.context("the feeds could not be renewed")?;
     println!("{users} feeds begin anew: devices send what they have once more, then read all");
     Ok(())
 }
@@ -178,7 +186,7 @@ async fn make_data_dir(config: &Config) -> anyhow::Result<()> {
 
 async fn open_store(config: &Config, connections: u32) -> anyhow::Result<Store> {
     make_data_dir(config).await?;
-    let store = Store::open(&config.database_url, connections, Clock::System).await;
+    let store = Store::open(&config.database_url, connections, config.failover, Clock::System).await;
     store.map_err(|error| anyhow!(error.in_full())).context("the database cannot be reached")
 }
 
@@ -230,10 +238,10 @@ async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
 fn serve_metrics(
     listener: TcpListener,
     telemetry: &Telemetry,
-    store: Store,
+    stores: Vec<Store>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let (metrics, upkeep) = (telemetry.metrics(store), telemetry.upkeep());
+    let (metrics, upkeep) = (telemetry.metrics(stores), telemetry.upkeep());
     let upkeep = async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;

@@ -41,10 +41,10 @@ impl Telemetry {
     }
 
     /// The metrics as they are now, for Prometheus.
-    pub fn metrics(&self, store: Store) -> impl Fn() -> String + Send + Sync + use<> {
+    pub fn metrics(&self, stores: Vec<Store>) -> impl Fn() -> String + Send + Sync + use<> {
         let handle = self.metrics.clone();
         move || {
-            metrics::look(&store);
+            metrics::look(&stores);
             handle.render()
         }
     }

@@ -13,6 +13,7 @@ mod m0005_import_job;
 mod m0006_import_rejection;
 mod m0007_import_steps;
 mod m0008_alias_by_id;
+mod m0009_cluster_state;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_import_rejection::Migration),
             Box::new(m0007_import_steps::Migration),
             Box::new(m0008_alias_by_id::Migration),
+            Box::new(m0009_cluster_state::Migration),
         ]
     }
 }

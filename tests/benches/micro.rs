@@ -13,7 +13,7 @@ use domain::commands::Actor;
 use domain::payload::Payloads;
 use domain::rules::draft::{MissingId, parse_event};
 use domain::rules::{event_id, instant, record};
-use domain::store::{Store, account, open_to_migrate};
+use domain::store::{Failover, Store, account, open_to_migrate};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use migration::{Migrator, MigratorTrait};
@@ -70,7 +70,7 @@ async fn stage(folder: &Path, events: usize) -> (Schema, Store, Actor) {
     let tables = open_to_migrate(&url).await.expect("a database");
     Migrator::up(&tables, None).await.expect("its tables");
     tables.close().await.expect("it closes");
-    let store = Store::open(&url, 4, Clock::System).await.expect("a store");
+    let store = Store::open(&url, 4, Failover::Lossy, Clock::System).await.expect("a store");
     let actor = Actor {
         user_id: account::resolve(&store, "", "ann").await.expect("a user"),
         issuer: String::new(),

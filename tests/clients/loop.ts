@@ -4,11 +4,18 @@ import { newId } from './id.mjs';
 
 type Fields = Record<string, unknown>;
 export interface Row { entity: 'EVENT' | 'EVENT_TYPE'; version: number; fields: Fields }
-/** One entry of the outbox, as `applyMutations` takes it: one key, e.g. `createEvent`, and its input. */
-export interface Queued { id: string; mutation: Record<string, Fields>; notBefore: number }
+/**
+ * One entry of the outbox, as `applyMutations` takes it: one key, e.g. `createEvent`, and its input. `again`: a
+ * deletion that the server may have lost, told once more.
+ */
+export interface Queued { id: string; mutation: Record<string, Fields>; notBefore: number; again?: true }
+/** A deletion, by the version of the row that was deleted. */
+export interface Removed { entity: Row['entity']; version: number; at: number }
 export interface Problem { code: string; detail?: string; retryable: boolean; retryAfterMs?: number }
 export interface Copy {
   rows: Map<string, Row>;
+  /** What was deleted here or elsewhere, for 30 days: a server that lost it is told again. */
+  removed: Map<string, Removed>;
   outbox: Queued[];
   cursor: string | null;
   /** What a bootstrap has named so far; null outside one. Kept with the cursor: a bootstrap may be cut. */
@@ -25,19 +32,19 @@ export interface Server {
   fetch: typeof fetch;
   backoffMs: number;
 }
-interface Result { outcome: string; version: number | null; problem: Problem | null; event?: Fields; eventType?: Fields }
+interface Result { outcome: string; version: number | null; differs: boolean; problem: Problem | null; event?: Fields; eventType?: Fields }
 interface Change { entity: Row['entity']; entityId: string; version: number; deleted: boolean; event?: Fields; eventType?: Fields }
 interface Page { changes: Change[]; cursor: string; hasMore: boolean; reset: 'CURSOR_INVALID' | 'EPOCH_CHANGED' | null }
 
 const EVENT = 'event { id eventTypeId timestamp notes }';
 const TYPE = 'eventType { id name color }';
 const FLUSH = `mutation Flush($input: ApplyMutationsInput!) { applyMutations(input: $input) { results {
-  outcome version problem { code detail retryable retryAfterMs }
+  outcome version differs problem { code detail retryable retryAfterMs }
   ... on EventResult { ${EVENT} } ... on EventTypeResult { ${TYPE} } } } }`;
 const PULL = `query Pull($after: Cursor) { changes(after: $after) {
   cursor hasMore reset changes { entity entityId version deleted ${EVENT} ${TYPE} } } }`;
 
-export const emptyCopy = (): Copy => ({ rows: new Map(), outbox: [], cursor: null, named: new Set(), refused: [] });
+export const emptyCopy = (): Copy => ({ rows: new Map(), removed: new Map(), outbox: [], cursor: null, named: new Set(), refused: [] });
 
 /** 1. Writes locally; works without a network. The row and its outbox entry are one transaction. */
 export function create(copy: Copy, entity: Row['entity'], fields: Fields, id = newId()): string {
@@ -61,9 +68,13 @@ export function remove(copy: Copy, id: string): void {
   const row = copy.rows.get(id);
   if (!row) return;
   copy.rows.delete(id);
-  const kind = row.entity === 'EVENT' ? 'deleteEvent' : 'deleteEventType';
-  const input = { id, expectedVersion: row.version, editId: newId() };
-  copy.outbox.push({ id, mutation: { [kind]: input }, notBefore: 0 });
+  copy.removed.set(id, { entity: row.entity, version: row.version, at: Date.now() });
+  copy.outbox.push(deletion(id, row));
+}
+
+function deletion(id: string, { entity, version }: { entity: Row['entity']; version: number }): Queued {
+  const kind = entity === 'EVENT' ? 'deleteEvent' : 'deleteEventType';
+  return { id, mutation: { [kind]: { id, expectedVersion: version, editId: newId() } }, notBefore: 0 };
 }
 
 /** The whole loop, once: call it at start, after a write, when the network is back, and when the feed stirs. */
@@ -94,11 +105,20 @@ export async function flush(copy: Copy, server: Server, size = 500): Promise<voi
 }
 
 /** 3. Takes the answer to one entry. In one transaction. */
-function settle(copy: Copy, queued: Queued, { outcome, version, problem, ...found }: Result): void {
+function settle(copy: Copy, queued: Queued, { outcome, version, differs, problem, ...found }: Result): void {
   const stored = found.event ?? found.eventType;
+  const row = copy.rows.get(queued.id);
   const done = () => { copy.outbox = copy.outbox.filter((other) => other !== queued); };
   switch (outcome) {
     case 'CREATED': case 'UPDATED': case 'UNCHANGED': case 'DUPLICATE':
+      if (differs && row && version! < row.version) {
+        // The server has lost edits that it had acknowledged: they are made once more, on what it has.
+        const kind = row.entity === 'EVENT' ? 'updateEvent' : 'updateEventType';
+        const input = { id: queued.id, patch: row.fields, expectedVersion: version, editId: newId() };
+        row.version = version!;
+        queued.mutation = { [kind]: input };
+        return;
+      }
       done();
       if (stored) take(copy, queued.id, stored, version!);
       return;
@@ -109,13 +129,15 @@ function settle(copy: Copy, queued: Queued, { outcome, version, problem, ...foun
     case 'CONFLICT': {
       // Here the later edit wins field by field. Any other merge does, if it is sent on this version.
       const input = Object.values(queued.mutation)[0]!;
-      const row = copy.rows.get(queued.id);
+      // Somebody has brought back what was deleted.
+      if (queued.again && version! > (input.expectedVersion as number)) return done();
       if (row) Object.assign(row, { version, fields: { ...without(stored!, 'id'), ...(input.patch as Fields) } });
       input.expectedVersion = version;
       return;
     }
     default:
-      if (problem!.retryable) queued.notBefore = Date.now() + (problem!.retryAfterMs ?? 1000);
+      if (queued.again) done();
+      else if (problem!.retryable) queued.notBefore = Date.now() + (problem!.retryAfterMs ?? 1000);
       else drop(copy, queued, problem!);
   }
 }
@@ -151,13 +173,15 @@ export async function pull(copy: Copy, server: Server): Promise<void> {
     const { data, errors } = await send(server, PULL, { after: copy.cursor });
     if (errors) throw new Error(errors[0].message);
     const page: Page = data.changes;
-    // 6. A backup was restored: what it lost comes back from here. Types first, for events name them.
+    // 6. The server may have lost something, by a failover or a restored backup: it comes back from here. Types
+    // first, for events name them; deletions last, events before the types that they name.
     if (page.reset === 'EPOCH_CHANGED') {
-      const all = [...copy.rows].sort(([, a], [, b]) => b.entity.localeCompare(a.entity));
-      const queued = copy.outbox;
-      copy.outbox = [];
-      for (const [id, { entity, fields }] of all) create(copy, entity, fields, id);
-      copy.outbox.push(...queued);
+      const typesFirst = (a: { entity: string }, b: { entity: string }) => b.entity.localeCompare(a.entity);
+      const creates = [...copy.rows].sort(([, a], [, b]) => typesFirst(a, b)).map(([id, { entity, fields }]) =>
+        ({ id, mutation: { [entity === 'EVENT' ? 'createEvent' : 'createEventType']: { id, ...fields } }, notBefore: 0 }));
+      const removals = [...copy.removed].sort(([, a], [, b]) => typesFirst(b, a))
+        .map(([id, removed]) => ({ ...deletion(id, removed), again: true as const }));
+      copy.outbox = [...creates, ...copy.outbox, ...removals];
       await flush(copy, server);
     }
     if (page.reset) copy.named = new Set();
@@ -167,8 +191,11 @@ export async function pull(copy: Copy, server: Server): Promise<void> {
       copy.named?.add(change.entityId);
       // The answer to the queued edit brings it up to date.
       if (edited.has(change.entityId)) continue;
-      if (change.deleted) copy.rows.delete(change.entityId);
-      else {
+      if (change.deleted) {
+        copy.rows.delete(change.entityId);
+        copy.removed.set(change.entityId, { entity: change.entity, version: change.version - 1, at: Date.now() });
+      } else {
+        copy.removed.delete(change.entityId);
         const fields = without((change.event ?? change.eventType)!, 'id');
         copy.rows.set(change.entityId, { entity: change.entity, version: change.version, fields });
       }
@@ -177,6 +204,7 @@ export async function pull(copy: Copy, server: Server): Promise<void> {
     if (page.hasMore) continue;
     if (copy.named) for (const id of copy.rows.keys()) if (!copy.named.has(id) && !edited.has(id)) copy.rows.delete(id);
     copy.named = null;
+    for (const [id, { at }] of copy.removed) if (at < Date.now() - 30 * 86_400_000) copy.removed.delete(id);
     return;
   }
 }

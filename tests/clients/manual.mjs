@@ -142,6 +142,36 @@ test('the loop: after a restored backup what it lost comes back from the device,
   assert.equal((await user.ask('query($id: ID!) { event(id: $id) { notes } }', { id: lost })).event.notes, 'lost');
 });
 
+test('the loop: edits and deletions that a restored backup lost come back from the device', async () => {
+  const user = newUser();
+  const [copy, other] = [loop.emptyCopy(), loop.emptyCopy()];
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  const [edited, gone, heard, revived] = ['edited', 'gone', 'heard', 'revived'].map((note) => loop.create(copy, 'EVENT', event(type, note)));
+  await loop.sync(copy, way(user, 'phone'));
+  await loop.sync(other, way(user, 'laptop'));
+  assert.equal((await fetch(`${process.env.IDEM_RESTORE_URL}/backup`)).status, 200);
+  loop.update(copy, edited, { notes: 'edited once' });
+  await loop.sync(copy, way(user, 'phone'));
+  loop.update(copy, edited, { notes: 'edited twice' });
+  for (const id of [gone, revived]) loop.remove(copy, id);
+  await loop.sync(copy, way(user, 'phone'));
+  // Deleted elsewhere; this device has heard of it.
+  loop.remove(other, heard);
+  await loop.sync(other, way(user, 'laptop'));
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual(notes(copy), ['edited twice', 'run']);
+  assert.equal((await fetch(`${process.env.IDEM_RESTORE_URL}/restore`)).status, 200);
+  assert.equal(await user.countEvents(), 4);
+  // Since then somebody has edited what had been deleted: it stays.
+  const query = 'mutation($id: ID!, $n: String!) { updateEvent(input: { id: $id, patch: { notes: $n } }) { result { version } } }';
+  for (const n of ['once more', 'and again']) await user.ask(query, { id: revived, n });
+  // Not in the outbox any more, and shown to nobody as refused.
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual([notes(copy), copy.refused, copy.outbox], [['and again', 'edited twice', 'run'], [], []]);
+  assert.equal((await user.ask('query($id: ID!) { event(id: $id) { notes } }', { id: edited })).event.notes, 'edited twice');
+  assert.equal(await user.countEvents(), 2);
+});
+
 test('the loop: a cursor that is none starts a bootstrap', async () => {
   const user = newUser();
   const copy = loop.emptyCopy();

@@ -37,16 +37,20 @@ async fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
 
 /// Runs a file of tests for Node against a server of its own.
 async fn run_tests(file: &str, env: &[(&str, &str)]) {
-    INSTALLED.get_or_init(install).await;
     let bed = Bed::open(Column::Sqlite).await;
     run_tests_on(&bed, file, env).await;
     bed.end().await;
 }
 
-/// Runs a file of tests for Node. One that lost its tests, or skips one, fails: Node itself would call that
-/// a success.
 async fn run_tests_on(bed: &Bed, file: &str, env: &[(&str, &str)]) {
-    let mut all = vec![("IDEM_URL", bed.url.as_str()), ("IDEM_SECRET", SECRET)];
+    run_node(&bed.url, file, env).await;
+}
+
+/// Runs a file of tests for Node against the server at `url`. One that lost its tests, or skips one, fails: Node
+/// itself would call that a success.
+pub async fn run_node(url: &str, file: &str, env: &[(&str, &str)]) {
+    INSTALLED.get_or_init(install).await;
+    let mut all = vec![("IDEM_URL", url), ("IDEM_SECRET", SECRET)];
     all.extend_from_slice(env);
     let args = ["--test", "--test-reporter=tap", "--test-timeout=60000", file];
     let said = run("node", &args, &all).await;
@@ -58,14 +62,25 @@ async fn run_tests_on(bed: &Bed, file: &str, env: &[(&str, &str)]) {
     assert!(count("pass") > 0 && count("pass") == count("tests"), "not every test ran: {said}");
 }
 
-/// Serves the one thing that a client cannot bring about: at each request all feeds count anew, as they do
-/// after a restored backup.
+/// Serves what a client cannot bring about: `/backup` keeps all tables, `/restore` puts them back, and all but
+/// `/backup` have the feeds count anew, as they do after a restored backup.
 async fn serve_restores(bed: &Bed, listener: TcpListener) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
-        bed.execute("UPDATE account SET feed_epoch = feed_epoch + 1").await;
         let mut head = [0; 1024];
-        assert_ne!(stream.read(&mut head).await.unwrap(), 0);
+        let length = stream.read(&mut head).await.unwrap();
+        let asked = String::from_utf8_lossy(&head[..length]).into_owned();
+        for table in ["event", "event_type", "id_alias", "account"] {
+            if asked.starts_with("GET /backup") {
+                bed.execute(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+            } else if asked.starts_with("GET /restore") {
+                bed.execute(&format!("DELETE FROM {table}")).await;
+                bed.execute(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+            }
+        }
+        if !asked.starts_with("GET /backup") {
+            bed.execute("UPDATE cluster_state SET generation = generation + 1").await;
+        }
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         stream.write_all(answer).await.unwrap();
     }
@@ -134,7 +149,6 @@ async fn graphql_codegen_and_the_relay_compiler_take_the_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_code_and_the_commands_of_the_manual_do_what_it_says() {
-    INSTALLED.get_or_init(install).await;
     let bed = Bed::open(Column::Sqlite).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

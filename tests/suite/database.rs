@@ -1,5 +1,7 @@
 //! What happens to the database under a running server, and what its users see of it.
 
 mod commits;
+mod failover;
+mod locks;
 mod readiness;
 mod silence;

@@ -88,7 +88,7 @@ async fn a_restored_backup_resets_every_cursor_and_brings_back_what_devices_have
     client.create(std::slice::from_ref(&kept)).await;
     // The backup is of here: what follows is lost with the disk.
     let (_, cursor) = client.pull(None, 100).await;
-    assert_eq!(account::renew_all_epochs(&bed.store).await.unwrap(), 1);
+    assert_eq!(account::renew_all(&bed.store).await.unwrap(), 1);
     let page = client.page(Some(&cursor), 100).await;
     assert_eq!((&page["reset"], &page["changes"]), (&json!("EPOCH_CHANGED"), &json!([])));
     assert_eq!(page["hasMore"], true);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Object};
 use domain::limits;
-use domain::rules::cursor;
 use domain::rules::import::State;
 use domain::rules::row::EventRow;
 use domain::store::{Store, digest, event, event_type, feed, import_job, status};
@@ -283,7 +282,7 @@ async fn sync_status(store: &Store, user_id: Uuid, after: Option<Cursor>) -> Res
         }
     };
     let totals = status::totals(store, user_id).await?;
-    let newest = cursor::Cursor { epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None };
+    let newest = feed::end_of(head);
     Ok(SyncStatus {
         state,
         pending,

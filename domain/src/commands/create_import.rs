@@ -1,5 +1,6 @@
 //! Announces an import, or says what became of it when it was announced before.
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::commands::Actor;
@@ -11,7 +12,7 @@ use crate::rules::event_id;
 use crate::rules::import::{Counts, Format, ImportRow, Options, State};
 use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::rules::trace_context::TraceContext;
-use crate::store::load::{Loaded, Wants, load_one};
+use crate::store::load::{Loaded, Wants, begin_and_load};
 use crate::store::save::save_head;
 use crate::store::{Store, Tx, import_job};
 
@@ -104,18 +105,23 @@ pub async fn create_import(
         finished_at: None,
         payload_removed_at: None,
     };
-    let tx = store.begin().await?;
-    let answer = announce(&tx, limits, new).await?;
+    let mut wants = Wants::default();
+    wants.id(new.id);
+    let (tx, loaded) = begin_and_load(store, new.user_id, &wants, Instant::now()).await?;
+    let answer = announce(&tx, loaded, limits, new).await?;
     tx.commit().await?;
     Ok(answer)
 }
 
 /// Looks under the head whether the id is known or free, and adds the import if it may be added.
-async fn announce(tx: &Tx, allowed: &ImportLimits, new: ImportRow) -> Result<ImportAnswer, Error> {
+async fn announce(
+    tx: &Tx,
+    loaded: Loaded,
+    allowed: &ImportLimits,
+    new: ImportRow,
+) -> Result<ImportAnswer, Error> {
     let (user_id, id) = (new.user_id, new.id);
-    let mut wants = Wants::default();
-    wants.id(id);
-    let Loaded { basis, world, .. } = load_one(tx, user_id, &wants).await?;
+    let Loaded { basis, world, .. } = loaded;
     if let Some(known) = import_job::find_within(tx, user_id, id).await? {
         let same = known.format == new.format
             && known.bytes_total == new.bytes_total

@@ -1,4 +1,4 @@
-//! Positions in the feed as opaque text: epoch and position, bound to their user by a check.
+//! Positions in the feed as opaque text: generation, epoch and position, bound to their user by a check.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,9 @@ use uuid::Uuid;
 /// A position in the feed of one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Of which counting.
+    /// Of which generation of all feeds; 0 for those that were given out before there were generations.
+    pub generation: i64,
+    /// Of which counting of this feed.
     pub epoch: i64,
     /// Everything up to here is known.
     pub seq: i64,
@@ -18,6 +20,8 @@ pub struct Cursor {
 
 const PLAIN: u8 = 1;
 const BOOTSTRAP: u8 = 2;
+/// Added to the kind of a cursor whose generation is not 0, which follows the kind.
+const WITH_GENERATION: u8 = 2;
 const CHECK_BYTES: usize = 8;
 
 impl Cursor {
@@ -25,6 +29,10 @@ impl Cursor {
     #[must_use]
     pub fn encode(&self, user_id: Uuid) -> String {
         let mut bytes = vec![if self.bootstrap_head.is_some() { BOOTSTRAP } else { PLAIN }];
+        if self.generation != 0 {
+            bytes[0] += WITH_GENERATION;
+            bytes.extend(self.generation.to_be_bytes());
+        }
         bytes.extend(self.epoch.to_be_bytes());
         bytes.extend(self.seq.to_be_bytes());
         bytes.extend(self.bootstrap_head.into_iter().flat_map(i64::to_be_bytes));
@@ -46,9 +54,12 @@ impl Cursor {
         let (kind, numbers) = body.split_first()?;
         let mut numbers = numbers.chunks(8).map(|chunk| chunk.try_into().map(i64::from_be_bytes));
         let mut next = || numbers.next()?.ok();
+        let has_generation = *kind > WITH_GENERATION;
+        let generation = if has_generation { next()? } else { 0 };
         let (epoch, seq) = (next()?, next()?);
-        let bootstrap_head = if *kind == BOOTSTRAP { Some(next()?) } else { None };
-        Some(Self { epoch, seq, bootstrap_head })
+        let is_bootstrap = *kind - if has_generation { WITH_GENERATION } else { 0 } == BOOTSTRAP;
+        let bootstrap_head = if is_bootstrap { Some(next()?) } else { None };
+        Some(Self { generation, epoch, seq, bootstrap_head })
     }
 }
 

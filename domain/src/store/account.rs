@@ -1,11 +1,13 @@
 //! Users and the heads of their feeds.
 
-use ::entity::account;
+use ::entity::{account, cluster_state};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, Statement};
 use uuid::Uuid;
 
+use super::cells::{Cells, Row};
+use super::lock::{Lockable, begin_locked};
 use super::{Store, Tx, to_its_end};
 use crate::error::Error;
 
@@ -16,6 +18,8 @@ pub struct Head {
     pub feed_head: i64,
     /// Of which counting.
     pub feed_epoch: i64,
+    /// Of which generation of all feeds.
+    pub generation: i64,
 }
 
 /// The id of the user that a token names; the row is made when a process first sees them.
@@ -123,27 +127,29 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
         .filter(account::Column::FeedHead.lt(known));
     let store = store.clone();
     to_its_end(async move {
-        let tx = store.begin().await?;
+        let tx = begin_locked(&store, user_id, Lockable::Account).await?;
         renew.exec(&tx.inner).await?;
         tx.commit().await
     })
     .await
 }
 
-/// Begins a new counting for everybody, because a backup was restored: each device is told to start over
-/// and brings back what the backup had lost. Returns how many users there are.
+/// Begins a new generation of all feeds, because a backup was restored: each device is told to start over and brings
+/// back what the backup had lost. Returns how many users there are.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn renew_all_epochs(store: &Store) -> Result<u64, Error> {
-    let epoch = store.clock.random();
+pub async fn renew_all(store: &Store) -> Result<u64, Error> {
+    // Random: the database that was lost may have counted on.
+    let generation = store.clock.random() | 1;
     let tx = store.begin().await?;
-    let renewed = account::Entity::update_many()
-        .col_expr(account::Column::FeedEpoch, epoch.into())
+    cluster_state::Entity::update_many()
+        .col_expr(cluster_state::Column::Generation, generation.into())
         .exec(&tx.inner)
         .await?;
+    let users = account::Entity::find().count(&tx.inner).await?;
     tx.commit().await?;
-    Ok(renewed.rows_affected)
+    Ok(users)
 }
 
 /// The head as it is now. Where the row is gone it is made.
@@ -165,6 +171,13 @@ pub async fn head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
 }
 
 async fn find_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> {
-    let row = account::Entity::find_by_id(user_id).one(&store.reader).await?;
-    Ok(row.map(|row| Head { feed_head: row.feed_head, feed_epoch: row.feed_epoch }))
+    let sql = "SELECT feed_head, feed_epoch, (SELECT generation FROM cluster_state WHERE id = 1) \
+        FROM account WHERE user_id = $1";
+    let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
+    let row = store.reader.query_one_raw(statement).await?;
+    row.map(|row| {
+        let mut cells = Cells::new(Row::of(&row)?, 0);
+        Ok(Head { feed_head: cells.next()?, feed_epoch: cells.next()?, generation: cells.next()? })
+    })
+    .transpose()
 }

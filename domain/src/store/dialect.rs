@@ -7,11 +7,11 @@ use sea_orm::sea_query::prelude::serde_json::json;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{self, ConnectOptions};
-use sea_orm::{DbBackend, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 use uuid::Uuid;
 
-use super::pool::{PostgresOptions, Session};
-use crate::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_WAIT_MS_MAX};
+use super::pool::{Failover, PostgresOptions, Session};
+use crate::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_TURN_MS_MAX, LOCK_WAIT_MS_MAX};
 use crate::plant;
 
 /// By so much PostgreSQL's own time-out of a statement is shorter than ours.
@@ -36,7 +36,11 @@ pub(super) fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, sqlx::Er
 ///
 /// # Errors
 /// If the URL is none of PostgreSQL.
-pub(super) fn postgres_options(url: &str, statement_max: Duration) -> Result<PostgresOptions, sqlx::Error> {
+pub(super) fn postgres_options(
+    url: &str,
+    statement_max: Duration,
+    failover: Failover,
+) -> Result<PostgresOptions, sqlx::Error> {
     let connect: PgConnectOptions = url.parse()?;
     // `extra_float_digits` is a startup option that some poolers refuse; no column here is a float.
     let connect = connect.application_name("idem").extra_float_digits(None).disable_statement_logging();
@@ -57,7 +61,7 @@ pub(super) fn postgres_options(url: &str, statement_max: Duration) -> Result<Pos
         .with("max_parallel_workers_per_gather", 0)
         // A table that is small today is read whole by a plan that is kept for when it is not.
         .with("enable_seqscan", "off");
-    Ok(PostgresOptions { connect, session })
+    Ok(PostgresOptions { connect, session, failover })
 }
 
 /// For connections that write. A row is looked up by its key, and planning would take longer than that, so one
@@ -66,6 +70,12 @@ pub(super) fn postgres_options(url: &str, statement_max: Duration) -> Result<Pos
 pub(super) fn keeping_plans(mut options: PostgresOptions) -> PostgresOptions {
     options.session =
         options.session.with("plan_cache_mode", "force_generic_plan").with("enable_sort", "off");
+    options
+}
+
+/// For connections on which locks are waited for: a moment each, so that all have their turn.
+pub(super) fn waiting_a_moment(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options.session.with("lock_timeout", LOCK_TURN_MS_MAX);
     options
 }
 
@@ -151,15 +161,15 @@ pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)
     format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
 }
 
-/// The heads of the users of parameter 1, locked until the end of the transaction unless `is_free`. On SQLite
-/// whoever writes has the lock of all.
+/// The heads of the users of parameter 1, locked until the end of the transaction unless `is_free`; those that
+/// somebody else has locked are left out. On SQLite whoever writes has the lock of all.
 pub(super) fn heads(backend: DbBackend, is_free: bool) -> String {
     match backend {
         DbBackend::Postgres => format!(
             "SELECT a.* FROM {users} CROSS JOIN LATERAL (SELECT f.user_id, f.feed_head, {VERSION} AS version \
              FROM account f WHERE f.user_id = w.id{lock}) a",
             users = id_rows(backend, 1),
-            lock = if is_free { "" } else { " FOR NO KEY UPDATE" },
+            lock = if is_free { "" } else { " FOR NO KEY UPDATE SKIP LOCKED" },
         ),
         _ => format!(
             "SELECT f.user_id, f.feed_head FROM {} {}",
@@ -258,6 +268,19 @@ pub(super) fn position(backend: DbBackend) -> &'static str {
         DbBackend::Postgres => "strpos",
         _ => "instr",
     }
+}
+
+/// Whether this transaction is the only one that claims imports of a user, until its end. On SQLite whoever writes is
+/// alone.
+pub(super) async fn excludes_others(on: &impl ConnectionTrait, user_id: Uuid) -> Result<bool, DbErr> {
+    if on.get_database_backend() != DbBackend::Postgres {
+        return Ok(true);
+    }
+    // Users who share a key by chance exclude each other as well, for a moment.
+    let sql = "SELECT pg_try_advisory_xact_lock(1936155988, hashtext($1))";
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [user_id.to_string().into()]);
+    let row = on.query_one_raw(statement).await?.ok_or(DbErr::RecordNotFound("a lock".to_owned()))?;
+    row.try_get_by_index(0)
 }
 
 /// Adds the values of heads (user, from, to) to those of a statement of PostgreSQL; the text that moves them,

@@ -112,7 +112,7 @@ async fn judge(
         Ok(None) => return Ok((head, Ok(start_of(head)))),
         Err(reset) => return Ok((head, Err(reset))),
     };
-    if cursor.epoch != head.feed_epoch {
+    if (cursor.generation, cursor.epoch) != (head.generation, head.feed_epoch) {
         return Ok((head, Err(Reset::EpochChanged)));
     }
     let known = cursor.seq.max(cursor.bootstrap_head.unwrap_or_default());
@@ -125,7 +125,8 @@ async fn judge(
 
 /// The start of a bootstrap: living rows only, up to the head of now.
 fn start_of(head: Head) -> Cursor {
-    Cursor { epoch: head.feed_epoch, seq: 0, bootstrap_head: (head.feed_head > 0).then_some(head.feed_head) }
+    let bootstrap_head = (head.feed_head > 0).then_some(head.feed_head);
+    Cursor { seq: 0, bootstrap_head, ..end_of(head) }
 }
 
 /// The newest position.
@@ -133,8 +134,13 @@ fn start_of(head: Head) -> Cursor {
 /// # Errors
 /// When the database fails.
 pub async fn head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> {
-    let head = account::head(store, user_id).await?;
-    Ok(Cursor { epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None })
+    Ok(end_of(account::head(store, user_id).await?))
+}
+
+/// The newest position.
+#[must_use]
+pub fn end_of(head: Head) -> Cursor {
+    Cursor { generation: head.generation, epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None }
 }
 
 /// The page that follows `after`; without it the first of a bootstrap. It ends at its bytes if not before.
@@ -198,7 +204,7 @@ async fn read_page(
         _ => head.feed_head,
     };
     let bootstrap_head = from.bootstrap_head.filter(|end| seq < *end);
-    let cursor = Cursor { epoch: head.feed_epoch, seq, bootstrap_head };
+    let cursor = Cursor { seq, bootstrap_head, ..end_of(head) };
     Ok(ChangePage { changes, types, cursor, has_more, reset, bytes })
 }
 

@@ -5,23 +5,27 @@ use std::collections::HashMap;
 
 use ::entity::import_job::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::{Expr, Func, OnConflict, SimpleExpr};
+use sea_orm::sea_query::{Expr, OnConflict, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, Order, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Select, UpdateMany,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select, UpdateMany,
 };
 use uuid::Uuid;
 
+use super::lock::{Lockable, begin_locked};
 use super::page::{Page, Window};
-use super::{Store, Tx, dialect, import_rejection, to_its_end};
+use super::{Store, Tx, import_rejection, to_its_end};
 use crate::error::Error;
 use crate::rules::import::{Counts, Format, ImportRow, State, Step};
 use crate::rules::problem::{Code, Problem};
 use crate::rules::trace_context::TraceContext;
 
+mod due;
 mod lease;
 mod retention;
 
+use due::runnable;
+pub use due::{due, longest_wait_ms};
 pub use lease::{
     Checkpoint, Held, Release, advance, claim, hold, is_another_waiting, records_since, release, renew,
     rolled_back, tally,
@@ -208,7 +212,7 @@ pub async fn receive(
         .filter(Column::BytesReceived.eq(from));
     let store = store.clone();
     to_its_end(async move {
-        let tx = store.begin().await?;
+        let tx = begin_locked(&store, user_id, Lockable::Import(id)).await?;
         let done = happened(update, &tx.inner).await?;
         tx.commit().await?;
         Ok(done)
@@ -237,7 +241,7 @@ pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<
             .add(Expr::col(Column::BytesReceived).eq(Expr::col(Column::BytesTotal)));
         update = update.filter(failed);
     }
-    let tx = store.begin().await?;
+    let tx = begin_locked(store, user_id, Lockable::Import(id)).await?;
     let mut done = happened(update, &tx.inner).await?;
     if !done && step == Step::Retry {
         done = begin_for_real(&tx, user_id, id).await?;
@@ -287,65 +291,6 @@ async fn begin_for_real(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error>
         import_rejection::remove(tx, user_id, id).await?;
     }
     Ok(done)
-}
-
-/// An import that a worker may take now: queued, or to be taken back, or left behind by a worker that is
-/// gone; and rested.
-fn runnable(backend: DbBackend) -> Condition {
-    let now = || dialect::now_ms(backend);
-    let held = [State::Running, State::RollingBack].map(State::name);
-    let free =
-        Condition::any().add(Column::LeaseUntil.is_null()).add(Expr::col(Column::LeaseUntil).lt(now()));
-    let left = Condition::all().add(Column::State.is_in(held)).add(free);
-    let rested =
-        Condition::any().add(Column::NotBefore.is_null()).add(Expr::col(Column::NotBefore).lte(now()));
-    let waits = Condition::any().add(Column::State.eq(State::Queued.name())).add(left);
-    Condition::all().add(waits).add(rested)
-}
-
-/// Imports that could run and were not rung for lately: one of each user first, then the next of
-/// each. Marks them as rung.
-///
-/// # Errors
-/// When the database fails.
-pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uuid>, Error> {
-    let tx = store.begin().await?;
-    let backend = tx.backend();
-    let now = || dialect::now_ms(backend);
-    let rows = Entity::find()
-        .filter(runnable(backend))
-        .filter(
-            Condition::any()
-                .add(Column::RungAt.is_null())
-                .add(Expr::col(Column::RungAt).lt(now().sub(ring_every_ms))),
-        )
-        .order_by_asc(Expr::cust("row_number() OVER (PARTITION BY user_id ORDER BY created_at, id)"))
-        .order_by_asc(Column::CreatedAt)
-        .limit(most)
-        .all(&tx.inner)
-        .await?;
-    for row in &rows {
-        one(row.user_id, row.id).col_expr(Column::RungAt, now()).exec(&tx.inner).await?;
-    }
-    tx.commit().await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-/// How long the import has waited that could run and has waited longest, in milliseconds; 0 when none waits.
-///
-/// # Errors
-/// When the database fails.
-pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
-    let backend = store.reader().backend();
-    let since = Func::coalesce([Column::LeaseUntil, Column::NotBefore, Column::CreatedAt].map(Expr::col));
-    let wait: Option<(Option<i64>,)> = Entity::find()
-        .filter(runnable(backend))
-        .select_only()
-        .expr_as(Expr::expr(dialect::now_ms(backend).sub(since)).max(), "wait")
-        .into_tuple()
-        .one(store.reader())
-        .await?;
-    Ok(Ord::max(wait.and_then(|(wait,)| wait).unwrap_or_default(), 0))
 }
 
 fn write_problem(problem: &Problem) -> String {

@@ -15,13 +15,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cells::{Cells, Row};
 use super::dialect::{self, List};
+use super::lock::{Asking, Lockable, lock_in_place};
 use super::model::{self, Extent};
 use super::pool::Pool;
-use super::{Tx, account};
+use super::{Store, Tx, account};
 use crate::error::Error;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::plant;
@@ -116,18 +118,59 @@ impl Sight<'_> {
     }
 }
 
-/// The same for one user, under the lock of their head. Where their row is gone it is made.
+/// The same for one user, under the lock of their head. `None` if somebody else holds it, or it is gone.
 ///
 /// # Errors
-/// When the database fails, or nobody knows whose row is gone.
+/// When the database fails.
+pub(crate) async fn load_unless_locked(
+    tx: &Tx,
+    user_id: Uuid,
+    wants: &Wants,
+) -> Result<Option<Loaded>, Error> {
+    Ok(load(Sight::Held(tx), &BTreeMap::from([(user_id, wants)])).await?.remove(&user_id))
+}
+
+/// As [`load_unless_locked`], but waits for a head that somebody else holds, for as long as the connection of the
+/// transaction allows. If the user's row is gone it is made.
+///
+/// # Errors
+/// [`Error::Locked`] if somebody else holds the head for too long; when the database fails, or nobody knows whose row
+/// is gone.
 pub async fn load_one(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
-    let wanted = BTreeMap::from([(user_id, wants)]);
-    if let Some(loaded) = load(Sight::Held(tx), &wanted).await?.remove(&user_id) {
+    if let Some(loaded) = load_unless_locked(tx, user_id, wants).await? {
         return Ok(loaded);
     }
-    account::make_anew(tx, user_id).await?;
-    let mut loaded = load(Sight::Held(tx), &wanted).await?;
-    loaded.remove(&user_id).ok_or_else(|| account::forget(&tx.store, user_id))
+    if !lock_in_place(tx, user_id, Lockable::Account).await? {
+        account::make_anew(tx, user_id).await?;
+    }
+    let loaded = load_unless_locked(tx, user_id, wants).await?;
+    loaded.ok_or_else(|| account::forget(&tx.store, user_id))
+}
+
+/// Begins a transaction that holds the head of a user, and loads what is wanted. If somebody else holds the head it
+/// is waited for; `since` is when that began.
+///
+/// # Errors
+/// As [`load_one`].
+pub(crate) async fn begin_and_load(
+    store: &Store,
+    user_id: Uuid,
+    wants: &Wants,
+    since: Instant,
+) -> Result<(Tx, Loaded), Error> {
+    let asking = Asking::begin(store, user_id, since).await?;
+    let tx = asking.transaction().await?;
+    if tx.backend() != DbBackend::Postgres {
+        let loaded = load_one(&tx, user_id, wants).await?;
+        return Ok((tx, loaded));
+    }
+    if let Some(loaded) = load_unless_locked(&tx, user_id, wants).await? {
+        return Ok((asking.granted(tx), loaded));
+    }
+    tx.release().await?;
+    let (tx, _) = asking.wait_for(Lockable::Account).await?;
+    let loaded = load_one(&tx, user_id, wants).await?;
+    Ok((tx, loaded))
 }
 
 async fn attempt(

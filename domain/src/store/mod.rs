@@ -13,6 +13,7 @@ pub mod feed;
 pub mod import_job;
 pub mod import_rejection;
 pub mod load;
+pub(crate) mod lock;
 mod migrate;
 mod model;
 pub mod page;
@@ -33,11 +34,14 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::detached::detached;
 use crate::error::Error;
-use crate::limits::{GROUP_WRITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX, WRITE_MS_MAX};
+use crate::limits::{
+    GROUP_WRITERS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX, WRITE_MS_MAX,
+};
 use cells::Cells;
+use lock::LockQueues;
 pub use migrate::{open_to_look, open_to_migrate};
-pub use pool::Health;
 use pool::Pool;
+pub use pool::{Failover, Health};
 pub use transaction::{Reader, Tx};
 
 /// How long a statement that writes may take.
@@ -53,6 +57,9 @@ const PROBE_MAX: Duration = Duration::from_millis(PROBE_MS_MAX);
 pub struct Store {
     /// For transactions. SQLite has one: whoever writes waits for a turn, in order of arrival.
     writer: Pool,
+    /// For transactions that wait for a row which somebody else holds. SQLite has none.
+    waiters: Option<Pool>,
+    lock_queues: Arc<LockQueues>,
     reader: Reader,
     /// For lists.
     lists: Pool,
@@ -76,38 +83,53 @@ pub(crate) struct Free {
 }
 
 impl Store {
-    /// Opens `sqlite://…` or `postgres://…`, with at most `connections` to PostgreSQL for reading and for what is
+    /// Opens `sqlite://…` or `postgres://…`, of which so much may be lost by a failover, with at most `connections` to PostgreSQL for reading and for what is
     /// locked, and a quarter of as many and two more for what is not.
     ///
     /// # Errors
     /// When the database cannot be reached.
-    pub async fn open(url: &str, connections: u32, clock: Clock) -> Result<Self, Error> {
+    pub async fn open(url: &str, connections: u32, failover: Failover, clock: Clock) -> Result<Self, Error> {
         let health = Arc::new(Health::default());
         let invalid = |error: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
-        let (writer, reader, lists, free, probe);
+        let (writer, waiters, reader, lists, free, probe);
         if url.starts_with("sqlite:") {
             let options = dialect::sqlite_options(url).map_err(invalid)?;
             let pool = |size, most| Pool::sqlite(options.clone(), size, most, &health);
-            (writer, reader, lists, free) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX), None);
+            (writer, reader, lists) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX));
+            (waiters, free) = (None, None);
             probe = pool(1, PROBE_MAX);
         } else {
+            let options = |most| dialect::postgres_options(url, most, failover).map_err(invalid);
             let (half, quarter) = ((connections / 2).max(1), (connections / 4).max(1));
-            let reading =
-                dialect::ending_when_left(dialect::postgres_options(url, READ_MAX).map_err(invalid)?);
+            let reading = dialect::ending_when_left(options(READ_MAX)?);
             reader = Pool::postgres(reading.clone(), quarter, READ_MAX, &health);
             lists = Pool::postgres(dialect::in_order_of_index(reading), quarter, READ_MAX, &health);
-            let probing = dialect::postgres_options(url, PROBE_MAX).map_err(invalid)?;
+            let probing = options(PROBE_MAX)?;
             probe = Pool::postgres(probing, 1, PROBE_MAX, &health);
-            let writing = dialect::keeping_plans(dialect::postgres_options(url, WRITE_MAX).map_err(invalid)?);
+            let writing = dialect::keeping_plans(options(WRITE_MAX)?);
             let pool = |size| Pool::postgres(writing.clone(), size, WRITE_MAX, &health);
             writer = pool(half);
+            let waiting = dialect::waiting_a_moment(writing.clone());
+            waiters = Some(Pool::postgres(waiting, LOCK_WAITERS, WRITE_MAX, &health));
             free = Some(Free { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
         }
         // Whoever cannot reach the database hears of it now.
         drop(reader.lend().await?);
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
-        Ok(Self { writer, reader: Reader(reader), lists, free, probe, health, users, clock })
+        let lock_queues = Arc::default();
+        Ok(Self {
+            writer,
+            waiters,
+            lock_queues,
+            reader: Reader(reader),
+            lists,
+            free,
+            probe,
+            health,
+            users,
+            clock,
+        })
     }
 
     /// A transaction that writes: on SQLite the only one, in order of arrival.
@@ -172,7 +194,7 @@ impl Store {
 
     fn pools(&self) -> impl Iterator<Item = &Pool> {
         let of_writes = self.free.iter().flat_map(|free| [&free.groups, &free.batches]);
-        of_writes.chain([&self.writer, &self.reader.0, &self.lists, &self.probe])
+        of_writes.chain(&self.waiters).chain([&self.writer, &self.reader.0, &self.lists, &self.probe])
     }
 
     /// Closes all connections.

@@ -5,6 +5,7 @@
 //! sqlx's own pool is not used: it sends a ping whenever a connection is given back, which takes a tenth of the time
 //! of a page, it waits for that ping without a bound, and it keeps a connection whose COMMIT has failed.
 
+mod cluster;
 mod engine;
 mod health;
 mod lease;
@@ -22,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use super::cells::Row;
 use crate::error::Error;
 use crate::limits::{ACQUIRE_MS_MAX, CONNECT_MS_MAX};
+pub use cluster::Failover;
 pub(super) use engine::{Engine, PostgresOptions};
 pub use health::Health;
 pub(super) use lease::Lease;

@@ -11,14 +11,14 @@ mod queue;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::write_held;
 use crate::bell::{Bell, Ring};
 use crate::detached::detached;
 use crate::error::Error;
-use crate::limits::LANE_WRITERS;
 use crate::plant;
 use crate::rarely::Rarely;
 use crate::rules::apply::World;
@@ -45,7 +45,6 @@ struct Shared<T> {
     store: Store,
     bell: Arc<dyn Bell>,
     queue: Mutex<Queue<T>>,
-    lane: Semaphore,
 }
 
 impl<T> Clone for GroupWriter<T> {
@@ -59,7 +58,7 @@ impl<T: Send + 'static> GroupWriter<T> {
     #[must_use]
     pub fn new(store: Store, bell: Arc<dyn Bell>) -> Self {
         let queue = Mutex::new(Queue::new(store.group_writers()));
-        Self { shared: Arc::new(Shared { store, bell, queue, lane: Semaphore::new(LANE_WRITERS) }) }
+        Self { shared: Arc::new(Shared { store, bell, queue }) }
     }
 
     /// Runs one decision and returns its answer once it is lasting. Dropped, the write goes on.
@@ -69,7 +68,8 @@ impl<T: Send + 'static> GroupWriter<T> {
     pub async fn write(&self, user_id: Uuid, wants: Wants, decide: Decide<T>) -> Result<T, Error> {
         if plant::is_planted("plant-late-lock") {
             let Shared { store, bell, .. } = &*self.shared;
-            return write_held(store, bell.as_ref(), user_id, wants, |world| decide(world)).await;
+            let since = Instant::now();
+            return write_held(store, bell.as_ref(), user_id, wants, since, |world| decide(world)).await;
         }
         let (answer, told) = oneshot::channel();
         let is_wanted = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
@@ -174,18 +174,18 @@ impl<T: Send + 'static> Shared<T> {
     /// The lane: writes of one user, whose head is waited for. What fails together is written one after the
     /// other, so that what is wrong with one harms no other.
     async fn wait_for(self: Arc<Self>, mut flight: Flight<T>) {
-        let Ok(_place) = self.lane.acquire().await else { return };
         let (store, bell) = (&self.store, self.bell.as_ref());
         let [batch] = &flight.batches[..] else { return };
         let decide = |world: &mut World| batch.decide(world);
-        match write_held(store, bell, batch.user_id, batch.wants(), decide).await {
+        match write_held(store, bell, batch.user_id, batch.wants(), batch.since(), decide).await {
             Ok(answers) => return flight.land(answers),
             Err(error) if error.is_outage() => return flight.put_off(&error),
             Err(_) => {}
         }
         for job in flight.jobs() {
             let decide = |world: &mut World| job.decide(world);
-            let written = write_held(store, bell, job.user_id, job.wants.clone(), decide).await;
+            let written =
+                write_held(store, bell, job.user_id, job.wants.clone(), Instant::now(), decide).await;
             job.tell(written);
         }
     }

@@ -54,6 +54,12 @@ pub const SETTINGS: &[Setting] = &[
         "sqlite://<data>/idem.db",
         "The database: sqlite://<path> or postgres://user:password@host/name.",
     )),
+    fixed(
+        "failover",
+        "lossy",
+        "What may be lost when another PostgreSQL server takes over: `lossy` (replication is asynchronous, or nobody\n\
+         knows) has all devices sync anew then, `lossless` (a write is acknowledged when the standby has it) has not.",
+    ),
     secret(open(
         "redis_url",
         "redis://127.0.0.1:6379",

@@ -14,7 +14,8 @@ const SECONDS_BUCKETS: [f64; 14] =
 const ITEMS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// Counters without labels.
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 9] = [
+    ("idem_failovers_total", "Times that another database cluster had taken over and all devices sync anew"),
     ("idem_write_lane_total", "Times that writes of a user waited for a head that somebody else held"),
     ("idem_write_group_fallbacks_total", "Groups of writes that failed and were written one by one"),
     ("idem_rate_limited_total", "Operations refused because their user had no points left for them"),
@@ -99,8 +100,9 @@ pub(super) fn install() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// Sets what is looked up when somebody asks.
-pub(super) fn look(store: &Store) {
-    let (in_use, idle) = store.connections();
+pub(super) fn look(stores: &[Store]) {
+    let each = stores.iter().map(Store::connections);
+    let (in_use, idle) = each.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     for (state, count) in [("in_use", in_use), ("idle", idle)] {
         gauge!("idem_database_connections", "state" => state).set(count);
     }

@@ -14,7 +14,7 @@ use domain::bell::Bell;
 use domain::clock::Clock;
 use domain::limits::{ImportLimits, RateLimit};
 use domain::payload::Payloads;
-use domain::store::{Store, open_to_migrate};
+use domain::store::{Failover, Store, open_to_migrate};
 use migration::{Migrator, MigratorTrait};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -119,7 +119,7 @@ impl Bed {
         if column == Column::Sqlite {
             migrate(&url).await;
         }
-        let store = Store::open(&url, 16, clock).await.unwrap();
+        let store = Store::open(&url, 16, Failover::Lossy, clock).await.unwrap();
         let sql = Database::connect(&url).await.unwrap();
         let payloads =
             Payloads::new(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()), Path::default());

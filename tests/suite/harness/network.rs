@@ -2,6 +2,7 @@
 //! or refuse them.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,7 @@ enum Mode {
 pub struct Network {
     pub address: SocketAddr,
     state: watch::Sender<State>,
+    server: Arc<Mutex<String>>,
     accepting: AbortHandle,
 }
 
@@ -37,18 +39,20 @@ struct State {
 impl Network {
     /// A network in front of `host:port`.
     pub async fn to(server: &str) -> Self {
-        let server = server.to_owned();
+        let server = Arc::new(Mutex::new(server.to_owned()));
+        let current = Arc::clone(&server);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, seen) = watch::channel(State { mode: Mode::Pass, generation: 0, cuts: 0 });
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(carry(client, server.clone(), seen.clone()));
+                let server = current.lock().unwrap().clone();
+                connections.spawn(carry(client, server, seen.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { address, state, accepting: accepting.abort_handle() }
+        Self { address, state, server, accepting: accepting.abort_handle() }
     }
 
     /// The URL of a database by way of this network.
@@ -74,6 +78,12 @@ impl Network {
             state.mode = Mode::Pass;
             state.generation += 1;
         });
+    }
+
+    /// From now on new connections lead to another server; those of before are silent.
+    pub fn lead_to(&self, server: &str) {
+        *self.server.lock().unwrap() = server.to_owned();
+        self.appear();
     }
 
     /// Cuts all connections.

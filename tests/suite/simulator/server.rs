@@ -10,7 +10,7 @@ use domain::clock::Clock;
 use domain::commands::Actor;
 use domain::limits::ImportLimits;
 use domain::payload::Payloads;
-use domain::store::{Store, account};
+use domain::store::{Failover, Store, account};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
@@ -66,7 +66,7 @@ impl House {
         if column == Column::Sqlite {
             migrate(&url).await;
         }
-        let store = Store::open(&url, 8, Clock::fixed(BEGIN_MS)).await.unwrap();
+        let store = Store::open(&url, 8, Failover::Lossy, Clock::fixed(BEGIN_MS)).await.unwrap();
         let sql = Database::connect(&url).await.unwrap();
         for table in TABLES {
             let kept = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table} WHERE 1 = 0");

@@ -60,8 +60,9 @@ impl Merge<'_> {
         self.last = (kind, position);
         match kind {
             Kind::HEAD => {
-                let feed_epoch = Cells::new(row, sql::EPOCH).next()?;
-                self.head = Some(Head { feed_head: position, feed_epoch });
+                let mut cells = Cells::new(row, sql::EPOCH);
+                let (feed_epoch, generation) = (cells.next()?, cells.next()?);
+                self.head = Some(Head { feed_head: position, feed_epoch, generation });
             }
             Kind::TYPE => {
                 let event_type = type_row(row, sql::FIRST, Extent::Told)?;

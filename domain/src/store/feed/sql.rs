@@ -10,7 +10,7 @@ use crate::store::model::{EVENT, EVENT_TOLD, TYPE, TYPE_TOLD, columns, nothing};
 pub(super) struct Kind;
 
 impl Kind {
-    /// The account: [`POSITION`] and [`EPOCH`].
+    /// The account: [`POSITION`], [`EPOCH`], and after that the generation of all feeds.
     pub(super) const HEAD: i32 = 0;
     /// What is told of a type.
     pub(super) const TYPE: i32 = 1;
@@ -52,10 +52,11 @@ fn text(backend: DbBackend, is_bootstrap: bool) -> String {
     };
     let (of_type, of_event) = (&TYPE[..TYPE_TOLD], &EVENT[..EVENT_TOLD]);
     format!(
-        "SELECT {head} AS kind{}, feed_head{}, feed_epoch{} FROM account WHERE user_id = $1{types}{events}",
+        "SELECT {head} AS kind{}, feed_head{}, feed_epoch, \
+         (SELECT generation FROM cluster_state WHERE id = 1){} FROM account WHERE user_id = $1{types}{events}",
         nothing(backend, &of_event[..2]),
         nothing(backend, &of_event[3..4]),
-        nothing(backend, &of_event[5..]),
+        nothing(backend, &of_event[6..]),
         head = Kind::HEAD,
         types = part(
             Kind::TYPE,

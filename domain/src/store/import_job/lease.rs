@@ -1,12 +1,14 @@
 //! The steps of whoever works on an import: claim it, move its checkpoint, give it back. Each is guarded by
 //! state, lease epoch and checkpoint, so that a worker that lost its lease can write nothing.
 
-use ::entity::import_job::{Column, Entity};
-use sea_orm::sea_query::{Expr, Func, LockType};
+use std::time::Duration;
+
+use ::entity::import_job::{Column, Entity, Model};
+use sea_orm::sea_query::{Expr, Func, LockBehavior, LockType};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    UpdateMany,
+    ColumnTrait, Condition, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QuerySelect, UpdateMany,
 };
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{WORKED_ON, find_within, happened, of_user, one, row, runnable, to, write_problem};
@@ -16,9 +18,14 @@ use crate::rules::import::{Counts, ImportRow, State};
 use crate::rules::problem::Problem;
 use crate::store::{Store, Tx, dialect};
 
-/// Takes the lease of an import that is runnable, unless its user has too many running or had too many
-/// records today. All open imports of the user are locked for that, in one order, so that two claims at
-/// once count each other.
+/// Attempts to claim an import while another claim of the same user is under way, or its row is locked.
+const CLAIM_ATTEMPTS: u32 = 10;
+/// Between two of them.
+const CLAIM_PAUSE: Duration = Duration::from_millis(30);
+
+/// Takes the lease of an import that is runnable, unless its user has too many running. Claims of one user exclude
+/// each other, so that they count each other. A row that somebody else holds is not waited for: the sweeper notifies
+/// again.
 ///
 /// # Errors
 /// When the database fails.
@@ -30,14 +37,41 @@ pub async fn claim(
     limits: &ImportLimits,
     lease_ttl_ms: i64,
 ) -> Result<Option<ImportRow>, Error> {
-    let tx = store.begin().await?;
+    for _ in 0..CLAIM_ATTEMPTS {
+        let tx = store.begin().await?;
+        if dialect::excludes_others(&tx.inner, user_id).await? {
+            let open = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
+            let open = open.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
+            if let Some(model) = open.one(&tx.inner).await? {
+                return claim_locked(store, tx, model, owner, limits, lease_ttl_ms).await;
+            }
+            if !is_open(&tx, user_id, id).await? {
+                return Ok(None);
+            }
+        }
+        tx.release().await?;
+        sleep(CLAIM_PAUSE).await;
+    }
+    Ok(None)
+}
+
+async fn is_open(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
+    let open = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
+    Ok(open.count(&tx.inner).await? > 0)
+}
+
+/// Claims an import whose row this transaction holds, while no other claim of its user is under way.
+async fn claim_locked(
+    store: &Store,
+    tx: Tx,
+    model: Model,
+    owner: &str,
+    limits: &ImportLimits,
+    lease_ttl_ms: i64,
+) -> Result<Option<ImportRow>, Error> {
+    let (user_id, id) = (model.user_id, model.id);
     let backend = tx.backend();
     let now = || dialect::now_ms(backend);
-    let open = of_user(user_id, Some(&WORKED_ON)).order_by_asc(Column::Id).lock(LockType::NoKeyUpdate);
-    let open = open.all(&tx.inner).await?;
-    let Some(model) = open.into_iter().find(|model| model.id == id) else {
-        return Ok(None);
-    };
     let others = of_user(user_id, Some(&WORKED_ON))
         .filter(Column::Id.ne(id))
         .filter(Expr::col(Column::LeaseUntil).gte(now()));

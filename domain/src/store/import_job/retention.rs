@@ -6,6 +6,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
+use super::due::unlocked;
 use super::{happened, one, to, write_problem};
 use crate::error::Error;
 use crate::rules::import::State;
@@ -30,7 +31,8 @@ pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error
             .col_expr(Column::State, to(State::Failed))
             .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
             .col_expr(Column::FinishedAt, now_ms.into())
-            .filter(late.clone());
+            .filter(late.clone())
+            .filter(unlocked(row.user_id, row.id));
         let done = happened(update, &tx.inner).await?;
         tx.commit().await?;
         if done {
@@ -81,7 +83,8 @@ pub async fn forget_payload(store: &Store, user_id: Uuid, id: Uuid) -> Result<()
     let tx = store.begin().await?;
     let update = one(user_id, id)
         .col_expr(Column::PayloadRemovedAt, now_ms.into())
-        .filter(ended_before(now_ms + 1, Column::PayloadRemovedAt));
+        .filter(ended_before(now_ms + 1, Column::PayloadRemovedAt))
+        .filter(unlocked(user_id, id));
     if happened(update, &tx.inner).await? {
         import_rejection::forget_excerpts(&tx, user_id, id).await?;
     }
@@ -97,7 +100,8 @@ pub async fn forget_rejections(store: &Store, user_id: Uuid, id: Uuid) -> Result
     let tx = store.begin().await?;
     let update = one(user_id, id)
         .col_expr(Column::RejectionsRemovedAt, now_ms.into())
-        .filter(ended_before(now_ms + 1, Column::RejectionsRemovedAt));
+        .filter(ended_before(now_ms + 1, Column::RejectionsRemovedAt))
+        .filter(unlocked(user_id, id));
     if happened(update, &tx.inner).await? {
         import_rejection::remove(&tx, user_id, id).await?;
     }

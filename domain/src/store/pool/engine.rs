@@ -14,6 +14,7 @@ use sea_orm::sqlx::{
 use sea_orm::{Statement, Values};
 use sea_query_sqlx::SqlxValues;
 
+use super::cluster::{self, Failover};
 use super::session::{self, Session};
 
 /// SQLite asks after so many steps of its virtual machine whether the statement is still wanted.
@@ -70,6 +71,8 @@ pub struct PostgresOptions {
     pub connect: PgConnectOptions,
     /// What is set on each connection.
     pub session: Session,
+    /// What may be lost when another server takes over.
+    pub failover: Failover,
 }
 
 impl Engine for Postgres {
@@ -80,6 +83,7 @@ impl Engine for Postgres {
     async fn connect(settings: &PostgresOptions) -> Result<Connected<PgConnection>, sqlx::Error> {
         let mut connection = settings.connect.connect().await?;
         session::prepare(&mut connection, &settings.session).await?;
+        cluster::check(&mut connection, settings.failover).await?;
         Ok((connection, None))
     }
 

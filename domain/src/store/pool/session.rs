@@ -15,9 +15,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Adds a setting. One that the server does not know, because it is older, is left out.
+    /// Adds a setting, or gives it another value. One that the server does not know, because it is older, is left out.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.settings.retain(|(other, _)| *other != name);
         self.settings.push((name, value.to_string()));
         self
     }

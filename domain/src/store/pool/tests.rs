@@ -85,7 +85,8 @@ async fn none_is_kept_behind_the_end() {
 #[tokio::test]
 async fn a_database_that_starts_is_waited_for() {
     let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("its number");
-    let options = dialect::postgres_options(&format!("postgres://{port}/none"), ACQUIRE_MAX).expect("a URL");
+    let options = dialect::postgres_options(&format!("postgres://{port}/none"), ACQUIRE_MAX, Failover::Lossy)
+        .expect("a URL");
     let connections = Pool::postgres(options, 1, ACQUIRE_MAX, &Arc::default());
     let waiting = tokio::spawn(async move {
         connections

@@ -57,6 +57,11 @@ impl<T> Batch<T> {
         self.jobs.len()
     }
 
+    /// When the first of them came.
+    pub(super) fn since(&self) -> Instant {
+        self.jobs.first().map_or_else(Instant::now, |job| job.since)
+    }
+
     /// What any of them can touch.
     pub(super) fn wants(&self) -> Wants {
         let mut all = self.jobs.iter().map(|job| &job.wants);
@@ -113,8 +118,11 @@ impl<T> Queue<T> {
         if self.items >= WRITES_WAITING_MAX {
             return Err(Error::Busy);
         }
+        // Half of the room that is left: whoever cannot be written now takes the others' room by and by, never all.
+        let room = ((WRITES_WAITING_MAX - self.items) / 2)
+            .clamp(GROUP_ITEMS_OF_USER_MAX, WRITES_WAITING_OF_USER_MAX);
         let of_user = self.waiting.entry(user_id).or_default();
-        if of_user.len() >= WRITES_WAITING_OF_USER_MAX {
+        if of_user.len() >= room {
             return Err(Error::Busy);
         }
         of_user.push_back(job);
