@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what the tests start, from Debian's packages, where it is missing: PostgreSQL and Redis, Node for
-# the clients in tests/clients, curl for the commands of docs/api.md, openssl for the keys of tokens.
+# Installs what the tests start, from Debian's packages, where it is missing: PostgreSQL, PgBouncer
+# and Redis, Node for the clients in tests/clients, curl for the commands of docs/api.md, openssl for the keys of tokens.
 set -eu
 missing=
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="postgresql"
 command -v redis-server >/dev/null || missing="$missing redis-server"
+command -v pgbouncer >/dev/null || missing="$missing pgbouncer"
 command -v python3 >/dev/null || missing="$missing python3"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v curl >/dev/null || missing="$missing curl"

@@ -83,6 +83,13 @@ impl Error {
         self.database_code().is_some_and(|code| code == "55P03")
     }
 
+    /// Whether PostgreSQL has ended a transaction for another one's sake: `serialization_failure`,
+    /// `deadlock_detected`. The same may work at once.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.database_code().is_some_and(|code| code == "40001" || code == "40P01")
+    }
+
     /// The code by which the database tells what is wrong.
     fn database_code(&self) -> Option<String> {
         let Self::Database(

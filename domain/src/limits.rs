@@ -33,6 +33,8 @@ pub const READ_MS_MAX: u64 = 15_000;
 pub const IDENTIFY_MS_MAX: u64 = 8_000;
 /// Milliseconds that an answer may take from then on. A mutation goes on, but nobody waits for it any longer.
 pub const ANSWER_MS_MAX: u64 = 25_000;
+/// Milliseconds that the clocks of a process and of its database may differ when it starts.
+pub const CLOCK_SKEW_MS_MAX: i64 = 60_000;
 /// Milliseconds that the question may take whether the database can be used.
 pub const PROBE_MS_MAX: u64 = 3_000;
 /// Milliseconds that a write waits for the row of its user, which somebody else holds.

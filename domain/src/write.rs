@@ -33,9 +33,10 @@ pub async fn write<T>(
     if plant::is_planted("plant-late-lock") {
         return write_held(store, bell, user_id, wants, Instant::now(), decide).await;
     }
-    match try_free(store, bell, user_id, &wants, &decide).await? {
-        Some(answer) => Ok(answer),
-        None => write_held(store, bell, user_id, wants, Instant::now(), decide).await,
+    match try_free(store, bell, user_id, &wants, &decide).await {
+        Ok(Some(answer)) => Ok(answer),
+        Err(error) if !error.is_conflict() => Err(error),
+        Ok(None) | Err(_) => write_held(store, bell, user_id, wants, Instant::now(), decide).await,
     }
 }
 
@@ -88,11 +89,26 @@ pub(crate) async fn read_free(
     Ok(loaded.remove(&user_id).map(|Loaded { basis, world, .. }| (basis, world)))
 }
 
-/// Runs one decision in a transaction of its own, which waits for the lock; `since` is when it began to wait.
+/// Runs one decision in a transaction of its own, which waits for the lock; `since` is when it began to wait. A
+/// transaction that PostgreSQL has ended for the sake of another one is tried once more.
 ///
 /// # Errors
 /// As [`write`].
 async fn write_held<T>(
+    store: &Store,
+    bell: &dyn Bell,
+    user_id: Uuid,
+    wants: Wants,
+    since: Instant,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
+) -> Result<T, Error> {
+    match try_held(store, bell, user_id, wants.clone(), since, &decide).await {
+        Err(error) if error.is_conflict() => try_held(store, bell, user_id, wants, since, &decide).await,
+        other => other,
+    }
+}
+
+async fn try_held<T>(
     store: &Store,
     bell: &dyn Bell,
     user_id: Uuid,

@@ -44,6 +44,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         bail!("serve --no-worker needs IDEM_REDIS_URL: without it the queue is in this process");
     }
     let telemetry = Telemetry::install(&config)?;
+    preflight(&config).await?;
     if !args.no_migrate {
         prepare_database(&config).await?;
     }
@@ -112,6 +113,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
         bail!("worker needs IDEM_REDIS_URL: without it the queue is inside `idem serve`");
     }
     let telemetry = Telemetry::install(&config)?;
+    preflight(&config).await?;
     let store = open_store(&config, WORKER_CONNECTIONS).await?;
     let payloads = open_payloads(&config)?;
     let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
@@ -139,6 +141,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
 
 /// `idem migrate`. With `check` it only asks, and changes nothing.
 pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<ExitCode> {
+    preflight(config).await?;
     if !check {
         prepare_database(config).await?;
     }
@@ -158,6 +161,7 @@ pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<Exit
 
 /// `idem restored`
 pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
+    preflight(config).await?;
     let store = open_store(config, 2).await?;
     let users = account::renew_all(&store).await.context("the feeds could not be renewed")?;
     println!("{users} feeds begin anew: devices send what they have once more, then read all");
@@ -169,6 +173,11 @@ fn queue(config: &Config) -> Queue {
         Some(url) => Queue::Redis { url: url.clone() },
         None => Queue::Memory,
     }
+}
+
+/// Refuses a database that would lose or garble something later.
+async fn preflight(config: &Config) -> anyhow::Result<()> {
+    Ok(store::preflight(&config.database_url, &Clock::System).await?)
 }
 
 /// Makes the data directory and brings the tables up to date.

@@ -5,3 +5,4 @@ mod failover;
 mod locks;
 mod readiness;
 mod silence;
+mod unusual;

@@ -18,6 +18,7 @@ mod migrate;
 mod model;
 pub mod page;
 pub(crate) mod pool;
+mod preflight;
 pub mod save;
 pub mod status;
 mod transaction;
@@ -42,6 +43,7 @@ use lock::LockQueues;
 pub use migrate::{open_to_look, open_to_migrate};
 use pool::Pool;
 pub use pool::{Failover, Health};
+pub use preflight::{Unfit, preflight};
 pub use transaction::{Reader, Tx};
 
 /// How long a statement that writes may take.

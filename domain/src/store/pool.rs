@@ -35,11 +35,11 @@ const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// A connection that was idle for longer is asked for an answer before it is lent.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The first pause between two attempts to connect; it doubles up to [`PAUSE_MAX`].
-const PAUSE_FIRST: Duration = Duration::from_millis(20);
+pub(super) const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to connect.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long whoever needs a connection waits for one, new or given back.
-const ACQUIRE_MAX: Duration = Duration::from_millis(ACQUIRE_MS_MAX);
+pub(super) const ACQUIRE_MAX: Duration = Duration::from_millis(ACQUIRE_MS_MAX);
 /// How long one attempt to connect may take, and a ping.
 const CONNECT_MAX: Duration = Duration::from_millis(CONNECT_MS_MAX);
 
@@ -296,7 +296,7 @@ impl<DB: Engine> PoolOf<DB> {
 
 /// Whether nobody listens yet, or the server has no room or is starting: `cannot_connect_now`,
 /// `too_many_connections`.
-fn is_passing(error: &sqlx::Error) -> bool {
+pub(super) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => {
             matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::TimedOut)
