@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::limits::PAYLOAD_OBJECT_BYTES;
+use crate::rules::payload_objects::PayloadObjects;
 
 /// Where payloads are kept.
 #[derive(Debug, Clone)]
@@ -26,14 +27,21 @@ impl Payloads {
         Self { objects, prefix }
     }
 
-    /// Stores the object that begins at `offset`, a multiple of 8 MiB.
+    /// Stores an object under its name.
     ///
     /// # Errors
     /// When the object store fails.
-    pub async fn put(&self, user_id: Uuid, import_id: Uuid, offset: i64, bytes: Bytes) -> Result<(), Error> {
-        let number = u64::try_from(offset).unwrap_or_default() / PAYLOAD_OBJECT_BYTES as u64;
-        self.objects.put(&self.path(user_id, import_id, number), bytes.into()).await?;
+    pub async fn put(&self, user_id: Uuid, import_id: Uuid, name: &str, bytes: Bytes) -> Result<(), Error> {
+        self.objects.put(&self.path(user_id, import_id, name), bytes.into()).await?;
         Ok(())
+    }
+
+    /// Removes an object that is part of no payload.
+    ///
+    /// # Errors
+    /// When the object store fails.
+    pub async fn remove_object(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Result<(), Error> {
+        Ok(self.objects.delete(&self.path(user_id, import_id, name)).await?)
     }
 
     /// The bytes of a payload of `size` bytes from `offset` on; an error in their place where an object cannot
@@ -43,6 +51,7 @@ impl Payloads {
         &self,
         user_id: Uuid,
         import_id: Uuid,
+        names: &PayloadObjects,
         offset: u64,
         size: u64,
     ) -> BoxStream<'static, Result<Bytes, Error>> {
@@ -50,17 +59,17 @@ impl Payloads {
             return futures::stream::empty().boxed();
         }
         let object_bytes = PAYLOAD_OBJECT_BYTES as u64;
-        let this = self.clone();
+        let (this, names) = (self.clone(), names.clone());
         let numbers = offset / object_bytes..size.div_ceil(object_bytes);
         futures::stream::iter(numbers)
             .then(move |number| {
-                let this = this.clone();
+                let (this, name) = (this.clone(), names.name(number));
                 async move {
                     let skip = offset.saturating_sub(number * object_bytes);
                     let range = (skip > 0).then_some(GetRange::Offset(skip));
                     let options = GetOptions { range, ..GetOptions::default() };
                     let object =
-                        this.objects.get_opts(&this.path(user_id, import_id, number), options).await?;
+                        this.objects.get_opts(&this.path(user_id, import_id, &name), options).await?;
                     if object.meta.size != object_bytes.min(size - number * object_bytes) {
                         return Err(Error::PayloadChanged);
                     }
@@ -86,7 +95,7 @@ impl Payloads {
         self.prefix.clone().join("payload").join(user_id.to_string()).join(import_id.to_string())
     }
 
-    fn path(&self, user_id: Uuid, import_id: Uuid, number: u64) -> Path {
-        self.folder(user_id, import_id).join(number.to_string())
+    fn path(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Path {
+        self.folder(user_id, import_id).join(name)
     }
 }

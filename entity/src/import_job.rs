@@ -26,6 +26,8 @@ pub struct Model {
     pub bytes_total: i64,
     /// What has arrived and is stored.
     pub bytes_received: i64,
+    /// The names of the objects of its payload, as `rules::payload_objects` writes them.
+    pub payload_objects: String,
     /// Announced digest, 32 bytes.
     pub sha256: Option<Vec<u8>>,
     /// Records done: the checkpoint.

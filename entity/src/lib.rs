@@ -10,3 +10,4 @@ pub mod event_type;
 pub mod id_alias;
 pub mod import_job;
 pub mod import_rejection;
+pub mod import_usage;

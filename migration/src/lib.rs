@@ -14,6 +14,7 @@ mod m0006_import_rejection;
 mod m0007_import_steps;
 mod m0008_alias_by_id;
 mod m0009_cluster_state;
+mod m0010_import_safety;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_import_steps::Migration),
             Box::new(m0008_alias_by_id::Migration),
             Box::new(m0009_cluster_state::Migration),
+            Box::new(m0010_import_safety::Migration),
         ]
     }
 }

@@ -3,6 +3,7 @@
 mod by_hand;
 mod keeping;
 mod overlaps;
+mod promises;
 mod rollback;
 mod steps;
 
@@ -131,7 +132,7 @@ async fn a_user_has_two_imports_running_however_many_are_claimed_at_once(bed: &B
         let limits = ImportLimits::default();
         let claims = ids
             .iter()
-            .map(|id| import_job::claim(&bed.store, user_id, id.parse().unwrap(), "a test", &limits, 60_000));
+            .map(|id| import_job::claim(&bed.store, user_id, id.parse().unwrap(), "a test", &limits, 30_000));
         let claimed = futures::future::join_all(claims).await;
         assert_eq!(claimed.into_iter().filter(|row| row.as_ref().unwrap().is_some()).count(), 2);
     }

@@ -1,6 +1,7 @@
 //! The tests of the tests: with a mistake planted, the test that guards against it must fail.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -86,6 +87,19 @@ async fn a_record_that_aborts_whoever_stores_it_is_refused_alone() {
     let (deaths, counts) = poisoned(&mut cluster, &client, 2_777).await;
     assert!((DEATHS..=DEATHS + 1).contains(&deaths), "{deaths}");
     assert_eq!((&counts["inserted"], &counts["duplicates"]), (&json!(1), &json!(2_998)));
+    cluster.assert_all_live();
+    cluster.assert_feeds_are_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_on_which_whoever_decides_panics_is_refused_at_once() {
+    let mut cluster = Cluster::start_with("plant-panic-on-record").await;
+    let client = cluster.client("ann");
+    let begun = Instant::now();
+    let (deaths, counts) = poisoned(&mut cluster, &client, 777).await;
+    assert_eq!((deaths, &counts["inserted"]), (0, &json!(2_999)));
+    assert_eq!(cluster.number("SELECT lease_epoch FROM import_job").await, 1, "no lease was lost");
+    assert!(begun.elapsed() < Duration::from_secs(25), "it took {:?}", begun.elapsed());
     cluster.assert_all_live();
     cluster.assert_feeds_are_whole().await;
 }

@@ -62,17 +62,14 @@ impl<B: Bell> Sweeper<B> {
         for (user_id, id) in import_job::expire(store, RINGS_MAX).await? {
             self.forget_payload(user_id, id).await?;
         }
-        let now_ms = store.clock.now_ms();
         let kept_ms = i64::try_from(self.payload_retention.as_millis()).unwrap_or(i64::MAX);
-        for (user_id, id) in import_job::stale_payloads(store, now_ms - kept_ms, RINGS_MAX).await? {
+        for (user_id, id) in import_job::stale_payloads(store, kept_ms, RINGS_MAX).await? {
             self.forget_payload(user_id, id).await?;
         }
-        for (user_id, id) in
-            import_job::stale_rejections(store, now_ms - REJECTIONS_TTL_MS, RINGS_MAX).await?
-        {
+        for (user_id, id) in import_job::stale_rejections(store, REJECTIONS_TTL_MS, RINGS_MAX).await? {
             import_job::forget_rejections(store, user_id, id).await?;
         }
-        Ok(())
+        import_job::forget_usage(store).await
     }
 
     /// The objects first: whatever ends in between is swept again.

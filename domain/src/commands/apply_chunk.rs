@@ -3,6 +3,10 @@
 //! In a file that is sent again nothing is new. Such a chunk can be decided before its turn and without a lock,
 //! while the one before it is stored: what a record is a duplicate of was there before both.
 
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
 use uuid::Uuid;
 
 use crate::bell::{Bell, Ring};
@@ -63,6 +67,8 @@ pub struct Import {
     pub dry_run: bool,
     /// Its rejections so far.
     pub rejections: i64,
+    /// Its records count towards a daily allowance.
+    pub is_counted: bool,
 }
 
 /// What a chunk has come to.
@@ -88,11 +94,12 @@ pub async fn decide_ahead(
     chunk: &Chunk,
 ) -> Result<Option<Verdict>, Error> {
     let Some((basis, mut world)) = read_free(store, user_id, &chunk.wants()).await? else { return Ok(None) };
-    let verdict = chunk.decide(&mut world, import_id, store.clock.now_ms());
+    let verdict = chunk.decide(&mut world, import_id, store.clock.now_ms(), &BTreeSet::new());
     Ok((dry_run || world.net(basis.head).is_empty()).then_some(verdict))
 }
 
-/// Applies a chunk, of which a verdict may have been found before.
+/// Applies a chunk, of which a verdict may have been found before. Records that are `poison`, by their places, are
+/// refused unread.
 ///
 /// # Errors
 /// [`Error::Fenced`] when somebody else holds it by now, or it was ended; when the database fails.
@@ -103,6 +110,7 @@ pub async fn apply_chunk(
     import: Import,
     chunk: &Chunk,
     verdict: Option<Verdict>,
+    poison: &BTreeSet<usize>,
 ) -> Result<Applied, Error> {
     let held = import.held;
     let now_ms = store.clock.now_ms();
@@ -111,19 +119,52 @@ pub async fn apply_chunk(
     let (verdict, stored) = match verdict {
         Some(verdict) => (verdict, Stored::default()),
         None if chunk.records.is_empty() => Default::default(),
-        None => decide_in_turn(&tx, import, chunk, now_ms).await?,
+        None => decide_in_turn(&tx, import, chunk, now_ms, poison).await?,
     };
     let Verdict { counts, mut rejections } = verdict;
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
     rejections.truncate(room);
+    if import.is_counted {
+        let records = i64::try_from(chunk.records.len()).unwrap_or(i64::MAX);
+        import_job::count_records(&tx, held.user_id, records).await?;
+    }
     import_rejection::keep(&tx, held.user_id, held.id, rejections).await?;
     let held = Held { next_record: chunk.next_record, ..held };
-    import_job::tally(&tx, held, counts, chunk.is_last.then_some(now_ms)).await?;
+    import_job::tally(&tx, held, counts, chunk.is_last).await?;
     tx.commit().await?;
     if stored.moves_feed {
         bell.ring(Ring::Feed(held.user_id));
     }
     Ok(Applied { held, counts, is_new: stored.is_anything })
+}
+
+/// The records of a chunk whose decision or storing panics, by their places: each is tried alone, in a transaction that
+/// is rolled back.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_poison(store: &Store, import: Import, chunk: &Chunk) -> Result<BTreeSet<usize>, Error> {
+    let mut poison = BTreeSet::new();
+    for place in 0..chunk.records.len() {
+        match AssertUnwindSafe(try_alone(store, import, chunk, place)).catch_unwind().await {
+            Ok(tried) => tried?,
+            Err(_) => drop(poison.insert(place)),
+        }
+    }
+    Ok(poison)
+}
+
+async fn try_alone(store: &Store, import: Import, chunk: &Chunk, place: usize) -> Result<(), Error> {
+    let Held { user_id, id, .. } = import.held;
+    let now_ms = store.clock.now_ms();
+    let mut wants = Wants::default();
+    if let Ok(new) = &chunk.records[place].event {
+        wants.event(new);
+    }
+    let tx = store.begin().await?;
+    let others: BTreeSet<usize> = (0..chunk.records.len()).filter(|other| *other != place).collect();
+    write_within(&tx, user_id, wants, |world| chunk.decide(world, id, now_ms, &others)).await?;
+    tx.release().await
 }
 
 /// Under the lock of the head.
@@ -132,14 +173,15 @@ async fn decide_in_turn(
     import: Import,
     chunk: &Chunk,
     now_ms: i64,
+    poison: &BTreeSet<usize>,
 ) -> Result<(Verdict, Stored), Error> {
     let Held { user_id, id, .. } = import.held;
     let wants = chunk.wants();
     if import.dry_run {
         let mut loaded = load_one(tx, user_id, &wants).await?;
-        return Ok((chunk.decide(&mut loaded.world, id, now_ms), Stored::default()));
+        return Ok((chunk.decide(&mut loaded.world, id, now_ms, poison), Stored::default()));
     }
-    write_within(tx, user_id, wants, |world| chunk.decide(world, id, now_ms)).await
+    write_within(tx, user_id, wants, |world| chunk.decide(world, id, now_ms, poison)).await
 }
 
 impl Chunk {
@@ -160,17 +202,16 @@ impl Chunk {
         }
     }
 
-    /// What becomes of the records, each by itself.
-    fn decide(&self, world: &mut World, import_id: Uuid, now_ms: i64) -> Verdict {
+    /// What becomes of the records, each by itself. Those that are `poison` are refused.
+    fn decide(&self, world: &mut World, import_id: Uuid, now_ms: i64, poison: &BTreeSet<usize>) -> Verdict {
         let terms = Terms { now_ms, client_id: None, import_job_id: Some(import_id) };
         let done = self.next_record - i64::try_from(self.records.len()).unwrap_or(i64::MAX);
         let (mut counts, mut rejections) = (Counts::default(), Vec::new());
-        for (record, number) in self.records.iter().zip(done + 1..) {
-            let is_planted = plant::is_planted("plant-abort-on-record");
-            if is_planted && record.excerpt.contains("poison") && record.event.is_ok() {
-                std::process::abort();
-            }
+        for (place, (record, number)) in self.records.iter().zip(done + 1..).enumerate() {
+            let is_poison = poison.contains(&place);
+            break_on_order(record, is_poison);
             let answer = match &record.event {
+                _ if is_poison => Answer::rejected(Problem::new(Code::Poison, "the record cannot be stored")),
                 Ok(new) => apply::create_event(world, &terms, new),
                 Err(errors) => Answer::rejected(Problem::of_fields(errors.clone())),
             };
@@ -179,6 +220,15 @@ impl Chunk {
         }
         Verdict { counts, rejections }
     }
+}
+
+/// The planted faults: a record that kills the process, and one that panics.
+fn break_on_order(record: &Record, is_refused: bool) {
+    let is_meant = record.excerpt.contains("poison") && record.event.is_ok() && !is_refused;
+    if is_meant && plant::is_planted("plant-abort-on-record") {
+        std::process::abort();
+    }
+    assert!(!(is_meant && plant::is_planted("plant-panic-on-record")), "a record panics, as it was told to");
 }
 
 fn count(counts: &mut Counts, answer: &Answer<EventRow>) {

@@ -10,6 +10,7 @@ use crate::rules::apply::{Entity, World};
 use crate::rules::csv::CsvMapping;
 use crate::rules::event_id;
 use crate::rules::import::{Counts, Format, ImportRow, Options, State};
+use crate::rules::payload_objects::PayloadObjects;
 use crate::rules::problem::{Code, FieldProblem, Problem};
 use crate::rules::trace_context::TraceContext;
 use crate::store::load::{Loaded, Wants, begin_and_load};
@@ -83,6 +84,7 @@ pub async fn create_import(
         name: draft.name,
         bytes_total: draft.size_bytes,
         bytes_received: 0,
+        payload_objects: PayloadObjects::default(),
         sha256,
         options: Options { csv: draft.csv, dry_run: draft.dry_run },
         dry_run: draft.dry_run,
@@ -144,6 +146,9 @@ async fn announce(
             return Ok(ImportAnswer::refused(Problem::new(Code::TooManyImports, detail)));
         }
     }
+    // By the clock that it ends by.
+    let upload_expires_at = import_job::now_ms(tx).await? + limits::UPLOAD_TTL_MS;
+    let new = ImportRow { upload_expires_at, ..new };
     import_job::insert(tx, &new).await?;
     // For whoever waits for the head: an id that was free is not.
     save_head(tx, user_id, basis.head, basis.head).await?;

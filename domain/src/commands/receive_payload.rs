@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::limits::PAYLOAD_OBJECT_BYTES;
 use crate::payload::Payloads;
 use crate::rules::import::{ImportRow, State};
+use crate::rules::payload_objects::PayloadObjects;
 use crate::rules::problem::{Code, Problem};
+use crate::store::import_job::Arrival;
 use crate::store::{Store, import_job};
 
 /// How far a payload has come.
@@ -62,11 +64,15 @@ pub async fn receive_payload<E: Send>(
     let Some(row) = import_job::find(store, actor.user_id, id).await? else {
         return Ok(unknown());
     };
-    if let Some(receipt) = refuse(store, &row, offset) {
+    if let Some(receipt) = refuse(&row, offset) {
         return Ok(receipt);
     }
-    let mut upload =
-        Upload { store, payloads, row: &row, stored: row.bytes_received, waiting: BytesMut::new() };
+    if import_job::is_upload_over(store, actor.user_id, id).await? {
+        let detail = "the payload did not arrive in time";
+        return Ok(Receipt::refused(Some(row.bytes_received), Code::UploadExpired, detail));
+    }
+    let (stored, names) = (row.bytes_received, row.payload_objects.clone());
+    let mut upload = Upload { store, payloads, row: &row, stored, names, waiting: BytesMut::new() };
     let mut skip = if offset.is_some() { 0 } else { row.bytes_received };
     while let Some(Ok(mut bytes)) = body.next().await {
         let skipped = skip.min(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
@@ -100,7 +106,7 @@ async fn moved(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error>
 }
 
 /// What can be said before a byte of the body is read.
-fn refuse(store: &Store, row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
+fn refuse(row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
     let stored = row.bytes_received;
     match row.state {
         State::Canceled | State::Failed | State::RollingBack | State::RolledBack => {
@@ -108,9 +114,6 @@ fn refuse(store: &Store, row: &ImportRow, offset: Option<i64>) -> Option<Receipt
             Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
         }
         State::Queued | State::Running | State::Paused | State::Completed => Some(Receipt::at(stored)),
-        State::AwaitingUpload if row.upload_expires_at < store.clock.now_ms() => {
-            Some(Receipt::refused(Some(stored), Code::UploadExpired, "the payload did not arrive in time"))
-        }
         State::AwaitingUpload if offset.is_some_and(|offset| offset != stored) => {
             let detail = format!("the payload goes on at {stored}");
             Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
@@ -124,6 +127,8 @@ struct Upload<'a> {
     payloads: &'a Payloads,
     row: &'a ImportRow,
     stored: i64,
+    /// Of what is stored.
+    names: PayloadObjects,
     waiting: BytesMut,
 }
 
@@ -151,9 +156,26 @@ impl Upload<'_> {
         let up_to = self.stored + i64::try_from(object.len()).unwrap_or(i64::MAX);
         let complete = up_to == self.row.bytes_total;
         let (user_id, id) = (self.row.user_id, self.row.id);
-        self.payloads.put(user_id, id, self.stored, object).await?;
-        let moved = import_job::receive(self.store, user_id, id, self.stored, up_to, complete).await?;
-        self.stored = up_to;
-        Ok(moved)
+        let number = u64::try_from(self.stored).unwrap_or_default() / PAYLOAD_OBJECT_BYTES as u64;
+        let (names, name) = self.names.with(number, &object);
+        self.payloads.put(user_id, id, &name, object).await?;
+        let arrival =
+            Arrival { from: self.stored, names_before: &self.names, up_to, names: &names, complete };
+        if !import_job::receive(self.store, user_id, id, arrival).await? {
+            self.take_back(number, &name).await?;
+            return Ok(false);
+        }
+        (self.stored, self.names) = (up_to, names);
+        Ok(true)
+    }
+
+    /// Removes an object that does not count: another sender was faster, or the import has ended. If that one has
+    /// sent the same bytes, the object is part of its payload.
+    async fn take_back(&self, number: u64, name: &str) -> Result<(), Error> {
+        let (user_id, id) = (self.row.user_id, self.row.id);
+        let row = import_job::find(self.store, user_id, id).await?;
+        let counts = row
+            .is_some_and(|row| row.payload_removed_at.is_none() && row.payload_objects.name(number) == name);
+        if counts { Ok(()) } else { self.payloads.remove_object(user_id, id, name).await }
     }
 }

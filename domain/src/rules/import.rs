@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::limits::{CHUNK_RECORDS_MAX, CRASHES_MAX, RETRY_FIRST_MS, RETRY_LONGEST_MS};
 use crate::rules::csv::CsvMapping;
+use crate::rules::payload_objects::PayloadObjects;
 use crate::rules::problem::{Code, Problem};
 use crate::rules::trace_context::TraceContext;
 
@@ -170,6 +171,8 @@ pub struct ImportRow {
     pub bytes_total: i64,
     /// What has arrived.
     pub bytes_received: i64,
+    /// The names of its objects.
+    pub payload_objects: PayloadObjects,
     /// Announced digest.
     pub sha256: Option<Vec<u8>>,
     /// What it was announced with beside.
@@ -232,6 +235,13 @@ impl ImportRow {
     #[must_use]
     pub fn poison(&self) -> Option<i64> {
         (self.chunk_records == 1 && self.crash_count >= CRASHES_MAX).then_some(self.next_record + 1)
+    }
+
+    /// Whether it died again and again though the record that it could not get past is refused unread: nothing in the
+    /// payload helps it on.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.chunk_records == 1 && self.crash_count >= 2 * CRASHES_MAX && self.state != State::RollingBack
     }
 
     /// Whether chunks that are small because somebody died have brought it past that place.

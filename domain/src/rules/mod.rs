@@ -13,6 +13,7 @@ pub mod health;
 pub mod import;
 pub mod instant;
 pub mod json_text;
+pub mod payload_objects;
 pub mod problem;
 pub mod record;
 pub mod row;

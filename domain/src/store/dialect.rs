@@ -255,11 +255,15 @@ fn alias(table: &str) -> &str {
 
 /// Epoch milliseconds by the clock of the database, which all workers share.
 pub(super) fn now_ms(backend: DbBackend) -> SimpleExpr {
-    let text = match backend {
+    sea_orm::sea_query::Expr::cust(now_ms_text(backend))
+}
+
+/// The same as text.
+pub(super) fn now_ms_text(backend: DbBackend) -> &'static str {
+    match backend {
         DbBackend::Postgres => "(extract(epoch from clock_timestamp()) * 1000)::bigint",
         _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-    };
-    sea_orm::sea_query::Expr::cust(text)
+    }
 }
 
 /// The function that tells where in a text another begins, 0 when nowhere.

@@ -8,29 +8,33 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select, UpdateMany,
+    QueryOrder, QuerySelect, Select, Statement, UpdateMany,
 };
 use uuid::Uuid;
 
 use super::lock::{Lockable, begin_locked};
 use super::page::{Page, Window};
-use super::{Store, Tx, import_rejection, to_its_end};
+use super::{Store, Tx, dialect, import_rejection, to_its_end};
 use crate::error::Error;
 use crate::rules::import::{Counts, Format, ImportRow, State, Step};
+use crate::rules::payload_objects::PayloadObjects;
 use crate::rules::problem::{Code, Problem};
 use crate::rules::trace_context::TraceContext;
 
 mod due;
 mod lease;
 mod retention;
+mod usage;
 
 use due::runnable;
 pub use due::{due, longest_wait_ms};
 pub use lease::{
-    Checkpoint, Held, Release, advance, claim, hold, is_another_waiting, records_since, release, renew,
-    rolled_back, tally,
+    Checkpoint, Held, Release, advance, claim, hold, is_another_waiting, release, renew, rolled_back, tally,
 };
-pub use retention::{expire, forget_payload, forget_rejections, stale_payloads, stale_rejections};
+pub use retention::{
+    expire, forget_payload, forget_rejections, is_upload_over, stale_payloads, stale_rejections,
+};
+pub use usage::{count_records, forget_usage, records_of_day};
 
 /// The place of an import in the list: newest first, then id.
 pub type Key = (i64, Uuid);
@@ -148,6 +152,16 @@ fn key((at, id): Key) -> SimpleExpr {
     Expr::tuple([Expr::value(at), Expr::value(id)])
 }
 
+/// The present by the clock of the database, in epoch milliseconds.
+///
+/// # Errors
+/// When the database fails.
+pub async fn now_ms(tx: &Tx) -> Result<i64, Error> {
+    let sql = format!("SELECT {}", dialect::now_ms_text(tx.backend()));
+    let row = tx.inner.query_one_raw(Statement::from_string(tx.backend(), sql)).await?;
+    Ok(row.ok_or(Error::Bug("a clock tells a time"))?.try_get_by_index(0)?)
+}
+
 /// Adds a new import.
 ///
 /// # Errors
@@ -164,6 +178,7 @@ pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
         bytes_total: Set(new.bytes_total),
         bytes_received: Set(new.bytes_received),
         sha256: Set(new.sha256.clone()),
+        payload_objects: Set(new.payload_objects.as_text().to_owned()),
         chunk_records: Set(new.chunk_records),
         trace_context: Set(new.trace_context.map(|context| context.to_string())),
         upload_expires_at: Set(new.upload_expires_at),
@@ -191,25 +206,38 @@ fn to(state: State) -> SimpleExpr {
     Expr::value(state.name())
 }
 
-/// Another object of the payload is stored; with the last one the import is queued.
+/// An object of a payload that was stored, and what the row said before.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Bytes before it.
+    pub from: i64,
+    /// The names of the objects before it.
+    pub names_before: &'a PayloadObjects,
+    /// Bytes with it.
+    pub up_to: i64,
+    /// The names with it.
+    pub names: &'a PayloadObjects,
+    /// It is the last one.
+    pub complete: bool,
+}
+
+/// Another object of the payload counts; with the last one the import is queued. False when the row has moved on, or
+/// its time is over.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn receive(
-    store: &Store,
-    user_id: Uuid,
-    id: Uuid,
-    from: i64,
-    up_to: i64,
-    complete: bool,
-) -> Result<bool, Error> {
+pub async fn receive(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival<'_>) -> Result<bool, Error> {
+    let Arrival { from, names_before, up_to, names, complete } = arrival;
     let state = if complete { State::Queued } else { State::AwaitingUpload };
     let update = one(user_id, id)
         .col_expr(Column::BytesReceived, up_to.into())
+        .col_expr(Column::PayloadObjects, names.as_text().into())
         .col_expr(Column::State, to(state))
         .col_expr(Column::Problem, Expr::value(None::<String>))
         .filter(Column::State.eq(State::AwaitingUpload.name()))
-        .filter(Column::BytesReceived.eq(from));
+        .filter(Column::BytesReceived.eq(from))
+        .filter(Column::PayloadObjects.eq(names_before.as_text()))
+        .filter(Expr::col(Column::UploadExpiresAt).gte(dialect::now_ms(store.backend())));
     let store = store.clone();
     to_its_end(async move {
         let tx = begin_locked(&store, user_id, Lockable::Import(id)).await?;
@@ -230,7 +258,7 @@ pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<
         .col_expr(Column::State, to(state))
         .filter(Column::State.is_in(from.iter().map(|state| state.name())));
     update = match step {
-        Step::Cancel => update.col_expr(Column::FinishedAt, store.clock.now_ms().into()),
+        Step::Cancel => update.col_expr(Column::FinishedAt, dialect::now_ms(store.backend())),
         Step::Pause => update,
         Step::Resume | Step::Retry | Step::RollBack => at_once(update),
     };
@@ -314,6 +342,7 @@ fn row(model: Model) -> Result<ImportRow, Error> {
         name: model.name,
         bytes_total: model.bytes_total,
         bytes_received: model.bytes_received,
+        payload_objects: PayloadObjects::from_text(model.payload_objects),
         sha256: model.sha256,
         options: serde_json::from_str(&model.options).map_err(|_| BAD_OPTIONS)?,
         dry_run: model.dry_run,

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lru::LruCache;
-use sea_orm::{DbErr, RuntimeErr, Statement};
+use sea_orm::{DbBackend, DbErr, RuntimeErr, Statement};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -156,6 +156,10 @@ impl Store {
     /// How many groups may be written at once.
     pub(crate) fn group_writers(&self) -> usize {
         if self.free.is_some() { GROUP_WRITERS as usize } else { 1 }
+    }
+
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.writer.backend()
     }
 
     /// For reading.

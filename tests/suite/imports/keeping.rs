@@ -80,7 +80,7 @@ async fn payloads_and_quotes_go_after_their_time_and_the_counts_stay(bed: &Bed) 
 async fn die(bed: &Bed, client: &Client, id: &str) -> (i32, Option<i64>) {
     let user_id = actor(client).await.user_id;
     let limits = ImportLimits::default();
-    let claimed = import_job::claim(&bed.store, user_id, id.parse().unwrap(), "mortal", &limits, 60_000);
+    let claimed = import_job::claim(&bed.store, user_id, id.parse().unwrap(), "mortal", &limits, 30_000);
     let row = claimed.await.unwrap().expect("it can be taken up");
     bed.execute("UPDATE import_job SET lease_until = 1").await;
     (row.chunk_records, row.poison())
@@ -116,9 +116,10 @@ async fn a_record_that_kills_whoever_reads_it_is_refused_alone(bed: &Bed) {
 
 async fn a_user_who_had_enough_records_today_rests_and_loses_nothing(bed: &Bed) {
     let client = bed.client("ann");
-    client.import_all(&new_id(), samples(0..100)).await;
-    let id = parked(bed, &client, 200).await;
     let limits = ImportLimits { records_a_day: Some(100), ..ImportLimits::default() };
+    let first = parked(bed, &client, 100).await;
+    run_slice(&workshop(bed, limits, undisturbed()), first.parse().unwrap()).await;
+    let id = parked(bed, &client, 200).await;
     run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
     assert_eq!(
         (&client.import(&id).await["state"], &client.import(&id).await["counts"]["records"]),
@@ -127,7 +128,8 @@ async fn a_user_who_had_enough_records_today_rests_and_loses_nothing(bed: &Bed) 
     let rests = "SELECT count(*) FROM import_job WHERE not_before IS NOT NULL AND attempts = 0";
     assert_eq!(bed.number(rests).await, 1);
     // The next day.
-    bed.execute("UPDATE import_job SET not_before = NULL, created_at = 1").await;
+    bed.execute("UPDATE import_job SET not_before = NULL").await;
+    bed.execute("UPDATE import_usage SET hour = hour - 24").await;
     run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
     let job = client.ended(&id).await;
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["duplicates"]), (&json!(100), &json!(100)));

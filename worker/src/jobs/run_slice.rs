@@ -1,21 +1,23 @@
 //! Takes an import, does a part of it, and gives it back. However often a worker dies in here, what it
 //! did counts once: rows and checkpoint are one transaction, fenced by the lease.
 
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use domain::bell::{Bell, Ring};
-use domain::commands::apply_chunk::{Applied, Chunk, Import, Verdict, apply_chunk};
+use domain::commands::apply_chunk::{Applied, Chunk, Import, Verdict, apply_chunk, find_poison};
 use domain::commands::roll_back_chunk::roll_back_chunk;
 use domain::error::Error;
 use domain::limits::{
-    ATTEMPTS_MAX, IMPORT_DAY_MS, IMPORT_REST_MS, ImportLimits, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
+    ATTEMPTS_MAX, IMPORT_REST_MS, ImportLimits, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
 };
 use domain::payload::Payloads;
 use domain::rules::import::{ImportRow, State, retry_pause_ms};
 use domain::rules::problem::{Code, Problem};
 use domain::store::Store;
 use domain::store::import_job::{self, Held, Release};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use opentelemetry::trace::{SpanContext, TraceFlags, TraceState};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -218,7 +220,7 @@ async fn roll_back<B: Bell>(workshop: &Workshop<B>, held: Held) -> Result<End, E
                 None => return Ok(End::RolledBack),
             }
         }
-        if import_job::is_another_waiting(&workshop.store, held).await.map_err(failed)? {
+        if import_job::is_another_waiting(&workshop.store, held, &workshop.limits).await.map_err(failed)? {
             return Ok(End::TimeIsOver);
         }
     }
@@ -227,6 +229,9 @@ async fn roll_back<B: Bell>(workshop: &Workshop<B>, held: Held) -> Result<End, E
 /// Works until the end or until its time is over; while nobody else waits, its time begins anew, so that
 /// a payload that cannot be sought is decoded once.
 async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> Result<End, End> {
+    if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
+        return Ok(End::EnoughToday);
+    }
     if row.next_record == 0 {
         let is_as_announced = is_as_announced(workshop, row);
         if !alive(workshop, *held, is_as_announced).await?.map_err(failed)? {
@@ -238,17 +243,18 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
     let mut chunks = Ahead::new(&workshop.store, row, read);
     let mut rejected = row.counts.rejected + row.counts.differing;
     loop {
-        if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
-            return Ok(End::EnoughToday);
-        }
         let started = Instant::now();
         for _ in 0..SLICE_CHUNKS_MAX {
+            if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
+                return Ok(End::EnoughToday);
+            }
             let (chunk, verdict) = match alive(workshop, *held, chunks.next()).await? {
                 None => return Ok(End::Fault(Fault::Fetch)),
                 Some(Err(fault)) => return Ok(End::Fault(fault)),
                 Some(Ok(next)) => next,
             };
-            let import = Import { held: *held, dry_run: row.dry_run, rejections: rejected };
+            let is_counted = workshop.limits.records_a_day.is_some();
+            let import = Import { held: *held, dry_run: row.dry_run, rejections: rejected, is_counted };
             let applied = apply(workshop, import, &chunk, verdict).await.map_err(failed)?;
             *held = applied.held;
             chunks.applied(applied.is_new);
@@ -263,19 +269,18 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
                 break;
             }
         }
-        if import_job::is_another_waiting(&workshop.store, *held).await.map_err(failed)? {
+        if import_job::is_another_waiting(&workshop.store, *held, &workshop.limits).await.map_err(failed)? {
             return Ok(End::TimeIsOver);
         }
     }
 }
 
-/// Whether the imports of the user had all the records that a day allows.
+/// Whether the imports of the user had all the records that a day allows; asked before anything else is done.
 async fn had_enough_today<B>(workshop: &Workshop<B>, user_id: Uuid) -> Result<bool, Error> {
     let Some(most) = workshop.limits.records_a_day else {
         return Ok(false);
     };
-    let since_ms = workshop.store.clock.now_ms() - IMPORT_DAY_MS;
-    Ok(import_job::records_since(&workshop.store, user_id, since_ms).await? >= most)
+    Ok(import_job::records_of_day(&workshop.store, user_id).await? >= most)
 }
 
 /// Waits for something that takes long, with signs of life; a shutdown ends the wait.
@@ -311,7 +316,7 @@ async fn apply<B: Bell>(
     verdict: Option<Verdict>,
 ) -> Result<Applied, Error> {
     let started = Instant::now();
-    let applied = apply_chunk(&workshop.store, &workshop.bell, import, chunk, verdict).await?;
+    let applied = apply_or_refuse(workshop, import, chunk, verdict).await?;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
     for (outcome, count) in [
         ("inserted", applied.counts.inserted),
@@ -326,13 +331,38 @@ async fn apply<B: Bell>(
     Ok(applied)
 }
 
+/// Applies a chunk. If that panics, the records that panic are refused, and the others applied. What PostgreSQL ends for
+/// the sake of another transaction is tried once more.
+async fn apply_or_refuse<B: Bell>(
+    workshop: &Workshop<B>,
+    import: Import,
+    chunk: &Chunk,
+    verdict: Option<Verdict>,
+) -> Result<Applied, Error> {
+    let attempt = async |verdict, poison| {
+        let applied = apply_chunk(&workshop.store, &workshop.bell, import, chunk, verdict, poison);
+        AssertUnwindSafe(applied).catch_unwind().await
+    };
+    match attempt(verdict, &BTreeSet::new()).await {
+        Ok(Err(error)) if error.is_conflict() => {
+            attempt(None, &BTreeSet::new()).await.unwrap_or(Err(Error::Bug("a chunk panicked")))
+        }
+        Ok(applied) => applied,
+        Err(_) => {
+            let poison = find_poison(&workshop.store, import, chunk).await?;
+            tracing::error!(import.id = %import.held.id, records = poison.len(), "records panic and are refused");
+            attempt(None, &poison).await.unwrap_or(Err(Error::Bug("a chunk panicked")))
+        }
+    }
+}
+
 /// Whether the payload has the announced digest; asked before the first record.
 async fn is_as_announced<B>(workshop: &Workshop<B>, row: &ImportRow) -> Result<bool, Error> {
     let Some(announced) = &row.sha256 else {
         return Ok(true);
     };
     let size = u64::try_from(row.bytes_total).unwrap_or_default();
-    let mut bytes = workshop.payloads.read(row.user_id, row.id, 0, size);
+    let mut bytes = workshop.payloads.read(row.user_id, row.id, &row.payload_objects, 0, size);
     let mut digest = Sha256::new();
     while let Some(piece) = bytes.next().await {
         digest.update(&piece?);

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{happened, one};
 use crate::error::Error;
+use crate::limits::{LEASE_TTL_MS, RETRY_LONGEST_MS};
 use crate::rules::import::State;
 use crate::store::{Store, dialect};
 
@@ -18,11 +19,12 @@ use crate::store::{Store, dialect};
 pub(super) fn runnable(backend: DbBackend) -> Condition {
     let now = || dialect::now_ms(backend);
     let held = [State::Running, State::RollingBack].map(State::name);
-    let free =
-        Condition::any().add(Column::LeaseUntil.is_null()).add(Expr::col(Column::LeaseUntil).lt(now()));
-    let left = Condition::all().add(Column::State.is_in(held)).add(free);
-    let rested =
-        Condition::any().add(Column::NotBefore.is_null()).add(Expr::col(Column::NotBefore).lte(now()));
+    let left = Condition::all().add(Column::State.is_in(held)).add(living_lease(backend).not());
+    // A time that nobody can have set by this clock is past: the clock was set back.
+    let rested = Condition::any()
+        .add(Column::NotBefore.is_null())
+        .add(Expr::col(Column::NotBefore).lte(now()))
+        .add(Expr::col(Column::NotBefore).gt(now().add(2 * RETRY_LONGEST_MS)));
     let waits = Condition::any().add(Column::State.eq(State::Queued.name())).add(left);
     Condition::all().add(waits).add(rested)
 }
@@ -41,7 +43,8 @@ pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uui
         .filter(
             Condition::any()
                 .add(Column::RungAt.is_null())
-                .add(Expr::col(Column::RungAt).lt(now().sub(ring_every_ms))),
+                .add(Expr::col(Column::RungAt).lt(now().sub(ring_every_ms)))
+                .add(Expr::col(Column::RungAt).gt(now())),
         )
         .order_by_asc(Expr::cust("row_number() OVER (PARTITION BY user_id ORDER BY created_at, id)"))
         .order_by_asc(Column::CreatedAt)
@@ -58,6 +61,16 @@ pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uui
     }
     tx.commit().await?;
     Ok(marked)
+}
+
+/// Leased to somebody, by the clock of the database. A lease that lasts longer than any was given before that clock was
+/// set back.
+pub(super) fn living_lease(backend: DbBackend) -> Condition {
+    let now = || dialect::now_ms(backend);
+    Condition::all()
+        .add(Column::LeaseUntil.is_not_null())
+        .add(Expr::col(Column::LeaseUntil).gte(now()))
+        .add(Expr::col(Column::LeaseUntil).lte(now().add(LEASE_TTL_MS)))
 }
 
 /// How long the import has waited that could run and has waited longest, in milliseconds; 0 when none waits.

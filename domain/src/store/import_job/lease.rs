@@ -1,6 +1,7 @@
 //! The steps of whoever works on an import: claim it, move its checkpoint, give it back. Each is guarded by
 //! state, lease epoch and checkpoint, so that a worker that lost its lease can write nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use ::entity::import_job::{Column, Entity, Model};
@@ -11,16 +12,19 @@ use sea_orm::{
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::due::living_lease;
 use super::{WORKED_ON, find_within, happened, of_user, one, row, runnable, to, write_problem};
 use crate::error::Error;
 use crate::limits::{CHUNK_RECORDS_MAX, ImportLimits};
 use crate::rules::import::{Counts, ImportRow, State};
-use crate::rules::problem::Problem;
+use crate::rules::problem::{Code, Problem};
 use crate::store::{Store, Tx, dialect};
 
 /// Attempts to claim an import while another claim of the same user is under way, or its row is locked.
 const CLAIM_ATTEMPTS: u32 = 10;
-/// Between two of them.
+/// Users with waiting imports who are looked at before an import goes on.
+const WAITING_USERS_MAX: u64 = 100;
+/// Between two attempts to claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(30);
 
 /// Takes the lease of an import that is runnable, unless its user has too many running. Claims of one user exclude
@@ -43,7 +47,7 @@ pub async fn claim(
             let open = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
             let open = open.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
             if let Some(model) = open.one(&tx.inner).await? {
-                return claim_locked(store, tx, model, owner, limits, lease_ttl_ms).await;
+                return claim_locked(tx, model, owner, limits, lease_ttl_ms).await;
             }
             if !is_open(&tx, user_id, id).await? {
                 return Ok(None);
@@ -62,7 +66,6 @@ async fn is_open(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
 
 /// Claims an import whose row this transaction holds, while no other claim of its user is under way.
 async fn claim_locked(
-    store: &Store,
     tx: Tx,
     model: Model,
     owner: &str,
@@ -72,14 +75,17 @@ async fn claim_locked(
     let (user_id, id) = (model.user_id, model.id);
     let backend = tx.backend();
     let now = || dialect::now_ms(backend);
-    let others = of_user(user_id, Some(&WORKED_ON))
-        .filter(Column::Id.ne(id))
-        .filter(Expr::col(Column::LeaseUntil).gte(now()));
+    let others = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.ne(id)).filter(living_lease(backend));
     if others.count(&tx.inner).await? >= limits.running_max {
         return Ok(None);
     }
     let is_left = model.lease_until.is_some();
     let taken = row(model)?.taken_up(is_left);
+    if taken.is_hopeless() {
+        end_hopeless(&tx, &taken).await?;
+        tx.commit().await?;
+        return Ok(None);
+    }
     let state = if taken.state == State::RollingBack { State::RollingBack } else { State::Running };
     let update = one(user_id, id)
         .col_expr(Column::CrashCount, taken.crash_count.into())
@@ -89,10 +95,7 @@ async fn claim_locked(
         .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
         .col_expr(Column::LeaseOwner, Expr::value(owner))
         .col_expr(Column::LeaseUntil, now().add(lease_ttl_ms))
-        .col_expr(
-            Column::StartedAt,
-            Func::coalesce([Expr::col(Column::StartedAt), store.clock.now_ms().into()]).into(),
-        )
+        .col_expr(Column::StartedAt, Func::coalesce([Expr::col(Column::StartedAt), now()]).into())
         .filter(runnable(backend));
     let claimed = happened(update, &tx.inner).await?;
     let row = if claimed { find_within(&tx, user_id, id).await? } else { None };
@@ -101,6 +104,23 @@ async fn claim_locked(
         metrics::counter!("idem_import_crashes_total").increment(1);
     }
     Ok(row)
+}
+
+/// Ends an import of which everybody dies before anything of it is done.
+async fn end_hopeless(tx: &Tx, import: &ImportRow) -> Result<(), Error> {
+    let problem = Problem::new(Code::NoProgress, "whoever worked on it died of it before anything was done");
+    let update = one(import.user_id, import.id)
+        .col_expr(Column::State, to(State::Failed))
+        .col_expr(Column::CrashCount, import.crash_count.into())
+        .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
+        .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
+        .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()))
+        .filter(runnable(tx.backend()));
+    if happened(update, &tx.inner).await? {
+        tracing::warn!(import.id = %import.id, "an import has ended that nobody survives");
+        metrics::counter!("idem_imports_finished_total", "state" => "failed").increment(1);
+    }
+    Ok(())
 }
 
 /// A held import and where its holder left it: the guard of every step a worker takes.
@@ -194,7 +214,7 @@ pub async fn rolled_back(store: &Store, import: Held) -> Result<(), Error> {
     let update = held(import)
         .col_expr(Column::State, to(State::RolledBack))
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
-        .col_expr(Column::FinishedAt, store.clock.now_ms().into());
+        .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()));
     let done = happened(update, &tx.inner).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
@@ -204,7 +224,7 @@ pub async fn rolled_back(store: &Store, import: Held) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn tally(tx: &Tx, import: Held, counts: Counts, ended_at: Option<i64>) -> Result<(), Error> {
+pub async fn tally(tx: &Tx, import: Held, counts: Counts, is_last: bool) -> Result<(), Error> {
     let plus = |column: Column, add: i64| Expr::col(column).add(add);
     let mut update = held(import)
         .col_expr(Column::CountInserted, plus(Column::CountInserted, counts.inserted))
@@ -212,14 +232,14 @@ pub async fn tally(tx: &Tx, import: Held, counts: Counts, ended_at: Option<i64>)
         .col_expr(Column::CountDiffering, plus(Column::CountDiffering, counts.differing))
         .col_expr(Column::CountDeleted, plus(Column::CountDeleted, counts.deleted))
         .col_expr(Column::CountRejected, plus(Column::CountRejected, counts.rejected));
-    if let Some(at) = ended_at {
+    if is_last {
         update = update
             .col_expr(Column::State, to(State::Completed))
             .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
             .col_expr(Column::RecordsTotal, import.next_record.into())
             .col_expr(Column::BytesProcessed, Expr::col(Column::BytesTotal))
             .col_expr(Column::Problem, Expr::value(None::<String>))
-            .col_expr(Column::FinishedAt, at.into());
+            .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()));
     }
     if happened(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
@@ -267,11 +287,12 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
         Release::SendAgain(problem) => update
             .col_expr(Column::State, to(State::AwaitingUpload))
             .col_expr(Column::BytesReceived, Expr::value(0_i64))
+            .col_expr(Column::PayloadObjects, Expr::value(""))
             .col_expr(Column::Problem, Expr::value(write_problem(&problem))),
         Release::Fail(problem) => update
             .col_expr(Column::State, to(State::Failed))
             .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
-            .col_expr(Column::FinishedAt, store.clock.now_ms().into()),
+            .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend())),
     };
     let done = happened(update, &tx.inner).await?;
     tx.commit().await?;
@@ -290,30 +311,29 @@ pub async fn renew(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(),
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Whether another import waits for its turn: then the holder of this one gives way.
+/// Whether another import could run if the holder of this one gave way: it waits, and its user may have one more. One of
+/// this user that waits for this very import to end does not count.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn is_another_waiting(store: &Store, import: Held) -> Result<bool, Error> {
+pub async fn is_another_waiting(store: &Store, import: Held, limits: &ImportLimits) -> Result<bool, Error> {
+    let backend = store.backend();
     let other = Condition::any().add(Column::UserId.ne(import.user_id)).add(Column::Id.ne(import.id));
-    let waiting = Entity::find().filter(runnable(store.reader().backend())).filter(other);
-    Ok(waiting.one(store.reader()).await?.is_some())
-}
-
-/// Records of all imports that the user announced behind this instant: what a day's allowance is held
-/// against.
-///
-/// # Errors
-/// When the database fails.
-pub async fn records_since(store: &Store, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
-    let counts = [
-        Column::CountInserted,
-        Column::CountDuplicates,
-        Column::CountDiffering,
-        Column::CountDeleted,
-        Column::CountRejected,
-    ];
-    let rows = of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms)).select_only().columns(counts);
-    let rows: Vec<(i64, i64, i64, i64, i64)> = rows.into_tuple().all(store.reader()).await?;
-    Ok(rows.into_iter().map(|(a, b, c, d, e)| a + b + c + d + e).sum())
+    let waiting = Entity::find().filter(runnable(backend)).filter(other).limit(WAITING_USERS_MAX);
+    let users: HashSet<Uuid> = waiting
+        .select_only()
+        .column(Column::UserId)
+        .distinct()
+        .into_tuple::<Uuid>()
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .collect();
+    for user_id in users {
+        let running = of_user(user_id, Some(&WORKED_ON)).filter(living_lease(backend));
+        if running.count(store.reader()).await? < limits.running_max {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

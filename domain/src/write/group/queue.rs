@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -34,8 +35,10 @@ impl<T> Job<T> {
         Self { user_id, wants, decide, answer, since: Instant::now() }
     }
 
+    /// A decision that panics has failed, and no other with it.
     pub(super) fn decide(&self, world: &mut World) -> Result<T, Error> {
-        (self.decide)(world)
+        let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(world)));
+        decided.unwrap_or(Err(Error::Bug("a decision panicked")))
     }
 
     /// Answers; whoever asked may be gone.

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use domain::error::Error;
 use domain::payload::Payloads;
 use domain::rules::import::ImportRow;
+use domain::rules::payload_objects::PayloadObjects;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::runtime::Handle;
@@ -31,6 +32,7 @@ pub(super) struct Source {
     payloads: Payloads,
     user_id: Uuid,
     import_id: Uuid,
+    names: PayloadObjects,
     size: u64,
     taken: Arc<AtomicU64>,
     runtime: Handle,
@@ -43,6 +45,7 @@ impl Source {
             payloads,
             user_id: row.user_id,
             import_id: row.id,
+            names: row.payload_objects.clone(),
             size: u64::try_from(row.bytes_total).unwrap_or_default(),
             taken: Arc::default(),
             runtime: Handle::current(),
@@ -60,7 +63,7 @@ impl Source {
     }
 
     pub(super) fn stream(&self, offset: u64) -> Stream {
-        self.payloads.read(self.user_id, self.import_id, offset, self.size)
+        self.payloads.read(self.user_id, self.import_id, &self.names, offset, self.size)
     }
 
     /// The bytes from an offset on.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use domain::rules::csv::CsvMapping;
 use domain::rules::draft::NewEvent;
 use domain::rules::import::{Counts, Options, State};
+use domain::rules::payload_objects::PayloadObjects;
 use object_store::memory::InMemory;
 use rawzip::{CompressionMethod, ZipArchiveWriter};
 
@@ -70,6 +71,7 @@ fn row(format: Format, mapping: Option<CsvMapping>) -> ImportRow {
         name: None,
         bytes_total: 0,
         bytes_received: 0,
+        payload_objects: PayloadObjects::default(),
         sha256: None,
         options: Options { csv: mapping, dry_run: false },
         dry_run: false,
@@ -110,8 +112,7 @@ async fn read_on(row: &ImportRow, payload: &[u8]) -> Found {
     let mut row = row.clone();
     row.bytes_total = i64::try_from(payload.len()).unwrap();
     for (number, object) in (0_i64..).zip(payload.chunks(8 * 1024 * 1024)) {
-        let offset = number * 8 * 1024 * 1024;
-        payloads.put(row.user_id, row.id, offset, Bytes::copy_from_slice(object)).await.unwrap();
+        payloads.put(row.user_id, row.id, &number.to_string(), Bytes::copy_from_slice(object)).await.unwrap();
     }
     let mut chunks = open(&payloads, Clock::System, &row).await.unwrap();
     let mut found = Found { seen: Vec::new(), places: Vec::new(), fault: None };

@@ -1,0 +1,249 @@
+//! What holds whatever clocks, senders and workers do: nothing is thrown away early, nothing is imported that was not
+//! committed, and nothing goes on for ever.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::clock::Clock;
+use domain::commands::{Receipt, receive_payload};
+use domain::limits::ImportLimits;
+use domain::payload::Payloads;
+use domain::rules::import::Step;
+use domain::store::import_job::{self, Held};
+use futures::TryStreamExt;
+use futures::stream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::json;
+use worker::jobs::run_slice::run_slice;
+use worker::sweeper::Sweeper;
+
+use super::by_hand::{actor, parked, samples, undisturbed, workshop};
+use crate::harness::{Bed, Client, new_id, on_both};
+
+on_both!(
+    a_sweeper_whose_clock_is_wrong_throws_nothing_away,
+    times_of_before_the_clock_was_set_back_hold_nothing_up,
+    records_count_on_the_day_they_are_taken,
+    an_import_gives_way_only_to_one_that_could_run,
+    of_two_senders_what_is_committed_is_what_was_stored,
+    an_upload_that_ends_after_its_time_leaves_no_objects,
+    an_import_that_nobody_survives_ends,
+);
+
+async fn a_sweeper_whose_clock_is_wrong_throws_nothing_away(bed: &Bed) {
+    let client = bed.client("ann");
+    let (waiting, done) = (new_id(), new_id());
+    client.create_import(&waiting, 100, None).await;
+    client.import_all(&done, [samples(0..3), b"a bad line\n".to_vec()].concat()).await;
+    for days in [400, -400] {
+        let mut store = bed.store.clone();
+        store.clock = Clock::fixed(Clock::System.now_ms() + days * 86_400_000);
+        let sweeper = Sweeper {
+            store,
+            payloads: bed.payloads.clone(),
+            bell: workshop(bed, ImportLimits::default(), undisturbed()).bell,
+            payload_retention: Duration::from_secs(7 * 86_400),
+        };
+        sweeper.tick().await.unwrap();
+    }
+    assert_eq!(client.import(&waiting).await["state"], "AWAITING_UPLOAD");
+    let job = client.import(&done).await;
+    assert_eq!(job["rejections"]["nodes"][0]["excerpt"], "a bad line");
+    assert_eq!(bed.number("SELECT count(*) FROM import_job WHERE payload_removed_at IS NOT NULL").await, 0);
+    client.step("cancelImport", &waiting).await;
+}
+
+async fn times_of_before_the_clock_was_set_back_hold_nothing_up(bed: &Bed) {
+    let client = bed.client("ann");
+    let user_id = actor(&client).await.user_id;
+    let id = parked(bed, &client, 10).await;
+    let later = Clock::System.now_ms() + 2 * 86_400_000;
+    let limits = ImportLimits::default();
+    for set in [
+        format!("state = 'RUNNING', lease_until = {later}"),
+        format!("state = 'QUEUED', lease_until = NULL, rung_at = NULL, not_before = {later}"),
+        format!("state = 'QUEUED', lease_until = NULL, not_before = NULL, rung_at = {later}"),
+    ] {
+        bed.execute(&format!("UPDATE import_job SET {set}")).await;
+        assert_eq!(import_job::due(&bed.store, 30_000, 10).await.unwrap().len(), 1, "{set}");
+        bed.execute(&format!("UPDATE import_job SET {set}")).await;
+        let claim =
+            import_job::claim(&bed.store, user_id, id.parse().unwrap(), "test", &limits, 30_000).await;
+        assert!(claim.unwrap().is_some(), "{set}");
+    }
+    // What may be: a lease that somebody holds, and a pause.
+    bed.execute("UPDATE import_job SET rung_at = NULL").await;
+    assert_eq!(import_job::due(&bed.store, 30_000, 10).await.unwrap().len(), 0);
+    let soon = Clock::System.now_ms() + 14 * 60_000;
+    bed.execute(&format!("UPDATE import_job SET state = 'QUEUED', lease_until = NULL, not_before = {soon}"))
+        .await;
+    assert_eq!(import_job::due(&bed.store, 30_000, 10).await.unwrap().len(), 0);
+    client.step("cancelImport", &id).await;
+}
+
+async fn records_count_on_the_day_they_are_taken(bed: &Bed) {
+    let client = bed.client("ann");
+    let limits = ImportLimits { records_a_day: Some(2_000), ..ImportLimits::default() };
+    let work = async |id: &str| run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+    // Announced long ago, taken today: it counts. A dry run counts as well.
+    let old = parked(bed, &client, 1_500).await;
+    bed.execute("UPDATE import_job SET created_at = 1, dry_run = true").await;
+    work(&old).await;
+    assert_eq!(client.import(&old).await["state"], "COMPLETED");
+    // For real it is begun anew, and its records count anew: the allowance ends it within, at a chunk.
+    let (user_id, job_id) = (actor(&client).await.user_id, old.parse().unwrap());
+    assert!(import_job::take(&bed.store, user_id, job_id, Step::Retry).await.unwrap());
+    work(&old).await;
+    let job = client.import(&old).await;
+    assert_eq!((&job["state"], &job["counts"]["records"]), (&json!("QUEUED"), &json!(500)));
+    // It rests, and does not look at its payload before it may go on.
+    bed.execute("UPDATE import_job SET not_before = NULL, next_record = 0, sha256 = NULL").await;
+    let objects = bed.dir.path().join("payload");
+    let hidden = bed.dir.path().join("hidden");
+    std::fs::rename(&objects, &hidden).unwrap();
+    work(&old).await;
+    assert_eq!(client.import(&old).await["state"], "QUEUED", "a payload that is gone is not noticed");
+    std::fs::rename(&hidden, &objects).unwrap();
+    // The next day.
+    bed.execute("UPDATE import_usage SET hour = hour - 24").await;
+    bed.execute("UPDATE import_job SET not_before = NULL").await;
+    work(&old).await;
+    let job = client.ended(&old).await;
+    assert_eq!(job["state"], "COMPLETED", "{job}");
+    // What counts for no day is removed.
+    bed.execute("UPDATE import_usage SET hour = hour - 49").await;
+    import_job::forget_usage(&bed.store).await.unwrap();
+    assert_eq!(bed.number("SELECT count(*) FROM import_usage").await, 0);
+}
+
+async fn an_import_gives_way_only_to_one_that_could_run(bed: &Bed) {
+    let (ann, bob) = (bed.client("ann"), bed.client("bob"));
+    let limits = ImportLimits::default();
+    let mut of_ann = Vec::new();
+    for _ in 0..3 {
+        of_ann.push(parked(bed, &ann, 10).await);
+    }
+    let of_bob = parked(bed, &bob, 10).await;
+    let claim = async |client: &Client, id: &str| {
+        let user_id = actor(client).await.user_id;
+        let claimed = import_job::claim(&bed.store, user_id, id.parse().unwrap(), "test", &limits, 30_000);
+        Held::from(&claimed.await.unwrap().expect("it may run"))
+    };
+    let first = claim(&ann, &of_ann[0]).await;
+    let waits = async |held: Held| import_job::is_another_waiting(&bed.store, held, &limits).await.unwrap();
+    assert!(waits(first).await, "two of ann's and one of bob's wait");
+    let bobs = claim(&bob, &of_bob).await;
+    assert!(waits(bobs).await, "ann may have one more");
+    let second = claim(&ann, &of_ann[1]).await;
+    for held in [first, second, bobs] {
+        assert!(!waits(held).await, "ann's third is over her limit");
+    }
+    for (client, id) in of_ann.iter().map(|id| (&ann, id)).chain([(&bob, &of_bob)]) {
+        client.step("cancelImport", id).await;
+    }
+}
+
+/// An object store that takes a while for each object, and what lies in it.
+fn slow() -> (Payloads, Arc<ThrottledStore<InMemory>>) {
+    let config =
+        ThrottleConfig { wait_put_per_call: Duration::from_millis(300), ..ThrottleConfig::default() };
+    let objects = Arc::new(ThrottledStore::new(InMemory::new(), config));
+    (Payloads::new(Arc::clone(&objects) as Arc<dyn ObjectStore>, Path::default()), objects)
+}
+
+async fn objects(store: &ThrottledStore<InMemory>) -> usize {
+    store.list(None).try_fold(0, |count, _| async move { Ok(count + 1) }).await.unwrap()
+}
+
+async fn send(bed: &Bed, payloads: &Payloads, client: &Client, id: &str, bytes: Vec<u8>) -> Receipt {
+    let bell = workshop(bed, ImportLimits::default(), undisturbed()).bell;
+    let body = stream::iter([Ok::<_, std::convert::Infallible>(bytes.into())]);
+    let (actor, id) = (actor(client).await, id.parse().unwrap());
+    receive_payload(&bed.store, payloads, &bell, &actor, id, None, body).await.unwrap()
+}
+
+async fn of_two_senders_what_is_committed_is_what_was_stored(bed: &Bed) {
+    let client = bed.client("ann");
+    let (payloads, store) = slow();
+    let (mine, other) = (samples(10..50), samples(50..90));
+    assert_eq!(mine.len(), other.len());
+    for is_same in [false, true] {
+        let id = new_id();
+        client.create_import(&id, mine.len(), None).await;
+        let second = if is_same { mine.clone() } else { other.clone() };
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            send(bed, &payloads, &client, &id, second).await
+        };
+        let (first, later) = tokio::join!(send(bed, &payloads, &client, &id, mine.clone()), later);
+        assert!(first.problem.is_none(), "{first:?}");
+        assert_eq!(later.problem.map(|problem| problem.code.name()), Some("IMPORT_STATE"));
+        let row = import_job::find(&bed.store, actor(&client).await.user_id, id.parse().unwrap()).await;
+        let row = row.unwrap().unwrap();
+        let read = payloads.read(row.user_id, row.id, &row.payload_objects, 0, mine.len() as u64);
+        let read = read.try_fold(Vec::new(), |all, piece| async move { Ok([all, piece.to_vec()].concat()) });
+        assert!(read.await.unwrap() == mine, "the payload is the one that was committed");
+        assert_eq!(objects(&store).await, 1, "what was not is removed");
+        client.step("cancelImport", &id).await;
+        payloads.remove(row.user_id, row.id).await.unwrap();
+    }
+    assert!(store.put(&Path::from("alive"), "x".into()).await.is_ok());
+}
+
+async fn an_upload_that_ends_after_its_time_leaves_no_objects(bed: &Bed) {
+    let client = bed.client("ann");
+    let (payloads, store) = slow();
+    let id = new_id();
+    client.create_import(&id, samples(0..5).len(), None).await;
+    let expire = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bed.execute("UPDATE import_job SET upload_expires_at = 1").await;
+        for (user_id, id) in import_job::expire(&bed.store, 10).await.unwrap() {
+            payloads.remove(user_id, id).await.unwrap();
+            import_job::forget_payload(&bed.store, user_id, id).await.unwrap();
+        }
+    };
+    let (receipt, ()) = tokio::join!(send(bed, &payloads, &client, &id, samples(0..5)), expire);
+    assert_eq!(receipt.problem.map(|problem| problem.code.name()), Some("IMPORT_STATE"));
+    assert_eq!(objects(&store).await, 0);
+    let job = client.import(&id).await;
+    assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("UPLOAD_EXPIRED")));
+    // And one that has not been swept yet.
+    let late = new_id();
+    client.create_import(&late, 10, None).await;
+    bed.execute("UPDATE import_job SET upload_expires_at = 1").await;
+    assert_eq!(client.put(&late, None, vec![b' '; 10]).await.status(), 410);
+    client.step("cancelImport", &late).await;
+}
+
+/// Whoever works on it dies before the first commit, whatever is refused.
+async fn an_import_that_nobody_survives_ends(bed: &Bed) {
+    let client = bed.client("ann");
+    let user_id = actor(&client).await.user_id;
+    let id = parked(bed, &client, 1_700).await;
+    let limits = ImportLimits::default();
+    let begun = Instant::now();
+    let mut deaths = 0;
+    while import_job::claim(&bed.store, user_id, id.parse().unwrap(), "mortal", &limits, 30_000)
+        .await
+        .unwrap()
+        .is_some()
+    {
+        deaths += 1;
+        assert!(deaths < 30 && begun.elapsed() < Duration::from_secs(60), "{deaths} deaths");
+        bed.execute("UPDATE import_job SET lease_until = 1").await;
+    }
+    assert_eq!(deaths, 15, "three at each size of chunk, and three more with the record refused");
+    let job = client.import(&id).await;
+    assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("NO_PROGRESS")));
+    // It can be tried again.
+    assert!(client.step("retryImport", &id).await["problem"].is_null());
+    bed.execute("UPDATE import_job SET rung_at = NULL").await;
+    for _ in 0..8 {
+        run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+    }
+    assert_eq!(client.ended(&id).await["counts"]["inserted"], 1_700);
+}
