@@ -1,9 +1,9 @@
 //! Who is asking: bearer tokens (RFC 7519), verified here and nowhere else, without asking anybody.
 
+mod jwks;
 mod verified;
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
@@ -12,18 +12,15 @@ use domain::commands::Actor;
 use domain::error::Error;
 use domain::limits::{IDENTIFY_MS_MAX, IDENTITY_BYTES_MAX, JWKS_BYTES_MAX};
 use domain::store::{Store, account};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::error::ApiError;
+use jwks::Jwks;
 use verified::{Signer, Verified};
 
 const LEEWAY_SECONDS: u64 = 30;
-const JWKS_EVERY_MS: u64 = 60_000;
-const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the database may take to tell a user.
 const IDENTIFY_MAX: Duration = Duration::from_millis(IDENTIFY_MS_MAX);
@@ -58,24 +55,6 @@ pub struct Keys {
     verified: Arc<Verified>,
 }
 
-#[derive(Debug)]
-struct Jwks {
-    source: String,
-    keys: RwLock<KeySet>,
-    /// When they were last asked for again, in epoch milliseconds; held while they are on their way.
-    refreshed_at_ms: Mutex<Option<i64>>,
-}
-
-#[derive(Debug)]
-struct KeySet {
-    /// Which one it is of those that were had.
-    fetch: u64,
-    by_kid: ByKid,
-}
-
-/// Keys by their `kid`, each with the one algorithm that it is for.
-type ByKid = HashMap<String, (Algorithm, DecodingKey)>;
-
 #[derive(Debug, Clone, Deserialize)]
 struct Claims {
     sub: String,
@@ -109,10 +88,7 @@ impl Keys {
         let secrets =
             secrets.iter().map(|secret| Arc::new(DecodingKey::from_secret(secret.as_bytes()))).collect();
         let jwks = match jwks {
-            Some(source) => {
-                let keys = RwLock::new(KeySet { fetch: 0, by_kid: fetch(&source).await? });
-                Some(Arc::new(Jwks { source, keys, refreshed_at_ms: Mutex::new(None) }))
-            }
+            Some(source) => Some(Jwks::load(source).await?),
             None => None,
         };
         Ok(Self { secrets, jwks, issuers, audience, verified: Arc::default() })
@@ -184,96 +160,6 @@ impl Keys {
         validation.set_required_spec_claims(&required);
         decode::<Claims>(token, key, &validation).ok().map(|token| token.claims)
     }
-}
-
-impl Jwks {
-    async fn find(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<(u64, Algorithm, DecodingKey)> {
-        let known = self.known(kid);
-        if known.is_some() {
-            return known;
-        }
-        let (jwks, clock, wanted) = (Arc::clone(self), clock.clone(), kid.to_owned());
-        // Detached: a client that hangs up would take the only fetch of this minute with it.
-        tokio::spawn(async move { jwks.refresh(&wanted, &clock).await }).await.ok()?;
-        self.known(kid)
-    }
-
-    fn known(&self, kid: &str) -> Option<(u64, Algorithm, DecodingKey)> {
-        let keys = self.keys.read().ok()?;
-        let (algorithm, key) = keys.by_kid.get(kid)?;
-        Some((keys.fetch, *algorithm, key.clone()))
-    }
-
-    /// Which fetch brought the keys of now.
-    fn newest(&self) -> Option<u64> {
-        Some(self.keys.read().ok()?.fetch)
-    }
-
-    /// Asks for the set again, unless that was done within a minute. Who comes while it is on its way
-    /// waits, because the key may be in it.
-    async fn refresh(&self, kid: &str, clock: &Clock) {
-        let mut refreshed_at_ms = self.refreshed_at_ms.lock().await;
-        let now_ms = clock.now_ms();
-        let is_recent = refreshed_at_ms.is_some_and(|at_ms| now_ms.abs_diff(at_ms) < JWKS_EVERY_MS);
-        if is_recent || self.known(kid).is_some() {
-            return;
-        }
-        // Noted first: a set that cannot be fetched is not asked for by every request.
-        *refreshed_at_ms = Some(now_ms);
-        match fetch(&self.source).await {
-            Ok(fetched) => {
-                if let Ok(mut keys) = self.keys.write() {
-                    *keys = KeySet { fetch: keys.fetch + 1, by_kid: fetched };
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the key set was not refreshed"),
-        }
-    }
-}
-
-async fn fetch(source: &str) -> Result<ByKid, KeysError> {
-    let bytes = if source.starts_with("https://") || source.starts_with("http://") {
-        download(source).await?
-    } else {
-        tokio::fs::read(source).await?
-    };
-    let set: JwkSet = serde_json::from_slice(&bytes)?;
-    let usable: ByKid = set
-        .keys
-        .iter()
-        .filter_map(|jwk| {
-            let key = DecodingKey::from_jwk(jwk).ok()?;
-            Some((jwk.common.key_id.clone()?, (algorithm(jwk)?, key)))
-        })
-        .collect();
-    if usable.is_empty() { Err(KeysError::Empty) } else { Ok(usable) }
-}
-
-async fn download(url: &str) -> Result<Vec<u8>, KeysError> {
-    let client = reqwest::Client::builder().timeout(JWKS_TIMEOUT).build()?;
-    let mut response = client.get(url).send().await?.error_for_status()?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if bytes.len() + chunk.len() > JWKS_BYTES_MAX {
-            return Err(KeysError::TooLong);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-/// The one algorithm that a key is for: that of its kind. `alg` is optional (RFC 7517, section 4.4), but
-/// what it says must fit.
-fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
-    let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-        _ => return None,
-    };
-    let is_said = jwk.common.key_algorithm.is_none_or(|said| said == algorithm.into());
-    let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-    (is_said && signs).then_some(algorithm)
 }
 
 fn ends_at_ms(exp: f64) -> i64 {

@@ -90,6 +90,12 @@ impl Error {
         self.database_code().is_some_and(|code| code == "40001" || code == "40P01")
     }
 
+    /// `division_by_zero`: a statement of ours has found a wrong count.
+    #[must_use]
+    pub(crate) fn is_division_by_zero(&self) -> bool {
+        self.database_code().is_some_and(|code| code == "22012")
+    }
+
     /// The code by which the database tells what is wrong.
     fn database_code(&self) -> Option<String> {
         let Self::Database(

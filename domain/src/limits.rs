@@ -15,6 +15,8 @@ pub const GROUP_ITEMS_MAX: usize = BATCH_ITEMS_MAX;
 pub const GROUP_ITEMS_OF_USER_MAX: usize = 16;
 /// Groups that a process writes at once to PostgreSQL.
 pub const GROUP_WRITERS: u32 = 2;
+/// Connections for reads that may be of everything that a user has.
+pub const HEAVY_READERS: u32 = 2;
 /// Connections on which a process waits for rows that somebody else holds.
 pub const LOCK_WAITERS: u32 = 3;
 /// Milliseconds that such a wait lasts until another one has its turn.

@@ -66,6 +66,8 @@ pub struct Config {
     pub import_records_a_day: Option<u64>,
     /// Payload bytes that a user announces a day; none means any number.
     pub import_bytes_a_day: Option<u64>,
+    /// Connections at once.
+    pub connections_max: usize,
     /// What one user may ask of this process; none means anything.
     pub rate_limit: Option<RateLimit>,
     /// HS256 secrets: any verifies, the first signs.
@@ -122,6 +124,7 @@ impl Config {
             imports_waiting_max: count("imports_waiting_max", &sources.text("imports_waiting_max")?)?,
             import_records_a_day: optional_count(&sources, "import_records_a_day")?,
             import_bytes_a_day: optional_count(&sources, "import_bytes_a_day")?,
+            connections_max: connections_max(&sources.text("connections_max")?)?,
             rate_limit: rate_limit(&sources)?,
             jwt_secrets: secrets
                 .lines()
@@ -248,6 +251,12 @@ fn below(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String
     let path = std::path::absolute(data_dir).context("in setting `data_dir`")?.join(name);
     let url = Url::from_file_path(&path).ok().with_context(|| format!("no URL for {}", path.display()))?;
     Ok(format!("{scheme}://{}", url.path()))
+}
+
+fn connections_max(text: &str) -> anyhow::Result<usize> {
+    let most: usize = text.parse().context("in setting `connections_max`")?;
+    ensure!(most > 0, "setting `connections_max` is at least 1");
+    Ok(most)
 }
 
 fn failover(text: &str) -> anyhow::Result<Failover> {

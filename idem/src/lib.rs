@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         eprintln!("idem: {error:#}");
         ExitCode::FAILURE
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     code
 }
 

@@ -16,6 +16,7 @@ use migration::{Migrator, MigratorTrait};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use worker::bell::QueueBell;
@@ -35,6 +36,10 @@ const WORKER_CONNECTIONS: u32 = 8;
 const SLICES_AT_ONCE: usize = 4;
 /// A process that has heard nothing from its database for so long, though it asked, is better started anew.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long what has begun may take at the end, and how long to close what is open: together less than the 10 s that
+/// are promised.
+const TASKS_END_MAX: Duration = Duration::from_secs(8);
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// `idem serve`
@@ -86,6 +91,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         },
         keys,
         cors_origins: config.cors_origins.clone(),
+        connections_max: config.connections_max,
         rate_limit: config.rate_limit,
         hints: config.dev,
         probes: probes(&store, is_ending),
@@ -98,12 +104,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     stop_working.cancel();
     tokio::time::sleep(config.drain_delay).await;
     stop_serving.cancel();
-    tasks.close();
-    tasks.wait().await;
-    telemetry.end().await;
-    for store in stores {
-        store.close().await;
-    }
+    end(&tasks, telemetry, &stores).await;
     Ok(())
 }
 
@@ -132,11 +133,23 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     terminated().await?;
     tracing::info!("stopping");
     stop.cancel();
-    tasks.close();
-    tasks.wait().await;
-    telemetry.end().await;
-    store.close().await;
+    end(&tasks, telemetry, &[store]).await;
     Ok(())
+}
+
+/// Waits until what has begun is finished, within bounds: whatever is not was not acknowledged.
+async fn end(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) {
+    tasks.close();
+    if timeout(TASKS_END_MAX, tasks.wait()).await.is_err() {
+        tracing::warn!("something was still under way at the end");
+    }
+    let close = async {
+        telemetry.end().await;
+        for store in stores {
+            store.close().await;
+        }
+    };
+    let _left_open = timeout(CLOSE_MAX, close).await;
 }
 
 /// `idem migrate`. With `check` it only asks, and changes nothing.

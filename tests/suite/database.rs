@@ -2,6 +2,7 @@
 
 mod commits;
 mod failover;
+mod heavy;
 mod locks;
 mod readiness;
 mod silence;

@@ -1,6 +1,7 @@
 //! Single writes that share a transaction: together where they can, and none of them a trouble to another.
 
 mod heads;
+mod stores;
 
 use std::any::Any;
 use std::pin::Pin;

@@ -43,14 +43,6 @@ fn positions_taken_before_their_rows_are_caught_by_readers_that_tail() {
 }
 
 #[test]
-fn a_lock_and_a_load_in_one_statement_are_caught_on_postgres() {
-    catches(
-        "writes::postgres::thirty_two_clients_that_send_the_same_500_events_store_each_once",
-        "plant-one-statement",
-    );
-}
-
-#[test]
 fn a_guard_that_looks_at_positions_alone_is_caught() {
     let name = "a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batch";
     catches(&format!("groups::heads::{name}"), "plant-head-alone");
@@ -72,6 +64,14 @@ fn a_create_that_revives_what_was_deleted_is_caught_by_the_simulator() {
 #[test]
 fn a_patch_that_clears_what_it_does_not_name_is_caught_by_the_simulator() {
     catches(SIMULATOR, "plant-absent-is-null");
+}
+
+#[test]
+fn a_write_that_takes_no_lock_is_caught_on_postgres() {
+    catches(
+        "groups::stores::processes_that_send_the_same_outboxes_at_once_store_each_event_once",
+        "plant-no-lock",
+    );
 }
 
 /// Three deaths at each size of chunk: 500, 50, 5 and 1.

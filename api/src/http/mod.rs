@@ -62,7 +62,7 @@ pub(crate) struct App {
 
 impl App {
     fn new(server: Server, shutdown: CancellationToken) -> Self {
-        let Server { services, keys, cors_origins, rate_limit, hints, probes } = server;
+        let Server { services, keys, cors_origins, rate_limit, hints, probes, connections_max: _ } = server;
         let schema = schema(services.clone(), hints);
         let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
         Self {

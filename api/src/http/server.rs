@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,9 +26,17 @@ use super::{App, router};
 use crate::auth::Keys;
 use crate::graphql::Services;
 
-const CONNECTIONS_MAX: usize = 10_000;
+/// Whoever asks for metrics: few.
+const METRICS_CONNECTIONS_MAX: usize = 100;
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(7);
+/// Connections beyond the most that are told so at once; more are closed without a word.
+const TURNED_AWAY_MAX: usize = 256;
+/// How long such a connection may take to say what it wants.
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
+/// What it is told.
+const TURNED_AWAY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// A place among the connections. Whoever takes a connection over takes its place along.
 #[derive(Clone)]
@@ -40,6 +50,8 @@ pub struct Server {
     pub keys: Keys,
     /// Origins whose pages may call it.
     pub cors_origins: Vec<String>,
+    /// Connections at once; more are told to come back.
+    pub connections_max: usize,
     /// What each of its users may ask for; none means anything.
     pub rate_limit: Option<RateLimit>,
     /// Whether errors suggest what may have been meant.
@@ -67,9 +79,10 @@ impl Probes {
 
 /// Serves until `shutdown`; then what has begun is finished.
 pub async fn serve(listener: TcpListener, server: Server, shutdown: CancellationToken) {
+    let connections_max = server.connections_max;
     let app = Arc::new(App::new(server, shutdown.clone()));
     let tracker = app.tracker.clone();
-    accept(listener, router(app), shutdown).await;
+    accept(listener, router(app), connections_max, shutdown).await;
     tracker.close();
     tracker.wait().await;
 }
@@ -81,12 +94,13 @@ pub async fn serve_metrics(
     shutdown: CancellationToken,
 ) {
     let router = Router::new().route("/metrics", get(move || async move { render() }));
-    accept(listener, router, shutdown).await;
+    accept(listener, router, METRICS_CONNECTIONS_MAX, shutdown).await;
 }
 
-async fn accept(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+async fn accept(listener: TcpListener, router: Router, connections_max: usize, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -98,6 +112,13 @@ async fn accept(listener: TcpListener, router: Router, shutdown: CancellationTok
             continue;
         };
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            metrics::counter!("idem_connections_refused_total").increment(1);
+            if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
+                tokio::spawn(async move {
+                    let _gone = timeout(TURN_AWAY_TIMEOUT, turn_away(stream)).await;
+                    drop(place);
+                });
+            }
             continue;
         };
         let _disabled_where_unsupported = stream.set_nodelay(true);
@@ -126,7 +147,21 @@ async fn accept(listener: TcpListener, router: Router, shutdown: CancellationTok
     }
     drop(listener);
     tasks.close();
-    if tokio::time::timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
+    if timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
         tracing::warn!("connections were still open at the end");
     }
+}
+
+/// Tells whoever sends a request that there is no room. An answer before the question would look like a broken
+/// connection.
+async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut bytes = [0; 4096];
+    if stream.read(&mut bytes).await? == 0 {
+        return Ok(());
+    }
+    stream.write_all(TURNED_AWAY).await?;
+    stream.shutdown().await?;
+    // What is still on its way is read: closed before that, the connection would take its answer back.
+    while stream.read(&mut bytes).await? > 0 {}
+    Ok(())
 }

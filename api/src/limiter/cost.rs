@@ -11,6 +11,10 @@ use domain::limits::{CHANGES_FIRST_DEFAULT, CHANGES_FIRST_MAX, PAGE_FIRST_DEFAUL
 
 /// Entries that are read for a point.
 const ENTRIES_A_POINT: u64 = 100;
+/// Points of what may read everything that a user has, beside its entries: a search, a digest.
+const READ_ALL_POINTS: u64 = 50;
+/// Points of what may count everything that a user has.
+const COUNT_ALL_POINTS: u64 = 10;
 /// Items of `importEvents` for a point: they are stored in the background.
 const IMPORTED_A_POINT: u64 = 10;
 
@@ -69,7 +73,34 @@ impl<'r> Asked<'r> {
             _ => None,
         };
         let below = self.below(field, own.unwrap_or(1));
-        (own.unwrap_or(0) + below).div_ceil(ENTRIES_A_POINT)
+        (own.unwrap_or(0) + below).div_ceil(ENTRIES_A_POINT) + self.of_all(field)
+    }
+
+    /// For what may have to look at all events of the user, whatever it returns.
+    fn of_all(&self, field: &'r Field) -> u64 {
+        let counts = || {
+            let below = self.fields(&field.selection_set.node);
+            below.iter().filter(|inner| inner.name.node == "totalCount").count() as u64
+        };
+        match field.name.node.as_str() {
+            "syncDigest" => READ_ALL_POINTS,
+            "syncStatus" => COUNT_ALL_POINTS,
+            "events" if self.is_search(field) => (1 + counts()) * READ_ALL_POINTS,
+            "events" => counts() * COUNT_ALL_POINTS,
+            _ => 0,
+        }
+    }
+
+    fn is_search(&self, field: &'r Field) -> bool {
+        let member = |filter: Given<'r>| match filter {
+            Given::Written(Value::Object(members)) => {
+                members.get("search").and_then(|value| self.given(value))
+            }
+            Given::Sent(ConstValue::Object(members)) => members.get("search").map(Given::Sent),
+            _ => None,
+        };
+        let search = self.argument(field, "filter").and_then(member);
+        !matches!(search, None | Some(Given::Written(Value::Null) | Given::Sent(ConstValue::Null)))
     }
 
     /// Entries of lists within so many entries: rejections of imports are the only ones.
@@ -169,7 +200,12 @@ mod tests {
     fn a_read_costs_a_point_and_one_for_each_hundred_entries_begun() {
         let cases = [
             ("{ viewer { userId } }", 1),
-            ("{ viewer { userId } syncStatus { pending } __typename }", 3),
+            ("{ viewer { userId } syncStatus { pending } __typename }", 13),
+            ("{ syncDigest(entity: EVENT) { month } }", 51),
+            ("{ events { totalCount } eventTypes { totalCount } }", 14),
+            ("{ events(filter: { search: \"run\" }) { nodes { id } } }", 52),
+            ("{ events(filter: { search: \"run\" }) { totalCount nodes { id } } }", 102),
+            ("{ events(filter: { search: null }) { nodes { id } } }", 2),
             ("{ event(id: 1) { id } node(id: 1) { id } }", 2),
             ("{ changes { cursor } }", 6),
             ("{ changes(first: 5000) { changes { event { id } } } }", 51),
@@ -257,6 +293,13 @@ mod tests {
             ("query($n: Int = 300) { events(first: $n) { nodes { id } } }", json!({}), 4),
             ("query($n: Int = 300) { events(first: $n) { nodes { id } } }", json!({ "n": null }), 2),
             ("query($n: Int) { events(first: $n) { nodes { id } } }", json!({}), 2),
+            ("query($f: F) { events(filter: $f) { nodes { id } } }", json!({ "f": { "search": "ab" } }), 52),
+            (
+                "query($s: String) { events(filter: { search: $s }) { nodes { id } } }",
+                json!({ "s": "ab" }),
+                52,
+            ),
+            ("query($s: String) { events(filter: { search: $s }) { nodes { id } } }", json!({}), 2),
             ("query($i: [ID!]!) { nodes(ids: $i) { id } }", json!({ "i": vec![1; 1000] }), 11),
         ];
         for (query, variables, expected) in cases {

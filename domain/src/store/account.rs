@@ -4,6 +4,7 @@ use ::entity::{account, cluster_state};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, Statement};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cells::{Cells, Row};
@@ -127,7 +128,7 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
         .filter(account::Column::FeedHead.lt(known));
     let store = store.clone();
     to_its_end(async move {
-        let tx = begin_locked(&store, user_id, Lockable::Account).await?;
+        let (tx, _) = begin_locked(&store, user_id, Lockable::Account, Instant::now()).await?;
         renew.exec(&tx.inner).await?;
         tx.commit().await
     })

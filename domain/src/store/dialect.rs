@@ -1,5 +1,6 @@
 //! What differs between SQLite and PostgreSQL: connection settings, lists as parameters, the clock.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sea_orm::sea_query::SimpleExpr;
@@ -161,37 +162,19 @@ pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)
     format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
 }
 
-/// The heads of the users of parameter 1, locked until the end of the transaction unless `is_free`; those that
-/// somebody else has locked are left out. On SQLite whoever writes has the lock of all.
-pub(super) fn heads(backend: DbBackend, is_free: bool) -> String {
+/// The heads of the users of parameter 1, and of which transactions their rows are.
+pub(super) fn heads(backend: DbBackend) -> String {
     match backend {
         DbBackend::Postgres => format!(
             "SELECT a.* FROM {users} CROSS JOIN LATERAL (SELECT f.user_id, f.feed_head, {VERSION} AS version \
-             FROM account f WHERE f.user_id = w.id{lock}) a",
+             FROM account f WHERE f.user_id = w.id) a",
             users = id_rows(backend, 1),
-            lock = if is_free { "" } else { " FOR NO KEY UPDATE SKIP LOCKED" },
         ),
         _ => format!(
-            "SELECT f.user_id, f.feed_head FROM {} {}",
+            "SELECT f.user_id, f.feed_head, 0 AS version FROM {} {}",
             id_rows(backend, 1),
             join(backend, "account f", "*", &[("user_id", "w.id")])
         ),
-    }
-}
-
-/// Whether the row behind a locked head `h` is another than the one that the statement sees, and what has
-/// to be joined for that; of one that is not locked, its version.
-pub(super) fn head_moved(backend: DbBackend, is_free: bool) -> (&'static str, String) {
-    match backend {
-        DbBackend::Postgres if is_free => ("h.version", String::new()),
-        DbBackend::Postgres => (
-            "(h.version IS DISTINCT FROM s.version)::integer::bigint",
-            format!(
-                "LEFT JOIN LATERAL (SELECT {VERSION} AS version FROM account f WHERE f.user_id = h.user_id \
-                 OFFSET 0) s ON true"
-            ),
-        ),
-        _ => ("0", String::new()),
     }
 }
 
@@ -345,5 +328,24 @@ pub(super) fn move_unmoved_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &mut
          moved AS (UPDATE account a SET feed_head = h.head FROM held h WHERE a.user_id = h.user_id \
          AND a.feed_head = h.was RETURNING a.user_id)",
         is_same = is_same("w.version".to_owned()),
+    )
+}
+
+/// Adds how many rows were decided of each user; the expression of how many there must be of those in `moved`.
+pub(super) fn decided_of_moved(decided: &HashMap<Uuid, u64>, values: &mut Vec<Value>) -> String {
+    let number = |rows: &u64| i64::try_from(*rows).unwrap_or(i64::MAX);
+    let n = values.len();
+    if let [rows] = decided.values().collect::<Vec<_>>()[..] {
+        values.push(number(rows).into());
+        return format!("${}::bigint", n + 1);
+    }
+    let (users, rows): (Vec<Uuid>, Vec<i64>) =
+        decided.iter().map(|(user_id, rows)| (*user_id, number(rows))).unzip();
+    values.extend([users.into(), rows.into()]);
+    format!(
+        "(SELECT coalesce(sum(w.decided), 0)::bigint FROM moved m JOIN unnest(${}::uuid[], ${}::bigint[]) \
+         AS w(user_id, decided) ON w.user_id = m.user_id)",
+        n + 1,
+        n + 2
     )
 }

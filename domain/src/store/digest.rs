@@ -26,7 +26,7 @@ pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<
                 .filter(event::Column::UserId.eq(user_id))
                 .filter(event::Column::DeletedAt.is_null())
                 .order_by_asc(event::Column::Id);
-            gather(store, rows).await
+            gather(store, user_id, rows).await
         }
         Entity::EventType => {
             let rows = event_type::Entity::find()
@@ -35,15 +35,16 @@ pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<
                 .filter(event_type::Column::UserId.eq(user_id))
                 .filter(event_type::Column::DeletedAt.is_null())
                 .order_by_asc(event_type::Column::Id);
-            gather(store, rows).await
+            gather(store, user_id, rows).await
         }
     }
 }
 
-async fn gather(store: &Store, rows: Select<impl EntityTrait>) -> Result<Vec<Bucket>, Error> {
+async fn gather(store: &Store, user_id: Uuid, rows: Select<impl EntityTrait>) -> Result<Vec<Bucket>, Error> {
     let mut digester = Digester::default();
     let statement = rows.build(store.reader.backend());
-    let read = store.reader.0.read(statement, |row| {
+    let heavy = store.heavy(user_id).await?;
+    let read = heavy.reader.0.read(statement, |row| {
         let mut cells = Cells::new(row, 0);
         digester.add(cells.next()?, cells.next()?);
         Ok(ControlFlow::Continue(()))

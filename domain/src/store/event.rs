@@ -90,7 +90,12 @@ pub async fn page(
     let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
     let mut part = Part::new(window.size, weigh);
     let show = |row: Row<'_>| Ok(part.take(Arc::new(event_row(row, 0, Extent::Told)?)));
-    store.lists.read(first(columns(query), window.limit(), store), show).await?;
+    let statement = first(columns(query), window.limit(), store);
+    if filter.search.is_some() {
+        store.heavy(user_id).await?.reader.0.read(statement, show).await?;
+    } else {
+        store.lists.read(statement, show).await?;
+    }
     Ok(window.part(part))
 }
 
@@ -99,7 +104,8 @@ pub async fn page(
 /// # Errors
 /// When the database fails.
 pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64, Error> {
-    Ok(filtered(store, user_id, filter).await?.count(&store.reader).await?)
+    let query = filtered(store, user_id, filter).await?;
+    Ok(query.count(&store.heavy(user_id).await?.reader).await?)
 }
 
 /// With what is told of an event.

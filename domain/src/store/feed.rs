@@ -236,17 +236,18 @@ fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
 /// # Errors
 /// When the database fails.
 pub async fn pending(store: &Store, user_id: Uuid, from: Cursor, head: i64) -> Result<u64, Error> {
+    let heavy = store.heavy(user_id).await?;
     let events = event::Entity::find()
         .filter(event::Column::UserId.eq(user_id))
         .filter(behind(event::Column::ChangeSeq, event::Column::DeletedAt, from))
         .filter(event::Column::ChangeSeq.lte(head))
-        .count(&store.reader)
+        .count(&heavy.reader)
         .await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
         .filter(behind(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
         .filter(event_type::Column::ChangeSeq.lte(head))
-        .count(&store.reader)
+        .count(&heavy.reader)
         .await?;
     Ok(events + types)
 }

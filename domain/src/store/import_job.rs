@@ -10,6 +10,7 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, Select, Statement, UpdateMany,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::lock::{Lockable, begin_locked};
@@ -240,7 +241,7 @@ pub async fn receive(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival<'_
         .filter(Expr::col(Column::UploadExpiresAt).gte(dialect::now_ms(store.backend())));
     let store = store.clone();
     to_its_end(async move {
-        let tx = begin_locked(&store, user_id, Lockable::Import(id)).await?;
+        let (tx, _) = begin_locked(&store, user_id, Lockable::Import(id), Instant::now()).await?;
         let done = happened(update, &tx.inner).await?;
         tx.commit().await?;
         Ok(done)
@@ -269,7 +270,7 @@ pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<
             .add(Expr::col(Column::BytesReceived).eq(Expr::col(Column::BytesTotal)));
         update = update.filter(failed);
     }
-    let tx = begin_locked(store, user_id, Lockable::Import(id)).await?;
+    let (tx, _) = begin_locked(store, user_id, Lockable::Import(id), Instant::now()).await?;
     let mut done = happened(update, &tx.inner).await?;
     if !done && step == Step::Retry {
         done = begin_for_real(&tx, user_id, id).await?;

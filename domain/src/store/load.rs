@@ -1,12 +1,9 @@
-//! The first two steps of a write: the heads of its users are locked, and everything that its items can
-//! touch is read.
+//! The first two steps of a write: the head of its user is locked, and everything that its items can touch is read.
+//! The lock comes first, in a statement of its own, because a statement does not see what is committed after it began.
 //!
-//! Both are one statement, though one that waited for a lock does not see what was committed while it
-//! waited. So it tells as well whether a head is another than the one that it saw; then it is run again,
-//! under the lock. That is enough because whoever writes what is read here moves the row of the account.
-//!
-//! By the same rule a write can do without the lock: it reads of which transaction that row is, and stores only
-//! if it still is ([`super::save::save_unmoved`]).
+//! A write can do without the lock: whoever writes what is read here writes the row of the account as well. So the
+//! load tells of which transaction that row is, and the write is stored only if it still is
+//! ([`super::save::save_unmoved`]).
 
 mod sql;
 mod wants;
@@ -20,13 +17,12 @@ use uuid::Uuid;
 
 use super::cells::{Cells, Row};
 use super::dialect::{self, List};
-use super::lock::{Asking, Lockable, lock_in_place};
+use super::lock::{Lockable, begin_locked, lock_in_place};
 use super::model::{self, Extent};
 use super::pool::Pool;
 use super::{Store, Tx, account};
 use crate::error::Error;
 use crate::limits::BATCH_ITEMS_MAX;
-use crate::plant;
 use crate::rules::apply::{Entity, World};
 use sql::{Kind, Shape};
 use wants::Bodies;
@@ -35,8 +31,8 @@ pub use wants::Wants;
 /// Where a write reads.
 #[derive(Debug, Clone, Copy)]
 pub enum Sight<'a> {
-    /// In a transaction, which locks the heads until its end. On PostgreSQL of one user only: nobody waits for a
-    /// head while holding another.
+    /// In a transaction that holds the head. On PostgreSQL of one user only: nobody waits for a head while holding
+    /// another.
     Held(&'a Tx),
     /// Statement by statement, on PostgreSQL. Nothing is locked or waited for.
     Free(&'a Pool),
@@ -60,7 +56,6 @@ pub struct Loaded {
     pub basis: Basis,
     /// What was wanted.
     pub world: World,
-    is_stale: bool,
 }
 
 /// Reads what is wanted of each user. Users of whom there is no row are left out.
@@ -72,13 +67,7 @@ pub async fn load(
     wanted: &BTreeMap<Uuid, &Wants>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let all: Vec<Uuid> = wanted.keys().copied().collect();
-    let mut loaded = attempt(sight, &all, wanted).await?;
-    let is_stale = loaded.values().any(|of_user| of_user.is_stale);
-    if is_stale && !plant::is_planted("plant-one-statement") {
-        // What is held by now, and nothing more.
-        let held: Vec<Uuid> = loaded.keys().copied().collect();
-        loaded = attempt(sight, &held, wanted).await?;
-    }
+    let mut loaded = load_heads(sight, &all, wanted).await?;
     load_bodies(sight, wanted, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
         load_usages(sight, *user_id, wanted[user_id], of_user).await?;
@@ -118,33 +107,26 @@ impl Sight<'_> {
     }
 }
 
-/// The same for one user, under the lock of their head. `None` if somebody else holds it, or it is gone.
-///
-/// # Errors
-/// When the database fails.
-pub(crate) async fn load_unless_locked(
-    tx: &Tx,
-    user_id: Uuid,
-    wants: &Wants,
-) -> Result<Option<Loaded>, Error> {
-    Ok(load(Sight::Held(tx), &BTreeMap::from([(user_id, wants)])).await?.remove(&user_id))
-}
-
-/// As [`load_unless_locked`], but waits for a head that somebody else holds, for as long as the connection of the
-/// transaction allows. If the user's row is gone it is made.
+/// The same for one user, in a transaction that takes the lock of their head. Whoever else holds it is waited for, as
+/// long as the connection of the transaction allows. If the user's row is gone it is made.
 ///
 /// # Errors
 /// [`Error::Locked`] if somebody else holds the head for too long; when the database fails, or nobody knows whose row
 /// is gone.
 pub async fn load_one(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
-    if let Some(loaded) = load_unless_locked(tx, user_id, wants).await? {
-        return Ok(loaded);
-    }
     if !lock_in_place(tx, user_id, Lockable::Account).await? {
         account::make_anew(tx, user_id).await?;
     }
-    let loaded = load_unless_locked(tx, user_id, wants).await?;
-    loaded.ok_or_else(|| account::forget(&tx.store, user_id))
+    load_held(tx, user_id, wants).await
+}
+
+/// The same for one user, in a transaction that holds the lock of their head.
+///
+/// # Errors
+/// As [`load`], and if the user's row is gone.
+pub(crate) async fn load_held(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
+    let mut loaded = load(Sight::Held(tx), &BTreeMap::from([(user_id, wants)])).await?;
+    loaded.remove(&user_id).ok_or_else(|| account::forget(&tx.store, user_id))
 }
 
 /// Begins a transaction that holds the head of a user, and loads what is wanted. If somebody else holds the head it
@@ -158,22 +140,15 @@ pub(crate) async fn begin_and_load(
     wants: &Wants,
     since: Instant,
 ) -> Result<(Tx, Loaded), Error> {
-    let asking = Asking::begin(store, user_id, since).await?;
-    let tx = asking.transaction().await?;
-    if tx.backend() != DbBackend::Postgres {
-        let loaded = load_one(&tx, user_id, wants).await?;
-        return Ok((tx, loaded));
+    let (tx, is_there) = begin_locked(store, user_id, Lockable::Account, since).await?;
+    if !is_there {
+        account::make_anew(&tx, user_id).await?;
     }
-    if let Some(loaded) = load_unless_locked(&tx, user_id, wants).await? {
-        return Ok((asking.granted(tx), loaded));
-    }
-    tx.release().await?;
-    let (tx, _) = asking.wait_for(Lockable::Account).await?;
-    let loaded = load_one(&tx, user_id, wants).await?;
+    let loaded = load_held(&tx, user_id, wants).await?;
     Ok((tx, loaded))
 }
 
-async fn attempt(
+async fn load_heads(
     sight: Sight<'_>,
     users: &[Uuid],
     wanted: &BTreeMap<Uuid, &Wants>,
@@ -181,8 +156,8 @@ async fn attempt(
     let backend = sight.backend();
     let (values, by_key, by_name) = wants::tables(backend, users, wanted);
     let is_told = wanted.values().any(|wants| wants.bodies() == Bodies::Sent);
-    let shape = Shape { is_free: sight.is_free(), by_key, by_name, is_told };
-    let sql = sql::lock_and_load(backend, shape);
+    let shape = Shape { by_key, by_name, is_told };
+    let sql = sql::load(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     // The heads come first; what follows is of users whose heads came, or passed over.
     let show = |row: Row<'_>| {
@@ -195,12 +170,11 @@ async fn attempt(
             };
         }
         let (_, _): (Option<Uuid>, Option<Uuid>) = (cells.next()?, cells.next()?);
-        let (head, moved): (i64, i64) = (cells.next()?, cells.next()?);
+        let (head, version): (i64, i64) = (cells.next()?, cells.next()?);
         let is_of_heads = wanted.get(&user_id).is_some_and(|wants| wants.bodies() == Bodies::Sent);
         let world = if is_of_heads { World::of_heads() } else { World::default() };
-        let (version, is_stale) = if sight.is_free() { (moved, false) } else { (0, moved != 0) };
         let basis = Basis { head, version, is_mixed: false };
-        loaded.insert(user_id, Loaded { basis, world, is_stale });
+        loaded.insert(user_id, Loaded { basis, world });
         Ok(())
     };
     sight.read(sql, values, show).await?;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{Store, Tx};
 use crate::error::Error;
 use crate::limits::{ANSWER_MS_MAX, LOCK_TURN_MS_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITING_OF_USER_MAX};
+use crate::plant;
 
 const LOCK_WAIT_MAX: Duration = Duration::from_millis(LOCK_WAIT_MS_MAX);
 const LOCK_TURN_MAX: Duration = Duration::from_millis(LOCK_TURN_MS_MAX);
@@ -61,7 +62,7 @@ struct Member {
 
 impl LockQueues {
     /// Waits for the turn of a user, in order of arrival.
-    async fn enter(self: &Arc<Self>, user_id: Uuid) -> Result<Turn, Error> {
+    pub(super) async fn enter(self: &Arc<Self>, user_id: Uuid) -> Result<Turn, Error> {
         let (member, turn) = self.join(user_id)?;
         let given_up = Arc::clone(&member.given_up);
         tokio::select! {
@@ -96,7 +97,7 @@ impl Drop for Member {
 }
 
 /// The right of one write to ask for the locks of its user.
-pub(crate) struct Asking<'s> {
+struct Asking<'s> {
     store: &'s Store,
     user_id: Uuid,
     turn: Option<Turn>,
@@ -109,7 +110,7 @@ impl<'s> Asking<'s> {
     ///
     /// # Errors
     /// [`Error::Locked`] if those before have waited in vain, [`Error::Busy`] if too many wait.
-    pub(crate) async fn begin(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
+    async fn begin(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
         let turn = match store.waiters {
             Some(_) => Some(store.lock_queues.enter(user_id).await?),
             None => None,
@@ -118,16 +119,8 @@ impl<'s> Asking<'s> {
         Ok(Self { store, user_id, turn, deadline })
     }
 
-    /// A transaction that may ask for locks that are free, but waits for none.
-    ///
-    /// # Errors
-    /// As [`Store::begin`].
-    pub(crate) async fn transaction(&self) -> Result<Tx, Error> {
-        self.store.begin().await
-    }
-
     /// Gives a transaction that holds its lock the turn: the next write of the user comes after it.
-    pub(crate) fn granted(self, mut tx: Tx) -> Tx {
+    fn granted(self, mut tx: Tx) -> Tx {
         tx.turn = self.turn;
         tx
     }
@@ -137,7 +130,7 @@ impl<'s> Asking<'s> {
     ///
     /// # Errors
     /// [`Error::Locked`] if it was in vain.
-    pub(crate) async fn wait_for(self, row: Lockable) -> Result<(Tx, bool), Error> {
+    async fn wait_for(self, row: Lockable) -> Result<(Tx, bool), Error> {
         let turn = self.turn.as_ref().map(|turn| Arc::clone(&turn.member.given_up));
         let waited = self.wait(row).await;
         if let (Err(Error::Locked), Some(given_up)) = (&waited, turn) {
@@ -161,19 +154,25 @@ impl<'s> Asking<'s> {
     }
 }
 
-/// Begins a transaction that holds the lock of a row. On SQLite it holds the lock of all rows. If there is no such
-/// row nothing is locked.
+/// Begins a transaction that holds the lock of a row, and tells whether there is such a row; `since` is when it began to
+/// wait. On SQLite the transaction holds the lock of all rows.
 ///
 /// # Errors
 /// [`Error::Locked`] if somebody else holds it for too long, [`Error::Busy`] if too many wait for it.
-pub(crate) async fn begin_locked(store: &Store, user_id: Uuid, row: Lockable) -> Result<Tx, Error> {
-    let asking = Asking::begin(store, user_id, Instant::now()).await?;
-    let tx = asking.transaction().await?;
-    if tx.backend() != DbBackend::Postgres || lock(&tx, user_id, row, "SKIP LOCKED").await? {
-        return Ok(asking.granted(tx));
+pub(crate) async fn begin_locked(
+    store: &Store,
+    user_id: Uuid,
+    row: Lockable,
+    since: Instant,
+) -> Result<(Tx, bool), Error> {
+    let asking = Asking::begin(store, user_id, since).await?;
+    let tx = store.begin().await?;
+    let is_there = lock(&tx, user_id, row, "SKIP LOCKED").await?;
+    if is_there || tx.backend() != DbBackend::Postgres {
+        return Ok((asking.granted(tx), is_there));
     }
     tx.release().await?;
-    Ok(asking.wait_for(row).await?.0)
+    asking.wait_for(row).await
 }
 
 /// Locks a row until the end of the transaction; waits for it for as long as the connection allows. Returns whether
@@ -194,8 +193,11 @@ async fn lock(tx: &Tx, user_id: Uuid, row: Lockable, unless_free: &str) -> Resul
         }
     };
     // On SQLite whoever writes has the lock of all rows.
-    let locking = if tx.backend() == DbBackend::Postgres { "FOR NO KEY UPDATE" } else { "" };
-    let sql = format!("{sql} {locking} {unless_free}");
+    let sql = match tx.backend() {
+        DbBackend::Postgres if plant::is_planted("plant-no-lock") => sql.to_owned(),
+        DbBackend::Postgres => format!("{sql} FOR NO KEY UPDATE {unless_free}"),
+        _ => sql.to_owned(),
+    };
     let statement = Statement::from_sql_and_values(tx.backend(), sql, values);
     Ok(tx.inner.query_one_raw(statement).await?.is_some())
 }

@@ -36,10 +36,11 @@ use crate::clock::Clock;
 use crate::detached::detached;
 use crate::error::Error;
 use crate::limits::{
-    GROUP_WRITERS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX, WRITE_MS_MAX,
+    GROUP_WRITERS, HEAVY_READERS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX,
+    WRITE_MS_MAX,
 };
 use cells::Cells;
-use lock::LockQueues;
+use lock::{LockQueues, Turn};
 pub use migrate::{open_to_look, open_to_migrate};
 use pool::Pool;
 pub use pool::{Failover, Health};
@@ -65,6 +66,9 @@ pub struct Store {
     reader: Reader,
     /// For lists.
     lists: Pool,
+    /// For what may read everything that a user has: few, so that lists do not wait for it.
+    heavy: Pool,
+    heavy_queues: Arc<LockQueues>,
     /// For writes that lock nothing before they store. SQLite has none: there is one writer, and nothing is won.
     free: Option<Free>,
     /// For whoever asks whether the database can be used, and for nobody else.
@@ -73,6 +77,12 @@ pub struct Store {
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
     /// The present.
     pub clock: Clock,
+}
+
+/// The right of a user to read much.
+pub(crate) struct HeavyReader {
+    pub(crate) reader: Reader,
+    _turn: Turn,
 }
 
 /// Connections for writes that lock nothing before they store.
@@ -93,11 +103,12 @@ impl Store {
     pub async fn open(url: &str, connections: u32, failover: Failover, clock: Clock) -> Result<Self, Error> {
         let health = Arc::new(Health::default());
         let invalid = |error: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
-        let (writer, waiters, reader, lists, free, probe);
+        let (writer, waiters, reader, lists, heavy, free, probe);
         if url.starts_with("sqlite:") {
             let options = dialect::sqlite_options(url).map_err(invalid)?;
             let pool = |size, most| Pool::sqlite(options.clone(), size, most, &health);
             (writer, reader, lists) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX));
+            heavy = pool(HEAVY_READERS, READ_MAX);
             (waiters, free) = (None, None);
             probe = pool(1, PROBE_MAX);
         } else {
@@ -105,7 +116,9 @@ impl Store {
             let (half, quarter) = ((connections / 2).max(1), (connections / 4).max(1));
             let reading = dialect::ending_when_left(options(READ_MAX)?);
             reader = Pool::postgres(reading.clone(), quarter, READ_MAX, &health);
-            lists = Pool::postgres(dialect::in_order_of_index(reading), quarter, READ_MAX, &health);
+            let listing = dialect::in_order_of_index(reading);
+            lists = Pool::postgres(listing.clone(), quarter, READ_MAX, &health);
+            heavy = Pool::postgres(listing, HEAVY_READERS, READ_MAX, &health);
             let probing = options(PROBE_MAX)?;
             probe = Pool::postgres(probing, 1, PROBE_MAX, &health);
             let writing = dialect::keeping_plans(options(WRITE_MAX)?);
@@ -119,13 +132,15 @@ impl Store {
         drop(reader.lend().await?);
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
-        let lock_queues = Arc::default();
+        let (lock_queues, heavy_queues) = (Arc::default(), Arc::default());
         Ok(Self {
             writer,
             waiters,
             lock_queues,
             reader: Reader(reader),
             lists,
+            heavy,
+            heavy_queues,
             free,
             probe,
             health,
@@ -183,6 +198,13 @@ impl Store {
         Ok(names)
     }
 
+    /// For a read that may be of everything that a user has. Those of one user wait for one another, and not before
+    /// those of others.
+    pub(crate) async fn heavy(&self, user_id: Uuid) -> Result<HeavyReader, Error> {
+        let turn = self.heavy_queues.enter(user_id).await?;
+        Ok(HeavyReader { reader: Reader(self.heavy.clone()), _turn: turn })
+    }
+
     /// Whether the database answers.
     #[must_use]
     pub fn health(&self) -> &Health {
@@ -200,7 +222,9 @@ impl Store {
 
     fn pools(&self) -> impl Iterator<Item = &Pool> {
         let of_writes = self.free.iter().flat_map(|free| [&free.groups, &free.batches]);
-        of_writes.chain(&self.waiters).chain([&self.writer, &self.reader.0, &self.lists, &self.probe])
+        of_writes
+            .chain(&self.waiters)
+            .chain([&self.writer, &self.heavy, &self.reader.0, &self.lists, &self.probe])
     }
 
     /// Closes all connections.

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use sea_orm::{EntityTrait, QueryTrait, Select, Statement};
+use sea_orm::{EntityTrait, QueryTrait, Select, Statement, Values};
 
 use super::Store;
 use crate::limits::PAGE_BYTES_MAX;
@@ -65,11 +65,16 @@ impl<Key> Window<Key> {
     }
 }
 
-/// The first rows of a query. How many stands in its text: where it is a parameter, PostgreSQL expects a tenth
-/// of all, finds that dear, and plans each call anew, which takes longer than to read a page.
+/// The first rows of a query. How many is a parameter, so that few statements are prepared; but where it is nothing
+/// else, PostgreSQL expects a tenth of all, finds that dear, and plans each call anew, which takes longer than to read
+/// a page. So the next power of two stands in the text as well.
 pub(super) fn first(query: Select<impl EntityTrait>, rows: u64, store: &Store) -> Statement {
     let mut statement = query.build(store.reader.backend());
-    statement.sql += &format!(" LIMIT {rows}");
+    let values = &mut statement.values.get_or_insert_with(|| Values(Vec::new())).0;
+    values.push(i64::try_from(rows).unwrap_or(i64::MAX).into());
+    let (at_most, number) = (rows.next_power_of_two(), values.len());
+    statement.sql =
+        format!("SELECT * FROM ({} LIMIT {at_most}) page LIMIT (SELECT ${number})", statement.sql);
     statement
 }
 

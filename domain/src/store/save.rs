@@ -81,7 +81,7 @@ pub fn can_be_free(basis: Basis, net: &Net) -> bool {
 ///
 /// # Errors
 /// When the database did not answer; it may be stored all the same. When it contradicts the decision: a row that
-/// should be new is there, and nothing was stored; or another number of rows than decided was, and is.
+/// should be new is there, or another number of rows than decided would be written; then nothing is stored.
 pub async fn save_unmoved(connections: &Pool, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
     if all.is_empty() { Ok(HashSet::new()) } else { parts::send_unmoved(connections, all).await }
 }
@@ -260,7 +260,13 @@ fn count(decided: u64, written: u64) -> Result<(), Error> {
     if decided == written {
         return Ok(());
     }
+    tracing::error!(decided, written, "another number of rows than decided");
+    Err(miscounted())
+}
+
+/// Another number of rows was written than was decided.
+fn miscounted() -> Error {
     metrics::counter!("idem_decisions_contradicted_total").increment(1);
-    tracing::error!(decided, written, "the database contradicts the decision");
-    Err(Error::Bug("the rows written are not the rows decided"))
+    tracing::error!("the database contradicts the decision");
+    Error::Bug("the rows written are not the rows decided")
 }

@@ -65,7 +65,8 @@ pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
                       count(CASE WHEN state = 'FAILED' THEN 1 END) AS failed \
                FROM import_job WHERE user_id = $1) i";
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
-    Totals::find_by_statement(statement).one(&store.reader).await?.ok_or(Error::Bug("counting gives a row"))
+    let heavy = store.heavy(user_id).await?;
+    Totals::find_by_statement(statement).one(&heavy.reader).await?.ok_or(Error::Bug("counting gives a row"))
 }
 
 /// Counts the living events by source.
@@ -77,5 +78,6 @@ pub async fn sources(store: &Store, user_id: Uuid) -> Result<Vec<SourceTotals>, 
          max(created_at) AS last_received_at FROM event \
          WHERE user_id = $1 AND timestamp IS NOT NULL GROUP BY source_type ORDER BY source_type LIMIT 1000";
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
-    Ok(SourceTotals::find_by_statement(statement).all(&store.reader).await?)
+    let heavy = store.heavy(user_id).await?;
+    Ok(SourceTotals::find_by_statement(statement).all(&heavy.reader).await?)
 }

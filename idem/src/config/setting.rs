@@ -83,6 +83,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     open("import_bytes_a_day", "10000000000", "Payload bytes that one user sends a day; unset: any number."),
     fixed(
+        "connections_max",
+        "10000",
+        "Connections at once; more are answered 503 with Retry-After. Each takes a file descriptor.",
+    ),
+    fixed(
         "rate_limit",
         "20000",
         "Points that one user may spend at once in this process; 0: any number. What costs how much: docs/api.md.",

@@ -14,7 +14,9 @@ const SECONDS_BUCKETS: [f64; 14] =
 const ITEMS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// Counters without labels.
-const COUNTERS: [(&str, &str); 9] = [
+const COUNTERS: [(&str, &str); 11] = [
+    ("idem_connections_refused_total", "Connections refused because there were too many"),
+    ("idem_jwks_failures_total", "Times that the key set could not be fetched"),
     ("idem_failovers_total", "Times that another database cluster had taken over and all devices sync anew"),
     ("idem_write_lane_total", "Times that writes of a user waited for a head that somebody else held"),
     ("idem_write_group_fallbacks_total", "Groups of writes that failed and were written one by one"),

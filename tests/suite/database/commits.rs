@@ -73,6 +73,34 @@ impl Writer {
     }
 }
 
+/// The statement that stores without a lock counts what it writes, and writes nothing where that is not what was
+/// decided: here something in the database lets a row vanish.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_writes_other_rows_than_decided_has_written_none() {
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let process = Launch::default().start(&database, dir.path()).await;
+    let mut writer = Writer::new(&process).await;
+    writer.go_on().await;
+    let sql = Database::connect(&database).await.unwrap();
+    let vanishing = "CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        IF NEW.notes = 'vanishing' THEN RETURN NULL; END IF; RETURN NEW; END $$; \
+        CREATE TRIGGER vanish BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION vanish()";
+    sql.execute_unprepared(vanishing).await.unwrap();
+    let before = number(&sql, "SELECT feed_head FROM account").await;
+    let mut vanishing = event(&writer.kind);
+    vanishing["notes"] = "vanishing".into();
+    assert_eq!(writer.send(&vanishing).await, "INTERNAL");
+    let batch = writer.client.send(
+        "mutation($e: [EventInput!]!) { createEvents(input: { events: $e }) { created } }",
+        json!({ "e": [event(&writer.kind), vanishing] }),
+    );
+    assert_eq!(batch.await["errors"][0]["extensions"]["code"], "INTERNAL");
+    assert_eq!(number(&sql, "SELECT feed_head FROM account").await, before);
+    writer.go_on().await;
+    writer.assert_nothing_is_lost(&writer.client, &database).await;
+    sql.close().await.unwrap();
+}
+
 /// Compiles the disk that fails.
 fn failing_disk(dir: &Path) -> PathBuf {
     let library = dir.join("failing-disk.so");

@@ -52,6 +52,8 @@ pub struct Bed {
     stop: CancellationToken,
     tasks: TaskTracker,
     pub dir: TempDir,
+    /// The URL of its database.
+    pub database: String,
 }
 
 /// Runs each of these tests on SQLite and on PostgreSQL.
@@ -149,13 +151,25 @@ impl Bed {
             },
             keys,
             cors_origins: cors_origins.iter().map(|&origin| origin.to_owned()).collect(),
+            connections_max: 10_000,
             rate_limit,
             hints: false,
             probes: api::Probes::good(),
         };
         tasks.spawn(api::serve(listener, server, stop.clone()));
-        let http = reqwest::Client::new();
-        Self { url: format!("http://{address}"), http, store, payloads, sql, bell, stop, tasks, dir }
+        let (http, database_url) = (reqwest::Client::new(), url.clone());
+        Self {
+            url: format!("http://{address}"),
+            http,
+            store,
+            payloads,
+            sql,
+            bell,
+            stop,
+            tasks,
+            dir,
+            database: database_url,
+        }
     }
 
     /// A client of this user.

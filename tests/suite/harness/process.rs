@@ -101,9 +101,14 @@ impl Process {
     }
 
     /// SIGTERM; how it ended, and how long that took.
-    pub async fn terminate(mut self) -> (ExitStatus, Duration) {
-        let told = Instant::now();
+    pub async fn terminate(self) -> (ExitStatus, Duration) {
         self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits for its end; how it ended, and how long that took.
+    pub async fn ended(mut self) -> (ExitStatus, Duration) {
+        let told = Instant::now();
         eventually("the server ends", || {
             let has_ended = self.child.try_wait().unwrap().is_some();
             async move { has_ended }

@@ -1,6 +1,7 @@
 //! Real processes and real signals: an import is exact whatever dies on the way.
 
 pub mod cluster;
+mod endings;
 mod faults;
 mod killed;
 

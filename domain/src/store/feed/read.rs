@@ -31,8 +31,9 @@ pub(super) async fn behind<'w>(
         None => (0, Some(i64::MAX)),
     };
     let backend = store.reader.backend();
-    let values = [Some(user_id.into()), Some(seq.into()), bootstrap_head.map(Value::from)];
-    let sql = sql::behind(backend, bootstrap_head.is_some(), reach.first + 1);
+    let rows = i64::try_from(reach.first + 1).unwrap_or(i64::MAX);
+    let values = [Some(user_id.into()), Some(seq.into()), Some(rows.into()), bootstrap_head.map(Value::from)];
+    let sql = sql::behind(backend, bootstrap_head.is_some());
     let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().flatten());
     let mut merge =
         Merge { head: None, types: VecDeque::new(), last: (Kind::HEAD, i64::MIN), part: reach.part() };

@@ -25,29 +25,25 @@ pub(super) const POSITION: usize = 3;
 /// Of which counting the account is, where others have the instant of their creation.
 pub(super) const EPOCH: usize = 5;
 
-/// Stands for how many rows of a kind are read. A number in the text: where it is a parameter, PostgreSQL
-/// expects a tenth of all.
-const ROWS: &str = "{rows}";
-
-/// What stands behind the position in parameter 2 of the user in parameter 1. In a bootstrap tombstones up to
-/// the position in parameter 3 are passed over.
-pub(super) fn behind(backend: DbBackend, is_bootstrap: bool, rows: u64) -> String {
+/// What stands after the position in parameter 2 of the user in parameter 1, at most as many rows of a kind as
+/// parameter 3 says. In a bootstrap tombstones up to the position in parameter 4 are passed over.
+pub(super) fn behind(backend: DbBackend, is_bootstrap: bool) -> &'static str {
     static POSTGRES: LazyLock<[String; 2]> =
         LazyLock::new(|| [false, true].map(|bootstrap| text(DbBackend::Postgres, bootstrap)));
     static SQLITE: LazyLock<[String; 2]> =
         LazyLock::new(|| [false, true].map(|bootstrap| text(DbBackend::Sqlite, bootstrap)));
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
-    texts[usize::from(is_bootstrap)].replace(ROWS, &rows.to_string())
+    &texts[usize::from(is_bootstrap)]
 }
 
 fn text(backend: DbBackend, is_bootstrap: bool) -> String {
     // Parameters that PostgreSQL cannot look at: else it plans each call anew, for what is behind just this
     // position, which takes as long as to read the page.
-    let alive = if is_bootstrap { " AND (deleted_at IS NULL OR change_seq > (SELECT $3))" } else { "" };
+    let alive = if is_bootstrap { " AND (deleted_at IS NULL OR change_seq > (SELECT $4))" } else { "" };
     let part = |kind: i32, own: String, table: &str| {
         format!(
             " UNION ALL SELECT * FROM (SELECT {kind} AS kind{own} FROM {table} WHERE user_id = (SELECT $1) \
-             AND change_seq > (SELECT $2){alive} ORDER BY change_seq LIMIT {ROWS}) {table}"
+             AND change_seq > (SELECT $2){alive} ORDER BY change_seq LIMIT (SELECT $3)) {table}"
         )
     };
     let (of_type, of_event) = (&TYPE[..TYPE_TOLD], &EVENT[..EVENT_TOLD]);

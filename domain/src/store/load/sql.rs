@@ -1,4 +1,4 @@
-//! The statements that lock and load. Their texts are few and the same for any number of users and items, so
+//! The statements that load. Their texts are few and the same for any number of users and items, so
 //! that each is prepared once a connection.
 
 use std::sync::LazyLock;
@@ -8,14 +8,13 @@ use sea_orm::DbBackend;
 use crate::store::dialect;
 use crate::store::model::{self, columns, nothing};
 
-/// Of which kind a row of [`lock_and_load`] is. They come in this order. Each has an owner, and the columns that
+/// Of which kind a row of [`load`] is. They come in this order. Each has an owner, and the columns that
 /// are named behind it: starting the statement takes the longer the more columns there are, so that kinds share
 /// them.
 pub(super) struct Kind;
 
 impl Kind {
-    /// `number` the newest position, and `moved`: whether its row is another than the one that the statement
-    /// saw, or where it is not locked of which transaction it is.
+    /// `number` the newest position, and `version`: of which transaction its row is.
     pub(super) const HEAD: i32 = 0;
     /// `id` is called `other` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
     const NAME: i32 = 1;
@@ -31,8 +30,6 @@ pub(super) const FIRST: usize = 6;
 /// Which statement it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// The heads are not locked.
-    pub(super) is_free: bool,
     /// Events are looked for by external keys as well.
     pub(super) by_key: bool,
     /// Types are looked for by names as well.
@@ -43,24 +40,24 @@ pub(super) struct Shape {
 
 impl Shape {
     fn number(self) -> usize {
-        let bits = [self.is_told, self.is_free, self.by_key, self.by_name];
+        let bits = [self.is_told, self.by_key, self.by_name];
         bits.iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
     fn of(number: usize) -> Self {
         let has = |bit: usize| number & bit != 0;
-        Self { is_told: has(8), is_free: has(4), by_key: has(2), by_name: has(1) }
+        Self { is_told: has(4), by_key: has(2), by_name: has(1) }
     }
 }
 
 /// Heads, names, heads of events, and types. Its parameters: users, a table of owners and ids, and where the
 /// shape says so one of owners, ids, sources and external ids, where a key is looked for only if its id is none
 /// of an event, and one of owners and names.
-pub(super) fn lock_and_load(backend: DbBackend, shape: Shape) -> &'static str {
-    static POSTGRES: LazyLock<[String; 16]> =
-        LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Postgres, Shape::of(n))));
-    static SQLITE: LazyLock<[String; 16]> =
-        LazyLock::new(|| std::array::from_fn(|n| lock_and_load_text(DbBackend::Sqlite, Shape::of(n))));
+pub(super) fn load(backend: DbBackend, shape: Shape) -> &'static str {
+    static POSTGRES: LazyLock<[String; 8]> =
+        LazyLock::new(|| std::array::from_fn(|n| load_text(DbBackend::Postgres, Shape::of(n))));
+    static SQLITE: LazyLock<[String; 8]> =
+        LazyLock::new(|| std::array::from_fn(|n| load_text(DbBackend::Sqlite, Shape::of(n))));
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
     &texts[shape.number()]
 }
@@ -93,7 +90,7 @@ fn load_bodies_text(backend: DbBackend) -> String {
 const OWNED: [(&str, &str); 2] = [("user_id", "uuid"), ("id", "uuid")];
 const BY_ID: [(&str, &str); 2] = [("user_id", "w.user_id"), ("id", "w.id")];
 
-fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
+fn load_text(backend: DbBackend, shape: Shape) -> String {
     let no_id = match backend {
         DbBackend::Postgres => "NULL::uuid",
         _ => "NULL",
@@ -120,7 +117,6 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
     let mut number = 2;
     let mut table = |columns: &[(&str, &str)]| dialect::rows(backend, &mut number, columns);
     let alias = [("user_id", "w.user_id"), ("alias_id", "w.id")];
-    let (moved, seen) = dialect::head_moved(backend, shape.is_free);
     // An id stands for one thing only: what is an event is looked for nowhere else. To sort that out pays
     // where most are, in a file that is sent again, and such records have external keys.
     let is_no_event = "(w.user_id, w.id) NOT IN (SELECT user_id, id FROM found)";
@@ -134,22 +130,16 @@ fn lock_and_load_text(backend: DbBackend, shape: Shape) -> String {
     } else {
         ("want", String::new())
     };
-    let heads = dialect::heads(backend, shape.is_free);
-    // Locked before anything else is read.
-    let (locked, head) = if shape.is_free {
-        (String::new(), format!("({heads})"))
-    } else {
-        (format!("head AS MATERIALIZED ({heads}), "), "head".to_owned())
-    };
     let mut sql = format!(
-        "WITH {locked}want AS MATERIALIZED (SELECT w.user_id, w.id FROM {wanted}), {sorted_out}\
+        "WITH want AS MATERIALIZED (SELECT w.user_id, w.id FROM {wanted}), {sorted_out}\
          name AS MATERIALIZED ( \
            SELECT f.user_id, f.entity AS number, f.alias_id, f.id FROM {aliases} \
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
          called AS MATERIALIZED (SELECT user_id, id FROM {rest} UNION ALL SELECT user_id, id FROM name) \
          SELECT {is_head} AS kind, h.user_id, {no_id} AS id, {no_id} AS other, \
-           h.feed_head AS number, {moved} AS moved{no_row} FROM {head} h {seen} \
+           h.feed_head AS number, h.version{no_row} FROM ({heads}) h \
          UNION ALL SELECT {is_name}, n.user_id, n.id, n.alias_id, n.number, 0{no_row} FROM name n",
+        heads = dialect::heads(backend),
         wanted = table(&OWNED),
         aliases = each(&format!("{rest} w"), "id_alias", "f.user_id, f.entity, f.alias_id, f.id", &alias),
         imports = each(&format!("{rest} w"), "import_job", "f.user_id, f.id", &BY_ID),

@@ -116,7 +116,7 @@ impl Wants {
     }
 }
 
-/// The parameters of [`super::sql::lock_and_load`], and whether there are external keys and names among them.
+/// The parameters of [`super::sql::load`], and whether there are external keys and names among them.
 pub(super) fn tables(
     backend: DbBackend,
     users: &[Uuid],

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, Statement, Value};
 use uuid::Uuid;
 
-use super::{Decided, Models, contradicted, count};
+use super::{Decided, Models, contradicted, count, miscounted};
 use crate::error::Error;
 use crate::rules::apply::Net;
 use crate::store::Tx;
@@ -107,8 +107,12 @@ pub(super) async fn send_unmoved(connections: &Pool, all: Vec<Decided>) -> Resul
     parts.rows(models.new_events, Existing::None, Owners::Moved)?;
     parts.rows(models.aliases, Existing::None, Owners::Moved)?;
     let (with, written) = parts.take();
-    let statement =
-        parts.statement(format!("WITH {moved}, {with} SELECT user_id, {written} AS written FROM moved"));
+    let wanted = dialect::decided_of_moved(&decided, &mut parts.values);
+    // A count that is not the one decided divides by zero, and nothing is written.
+    let statement = parts.statement(format!(
+        "WITH {moved}, {with}, counts AS (SELECT {written} AS written, {wanted} AS decided) \
+         SELECT m.user_id, c.written, 1 / (c.written = c.decided)::integer FROM moved m CROSS JOIN counts c"
+    ));
     let (mut stored, mut written) = (HashSet::new(), 0);
     let sent = connections.write(statement, |row| {
         let mut cells = Cells::new(row, 0);
@@ -117,6 +121,7 @@ pub(super) async fn send_unmoved(connections: &Pool, all: Vec<Decided>) -> Resul
         Ok(ControlFlow::Continue(()))
     });
     sent.await.map_err(|error| match error {
+        error if error.is_division_by_zero() => miscounted(),
         Error::Database(error) => contradicted(error),
         other => other,
     })?;

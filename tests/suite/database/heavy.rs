@@ -1,0 +1,122 @@
+//! Reads that may be of everything that a user has: they cost what they may read, hold up nobody else, and end when
+//! their client hangs up.
+
+use std::time::{Duration, Instant};
+
+use sea_orm::{ConnectionTrait, Database};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::harness::process::{Launch, Process};
+use crate::harness::{Client, event, eventually, number, servers};
+
+/// A server whose searches take as long as the test likes: each event that is looked at takes a while.
+async fn slow_search(seconds: f64) -> (Process, String, TempDir) {
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let sql = Database::connect(&database).await.unwrap();
+    let slow = format!(
+        "CREATE SCHEMA slow; CREATE FUNCTION slow.strpos(text, text) RETURNS integer LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_sleep({seconds}); RETURN pg_catalog.strpos($1, $2); END $$"
+    );
+    sql.execute_unprepared(&slow).await.unwrap();
+    let name = database.rsplit('/').next().unwrap();
+    let path = format!("ALTER DATABASE {name} SET search_path = slow, pg_catalog, public");
+    sql.execute_unprepared(&path).await.unwrap();
+    sql.close().await.unwrap();
+    (Launch::default().start(&database, dir.path()).await, database, dir)
+}
+
+async fn fill(client: &Client, events: usize) {
+    let kind = client.event_type("run").await;
+    let events: Vec<_> = (0..events).map(|_| event(&kind)).collect();
+    client.create(&events).await;
+}
+
+const SEARCH: &str = "{ events(filter: { search: \"walk\" }) { nodes { id } } }";
+const PAGE: &str = "{ events(first: 20) { nodes { id notes } } changes(first: 20) { cursor } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_of_one_user_wait_for_one_another_and_nobody_else_does() {
+    // Half a second each.
+    let (process, database, _dir) = slow_search(0.01).await;
+    let (ann, bob, eve) = (process.client("ann"), process.client("bob"), process.client("eve"));
+    for client in [&ann, &bob, &eve] {
+        fill(client, 50).await;
+    }
+    let mut searches = JoinSet::new();
+    for _ in 0..20 {
+        let ann = ann.clone();
+        searches.spawn(async move { ann.ask(SEARCH, json!({})).await });
+    }
+    let sql = Database::connect(&database).await.unwrap();
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
+    eventually("one runs", || async { number(&sql, running).await > 0 }).await;
+    let mut pages = 0;
+    let begun = Instant::now();
+    // A heavy read of somebody else is begun at once, and pages are read all along.
+    let other = eve.ask(SEARCH, json!({}));
+    tokio::pin!(other);
+    let first = loop {
+        tokio::select! {
+            found = &mut other => break found,
+            _ = bob.ask(PAGE, json!({})) => pages += 1,
+        }
+        assert!(number(&sql, running).await <= 2, "those of one user run one by one");
+    };
+    assert_eq!(first["events"]["nodes"], json!([]));
+    assert!(searches.len() > 10, "eve waited for ann's: {} of 20 are left", searches.len());
+    assert!(begun.elapsed() < Duration::from_secs(5) && pages > 5, "{pages} pages in {:?}", begun.elapsed());
+    while let Some(search) = searches.join_next().await {
+        search.unwrap();
+    }
+    sql.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_ends_its_statement_within_a_second() {
+    let (process, database, _dir) = slow_search(0.5).await;
+    let client = process.client("ann");
+    fill(&client, 50).await;
+    let sql = Database::connect(&database).await.unwrap();
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
+    let asking = client.clone();
+    let search = tokio::spawn(async move { asking.send(SEARCH, json!({})).await });
+    eventually("it runs", || async { number(&sql, running).await == 1 }).await;
+    search.abort();
+    let hung_up = Instant::now();
+    eventually("it ends", || async { number(&sql, running).await == 0 }).await;
+    assert!(hung_up.elapsed() < Duration::from_secs(2), "it ran on for {:?}", hung_up.elapsed());
+    // The connection is not needed any more: the next one has its turn.
+    client.ask(PAGE, json!({})).await;
+    sql.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_takes_too_long_is_given_up() {
+    let (process, _database, _dir) = slow_search(0.5).await;
+    let client = process.client("ann");
+    fill(&client, 60).await;
+    let begun = Instant::now();
+    let answer = client.send(SEARCH, json!({})).await;
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(process.status("/livez").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_read_everything_costs_more_than_a_page() {
+    let bed = crate::harness::Bed::open(crate::harness::Column::Sqlite).await;
+    let client = bed.client("ann");
+    let cost =
+        async |query: &str| client.send(query, json!({})).await["extensions"]["cost"].as_i64().unwrap();
+    let page = cost("{ events { nodes { id } } }").await;
+    let counted = cost("{ events { totalCount nodes { id } } }").await;
+    let (search, digest) = (cost(SEARCH).await, cost("{ syncDigest(entity: EVENT) { entity } }").await);
+    let status = cost("{ syncStatus { pending } }").await;
+    assert_eq!((page, counted, status), (2, 12, 11));
+    assert_eq!((search, digest), (52, 51));
+    bed.end().await;
+}

@@ -1,0 +1,51 @@
+//! A key that the issuer has removed: its tokens are refused within two minutes, though nothing else asks for the set.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// What is promised.
+const REFUSED_WITHIN: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_a_removed_key_are_refused_within_two_minutes_and_others_are_not() {
+    let (stays, goes) = (Pair::of(Algorithm::ES256), Pair::of(Algorithm::EdDSA));
+    let both = set(vec![stays.jwk("stays"), goes.jwk("goes")]);
+    let issuer = Issuer::start(&both).await;
+    let (_dir, path) = file(&both);
+    let path = path.unwrap();
+    let from_url = bed(Keys::load(&[], Some(issuer.url.clone()), Vec::new(), None).await.unwrap()).await;
+    let from_file = bed(Keys::load(&[], Some(path.clone()), Vec::new(), None).await.unwrap()).await;
+    let (of_stays, of_goes) = (stays.sign("stays", &claims()), goes.sign("goes", &claims()));
+    let is_taken = async |bed: &Bed, token: &str| status(bed, token).await == 200;
+    for bed in [&from_url, &from_file] {
+        assert!(is_taken(bed, &of_stays).await && is_taken(bed, &of_goes).await);
+    }
+    let left = set(vec![stays.jwk("stays")]).to_string();
+    std::fs::write(&path, &left).unwrap();
+    issuer.answer(200, &left);
+    for bed in [&from_url, &from_file] {
+        eventually_within(REFUSED_WITHIN, || async { !is_taken(bed, &of_goes).await }).await;
+        assert!(is_taken(bed, &of_stays).await, "the other key stays");
+    }
+    // An issuer that is away takes nobody's keys.
+    issuer.answer(500, "");
+    for bed in [from_url, from_file] {
+        assert!(is_taken(&bed, &of_stays).await);
+        bed.end().await;
+    }
+}
+
+async fn status(bed: &Bed, token: &str) -> u16 {
+    let body = json!({ "query": "{ viewer { userId } }" });
+    let request = bed.http.post(format!("{}/graphql", bed.url)).bearer_auth(token).json(&body);
+    request.send().await.unwrap().status().as_u16()
+}
+
+async fn eventually_within<F: Future<Output = bool>>(most: Duration, mut holds: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < most, "not within {most:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
