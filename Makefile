@@ -1,7 +1,10 @@
 # The few commands a person types.
-.PHONY: run test test-full check bench servers
+.PHONY: run test test-full check bench soak servers
 
 CARGO ?= cargo
+SEED ?= 42
+MINUTES ?= 10
+DATABASE ?= both
 
 run: ## Serve on SQLite with the worker in process; prints a URL, a token and a first mutation.
 	$(CARGO) run --locked --profile quick -- serve --dev
@@ -17,6 +20,9 @@ test-full: servers ## The same with the great numbers.
 check: ## What a commit passes.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+soak: servers ## Everything at once among faults, and a checker; SEED=42 MINUTES=10 DATABASE=sqlite or postgres.
+	SEED=$(SEED) MINUTES=$(MINUTES) DATABASE=$(DATABASE) $(CARGO) test --locked -p tests --test soak
 
 bench: servers ## Measures beside pgbench and plain SQL on a private PostgreSQL; BENCH='--only create' selects.
 	$(CARGO) build --locked --release -p idem

@@ -173,12 +173,16 @@ async fn a_payload_that_is_not_as_announced_is_told(bed: &Bed) {
     assert_eq!(long.status(), 413);
     assert_eq!(long.json::<Value>().await.unwrap()["code"], "PAYLOAD_LIMIT");
     assert_eq!(client.put(&id, Some(5), vec![b'x'; 5]).await.status(), 409);
+    let awaited = async || bed.number("SELECT upload_expires_at FROM import_job").await;
+    let until = awaited().await;
+    bed.execute("UPDATE import_job SET upload_expires_at = upload_expires_at - 82800000").await;
     assert_eq!(client.put(&id, None, vec![b'x'; 10]).await.status(), 200);
     crate::harness::eventually("the digest is found wrong", || async {
         let job = client.import(&id).await;
         job["state"] == "AWAITING_UPLOAD" && job["problem"]["code"] == "PAYLOAD_MISMATCH"
     })
     .await;
+    assert!(awaited().await >= until, "it is awaited for another day");
     for size in [0, 5 * 1024 * 1024 * 1024_usize] {
         let refused = client.create_import(&new_id(), size, None).await;
         assert!(["OUT_OF_RANGE", "PAYLOAD_LIMIT"].contains(&refused["problem"]["code"].as_str().unwrap()));

@@ -104,6 +104,41 @@ async fn a_record_on_which_whoever_decides_panics_is_refused_at_once() {
     cluster.assert_feeds_are_whole().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_on_which_whoever_reads_panics_is_refused_at_once() {
+    let mut cluster = Cluster::start_with("plant-panic-on-read").await;
+    let client = cluster.client("ann");
+    let (deaths, counts) = poisoned(&mut cluster, &client, 1_234).await;
+    assert_eq!((deaths, &counts["inserted"]), (0, &json!(2_999)));
+    assert_eq!(cluster.number("SELECT lease_epoch FROM import_job").await, 1, "no lease was lost");
+    cluster.assert_all_live();
+}
+
+/// The checker of the soak must find each of these mistakes; the same soak without them finds nothing.
+#[test]
+fn each_mistake_that_is_planted_is_found_by_the_soak() {
+    for (plant, database) in [
+        ("plant-duplicate-overwrites", "sqlite"),
+        ("plant-silent-tombstone", "sqlite"),
+        ("plant-no-user", "sqlite"),
+        ("plant-no-lock", "postgres"),
+        ("plant-head-alone", "postgres"),
+        ("plant-late-lock", "postgres"),
+        ("plant-early-answer", "postgres"),
+        ("plant-late-tally", "postgres"),
+        ("plant-no-fence", "postgres"),
+    ] {
+        let output = Command::new(env!("CARGO"))
+            .args(["test", "--offline", "-p", "tests", "--features", "plant", "--test", "soak"])
+            .envs([("IDEM_PLANT", plant), ("DATABASE", database), ("SEED", "7"), ("MINUTES", "4")])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains("  wrong: "), "{plant} is not found: {said}");
+        println!("{plant}: {}", said.lines().find(|line| line.contains("  wrong: ")).unwrap_or_default());
+    }
+}
+
 /// Imports 3 000 records of which this one is poison: how many workers died of it, and the counts.
 async fn poisoned(cluster: &mut Cluster, client: &Client, poison: usize) -> (usize, Value) {
     let line = |n: usize| {

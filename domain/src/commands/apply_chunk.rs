@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::bell::{Bell, Ring};
@@ -130,6 +132,14 @@ pub async fn apply_chunk(
     }
     import_rejection::keep(&tx, held.user_id, held.id, rejections).await?;
     let held = Held { next_record: chunk.next_record, ..held };
+    if plant::is_planted("plant-late-tally") {
+        tx.commit().await?;
+        sleep(Duration::from_millis(20)).await;
+        let tx = store.begin().await?;
+        import_job::tally(&tx, held, counts, chunk.is_last).await?;
+        tx.commit().await?;
+        return Ok(Applied { held, counts, is_new: stored.is_anything });
+    }
     import_job::tally(&tx, held, counts, chunk.is_last).await?;
     tx.commit().await?;
     if stored.moves_feed {

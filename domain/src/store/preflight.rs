@@ -126,3 +126,22 @@ where
     let row = connection.fetch_one(sql).await.map_err(Unfit::Unreachable)?;
     row.try_get(0).map_err(Unfit::Unreachable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_too_old_is_told_with_what_to_do() {
+        let cause = || "invalid peer certificate: UnsupportedCertVersion";
+        for error in [
+            sqlx::Error::Tls(cause().into()),
+            sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, cause())),
+        ] {
+            let said = Unfit::Unreachable(error).to_string();
+            assert!(said.contains("version 1") && said.contains("sslmode=disable"), "{said}");
+        }
+        let other = Unfit::Unreachable(sqlx::Error::PoolClosed).to_string();
+        assert_eq!(other, "the database cannot be reached");
+    }
+}

@@ -172,3 +172,21 @@ async fn a_crash_loses_nothing_though_the_database_does_not_wait_for_its_disk() 
         sql.close().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_not_used_until_it_is_promoted() {
+    let mut pair = Pair::start(Launch::default()).await;
+    let client = pair.process.client("ann");
+    let kind = client.event_type("run").await;
+    pair.catch_up().await;
+    // The name leads to the standby before that has become the primary.
+    pair.clients.lead_to(&pair.standby.clone());
+    pair.clients.cut();
+    eventually("it is not ready", || async { pair.process.status("/readyz").await == 503 }).await;
+    let create = "mutation($e: EventInput!) { createEvent(input: { event: $e }) { result { outcome } } }";
+    let answer = client.send(create, json!({ "e": event(&kind) })).await;
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
+    pair.fail_over();
+    pair.process.is_ready().await;
+    assert_eq!(client.create(&[event(&kind)]).await["created"], 1);
+}

@@ -135,3 +135,44 @@ async fn to_look_for_pending_migrations_changes_nothing() {
     assert_eq!(crate::harness::number(&sql, tables).await, 0, "it makes no table");
     sql.close().await.unwrap();
 }
+
+/// `idem healthcheck` of a server, as a container runs it.
+async fn is_healthy(url: &str, dir: &Path) -> bool {
+    let mut check = tokio::process::Command::new(env!("CARGO_BIN_EXE_idem-under-test"));
+    let check = check.args(["healthcheck", "--url", url]).current_dir(dir).env("IDEM_DATA_DIR", dir);
+    check.output().await.unwrap().status.success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_check_says_what_readiness_says() {
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let process = Launch::default().arg("--no-migrate").start(&database, dir.path()).await;
+    assert!(is_healthy(&process.url, dir.path()).await);
+    let sql = Database::connect(&database).await.unwrap();
+    sql.execute_unprepared("ALTER TABLE seaql_migrations RENAME TO hidden").await.unwrap();
+    eventually("it is not ready", || async { process.status("/readyz").await == 503 }).await;
+    assert!(!is_healthy(&process.url, dir.path()).await);
+    sql.execute_unprepared("ALTER TABLE hidden RENAME TO seaql_migrations").await.unwrap();
+    sql.close().await.unwrap();
+    let url = process.url.clone();
+    process.terminate().await;
+    assert!(!is_healthy(&url, dir.path()).await, "nobody listens");
+}
+
+#[test]
+fn processes_that_need_redis_do_not_start_without() {
+    let dir = TempDir::new().unwrap();
+    for args in [&["worker"][..], &["serve", "--no-worker"][..]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_idem-under-test"))
+            .args(args)
+            .current_dir(dir.path())
+            .env("IDEM_DATA_DIR", dir.path())
+            .env("IDEM_JWT_SECRET", crate::harness::SECRET)
+            .env("IDEM_METRICS_LISTEN", "127.0.0.1:0")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("IDEM_REDIS_URL"), "{said}");
+    }
+}

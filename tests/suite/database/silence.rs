@@ -79,6 +79,14 @@ async fn everybody_is_answered_though_the_host_of_the_database_vanishes() {
         clients.spawn(go_on(client, query, kind, Arc::clone(&seen), Arc::clone(&stop)));
     }
     let acknowledged = || seen.acknowledged.load(Ordering::Relaxed);
+    // A network that has become slow is not one that is silent.
+    network.slow_down(Duration::from_millis(20));
+    let slow_since = Instant::now();
+    while slow_since.elapsed() < Duration::from_secs(2) {
+        assert_eq!(process.status("/readyz").await, 200);
+        sleep(Duration::from_millis(100)).await;
+    }
+    network.slow_down(Duration::ZERO);
     for is_long in [false, true] {
         let before = acknowledged();
         eventually("all write", || async { acknowledged() > before + 200 }).await;

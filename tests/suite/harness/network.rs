@@ -34,6 +34,8 @@ struct State {
     generation: u64,
     /// Connections of an earlier one are cut.
     cuts: u64,
+    /// What each piece waits before it passes.
+    delay: Duration,
 }
 
 impl Network {
@@ -43,7 +45,8 @@ impl Network {
         let current = Arc::clone(&server);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, seen) = watch::channel(State { mode: Mode::Pass, generation: 0, cuts: 0 });
+        let (state, seen) =
+            watch::channel(State { mode: Mode::Pass, generation: 0, cuts: 0, delay: Duration::ZERO });
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
@@ -86,6 +89,11 @@ impl Network {
         self.appear();
     }
 
+    /// From now on each piece that passes takes so much longer.
+    pub fn slow_down(&self, delay: Duration) {
+        self.state.send_modify(|state| state.delay = delay);
+    }
+
     /// Cuts all connections.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cuts += 1);
@@ -123,17 +131,26 @@ async fn carry(mut client: TcpStream, server: String, mut state: watch::Receiver
                 }
             }
             Ok(count @ 1..) = client.read(&mut asked) => {
+                slowed(&state).await;
                 if server.write_all(&asked[..count]).await.is_err() {
                     return;
                 }
             }
             Ok(count @ 1..) = server.read(&mut answered) => {
+                slowed(&state).await;
                 if client.write_all(&answered[..count]).await.is_err() {
                     return;
                 }
             }
             else => return,
         }
+    }
+}
+
+async fn slowed(state: &watch::Receiver<State>) {
+    let delay = state.borrow().delay;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -31,6 +31,8 @@ on_both!(
     of_two_senders_what_is_committed_is_what_was_stored,
     an_upload_that_ends_after_its_time_leaves_no_objects,
     an_import_that_nobody_survives_ends,
+    an_import_that_fails_rests_ever_longer_and_then_ends,
+    of_many_imports_each_user_has_one_before_any_has_two,
 );
 
 async fn a_sweeper_whose_clock_is_wrong_throws_nothing_away(bed: &Bed) {
@@ -246,4 +248,67 @@ async fn an_import_that_nobody_survives_ends(bed: &Bed) {
         run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
     }
     assert_eq!(client.ended(&id).await["counts"]["inserted"], 1_700);
+}
+
+async fn an_import_that_fails_rests_ever_longer_and_then_ends(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = parked(bed, &client, 600).await;
+    let job_id = id.parse().unwrap();
+    // A store that cannot be reached: not gone, but in trouble.
+    let (folder, hidden) = (bed.dir.path().join("payload"), bed.dir.path().join("hidden"));
+    std::fs::rename(&folder, &hidden).unwrap();
+    std::fs::write(&folder, "a file, where a folder should be").unwrap();
+    let mut pauses = Vec::new();
+    for attempt in 1..=20 {
+        bed.execute("UPDATE import_job SET not_before = NULL").await;
+        let now = Clock::System.now_ms();
+        run_slice(&workshop(bed, ImportLimits::default(), undisturbed()), job_id).await;
+        let job = client.import(&id).await;
+        if attempt == 20 {
+            assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("NO_PROGRESS")));
+            break;
+        }
+        assert_eq!(job["state"], "QUEUED", "attempt {attempt}");
+        assert_eq!(bed.number("SELECT attempts FROM import_job").await, attempt);
+        pauses.push(bed.number("SELECT not_before FROM import_job").await - now);
+    }
+    // They double from 5 s to 15 min, give or take a jitter of half.
+    for (n, pause) in pauses.iter().enumerate() {
+        let ideal = (5_000_i64 << n.min(20)).min(15 * 60_000);
+        assert!(
+            (ideal / 2 - 1_000..=ideal * 3 / 2 + 1_000).contains(pause),
+            "pause {n} is {pause} of {ideal}"
+        );
+    }
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&hidden, &folder).unwrap();
+    assert!(client.step("retryImport", &id).await["problem"].is_null());
+    assert_eq!(client.ended(&id).await["counts"]["inserted"], 600);
+}
+
+async fn of_many_imports_each_user_has_one_before_any_has_two(bed: &Bed) {
+    let mut of_users = Vec::new();
+    for name in ["ann", "bob", "eve"] {
+        let client = bed.client(name);
+        client.event_type("run").await;
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            let id = new_id();
+            client.create_import(&id, 100, None).await;
+            ids.push(id);
+        }
+        of_users.push(ids);
+    }
+    bed.execute("UPDATE import_job SET state = 'QUEUED'").await;
+    for round in 0..4 {
+        let due = import_job::due(&bed.store, 30_000, 3).await.unwrap();
+        let mut users: Vec<usize> = due
+            .iter()
+            .map(|id| of_users.iter().position(|ids| ids.contains(&id.to_string())).unwrap())
+            .collect();
+        users.sort_unstable();
+        assert_eq!(users, [0, 1, 2], "round {round}");
+    }
+    assert!(import_job::due(&bed.store, 30_000, 3).await.unwrap().is_empty());
+    bed.execute("UPDATE import_job SET state = 'CANCELED'").await;
 }

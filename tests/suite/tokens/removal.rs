@@ -36,6 +36,20 @@ async fn tokens_of_a_removed_key_are_refused_within_two_minutes_and_others_are_n
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_is_the_one_it_has_needs_no_second_answer() {
+    let rsa = Pair::of(Algorithm::RS256);
+    let issuer = Issuer::start(&set([rsa.jwk("first")])).await;
+    let time_ms = Arc::new(AtomicI64::new(Clock::System.now_ms()));
+    let keys = Keys::load(&[], Some(issuer.url.clone()), Vec::new(), None).await.unwrap();
+    let bed = Bed::open_with(Column::Sqlite, keys, Clock::Fixed(Arc::clone(&time_ms))).await;
+    time_ms.fetch_add(60_000, Ordering::SeqCst);
+    assert_refused(&bed, &rsa.sign("unknown", &claims()), "an unknown kid").await;
+    assert_eq!(issuer.unchanged(), 1);
+    assert_taken(&bed, &rsa.sign("first", &claims())).await;
+    bed.end().await;
+}
+
 async fn status(bed: &Bed, token: &str) -> u16 {
     let body = json!({ "query": "{ viewer { userId } }" });
     let request = bed.http.post(format!("{}/graphql", bed.url)).bearer_auth(token).json(&body);

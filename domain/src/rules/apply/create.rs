@@ -57,6 +57,10 @@ fn found_event(
             if plant::is_planted("plant-duplicate-bumps") {
                 world.put_event(EventRow::clone(row));
             }
+            if differs && plant::is_planted("plant-duplicate-overwrites") {
+                let frame = terms.next_frame(&row.frame, None);
+                world.put_event(row.with_content(frame, content.event_type_id, new.body.clone(), None));
+            }
             let told = world.told(row, (!differs).then_some(&new.body));
             Answer::done(Outcome::Duplicate, Some(key), differs, told)
         }
