@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sea_orm::{ConnectionTrait, Database, IsolationLevel, TransactionTrait};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, Role};
@@ -246,7 +246,7 @@ fn order(cluster: &mut Cluster, commands: &[&str]) {
 
 async fn lock_user(cluster: &Cluster, dice: &mut Dice) {
     let sql = Database::connect(&cluster.database).await.unwrap();
-    let held = sql.begin().await.unwrap();
+    let held = sql.begin_with_config(Some(IsolationLevel::ReadCommitted), None).await.unwrap();
     let user = dice.below(crate::USERS);
     let lock = format!("SELECT 1 FROM account WHERE subject = 'user {user}' FOR UPDATE");
     held.execute_unprepared(&lock).await.unwrap();
