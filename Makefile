@@ -15,7 +15,7 @@ test: servers ## Everything CI runs, on private servers that end with it.
 
 test-full: servers ## The same with the great numbers.
 	TESTS_CASES=1000000 TESTS_FULL=1 $(CARGO) test --locked --workspace
-	$(CARGO) test --locked -p tests --features plant --test suite planted
+	TESTS_FULL=1 $(CARGO) test --locked -p tests --features plant --test suite planted
 
 check: ## What a commit passes.
 	$(CARGO) fmt --all --check

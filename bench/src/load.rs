@@ -57,14 +57,22 @@ pub async fn run(
     Ok(run_beside(stage, sources, Vec::new(), expected, seconds).await?.0)
 }
 
-/// The same with others beside, who are not measured and may be refused for now; what those refusals took.
+/// What a crowd got, which may be refused for now.
+pub struct Crowd {
+    /// Its requests that were answered.
+    pub served: Sample,
+    /// Those that were refused with 503.
+    pub refused: Sample,
+}
+
+/// The same with a crowd beside.
 pub async fn run_beside(
     stage: &Stage<'_>,
     sources: Vec<Source>,
     beside: Vec<Source>,
     expected: Expected,
     seconds: u64,
-) -> anyhow::Result<(Sample, Sample)> {
+) -> anyhow::Result<(Sample, Crowd)> {
     let from = Instant::now() + WARM_UP;
     let until = from + Duration::from_secs(seconds);
     let over = Rc::new(Cell::new(false));
@@ -90,42 +98,47 @@ pub async fn run_beside(
             while let Some(of_one) = connections.join_next().await {
                 latencies_us.extend(of_one.context("a connection does not panic")??);
             }
-            let mut refusals_us = Vec::new();
+            let (mut served_us, mut refused_us) = (Vec::new(), Vec::new());
             while let Some(of_one) = crowd.join_next().await {
-                refusals_us.extend(of_one.context("a connection does not panic")??);
+                let (served, refused) = of_one.context("a connection does not panic")??;
+                served_us.extend(served);
+                refused_us.extend(refused);
             }
-            let (items, spent) = (latencies_us.len() * expected.items, after.since(before));
-            let refusals = Sample::new(refusals_us.len(), elapsed, refusals_us, spent);
-            Ok((Sample::new(items, elapsed, latencies_us, spent), refusals))
+            let spent = after.since(before);
+            let sample = |latencies_us: Vec<u64>| {
+                Sample::new(latencies_us.len() * expected.items, elapsed, latencies_us, spent)
+            };
+            Ok((sample(latencies_us), Crowd { served: sample(served_us), refused: sample(refused_us) }))
         })
         .await
 }
 
-/// Runs one connection of a crowd, which rests for a while when it is refused; what each refusal took, in
-/// microseconds.
+/// Runs one connection of a crowd, which rests for a while when it is refused; what answers and what refusals took
+/// within the window, in microseconds.
 async fn crowd_in(
     address: SocketAddr,
     mut source: Source,
     mut rests: Random,
     (from, until): (Instant, Instant),
     over: Rc<Cell<bool>>,
-) -> anyhow::Result<Vec<u64>> {
+) -> anyhow::Result<(Vec<u64>, Vec<u64>)> {
     let mut connection = Connection::open(address).await?;
-    let mut refusals_us = Vec::new();
+    let (mut served_us, mut refused_us) = (Vec::new(), Vec::new());
     while !over.get() {
         let request = source.next();
         let sent = Instant::now();
         let status = connection.exchange(request).await?.status;
         let answered = Instant::now();
         ensure!(status == 200 || status == 503, "{status} instead of 200 or 503");
+        if answered >= from && answered <= until {
+            let all_us = if status == 200 { &mut served_us } else { &mut refused_us };
+            all_us.push(u64::try_from((answered - sent).as_micros())?);
+        }
         if status == 503 {
-            if answered >= from && answered <= until {
-                refusals_us.push(u64::try_from((answered - sent).as_micros())?);
-            }
             tokio::time::sleep(Duration::from_millis(rests.below(REST_MS_MAX))).await;
         }
     }
-    Ok(refusals_us)
+    Ok((served_us, refused_us))
 }
 
 fn spent(stage: &Stage<'_>) -> anyhow::Result<Spent> {

@@ -161,7 +161,7 @@ pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<Exit
     let looked = store::open_to_look(&config.database_url).await.context("the database cannot be reached")?;
     let pending = match looked {
         Some(connection) => {
-            let pending = Migrator::get_pending_migrations_read_only(&connection).await?.len();
+            let pending = migration::pending(&connection).await?;
             connection.close().await?;
             pending
         }
@@ -198,7 +198,7 @@ async fn prepare_database(config: &Config) -> anyhow::Result<()> {
     make_data_dir(config).await?;
     let connection =
         store::open_to_migrate(&config.database_url).await.context("the database cannot be reached")?;
-    Migrator::up(&connection, None).await.context("the migrations failed")?;
+    migration::apply(&connection).await.context("the migrations failed")?;
     Ok(connection.close().await?)
 }
 

@@ -2,7 +2,10 @@
 //!
 //! A migration is never edited once it has landed: what is wrong is mended by the next one.
 
+use std::collections::HashSet;
+
 use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DatabaseConnection;
 pub use sea_orm_migration::{MigratorTrait, SchemaManager};
 
 mod m0001_account;
@@ -36,6 +39,31 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_import_safety::Migration),
         ]
     }
+}
+
+/// How many migrations a database lacks; changes nothing. Those of a newer program may be there already: while servers
+/// are replaced, old ones go on, and start again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn pending(connection: &DatabaseConnection) -> Result<usize, DbErr> {
+    let all = Migrator::migrations();
+    let table = Migrator::migration_table_name();
+    if !SchemaManager::new(connection).has_table(table.to_string()).await? {
+        return Ok(all.len());
+    }
+    let rows = connection.query_all(Query::select().column("version").from(table)).await?;
+    let applied =
+        rows.iter().map(|row| row.try_get("", "version")).collect::<Result<HashSet<String>, _>>()?;
+    Ok(all.iter().filter(|migration| !applied.contains(migration.name())).count())
+}
+
+/// Applies the migrations that a database lacks.
+///
+/// # Errors
+/// When the database or a migration fails, and when migrations are missing in between those of another program.
+pub async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    if pending(connection).await? > 0 { Migrator::up(connection, None).await } else { Ok(()) }
 }
 
 /// Text that sorts by its bytes on every database, whatever locale the server was made with.

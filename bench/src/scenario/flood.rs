@@ -1,4 +1,4 @@
-//! Somebody who floods: what it does to another user, and how long a refusal takes.
+//! Too much at once: what one who floods does to another user, how long a refusal takes, and what is left of the rate.
 
 use super::create;
 use crate::content::Template;
@@ -32,13 +32,24 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
             let beside = crowd(connections, users).map(source).collect();
             let measured = vec![source(CROWD)];
             let seconds = bench.options.seconds;
-            let (sample, refusals) =
+            let (sample, crowd) =
                 load::run_beside(&stage, measured, beside, create::CREATED, seconds).await?;
             samples.push(sample);
-            refused_ms.extend(refusals.p50_ms.zip(refusals.p99_ms));
+            refused_ms.extend(crowd.refused.p50_ms.zip(crowd.refused.p99_ms));
+        }
+    }
+    let (mut once, mut five_times) = (Vec::new(), Vec::new());
+    for _ in 0..bench.options.rounds {
+        for (connections, rates) in [(USERS, &mut once), (5 * USERS, &mut five_times)] {
+            stage.settle()?;
+            let all = crowd(connections, USERS).map(source).collect();
+            let seconds = bench.options.seconds;
+            let (_, crowd) = load::run_beside(&stage, Vec::new(), all, create::CREATED, seconds).await?;
+            rates.push(crowd.served.rate);
         }
     }
     stage.end()?;
+    let (once, five_times) = (median(once), median(five_times));
     let fact = |name: String, value: f64, unit: &'static str| Fact { scenario: "flood", name, value, unit };
     let p50 = |samples: &[Sample]| median(samples.iter().filter_map(|sample| sample.p50_ms).collect());
     let (refused_p50, refused_p99) = refused_ms.into_iter().unzip();
@@ -50,5 +61,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
         fact(format!("p50 of a create beside {TOO_MANY} connections of one user"), full, "ms"),
         fact(format!("p50 of a refusal (503) among those {TOO_MANY}"), median(refused_p50), "ms"),
         fact(format!("p99 of a refusal (503) among those {TOO_MANY}"), median(refused_p99), "ms"),
+        fact(format!("creates by {USERS} connections of {USERS} users"), once, "/s"),
+        fact(format!("creates by {} connections of {USERS} users", 5 * USERS), five_times, "/s"),
+        fact("the second by the first".to_owned(), five_times / once, ""),
     ])
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Database, TransactionTrait};
 use tempfile::TempDir;
@@ -43,6 +44,24 @@ async fn a_server_is_not_ready_while_migrations_are_pending() {
     sql.close().await.unwrap();
 }
 
+/// A server of a newer version has migrated: those of before go on, and may be started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_of_a_newer_version_end_no_server() {
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let process = Launch::default().start(&database, dir.path()).await;
+    let sql = Database::connect(&database).await.unwrap();
+    let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_of_another_version', 1)";
+    sql.execute_unprepared(newer).await.unwrap();
+    sql.close().await.unwrap();
+    // Longer than an answer is kept.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(process.status("/readyz").await, 200);
+    let (code, said) = check(&database, dir.path(), dir.path());
+    assert_eq!((code, said.trim()), (0, "0 migrations pending"));
+    let again = Launch::default().start(&database, dir.path()).await;
+    again.client("ann").event_type("run").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_create_tables_is_enough_to_be_ready() {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
@@ -76,7 +95,7 @@ async fn a_write_that_waits_on_sqlite_makes_nobody_unready() {
     let waiting = tokio::spawn(async move { client.create(&[event(&kind)]).await });
     for _ in 0..5 {
         assert_eq!(process.status("/readyz").await, 200);
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert!(!waiting.is_finished());
     held.rollback().await.unwrap();
