@@ -176,8 +176,8 @@ pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<Exit
 pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
     preflight(config).await?;
     let store = open_store(config, 2).await?;
-    let users = account::renew_all(&store).await.context("the feeds could not be renewed")?;
-    println!("{users} feeds begin anew: devices send what they have once more, then read all");
+    account::renew_all(&store).await.context("the feeds could not be renewed")?;
+    println!("all feeds begin anew: devices send what they have once more, then read all");
     Ok(())
 }
 

@@ -183,6 +183,7 @@ async fn a_payload_that_is_not_as_announced_is_told(bed: &Bed) {
     })
     .await;
     assert!(awaited().await >= until, "it is awaited for another day");
+    assert_eq!(keeping::objects(bed), 0, "what was sent is removed");
     for size in [0, 5 * 1024 * 1024 * 1024_usize] {
         let refused = client.create_import(&new_id(), size, None).await;
         assert!(["OUT_OF_RANGE", "PAYLOAD_LIMIT"].contains(&refused["problem"]["code"].as_str().unwrap()));

@@ -119,12 +119,11 @@ async fn a_record_on_which_whoever_reads_panics_is_refused_at_once() {
 }
 
 /// What the checker of the soak must find, and the database on which it is looked for: some within seconds, others at the end.
-const FOUND_BY_SOAK: [(&str, &str); 9] = [
+const FOUND_BY_SOAK: [(&str, &str); 8] = [
     ("plant-duplicate-overwrites", "sqlite"),
     ("plant-no-user", "sqlite"),
     ("plant-silent-tombstone", "sqlite"),
     ("plant-no-lock", "postgres"),
-    ("plant-head-alone", "postgres"),
     ("plant-late-lock", "postgres"),
     ("plant-early-answer", "postgres"),
     ("plant-late-tally", "postgres"),

@@ -228,7 +228,7 @@ async fn a_set_that_cannot_be_had_again_leaves_the_keys_as_they_are() {
     let keys = Keys::load(&[], Some(issuer.url.clone()), Vec::new(), None).await.unwrap();
     let bed = Bed::open_with(Column::Sqlite, keys, Clock::Fixed(Arc::clone(&time_ms))).await;
     let long = " ".repeat(2 << 20);
-    for (status, body) in [(500, ""), (200, "no set"), (200, "{\"keys\":[]}"), (200, &long)] {
+    for (status, body) in [(500, ""), (200, "no set"), (200, &long)] {
         issuer.answer(status, body);
         time_ms.fetch_add(60_000, Ordering::SeqCst);
         let before = issuer.fetches();

@@ -7,11 +7,14 @@ use domain::bell::{Bell, Ring};
 use domain::error::Error;
 use domain::limits::{REJECTIONS_TTL_MS, RING_EVERY_MS, RINGS_MAX};
 use domain::payload::Payloads;
+use domain::rarely::Rarely;
 use domain::store::{Store, import_job};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const EVERY_MS: i64 = 5_000;
+/// Usage is looked through once a minute: there is no index for it.
+static FORGETS: Rarely = Rarely::new();
 
 /// What a sweeper works with.
 #[derive(Debug, Clone)]
@@ -69,7 +72,10 @@ impl<B: Bell> Sweeper<B> {
         for (user_id, id) in import_job::stale_rejections(store, REJECTIONS_TTL_MS, RINGS_MAX).await? {
             import_job::forget_rejections(store, user_id, id).await?;
         }
-        import_job::forget_usage(store).await
+        if FORGETS.pass().is_some() {
+            import_job::forget_usage(store).await?;
+        }
+        Ok(())
     }
 
     /// The objects first: whatever ends in between is swept again.

@@ -1,5 +1,5 @@
 //! The public keys of the token issuer (RFC 7517), by file or URL. The set is asked for again every minute, so that a key
-//! that the issuer has removed is trusted for no longer than two.
+//! that the issuer has removed is trusted for no longer than two, as long as the issuer can be asked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -62,6 +62,9 @@ impl Jwks {
         let keys = RwLock::new(KeySet { fetch: 0, by_kid: HashMap::new() });
         let jwks = Arc::new(Self { source, client, keys, state: Mutex::default() });
         jwks.fetch(&mut *jwks.state.lock().await).await?;
+        if jwks.keys.read().is_ok_and(|keys| keys.by_kid.is_empty()) {
+            return Err(KeysError::Empty);
+        }
         let watched = Arc::downgrade(&jwks);
         tokio::spawn(async move {
             loop {
@@ -115,7 +118,7 @@ impl Jwks {
         self.refresh(&mut state).await;
     }
 
-    /// Keeps the keys of before if the set cannot be had.
+    /// Keeps the keys of before if the set cannot be had. One that has no keys is had: all were removed.
     async fn refresh(&self, state: &mut State) {
         if let Err(error) = self.fetch(state).await {
             metrics::counter!("idem_jwks_failures_total").increment(1);
@@ -170,7 +173,7 @@ impl Jwks {
 
 fn parse(bytes: &[u8]) -> Result<ByKid, KeysError> {
     let set: JwkSet = serde_json::from_slice(bytes)?;
-    let usable: ByKid = set
+    let usable = set
         .keys
         .iter()
         .filter_map(|jwk| {
@@ -178,7 +181,7 @@ fn parse(bytes: &[u8]) -> Result<ByKid, KeysError> {
             Some((jwk.common.key_id.clone()?, (algorithm(jwk)?, key)))
         })
         .collect();
-    if usable.is_empty() { Err(KeysError::Empty) } else { Ok(usable) }
+    Ok(usable)
 }
 
 /// The one algorithm that a key is for: that of its kind. `alg` is optional (RFC 7517, section 4.4), but what it says

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::bell::{Bell, Ring};
 use crate::commands::Actor;
+use crate::detached::detached;
 use crate::error::Error;
 use crate::limits::PAYLOAD_OBJECT_BYTES;
 use crate::payload::Payloads;
@@ -158,24 +159,42 @@ impl Upload<'_> {
         let (user_id, id) = (self.row.user_id, self.row.id);
         let number = u64::try_from(self.stored).unwrap_or_default() / PAYLOAD_OBJECT_BYTES as u64;
         let (names, name) = self.names.with(number, &object);
-        self.payloads.put(user_id, id, &name, object).await?;
-        let arrival =
-            Arrival { from: self.stored, names_before: &self.names, up_to, names: &names, complete };
-        if !import_job::receive(self.store, user_id, id, arrival).await? {
-            self.take_back(number, &name).await?;
+        let arrival = Arrival {
+            from: self.stored,
+            names_before: self.names.clone(),
+            up_to,
+            names: names.clone(),
+            complete,
+        };
+        let (store, payloads) = (self.store.clone(), self.payloads.clone());
+        // A client that hangs up leaves no object of which nobody knows.
+        let stored = detached(async move {
+            payloads.put(user_id, id, &name, object).await?;
+            let counts = import_job::receive(&store, user_id, id, arrival).await?;
+            if !counts {
+                take_back(&store, &payloads, (user_id, id), number, &name).await?;
+            }
+            Ok(counts)
+        });
+        if !stored.await.unwrap_or(Err(Error::Bug("to store an object does not panic")))? {
             return Ok(false);
         }
         (self.stored, self.names) = (up_to, names);
         Ok(true)
     }
+}
 
-    /// Removes an object that does not count: another sender was faster, or the import has ended. If that one has
-    /// sent the same bytes, the object is part of its payload.
-    async fn take_back(&self, number: u64, name: &str) -> Result<(), Error> {
-        let (user_id, id) = (self.row.user_id, self.row.id);
-        let row = import_job::find(self.store, user_id, id).await?;
-        let counts = row
-            .is_some_and(|row| row.payload_removed_at.is_none() && row.payload_objects.name(number) == name);
-        if counts { Ok(()) } else { self.payloads.remove_object(user_id, id, name).await }
-    }
+/// Removes an object that does not count: another sender was faster, or the import has ended. If that one has
+/// sent the same bytes, the object is part of its payload.
+async fn take_back(
+    store: &Store,
+    payloads: &Payloads,
+    (user_id, id): (Uuid, Uuid),
+    number: u64,
+    name: &str,
+) -> Result<(), Error> {
+    let row = import_job::find(store, user_id, id).await?;
+    let counts =
+        row.is_some_and(|row| row.payload_removed_at.is_none() && row.payload_objects.name(number) == name);
+    if counts { Ok(()) } else { payloads.remove_object(user_id, id, name).await }
 }

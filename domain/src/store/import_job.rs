@@ -208,16 +208,16 @@ fn to(state: State) -> SimpleExpr {
 }
 
 /// An object of a payload that was stored, and what the row said before.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival<'a> {
+#[derive(Debug, Clone)]
+pub struct Arrival {
     /// Bytes before it.
     pub from: i64,
     /// The names of the objects before it.
-    pub names_before: &'a PayloadObjects,
+    pub names_before: PayloadObjects,
     /// Bytes with it.
     pub up_to: i64,
     /// The names with it.
-    pub names: &'a PayloadObjects,
+    pub names: PayloadObjects,
     /// It is the last one.
     pub complete: bool,
 }
@@ -227,7 +227,7 @@ pub struct Arrival<'a> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn receive(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival<'_>) -> Result<bool, Error> {
+pub async fn receive(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival) -> Result<bool, Error> {
     let Arrival { from, names_before, up_to, names, complete } = arrival;
     let state = if complete { State::Queued } else { State::AwaitingUpload };
     let update = one(user_id, id)

@@ -95,8 +95,9 @@ pub(crate) struct Free {
 }
 
 impl Store {
-    /// Opens `sqlite://…` or `postgres://…`, of which so much may be lost by a failover, with at most `connections` to PostgreSQL for reading and for what is
-    /// locked, and a quarter of as many and two more for what is not.
+    /// Opens `sqlite://…` or `postgres://…`, of which so much may be lost by a failover. To PostgreSQL there are at most
+    /// `connections` for transactions, lists and other reads, a quarter of as many for batches, and eight: two for groups,
+    /// two for heavy reads, three that wait for locks, and one to ask whether it is there.
     ///
     /// # Errors
     /// When the database cannot be reached.

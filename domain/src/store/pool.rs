@@ -18,7 +18,7 @@ use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{self, Connection, Postgres, Sqlite};
 use sea_orm::{DbBackend, DbErr, RuntimeErr, Statement};
 use tokio::sync::{Semaphore, TryAcquireError};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::cells::Row;
 use crate::error::Error;
@@ -179,22 +179,23 @@ impl<DB: Engine> PoolOf<DB> {
     }
 
     async fn lend(self: &Arc<Self>) -> Result<Lease<DB>, Error> {
+        let deadline = Instant::now() + ACQUIRE_MAX;
         // Most often one is free, and no timer is needed.
         let permit = match Arc::clone(&self.free).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(Error::Busy),
             Err(TryAcquireError::NoPermits) => {
-                let permit = timeout(ACQUIRE_MAX, Arc::clone(&self.free).acquire_owned()).await;
+                let permit = timeout_at(deadline.into(), Arc::clone(&self.free).acquire_owned()).await;
                 permit.ok().and_then(Result::ok).ok_or(Error::Busy)?
             }
         };
         loop {
             let Some(open) = self.pop()? else { break };
-            if let Some(open) = self.still_alive(open).await {
+            if let Some(open) = self.still_alive(open, deadline).await {
                 return Ok(Lease::new(open, self, permit));
             }
         }
-        let open = self.open().await?;
+        let open = self.open(deadline).await?;
         Ok(Lease::new(open, self, permit))
     }
 
@@ -204,14 +205,14 @@ impl<DB: Engine> PoolOf<DB> {
         Ok(idle.as_mut().ok_or(Error::Busy)?.pop())
     }
 
-    async fn still_alive(&self, mut open: Open<DB>) -> Option<Open<DB>> {
+    async fn still_alive(&self, mut open: Open<DB>, deadline: Instant) -> Option<Open<DB>> {
         if open.opened_at < self.health.distrusted_before() {
             return None;
         }
         if open.used_at.elapsed() < IDLE_MAX {
             return Some(open);
         }
-        match timeout(CONNECT_MAX, open.connection.ping()).await {
+        match timeout(bounded(deadline), open.connection.ping()).await {
             Ok(Ok(())) => Some(open),
             _ => {
                 self.health.distrust();
@@ -221,11 +222,10 @@ impl<DB: Engine> PoolOf<DB> {
     }
 
     /// Opens a connection, and tries again while nobody listens or there is no room.
-    async fn open(&self) -> Result<Open<DB>, Error> {
-        let deadline = Instant::now() + ACQUIRE_MAX;
+    async fn open(&self, deadline: Instant) -> Result<Open<DB>, Error> {
         let mut pause = PAUSE_FIRST;
         loop {
-            let error = match self.connect().await {
+            let error = match self.connect(bounded(deadline)).await {
                 Ok(open) => return Ok(open),
                 Err(error) => error,
             };
@@ -237,11 +237,11 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    async fn connect(&self) -> Result<Open<DB>, sqlx::Error> {
+    async fn connect(&self, most: Duration) -> Result<Open<DB>, sqlx::Error> {
         let attempt = self.health.attempt();
         // Whoever connects while others find their connections dead may have met the same host.
         let opened_at = Instant::now();
-        let opened = timeout(CONNECT_MAX, DB::connect(&self.options)).await;
+        let opened = timeout(most, DB::connect(&self.options)).await;
         let opened = opened.unwrap_or_else(|_| Err(timed_out("the database does not take connections")));
         attempt.end(opened.as_ref().err());
         let (connection, interrupt) = opened?;
@@ -292,6 +292,11 @@ impl<DB: Engine> PoolOf<DB> {
             _ => Err(error),
         }
     }
+}
+
+/// How long a step may take of what is left until a deadline.
+fn bounded(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).min(CONNECT_MAX)
 }
 
 /// Whether nobody listens yet, or the server has no room or is starting: `cannot_connect_now`,

@@ -315,9 +315,10 @@ impl<T: Send + 'static> Flight<T> {
         if let Some(held_back) = PUT_OFF.pass() {
             tracing::warn!(error = error.in_full(), held_back, "groups of writes are put off");
         }
+        let is_locked = matches!(error, Error::Locked);
         let jobs = self.jobs();
         drop(self);
-        jobs.for_each(|job| job.tell(Err(Error::Busy)));
+        jobs.for_each(|job| job.tell(Err(if is_locked { Error::Locked } else { Error::Busy })));
     }
 
     /// Answers all, in order.

@@ -27,7 +27,7 @@ fn sweeper(bed: &Bed) -> Sweeper<Disturber> {
     }
 }
 
-fn objects(bed: &Bed) -> usize {
+pub(super) fn objects(bed: &Bed) -> usize {
     fn count(path: &std::path::Path) -> usize {
         let Ok(entries) = std::fs::read_dir(path) else { return 0 };
         entries.map(|entry| entry.unwrap().path()).map(|it| if it.is_dir() { count(&it) } else { 1 }).sum()

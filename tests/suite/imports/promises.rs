@@ -115,8 +115,11 @@ async fn records_count_on_the_day_they_are_taken(bed: &Bed) {
     work(&old).await;
     let job = client.ended(&old).await;
     assert_eq!(job["state"], "COMPLETED", "{job}");
+    // A clock that was ahead was set back.
+    bed.execute("UPDATE import_usage SET hour = hour + 100").await;
+    assert_eq!(import_job::records_of_day(&bed.store, user_id).await.unwrap(), 0);
     // What counts for no day is removed.
-    bed.execute("UPDATE import_usage SET hour = hour - 49").await;
+    bed.execute("UPDATE import_usage SET hour = hour - 149").await;
     import_job::forget_usage(&bed.store).await.unwrap();
     assert_eq!(bed.number("SELECT count(*) FROM import_usage").await, 0);
 }

@@ -235,6 +235,8 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
     if row.next_record == 0 {
         let is_as_announced = is_as_announced(workshop, row);
         if !alive(workshop, *held, is_as_announced).await?.map_err(failed)? {
+            // Now, while nobody may send another one: what is sent again has other names.
+            workshop.payloads.remove(row.user_id, row.id).await.map_err(failed)?;
             return Ok(End::Mismatch);
         }
     }
@@ -255,7 +257,7 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
             };
             let is_counted = workshop.limits.records_a_day.is_some();
             let import = Import { held: *held, dry_run: row.dry_run, rejections: rejected, is_counted };
-            let applied = apply(workshop, import, &chunk, verdict).await.map_err(failed)?;
+            let applied = apply(workshop, import, &chunk, verdict).await?;
             *held = applied.held;
             chunks.applied(applied.is_new);
             if chunk.is_last {
@@ -314,7 +316,7 @@ async fn apply<B: Bell>(
     import: Import,
     chunk: &Chunk,
     verdict: Option<Verdict>,
-) -> Result<Applied, Error> {
+) -> Result<Applied, End> {
     let started = Instant::now();
     let applied = apply_or_refuse(workshop, import, chunk, verdict).await?;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
@@ -338,20 +340,23 @@ async fn apply_or_refuse<B: Bell>(
     import: Import,
     chunk: &Chunk,
     verdict: Option<Verdict>,
-) -> Result<Applied, Error> {
+) -> Result<Applied, End> {
     let attempt = async |verdict, poison| {
         let applied = apply_chunk(&workshop.store, &workshop.bell, import, chunk, verdict, poison);
         AssertUnwindSafe(applied).catch_unwind().await
     };
+    let again = async |poison| {
+        let applied = attempt(None, poison).await;
+        applied.unwrap_or(Err(Error::Bug("a chunk panicked"))).map_err(failed)
+    };
     match attempt(verdict, &BTreeSet::new()).await {
-        Ok(Err(error)) if error.is_conflict() => {
-            attempt(None, &BTreeSet::new()).await.unwrap_or(Err(Error::Bug("a chunk panicked")))
-        }
-        Ok(applied) => applied,
+        Ok(Err(error)) if error.is_conflict() => again(&BTreeSet::new()).await,
+        Ok(applied) => applied.map_err(failed),
         Err(_) => {
-            let poison = find_poison(&workshop.store, import, chunk).await?;
+            let poison = find_poison(&workshop.store, import, chunk);
+            let poison = alive(workshop, import.held, poison).await?.map_err(failed)?;
             tracing::error!(import.id = %import.held.id, records = poison.len(), "records panic and are refused");
-            attempt(None, &poison).await.unwrap_or(Err(Error::Bug("a chunk panicked")))
+            again(&poison).await
         }
     }
 }

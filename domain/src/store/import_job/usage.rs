@@ -3,13 +3,17 @@
 
 use ::entity::import_usage::{Column, Entity};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Statement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Statement,
+};
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::store::{Store, Tx, dialect};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
+/// Rows that are removed at once.
+const FORGOTTEN_MAX: u64 = 1_000;
 /// Hours that a day's allowance counts, this one included.
 const DAY_HOURS: i64 = 24;
 
@@ -33,23 +37,31 @@ pub async fn count_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<(), E
 /// # Errors
 /// When the database fails.
 pub async fn records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> {
-    let oldest = dialect::now_ms(store.backend()).div(HOUR_MS).sub(DAY_HOURS);
+    let hour = || dialect::now_ms(store.backend()).div(HOUR_MS);
     let counted = Entity::find()
         .filter(Column::UserId.eq(user_id))
-        .filter(Expr::col(Column::Hour).gt(oldest))
+        .filter(Expr::col(Column::Hour).gt(hour().sub(DAY_HOURS)))
+        // An hour to come is of a clock that was set back.
+        .filter(Expr::col(Column::Hour).lte(hour()))
         .select_only()
         .column(Column::Records)
         .into_tuple::<i64>();
     Ok(counted.all(store.reader()).await?.into_iter().sum())
 }
 
-/// Removes what counts for no day any more.
+/// Removes some of what counts for no day any more.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn forget_usage(store: &Store) -> Result<(), Error> {
-    let oldest = dialect::now_ms(store.backend()).div(HOUR_MS).sub(2 * DAY_HOURS);
     let tx = store.begin().await?;
-    Entity::delete_many().filter(Expr::col(Column::Hour).lt(oldest)).exec(&tx.inner).await?;
+    let hour = dialect::now_ms_text(tx.backend());
+    // Another sweeper may be at it.
+    let lock = if tx.backend() == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let sql = format!(
+        "DELETE FROM import_usage WHERE (user_id, hour) IN (SELECT user_id, hour FROM import_usage \
+         WHERE hour < {hour} / {HOUR_MS} - 2 * {DAY_HOURS} LIMIT {FORGOTTEN_MAX} {lock})"
+    );
+    tx.inner.execute_unprepared(&sql).await?;
     tx.commit().await
 }

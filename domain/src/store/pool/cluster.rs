@@ -6,7 +6,7 @@
 //! before it is used, and compares them with a row of ours. If they differ, the feeds get a new generation: every
 //! cursor of before is answered with a reset, and the devices bring back what was lost.
 
-use sea_orm::sqlx::{self, PgConnection, Row};
+use sea_orm::sqlx::{self, Connection, PgConnection, Row};
 
 use crate::clock::Clock;
 
@@ -18,6 +18,9 @@ pub enum Failover {
     /// Nothing: a write is acknowledged when the standby that may take over has it.
     Lossless,
 }
+
+/// Some services do not let a role ask: `insufficient_privilege`, `undefined_function`, `feature_not_supported`.
+const NOT_TOLD: [&str; 3] = ["42501", "42883", "0A000"];
 
 /// The identity of a cluster.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,8 +48,7 @@ pub(super) async fn check(connection: &mut PgConnection, failover: Failover) -> 
     }
     match identity(connection).await {
         Ok(now) => compare(connection, now, failover).await,
-        // Some services do not let a role ask.
-        Err(sqlx::Error::Database(error)) => {
+        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| NOT_TOLD.contains(&&*code)) => {
             tracing::warn!(%error, "a lossy failover would not be noticed: the cluster cannot be identified");
             Ok(())
         }
@@ -101,13 +103,18 @@ async fn record(
         generation = coalesce($3, generation) WHERE id = 1 \
         AND system_identifier IS NOT DISTINCT FROM $4 AND timeline IS NOT DISTINCT FROM $5";
     let before = before.map(|(before, _)| before);
+    // A server that has just taken over may have no standby yet that would confirm it, and nobody could even read.
+    // If this is lost with the server, the next one is another cluster again.
+    let mut tx = connection.begin().await?;
+    sqlx::query("SET LOCAL synchronous_commit = local").execute(&mut *tx).await?;
     let recorded = sqlx::query(sql)
         .bind(&now.system_identifier)
         .bind(now.timeline)
         .bind(generation)
         .bind(before.map(|before| &before.system_identifier))
         .bind(before.map(|before| before.timeline))
-        .execute(connection)
+        .execute(&mut *tx)
         .await?;
+    tx.commit().await?;
     Ok(recorded.rows_affected() == 1)
 }

@@ -14,6 +14,8 @@ pub struct Health {
     /// Attempts that are under way or were given up since the database answered last; 0 means none.
     /// Milliseconds after `begun_at`, and 1 more, of the first of them.
     silent_since: AtomicU64,
+    /// When something was asked last, in the same way.
+    asked_at: AtomicU64,
     /// Connections that were opened before are closed instead of lent.
     distrusted_before: Mutex<Instant>,
 }
@@ -28,26 +30,32 @@ pub(super) struct Attempt<'h> {
 impl Default for Health {
     fn default() -> Self {
         let now = Instant::now();
-        Self { begun_at: now, silent_since: AtomicU64::new(0), distrusted_before: Mutex::new(now) }
+        Self {
+            begun_at: now,
+            silent_since: AtomicU64::new(0),
+            asked_at: AtomicU64::new(0),
+            distrusted_before: Mutex::new(now),
+        }
     }
 }
 
 impl Health {
-    /// How long the database has been silent though it was asked. Zero if it answered what was asked last, and if
-    /// nothing was asked since.
+    /// How long the database has been silent though it was asked: from the first question without an answer to the
+    /// last one. Zero after an answer.
     #[must_use]
     pub fn silent_for(&self) -> Duration {
         match self.silent_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
-            since => self.begun_at.elapsed().saturating_sub(Duration::from_millis(since - 1)),
+            since => Duration::from_millis(self.asked_at.load(Ordering::Relaxed).saturating_sub(since)),
         }
     }
 
     /// Something is asked.
     pub(super) fn attempt(&self) -> Attempt<'_> {
         let mut since = None;
+        let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        self.asked_at.store(now, Ordering::Relaxed);
         if self.silent_since.load(Ordering::Relaxed) == 0 {
-            let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
             since = self.replace_silence(0, now).then_some(now);
         }
         Attempt { health: self, since }
@@ -86,5 +94,25 @@ impl Drop for Attempt<'_> {
         if let Some(since) = self.since {
             let _answered_since = self.health.replace_silence(since, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+
+    use super::*;
+
+    #[test]
+    fn silence_lasts_from_the_first_question_without_an_answer_to_the_last_one() {
+        let health = Health::default();
+        let silence = sqlx::Error::Io(ErrorKind::TimedOut.into());
+        health.attempt().end(Some(&silence));
+        sleep(Duration::from_millis(30));
+        assert_eq!(health.silent_for(), Duration::ZERO, "nobody has asked since");
+        health.attempt().end(Some(&silence));
+        assert!(health.silent_for() >= Duration::from_millis(30));
+        health.attempt().end(Some(&sqlx::Error::RowNotFound));
+        assert_eq!(health.silent_for(), Duration::ZERO, "a refusal is an answer");
     }
 }

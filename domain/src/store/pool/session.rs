@@ -32,10 +32,10 @@ impl Session {
 pub(super) async fn prepare(connection: &mut PgConnection, session: &Session) -> Result<(), sqlx::Error> {
     let rows = session.settings.iter().map(|(name, value)| format!("('{name}', '{value}')"));
     let wanted = rows.collect::<Vec<_>>().join(", ");
-    // `synchronous_commit = off` acknowledges what a crash loses; any stronger setting is kept.
+    // `off` acknowledges what a crash loses, and `local` what a failover loses; any stronger setting is kept.
     let set = format!(
         "SELECT name, set_config(name, value, false) FROM (VALUES {wanted}, ('synchronous_commit', \
-         CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
+         CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' WHEN 'local' THEN 'on' \
          ELSE current_setting('synchronous_commit') END)) AS wanted(name, value) \
          WHERE EXISTS (SELECT FROM pg_settings known WHERE known.name = wanted.name)"
     );
