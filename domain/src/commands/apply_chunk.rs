@@ -134,7 +134,7 @@ pub async fn apply_chunk(
     let held = Held { next_record: chunk.next_record, ..held };
     if plant::is_planted("plant-late-tally") {
         tx.commit().await?;
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(400)).await;
         let tx = store.begin().await?;
         import_job::tally(&tx, held, counts, chunk.is_last).await?;
         tx.commit().await?;
