@@ -140,6 +140,14 @@ impl Cluster {
         self.places.iter().map(|place| format!("http://127.0.0.1:{}/metrics", place.metrics)).collect()
     }
 
+    /// Whether a process says that it works on an import.
+    pub async fn works_on_imports(&self, place: usize) -> bool {
+        let Ok(answer) = reqwest::get(&self.metrics()[place]).await else { return false };
+        let text = answer.text().await.unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("idem_imports_in_flight "));
+        count.is_some_and(|count| count.trim() != "0")
+    }
+
     /// Waits for a server to be ready; a worker needs no wait.
     pub async fn is_ready(&self, place: usize, log: &Log) {
         let place = &self.places[place];

@@ -147,14 +147,32 @@ fn any(cluster: &Cluster, role: Role, dice: &mut Dice) -> usize {
     places[dice.below(places.len())]
 }
 
+/// One of the workers that work, if there is one within a moment: those that rest have nothing to lose.
+async fn busy_worker(cluster: &Cluster, dice: &mut Dice) -> usize {
+    for _ in 0..50 {
+        let place = any(cluster, Role::Worker, dice);
+        if cluster.works_on_imports(place).await {
+            return place;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    any(cluster, Role::Worker, dice)
+}
+
 fn seconds(dice: &mut Dice, from: usize, to: usize) -> Duration {
     Duration::from_millis((from * 1_000 + dice.below((to - from) * 1_000)) as u64)
 }
 
 async fn happen(fault: Fault, cluster: &mut Cluster, log: &Log, dice: &mut Dice) {
     match fault {
-        Fault::KillApi => kill(cluster, Role::Api, log, dice).await,
-        Fault::KillWorker => kill(cluster, Role::Worker, log, dice).await,
+        Fault::KillApi => {
+            let place = any(cluster, Role::Api, dice);
+            kill(cluster, place, log).await;
+        }
+        Fault::KillWorker => {
+            let place = busy_worker(cluster, dice).await;
+            kill(cluster, place, log).await;
+        }
         Fault::EndApi => end(cluster, Role::Api, log, dice).await,
         Fault::EndWorker => end(cluster, Role::Worker, log, dice).await,
         Fault::FreezeApi => {
@@ -162,7 +180,7 @@ async fn happen(fault: Fault, cluster: &mut Cluster, log: &Log, dice: &mut Dice)
             freeze(cluster, place, seconds(dice, 1, 8)).await;
         }
         Fault::FreezeWorkerPastItsLease => {
-            let place = any(cluster, Role::Worker, dice);
+            let place = busy_worker(cluster, dice).await;
             freeze(cluster, place, seconds(dice, 32, 36)).await;
         }
         Fault::CrashDatabase => order(cluster, &["stop-postgres", "start-postgres"]),
@@ -212,8 +230,7 @@ async fn happen(fault: Fault, cluster: &mut Cluster, log: &Log, dice: &mut Dice)
     }
 }
 
-async fn kill(cluster: &mut Cluster, role: Role, log: &Log, dice: &mut Dice) {
-    let place = any(cluster, role, dice);
+async fn kill(cluster: &mut Cluster, place: usize, log: &Log) {
     cluster.signal(place, "KILL");
     cluster.ends(place, END_MAX).await;
     cluster.replace(place);

@@ -14,6 +14,8 @@ pub struct Imported {
     pub id: String,
     /// New rows.
     pub inserted: i64,
+    /// Records that were there.
+    pub duplicates: i64,
 }
 
 /// Imports until it is told to stop; what must be there.
@@ -29,13 +31,13 @@ pub async fn run(mut api: Api) -> Vec<Imported> {
         let is_new = number % 3 != 0;
         let id = api.new_id();
         let Some(job) = import(&mut api, &id, &payload).await else { break };
-        let expected = json!({ "records": records, "inserted": if is_new { records } else { 0 },
-            "duplicates": if is_new { 0 } else { records }, "differing": 0, "deleted": 0, "rejected": 0 });
+        let (inserted, duplicates) = if is_new { (records, 0) } else { (0, records) };
+        let expected = json!({ "records": records, "inserted": inserted, "duplicates": duplicates, "differing": 0, "deleted": 0, "rejected": 0 });
         if job["state"] != "COMPLETED" || job["counts"] != expected {
             api.log.wrong(format!("an import of {records} records ended as {job}, not {expected}"));
         }
         api.log.acknowledged(if is_new { "imported" } else { "imported again" });
-        imported.push(Imported { user: api.user, id, inserted: if is_new { records } else { 0 } });
+        imported.push(Imported { user: api.user, id, inserted, duplicates });
         last = is_new.then_some((payload, records));
     }
     imported
