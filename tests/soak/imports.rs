@@ -1,5 +1,6 @@
 //! A device that imports: files of its own, and each third one again.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Duration;
 
@@ -18,10 +19,16 @@ pub struct Imported {
     pub duplicates: i64,
 }
 
+const LOOK: &str = "query($id: ID!) { importJob(id: $id) { state problem { code } counts { records inserted \
+    duplicates differing deleted rejected } } }";
+/// Imports that have ended and are looked at again after each one: whoever lost a lease must not move them.
+const LOOKED_AT_AGAIN: usize = 8;
+
 /// Imports until it is told to stop; what must be there.
 pub async fn run(mut api: Api) -> Vec<Imported> {
     let mut imported = Vec::new();
     let (mut number, mut last) = (0, None);
+    let mut ended: VecDeque<(String, Value)> = VecDeque::new();
     while !api.log.is_writing_over() {
         number += 1;
         let (payload, records) = match last.take() {
@@ -37,6 +44,17 @@ pub async fn run(mut api: Api) -> Vec<Imported> {
             api.log.wrong(format!("an import of {records} records ended as {job}, not {expected}"));
         }
         api.log.acknowledged(if is_new { "imported" } else { "imported again" });
+        ended.push_back((id.clone(), job));
+        if ended.len() > LOOKED_AT_AGAIN {
+            ended.pop_front();
+        }
+        for (id, told) in &ended {
+            let Some(mut data) = api.insist(LOOK, &json!({ "id": id })).await else { break };
+            let now = data["importJob"].take();
+            if now != *told {
+                api.log.wrong(format!("import {id} had ended as {told} and is {now}"));
+            }
+        }
         imported.push(Imported { user: api.user, id, inserted, duplicates });
         last = is_new.then_some((payload, records));
     }
@@ -73,10 +91,8 @@ async fn import(api: &mut Api, id: &str, payload: &[u8]) -> Option<Value> {
         api.log.wrong(format!("an import was refused: {announced}"));
     }
     api.upload(id, payload).await?;
-    let look = "query($id: ID!) { importJob(id: $id) { state problem { code } counts { records inserted duplicates \
-        differing deleted rejected } } }";
     loop {
-        let job = api.insist(look, &json!({ "id": id })).await?["importJob"].take();
+        let job = api.insist(LOOK, &json!({ "id": id })).await?["importJob"].take();
         match (job["state"].as_str(), job["problem"]["code"].as_str()) {
             (Some("COMPLETED" | "CANCELED"), _) => return Some(job),
             // The payload store was away: from the checkpoint once more.
