@@ -152,8 +152,8 @@ async fn accept(listener: TcpListener, router: Router, connections_max: usize, s
     }
 }
 
-/// Tells whoever sends a request that there is no room. An answer before the question would look like a broken
-/// connection.
+/// Waits for a request and answers that there is no room. Clients take an answer that comes before their request for a
+/// broken connection.
 async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
     let mut bytes = [0; 4096];
     if stream.read(&mut bytes).await? == 0 {

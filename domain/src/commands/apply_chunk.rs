@@ -100,8 +100,7 @@ pub async fn decide_ahead(
     Ok((dry_run || world.net(basis.head).is_empty()).then_some(verdict))
 }
 
-/// Applies a chunk, of which a verdict may have been found before. Records that are `poison`, by their places, are
-/// refused unread.
+/// Applies a chunk, with the verdict if one was found ahead. The records at the places in `poison` are refused unread.
 ///
 /// # Errors
 /// [`Error::Fenced`] when somebody else holds it by now, or it was ended; when the database fails.

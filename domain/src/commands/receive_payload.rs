@@ -167,7 +167,7 @@ impl Upload<'_> {
             complete,
         };
         let (store, payloads) = (self.store.clone(), self.payloads.clone());
-        // A client that hangs up leaves no object of which nobody knows.
+        // It runs to its end even if the client hangs up: else an object could stay that no row names.
         let stored = detached(async move {
             payloads.put(user_id, id, &name, object).await?;
             let counts = import_job::receive(&store, user_id, id, arrival).await?;

@@ -162,7 +162,7 @@ pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)
     format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
 }
 
-/// The heads of the users of parameter 1, and of which transactions their rows are.
+/// The heads of the users in parameter 1, and the transactions that wrote their rows.
 pub(super) fn heads(backend: DbBackend) -> String {
     match backend {
         DbBackend::Postgres => format!(
@@ -257,8 +257,8 @@ pub(super) fn position(backend: DbBackend) -> &'static str {
     }
 }
 
-/// Whether this transaction is the only one that claims imports of a user, until its end. On SQLite whoever writes is
-/// alone.
+/// Keeps other transactions from claiming imports of a user until this one ends; false if another one does so already.
+/// SQLite has only one transaction that writes.
 pub(super) async fn excludes_others(on: &impl ConnectionTrait, user_id: Uuid) -> Result<bool, DbErr> {
     if on.get_database_backend() != DbBackend::Postgres {
         return Ok(true);

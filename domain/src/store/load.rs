@@ -1,8 +1,8 @@
 //! The first two steps of a write: the head of its user is locked, and everything that its items can touch is read.
 //! The lock comes first, in a statement of its own, because a statement does not see what is committed after it began.
 //!
-//! A write can do without the lock: whoever writes what is read here writes the row of the account as well. So the
-//! load tells of which transaction that row is, and the write is stored only if it still is
+//! A write needs no lock: every write also changes the row of the account. The load returns the transaction that wrote
+//! that row last, and the write is stored only if that has not changed
 //! ([`super::save::save_unmoved`]).
 
 mod sql;

@@ -137,7 +137,7 @@ fn kind<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> Operat
     kinds.first().copied().unwrap_or(OperationType::Query)
 }
 
-/// Executes what has one answer, which comes in time whatever happens behind it. A subscription has none.
+/// Executes a query or a mutation. It is answered in time, even if the database is not. A subscription is not meant.
 pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id: &str) -> Answer {
     let Operation { request, kind, charge, keep, room, .. } = operation;
     let refused = |error: &ApiError| refusal(error, error.status(), request_id);

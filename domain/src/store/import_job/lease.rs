@@ -107,7 +107,7 @@ async fn claim_locked(
     Ok(row)
 }
 
-/// Ends an import of which everybody dies before anything of it is done.
+/// Ends an import that killed every worker before one of them had stored anything.
 async fn end_hopeless(tx: &Tx, import: &ImportRow) -> Result<(), Error> {
     let problem = Problem::new(Code::NoProgress, "whoever worked on it died of it before anything was done");
     let update = one(import.user_id, import.id)

@@ -14,7 +14,7 @@ use crate::store::model::{self, columns, nothing};
 pub(super) struct Kind;
 
 impl Kind {
-    /// `number` the newest position, and `version`: of which transaction its row is.
+    /// `number` is the newest position, and `version` the transaction that wrote the row.
     pub(super) const HEAD: i32 = 0;
     /// `id` is called `other` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
     const NAME: i32 = 1;
@@ -62,8 +62,8 @@ pub(super) fn load(backend: DbBackend, shape: Shape) -> &'static str {
     &texts[shape.number()]
 }
 
-/// All that events say, and their types, by a table of owners and ids; and of which transaction the rows of the
-/// accounts are.
+/// All that events say, and their types, by a table of owners and ids; and which transactions wrote the rows of
+/// the accounts.
 pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
     static POSTGRES: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Postgres));
     static SQLITE: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Sqlite));
