@@ -5,6 +5,7 @@ mod config;
 mod healthcheck;
 mod import;
 mod lifecycle;
+mod open_files;
 mod payloads;
 mod readiness;
 mod telemetry;

@@ -26,6 +26,7 @@ use worker::sweeper::Sweeper;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
+use crate::open_files;
 use crate::payloads::open_payloads;
 use crate::readiness::Readiness;
 use crate::telemetry::Telemetry;
@@ -49,6 +50,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         bail!("serve --no-worker needs IDEM_REDIS_URL: without it the queue is in this process");
     }
     let telemetry = Telemetry::install(&config)?;
+    open_files::raise_limit(config.connections_max);
     preflight(&config).await?;
     if !args.no_migrate {
         prepare_database(&config).await?;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::harness::{Bed, Client, Column, eventually, new_id};
+use crate::harness::{Bed, Client, Column, eventually, new_id, sha256};
 use proxy::Proxy;
 
 const FLIGHTS: &[u8] = include_bytes!("../data/flights-2000.ndjson.gz");
@@ -166,7 +166,7 @@ async fn an_import_goes_on_by_its_id_and_then_only_tells_its_end() {
     }
     let file = desk.file("events", &payload);
     let id = new_id();
-    let sum = hex(&payload);
+    let sum = sha256(&payload);
     desk.client.create_import(&id, payload.len(), Some(&sum)).await;
     let cut = desk.client.put(&id, None, payload[..8_500_000].to_vec()).await;
     assert_eq!(cut.headers()["upload-offset"], "8388608");
@@ -178,11 +178,6 @@ async fn an_import_goes_on_by_its_id_and_then_only_tells_its_end() {
     let refused = desk.import(&other, &["--id", &id]).await;
     assert!(refused.code == Some(1) && refused.err.contains("IMPORT_ID_REUSED"), "{}", refused.err);
     desk.bed.end().await;
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,8 @@
 //! Automatic persisted queries: the hash of a document instead of the document.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::harness::{Bed, Client, on_both};
+use crate::harness::{Bed, Client, on_both, sha256};
 
 on_both!(
     a_document_is_known_by_its_hash_once_somebody_has_run_it,
@@ -12,10 +11,6 @@ on_both!(
 );
 
 const QUERY: &str = "query Who { viewer { subject } }";
-
-fn hash(query: &str) -> String {
-    Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 async fn send(client: &Client, query: Option<&str>, hash: &str) -> (u16, Value) {
     let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } });
@@ -31,7 +26,7 @@ fn code(answer: &Value) -> &Value {
 
 async fn a_document_is_known_by_its_hash_once_somebody_has_run_it(bed: &Bed) {
     let (ann, bob) = (bed.client("ann"), bed.client("bob"));
-    let (status, unknown) = send(&ann, None, &hash(QUERY)).await;
+    let (status, unknown) = send(&ann, None, &sha256(QUERY)).await;
     assert_eq!((status, code(&unknown)), (200, &json!("PERSISTED_QUERY_NOT_FOUND")), "{unknown}");
     // The text that Apollo's clients look for.
     assert_eq!(unknown["errors"][0]["message"], "PersistedQueryNotFound");
@@ -39,11 +34,11 @@ async fn a_document_is_known_by_its_hash_once_somebody_has_run_it(bed: &Bed) {
         let data = json!({ "viewer": { "subject": subject } });
         (200, json!({ "data": data, "extensions": { "cost": 1 } }))
     };
-    assert_eq!(send(&ann, Some(QUERY), &hash(QUERY)).await, told("ann"));
-    assert_eq!(send(&ann, None, &hash(QUERY)).await, told("ann"));
+    assert_eq!(send(&ann, Some(QUERY), &sha256(QUERY)).await, told("ann"));
+    assert_eq!(send(&ann, None, &sha256(QUERY)).await, told("ann"));
     // The document is everybody's, the answer is one's own.
-    assert_eq!(send(&bob, None, &hash(QUERY)).await, told("bob"));
-    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": hash(QUERY) } }).to_string();
+    assert_eq!(send(&bob, None, &sha256(QUERY)).await, told("bob"));
+    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": sha256(QUERY) } }).to_string();
     let get = bob.http.get(format!("{}/graphql", bob.url)).query(&[("extensions", extensions)]);
     let answer: Value = get.bearer_auth(&bob.token).send().await.unwrap().json().await.unwrap();
     assert_eq!(answer["data"]["viewer"]["subject"], "bob");
@@ -53,22 +48,26 @@ async fn nothing_is_kept_of_a_document_that_was_refused(bed: &Bed) {
     let client = bed.client("ann");
     let deep = format!("{} {}", "{ viewer ".repeat(40), "}".repeat(40));
     for wrong in ["{ nothing }", "{ viewer", deep.as_str()] {
-        send(&client, Some(wrong), &hash(wrong)).await;
-        assert_eq!(code(&send(&client, None, &hash(wrong)).await.1), "PERSISTED_QUERY_NOT_FOUND", "{wrong}");
+        send(&client, Some(wrong), &sha256(wrong)).await;
+        assert_eq!(
+            code(&send(&client, None, &sha256(wrong)).await.1),
+            "PERSISTED_QUERY_NOT_FOUND",
+            "{wrong}"
+        );
     }
     // Nor of one that nobody known has sent.
     let stranger = Client { token: "nobody".to_owned(), ..client.clone() };
-    assert_eq!(send(&stranger, Some(QUERY), &hash(QUERY)).await.0, 401);
-    assert_eq!(code(&send(&client, None, &hash(QUERY)).await.1), "PERSISTED_QUERY_NOT_FOUND");
+    assert_eq!(send(&stranger, Some(QUERY), &sha256(QUERY)).await.0, 401);
+    assert_eq!(code(&send(&client, None, &sha256(QUERY)).await.1), "PERSISTED_QUERY_NOT_FOUND");
 }
 
 async fn a_hash_that_is_not_that_of_its_document_is_refused(bed: &Bed) {
     let client = bed.client("ann");
-    for wrong in [&hash("{ other }"), "abc", ""] {
+    for wrong in [&sha256("{ other }"), "abc", ""] {
         let (status, answer) = send(&client, Some(QUERY), wrong).await;
         assert_eq!((status, code(&answer)), (400, &json!("BAD_USER_INPUT")), "{answer}");
     }
-    assert_eq!(code(&send(&client, None, &hash(QUERY)).await.1), "PERSISTED_QUERY_NOT_FOUND");
+    assert_eq!(code(&send(&client, None, &sha256(QUERY)).await.1), "PERSISTED_QUERY_NOT_FOUND");
     let both = client.send("{ viewer { subject } }", json!({})).await;
     assert_eq!(both["data"]["viewer"]["subject"], "ann");
 }

@@ -5,10 +5,9 @@ use std::process::Command;
 
 use domain::store::account;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::harness::{Bed, Client, event, on_both};
+use crate::harness::{Bed, Client, event, on_both, sha256};
 
 on_both!(
     a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched,
@@ -54,7 +53,7 @@ async fn a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched(bed: 
     let total: i64 = before.values().map(|(count, _)| count).sum();
     assert_eq!((before.len(), total), (4, 90), "{before:?}");
     let january: Vec<_> = lines.iter().filter(|line| month(line) == "2026-01").map(String::as_str).collect();
-    let hash = Sha256::digest(january.concat()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = sha256(january.concat());
     assert_eq!(before["2026-01"], (31, hash));
     // One edit: one month differs, and its rows come by the time inside their ids.
     let edit = "mutation($id: ID!) { updateEvent(input: { id: $id, patch: { notes: \"new\" } }) { result { outcome } } }";

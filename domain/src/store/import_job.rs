@@ -30,7 +30,8 @@ mod usage;
 use due::runnable;
 pub use due::{due, longest_wait_ms};
 pub use lease::{
-    Checkpoint, Held, Release, advance, claim, hold, is_another_waiting, release, renew, rolled_back, tally,
+    Checkpoint, Held, Release, advance, claim, hold, is_another_waiting, note, release, renew, rolled_back,
+    tally,
 };
 pub use retention::{
     expire, forget_payload, forget_rejections, is_upload_over, stale_payloads, stale_rejections,

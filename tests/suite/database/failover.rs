@@ -54,9 +54,14 @@ impl Pair {
 
     /// The primary dies, and the standby takes its place.
     fn fail_over(&mut self) {
+        self.promote();
+        self.clients.lead_to(&self.standby);
+    }
+
+    /// The same before the name leads to the new primary.
+    fn promote(&mut self) {
         self.servers.order("stop-postgres");
         self.servers.order("promote-standby");
-        self.clients.lead_to(&self.standby);
     }
 
     fn primary_of_now(&self) -> String {
@@ -144,6 +149,32 @@ async fn a_failover_that_loses_nothing_resets_nobody_where_that_is_said() {
         client.event_type("walk").await;
         assert_eq!(page(&client, &cursor).await["changes"].as_array().unwrap().len(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_without_a_standby_of_its_own_can_be_read_at_once() {
+    let mut pair = Pair::start(Launch::default()).await;
+    let client = pair.process.client("ann");
+    client.event_type("run").await;
+    let (_, cursor) = client.pull(None, 500).await;
+    pair.catch_up().await;
+    pair.promote();
+    let sql = Database::connect(pair.primary_of_now()).await.unwrap();
+    // Writes wait for a standby that is not there yet.
+    sql.execute_unprepared("ALTER SYSTEM SET synchronous_standby_names = 'absent'").await.unwrap();
+    sql.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
+    pair.clients.lead_to(&pair.standby.clone());
+    let query = "query($c: Cursor) { changes(after: $c) { reset } }";
+    eventually("it can be read", || async {
+        client.send(query, json!({ "c": cursor })).await["data"]["changes"]["reset"] == "EPOCH_CHANGED"
+    })
+    .await;
+    sql.execute_unprepared("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    sql.execute_unprepared("SELECT pg_reload_conf()").await.unwrap();
+    sql.close().await.unwrap();
+    let (_, cursor) = client.pull(None, 500).await;
+    client.event_type("walk").await;
+    assert_eq!(page(&client, &cursor).await["changes"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::clock::Clock;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::SECRET;
 
@@ -136,6 +137,11 @@ impl Client {
 /// A new UUIDv7.
 pub fn new_id() -> String {
     Clock::System.new_id().to_string()
+}
+
+/// The SHA-256 of bytes, in hexadecimal.
+pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// An event of a type, with a new id.

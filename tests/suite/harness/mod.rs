@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use worker::jobs::run_slice::{Workshop, run_slice};
 use worker::queue::Queue;
 
-pub use client::{Client, event, new_id};
+pub use client::{Client, event, new_id, sha256};
 pub use servers::{Servers, servers};
 pub use socket::{CHANGES, Feed, Socket};
 

@@ -17,11 +17,11 @@ use object_store::path::Path;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::json;
-use worker::jobs::run_slice::run_slice;
+use worker::jobs::run_slice::{Workshop, run_slice};
 use worker::sweeper::Sweeper;
 
 use super::by_hand::{actor, parked, samples, undisturbed, workshop};
-use crate::harness::{Bed, Client, new_id, on_both};
+use crate::harness::{Bed, Client, eventually, new_id, on_both, sha256};
 
 on_both!(
     a_sweeper_whose_clock_is_wrong_throws_nothing_away,
@@ -29,6 +29,8 @@ on_both!(
     records_count_on_the_day_they_are_taken,
     an_import_gives_way_only_to_one_that_could_run,
     of_two_senders_what_is_committed_is_what_was_stored,
+    a_payload_that_is_not_as_announced_is_asked_for_again_though_its_worker_dies,
+    an_upload_whose_client_hangs_up_stores_what_has_arrived,
     an_upload_that_ends_after_its_time_leaves_no_objects,
     an_import_that_nobody_survives_ends,
     an_import_that_fails_rests_ever_longer_and_then_ends,
@@ -196,6 +198,47 @@ async fn of_two_senders_what_is_committed_is_what_was_stored(bed: &Bed) {
         payloads.remove(row.user_id, row.id).await.unwrap();
     }
     assert!(store.put(&Path::from("alive"), "x".into()).await.is_ok());
+}
+
+/// The worker dies while it removes the payload: the row still counts it, and its object is gone.
+async fn a_payload_that_is_not_as_announced_is_asked_for_again_though_its_worker_dies(bed: &Bed) {
+    let client = bed.client("ann");
+    let (payloads, store) = slow();
+    let payload = samples(0..5);
+    let id = new_id();
+    let announced = sha256(&payload);
+    client.create_import(&id, payload.len(), Some(&announced)).await;
+    send(bed, &payloads, &client, &id, samples(1..6)).await;
+    let work =
+        Workshop { payloads: payloads.clone(), ..workshop(bed, ImportLimits::default(), undisturbed()) };
+    store.config_mut(|config| config.wait_delete_per_call = Duration::from_secs(60));
+    let died = tokio::time::timeout(Duration::from_secs(2), run_slice(&work, id.parse().unwrap())).await;
+    assert!(died.is_err() && objects(&store).await == 1, "it waits for the removal");
+    assert_eq!(client.import(&id).await["state"], "RUNNING");
+    store.config_mut(|config| config.wait_delete_per_call = Duration::ZERO);
+    let mut left = store.list(None);
+    store.delete(&left.try_next().await.unwrap().unwrap().location).await.unwrap();
+    bed.execute("UPDATE import_job SET lease_until = 1").await;
+    run_slice(&work, id.parse().unwrap()).await;
+    let job = client.import(&id).await;
+    let told = (&job["state"], &job["problem"]["code"]);
+    assert_eq!(told, (&json!("AWAITING_UPLOAD"), &json!("PAYLOAD_MISMATCH")));
+    send(bed, &payloads, &client, &id, payload).await;
+    run_slice(&work, id.parse().unwrap()).await;
+    let job = client.import(&id).await;
+    assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(5)), "{job}");
+}
+
+async fn an_upload_whose_client_hangs_up_stores_what_has_arrived(bed: &Bed) {
+    let client = bed.client("ann");
+    let (payloads, store) = slow();
+    let id = new_id();
+    client.create_import(&id, samples(0..5).len(), None).await;
+    let sent = send(bed, &payloads, &client, &id, samples(0..5));
+    assert!(tokio::time::timeout(Duration::from_millis(200), sent).await.is_err(), "the store is slow");
+    eventually("the object counts", || async { client.import(&id).await["state"] == "QUEUED" }).await;
+    assert_eq!(objects(&store).await, 1);
+    client.step("cancelImport", &id).await;
 }
 
 async fn an_upload_that_ends_after_its_time_leaves_no_objects(bed: &Bed) {

@@ -129,6 +129,29 @@ async fn a_connection_for_which_there_is_no_room_is_told_to_come_back() {
     eventually("there is room again", || async { process.status("/readyz").await == 200 }).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_takes_as_many_connections_as_its_hard_limit_lets_it() {
+    let dir = TempDir::new().unwrap();
+    let database = format!("sqlite://{}/idem.db", dir.path().display());
+    let launch = Launch::default().wrap(&["prlimit", "--nofile=64:1000"]);
+    let process = launch.start(&database, dir.path()).await;
+    let mut open = Vec::new();
+    let begun = Instant::now();
+    for _ in 0..300 {
+        let mut connection = connect(&process).await;
+        connection.write_all(b"GET /livez HTTP/1.1\r\nHost: idem\r\n\r\n").await.unwrap();
+        open.push(connection);
+    }
+    for connection in &mut open {
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(9), "nobody waits until idle connections are closed");
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.contains("LimitNOFILE") && log.contains("\"open_files_max\":1000"), "{log}");
+}
+
 /// What is not said in time ends a connection, and what is not read.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_headers_and_stalled_answers_end_their_connections() {

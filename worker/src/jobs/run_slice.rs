@@ -155,10 +155,7 @@ async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
         }
         End::TimeIsOver => Release::Yield,
         End::EnoughToday => Release::Rest { pause_ms: IMPORT_REST_MS },
-        End::Mismatch => Release::SendAgain(Problem::new(
-            Code::PayloadMismatch,
-            "the payload does not have the announced sha256: send it again",
-        )),
+        End::Mismatch => Release::SendAgain(mismatch()),
         End::Fault(Fault::Payload(problem)) => Release::Fail(problem),
         End::Fault(Fault::Fetch) => retry(workshop, row, progressed),
         End::Failed(error) => {
@@ -190,6 +187,10 @@ fn outcome(release: &Release) -> &'static str {
         Release::SendAgain(_) => "sent_back",
         Release::Fail(_) => "failed",
     }
+}
+
+fn mismatch() -> Problem {
+    Problem::new(Code::PayloadMismatch, "the payload does not have the announced sha256: send it again")
 }
 
 fn no_progress() -> Problem {
@@ -232,13 +233,10 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
     if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
         return Ok(End::EnoughToday);
     }
-    if row.next_record == 0 {
-        let is_as_announced = is_as_announced(workshop, row);
-        if !alive(workshop, *held, is_as_announced).await?.map_err(failed)? {
-            // Now, while nobody may send another one: what is sent again has other names.
-            workshop.payloads.remove(row.user_id, row.id).await.map_err(failed)?;
-            return Ok(End::Mismatch);
-        }
+    if row.next_record == 0 && is_to_be_sent_again(workshop, row, *held).await? {
+        // Now, while nobody may send another one: parts of it can have the same names.
+        workshop.payloads.remove(row.user_id, row.id).await.map_err(failed)?;
+        return Ok(End::Mismatch);
     }
     let clock = workshop.store.clock.clone();
     let read = decode::open(&workshop.payloads, clock, row).await.map_err(failed)?;
@@ -359,6 +357,19 @@ async fn apply_or_refuse<B: Bell>(
             again(&poison).await
         }
     }
+}
+
+/// Whether the payload does not have the announced digest. The row says so before anything is removed: a worker that
+/// takes the import up after a crash goes on with the removal.
+async fn is_to_be_sent_again<B>(workshop: &Workshop<B>, row: &ImportRow, held: Held) -> Result<bool, End> {
+    if row.problem.as_ref().is_some_and(|problem| problem.code == Code::PayloadMismatch) {
+        return Ok(true);
+    }
+    if alive(workshop, held, is_as_announced(workshop, row)).await?.map_err(failed)? {
+        return Ok(false);
+    }
+    import_job::note(&workshop.store, held, &mismatch()).await.map_err(failed)?;
+    Ok(true)
 }
 
 /// Whether the payload has the announced digest; asked before the first record.

@@ -305,6 +305,18 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
     Ok(done)
 }
 
+/// Says of a held import what is wrong with it, before its holder does anything about it.
+///
+/// # Errors
+/// As [`renew`].
+pub async fn note(store: &Store, import: Held, problem: &Problem) -> Result<(), Error> {
+    let tx = store.begin().await?;
+    let update = held(import).col_expr(Column::Problem, Expr::value(write_problem(problem)));
+    let done = happened(update, &tx.inner).await?;
+    tx.commit().await?;
+    if done { Ok(()) } else { Err(Error::Fenced) }
+}
+
 /// A sign of life while the holder reads its way to the checkpoint.
 ///
 /// # Errors

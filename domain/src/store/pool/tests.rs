@@ -100,6 +100,27 @@ async fn a_database_that_starts_is_waited_for() {
     assert!(waiting.await.expect("no panic").is_err(), "and then it is no database");
 }
 
+/// Whoever waits for a place and then for a database that says nothing waits no longer than for either.
+#[tokio::test]
+async fn one_deadline_bounds_the_wait_for_a_place_and_for_a_connection() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = silent.local_addr().expect("its number");
+    let options = dialect::postgres_options(&format!("postgres://{port}/none"), ACQUIRE_MAX, Failover::Lossy)
+        .expect("a URL");
+    let connections = Pool::postgres(options, 1, ACQUIRE_MAX, &Arc::default());
+    let first = tokio::spawn({
+        let connections = connections.clone();
+        async move { connections.lend().await.map(drop) }
+    });
+    sleep(ACQUIRE_MAX / 2).await;
+    // It gets the place when the first one gives up.
+    let begun = Instant::now();
+    assert!(connections.lend().await.is_err());
+    let waited = begun.elapsed();
+    assert!(waited < ACQUIRE_MAX + Duration::from_secs(2), "it has waited {waited:?}");
+    assert!(first.await.expect("no panic").is_err());
+}
+
 async fn run(lease: &mut AnyLease, sql: &str) -> Result<(), DbErr> {
     lease.execute(Statement::from_string(DbBackend::Sqlite, sql)).await.map(drop)
 }
