@@ -150,10 +150,14 @@ pub const ZIP_MEMBERS_MAX: u64 = 65_535;
 pub const ZIP_DIRECTORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Elements of an XML that stand inside of each other.
 pub const XML_DEPTH_MAX: usize = 16;
+/// Files of a zip archive that are called XML and looked into for an export of Apple Health.
+pub const ZIP_EXPORTS_LOOKED_AT_MAX: usize = 32;
 /// Columns of a CSV, and names in a list of its mapping.
 pub const CSV_COLUMNS_MAX: usize = 4_096;
 /// Characters of a name or value in a mapping.
 pub const CSV_MAPPING_CHARS_MAX: usize = 255;
+/// Lines before the header of a CSV.
+pub const CSV_SKIPPED_LINES_MAX: u32 = 100;
 /// Characters of a pattern of times in a mapping.
 pub const CSV_PATTERN_CHARS_MAX: usize = 100;
 /// Bytes that a frame of zstd may look back, as a power of two: 8 MiB, which RFC 8878 asks of every decoder.

@@ -12,8 +12,9 @@ use domain::clock::Clock;
 use domain::commands::Actor;
 use domain::payload::Payloads;
 use domain::rules::draft::{MissingId, parse_event};
-use domain::rules::{event_id, instant, record};
+use domain::rules::{event_id, instant};
 use domain::store::{Failover, Store, account, open_to_migrate};
+use formats::json;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use migration::{Migrator, MigratorTrait};
@@ -47,7 +48,7 @@ fn rules(criterion: &mut Criterion) {
     });
     criterion.bench_function("a record of an import, as a valid event", |bencher| {
         bencher.iter(|| {
-            let draft = record::parse(black_box(RECORD.as_bytes()))?;
+            let draft = json::parse_record(black_box(RECORD.as_bytes()))?;
             parse_event(draft, MissingId::Derived(Uuid::nil()), Uuid::nil())
         });
     });

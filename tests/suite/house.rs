@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 8] = ["api", "bench", "domain", "entity", "idem", "migration", "tests", "worker"];
+const CRATES: [&str; 9] =
+    ["api", "bench", "domain", "entity", "formats", "idem", "migration", "tests", "worker"];
 const LINES_MAX: usize = 400;
 
 struct Source {
@@ -159,14 +160,15 @@ fn the_workspace_has_exactly_the_crates_that_the_rules_know() {
 
 #[test]
 fn crates_depend_on_each_other_in_one_direction_only() {
-    let expected: [(&str, &[&str]); 7] = [
-        ("api", &["domain"]),
+    let expected: [(&str, &[&str]); 8] = [
+        ("api", &["domain", "formats"]),
         ("bench", &[]),
         ("domain", &["entity"]),
         ("entity", &[]),
-        ("idem", &["api", "domain", "migration", "worker"]),
+        ("formats", &["domain"]),
+        ("idem", &["api", "domain", "formats", "migration", "worker"]),
         ("migration", &[]),
-        ("worker", &["domain"]),
+        ("worker", &["domain", "formats"]),
     ];
     let graph = graph();
     for (name, expected) in expected {
@@ -188,6 +190,15 @@ fn only_api_knows_the_web_frameworks() {
 fn only_worker_knows_the_queue() {
     let queue = |name: &str| name.starts_with("apalis") || name.starts_with("redis");
     only(&["worker"], queue, "apalis and redis belong to worker");
+}
+
+#[test]
+fn formats_read_and_nothing_else() {
+    let (shipped, dev) = dependencies(&read("formats/Cargo.toml"));
+    let outside = ["async-trait", "futures", "object_store", "reqwest", "sea-orm", "tokio"];
+    let found: Vec<_> =
+        shipped.union(&dev).filter(|name| outside.contains(&name.as_str())).cloned().collect();
+    none(&found, "formats reaches out");
 }
 
 #[test]

@@ -119,7 +119,7 @@ async fn a_record_on_which_whoever_reads_panics_is_refused_at_once() {
 }
 
 /// What the checker of the soak must find, and the database on which it is looked for: some within seconds, others at the end.
-const FOUND_BY_SOAK: [(&str, &str); 7] = [
+const FOUND_BY_SOAK: [(&str, &str); 8] = [
     ("plant-duplicate-overwrites", "sqlite"),
     ("plant-no-user", "sqlite"),
     ("plant-silent-tombstone", "sqlite"),
@@ -127,6 +127,7 @@ const FOUND_BY_SOAK: [(&str, &str); 7] = [
     ("plant-late-lock", "postgres"),
     ("plant-early-answer", "postgres"),
     ("plant-late-tally", "postgres"),
+    ("plant-no-fence", "postgres"),
 ];
 
 #[test]
@@ -135,7 +136,7 @@ fn what_is_planted_is_found_by_the_soak() {
     for (plant, database) in &FOUND_BY_SOAK[..if in_full { FOUND_BY_SOAK.len() } else { 2 }] {
         let output = Command::new(env!("CARGO"))
             .args(["test", "--locked", "-p", "tests", "--features", "plant", "--test", "soak"])
-            .envs([("IDEM_PLANT", *plant), ("DATABASE", *database), ("SEED", "7"), ("MINUTES", "4")])
+            .envs([("IDEM_PLANT", *plant), ("DATABASE", *database), ("SEED", "7"), ("MINUTES", "10")])
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);

@@ -7,7 +7,7 @@ use crate::commands::Actor;
 use crate::error::Error;
 use crate::limits::{self, ImportLimits};
 use crate::rules::apply::{Entity, World};
-use crate::rules::csv::CsvMapping;
+use crate::rules::csv_mapping::CsvMapping;
 use crate::rules::event_id;
 use crate::rules::import::{Counts, Format, ImportRow, Options, State};
 use crate::rules::payload_objects::PayloadObjects;
@@ -30,8 +30,8 @@ pub struct ImportDraft {
     pub size_bytes: i64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: Option<String>,
-    /// How its columns become events, if it is a CSV.
-    pub csv: Option<CsvMapping>,
+    /// How its columns become events, if it is a CSV, or what is wrong with that.
+    pub csv: Option<Result<CsvMapping, Vec<FieldProblem>>>,
     /// It is to decide and report, and to store nothing.
     pub dry_run: bool,
     /// The request that announces it.
@@ -71,7 +71,7 @@ pub async fn create_import(
     actor: &Actor,
     draft: ImportDraft,
 ) -> Result<ImportAnswer, Error> {
-    let (id, sha256) = match parse(&draft) {
+    let Parsed { id, sha256, csv } = match parse(&draft) {
         Ok(parsed) => parsed,
         Err(errors) => return Ok(ImportAnswer::refused(Problem::of_fields(errors))),
     };
@@ -86,7 +86,7 @@ pub async fn create_import(
         bytes_received: 0,
         payload_objects: PayloadObjects::default(),
         sha256,
-        options: Options { csv: draft.csv, dry_run: draft.dry_run },
+        options: Options { csv, dry_run: draft.dry_run },
         dry_run: draft.dry_run,
         next_record: 0,
         next_byte: 0,
@@ -169,7 +169,14 @@ fn refuse_new(world: &World, id: Uuid, now_ms: i64) -> Option<Problem> {
     Some(problem)
 }
 
-fn parse(draft: &ImportDraft) -> Result<(Uuid, Option<Vec<u8>>), Vec<FieldProblem>> {
+/// What was sent as text, or may be wrong in itself.
+struct Parsed {
+    id: Uuid,
+    sha256: Option<Vec<u8>>,
+    csv: Option<CsvMapping>,
+}
+
+fn parse(draft: &ImportDraft) -> Result<Parsed, Vec<FieldProblem>> {
     let mut errors = Vec::new();
     let mut add = |pointer: &str, code, detail: &str| errors.push(FieldProblem::new(pointer, code, detail));
     let id = event_id::parse(&draft.id);
@@ -189,7 +196,7 @@ fn parse(draft: &ImportDraft) -> Result<(Uuid, Option<Vec<u8>>), Vec<FieldProble
         add("/sizeBytes", Code::PayloadLimit, "at most 4 GiB are allowed");
     }
     match (&draft.csv, draft.format == Format::Csv) {
-        (Some(mapping), true) => errors.extend(mapping.check()),
+        (Some(mapping), true) => errors.extend(mapping.as_ref().err().into_iter().flatten().cloned()),
         (None, true) => errors.push(FieldProblem::new("/csv", Code::Required, "a CSV needs a mapping")),
         (Some(_), false) => {
             errors.push(FieldProblem::new("/csv", Code::InvalidValue, "is for the format CSV alone"));
@@ -202,7 +209,10 @@ fn parse(draft: &ImportDraft) -> Result<(Uuid, Option<Vec<u8>>), Vec<FieldProble
         errors.push(FieldProblem::new("/sha256", Code::InvalidValue, detail));
     }
     match (id, errors.is_empty()) {
-        (Some(id), true) => Ok((id, sha256.flatten())),
+        (Some(id), true) => {
+            let csv = draft.csv.as_ref().and_then(|mapping| mapping.as_ref().ok().cloned());
+            Ok(Parsed { id, sha256: sha256.flatten(), csv })
+        }
         _ => Err(errors),
     }
 }

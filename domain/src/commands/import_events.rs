@@ -1,4 +1,4 @@
-//! An import with its payload in the same call: `createImport` and the upload, one behind the other.
+//! An import with its payload in the same call: `createImport` and the upload, one after the other.
 
 use bytes::Bytes;
 use futures::stream;
@@ -11,9 +11,7 @@ use crate::commands::receive_payload::receive_payload;
 use crate::error::Error;
 use crate::limits::ImportLimits;
 use crate::payload::Payloads;
-use crate::rules::draft::EventDraft;
 use crate::rules::import::{Format, State};
-use crate::rules::record;
 use crate::rules::trace_context::TraceContext;
 use crate::store::{Store, import_job};
 
@@ -24,8 +22,8 @@ pub struct EventsDraft {
     pub id: String,
     /// What the user calls it.
     pub name: Option<String>,
-    /// Its records.
-    pub events: Vec<EventDraft>,
+    /// Its records, as NDJSON.
+    pub payload: String,
     /// The request that sends them.
     pub trace_context: Option<TraceContext>,
 }
@@ -42,8 +40,7 @@ pub async fn import_events(
     actor: &Actor,
     draft: EventsDraft,
 ) -> Result<ImportAnswer, Error> {
-    let EventsDraft { id, name, events, trace_context } = draft;
-    let payload: String = events.iter().map(record::write).collect();
+    let EventsDraft { id, name, payload, trace_context } = draft;
     let draft = ImportDraft {
         id,
         format: Format::Ndjson,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::limits::{CHUNK_RECORDS_MAX, CRASHES_MAX, RETRY_FIRST_MS, RETRY_LONGEST_MS};
-use crate::rules::csv::CsvMapping;
+use crate::rules::csv_mapping::CsvMapping;
 use crate::rules::payload_objects::PayloadObjects;
 use crate::rules::problem::{Code, Problem};
 use crate::rules::trace_context::TraceContext;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use domain::rules::import::Format;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -114,10 +115,22 @@ pub struct CsvArgs {
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<String>>,
-    /// The character between cells, or tab [default: ,]
+    /// The character between cells, tab, or auto: told by the header [default: ,]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<String>,
+    /// Lines before the header [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_lines: Option<u32>,
+    /// The decimal separator of numbers: a point or a comma [default: .]
+    #[arg(long, value_name = "CHAR", value_parser = [".", ","])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decimal_separator: Option<String>,
+    /// The encoding, as in windows-1252 [default: UTF-8, or UTF-16 by its byte order mark]
+    #[arg(long, value_name = "LABEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
 }
 
 impl CsvArgs {
@@ -151,8 +164,9 @@ impl CsvArgs {
 fn delimiter(text: &str) -> anyhow::Result<String> {
     match text {
         "tab" | "\\t" => Ok("\t".to_owned()),
+        "auto" => Ok("auto".to_owned()),
         _ if text.chars().count() == 1 => Ok(text.to_owned()),
-        _ => bail!("one character, or tab"),
+        _ => bail!("one character, tab, or auto"),
     }
 }
 
@@ -167,6 +181,17 @@ pub enum ImportFormat {
     Csv,
     /// What Apple Health exports
     AppleHealth,
+}
+
+impl From<Format> for ImportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Ndjson => Self::Ndjson,
+            Format::Json => Self::Json,
+            Format::Csv => Self::Csv,
+            Format::AppleHealth => Self::AppleHealth,
+        }
+    }
 }
 
 impl ImportFormat {
@@ -215,13 +240,15 @@ mod tests {
     fn columns_become_the_mapping_of_the_schema() -> anyhow::Result<()> {
         let all = "--event-type weather --timestamp time --timestamp-format unix_s --time-zone UTC --end-date end \
             --external-id a,b --id-column id --notes note --source-type s --latitude y --longitude x \
-            --properties p,q --missing NA,- --delimiter tab";
+            --properties p,q --missing NA,- --delimiter tab --skip-lines 2 --decimal-separator , \
+            --encoding windows-1252";
         let args = parse(&all.split_whitespace().collect::<Vec<_>>())?;
         let expected = json!({
             "eventType": "weather", "timestampColumn": "time", "timestampFormat": "unix_s", "timeZone": "UTC",
             "endDateColumn": "end", "externalIdColumns": ["a", "b"], "idColumn": "id", "notesColumn": "note",
             "sourceType": "s", "latitudeColumn": "y", "longitudeColumn": "x", "propertyColumns": ["p", "q"],
-            "missing": ["NA", "-"], "delimiter": "\t",
+            "missing": ["NA", "-"], "delimiter": "\t", "skipLines": 2, "decimalSeparator": ",",
+            "encoding": "windows-1252",
         });
         assert_eq!(args.csv.mapping(ImportFormat::Csv)?, Some(expected));
         let none = parse(&["--event-type-column", "kind", "--timestamp", "t", "--properties", ""])?;
@@ -244,6 +271,8 @@ mod tests {
             &["--latitude", "x"][..],
             &["--event-type", "x", "--event-type-column", "y"],
             &["--delimiter", "ab"],
+            &["--decimal-separator", ";"],
+            &["--skip-lines", "101"],
             &["--format", "xml"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");

@@ -81,7 +81,7 @@ async fn every_column_goes_where_the_mapping_says(bed: &Bed) {
 
 async fn a_row_that_is_wrong_tells_its_line_its_field_and_its_column(bed: &Bed) {
     let client = bed.client("ann");
-    let payload = b"k,t,n\n1,2013-01-01T00:00:00Z,\"a\nb\"\n2,2013-01-01T00:00:00Z\n\n\n3,yesterday,\n4,2013-01-01,\n5,2013-01-01T00:00:00Z,\xff\n6,2013-01-01T00:00:00Z,c\r7,2013-01-01T00:00:00Z,d";
+    let payload = b"k,t,n\n1,2013-01-01T00:00:00Z,\"a\nb\"\n2,2013-01-01T00:00:00Z,a,b\n\n\n3,yesterday,\n4,2013-01-01,\n5,2013-01-01T00:00:00Z,\xff\n6,2013-01-01T00:00:00Z,c\r7,2013-01-01T00:00:00Z,d";
     let mapping =
         json!({ "eventType": "w", "timestampColumn": "t", "notesColumn": "n", "externalIdColumns": ["k"] });
     let job = import(&client, "CSV", Some(mapping), payload).await;
@@ -97,13 +97,13 @@ async fn a_row_that_is_wrong_tells_its_line_its_field_and_its_column(bed: &Bed) 
         })
         .collect();
     let expected = [
-        json!([2, 4, "INVALID_VALUE", "", ": has 2 cells under a header of 3", "2,2013-01-01T00:00:00Z"]),
+        json!([2, 4, "INVALID_VALUE", "", ": has 4 cells under a header of 3", "2,2013-01-01T00:00:00Z,a,b"]),
         json!([
             3,
             7,
             "INVALID_DATETIME",
             "/timestamp",
-            "/timestamp: is no time in the format of the mapping (column \"t\")",
+            "/timestamp: is no time: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:MM[:SS[.fff]], and perhaps an offset (column \"t\")",
             "3,yesterday,"
         ]),
         json!([
@@ -130,8 +130,15 @@ async fn a_file_that_the_mapping_does_not_fit_fails_and_names_the_columns(bed: &
     let client = bed.client("ann");
     let table = [
         ("", "the CSV is empty: it has no header"),
-        ("a,b\n1,2\n", "the header lacks columns of the mapping: \"time_hour\", \"origin\""),
-        ("origin,time_hour,a,a\n", "the header names columns twice that the mapping reads: \"a\""),
+        (
+            "a,b\n1,2\n",
+            "the header lacks columns of the mapping: \"time_hour\", \"origin\"; it has \"a\", \"b\"",
+        ),
+        (
+            "time_hour;origin\n1;2\n",
+            "the header lacks columns of the mapping: \"time_hour\", \"origin\"; it has one column, \"time_hour;origin\"; \
+             is the delimiter ';'?",
+        ),
         (
             "origin,time_hour\nEWR,\"2013-01-01T00:00:00Z\n",
             "a quote in record 1, which begins on line 2, never ends",

@@ -17,6 +17,7 @@ use domain::rules::import::{ImportRow, State, retry_pause_ms};
 use domain::rules::problem::{Code, Problem};
 use domain::store::Store;
 use domain::store::import_job::{self, Held, Release};
+use formats::SourceError;
 use futures::{FutureExt, StreamExt};
 use opentelemetry::trace::{SpanContext, TraceFlags, TraceState};
 use sha2::{Digest, Sha256};
@@ -239,7 +240,7 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
         return Ok(End::Mismatch);
     }
     let clock = workshop.store.clock.clone();
-    let read = decode::open(&workshop.payloads, clock, row).await.map_err(failed)?;
+    let read = decode::open(&workshop.payloads, clock, row);
     let mut chunks = Ahead::new(&workshop.store, row, read);
     let mut rejected = row.counts.rejected + row.counts.differing;
     loop {
@@ -303,8 +304,8 @@ async fn alive<B, T>(
 
 fn failed(error: Error) -> End {
     match error {
-        Error::Payload(object_store::Error::NotFound { .. }) => End::Fault(Fault::gone()),
-        Error::PayloadChanged => End::Fault(Fault::changed()),
+        Error::Payload(object_store::Error::NotFound { .. }) => End::Fault(SourceError::Gone.into()),
+        Error::PayloadChanged => End::Fault(SourceError::Changed.into()),
         other => End::Failed(other),
     }
 }

@@ -2,7 +2,9 @@
 
 use async_graphql::InputObject;
 use domain::commands::create_import::ImportDraft;
-use domain::rules::csv;
+use domain::rules::csv_mapping;
+use domain::rules::problem::{Code, FieldProblem};
+use formats::csv;
 
 use super::EventInput;
 use crate::graphql::scalar::{Id, Long};
@@ -77,30 +79,65 @@ pub struct CsvMapping {
     time_zone: Option<String>,
     /// strptime pattern, or unix_s, unix_ms; absent: RFC 3339 and YYYY-MM-DD[ HH:MM[:SS]].
     timestamp_format: Option<String>,
-    /// One character between the cells.
+    /// One character, `tab`, or `auto`: told by the header.
     #[graphql(default_with = "Some(\",\".to_owned())")]
     delimiter: Option<String>,
+    /// Lines before the header, 0 to 100.
+    #[graphql(default_with = "Some(0)")]
+    skip_lines: Option<i32>,
+    /// `.` or `,`: how numbers of properties and coordinates are written.
+    #[graphql(default_with = "Some(\".\".to_owned())")]
+    decimal_separator: Option<String>,
+    /// `auto` (UTF-8, UTF-16 by its BOM), or a label of the WHATWG encoding standard such as windows-1252.
+    #[graphql(default_with = "Some(\"auto\".to_owned())")]
+    encoding: Option<String>,
 }
 
-impl From<CsvMapping> for csv::CsvMapping {
-    fn from(input: CsvMapping) -> Self {
-        Self {
-            event_type: input.event_type,
-            event_type_column: input.event_type_column,
-            timestamp_column: input.timestamp_column,
-            end_date_column: input.end_date_column,
-            id_column: input.id_column,
-            external_id_columns: input.external_id_columns,
-            notes_column: input.notes_column,
-            source_type: input.source_type,
-            latitude_column: input.latitude_column,
-            longitude_column: input.longitude_column,
-            property_columns: input.property_columns,
-            missing: input.missing,
-            time_zone: input.time_zone,
-            timestamp_format: input.timestamp_format,
-            delimiter: input.delimiter.unwrap_or_else(|| ",".to_owned()),
-        }
+impl CsvMapping {
+    /// The mapping, or all that is wrong with it.
+    fn parse(self) -> Result<csv_mapping::CsvMapping, Vec<FieldProblem>> {
+        let mut problems = Vec::new();
+        let skip_lines = u32::try_from(self.skip_lines.unwrap_or_default()).unwrap_or_else(|_| {
+            problems.push(FieldProblem::new("/csv/skipLines", Code::OutOfRange, "must not be negative"));
+            0
+        });
+        let has_decimal_comma = match self.decimal_separator.as_deref() {
+            None | Some(".") => false,
+            Some(",") => true,
+            Some(_) => {
+                let detail = "must be a point or a comma";
+                problems.push(FieldProblem::new("/csv/decimalSeparator", Code::InvalidValue, detail));
+                false
+            }
+        };
+        let delimiter = match self.delimiter.as_deref() {
+            None => ",".to_owned(),
+            Some("tab") => "\t".to_owned(),
+            Some(one) => one.to_owned(),
+        };
+        let mapping = csv_mapping::CsvMapping {
+            event_type: self.event_type,
+            event_type_column: self.event_type_column,
+            timestamp_column: self.timestamp_column,
+            end_date_column: self.end_date_column,
+            id_column: self.id_column,
+            external_id_columns: self.external_id_columns,
+            notes_column: self.notes_column,
+            source_type: self.source_type,
+            latitude_column: self.latitude_column,
+            longitude_column: self.longitude_column,
+            property_columns: self.property_columns,
+            missing: self.missing,
+            time_zone: self.time_zone,
+            timestamp_format: self.timestamp_format,
+            delimiter,
+            skip_lines,
+            has_decimal_comma,
+            // What is the default is not said, so that imports that were announced before it could be stay the same.
+            encoding: self.encoding.filter(|label| label != "auto"),
+        };
+        problems.extend(csv::check(&mapping));
+        if problems.is_empty() { Ok(mapping) } else { Err(problems) }
     }
 }
 
@@ -112,7 +149,7 @@ impl From<CreateImportInput> for ImportDraft {
             name: input.name,
             size_bytes: input.size_bytes.0,
             sha256: input.sha256,
-            csv: input.csv.map(csv::CsvMapping::from),
+            csv: input.csv.map(CsvMapping::parse),
             dry_run: input.dry_run.unwrap_or_default(),
             trace_context: None,
         }

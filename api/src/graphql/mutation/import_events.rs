@@ -5,6 +5,7 @@ use domain::commands::{EventsDraft, import_events};
 use domain::limits;
 use domain::payload::Payloads;
 use domain::rules::draft::EventDraft;
+use formats::json::write_record;
 
 use crate::error::ApiError;
 use crate::graphql::input::{ImportEventsInput, items};
@@ -26,7 +27,7 @@ impl ImportEvents {
         let draft = EventsDraft {
             id: input.id.text().unwrap_or_default(),
             name: input.name,
-            events: events.into_iter().map(EventDraft::from).collect(),
+            payload: events.into_iter().map(EventDraft::from).map(|event| write_record(&event)).collect(),
             trace_context: trace_context(context),
         };
         let payloads = context.data_unchecked::<Payloads>();

@@ -1,0 +1,128 @@
+//! CSV: rows under a header, which a mapping turns into events. A mapping is checked when an import is announced
+//! ([`check`]), and laid over the header of the file when it is read.
+
+mod begin;
+mod charset;
+mod clock;
+mod header;
+mod number;
+mod offset;
+mod pattern;
+mod plan;
+mod rows;
+mod table;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use domain::limits::{CSV_COLUMNS_MAX, CSV_MAPPING_CHARS_MAX, CSV_SKIPPED_LINES_MAX};
+use domain::rules::csv_mapping::CsvMapping;
+use domain::rules::draft::{EventDraft, MissingId, Sent, parse_event};
+use domain::rules::problem::{Code, FieldProblem};
+use uuid::Uuid;
+
+pub(crate) use table::Table;
+use times::Times;
+
+/// All that is wrong with a mapping, below `/csv`.
+#[must_use]
+pub fn check(mapping: &CsvMapping) -> Vec<FieldProblem> {
+    let mut problems = Vec::new();
+    let mut add = |name: &str, code, detail: &str| {
+        problems.push(FieldProblem::new(format!("/csv/{name}"), code, detail));
+    };
+    if mapping.timestamp_column.is_empty() {
+        add("timestampColumn", Code::Required, "is required");
+    }
+    match (&mapping.event_type, &mapping.event_type_column) {
+        (None, None) => add("eventType", Code::Required, "or eventTypeColumn is required"),
+        (Some(_), Some(_)) => {
+            add("eventTypeColumn", Code::InvalidValue, "and eventType exclude each other");
+        }
+        _ => {}
+    }
+    for (name, one, other) in [
+        ("latitudeColumn", &mapping.latitude_column, &mapping.longitude_column),
+        ("longitudeColumn", &mapping.longitude_column, &mapping.latitude_column),
+    ] {
+        if one.is_none() && other.is_some() {
+            add(name, Code::Required, "is required with the other");
+        }
+    }
+    let is_one =
+        matches!(mapping.delimiter.as_bytes(), [one] if one.is_ascii() && !b"\"\r\n\0".contains(one));
+    if !is_one && mapping.delimiter != "auto" {
+        let detail = "must be auto, tab, or one ASCII character, neither a quote nor an end of line";
+        add("delimiter", Code::InvalidValue, detail);
+    }
+    if let Err(detail) = Times::new(mapping.timestamp_format.as_deref(), None) {
+        let detail = format!("{detail} (unix_s, unix_ms or a strptime pattern that tells a date)");
+        add("timestampFormat", Code::InvalidValue, &detail);
+    }
+    if mapping.skip_lines > CSV_SKIPPED_LINES_MAX {
+        add("skipLines", Code::OutOfRange, &format!("at most {CSV_SKIPPED_LINES_MAX} lines can be skipped"));
+    }
+    if let Err(detail) = charset::by_label(mapping.encoding.as_deref().unwrap_or_default()) {
+        add("encoding", Code::InvalidValue, &detail);
+    }
+    for (name, text) in texts(mapping) {
+        if text.contains('\0') {
+            add(name, Code::NulCharacter, "must not hold a NUL character");
+        } else if text.chars().count() > CSV_MAPPING_CHARS_MAX {
+            add(name, Code::TooLong, "at most 255 characters are allowed");
+        }
+    }
+    for (name, list) in lists(mapping) {
+        if list.len() > CSV_COLUMNS_MAX {
+            add(name, Code::TooLong, "names too many");
+        }
+        let mut sorted: Vec<_> = list.iter().collect();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            add(name, Code::InvalidValue, "names something twice");
+        }
+    }
+    problems.extend(check_values(mapping));
+    problems
+}
+
+/// What is wrong with the values that all rows get: the rules are those of an event.
+fn check_values(mapping: &CsvMapping) -> impl Iterator<Item = FieldProblem> {
+    let text = |value: &Option<String>| value.clone().map_or(Sent::Absent, Sent::Value);
+    let draft = EventDraft {
+        event_type: Sent::Value(mapping.event_type.clone().unwrap_or_else(|| "any".to_owned())),
+        timestamp: Sent::Value("2000-01-01T00:00:00Z".to_owned()),
+        time_zone: text(&mapping.time_zone),
+        source_type: text(&mapping.source_type),
+        ..EventDraft::default()
+    };
+    let problems = parse_event(draft, MissingId::Made(Uuid::nil()), Uuid::nil()).err();
+    problems
+        .into_iter()
+        .flatten()
+        .map(|problem| FieldProblem { pointer: format!("/csv{}", problem.pointer), ..problem })
+}
+
+fn lists(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
+    let lists = [
+        ("externalIdColumns", &mapping.external_id_columns),
+        ("propertyColumns", &mapping.property_columns),
+        ("missing", &mapping.missing),
+    ];
+    lists.into_iter().filter_map(|(name, list)| Some((name, list.as_ref()?)))
+}
+
+/// The names of columns, and the cells that mean missing.
+fn texts(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> {
+    let texts = [
+        ("eventTypeColumn", &mapping.event_type_column),
+        ("endDateColumn", &mapping.end_date_column),
+        ("idColumn", &mapping.id_column),
+        ("notesColumn", &mapping.notes_column),
+        ("latitudeColumn", &mapping.latitude_column),
+        ("longitudeColumn", &mapping.longitude_column),
+    ];
+    let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
+    let listed = lists(mapping).flat_map(|(name, list)| list.iter().map(move |text| (name, text)));
+    texts.chain([("timestampColumn", &mapping.timestamp_column)]).chain(listed)
+}

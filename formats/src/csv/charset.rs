@@ -1,0 +1,102 @@
+//! The encoding of a CSV: UTF-8 unless its first bytes or the mapping say something else.
+
+use std::io::{self, Read};
+
+use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
+
+use crate::Input;
+use crate::ReadError;
+use crate::bounded::BoundedReader;
+
+/// Bytes that are decoded at once.
+const BUFFER_BYTES: usize = 32 * 1024;
+/// Stands where bytes are no text: it is no part of UTF-8, so that the row that has it is refused.
+const NO_TEXT: u8 = 0xff;
+
+/// The encoding that a label of the WHATWG encoding standard names; `None`: `auto`.
+///
+/// # Errors
+/// If there is no such label.
+pub(super) fn by_label(label: &str) -> Result<Option<&'static Encoding>, String> {
+    if label.is_empty() || label == "auto" {
+        return Ok(None);
+    }
+    Encoding::for_label_no_replacement(label.as_bytes()).map(Some).ok_or_else(|| {
+        "must be auto, or a label of the WHATWG encoding standard such as windows-1252".to_owned()
+    })
+}
+
+/// Reads a file as UTF-8. Returns the encoding that it has as well.
+pub(super) fn decode(
+    mut bytes: BoundedReader,
+    named: Option<&'static Encoding>,
+    input: &Input,
+) -> Result<(BoundedReader, &'static Encoding), ReadError> {
+    let marked = Encoding::for_bom(bytes.look(3)?);
+    let encoding = match (named, marked) {
+        // A mark that contradicts the name is right more often than the name.
+        (_, Some((encoding, _))) => encoding,
+        (Some(named), None) => named,
+        (None, None) => UTF_8,
+    };
+    if encoding == UTF_8 {
+        return Ok((bytes, encoding));
+    }
+    if let Some((_, mark)) = marked {
+        bytes.consume(mark);
+    }
+    let decoder = encoding.new_decoder_without_bom_handling();
+    let text =
+        Transcoder { bytes, decoder, buffer: Vec::with_capacity(BUFFER_BYTES), at: 0, is_at_end: false };
+    Ok((BoundedReader::plain(text, 0, input), encoding))
+}
+
+/// Text of another encoding as UTF-8.
+struct Transcoder {
+    bytes: BoundedReader,
+    decoder: Decoder,
+    /// Decoded text, from `at` on not yet read.
+    buffer: Vec<u8>,
+    at: usize,
+    is_at_end: bool,
+}
+
+impl Transcoder {
+    fn fill(&mut self) -> Result<(), ReadError> {
+        self.buffer.resize(BUFFER_BYTES, 0);
+        self.at = 0;
+        let mut written = 0;
+        while written == 0 && !self.is_at_end {
+            let piece = self.bytes.fill()?;
+            let is_last = piece.is_empty();
+            let room = &mut self.buffer[..BUFFER_BYTES - 1];
+            let (result, read, wrote) =
+                self.decoder.decode_to_utf8_without_replacement(piece, &mut room[written..], is_last);
+            self.bytes.consume(read);
+            written += wrote;
+            match result {
+                DecoderResult::Malformed(..) => {
+                    self.buffer[written] = NO_TEXT;
+                    written += 1;
+                }
+                DecoderResult::InputEmpty => self.is_at_end = is_last,
+                DecoderResult::OutputFull => {}
+            }
+        }
+        self.buffer.truncate(written);
+        Ok(())
+    }
+}
+
+impl Read for Transcoder {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.buffer.len() && !self.is_at_end {
+            self.fill().map_err(io::Error::other)?;
+        }
+        let available = &self.buffer[self.at..];
+        let length = available.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&available[..length]);
+        self.at += length;
+        Ok(length)
+    }
+}

@@ -1,0 +1,226 @@
+//! Times as the cells of a CSV write them, with the zone of the mapping where they tell no offset.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono_tz::{OffsetName, Tz};
+use domain::rules::instant;
+
+use super::clock::Fold;
+use super::offset;
+use super::pattern::{Pattern, Reading, WrittenZone};
+
+const NO_TIME: &str =
+    "is no time: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:MM[:SS[.fff]], and perhaps an offset";
+const NO_OFFSET: &str = "tells no offset, and the mapping no timeZone";
+const SKIPPED: &str = "does not exist in the timeZone of the mapping: the clocks go forward over it";
+const SKIPPED_DAY: &str = "does not exist in the timeZone of the mapping: the calendar goes over it";
+
+/// How the times of a file are written.
+#[derive(Debug, Clone)]
+pub(super) struct Times {
+    notation: Notation,
+    zone: Option<Tz>,
+}
+
+#[derive(Debug, Clone)]
+enum Notation {
+    /// RFC 3339, or `YYYY-MM-DD`, or `YYYY-MM-DD HH:MM[:SS]`, with a blank or `T`, and perhaps an offset.
+    Common,
+    /// Of so many milliseconds, since 1970.
+    Unix(i64),
+    /// What a pattern says.
+    Pattern(Pattern),
+}
+
+impl Times {
+    /// Times in this format and zone.
+    ///
+    /// # Errors
+    /// What is wrong with the format, or that the zone is not known.
+    pub(super) fn new(format: Option<&str>, zone: Option<&str>) -> Result<Self, String> {
+        let notation = match format {
+            None => Notation::Common,
+            Some("unix_s") => Notation::Unix(1_000),
+            Some("unix_ms") => Notation::Unix(1),
+            Some(pattern) => Notation::Pattern(Pattern::new(pattern)?),
+        };
+        let zone = zone.map(Tz::from_str).transpose().map_err(|_| "is not a known zone")?;
+        Ok(Self { notation, zone })
+    }
+
+    /// Whether the order of the rows may decide which of two instants is meant.
+    pub(super) fn needs_order(&self) -> bool {
+        self.zone.is_some() && !matches!(self.notation, Notation::Unix(_))
+    }
+
+    /// The time of a cell as clocks show it, if nothing but the zone of the mapping tells its offset, and whether they
+    /// show it twice.
+    pub(super) fn local(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
+        let zone = self.zone?;
+        let Ok(Reading::Local { date, time, zone: WrittenZone::None }) = self.reading(cell.trim_ascii())
+        else {
+            return None;
+        };
+        let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
+        let is_shown_twice = matches!(zone.from_local_datetime(&local), chrono::LocalResult::Ambiguous(..));
+        Some((local, is_shown_twice))
+    }
+
+    /// Reads a cell as epoch milliseconds. Of a time that clocks show twice `fold` tells which is meant.
+    ///
+    /// # Errors
+    /// What is wrong with the cell.
+    pub(super) fn read(&self, cell: &str, fold: Fold) -> Result<i64, String> {
+        let ms = match self.reading(cell.trim_ascii())? {
+            Reading::Instant(ms) => ms,
+            Reading::Local { date, time, zone: WrittenZone::Offset(seconds) } => {
+                let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
+                local.and_utc().timestamp_millis() - i64::from(seconds) * 1_000
+            }
+            Reading::Local { date, time, zone: WrittenZone::Named(zone) } => at(zone, date, time, fold)?,
+            Reading::Local { date, time, zone: WrittenZone::Abbreviation(name) } => {
+                abbreviated(self.zone, date.and_time(time.unwrap_or(NaiveTime::MIN)), &name)?
+            }
+            Reading::Local { date, time, zone: WrittenZone::None } => {
+                at(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
+            }
+        };
+        if instant::is_in_range(ms) { Ok(ms) } else { Err(instant::RULE.to_owned()) }
+    }
+
+    fn reading(&self, cell: &str) -> Result<Reading, String> {
+        match &self.notation {
+            Notation::Common => {
+                let rfc_3339 = || instant::parse(cell).map(|written| Reading::Instant(written.ms));
+                common(cell).or_else(rfc_3339).ok_or_else(|| NO_TIME.to_owned())
+            }
+            Notation::Unix(unit_ms) => {
+                let name = if *unit_ms == 1 { "milliseconds" } else { "seconds" };
+                let read = unix(cell, *unit_ms).map(Reading::Instant);
+                read.ok_or_else(|| format!("is no number of {name} since 1970"))
+            }
+            Notation::Pattern(pattern) => pattern.read(cell),
+        }
+    }
+}
+
+/// The instant of a local time. A date alone begins at the first instant of its day.
+fn at(zone: Tz, date: NaiveDate, time: Option<NaiveTime>, fold: Fold) -> Result<i64, &'static str> {
+    let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
+    let found = match (zone.from_local_datetime(&local), fold, time) {
+        (chrono::LocalResult::Ambiguous(_, later), Fold::Later, Some(_)) => later,
+        (chrono::LocalResult::Single(one) | chrono::LocalResult::Ambiguous(one, _), ..) => one,
+        (chrono::LocalResult::None, _, Some(_)) => return Err(SKIPPED),
+        (chrono::LocalResult::None, _, None) => {
+            first_after(zone, local).filter(|first| first.date_naive() == date).ok_or(SKIPPED_DAY)?
+        }
+    };
+    Ok(found.timestamp_millis())
+}
+
+/// The first instant at which the clocks of a zone, which go forward over a local time, show a later one.
+fn first_after(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
+    // No zone is more than 26 hours from UTC, with a day that it skips.
+    let shows =
+        |seconds: i64| Some(zone.from_utc_datetime(&DateTime::from_timestamp(seconds, 0)?.naive_utc()));
+    let around = Duration::hours(26).num_seconds();
+    let (mut before, mut after) =
+        (local.and_utc().timestamp() - around, local.and_utc().timestamp() + around);
+    while after - before > 1 {
+        let middle = before + (after - before) / 2;
+        if shows(middle)?.naive_local() < local {
+            before = middle;
+        } else {
+            after = middle;
+        }
+    }
+    shows(after)
+}
+
+/// The instant of a local time with an abbreviation, which the zone of the mapping must have at that time.
+fn abbreviated(zone: Option<Tz>, local: NaiveDateTime, name: &str) -> Result<i64, String> {
+    let unknown = || {
+        format!(
+            "has the zone {name:?}, which does not tell its offset: several zones have that abbreviation, and the \
+             timeZone of the mapping has not, at that time"
+        )
+    };
+    let zone = zone.ok_or_else(unknown)?;
+    let found = match zone.from_local_datetime(&local) {
+        chrono::LocalResult::None => return Err(SKIPPED.to_owned()),
+        chrono::LocalResult::Single(one) => [Some(one), None],
+        chrono::LocalResult::Ambiguous(earlier, later) => [Some(earlier), Some(later)],
+    };
+    let named = found.into_iter().flatten().find(|at| at.offset().abbreviation() == Some(name));
+    named.map(|at| at.timestamp_millis()).ok_or_else(unknown)
+}
+
+/// `YYYY-MM-DD`, or with a blank or `T` and `HH:MM[:SS[.f…]]` and perhaps an offset after it.
+fn common(text: &str) -> Option<Reading> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, length: usize| {
+        bytes
+            .get(from..from + length)?
+            .iter()
+            .try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    };
+    let is = |at: usize, what: &[u8]| bytes.get(at).is_some_and(|byte| what.contains(byte));
+    if !(is(4, b"-") && is(7, b"-")) {
+        return None;
+    }
+    let date = NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)?).ok()?, number(5, 2)?, number(8, 2)?)?;
+    if bytes.len() == 10 {
+        return Some(Reading::Local { date, time: None, zone: WrittenZone::None });
+    }
+    if !(is(10, b" Tt") && is(13, b":")) {
+        return None;
+    }
+    let (hour, minute) = (number(11, 2)?, number(14, 2)?);
+    let (second, ms, end) = if is(16, b":") {
+        let digits = if is(19, b".,") {
+            bytes[20..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+        } else {
+            0
+        };
+        match (digits, is(19, b".,")) {
+            (0, true) => return None,
+            (0, false) => (number(17, 2)?, 0, 19),
+            _ => (number(17, 2)?, thousandths(&bytes[20..20 + digits])?, 20 + digits),
+        }
+    } else {
+        (0, 0, 16)
+    };
+    let time = NaiveTime::from_hms_milli_opt(hour, minute, second, ms)?;
+    let zone = match text.get(end..)?.trim_start() {
+        "" => WrittenZone::None,
+        rest => match offset::read(rest)? {
+            (seconds, "") => WrittenZone::Offset(seconds),
+            _ => return None,
+        },
+    };
+    Some(Reading::Local { date, time: Some(time), zone })
+}
+
+/// Milliseconds of the digits after a decimal point, truncated.
+fn thousandths(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |at: usize| digits.get(at).map_or(0, |byte| u32::from(byte - b'0'));
+    Some(digit(0) * 100 + digit(1) * 10 + digit(2))
+}
+
+/// A number of units of so many milliseconds, truncated to milliseconds.
+fn unix(text: &str, unit_ms: i64) -> Option<i64> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((whole, fraction)) => (whole, thousandths(fraction.as_bytes())?),
+        None => (digits, 0),
+    };
+    if !whole.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let ms = whole.parse::<i64>().ok()?.checked_mul(unit_ms)?;
+    Some(sign * ms.checked_add(i64::from(fraction) * unit_ms / 1_000)?)
+}

@@ -1,0 +1,105 @@
+//! What a payload holds, told by its first unpacked bytes, and whether that is what was announced.
+
+use domain::rules::import::Format;
+
+use crate::ReadError;
+use crate::bounded::BoundedReader;
+use crate::packing::{Packing, magic};
+
+/// Bytes that tell how a payload is packed, and what it holds.
+pub(crate) const HEAD_BYTES: usize = 512;
+/// Bytes among which the first one that is not blank is looked for.
+pub(crate) const BLANKS_MAX: usize = 32 * 1024;
+/// The byte order mark of UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Refuses what is packed within the packing, and tar archives.
+pub(crate) fn check_packing(packing: Packing, reader: &mut BoundedReader) -> Result<(), ReadError> {
+    match magic(reader.look(HEAD_BYTES)?) {
+        Some("tar") => Err(ReadError::format("a tar archive is not read; send its one file")),
+        Some(inner) if packing != Packing::Plain => {
+            let detail = format!("the payload is compressed twice: {inner} inside of {}", packing.name());
+            Err(ReadError::Format(detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Drops a byte order mark, and makes sure that text in UTF-8 follows that may be of this format.
+pub(crate) fn check_text(format: Format, reader: &mut BoundedReader) -> Result<(), ReadError> {
+    if let Some(encoding) = wide_encoding(reader.look(HEAD_BYTES)?) {
+        let way_out = if format == Format::Csv { ", or name its encoding in the mapping" } else { "" };
+        return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{way_out}")));
+    }
+    if reader.look(HEAD_BYTES)?.starts_with(BOM) {
+        reader.consume(BOM.len());
+    }
+    let begin = reader.look(HEAD_BYTES)?;
+    let begin = if begin.trim_ascii_start().is_empty() { reader.look(BLANKS_MAX)? } else { begin };
+    match unfit(format, begin.trim_ascii_start()) {
+        Some(detail) => Err(ReadError::format(detail)),
+        None => Ok(()),
+    }
+}
+
+/// The encoding of text that has more than one byte a letter throughout.
+pub(crate) fn wide_encoding(begin: &[u8]) -> Option<&'static str> {
+    match begin {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
+        _ => {}
+    }
+    // Without a mark: the first letters are ASCII, and the rest of each is NUL.
+    let begin = begin.get(..8)?;
+    let are_nul = |places: [usize; 4]| places.into_iter().all(|at| begin[at] == 0);
+    let [even, odd] = [are_nul([0, 2, 4, 6]), are_nul([1, 3, 5, 7])];
+    match (even, odd) {
+        (true, true) => None,
+        (true, false) | (false, true) => {
+            let is_32 = are_nul([1, 2, 5, 6]);
+            Some(if is_32 { "UTF-32" } else { "UTF-16" })
+        }
+        (false, false) => None,
+    }
+}
+
+/// Why text that begins so, blanks apart, is not of a format.
+fn unfit(format: Format, begin: &[u8]) -> Option<&'static str> {
+    // Nothing but blanks, as far as it was looked at: the reader of the format will see.
+    let first = *begin.first()?;
+    let is_xml = first == b'<' && begin.get(1).is_some_and(|c| c.is_ascii_alphabetic() || b"?!".contains(c));
+    match format {
+        Format::AppleHealth => (first != b'<').then_some("is no XML, as an export of Apple Health is"),
+        _ if is_xml => Some("looks like XML: for an export of Apple Health the format is APPLE_HEALTH"),
+        Format::Ndjson => (first == b'[').then_some("looks like a JSON array: format JSON"),
+        Format::Json if first == b'{' => {
+            Some("looks like JSON objects without an array around them: for one a line the format is NDJSON")
+        }
+        Format::Json => (first != b'[').then_some("is no JSON array"),
+        Format::Csv if begin.starts_with(b"{\"") => Some("looks like JSON objects: format NDJSON"),
+        Format::Csv => begin.starts_with(b"[{").then_some("looks like a JSON array: format JSON"),
+    }
+}
+
+/// The format of text that begins so, of a file of this name. What is neither JSON nor XML is CSV if a column of it
+/// was named. `None`: neither content nor name tell it.
+pub(crate) fn format_of(begin: &[u8], name: &str, columns_are_named: bool) -> Option<Format> {
+    let name = name.to_lowercase();
+    let stem = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    let is_called = |endings: &[&str]| endings.iter().any(|ending| stem.ends_with(ending));
+    let is_called_csv = is_called(&[".csv", ".tsv"]);
+    let text = begin.strip_prefix(BOM).unwrap_or(begin).trim_ascii_start();
+    match text.first() {
+        // A header may begin with a bracket.
+        Some(_) if is_called_csv && columns_are_named => Some(Format::Csv),
+        Some(b'[') => Some(Format::Json),
+        Some(b'{') => Some(Format::Ndjson),
+        Some(b'<') => Some(Format::AppleHealth),
+        Some(_) if columns_are_named || is_called_csv => Some(Format::Csv),
+        Some(_) => None,
+        None if is_called(&[".json"]) => Some(Format::Json),
+        None if is_called(&[".xml"]) => Some(Format::AppleHealth),
+        None if is_called_csv => Some(Format::Csv),
+        None => Some(Format::Ndjson),
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a payload yields no more records.
+
+use std::io;
+
+use domain::rules::problem::{Code, Problem};
+
+/// Why a payload yields no more records.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The payload is not what it should be, and never will be: `PAYLOAD_FORMAT`.
+    #[error("{0}")]
+    Format(String),
+    /// The payload is over a limit: `PAYLOAD_LIMIT`.
+    #[error("{0}")]
+    Limit(String),
+    /// Its bytes could not be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+/// Why the bytes of a payload could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// For now: the same read may succeed later.
+    #[error("the payload cannot be fetched")]
+    Unavailable,
+    /// A part of it is no longer there.
+    #[error("the payload is no longer there")]
+    Gone,
+    /// A part of it is not what was received.
+    #[error("the payload is not what was received")]
+    Changed,
+}
+
+/// Something other than zeros after the end of a gzip file. It travels through `Read`.
+#[derive(Debug, thiserror::Error)]
+#[error("something other than zeros follows the end of the gzip")]
+pub(crate) struct TrailingBytes;
+
+impl From<SourceError> for io::Error {
+    /// For sources, whose readers can only return an `io::Error`; [`ReadError::from`] finds it again.
+    fn from(error: SourceError) -> Self {
+        Self::other(error)
+    }
+}
+
+impl From<io::Error> for ReadError {
+    /// What a failed read means: a failure of the source, or of the decoder that reads from it.
+    fn from(error: io::Error) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(read) => return read,
+            Err(other) => other,
+        };
+        if let Some(source) = error.get_ref().and_then(|inner| inner.downcast_ref::<SourceError>()) {
+            return Self::Source(*source);
+        }
+        if let Some(trailing) = error.get_ref().and_then(|inner| inner.downcast_ref::<TrailingBytes>()) {
+            return Self::Format(trailing.to_string());
+        }
+        // The decoder says it in no other way than by this text.
+        if error.to_string().contains("requires too much memory") {
+            let detail = "zstd: compress with a window of at most 8 MiB, without --long and --ultra";
+            return Self::Limit(detail.to_owned());
+        }
+        Self::format("the compressed payload is cut or damaged")
+    }
+}
+
+impl ReadError {
+    pub(crate) fn format(detail: impl Into<String>) -> Self {
+        Self::Format(detail.into())
+    }
+
+    /// The problem of an import that ends with this error. `None`: the payload may be read later.
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        let code = match self {
+            Self::Format(_) => Code::PayloadFormat,
+            Self::Limit(_) => Code::PayloadLimit,
+            Self::Source(SourceError::Gone) => Code::PayloadGone,
+            Self::Source(SourceError::Changed) => Code::PayloadMismatch,
+            Self::Source(SourceError::Unavailable) => return None,
+        };
+        Some(Problem::new(code, self.to_string()))
+    }
+}

@@ -1,0 +1,195 @@
+//! One JSON object as an event draft: the fields of `EventInput`, and `eventType`, a name.
+
+use std::fmt;
+
+use domain::rules::canonical_json::Key;
+use domain::rules::draft::{EventDraft, LocationDraft, Sent};
+use domain::rules::problem::{Code, FieldProblem};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::excerpt;
+
+/// Reads a line.
+///
+/// # Errors
+/// `INVALID_JSON` when it is not a JSON object in UTF-8, or names a field twice; `INVALID_VALUE` for
+/// each field that events do not have.
+pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
+    let text = std::str::from_utf8(line)
+        .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
+    let record: Record = serde_json::from_str(text).map_err(|_| {
+        vec![FieldProblem::new("", Code::InvalidJson, "is not a JSON object with each field once")]
+    })?;
+    if record.unknown.is_empty() { Ok(record.draft) } else { Err(record.unknown) }
+}
+
+/// Of the fields that events do not have, so many are told.
+const UNKNOWN_FIELDS_TOLD_MAX: usize = 10;
+
+#[derive(Default)]
+struct Record {
+    draft: EventDraft,
+    unknown: Vec<FieldProblem>,
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RecordVisitor)
+    }
+}
+
+struct RecordVisitor;
+
+impl<'de> Visitor<'de> for RecordVisitor {
+    type Value = Record;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Record, A::Error> {
+        let mut record = Record::default();
+        let mut seen = 0_u32;
+        while let Some(Key(key)) = fields.next_key()? {
+            let raw: &RawValue = fields.next_value()?;
+            let Some(at) = FIELDS.iter().position(|name| *name == key) else {
+                if record.unknown.len() < UNKNOWN_FIELDS_TOLD_MAX {
+                    // A key is any text: `~` and `/` are escaped as RFC 6901 says.
+                    let pointer =
+                        format!("/{}", excerpt(key.as_bytes()).replace('~', "~0").replace('/', "~1"));
+                    let detail = "is not a field of an event";
+                    record.unknown.push(FieldProblem::new(pointer, Code::InvalidValue, detail));
+                }
+                continue;
+            };
+            if seen & (1 << at) != 0 {
+                return Err(A::Error::custom("a field twice"));
+            }
+            seen |= 1 << at;
+            set(&mut record.draft, FIELDS[at], raw);
+        }
+        Ok(record)
+    }
+}
+
+const FIELDS: [&str; 12] = [
+    "id", "eventTypeId", "eventType", "timestamp", "endDate", "isAllDay", "timeZone", "notes", "sourceType",
+    "externalId", "location", "properties",
+];
+
+fn set(draft: &mut EventDraft, field: &str, raw: &RawValue) {
+    match field {
+        "id" => draft.id = text(raw),
+        "eventTypeId" => draft.event_type_id = text(raw),
+        "eventType" => draft.event_type = text(raw),
+        "timestamp" => draft.timestamp = text(raw),
+        "endDate" => draft.end_date = text(raw),
+        "isAllDay" => draft.is_all_day = value(raw),
+        "timeZone" => draft.time_zone = text(raw),
+        "notes" => draft.notes = text(raw),
+        "sourceType" => draft.source_type = text(raw),
+        "externalId" => draft.external_id = text(raw),
+        "location" => draft.location = location(raw),
+        _ => {
+            draft.properties =
+                if raw.get() == "null" { Sent::Absent } else { Sent::Value(raw.get().to_owned()) };
+        }
+    }
+}
+
+/// Text without escapes stands there as it is; it was read once already, as part of the record.
+fn text(raw: &RawValue) -> Sent<String> {
+    match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Sent::Value(plain.to_owned()),
+        _ => value(raw),
+    }
+}
+
+fn value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
+    match serde_json::from_str::<Option<T>>(raw.get()) {
+        Ok(None) => Sent::Absent,
+        Ok(Some(value)) => Sent::Value(value),
+        Err(_) => Sent::WrongKind,
+    }
+}
+
+fn location(raw: &RawValue) -> Sent<LocationDraft> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Place<'r> {
+        #[serde(borrow)]
+        latitude: Option<&'r RawValue>,
+        #[serde(borrow)]
+        longitude: Option<&'r RawValue>,
+        #[serde(borrow)]
+        name: Option<&'r RawValue>,
+    }
+    // A derived reader takes an array for its fields in order; a place is an object.
+    if raw.get().starts_with('[') {
+        return Sent::WrongKind;
+    }
+    match serde_json::from_str::<Option<Place<'_>>>(raw.get()) {
+        Ok(None) => Sent::Absent,
+        Ok(Some(place)) => Sent::Value(LocationDraft {
+            latitude: place.latitude.map_or(Sent::Absent, value),
+            longitude: place.longitude.map_or(Sent::Absent, value),
+            name: place.name.map_or(Sent::Absent, text),
+        }),
+        Err(_) => Sent::WrongKind,
+    }
+}
+
+/// Writes a draft as a line of NDJSON that [`parse`] reads back as the same draft, whatever white space its
+/// `properties` were sent with.
+#[must_use]
+pub fn write(draft: &EventDraft) -> String {
+    let mut fields = Vec::new();
+    let mut text = |name: &str, sent: &Sent<String>| match sent {
+        Sent::Absent => {}
+        Sent::Value(value) => fields.push(format!("\"{name}\":{}", serde_json::Value::from(value.as_str()))),
+        Sent::WrongKind => fields.push(format!("\"{name}\":false")),
+    };
+    text("id", &draft.id);
+    text("eventTypeId", &draft.event_type_id);
+    text("eventType", &draft.event_type);
+    text("timestamp", &draft.timestamp);
+    text("endDate", &draft.end_date);
+    text("timeZone", &draft.time_zone);
+    text("notes", &draft.notes);
+    text("sourceType", &draft.source_type);
+    text("externalId", &draft.external_id);
+    if let Sent::Value(is_all_day) = draft.is_all_day {
+        fields.push(format!("\"isAllDay\":{is_all_day}"));
+    }
+    if let Sent::Value(place) = &draft.location {
+        let number = |sent: &Sent<f64>| if let Sent::Value(value) = sent { Some(*value) } else { None };
+        let name = if let Sent::Value(name) = &place.name { Some(name) } else { None };
+        let place = serde_json::json!({
+            "latitude": number(&place.latitude), "longitude": number(&place.longitude), "name": name,
+        });
+        fields.push(format!("\"location\":{place}"));
+    }
+    match &draft.properties {
+        Sent::Absent => {}
+        Sent::Value(object) => fields.push(format!("\"properties\":{}", compact(object))),
+        Sent::WrongKind => fields.push("\"properties\":false".to_owned()),
+    }
+    format!("{{{}}}\n", fields.join(","))
+}
+
+/// JSON without the white space between its tokens.
+fn compact(json: &str) -> String {
+    let (mut is_in_text, mut is_escaped) = (false, false);
+    let is_kept = |c: &char| {
+        let is_kept = is_in_text || !matches!(c, ' ' | '\t' | '\n' | '\r');
+        (is_in_text, is_escaped) = match (is_in_text, is_escaped, c) {
+            (true, true, _) => (true, false),
+            (true, false, '\\') => (true, true),
+            (_, _, '"') => (!is_in_text, false),
+            _ => (is_in_text, false),
+        };
+        is_kept
+    };
+    json.chars().filter(is_kept).collect()
+}

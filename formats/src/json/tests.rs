@@ -1,0 +1,167 @@
+//! A line of NDJSON as a draft: the fields of an event once each, null as absent, kinds as they came.
+
+use domain::rules::draft::{EventDraft, LocationDraft, Sent};
+use domain::rules::problem::Code;
+use proptest::prelude::*;
+
+use super::record::parse;
+use crate::excerpt;
+
+fn problems(line: &[u8]) -> Vec<(String, Code)> {
+    let errors = parse(line).expect_err("the line is wrong");
+    errors.into_iter().map(|error| (error.pointer, error.code)).collect()
+}
+
+fn draft(line: &str) -> EventDraft {
+    parse(line.as_bytes()).unwrap_or_else(|errors| panic!("{line}: {errors:?}"))
+}
+
+fn text(value: &str) -> Sent<String> {
+    Sent::Value(value.to_owned())
+}
+
+#[test]
+fn a_line_with_all_fields_is_a_draft_with_all_fields() {
+    let line = r#" {"id":"i","eventTypeId":"t","eventType":"n","timestamp":"s","endDate":"e","isAllDay":true,
+        "timeZone":"z","notes":"o","sourceType":"c","externalId":"x",
+        "location":{"latitude":1,"longitude":-2.5,"name":"p"},"properties":{ "b":1.0, "a":[ ] }} "#;
+    let place = LocationDraft { latitude: Sent::Value(1.0), longitude: Sent::Value(-2.5), name: text("p") };
+    let expected = EventDraft {
+        id: text("i"),
+        event_type_id: text("t"),
+        event_type: text("n"),
+        timestamp: text("s"),
+        end_date: text("e"),
+        is_all_day: Sent::Value(true),
+        time_zone: text("z"),
+        notes: text("o"),
+        source_type: text("c"),
+        external_id: text("x"),
+        location: Sent::Value(place),
+        properties: text(r#"{ "b":1.0, "a":[ ] }"#),
+    };
+    assert_eq!(draft(line), expected);
+}
+
+#[test]
+fn null_is_absent_and_so_is_nothing() {
+    let line = r#"{"id":null,"eventTypeId":null,"eventType":null,"timestamp":null,"endDate":null,
+        "isAllDay":null,"timeZone":null,"notes":null,"sourceType":null,"externalId":null,"location":null,
+        "properties": null }"#;
+    assert_eq!(draft(line), EventDraft::default());
+    assert_eq!(draft("{}"), EventDraft::default());
+    let place = r#"{"location":{"latitude":null,"longitude":null,"name":null}}"#;
+    assert_eq!(draft(place).location, Sent::Value(LocationDraft::default()));
+}
+
+#[test]
+fn a_value_of_another_kind_is_told_field_by_field() {
+    for wrong in ["1", "true", "[]", "{}"] {
+        let line = format!(
+            r#"{{"id":{wrong},"eventTypeId":{wrong},"eventType":{wrong},"timestamp":{wrong},"endDate":{wrong},
+                "timeZone":{wrong},"notes":{wrong},"sourceType":{wrong},"externalId":{wrong}}}"#
+        );
+        let read = draft(&line);
+        let kinds = [
+            &read.id,
+            &read.event_type_id,
+            &read.event_type,
+            &read.timestamp,
+            &read.end_date,
+            &read.time_zone,
+            &read.notes,
+            &read.source_type,
+            &read.external_id,
+        ];
+        assert!(kinds.into_iter().all(|field| *field == Sent::WrongKind), "{wrong}: {read:?}");
+    }
+    for wrong in ["1", "\"true\"", "[]", "{}"] {
+        assert_eq!(draft(&format!(r#"{{"isAllDay":{wrong}}}"#)).is_all_day, Sent::WrongKind, "{wrong}");
+    }
+    for wrong in ["1", "true", "\"Berlin\"", "[]", "[1,2]", "[1,2,\"Berlin\"]"] {
+        assert_eq!(draft(&format!(r#"{{"location":{wrong}}}"#)).location, Sent::WrongKind, "{wrong}");
+    }
+    for wrong in
+        [r#"{"latitude":1,"longitude":2,"altitude":3}"#, r#"{"latitude":1,"latitude":1,"longitude":2}"#]
+    {
+        assert_eq!(draft(&format!(r#"{{"location":{wrong}}}"#)).location, Sent::WrongKind, "{wrong}");
+    }
+    let place = draft(r#"{"location":{"latitude":"1","longitude":1e400,"name":5}}"#).location;
+    let expected =
+        LocationDraft { latitude: Sent::WrongKind, longitude: Sent::WrongKind, name: Sent::WrongKind };
+    assert_eq!(place, Sent::Value(expected));
+}
+
+#[test]
+fn properties_are_kept_as_text_whatever_they_are() {
+    for value in ["1", "\"a\"", "[]", "{\"a\":1,\"a\":2}", "true"] {
+        assert_eq!(draft(&format!(r#"{{"properties":{value}}}"#)).properties, text(value));
+    }
+}
+
+#[test]
+fn each_unknown_field_is_a_problem_at_its_place() {
+    let line = br#"{"timestamp":"x","Notes":1,"a/b~c":{},"\u0065vent":null,"":2}"#;
+    let expected: Vec<_> =
+        ["/Notes", "/a~1b~0c", "/event", "/"].map(|at| (at.to_owned(), Code::InvalidValue)).into();
+    assert_eq!(problems(line), expected);
+}
+
+#[test]
+fn a_field_named_with_escapes_is_that_field() {
+    assert_eq!(draft(r#"{"n\u006ftes":"x"}"#).notes, text("x"));
+}
+
+#[test]
+fn what_is_not_one_object_with_each_field_once_is_invalid() {
+    let table: [&[u8]; 18] = [
+        b"",
+        b" ",
+        b"null",
+        b"true",
+        b"1",
+        b"\"a\"",
+        b"[]",
+        b"[{}]",
+        b"{",
+        b"{}{}",
+        b"{} x",
+        b"{\"notes\":}",
+        b"{\"notes\":\"a\",}",
+        br#"{"notes":"a","notes":"a"}"#,
+        br#"{"notes":"a","n\u006ftes":"b"}"#,
+        br#"{"notes":null,"notes":"a"}"#,
+        b"{\"notes\":\"\xff\"}",
+        b"\xff\xfe{\0}\0",
+    ];
+    for line in table {
+        let shown = String::from_utf8_lossy(line);
+        assert_eq!(problems(line), [(String::new(), Code::InvalidJson)], "{shown}");
+    }
+}
+
+#[test]
+fn an_excerpt_is_the_beginning_without_what_a_database_refuses() {
+    assert_eq!(excerpt(b""), "");
+    assert_eq!(excerpt(b"{\"a\":1}"), "{\"a\":1}");
+    assert_eq!(excerpt(b"a\0b\xffc"), "a\u{fffd}b\u{fffd}c");
+    assert_eq!(excerpt("é".repeat(1_000).as_bytes()), "é".repeat(200));
+    assert_eq!(excerpt("\u{1d11e}".repeat(1_000).as_bytes()), "\u{1d11e}".repeat(200));
+    assert_eq!(excerpt(&[b'x'; 1 << 20]).len(), 200);
+}
+
+proptest! {
+    #[test]
+    fn no_line_makes_the_reader_fail(line in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&line);
+        let kept = excerpt(&line);
+        prop_assert!(kept.chars().count() <= 200 && !kept.contains('\0'));
+    }
+
+    #[test]
+    fn any_text_comes_through_its_escapes(notes in ".*", id in ".*") {
+        let quote = |value: &str| serde_json::to_string(value).expect("text is JSON");
+        let read = draft(&format!("{{\"notes\":{},\"id\":{}}}", quote(&notes), quote(&id)));
+        prop_assert_eq!((read.notes, read.id), (Sent::Value(notes), Sent::Value(id)));
+    }
+}

@@ -1,0 +1,75 @@
+//! NDJSON: one JSON object a line.
+
+use domain::rules::draft::{EventDraft, MissingId};
+use domain::rules::problem::FieldProblem;
+use uuid::Uuid;
+
+use crate::ReadError;
+use crate::bounded::BoundedReader;
+use crate::json;
+use crate::reader::{Position, RecordBuffer, RecordReader};
+
+/// Reads lines. Blank ones are no records, but are lines.
+pub(crate) struct Lines {
+    bytes: BoundedReader,
+    record: RecordBuffer,
+    lines: i64,
+}
+
+impl Lines {
+    /// The lines after the first so many.
+    pub(crate) fn new(bytes: BoundedReader, lines: i64) -> Self {
+        Self { bytes, record: RecordBuffer::default(), lines }
+    }
+
+    /// Reads one line; `false` at the end.
+    fn read_line(&mut self) -> Result<bool, ReadError> {
+        self.record.clear();
+        loop {
+            let piece = self.bytes.fill()?;
+            if piece.is_empty() {
+                return Ok(!self.record.is_empty());
+            }
+            let end = memchr::memchr(b'\n', piece);
+            let length = end.map_or(piece.len(), |at| at + 1);
+            self.record.extend(&piece[..length]);
+            self.bytes.consume(length);
+            if end.is_some() {
+                self.record.trim_line_end();
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl RecordReader for Lines {
+    fn advance(&mut self) -> Result<bool, ReadError> {
+        while self.read_line()? {
+            self.lines += 1;
+            if self.record.is_too_long() || !self.record.bytes().trim_ascii().is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn raw(&self) -> &[u8] {
+        self.record.bytes()
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.record.is_too_long()
+    }
+
+    fn line(&self) -> Option<i64> {
+        Some(self.lines)
+    }
+
+    fn position(&self) -> Position {
+        Position { byte: self.bytes.offset(), lines: self.lines }
+    }
+
+    fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>> {
+        Ok((json::parse_record(self.record.bytes())?, MissingId::Derived(user_id)))
+    }
+}

@@ -1,0 +1,60 @@
+//! Gzip files of one or more members (RFC 1952, section 2.2), which zeros may follow: tools that write blocks of a fixed
+//! size fill the last one with them, and gzip(1) passes over them.
+
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::GzDecoder;
+
+use crate::error::TrailingBytes;
+
+/// Reads the members one after the other.
+pub(super) struct GzipReader<R> {
+    /// Always there, but while one member follows another.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> GzipReader<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { member: Some(GzDecoder::new(reader)) }
+    }
+}
+
+impl<R: BufRead> Read for GzipReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        while let Some(member) = &mut self.member {
+            let read = member.read(buffer)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            let Some(mut rest) = self.member.take().map(GzDecoder::into_inner) else { break };
+            match rest.fill_buf()?.first() {
+                None => break,
+                Some(0) => {
+                    check_zeros(&mut rest)?;
+                    break;
+                }
+                Some(0x1f) => self.member = Some(GzDecoder::new(rest)),
+                Some(_) => return Err(io::Error::other(TrailingBytes)),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Reads zeros to the end.
+fn check_zeros(rest: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let piece = rest.fill_buf()?;
+        let length = piece.len();
+        if length == 0 {
+            return Ok(());
+        }
+        if piece.iter().any(|byte| *byte != 0) {
+            return Err(io::Error::other(TrailingBytes));
+        }
+        rest.consume(length);
+    }
+}

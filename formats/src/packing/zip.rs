@@ -1,0 +1,182 @@
+//! The one file in a zip archive that is read: the only one, or the export of Apple Health among others. Names in an
+//! archive are compared and never used as paths.
+
+mod blocks;
+
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+
+use domain::limits::{ZIP_DIRECTORY_BYTES_MAX, ZIP_EXPORTS_LOOKED_AT_MAX, ZIP_MEMBERS_MAX};
+use rawzip::{
+    CompressionMethod, ErrorKind, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, RangeReader, ZipArchive,
+    ZipArchiveEntryWayfinder, ZipLocator,
+};
+
+use crate::{Input, ReadError, apple_health};
+use blocks::{BLOCK_BYTES, Blocks};
+
+/// Bytes at the end of an archive among which the end of its list is looked for: all that a comment may have.
+const END_BYTES_MAX: u64 = 66 * 1024;
+/// Bytes at the beginning of an XML file that tell whether it is an export: more than its DTD has.
+const EXPORT_HEAD_BYTES: u64 = 64 * 1024;
+
+/// Opens the file to be read, unpacked and verified. Returns where in the archive it begins as well.
+pub(crate) fn open(input: &Input) -> Result<(Box<dyn Read>, u64), ReadError> {
+    let archive = Archive::open(input)?;
+    let member = archive.choose()?;
+    archive.read(&member)
+}
+
+/// The name of the file to be read.
+pub(crate) fn name(input: &Input) -> Result<String, ReadError> {
+    Ok(Archive::open(input)?.choose()?.name)
+}
+
+/// An archive and what is in it.
+struct Archive {
+    archive: ZipArchive<Arc<Blocks>>,
+    blocks: Arc<Blocks>,
+    /// The files that somebody has put in.
+    files: u64,
+    /// The only file.
+    only: Option<Member>,
+    /// Some of those that are called XML.
+    xml: Vec<Member>,
+}
+
+/// A file in an archive.
+#[derive(Debug, Clone)]
+struct Member {
+    name: String,
+    place: ZipArchiveEntryWayfinder,
+    method: CompressionMethod,
+    is_encrypted: bool,
+}
+
+impl Archive {
+    fn open(input: &Input) -> Result<Self, ReadError> {
+        let blocks = Arc::new(Blocks::new(input.clone()));
+        let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+        let located = ZipLocator::new().max_search_space(END_BYTES_MAX).locate_in_reader(
+            Arc::clone(&blocks),
+            &mut buffer,
+            input.size(),
+        );
+        let archive = located.map_err(|(_, error)| fault(error))?;
+        let mut this = Self { archive, blocks, files: 0, only: None, xml: Vec::new() };
+        this.list(&mut buffer)?;
+        Ok(this)
+    }
+
+    fn list(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
+        let list_bytes = self.archive.eocd_offset().saturating_sub(self.archive.directory_offset());
+        if list_bytes > ZIP_DIRECTORY_BYTES_MAX {
+            return Err(ReadError::format("the zip archive has too long a list of members"));
+        }
+        let mut entries = self.archive.entries(buffer);
+        let mut seen = 0_u64;
+        while let Some(entry) = entries.next_entry().map_err(fault)? {
+            seen += 1;
+            if seen > ZIP_MEMBERS_MAX {
+                let detail = format!("the zip archive has more than {ZIP_MEMBERS_MAX} members");
+                return Err(ReadError::Format(detail));
+            }
+            let path = entry.file_path();
+            let name = String::from_utf8_lossy(path.as_bytes());
+            if entry.is_dir() || is_of_a_system(&name) {
+                continue;
+            }
+            self.files += 1;
+            let is_xml = name.to_ascii_lowercase().ends_with(".xml");
+            if self.files > 1 && !(is_xml && self.xml.len() < ZIP_EXPORTS_LOOKED_AT_MAX) {
+                self.only = None;
+                continue;
+            }
+            let member = Member {
+                name: name.into_owned(),
+                place: entry.wayfinder(),
+                method: entry.compression_method(),
+                is_encrypted: entry.flags().is_encrypted(),
+            };
+            self.only = (self.files == 1).then(|| member.clone());
+            if is_xml {
+                self.xml.push(member);
+            }
+        }
+        Ok(())
+    }
+
+    /// The only file; else the one that is an export of Apple Health by its content, wherever it lies.
+    fn choose(&self) -> Result<Member, ReadError> {
+        if let Some(only) = &self.only {
+            return Ok(only.clone());
+        }
+        let mut export = None;
+        for member in &self.xml {
+            if !self.is_export(member)? {
+                continue;
+            }
+            if export.is_some() {
+                return Err(ReadError::format(
+                    "the zip archive has several exports of Apple Health: send one",
+                ));
+            }
+            export = Some(member.clone());
+        }
+        export.ok_or_else(|| {
+            let files = self.files;
+            ReadError::Format(format!(
+                "the zip archive has {files} files: send one, or an export of Apple Health"
+            ))
+        })
+    }
+
+    /// Whether a file begins as an export does. One that cannot be unpacked does not.
+    fn is_export(&self, member: &Member) -> Result<bool, ReadError> {
+        let mut head = Vec::new();
+        let read = self.read(member).and_then(|(reader, _)| {
+            reader.take(EXPORT_HEAD_BYTES).read_to_end(&mut head).map_err(ReadError::from)
+        });
+        match read {
+            Err(error @ ReadError::Source(_)) => Err(error),
+            _ => Ok(apple_health::is_export(&head)),
+        }
+    }
+
+    fn read(&self, member: &Member) -> Result<(Box<dyn Read>, u64), ReadError> {
+        if member.is_encrypted {
+            return Err(ReadError::format("the member of the zip archive is encrypted"));
+        }
+        let entry = self.archive.get_entry(member.place).map_err(fault)?;
+        let (begin, end) = entry.compressed_data_range();
+        let range = RangeReader::new(Arc::clone(&self.blocks), begin..end);
+        let packed = BufReader::with_capacity(BLOCK_BYTES, range);
+        let unpacked: Box<dyn Read> = match member.method {
+            CompressionMethod::STORE => Box::new(packed),
+            CompressionMethod::DEFLATE => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
+            other => {
+                let name = other.name().unwrap_or("an unknown method");
+                let detail =
+                    format!("the member of the zip archive is packed by {name}: only deflate is read");
+                return Err(ReadError::Format(detail));
+            }
+        };
+        Ok((Box::new(entry.verifying_reader(unpacked)), begin))
+    }
+}
+
+/// Whether a file was added by an operating system, and not by a person.
+fn is_of_a_system(path: &str) -> bool {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    let folders = path.split(['/', '\\']);
+    name.starts_with("._")
+        || [".DS_Store", "Thumbs.db", "desktop.ini"].iter().any(|other| name.eq_ignore_ascii_case(other))
+        || folders.into_iter().any(|folder| folder.eq_ignore_ascii_case("__MACOSX"))
+}
+
+fn fault(error: rawzip::Error) -> ReadError {
+    match error.into_kind() {
+        ErrorKind::IO(error) => error.into(),
+        _ => ReadError::format("the zip archive is cut or damaged"),
+    }
+}

@@ -1,0 +1,55 @@
+//! Formats that are told by content, and by a name where that does not tell.
+
+use super::*;
+
+fn told(name: &str, bytes: &[u8], columns_are_named: bool) -> Result<Option<Format>, String> {
+    let input = Input::new(Arc::new(Memory(bytes.to_vec())));
+    detect(&input, name, columns_are_named).map(|(_, format)| format).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_first_bytes_tell_the_format_however_they_are_packed() {
+    for (text, expected) in [
+        ("{\"a\":1}\n", Format::Ndjson),
+        ("\u{feff} \n[{}]", Format::Json),
+        ("<?xml version=\"1.0\"?>", Format::AppleHealth),
+        ("a,b\n1,2\n", Format::Csv),
+    ] {
+        for (packing, payload) in packings(text.as_bytes()) {
+            let found = told("file", &payload, expected == Format::Csv);
+            assert_eq!(found, Ok(Some(expected)), "{text} {packing}");
+        }
+    }
+}
+
+#[test]
+fn a_name_helps_where_the_bytes_do_not() {
+    for (name, bytes, columns_are_named, expected) in [
+        ("a.csv", b"{x},b\n".to_vec(), true, Some(Format::Csv)),
+        ("a.tsv.gz", gzip(b"<x>\tb\n"), true, Some(Format::Csv)),
+        ("a.ndjson", b"{}".to_vec(), true, Some(Format::Ndjson)),
+        ("a.json", b"\n".to_vec(), false, Some(Format::Json)),
+        ("a.jsonl", b"\n".to_vec(), false, Some(Format::Ndjson)),
+        ("A.CSV", b"a,b\n".to_vec(), false, Some(Format::Csv)),
+        ("a", b"a,b\n".to_vec(), false, None),
+        ("a.zip", archive(&[("b/c.csv", b"a,b\n")], CompressionMethod::STORE), false, Some(Format::Csv)),
+    ] {
+        assert_eq!(told(name, &bytes, columns_are_named), Ok(expected), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_unpacked_is_told() {
+    let twice = told("a", &gzip(&gzip(b"{}")), false);
+    assert_eq!(
+        twice.as_ref().map_err(String::as_str),
+        Err("the payload is compressed twice: gzip inside of gzip")
+    );
+    let damaged = "the compressed payload is cut or damaged";
+    assert_eq!(told("a", &gzip(b"{}")[..6], false).map_err(|told| told == damaged), Err(true));
+    let two = archive(&[("a", b"{}"), ("b", b"{}")], CompressionMethod::DEFLATE);
+    assert!(told("a", &two, false).is_err_and(|told| told.contains("2 files")));
+    for cut in [4, 20, two.len() - 30, two.len() - 3] {
+        assert!(told("a", &two[..cut], false).is_err_and(|told| told.contains("zip")), "{cut}");
+    }
+}
