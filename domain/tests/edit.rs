@@ -56,7 +56,7 @@ fn restored(change: impl FnOnce(&mut EventDraft)) -> Vec<(String, Code)> {
         ..EventDraft::default()
     };
     change(&mut draft);
-    flat(parse_restore(draft, Sent::Absent).err().unwrap_or_default())
+    flat(parse_restore(draft, GuardDraft::default()).err().unwrap_or_default())
 }
 
 #[test]
@@ -238,14 +238,17 @@ fn the_terms_of_an_edit_stand_beside_its_patch() {
         assert_eq!(flat(parse_event_edit(event).unwrap_err()), wrong);
         let kind = TypeEditDraft { id: text(ID), guard: guard.clone(), ..TypeEditDraft::default() };
         assert_eq!(flat(parse_type_edit(kind).unwrap_err()), wrong);
-        assert_eq!(flat(parse_removal(RemovalDraft { id: text(ID), guard }).unwrap_err()), wrong);
+        assert_eq!(
+            flat(parse_removal(RemovalDraft { id: text(ID), guard: guard.clone() }).unwrap_err()),
+            wrong
+        );
         let event = EventDraft {
             id: text(ID),
             event_type_id: text(TYPE),
             timestamp: text(START),
             ..EventDraft::default()
         };
-        assert_eq!(flat(parse_restore(event, edit_id).unwrap_err()), wrong);
+        assert_eq!(flat(parse_restore(event, guard).unwrap_err()), wrong);
     }
     let guard = GuardDraft {
         expected_version: Some(i32::MAX),
@@ -294,9 +297,11 @@ fn a_restore_reads_its_event_as_a_create_does() {
         timestamp: text(START),
         ..EventDraft::default()
     };
-    let restore = parse_restore(draft, text(EDIT)).unwrap();
+    let guard = GuardDraft { expected_version: Some(3), edit_id: text(EDIT) };
+    let restore = parse_restore(draft, guard).unwrap();
     assert_eq!((restore.event.id, restore.event.origin), (id(ID), IdOrigin::Sent));
-    assert_eq!((restore.event.type_ref, restore.edit_id), (TypeRef::Id(id(TYPE)), Some(id(EDIT))));
+    assert_eq!(restore.event.type_ref, TypeRef::Id(id(TYPE)));
+    assert_eq!(restore.guard, Guard { expected_version: Some(3), edit_id: Some(id(EDIT)) });
     assert_eq!(restored(|event| event.id = text("x")), told(&[("/event/id", Code::InvalidUuid)]));
     assert_eq!(restored(|event| event.notes = text("\0")), told(&[("/event/notes", Code::NulCharacter)]));
     let early = restored(|event| event.end_date = text("2024-02-28T00:00:00Z"));

@@ -10,7 +10,8 @@ use crate::commands::Actor;
 use crate::error::Error;
 use crate::rules::apply::{self, Answer, Terms, World, Write, Written};
 use crate::rules::draft::{
-    self, EventDraft, EventEditDraft, EventTypeDraft, MissingId, RemovalDraft, Sent, TypeEditDraft,
+    self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
+    TypeEditDraft,
 };
 use crate::rules::event_id;
 use crate::rules::problem::{FieldProblem, Problem};
@@ -32,8 +33,8 @@ pub enum Mutation {
     RestoreEvent {
         /// What it is to say again.
         event: EventDraft,
-        /// UUIDv7 of the edit.
-        edit_id: Sent<String>,
+        /// On what terms.
+        guard: GuardDraft,
     },
     /// Stores an event type.
     CreateEventType(EventTypeDraft),
@@ -119,9 +120,7 @@ impl Mutation {
             }
             Self::UpdateEvent(edit) => Write::UpdateEvent(draft::parse_event_edit(edit)?),
             Self::DeleteEvent(removal) => Write::DeleteEvent(draft::parse_removal(removal)?),
-            Self::RestoreEvent { event, edit_id } => {
-                Write::RestoreEvent(draft::parse_restore(event, edit_id)?)
-            }
+            Self::RestoreEvent { event, guard } => Write::RestoreEvent(draft::parse_restore(event, guard)?),
             Self::CreateEventType(event_type) => {
                 let made = fresh(matches!(event_type.id, Sent::Absent));
                 Write::CreateEventType(draft::parse_type(event_type, made)?)

@@ -173,7 +173,8 @@ impl Terms<'_> {
             writer.edit_id = old.writer.edit_id;
         }
         if self.client_id.is_some() {
-            writer.edit_id = edit_id.or(writer.edit_id);
+            // The greatest: the clock of a device may have been ahead for a while.
+            writer.edit_id = writer.edit_id.max(edit_id);
         }
         Frame { version, writer, updated_at: self.now_ms, ..old.clone() }
     }

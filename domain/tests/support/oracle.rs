@@ -37,6 +37,8 @@ pub struct Oracle {
     pub rejected: Vec<(Uuid, bool, Option<i64>)>,
     /// Rows with an edit that is to be kept although it changed nothing.
     pub remembered: Vec<(Entity, Uuid)>,
+    /// What was applied to rows in the call: edits with their ids, and other items.
+    pub applied: Vec<(Entity, Uuid, Option<Uuid>)>,
     /// Events that a rollback took back and that a person deleted since.
     pub finished: Vec<Uuid>,
     /// What the outcome of an item does not show.
@@ -183,6 +185,7 @@ impl Oracle {
         if let (None, TypeRef::Name { name, fresh_id }) = (self.type_meant(new), &new.type_ref) {
             let frame = self.frame(terms, *fresh_id, 1);
             self.types.push(type_row(frame, name, None, None));
+            self.applied.push((Entity::EventType, *fresh_id, None));
         }
         self.type_meant(new)
     }
@@ -215,6 +218,7 @@ impl Oracle {
             let frame = self.frame(terms, new.id, 1);
             let row = event_row(frame, key, type_id, &new.body, terms.import_job_id);
             self.events.push(row.clone());
+            self.applied.push((Entity::Event, new.id, None));
             return found(Outcome::Created, None, false, row);
         };
         let matched_by = Some(if by_id.is_some() { MatchKey::Id } else { MatchKey::ExternalId });
@@ -245,6 +249,7 @@ impl Oracle {
                 let frame = self.frame(terms, stored.frame.id, stored.frame.version + 1);
                 let row = event_row(frame, key, type_id, &new.body, terms.import_job_id);
                 self.events[at] = row.clone();
+                self.applied.push((Entity::Event, row.frame.id, None));
                 found(Outcome::Created, matched_by, false, row)
             }
         }
@@ -261,6 +266,7 @@ impl Oracle {
             }
             let frame = self.frame(terms, new.id, 1);
             self.types.push(type_row(frame, &new.name, new.color.as_deref(), new.icon.as_deref()));
+            self.applied.push((Entity::EventType, new.id, None));
             return found(Outcome::Created, None, false, self.types[self.types.len() - 1].clone());
         };
         let row = self.types[at].clone();

@@ -289,6 +289,7 @@ pub fn outbox(seed: u64) -> Call {
 
 fn finish(dice: &mut Dice, mut stored: Oracle, is_import: bool, items: Vec<Item>) -> Call {
     stored.before = stored.head;
+    stored.applied.clear();
     let client_id = if dice.one_in(3) { None } else { Some("phone") };
     Call { stored, client_id, import_job_id: is_import.then(job_id), items }
 }

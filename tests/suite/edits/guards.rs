@@ -13,6 +13,9 @@ on_both!(
     an_expected_version_below_one_is_out_of_range,
     an_edit_that_is_sent_again_or_comes_late_never_undoes_a_newer_one,
     a_newer_edit_that_changed_nothing_is_remembered_and_moves_nothing,
+    what_was_made_on_the_current_version_is_applied_though_the_clock_was_ahead,
+    edits_of_one_call_follow_each_other_whatever_their_ids_say,
+    a_restore_expects_the_version_of_the_tombstone,
     an_edit_id_counts_only_with_a_client_id,
     an_edit_id_is_a_uuid_of_version_7_from_any_time,
     an_update_of_a_deleted_event_is_deleted_before_anything_is_asked,
@@ -175,6 +178,76 @@ async fn a_newer_edit_that_changed_nothing_is_remembered_and_moves_nothing(bed: 
         said(&note(&client, &id, "phone", "b", json!({ "editId": edit(4) })).await),
         ("UPDATED", Some(3))
     );
+}
+
+/// A phone whose clock was ahead for one edit, on an event and on a type.
+async fn what_was_made_on_the_current_version_is_applied_though_the_clock_was_ahead(bed: &Bed) {
+    let client = bed.client("ann");
+    let id = stored(&client).await;
+    let ahead = |notes: &'static str| (notes, json!({ "expectedVersion": 1, "editId": edit(900) }));
+    let (notes, terms) = ahead("b");
+    assert_eq!(said(&note(&client, &id, "phone", notes, terms).await), ("UPDATED", Some(2)));
+    // The clock is put right. The edit is made on what is stored, and so is the deletion.
+    let right = json!({ "expectedVersion": 2, "editId": edit(10) });
+    assert_eq!(said(&note(&client, &id, "phone", "c", right.clone()).await), ("UPDATED", Some(3)));
+    // Sent again, neither the old one nor the new one does anything.
+    let (notes, terms) = ahead("b");
+    assert_eq!(said(&note(&client, &id, "phone", notes, terms).await), ("UNCHANGED", Some(3)));
+    assert_eq!(said(&note(&client, &id, "phone", "c", right).await), ("UNCHANGED", Some(3)));
+    assert_eq!(
+        said(&note(&client, &id, "phone", "d", json!({ "editId": edit(11) })).await),
+        ("UNCHANGED", Some(3))
+    );
+    let delete = json!({ "id": id, "expectedVersion": 3, "editId": edit(12), "clientId": "phone" });
+    assert_eq!(said(&write(&client, "deleteEvent", delete.clone()).await).0, "DELETED");
+    assert_eq!(said(&write(&client, "deleteEvent", delete).await).0, "UNCHANGED");
+    let kind = client.event_type("walk").await;
+    let rename = |name: &str, version: i32, number: u32| json!({ "id": kind, "patch": { "name": name }, "clientId": "phone", "expectedVersion": version, "editId": edit(number) });
+    for (name, version, number, expected) in [
+        ("b", 1, 900, ("UPDATED", Some(2))),
+        ("c", 2, 10, ("UPDATED", Some(3))),
+        ("b", 1, 900, ("UNCHANGED", Some(3))),
+    ] {
+        assert_eq!(said(&write(&client, "updateEventType", rename(name, version, number)).await), expected);
+    }
+}
+
+async fn edits_of_one_call_follow_each_other_whatever_their_ids_say(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let sent = event(&kind);
+    let update = |notes: &str, number: u32| json!({ "updateEvent": { "id": sent["id"], "patch": { "notes": notes }, "expectedVersion": 1, "editId": edit(number) } });
+    let outbox = json!([
+        { "createEvent": sent },
+        update("a", 900),
+        update("b", 10),
+        update("c", 10),
+        { "deleteEvent": { "id": sent["id"], "expectedVersion": 1, "editId": edit(11) } },
+    ]);
+    let outcomes = async || -> Vec<String> {
+        let results = flush(&client, &outbox).await;
+        results.iter().map(|result| result["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(outcomes().await, ["CREATED", "UPDATED", "UPDATED", "UNCHANGED", "DELETED"]);
+    // All of it is sent again: nothing is undone, and nothing is done twice.
+    assert_eq!(outcomes().await, ["DELETED", "DELETED", "DELETED", "DELETED", "UNCHANGED"]);
+}
+
+async fn a_restore_expects_the_version_of_the_tombstone(bed: &Bed) {
+    let client = bed.client("ann");
+    let kind = client.event_type("run").await;
+    let sent = event(&kind);
+    client.create(std::slice::from_ref(&sent)).await;
+    let delete = json!({ "id": sent["id"], "clientId": "phone", "editId": edit(900) });
+    assert_eq!(said(&write(&client, "deleteEvent", delete).await).0, "DELETED");
+    let restore = |version: i32, number: u32| json!({ "event": sent, "clientId": "phone", "expectedVersion": version, "editId": edit(number) });
+    let wrong = write(&client, "restoreEvent", restore(3, 901)).await;
+    assert_eq!((&wrong["outcome"], &wrong["event"]), (&json!("CONFLICT"), &Value::Null));
+    assert_eq!(wrong["problem"]["code"], "VERSION_CONFLICT");
+    let zero = write(&client, "restoreEvent", restore(0, 901)).await;
+    assert_eq!(problems(&zero), [("/expectedVersion", "OUT_OF_RANGE")]);
+    assert_eq!(said(&write(&client, "restoreEvent", restore(2, 10)).await), ("UPDATED", Some(3)));
+    assert_eq!(said(&write(&client, "restoreEvent", restore(2, 10)).await), ("UNCHANGED", Some(3)));
 }
 
 async fn an_edit_id_counts_only_with_a_client_id(bed: &Bed) {

@@ -46,6 +46,14 @@ pub struct Call<'a> {
     /// Whether what was rejected may work later, and when.
     rejected: BTreeMap<String, (Value, Value)>,
     changed: BTreeSet<String>,
+    /// Rows to which an item of the call was applied, and the edits among those items.
+    applied: BTreeMap<String, Vec<String>>,
+}
+
+impl Call<'_> {
+    fn apply(&mut self, id: &str, edit_id: Option<String>) {
+        self.applied.entry(id.to_owned()).or_default().extend(edit_id);
+    }
 }
 
 /// What is to be answered to one item.
@@ -85,7 +93,8 @@ impl Model {
     /// Applies the items of a call in order; the answers that are due, and the head moves by one for each
     /// row that changed.
     pub fn apply(&mut self, now_ms: i64, client: Option<&str>, items: &[Value]) -> Vec<Value> {
-        let mut call = Call { now_ms, client, rejected: BTreeMap::new(), changed: BTreeSet::new() };
+        let (rejected, applied) = (BTreeMap::new(), BTreeMap::new());
+        let mut call = Call { now_ms, client, rejected, changed: BTreeSet::new(), applied };
         let mut answers = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let (name, body) = reading::parts(item);
@@ -286,6 +295,7 @@ impl Model {
         };
         self.rows.insert(id.to_owned(), row);
         call.changed.insert(id.to_owned());
+        call.apply(id, None);
         Said { matched_by: None, ..said("CREATED", id) }
     }
 }

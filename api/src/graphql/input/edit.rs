@@ -51,8 +51,8 @@ pub struct UpdateEventInput {
     patch: EventPatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -65,8 +65,8 @@ pub struct DeleteEventInput {
     id: Id,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -77,8 +77,10 @@ pub struct DeleteEventInput {
 pub struct RestoreEventInput {
     /// What it is to say again; its `sourceType` and `externalId` stay as they were, whatever is sent.
     event: EventInput,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last.
+    /// The version of the tombstone that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    expected_version: Option<i32>,
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -93,8 +95,8 @@ pub struct UpdateEventTypeInput {
     patch: EventTypePatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -107,8 +109,8 @@ pub struct DeleteEventTypeInput {
     id: Id,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
     /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
     client_id: Option<Id>,
@@ -151,8 +153,8 @@ pub struct EventUpdate {
     patch: EventPatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
 }
 
@@ -165,8 +167,8 @@ pub struct EventTypeUpdate {
     patch: EventTypePatch,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
 }
 
@@ -177,8 +179,8 @@ pub struct EntityDelete {
     id: Id,
     /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last: one that comes behind another client's edit needs `expectedVersion` as well.
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
 }
 
@@ -187,8 +189,10 @@ pub struct EntityDelete {
 pub struct EventRestore {
     /// What it is to say again; its `sourceType` and `externalId` stay as they were, whatever is sent.
     event: EventInput,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again. Counts only with a `clientId`, and only
-    /// while that client wrote last.
+    /// The version of the tombstone that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    expected_version: Option<i32>,
+    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
+    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
     edit_id: Option<Id>,
 }
 
@@ -224,8 +228,8 @@ impl From<DeleteEventTypeInput> for ClientWrite {
 
 impl From<RestoreEventInput> for ClientWrite {
     fn from(input: RestoreEventInput) -> Self {
-        let RestoreEventInput { event, edit_id, client_id } = input;
-        (client_id, EventRestore { event, edit_id }.into())
+        let RestoreEventInput { event, expected_version, edit_id, client_id } = input;
+        (client_id, EventRestore { event, expected_version, edit_id }.into())
     }
 }
 
@@ -288,7 +292,8 @@ impl From<EntityDelete> for RemovalDraft {
 
 impl From<EventRestore> for Mutation {
     fn from(restore: EventRestore) -> Self {
-        Self::RestoreEvent { event: restore.event.into(), edit_id: Id::draft(restore.edit_id) }
+        let guard = guard(restore.expected_version, restore.edit_id);
+        Self::RestoreEvent { event: restore.event.into(), guard }
     }
 }
 

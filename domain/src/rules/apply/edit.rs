@@ -1,11 +1,11 @@
-//! Edits, deletions and restores. The last edit of a client is kept with the row, so that one which is
-//! sent again or comes late never undoes a newer one.
+//! Edits, deletions and restores. The greatest id of an edit of the client that wrote last is kept with the row, so that
+//! an edit which is sent again or comes late never undoes a newer one.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Answer, MatchKey, Outcome, Terms, World, create};
+use super::{Answer, Entity, MatchKey, Outcome, Terms, World, create};
 use crate::plant;
 use crate::rules::content_hash::{self, TypeKey};
 use crate::rules::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
@@ -29,9 +29,8 @@ enum Verdict {
 }
 
 impl Terms<'_> {
-    fn judge(&self, frame: &Frame, guard: &Guard) -> Verdict {
-        let last = frame.writer.edit_id.filter(|_| self.wrote(frame));
-        if guard.edit_id.zip(last).is_some_and(|(edit, last)| edit <= last) {
+    fn judge(&self, world: &World, entity: Entity, frame: &Frame, guard: &Guard) -> Verdict {
+        if guard.edit_id.is_some_and(|edit| self.is_stale(world, entity, frame, guard, edit)) {
             return Verdict::Stale;
         }
         match guard.expected_version {
@@ -39,6 +38,19 @@ impl Terms<'_> {
                 Verdict::Conflict
             }
             _ => Verdict::Go,
+        }
+    }
+
+    /// Whether an edit, or a newer one, was applied before. An edit that was made on the current version, and one that
+    /// follows another in its call, is new whatever its id says: the clock of the device may have been put right.
+    fn is_stale(&self, world: &World, entity: Entity, frame: &Frame, guard: &Guard, edit: Uuid) -> bool {
+        if self.client_id.is_none() {
+            return false;
+        }
+        match world.applied(entity, frame.id) {
+            Some(applied) => applied.contains(&edit),
+            None if guard.expected_version == Some(frame.version) => false,
+            None => self.wrote(frame) && frame.writer.edit_id.is_some_and(|last| edit <= last),
         }
     }
 
@@ -83,7 +95,7 @@ pub fn update_event(world: &mut World, terms: &Terms<'_>, edit: &EventEdit) -> A
     let Some(content) = &row.content else {
         return Answer::done(Outcome::Deleted, FOUND, false, row);
     };
-    let verdict = terms.judge(&row.frame, &edit.guard);
+    let verdict = terms.judge(world, Entity::Event, &row.frame, &edit.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
@@ -115,6 +127,7 @@ pub fn update_event(world: &mut World, terms: &Terms<'_>, edit: &EventEdit) -> A
     };
     let import = content.import_job_id.zip(content.import_version);
     let changed = row.with_content(terms.next_frame(&row.frame, edit.guard.edit_id), kind, body, import);
+    world.apply_edit(Entity::Event, row.frame.id, edit.guard.edit_id);
     Answer::done(Outcome::Updated, FOUND, false, world.put_event(changed))
 }
 
@@ -168,7 +181,7 @@ pub fn delete_event(world: &mut World, terms: &Terms<'_>, removal: &Removal) -> 
     let Some(row) = world.event(removal.id) else {
         return unknown(world, removal.id, "/id");
     };
-    match terms.judge(&row.frame, &removal.guard) {
+    match terms.judge(world, Entity::Event, &row.frame, &removal.guard) {
         Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
         _ if row.content.is_none() => {
             let row = final_deletion(world, row);
@@ -179,6 +192,7 @@ pub fn delete_event(world: &mut World, terms: &Terms<'_>, removal: &Removal) -> 
             let next = terms.next_frame(&row.frame, removal.guard.edit_id);
             let frame = Frame { deletion: terms.deletion(), ..next };
             let tombstone = EventRow { frame, content: None, ..EventRow::clone(&row) };
+            world.apply_edit(Entity::Event, row.frame.id, removal.guard.edit_id);
             Answer::done(Outcome::Deleted, FOUND, false, world.put_event(tombstone))
         }
     }
@@ -217,14 +231,17 @@ pub fn restore_event(world: &mut World, terms: &Terms<'_>, restore: &Restore) ->
     let Some(row) = world.event(new.id) else {
         return unknown(world, new.id, "/event/id");
     };
-    let guard = Guard { expected_version: None, edit_id: restore.edit_id };
-    if terms.judge(&row.frame, &guard) == Verdict::Stale {
+    let verdict = terms.judge(world, Entity::Event, &row.frame, &restore.guard);
+    if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
     if let Some(content) = &row.content {
         if is_same(world, restore, &row, content) {
-            return unchanged_event(world, terms, row, restore.edit_id);
+            return unchanged_event(world, terms, row, restore.guard.edit_id);
         }
+        return Answer::conflict(row);
+    }
+    if verdict == Verdict::Conflict {
         return Answer::conflict(row);
     }
     if let Some(answer) = create::depends_on_rejected(world, new, "/event/eventTypeId") {
@@ -234,7 +251,8 @@ pub fn restore_event(world: &mut World, terms: &Terms<'_>, restore: &Restore) ->
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
     let kind = create::settle_type(world, terms, new);
-    let frame = Frame { deletion: None, ..terms.next_frame(&row.frame, restore.edit_id) };
+    let frame = Frame { deletion: None, ..terms.next_frame(&row.frame, restore.guard.edit_id) };
+    world.apply_edit(Entity::Event, row.frame.id, restore.guard.edit_id);
     let living = row.with_content(frame, kind, new.body.clone(), None);
     Answer::done(Outcome::Updated, FOUND, false, world.put_event(living))
 }
@@ -255,7 +273,7 @@ pub fn update_event_type(world: &mut World, terms: &Terms<'_>, edit: &TypeEdit) 
     let Some(old) = &row.content else {
         return Answer::done(Outcome::Deleted, FOUND, false, row);
     };
-    let verdict = terms.judge(&row.frame, &edit.guard);
+    let verdict = terms.judge(world, Entity::EventType, &row.frame, &edit.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
@@ -277,6 +295,7 @@ pub fn update_event_type(world: &mut World, terms: &Terms<'_>, edit: &TypeEdit) 
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
     let frame = terms.next_frame(&row.frame, edit.guard.edit_id);
+    world.apply_edit(Entity::EventType, row.frame.id, edit.guard.edit_id);
     Answer::done(Outcome::Updated, FOUND, false, world.put_type(TypeRow { frame, content: Some(content) }))
 }
 
@@ -298,7 +317,7 @@ pub fn delete_event_type(world: &mut World, terms: &Terms<'_>, removal: &Removal
     let Some(row) = world.event_type(removal.id) else {
         return unknown(world, removal.id, "/id");
     };
-    match terms.judge(&row.frame, &removal.guard) {
+    match terms.judge(world, Entity::EventType, &row.frame, &removal.guard) {
         Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
         _ if row.content.is_none() => unchanged_type(world, terms, row, removal.guard.edit_id),
         Verdict::Conflict => Answer::conflict(row),
@@ -309,6 +328,7 @@ pub fn delete_event_type(world: &mut World, terms: &Terms<'_>, removal: &Removal
         Verdict::Go => {
             let next = terms.next_frame(&row.frame, removal.guard.edit_id);
             let frame = Frame { deletion: terms.deletion(), ..next };
+            world.apply_edit(Entity::EventType, row.frame.id, removal.guard.edit_id);
             Answer::done(Outcome::Deleted, FOUND, false, world.put_type(TypeRow { frame, content: None }))
         }
     }

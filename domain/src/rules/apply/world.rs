@@ -67,6 +67,8 @@ pub struct World {
     /// Living events of a type: those stored, where they were counted, and those of this call.
     usage: HashMap<Uuid, i64>,
     rejected: HashMap<Uuid, Problem>,
+    /// Rows to which an item of this call was applied, and the edits among those items.
+    applied: HashMap<(Entity, Uuid), Vec<Uuid>>,
     /// What stored events say was not read.
     is_of_heads: bool,
     lacks_bodies: bool,
@@ -215,9 +217,20 @@ impl World {
         }
     }
 
-    /// Another call begins: what was rejected before is no matter of its items.
+    /// Another call begins: what was rejected or applied before is no matter of its items.
     pub fn begin_call(&mut self) {
         self.rejected.clear();
+        self.applied.clear();
+    }
+
+    /// The edits of this call that were applied to a row; none if no item of it was.
+    pub(super) fn applied(&self, entity: Entity, id: Uuid) -> Option<&[Uuid]> {
+        self.applied.get(&(entity, id)).map(Vec::as_slice)
+    }
+
+    /// An item of this call was applied to a row, perhaps an edit with an id.
+    pub(super) fn apply_edit(&mut self, entity: Entity, id: Uuid, edit_id: Option<Uuid>) {
+        self.applied.entry((entity, id)).or_default().extend(edit_id);
     }
 
     /// The problem of an item that needs what was rejected earlier in the call under this id.
@@ -273,6 +286,7 @@ impl World {
     pub fn remember_event(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.frame.id, Arc::clone(&row));
+        self.apply_edit(Entity::Event, row.frame.id, row.frame.writer.edit_id);
         self.remembered.push((Entity::Event, row.frame.id));
         row
     }
@@ -289,6 +303,7 @@ impl World {
     pub fn remember_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
         let row = Arc::new(row);
         self.types.by_id.insert(row.frame.id, Arc::clone(&row));
+        self.apply_edit(Entity::EventType, row.frame.id, row.frame.writer.edit_id);
         self.remembered.push((Entity::EventType, row.frame.id));
         row
     }
@@ -354,6 +369,7 @@ impl World {
     }
 
     fn mark(&mut self, entity: Entity, id: Uuid) {
+        self.apply_edit(entity, id, None);
         if self.is_changed.insert((entity, id)) {
             self.changed.push((entity, id));
         }

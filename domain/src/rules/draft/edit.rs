@@ -162,8 +162,8 @@ pub struct Removal {
 pub struct Restore {
     /// What the event is to say again; its source and external id do not count.
     pub event: NewEvent,
-    /// UUIDv7 of the edit.
-    pub edit_id: Option<Uuid>,
+    /// On what terms; the expected version is that of the tombstone.
+    pub guard: Guard,
 }
 
 /// Reads an edit of an event.
@@ -208,7 +208,7 @@ pub fn parse_removal(draft: RemovalDraft) -> Result<Removal, Vec<FieldProblem>> 
 ///
 /// # Errors
 /// Every wrong field, in the order of the contract.
-pub fn parse_restore(event: EventDraft, edit_id: Sent<String>) -> Result<Restore, Vec<FieldProblem>> {
+pub fn parse_restore(event: EventDraft, draft: GuardDraft) -> Result<Restore, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     fields.below("/event");
     if event.id == Sent::Absent {
@@ -216,8 +216,8 @@ pub fn parse_restore(event: EventDraft, edit_id: Sent<String>) -> Result<Restore
     }
     let event = EventDraft { source_type: Sent::Absent, external_id: Sent::Absent, ..event };
     let event = read_event(&mut fields, event, MissingId::Made(Uuid::nil()), Uuid::nil());
-    let edit_id = fields.below("").edit_id(edit_id);
-    finish(fields, event.map(|event| Restore { event, edit_id }))
+    let guard = guard(fields.below(""), draft);
+    finish(fields, event.map(|event| Restore { event, guard }))
 }
 
 fn finish<T>(fields: Fields, item: Option<T>) -> Result<T, Vec<FieldProblem>> {

@@ -77,14 +77,29 @@ fn faults(body: &EventBody, patch: &EventPatch) -> Vec<(&'static str, Code)> {
 }
 
 impl Oracle {
-    /// From the client that wrote last, and not newer than the last edit that it applied.
-    fn is_old(&mut self, terms: &Terms<'_>, frame: &Frame, edit_id: Option<Uuid>) -> bool {
-        let (Some(edit), Some(applied)) = (edit_id, frame.writer.edit_id) else {
+    /// What the contract says of `editId`, in its order.
+    fn is_old(&mut self, terms: &Terms<'_>, entity: Entity, frame: &Frame, guard: &Guard) -> bool {
+        let (Some(edit), Some(_)) = (guard.edit_id, terms.client_id) else {
             return false;
         };
-        let is_old = is_last_writer(terms, frame) && edit.to_string() <= applied.to_string();
-        self.seen.extend(is_old.then_some("an old edit"));
-        is_old
+        let of_row: Vec<_> =
+            self.applied.iter().filter(|applied| (applied.0, applied.1) == (entity, frame.id)).collect();
+        if of_row.iter().any(|applied| applied.2 == Some(edit)) {
+            self.seen.push("an edit applied in this call");
+            return true;
+        }
+        let is_below = frame.writer.edit_id.is_some_and(|greatest| edit.to_string() <= greatest.to_string());
+        let would_be_old = is_below && is_last_writer(terms, frame);
+        if guard.expected_version == Some(frame.version) || !of_row.is_empty() {
+            self.seen.extend(would_be_old.then_some("an edit whose id is not asked"));
+            return false;
+        }
+        self.seen.extend(would_be_old.then_some("an old edit"));
+        would_be_old
+    }
+
+    fn applied(&mut self, entity: Entity, id: Uuid, edit_id: Option<Uuid>) {
+        self.applied.push((entity, id, edit_id));
     }
 
     /// The current version, or every version since is the client's own.
@@ -116,7 +131,7 @@ impl Oracle {
         let writer = Writer {
             client_id: terms.client_id.map(str::to_owned),
             run_start: if goes_on { old.writer.run_start } else { version },
-            edit_id: counted.or(kept),
+            edit_id: [counted, kept].into_iter().flatten().max_by_key(|id| id.to_string()),
         };
         let change_seq = self.position(old.change_seq);
         Frame { version, change_seq, writer, updated_at: terms.now_ms, ..old.clone() }
@@ -133,11 +148,12 @@ impl Oracle {
             Entity::Event => &mut self.events[at].frame,
             Entity::EventType => &mut self.types[at].frame,
         };
-        if edit_id.is_some() && is_last_writer(terms, frame) {
-            // An older one was answered before it came here.
+        let is_greater = edit_id.map(|id| id.to_string()) > frame.writer.edit_id.map(|id| id.to_string());
+        if is_greater && is_last_writer(terms, frame) {
             self.seen.push("a remembered edit");
             frame.writer.edit_id = edit_id;
             let kept = (entity, frame.id);
+            self.applied.push((entity, kept.1, edit_id));
             if !self.remembered.contains(&kept) {
                 self.remembered.push(kept);
             }
@@ -166,7 +182,7 @@ impl Oracle {
         let Some(content) = &row.content else {
             return found(Outcome::Deleted, BY_ID, false, row);
         };
-        if self.is_old(terms, &row.frame, edit.guard.edit_id) {
+        if self.is_old(terms, Entity::Event, &row.frame, &edit.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         let body = merged(&content.body, &edit.patch);
@@ -198,6 +214,7 @@ impl Oracle {
         if !faults.is_empty() {
             return refused(terms, row.frame.id, &faults);
         }
+        self.applied(Entity::Event, row.frame.id, edit.guard.edit_id);
         let frame = self.step(terms, &row.frame, edit.guard.edit_id);
         let EventContent { import_job_id, import_version, .. } = *content;
         let key = (row.source_type.as_str(), row.external_id.as_deref());
@@ -213,7 +230,7 @@ impl Oracle {
             return self.unknown(terms, removal.id, "/id");
         };
         let row = self.events[at].clone();
-        if self.is_old(terms, &row.frame, removal.guard.edit_id) {
+        if self.is_old(terms, Entity::Event, &row.frame, &removal.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         if row.content.is_none() {
@@ -228,6 +245,7 @@ impl Oracle {
         if !self.is_expected(terms, &row.frame, &removal.guard) {
             return conflict(row);
         }
+        self.applied(Entity::Event, row.frame.id, removal.guard.edit_id);
         self.events[at].frame = self.tombstone(terms, &row.frame, removal.guard.edit_id);
         self.events[at].content = None;
         found(Outcome::Deleted, BY_ID, false, self.events[at].clone())
@@ -239,12 +257,19 @@ impl Oracle {
             return self.unknown(terms, new.id, "/event/id");
         };
         let row = self.events[at].clone();
-        if self.is_old(terms, &row.frame, restore.edit_id) {
+        if self.is_old(terms, Entity::Event, &row.frame, &restore.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         if let Some(content) = &row.content {
             let is_equal = content.body == new.body && self.type_meant(new) == Some(content.event_type_id);
-            return if is_equal { self.unchanged_event(terms, at, restore.edit_id) } else { conflict(row) };
+            return if is_equal {
+                self.unchanged_event(terms, at, restore.guard.edit_id)
+            } else {
+                conflict(row)
+            };
+        }
+        if !self.is_expected(terms, &row.frame, &restore.guard) {
+            return conflict(row);
         }
         if let Some(said) = self.type_is_rejected(new, "/event/eventTypeId") {
             return said;
@@ -252,7 +277,8 @@ impl Oracle {
         let Some(type_id) = self.type_meant(new) else {
             return refused(terms, new.id, &[("/event/eventTypeId", Code::EventTypeNotFound)]);
         };
-        let frame = Frame { deletion: None, ..self.step(terms, &row.frame, restore.edit_id) };
+        self.applied(Entity::Event, row.frame.id, restore.guard.edit_id);
+        let frame = Frame { deletion: None, ..self.step(terms, &row.frame, restore.guard.edit_id) };
         let key = (row.source_type.as_str(), row.external_id.as_deref());
         self.events[at] = event_row(frame, key, type_id, &new.body, None);
         found(Outcome::Updated, BY_ID, false, self.events[at].clone())
@@ -266,7 +292,7 @@ impl Oracle {
         let Some(content) = &row.content else {
             return found(Outcome::Deleted, BY_ID, false, row);
         };
-        if self.is_old(terms, &row.frame, edit.guard.edit_id) {
+        if self.is_old(terms, Entity::EventType, &row.frame, &edit.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         let name = edit.patch.name.as_ref().unwrap_or(&content.name);
@@ -281,6 +307,7 @@ impl Oracle {
         if self.type_named(name).is_some_and(|other| other != at) {
             return refused(terms, edit.id, &[("/patch/name", Code::NameTaken)]);
         }
+        self.applied(Entity::EventType, row.frame.id, edit.guard.edit_id);
         let frame = self.step(terms, &row.frame, edit.guard.edit_id);
         self.types[at] = type_row(frame, name, color.as_deref(), icon.as_deref());
         found(Outcome::Updated, BY_ID, false, self.types[at].clone())
@@ -291,7 +318,7 @@ impl Oracle {
             return self.unknown(terms, removal.id, "/id");
         };
         let row = self.types[at].clone();
-        if self.is_old(terms, &row.frame, removal.guard.edit_id) {
+        if self.is_old(terms, Entity::EventType, &row.frame, &removal.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         if row.content.is_none() {
@@ -310,6 +337,7 @@ impl Oracle {
                 ..refused(terms, row.frame.id, &[])
             };
         }
+        self.applied(Entity::EventType, row.frame.id, removal.guard.edit_id);
         self.types[at].frame = self.tombstone(terms, &row.frame, removal.guard.edit_id);
         self.types[at].content = None;
         found(Outcome::Deleted, BY_ID, false, self.types[at].clone())

@@ -119,7 +119,7 @@ pub fn name_edit(write: &mut Write, edit_id: Uuid) {
         Write::UpdateEvent(edit) => edit.guard = named,
         Write::UpdateEventType(edit) => edit.guard = named,
         Write::DeleteEvent(removal) | Write::DeleteEventType(removal) => removal.guard = named,
-        Write::RestoreEvent(restore) => restore.edit_id = Some(edit_id),
+        Write::RestoreEvent(restore) => restore.guard = named,
         Write::CreateEvent(_) | Write::CreateEventType(_) => {}
     }
 }
@@ -142,7 +142,7 @@ pub fn edit(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Write {
                 external_id: dice.pick(&EXTERNAL).map(str::to_owned),
                 body: body(dice),
             },
-            edit_id: edit_id(dice),
+            guard: guard(dice),
         }),
         5 | 6 => Write::UpdateEventType(TypeEdit {
             id: type_target(dice, state, items),
@@ -198,10 +198,10 @@ pub fn story(dice: &mut Dice, state: &Oracle) -> Vec<Write> {
             };
             let patch = EventPatch { event_type_id: Some(refused), ..EventPatch::default() };
             let changed = EventEdit { id: event_target(dice, state, &[]), patch, guard: Guard::default() };
-            let edit_id = edit_id(dice);
+            let guard = Guard { expected_version: None, edit_id: edit_id(dice) };
             vec![
                 Write::CreateEventType(named(refused, "New")),
-                Write::RestoreEvent(Restore { event: event.clone(), edit_id }),
+                Write::RestoreEvent(Restore { event: event.clone(), guard }),
                 Write::CreateEvent(event),
                 Write::UpdateEvent(changed),
                 rename(refused, "Newer"),

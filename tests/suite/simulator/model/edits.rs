@@ -15,13 +15,18 @@ impl Model {
         }
     }
 
-    /// Whether this edit, or a newer one of the client that wrote last, was applied before.
-    fn is_stale(row: &Row, call: &Call<'_>, edit: &Value) -> bool {
-        let wrote = call.client.is_some() && call.client == row.writer.as_deref();
-        wrote
-            && edit["editId"]
-                .as_str()
-                .is_some_and(|sent| row.edit_id.as_deref().is_some_and(|last| sent <= last))
+    /// Whether this edit, or a newer one of the client that wrote last, was applied before. One that was made on the
+    /// current version, and one that follows another in its call, is new.
+    fn is_stale(row: &Row, call: &Call<'_>, id: &str, edit: &Value) -> bool {
+        let (Some(sent), Some(client)) = (edit["editId"].as_str(), call.client) else {
+            return false;
+        };
+        if let Some(applied) = call.applied.get(id) {
+            return applied.iter().any(|edit| edit == sent);
+        }
+        let is_current = edit["expectedVersion"].as_i64() == Some(row.version);
+        let wrote = Some(client) == row.writer.as_deref();
+        !is_current && wrote && row.edit_id.as_deref().is_some_and(|greatest| sent <= greatest)
     }
 
     fn is_conflict(row: &Row, call: &Call<'_>, edit: &Value) -> bool {
@@ -40,13 +45,14 @@ impl Model {
     }
 
     /// Nothing to do; a newer edit of the client that wrote last is remembered all the same.
-    fn unchanged(&mut self, call: &Call<'_>, id: &str, edit: &Value) -> Said {
+    fn unchanged(&mut self, call: &mut Call<'_>, id: &str, edit: &Value) -> Said {
         let row = self.rows.get_mut(id).unwrap();
         let wrote = call.client.is_some() && call.client == row.writer.as_deref();
         if let Some(edit_id) = text(edit, "editId")
             && wrote
             && row.edit_id.as_ref().is_none_or(|last| *last < edit_id)
         {
+            call.apply(id, Some(edit_id.clone()));
             row.edit_id = Some(edit_id);
         }
         said("UNCHANGED", id)
@@ -62,8 +68,10 @@ impl Model {
             row.writer = call.client.map(str::to_owned);
         }
         if let (Some(edit_id), true) = (text(edit, "editId"), call.client.is_some()) {
-            row.edit_id = Some(edit_id);
+            row.edit_id = row.edit_id.take().max(Some(edit_id.clone()));
+            call.apply(id, Some(edit_id));
         }
+        call.apply(id, None);
         row.updated_at = call.now_ms;
         row.content = content;
         call.changed.insert(id.to_owned());
@@ -78,7 +86,7 @@ impl Model {
         let Some(old) = &row.content else {
             return said("DELETED", &id);
         };
-        if Self::is_stale(row, call, edit) {
+        if Self::is_stale(row, call, &id, edit) {
             return said("UNCHANGED", &id);
         }
         let mut wanted = reading::patched(old, &edit["patch"]);
@@ -115,7 +123,7 @@ impl Model {
             return Self::unknown(call, &sent_id, "/id");
         };
         let row = &self.rows[&id];
-        if Self::is_stale(row, call, edit) {
+        if Self::is_stale(row, call, &id, edit) {
             return said("UNCHANGED", &id);
         }
         if row.content.is_none() {
@@ -139,13 +147,14 @@ impl Model {
             return Self::unknown(call, &sent_id, "/event/id");
         };
         let row = &self.rows[&id];
-        if Self::is_stale(row, call, restore) {
+        if Self::is_stale(row, call, &id, restore) {
             return said("UNCHANGED", &id);
         }
         let wanted = self.read(input);
         match &row.content {
             Some(content) if *content == wanted => return self.unchanged(call, &id, restore),
             Some(_) => return Self::conflict(&id),
+            None if Self::is_conflict(row, call, restore) => return Self::conflict(&id),
             None => {}
         }
         let type_id = text(input, "eventTypeId").unwrap();
