@@ -14,7 +14,7 @@ const run = promisify(execFile);
 const here = import.meta.dirname;
 const folder = await mkdtemp(path.join(tmpdir(), 'idem-failover-'));
 test.after(() => rm(folder, { recursive: true }));
-const flags = ['--strict', '--noUncheckedIndexedAccess', '--target', 'es2022', '--module', 'nodenext', '--allowJs', '--types', ''];
+const flags = ['--strict', '--noUncheckedIndexedAccess', '--target', 'es2023', '--module', 'nodenext', '--allowJs', '--types', ''];
 await run(path.join(here, 'node_modules/.bin/tsc'), [...flags, '--outDir', folder, path.join(here, 'loop.ts')])
   .catch(({ stdout }) => assert.fail(stdout));
 await run('cp', [path.join(folder, 'loop.js'), path.join(folder, 'loop.mjs')]);

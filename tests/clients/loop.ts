@@ -1,9 +1,10 @@
 // A client of Idem without a library: write locally, flush the outbox, pull what changed. `Copy` is what the
 // device keeps; here it is in memory, in an app in a database, and each block marked so is one transaction of it.
-import { newId } from './id.mjs';
+import { editIdAfter, newId } from './id.mjs';
 
 type Fields = Record<string, unknown>;
-export interface Row { entity: 'EVENT' | 'EVENT_TYPE'; version: number; fields: Fields }
+/** `base`: what the server has, as far as this device knows, while edits of the row are queued. */
+export interface Row { entity: 'EVENT' | 'EVENT_TYPE'; version: number; fields: Fields; base?: Fields }
 /**
  * One entry of the outbox, as `applyMutations` takes it: one key, e.g. `createEvent`, and its input. `again`: a
  * deletion that the server may have lost, told once more.
@@ -17,6 +18,8 @@ export interface Copy {
   /** What was deleted here or elsewhere, for 30 days: a server that lost it is told again. */
   removed: Map<string, Removed>;
   outbox: Queued[];
+  /** The id of the last edit that was made here; those to come are greater. */
+  lastEdit: string | null;
   cursor: string | null;
   /** What a bootstrap has named so far; null outside one. Kept with the cursor: a bootstrap may be cut. */
   named: Set<string> | null;
@@ -44,7 +47,10 @@ const FLUSH = `mutation Flush($input: ApplyMutationsInput!) { applyMutations(inp
 const PULL = `query Pull($after: Cursor) { changes(after: $after) {
   cursor hasMore reset changes { entity entityId version deleted ${EVENT} ${TYPE} } } }`;
 
-export const emptyCopy = (): Copy => ({ rows: new Map(), removed: new Map(), outbox: [], cursor: null, named: new Set(), refused: [] });
+export const emptyCopy = (): Copy => ({ rows: new Map(), removed: new Map(), outbox: [], lastEdit: null, cursor: null, named: new Set(), refused: [] });
+
+const inputOf = (queued: Queued): Fields => Object.values(queued.mutation)[0]!;
+const nextEdit = (copy: Copy): string => (copy.lastEdit = editIdAfter(copy.lastEdit));
 
 /** 1. Writes locally; works without a network. The row and its outbox entry are one transaction. */
 export function create(copy: Copy, entity: Row['entity'], fields: Fields, id = newId()): string {
@@ -57,10 +63,11 @@ export function create(copy: Copy, entity: Row['entity'], fields: Fields, id = n
 export function update(copy: Copy, id: string, patch: Fields): void {
   const row = copy.rows.get(id);
   if (!row) throw new Error(`no row ${id}`);
+  row.base ??= row.fields;
   row.fields = { ...row.fields, ...patch };
   const kind = row.entity === 'EVENT' ? 'updateEvent' : 'updateEventType';
   // The version that the user saw, even when edits before this one are still queued: an own chain is no conflict.
-  const input = { id, patch, expectedVersion: row.version, editId: newId() };
+  const input = { id, patch, expectedVersion: row.version, editId: nextEdit(copy) };
   copy.outbox.push({ id, mutation: { [kind]: input }, notBefore: 0 });
 }
 
@@ -69,12 +76,12 @@ export function remove(copy: Copy, id: string): void {
   if (!row) return;
   copy.rows.delete(id);
   copy.removed.set(id, { entity: row.entity, version: row.version, at: Date.now() });
-  copy.outbox.push(deletion(id, row));
+  copy.outbox.push(deletion(copy, id, row));
 }
 
-function deletion(id: string, { entity, version }: { entity: Row['entity']; version: number }): Queued {
+function deletion(copy: Copy, id: string, { entity, version }: { entity: Row['entity']; version: number }): Queued {
   const kind = entity === 'EVENT' ? 'deleteEvent' : 'deleteEventType';
-  return { id, mutation: { [kind]: { id, expectedVersion: version, editId: newId() } }, notBefore: 0 };
+  return { id, mutation: { [kind]: { id, expectedVersion: version, editId: nextEdit(copy) } }, notBefore: 0 };
 }
 
 /** The whole loop, once: call it at start, after a write, when the network is back, and when the feed stirs. */
@@ -86,7 +93,7 @@ export async function sync(copy: Copy, server: Server): Promise<void> {
 /** 2. Sends what is due, in order; one flush at a time. */
 export async function flush(copy: Copy, server: Server, size = 500): Promise<void> {
   for (;;) {
-    const batch = copy.outbox.filter((queued) => queued.notBefore <= Date.now()).slice(0, size);
+    const batch = due(copy).slice(0, size);
     if (batch.length === 0) return;
     const input = { clientId: server.clientId, mutations: batch.map((queued) => queued.mutation) };
     const answer = await send(server, FLUSH, { input });
@@ -104,19 +111,37 @@ export async function flush(copy: Copy, server: Server, size = 500): Promise<voi
   }
 }
 
+/** What may be sent. An entry that waits holds up those after it that are about the same thing, or name it. */
+function due(copy: Copy): Queued[] {
+  const waiting = new Set<unknown>();
+  return copy.outbox.filter((queued) => {
+    const { eventTypeId, patch } = inputOf(queued);
+    const named = [queued.id, eventTypeId, (patch as Fields | undefined)?.eventTypeId];
+    const waits = queued.notBefore > Date.now() || named.some((id) => waiting.has(id));
+    if (waits) waiting.add(queued.id);
+    return !waits;
+  });
+}
+
 /** 3. Takes the answer to one entry. In one transaction. */
 function settle(copy: Copy, queued: Queued, { outcome, version, differs, problem, ...found }: Result): void {
   const stored = found.event ?? found.eventType;
   const row = copy.rows.get(queued.id);
+  const input = inputOf(queued);
+  const isLast = copy.outbox.findLast((other) => other.id === queued.id) === queued;
   const done = () => { copy.outbox = copy.outbox.filter((other) => other !== queued); };
   switch (outcome) {
     case 'CREATED': case 'UPDATED': case 'UNCHANGED': case 'DUPLICATE':
       if (differs && row && version! < row.version) {
         // The server has lost edits that it had acknowledged: they are made once more, on what it has.
         const kind = row.entity === 'EVENT' ? 'updateEvent' : 'updateEventType';
-        const input = { id: queued.id, patch: row.fields, expectedVersion: version, editId: newId() };
         row.version = version!;
-        queued.mutation = { [kind]: input };
+        queued.mutation = { [kind]: { id: queued.id, patch: row.fields, expectedVersion: version, editId: nextEdit(copy) } };
+        return;
+      }
+      if (outcome === 'UNCHANGED' && input.expectedVersion !== version && isLast && !shows(stored, input)) {
+        // Taken for an old one: it is made once more, on what is stored.
+        Object.assign(input, { expectedVersion: version, editId: nextEdit(copy) });
         return;
       }
       done();
@@ -124,19 +149,26 @@ function settle(copy: Copy, queued: Queued, { outcome, version, differs, problem
       return;
     case 'DELETED':
       copy.rows.delete(queued.id);
-      copy.outbox = copy.outbox.filter((other) => other.id !== queued.id);
+      if ('deleteEvent' in queued.mutation || 'deleteEventType' in queued.mutation) return done();
+      // What was written here, and another device's deletion has overtaken, is shown.
+      for (const other of copy.outbox.filter(({ id }) => id === queued.id)) drop(copy, other, { code: 'DELETED', retryable: false });
       return;
     case 'CONFLICT': {
       // Here the later edit wins field by field. Any other merge does, if it is sent on this version.
-      const input = Object.values(queued.mutation)[0]!;
       // Somebody has brought back what was deleted.
       if (queued.again && version! > (input.expectedVersion as number)) return done();
-      if (row) Object.assign(row, { version, fields: { ...without(stored!, 'id'), ...(input.patch as Fields) } });
+      if (row && stored) {
+        const base = without(stored, 'id');
+        Object.assign(row, { version, base, fields: { ...base, ...(input.patch as Fields) } });
+      }
       input.expectedVersion = version;
       return;
     }
     default:
       if (queued.again) done();
+      else if (problem!.code === 'ID_IN_FUTURE' && !problem!.retryable) makeAnew(copy, queued);
+      // What it needs was made anew just now: it waits with that.
+      else if (problem!.code === 'DEPENDENCY_REJECTED' && !due(copy).includes(queued)) return;
       else if (problem!.retryable) queued.notBefore = Date.now() + (problem!.retryAfterMs ?? 1000);
       else drop(copy, queued, problem!);
   }
@@ -155,12 +187,48 @@ function take(copy: Copy, sentId: string, stored: Fields, version: number): void
     for (const other of copy.outbox) if (other.id === sentId) other.id = id;
   }
   row.version = version;
-  if (!copy.outbox.some((other) => other.id === id)) row.fields = without(stored, 'id');
+  const fields = without(stored, 'id');
+  if (copy.outbox.some((other) => other.id === id)) {
+    row.base = fields;
+  } else {
+    row.fields = fields;
+    delete row.base;
+  }
 }
 
+/** Whether the row that the server has is what an edit wants. Of a deleted one it tells nothing. */
+function shows(stored: Fields | undefined, { patch }: Fields): boolean {
+  if (!patch || !stored) return !patch && !stored;
+  return Object.entries(patch as Fields).every(([name, value]) => stored[name] === value);
+}
+
+/** The clock was more than a day ahead when this id was made: the thing gets another, and so does all that names it. */
+function makeAnew(copy: Copy, { id: old }: Queued): void {
+  const id = newId();
+  const row = copy.rows.get(old);
+  if (row) copy.rows.set(id, row);
+  copy.rows.delete(old);
+  for (const other of copy.rows.values()) if (other.fields.eventTypeId === old) other.fields.eventTypeId = id;
+  for (const queued of copy.outbox) {
+    const input = inputOf(queued);
+    for (const named of [input, input.patch as Fields | undefined]) {
+      for (const name of ['id', 'eventTypeId']) if (named?.[name] === old) named[name] = id;
+    }
+    if (queued.id !== old) continue;
+    // If the clock is still wrong, it is asked again in a while.
+    Object.assign(queued, { id, notBefore: Date.now() + 1000 });
+  }
+}
+
+/** Keeps what the server refused, and shows the row as the server has it, with the edits that are still to come. */
 function drop(copy: Copy, queued: Queued, problem: Problem): void {
   copy.outbox = copy.outbox.filter((other) => other !== queued);
   copy.refused.push({ queued, problem });
+  const row = copy.rows.get(queued.id);
+  if (!row?.base) return;
+  const queuedFor = copy.outbox.filter(({ id }) => id === queued.id);
+  row.fields = Object.assign({}, row.base, ...queuedFor.map((other) => inputOf(other).patch));
+  if (queuedFor.length === 0) delete row.base;
 }
 
 function without(fields: Fields, name: string): Fields {
@@ -180,7 +248,7 @@ export async function pull(copy: Copy, server: Server): Promise<void> {
       const creates = [...copy.rows].sort(([, a], [, b]) => typesFirst(a, b)).map(([id, { entity, fields }]) =>
         ({ id, mutation: { [entity === 'EVENT' ? 'createEvent' : 'createEventType']: { id, ...fields } }, notBefore: 0 }));
       const removals = [...copy.removed].sort(([, a], [, b]) => typesFirst(b, a))
-        .map(([id, removed]) => ({ ...deletion(id, removed), again: true as const }));
+        .map(([id, removed]) => ({ ...deletion(copy, id, removed), again: true as const }));
       copy.outbox = [...creates, ...copy.outbox, ...removals];
       await flush(copy, server);
     }
@@ -189,8 +257,12 @@ export async function pull(copy: Copy, server: Server): Promise<void> {
     const edited = new Set(copy.outbox.map(({ id }) => id));
     for (const change of page.changes) {
       copy.named?.add(change.entityId);
-      // The answer to the queued edit brings it up to date.
-      if (edited.has(change.entityId)) continue;
+      const own = copy.rows.get(change.entityId);
+      if (edited.has(change.entityId)) {
+        // The row keeps what was written here; the answer to the queued edit brings it up to date.
+        if (own && !change.deleted) own.base = without((change.event ?? change.eventType)!, 'id');
+        continue;
+      }
       if (change.deleted) {
         copy.rows.delete(change.entityId);
         copy.removed.set(change.entityId, { entity: change.entity, version: change.version - 1, at: Date.now() });

@@ -9,7 +9,7 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 
 import { eventually, newId, newUser, server, tokenOf } from './bed.mjs';
-import { idMaker } from './id.mjs';
+import { editIdAfter, idMaker } from './id.mjs';
 
 const run = promisify(execFile);
 const here = import.meta.dirname;
@@ -27,7 +27,7 @@ for (const [file, language] of [['loop.ts', 'ts'], ['rxdb-adapter.mjs', 'js'], [
 
 const folder = await mkdtemp(path.join(tmpdir(), 'idem-manual-'));
 test.after(() => rm(folder, { recursive: true }));
-const flags = ['--strict', '--noUncheckedIndexedAccess', '--target', 'es2022', '--module', 'nodenext', '--allowJs', '--types', ''];
+const flags = ['--strict', '--noUncheckedIndexedAccess', '--target', 'es2023', '--module', 'nodenext', '--allowJs', '--types', ''];
 await run(path.join(here, 'node_modules/.bin/tsc'), [...flags, '--outDir', folder, path.join(here, 'loop.ts')])
   .catch(({ stdout }) => assert.fail(stdout));
 // Outside a package Node would take it for CommonJS.
@@ -99,7 +99,8 @@ test('the loop: a conflict is merged field by field, a deletion reaches an edite
   await loop.sync(phone, way(user, 'phone'));
   assert.deepEqual(laptop.rows.get(both).fields, { eventTypeId: type, timestamp: '2026-02-02T00:00:00.000Z', notes: 'merged' });
   assert.deepEqual(notes(phone), ['behind', 'merged', 'run']);
-  assert.deepEqual(laptop.refused.map(({ queued, problem }) => [queued.id, problem.code]), [[poison, 'TOO_LONG']]);
+  const refused = laptop.refused.map(({ queued, problem }) => [queued.id, problem.code]);
+  assert.deepEqual(refused, [[gone, 'DELETED'], [poison, 'TOO_LONG']], 'the edit that was overtaken is shown');
   // What was refused stays on the device until the user has seen to it.
   laptop.rows.delete(poison);
   assert.deepEqual(new Map([...laptop.rows].sort()), new Map([...phone.rows].sort()));
@@ -192,21 +193,111 @@ test('the loop: a token that was refused is renewed once', async () => {
   assert.deepEqual(asked, [false, true]);
 });
 
-test('the ids of the manual have the layout of RFC 9562, and grow whatever the clock does', () => {
-  const drawn = [];
+test('the loop: an edit waits with its create, and what names something waits with it', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  await loop.sync(copy, way(user, 'phone'));
+  // Ten minutes ahead: it may come again, after a while.
+  const early = idMaker(() => Date.now() + 600_000);
+  const id = loop.create(copy, 'EVENT', event(type, 'a'), early());
+  loop.update(copy, id, { notes: 'b' });
+  const ahead = loop.create(copy, 'EVENT_TYPE', { name: 'walk', color: null }, early());
+  const named = loop.create(copy, 'EVENT', event(ahead, 'named'));
+  const other = loop.create(copy, 'EVENT', event(type, 'other'));
+  await loop.sync(copy, way(user, 'phone'));
+  loop.update(copy, id, { notes: 'c' });
+  await loop.sync(copy, way(user, 'phone'));
+  assert.equal(await user.countEvents(), 1, 'the other one has passed');
+  assert.deepEqual([copy.refused, copy.rows.get(id).fields.notes, copy.rows.has(other)], [[], 'c', true]);
+  assert.deepEqual(copy.outbox.map((queued) => queued.id), [id, id, ahead, named, id]);
+  const waits = copy.outbox.map(({ notBefore }) => notBefore - Date.now()).filter((wait) => wait > 0);
+  assert.ok(waits.length > 0 && waits.every((wait) => wait > 500_000 && wait < 600_000), String(waits));
+});
+
+test('the loop: ids of a clock that was days ahead are made anew, with all that names them', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const far = idMaker(() => Date.now() + 3 * 86_400_000);
+  const type = loop.create(copy, 'EVENT_TYPE', runType, far());
+  const id = loop.create(copy, 'EVENT', event(type, 'a'), far());
+  loop.update(copy, id, { notes: 'b' });
+  await eventually('all of it is stored', async () => {
+    await loop.sync(copy, way(user, 'phone'));
+    return copy.outbox.length === 0;
+  });
+  assert.deepEqual([notes(copy), copy.refused, await user.countEvents()], [['b', 'run'], [], 1]);
+  assert.ok(!copy.rows.has(type) && !copy.rows.has(id));
+});
+
+test('the loop: edits and deletions go through though the clock was ahead once', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  const [id, gone] = [loop.create(copy, 'EVENT', event(type, 'a')), loop.create(copy, 'EVENT', event(type, 'gone'))];
+  await loop.sync(copy, way(user, 'phone'));
+  // A device that does not store its last edit, whose clock was two minutes ahead.
+  for (const each of [id, gone]) {
+    copy.lastEdit = editIdAfter(null, () => Date.now() + 120_000);
+    loop.update(copy, each, { notes: 'ahead' });
+  }
+  await loop.sync(copy, way(user, 'phone'));
+  copy.lastEdit = null;
+  loop.update(copy, id, { notes: 'right' });
+  loop.remove(copy, gone);
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual([notes(copy), await user.countEvents(), copy.outbox], [['right', 'run'], 1, []]);
+});
+
+test('the loop: an edit that is taken for an old one is made once more', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  const id = loop.create(copy, 'EVENT', event(type, 'a'));
+  await loop.sync(copy, way(user, 'phone'));
+  // Written elsewhere under the name of this device, with a later id and on a later version.
+  const query = 'mutation($i: UpdateEventInput!) { updateEvent(input: $i) { result { outcome } } }';
+  const elsewhere = { id, patch: { notes: 'elsewhere' }, clientId: 'phone', editId: editIdAfter(null, () => Date.now() + 120_000) };
+  await user.ask(query, { i: elsewhere });
+  loop.update(copy, id, { notes: 'here', timestamp: '2026-01-02T03:04:06Z' });
+  await loop.sync(copy, way(user, 'phone'));
+  const stored = await user.ask('query($id: ID!) { event(id: $id) { notes version } }', { id });
+  assert.deepEqual([stored.event, copy.outbox, copy.refused], [{ notes: 'here', version: 3 }, [], []]);
+});
+
+test('the loop: a refused edit leaves the row as the server has it, with the edits behind it', async () => {
+  const user = newUser();
+  const copy = loop.emptyCopy();
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  const id = loop.create(copy, 'EVENT', event(type, 'a'));
+  await loop.sync(copy, way(user, 'phone'));
+  loop.update(copy, id, { notes: 'x'.repeat(10_001) });
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual([notes(copy), copy.outbox], [['a', 'run'], []]);
+  assert.deepEqual(copy.refused.map(({ problem }) => problem.code), ['TOO_LONG']);
+});
+
+test('the ids of the manual have the layout of RFC 9562; those of things follow the clock, those of edits grow', () => {
+  const ones = 2n ** 64n - 1n;
   const times = [];
+  const drawn = [];
   const make = idMaker(() => times.shift(), () => drawn.shift());
   const next = (time, start, rest) => { times.push(time); drawn.push([start, rest]); return make(); };
-  const ones = 2n ** 64n - 1n;
   // The example of RFC 9562, appendix A.6, but for its counter: we start below the half.
   assert.equal(next(0x017f22e279b0, 0x4c3n, 0x18c4dc0c0c07398fn), '017f22e2-79b0-74c3-98c4-dc0c0c07398f');
   assert.equal(next(0x017f22e279b1, ones, ones), '017f22e2-79b1-77ff-bfff-ffffffffffff');
   assert.equal(next(0x017f22e279b1, 0n, 0n), '017f22e2-79b1-7800-8000-000000000000');
-  assert.equal(next(0, 0n, 0n), '017f22e2-79b1-7801-8000-000000000000');
+  assert.equal(next(0x017f22e279a0, 0n, 0n), '017f22e2-79a0-7000-8000-000000000000', 'the clock is set back');
   const many = Array.from({ length: 10_000 }, () => newId());
   assert.deepEqual(many.toSorted(), many);
+  assert.equal(new Set(many).size, many.length);
+  const edit = (last, time) => editIdAfter(last, () => time, () => [0n, 0n]);
+  const far = edit(null, 0xffff00000000);
+  assert.deepEqual([far, edit(far, 0)], ['ffff0000-0000-7000-8000-000000000000', 'ffff0000-0000-7001-8000-000000000000']);
+  assert.equal(edit('017f22e2-79b0-7fff-98c4-dc0c0c07398f', 0), '017f22e2-79b1-7000-8000-000000000000', 'after a restart');
+  assert.equal(edit('017f22e2-79b0-7fff-98c4-dc0c0c07398f', 0x017f22e279b5), '017f22e2-79b5-7000-8000-000000000000');
   // Swift and Kotlin are not run here: they must work with the numbers of the code that is.
-  const parts = ['<<12', '0x7ff', '0x3fffffffffffffff', '0x8000000000000000', '015', '016', '-7', 'last+1'];
+  const parts = ['<<12', '0x7ff', '0x2000', '0x3fffffffffffffff', '0x8000000000000000', '015', '016', '-7', 'last+1', 'before+1'];
   for (const language of ['swift', 'kotlin']) {
     const plain = blocks(language)[0].replace(/[\s_]/g, '').replaceAll('shl', '<<')
       .replaceAll('Long.MINVALUE', '0x8000000000000000');

@@ -6,6 +6,10 @@ import { createRxDatabase } from 'rxdb';
 import { getRxStorageMemory } from 'rxdb/plugins/storage-memory';
 
 import { eventually, newId, newUser, server } from './bed.mjs';
+import { editIdAfter } from './id.mjs';
+
+let lastEdit = null;
+const nextEdit = () => (lastEdit = editIdAfter(lastEdit));
 import { conflictHandler, replicateIdem, schema } from './rxdb-adapter.mjs';
 
 let devices = 0;
@@ -19,9 +23,9 @@ async function open(user) {
   const database = await createRxDatabase({ name, storage: getRxStorageMemory(), multiInstance: false });
   opened.push(database);
   const { entries } = await database.addCollections({ entries: { schema, conflictHandler } });
-  entries.preInsert((row) => { row.editId = newId(); }, false);
-  entries.preSave((row) => { row.editId = newId(); }, false);
-  entries.preRemove((row) => { row.editId = newId(); }, false);
+  entries.preInsert((row) => { row.editId = nextEdit(); }, false);
+  entries.preSave((row) => { row.editId = nextEdit(); }, false);
+  entries.preRemove((row) => { row.editId = nextEdit(); }, false);
   const rejected = [];
   const resets = [];
   let replication;
@@ -152,7 +156,7 @@ test('more rows than one push takes go in and stay', async () => {
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
   const run = await phone.add(type('run'));
   const notes = Array.from({ length: 299 }, (_, n) => `note ${n}`);
-  await phone.entries.bulkInsert(notes.map((note) => ({ id: newId(), version: 1, editId: newId(), ...event(run.id, note) })));
+  await phone.entries.bulkInsert(notes.map((note) => ({ id: newId(), version: 1, editId: nextEdit(), ...event(run.id, note) })));
   const removed = [];
   phone.entries.remove$.subscribe((change) => removed.push(change.documentId));
   for (const device of [phone, laptop]) device.online();
@@ -164,7 +168,7 @@ test('more rows than one push takes go in and stay', async () => {
 test('rows behind a push that is cut wait for it', async () => {
   const user = newUser();
   const phone = await open(user);
-  const rows = (of, count) => Array.from({ length: count }, (_, n) => ({ id: newId(), version: 1, editId: newId(), ...event(of.id, `note ${n}`) }));
+  const rows = (of, count) => Array.from({ length: count }, (_, n) => ({ id: newId(), version: 1, editId: nextEdit(), ...event(of.id, `note ${n}`) }));
   const walk = await phone.add(type('walk'));
   await phone.entries.bulkInsert(rows(walk, 99));
   const run = await phone.add(type('run'));
