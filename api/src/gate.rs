@@ -9,6 +9,7 @@ mod scan;
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::parser::{Error, parse_query};
+use domain::rules::mended::{Syntax, mend};
 
 /// A document over a limit, or one that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +42,11 @@ pub enum Refusal {
 /// document or its fragments spread each other in a cycle.
 pub fn admit(text: &str) -> Result<ExecutableDocument, Refusal> {
     scan::scan(text)?;
-    let document = parse_query(text).map_err(|error| unreadable(&error))?;
+    let document = parse_query(text).or_else(|error| {
+        // What is wrong in a literal is for the item to say that holds it.
+        let mended = mend(text, Syntax::GraphQl).map(parse_query);
+        mended.and_then(Result::ok).ok_or_else(|| unreadable(&error))
+    })?;
     count::count(&document)?;
     Ok(document)
 }

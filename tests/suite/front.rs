@@ -3,6 +3,7 @@
 mod answers;
 mod properties;
 mod room;
+mod unreadable;
 
 use std::time::Duration;
 

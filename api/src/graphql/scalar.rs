@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{InputType, InputValueResult, Number, Scalar, ScalarType, Value};
 use domain::rules::draft::Sent;
+use domain::rules::mended::unmend_numbers;
 use domain::rules::{event_id, instant};
 use uuid::Uuid;
 
@@ -100,7 +101,9 @@ impl JsonObject {
             None | Some(Value::Null) => Sent::Absent,
             // A variable, as the text that was sent.
             Some(Value::Binary(text)) => String::from_utf8(text.into()).map_or(Sent::WrongKind, Sent::Value),
-            Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => Sent::Value(json_text(&value)),
+            Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => {
+                Sent::Value(unmend_numbers(&json_text(&value)).into_owned())
+            }
             Some(_) => Sent::WrongKind,
         }
     }

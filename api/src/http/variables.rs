@@ -8,6 +8,7 @@ use std::fmt;
 use async_graphql::{Name, Value, Variables};
 use bytes::Bytes;
 use domain::limits::VARIABLES_DEPTH_MAX;
+use domain::rules::mended::{Syntax, mend, unmend_numbers};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -54,8 +55,17 @@ impl Body {
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Err(ApiError::BadUserInput("requests are not batched in arrays".to_owned()));
         }
-        let raw: Raw<'_> = serde_json::from_slice(bytes)
-            .map_err(|_| ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned()))?;
+        let no_request = || ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned());
+        let mended: String;
+        let raw: Raw<'_> = match serde_json::from_slice(bytes) {
+            Ok(raw) => raw,
+            // Perhaps for half of a surrogate pair in the document.
+            Err(_) => {
+                let text = std::str::from_utf8(bytes).map_err(|_| no_request())?;
+                mended = mend(text, Syntax::Json).ok_or_else(no_request)?;
+                serde_json::from_str(&mended).map_err(|_| no_request())?
+            }
+        };
         let variables = raw.variables.map(|text| variables(text.get())).transpose()?.unwrap_or_default();
         let hash = raw.extensions.unwrap_or_default().hash()?;
         Self { query: raw.query, hash, operation_name: raw.operation_name, variables }.asking()
@@ -79,9 +89,14 @@ impl Body {
 /// When they are no JSON object, or too deep.
 pub(crate) fn variables(text: &str) -> Result<Variables, ApiError> {
     let too_deep = Cell::new(false);
-    let seed = Nested { depth: 0, too_deep: &too_deep };
-    let mut reader = serde_json::Deserializer::from_str(text);
-    match seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)) {
+    let read = |text: &str| {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let seed = Nested { depth: 0, too_deep: &too_deep };
+        seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)).ok()
+    };
+    // What JSON allows and no reader reads is for the item to say that holds it.
+    let value = read(text).or_else(|| mend(text, Syntax::Json).and_then(|mended| read(&mended)));
+    match value.ok_or(()) {
         Ok(Value::Null) => Ok(Variables::default()),
         Ok(value @ Value::Object(_)) => Ok(Variables::from_value(value)),
         _ if too_deep.get() => Err(ApiError::Limit {
@@ -118,7 +133,7 @@ impl Nested<'_> {
             self.too_deep.set(true);
             return Err(E::custom("too deep"));
         }
-        Ok(Value::Binary(Bytes::copy_from_slice(text.as_bytes())))
+        Ok(Value::Binary(Bytes::from(unmend_numbers(text).into_owned())))
     }
 }
 

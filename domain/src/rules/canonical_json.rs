@@ -10,6 +10,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 
 use crate::limits::{PROPERTIES_BYTES_MAX, PROPERTIES_DEPTH_MAX};
 use crate::rules::json_text::push_text;
+use crate::rules::mended::{self, Flaw, NO_CHARACTER};
 use crate::rules::problem::Code;
 
 /// The empty object.
@@ -18,22 +19,75 @@ pub const EMPTY: &str = "{}";
 /// Reads a JSON object and writes it in its canonical form.
 ///
 /// # Errors
-/// `INVALID_JSON` for anything but an object, for duplicate keys and for numbers that are not
-/// finite; `NUL_CHARACTER`; `TOO_DEEP`; `TOO_LARGE`, asked of the canonical text.
-pub fn canonical(text: &str) -> Result<String, Code> {
+/// What is wrong with it. Its size is that of the canonical text.
+pub fn canonical(text: &str) -> Result<String, Fault> {
     let fault = Cell::new(None);
     let seed = Nested { depth: 0, fault: &fault };
     let mut reader = serde_json::Deserializer::from_str(text);
     let node = seed
         .deserialize(&mut reader)
         .and_then(|node| reader.end().map(|()| node))
-        .map_err(|_| fault.get().unwrap_or(Code::InvalidJson))?;
+        .map_err(|_| fault.get().unwrap_or_else(|| unreadable(text)))?;
     if !matches!(node, Node::Object(_)) {
-        return Err(Code::InvalidJson);
+        return Err(Fault::NoObject);
     }
     let mut out = String::with_capacity(text.len());
     node.write(&mut out);
-    if out.len() > PROPERTIES_BYTES_MAX { Err(Code::TooLarge) } else { Ok(out) }
+    if out.len() > PROPERTIES_BYTES_MAX { Err(Fault::TooLarge) } else { Ok(out) }
+}
+
+/// What is wrong with a text that is to be a JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is no JSON object, or has a key twice.
+    NoObject,
+    /// A text in it has half of a surrogate pair.
+    HalfAPair,
+    /// A number in it is beyond all 64-bit floats.
+    BeyondFloats,
+    /// A text in it has a NUL character.
+    Nul,
+    /// It is nested too deep.
+    TooDeep,
+    /// Its canonical text is too large.
+    TooLarge,
+}
+
+impl Fault {
+    /// Its code.
+    #[must_use]
+    pub fn code(self) -> Code {
+        match self {
+            Self::NoObject | Self::HalfAPair | Self::BeyondFloats => Code::InvalidJson,
+            Self::Nul => Code::NulCharacter,
+            Self::TooDeep => Code::TooDeep,
+            Self::TooLarge => Code::TooLarge,
+        }
+    }
+
+    /// What it says of the field.
+    #[must_use]
+    pub fn detail(self) -> String {
+        match self {
+            Self::NoObject => "must be a JSON object without duplicate keys".to_owned(),
+            Self::HalfAPair => {
+                "has half of a surrogate pair, such as \\ud83d alone, which is no character".to_owned()
+            }
+            Self::BeyondFloats => "has a number beyond all 64-bit floats".to_owned(),
+            Self::Nul => "must not hold a NUL character".to_owned(),
+            Self::TooDeep => format!("nested deeper than {PROPERTIES_DEPTH_MAX}"),
+            Self::TooLarge => format!("larger than {PROPERTIES_BYTES_MAX} bytes"),
+        }
+    }
+}
+
+/// Why a text was not read: the reader itself does not say it.
+fn unreadable(text: &str) -> Fault {
+    match mended::flaw(text) {
+        Some(Flaw::HalfAPair) => Fault::HalfAPair,
+        Some(Flaw::BeyondFloats) => Fault::BeyondFloats,
+        None => Fault::NoObject,
+    }
 }
 
 /// Text is borrowed where it has no escapes.
@@ -96,24 +150,27 @@ fn write_float(value: f64, out: &mut String) {
 #[derive(Clone, Copy)]
 struct Nested<'f> {
     depth: usize,
-    fault: &'f Cell<Option<Code>>,
+    fault: &'f Cell<Option<Fault>>,
 }
 
 impl Nested<'_> {
     fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == PROPERTIES_DEPTH_MAX {
-            return Err(self.stop(Code::TooDeep));
+            return Err(self.stop(Fault::TooDeep));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
-    fn stop<E: serde::de::Error>(self, code: Code) -> E {
-        self.fault.set(Some(code));
+    fn stop<E: serde::de::Error>(self, fault: Fault) -> E {
+        self.fault.set(Some(fault));
         E::custom("refused")
     }
 
     fn text<'t, E: serde::de::Error>(self, value: Cow<'t, str>) -> Result<Cow<'t, str>, E> {
-        if value.contains('\0') { Err(self.stop(Code::NulCharacter)) } else { Ok(value) }
+        if !value.contains('\0') {
+            return Ok(value);
+        }
+        Err(self.stop(if value.contains(NO_CHARACTER) { Fault::HalfAPair } else { Fault::Nul }))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod event_id;
 pub mod import;
 pub mod instant;
 pub mod json_text;
+pub mod mended;
 pub mod payload_objects;
 pub mod problem;
 pub mod row;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use domain::rules::canonical_json::Key;
 use domain::rules::draft::{EventDraft, LocationDraft, Sent};
+use domain::rules::mended::{Syntax, mend};
 use domain::rules::problem::{Code, FieldProblem};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -18,10 +19,15 @@ use crate::excerpt;
 pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
-    let record: Record = serde_json::from_str(text).map_err(|_| {
-        vec![FieldProblem::new("", Code::InvalidJson, "is not a JSON object with each field once")]
-    })?;
+    let record =
+        read(text).or_else(|_| read(&mend(text, Syntax::Json).unwrap_or_default())).map_err(|_| {
+            vec![FieldProblem::new("", Code::InvalidJson, "is not a JSON object with each field once")]
+        })?;
     if record.unknown.is_empty() { Ok(record.draft) } else { Err(record.unknown) }
+}
+
+fn read(text: &str) -> serde_json::Result<Record> {
+    serde_json::from_str(text)
 }
 
 /// Of the fields that events do not have, so many are told.
@@ -107,10 +113,11 @@ fn text(raw: &RawValue) -> Sent<String> {
 }
 
 fn value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
-    match serde_json::from_str::<Option<T>>(raw.get()) {
-        Ok(None) => Sent::Absent,
-        Ok(Some(value)) => Sent::Value(value),
-        Err(_) => Sent::WrongKind,
+    let read = |json: &str| serde_json::from_str::<Option<T>>(json).ok();
+    match read(raw.get()).or_else(|| read(&mend(raw.get(), Syntax::Json)?)) {
+        Some(None) => Sent::Absent,
+        Some(Some(value)) => Sent::Value(value),
+        None => Sent::WrongKind,
     }
 }
 

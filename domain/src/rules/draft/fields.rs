@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{LocationDraft, Sent, TypeRef};
 use crate::limits;
 use crate::rules::instant::Written;
+use crate::rules::mended::NO_CHARACTER;
 use crate::rules::problem::{Code, FieldProblem};
 use crate::rules::row::Location;
 use crate::rules::{canonical_json, event_id, instant};
@@ -62,7 +63,10 @@ impl Fields {
 
     pub(super) fn text(&mut self, pointer: &str, sent: Sent<String>, chars_max: usize) -> Option<String> {
         let text = self.kind(pointer, sent)?;
-        if text.contains('\0') {
+        if text.contains(NO_CHARACTER) {
+            let fault = canonical_json::Fault::HalfAPair;
+            self.add(pointer, Code::InvalidValue, &fault.detail());
+        } else if text.contains('\0') {
             self.add(pointer, Code::NulCharacter, "must not hold a NUL character");
         } else if text.chars().count() > chars_max {
             self.add(pointer, Code::TooLong, &format!("at most {chars_max} characters are allowed"));
@@ -186,16 +190,10 @@ impl Fields {
         let canonical = match sent {
             Sent::Absent => return canonical_json::EMPTY.to_owned(),
             Sent::Value(text) => canonical_json::canonical(&text),
-            Sent::WrongKind => Err(Code::InvalidJson),
+            Sent::WrongKind => Err(canonical_json::Fault::NoObject),
         };
-        canonical.unwrap_or_else(|code| {
-            let detail = match code {
-                Code::NulCharacter => "must not hold a NUL character".to_owned(),
-                Code::TooDeep => format!("nested deeper than {}", limits::PROPERTIES_DEPTH_MAX),
-                Code::TooLarge => format!("larger than {} bytes", limits::PROPERTIES_BYTES_MAX),
-                _ => "must be a JSON object without duplicate keys".to_owned(),
-            };
-            self.add("/properties", code, &detail);
+        canonical.unwrap_or_else(|fault| {
+            self.add("/properties", fault.code(), &fault.detail());
             String::new()
         })
     }

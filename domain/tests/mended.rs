@@ -1,0 +1,75 @@
+//! What the grammars of JSON and GraphQL allow and no reader reads.
+
+use domain::rules::mended::{Flaw, NO_CHARACTER, Syntax, flaw, mend, unmend_numbers};
+use proptest::prelude::*;
+
+const LONG: &str = "1797693134862315700000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
+
+#[test]
+fn half_a_pair_is_replaced_and_a_whole_one_is_not() {
+    for (json, expected) in [
+        (r#"{"a":"cut \ud83d"}"#, Some("cut \0\u{fdd0}")),
+        (r#"{"a":"\uDE00"}"#, Some(NO_CHARACTER)),
+        (r#"{"a":"\ud83d\ud83d\ude00"}"#, Some("\0\u{fdd0}\u{1f600}")),
+        (r#"{"a":"\ud83d\u0041"}"#, Some("\0\u{fdd0}A")),
+        (r#"{"a":"\ud83dx"}"#, Some("\0\u{fdd0}x")),
+        (r#"{"a":"\ud83d\ude00"}"#, None),
+        (r#"{"a":"\\ud83d"}"#, None),
+        (r#"{"a":"é \"\u00e9"}"#, None),
+    ] {
+        let mended = mend(json, Syntax::Json);
+        let read =
+            mended.as_deref().map(|json| serde_json::from_str::<serde_json::Value>(json).expect("JSON"));
+        assert_eq!(read.as_ref().map(|read| read["a"].as_str().expect("text")), expected, "{json}");
+        assert_eq!(flaw(json), expected.map(|_| Flaw::HalfAPair), "{json}");
+    }
+}
+
+#[test]
+fn numbers_beyond_floats_are_replaced_by_one_that_stands_for_them() {
+    for (number, is_beyond) in [
+        ("1e400", true),
+        ("-1E+400", true),
+        ("0.001e312", true),
+        (LONG, true),
+        ("1e308", false),
+        ("1e-400", false),
+        ("0e999", false),
+        ("123456789012345678901234567890", false),
+    ] {
+        let json = format!(r#"{{"e400":"1e400","a":[{number}]}}"#);
+        let mended = mend(&json, Syntax::Json);
+        assert_eq!(mended.is_some(), is_beyond, "{number}");
+        let Some(mended) = mended else { continue };
+        let read: serde_json::Value = serde_json::from_str(&mended).expect("JSON");
+        let sign = if number.starts_with('-') { -1.0 } else { 1.0 };
+        assert_eq!(
+            (&read["a"][0], &read["e400"]),
+            (&(sign * 1.797_693_134_862_315_5e308).into(), &"1e400".into()),
+            "{number}"
+        );
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&unmend_numbers(&mended)).is_err(),
+            "it is as wrong again"
+        );
+    }
+}
+
+#[test]
+fn a_document_is_mended_outside_of_comments_and_block_strings() {
+    let document = "# \\ud83d 1e400\n{ a(b: \"\\ud83d\\ude00 \\ud83d\", c: 1e400) e400 f(g: \"\"\"\\ud83d \\\"\"\" 1e400\"\"\") }";
+    let expected = "# \\ud83d 1e400\n{ a(b: \"\u{1f600} \\u0000\\ufdd0\", c: 1.7976931348623155e+00308) e400 f(g: \"\"\"\\ud83d \\\"\"\" 1e400\"\"\") }";
+    assert_eq!(mend(document, Syntax::GraphQl).as_deref(), Some(expected));
+    assert_eq!(mend("{ a(b: 1.5, c: \"\\n\") }", Syntax::GraphQl), None);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_scanned_to_its_end(text in "[\"\\\\u#de8-9.E+ \n\u{e9}{}]{0,40}") {
+        for syntax in [Syntax::Json, Syntax::GraphQl] {
+            if let Some(mended) = mend(&text, syntax) {
+                prop_assert_eq!(mend(&mended, syntax), None, "{:?}", mended);
+            }
+        }
+    }
+}
