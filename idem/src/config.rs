@@ -80,6 +80,8 @@ pub struct Config {
     pub jwt_audience: Option<String>,
     /// Web origins that may call the API, `scheme://host[:port]`; the port `*` stands for any or none.
     pub cors_origins: Vec<String>,
+    /// Headers that their pages may send beside the usual ones.
+    pub cors_headers: Vec<String>,
     /// The log filter.
     pub log: String,
     /// The log format; none means by whether stderr is a terminal.
@@ -136,6 +138,7 @@ impl Config {
             jwt_issuers: sources.list("jwt_issuer")?,
             jwt_audience: sources.set("jwt_audience")?,
             cors_origins: sources.list("cors_origins")?,
+            cors_headers: sources.list("cors_headers")?,
             log: sources.text("log")?,
             log_format: log_format(sources.set("log_format")?.as_deref())?,
             drain_delay,
@@ -202,6 +205,7 @@ impl Config {
             );
         }
         self.cors_origins.iter().try_for_each(|origin| check_origin(origin))?;
+        self.cors_headers.iter().try_for_each(|name| check_header(name))?;
         EnvFilter::try_new(&self.log).context("in setting `log`")?;
         Ok(())
     }
@@ -280,6 +284,13 @@ fn log_format(text: Option<&str>) -> anyhow::Result<Option<LogFormat>> {
 fn scheme(key: &str, url: &str, accepted: &[&str]) -> anyhow::Result<()> {
     let is_accepted = accepted.iter().any(|scheme| url.starts_with(scheme));
     ensure!(is_accepted, "in setting `{key}`: must begin with one of {}", accepted.join(" "));
+    Ok(())
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn check_header(name: &str) -> anyhow::Result<()> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    ensure!(name.chars().all(is_token), "in setting `cors_headers`: `{name}` is no name of a header");
     Ok(())
 }
 

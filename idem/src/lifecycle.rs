@@ -93,6 +93,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         },
         keys,
         cors_origins: config.cors_origins.clone(),
+        cors_headers: config.cors_headers.clone(),
         connections_max: config.connections_max,
         rate_limit: config.rate_limit,
         hints: config.dev,

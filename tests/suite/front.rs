@@ -1,6 +1,8 @@
 //! The front door: who is let in, what is read, and how refusals look.
 
 mod answers;
+mod encoded;
+mod pages;
 mod properties;
 mod room;
 mod unreadable;

@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::encoding::Encoding;
 use crate::error::ApiError;
 
 /// A body that makes no progress for so long is given up.
@@ -23,11 +24,12 @@ const KIB: usize = 1024;
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A whole body, and the room that it takes. The room is taken as the bytes come: what is only announced
+/// A whole body, decoded, and the room that it takes. The room is taken as the bytes come: what is only announced
 /// takes none.
 pub(crate) async fn read(
     room: &Arc<Semaphore>,
     headers: &HeaderMap,
+    encoding: Encoding,
     body: Body,
 ) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -39,7 +41,10 @@ pub(crate) async fn read(
     if room.available_permits() < size / KIB {
         return Err(ApiError::Unavailable);
     }
-    collect(room, body, WHOLE_TIMEOUT).await
+    let (encoded, mut taken) = collect(room, body, WHOLE_TIMEOUT).await?;
+    let bytes = encoding.decode(encoded).await?;
+    grow(room, &mut taken, bytes.len())?;
+    Ok((bytes, taken))
 }
 
 /// Reads a little of the body of somebody unknown, so that the refusal gets through to its sender.

@@ -20,6 +20,7 @@ use domain::limits::BODY_BYTES_MAX;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::encoding::Encoding;
 use super::observe::Traced;
 use super::persisted::Extensions;
 use super::server::Seat;
@@ -62,7 +63,14 @@ pub(super) async fn post(
             });
         }
     };
-    let (bytes, room) = match body::read(&app.bodies, &headers, http_body).await {
+    let encoding = match Encoding::of(&headers) {
+        Ok(encoding) => encoding,
+        Err(detail) => {
+            body::drain(http_body, BODY_BYTES_MAX).await;
+            return refuse(&bad(&detail), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), media, &id);
+        }
+    };
+    let (bytes, room) = match body::read(&app.bodies, &headers, encoding, http_body).await {
         Ok(read) => read,
         Err(error) => return refuse(&error, None, media, &id),
     };

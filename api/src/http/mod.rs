@@ -1,6 +1,8 @@
 //! The routes, and what every request goes through: an id, a span, a token, limits.
 
 mod body;
+mod cors;
+mod encoding;
 mod graphql;
 mod observe;
 mod payload;
@@ -16,8 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use async_graphql::parser::types::ExecutableDocument;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
@@ -27,12 +28,12 @@ use lru::LruCache;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::auth::Keys;
 use crate::error::{ApiError, problem};
 use crate::graphql::{Schema, Services, schema};
-use crate::limiter::{LEVEL_HEADER, Limiter, POLICY_HEADER};
+use crate::limiter::Limiter;
+use cors::Origins;
 use persisted::Persisted;
 use server::{Probes, Server};
 
@@ -48,6 +49,8 @@ pub(crate) struct App {
     pub shutdown: CancellationToken,
     /// Pages that may call.
     pub origins: Origins,
+    /// Headers that they may send beside the usual ones.
+    pub cors_headers: Vec<HeaderName>,
     /// What users may ask for; none means anything.
     pub limiter: Option<Limiter>,
     /// Room for bodies, in KiB.
@@ -62,7 +65,16 @@ pub(crate) struct App {
 
 impl App {
     fn new(server: Server, shutdown: CancellationToken) -> Self {
-        let Server { services, keys, cors_origins, rate_limit, hints, probes, connections_max: _ } = server;
+        let Server {
+            services,
+            keys,
+            cors_origins,
+            cors_headers,
+            rate_limit,
+            hints,
+            probes,
+            connections_max: _,
+        } = server;
         let schema = schema(services.clone(), hints);
         let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
         Self {
@@ -72,7 +84,8 @@ impl App {
             probes,
             tracker: TaskTracker::new(),
             shutdown,
-            origins: Origins(cors_origins.into()),
+            origins: Origins::new(cors_origins),
+            cors_headers: cors_headers.iter().filter_map(|name| name.parse().ok()).collect(),
             limiter: rate_limit.map(Limiter::new),
             bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
@@ -86,19 +99,8 @@ impl App {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub String);
 
-/// Origins whose pages may call.
-#[derive(Debug, Clone)]
-pub(crate) struct Origins(Arc<[String]>);
-
-impl Origins {
-    fn allow(&self, origin: &HeaderValue) -> bool {
-        let origin = origin.to_str().unwrap_or_default();
-        self.0.iter().any(|allowed| is_origin(allowed, origin))
-    }
-}
-
 fn router(app: Arc<App>) -> Router {
-    let cors = cors(app.origins.clone());
+    let cors = cors::layer(app.origins.clone(), &app.cors_headers);
     let routes = Router::new()
         .route("/graphql", get(graphql::get).post(graphql::post).fallback(graphql::other_method))
         .route("/imports/{id}/payload", put(payload::put).head(payload::head))
@@ -111,33 +113,8 @@ fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .with_state(app);
     let observed = routes.layer(middleware::from_fn(observe::observe));
-    observed.layer(middleware::from_fn(with_request_id)).layer(cors)
-}
-
-fn cors(origins: Origins) -> CorsLayer {
-    let may_call = move |origin: &HeaderValue, _: &Parts| origins.allow(origin);
-    let upload_offset = HeaderName::from_static("upload-offset");
-    let request_id = HeaderName::from_static("x-request-id");
-    let trace = ["traceparent", "tracestate"].map(HeaderName::from_static);
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(may_call))
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::HEAD])
-        .allow_headers(
-            [header::AUTHORIZATION, header::CONTENT_TYPE, upload_offset.clone(), request_id.clone()]
-                .into_iter()
-                .chain(trace)
-                .collect::<Vec<_>>(),
-        )
-        .expose_headers([upload_offset, request_id, header::RETRY_AFTER, LEVEL_HEADER, POLICY_HEADER])
-}
-
-/// Exact, but that an allowed `http://localhost:*` takes any port.
-fn is_origin(allowed: &str, origin: &str) -> bool {
-    let Some(host) = allowed.strip_suffix(":*") else {
-        return allowed == origin;
-    };
-    let port = origin.strip_prefix(host).map(|port| port.strip_prefix(':').unwrap_or(port));
-    port.is_some_and(|port| port.chars().all(|digit| digit.is_ascii_digit()))
+    // Refusals of a preflight have the id of their request as well.
+    observed.layer(cors).layer(middleware::from_fn(with_request_id))
 }
 
 async fn with_request_id(mut request: Request, next: Next) -> Response {

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::body::{PROGRESS_TIMEOUT, drain_anonymous, pass_over};
+use super::encoding::Encoding;
 use super::{App, RequestId, plain, refused};
 use crate::error::{ApiError, problem};
 
@@ -50,11 +51,26 @@ pub(super) async fn put(
             return refused(&error, &request_id);
         }
     };
+    let encoding = match Encoding::of(&headers) {
+        Ok(encoding) => encoding,
+        Err(detail) => {
+            drain_anonymous(body).await;
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return plain(problem("BAD_USER_INPUT", status.as_u16(), &detail, &request_id), status);
+        }
+    };
     let Ok(_room) = Arc::clone(&app.uploads).try_acquire_owned() else {
         drain_anonymous(body).await;
         return refused(&ApiError::Unavailable, &request_id);
     };
-    let mut bytes = Box::pin(steady(body).fuse());
+    let mut bytes = Box::pin(steady(body).fuse().peekable());
+    // What goes on in the middle tells nothing of its encoding.
+    let first = if offset.unwrap_or_default() == 0 { bytes.as_mut().peek().await } else { None };
+    if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.fits(piece))) {
+        pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
+        let error = ApiError::BadUserInput("the payload is not what its Content-Encoding says".to_owned());
+        return refused(&error, &request_id);
+    }
     let services = &app.services;
     let id = event_id::parse(&id).unwrap_or_default();
     let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());

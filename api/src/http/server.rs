@@ -50,6 +50,8 @@ pub struct Server {
     pub keys: Keys,
     /// Origins whose pages may call it.
     pub cors_origins: Vec<String>,
+    /// Headers that those pages may send beside the usual ones.
+    pub cors_headers: Vec<String>,
     /// Connections at once; more are told to come back.
     pub connections_max: usize,
     /// What each of its users may ask for; none means anything.

@@ -107,6 +107,12 @@ pub const SETTINGS: &[Setting] = &[
         "Web origins that may call the API, separated by commas; port `*` means any.\n\
          Unset: none, and with --dev those of this machine.",
     ),
+    open(
+        "cors_headers",
+        "x-my-header",
+        "Headers that pages of those origins may send, separated by commas, beside what Apollo, Relay, urql,\n\
+         Sentry, Datadog and OpenTelemetry send.",
+    ),
     fixed("log", "info", "What to log: a level, or directives as in `info,idem=debug`."),
     open("log_format", "json", "`pretty` or `json`; unset: pretty on a terminal, else json."),
     open(

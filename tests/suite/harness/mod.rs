@@ -151,6 +151,7 @@ impl Bed {
             },
             keys,
             cors_origins: cors_origins.iter().map(|&origin| origin.to_owned()).collect(),
+            cors_headers: vec!["x-my-header".to_owned()],
             connections_max: 10_000,
             rate_limit,
             hints: false,

@@ -1,0 +1,78 @@
+//! Which pages of other origins may call, and with which headers.
+
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::limiter::{LEVEL_HEADER, POLICY_HEADER};
+
+/// What Apollo, Relay, urql, Sentry, Datadog and OpenTelemetry send, beside what the routes take.
+const REQUEST_HEADERS: [&str; 26] = [
+    "authorization",
+    "content-type",
+    "content-encoding",
+    "upload-offset",
+    "x-request-id",
+    "apollographql-client-name",
+    "apollographql-client-version",
+    "apollo-require-preflight",
+    "x-apollo-operation-name",
+    "x-apollo-operation-id",
+    "x-apollo-operation-type",
+    "x-apollo-cache-key",
+    "x-apollo-cache-fetch-strategy",
+    "x-apollo-expire-timeout",
+    "x-apollo-expire-after-read",
+    "x-apollo-prefetch",
+    "graphql-client-name",
+    "graphql-client-version",
+    "baggage",
+    "sentry-trace",
+    "traceparent",
+    "tracestate",
+    "x-datadog-origin",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "x-datadog-trace-id",
+];
+
+/// Origins whose pages may call.
+#[derive(Debug, Clone)]
+pub(crate) struct Origins(Arc<[String]>);
+
+impl Origins {
+    pub(crate) fn new(origins: Vec<String>) -> Self {
+        Self(origins.into())
+    }
+
+    pub(crate) fn allow(&self, origin: &HeaderValue) -> bool {
+        let origin = origin.to_str().unwrap_or_default();
+        self.0.iter().any(|allowed| is_origin(allowed, origin))
+    }
+}
+
+/// Answers preflights, and marks the answers that pages of these origins may read. `more` are headers that they may send
+/// beside the usual ones.
+pub(super) fn layer(origins: Origins, more: &[HeaderName]) -> CorsLayer {
+    let may_call = move |origin: &HeaderValue, _: &Parts| origins.allow(origin);
+    let sent = REQUEST_HEADERS.into_iter().map(HeaderName::from_static).chain(more.iter().cloned());
+    let read = ["upload-offset", "x-request-id"].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(may_call))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::HEAD])
+        .allow_headers(sent.collect::<Vec<_>>())
+        .expose_headers(
+            read.into_iter().chain([header::RETRY_AFTER, LEVEL_HEADER, POLICY_HEADER]).collect::<Vec<_>>(),
+        )
+}
+
+/// Exact, but that an allowed `http://localhost:*` takes any port.
+fn is_origin(allowed: &str, origin: &str) -> bool {
+    let Some(host) = allowed.strip_suffix(":*") else {
+        return allowed == origin;
+    };
+    let port = origin.strip_prefix(host).map(|port| port.strip_prefix(':').unwrap_or(port));
+    port.is_some_and(|port| port.chars().all(|digit| digit.is_ascii_digit()))
+}
