@@ -167,6 +167,6 @@ impl RecordReader for Export {
 
     fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>> {
         let sample = sample::parse(self.record.bytes())?;
-        Ok((sample.draft, MissingId::Keyed(user_id, sample.key)))
+        Ok((sample.draft, MissingId::Keyed(user_id, sample.keys)))
     }
 }

@@ -121,6 +121,8 @@ pub struct NewEvent {
     pub external_id: Option<String>,
     /// What it says.
     pub body: EventBody,
+    /// An id by which it may be stored as well.
+    pub former_id: Option<FormerId>,
 }
 
 /// An event type that is right in itself.
@@ -146,7 +148,26 @@ pub enum MissingId {
     /// One derived from this user and the content.
     Derived(Uuid),
     /// One derived from this user, the start, and what tells this event from others.
-    Keyed(Uuid, [u8; 32]),
+    Keyed(Uuid, Keys),
+}
+
+/// What tells an event of a source that has no ids from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// The digest that its id is derived from.
+    pub key: [u8; 32],
+    /// The digest that ids of such records were derived from before more of them counted, and what counts since: JSON
+    /// pointers into `properties`.
+    pub former: Option<([u8; 32], &'static [&'static str])>,
+}
+
+/// The id that an event had before more counted than what tells it from others now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormerId {
+    /// It stands for the event if what is stored by it is equal in what counts since.
+    pub id: Uuid,
+    /// What counts since: JSON pointers into `properties`.
+    pub told_apart_by: &'static [&'static str],
 }
 
 /// Reads an event. `fresh_type_id` is the id of its type, should it name a type that is missing.
@@ -196,6 +217,7 @@ fn read_event(
 
     let (type_ref, timestamp) = (type_ref?, timestamp?);
     let body = EventBody { timestamp, end_date, is_all_day, time_zone, notes, location, properties };
+    let mut former_id = None;
     let (id, origin) = match (id, missing) {
         (Some(id), _) => (id, IdOrigin::Sent),
         (None, MissingId::Made(id)) => (id, IdOrigin::Made),
@@ -204,11 +226,15 @@ fn read_event(
                 content_hash::of_event(type_key(&type_ref), &source_type, external_id.as_deref(), &body);
             (event_id::derive(user_id, timestamp, &content), IdOrigin::Made)
         }
-        (None, MissingId::Keyed(user_id, key)) => {
+        (None, MissingId::Keyed(user_id, Keys { key, former })) => {
+            former_id = former.map(|(key, told_apart_by)| FormerId {
+                id: event_id::derive(user_id, timestamp, &key),
+                told_apart_by,
+            });
             (event_id::derive(user_id, timestamp, &key), IdOrigin::Made)
         }
     };
-    Some(NewEvent { id, origin, type_ref, source_type, external_id, body })
+    Some(NewEvent { id, origin, type_ref, source_type, external_id, body, former_id })
 }
 
 fn type_key(type_ref: &TypeRef) -> content_hash::TypeKey<'_> {

@@ -222,6 +222,7 @@ fn new_item(dice: &mut Dice, state: &Oracle, is_import: bool, fresh: u128) -> Wr
         source_type: dice.pick(&SOURCES).to_owned(),
         external_id: dice.pick(&EXTERNAL).map(str::to_owned),
         body: body(dice),
+        former_id: None,
     })
 }
 

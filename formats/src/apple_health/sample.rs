@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use domain::limits::PROPERTIES_BYTES_MAX;
-use domain::rules::draft::{EventDraft, Sent};
+use domain::rules::draft::{EventDraft, Keys, Sent};
 use domain::rules::problem::{Code, FieldProblem};
 use domain::rules::{instant, json_text};
 use quick_xml::Reader;
@@ -17,17 +17,24 @@ use sha2::{Digest, Sha256};
 /// Elements that become events, wherever they stand.
 pub(super) const ELEMENTS: [&str; 2] = ["Record", "Workout"];
 
-/// What a sample says, and the digest that its id is derived from.
+/// What a sample says, and what its id is derived from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sample {
     /// The event.
     pub(super) draft: EventDraft,
-    /// SHA-256 over type, source, start, end, value and unit.
-    pub(super) key: [u8; 32],
+    /// Made of type, source, start, end, value and unit, and of [`IDENTIFYING`] metadata.
+    pub(super) keys: Keys,
 }
 
 /// Metadata that is given anew with each export or sync: it says nothing of the sample.
 const FLEETING: [&str; 3] = ["HKExternalUUID", "HKMetadataKeySyncIdentifier", "HKMetadataKeySyncVersion"];
+
+/// Metadata without which two samples of one moment are one: what was eaten, why insulin was given. Ids were derived
+/// without it before.
+const IDENTIFYING: [&str; 3] = ["HKFoodType", "HKInsulinDeliveryReason", "HKBloodGlucoseMealTime"];
+/// Where it stands in `properties`.
+const IDENTIFYING_POINTERS: [&str; 3] =
+    ["/metadata/HKFoodType", "/metadata/HKInsulinDeliveryReason", "/metadata/HKBloodGlucoseMealTime"];
 
 /// Attributes that are kept as they are, as numbers where they are numbers.
 const KEPT: [&str; 10] = [
@@ -76,7 +83,7 @@ pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let key = parts.key(kind.map(String::as_str), start_ms, end_ms);
+    let keys = parts.keys(kind.map(String::as_str), start_ms, end_ms);
     let zone = parts.metadata.get("HKTimeZone").filter(|zone| chrono_tz::Tz::from_str(zone).is_ok());
     let draft = EventDraft {
         event_type: kind.map_or(Sent::Absent, |kind| Sent::Value(kind.clone())),
@@ -87,7 +94,7 @@ pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
         properties: Sent::Value(parts.properties(zone.is_some())),
         ..EventDraft::default()
     };
-    Ok(Sample { draft, key })
+    Ok(Sample { draft, keys })
 }
 
 fn malformed(detail: &str) -> Vec<FieldProblem> {
@@ -208,7 +215,24 @@ fn device(text: &str) -> &str {
 
 impl Parts {
     /// What tells this sample from others of the same user, whatever it is named in an export.
-    fn key(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> [u8; 32] {
+    fn keys(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> Keys {
+        let bare = self.bare_key(kind, start_ms, end_ms);
+        let metadata: Vec<_> =
+            IDENTIFYING.iter().filter_map(|name| self.metadata.get_key_value(*name)).collect();
+        if metadata.is_empty() {
+            return Keys { key: bare, former: None };
+        }
+        let mut digest = Sha256::new();
+        digest.update(bare);
+        for text in metadata.into_iter().flat_map(|(name, value)| [name, value]) {
+            digest.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(text);
+        }
+        Keys { key: digest.finalize().into(), former: Some((bare, &IDENTIFYING_POINTERS)) }
+    }
+
+    /// The digest over type, source, start, end, value and unit.
+    fn bare_key(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> [u8; 32] {
         let mut digest = Sha256::new();
         let attribute = |name: &str| self.attributes.get(name).map(|text| number_or_text(text));
         let fields = [

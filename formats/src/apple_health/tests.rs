@@ -19,7 +19,7 @@ const STEPS: &str = r#"<Record type="HKQuantityTypeIdentifierStepCount" sourceNa
 
 fn event(element: &str) -> NewEvent {
     let sample = parse(element.as_bytes()).unwrap_or_else(|problems| panic!("{element}: {problems:?}"));
-    parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.key), Uuid::nil()).expect("an event")
+    parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.keys), Uuid::nil()).expect("an event")
 }
 
 fn problems(element: &[u8]) -> Vec<(String, Code)> {
@@ -138,7 +138,7 @@ fn what_is_broken_is_told() {
     }
     assert_eq!(problems(b"<Record type=\"\xff\"/>"), [(String::new(), Code::InvalidValue)]);
     let sample = parse(long.as_bytes()).expect("well-formed");
-    let refused = parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.key), Uuid::nil());
+    let refused = parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.keys), Uuid::nil());
     assert_eq!(refused.expect_err("too large")[0].code, Code::TooLarge);
 }
 

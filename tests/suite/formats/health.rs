@@ -10,6 +10,7 @@ use crate::harness::{Bed, on_both};
 on_both!(
     an_export_is_read_whole_and_the_next_one_adds_nothing,
     a_sample_is_one_event_whatever_the_export_calls_it,
+    two_foods_of_one_moment_are_two_events,
     what_is_broken_in_an_export_costs_itself,
 );
 
@@ -95,4 +96,39 @@ async fn what_is_broken_in_an_export_costs_itself(bed: &Bed) {
     let deep = format!("<HealthData>{}", "<a>".repeat(1_000_000));
     let job = import(&client, "APPLE_HEALTH", None, deep.as_bytes()).await;
     assert_eq!(job["problem"]["detail"], "elements of the XML are nested deeper than 16");
+}
+
+/// A sample of 100 kcal, with this in it.
+fn meal(children: &str) -> String {
+    format!(
+        " <Record type=\"HKQuantityTypeIdentifierDietaryEnergyConsumed\" sourceName=\"Food\" unit=\"kcal\" value=\"100\" \
+         startDate=\"2024-03-01 12:30:00 +0100\" endDate=\"2024-03-01 12:30:00 +0100\">{children}</Record>\n"
+    )
+}
+
+fn of_food(food: &str) -> String {
+    meal(&format!("<MetadataEntry key=\"HKFoodType\" value=\"{food}\"/>"))
+}
+
+async fn two_foods_of_one_moment_are_two_events(bed: &Bed) {
+    let send = async |who: &str, samples: &[String]| {
+        let payload = format!("{HEAD}{}</HealthData>", samples.concat());
+        counts(&import(&bed.client(who), "APPLE_HEALTH", None, payload.as_bytes()).await)
+    };
+    let (egg, bread) = (of_food("Egg"), of_food("Bread"));
+    assert_eq!(send("ann", &[egg.clone(), bread.clone(), egg.clone(), meal("")]).await, [3, 1, 0, 0]);
+    assert_eq!(send("ann", &[meal(""), bread.clone(), egg.clone()]).await, [0, 3, 0, 0]);
+    // Imported before the food counted: by that id it is found, and the other food is not.
+    assert_eq!(send("bob", &[meal("")]).await, [1, 0, 0, 0]);
+    let old = "UPDATE event SET properties = '{\"metadata\":{\"HKFoodType\":\"Egg\"},\"sourceName\":\"Food\",\
+        \"unit\":\"kcal\",\"value\":100}' WHERE user_id = (SELECT user_id FROM account WHERE subject = 'bob')";
+    bed.execute(old).await;
+    // What was set by hand has another hash than it had.
+    assert_eq!(send("bob", &[egg.clone(), bread.clone()]).await, [1, 0, 1, 0]);
+    assert_eq!(send("bob", &[bread.clone(), egg.clone()]).await, [0, 1, 1, 0]);
+    let delete = "mutation($id: ID!) { deleteEvent(input: { id: $id }) { result { outcome } } }";
+    for event in events(&bed.client("bob")).await {
+        bed.client("bob").ask(delete, json!({ "id": event["id"] })).await;
+    }
+    assert_eq!(send("bob", &[egg, bread]).await, [0, 0, 0, 0], "what a person deleted stays deleted");
 }

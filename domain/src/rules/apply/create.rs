@@ -23,6 +23,9 @@ pub fn create_event(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Ans
     if world.is_used_beside(Entity::Event, new.id) {
         return terms.reject(new.id, vec![id_in_use()]);
     }
+    if let Some(row) = by_former_id(world, new) {
+        return found_event(world, terms, new, &row, MatchKey::Id);
+    }
     if let Some(row) = world.event_by_key(&new.source_type, new.external_id.as_deref()) {
         let answer = found_event(world, terms, new, &row, MatchKey::ExternalId);
         if new.origin == IdOrigin::Sent && answer.outcome != Outcome::Rejected {
@@ -42,6 +45,19 @@ pub fn create_event(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Ans
     let type_id = settle_type(world, terms, new);
     let row = event_row(terms, new, terms.frame(new.id), type_id);
     Answer::done(Outcome::Created, None, false, world.put_event(row))
+}
+
+/// The event that is stored by the id that such records had before. Of one that was deleted nothing tells whether it is
+/// the same: what a person has deleted does not come back.
+fn by_former_id(world: &World, new: &NewEvent) -> Option<Arc<EventRow>> {
+    let former = new.former_id?;
+    let row = world.event(former.id)?;
+    let is_same = row.content.as_ref().is_none_or(|content| {
+        let [stored, sent] = [&content.body.properties, &new.body.properties]
+            .map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default());
+        former.told_apart_by.iter().all(|pointer| stored.pointer(pointer) == sent.pointer(pointer))
+    });
+    is_same.then_some(row)
 }
 
 fn found_event(

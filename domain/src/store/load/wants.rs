@@ -51,10 +51,13 @@ impl Wants {
         self.bodies != Bodies::Read
     }
 
-    /// Adds the keys of an event, for whoever asks only whether it is there: the bodies of stored events stay
-    /// empty.
+    /// Adds the keys of an event, for whoever asks only whether it is there. The bodies of stored events stay empty, unless
+    /// it may be stored by a former id.
     pub fn event(&mut self, new: &NewEvent) {
         self.ids.insert(new.id);
+        if let Some(former) = new.former_id {
+            self.id(former.id);
+        }
         if let Some(external_id) = &new.external_id {
             self.keys.insert((new.source_type.clone(), external_id.clone(), new.id));
         }

@@ -141,6 +141,7 @@ pub fn edit(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Write {
                 source_type: dice.pick(&SOURCES).to_owned(),
                 external_id: dice.pick(&EXTERNAL).map(str::to_owned),
                 body: body(dice),
+                former_id: None,
             },
             guard: guard(dice),
         }),
@@ -195,6 +196,7 @@ pub fn story(dice: &mut Dice, state: &Oracle) -> Vec<Write> {
                 source_type: "manual".to_owned(),
                 external_id: None,
                 body: body(dice),
+                former_id: None,
             };
             let patch = EventPatch { event_type_id: Some(refused), ..EventPatch::default() };
             let changed = EventEdit { id: event_target(dice, state, &[]), patch, guard: Guard::default() };
