@@ -86,10 +86,20 @@ fn a_value_of_another_kind_is_told_field_by_field() {
     {
         assert_eq!(draft(&format!(r#"{{"location":{wrong}}}"#)).location, Sent::WrongKind, "{wrong}");
     }
-    let place = draft(r#"{"location":{"latitude":"1","longitude":1e400,"name":5}}"#).location;
+    let place = draft(r#"{"location":{"latitude":"1","longitude":[],"name":5}}"#).location;
     let expected =
         LocationDraft { latitude: Sent::WrongKind, longitude: Sent::WrongKind, name: Sent::WrongKind };
     assert_eq!(place, Sent::Value(expected));
+}
+
+#[test]
+fn what_no_reader_reads_stays_in_its_field() {
+    let read =
+        draft(r#"{"notes":"cut \ud83d","timestamp":"\udc00","location":{"latitude":-1e400,"longitude":2}}"#);
+    assert_eq!((read.notes, read.timestamp), (text("cut \0\u{fdd0}"), text("\0\u{fdd0}")));
+    let Sent::Value(place) = read.location else { panic!("a location") };
+    let Sent::Value(latitude) = place.latitude else { panic!("a number") };
+    assert!(latitude < -90.0, "{latitude}");
 }
 
 #[test]
