@@ -1,6 +1,7 @@
 //! Imports of every format from the outside: real files, mappings, packings, and what is refused.
 
 mod damaged;
+mod field;
 mod health;
 mod packed;
 mod rows;
