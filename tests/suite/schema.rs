@@ -33,6 +33,13 @@ fn types(sdl: &str) -> Vec<TypeDefinition> {
     .collect()
 }
 
+/// Where a scalar is specified, if it says so.
+fn specification(scalar: &TypeDefinition) -> String {
+    let directive = scalar.directives.iter().find(|directive| directive.node.name.node == "specifiedBy");
+    let url = directive.and_then(|directive| directive.node.get_argument("url"));
+    url.map_or(String::new(), |url| format!(" by {}", url.node))
+}
+
 fn input(value: &InputValueDefinition) -> String {
     match &value.default_value {
         Some(default) => format!("{} = {}", value.ty.node, default.node),
@@ -50,7 +57,7 @@ fn parts(sdl: &str) -> Parts {
         let name = ty.name.node.to_string();
         let says = |kind: &str| kind.to_owned();
         let (kind, fields, implements) = match &ty.kind {
-            TypeKind::Scalar => (says("scalar"), &[][..], &[][..]),
+            TypeKind::Scalar => (format!("scalar{}", specification(&ty)), &[][..], &[][..]),
             TypeKind::Object(object) => (says("type"), &object.fields[..], &object.implements[..]),
             TypeKind::Interface(face) => (says("interface"), &face.fields[..], &face.implements[..]),
             TypeKind::Union(union) => {

@@ -14,7 +14,7 @@ pub mod written;
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, Request};
+use async_graphql::{Context, Request, SDLExportOptions};
 use domain::bell::Bell;
 use domain::commands::Actor;
 use domain::commands::apply_mutations::MutationAnswer;
@@ -68,7 +68,7 @@ pub fn schema(services: Services, hints: bool) -> Schema {
 /// The schema as text, for `schema.graphql`.
 #[must_use]
 pub fn sdl() -> String {
-    definition().finish().sdl()
+    definition().finish().sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
 fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
