@@ -94,6 +94,14 @@ pub fn detect(
     let mut bytes = packing::unpack(packing, head, rest, input)?;
     detect::check_packing(packing, &mut bytes)?;
     let begin = bytes.look(detect::HEAD_BYTES)?;
+    if let Some(encoding) = detect::wide_encoding(begin) {
+        // Only a CSV may be of another encoding.
+        let format = columns_are_named.then_some(Format::Csv);
+        let told = || {
+            ReadError::Format(format!("the text is {encoding}; send UTF-8, or a CSV with its columns named"))
+        };
+        return format.map(|format| (packing, Some(format))).ok_or_else(told);
+    }
     let begin = if begin.trim_ascii_start().is_empty() { bytes.look(detect::BLANKS_MAX)? } else { begin };
     Ok((packing, detect::format_of(begin, &name, columns_are_named)))
 }

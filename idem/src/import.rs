@@ -25,10 +25,13 @@ use uuid::Uuid;
 
 use self::args::ImportFormat;
 use self::remote::{Failure, Problem, Remote};
-use self::watch::Job;
+use self::watch::{Job, Rejection};
 
 /// Some records were rejected; the others are in.
 const EXIT_REJECTED: u8 = 2;
+
+/// Of the reasons why records were rejected, so many are told.
+const REASONS_TOLD_MAX: usize = 5;
 
 /// How often an import is announced before the server counts as away.
 const CREATE_TRIES_MAX: u32 = 4;
@@ -83,7 +86,9 @@ async fn send(args: &ImportArgs, id: Uuid, has_arrived: &Cell<bool>) -> anyhow::
     } else {
         watch::until_done(&remote, id).await?
     };
-    report(&job, args, started.elapsed().as_secs_f64())?;
+    let has_rejections = job.counts.rejected + job.counts.differing > 0;
+    let rejections = if has_rejections { watch::rejections(&remote, id).await } else { Vec::new() };
+    report(&job, &rejections, args, started.elapsed().as_secs_f64())?;
     Ok(exit_code(&job, args.no_wait))
 }
 
@@ -189,13 +194,13 @@ async fn ask_to_create(remote: &Remote, input: &Value) -> anyhow::Result<CreateI
     }
 }
 
-fn report(job: &Job, args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
+fn report(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
         let problem = job.problem.as_ref().map(|it| json!({ "code": it.code, "detail": it.detail }));
         let line = json!({
             "id": job.id, "state": job.state, "format": job.format, "dryRun": job.dry_run,
-            "counts": job.counts, "problem": problem, "seconds": seconds,
+            "counts": job.counts, "problem": problem, "seconds": seconds, "rejections": rejections,
         });
         writeln!(out, "{line}")?;
     } else {
@@ -203,10 +208,32 @@ fn report(job: &Job, args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
     }
     out.flush()?;
     if job.counts.rejected + job.counts.differing > 0 {
+        explain(rejections);
         let base = args.url.trim_end_matches('/');
-        eprintln!("rejected and differing records, one a line: GET {base}/imports/{}/report", job.id);
+        eprintln!(
+            "all of them, one a line: curl -H \"Authorization: Bearer $IDEM_TOKEN\" {base}/imports/{}/report",
+            job.id
+        );
     }
     Ok(())
+}
+
+/// Says of each reason once which record had it first.
+fn explain(rejections: &[Rejection]) {
+    let mut told = Vec::new();
+    for Rejection { record, line, code, detail } in rejections {
+        let reason = (code, detail);
+        if told.contains(&reason) {
+            continue;
+        }
+        if told.len() == REASONS_TOLD_MAX {
+            eprintln!("  and other reasons");
+            return;
+        }
+        told.push(reason);
+        let line = line.map_or(String::new(), |line| format!(", line {line}"));
+        eprintln!("  record {record}{line}: {code}: {}", detail.trim_start_matches(": "));
+    }
 }
 
 fn sentence(job: &Job, seconds: f64) -> String {

@@ -127,6 +127,14 @@ async fn rejected_records_make_the_exit_code_two_and_the_report_is_named() {
     assert_eq!(run.code, Some(2), "{}", run.err);
     assert!(run.out.contains("2 records, 1 inserted") && run.out.contains("1 rejected"), "{}", run.out);
     assert!(run.err.contains("/report"), "{}", run.err);
+    assert!(run.err.contains("record 2, line 2: VALIDATION_FAILED: "), "{}", run.err);
+    let run = desk.import(&file, &["--json"]).await;
+    let told: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(
+        (&told["rejections"][0]["record"], &told["rejections"][0]["line"]),
+        (&json!(2), &json!(2)),
+        "{told}"
+    );
     desk.bed.end().await;
 }
 

@@ -161,7 +161,7 @@ impl Pattern {
                 }
                 Part::Offset => {
                     let read = offset::read(rest.trim_start());
-                    let (seconds, rest) = read.ok_or("has no offset such as +01:00 or Z where %z stands")?;
+                    let (seconds, rest) = read.ok_or_else(|| no_offset(rest))?;
                     zone = WrittenZone::Offset(seconds);
                     rest
                 }
@@ -361,6 +361,15 @@ fn digits(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<(i64, &s
     let length = text.bytes().take(*count.end()).take_while(u8::is_ascii_digit).count();
     let (digits, rest) = text.split_at(length);
     if count.contains(&length) { digits.parse().ok().map(|number| (number, rest)) } else { None }
+}
+
+/// What stands where an offset is to be.
+fn no_offset(rest: &str) -> &'static str {
+    if rest.starts_with(['.', ',']) {
+        "has a fraction of a second before its offset, which %.f reads"
+    } else {
+        "has no offset such as +01:00 or Z where %z stands"
+    }
 }
 
 /// Nanoseconds of the digits of a fraction; those after the ninth are cut.

@@ -39,6 +39,18 @@ fn a_name_helps_where_the_bytes_do_not() {
 }
 
 #[test]
+fn text_of_another_encoding_is_told_or_is_csv() {
+    let wide = |text: &str| -> Vec<u8> {
+        format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
+    };
+    assert_eq!(told("a", &wide("t\tv\n"), true), Ok(Some(Format::Csv)));
+    let expected = "the text is UTF-16; send UTF-8, or a CSV with its columns named";
+    for (_, payload) in packings(&wide("<HealthData/>")) {
+        assert_eq!(told("export.xml", &payload, false), Err(expected.to_owned()));
+    }
+}
+
+#[test]
 fn what_cannot_be_unpacked_is_told() {
     let twice = told("a", &gzip(&gzip(b"{}")), false);
     assert_eq!(

@@ -71,7 +71,8 @@ pub struct CsvArgs {
     #[arg(long = "timestamp", value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_column: Option<String>,
-    /// How times are written: a strptime pattern, unix_s or unix_ms [default: as 2024-03-01 08:00:00, or RFC 3339]
+    /// How times are written: a pattern as %d.%m.%Y %H:%M, unix_s or unix_ms; docs/reference/time-patterns.md has all
+    /// [default: as 2024-03-01 08:00:00, or RFC 3339]
     #[arg(long, value_name = "PATTERN")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<String>,

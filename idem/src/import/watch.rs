@@ -57,6 +57,38 @@ struct Progress {
     import_progress: Job,
 }
 
+/// Why a record was rejected, or what of it differs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Rejection {
+    pub(super) record: u64,
+    pub(super) line: Option<u64>,
+    pub(super) code: String,
+    pub(super) detail: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reasons {
+    import_job: Option<Rejections>,
+}
+
+#[derive(Deserialize)]
+struct Rejections {
+    rejections: Nodes,
+}
+
+#[derive(Deserialize)]
+struct Nodes {
+    nodes: Vec<Rejection>,
+}
+
+/// The first rejections of an import; none if the server cannot be asked for the moment.
+pub(super) async fn rejections(remote: &Remote, id: Uuid) -> Vec<Rejection> {
+    let query = "query Reasons($id: ID!) { importJob(id: $id) { rejections(first: 100) { nodes { record line code detail } } } }";
+    let asked: Result<Reasons, Failure> = remote.graphql(query, json!({ "id": id.to_string() })).await;
+    asked.ok().and_then(|reasons| reasons.import_job).map_or_else(Vec::new, |job| job.rejections.nodes)
+}
+
 const FIELDS: &str = "id state format dryRun counts { records inserted duplicates differing deleted rejected } \
     recordsTotal progress ratePerSecond etaSeconds problem { code detail }";
 

@@ -142,6 +142,7 @@ fn what_does_not_fit_is_told_with_the_form() {
         ("%F", "2024-03-01 10:00", "something follows it"),
         ("%F %T.%f", "2024-03-01 10:00:00.", "is no time"),
         ("%F %H", "2024-03-01 25", "out of range"),
+        ("%F %T%z", "2024-03-01 10:00:00.5+01", "which %.f reads"),
     ] {
         let told = read(pattern, cell).expect_err(cell);
         assert!(told.contains(expected), "{pattern} {cell}: {told}");
