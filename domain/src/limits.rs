@@ -170,6 +170,8 @@ pub const DECODED_RATIO_FROM_BYTES: u64 = 64 * 1024 * 1024;
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// Characters of a rejected record that are kept.
 pub const EXCERPT_CHARS_MAX: usize = 200;
+/// Characters of the reason why a record was rejected.
+pub const REJECTION_CHARS_MAX: usize = 2_000;
 /// Rejections kept of one import; the counts go on.
 pub const REJECTIONS_KEPT_MAX: i64 = 100_000;
 /// Milliseconds of the day that the daily allowances of a user count.

@@ -37,6 +37,12 @@ impl Packing {
         }
     }
 
+    /// How bytes are packed that begin so, of which there are at least four; `None` if not, or in a way that is not read.
+    #[must_use]
+    pub fn told_by(begin: &[u8]) -> Option<Self> {
+        Self::of(begin).ok().filter(|packing| *packing != Self::Plain)
+    }
+
     /// How a payload is packed that begins with these bytes.
     pub(crate) fn of(begin: &[u8]) -> Result<Self, ReadError> {
         match magic(begin) {

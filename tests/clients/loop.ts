@@ -4,12 +4,16 @@ import { editIdAfter, newId } from './id.mjs';
 
 type Fields = Record<string, unknown>;
 /** `base`: what the server has, as far as this device knows, while edits of the row are queued. */
-export interface Row { entity: 'EVENT' | 'EVENT_TYPE'; version: number; fields: Fields; base?: Fields }
+export interface Row {
+  entity: 'EVENT' | 'EVENT_TYPE'; version: number; fields: Fields; base?: Fields;
+  /** The server has refused to create it: the next edit creates it. */
+  unsent?: true;
+}
 /**
  * One entry of the outbox, as `applyMutations` takes it: one key, e.g. `createEvent`, and its input. `again`: a
- * deletion that the server may have lost, told once more.
+ * deletion that the server may have lost, told once more. `removed`: the row, should its deletion be refused.
  */
-export interface Queued { id: string; mutation: Record<string, Fields>; notBefore: number; again?: true }
+export interface Queued { id: string; mutation: Record<string, Fields>; notBefore: number; again?: true; removed?: Row }
 /** A deletion, by the version of the row that was deleted. */
 export interface Removed { entity: Row['entity']; version: number; at: number }
 export interface Problem { code: string; detail?: string; retryable: boolean; retryAfterMs?: number }
@@ -63,6 +67,11 @@ export function create(copy: Copy, entity: Row['entity'], fields: Fields, id = n
 export function update(copy: Copy, id: string, patch: Fields): void {
   const row = copy.rows.get(id);
   if (!row) throw new Error(`no row ${id}`);
+  if (row.unsent) {
+    copy.rows.delete(id);
+    create(copy, row.entity, { ...row.fields, ...patch }, id);
+    return;
+  }
   row.base ??= row.fields;
   row.fields = { ...row.fields, ...patch };
   const kind = row.entity === 'EVENT' ? 'updateEvent' : 'updateEventType';
@@ -76,7 +85,7 @@ export function remove(copy: Copy, id: string): void {
   if (!row) return;
   copy.rows.delete(id);
   copy.removed.set(id, { entity: row.entity, version: row.version, at: Date.now() });
-  copy.outbox.push(deletion(copy, id, row));
+  copy.outbox.push({ ...deletion(copy, id, row), removed: row });
 }
 
 function deletion(copy: Copy, id: string, { entity, version }: { entity: Row['entity']; version: number }): Queued {
@@ -117,7 +126,9 @@ function due(copy: Copy): Queued[] {
   return copy.outbox.filter((queued) => {
     const { eventTypeId, patch } = inputOf(queued);
     const named = [queued.id, eventTypeId, (patch as Fields | undefined)?.eventTypeId];
-    const waits = queued.notBefore > Date.now() || named.some((id) => waiting.has(id));
+    // A type is deleted after all that was to be done with its events.
+    const needsAll = 'deleteEventType' in queued.mutation && waiting.size > 0;
+    const waits = queued.notBefore > Date.now() || needsAll || named.some((id) => waiting.has(id));
     if (waits) waiting.add(queued.id);
     return !waits;
   });
@@ -224,7 +235,12 @@ function makeAnew(copy: Copy, { id: old }: Queued): void {
 function drop(copy: Copy, queued: Queued, problem: Problem): void {
   copy.outbox = copy.outbox.filter((other) => other !== queued);
   copy.refused.push({ queued, problem });
+  if (queued.removed) {
+    copy.rows.set(queued.id, queued.removed);
+    copy.removed.delete(queued.id);
+  }
   const row = copy.rows.get(queued.id);
+  if (row && ('createEvent' in queued.mutation || 'createEventType' in queued.mutation)) row.unsent = true;
   if (!row?.base) return;
   const queuedFor = copy.outbox.filter(({ id }) => id === queued.id);
   row.fields = Object.assign({}, row.base, ...queuedFor.map((other) => inputOf(other).patch));
@@ -245,7 +261,7 @@ export async function pull(copy: Copy, server: Server): Promise<void> {
     // first, for events name them; deletions last, events before the types that they name.
     if (page.reset === 'EPOCH_CHANGED') {
       const typesFirst = (a: { entity: string }, b: { entity: string }) => b.entity.localeCompare(a.entity);
-      const creates = [...copy.rows].sort(([, a], [, b]) => typesFirst(a, b)).map(([id, { entity, fields }]) =>
+      const creates = [...copy.rows].filter(([, { unsent }]) => !unsent).sort(([, a], [, b]) => typesFirst(a, b)).map(([id, { entity, fields }]) =>
         ({ id, mutation: { [entity === 'EVENT' ? 'createEvent' : 'createEventType']: { id, ...fields } }, notBefore: 0 }));
       const removals = [...copy.removed].sort(([, a], [, b]) => typesFirst(b, a))
         .map(([id, removed]) => ({ ...deletion(copy, id, removed), again: true as const }));
@@ -274,7 +290,8 @@ export async function pull(copy: Copy, server: Server): Promise<void> {
     }
     copy.cursor = page.cursor;
     if (page.hasMore) continue;
-    if (copy.named) for (const id of copy.rows.keys()) if (!copy.named.has(id) && !edited.has(id)) copy.rows.delete(id);
+    // What was refused stays until it is mended or given up.
+    if (copy.named) for (const [id, { unsent }] of copy.rows) if (!copy.named.has(id) && !edited.has(id) && !unsent) copy.rows.delete(id);
     copy.named = null;
     for (const [id, { at }] of copy.removed) if (at < Date.now() - 30 * 86_400_000) copy.removed.delete(id);
     return;

@@ -102,6 +102,7 @@ test('the loop: a conflict is merged field by field, a deletion reaches an edite
   const refused = laptop.refused.map(({ queued, problem }) => [queued.id, problem.code]);
   assert.deepEqual(refused, [[gone, 'DELETED'], [poison, 'TOO_LONG']], 'the edit that was overtaken is shown');
   // What was refused stays on the device until the user has seen to it.
+  assert.ok(laptop.rows.get(poison).unsent);
   laptop.rows.delete(poison);
   assert.deepEqual(new Map([...laptop.rows].sort()), new Map([...phone.rows].sort()));
 });
@@ -275,6 +276,27 @@ test('the loop: a refused edit leaves the row as the server has it, with the edi
   await loop.sync(copy, way(user, 'phone'));
   assert.deepEqual([notes(copy), copy.outbox], [['a', 'run'], []]);
   assert.deepEqual(copy.refused.map(({ problem }) => problem.code), ['TOO_LONG']);
+});
+
+test('the loop: what was refused can be mended, and a row whose deletion was refused is there again', async () => {
+  const user = newUser();
+  const [copy, other] = [loop.emptyCopy(), loop.emptyCopy()];
+  const type = loop.create(copy, 'EVENT_TYPE', runType);
+  const id = loop.create(copy, 'EVENT', event(type, 'x'.repeat(10_001)));
+  await loop.sync(copy, way(user, 'phone'));
+  assert.equal(await user.countEvents(), 0);
+  loop.update(copy, id, { notes: 'short' });
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual([await user.countEvents(), notes(copy), copy.outbox], [1, ['run', 'short'], []]);
+  // Another device has an event of the type that is deleted here.
+  await loop.sync(other, way(user, 'laptop'));
+  loop.create(other, 'EVENT', event(type, 'other'));
+  await loop.sync(other, way(user, 'laptop'));
+  loop.remove(copy, id);
+  loop.remove(copy, type);
+  await loop.sync(copy, way(user, 'phone'));
+  assert.deepEqual(copy.refused.map(({ problem }) => problem.code), ['TOO_LONG', 'EVENT_TYPE_IN_USE']);
+  assert.deepEqual([copy.rows.has(type), copy.removed.has(type)], [true, false]);
 });
 
 test('the ids of the manual have the layout of RFC 9562; those of things follow the clock, those of edits grow', () => {

@@ -42,8 +42,15 @@ pub(crate) async fn read(
         return Err(ApiError::Unavailable);
     }
     let (encoded, mut taken) = collect(room, body, WHOLE_TIMEOUT).await?;
+    if encoding == Encoding::Identity {
+        return Ok((encoded, taken));
+    }
+    // Room is taken for the most that it may become, and given back for what it did not.
+    let size = encoded.len();
+    grow(room, &mut taken, size + encoding.decoded_max(size))?;
     let bytes = encoding.decode(encoded).await?;
-    grow(room, &mut taken, bytes.len())?;
+    let left = taken.num_permits().saturating_sub(bytes.len() / KIB + 1);
+    drop(taken.split(left));
     Ok((bytes, taken))
 }
 

@@ -5,11 +5,14 @@ use std::io::{self, Read};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use domain::limits::{BODY_BYTES_MAX, DECODED_RATIO_MAX, ZSTD_WINDOW_LOG_MAX};
+use formats::Packing;
 
 use crate::error::ApiError;
 
 /// Decoded bytes from which on their ratio to the encoded ones is asked.
-const RATIO_FROM_BYTES: u64 = 64 * 1024;
+const RATIO_FROM_BYTES: usize = 64 * 1024;
+/// So many first bytes tell how the rest is encoded.
+const MAGIC_BYTES: usize = 4;
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +28,10 @@ impl Encoding {
     /// # Errors
     /// The name of an encoding that is not read, or of several.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, String> {
-        let Some(value) = headers.get(header::CONTENT_ENCODING) else {
-            return Ok(Self::Identity);
-        };
-        let name = value.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+        // Several lines are one list (RFC 9110, section 5.3).
+        let lines = headers.get_all(header::CONTENT_ENCODING).iter();
+        let names: Vec<&str> = lines.map(|value| value.to_str().unwrap_or("?").trim()).collect();
+        let name = names.join(", ").to_ascii_lowercase();
         match name.as_str() {
             "" | "identity" => Ok(Self::Identity),
             "gzip" | "x-gzip" => Ok(Self::Gzip),
@@ -39,12 +42,22 @@ impl Encoding {
 
     /// Whether bytes that begin so, as far as they have come, can be encoded in this way.
     pub(super) fn fits(self, begin: &[u8]) -> bool {
-        let magic: &[u8] = match self {
-            Self::Identity => b"",
-            Self::Gzip => b"\x1f\x8b",
-            Self::Zstd => b"\x28\xb5\x2f\xfd",
-        };
-        begin.iter().zip(magic).all(|(byte, expected)| byte == expected)
+        let is_told = begin.len() >= MAGIC_BYTES;
+        match self {
+            _ if !is_told => true,
+            Self::Identity => true,
+            Self::Gzip => Packing::told_by(begin) == Some(Packing::Gzip),
+            Self::Zstd => Packing::told_by(begin) == Some(Packing::Zstd),
+        }
+    }
+
+    /// How many bytes a body may have once it is decoded.
+    pub(super) fn decoded_max(self, encoded: usize) -> usize {
+        let ratio_max = usize::try_from(DECODED_RATIO_MAX).unwrap_or(usize::MAX);
+        match self {
+            Self::Identity => encoded,
+            _ => encoded.saturating_mul(ratio_max).clamp(RATIO_FROM_BYTES, BODY_BYTES_MAX),
+        }
     }
 
     /// Decodes a body, in a thread where that holds nobody up.
@@ -72,8 +85,7 @@ impl Encoding {
                 Box::new(decoder)
             }
         };
-        let ratio_max = (body.len() as u64).saturating_mul(DECODED_RATIO_MAX).max(RATIO_FROM_BYTES);
-        let max = (BODY_BYTES_MAX as u64).min(ratio_max);
+        let max = self.decoded_max(body.len()) as u64;
         let mut decoded = Vec::new();
         decoder.by_ref().take(max + 1).read_to_end(&mut decoded).map_err(is_broken)?;
         if decoded.len() as u64 > max {

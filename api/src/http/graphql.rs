@@ -159,7 +159,8 @@ fn asks_for_socket(headers: &HeaderMap) -> bool {
 
 impl Parameters {
     fn body(self) -> Result<Body, ApiError> {
-        let variables = self.variables.as_deref().map(variables).transpose()?.unwrap_or_default();
+        let variables =
+            self.variables.as_deref().map(|text| variables(text, false)).transpose()?.unwrap_or_default();
         let extensions = self.extensions.as_deref().map(serde_json::from_str::<Extensions>).transpose();
         let extensions = extensions.map_err(|_| bad("extensions must be a JSON object"))?;
         let hash = extensions.unwrap_or_default().hash()?;

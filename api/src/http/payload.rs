@@ -65,14 +65,20 @@ pub(super) async fn put(
     };
     let mut bytes = Box::pin(steady(body).fuse().peekable());
     // What goes on in the middle tells nothing of its encoding.
-    let first = if offset.unwrap_or_default() == 0 { bytes.as_mut().peek().await } else { None };
+    let is_asked = encoding != Encoding::Identity && offset.unwrap_or_default() == 0;
+    let first = if is_asked { bytes.as_mut().peek().await } else { None };
+    let services = &app.services;
+    let id = event_id::parse(&id).unwrap_or_default();
     if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.fits(piece))) {
         pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
         let error = ApiError::BadUserInput("the payload is not what its Content-Encoding says".to_owned());
-        return refused(&error, &request_id);
+        let mut response = refused(&error, &request_id);
+        let receipt = commands::payload_offset(&services.store, &actor, id).await;
+        if let Some(offset) = receipt.ok().and_then(|receipt| receipt.offset) {
+            response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
+        }
+        return response;
     }
-    let services = &app.services;
-    let id = event_id::parse(&id).unwrap_or_default();
     let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());
     let received = commands::receive_payload(store, payloads, bell, &actor, id, offset, &mut bytes).await;
     // What was not taken is passed over: a sender that is still writing would not read the answer.

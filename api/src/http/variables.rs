@@ -56,17 +56,22 @@ impl Body {
             return Err(ApiError::BadUserInput("requests are not batched in arrays".to_owned()));
         }
         let no_request = || ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned());
-        let mended: String;
+        let (mended, is_mended): (String, bool);
         let raw: Raw<'_> = match serde_json::from_slice(bytes) {
-            Ok(raw) => raw,
+            Ok(raw) => {
+                is_mended = false;
+                raw
+            }
             // Perhaps for half of a surrogate pair in the document.
             Err(_) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| no_request())?;
                 mended = mend(text, Syntax::Json).ok_or_else(no_request)?;
+                is_mended = true;
                 serde_json::from_str(&mended).map_err(|_| no_request())?
             }
         };
-        let variables = raw.variables.map(|text| variables(text.get())).transpose()?.unwrap_or_default();
+        let variables =
+            raw.variables.map(|text| variables(text.get(), is_mended)).transpose()?.unwrap_or_default();
         let hash = raw.extensions.unwrap_or_default().hash()?;
         Self { query: raw.query, hash, operation_name: raw.operation_name, variables }.asking()
     }
@@ -83,19 +88,20 @@ impl Body {
     }
 }
 
-/// Reads the variables of a request.
+/// Reads the variables of a request, in which what cannot be read may have been replaced already.
 ///
 /// # Errors
 /// When they are no JSON object, or too deep.
-pub(crate) fn variables(text: &str) -> Result<Variables, ApiError> {
+pub(crate) fn variables(text: &str, is_mended: bool) -> Result<Variables, ApiError> {
     let too_deep = Cell::new(false);
-    let read = |text: &str| {
+    let read = |text: &str, is_mended| {
         let mut reader = serde_json::Deserializer::from_str(text);
-        let seed = Nested { depth: 0, too_deep: &too_deep };
+        let seed = Nested { depth: 0, too_deep: &too_deep, is_mended };
         seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)).ok()
     };
     // What JSON allows and no reader reads is for the item to say that holds it.
-    let value = read(text).or_else(|| mend(text, Syntax::Json).and_then(|mended| read(&mended)));
+    let value =
+        read(text, is_mended).or_else(|| mend(text, Syntax::Json).and_then(|mended| read(&mended, true)));
     match value.ok_or(()) {
         Ok(Value::Null) => Ok(Variables::default()),
         Ok(value @ Value::Object(_)) => Ok(Variables::from_value(value)),
@@ -112,6 +118,8 @@ pub(crate) fn variables(text: &str) -> Result<Variables, ApiError> {
 struct Nested<'f> {
     depth: usize,
     too_deep: &'f Cell<bool>,
+    /// What cannot be read was replaced.
+    is_mended: bool,
 }
 
 impl Nested<'_> {
@@ -133,7 +141,8 @@ impl Nested<'_> {
             self.too_deep.set(true);
             return Err(E::custom("too deep"));
         }
-        Ok(Value::Binary(Bytes::from(unmend_numbers(text).into_owned())))
+        let text = if self.is_mended { unmend_numbers(text) } else { text.into() };
+        Ok(Value::Binary(Bytes::from(text.into_owned())))
     }
 }
 

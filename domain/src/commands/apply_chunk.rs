@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::bell::{Bell, Ring};
 use crate::error::Error;
-use crate::limits::{LEASE_TTL_MS, REJECTIONS_KEPT_MAX};
+use crate::limits::{LEASE_TTL_MS, REJECTION_CHARS_MAX, REJECTIONS_KEPT_MAX};
 use crate::plant;
 use crate::rules::apply::{self, Answer, Outcome, Terms, World};
 use crate::rules::draft::NewEvent;
@@ -272,5 +272,7 @@ fn rejection(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<R
         }
     };
     let pointer = problem.errors.first().map(|error| error.pointer.clone());
+    // A detail may quote what was sent.
+    let detail = detail.chars().take(REJECTION_CHARS_MAX).collect();
     Some(kept(pointer, problem.code, detail))
 }

@@ -11,8 +11,8 @@ pub const NO_CHARACTER: &str = "\0\u{fdd0}";
 const NO_CHARACTER_ESCAPED: &str = "\\u0000\\ufdd0";
 /// Stands for a number beyond all floats: the second greatest float, written as nobody else does.
 const STAND_IN: &str = "1.7976931348623155e+00308";
-/// The same, read and printed again.
-const STAND_INS_PRINTED: [&str; 2] = ["1.7976931348623155e+308", "1.7976931348623155e308"];
+/// It begins so, read and printed again as well.
+const STAND_IN_DIGITS: &str = "1.7976931348623155e";
 /// A number beyond all floats.
 const BEYOND: &str = "1e999";
 /// So many bytes of a number without an exponent are a float.
@@ -57,12 +57,12 @@ pub fn flaw(json: &str) -> Option<Flaw> {
 /// Free JSON of a mended text, with its numbers as wrong as they were.
 #[must_use]
 pub fn unmend_numbers(json: &str) -> Cow<'_, str> {
-    if json.contains("1.7976931348623155e") {
-        let written = json.replace(STAND_IN, BEYOND);
-        STAND_INS_PRINTED.iter().fold(written, |json, printed| json.replace(printed, BEYOND)).into()
-    } else {
-        json.into()
+    if !json.contains(STAND_IN_DIGITS) {
+        return json.into();
     }
+    let mut scan = Scan { is_undone: true, ..Scan::new(json, Syntax::Json) };
+    scan.run();
+    if scan.is_changed { scan.finish().into() } else { json.into() }
 }
 
 struct Scan<'t> {
@@ -74,11 +74,22 @@ struct Scan<'t> {
     at: usize,
     flaw: Option<Flaw>,
     is_changed: bool,
+    /// What was mended is made as wrong as it was.
+    is_undone: bool,
 }
 
 impl<'t> Scan<'t> {
     fn new(text: &'t str, syntax: Syntax) -> Self {
-        Self { text, syntax, out: String::new(), kept_from: 0, at: 0, flaw: None, is_changed: false }
+        Self {
+            text,
+            syntax,
+            out: String::new(),
+            kept_from: 0,
+            at: 0,
+            flaw: None,
+            is_changed: false,
+            is_undone: false,
+        }
     }
 
     fn rest(&self) -> &'t [u8] {
@@ -163,6 +174,11 @@ impl<'t> Scan<'t> {
         let is_part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
         let length = self.rest().iter().take_while(is_part).count();
         let number = &self.text[self.at..self.at + length];
+        if self.is_undone {
+            let is_stand_in = number.trim_start_matches('-').starts_with(STAND_IN_DIGITS);
+            let by = if number.starts_with('-') { format!("-{BEYOND}") } else { BEYOND.to_owned() };
+            return if is_stand_in { self.replace(length, &by) } else { self.at += length.max(1) };
+        }
         let may_be_beyond = length > PLAIN_BYTES_MAX || number.contains(['e', 'E']);
         if may_be_beyond && number.parse::<f64>().is_ok_and(f64::is_infinite) {
             self.flaw.get_or_insert(Flaw::BeyondFloats);

@@ -25,6 +25,11 @@ pub(super) fn skip_to_header(
             return Err(ReadError::Format(detail));
         }
     }
+    let mut lines = lines;
+    // The header is the first line with anything in it.
+    while first_line(bytes)?.is_empty() && skip_line(bytes)? {
+        lines += 1;
+    }
     let delimiter = match (told, mapping.delimiter.as_str()) {
         (Some(told), _) => told,
         (None, "auto") => likely(first_line(bytes)?, &mapping.timestamp_column),

@@ -1,6 +1,6 @@
 //! The header of a file: the names of its columns, and where the columns of a mapping are among them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use domain::limits::CSV_COLUMNS_MAX;
 
@@ -29,16 +29,17 @@ impl Header {
             names.pop();
         }
         let written: HashSet<&str> = names.iter().copied().collect();
-        let mut taken = HashSet::new();
+        // How often each name was there.
+        let mut seen: HashMap<&str, usize> = HashMap::new();
         let mut unique = Vec::with_capacity(names.len());
         for name in &names {
-            let mut own = (*name).to_owned();
-            let mut number = 2;
-            while taken.contains(&own) || (own != *name && written.contains(own.as_str())) {
-                own = format!("{name} ({number})");
-                number += 1;
+            let times = seen.entry(name).or_default();
+            *times += 1;
+            let mut own = if *times == 1 { (*name).to_owned() } else { format!("{name} ({times})") };
+            while *times > 1 && written.contains(own.as_str()) {
+                *times += 1;
+                own = format!("{name} ({times})");
             }
-            taken.insert(own.clone());
             unique.push(own);
         }
         Ok(Self(unique))

@@ -5,6 +5,8 @@
 //! here: it takes `%f` for nanoseconds, passes over whatever stands at `%Z`, reads `24` as the year 24 with `%Y`, has
 //! another pivot for `%y`, wants minutes with `%z`, and no sign with `%s`.
 
+mod specifiers;
+
 use std::str::FromStr;
 
 use chrono::format::{Item, ParseErrorKind, Parsed, StrftimeItems, parse_and_remainder};
@@ -13,6 +15,7 @@ use chrono_tz::Tz;
 use domain::limits::CSV_PATTERN_CHARS_MAX;
 
 use super::offset;
+use specifiers::{Fields, bare, expand, tokens};
 
 /// A pattern that can be read with.
 #[derive(Debug, Clone)]
@@ -67,35 +70,6 @@ pub(super) enum WrittenZone {
     Abbreviation(String),
 }
 
-/// The letters of all specifiers that are read.
-const LETTERS: &str = "AaBbcDdeFfGgHhIjklMmnPpRrSsTtUuVvWwXxYyZz+%";
-
-/// Specifiers that stand for others.
-const COMPOSITES: [(&str, &str); 10] = [
-    ("%D", "%m/%d/%y"),
-    ("%F", "%Y-%m-%d"),
-    ("%R", "%H:%M"),
-    ("%T", "%H:%M:%S"),
-    ("%X", "%H:%M:%S"),
-    ("%c", "%a %b %e %H:%M:%S %Y"),
-    ("%r", "%I:%M:%S %p"),
-    ("%v", "%e-%b-%Y"),
-    ("%x", "%m/%d/%y"),
-    ("%+", "%Y-%m-%dT%H:%M:%S%.f%z"),
-];
-
-/// Specifiers of other libraries, and what to write instead.
-const ALTERNATIVES: [(&str, &str); 8] = [
-    ("%C", "%Y reads a year of four digits"),
-    ("%q", "%m reads a month"),
-    ("%L", "%f reads the digits of a fraction"),
-    ("%N", "%f reads the digits of a fraction"),
-    ("%Q", "unix_ms reads milliseconds since 1970"),
-    ("%i", "%M reads minutes"),
-    ("%E", "write it without E"),
-    ("%O", "write it without O"),
-];
-
 impl Pattern {
     /// Checks a pattern.
     ///
@@ -125,6 +99,7 @@ impl Pattern {
     pub(super) fn read(&self, cell: &str) -> Result<Reading, String> {
         let mut parsed = Parsed::new();
         let mut zone = WrittenZone::None;
+        let mut is_negative = false;
         let mut rest = cell;
         for part in &self.parts {
             rest = match part {
@@ -155,6 +130,7 @@ impl Pattern {
                 Part::Epoch => {
                     let end = rest.find(|c: char| c != '-' && !c.is_ascii_digit()).unwrap_or(rest.len());
                     let (seconds, rest) = rest.split_at(end);
+                    is_negative = seconds.starts_with('-');
                     let seconds = seconds.parse().map_err(|_| self.unfit(ParseErrorKind::Invalid))?;
                     parsed.set_timestamp(seconds).map_err(|error| self.unfit(error.kind()))?;
                     rest
@@ -179,7 +155,15 @@ impl Pattern {
         if !rest.is_empty() {
             return Err(self.unfit(ParseErrorKind::TooLong));
         }
+        if is_negative && parsed.nanosecond().is_some() {
+            return Err("has a fraction after a negative number of seconds, which unix_s reads".to_owned());
+        }
         self.reading(&mut parsed, zone)
+    }
+
+    /// Whether each time that it reads tells its offset, or needs none.
+    pub(super) fn tells_offsets(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Offset | Part::Epoch))
     }
 
     fn reading(&self, parsed: &mut Parsed, zone: WrittenZone) -> Result<Reading, String> {
@@ -219,51 +203,6 @@ impl Pattern {
         }
         self.unfit(ParseErrorKind::Invalid)
     }
-}
-
-/// Replaces the specifiers that stand for others.
-fn expand(text: &str) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
-    for token in tokens(text)? {
-        let composite = COMPOSITES.iter().find(|(name, _)| *name == token);
-        expanded.push_str(composite.map_or(token, |(_, whole)| whole));
-    }
-    Ok(expanded)
-}
-
-/// A pattern as its specifiers and the texts between them.
-fn tokens(text: &str) -> Result<Vec<&str>, String> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let length = match rest.find('%') {
-            Some(0) => specifier(rest)?,
-            Some(at) => at,
-            None => rest.len(),
-        };
-        let (token, more) = rest.split_at(length);
-        tokens.push(token);
-        rest = more;
-    }
-    Ok(tokens)
-}
-
-/// The length of the specifier that a text begins with.
-fn specifier(text: &str) -> Result<usize, String> {
-    let is_modifier = |c: char| matches!(c, '-' | '_' | '0' | ':' | '.' | '#' | '3' | '6' | '9');
-    let after = text[1..].trim_start_matches(is_modifier);
-    let Some(letter) = after.chars().next() else {
-        return Err("ends within a specifier; %% is the character itself".to_owned());
-    };
-    let length = text.len() - after.len() + letter.len_utf8();
-    let name = &text[..length];
-    let is_known = LETTERS.contains(letter) && StrftimeItems::new(name).parse().is_ok();
-    if is_known {
-        return Ok(length);
-    }
-    let alternative = ALTERNATIVES.iter().find(|(other, _)| *other == name);
-    let alternative = alternative.map_or(String::new(), |(_, told)| format!("; {told}"));
-    Err(format!("has a specifier that is not known: {name}{alternative}"))
 }
 
 /// Puts the parts of a pattern together.
@@ -306,53 +245,6 @@ impl Parts {
     fn end(mut self) -> Vec<Part> {
         self.flush();
         self.parts
-    }
-}
-
-/// The letter of a specifier; none of other text.
-fn bare(token: &str) -> Option<char> {
-    token.strip_prefix('%')?.chars().last()
-}
-
-/// What the specifiers of a pattern tell.
-#[derive(Default)]
-struct Fields(Vec<char>);
-
-impl Fields {
-    fn add(&mut self, token: &str) {
-        self.0.extend(bare(token));
-    }
-
-    fn has(&self, letters: &str) -> bool {
-        self.0.iter().any(|letter| letters.contains(*letter))
-    }
-
-    /// Whether a date can be told, and what there is of a time.
-    fn check(&self) -> Result<(), String> {
-        let missing = |detail: &str| Err(detail.to_owned());
-        if self.has("s") {
-            return Ok(());
-        }
-        let has_weekday = self.has("aAuw");
-        let is_week_date = self.has("Gg") && self.has("V") && has_weekday;
-        if !is_week_date {
-            if !self.has("Yy") {
-                return missing("tells no year: %Y, or %y for two digits");
-            }
-            let is_day = self.has("de") && self.has("mbBh");
-            let is_week = self.has("UW") && has_weekday;
-            if !is_day && !is_week && !self.has("j") {
-                return missing("tells no day: %m and %d, or %j");
-            }
-        }
-        match () {
-            () if self.has("Il") && !self.has("pP") => missing("tells an hour of twelve: %I needs %p"),
-            () if self.has("pP") && !self.has("IlHk") => missing("tells no hour: %p needs %I"),
-            () if self.has("M") && !self.has("HIkl") => missing("tells minutes and no hour: %M needs %H"),
-            () if self.has("S") && !self.has("M") => missing("tells seconds and no minutes: %S needs %M"),
-            () if self.has("f") && !self.has("S") => missing("tells a fraction and no seconds: %f needs %S"),
-            () => Ok(()),
-        }
     }
 }
 

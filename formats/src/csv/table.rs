@@ -2,7 +2,7 @@
 
 use domain::limits::RECORD_BYTES_MAX;
 use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, MissingId};
+use domain::rules::draft::{EventDraft, MissingId, Sent};
 use domain::rules::import::Format;
 use domain::rules::problem::{Code, FieldProblem};
 use encoding_rs::UTF_8;
@@ -105,7 +105,8 @@ impl RecordReader for Table {
 
     fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>> {
         let draft = self.plan.draft(self.rows.row(), self.fold)?;
-        if self.is_repeated {
+        let has_key = draft.id != Sent::Absent || draft.external_id != Sent::Absent;
+        if self.is_repeated && !has_key {
             let detail = "equals the row before it, at a time that the clocks show twice: only an offset can tell \
                 whether it is another one";
             return Err(vec![FieldProblem::new("/timestamp", Code::InvalidDatetime, detail)]);

@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone};
 use chrono_tz::{OffsetName, Tz};
 use domain::rules::instant;
 
 use super::clock::Fold;
+use super::header::shorten;
 use super::offset;
 use super::pattern::{Pattern, Reading, WrittenZone};
 
@@ -51,7 +52,12 @@ impl Times {
 
     /// Whether the order of the rows may decide which of two instants is meant.
     pub(super) fn needs_order(&self) -> bool {
-        self.zone.is_some() && !matches!(self.notation, Notation::Unix(_))
+        let tells_offsets = match &self.notation {
+            Notation::Common => false,
+            Notation::Unix(_) => true,
+            Notation::Pattern(pattern) => pattern.tells_offsets(),
+        };
+        !tells_offsets && self.zone.is_some_and(are_clocks_set)
     }
 
     /// The time of a cell as clocks show it, if nothing but the zone of the mapping tells its offset, and whether they
@@ -63,7 +69,9 @@ impl Times {
             return None;
         };
         let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
-        let is_shown_twice = matches!(zone.from_local_datetime(&local), chrono::LocalResult::Ambiguous(..));
+        // A date alone begins at the first of two midnights.
+        let is_shown_twice =
+            time.is_some() && matches!(zone.from_local_datetime(&local), chrono::LocalResult::Ambiguous(..));
         Some((local, is_shown_twice))
     }
 
@@ -105,6 +113,13 @@ impl Times {
     }
 }
 
+/// Whether the clocks of a zone have ever been set, by its offset in each month.
+fn are_clocks_set(zone: Tz) -> bool {
+    let month = |n: i64| DateTime::from_timestamp((n - 840) * 2_629_746, 0).unwrap_or_default();
+    let offset = |n| zone.offset_from_utc_datetime(&month(n).naive_utc()).fix();
+    (1..1_680).any(|n| offset(n) != offset(0))
+}
+
 /// The instant of a local time. A date alone begins at the first instant of its day.
 fn at(zone: Tz, date: NaiveDate, time: Option<NaiveTime>, fold: Fold) -> Result<i64, &'static str> {
     let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
@@ -142,8 +157,9 @@ fn first_after(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
 fn abbreviated(zone: Option<Tz>, local: NaiveDateTime, name: &str) -> Result<i64, String> {
     let unknown = || {
         format!(
-            "has the zone {name:?}, which does not tell its offset: several zones have that abbreviation, and the \
-             timeZone of the mapping has not, at that time"
+            "has the zone {:?}, which does not tell its offset: several zones have that abbreviation, and the \
+             timeZone of the mapping has not, at that time",
+            shorten(name)
         )
     };
     let zone = zone.ok_or_else(unknown)?;

@@ -90,6 +90,24 @@ async fn numbers_beyond_floats_cost_their_item(bed: &Bed) {
     assert!(
         payload["results"][1]["problem"]["detail"].as_str().unwrap().contains("beyond all 64-bit floats")
     );
+    // Texts beside it are stored as they were sent, whatever they look like, and so are numbers of other requests.
+    let odd = |n: &str| {
+        with(&format!(
+            "\"externalId\":\"{n}\",\"properties\":{{\"n\":{n},\"t\":\"1.7976931348623155e+00308\"}}"
+        ))
+    };
+    let beyond = with("\"location\":{\"latitude\":1e400,\"longitude\":2}");
+    for (events, expected) in [(vec![beyond, odd("5")], 1), (vec![odd("1.7976931348623155e308")], 1)] {
+        let (_, answer) = create(&client, &format!("[{}]", events.join(","))).await;
+        assert_eq!(answer["data"]["createEvents"]["created"], expected, "{answer}");
+    }
+    let read = client.ask("{ events { nodes { externalId properties } } }", json!({})).await;
+    let stored = |n: &str| {
+        let nodes = read["events"]["nodes"].as_array().unwrap();
+        nodes.iter().find(|event| event["externalId"] == n).unwrap()["properties"].clone()
+    };
+    assert_eq!(stored("5"), json!({ "n": 5, "t": "1.7976931348623155e+00308" }));
+    assert_eq!(stored("1.7976931348623155e308")["n"], json!(1.797_693_134_862_315_5e308));
 }
 
 async fn literals_are_read_as_variables_are(bed: &Bed) {

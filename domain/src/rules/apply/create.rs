@@ -55,7 +55,11 @@ fn by_former_id(world: &World, new: &NewEvent) -> Option<Arc<EventRow>> {
     let is_same = row.content.as_ref().is_none_or(|content| {
         let [stored, sent] = [&content.body.properties, &new.body.properties]
             .map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default());
-        former.told_apart_by.iter().all(|pointer| stored.pointer(pointer) == sent.pointer(pointer))
+        // Of what somebody has changed since it was imported nothing may be left to compare.
+        let is_edited = content.import_version != Some(row.frame.version);
+        let mut pointers = former.told_apart_by.iter();
+        let is_bare = former.told_apart_by.iter().all(|pointer| stored.pointer(pointer).is_none());
+        (is_edited && is_bare) || pointers.all(|pointer| stored.pointer(pointer) == sent.pointer(pointer))
     });
     is_same.then_some(row)
 }

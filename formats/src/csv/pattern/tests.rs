@@ -2,6 +2,7 @@ use chrono_tz::Tz;
 use domain::rules::instant;
 use proptest::prelude::*;
 
+use super::specifiers::specifier;
 use super::*;
 use crate::csv::clock::Fold;
 use crate::csv::times::Times;
@@ -102,6 +103,7 @@ fn a_zone_is_read_as_it_is_written_or_refused() {
         assert!(berlin(zone).is_err(), "{zone}");
     }
     assert!(berlin("PST").expect_err("another zone").contains("\"PST\""));
+    assert!(berlin(&"A".repeat(200_000)).expect_err("no zone").len() < 400, "what is quoted is bounded");
     // An abbreviation tells the passes of a doubled hour apart.
     let fall = |zone: &str| read_in(Tz::America__New_York, "%F %R %Z", &format!("2024-11-03 01:30 {zone}"));
     assert_eq!(fall("EDT").as_deref(), Ok("2024-11-03T05:30:00.000Z"));
@@ -143,6 +145,7 @@ fn what_does_not_fit_is_told_with_the_form() {
         ("%F %T.%f", "2024-03-01 10:00:00.", "is no time"),
         ("%F %H", "2024-03-01 25", "out of range"),
         ("%F %T%z", "2024-03-01 10:00:00.5+01", "which %.f reads"),
+        ("%s.%f", "-1.5", "which unix_s reads"),
     ] {
         let told = read(pattern, cell).expect_err(cell);
         assert!(told.contains(expected), "{pattern} {cell}: {told}");
@@ -162,6 +165,10 @@ proptest! {
         let time = chrono::DateTime::from_timestamp(seconds, micros * 1_000).expect("in range");
         let ms = time.timestamp_millis();
         for pattern in ["%Y-%m-%d %H:%M:%S.%f", "%d/%b/%Y:%I:%M:%S%.6f %p", "%j %G-W%V-%u %Y %T,%6f", "%s.%6f"] {
+            // How a fraction before 1970 is written nobody agrees.
+            if seconds < 0 && pattern.starts_with("%s") {
+                continue;
+            }
             let cell = time.format(&pattern.replace(".%f", ".%6f")).to_string();
             prop_assert_eq!(read(pattern, &cell), Ok(instant::format(ms)), "{} {}", pattern, cell);
         }

@@ -78,6 +78,7 @@ fn what_stands_before_the_header_is_passed_over_or_obeyed() {
     }
     assert_eq!(one(&auto(1), "prose; and, more\nt;v\nT;1,5"), semicolon);
     assert_eq!(one(&auto(0), "t\nT\n"), text("{}"), "one column");
+    assert_eq!(one(&auto(0), "\r\n\r\nt;v\r\nT;1,5"), semicolon, "an empty line before the header");
 }
 
 #[test]

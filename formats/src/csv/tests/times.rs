@@ -32,6 +32,9 @@ fn of_a_doubled_hour_the_order_of_the_rows_tells_which_time_is_meant() {
     );
     // Several rows have one time: nothing tells the passes apart, and of two rows that are equal the second is told.
     assert_eq!(of(&["01:00", "01:00", "02:00", "02:00"]), ["23:00", "23:00", "00:00", "equals"]);
+    let keyed = CsvMapping { external_id_columns: list(&["v"]), ..berlin.clone() };
+    let twice = rows(&keyed, "t,v\n2013-10-27 01:00,1\n2013-10-27 02:00,2\n2013-10-27 02:00,2\n");
+    assert!(twice.iter().all(Result::is_ok), "an external id tells that it is the same: {twice:?}");
     // An offset tells more than the order.
     assert_eq!(of(&["02:00+01:00", "02:00+02:00"]), ["01:00", "00:00"]);
     let ends = CsvMapping { end_date_column: some("e"), ..berlin.clone() };
