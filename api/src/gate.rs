@@ -158,11 +158,16 @@ mod tests {
                 "two fragments have the same name at line 1, column 29",
             ),
             ("fragment F on Q { a }", "the document has no operation"),
-            (r#"{ a(b: "\uD800") }"#, "the document cannot be read as graphql at line 1, column 8"),
+            (r#"{ a(b: "\u12") }"#, "the document cannot be read as graphql at line 1, column 8"),
         ];
         for (text, expected) in cases {
             let Err(Refusal::Syntax { detail }) = admit(text) else { panic!("admitted or limited: {text}") };
             assert_eq!(detail, expected);
         }
+    }
+
+    #[test]
+    fn text_that_javascript_cut_and_a_number_beyond_a_double_reach_the_rules() {
+        assert!(admit(r#"{ a(b: "\uD800 \ud83d\ude00", c: 1e400) }"#).is_ok());
     }
 }
