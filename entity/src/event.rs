@@ -24,7 +24,7 @@ pub struct Model {
     pub time_zone: Option<String>,
     /// Free text.
     pub notes: Option<String>,
-    /// `notes` in Unicode lower case, so that search is the same on both databases.
+    /// `notes` as a search compares them, so that it is the same on both databases; a backfill fills it.
     pub notes_search: Option<String>,
     /// Kept by a tombstone.
     pub source_type: String,

@@ -4,6 +4,7 @@
 //! alike on SQLite and PostgreSQL. These types never leave `domain::store`.
 
 pub mod account;
+pub mod backfill;
 pub mod cluster_state;
 pub mod event;
 pub mod event_type;

@@ -41,8 +41,11 @@ pub enum Command {
     )]
     Migrate {
         /// Change nothing; fail when a migration is pending
-        #[arg(long)]
+        #[arg(long, conflicts_with = "refill")]
         check: bool,
+        /// Fill derived columns once more, after an older version has written beside this one
+        #[arg(long)]
+        refill: bool,
     },
     /// Tell every device to start over, after a backup of the database was restored
     #[command(after_help = "Example:\n  idem restored   # before the servers are started again")]

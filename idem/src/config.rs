@@ -93,6 +93,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether the database is the embedded one.
+    pub fn is_sqlite(&self) -> bool {
+        self.database_url.starts_with("sqlite:")
+    }
+
     /// Reads the settings. `overrides` are flags, as key and value; `env` is the environment (see
     /// [`process_env`]), of which names beginning with `IDEM_` count. With `dev` a missing secret is made.
     ///

@@ -56,8 +56,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => lifecycle::serve(load(&args)?, &args).await?,
         Command::Worker => lifecycle::work(Config::load(&[], process_env(), false)?).await?,
-        Command::Migrate { check } => {
-            return lifecycle::migrate(&Config::load(&[], process_env(), false)?, check).await;
+        Command::Migrate { check, refill } => {
+            return lifecycle::migrate(&Config::load(&[], process_env(), false)?, check, refill).await;
         }
         Command::Restored => lifecycle::restored(&Config::load(&[], process_env(), false)?).await?,
         Command::Schema => print!("{}", api::sdl()),

@@ -2,14 +2,15 @@
 //! SIGTERM stops in the order in which nothing is lost.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use api::{Keys, Probes, Server, Services};
 use domain::clock::Clock;
 use domain::limits::ImportLimits;
 use domain::payload::Payloads;
+use domain::store::backfill::Backfill;
 use domain::store::{self, Store, account};
 use futures::FutureExt;
 use migration::{Migrator, MigratorTrait};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use worker::backfill::{self, Pace};
 use worker::bell::QueueBell;
 use worker::jobs::run_slice::{Workshop, run_slice};
 use worker::queue::{Consumer, Queue};
@@ -41,6 +43,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// are promised.
 const TASKS_END_MAX: Duration = Duration::from_secs(8);
 const CLOSE_MAX: Duration = Duration::from_secs(1);
+const REFILL_TOLD_EVERY: Duration = Duration::from_secs(2);
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// `idem serve`
@@ -56,9 +59,13 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         prepare_database(&config).await?;
     }
     let store = open_store(&config, SERVE_CONNECTIONS).await?;
+    if !args.no_migrate && config.is_sqlite() {
+        // Nobody is served yet, and nothing waits.
+        refill(&store, Pace::Alone, |words| tracing::info!("{words}")).await?;
+    }
     // Imports have connections of their own; SQLite has one that writes, whoever does.
     let mut stores = vec![store.clone()];
-    if !config.database_url.starts_with("sqlite:") {
+    if !config.is_sqlite() {
         stores.push(open_store(&config, WORKER_CONNECTIONS).await?);
     }
     let import_store = stores[stores.len() - 1].clone();
@@ -80,6 +87,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         spawn_worker(&tasks, &config, &import_store, &payloads, &bell, consumer, &stop_working);
     }
     tasks.spawn(sweeper(&config, &import_store, &payloads, &bell).run(stop_working.clone()));
+    tasks.spawn(backfill::run(import_store.clone(), stop_working.clone()));
     let listener = bind(config.listen).await?;
     let metrics_listener = bind(config.metrics_listen).await?;
     announce(&config, &listener)?;
@@ -125,6 +133,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     spawn_worker(&tasks, &config, &store, &payloads, &bell, consumer, &stop);
     tasks.spawn(sweeper(&config, &store, &payloads, &bell).run(stop.clone()));
+    tasks.spawn(backfill::run(store.clone(), stop.clone()));
     match TcpListener::bind(config.metrics_listen).await {
         Ok(listener) => {
             tasks.spawn(serve_metrics(listener, &telemetry, vec![store.clone()], stop.clone()));
@@ -155,11 +164,17 @@ async fn end(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) {
     let _left_open = timeout(CLOSE_MAX, close).await;
 }
 
-/// `idem migrate`. With `check` it only asks, and changes nothing.
-pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<ExitCode> {
+/// `idem migrate`. With `check` it only asks, and changes nothing; with `refill` derived columns are filled once more.
+pub(crate) async fn migrate(config: &Config, check: bool, refill_all: bool) -> anyhow::Result<ExitCode> {
     preflight(config).await?;
     if !check {
         prepare_database(config).await?;
+        let store = open_store(config, 4).await?;
+        if refill_all {
+            store::backfill::begin_anew(&store).await.context("the backfills cannot be begun anew")?;
+        }
+        refill(&store, Pace::BesideTraffic, |words| eprintln!("{words}")).await?;
+        store.close().await;
     }
     let looked = store::open_to_look(&config.database_url).await.context("the database cannot be reached")?;
     let pending = match looked {
@@ -173,6 +188,20 @@ pub(crate) async fn migrate(config: &Config, check: bool) -> anyhow::Result<Exit
     };
     println!("{pending} migrations pending");
     Ok(if pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Fills derived columns of older rows, and tells how far that is.
+async fn refill(store: &Store, pace: Pace, say: impl Fn(String) + Sync) -> anyhow::Result<()> {
+    let told_at = Mutex::new(Instant::now());
+    let tell = |backfill: &Backfill| {
+        let Ok(mut told_at) = told_at.lock() else { return };
+        if !backfill.is_done && told_at.elapsed() >= REFILL_TOLD_EVERY {
+            *told_at = Instant::now();
+            let Backfill { name, rows, .. } = backfill;
+            say(format!("filling {name}: {rows} rows, {:.0} % of the users", backfill.share() * 100.0));
+        }
+    };
+    backfill::work_off(store, pace, &tell).await.map_err(|error| anyhow!(error.in_full()))
 }
 
 /// `idem restored`

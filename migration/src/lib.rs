@@ -18,6 +18,7 @@ mod m0007_import_steps;
 mod m0008_alias_by_id;
 mod m0009_cluster_state;
 mod m0010_import_safety;
+mod m0011_backfill;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_alias_by_id::Migration),
             Box::new(m0009_cluster_state::Migration),
             Box::new(m0010_import_safety::Migration),
+            Box::new(m0011_backfill::Migration),
         ]
     }
 }

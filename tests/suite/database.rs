@@ -1,5 +1,6 @@
 //! What happens to the database under a running server, and what its users see of it.
 
+mod backfill;
 mod commits;
 mod failover;
 mod heavy;

@@ -9,6 +9,7 @@ pub mod cursor;
 pub mod digest;
 pub mod draft;
 pub mod event_id;
+pub mod folded;
 pub mod import;
 pub mod instant;
 pub mod json_text;

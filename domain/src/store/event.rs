@@ -17,6 +17,7 @@ use super::{Store, dialect, event_type};
 use crate::error::Error;
 use crate::plant;
 use crate::rules::event_id::compose;
+use crate::rules::folded;
 use crate::rules::row::EventRow;
 
 /// The place of an event in the list: newest timestamp first, then id.
@@ -156,8 +157,7 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
     }
     if let Some(search) = &filter.search {
         let position = dialect::position(store.reader.backend());
-        let found =
-            Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(search.to_lowercase());
+        let found = Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(folded::fold(search));
         all = all.add(Expr::expr(found).gt(0));
     }
     Ok(living(user_id).filter(all))

@@ -3,6 +3,7 @@
 //! What differs between SQLite and PostgreSQL is in [`dialect`] and nowhere else.
 
 pub mod account;
+pub mod backfill;
 mod bulk;
 mod cells;
 mod dialect;

@@ -9,6 +9,7 @@ use super::bulk;
 use super::cells::{Cells, Row};
 use crate::error::Error;
 use crate::rules::canonical_json::EMPTY;
+use crate::rules::folded;
 use crate::rules::row::{
     DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, Location, TypeContent, TypeRow, Writer,
 };
@@ -238,7 +239,7 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
         model.end_date = Set(body.end_date);
         model.is_all_day = Set(Some(body.is_all_day));
         model.time_zone = Set(body.time_zone);
-        model.notes_search = Set(body.notes.as_deref().map(str::to_lowercase));
+        model.notes_search = Set(body.notes.as_deref().map(folded::fold));
         model.notes = Set(body.notes);
         if let Some(place) = body.location {
             model.latitude = Set(Some(place.latitude));

@@ -53,7 +53,8 @@ const LABELLED: [(&str, &str, &str, &[&str]); 3] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 4] = [
+const GAUGES: [(&str, &str); 5] = [
+    ("idem_backfill_share", "Share of the users whose rows have a derived column filled anew"),
     ("idem_imports_in_flight", "Imports that this process works on"),
     (
         "idem_import_oldest_runnable_seconds",
@@ -90,6 +91,7 @@ pub(super) fn install() -> anyhow::Result<PrometheusHandle> {
             counter!(name, label => *value).absolute(0);
         }
     }
+    describe_counter!("idem_backfill_rows_total", "Rows looked at to fill a derived column anew");
     describe_counter!("idem_http_requests_total", "Requests by method, route and status");
     for (name, says) in GAUGES {
         describe_gauge!(name, says);

@@ -1,0 +1,174 @@
+//! Rows of an older version get their derived columns anew: what a search of notes looks at.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::process::Launch;
+use crate::harness::{Client, event, eventually, number, servers};
+
+/// Rows as a version before wrote them, and the backfill at its beginning.
+async fn make_older(sql: &DatabaseConnection) {
+    let older = "UPDATE event SET notes_search = 'of before' WHERE notes IS NOT NULL";
+    sql.execute_unprepared(older).await.unwrap();
+    let nil = if crate::harness::is_postgres(sql) {
+        "'00000000-0000-0000-0000-000000000000'"
+    } else {
+        "x'00000000000000000000000000000000'"
+    };
+    let begin =
+        format!("UPDATE backfill SET after_user_id = {nil}, after_id = {nil}, rows = 0, is_done = false");
+    sql.execute_unprepared(&begin).await.unwrap();
+}
+
+async fn found(client: &Client, search: &str) -> u64 {
+    let query = "query($search: String) { events(filter: { search: $search }) { totalCount } }";
+    let data = client.ask(query, json!({ "search": search })).await;
+    data["events"]["totalCount"].as_u64().unwrap()
+}
+
+async fn with_notes(client: &Client, notes: &[&str]) {
+    let kind = client.event_type("note").await;
+    let events: Vec<Value> = notes
+        .iter()
+        .map(|notes| {
+            let mut event = event(&kind);
+            event["notes"] = json!(notes);
+            event
+        })
+        .collect();
+    assert_eq!(client.create(&events).await["created"], events.len());
+}
+
+async fn is_filled_by_the_next_start(database: &str, dir: &TempDir) {
+    let process = Launch::default().start(database, dir.path()).await;
+    with_notes(&process.client("ann"), &["ΠΑΣΧΑ", "Cafe\u{301}", "Straße"]).await;
+    with_notes(&process.client("bea"), &["πάσχα", "CAFÉ"]).await;
+    let kind = process.client("cid").event_type("plain").await;
+    let mut plain = event(&kind);
+    plain["notes"] = Value::Null;
+    process.client("cid").create(&[plain]).await;
+    let before = process.client("ann").pull(None, 100).await;
+    drop(process);
+
+    let sql = Database::connect(database).await.unwrap();
+    make_older(&sql).await;
+    let process = Launch::default().start(database, dir.path()).await;
+    let (ann, bea) = (process.client("ann"), process.client("bea"));
+    if !crate::harness::is_postgres(&sql) {
+        assert_eq!(found(&ann, "ΠΑΣ").await, 1, "on SQLite all is filled before anybody is served");
+    }
+    eventually("all is filled", || async {
+        number(&sql, "SELECT count(*) FROM backfill WHERE NOT is_done").await == 0
+    })
+    .await;
+    for (client, search) in
+        [(&ann, "πας"), (&ann, "café"), (&ann, "STRASSE"), (&bea, "ΠΆΣΧΑ"), (&bea, "cafe\u{301}")]
+    {
+        assert_eq!(found(client, search).await, 1, "{search}");
+    }
+    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'of before'").await, 0);
+    assert_eq!(
+        number(&sql, "SELECT count(*) FROM event WHERE notes IS NULL AND notes_search IS NOT NULL").await,
+        0
+    );
+    assert_eq!(number(&sql, "SELECT rows FROM backfill").await, 6, "each row is looked at once");
+    // Nothing that devices are told has changed.
+    assert_eq!(ann.pull(None, 100).await, before);
+    sql.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_older_version_are_found_after_the_next_start_on_sqlite() {
+    let dir = TempDir::new().unwrap();
+    let database = format!("sqlite://{}/idem.db", dir.path().display());
+    is_filled_by_the_next_start(&database, &dir).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_older_version_are_found_after_the_next_start_on_postgres() {
+    let dir = TempDir::new().unwrap();
+    is_filled_by_the_next_start(&servers().database().await, &dir).await;
+}
+
+/// Many rows, two processes that are killed again and again, and a user who edits meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_goes_on_where_it_was_killed_and_undoes_no_edit() {
+    const ROWS: usize = 12_000;
+    let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
+    let process = Launch::default().start(&database, dir.path()).await;
+    let sql = Database::connect(&database).await.unwrap();
+    eventually("the empty table is done", || async {
+        number(&sql, "SELECT count(*) FROM backfill WHERE NOT is_done").await == 0
+    })
+    .await;
+    let client = process.client("ann");
+    let kind = client.event_type("note").await;
+    let mut ids = Vec::new();
+    for _ in 0..ROWS / 500 {
+        let events: Vec<Value> = (0..500).map(|_| event(&kind)).collect();
+        ids.extend(events.iter().map(|event| event["id"].clone()));
+        assert_eq!(client.create(&events).await["created"], 500);
+    }
+    make_older(&sql).await;
+
+    let edits = tokio::spawn(async move {
+        let query = "mutation($id: ID!) { updateEvent(input: { id: $id, patch: { notes: \"An Édit\" } }) \
+            { result { outcome } } }";
+        for id in ids.iter().step_by(ROWS / 100) {
+            let data = client.ask(query, json!({ "id": id })).await;
+            assert_eq!(data["updateEvent"]["result"]["outcome"], "UPDATED");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        client
+    });
+    let (mut done, mut kills) = (0, 0);
+    while number(&sql, "SELECT count(*) FROM backfill WHERE NOT is_done").await == 1 {
+        let mut pair: Vec<_> = (0..2).map(|_| migrate(&database, &dir)).collect();
+        eventually("a step is done", || async {
+            number(&sql, &format!("SELECT count(*) FROM backfill WHERE rows > {done} OR is_done")).await == 1
+        })
+        .await;
+        for child in &mut pair {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        kills += 1;
+        let now = number(&sql, "SELECT rows FROM backfill").await;
+        assert!(now >= done, "it goes on and does not begin anew: {now} after {done}");
+        done = now;
+    }
+    let client = edits.await.unwrap();
+    assert!(kills >= 3, "only {kills} kills: there was nothing to go on with");
+    assert_eq!(number(&sql, "SELECT rows FROM backfill").await, i64::try_from(ROWS).unwrap());
+    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'of before'").await, 0);
+    assert_eq!(found(&client, "an édit").await, 100);
+    assert_eq!(found(&client, "A RUN").await, u64::try_from(ROWS - 100).unwrap());
+
+    // Once more on request: an older version may have written meanwhile.
+    sql.execute_unprepared("UPDATE event SET notes_search = 'of before'").await.unwrap();
+    let refilled = migrate_with(&database, &dir, &["--refill"]).wait_with_output().unwrap();
+    assert!(refilled.status.success(), "{refilled:?}");
+    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'of before'").await, 0);
+    sql.close().await.unwrap();
+}
+
+fn migrate(database: &str, dir: &TempDir) -> std::process::Child {
+    migrate_with(database, dir, &[])
+}
+
+fn migrate_with(database: &str, dir: &TempDir, flags: &[&str]) -> std::process::Child {
+    Command::new(env!("CARGO_BIN_EXE_idem-under-test"))
+        .arg("migrate")
+        .args(flags)
+        .current_dir(dir.path())
+        .env("IDEM_DATABASE_URL", database)
+        .env("IDEM_DATA_DIR", dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,73 @@
+//! Works off the backfills ([`domain::store::backfill`]): beside traffic with pauses in between, or at once before a
+//! process serves.
+
+use std::time::Duration;
+
+use domain::error::Error;
+use domain::rarely::Rarely;
+use domain::store::Store;
+use domain::store::backfill::{self, Backfill, Step};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Beside traffic a step is followed by a pause of so many times its length.
+const PAUSE_FACTOR: u32 = 4;
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The pause after a step that somebody else was at.
+const PAUSE_IN_VAIN: Duration = Duration::from_secs(2);
+/// The pause after an error.
+const PAUSE_FAILED: Duration = Duration::from_secs(30);
+static FAILURES: Rarely = Rarely::new();
+
+/// How much of the time is worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// A fifth.
+    BesideTraffic,
+    /// All of it.
+    Alone,
+}
+
+/// Works all backfills off, and tells how far each is whenever that has changed.
+///
+/// # Errors
+/// When the database fails. What is done stays done.
+pub async fn work_off(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) -> Result<(), Error> {
+    loop {
+        let all = backfill::all(store).await?;
+        for backfill in &all {
+            metrics::gauge!("idem_backfill_share", "column" => backfill.name.clone()).set(backfill.share());
+            tell(backfill);
+        }
+        let Some(next) = all.iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
+        let begun = Instant::now();
+        let step = backfill::step(store, next).await?;
+        match (step, pace) {
+            (Step::InVain, _) => tokio::time::sleep(PAUSE_IN_VAIN).await,
+            (_, Pace::Alone) => {}
+            (_, Pace::BesideTraffic) => {
+                tokio::time::sleep((begun.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN)).await;
+            }
+        }
+        if let Step::Done(rows) = step {
+            let rows = u64::try_from(rows).unwrap_or_default();
+            metrics::counter!("idem_backfill_rows_total", "column" => next.name.clone()).increment(rows);
+        }
+    }
+}
+
+/// Works them off beside traffic, however often that fails, until all is done or `shutdown`.
+pub async fn run(store: Store, shutdown: CancellationToken) {
+    let work = async {
+        while let Err(error) = work_off(&store, Pace::BesideTraffic, &|_| ()).await {
+            if FAILURES.pass().is_some() {
+                tracing::warn!(error = %error.in_full(), "a backfill failed, and goes on later");
+            }
+            tokio::time::sleep(PAUSE_FAILED).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = shutdown.cancelled() => {}
+    }
+}
