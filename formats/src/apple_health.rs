@@ -7,13 +7,13 @@ mod tags;
 mod tests;
 
 use domain::limits::XML_DEPTH_MAX;
-use domain::rules::draft::{EventDraft, MissingId};
+use domain::rules::draft::MissingId;
 use domain::rules::problem::FieldProblem;
 use uuid::Uuid;
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, RecordBuffer, RecordReader};
+use crate::reader::{Position, Reading, RecordBuffer, RecordReader};
 use tags::{Markup, Name, Tags};
 
 /// The root of an export.
@@ -165,8 +165,9 @@ impl RecordReader for Export {
         Position { byte: self.tags.offset(), lines: 0 }
     }
 
-    fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>> {
+    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
         let sample = sample::parse(self.record.bytes())?;
-        Ok((sample.draft, MissingId::Keyed(user_id, sample.keys)))
+        let missing_id = MissingId::Keyed(user_id, sample.keys);
+        Ok(Reading { draft: sample.draft, missing_id, problems: Vec::new() })
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use domain::limits::{DECODED_BYTES_MAX, DECODED_RATIO_FROM_BYTES, DECODED_RATIO_MAX};
 
-use crate::{Input, ReadError};
+use crate::{Input, ReadError, SourceError};
 
 /// How many bytes are read ahead.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -126,6 +126,9 @@ impl BoundedReader {
             let taken = self.input.taken().saturating_sub(packed_at);
             decoded > DECODED_RATIO_FROM_BYTES && decoded / taken.max(1) > DECODED_RATIO_MAX
         });
+        if self.input.is_cut_before(decoded) {
+            return Err(ReadError::Source(SourceError::NotSent));
+        }
         if is_bloated || decoded > DECODED_BYTES_MAX {
             return Err(ReadError::Limit("the payload is too large once decoded".to_owned()));
         }

@@ -21,7 +21,8 @@ use domain::rules::draft::{EventDraft, MissingId, Sent, parse_event};
 use domain::rules::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
-pub(crate) use table::Table;
+pub use table::About;
+pub(crate) use table::{Sheet, Table};
 use times::Times;
 
 /// All that is wrong with a mapping, below `/csv`.

@@ -84,10 +84,8 @@ fn unfit(format: Format, begin: &[u8]) -> Option<&'static str> {
 /// The format of text that begins so, of a file of this name. What is neither JSON nor XML is CSV if a column of it
 /// was named. `None`: neither content nor name tell it.
 pub(crate) fn format_of(begin: &[u8], name: &str, columns_are_named: bool) -> Option<Format> {
-    let name = name.to_lowercase();
-    let stem = name.trim_end_matches(".gz").trim_end_matches(".zst");
-    let is_called = |endings: &[&str]| endings.iter().any(|ending| stem.ends_with(ending));
-    let is_called_csv = is_called(&[".csv", ".tsv"]);
+    let by_name = format_by_name(name);
+    let is_called_csv = by_name == Some(Format::Csv);
     let text = begin.strip_prefix(BOM).unwrap_or(begin).trim_ascii_start();
     match text.first() {
         // A header may begin with a bracket.
@@ -97,9 +95,19 @@ pub(crate) fn format_of(begin: &[u8], name: &str, columns_are_named: bool) -> Op
         Some(b'<') => Some(Format::AppleHealth),
         Some(_) if columns_are_named || is_called_csv => Some(Format::Csv),
         Some(_) => None,
-        None if is_called(&[".json"]) => Some(Format::Json),
-        None if is_called(&[".xml"]) => Some(Format::AppleHealth),
-        None if is_called_csv => Some(Format::Csv),
-        None => Some(Format::Ndjson),
+        None => by_name.or(Some(Format::Ndjson)),
+    }
+}
+
+/// The format that a name tells.
+pub(crate) fn format_by_name(name: &str) -> Option<Format> {
+    let name = name.to_lowercase();
+    let stem = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    match stem.rsplit_once('.')?.1 {
+        "csv" | "tsv" => Some(Format::Csv),
+        "json" => Some(Format::Json),
+        "xml" => Some(Format::AppleHealth),
+        "ndjson" | "jsonl" => Some(Format::Ndjson),
+        _ => None,
     }
 }

@@ -30,6 +30,9 @@ pub enum SourceError {
     /// A part of it is not what was received.
     #[error("the payload is not what was received")]
     Changed,
+    /// Only a part of it was sent, to be looked at, and this is beyond.
+    #[error("only a part of the payload was sent")]
+    NotSent,
 }
 
 /// Something other than zeros after the end of a gzip file. It travels through `Read`.
@@ -67,6 +70,11 @@ impl From<io::Error> for ReadError {
 }
 
 impl ReadError {
+    /// Whether only a part was sent, and this is where it ends.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self, Self::Source(SourceError::NotSent))
+    }
+
     pub(crate) fn format(detail: impl Into<String>) -> Self {
         Self::Format(detail.into())
     }
@@ -79,7 +87,7 @@ impl ReadError {
             Self::Limit(_) => Code::PayloadLimit,
             Self::Source(SourceError::Gone) => Code::PayloadGone,
             Self::Source(SourceError::Changed) => Code::PayloadMismatch,
-            Self::Source(SourceError::Unavailable) => return None,
+            Self::Source(SourceError::Unavailable | SourceError::NotSent) => return None,
         };
         Some(Problem::new(code, self.to_string()))
     }

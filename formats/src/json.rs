@@ -6,4 +6,5 @@ mod record;
 mod tests;
 
 pub(crate) use array::Array;
+pub(crate) use record::parse_leniently;
 pub use record::{parse as parse_record, write as write_record};

@@ -13,6 +13,7 @@ mod error;
 pub mod json;
 mod ndjson;
 mod packing;
+pub mod preview;
 mod reader;
 mod source;
 #[cfg(test)]
@@ -26,8 +27,8 @@ use domain::rules::import::Format;
 use bounded::BoundedReader;
 pub use error::{ReadError, SourceError};
 pub use packing::Packing;
-pub use reader::{Position, RecordReader, excerpt};
-pub use source::{FileSource, Input, Source};
+pub use reader::{Position, Reading, RecordReader, excerpt};
+pub use source::{FileSource, Input, PartialSource, Source};
 
 /// Where to go on in a payload, of which some records are done.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,8 +59,7 @@ pub fn open(
         let bytes = BoundedReader::plain(input.open(checkpoint.byte)?, checkpoint.byte, input);
         return Ok((Box::new(ndjson::Lines::new(bytes, checkpoint.lines)), checkpoint.records));
     }
-    let mut bytes = packing::unpack(packing, head, rest, input)?;
-    detect::check_packing(packing, &mut bytes)?;
+    let mut bytes = unpack(packing, head, rest, input)?;
     if format != Format::Csv {
         detect::check_text(format, &mut bytes)?;
     }
@@ -91,8 +91,11 @@ pub fn detect(
 ) -> Result<(Packing, Option<Format>), ReadError> {
     let (packing, head, rest) = begin(input)?;
     let name = if packing == Packing::Zip { packing::zip::name(input)? } else { file_name.to_owned() };
-    let mut bytes = packing::unpack(packing, head, rest, input)?;
-    detect::check_packing(packing, &mut bytes)?;
+    let mut bytes = match unpack(packing, head, rest, input) {
+        // Of the file within, nothing was sent.
+        Err(error) if error.is_cut() => return Ok((packing, detect::format_by_name(&name))),
+        unpacked => unpacked?,
+    };
     let begin = bytes.look(detect::HEAD_BYTES)?;
     if let Some(encoding) = detect::wide_encoding(begin) {
         // Only a CSV may be of another encoding.
@@ -106,10 +109,31 @@ pub fn detect(
     Ok((packing, detect::format_of(begin, &name, columns_are_named)))
 }
 
+/// How a payload is packed, and all of it unpacked.
+fn unpacked(input: &Input) -> Result<(Packing, BoundedReader), ReadError> {
+    let (packing, head, rest) = begin(input)?;
+    Ok((packing, unpack(packing, head, rest, input)?))
+}
+
+fn unpack(
+    packing: Packing,
+    head: Vec<u8>,
+    rest: source::Counted,
+    input: &Input,
+) -> Result<BoundedReader, ReadError> {
+    let mut bytes = packing::unpack(packing, head, rest, input)?;
+    detect::check_packing(packing, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// How a payload is packed, its first bytes, and the rest of it.
 fn begin(input: &Input) -> Result<(Packing, Vec<u8>, source::Counted), ReadError> {
     let mut rest = input.open(0)?;
     let mut head = Vec::new();
-    rest.by_ref().take(detect::HEAD_BYTES as u64).read_to_end(&mut head)?;
+    let read = rest.by_ref().take(detect::HEAD_BYTES as u64).read_to_end(&mut head);
+    // The error comes again after what was read.
+    if head.is_empty() {
+        read?;
+    }
     Ok((Packing::of(&head)?, head, rest))
 }

@@ -1,13 +1,13 @@
 //! NDJSON: one JSON object a line.
 
-use domain::rules::draft::{EventDraft, MissingId};
+use domain::rules::draft::MissingId;
 use domain::rules::problem::FieldProblem;
 use uuid::Uuid;
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::json;
-use crate::reader::{Position, RecordBuffer, RecordReader};
+use crate::reader::{Position, Reading, RecordBuffer, RecordReader};
 
 /// Reads lines. Blank ones are no records, but are lines.
 pub(crate) struct Lines {
@@ -69,7 +69,8 @@ impl RecordReader for Lines {
         Position { byte: self.bytes.offset(), lines: self.lines }
     }
 
-    fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>> {
-        Ok((json::parse_record(self.record.bytes())?, MissingId::Derived(user_id)))
+    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+        let (draft, problems) = json::parse_leniently(self.record.bytes())?;
+        Ok(Reading { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }

@@ -1,8 +1,8 @@
 //! What the readers of all formats have in common: records, one after the other.
 
 use domain::limits::{EXCERPT_CHARS_MAX, RECORD_BYTES_MAX};
-use domain::rules::draft::{EventDraft, MissingId};
-use domain::rules::problem::FieldProblem;
+use domain::rules::draft::{EventDraft, MissingId, NewEvent, parse_event};
+use domain::rules::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
 use crate::ReadError;
@@ -30,16 +30,63 @@ pub trait RecordReader {
     /// Where the payload goes on after the record.
     fn position(&self) -> Position;
 
-    /// What the record says, and where its id comes from if it brings none.
+    /// What the record says; its fields are for `domain` to check.
     ///
     /// # Errors
-    /// What is wrong with the record itself; its fields are for `domain` to check.
-    fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>>;
+    /// What is wrong with the record as a whole.
+    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>>;
+
+    /// The cells of the record as they were sent, cut to what can be shown, where the format has cells.
+    fn cells(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The number of the cell, from 0 on, of which a field of the event was made.
+    fn column(&self, _pointer: &str) -> Option<usize> {
+        None
+    }
 
     /// Says in the words of the format what is wrong with the event of the record.
     fn explain(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         problems
     }
+
+    /// The event of the record. `fresh_type_id` is the id that its type gets if it is made.
+    ///
+    /// # Errors
+    /// All that is wrong with the record.
+    fn event(
+        &self,
+        user_id: Uuid,
+        fresh_type_id: &dyn Fn(&EventDraft) -> Uuid,
+    ) -> Result<NewEvent, Vec<FieldProblem>> {
+        if self.is_too_long() {
+            let detail = format!("a record has at most {RECORD_BYTES_MAX} bytes");
+            return Err(vec![FieldProblem::new("", Code::RecordTooLarge, detail)]);
+        }
+        let Reading { draft, missing_id, mut problems } = self.read(user_id)?;
+        let fresh_type_id = fresh_type_id(&draft);
+        let fields = match parse_event(draft, missing_id, fresh_type_id) {
+            Ok(event) if problems.is_empty() => return Ok(event),
+            Ok(_) => Vec::new(),
+            Err(fields) => self.explain(fields),
+        };
+        // A field that could not be read counts as missing, which is no problem of its own.
+        let fields = fields.into_iter().filter(|field| problems.iter().all(|read| read.pointer != field.pointer));
+        problems.extend(fields.collect::<Vec<_>>());
+        Err(problems)
+    }
+}
+
+/// What a record says, as far as it can be read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The event; a field that cannot be read is absent.
+    pub draft: EventDraft,
+    /// Where its id comes from if it brings none.
+    pub missing_id: MissingId,
+    /// The fields that cannot be read.
+    pub problems: Vec<FieldProblem>,
 }
 
 /// A place between two records.

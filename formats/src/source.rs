@@ -1,10 +1,12 @@
 //! Where the bytes of a payload come from, and how many of them were taken.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::SourceError;
 
 /// The bytes of one payload, to be read from any place. Reads may block.
 pub trait Source: Send + Sync {
@@ -53,11 +55,63 @@ impl Source for FileSource {
     }
 }
 
+/// The beginning of a payload, and perhaps its end: enough to look at it. Whoever reads on gets
+/// [`SourceError::NotSent`].
+#[derive(Debug, Clone)]
+pub struct PartialSource {
+    size: u64,
+    head: Arc<[u8]>,
+    tail: Arc<[u8]>,
+}
+
+impl PartialSource {
+    /// Parts of a payload of `size` bytes; `None` if they are more than the whole.
+    #[must_use]
+    pub fn new(size: u64, head: Vec<u8>, tail: Vec<u8>) -> Option<Self> {
+        let fits = [&head, &tail].into_iter().all(|part| part.len() as u64 <= size);
+        fits.then(|| Self { size, head: head.into(), tail: tail.into() })
+    }
+}
+
+impl Source for PartialSource {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+        let tail_at = self.size - self.tail.len() as u64;
+        let (part, part_at) = if offset >= tail_at { (&self.tail, tail_at) } else { (&self.head, 0) };
+        let mut bytes = Cursor::new(Arc::clone(part));
+        bytes.set_position(offset - part_at);
+        let is_whole = part_at + part.len() as u64 == self.size;
+        Ok(if is_whole { Box::new(bytes) } else { Box::new(Read::chain(bytes, Cut)) })
+    }
+}
+
+/// Where only a part was sent, what is beyond it.
+struct Cut;
+
+impl Read for Cut {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(SourceError::NotSent.into())
+    }
+}
+
+impl BufRead for Cut {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Err(SourceError::NotSent.into())
+    }
+
+    fn consume(&mut self, _: usize) {}
+}
+
 /// A payload that is read, and how far.
 #[derive(Clone)]
 pub struct Input {
     source: Arc<dyn Source>,
     taken: Arc<AtomicU64>,
+    /// Unpacked bytes after which it is as if no more had been sent.
+    decoded_max: Option<u64>,
 }
 
 impl std::fmt::Debug for Input {
@@ -70,7 +124,18 @@ impl Input {
     /// Reads from a source.
     #[must_use]
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, taken: Arc::default() }
+        Self { source, taken: Arc::default(), decoded_max: None }
+    }
+
+    /// Ends after so many unpacked bytes as if no more had been sent.
+    #[must_use]
+    pub fn cut_after(self, decoded_bytes: u64) -> Self {
+        Self { decoded_max: Some(decoded_bytes), ..self }
+    }
+
+    /// Whether so many unpacked bytes are more than is to be read.
+    pub(crate) fn is_cut_before(&self, decoded_bytes: u64) -> bool {
+        self.decoded_max.is_some_and(|most| decoded_bytes > most)
     }
 
     /// How many bytes the payload has.

@@ -12,7 +12,7 @@ use std::io::{self, BufRead, Cursor, Read, Write};
 use std::sync::Arc;
 
 use domain::limits::ZSTD_WINDOW_LOG_MAX;
-use domain::rules::draft::{NewEvent, parse_event};
+use domain::rules::draft::NewEvent;
 use domain::rules::problem::{Code, FieldProblem};
 use rawzip::{CompressionMethod, ZipArchiveWriter};
 use uuid::Uuid;
@@ -44,10 +44,7 @@ struct Seen {
 
 impl Seen {
     fn of(reader: &dyn RecordReader) -> Self {
-        let read = || {
-            let (draft, missing) = reader.draft(Uuid::nil())?;
-            parse_event(draft, missing, Uuid::nil()).map_err(|problems| reader.explain(problems))
-        };
+        let read = || reader.event(Uuid::nil(), &|_| Uuid::nil());
         let said = |new: NewEvent| (new.id, format!("{:?}", new.body), new.external_id);
         let (line, is_too_long) = (reader.line(), reader.is_too_long());
         Self { line, event: read().map(said), excerpt: excerpt(reader.raw()), is_too_long }

@@ -4,6 +4,7 @@
 mod args;
 mod bar;
 mod follow;
+mod preview;
 mod remote;
 mod sniff;
 mod upload;
@@ -45,6 +46,9 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// # Errors
 /// When the file cannot be read, the server refuses the import, or it cannot be reached for long.
 pub async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    if args.preview {
+        return preview::run(args).await;
+    }
     let id = args.id.unwrap_or_else(Uuid::now_v7);
     let has_arrived = Cell::new(false);
     tokio::select! {

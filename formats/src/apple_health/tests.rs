@@ -152,10 +152,10 @@ fn workout(children: &str) -> NewEvent {
     let input = Input::new(Arc::new(Memory(Vec::new())));
     let mut reader = Export::new(BoundedReader::plain(Cursor::new(export), 0, &input));
     assert!(reader.advance().expect("it is whole") && !reader.is_too_long(), "{} bytes", reader.raw().len());
-    let (draft, missing) = reader.draft(Uuid::nil()).expect("a workout");
+    let workout = reader.event(Uuid::nil(), &|_| Uuid::nil()).expect("a workout");
     assert!(reader.advance().expect("it is whole"), "the record after it");
     assert_eq!(reader.raw(), b"<Record type=\"a\" startDate=\"2024-03-01 10:00:00 +0100\"/>");
-    parse_event(draft, missing, Uuid::nil()).expect("an event")
+    workout
 }
 
 #[test]

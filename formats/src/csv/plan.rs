@@ -46,11 +46,10 @@ impl Plan {
     ///
     /// # Errors
     /// One sentence, if the mapping names columns that are not there.
-    pub(super) fn new(mapping: &CsvMapping, row: Row<'_>, encoding: &'static str) -> Result<Self, String> {
-        let header = Header::read(row)?;
+    pub(super) fn new(mapping: &CsvMapping, header: &Header, encoding: &'static str) -> Result<Self, String> {
         let times = Times::new(mapping.timestamp_format.as_deref(), mapping.time_zone.as_deref());
         let times = times.map_err(|detail| format!("the time format of the mapping {detail}"))?;
-        let mut lookup = Lookup::new(&header);
+        let mut lookup = Lookup::new(header);
         let event_type = match (&mapping.event_type_column, &mapping.event_type) {
             (Some(column), _) => TypeFrom::Column(lookup.column(column)),
             (None, name) => TypeFrom::Mapping(name.clone().unwrap_or_default()),
@@ -89,7 +88,7 @@ impl Plan {
             times,
             numbers: if mapping.has_decimal_comma { Numbers::Comma } else { Numbers::Point },
             encoding,
-            header,
+            header: header.clone(),
         })
     }
 
@@ -104,11 +103,16 @@ impl Plan {
         clock.follow(local, is_shown_twice)
     }
 
-    /// Reads a row. Of a time that clocks show twice `fold` tells which is meant.
+    /// Reads a row, and tells what is wrong with its cells: the pointer names the field of the event, the detail the
+    /// column. Of a time that clocks show twice `fold` tells which is meant.
     ///
     /// # Errors
-    /// What is wrong with its cells; the pointer tells the field of the event, the detail the column.
-    pub(super) fn draft(&self, row: Row<'_>, fold: Fold) -> Result<EventDraft, Vec<FieldProblem>> {
+    /// What is wrong with the row as a whole.
+    pub(super) fn draft(
+        &self,
+        row: Row<'_>,
+        fold: Fold,
+    ) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
         self.check_cells(row)?;
         let mut problems = Vec::new();
         let text =
@@ -131,11 +135,8 @@ impl Plan {
             end_date = time("/endDate", self.end_date, Fold::Later);
         }
         let location = self.location(row, &mut problems);
-        if !problems.is_empty() {
-            return Err(problems);
-        }
         let written = |ms: Option<i64>| ms.map_or(Sent::Absent, |ms| Sent::Value(instant::format(ms)));
-        Ok(EventDraft {
+        let draft = EventDraft {
             id: text(self.id),
             event_type: match &self.event_type {
                 TypeFrom::Mapping(name) => Sent::Value(name.clone()),
@@ -149,7 +150,8 @@ impl Plan {
             location,
             properties: self.properties(row),
             ..EventDraft::default()
-        })
+        };
+        Ok((draft, problems))
     }
 
     /// Refuses cells beyond the header that hold something, and cells that are no text. Cells that are missing at the
@@ -181,7 +183,7 @@ impl Plan {
     }
 
     /// The column that holds a field of the event.
-    fn column(&self, pointer: &str) -> Option<usize> {
+    pub(super) fn column(&self, pointer: &str) -> Option<usize> {
         match pointer {
             "/timestamp" => Some(self.timestamp),
             "/endDate" => self.end_date,

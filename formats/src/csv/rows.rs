@@ -5,7 +5,7 @@ use domain::limits::{CSV_COLUMNS_MAX, RECORD_BYTES_MAX};
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, RecordBuffer};
+use crate::reader::{Position, RecordBuffer, excerpt};
 
 /// One row, its quotes resolved.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,16 @@ impl<'r> Row<'r> {
         let cells = begin.zip(self.ends.last()).filter(|_| self.ends.len() == self.cells);
         let cells = cells.and_then(|(begin, end)| self.bytes.get(begin..*end));
         cells.is_none_or(|cells| !cells.trim_ascii().is_empty())
+    }
+
+    /// Its cells, as far as they can be shown.
+    pub(super) fn shown(&self) -> Vec<String> {
+        (0..self.ends.len())
+            .map(|at| {
+                let begin = at.checked_sub(1).and_then(|before| self.ends.get(before).copied());
+                excerpt(self.bytes.get(begin.unwrap_or_default()..self.ends[at]).unwrap_or_default())
+            })
+            .collect()
     }
 
     /// Bytes of its cells.

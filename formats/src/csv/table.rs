@@ -2,18 +2,19 @@
 
 use domain::limits::RECORD_BYTES_MAX;
 use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, MissingId, Sent};
+use domain::rules::draft::{MissingId, Sent};
 use domain::rules::import::Format;
 use domain::rules::problem::{Code, FieldProblem};
-use encoding_rs::UTF_8;
+use encoding_rs::{Encoding, UTF_8};
 use uuid::Uuid;
 
 use super::clock::{Clock, Fold};
+use super::header::Header;
 use super::plan::Plan;
 use super::rows::Rows;
 use super::{begin, charset};
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, RecordReader};
+use crate::reader::{Position, Reading, RecordReader};
 use crate::{Input, ReadError, detect};
 
 /// Reads rows, and events by the mapping.
@@ -31,7 +32,16 @@ pub(crate) struct Table {
     is_repeated: bool,
 }
 
-impl Table {
+/// A file up to its header: what is known of it without a mapping of its columns.
+pub(crate) struct Sheet {
+    rows: Rows,
+    header: Header,
+    encoding: &'static Encoding,
+    delimiter: u8,
+    skipped: i64,
+}
+
+impl Sheet {
     /// Reads the header.
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
         let named = charset::by_label(mapping.encoding.as_deref().unwrap_or_default());
@@ -45,16 +55,89 @@ impl Table {
         if rows.record().is_too_long() {
             return Err(ReadError::Format(format!("the header is longer than {RECORD_BYTES_MAX} bytes")));
         }
-        let plan = Plan::new(mapping, rows.row(), encoding.name()).map_err(ReadError::Format)?;
-        Ok(Self {
-            rows,
+        let header = Header::read(rows.row()).map_err(ReadError::Format)?;
+        Ok(Self { rows, header, encoding, delimiter, skipped: lines })
+    }
+
+    /// Lays a mapping over the header.
+    ///
+    /// # Errors
+    /// The sheet, and why the mapping does not fit.
+    pub(crate) fn mapped(self, mapping: &CsvMapping) -> Result<Table, (Self, String)> {
+        let plan = match Plan::new(mapping, &self.header, self.encoding.name()) {
+            Ok(plan) => plan,
+            Err(detail) => return Err((self, detail)),
+        };
+        Ok(Table {
+            rows: self.rows,
             plan,
-            is_utf8: encoding == UTF_8,
+            is_utf8: self.encoding == UTF_8,
             clock: Clock::default(),
             fold: Fold::Earlier,
             before: None,
             is_repeated: false,
         })
+    }
+
+    /// What is to be told of it.
+    pub(crate) fn about(&self) -> About {
+        About {
+            header: (0..self.header.len()).map(|at| self.header.name(at).to_owned()).collect(),
+            delimiter: char::from(self.delimiter),
+            encoding: self.encoding.name(),
+            lines_before: self.skipped,
+        }
+    }
+}
+
+/// What is to be told of a file of CSV, whatever its columns mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The names of the columns.
+    pub header: Vec<String>,
+    /// Between two cells.
+    pub delimiter: char,
+    /// The name of its encoding in the WHATWG encoding standard.
+    pub encoding: &'static str,
+    /// Lines before the header.
+    pub lines_before: i64,
+}
+
+impl RecordReader for Sheet {
+    fn advance(&mut self) -> Result<bool, ReadError> {
+        self.rows.advance()
+    }
+
+    fn raw(&self) -> &[u8] {
+        self.rows.record().bytes()
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.rows.record().is_too_long()
+    }
+
+    fn line(&self) -> Option<i64> {
+        Some(self.rows.line())
+    }
+
+    fn position(&self) -> Position {
+        self.rows.position()
+    }
+
+    fn read(&self, _: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+        Err(Vec::new())
+    }
+
+    fn cells(&self) -> Vec<String> {
+        self.rows.row().shown()
+    }
+}
+
+impl Table {
+    /// Reads the header.
+    pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
+        let sheet = Sheet::open(bytes, mapping, input)?;
+        sheet.mapped(mapping).map_err(|(_, detail)| ReadError::Format(detail))
     }
 
     /// Whether a row can be read without those before it.
@@ -103,18 +186,26 @@ impl RecordReader for Table {
         self.rows.position()
     }
 
-    fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>> {
-        let draft = self.plan.draft(self.rows.row(), self.fold)?;
+    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+        let (draft, mut problems) = self.plan.draft(self.rows.row(), self.fold)?;
         let has_key = draft.id != Sent::Absent || draft.external_id != Sent::Absent;
         if self.is_repeated && !has_key {
             let detail = "equals the row before it, at a time that the clocks show twice: only an offset can tell \
                 whether it is another one";
-            return Err(vec![FieldProblem::new("/timestamp", Code::InvalidDatetime, detail)]);
+            problems.push(FieldProblem::new("/timestamp", Code::InvalidDatetime, detail));
         }
-        Ok((draft, MissingId::Derived(user_id)))
+        Ok(Reading { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 
     fn explain(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         self.plan.explain(problems)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        self.rows.row().shown()
+    }
+
+    fn column(&self, pointer: &str) -> Option<usize> {
+        self.plan.column(pointer)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use domain::limits::{CSV_COLUMNS_MAX, TYPE_NAME_CHARS_MAX};
 use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, Sent, parse_event};
+use domain::rules::draft::{EventDraft, Sent};
 use domain::rules::json_text;
 use domain::rules::problem::{Code, FieldProblem};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Table, check};
 use crate::Input;
 use crate::bounded::BoundedReader;
-use crate::reader::RecordReader;
+use crate::reader::{Reading, RecordReader};
 use crate::tests::Memory;
 
 fn mapping() -> CsvMapping {
@@ -60,7 +60,10 @@ fn rows(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Vec<Result<EventDr
     let mut table = open(mapping, payload).unwrap_or_else(|fault| panic!("{fault}"));
     let mut rows = Vec::new();
     while table.advance().expect("it is whole") {
-        rows.push(table.draft(Uuid::nil()).map(|(draft, _)| draft));
+        let read = table.read(Uuid::nil());
+        rows.push(read.and_then(|Reading { draft, problems, .. }| {
+            if problems.is_empty() { Ok(draft) } else { Err(problems) }
+        }));
     }
     rows
 }
@@ -77,10 +80,7 @@ fn draft(mapping: &CsvMapping, header: &[&str], cells: &[&str]) -> EventDraft {
 fn problems(mapping: &CsvMapping, header: &[&str], cells: &[&str]) -> Vec<FieldProblem> {
     let mut table = open(mapping, line(header) + &line(cells)).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(table.advance().expect("it is whole"));
-    let event = table.draft(Uuid::nil()).and_then(|(draft, missing)| {
-        parse_event(draft, missing, Uuid::nil()).map_err(|problems| table.explain(problems))
-    });
-    event.expect_err("the row is wrong")
+    table.event(Uuid::nil(), &|_| Uuid::nil()).expect_err("the row is wrong")
 }
 
 fn text(value: &str) -> Sent<String> {

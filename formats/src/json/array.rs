@@ -1,15 +1,15 @@
 //! One array of JSON objects.
 
-use domain::rules::draft::{EventDraft, MissingId};
+use domain::rules::draft::MissingId;
 use domain::rules::problem::FieldProblem;
 use uuid::Uuid;
 
-use super::parse_record;
+use super::parse_leniently;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, RecordBuffer, RecordReader};
+use crate::reader::{Position, Reading, RecordBuffer, RecordReader};
 
-/// Splits the array into its elements; what they are is for [`parse_record`] to say.
+/// Splits the array into its elements; what they are is for [`parse_leniently`] to say.
 pub(crate) struct Array {
     bytes: BoundedReader,
     record: RecordBuffer,
@@ -98,8 +98,9 @@ impl RecordReader for Array {
         Position { byte: self.bytes.offset(), lines: 0 }
     }
 
-    fn draft(&self, user_id: Uuid) -> Result<(EventDraft, MissingId), Vec<FieldProblem>> {
-        Ok((parse_record(self.record.bytes())?, MissingId::Derived(user_id)))
+    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+        let (draft, problems) = parse_leniently(self.record.bytes())?;
+        Ok(Reading { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }
 

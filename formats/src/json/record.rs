@@ -17,13 +17,22 @@ use crate::excerpt;
 /// `INVALID_JSON` when it is not a JSON object in UTF-8, or names a field twice; `INVALID_VALUE` for
 /// each field that events do not have.
 pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
+    let (draft, unknown) = parse_leniently(line)?;
+    if unknown.is_empty() { Ok(draft) } else { Err(unknown) }
+}
+
+/// Reads a line, and tells of the fields that events do not have beside the others.
+///
+/// # Errors
+/// `INVALID_JSON` as [`parse`].
+pub(crate) fn parse_leniently(line: &[u8]) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
     let record =
         read(text).or_else(|_| read(&mend(text, Syntax::Json).unwrap_or_default())).map_err(|_| {
             vec![FieldProblem::new("", Code::InvalidJson, "is not a JSON object with each field once")]
         })?;
-    if record.unknown.is_empty() { Ok(record.draft) } else { Err(record.unknown) }
+    Ok((record.draft, record.unknown))
 }
 
 fn read(text: &str) -> serde_json::Result<Record> {

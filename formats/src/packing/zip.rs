@@ -53,6 +53,12 @@ struct Member {
     is_encrypted: bool,
 }
 
+impl Member {
+    fn is_called_export(&self) -> bool {
+        self.name.rsplit(['/', '\\']).next().is_some_and(|name| name.eq_ignore_ascii_case("export.xml"))
+    }
+}
+
 impl Archive {
     fn open(input: &Input) -> Result<Self, ReadError> {
         let blocks = Arc::new(Blocks::new(input.clone()));
@@ -111,19 +117,19 @@ impl Archive {
         if let Some(only) = &self.only {
             return Ok(only.clone());
         }
-        let mut export = None;
+        let (mut export, mut unseen) = (None, None);
         for member in &self.xml {
-            if !self.is_export(member)? {
-                continue;
+            match self.is_export(member)? {
+                Some(true) if export.is_some() => {
+                    let detail = "the zip archive has several exports of Apple Health: send one";
+                    return Err(ReadError::format(detail));
+                }
+                Some(true) => export = Some(member.clone()),
+                None if member.is_called_export() => unseen = Some(member.clone()),
+                _ => {}
             }
-            if export.is_some() {
-                return Err(ReadError::format(
-                    "the zip archive has several exports of Apple Health: send one",
-                ));
-            }
-            export = Some(member.clone());
         }
-        export.ok_or_else(|| {
+        export.or(unseen).ok_or_else(|| {
             let files = self.files;
             ReadError::Format(format!(
                 "the zip archive has {files} files: send one, or an export of Apple Health"
@@ -131,15 +137,17 @@ impl Archive {
         })
     }
 
-    /// Whether a file begins as an export does. One that cannot be unpacked does not.
-    fn is_export(&self, member: &Member) -> Result<bool, ReadError> {
+    /// Whether a file begins as an export does. One that cannot be unpacked does not. `None`: too little of it was sent.
+    fn is_export(&self, member: &Member) -> Result<Option<bool>, ReadError> {
         let mut head = Vec::new();
         let read = self.read(member).and_then(|(reader, _)| {
             reader.take(EXPORT_HEAD_BYTES).read_to_end(&mut head).map_err(ReadError::from)
         });
+        let is_export = apple_health::is_export(&head);
         match read {
+            Err(error) if error.is_cut() => Ok(is_export.then_some(true)),
             Err(error @ ReadError::Source(_)) => Err(error),
-            _ => Ok(apple_health::is_export(&head)),
+            _ => Ok(Some(is_export)),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use domain::rules::csv_mapping::CsvMapping;
 use domain::rules::import::Format;
 use serde::Serialize;
 use serde_json::Value;
@@ -16,11 +17,32 @@ pub struct ImportArgs {
     /// The file to send: plain, gzip, zstd or zip
     pub file: PathBuf,
     /// The server
-    #[arg(long, env = "IDEM_URL", value_name = "URL")]
+    #[arg(
+        long,
+        env = "IDEM_URL",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present = "preview"
+    )]
     pub url: String,
     /// The token of the user whose events they are
-    #[arg(long, env = "IDEM_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "IDEM_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present = "preview"
+    )]
     pub token: String,
+    /// Show what would be made of the file, without a server: its first records and all its problems
+    #[arg(long, conflicts_with_all = ["dry_run", "no_wait", "id"])]
+    pub preview: bool,
+    /// Records that --preview shows
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "preview")]
+    pub rows: usize,
     /// The import's own UUIDv7: the same id goes on where it was cut [default: a new one, printed first]
     #[arg(long, value_name = "UUID")]
     pub id: Option<Uuid>,
@@ -48,6 +70,7 @@ const EXAMPLES: &str = "\
 Examples, with IDEM_URL and IDEM_TOKEN set or --url and --token given:
   idem import flights-2013.ndjson.gz
   idem import weather-2013.csv.gz --event-type weather --timestamp time_hour --external-id origin,time_hour
+  idem import strava.csv --preview             # its columns and first rows, without a server
   idem import export.zip                       # as Apple Health writes it
   idem import events.json --dry-run --json     # what would come of it
   idem import events.ndjson --id 01980c5e-7a3b-7c1d-9f2e-3b4a5c6d7e8f     # goes on after a cut
@@ -135,6 +158,39 @@ pub struct CsvArgs {
 }
 
 impl CsvArgs {
+    /// Whether anything is said of a CSV.
+    pub fn is_given(&self) -> bool {
+        serde_json::to_value(self).is_ok_and(|said| said != Value::Object(serde_json::Map::new()))
+    }
+
+    /// The mapping as the server would read it.
+    pub fn to_mapping(&self) -> CsvMapping {
+        let mut property_columns = self.property_columns.clone();
+        if let Some(columns) = &mut property_columns {
+            columns.retain(|column| !column.is_empty());
+        }
+        CsvMapping {
+            event_type: self.event_type.clone(),
+            event_type_column: self.event_type_column.clone(),
+            timestamp_column: self.timestamp_column.clone().unwrap_or_default(),
+            end_date_column: self.end_date_column.clone(),
+            id_column: self.id_column.clone(),
+            external_id_columns: self.external_id_columns.clone(),
+            notes_column: self.notes_column.clone(),
+            source_type: self.source_type.clone(),
+            latitude_column: self.latitude_column.clone(),
+            longitude_column: self.longitude_column.clone(),
+            property_columns,
+            missing: self.missing.clone(),
+            time_zone: self.time_zone.clone(),
+            timestamp_format: self.timestamp_format.clone(),
+            delimiter: self.delimiter.clone().unwrap_or_else(|| ",".to_owned()),
+            skip_lines: self.skip_lines.unwrap_or_default(),
+            has_decimal_comma: self.decimal_separator.as_deref() == Some(","),
+            encoding: self.encoding.clone().filter(|label| label != "auto"),
+        }
+    }
+
     /// The mapping for a file of this format; none for all but CSV.
     ///
     /// # Errors
@@ -191,6 +247,17 @@ impl From<Format> for ImportFormat {
             Format::Json => Self::Json,
             Format::Csv => Self::Csv,
             Format::AppleHealth => Self::AppleHealth,
+        }
+    }
+}
+
+impl From<ImportFormat> for Format {
+    fn from(format: ImportFormat) -> Self {
+        match format {
+            ImportFormat::Ndjson => Self::Ndjson,
+            ImportFormat::Json => Self::Json,
+            ImportFormat::Csv => Self::Csv,
+            ImportFormat::AppleHealth => Self::AppleHealth,
         }
     }
 }

@@ -12,10 +12,9 @@ use std::sync::Arc;
 
 use domain::clock::Clock;
 use domain::commands::apply_chunk::{Chunk, Record};
-use domain::limits::RECORD_BYTES_MAX;
 use domain::payload::Payloads;
 use domain::plant;
-use domain::rules::draft::{EventDraft, Sent, parse_event};
+use domain::rules::draft::{EventDraft, Sent};
 use domain::rules::import::ImportRow;
 use domain::rules::problem::{Code, FieldProblem, Problem};
 use formats::{Checkpoint, Input, Position, ReadError, RecordReader, SourceError};
@@ -163,8 +162,6 @@ impl Job<'_> {
         let refused = |code, detail: String| Err(vec![FieldProblem::new("", code, detail)]);
         let event = if self.poison == Some(number) {
             refused(Code::Poison, "workers died of this record".to_owned())
-        } else if reader.is_too_long() {
-            refused(Code::RecordTooLarge, format!("a record has at most {RECORD_BYTES_MAX} bytes"))
         } else {
             let read = AssertUnwindSafe(|| {
                 let is_meant = plant::is_planted("plant-panic-on-read");
@@ -172,9 +169,7 @@ impl Job<'_> {
                     !(is_meant && reader.raw().windows(6).any(|word| word == b"poison")),
                     "as it was told to"
                 );
-                let (draft, missing_id) = reader.draft(self.user_id)?;
-                let fresh_type_id = self.fresh_type_id(&draft);
-                parse_event(draft, missing_id, fresh_type_id).map_err(|problems| reader.explain(problems))
+                reader.event(self.user_id, &|draft| self.fresh_type_id(draft))
             });
             catch_unwind(read)
                 .unwrap_or_else(|_| refused(Code::Poison, "the record cannot be read".to_owned()))

@@ -37,12 +37,15 @@ impl ReaderAt for Blocks {
             return Ok(0);
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let block_at = offset - offset % BLOCK_BYTES as u64;
-        if state.block.is_empty() || state.block_at != block_at {
-            state.load(&self.input, block_at)?;
+        if state.after(offset).is_empty() {
+            let block_at = offset - offset % BLOCK_BYTES as u64;
+            let _partly = state.load(&self.input, block_at);
+            if state.after(offset).is_empty() {
+                // Where only a part of the payload was sent, the block may begin before it.
+                state.load(&self.input, offset)?;
+            }
         }
-        let skip = usize::try_from(offset - block_at).unwrap_or(usize::MAX);
-        let available = state.block.get(skip..).unwrap_or_default();
+        let available = state.after(offset);
         let length = available.len().min(buffer.len());
         buffer[..length].copy_from_slice(&available[..length]);
         Ok(length)
@@ -50,17 +53,24 @@ impl ReaderAt for Blocks {
 }
 
 impl State {
+    /// What is there of the block from an offset on.
+    fn after(&self, offset: u64) -> &[u8] {
+        let skip = offset.checked_sub(self.block_at).and_then(|skip| usize::try_from(skip).ok());
+        skip.and_then(|skip| self.block.get(skip..)).unwrap_or_default()
+    }
+
+    /// Reads a block. What comes before an error is kept.
     fn load(&mut self, input: &Input, at: u64) -> io::Result<()> {
-        if self.stream.is_none() || self.position != at {
-            self.stream = Some(input.open(at)?);
-            self.position = at;
-        }
         self.block.clear();
         self.block_at = at;
-        if let Some(stream) = &mut self.stream {
-            stream.take(BLOCK_BYTES as u64).read_to_end(&mut self.block)?;
-        }
-        self.position += self.block.len() as u64;
+        let mut stream = match self.stream.take() {
+            Some(stream) if self.position == at => stream,
+            _ => input.open(at)?,
+        };
+        let read = stream.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut self.block);
+        self.position = at + self.block.len() as u64;
+        read?;
+        self.stream = Some(stream);
         Ok(())
     }
 }

@@ -1,0 +1,91 @@
+//! A preview as JSON, for pages and scripts.
+
+use domain::rules::draft::{IdOrigin, NewEvent, TypeRef};
+use domain::rules::instant;
+use domain::rules::problem::FieldProblem;
+use domain::rules::row::Location;
+use serde_json::{Value, json};
+
+use super::{Kind, Preview, Seen};
+
+impl Preview {
+    /// All of it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let csv = self.csv.as_ref().map(|csv| {
+            json!({
+                "header": csv.header, "delimiter": csv.delimiter, "encoding": csv.encoding,
+                "linesBefore": csv.lines_before,
+            })
+        });
+        json!({
+            "format": self.format.map(|format| format.name()),
+            "packing": self.packing.map(|packing| packing.name()),
+            "csv": csv,
+            "records": self.records.iter().map(Seen::to_json).collect::<Vec<_>>(),
+            "recordsRead": self.read,
+            "recordsRejected": self.rejected,
+            "problemKinds": self.kinds.iter().map(Kind::to_json).collect::<Vec<_>>(),
+            "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
+            "isCut": self.is_cut,
+        })
+    }
+}
+
+impl Seen {
+    fn to_json(&self) -> Value {
+        let problems = self.problems.iter().map(|cell| {
+            let mut shown = problem(&cell.problem);
+            shown["column"] = cell.column.into();
+            shown
+        });
+        json!({
+            "record": self.record,
+            "line": self.line,
+            "cells": self.cells,
+            "excerpt": self.excerpt,
+            "event": self.event.as_ref().map(event),
+            "problems": problems.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Kind {
+    fn to_json(&self) -> Value {
+        let mut shown = problem(&self.problem);
+        shown["records"] = self.records.into();
+        shown["firstRecord"] = self.record.into();
+        shown["firstLine"] = self.line.into();
+        shown
+    }
+}
+
+fn problem(problem: &FieldProblem) -> Value {
+    json!({ "pointer": problem.pointer, "code": problem.code.name(), "detail": problem.detail })
+}
+
+/// An event as it would be stored. An id that would be made for it is not told: it depends on whose event it is.
+fn event(event: &NewEvent) -> Value {
+    let body = &event.body;
+    let (type_id, type_name) = match &event.type_ref {
+        TypeRef::Id(id) => (Some(id.to_string()), None),
+        TypeRef::Name { name, .. } => (None, Some(name)),
+    };
+    let place = |place: &Location| {
+        json!({ "latitude": place.latitude, "longitude": place.longitude, "name": place.name })
+    };
+    json!({
+        "id": (event.origin == IdOrigin::Sent).then(|| event.id.to_string()),
+        "eventTypeId": type_id,
+        "eventType": type_name,
+        "timestamp": instant::format(body.timestamp),
+        "endDate": body.end_date.map(instant::format),
+        "isAllDay": body.is_all_day,
+        "timeZone": body.time_zone,
+        "notes": body.notes,
+        "sourceType": event.source_type,
+        "externalId": event.external_id,
+        "location": body.location.as_ref().map(place),
+        "properties": serde_json::from_str::<Value>(&body.properties).unwrap_or_default(),
+    })
+}

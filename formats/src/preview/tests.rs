@@ -1,0 +1,193 @@
+//! What is seen of a file without storing it, whole and of the parts that a page sends.
+
+use std::io::{Cursor, Write};
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{PartialSource, Source};
+
+const ROWS: &str = "when;what;miles\n2024-01-02 10:00:00;run;1,5\nnever;run;2\n2024-01-03 10:00:00;walk;x\n";
+
+fn mapping() -> CsvMapping {
+    CsvMapping {
+        event_type_column: Some("what".to_owned()),
+        timestamp_column: "when".to_owned(),
+        time_zone: Some("Europe/Berlin".to_owned()),
+        delimiter: ";".to_owned(),
+        has_decimal_comma: true,
+        ..CsvMapping::default()
+    }
+}
+
+fn request(mapping: Option<&CsvMapping>) -> Request<'_> {
+    Request { format: None, file_name: "", mapping, records: 20, reads_all: true }
+}
+
+/// A whole file, as a source of which only parts are there.
+fn input(head: &[u8], size: usize, tail: &[u8]) -> Input {
+    let source = PartialSource::new(size as u64, head.to_vec(), tail.to_vec()).expect("it fits");
+    Input::new(Arc::new(source))
+}
+
+fn whole(bytes: impl AsRef<[u8]>) -> Input {
+    let bytes = bytes.as_ref();
+    input(bytes, bytes.len(), b"")
+}
+
+fn shown(input: &Input, request: &Request<'_>) -> Value {
+    preview(input, request).to_json()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+#[test]
+fn a_csv_without_a_mapping_shows_its_header_and_its_cells() {
+    let seen = shown(&whole(ROWS), &request(None));
+    assert_eq!((&seen["format"], &seen["packing"]), (&json!("CSV"), &json!("plain")));
+    assert_eq!(
+        seen["csv"],
+        json!({ "header": ["when", "what", "miles"], "delimiter": ";", "encoding": "UTF-8", "linesBefore": 0 })
+    );
+    assert_eq!(seen["records"][0]["cells"], json!(["2024-01-02 10:00:00", "run", "1,5"]));
+    assert_eq!((&seen["recordsRead"], &seen["records"][0]["event"]), (&json!(3), &Value::Null));
+    assert_eq!((&seen["problems"], &seen["recordsRejected"]), (&json!([]), &json!(0)));
+}
+
+#[test]
+fn a_csv_with_a_mapping_shows_the_events_and_the_cells_that_are_wrong() {
+    let mapping = mapping();
+    let seen = shown(&whole(ROWS), &request(Some(&mapping)));
+    let event = &seen["records"][0]["event"];
+    assert_eq!(event["timestamp"], "2024-01-02T09:00:00.000Z");
+    assert_eq!((&event["eventType"], &event["properties"]), (&json!("run"), &json!({ "miles": 1.5 })));
+    let problem = &seen["records"][1]["problems"][0];
+    assert_eq!((&problem["pointer"], &problem["column"]), (&json!("/timestamp"), &json!(0)));
+    assert_eq!(problem["code"], "INVALID_DATETIME");
+    assert_eq!(seen["recordsRejected"], 1);
+    let kind = &seen["problemKinds"][0];
+    assert_eq!((&kind["records"], &kind["firstRecord"], &kind["firstLine"]), (&json!(1), &json!(2), &json!(3)));
+}
+
+#[test]
+fn a_mapping_that_does_not_fit_is_told_and_the_cells_are_shown() {
+    let lacking = CsvMapping { timestamp_column: "date".to_owned(), ..mapping() };
+    let wrong = CsvMapping { timestamp_column: String::new(), ..mapping() };
+    let unreadable = CsvMapping { encoding: Some("klingon".to_owned()), ..mapping() };
+    for (mapping, pointer) in
+        [(&lacking, "/csv"), (&wrong, "/csv/timestampColumn"), (&unreadable, "/csv/encoding")]
+    {
+        let seen = shown(&whole(ROWS), &request(Some(mapping)));
+        assert_eq!(seen["problems"][0]["pointer"], pointer, "{seen}");
+        assert_eq!(seen["records"][0]["cells"][1], "run", "{seen}");
+        assert_eq!(seen["records"][0]["event"], Value::Null);
+    }
+}
+
+#[test]
+fn what_the_cut_ends_is_no_problem() {
+    let mapping = mapping();
+    for length in 16..ROWS.len() {
+        let seen = shown(&input(&ROWS.as_bytes()[..length], ROWS.len(), b""), &request(Some(&mapping)));
+        assert_eq!((&seen["problems"], &seen["isCut"]), (&json!([]), &json!(true)), "{length}: {seen}");
+        let whole_rows = ROWS[..length].matches('\n').count() - 1;
+        assert_eq!(seen["recordsRead"], whole_rows, "{length}");
+    }
+    let packed = gzip(ROWS.repeat(500).as_bytes());
+    let seen = shown(&input(&packed[..packed.len() / 2], packed.len(), b""), &request(Some(&mapping)));
+    assert_eq!((&seen["packing"], &seen["isCut"]), (&json!("gzip"), &json!(true)));
+    assert_eq!(seen["problems"], json!([]), "{seen}");
+    for format in ["[{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"},{\"eventTy", "{\"eventType\""] {
+        let seen = shown(&input(format.as_bytes(), 1_000, b""), &request(None));
+        assert_eq!((&seen["problems"], &seen["isCut"]), (&json!([]), &json!(true)), "{seen}");
+    }
+}
+
+#[test]
+fn the_records_after_those_shown_are_counted_only_when_asked() {
+    let mapping = mapping();
+    let many = format!("{ROWS}{}", "never;run;2\n".repeat(50));
+    let all = Request { records: 2, ..request(Some(&mapping)) };
+    let seen = shown(&whole(&many), &all);
+    assert_eq!((&seen["recordsRead"], &seen["recordsRejected"]), (&json!(53), &json!(51)));
+    assert_eq!((seen["records"].as_array().map(Vec::len), &seen["isCut"]), (Some(2), &json!(false)));
+    let seen = shown(&whole(&many), &Request { reads_all: false, ..all });
+    assert_eq!((&seen["recordsRead"], &seen["isCut"]), (&json!(2), &json!(true)));
+}
+
+#[test]
+fn what_cannot_be_read_is_told() {
+    for (bytes, code) in [
+        (&b"7z\xbc\xaf\x27\x1c and more of it"[..], "PAYLOAD_FORMAT"),
+        (&gzip(&gzip(b"{}")), "PAYLOAD_FORMAT"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\x0d\xff", "PAYLOAD_FORMAT"),
+        (b"", "PAYLOAD_FORMAT"),
+    ] {
+        let seen = shown(&whole(bytes), &request(None));
+        let shown = seen["problems"].as_array().map(Vec::len);
+        assert!(shown == Some(1) || seen["recordsRead"] == 0, "{seen}");
+        if shown == Some(1) {
+            assert_eq!(seen["problems"][0]["code"], code);
+        }
+    }
+    let bomb = gzip(&vec![b' '; 64 << 20]);
+    let seen = shown(&whole(&bomb).cut_after(1 << 20), &request(None));
+    assert_eq!((&seen["isCut"], &seen["problems"]), (&json!(true), &json!([])), "{seen}");
+}
+
+/// An archive with an export between two other files of so many bytes.
+fn archive(before: usize, after: usize) -> Vec<u8> {
+    let mut zip = rawzip::ZipArchiveWriter::new(Cursor::new(Vec::new()));
+    let export = "<?xml version=\"1.0\"?><HealthData><Record type=\"HKQuantityTypeIdentifierStepCount\" \
+        sourceName=\"w\" unit=\"count\" startDate=\"2024-01-02 10:00:00 +0100\" \
+        endDate=\"2024-01-02 10:01:00 +0100\" value=\"7\"/></HealthData>";
+    let noise = vec![b' '; before.max(after)];
+    let files = [
+        ("folder/a.gpx", &noise[..before]),
+        ("folder/export.xml", export.as_bytes()),
+        ("folder/b.gpx", &noise[..after]),
+    ];
+    for (name, bytes) in files {
+        let (mut entry, config) = zip.new_file(name).start().expect("memory");
+        let mut writer = config.wrap(&mut entry);
+        writer.write_all(bytes).expect("memory");
+        let (_, descriptor) = writer.finish().expect("memory");
+        entry.finish(descriptor).expect("memory");
+    }
+    zip.finish().expect("memory").into_inner()
+}
+
+#[test]
+fn of_a_zip_the_list_at_its_end_tells_what_it_holds() {
+    // All was sent, in two parts.
+    let small = archive(1_000, 0);
+    let seen = shown(&input(&small[..900], small.len(), &small[900..]), &request(None));
+    assert_eq!((&seen["format"], &seen["packing"]), (&json!("APPLE_HEALTH"), &json!("zip")), "{seen}");
+    // The export lies in the tail, which does not begin where blocks do.
+    let large = archive(700_000, 50_000);
+    let (head, tail) = (&large[..200_000], &large[large.len() - 250_000..]);
+    let seen = shown(&input(head, large.len(), tail), &request(None));
+    assert_eq!((&seen["format"], &seen["recordsRead"]), (&json!("APPLE_HEALTH"), &json!(1)), "{seen}");
+    // Of the export nothing was sent: its name tells.
+    let far = archive(700_000, 300_000);
+    let seen = shown(&input(&far[..200_000], far.len(), &far[far.len() - 250_000..]), &request(None));
+    assert_eq!((&seen["format"], &seen["isCut"]), (&json!("APPLE_HEALTH"), &json!(true)), "{seen}");
+    // Not even the list.
+    let seen = shown(&input(head, large.len(), b""), &request(None));
+    assert_eq!((&seen["packing"], &seen["problems"]), (&json!("zip"), &json!([])), "{seen}");
+}
+
+#[test]
+fn parts_that_are_more_than_the_whole_are_no_source() {
+    assert!(PartialSource::new(3, b"four".to_vec(), Vec::new()).is_none());
+    assert!(PartialSource::new(3, Vec::new(), b"four".to_vec()).is_none());
+    let source = PartialSource::new(4, b"four".to_vec(), Vec::new()).expect("it fits");
+    assert_eq!(source.size(), 4);
+}

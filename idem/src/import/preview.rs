@@ -1,0 +1,147 @@
+//! `idem import --preview`: what an import would make of a file, without a server.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use domain::rules::draft::{NewEvent, TypeRef};
+use domain::rules::instant;
+use formats::preview::{CellProblem, Preview, Request, Seen, preview};
+use formats::{FileSource, Input, Source};
+use indicatif::HumanBytes;
+use tokio::time::sleep;
+
+use super::args::{ImportArgs, ImportFormat};
+use super::{EXIT_REJECTED, bar};
+
+const TICK: Duration = Duration::from_millis(200);
+/// Characters of what is shown of one event.
+const CONTENT_CHARS_MAX: usize = 100;
+
+/// Reads the whole file and prints what was seen.
+/// Exit code 0: all records are right; 2: some would be rejected; 1: the file cannot be read as it is.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub(super) async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let source = FileSource::new(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    ensure!(source.size() > 0, "cannot read {}: it is empty", args.file.display());
+    let size = source.size();
+    let input = Input::new(Arc::new(source));
+    let seen = look(args, &input, size).await?;
+    let text = if args.json { format!("{}\n", seen.to_json()) } else { text(args, &seen, size) };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(match (seen.problems.is_empty(), seen.rejected) {
+        (false, _) => ExitCode::FAILURE,
+        (true, 0) => ExitCode::SUCCESS,
+        (true, _) => ExitCode::from(EXIT_REJECTED),
+    })
+}
+
+async fn look(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Preview> {
+    let mapping = args.csv.is_given().then(|| args.csv.to_mapping());
+    let format = args.format.map(Into::into);
+    let file_name = args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (read, records) = (input.clone(), args.rows);
+    let mut looking = tokio::task::spawn_blocking(move || {
+        let request = Request {
+            format,
+            file_name: &file_name,
+            mapping: mapping.as_ref(),
+            records,
+            reads_all: true,
+        };
+        preview(&read, &request)
+    });
+    let bar = bar::bytes("reading", size);
+    let seen = loop {
+        tokio::select! {
+            seen = &mut looking => break seen.context("reading the file was cut short")?,
+            () = sleep(TICK) => bar.set_position(input.taken()),
+        }
+    };
+    bar.finish_and_clear();
+    Ok(seen)
+}
+
+fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
+    let mut out = String::new();
+    let format = seen.format.map_or("unknown", |format| ImportFormat::from(format).noun());
+    let packing = seen.packing.map_or("packed in a way that is not read", |packing| match packing.name() {
+        "plain" => "not packed",
+        name => name,
+    });
+    let _ = writeln!(out, "{}: {format}, {packing}, {}", args.file.display(), HumanBytes(size));
+    if let Some(csv) = &seen.csv {
+        let delimiter = if csv.delimiter == '\t' { "tab".to_owned() } else { format!("{:?}", csv.delimiter) };
+        let _ = write!(out, "encoding {}, delimiter {delimiter}", csv.encoding);
+        if csv.lines_before > 0 {
+            let _ = write!(out, ", {} lines before the header", csv.lines_before);
+        }
+        let _ = writeln!(out, "\ncolumns: {}", csv.header.join(" | "));
+    }
+    for problem in &seen.problems {
+        let place = if problem.pointer.is_empty() { String::new() } else { format!("{}: ", problem.pointer) };
+        let _ = writeln!(out, "{}: {place}{}", problem.code.name(), problem.detail);
+    }
+    if !seen.records.is_empty() {
+        out.push('\n');
+    }
+    for record in &seen.records {
+        let _ = writeln!(out, "{}", row(record));
+    }
+    let _ = writeln!(out, "\n{} records, {} would be rejected", seen.read, seen.rejected);
+    for kind in &seen.kinds {
+        let line = kind.line.map_or(String::new(), |line| format!(", line {line}"));
+        let (code, problem) = (kind.problem.code.name(), &kind.problem);
+        let (records, first) = (kind.records, kind.record);
+        let said = sentence(&problem.pointer, &problem.detail);
+        let _ = writeln!(out, "  {records} × {code}: {said}; first in record {first}{line}");
+    }
+    if seen.csv.is_some() && seen.problems.is_empty() && !args.csv.is_given() {
+        out.push_str("To read them as events name at least --timestamp COL and --event-type NAME.\n");
+    }
+    out
+}
+
+/// One line about a record.
+fn row(record: &Seen) -> String {
+    let number = record.record;
+    let line = record.line.map_or(String::new(), |line| format!(" (line {line})"));
+    let content = match (&record.event, record.problems.as_slice()) {
+        (Some(event), _) => of_event(event),
+        (None, []) => record.cells.join(" | "),
+        (None, problems) => {
+            let each = problems.iter().map(|CellProblem { problem, .. }| {
+                format!("{}: {}", problem.code.name(), sentence(&problem.pointer, &problem.detail))
+            });
+            format!("REJECTED {}", each.collect::<Vec<_>>().join("; "))
+        }
+    };
+    format!("{number}{line}: {content}")
+}
+
+fn sentence(pointer: &str, detail: &str) -> String {
+    if pointer.is_empty() { detail.to_owned() } else { format!("{pointer} {detail}") }
+}
+
+fn of_event(event: &NewEvent) -> String {
+    let body = &event.body;
+    let name = match &event.type_ref {
+        TypeRef::Name { name, .. } => name.clone(),
+        TypeRef::Id(id) => id.to_string(),
+    };
+    let end = body.end_date.map_or(String::new(), |end| format!(" to {}", instant::format(end)));
+    let notes = body.notes.as_ref().map_or(String::new(), |notes| format!(" {notes:?}"));
+    let external = event.external_id.as_ref().map_or(String::new(), |id| format!(" [{id}]"));
+    let properties = if body.properties == "{}" { String::new() } else { format!(" {}", body.properties) };
+    let rest = format!("{external}{notes}{properties}");
+    let mut shown: String = rest.chars().take(CONTENT_CHARS_MAX).collect();
+    if shown.len() < rest.len() {
+        shown.push('…');
+    }
+    format!("{}{end} {name}{shown}", instant::format(body.timestamp))
+}
