@@ -11,6 +11,9 @@ use serde_json::json;
 use crate::gate::Refusal;
 use crate::limiter::Level;
 
+/// When it is worth to send a request again that was refused with `UNAVAILABLE`, in milliseconds.
+const UNAVAILABLE_RETRY_MS: u64 = 1_000;
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
@@ -132,15 +135,26 @@ impl ApiError {
 
 /// RFC 9457 with a code, for GraphQL errors and for plain routes alike.
 pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -> serde_json::Value {
-    json!({
+    let retry_after_ms = match status {
+        // With another token, at once.
+        401 => Some(0),
+        429 | 503 => Some(UNAVAILABLE_RETRY_MS),
+        _ => None,
+    };
+    let mut problem = json!({
         "type": format!("urn:idem:problem:{}", code.to_lowercase().replace('_', "-")),
         "title": code.to_lowercase().replace('_', " "),
         "status": status,
         "detail": detail,
         "code": code,
+        "instance": format!("urn:idem:request:{request_id}"),
         "requestId": request_id,
-        "retryable": matches!(status, 401 | 429 | 503),
-    })
+        "retryable": retry_after_ms.is_some(),
+    });
+    if let Some(retry_after_ms) = retry_after_ms {
+        problem["retryAfterMs"] = retry_after_ms.into();
+    }
+    problem
 }
 
 /// Load that is shed, and a database that is away, meet every request.

@@ -53,6 +53,11 @@ pub const PAGE_FIRST_DEFAULT: i32 = 50;
 pub const CHANGES_FIRST_MAX: i32 = 5_000;
 /// Entries of a page of `changes` when `first` is not given.
 pub const CHANGES_FIRST_DEFAULT: i32 = 500;
+/// Entries of one page of a subscription, which ends at its bytes if not before: what one stalled reader may hold in
+/// memory.
+pub const SUBSCRIPTION_PAGE_MAX: u64 = 100;
+/// Sources of a user that `syncStatus` tells of, in the order of their names.
+pub const SOURCES_MAX: usize = 1_000;
 /// Values of one list of a filter.
 pub const FILTER_VALUES_MAX: usize = 500;
 /// Bytes of content of a page of events or of `changes`; its first entry comes whatever it weighs.
@@ -166,6 +171,18 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 pub const DECODED_RATIO_MAX: u64 = 200;
 /// Decoded bytes from which on the ratio is asked.
 pub const DECODED_RATIO_FROM_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of each end of a file that a preview takes.
+pub const PREVIEW_PART_BYTES_MAX: usize = 256 * 1024;
+/// Rows that a preview shows, unless it is asked for fewer or more.
+pub const PREVIEW_ROWS_DEFAULT: usize = 20;
+/// Rows that a preview shows at most.
+pub const PREVIEW_ROWS_MAX: usize = 100;
+/// Decoded bytes that a preview reads.
+pub const PREVIEW_DECODED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Previews that one process makes at once.
+pub const PREVIEWS_AT_ONCE_MAX: usize = 2;
+/// Payloads that one process reads at once for their rejected records.
+pub const PAYLOADS_READ_AT_ONCE_MAX: usize = 4;
 /// Bytes of one record.
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// Characters of a rejected record that are kept.
@@ -176,6 +193,10 @@ pub const REJECTION_CHARS_MAX: usize = 2_000;
 pub const REJECTIONS_KEPT_MAX: i64 = 100_000;
 /// Milliseconds of the day that the daily allowances of a user count.
 pub const IMPORT_DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Milliseconds behind which it is worth to ask once more for an import that the daily allowance refused.
+pub const DAY_RETRY_MS: i64 = 60 * 60 * 1000;
+/// Milliseconds behind which it is worth to ask once more for an import that was refused because others wait.
+pub const WAITING_RETRY_MS: i64 = 60 * 1000;
 /// Milliseconds that an import rests whose user had enough records today.
 pub const IMPORT_REST_MS: i64 = 10 * 60 * 1000;
 /// Milliseconds that the rejections of an ended import are kept.

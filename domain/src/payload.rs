@@ -1,6 +1,8 @@
 //! The bytes of imports: runs of objects of 8 MiB, the last shorter, each one `put`. No multipart and
 //! no append, so that every object store is the same.
 
+mod stored;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::limits::PAYLOAD_OBJECT_BYTES;
 use crate::rules::payload_objects::PayloadObjects;
+
+pub use stored::{SourceError, StoredPayload};
 
 /// Where payloads are kept.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use domain::payload::SourceError;
 use domain::rules::problem::{Code, Problem};
 
 /// Why a payload yields no more records.
@@ -18,34 +19,10 @@ pub enum ReadError {
     Source(#[from] SourceError),
 }
 
-/// Why the bytes of a payload could not be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    /// For now: the same read may succeed later.
-    #[error("the payload cannot be fetched")]
-    Unavailable,
-    /// A part of it is no longer there.
-    #[error("the payload is no longer there")]
-    Gone,
-    /// A part of it is not what was received.
-    #[error("the payload is not what was received")]
-    Changed,
-    /// Only a part of it was sent, to be looked at, and this is beyond.
-    #[error("only a part of the payload was sent")]
-    NotSent,
-}
-
 /// Something other than zeros after the end of a gzip file. It travels through `Read`.
 #[derive(Debug, thiserror::Error)]
 #[error("something other than zeros follows the end of the gzip")]
 pub(crate) struct TrailingBytes;
-
-impl From<SourceError> for io::Error {
-    /// For sources, whose readers can only return an `io::Error`; [`ReadError::from`] finds it again.
-    fn from(error: SourceError) -> Self {
-        Self::other(error)
-    }
-}
 
 impl From<io::Error> for ReadError {
     /// What a failed read means: a failure of the source, or of the decoder that reads from it.

@@ -15,17 +15,19 @@ mod ndjson;
 mod packing;
 pub mod preview;
 mod reader;
+pub mod rejected;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use std::io::Read;
 
+pub use domain::payload::SourceError;
 use domain::rules::csv_mapping::CsvMapping;
 use domain::rules::import::Format;
 
 use bounded::BoundedReader;
-pub use error::{ReadError, SourceError};
+pub use error::ReadError;
 pub use packing::Packing;
 pub use reader::{Position, Reading, RecordReader, excerpt};
 pub use source::{FileSource, Input, PartialSource, Source};

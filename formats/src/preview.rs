@@ -193,9 +193,8 @@ impl Preview {
     }
 
     fn count(&mut self, problem: &FieldProblem, line: Option<i64>) {
-        let is_same = |kind: &Kind| {
-            kind.problem.code == problem.code && kind.problem.pointer == problem.pointer
-        };
+        let is_same =
+            |kind: &Kind| kind.problem.code == problem.code && kind.problem.pointer == problem.pointer;
         if let Some(at) = self.kinds.iter().position(is_same) {
             self.kinds[at].records += 1;
         } else if self.kinds.len() < KINDS_MAX {

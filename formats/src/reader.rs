@@ -72,7 +72,8 @@ pub trait RecordReader {
             Err(fields) => self.explain(fields),
         };
         // A field that could not be read counts as missing, which is no problem of its own.
-        let fields = fields.into_iter().filter(|field| problems.iter().all(|read| read.pointer != field.pointer));
+        let fields =
+            fields.into_iter().filter(|field| problems.iter().all(|read| read.pointer != field.pointer));
         problems.extend(fields.collect::<Vec<_>>());
         Err(problems)
     }

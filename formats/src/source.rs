@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::SourceError;
+use domain::payload::{SourceError, StoredPayload};
 
 /// The bytes of one payload, to be read from any place. Reads may block.
 pub trait Source: Send + Sync {
@@ -19,6 +19,16 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// If nothing can be read at all.
     fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>>;
+}
+
+impl Source for StoredPayload {
+    fn size(&self) -> u64 {
+        Self::size(self)
+    }
+
+    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+        Ok(Self::open(self, offset))
+    }
 }
 
 /// A file of this machine.

@@ -53,7 +53,10 @@ fn within(name: &'static str, what: &str, found: u64, max: u64) -> Result<(), Re
     if found <= max {
         return Ok(());
     }
-    let detail = format!("the document comes to {found} {what}, at most {max} are allowed");
+    let detail = format!(
+        "the document comes to {found} {what}, at most {max} are allowed: send several requests, and many items in one \
+         list, as createEvents and applyMutations take them"
+    );
     Err(Refusal::Limit { name, max, detail })
 }
 

@@ -18,7 +18,10 @@ use super::Refusal;
 /// not closed and for a key that comes twice.
 pub(super) fn scan(text: &str) -> Result<(), Refusal> {
     if text.len() > QUERY_BYTES_MAX {
-        let detail = format!("the document has {} bytes, at most {QUERY_BYTES_MAX} are allowed", text.len());
+        let bytes = text.len();
+        let detail = format!(
+            "the document has {bytes} bytes, at most {QUERY_BYTES_MAX} are allowed: send values as variables"
+        );
         return Err(Refusal::Limit { name: "query text", max: QUERY_BYTES_MAX as u64, detail });
     }
     let (mut rest, mut tokens, mut nesting) = (text.as_bytes(), 0_usize, 0_usize);
@@ -57,12 +60,15 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
         rest = &rest[length..];
         tokens += 1;
         if tokens > QUERY_TOKENS_MAX {
-            let detail = format!("the document has more than the {QUERY_TOKENS_MAX} tokens that are allowed");
+            let detail = format!(
+                "the document has more than the {QUERY_TOKENS_MAX} tokens that are allowed: send values as variables"
+            );
             return Err(Refusal::Limit { name: "query tokens", max: QUERY_TOKENS_MAX as u64, detail });
         }
         if nesting > QUERY_NESTING_MAX {
-            let detail =
-                format!("the brackets of the document nest deeper than the {QUERY_NESTING_MAX} allowed");
+            let detail = format!(
+                "the brackets of the document nest deeper than the {QUERY_NESTING_MAX} allowed: send deep values as variables"
+            );
             return Err(Refusal::Limit { name: "query nesting", max: QUERY_NESTING_MAX as u64, detail });
         }
     }

@@ -6,7 +6,6 @@ mod import;
 
 use async_graphql::InputObject;
 use domain::commands::apply_mutations::Mutation;
-use domain::limits;
 use domain::rules::draft::{EventDraft, EventTypeDraft, LocationDraft, Sent, parse_client_id};
 
 pub use edit::{
@@ -21,7 +20,8 @@ use crate::error::ApiError;
 /// An event as a client made it.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventInput {
-    /// Client UUIDv7. Absent: the server makes one, and sending again makes another.
+    /// Client UUIDv7. Absent: the server makes one. Sent again, `createEvent` and `createEvents` make another; in an
+    /// import it is made from the content, so that the same event is the same one.
     id: Option<Id>,
     /// Required.
     event_type_id: Option<Id>,
@@ -168,15 +168,21 @@ pub(crate) fn client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
 }
 
 /// A list of items that is neither empty nor too long.
-pub(crate) fn items<T>(items: Vec<T>, name: &'static str, max: usize) -> Result<Vec<T>, ApiError> {
+///
+/// # Errors
+/// For one that is too long with `way_out`: what to do other than to send fewer.
+pub(crate) fn items<T>(
+    items: Vec<T>,
+    name: &'static str,
+    max: usize,
+    way_out: &str,
+) -> Result<Vec<T>, ApiError> {
     if items.is_empty() {
         return Err(ApiError::BadUserInput("the list is empty".to_owned()));
     }
     if items.len() > max {
-        let way_out =
-            if max == limits::BATCH_ITEMS_MAX { "importEvents or createImport" } else { "createImport" };
-        let detail =
-            format!("{} items; at most {max} are allowed: send fewer at once, or use {way_out}", items.len());
+        let found = items.len();
+        let detail = format!("{found} items; at most {max} are allowed: send fewer at once{way_out}");
         return Err(ApiError::Limit { name, max: max as u64, detail });
     }
     Ok(items)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_graphql::{Context, Subscription as Root};
 use domain::error::Error;
+use domain::limits;
 use domain::store::{Store, feed, import_job};
 use futures::Stream;
 use tokio::sync::watch;
@@ -19,9 +20,6 @@ use super::weight::{Scale, Weight};
 use super::{actor, store, weight};
 use crate::error::ApiError;
 
-/// Entries of one page of a subscription, which ends at its bytes if not before: what one stalled reader may
-/// hold in memory.
-const PAGE_ENTRIES: u64 = 100;
 /// How often a reader looks though nobody woke it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// An empty page is sent behind so long a silence.
@@ -130,7 +128,11 @@ impl Reader {
 impl Reader {
     async fn read(&self, after: &str) -> Result<feed::ChangePage, Error> {
         let weigh = |change: &feed::Change| self.scale.change(change);
-        let reach = feed::Reach { first: PAGE_ENTRIES, with_types: self.scale.has_types(), weigh: &weigh };
+        let reach = feed::Reach {
+            first: limits::SUBSCRIPTION_PAGE_MAX,
+            with_types: self.scale.has_types(),
+            weigh: &weigh,
+        };
         feed::page(&self.store, self.user_id, Some(after), reach).await
     }
 }

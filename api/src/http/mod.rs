@@ -7,7 +7,9 @@ mod graphql;
 mod observe;
 mod payload;
 mod persisted;
+mod preview;
 mod prompt;
+mod rejected;
 pub mod server;
 mod socket;
 mod steady;
@@ -21,9 +23,12 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
-use domain::limits::{BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, UPLOADS_AT_ONCE_MAX};
+use domain::limits::{
+    BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, PAYLOADS_READ_AT_ONCE_MAX, PREVIEWS_AT_ONCE_MAX,
+    UPLOADS_AT_ONCE_MAX,
+};
 use lru::LruCache;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +41,9 @@ use crate::limiter::Limiter;
 use cors::Origins;
 use persisted::Persisted;
 use server::{Probes, Server};
+
+/// RFC 9457
+const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -57,6 +65,10 @@ pub(crate) struct App {
     pub bodies: Arc<Semaphore>,
     /// Payloads that arrive at once: each holds up to 8 MiB.
     pub uploads: Arc<Semaphore>,
+    /// Previews that are made at once.
+    pub previews: Arc<Semaphore>,
+    /// Payloads that are read at once for their rejected records.
+    pub payload_readers: Arc<Semaphore>,
     /// Parsed documents by their text.
     pub documents: Mutex<LruCache<String, Arc<ExecutableDocument>>>,
     /// Documents by their hash, for clients that send the hash alone.
@@ -89,6 +101,8 @@ impl App {
             limiter: rate_limit.map(Limiter::new),
             bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
+            previews: Arc::new(Semaphore::new(PREVIEWS_AT_ONCE_MAX)),
+            payload_readers: Arc::new(Semaphore::new(PAYLOADS_READ_AT_ONCE_MAX)),
             documents: Mutex::new(LruCache::new(entries)),
             persisted: Persisted::new(),
         }
@@ -105,6 +119,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/graphql", get(graphql::get).post(graphql::post).fallback(graphql::other_method))
         .route("/imports/{id}/payload", put(payload::put).head(payload::head))
         .route("/imports/{id}/report", get(payload::report))
+        .route("/imports/{id}/rejected", get(rejected::get))
+        .route("/imports/preview", post(preview::post))
         .route("/schema.graphql", get(|| async { ([(header::CONTENT_TYPE, "text/plain")], crate::sdl()) }))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -125,11 +141,31 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
         .filter(fits)
         .map_or_else(|| domain::clock::Clock::System.new_id().simple().to_string(), str::to_owned);
     request.extensions_mut().insert(RequestId(id.clone()));
+    let is_graphql = request.uri().path() == "/graphql";
     let mut response = next.run(request).await;
+    if !is_graphql && is_bare(&response) {
+        response = in_words(response.status(), &id);
+    }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }
     response
+}
+
+/// Whether a refusal says nothing of itself: one of the router or of a layer, and not of a handler.
+fn is_bare(response: &Response) -> bool {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    (status.is_client_error() || status.is_server_error()) && kind != Some(PROBLEM_JSON.as_bytes())
+}
+
+fn in_words(status: StatusCode, request_id: &str) -> Response {
+    let (code, detail) = match status {
+        StatusCode::SERVICE_UNAVAILABLE => ("UNAVAILABLE", "not available for the moment"),
+        status if status.is_server_error() => ("INTERNAL", "something went wrong on our side"),
+        _ => ("BAD_USER_INPUT", "the request cannot be read: look at its path and its headers"),
+    };
+    plain(problem(code, status.as_u16(), detail, request_id), status)
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
@@ -161,8 +197,7 @@ fn refused(error: &ApiError, request_id: &str) -> Response {
 
 fn plain(problem: serde_json::Value, status: StatusCode) -> Response {
     let mut response = (status, Json(problem)).into_response();
-    let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     explain(&mut response);
     response
 }

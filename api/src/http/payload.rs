@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use domain::commands::{self, Receipt};
+use domain::commands::{self, Actor, Receipt};
 use domain::limits::PAGE_FIRST_MAX;
 use domain::rules::event_id;
 use domain::rules::import::Rejection;
@@ -43,49 +43,65 @@ pub(super) async fn put(
             return refused(&error, &request_id);
         }
     };
+    let id = event_id::parse(&id).unwrap_or_default();
+    let mut response = take(&app, &actor, id, &headers, body, &request_id).await;
+    // Whatever is wrong: whoever sends goes on from there.
+    if !response.headers().contains_key(UPLOAD_OFFSET)
+        && let Ok(Receipt { offset: Some(offset), .. }) =
+            commands::payload_offset(&app.services.store, &actor, id).await
+    {
+        response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
+    }
+    response
+}
+
+/// Takes the bytes for an import.
+async fn take(
+    app: &App,
+    actor: &Actor,
+    id: Uuid,
+    headers: &HeaderMap,
+    body: Body,
+    request_id: &str,
+) -> Response {
     let offset = match headers.get(UPLOAD_OFFSET).map(|value| value.to_str().ok()?.parse::<i64>().ok()) {
         None => None,
         Some(Some(offset)) => Some(offset),
         Some(None) => {
+            pass_over(body.into_data_stream(), LEFT_OVER_BYTES_MAX).await;
             let error = ApiError::BadUserInput("Upload-Offset must be a number".to_owned());
-            return refused(&error, &request_id);
+            return refused(&error, request_id);
         }
     };
-    let encoding = match Encoding::of(&headers) {
+    let encoding = match Encoding::of(headers) {
         Ok(encoding) => encoding,
         Err(detail) => {
             drain_anonymous(body).await;
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return plain(problem("BAD_USER_INPUT", status.as_u16(), &detail, &request_id), status);
+            return plain(problem("BAD_USER_INPUT", status.as_u16(), &detail, request_id), status);
         }
     };
     let Ok(_room) = Arc::clone(&app.uploads).try_acquire_owned() else {
         drain_anonymous(body).await;
-        return refused(&ApiError::Unavailable, &request_id);
+        return refused(&ApiError::Unavailable, request_id);
     };
     let mut bytes = Box::pin(steady(body).fuse().peekable());
     // What goes on in the middle tells nothing of its encoding.
     let is_asked = encoding != Encoding::Identity && offset.unwrap_or_default() == 0;
     let first = if is_asked { bytes.as_mut().peek().await } else { None };
     let services = &app.services;
-    let id = event_id::parse(&id).unwrap_or_default();
     if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.fits(piece))) {
         pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
         let error = ApiError::BadUserInput("the payload is not what its Content-Encoding says".to_owned());
-        let mut response = refused(&error, &request_id);
-        let receipt = commands::payload_offset(&services.store, &actor, id).await;
-        if let Some(offset) = receipt.ok().and_then(|receipt| receipt.offset) {
-            response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
-        }
-        return response;
+        return refused(&error, request_id);
     }
     let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());
-    let received = commands::receive_payload(store, payloads, bell, &actor, id, offset, &mut bytes).await;
+    let received = commands::receive_payload(store, payloads, bell, actor, id, offset, &mut bytes).await;
     // What was not taken is passed over: a sender that is still writing would not read the answer.
     pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
     match received {
-        Ok(receipt) => show(receipt, &request_id),
-        Err(error) => refused(&error.into(), &request_id),
+        Ok(receipt) => show(receipt, request_id),
+        Err(error) => refused(&error.into(), request_id),
     }
 }
 
@@ -126,7 +142,12 @@ fn show(receipt: Receipt, request_id: &str) -> Response {
     response
 }
 
-fn show_problem(fault: &Problem, request_id: &str) -> Response {
+pub(super) fn no_import(request_id: &str) -> Response {
+    let detail = "no import is known by this id";
+    plain(problem("NOT_FOUND", 404, detail, request_id), StatusCode::NOT_FOUND)
+}
+
+pub(super) fn show_problem(fault: &Problem, request_id: &str) -> Response {
     let status = StatusCode::from_u16(fault.code.status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     let detail = fault.detail.as_deref().unwrap_or_default();
     plain(problem(fault.code.name(), status.as_u16(), detail, request_id), status)
@@ -150,10 +171,7 @@ pub(super) async fn report(
             let lines = Body::from_stream(lines(store, actor.user_id, id));
             ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
         }
-        Ok(None) => {
-            let detail = "no import is known by this id";
-            plain(problem("NOT_FOUND", 404, detail, &request_id), StatusCode::NOT_FOUND)
-        }
+        Ok(None) => no_import(&request_id),
         Err(error) => refused(&error.into(), &request_id),
     }
 }

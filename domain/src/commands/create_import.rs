@@ -137,13 +137,21 @@ async fn announce(
     }
     if import_job::waiting(tx, user_id).await? >= allowed.waiting_max {
         let detail = format!("at most {} imports may wait at once", allowed.waiting_max);
-        return Ok(ImportAnswer::refused(Problem::new(Code::TooManyImports, detail)));
+        return Ok(ImportAnswer::refused(Problem::later(
+            Code::TooManyImports,
+            detail,
+            limits::WAITING_RETRY_MS,
+        )));
     }
     if let Some(most) = allowed.bytes_a_day {
         let since = new.created_at - limits::IMPORT_DAY_MS;
         if import_job::bytes_since(tx, user_id, since).await?.saturating_add(new.bytes_total) > most {
-            let detail = format!("at most {most} bytes may be announced in a day");
-            return Ok(ImportAnswer::refused(Problem::new(Code::TooManyImports, detail)));
+            let detail = format!("at most {most} bytes may be sent in a day");
+            return Ok(ImportAnswer::refused(Problem::later(
+                Code::TooManyImports,
+                detail,
+                limits::DAY_RETRY_MS,
+            )));
         }
     }
     // By the clock that it ends by.

@@ -244,8 +244,12 @@ pub struct Problem {
 impl Problem {
     /// A problem of the item as a whole.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let retryable = code == Code::TooManyImports;
-        Self { code, detail: Some(detail.into()), retryable, retry_after_ms: None, errors: Vec::new() }
+        Self { code, detail: Some(detail.into()), retryable: false, retry_after_ms: None, errors: Vec::new() }
+    }
+
+    /// A problem that may be gone after so many milliseconds.
+    pub fn later(code: Code, detail: impl Into<String>, retry_after_ms: i64) -> Self {
+        Self { retryable: true, retry_after_ms: Some(retry_after_ms), ..Self::new(code, detail) }
     }
 
     /// A problem of these fields: the code of the only one, or `VALIDATION_FAILED`.

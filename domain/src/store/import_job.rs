@@ -134,8 +134,11 @@ pub async fn waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
 /// When the database fails.
 pub async fn bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
     let rows = of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms));
-    let sizes: Vec<i64> = rows.select_only().column(Column::BytesTotal).into_tuple().all(&tx.inner).await?;
-    Ok(sizes.into_iter().sum())
+    let columns = [Column::State, Column::BytesTotal, Column::BytesReceived];
+    let rows: Vec<(String, i64, i64)> =
+        rows.select_only().columns(columns).into_tuple().all(&tx.inner).await?;
+    let awaiting = State::AwaitingUpload.name();
+    Ok(rows.iter().map(|(state, total, received)| if state == awaiting { total } else { received }).sum())
 }
 
 fn of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {

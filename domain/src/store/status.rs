@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::Error;
+use crate::limits::SOURCES_MAX;
 
 /// Numbers of one user.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
@@ -69,14 +70,16 @@ pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
     Totals::find_by_statement(statement).one(&heavy.reader).await?.ok_or(Error::Bug("counting gives a row"))
 }
 
-/// Counts the living events by source.
+/// Counts the living events by source, for the first [`SOURCES_MAX`] sources by name.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn sources(store: &Store, user_id: Uuid) -> Result<Vec<SourceTotals>, Error> {
-    let sql = "SELECT source_type, count(*) AS count, max(timestamp) AS last_event_at, \
+    let sql = format!(
+        "SELECT source_type, count(*) AS count, max(timestamp) AS last_event_at, \
          max(created_at) AS last_received_at FROM event \
-         WHERE user_id = $1 AND timestamp IS NOT NULL GROUP BY source_type ORDER BY source_type LIMIT 1000";
+         WHERE user_id = $1 AND timestamp IS NOT NULL GROUP BY source_type ORDER BY source_type LIMIT {SOURCES_MAX}"
+    );
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
     let heavy = store.heavy(user_id).await?;
     Ok(SourceTotals::find_by_statement(statement).all(&heavy.reader).await?)

@@ -9,13 +9,20 @@ use crate::bounded::BoundedReader;
 /// Bytes of a line that are looked at.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// Passes over the lines before the header. Returns how many there were, and the delimiter.
+/// What was told before the header.
+pub(super) struct Begin {
+    /// How many lines there were.
+    pub(super) lines: i64,
+    /// The delimiter.
+    pub(super) delimiter: u8,
+    /// A line `sep=;` told it.
+    pub(super) is_told: bool,
+}
+
+/// Passes over the lines before the header.
 ///
 /// Excel takes a first line `sep=;` as an instruction, whatever its language; it counts as one of the lines.
-pub(super) fn skip_to_header(
-    bytes: &mut BoundedReader,
-    mapping: &CsvMapping,
-) -> Result<(i64, u8), ReadError> {
+pub(super) fn skip_to_header(bytes: &mut BoundedReader, mapping: &CsvMapping) -> Result<Begin, ReadError> {
     let told = separator(first_line(bytes)?);
     let lines = i64::from(mapping.skip_lines).max(i64::from(told.is_some()));
     for line in 0..lines {
@@ -35,7 +42,7 @@ pub(super) fn skip_to_header(
         (None, "auto") => likely(first_line(bytes)?, &mapping.timestamp_column),
         (None, one) => one.as_bytes().first().copied().unwrap_or(b','),
     };
-    Ok((lines, delimiter))
+    Ok(Begin { lines, delimiter, is_told: told.is_some() })
 }
 
 /// What comes next up to the end of its line, as far as it is looked at.

@@ -8,11 +8,12 @@ use domain::rules::problem::{Code, FieldProblem};
 use encoding_rs::{Encoding, UTF_8};
 use uuid::Uuid;
 
+use super::begin::{self, Begin};
+use super::charset;
 use super::clock::{Clock, Fold};
 use super::header::Header;
 use super::plan::Plan;
 use super::rows::Rows;
-use super::{begin, charset};
 use crate::bounded::BoundedReader;
 use crate::reader::{Position, Reading, RecordReader};
 use crate::{Input, ReadError, detect};
@@ -37,8 +38,7 @@ pub(crate) struct Sheet {
     rows: Rows,
     header: Header,
     encoding: &'static Encoding,
-    delimiter: u8,
-    skipped: i64,
+    begin: Begin,
 }
 
 impl Sheet {
@@ -47,8 +47,8 @@ impl Sheet {
         let named = charset::by_label(mapping.encoding.as_deref().unwrap_or_default());
         let (mut text, encoding) = charset::decode(bytes, named.map_err(ReadError::Format)?, input)?;
         detect::check_text(Format::Csv, &mut text)?;
-        let (lines, delimiter) = begin::skip_to_header(&mut text, mapping)?;
-        let mut rows = Rows::new(text, delimiter, lines);
+        let begin = begin::skip_to_header(&mut text, mapping)?;
+        let mut rows = Rows::new(text, begin.delimiter, begin.lines);
         if !rows.advance()? {
             return Err(ReadError::format("the CSV is empty: it has no header"));
         }
@@ -56,7 +56,7 @@ impl Sheet {
             return Err(ReadError::Format(format!("the header is longer than {RECORD_BYTES_MAX} bytes")));
         }
         let header = Header::read(rows.row()).map_err(ReadError::Format)?;
-        Ok(Self { rows, header, encoding, delimiter, skipped: lines })
+        Ok(Self { rows, header, encoding, begin })
     }
 
     /// Lays a mapping over the header.
@@ -83,9 +83,10 @@ impl Sheet {
     pub(crate) fn about(&self) -> About {
         About {
             header: (0..self.header.len()).map(|at| self.header.name(at).to_owned()).collect(),
-            delimiter: char::from(self.delimiter),
+            delimiter: char::from(self.begin.delimiter),
+            is_delimiter_told: self.begin.is_told,
             encoding: self.encoding.name(),
-            lines_before: self.skipped,
+            lines_before: self.begin.lines,
         }
     }
 }
@@ -97,6 +98,8 @@ pub struct About {
     pub header: Vec<String>,
     /// Between two cells.
     pub delimiter: char,
+    /// The file begins with a line that tells it.
+    pub is_delimiter_told: bool,
     /// The name of its encoding in the WHATWG encoding standard.
     pub encoding: &'static str,
     /// Lines before the header.

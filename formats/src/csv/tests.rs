@@ -61,9 +61,11 @@ fn rows(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Vec<Result<EventDr
     let mut rows = Vec::new();
     while table.advance().expect("it is whole") {
         let read = table.read(Uuid::nil());
-        rows.push(read.and_then(|Reading { draft, problems, .. }| {
-            if problems.is_empty() { Ok(draft) } else { Err(problems) }
-        }));
+        rows.push(read.and_then(
+            |Reading { draft, problems, .. }| {
+                if problems.is_empty() { Ok(draft) } else { Err(problems) }
+            },
+        ));
     }
     rows
 }

@@ -12,19 +12,17 @@ impl Preview {
     /// All of it.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let csv = self.csv.as_ref().map(|csv| {
-            json!({
-                "header": csv.header, "delimiter": csv.delimiter, "encoding": csv.encoding,
-                "linesBefore": csv.lines_before,
-            })
-        });
+        let csv = self.csv.as_ref();
         json!({
             "format": self.format.map(|format| format.name()),
             "packing": self.packing.map(|packing| packing.name()),
-            "csv": csv,
-            "records": self.records.iter().map(Seen::to_json).collect::<Vec<_>>(),
-            "recordsRead": self.read,
-            "recordsRejected": self.rejected,
+            "encoding": csv.map(|csv| csv.encoding),
+            "delimiter": csv.map(|csv| csv.delimiter),
+            "linesBefore": csv.map(|csv| csv.lines_before),
+            "header": csv.map(|csv| &csv.header),
+            "rows": self.records.iter().map(Seen::to_json).collect::<Vec<_>>(),
+            "rowsRead": self.read,
+            "rowsRejected": self.rejected,
             "problemKinds": self.kinds.iter().map(Kind::to_json).collect::<Vec<_>>(),
             "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
             "isCut": self.is_cut,
@@ -53,7 +51,7 @@ impl Seen {
 impl Kind {
     fn to_json(&self) -> Value {
         let mut shown = problem(&self.problem);
-        shown["records"] = self.records.into();
+        shown["rows"] = self.records.into();
         shown["firstRecord"] = self.record.into();
         shown["firstLine"] = self.line.into();
         shown
@@ -71,9 +69,7 @@ fn event(event: &NewEvent) -> Value {
         TypeRef::Id(id) => (Some(id.to_string()), None),
         TypeRef::Name { name, .. } => (None, Some(name)),
     };
-    let place = |place: &Location| {
-        json!({ "latitude": place.latitude, "longitude": place.longitude, "name": place.name })
-    };
+    let place = |place: &Location| json!({ "latitude": place.latitude, "longitude": place.longitude, "name": place.name });
     json!({
         "id": (event.origin == IdOrigin::Sent).then(|| event.id.to_string()),
         "eventTypeId": type_id,

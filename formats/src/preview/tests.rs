@@ -52,28 +52,26 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn a_csv_without_a_mapping_shows_its_header_and_its_cells() {
     let seen = shown(&whole(ROWS), &request(None));
     assert_eq!((&seen["format"], &seen["packing"]), (&json!("CSV"), &json!("plain")));
-    assert_eq!(
-        seen["csv"],
-        json!({ "header": ["when", "what", "miles"], "delimiter": ";", "encoding": "UTF-8", "linesBefore": 0 })
-    );
-    assert_eq!(seen["records"][0]["cells"], json!(["2024-01-02 10:00:00", "run", "1,5"]));
-    assert_eq!((&seen["recordsRead"], &seen["records"][0]["event"]), (&json!(3), &Value::Null));
-    assert_eq!((&seen["problems"], &seen["recordsRejected"]), (&json!([]), &json!(0)));
+    assert_eq!(seen["header"], json!(["when", "what", "miles"]));
+    assert_eq!((&seen["delimiter"], &seen["encoding"]), (&json!(";"), &json!("UTF-8")));
+    assert_eq!(seen["rows"][0]["cells"], json!(["2024-01-02 10:00:00", "run", "1,5"]));
+    assert_eq!((&seen["rowsRead"], &seen["rows"][0]["event"]), (&json!(3), &Value::Null));
+    assert_eq!((&seen["problems"], &seen["rowsRejected"]), (&json!([]), &json!(0)));
 }
 
 #[test]
 fn a_csv_with_a_mapping_shows_the_events_and_the_cells_that_are_wrong() {
     let mapping = mapping();
     let seen = shown(&whole(ROWS), &request(Some(&mapping)));
-    let event = &seen["records"][0]["event"];
+    let event = &seen["rows"][0]["event"];
     assert_eq!(event["timestamp"], "2024-01-02T09:00:00.000Z");
     assert_eq!((&event["eventType"], &event["properties"]), (&json!("run"), &json!({ "miles": 1.5 })));
-    let problem = &seen["records"][1]["problems"][0];
+    let problem = &seen["rows"][1]["problems"][0];
     assert_eq!((&problem["pointer"], &problem["column"]), (&json!("/timestamp"), &json!(0)));
     assert_eq!(problem["code"], "INVALID_DATETIME");
-    assert_eq!(seen["recordsRejected"], 1);
+    assert_eq!(seen["rowsRejected"], 1);
     let kind = &seen["problemKinds"][0];
-    assert_eq!((&kind["records"], &kind["firstRecord"], &kind["firstLine"]), (&json!(1), &json!(2), &json!(3)));
+    assert_eq!((&kind["rows"], &kind["firstRecord"], &kind["firstLine"]), (&json!(1), &json!(2), &json!(3)));
 }
 
 #[test]
@@ -86,8 +84,8 @@ fn a_mapping_that_does_not_fit_is_told_and_the_cells_are_shown() {
     {
         let seen = shown(&whole(ROWS), &request(Some(mapping)));
         assert_eq!(seen["problems"][0]["pointer"], pointer, "{seen}");
-        assert_eq!(seen["records"][0]["cells"][1], "run", "{seen}");
-        assert_eq!(seen["records"][0]["event"], Value::Null);
+        assert_eq!(seen["rows"][0]["cells"][1], "run", "{seen}");
+        assert_eq!(seen["rows"][0]["event"], Value::Null);
     }
 }
 
@@ -98,13 +96,15 @@ fn what_the_cut_ends_is_no_problem() {
         let seen = shown(&input(&ROWS.as_bytes()[..length], ROWS.len(), b""), &request(Some(&mapping)));
         assert_eq!((&seen["problems"], &seen["isCut"]), (&json!([]), &json!(true)), "{length}: {seen}");
         let whole_rows = ROWS[..length].matches('\n').count() - 1;
-        assert_eq!(seen["recordsRead"], whole_rows, "{length}");
+        assert_eq!(seen["rowsRead"], whole_rows, "{length}");
     }
     let packed = gzip(ROWS.repeat(500).as_bytes());
     let seen = shown(&input(&packed[..packed.len() / 2], packed.len(), b""), &request(Some(&mapping)));
     assert_eq!((&seen["packing"], &seen["isCut"]), (&json!("gzip"), &json!(true)));
     assert_eq!(seen["problems"], json!([]), "{seen}");
-    for format in ["[{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"},{\"eventTy", "{\"eventType\""] {
+    for format in
+        ["[{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"},{\"eventTy", "{\"eventType\""]
+    {
         let seen = shown(&input(format.as_bytes(), 1_000, b""), &request(None));
         assert_eq!((&seen["problems"], &seen["isCut"]), (&json!([]), &json!(true)), "{seen}");
     }
@@ -116,10 +116,10 @@ fn the_records_after_those_shown_are_counted_only_when_asked() {
     let many = format!("{ROWS}{}", "never;run;2\n".repeat(50));
     let all = Request { records: 2, ..request(Some(&mapping)) };
     let seen = shown(&whole(&many), &all);
-    assert_eq!((&seen["recordsRead"], &seen["recordsRejected"]), (&json!(53), &json!(51)));
-    assert_eq!((seen["records"].as_array().map(Vec::len), &seen["isCut"]), (Some(2), &json!(false)));
+    assert_eq!((&seen["rowsRead"], &seen["rowsRejected"]), (&json!(53), &json!(51)));
+    assert_eq!((seen["rows"].as_array().map(Vec::len), &seen["isCut"]), (Some(2), &json!(false)));
     let seen = shown(&whole(&many), &Request { reads_all: false, ..all });
-    assert_eq!((&seen["recordsRead"], &seen["isCut"]), (&json!(2), &json!(true)));
+    assert_eq!((&seen["rowsRead"], &seen["isCut"]), (&json!(2), &json!(true)));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn what_cannot_be_read_is_told() {
     ] {
         let seen = shown(&whole(bytes), &request(None));
         let shown = seen["problems"].as_array().map(Vec::len);
-        assert!(shown == Some(1) || seen["recordsRead"] == 0, "{seen}");
+        assert!(shown == Some(1) || seen["rowsRead"] == 0, "{seen}");
         if shown == Some(1) {
             assert_eq!(seen["problems"][0]["code"], code);
         }
@@ -174,7 +174,7 @@ fn of_a_zip_the_list_at_its_end_tells_what_it_holds() {
     let large = archive(700_000, 50_000);
     let (head, tail) = (&large[..200_000], &large[large.len() - 250_000..]);
     let seen = shown(&input(head, large.len(), tail), &request(None));
-    assert_eq!((&seen["format"], &seen["recordsRead"]), (&json!("APPLE_HEALTH"), &json!(1)), "{seen}");
+    assert_eq!((&seen["format"], &seen["rowsRead"]), (&json!("APPLE_HEALTH"), &json!(1)), "{seen}");
     // Of the export nothing was sent: its name tells.
     let far = archive(700_000, 300_000);
     let seen = shown(&input(&far[..200_000], far.len(), &far[far.len() - 250_000..]), &request(None));

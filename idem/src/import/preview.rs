@@ -27,7 +27,8 @@ const CONTENT_CHARS_MAX: usize = 100;
 /// # Errors
 /// When the file cannot be opened.
 pub(super) async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    let source = FileSource::new(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let source =
+        FileSource::new(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     ensure!(source.size() > 0, "cannot read {}: it is empty", args.file.display());
     let size = source.size();
     let input = Input::new(Arc::new(source));
@@ -47,13 +48,8 @@ async fn look(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Pre
     let file_name = args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (read, records) = (input.clone(), args.rows);
     let mut looking = tokio::task::spawn_blocking(move || {
-        let request = Request {
-            format,
-            file_name: &file_name,
-            mapping: mapping.as_ref(),
-            records,
-            reads_all: true,
-        };
+        let request =
+            Request { format, file_name: &file_name, mapping: mapping.as_ref(), records, reads_all: true };
         preview(&read, &request)
     });
     let bar = bar::bytes("reading", size);

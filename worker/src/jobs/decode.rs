@@ -1,7 +1,6 @@
 //! From the bytes of a payload to chunks of records, in a thread of its own before a bounded channel. What the bytes
 //! mean is for `formats` to say. Memory is flat in the size of the payload.
 
-mod payload_source;
 #[cfg(test)]
 mod tests;
 
@@ -12,16 +11,14 @@ use std::sync::Arc;
 
 use domain::clock::Clock;
 use domain::commands::apply_chunk::{Chunk, Record};
-use domain::payload::Payloads;
+use domain::payload::{Payloads, SourceError, StoredPayload};
 use domain::plant;
 use domain::rules::draft::{EventDraft, Sent};
 use domain::rules::import::ImportRow;
 use domain::rules::problem::{Code, FieldProblem, Problem};
-use formats::{Checkpoint, Input, Position, ReadError, RecordReader, SourceError};
+use formats::{Checkpoint, Input, Position, ReadError, RecordReader};
 use tokio::sync::mpsc;
 use uuid::Uuid;
-
-use payload_source::PayloadSource;
 
 /// Chunks that are read ahead.
 const CHUNKS_AHEAD: usize = 2;
@@ -57,7 +54,9 @@ pub(crate) fn open(
     row: &ImportRow,
 ) -> mpsc::Receiver<Result<Chunk, Fault>> {
     let (chunks, chunks_out) = mpsc::channel(CHUNKS_AHEAD);
-    let source = PayloadSource::new(payloads.clone(), row, chunks.clone());
+    // Once nobody takes the records, nothing more is fetched.
+    let taken = chunks.clone();
+    let source = StoredPayload::new(payloads, row, move || !taken.is_closed());
     let row = row.clone();
     tokio::task::spawn_blocking(move || {
         if let Err(error) = read(&Input::new(Arc::new(source)), &row, &clock, &chunks) {

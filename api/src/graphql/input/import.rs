@@ -5,6 +5,7 @@ use domain::commands::create_import::ImportDraft;
 use domain::rules::csv_mapping;
 use domain::rules::problem::{Code, FieldProblem};
 use formats::csv;
+use serde::Deserialize;
 
 use super::EventInput;
 use crate::graphql::scalar::{Id, Long};
@@ -49,13 +50,16 @@ pub struct ImportControlInput {
 }
 
 /// Column names of the header.
-#[derive(Debug, Clone, InputObject)]
+#[derive(Debug, Clone, InputObject, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CsvMapping {
     /// A type name for all rows…
     event_type: Option<String>,
     /// …or the column that holds it.
     event_type_column: Option<String>,
     /// The column of the timestamp.
+    // Whoever asks for a preview may not have chosen it yet.
+    #[serde(default)]
     timestamp_column: String,
     /// The column of the end.
     end_date_column: Option<String>,
@@ -96,6 +100,13 @@ pub struct CsvMapping {
 impl CsvMapping {
     /// The mapping, or all that is wrong with it.
     fn parse(self) -> Result<csv_mapping::CsvMapping, Vec<FieldProblem>> {
+        let (mapping, mut problems) = self.read();
+        problems.extend(csv::check(&mapping));
+        if problems.is_empty() { Ok(mapping) } else { Err(problems) }
+    }
+
+    /// The mapping, and what cannot be said by one.
+    pub(crate) fn read(self) -> (csv_mapping::CsvMapping, Vec<FieldProblem>) {
         let mut problems = Vec::new();
         let skip_lines = u32::try_from(self.skip_lines.unwrap_or_default()).unwrap_or_else(|_| {
             problems.push(FieldProblem::new("/csv/skipLines", Code::OutOfRange, "must not be negative"));
@@ -136,8 +147,7 @@ impl CsvMapping {
             // What is the default is not said, so that imports that were announced before it could be stay the same.
             encoding: self.encoding.filter(|label| label != "auto"),
         };
-        problems.extend(csv::check(&mapping));
-        if problems.is_empty() { Ok(mapping) } else { Err(problems) }
+        (mapping, problems)
     }
 }
 

@@ -20,7 +20,7 @@ impl ApplyMutations {
         context: &Context<'_>,
         input: ApplyMutationsInput,
     ) -> Result<ApplyMutationsPayload, ApiError> {
-        let mutations = items(input.mutations, "batch", limits::BATCH_ITEMS_MAX)?;
+        let mutations = items(input.mutations, "batch", limits::BATCH_ITEMS_MAX, "")?;
         let mutations = mutations.into_iter().map(Into::into).collect();
         Ok(ApplyMutationsPayload { results: write_all(context, Some(input.client_id), mutations).await? })
     }

@@ -21,7 +21,8 @@ impl CreateEvents {
         context: &Context<'_>,
         input: CreateEventsInput,
     ) -> Result<EventsPayload, ApiError> {
-        let events = items(input.events, "batch", limits::BATCH_ITEMS_MAX)?;
+        let events =
+            items(input.events, "batch", limits::BATCH_ITEMS_MAX, ", or use importEvents or createImport")?;
         let creates = events.into_iter().map(|event| Mutation::CreateEvent(event.into())).collect();
         let results = write_all(context, input.client_id, creates).await?;
         let of_event = |result| if let WriteResult::Event(result) = result { Some(result) } else { None };

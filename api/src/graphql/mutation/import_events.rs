@@ -23,7 +23,7 @@ impl ImportEvents {
         context: &Context<'_>,
         input: ImportEventsInput,
     ) -> Result<ImportPayload, ApiError> {
-        let events = items(input.events, "importEvents", limits::IMPORT_EVENTS_MAX)?;
+        let events = items(input.events, "importEvents", limits::IMPORT_EVENTS_MAX, ", or use createImport")?;
         let draft = EventsDraft {
             id: input.id.text().unwrap_or_default(),
             name: input.name,

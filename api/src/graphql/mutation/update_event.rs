@@ -12,7 +12,7 @@ pub(crate) struct UpdateEvent;
 
 #[Object]
 impl UpdateEvent {
-    /// Changes an event: absent keeps, null clears. Safe to send again with `expectedVersion` or `editId`.
+    /// Changes an event: absent keeps, null clears. Safe to send again with `expectedVersion` and `editId`.
     async fn update_event(
         &self,
         context: &Context<'_>,

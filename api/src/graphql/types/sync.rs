@@ -240,7 +240,7 @@ pub struct SyncStatus {
     pub last_event_at: Option<DateTime>,
     /// How many of each kind.
     pub counts: Vec<EntityCount>,
-    /// Living events by source.
+    /// Living events by source, for the first 1 000 sources by name.
     pub sources: Vec<SourceStatus>,
     /// Imports by what they do.
     pub imports: ImportCounts,

@@ -1,57 +1,92 @@
-//! The bytes of a payload for a thread that blocks: a task fetches them and hands them on.
+//! The bytes of a stored payload for a thread that blocks: a task fetches them and hands them on.
 
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use domain::error::Error;
-use domain::payload::Payloads;
-use domain::rules::import::ImportRow;
-use domain::rules::payload_objects::PayloadObjects;
-use formats::{Source, SourceError};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::Chunks;
+use super::Payloads;
+use crate::error::Error;
+use crate::rules::import::ImportRow;
+use crate::rules::payload_objects::PayloadObjects;
 
 /// Pieces that are fetched ahead.
 const PIECES_AHEAD: usize = 4;
 
+/// Why the bytes of a payload could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// For now: the same read may succeed later.
+    #[error("the payload cannot be fetched")]
+    Unavailable,
+    /// A part of it is no longer there.
+    #[error("the payload is no longer there")]
+    Gone,
+    /// A part of it is not what was received.
+    #[error("the payload is not what was received")]
+    Changed,
+    /// Only a part of it was sent, to be looked at, and this is beyond.
+    #[error("only a part of the payload was sent")]
+    NotSent,
+}
+
+impl From<SourceError> for io::Error {
+    /// For readers, which can only return an `io::Error`; whoever reads finds it within.
+    fn from(error: SourceError) -> Self {
+        Self::other(error)
+    }
+}
+
 /// The payload of an import.
-#[derive(Debug)]
-pub(super) struct PayloadSource {
+#[derive(Clone)]
+pub struct StoredPayload {
     payloads: Payloads,
     user_id: Uuid,
     import_id: Uuid,
     names: PayloadObjects,
     size: u64,
     runtime: Handle,
-    /// Where the records go: once nobody takes them, nothing more is fetched.
-    chunks: Chunks,
+    is_wanted: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl PayloadSource {
-    /// The payload of an import; within a runtime.
-    pub(super) fn new(payloads: Payloads, row: &ImportRow, chunks: Chunks) -> Self {
+impl std::fmt::Debug for StoredPayload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredPayload").field("import_id", &self.import_id).finish_non_exhaustive()
+    }
+}
+
+impl StoredPayload {
+    /// The payload of an import; within a runtime. Once `is_wanted` says no, nothing more is fetched.
+    #[must_use]
+    pub fn new(
+        payloads: &Payloads,
+        row: &ImportRow,
+        is_wanted: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            payloads,
+            payloads: payloads.clone(),
             user_id: row.user_id,
             import_id: row.id,
             names: row.payload_objects.clone(),
             size: u64::try_from(row.bytes_total).unwrap_or_default(),
             runtime: Handle::current(),
-            chunks,
+            is_wanted: Arc::new(is_wanted),
         }
     }
-}
 
-impl Source for PayloadSource {
-    fn size(&self) -> u64 {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
         self.size
     }
 
-    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    /// Reads from an offset in bytes to the end. Reads block, and fail with a [`SourceError`].
+    #[must_use]
+    pub fn open(&self, offset: u64) -> Box<dyn BufRead + Send> {
         let mut stream = self.payloads.read(self.user_id, self.import_id, &self.names, offset, self.size);
         let (pieces_in, pieces) = mpsc::channel(PIECES_AHEAD);
         self.runtime.spawn(async move {
@@ -66,8 +101,8 @@ impl Source for PayloadSource {
                 }
             }
         });
-        let (left, chunks) = (self.size.saturating_sub(offset), self.chunks.clone());
-        Ok(Box::new(Pieces { pieces, current: Bytes::new(), left, chunks }))
+        let (left, is_wanted) = (self.size.saturating_sub(offset), Arc::clone(&self.is_wanted));
+        Box::new(Pieces { pieces, current: Bytes::new(), left, is_wanted })
     }
 }
 
@@ -76,13 +111,13 @@ struct Pieces {
     pieces: mpsc::Receiver<Result<Bytes, SourceError>>,
     current: Bytes,
     left: u64,
-    chunks: Chunks,
+    is_wanted: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl BufRead for Pieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
-            if self.chunks.is_closed() {
+            if !(self.is_wanted)() {
                 return Err(SourceError::Unavailable.into());
             }
             match self.pieces.blocking_recv() {

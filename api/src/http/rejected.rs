@@ -1,0 +1,164 @@
+//! `GET /imports/{id}/rejected`: the rejected records of an import as they were sent, each with its reason. They are cut
+//! out of the payload once more, so that there is nothing to keep.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use domain::limits::PAGE_FIRST_MAX;
+use domain::payload::StoredPayload;
+use domain::rules::event_id;
+use domain::rules::import::{ImportRow, Rejection};
+use domain::rules::problem::{Code, Problem};
+use domain::store::page::Window;
+use domain::store::{Store, import_job, import_rejection};
+use formats::rejected::Rejected;
+use formats::{Input, ReadError};
+use futures::stream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::payload::{no_import, show_problem};
+use super::{App, RequestId, refused};
+use crate::error::ApiError;
+
+/// Records that are written ahead of whoever reads the answer.
+const RECORDS_AHEAD: usize = 64;
+
+/// A record to be written, by its number, and why it was rejected.
+type Wanted = (i64, String);
+/// Pieces of the answer; it breaks off at an error.
+type Pieces = mpsc::Sender<Result<Bytes, std::io::Error>>;
+
+/// `GET /imports/{id}/rejected`
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let store = &app.services.store;
+    let actor = match app.keys.authenticate(&headers, store).await {
+        Ok(actor) => actor,
+        Err(error) => return refused(&error, &request_id),
+    };
+    let row = match import_job::find(store, actor.user_id, event_id::parse(&id).unwrap_or_default()).await {
+        Ok(Some(row)) => row,
+        Ok(None) => return no_import(&request_id),
+        Err(error) => return refused(&error.into(), &request_id),
+    };
+    if !row.has_payload() {
+        return show_problem(&without_payload(&row), &request_id);
+    }
+    let Ok(turn) = Arc::clone(&app.payload_readers).try_acquire_owned() else {
+        return refused(&ApiError::Unavailable, &request_id);
+    };
+    match begin(&app, &row, turn).await {
+        Ok(response) => response,
+        Err(error) => match error.problem() {
+            Some(problem) => show_problem(&problem, &request_id),
+            None => refused(&ApiError::Unavailable, &request_id),
+        },
+    }
+}
+
+fn without_payload(row: &ImportRow) -> Problem {
+    if row.payload_removed_at.is_some() {
+        Problem::new(
+            Code::PayloadGone,
+            "the payload is no longer kept; the report still tells what was wrong",
+        )
+    } else {
+        Problem::new(Code::ImportState, "its payload has not arrived yet")
+    }
+}
+
+/// Opens the payload, and answers once it can be read.
+async fn begin(app: &App, row: &ImportRow, turn: OwnedSemaphorePermit) -> Result<Response, ReadError> {
+    let (pieces, pieces_out) = mpsc::channel(RECORDS_AHEAD);
+    let (wanted_in, wanted) = mpsc::channel(RECORDS_AHEAD);
+    let (opened_in, opened) = oneshot::channel();
+    let is_read = pieces.clone();
+    let payload = StoredPayload::new(&app.services.payloads, row, move || !is_read.is_closed());
+    let (format, csv) = (row.format, row.options.csv.clone());
+    tokio::spawn(ask(app.services.store.clone(), row.clone(), wanted_in));
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        match Rejected::open(&Input::new(Arc::new(payload)), format, csv.as_ref()) {
+            Ok(rejected) => {
+                if opened_in.send(Ok(rejected.media_type())).is_ok() {
+                    write(rejected, wanted, &pieces);
+                }
+            }
+            Err(error) => {
+                let _nobody_waits = opened_in.send(Err(error));
+            }
+        }
+    });
+    let gone = || ReadError::Source(formats::SourceError::Unavailable);
+    let media_type = opened.await.unwrap_or_else(|_| Err(gone()))?;
+    let body = Body::from_stream(stream::unfold(pieces_out, |mut pieces| async move {
+        let next = pieces.recv().await?;
+        Some((next, pieces))
+    }));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// Asks for the rejections page by page, in order.
+async fn ask(store: Store, row: ImportRow, wanted: mpsc::Sender<Result<Wanted, std::io::Error>>) {
+    let size = u64::try_from(PAGE_FIRST_MAX).unwrap_or_default();
+    let mut after = 0;
+    loop {
+        let window = Window { after: Some(after), before: None, size, from_end: false };
+        let page = match import_rejection::page(&store, row.user_id, row.id, &window).await {
+            Ok(page) => page,
+            Err(error) => {
+                let _nobody_waits = wanted.send(Err(std::io::Error::other(error))).await;
+                return;
+            }
+        };
+        let Some(last) = page.rows.last().map(|row| row.record) else { return };
+        let rejected = page.rows.iter().filter(|row| row.code != Code::Differs);
+        for Rejection { record, code, detail, .. } in rejected {
+            if wanted.send(Ok((*record, format!("{}: {detail}", code.name())))).await.is_err() {
+                return;
+            }
+        }
+        if !page.has_next {
+            return;
+        }
+        after = last;
+    }
+}
+
+/// Writes the records until the end, an error, or until nobody reads any more. Blocks.
+fn write(
+    mut rejected: Rejected,
+    mut wanted: mpsc::Receiver<Result<Wanted, std::io::Error>>,
+    pieces: &Pieces,
+) {
+    let send = |bytes: Vec<u8>| pieces.blocking_send(Ok(Bytes::from(bytes))).is_ok();
+    let mut is_read = send(rejected.begin());
+    while let Some(next) = wanted.blocking_recv().filter(|_| is_read) {
+        let written =
+            next.and_then(|(record, reason)| rejected.record(record, &reason).map_err(std::io::Error::other));
+        match written {
+            Ok(Some(bytes)) => is_read = send(bytes),
+            Ok(None) => break,
+            Err(error) => {
+                let _nobody_reads = pieces.blocking_send(Err(error));
+                return;
+            }
+        }
+    }
+    if is_read {
+        send(rejected.end());
+    }
+}

@@ -1,0 +1,105 @@
+//! Rejected records in files of their own format, which can be read again.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::PartialSource;
+use crate::preview::{Request, preview};
+
+fn input(bytes: &[u8]) -> Input {
+    let source = PartialSource::new(bytes.len() as u64, bytes.to_vec(), Vec::new()).expect("it fits");
+    Input::new(Arc::new(source))
+}
+
+/// The file of these records.
+fn written(bytes: &[u8], format: Format, mapping: Option<&CsvMapping>, records: &[(i64, &str)]) -> String {
+    let mut rejected = Rejected::open(&input(bytes), format, mapping).expect("it is read");
+    let mut out = rejected.begin();
+    for (record, reason) in records {
+        out.extend(rejected.record(*record, reason).expect("it is read").expect("it is there"));
+    }
+    out.extend(rejected.end());
+    String::from_utf8(out).expect("UTF-8")
+}
+
+#[test]
+fn a_row_has_the_reason_in_a_last_column_and_the_file_is_read_by_the_same_mapping() {
+    let mapping = CsvMapping {
+        event_type: Some("run".to_owned()),
+        timestamp_column: "when".to_owned(),
+        delimiter: ",".to_owned(),
+        time_zone: Some("Europe/Berlin".to_owned()),
+        skip_lines: 2,
+        property_columns: Some(vec!["note".to_owned()]),
+        encoding: Some("windows-1252".to_owned()),
+        ..CsvMapping::default()
+    };
+    let file =
+        b"sep=;\nA list of runs\nwhen;note\n2024-01-01;\"a\nb\"\nnever;Stra\xdfe\nnot\n2024-01-02;x;y\n";
+    let out =
+        written(file, Format::Csv, Some(&mapping), &[(2, "no \"time\""), (3, "no time"), (4, "3 cells")]);
+    assert_eq!(
+        out,
+        "\u{feff}sep=;\n\nwhen;note;\"rejection\"\nnever;Straße;\"no \"\"time\"\"\"\nnot;;\"no time\"\n2024-01-02;x;y;\"3 cells\"\n"
+    );
+    let mended = out.replace("never", "2024-01-03").replace("not;;", "2024-01-04;;");
+    let request = Request {
+        format: Some(Format::Csv),
+        file_name: "",
+        mapping: Some(&mapping),
+        records: 9,
+        reads_all: true,
+    };
+    let seen = preview(&input(mended.as_bytes()), &request);
+    assert_eq!((seen.read, seen.rejected, seen.problems.len()), (3, 1, 0), "{seen:?}");
+}
+
+#[test]
+fn an_object_has_the_reason_in_a_field() {
+    let lines = b"{\"a\":1}\n{}\nnot json\n\n { \"notes\" : \"cut \\ud83d\" } \n";
+    let out = written(lines, Format::Ndjson, None, &[(1, "one"), (2, "two"), (3, "three"), (4, "four")]);
+    let read: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect();
+    assert_eq!(read[0], json!({ "a": 1, "rejection": "one" }));
+    assert_eq!(read[1], json!({ "rejection": "two" }));
+    assert_eq!(read[2], json!({ "record": "not json", "rejection": "three" }));
+    assert!(out.ends_with("{ \"notes\" : \"cut \\ud83d\" ,\"rejection\":\"four\"}\n"), "{out}");
+}
+
+#[test]
+fn the_elements_of_an_array_are_an_array() {
+    let array = b"[{\"a\":1}, 5, {\"a\":[{}]}]";
+    let out = written(array, Format::Json, None, &[(2, "five"), (3, "x")]);
+    let read: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(read, json!([{ "record": "5", "rejection": "five" }, { "a": [{}], "rejection": "x" }]));
+    let none = written(array, Format::Json, None, &[]);
+    assert_eq!(serde_json::from_str::<Value>(&none).expect("JSON"), json!([]));
+}
+
+#[test]
+fn the_elements_of_an_export_are_an_export() {
+    let export = b"<HealthData><Record type=\"a\"/><Workout duration=\"1\"><MetadataEntry key=\"k\" value=\"v\"/></Workout></HealthData>";
+    let out = written(export, Format::AppleHealth, None, &[(2, "no -- time -")]);
+    assert!(out.contains("<!-- rejection: no - - time  -->\n<Workout duration=\"1\">"), "{out}");
+    let request = Request { format: None, file_name: "", mapping: None, records: 9, reads_all: true };
+    assert_eq!(preview(&input(out.as_bytes()), &request).read, 1);
+}
+
+#[test]
+fn of_what_is_too_long_the_beginning_is_told() {
+    let long = "x".repeat(300 * 1024);
+    let out =
+        written(format!("{{\"notes\":\"{long}\"}}\n").as_bytes(), Format::Ndjson, None, &[(1, "too long")]);
+    assert!(out.len() < 400 && out.contains("too long"), "{} bytes", out.len());
+    let rows = format!("a,b\n{long},1\n");
+    let out = written(rows.as_bytes(), Format::Csv, None, &[(1, "too long")]);
+    assert!(out.lines().nth(1).is_some_and(|row| row.ends_with("\",,\"too long\"")), "{}", out.len());
+}
+
+#[test]
+fn a_record_that_is_not_there_is_none() {
+    let mut rejected = Rejected::open(&input(b"{}\n"), Format::Ndjson, None).expect("it is read");
+    assert!(rejected.record(1, "").expect("it is read").is_some());
+    assert!(rejected.record(2, "").expect("it is read").is_none());
+}
