@@ -147,7 +147,7 @@ impl Preview {
             Ok(mut table) => self.read(&mut table, request, true),
             Err((mut sheet, detail)) => {
                 self.problems.push(FieldProblem::new("/csv", Code::InvalidValue, detail));
-                self.read(&mut sheet, request, false)
+                self.read(sheet.as_mut(), request, false)
             }
         }
     }

@@ -4,6 +4,7 @@ mod damaged;
 mod field;
 mod health;
 mod packed;
+mod preview;
 mod rows;
 
 use std::io::{Read, Write};
@@ -22,7 +23,9 @@ async fn import(client: &Client, format: &str, csv: Option<Value>, payload: &[u8
     let answer = client.ask(query, json!({ "input": input })).await["createImport"].take();
     assert_eq!(answer["importJob"]["id"], json!(id), "{answer}");
     assert_eq!(client.put(&id, None, payload.to_vec()).await.status(), 200);
-    client.ended(&id).await
+    let mut job = client.ended(&id).await;
+    job["id"] = json!(id);
+    job
 }
 
 /// The counts of an import: inserted, duplicates, differing, rejected.

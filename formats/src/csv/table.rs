@@ -63,10 +63,10 @@ impl Sheet {
     ///
     /// # Errors
     /// The sheet, and why the mapping does not fit.
-    pub(crate) fn mapped(self, mapping: &CsvMapping) -> Result<Table, (Self, String)> {
+    pub(crate) fn mapped(self, mapping: &CsvMapping) -> Result<Table, (Box<Self>, String)> {
         let plan = match Plan::new(mapping, &self.header, self.encoding.name()) {
             Ok(plan) => plan,
-            Err(detail) => return Err((self, detail)),
+            Err(detail) => return Err((Box::new(self), detail)),
         };
         Ok(Table {
             rows: self.rows,

@@ -74,8 +74,12 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
     if let Some(csv) = &seen.csv {
         let delimiter = if csv.delimiter == '\t' { "tab".to_owned() } else { format!("{:?}", csv.delimiter) };
         let _ = write!(out, "encoding {}, delimiter {delimiter}", csv.encoding);
-        if csv.lines_before > 0 {
-            let _ = write!(out, ", {} lines before the header", csv.lines_before);
+        match csv.lines_before {
+            0 => {}
+            1 => out.push_str(", one line before the header"),
+            lines => {
+                let _ = write!(out, ", {lines} lines before the header");
+            }
         }
         let _ = writeln!(out, "\ncolumns: {}", csv.header.join(" | "));
     }
@@ -89,7 +93,9 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
     for record in &seen.records {
         let _ = writeln!(out, "{}", row(record));
     }
-    let _ = writeln!(out, "\n{} records, {} would be rejected", seen.read, seen.rejected);
+    let is_mapped = seen.csv.is_none() || (args.csv.is_given() && seen.problems.is_empty());
+    let verdict = if is_mapped { format!(", {} would be rejected", seen.rejected) } else { String::new() };
+    let _ = writeln!(out, "\n{} records{verdict}", seen.read);
     for kind in &seen.kinds {
         let line = kind.line.map_or(String::new(), |line| format!(", line {line}"));
         let (code, problem) = (kind.problem.code.name(), &kind.problem);

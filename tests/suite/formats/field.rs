@@ -9,7 +9,22 @@ use crate::harness::{Bed, on_both};
 
 on_both!(every_file_is_read_as_it_says_beside_it);
 
-fn files() -> Vec<PathBuf> {
+/// A file, and what is to be read of it.
+pub(super) struct Expected {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+    pub(super) said: Value,
+}
+
+impl Expected {
+    pub(super) fn of(path: &std::path::Path) -> Self {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let said = serde_json::from_slice(&std::fs::read(beside(path)).unwrap()).unwrap();
+        Self { name, bytes: std::fs::read(path).unwrap(), said }
+    }
+}
+
+pub(super) fn files() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/field");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| beside(path).exists());
@@ -23,7 +38,7 @@ fn beside(path: &std::path::Path) -> PathBuf {
 }
 
 /// Without the fields that have no value, for an expectation does not name them.
-fn plain(mut event: Value) -> Value {
+pub(super) fn plain(mut event: Value) -> Value {
     let fields = event.as_object_mut().unwrap();
     let kind = fields.remove("eventType").unwrap();
     fields.insert("eventType".to_owned(), kind["name"].clone());
@@ -34,19 +49,18 @@ fn plain(mut event: Value) -> Value {
     event
 }
 
-fn sorted(mut events: Vec<Value>) -> Vec<Value> {
+pub(super) fn sorted(mut events: Vec<Value>) -> Vec<Value> {
     events.sort_by_key(Value::to_string);
     events
 }
 
 async fn every_file_is_read_as_it_says_beside_it(bed: &Bed) {
     for path in files() {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let expected: Value = serde_json::from_slice(&std::fs::read(beside(&path)).unwrap()).unwrap();
+        let Expected { name, bytes, said: expected } = Expected::of(&path);
         let client = bed.client(&name);
         let format = expected["import"]["format"].as_str().unwrap();
         let csv = expected["import"].get("csv").cloned();
-        let job = import(&client, format, csv, &std::fs::read(&path).unwrap()).await;
+        let job = import(&client, format, csv, &bytes).await;
         let problem = expected.get("problem").unwrap_or(&Value::Null);
         let state = if problem.is_null() { "COMPLETED" } else { "FAILED" };
         assert_eq!((&job["state"], &job["problem"]), (&json!(state), problem), "{name}: {job}");
@@ -65,7 +79,7 @@ async fn every_file_is_read_as_it_says_beside_it(bed: &Bed) {
         assert_eq!(sorted(read.into_iter().map(plain).collect()), sorted(wanted), "{name}");
         // The same file again brings nothing new.
         let csv = expected["import"].get("csv").cloned();
-        let again = import(&client, format, csv, &std::fs::read(&path).unwrap()).await;
+        let again = import(&client, format, csv, &bytes).await;
         assert_eq!(again["counts"]["inserted"], 0, "{name}: {again}");
     }
 }
