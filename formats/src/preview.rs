@@ -106,7 +106,11 @@ pub fn preview(input: &Input, request: &Request<'_>) -> Preview {
         }
     }
     preview.format = request.format.or(preview.format);
-    let Some(format) = preview.format.filter(|_| preview.problems.is_empty()) else { return preview };
+    let Some(format) = preview.format.filter(|_| preview.problems.is_empty()) else {
+        // Any text is something: where nothing was told, nothing was there.
+        preview.is_cut = preview.problems.is_empty();
+        return preview;
+    };
     let read = if format == Format::Csv {
         preview.read_csv(input, request)
     } else {

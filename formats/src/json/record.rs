@@ -157,7 +157,7 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
 }
 
 /// Writes a draft as a line of NDJSON that [`parse`] reads back as the same draft, whatever white space its
-/// `properties` were sent with.
+/// `properties` were sent with. A value of the wrong kind is written as another one of the wrong kind.
 #[must_use]
 pub fn write(draft: &EventDraft) -> String {
     let mut fields = Vec::new();
@@ -175,16 +175,19 @@ pub fn write(draft: &EventDraft) -> String {
     text("notes", &draft.notes);
     text("sourceType", &draft.source_type);
     text("externalId", &draft.external_id);
-    if let Sent::Value(is_all_day) = draft.is_all_day {
-        fields.push(format!("\"isAllDay\":{is_all_day}"));
+    match draft.is_all_day {
+        Sent::Absent => {}
+        Sent::Value(is_all_day) => fields.push(format!("\"isAllDay\":{is_all_day}")),
+        Sent::WrongKind => fields.push("\"isAllDay\":0".to_owned()),
     }
-    if let Sent::Value(place) = &draft.location {
-        let number = |sent: &Sent<f64>| if let Sent::Value(value) = sent { Some(*value) } else { None };
-        let name = if let Sent::Value(name) = &place.name { Some(name) } else { None };
-        let place = serde_json::json!({
-            "latitude": number(&place.latitude), "longitude": number(&place.longitude), "name": name,
-        });
-        fields.push(format!("\"location\":{place}"));
+    match &draft.location {
+        Sent::Absent => {}
+        Sent::Value(place) => {
+            let (latitude, longitude) = (json(&place.latitude), json(&place.longitude));
+            let place = serde_json::json!({ "latitude": latitude, "longitude": longitude, "name": json(&place.name) });
+            fields.push(format!("\"location\":{place}"));
+        }
+        Sent::WrongKind => fields.push("\"location\":false".to_owned()),
     }
     match &draft.properties {
         Sent::Absent => {}
@@ -192,6 +195,15 @@ pub fn write(draft: &EventDraft) -> String {
         Sent::WrongKind => fields.push("\"properties\":false".to_owned()),
     }
     format!("{{{}}}\n", fields.join(","))
+}
+
+/// A field of a location; `false` is neither a number nor a text.
+fn json<T: Clone + Into<serde_json::Value>>(sent: &Sent<T>) -> serde_json::Value {
+    match sent {
+        Sent::Absent => serde_json::Value::Null,
+        Sent::Value(value) => value.clone().into(),
+        Sent::WrongKind => false.into(),
+    }
 }
 
 /// JSON without the white space between its tokens.

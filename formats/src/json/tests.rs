@@ -4,7 +4,7 @@ use domain::rules::draft::{EventDraft, LocationDraft, Sent};
 use domain::rules::problem::Code;
 use proptest::prelude::*;
 
-use super::record::parse;
+use super::record::{parse, write};
 use crate::excerpt;
 
 fn problems(line: &[u8]) -> Vec<(String, Code)> {
@@ -90,6 +90,16 @@ fn a_value_of_another_kind_is_told_field_by_field() {
     let expected =
         LocationDraft { latitude: Sent::WrongKind, longitude: Sent::WrongKind, name: Sent::WrongKind };
     assert_eq!(place, Sent::Value(expected));
+}
+
+#[test]
+fn a_value_of_another_kind_is_written_as_one_of_another_kind() {
+    for line in [
+        r#"{"id":1,"isAllDay":"true","location":{"latitude":"1","longitude":[],"name":5}}"#,
+        r#"{"notes":{},"isAllDay":1,"location":[1,2]}"#,
+    ] {
+        assert_eq!(draft(&write(&draft(line))), draft(line), "{line}");
+    }
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! Inputs of the target `csv`: a payload with its mapping before it.
+
+use domain::rules::csv_mapping::CsvMapping;
+
+const DELIMITERS: [&str; 6] = ["auto", ",", ";", "\t", "|", " "];
+/// The first one stands for none.
+const PATTERNS: [&str; 16] = [
+    "",
+    "unix_s",
+    "unix_ms",
+    "%Y-%m-%d %H:%M:%S,%f",
+    "%Y-%m-%d %H:%M:%S.%f",
+    "%d.%m.%Y %H:%M",
+    "%Y-%m-%d %H",
+    "%Y-%m-%d %H:%M:%S%#z",
+    "%d.%m.%y",
+    "%b %d, %Y, %I:%M:%S %p",
+    "%m/%d/%Y",
+    "%Y-%m-%d %H:%M:%S %Z",
+    "%G-W%V-%u",
+    "%Y-%j",
+    "%s",
+    "%+",
+];
+const ZONES: [&str; 7] = [
+    "",
+    "UTC",
+    "Europe/Berlin",
+    "America/Santiago",
+    "Pacific/Apia",
+    "Australia/Lord_Howe",
+    "Africa/Monrovia",
+];
+const ENCODINGS: [&str; 10] = [
+    "", "windows-1252", "utf-16le", "utf-16be", "shift_jis", "iso-2022-jp", "gb18030", "big5", "euc-kr",
+    "x-user-defined",
+];
+/// Bits of the fifth byte.
+const DECIMAL_COMMA: u8 = 1;
+const DASH_IS_MISSING: u8 = 2;
+/// The bits above tell how many lines are skipped.
+const SKIP_LINES_FROM: u32 = 2;
+const SKIP_LINES_MAX: u8 = 3;
+
+/// Takes the mapping off an input: five bytes, of which each chooses a setting, a line with the names of the columns,
+/// tabs between them, and the payload. `None`: there is no such mapping.
+///
+/// The names are those of the columns of timestamp, end, id, external id, notes, latitude, longitude and type.
+pub(crate) fn split(input: &[u8]) -> Option<(CsvMapping, &[u8])> {
+    let (choices, rest) = input.split_first_chunk::<5>()?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let (names, payload) = (std::str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]);
+    let mut names = names.split('\t').map(|name| Some(name.to_owned()).filter(|name| !name.is_empty()));
+    let mut name = || names.next().flatten();
+    let [delimiter, pattern, zone, encoding, flags] = *choices;
+    let setting = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let mapping = CsvMapping {
+        timestamp_column: name()?,
+        end_date_column: name(),
+        id_column: name(),
+        external_id_columns: name().map(|name| vec![name]),
+        notes_column: name(),
+        latitude_column: name(),
+        longitude_column: name(),
+        event_type_column: name(),
+        delimiter: choose(&DELIMITERS, delimiter).to_owned(),
+        timestamp_format: setting(choose(&PATTERNS, pattern)),
+        time_zone: setting(choose(&ZONES, zone)),
+        encoding: setting(choose(&ENCODINGS, encoding)),
+        has_decimal_comma: flags & DECIMAL_COMMA != 0,
+        missing: (flags & DASH_IS_MISSING != 0).then(|| vec!["-".to_owned()]),
+        skip_lines: u32::from((flags >> SKIP_LINES_FROM) & SKIP_LINES_MAX),
+        ..CsvMapping::default()
+    };
+    let event_type = mapping.event_type_column.is_none().then(|| "reading".to_owned());
+    let mapping = CsvMapping { event_type, ..mapping };
+    formats::csv::check(&mapping).is_empty().then_some((mapping, payload))
+}
+
+fn choose(table: &[&'static str], byte: u8) -> &'static str {
+    table[usize::from(byte) % table.len()]
+}
+
+/// Makes an input of a payload and the `csv` of the import that goes with it, as GraphQL takes it. What the tables above
+/// lack is left out.
+pub(crate) fn join(csv: &serde_json::Value, payload: &[u8]) -> Vec<u8> {
+    let text = |field: &str| csv[field].as_str().unwrap_or_default();
+    let place = |table: &[&str], text: &str| {
+        let found = table.iter().position(|other| *other == text);
+        u8::try_from(found.unwrap_or_default()).unwrap_or_default()
+    };
+    let delimiter = match text("delimiter") {
+        "" => ",",
+        "tab" => "\t",
+        other => other,
+    };
+    let lines = u8::try_from(csv["skipLines"].as_u64().unwrap_or_default()).unwrap_or_default();
+    let comma = if text("decimalSeparator") == "," { DECIMAL_COMMA } else { 0 };
+    let mut input = vec![
+        place(&DELIMITERS, delimiter),
+        place(&PATTERNS, text("timestampFormat")),
+        place(&ZONES, text("timeZone")),
+        place(&ENCODINGS, text("encoding")),
+        comma | (lines << SKIP_LINES_FROM),
+    ];
+    let fields = ["timestampColumn", "endDateColumn", "idColumn", "externalId", "notesColumn"];
+    let names: Vec<_> = fields
+        .into_iter()
+        .chain(["latitudeColumn", "longitudeColumn", "eventTypeColumn"])
+        .map(text)
+        .collect();
+    input.extend(names.join("\t").into_bytes());
+    input.push(b'\n');
+    input.extend(payload);
+    input
+}

@@ -1,0 +1,30 @@
+//! Payloads of which nothing is known.
+
+use domain::rules::csv_mapping::CsvMapping;
+use domain::rules::import::Format;
+
+use crate::reading;
+
+/// How columns become events in a file of which nothing is known.
+pub(crate) fn mapping() -> CsvMapping {
+    CsvMapping {
+        event_type: Some("reading".to_owned()),
+        timestamp_column: "t".to_owned(),
+        delimiter: "auto".to_owned(),
+        ..CsvMapping::default()
+    }
+}
+
+/// Detects what a payload is, and reads it as that.
+pub(crate) fn check(payload: &[u8]) {
+    let mapping = mapping();
+    let input = reading::whole(payload);
+    for (name, columns_are_named) in [("payload", false), ("payload.csv.gz", true)] {
+        let detected = formats::detect(&input, name, columns_are_named);
+        let again = formats::detect(&input, name, columns_are_named);
+        assert_eq!(detected.as_ref().ok(), again.as_ref().ok(), "detected twice");
+        if let Ok((_, Some(format))) = detected {
+            reading::check(format, (format == Format::Csv).then_some(&mapping), payload);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Reads a payload in several ways that must come to the same.
+
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+
+use domain::rules::csv_mapping::CsvMapping;
+use domain::rules::draft::{EventDraft, NewEvent};
+use domain::rules::import::Format;
+use domain::rules::problem::{Code, FieldProblem};
+use formats::{Checkpoint, Input, Packing, Position, ReadError, Source};
+use uuid::Uuid;
+
+use crate::events;
+
+/// The places that a payload is read on from. Each costs a reading, so there are few of them.
+const CHECKPOINTS_MAX: usize = 4;
+
+/// What is seen of one record.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    line: Option<i64>,
+    raw: Vec<u8>,
+    is_too_long: bool,
+    draft: Option<EventDraft>,
+    event: Result<NewEvent, Vec<FieldProblem>>,
+    position: Position,
+}
+
+/// What is read of a payload.
+#[derive(Debug, Default)]
+struct Found {
+    /// The payload is compressed or in an archive.
+    is_packed: bool,
+    records: Vec<Seen>,
+    /// Why no more records follow, if the payload is not whole.
+    end: Option<(Code, Option<String>)>,
+}
+
+/// Checks that a payload is read alike whenever, in whatever pieces, and from wherever it is read, and that each record
+/// keeps what events promise.
+pub(crate) fn check(format: Format, mapping: Option<&CsvMapping>, payload: &[u8]) {
+    let payload: Arc<[u8]> = payload.into();
+    let read = |piece_bytes, from| read(format, mapping, &payload, piece_bytes, from);
+    let whole = read(usize::MAX, Checkpoint::default());
+    let mut byte = 0;
+    for seen in &whole.records {
+        // So there are no more records than bytes.
+        assert!(seen.position.byte > byte, "a record takes no bytes: {seen:?}");
+        byte = seen.position.byte;
+        events::check_record(format, &seen.raw, seen.draft.as_ref(), &seen.event);
+    }
+    assert_same(&whole, 0, &read(1 + payload.len() % 13, Checkpoint::default()), "read in pieces");
+    let step = whole.records.len().div_ceil(CHECKPOINTS_MAX).max(1);
+    for (at, seen) in whole.records.iter().enumerate().step_by(step) {
+        let Position { byte, lines } = seen.position;
+        let records = at + 1;
+        let checkpoint = Checkpoint { records: as_count(records), byte, lines };
+        assert_same(&whole, records, &read(usize::MAX, checkpoint), "read from a checkpoint");
+    }
+}
+
+/// Reads a payload on from a checkpoint, as an import does.
+fn read(
+    format: Format,
+    mapping: Option<&CsvMapping>,
+    payload: &Arc<[u8]>,
+    piece_bytes: usize,
+    checkpoint: Checkpoint,
+) -> Found {
+    let input = Input::new(Arc::new(Memory { payload: Arc::clone(payload), piece_bytes }));
+    let mut found = Found { is_packed: Packing::told_by(payload).is_some(), ..Found::default() };
+    let ended = |error: ReadError| error.problem().map(|problem| (problem.code, problem.detail));
+    let (mut reader, mut number) = match formats::open(&input, format, mapping, checkpoint) {
+        Ok(opened) => opened,
+        Err(error) => return Found { end: ended(error), ..found },
+    };
+    loop {
+        match reader.advance() {
+            Ok(true) => {}
+            Ok(false) => return found,
+            Err(error) => return Found { end: ended(error), ..found },
+        }
+        number += 1;
+        if number <= checkpoint.records {
+            continue;
+        }
+        let draft =
+            reader.read(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).map(|read| read.draft);
+        let event = reader.event(Uuid::nil(), &|_| Uuid::nil());
+        let (line, raw, is_too_long) = (reader.line(), reader.raw().to_vec(), reader.is_too_long());
+        found.records.push(Seen { line, raw, is_too_long, draft, event, position: reader.position() });
+    }
+}
+
+/// Checks that what was read on after so many records is the rest of the whole.
+fn assert_same(whole: &Found, records: usize, rest: &Found, how: &str) {
+    let whole_records = &whole.records[records..];
+    if whole.is_packed && whole.end.is_some() && rest.end.is_some() {
+        // How far a damaged payload is unpacked, and whether it is then too large, depends on how far it is read ahead.
+        let both = whole_records.len().min(rest.records.len());
+        assert_eq!(whole_records[..both], rest.records[..both], "{how} after {records} records, damaged");
+        return;
+    }
+    assert_eq!(whole_records, rest.records, "{how} after {records} records");
+    assert_eq!(whole.end, rest.end, "{how} after {records} records");
+}
+
+fn as_count(records: usize) -> i64 {
+    i64::try_from(records).expect("memory holds fewer records")
+}
+
+/// A payload in memory that is handed out in pieces.
+struct Memory {
+    payload: Arc<[u8]>,
+    /// Bytes of a piece.
+    piece_bytes: usize,
+}
+
+impl Source for Memory {
+    fn size(&self) -> u64 {
+        self.payload.len() as u64
+    }
+
+    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+        let at = usize::try_from(offset).map_or(self.payload.len(), |at| at.min(self.payload.len()));
+        Ok(Box::new(Pieces { payload: Arc::clone(&self.payload), piece_bytes: self.piece_bytes, at }))
+    }
+}
+
+struct Pieces {
+    payload: Arc<[u8]>,
+    piece_bytes: usize,
+    at: usize,
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let rest = &self.payload[self.at..];
+        Ok(&rest[..rest.len().min(self.piece_bytes)])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let length = available.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&available[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+/// An input that is read whole.
+pub(crate) fn whole(payload: &[u8]) -> Input {
+    Input::new(Arc::new(Memory { payload: payload.into(), piece_bytes: usize::MAX }))
+}

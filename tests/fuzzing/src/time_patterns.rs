@@ -1,0 +1,58 @@
+//! A pattern of times, and a time that is written by it or not.
+
+use domain::rules::csv_mapping::CsvMapping;
+use domain::rules::draft::{EventDraft, Sent};
+use domain::rules::import::Format;
+use formats::Checkpoint;
+use uuid::Uuid;
+
+use crate::reading;
+
+/// Zones that skip hours, half hours and a whole day.
+const ZONES: [&str; 3] = ["Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"];
+
+/// Reads a time by a pattern; an empty pattern stands for none.
+pub(crate) fn check(pattern: &str, time: &str) {
+    let format = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
+    let is_right = formats::csv::check(&mapping(format.clone(), None)).is_empty();
+    let without_zone = read(format.clone(), None, time);
+    assert_eq!(is_right, without_zone.is_some(), "the check and the reader agree on {pattern:?}");
+    let instant = without_zone.flatten();
+    for zone in ZONES {
+        let in_zone = read(format.clone(), Some(zone), time).flatten();
+        if instant.is_some() {
+            assert_eq!(instant, in_zone, "what is an instant without a zone is the same in {zone}");
+        }
+        if let Some(written) = in_zone {
+            assert_eq!(read(None, None, &written), Some(Some(written)), "RFC 3339 is read back");
+        }
+    }
+}
+
+fn mapping(timestamp_format: Option<String>, zone: Option<&str>) -> CsvMapping {
+    CsvMapping {
+        event_type: Some("reading".to_owned()),
+        timestamp_column: "t".to_owned(),
+        delimiter: ",".to_owned(),
+        timestamp_format,
+        time_zone: zone.map(str::to_owned),
+        ..CsvMapping::default()
+    }
+}
+
+/// Reads a CSV of one row with one cell. `None`: the pattern is refused; `Some(None)`: the time is.
+fn read(format: Option<String>, zone: Option<&str>, time: &str) -> Option<Option<String>> {
+    let payload = format!("t\n\"{}\"\n", time.replace('"', "\"\""));
+    let input = reading::whole(payload.as_bytes());
+    let mapping = mapping(format, zone);
+    let (mut reader, _) = formats::open(&input, Format::Csv, Some(&mapping), Checkpoint::default()).ok()?;
+    assert!(reader.advance().is_ok_and(|is_there| is_there), "the row is there");
+    let read = reader.read(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).and_then(|read| {
+        let EventDraft { timestamp: Sent::Value(written), .. } = read.draft else { return None };
+        let event = reader.event(Uuid::nil(), &|_| Uuid::nil());
+        assert!(event.is_ok(), "{written} was read, and is refused: {event:?}");
+        Some(written)
+    });
+    assert!(reader.advance().is_ok_and(|is_there| !is_there), "it is the only row");
+    Some(read)
+}
