@@ -7,6 +7,7 @@ use domain::rules::draft::{EventDraft, LocationDraft, Sent};
 use domain::rules::mended::{Syntax, mend};
 use domain::rules::problem::{Code, FieldProblem};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::excerpt;
@@ -28,11 +29,23 @@ pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
 pub(crate) fn parse_leniently(line: &[u8]) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
-    let record =
-        read(text).or_else(|_| read(&mend(text, Syntax::Json).unwrap_or_default())).map_err(|_| {
-            vec![FieldProblem::new("", Code::InvalidJson, "is not a JSON object with each field once")]
-        })?;
+    let mended = |fault: serde_json::Error| {
+        mend(text, Syntax::Json).and_then(|mended| read(&mended).ok()).ok_or_else(|| told(&fault))
+    };
+    let record = read(text).or_else(mended)?;
     Ok((record.draft, record.unknown))
+}
+
+/// Says what no reader could read.
+fn told(fault: &serde_json::Error) -> Vec<FieldProblem> {
+    let (line, column) = (fault.line(), fault.column());
+    let place = if line > 1 { format!("line {line}, column {column} of it") } else { format!("column {column}") };
+    let detail = match fault.classify() {
+        Category::Eof => format!("is cut: it ends at {place} in the middle of a value"),
+        Category::Syntax => format!("is no JSON from {place} on"),
+        Category::Data | Category::Io => "is not a JSON object with each field once".to_owned(),
+    };
+    vec![FieldProblem::new("", Code::InvalidJson, detail)]
 }
 
 fn read(text: &str) -> serde_json::Result<Record> {

@@ -185,3 +185,16 @@ proptest! {
         prop_assert_eq!((read.notes, read.id), (Sent::Value(notes), Sent::Value(id)));
     }
 }
+
+#[test]
+fn what_is_no_json_is_told_with_its_place() {
+    for (line, said) in [
+        (&br#"{"eventType":"run","notes":"cu"#[..], "is cut: it ends at column 30 in the middle of a value"),
+        (br#"{"eventType":run}"#, "is no JSON from column 14 on"),
+        (b"{\n  'a': 1}", "is no JSON from line 2, column 3 of it on"),
+        (b"[1]", "is not a JSON object with each field once"),
+    ] {
+        let problems = parse(line).expect_err("the line is wrong");
+        assert_eq!(problems[0].detail, said, "{}", String::from_utf8_lossy(line));
+    }
+}
