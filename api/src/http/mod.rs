@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Keys;
 use crate::error::{ApiError, problem};
 use crate::graphql::{Schema, Services, schema};
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, seconds};
 use cors::Origins;
 use persisted::Persisted;
 use server::{Probes, Server};
@@ -192,7 +192,9 @@ async fn method_not_allowed(Extension(RequestId(id)): Extension<RequestId>) -> R
 /// A refusal outside `/graphql`: RFC 9457.
 fn refused(error: &ApiError, request_id: &str) -> Response {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    plain(error.problem(request_id), status)
+    let mut response = plain(error.problem(request_id), status);
+    explain_level(error, &mut response);
+    response
 }
 
 fn plain(problem: serde_json::Value, status: StatusCode) -> Response {
@@ -200,6 +202,14 @@ fn plain(problem: serde_json::Value, status: StatusCode) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     explain(&mut response);
     response
+}
+
+/// How long a user has to wait who has no points left, and how they stand.
+fn explain_level(error: &ApiError, response: &mut Response) {
+    if let ApiError::RateLimited { retry_after_ms, level } = error {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds(*retry_after_ms).into());
+        level.write(response.headers_mut());
+    }
 }
 
 /// What the headers of a refusal must say (RFC 9110): when to come back, and what to come with.

@@ -1,6 +1,7 @@
 //! `/imports/{id}/…`: the bytes that go into an import, and the report that comes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -25,6 +26,8 @@ use super::{App, RequestId, plain, refused};
 use crate::error::{ApiError, problem};
 
 const UPLOAD_OFFSET: &str = "upload-offset";
+/// How long it may take to look how far an upload is that was refused.
+const OFFSET_MAX: Duration = Duration::from_secs(2);
 /// Of a payload that is not taken, so much is passed over before the answer.
 const LEFT_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -45,12 +48,12 @@ pub(super) async fn put(
     };
     let id = event_id::parse(&id).unwrap_or_default();
     let mut response = take(&app, &actor, id, &headers, body, &request_id).await;
-    // Whatever is wrong: whoever sends goes on from there.
-    if !response.headers().contains_key(UPLOAD_OFFSET)
-        && let Ok(Receipt { offset: Some(offset), .. }) =
-            commands::payload_offset(&app.services.store, &actor, id).await
-    {
-        response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
+    if !response.headers().contains_key(UPLOAD_OFFSET) {
+        // Whatever is wrong: whoever sends goes on from there. A database that is away is not waited for once more.
+        let looked = timeout(OFFSET_MAX, commands::payload_offset(&app.services.store, &actor, id)).await;
+        if let Ok(Ok(Receipt { offset: Some(offset), .. })) = looked {
+            response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
+        }
     }
     response
 }

@@ -25,6 +25,8 @@ use super::payload::{no_import, show_problem};
 use super::{App, RequestId, refused};
 use crate::error::ApiError;
 
+/// What it costs: the whole payload may have to be read.
+const POINTS: u32 = 50;
 /// Records that are written ahead of whoever reads the answer.
 const RECORDS_AHEAD: usize = 64;
 
@@ -53,11 +55,20 @@ pub(super) async fn get(
     if !row.has_payload() {
         return show_problem(&without_payload(&row), &request_id);
     }
+    let charge = match app.limiter.as_ref().map(|limiter| limiter.take(row.user_id, POINTS)).transpose() {
+        Ok(charge) => charge,
+        Err(error) => return refused(&error, &request_id),
+    };
     let Ok(turn) = Arc::clone(&app.payload_readers).try_acquire_owned() else {
         return refused(&ApiError::Unavailable, &request_id);
     };
     match begin(&app, &row, turn).await {
-        Ok(response) => response,
+        Ok(mut response) => {
+            if let Some(charge) = charge {
+                charge.write(response.headers_mut());
+            }
+            response
+        }
         Err(error) => match error.problem() {
             Some(problem) => show_problem(&problem, &request_id),
             None => refused(&ApiError::Unavailable, &request_id),

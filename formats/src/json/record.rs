@@ -39,7 +39,8 @@ pub(crate) fn parse_leniently(line: &[u8]) -> Result<(EventDraft, Vec<FieldProbl
 /// Says what no reader could read.
 fn told(fault: &serde_json::Error) -> Vec<FieldProblem> {
     let (line, column) = (fault.line(), fault.column());
-    let place = if line > 1 { format!("line {line}, column {column} of it") } else { format!("column {column}") };
+    let place =
+        if line > 1 { format!("line {line}, column {column} of it") } else { format!("column {column}") };
     let detail = match fault.classify() {
         Category::Eof => format!("is cut: it ends at {place} in the middle of a value"),
         Category::Syntax => format!("is no JSON from {place} on"),

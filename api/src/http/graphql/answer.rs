@@ -13,8 +13,7 @@ use serde_json::json;
 use super::media::Media;
 use crate::error::{ApiError, complete};
 use crate::graphql::written;
-use crate::http::explain;
-use crate::limiter::seconds;
+use crate::http::{explain, explain_level};
 
 /// Nothing was executed: neither data nor any error of a field.
 pub(in crate::http) fn is_refused(answer: &Answer) -> bool {
@@ -91,10 +90,7 @@ pub(super) fn refuse(
     let mut response = write(&refusal(error, told.as_u16(), request_id), media);
     *response.status_mut() = status;
     explain(&mut response);
-    if let ApiError::RateLimited { retry_after_ms, level } = error {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds(*retry_after_ms).into());
-        level.write(response.headers_mut());
-    }
+    explain_level(error, &mut response);
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
     }
