@@ -152,7 +152,7 @@ struct UploadTarget {
 }
 
 const CREATE: &str = "mutation Create($input: CreateImportInput!) { createImport(input: $input) { \
-    importJob { id state upload { url offset } } problem { code detail } } }";
+    importJob { id state upload { url offset } } problem { code detail errors { pointer code detail } } } }";
 
 /// What the server is told of the import; the same each time for the same command.
 fn announcement(

@@ -1,5 +1,6 @@
 //! `idem import`, as a person runs it: the real program against a server, by its exit code and its words.
 
+mod preview;
 mod proxy;
 
 use std::io::Write;

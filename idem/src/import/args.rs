@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use domain::rules::csv_mapping::CsvMapping;
 use domain::rules::import::Format;
 use serde::Serialize;
@@ -216,6 +216,21 @@ impl CsvArgs {
         }
         Ok(Some(mapping))
     }
+}
+
+/// The flag that says what the mapping has at a pointer: `--timestamp` for `/csv/timestampColumn`.
+pub fn flag_of(pointer: &str) -> Option<String> {
+    let name = pointer.strip_prefix("/csv/")?;
+    // The fields of the mapping are those of the flags, in the other spelling.
+    let id = name.chars().fold(String::new(), |mut id, c| {
+        if c.is_ascii_uppercase() {
+            id.push('_');
+        }
+        id.push(c.to_ascii_lowercase());
+        id
+    });
+    let flags = CsvArgs::augment_args(Command::new("import"));
+    flags.get_arguments().find(|arg| arg.get_id() == id.as_str())?.get_long().map(|long| format!("--{long}"))
 }
 
 fn delimiter(text: &str) -> anyhow::Result<String> {

@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use domain::rules::draft::{NewEvent, TypeRef};
 use domain::rules::instant;
+use domain::rules::problem::Code;
 use formats::preview::{CellProblem, Preview, Request, Seen, preview};
 use formats::{FileSource, Input, Source};
 use indicatif::HumanBytes;
 use tokio::time::sleep;
 
-use super::args::{ImportArgs, ImportFormat};
+use super::args::{ImportArgs, ImportFormat, flag_of};
 use super::{EXIT_REJECTED, bar};
 
 const TICK: Duration = Duration::from_millis(200);
@@ -32,7 +33,11 @@ pub(super) async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     ensure!(source.size() > 0, "cannot read {}: it is empty", args.file.display());
     let size = source.size();
     let input = Input::new(Arc::new(source));
-    let seen = look(args, &input, size).await?;
+    let mut seen = look(args, &input, size).await?;
+    if !is_mapped(args) {
+        // Whoever looks at the columns has not chosen them yet.
+        seen.problems.retain(|problem| problem.code != Code::Required);
+    }
     let text = if args.json { format!("{}\n", seen.to_json()) } else { text(args, &seen, size) };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(match (seen.problems.is_empty(), seen.rejected) {
@@ -40,6 +45,11 @@ pub(super) async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         (true, 0) => ExitCode::SUCCESS,
         (true, _) => ExitCode::from(EXIT_REJECTED),
     })
+}
+
+/// Whether it was said how columns become events.
+fn is_mapped(args: &ImportArgs) -> bool {
+    args.csv.timestamp_column.is_some()
 }
 
 async fn look(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Preview> {
@@ -84,7 +94,7 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
         let _ = writeln!(out, "\ncolumns: {}", csv.header.join(" | "));
     }
     for problem in &seen.problems {
-        let place = if problem.pointer.is_empty() { String::new() } else { format!("{}: ", problem.pointer) };
+        let place = flag_of(&problem.pointer).map(|flag| flag + " ").unwrap_or_default();
         let _ = writeln!(out, "{}: {place}{}", problem.code.name(), problem.detail);
     }
     if !seen.records.is_empty() {
@@ -93,9 +103,10 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
     for record in &seen.records {
         let _ = writeln!(out, "{}", row(record));
     }
-    let is_mapped = seen.csv.is_none() || (args.csv.is_given() && seen.problems.is_empty());
-    let verdict = if is_mapped { format!(", {} would be rejected", seen.rejected) } else { String::new() };
-    let _ = writeln!(out, "\n{} records{verdict}", seen.read);
+    let is_judged = seen.csv.is_none() || (is_mapped(args) && seen.problems.is_empty());
+    let verdict = if is_judged { format!(", {} would be rejected", seen.rejected) } else { String::new() };
+    let noun = if seen.read == 1 { "record" } else { "records" };
+    let _ = writeln!(out, "\n{} {noun}{verdict}", seen.read);
     for kind in &seen.kinds {
         let line = kind.line.map_or(String::new(), |line| format!(", line {line}"));
         let (code, problem) = (kind.problem.code.name(), &kind.problem);
@@ -103,7 +114,7 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
         let said = sentence(&problem.pointer, &problem.detail);
         let _ = writeln!(out, "  {records} × {code}: {said}; first in record {first}{line}");
     }
-    if seen.csv.is_some() && seen.problems.is_empty() && !args.csv.is_given() {
+    if seen.csv.is_some() && seen.problems.is_empty() && !is_mapped(args) {
         out.push_str("To read them as events name at least --timestamp COL and --event-type NAME.\n");
     }
     out

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::args::flag_of;
 use super::follow::Follower;
 
 const UPLOAD_OFFSET: &str = "upload-offset";
@@ -46,10 +47,27 @@ impl Failure {
 pub(super) struct Problem {
     pub(super) code: String,
     pub(super) detail: Option<String>,
+    /// The fields that are wrong, where they were asked for.
+    #[serde(default)]
+    errors: Vec<FieldProblem>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, Deserialize)]
+struct FieldProblem {
+    pointer: String,
+    code: String,
+    detail: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.errors.is_empty() {
+            let each = self.errors.iter().map(|FieldProblem { pointer, code, detail }| {
+                format!("{code}: {} {detail}", flag_of(pointer).unwrap_or_else(|| pointer.clone()))
+            });
+            return out.write_str(&each.collect::<Vec<_>>().join("; "));
+        }
         match &self.detail {
             Some(detail) => write!(out, "{}: {detail}", self.code),
             None => out.write_str(&self.code),
