@@ -232,7 +232,7 @@ pub struct ImportLimits {
     pub waiting_max: u64,
     /// Records a day; then they rest.
     pub records_a_day: Option<i64>,
-    /// Announced bytes a day; then no more are taken.
+    /// Bytes a day, those that came and those that are awaited; then no more are announced.
     pub bytes_a_day: Option<i64>,
 }
 

@@ -1,6 +1,7 @@
 //! Payloads of every format in every packing: read alike, gone on with anywhere, refused in words.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bombs;
 mod damage;
 mod detected;
 mod flat;

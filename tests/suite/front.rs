@@ -4,6 +4,7 @@ mod answers;
 mod encoded;
 mod pages;
 mod properties;
+mod refusals;
 mod room;
 mod unreadable;
 
@@ -21,6 +22,7 @@ on_both!(
     a_mutation_ends_even_if_its_client_hangs_up,
     duplicate_keys_are_a_problem_of_their_item,
     an_upgrade_to_anything_but_a_websocket_is_passed_over,
+    nothing_is_suggested_to_strangers,
 );
 
 async fn nobody_without_a_valid_token_learns_anything(bed: &Bed) {
@@ -209,5 +211,22 @@ async fn an_upgrade_to_anything_but_a_websocket_is_passed_over(bed: &Bed) {
     // Without the other headers of a WebSocket it is none.
     for upgrade in ["WebSocket", "h2c, websocket"] {
         assert_eq!(get(upgrade).await.status(), 400, "{upgrade}");
+    }
+}
+
+/// A suggestion tells of a schema that only `--dev` shows to everybody.
+async fn nothing_is_suggested_to_strangers(bed: &Bed) {
+    let client = bed.client("ann");
+    for query in [
+        "{ viewr { userId } }",
+        "{ viewer { userIt } }",
+        "{ events(frist: 1) { nodes { id } } }",
+        "query($f: EventFilte) { viewer { userId } }",
+        "mutation { createEvent(input: { evnt: {} }) { result { outcome } } }",
+        "{ events(filter: { tpyes: [] }) { nodes { id } } }",
+    ] {
+        let answer = client.send(query, json!({})).await;
+        let message = answer["errors"][0]["message"].as_str().unwrap();
+        assert!(!message.to_lowercase().contains("did you mean"), "{query}: {message}");
     }
 }

@@ -1,6 +1,8 @@
 //! Imports from the outside: payloads of every kind, and the counts that come of them.
 
-mod by_hand;
+mod bounds;
+pub mod by_hand;
+mod foreign;
 mod keeping;
 mod overlaps;
 mod promises;

@@ -262,3 +262,29 @@ impl Problem {
         Self { code, detail: Some(detail), retryable: false, retry_after_ms: None, errors }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of the documentation.
+    #[test]
+    fn every_code_has_its_status() {
+        let table = [
+            (404, "NOT_FOUND EVENT_TYPE_NOT_FOUND"),
+            (
+                409,
+                "ID_IN_USE EVENT_TYPE_IN_USE NAME_TAKEN VERSION_CONFLICT DEPENDENCY_REJECTED IMPORT_ID_REUSED IMPORT_STATE",
+            ),
+            (410, "UPLOAD_EXPIRED PAYLOAD_GONE"),
+            (413, "PAYLOAD_LIMIT RECORD_TOO_LARGE"),
+            (429, "TOO_MANY_IMPORTS"),
+        ];
+        for code in Code::ALL {
+            let named = table.iter().find(|(_, names)| names.split(' ').any(|name| name == code.name()));
+            assert_eq!(code.status(), named.map_or(422, |(status, _)| *status), "{}", code.name());
+        }
+        let names: usize = table.iter().map(|(_, names)| names.split(' ').count()).sum();
+        assert_eq!(Code::ALL.into_iter().filter(|code| code.status() != 422).count(), names);
+    }
+}

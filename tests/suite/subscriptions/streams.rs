@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bed, CHANGES, Client, Column, Feed, event};
+use crate::harness::{Bed, CHANGES, Client, Column, Feed, event, new_id};
+use crate::imports::by_hand::samples;
 
 const SSE: &str = "text/event-stream";
 const MULTIPART: &str = "multipart/mixed;subscriptionSpec=1.0";
@@ -118,5 +119,49 @@ async fn a_silent_stream_beats_and_each_part_is_whole_at_once() {
     assert_eq!(events.event().await.0, "next");
     assert_eq!(events.until("\n\n").await, ":");
     assert!((9..20).contains(&sent.elapsed().as_secs()), "{:?}", sent.elapsed());
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_does_not_move_tells_its_cursor_every_thirty_seconds() {
+    let bed = Bed::open(Column::Sqlite).await;
+    let client = bed.client("ann");
+    client.event_type("run").await;
+    let (_, cursor) = client.pull(None, 100).await;
+    let mut events = Feed::open(&client, SSE, CHANGES, json!({ "after": cursor })).await;
+    let began = std::time::Instant::now();
+    let (name, page) = events.event().await;
+    assert!((29..45).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    let page = &page["data"]["changes"];
+    assert_eq!(
+        (name.as_str(), &page["changes"], &page["reset"]),
+        ("next", &json!([]), &Value::Null),
+        "{page}"
+    );
+    assert_eq!(page["cursor"], json!(cursor), "it stands where it stood");
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_progress_of_an_import_is_told_once_a_second_at_most() {
+    let bed = Bed::open(Column::Sqlite).await;
+    let client = bed.client("ann");
+    let (id, payload) = (new_id(), samples(0..25_000));
+    client.create_import(&id, payload.len(), None).await;
+    let progress = "subscription($id: ID!) { importProgress(id: $id) { state counts { records } } }";
+    let began = std::time::Instant::now();
+    let mut events = Feed::open(&client, SSE, progress, json!({ "id": id })).await;
+    assert_eq!(client.put(&id, None, payload).await.status(), 200);
+    let mut told = 0;
+    loop {
+        let (name, page) = events.event().await;
+        if name == "complete" {
+            break;
+        }
+        told += 1;
+        // One at once, then one behind each second.
+        assert!(told <= 1 + began.elapsed().as_secs(), "{told} in {:?}: {page}", began.elapsed());
+    }
+    assert!(told >= 3, "it took {:?} and was told of {told} times", began.elapsed());
     bed.end().await;
 }
