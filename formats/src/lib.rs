@@ -100,12 +100,13 @@ pub fn detect(
     };
     let begin = bytes.look(detect::HEAD_BYTES)?;
     if let Some(encoding) = detect::wide_encoding(begin) {
-        // Only a CSV may be of another encoding.
-        let format = columns_are_named.then_some(Format::Csv);
-        let told = || {
-            ReadError::Format(format!("the text is {encoding}; send UTF-8, or a CSV with its columns named"))
+        // Only a CSV may be of another encoding; an XML of it begins with a bracket all the same.
+        let way_out = match begin.iter().find(|byte| byte.is_ascii_graphic()) {
+            Some(b'<') => "",
+            _ if columns_are_named => return Ok((packing, Some(Format::Csv))),
+            _ => ", or a CSV with its columns named",
         };
-        return format.map(|format| (packing, Some(format))).ok_or_else(told);
+        return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{way_out}")));
     }
     let begin = if begin.trim_ascii_start().is_empty() { bytes.look(detect::BLANKS_MAX)? } else { begin };
     Ok((packing, detect::format_of(begin, &name, columns_are_named)))

@@ -104,6 +104,7 @@ fn a_right_mapping_has_no_problems() {
 fn each_wrong_part_of_a_mapping_is_told_at_its_place() {
     let long = "x".repeat(256);
     let name = "x".repeat(TYPE_NAME_CHARS_MAX + 1);
+    let endless = "%Y-%m-%d ".repeat(1_111);
     let many = (0..=CSV_COLUMNS_MAX).map(|n| n.to_string()).collect();
     let table = [
         (CsvMapping { timestamp_column: String::new(), ..mapping() }, "timestampColumn", Code::Required),
@@ -125,6 +126,7 @@ fn each_wrong_part_of_a_mapping_is_told_at_its_place() {
         (CsvMapping { source_type: some("My App"), ..mapping() }, "sourceType", Code::InvalidValue),
         (CsvMapping { timestamp_format: some(""), ..mapping() }, "timestampFormat", Code::InvalidValue),
         (CsvMapping { timestamp_format: some("%Q"), ..mapping() }, "timestampFormat", Code::InvalidValue),
+        (CsvMapping { timestamp_format: some(&endless), ..mapping() }, "timestampFormat", Code::InvalidValue),
         (CsvMapping { timestamp_format: some("%H:%M"), ..mapping() }, "timestampFormat", Code::InvalidValue),
         (CsvMapping { timestamp_format: some("%Y-%m"), ..mapping() }, "timestampFormat", Code::InvalidValue),
         (CsvMapping { latitude_column: some("a"), ..mapping() }, "longitudeColumn", Code::Required),

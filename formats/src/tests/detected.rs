@@ -44,9 +44,15 @@ fn text_of_another_encoding_is_told_or_is_csv() {
         format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
     };
     assert_eq!(told("a", &wide("t\tv\n"), true), Ok(Some(Format::Csv)));
-    let expected = "the text is UTF-16; send UTF-8, or a CSV with its columns named";
-    for (_, payload) in packings(&wide("<HealthData/>")) {
-        assert_eq!(told("export.xml", &payload, false), Err(expected.to_owned()));
+    for (text, columns_are_named, way_out) in [
+        ("t\tv\n", false, ", or a CSV with its columns named"),
+        ("<HealthData/>", false, ""),
+        ("<HealthData/>", true, ""),
+    ] {
+        for (_, payload) in packings(&wide(text)) {
+            let expected = format!("the text is UTF-16; send UTF-8{way_out}");
+            assert_eq!(told("export", &payload, columns_are_named), Err(expected));
+        }
     }
 }
 

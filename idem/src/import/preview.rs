@@ -106,7 +106,9 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
     let is_judged = seen.csv.is_none() || (is_mapped(args) && seen.problems.is_empty());
     let verdict = if is_judged { format!(", {} would be rejected", seen.rejected) } else { String::new() };
     let noun = if seen.read == 1 { "record" } else { "records" };
-    let _ = writeln!(out, "\n{} {noun}{verdict}", seen.read);
+    if seen.read > 0 || seen.problems.is_empty() {
+        let _ = writeln!(out, "\n{} {noun}{verdict}", seen.read);
+    }
     for kind in &seen.kinds {
         let line = kind.line.map_or(String::new(), |line| format!(", line {line}"));
         let (code, problem) = (kind.problem.code.name(), &kind.problem);

@@ -16,6 +16,8 @@ fn columns_that_are_missing_are_named_with_what_is_there_instead() {
     }
     let wide = vec!["t"; CSV_COLUMNS_MAX + 1];
     assert!(fault(&mapping(), &wide).contains("4097 columns"));
+    let endless = open(&mapping(), "column,".repeat(100_000)).err().expect("too long");
+    assert_eq!(endless, "the header is longer than 262144 bytes");
     let odd = open(&mapping(), *b"t,\xff\n").err().expect("bytes");
     assert_eq!(odd, "the header is not UTF-8: name its encoding in the mapping");
 }
