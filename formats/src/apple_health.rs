@@ -165,9 +165,17 @@ impl RecordReader for Export {
         Position { byte: self.tags.offset(), lines: 0 }
     }
 
+    /// A type is a name, and never an id.
+    fn explain(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
+        for problem in problems.iter_mut().filter(|problem| problem.pointer == "/eventTypeId") {
+            "/eventType".clone_into(&mut problem.pointer);
+        }
+        problems
+    }
+
     fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
         let sample = sample::parse(self.record.bytes())?;
         let missing_id = MissingId::Keyed(user_id, sample.keys);
-        Ok(Reading { draft: sample.draft, missing_id, problems: Vec::new() })
+        Ok(Reading { draft: sample.draft, missing_id, problems: sample.problems })
     }
 }

@@ -134,9 +134,11 @@ fn begin(input: &Input) -> Result<(Packing, Vec<u8>, source::Counted), ReadError
     let mut rest = input.open(0)?;
     let mut head = Vec::new();
     let read = rest.by_ref().take(detect::HEAD_BYTES as u64).read_to_end(&mut head);
-    // The error comes again after what was read.
-    if head.is_empty() {
-        read?;
+    // Where only a part was sent, its end is met again after what was read of it. Any other error is met here.
+    if let Err(error) = read.map_err(ReadError::from)
+        && (head.is_empty() || !error.is_cut())
+    {
+        return Err(error);
     }
     Ok((Packing::of(&head)?, head, rest))
 }

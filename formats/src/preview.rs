@@ -28,7 +28,7 @@ pub struct Request<'r> {
     pub mapping: Option<&'r CsvMapping>,
     /// How many records are shown.
     pub records: usize,
-    /// Whether the records behind those are read as well, for their number and their problems.
+    /// Whether the records after those are read as well, for their number and their problems.
     pub reads_all: bool,
 }
 
@@ -49,7 +49,9 @@ pub struct Preview {
     pub rejected: u64,
     /// The problems of the records read, by kind, in order of appearance.
     pub kinds: Vec<Kind>,
-    /// What is wrong with the file or the mapping as a whole: then no more records can be read.
+    /// How many more problems the records have, of kinds that are not told apart any more.
+    pub other_problems: u64,
+    /// What is wrong with the file or the mapping as a whole.
     pub problems: Vec<FieldProblem>,
     /// There is more of it than was read.
     pub is_cut: bool,
@@ -107,13 +109,20 @@ pub fn preview(input: &Input, request: &Request<'_>) -> Preview {
     }
     preview.format = request.format.or(preview.format);
     let Some(format) = preview.format.filter(|_| preview.problems.is_empty()) else {
-        // Any text is something: where nothing was told, nothing was there.
+        // The format of any text is known. Without one, nothing of the file within was sent.
         preview.is_cut = preview.problems.is_empty();
         return preview;
     };
     let read = if format == Format::Csv {
         preview.read_csv(input, request)
     } else {
+        if request.mapping.is_some() {
+            preview.problems.push(FieldProblem::new(
+                "/csv",
+                Code::InvalidValue,
+                "is for the format CSV alone",
+            ));
+        }
         crate::open(input, format, None, Checkpoint::default())
             .and_then(|(mut reader, _)| preview.read(reader.as_mut(), request, true))
     };
@@ -203,6 +212,8 @@ impl Preview {
             self.kinds[at].records += 1;
         } else if self.kinds.len() < KINDS_MAX {
             self.kinds.push(Kind { problem: problem.clone(), records: 1, record: self.read, line });
+        } else {
+            self.other_problems += 1;
         }
     }
 }

@@ -5,7 +5,8 @@ mod tests;
 
 use domain::rules::csv_mapping::CsvMapping;
 use domain::rules::import::Format;
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::csv::{About, Sheet};
 use crate::{Checkpoint, Input, ReadError, RecordReader, excerpt};
@@ -15,8 +16,7 @@ const REASON: &str = "rejection";
 
 /// A payload whose rejected records are to be written.
 pub struct Rejected {
-    reader: Box<dyn RecordReader>,
-    shape: Shape,
+    content: Content,
     /// The number of the record at which the reader is.
     at: i64,
     written: u64,
@@ -28,12 +28,21 @@ impl std::fmt::Debug for Rejected {
     }
 }
 
-/// What a file of the format looks like.
-enum Shape {
-    Lines,
-    Array,
-    Export,
-    Table { about: Box<About>, header: Vec<u8>, skips: u32 },
+/// What is read, by what a file of its format looks like.
+enum Content {
+    Lines(Box<dyn RecordReader>),
+    Array(Box<dyn RecordReader>),
+    Export(Box<dyn RecordReader>),
+    Table(Box<Table>),
+}
+
+impl Content {
+    fn reader(&mut self) -> &mut dyn RecordReader {
+        match self {
+            Self::Lines(reader) | Self::Array(reader) | Self::Export(reader) => reader.as_mut(),
+            Self::Table(table) => &mut table.sheet,
+        }
+    }
 }
 
 impl Rejected {
@@ -42,54 +51,39 @@ impl Rejected {
     /// # Errors
     /// If it cannot be read at all.
     pub fn open(input: &Input, format: Format, mapping: Option<&CsvMapping>) -> Result<Self, ReadError> {
-        let (reader, shape): (Box<dyn RecordReader>, _) = if format == Format::Csv {
-            let mapping = mapping.cloned().unwrap_or_default();
-            let sheet = Sheet::open(crate::unpacked(input)?.1, &mapping, input)?;
-            let (about, header) = (Box::new(sheet.about()), sheet.raw().to_owned());
-            (Box::new(sheet), Shape::Table { about, header, skips: mapping.skip_lines })
-        } else {
-            let shape = match format {
-                Format::Json => Shape::Array,
-                Format::AppleHealth => Shape::Export,
-                _ => Shape::Lines,
-            };
-            (crate::open(input, format, None, Checkpoint::default())?.0, shape)
+        let reader = || Ok::<_, ReadError>(crate::open(input, format, None, Checkpoint::default())?.0);
+        let content = match format {
+            Format::Ndjson => Content::Lines(reader()?),
+            Format::Json => Content::Array(reader()?),
+            Format::AppleHealth => Content::Export(reader()?),
+            Format::Csv => {
+                let mapping = mapping.cloned().unwrap_or_default();
+                let sheet = Sheet::open(crate::unpacked(input)?.1, &mapping, input)?;
+                Content::Table(Box::new(Table::new(sheet, mapping.skip_lines)))
+            }
         };
-        Ok(Self { reader, shape, at: 0, written: 0 })
+        Ok(Self { content, at: 0, written: 0 })
     }
 
     /// The media type of what is written.
     #[must_use]
     pub fn media_type(&self) -> &'static str {
-        match self.shape {
-            Shape::Lines => "application/x-ndjson",
-            Shape::Array => "application/json",
-            Shape::Export => "application/xml",
-            Shape::Table { .. } => "text/csv; charset=utf-8",
+        match self.content {
+            Content::Lines(_) => "application/x-ndjson",
+            Content::Array(_) => "application/json",
+            Content::Export(_) => "application/xml",
+            Content::Table(_) => "text/csv; charset=utf-8",
         }
     }
 
     /// What stands before the first record.
     #[must_use]
     pub fn begin(&self) -> Vec<u8> {
-        match &self.shape {
-            Shape::Lines => Vec::new(),
-            Shape::Array => b"[".to_vec(),
-            Shape::Export => b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<HealthData>\n".to_vec(),
-            Shape::Table { about, header, skips } => {
-                let mut out = Vec::new();
-                // The mapping says how many lines are skipped, and perhaps another encoding: a mark says that this is UTF-8.
-                if about.encoding != "UTF-8" {
-                    out.extend("\u{feff}".bytes());
-                }
-                let told = about.is_delimiter_told.then(|| format!("sep={}", about.delimiter));
-                let lines = told.into_iter().chain(std::iter::repeat(String::new()));
-                let count = (*skips).max(u32::from(about.is_delimiter_told)) as usize;
-                out.extend(lines.take(count).flat_map(|line| (line + "\n").into_bytes()));
-                out.extend(header);
-                push_cell(&mut out, about.delimiter, REASON);
-                out
-            }
+        match &self.content {
+            Content::Lines(_) => Vec::new(),
+            Content::Array(_) => b"[".to_vec(),
+            Content::Export(_) => b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<HealthData>\n".to_vec(),
+            Content::Table(table) => table.begin(),
         }
     }
 
@@ -100,52 +94,88 @@ impl Rejected {
     /// If the payload cannot be read so far.
     pub fn record(&mut self, number: i64, reason: &str) -> Result<Option<Vec<u8>>, ReadError> {
         while self.at < number {
-            if !self.reader.advance()? {
+            if !self.content.reader().advance()? {
                 return Ok(None);
             }
             self.at += 1;
         }
         let is_first = self.written == 0;
         self.written += 1;
-        let raw = self.reader.raw();
-        let is_whole = !self.reader.is_too_long();
-        Ok(Some(match &self.shape {
-            Shape::Lines => with_newline(json_record(raw, is_whole, reason)),
-            Shape::Array => {
+        Ok(Some(match &self.content {
+            Content::Lines(reader) => with_newline(json_record(reader.as_ref(), reason)),
+            Content::Array(reader) => {
                 let separator = if is_first { "\n" } else { ",\n" };
-                [separator.as_bytes(), &json_record(raw, is_whole, reason)].concat()
+                [separator.as_bytes(), &json_record(reader.as_ref(), reason)].concat()
             }
-            Shape::Export => {
+            Content::Export(reader) => {
                 let mut out = format!("<!-- {REASON}: {} -->\n", comment(reason)).into_bytes();
-                out.extend(if is_whole { raw } else { b"<!-- too long -->" });
+                out.extend(if reader.is_too_long() { b"<!-- too long -->" } else { reader.raw() });
                 with_newline(out)
             }
-            Shape::Table { about, .. } => {
-                let cells = self.reader.cells().len();
-                let mut out = Vec::new();
-                if is_whole {
-                    out.extend(raw);
-                    let missing = about.header.len().saturating_sub(cells);
-                    out.extend(std::iter::repeat_n(about.delimiter as u8, missing));
-                } else {
-                    out.extend(quoted(&excerpt(raw)));
-                    let missing = about.header.len().saturating_sub(1);
-                    out.extend(std::iter::repeat_n(about.delimiter as u8, missing));
-                }
-                push_cell(&mut out, about.delimiter, reason);
-                out
-            }
+            Content::Table(table) => table.row(reason),
         }))
     }
 
     /// What stands after the last record.
     #[must_use]
     pub fn end(&self) -> Vec<u8> {
-        match self.shape {
-            Shape::Lines | Shape::Table { .. } => Vec::new(),
-            Shape::Array => b"\n]\n".to_vec(),
-            Shape::Export => b"</HealthData>\n".to_vec(),
+        match self.content {
+            Content::Lines(_) | Content::Table(_) => Vec::new(),
+            Content::Array(_) => b"\n]\n".to_vec(),
+            Content::Export(_) => b"</HealthData>\n".to_vec(),
         }
+    }
+}
+
+/// Rows of CSV, each with the reason in a column behind those of the header.
+struct Table {
+    sheet: Sheet,
+    about: About,
+    header: Vec<u8>,
+    /// How many columns are written before the reason. One that holds the reason of an earlier import is left out.
+    columns: usize,
+    /// Lines before the header that the mapping passes over.
+    skips: u32,
+}
+
+impl Table {
+    fn new(sheet: Sheet, skips: u32) -> Self {
+        let (about, width) = (sheet.about(), sheet.width());
+        let has_reason = about.header.last().is_some_and(|name| name == REASON);
+        let columns = if has_reason { about.header.len() - 1 } else { width };
+        let header = if has_reason { sheet.cut_to(columns) } else { sheet.raw().to_owned() };
+        Self { sheet, about, header, columns, skips }
+    }
+
+    fn begin(&self) -> Vec<u8> {
+        // The mapping may name the encoding of the payload: the mark says that this is UTF-8.
+        let mut out = "\u{feff}".as_bytes().to_vec();
+        let told = self.about.is_delimiter_told.then(|| format!("sep={}", self.about.delimiter));
+        let count = self.skips.max(u32::from(told.is_some())) as usize;
+        let lines = told.into_iter().chain(std::iter::repeat(String::new())).take(count);
+        out.extend(lines.flat_map(|line| (line + "\n").into_bytes()));
+        out.extend(&self.header);
+        self.end_row(out, REASON)
+    }
+
+    /// The row at which the reader is.
+    fn row(&self, reason: &str) -> Vec<u8> {
+        let cells = self.sheet.cells().len();
+        let (mut out, cells) = if self.sheet.is_too_long() {
+            (quoted(&excerpt(self.sheet.raw())), 1)
+        } else if self.sheet.has_surplus() || cells <= self.columns.min(self.sheet.width()) {
+            (self.sheet.raw().to_owned(), cells)
+        } else {
+            (self.sheet.cut_to(self.columns), self.columns)
+        };
+        out.extend(std::iter::repeat_n(self.about.delimiter as u8, self.columns.saturating_sub(cells)));
+        self.end_row(out, reason)
+    }
+
+    fn end_row(&self, mut out: Vec<u8>, last: &str) -> Vec<u8> {
+        out.push(self.about.delimiter as u8);
+        out.extend(quoted(last));
+        with_newline(out)
     }
 }
 
@@ -154,28 +184,55 @@ fn with_newline(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// An object with one field more. What is no object becomes the text in one.
-fn json_record(raw: &[u8], is_whole: bool, reason: &str) -> Vec<u8> {
-    let text = String::from_utf8_lossy(raw);
+/// An object with the reason in a field. What is no object becomes the text in one.
+fn json_record(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
+    let text = String::from_utf8_lossy(reader.raw());
     let reason = serde_json::Value::from(reason);
-    let object = text.trim().strip_suffix('}').filter(|object| object.starts_with('{') && is_whole);
-    match object {
-        Some(object) if serde_json::from_str::<IgnoredAny>(&text).is_ok() => {
-            let separator = if object[1..].trim().is_empty() { "" } else { "," };
-            format!("{object}{separator}\"{REASON}\":{reason}}}").into_bytes()
-        }
-        _ => {
-            let record = if is_whole { text.into_owned() } else { excerpt(raw) };
-            serde_json::json!({ "record": record, REASON: reason }).to_string().into_bytes()
-        }
-    }
+    let is_object = !reader.is_too_long() && serde_json::from_str::<IgnoredAny>(&text).is_ok();
+    let Some(open) = text.trim().strip_suffix('}').filter(|open| is_object && open.starts_with('{')) else {
+        let record = if reader.is_too_long() { excerpt(reader.raw()) } else { text.into_owned() };
+        return serde_json::json!({ "record": record, REASON: reason }).to_string().into_bytes();
+    };
+    let open = without_reason(&text).unwrap_or_else(|| open.to_owned());
+    let separator = if open.trim_end() == "{" { "" } else { "," };
+    format!("{open}{separator}\"{REASON}\":{reason}}}").into_bytes()
 }
 
-/// The last cell of a row, and the end of the row.
-fn push_cell(out: &mut Vec<u8>, delimiter: char, text: &str) {
-    out.push(delimiter as u8);
-    out.extend(quoted(text));
-    out.push(b'\n');
+/// An object without the reason of an earlier import, and without its last bracket; `None` if it has no such reason.
+fn without_reason(object: &str) -> Option<String> {
+    let Fields(fields) = serde_json::from_str(object).ok()?;
+    let (reasons, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == REASON);
+    if reasons.is_empty() {
+        return None;
+    }
+    let written = others.iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(&**name)));
+    Some("{".to_owned() + &written.collect::<Vec<_>>().join(","))
+}
+
+/// The fields of an object as they are written, names that come twice among them.
+struct Fields<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'t> Deserialize<'t> for Fields<'t> {
+    fn deserialize<D: Deserializer<'t>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'t> Visitor<'t> for FieldsVisitor {
+            type Value = Fields<'t>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Fields<'t>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(FieldsVisitor)
+    }
 }
 
 fn quoted(text: &str) -> Vec<u8> {

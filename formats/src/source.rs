@@ -79,7 +79,14 @@ impl PartialSource {
     #[must_use]
     pub fn new(size: u64, head: Vec<u8>, tail: Vec<u8>) -> Option<Self> {
         let fits = [&head, &tail].into_iter().all(|part| part.len() as u64 <= size);
-        fits.then(|| Self { size, head: head.into(), tail: tail.into() })
+        let tail_at = size.checked_sub(tail.len() as u64).filter(|_| fits)?;
+        // Parts that meet are the whole.
+        let common = (head.len() as u64).checked_sub(tail_at).and_then(|common| usize::try_from(common).ok());
+        let (head, tail) = match common.and_then(|common| tail.get(common..)) {
+            Some(rest) => ([&head, rest].concat(), Vec::new()),
+            None => (head, tail),
+        };
+        Some(Self { size, head: head.into(), tail: tail.into() })
     }
 }
 

@@ -96,7 +96,9 @@ impl StoredPayload {
                     Error::PayloadChanged => SourceError::Changed,
                     _ => SourceError::Unavailable,
                 });
-                if pieces_in.send(piece).await.is_err() {
+                // What follows an error may be of the next object: it would not be where it is taken to be.
+                let is_last = piece.is_err();
+                if pieces_in.send(piece).await.is_err() || is_last {
                     return;
                 }
             }

@@ -24,6 +24,8 @@ pub(super) struct Sample {
     pub(super) draft: EventDraft,
     /// Made of type, source, start, end, value and unit, and of [`IDENTIFYING`] metadata.
     pub(super) keys: Keys,
+    /// What of it cannot be read.
+    pub(super) problems: Vec<FieldProblem>,
 }
 
 /// Metadata that is given anew with each export or sync: it says nothing of the sample.
@@ -59,8 +61,8 @@ const RESERVED_BYTES: usize = 512;
 /// Reads an element, from its `<` to its last `>`.
 ///
 /// # Errors
-/// `INVALID_VALUE` when it is not well-formed XML in UTF-8 or names an entity; `INVALID_DATETIME` for
-/// times that are neither `2019-01-01 10:00:00 +0100` nor RFC 3339.
+/// `INVALID_VALUE` when it is not well-formed XML in UTF-8 or names an entity. Times that are neither
+/// `2019-01-01 10:00:00 +0100` nor RFC 3339 are problems of the sample.
 pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
     let text = std::str::from_utf8(element).map_err(|_| malformed("is not UTF-8"))?;
     let parts = read(&without_controls(text)).map_err(malformed)?;
@@ -80,9 +82,6 @@ pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
     if kind.is_none() {
         problems.push(FieldProblem::new("/eventType", Code::Required, "has no type"));
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
     let keys = parts.keys(kind.map(String::as_str), start_ms, end_ms);
     let zone = parts.metadata.get("HKTimeZone").filter(|zone| chrono_tz::Tz::from_str(zone).is_ok());
     let draft = EventDraft {
@@ -94,7 +93,7 @@ pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
         properties: Sent::Value(parts.properties(zone.is_some())),
         ..EventDraft::default()
     };
-    Ok(Sample { draft, keys })
+    Ok(Sample { draft, keys, problems })
 }
 
 fn malformed(detail: &str) -> Vec<FieldProblem> {

@@ -4,16 +4,17 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use domain::rules::draft::{MissingId, NewEvent, Sent, TypeRef, parse_event};
+use domain::rules::import::Format;
 use domain::rules::problem::Code;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::Export;
 use super::sample::parse;
-use crate::Input;
 use crate::bounded::BoundedReader;
 use crate::reader::RecordReader;
 use crate::tests::Memory;
+use crate::{Checkpoint, Input, open};
 
 const STEPS: &str = r#"<Record type="HKQuantityTypeIdentifierStepCount" sourceName="Ann&#8217;s Watch" sourceVersion="9.1" device="&lt;&lt;HKDevice: 0x281b3a5d0&gt;, name:Apple Watch, model:Watch&gt;" unit="count" creationDate="2019-01-01 10:10:00 +0100" startDate="2019-01-01 10:00:00 +0100" endDate="2019-01-01 10:05:00 +0100" value="52"/>"#;
 
@@ -23,7 +24,7 @@ fn event(element: &str) -> NewEvent {
 }
 
 fn problems(element: &[u8]) -> Vec<(String, Code)> {
-    let problems = parse(element).expect_err("the element is wrong");
+    let problems = parse(element).map_or_else(|problems| problems, |sample| sample.problems);
     problems.into_iter().map(|problem| (problem.pointer, problem.code)).collect()
 }
 
@@ -137,6 +138,15 @@ fn what_is_broken_is_told() {
         assert_eq!(problems(element.as_bytes()), [(pointer.to_owned(), code)], "{element}");
     }
     assert_eq!(problems(b"<Record type=\"\xff\"/>"), [(String::new(), Code::InvalidValue)]);
+    // All that is wrong with a sample is told.
+    let whole = b"<HealthData><Record endDate=\"soon\"/></HealthData>".to_vec();
+    let input = Input::new(Arc::new(Memory(whole)));
+    let (mut export, _) = open(&input, Format::AppleHealth, None, Checkpoint::default()).expect("an export");
+    assert!(export.advance().expect("a record"));
+    let several = export.event(Uuid::nil(), &|_| Uuid::nil()).expect_err("three are wrong");
+    let mut told: Vec<_> = several.iter().map(|problem| problem.pointer.as_str()).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["/endDate", "/eventType", "/timestamp"]);
     let sample = parse(long.as_bytes()).expect("well-formed");
     let refused = parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.keys), Uuid::nil());
     assert_eq!(refused.expect_err("too large")[0].code, Code::TooLarge);

@@ -13,6 +13,18 @@ use super::number::Numbers;
 use super::rows::Row;
 use super::times::Times;
 
+/// The fields of an event that a column of their own may hold.
+const POINTERS: [&str; 8] = [
+    "/timestamp",
+    "/endDate",
+    "/id",
+    "/notes",
+    "/externalId",
+    "/location/latitude",
+    "/location/longitude",
+    "/eventType",
+];
+
 /// Reads the rows under a header.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -113,8 +125,7 @@ impl Plan {
         row: Row<'_>,
         fold: Fold,
     ) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
-        self.check_cells(row)?;
-        let mut problems = Vec::new();
+        let mut problems = self.check_cells(row)?;
         let text =
             |at: Option<usize>| self.cell(row, at).map_or(Sent::Absent, |cell| Sent::Value(cell.to_owned()));
         let mut time = |pointer: &str, at: Option<usize>, fold| {
@@ -154,18 +165,27 @@ impl Plan {
         Ok((draft, problems))
     }
 
-    /// Refuses cells beyond the header that hold something, and cells that are no text. Cells that are missing at the
-    /// end are empty.
-    fn check_cells(&self, row: Row<'_>) -> Result<(), Vec<FieldProblem>> {
-        let whole = |detail: String| vec![FieldProblem::new("", Code::InvalidValue, detail)];
+    /// Tells the cells that are no text. Cells that are missing at the end are empty.
+    ///
+    /// # Errors
+    /// If cells beyond the header hold something: then any cell may be in the column of another one.
+    fn check_cells(&self, row: Row<'_>) -> Result<Vec<FieldProblem>, Vec<FieldProblem>> {
         let columns = self.header.len();
         if row.has_content_from(columns) {
-            return Err(whole(format!("has {} cells under a header of {columns}", row.cells)));
+            let detail = format!("has {} cells under a header of {columns}", row.cells);
+            return Err(vec![FieldProblem::new("", Code::InvalidValue, detail)]);
         }
-        match (0..columns.min(row.cells)).find(|at| row.cell(*at).is_none()) {
-            Some(at) => Err(whole(format!("is not {}{}", self.encoding, self.named(at)))),
-            None => Ok(()),
-        }
+        let without_text = (0..columns.min(row.cells)).filter(|at| row.cell(*at).is_none());
+        let problem = |at| {
+            let detail = format!("is not {}{}", self.encoding, self.named(at));
+            FieldProblem::new(self.pointer(at), Code::InvalidValue, detail)
+        };
+        Ok(without_text.map(problem).collect())
+    }
+
+    /// The field of the event that a column holds alone; empty if there is none.
+    fn pointer(&self, at: usize) -> &'static str {
+        POINTERS.into_iter().find(|pointer| self.column(pointer) == Some(at)).unwrap_or_default()
     }
 
     /// Names the columns in problems that were found in a draft of this plan.

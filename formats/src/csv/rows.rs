@@ -21,8 +21,17 @@ pub(super) struct Row<'r> {
 impl<'r> Row<'r> {
     /// A cell; `None` if it is not there, or is not UTF-8.
     pub(super) fn cell(&self, at: usize) -> Option<&'r str> {
+        std::str::from_utf8(self.range(at)?).ok()
+    }
+
+    /// The bytes of a cell; none if it is not there.
+    pub(super) fn bytes(&self, at: usize) -> &'r [u8] {
+        self.range(at).unwrap_or_default()
+    }
+
+    fn range(&self, at: usize) -> Option<&'r [u8]> {
         let begin = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        std::str::from_utf8(self.bytes.get(begin..*self.ends.get(at)?)?).ok()
+        self.bytes.get(begin..*self.ends.get(at)?)
     }
 
     /// Whether a cell from this one on holds anything but blanks.
@@ -38,12 +47,7 @@ impl<'r> Row<'r> {
 
     /// Its cells, as far as they can be shown.
     pub(super) fn shown(&self) -> Vec<String> {
-        (0..self.ends.len())
-            .map(|at| {
-                let begin = at.checked_sub(1).and_then(|before| self.ends.get(before).copied());
-                excerpt(self.bytes.get(begin.unwrap_or_default()..self.ends[at]).unwrap_or_default())
-            })
-            .collect()
+        (0..self.ends.len()).map(|at| excerpt(self.bytes(at))).collect()
     }
 
     /// Bytes of its cells.

@@ -37,6 +37,7 @@ pub(crate) struct Table {
 pub(crate) struct Sheet {
     rows: Rows,
     header: Header,
+    width: usize,
     encoding: &'static Encoding,
     begin: Begin,
 }
@@ -56,7 +57,32 @@ impl Sheet {
             return Err(ReadError::Format(format!("the header is longer than {RECORD_BYTES_MAX} bytes")));
         }
         let header = Header::read(rows.row()).map_err(ReadError::Format)?;
-        Ok(Self { rows, header, encoding, begin })
+        let width = rows.row().cells;
+        Ok(Self { rows, header, width, encoding, begin })
+    }
+
+    /// How many cells the header has, those without a name counted.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The row, or the header, with exactly so many cells: those that are missing are empty, and what is beyond is left
+    /// out.
+    pub(crate) fn cut_to(&self, cells: usize) -> Vec<u8> {
+        let (row, delimiter) = (self.rows.row(), self.begin.delimiter);
+        let mut out = Vec::with_capacity(self.rows.record().len());
+        for at in 0..cells {
+            if at > 0 {
+                out.push(delimiter);
+            }
+            push_quoted(&mut out, row.bytes(at), delimiter);
+        }
+        out
+    }
+
+    /// Whether the row has cells beyond the header that hold something.
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.rows.row().has_content_from(self.width)
     }
 
     /// Lays a mapping over the header.
@@ -89,6 +115,19 @@ impl Sheet {
             lines_before: self.begin.lines,
         }
     }
+}
+
+/// Writes a cell, in quotes where it needs them (RFC 4180).
+fn push_quoted(out: &mut Vec<u8>, cell: &[u8], delimiter: u8) {
+    if !cell.iter().any(|byte| [b'"', b'\r', b'\n', delimiter].contains(byte)) {
+        out.extend(cell);
+        return;
+    }
+    out.push(b'"');
+    for byte in cell {
+        out.extend(std::iter::repeat_n(*byte, if *byte == b'"' { 2 } else { 1 }));
+    }
+    out.push(b'"');
 }
 
 /// What is to be told of a file of CSV, whatever its columns mean.

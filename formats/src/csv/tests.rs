@@ -286,7 +286,14 @@ fn what_is_wrong_with_a_row_tells_the_field_and_the_column() {
         assert_eq!(problems(&place, &header, cells), [FieldProblem::new(pointer, code, detail)], "{cells:?}");
     }
     let halves = rows(&mapping(), *b"t,x\n\xc3,\xa9\n").remove(0).expect_err("half a letter");
-    assert_eq!(halves, [FieldProblem::new("", Code::InvalidValue, "is not UTF-8 (column \"t\")")]);
+    let expected = [("/timestamp", "is not UTF-8 (column \"t\")"), ("", "is not UTF-8 (column \"x\")")];
+    assert_eq!(
+        halves,
+        expected.map(|(pointer, detail)| FieldProblem::new(pointer, Code::InvalidValue, detail))
+    );
+    let both = rows(&mapping(), *b"t,x\nnever,\xa9\n").remove(0).expect_err("neither is right");
+    let told: Vec<_> = both.iter().map(|problem| (problem.pointer.as_str(), problem.code)).collect();
+    assert_eq!(told, [("", Code::InvalidValue), ("/timestamp", Code::InvalidDatetime)]);
 }
 
 proptest! {

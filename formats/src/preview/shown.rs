@@ -24,6 +24,7 @@ impl Preview {
             "rowsRead": self.read,
             "rowsRejected": self.rejected,
             "problemKinds": self.kinds.iter().map(Kind::to_json).collect::<Vec<_>>(),
+            "otherProblems": self.other_problems,
             "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
             "isCut": self.is_cut,
         })

@@ -45,15 +45,89 @@ fn a_row_has_the_reason_in_a_last_column_and_the_file_is_read_by_the_same_mappin
         "\u{feff}sep=;\n\nwhen;note;\"rejection\"\nnever;Straße;\"no \"\"time\"\"\"\nnot;;\"no time\"\n2024-01-02;x;y;\"3 cells\"\n"
     );
     let mended = out.replace("never", "2024-01-03").replace("not;;", "2024-01-04;;");
-    let request = Request {
-        format: Some(Format::Csv),
-        file_name: "",
-        mapping: Some(&mapping),
-        records: 9,
-        reads_all: true,
+    let seen = read(&mended, &mapping);
+    assert_eq!(
+        seen,
+        [Ok(json!({ "note": "Straße" })), Ok(json!({})), Err("has 4 cells under a header of 3".to_owned())],
+        "{mended}"
+    );
+}
+
+/// The properties of the events that a mapping makes of a file, or the first problem of each row.
+fn read(file: &str, mapping: &CsvMapping) -> Vec<Result<Value, String>> {
+    let format = Some(Format::Csv);
+    let request = Request { format, file_name: "", mapping: Some(mapping), records: 99, reads_all: true };
+    let seen = preview(&input(file.as_bytes()), &request);
+    assert_eq!(seen.problems, [], "{file}");
+    let rows = seen.to_json()["rows"].as_array().cloned().unwrap_or_default();
+    let row = |row: Value| match row["problems"].get(0) {
+        Some(problem) => Err(problem["detail"].as_str().unwrap_or_default().to_owned()),
+        None => Ok(row["event"]["properties"].clone()),
     };
-    let seen = preview(&input(mended.as_bytes()), &request);
-    assert_eq!((seen.read, seen.rejected, seen.problems.len()), (3, 1, 0), "{seen:?}");
+    rows.into_iter().map(row).collect()
+}
+
+fn runs() -> CsvMapping {
+    CsvMapping {
+        event_type: Some("run".to_owned()),
+        timestamp_column: "when".to_owned(),
+        delimiter: ",".to_owned(),
+        ..CsvMapping::default()
+    }
+}
+
+#[test]
+fn the_reason_stands_under_its_name_however_many_cells_a_row_has() {
+    let time = "2024-01-01T00:00:00Z";
+    for (file, records) in [
+        ("when,v,,,\nnever,2\nnever,3,,,\nnever,4,,,,,\n", 3),
+        ("when,v\nnever,2,\nnever,3,, ,\nnever\nnever,\"a\"\"\nb,c\",\n", 4),
+        ("when\nnever\nnever,\n", 2),
+    ] {
+        let wanted: Vec<(i64, &str)> = (1..=records).map(|record| (record, "why")).collect();
+        let out = written(file.as_bytes(), Format::Csv, Some(&runs()), &wanted);
+        // Whoever leaves the reason in has it in a property of that name, and nothing else is new.
+        let with_reason = |seen: Result<Value, String>| {
+            let mut seen = seen.expect("an event");
+            seen["rejection"] = json!("why");
+            seen
+        };
+        let expected: Vec<Value> =
+            read(&file.replace("never", time), &runs()).into_iter().map(with_reason).collect();
+        let seen: Vec<Value> = read(&out.replace("never", time), &runs())
+            .into_iter()
+            .map(|row| row.expect("an event"))
+            .collect();
+        assert_eq!(seen, expected, "{out}");
+        // What is rejected once more has one reason, the newest.
+        let again = written(
+            out.as_bytes(),
+            Format::Csv,
+            Some(&runs()),
+            &wanted.iter().map(|(at, _)| (*at, "new")).collect::<Vec<_>>(),
+        );
+        let expected: Vec<Value> = expected
+            .into_iter()
+            .map(|mut seen| {
+                seen["rejection"] = json!("new");
+                seen
+            })
+            .collect();
+        let seen: Vec<Value> = read(&again.replace("never", time), &runs())
+            .into_iter()
+            .map(|row| row.expect("an event"))
+            .collect();
+        assert_eq!(seen, expected, "{again}");
+    }
+}
+
+#[test]
+fn a_mark_that_contradicts_the_mapping_goes_on_to_do_so() {
+    let mapping = CsvMapping { encoding: Some("windows-1252".to_owned()), ..runs() };
+    let file = "\u{feff}when,note\nnever,Straße\n";
+    let out = written(file.as_bytes(), Format::Csv, Some(&mapping), &[(1, "why")]);
+    let mended = out.replace("never", "2024-01-01T00:00:00Z");
+    assert_eq!(read(&mended, &mapping), [Ok(json!({ "note": "Straße", "rejection": "why" }))]);
 }
 
 #[test]
@@ -65,6 +139,11 @@ fn an_object_has_the_reason_in_a_field() {
     assert_eq!(read[1], json!({ "rejection": "two" }));
     assert_eq!(read[2], json!({ "record": "not json", "rejection": "three" }));
     assert!(out.ends_with("{ \"notes\" : \"cut \\ud83d\" ,\"rejection\":\"four\"}\n"), "{out}");
+    let again = written(out.as_bytes(), Format::Ndjson, None, &[(1, "new"), (2, "new"), (4, "new")]);
+    assert_eq!(
+        again,
+        "{\"a\":1,\"rejection\":\"new\"}\n{\"rejection\":\"new\"}\n{\"notes\":\"cut \\ud83d\",\"rejection\":\"new\"}\n"
+    );
 }
 
 #[test]

@@ -116,8 +116,21 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
         let said = sentence(&problem.pointer, &problem.detail);
         let _ = writeln!(out, "  {records} × {code}: {said}; first in record {first}{line}");
     }
-    if seen.csv.is_some() && seen.problems.is_empty() && !is_mapped(args) {
-        out.push_str("To read them as events name at least --timestamp COL and --event-type NAME.\n");
+    if seen.other_problems > 0 {
+        let _ = writeln!(out, "  {} × other problems", seen.other_problems);
+    }
+    if let Some(csv) = seen.csv.as_ref().filter(|_| seen.problems.is_empty() && !is_mapped(args)) {
+        // An import takes a comma unless it is told otherwise.
+        let delimiter = match csv.delimiter {
+            _ if args.csv.delimiter.is_some() => String::new(),
+            ',' => String::new(),
+            '\t' => ", and --delimiter tab".to_owned(),
+            other => format!(", and --delimiter '{other}'"),
+        };
+        let _ = writeln!(
+            out,
+            "To read them as events name at least --timestamp COL and --event-type NAME{delimiter}."
+        );
     }
     out
 }

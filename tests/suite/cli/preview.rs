@@ -32,6 +32,14 @@ async fn a_file_is_shown_as_it_would_be_read_without_a_server() {
              To read them as events name at least --timestamp COL and --event-type NAME.\n"
         )
     );
+    // What it takes for the header is what the import has to be told.
+    let semicolons = desk.file("kinds.csv", b"when;what\n2024-01-01T00:00:00Z;run\n");
+    let hint = desk.import(&semicolons, &["--preview"]).await;
+    assert!(hint.out.contains("and --event-type NAME, and --delimiter ';'."), "{}", hint.out);
+    let lines = desk.file("a.ndjson", b"{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"}\n");
+    let other = desk.import(&lines, &["--preview", "--timestamp", "a", "--event-type", "b"]).await;
+    assert_eq!(other.code, Some(1), "{}", other.out);
+    assert!(other.out.contains("INVALID_VALUE: is for the format CSV alone"), "{}", other.out);
     let flags = [
         "--skip-lines",
         "1",
