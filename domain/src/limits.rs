@@ -193,9 +193,9 @@ pub const REJECTION_CHARS_MAX: usize = 2_000;
 pub const REJECTIONS_KEPT_MAX: i64 = 100_000;
 /// Milliseconds of the day that the daily allowances of a user count.
 pub const IMPORT_DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// Milliseconds behind which it is worth to ask once more for an import that the daily allowance refused.
+/// Milliseconds after which it is worth to ask once more for an import that the daily allowance refused.
 pub const DAY_RETRY_MS: i64 = 60 * 60 * 1000;
-/// Milliseconds behind which it is worth to ask once more for an import that was refused because others wait.
+/// Milliseconds after which it is worth to ask once more for an import that was refused because others wait.
 pub const WAITING_RETRY_MS: i64 = 60 * 1000;
 /// Milliseconds that an import rests whose user had enough records today.
 pub const IMPORT_REST_MS: i64 = 10 * 60 * 1000;

@@ -15,7 +15,13 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Refuses what is packed within the packing, and tar archives.
 pub(crate) fn check_packing(packing: Packing, reader: &mut BoundedReader) -> Result<(), ReadError> {
-    match magic(reader.look(HEAD_BYTES)?) {
+    let begin = reader.look(HEAD_BYTES)?;
+    if let Some(kind) = other_kind(begin) {
+        return Err(ReadError::Format(format!(
+            "{kind} is not read: send CSV, JSON, NDJSON or an export of Apple Health"
+        )));
+    }
+    match magic(begin) {
         Some("tar") => Err(ReadError::format("a tar archive is not read; send its one file")),
         Some(inner) if packing != Packing::Plain => {
             let detail = format!("the payload is compressed twice: {inner} inside of {}", packing.name());
@@ -23,6 +29,23 @@ pub(crate) fn check_packing(packing: Packing, reader: &mut BoundedReader) -> Res
         }
         _ => Ok(()),
     }
+}
+
+/// What people send that is no file of records, by its first bytes.
+fn other_kind(begin: &[u8]) -> Option<&'static str> {
+    let table: [(&[u8], &str); 5] = [
+        (b"%PDF-", "a PDF"),
+        (b"SQLite format 3\0", "a database of SQLite"),
+        (b"PAR1\x15", "a file of Parquet"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old file of Office"),
+        (b"\x89PNG\r\n\x1a\n", "an image"),
+    ];
+    let text = begin.strip_prefix(BOM).unwrap_or(begin).trim_ascii_start();
+    let is_page = [&b"<!doctype html"[..], b"<html"]
+        .iter()
+        .any(|tag| text.get(..tag.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(tag)));
+    let by_magic = table.into_iter().find(|(magic, _)| begin.starts_with(magic)).map(|(_, kind)| kind);
+    by_magic.or(is_page.then_some("a page of HTML"))
 }
 
 /// Drops a byte order mark, and makes sure that text in UTF-8 follows that may be of this format.

@@ -165,6 +165,16 @@ impl Preview {
         }
     }
 
+    /// Without a mapping nobody was told of the cells that are no text.
+    fn doubt_encoding(&mut self, reader: &dyn RecordReader) {
+        let is_doubted = self.problems.iter().any(|problem| problem.pointer == "/csv/encoding");
+        if !is_doubted && !reader.is_too_long() && std::str::from_utf8(reader.raw()).is_err() {
+            let encoding = self.csv.as_ref().map_or("UTF-8", |csv| csv.encoding);
+            let detail = format!("the text is not {encoding}: name its encoding, such as windows-1252");
+            self.problems.push(FieldProblem::new("/csv/encoding", Code::InvalidValue, detail));
+        }
+    }
+
     fn read(
         &mut self,
         reader: &mut dyn RecordReader,
@@ -176,6 +186,9 @@ impl Preview {
                 return Ok(());
             }
             self.read += 1;
+            if !is_mapped {
+                self.doubt_encoding(reader);
+            }
             let event = is_mapped.then(|| reader.event(Uuid::nil(), &|_| Uuid::nil()));
             let (event, problems) = match event {
                 None => (None, Vec::new()),
@@ -206,9 +219,7 @@ impl Preview {
     }
 
     fn count(&mut self, problem: &FieldProblem, line: Option<i64>) {
-        let is_same =
-            |kind: &Kind| kind.problem.code == problem.code && kind.problem.pointer == problem.pointer;
-        if let Some(at) = self.kinds.iter().position(is_same) {
+        if let Some(at) = self.kinds.iter().position(|kind| kind.problem == *problem) {
             self.kinds[at].records += 1;
         } else if self.kinds.len() < KINDS_MAX {
             self.kinds.push(Kind { problem: problem.clone(), records: 1, record: self.read, line });

@@ -28,7 +28,7 @@ use self::args::ImportFormat;
 use self::remote::{Failure, Problem, Remote};
 use self::watch::{Job, Rejection};
 
-/// Some records were rejected; the others are in.
+/// Some records were rejected, or are stored with other content; the others are in.
 const EXIT_REJECTED: u8 = 2;
 
 /// Of the reasons why records were rejected, so many are told.
@@ -41,7 +41,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// Sends the file and, unless told otherwise, waits for its end. The result goes to stdout, all else to
 /// stderr.
-/// Exit code 0: all in; 2: some records rejected; 1: the import failed; 130: interrupted.
+/// Exit code 0: all in; 2: some records rejected or differing; 1: the import failed; 130: interrupted.
 ///
 /// # Errors
 /// When the file cannot be read, the server refuses the import, or it cannot be reached for long.
@@ -260,7 +260,7 @@ fn sentence(job: &Job, seconds: f64) -> String {
 /// Before the end, with `--no-wait`, what has arrived is a success.
 fn exit_code(job: &Job, no_wait: bool) -> ExitCode {
     match job.state.as_str() {
-        "COMPLETED" if job.counts.rejected > 0 => ExitCode::from(EXIT_REJECTED),
+        "COMPLETED" if job.counts.rejected + job.counts.differing > 0 => ExitCode::from(EXIT_REJECTED),
         "COMPLETED" => ExitCode::SUCCESS,
         "QUEUED" | "RUNNING" | "PAUSED" if no_wait => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,

@@ -171,7 +171,7 @@ pub(crate) async fn migrate(config: &Config, check: bool, refill_all: bool) -> a
         prepare_database(config).await?;
         let store = open_store(config, 4).await?;
         if refill_all {
-            store::backfill::begin_anew(&store).await.context("the backfills cannot be begun anew")?;
+            store::backfill::restart(&store).await.context("the backfills cannot be begun anew")?;
         }
         refill(&store, Pace::BesideTraffic, |words| eprintln!("{words}")).await?;
         store.close().await;
@@ -201,7 +201,7 @@ async fn refill(store: &Store, pace: Pace, say: impl Fn(String) + Sync) -> anyho
             say(format!("filling {name}: {rows} rows, {:.0} % of the users", backfill.share() * 100.0));
         }
     };
-    backfill::work_off(store, pace, &tell).await.map_err(|error| anyhow!(error.in_full()))
+    backfill::fill(store, pace, &tell).await.map_err(|error| anyhow!(error.in_full()))
 }
 
 /// `idem restored`

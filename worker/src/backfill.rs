@@ -1,5 +1,5 @@
-//! Works off the backfills ([`domain::store::backfill`]): beside traffic with pauses in between, or at once before a
-//! process serves.
+//! Fills columns anew ([`domain::store::backfill`]): beside traffic with pauses in between, or at once before a process
+//! serves.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 /// Beside traffic a step is followed by a pause of so many times its length.
 const PAUSE_FACTOR: u32 = 4;
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// The pause after a step that somebody else was at.
-const PAUSE_IN_VAIN: Duration = Duration::from_secs(2);
+/// The pause while another process fills it. Longer than a step and its own pause.
+const PAUSE_OTHERS: Duration = Duration::from_secs(2);
 /// The pause after an error.
 const PAUSE_FAILED: Duration = Duration::from_secs(30);
 static FAILURES: Rarely = Rarely::new();
@@ -28,38 +28,49 @@ pub enum Pace {
     Alone,
 }
 
-/// Works all backfills off, and tells how far each is whenever that has changed.
+/// Fills all backfills, and tells how far each is whenever that has changed. Beside traffic it begins once no other
+/// process moves them on.
 ///
 /// # Errors
 /// When the database fails. What is done stays done.
-pub async fn work_off(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) -> Result<(), Error> {
+pub async fn fill(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) -> Result<(), Error> {
+    let mut seen: Option<Backfill> = None;
     loop {
         let all = backfill::all(store).await?;
         for backfill in &all {
             metrics::gauge!("idem_backfill_share", "column" => backfill.name.clone()).set(backfill.share());
             tell(backfill);
         }
-        let Some(next) = all.iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
-        let begun = Instant::now();
-        let step = backfill::step(store, next).await?;
-        match (step, pace) {
-            (Step::InVain, _) => tokio::time::sleep(PAUSE_IN_VAIN).await,
-            (_, Pace::Alone) => {}
-            (_, Pace::BesideTraffic) => {
-                tokio::time::sleep((begun.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN)).await;
-            }
+        let Some(next) = all.into_iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
+        let is_ours = seen.as_ref().is_some_and(|seen| seen.is_at(&next));
+        if pace == Pace::BesideTraffic && !is_ours {
+            seen = Some(next);
+            tokio::time::sleep(PAUSE_OTHERS).await;
+            continue;
         }
-        if let Step::Done(rows) = step {
-            let rows = u64::try_from(rows).unwrap_or_default();
-            metrics::counter!("idem_backfill_rows_total", "column" => next.name.clone()).increment(rows);
+        let begun = Instant::now();
+        match backfill::step(store, &next).await? {
+            Step::Done(rows, done) => {
+                let rows = u64::try_from(rows).unwrap_or_default();
+                metrics::counter!("idem_backfill_rows_total", "column" => next.name.clone()).increment(rows);
+                seen = Some(done);
+            }
+            Step::Conflict => {
+                tokio::time::sleep(PAUSE_OTHERS).await;
+                continue;
+            }
+            Step::AtEnd => {}
+        }
+        if pace == Pace::BesideTraffic {
+            tokio::time::sleep((begun.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN)).await;
         }
     }
 }
 
-/// Works them off beside traffic, however often that fails, until all is done or `shutdown`.
+/// Fills them beside traffic, however often that fails, until all is done or `shutdown`.
 pub async fn run(store: Store, shutdown: CancellationToken) {
     let work = async {
-        while let Err(error) = work_off(&store, Pace::BesideTraffic, &|_| ()).await {
+        while let Err(error) = fill(&store, Pace::BesideTraffic, &|_| ()).await {
             if FAILURES.pass().is_some() {
                 tracing::warn!(error = %error.in_full(), "a backfill failed, and goes on later");
             }

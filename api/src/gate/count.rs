@@ -53,10 +53,15 @@ fn within(name: &'static str, what: &str, found: u64, max: u64) -> Result<(), Re
     if found <= max {
         return Ok(());
     }
-    let detail = format!(
-        "the document comes to {found} {what}, at most {max} are allowed: send several requests, and many items in one \
-         list, as createEvents and applyMutations take them"
-    );
+    let way_out = match name {
+        "query aliases" | "query root fields" => {
+            "send several requests, and many items in one list, as createEvents and applyMutations take them"
+        }
+        "query depth" => "ask for what is further down by its id, in a request of its own",
+        "query directives" => "leave fields out of the document instead",
+        _ => "ask for less in one request, and for the rest in another",
+    };
+    let detail = format!("the document comes to {found} {what}, at most {max} are allowed: {way_out}");
     Err(Refusal::Limit { name, max, detail })
 }
 

@@ -26,8 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use domain::limits::{
-    BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, PAYLOADS_READ_AT_ONCE_MAX, PREVIEWS_AT_ONCE_MAX,
-    UPLOADS_AT_ONCE_MAX,
+    BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, PREVIEWS_AT_ONCE_MAX, UPLOADS_AT_ONCE_MAX,
 };
 use lru::LruCache;
 use tokio::sync::Semaphore;
@@ -68,7 +67,7 @@ pub(crate) struct App {
     /// Previews that are made at once.
     pub previews: Arc<Semaphore>,
     /// Payloads that are read at once for their rejected records.
-    pub payload_readers: Arc<Semaphore>,
+    pub payload_readers: Arc<rejected::Readers>,
     /// Parsed documents by their text.
     pub documents: Mutex<LruCache<String, Arc<ExecutableDocument>>>,
     /// Documents by their hash, for clients that send the hash alone.
@@ -102,7 +101,7 @@ impl App {
             bodies: Arc::new(Semaphore::new(BODIES_IN_MEMORY_BYTES_MAX / 1024)),
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
             previews: Arc::new(Semaphore::new(PREVIEWS_AT_ONCE_MAX)),
-            payload_readers: Arc::new(Semaphore::new(PAYLOADS_READ_AT_ONCE_MAX)),
+            payload_readers: Arc::default(),
             documents: Mutex::new(LruCache::new(entries)),
             persisted: Persisted::new(),
         }
@@ -144,7 +143,7 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
     let is_graphql = request.uri().path() == "/graphql";
     let mut response = next.run(request).await;
     if !is_graphql && is_bare(&response) {
-        response = in_words(response.status(), &id);
+        response = explained(response, &id);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
@@ -159,13 +158,19 @@ fn is_bare(response: &Response) -> bool {
     (status.is_client_error() || status.is_server_error()) && kind != Some(PROBLEM_JSON.as_bytes())
 }
 
-fn in_words(status: StatusCode, request_id: &str) -> Response {
+/// The same refusal with a problem as its body. What else its headers say, as to pages of other origins, stays.
+fn explained(response: Response, request_id: &str) -> Response {
+    let status = response.status();
     let (code, detail) = match status {
         StatusCode::SERVICE_UNAVAILABLE => ("UNAVAILABLE", "not available for the moment"),
         status if status.is_server_error() => ("INTERNAL", "something went wrong on our side"),
         _ => ("BAD_USER_INPUT", "the request cannot be read: look at its path and its headers"),
     };
-    plain(problem(code, status.as_u16(), detail, request_id), status)
+    let (mut headers, _) = response.into_parts();
+    let mut explained = plain(problem(code, status.as_u16(), detail, request_id), status);
+    headers.headers.remove(header::CONTENT_LENGTH);
+    headers.headers.extend(std::mem::take(explained.headers_mut()));
+    Response::from_parts(headers, explained.into_body())
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use domain::commands::{self, Actor, Receipt};
@@ -25,7 +25,8 @@ use super::encoding::Encoding;
 use super::{App, RequestId, plain, refused};
 use crate::error::{ApiError, problem};
 
-const UPLOAD_OFFSET: &str = "upload-offset";
+/// How many bytes of the payload are stored.
+pub(super) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 /// How long it may take to look how far an upload is that was refused.
 const OFFSET_MAX: Duration = Duration::from_secs(2);
 /// Of a payload that is not taken, so much is passed over before the answer.
@@ -48,7 +49,7 @@ pub(super) async fn put(
     };
     let id = event_id::parse(&id).unwrap_or_default();
     let mut response = take(&app, &actor, id, &headers, body, &request_id).await;
-    if !response.headers().contains_key(UPLOAD_OFFSET) {
+    if !response.headers().contains_key(&UPLOAD_OFFSET) {
         // Whatever is wrong: whoever sends goes on from there. A database that is away is not waited for once more.
         let looked = timeout(OFFSET_MAX, commands::payload_offset(&app.services.store, &actor, id)).await;
         if let Ok(Ok(Receipt { offset: Some(offset), .. })) = looked {
@@ -67,7 +68,7 @@ async fn take(
     body: Body,
     request_id: &str,
 ) -> Response {
-    let offset = match headers.get(UPLOAD_OFFSET).map(|value| value.to_str().ok()?.parse::<i64>().ok()) {
+    let offset = match headers.get(&UPLOAD_OFFSET).map(|value| value.to_str().ok()?.parse::<i64>().ok()) {
         None => None,
         Some(Some(offset)) => Some(offset),
         Some(None) => {
@@ -170,9 +171,12 @@ pub(super) async fn report(
     };
     let id = event_id::parse(&id).unwrap_or_default();
     match import_job::find(&store, actor.user_id, id).await {
-        Ok(Some(_)) => {
+        Ok(Some(row)) => {
             let lines = Body::from_stream(lines(store, actor.user_id, id));
-            ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
+            let kind = HeaderValue::from_static("application/x-ndjson");
+            let headers =
+                [(header::CONTENT_TYPE, kind), (UPLOAD_OFFSET, HeaderValue::from(row.bytes_received))];
+            (headers, lines).into_response()
         }
         Ok(None) => no_import(&request_id),
         Err(error) => refused(&error.into(), &request_id),

@@ -19,6 +19,7 @@ use formats::preview::{Request, preview};
 use formats::{Input, PartialSource};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::body::{drain, drain_anonymous, read};
@@ -29,6 +30,8 @@ use crate::graphql::input::CsvMapping;
 
 /// How long a preview waits for its turn.
 const TURN_MAX: Duration = Duration::from_secs(10);
+/// So much is told of what is wrong with the body.
+const FAULT_CHARS_MAX: usize = 300;
 /// Of a body that is not read, so much is passed over before the answer.
 const LEFT_OVER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -80,8 +83,10 @@ pub(super) async fn post(
     let answer = async {
         let (bytes, _room) = read(&app.bodies, &headers, encoding, body).await?;
         let wanted = Wanted::parse(&bytes)?;
+        let turn = timeout(TURN_MAX, Arc::clone(&app.previews).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Unavailable)?;
         let charge = app.limiter.as_ref().map(|limiter| limiter.take(actor.user_id, 1)).transpose()?;
-        let seen = look(&app, wanted).await?;
+        let seen = look(wanted, turn).await?;
         Ok::<_, ApiError>((charge, seen))
     };
     match answer.await {
@@ -98,9 +103,7 @@ pub(super) async fn post(
 }
 
 /// Looks at it in a thread that may block.
-async fn look(app: &App, wanted: Wanted) -> Result<Value, ApiError> {
-    let turn = timeout(TURN_MAX, Arc::clone(&app.previews).acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Unavailable)?;
+async fn look(wanted: Wanted, turn: OwnedSemaphorePermit) -> Result<Value, ApiError> {
     let looking = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let (mapping, problems) = wanted.csv.map(CsvMapping::read).unzip();
@@ -123,12 +126,9 @@ async fn look(app: &App, wanted: Wanted) -> Result<Value, ApiError> {
 impl Wanted {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let sent: Sent = serde_json::from_slice(bytes).map_err(|error| {
-            // The library names fields and places, and quotes nothing but names.
-            bad(&format!(
-                "the body is not {{ size, head, tail, format, csv, rows }}: line {}, column {}",
-                error.line(),
-                error.column()
-            ))
+            // The library names the field, and may quote what was sent.
+            let told: String = error.to_string().chars().take(FAULT_CHARS_MAX).collect();
+            bad(&format!("the body is not {{ size, head, tail, format, csv, rows }}: {told}"))
         })?;
         let head = part("head", &sent.head)?;
         let tail = part("tail", sent.tail.as_deref().unwrap_or_default())?;

@@ -1,7 +1,9 @@
 //! `GET /imports/{id}/rejected`: the rejected records of an import as they were sent, each with its reason. They are cut
 //! out of the payload once more, so that there is nothing to keep.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::Body;
@@ -9,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use domain::limits::PAGE_FIRST_MAX;
+use domain::limits::{BODY_BYTES_A_SECOND_MIN, PAGE_FIRST_MAX, PAYLOADS_READ_AT_ONCE_MAX};
 use domain::payload::StoredPayload;
 use domain::rules::event_id;
 use domain::rules::import::{ImportRow, Rejection};
@@ -19,14 +21,17 @@ use domain::store::{Store, import_job, import_rejection};
 use formats::rejected::Rejected;
 use formats::{Input, ReadError};
 use futures::stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
-use super::payload::{no_import, show_problem};
+use super::payload::{UPLOAD_OFFSET, no_import, show_problem};
 use super::{App, RequestId, refused};
 use crate::error::ApiError;
 
 /// What it costs: the whole payload may have to be read.
 const POINTS: u32 = 50;
+/// So long whoever reads may keep the writer waiting, and so much longer as a body may take that is sent.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Records that are written ahead of whoever reads the answer.
 const RECORDS_AHEAD: usize = 64;
 
@@ -52,17 +57,23 @@ pub(super) async fn get(
         Ok(None) => return no_import(&request_id),
         Err(error) => return refused(&error.into(), &request_id),
     };
+    let mut response = answer(&app, &row, &request_id).await;
+    response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(row.bytes_received));
+    response
+}
+
+async fn answer(app: &App, row: &ImportRow, request_id: &str) -> Response {
     if !row.has_payload() {
-        return show_problem(&without_payload(&row), &request_id);
+        return show_problem(&without_payload(row), request_id);
     }
+    let Some(turn) = Readers::turn(&app.payload_readers, row.user_id) else {
+        return refused(&ApiError::Unavailable, request_id);
+    };
     let charge = match app.limiter.as_ref().map(|limiter| limiter.take(row.user_id, POINTS)).transpose() {
         Ok(charge) => charge,
-        Err(error) => return refused(&error, &request_id),
+        Err(error) => return refused(&error, request_id),
     };
-    let Ok(turn) = Arc::clone(&app.payload_readers).try_acquire_owned() else {
-        return refused(&ApiError::Unavailable, &request_id);
-    };
-    match begin(&app, &row, turn).await {
+    match begin(app, row, turn).await {
         Ok(mut response) => {
             if let Some(charge) = charge {
                 charge.write(response.headers_mut());
@@ -70,9 +81,34 @@ pub(super) async fn get(
             response
         }
         Err(error) => match error.problem() {
-            Some(problem) => show_problem(&problem, &request_id),
-            None => refused(&ApiError::Unavailable, &request_id),
+            Some(problem) => show_problem(&problem, request_id),
+            None => refused(&ApiError::Unavailable, request_id),
         },
+    }
+}
+
+/// The users whose payloads are read now, each of them once: one alone cannot keep the others out.
+#[derive(Debug, Default)]
+pub(crate) struct Readers(Mutex<HashSet<Uuid>>);
+
+impl Readers {
+    /// A turn for a user; `None` if this one has a turn, or all turns are given.
+    fn turn(readers: &Arc<Self>, user_id: Uuid) -> Option<Turn> {
+        let mut users = readers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = users.len() < PAYLOADS_READ_AT_ONCE_MAX && users.insert(user_id);
+        is_free.then(|| Turn { readers: Arc::clone(readers), user_id })
+    }
+}
+
+/// Given back when it is dropped.
+struct Turn {
+    readers: Arc<Readers>,
+    user_id: Uuid,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.readers.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.user_id);
     }
 }
 
@@ -88,7 +124,7 @@ fn without_payload(row: &ImportRow) -> Problem {
 }
 
 /// Opens the payload, and answers once it can be read.
-async fn begin(app: &App, row: &ImportRow, turn: OwnedSemaphorePermit) -> Result<Response, ReadError> {
+async fn begin(app: &App, row: &ImportRow, turn: Turn) -> Result<Response, ReadError> {
     let (pieces, pieces_out) = mpsc::channel(RECORDS_AHEAD);
     let (wanted_in, wanted) = mpsc::channel(RECORDS_AHEAD);
     let (opened_in, opened) = oneshot::channel();
@@ -155,7 +191,19 @@ fn write(
     mut wanted: mpsc::Receiver<Result<Wanted, std::io::Error>>,
     pieces: &Pieces,
 ) {
-    let send = |bytes: Vec<u8>| pieces.blocking_send(Ok(Bytes::from(bytes))).is_ok();
+    let (mut sent, mut waited) = (0, Duration::ZERO);
+    let mut send = |bytes: Vec<u8>| {
+        let (length, begun) = (bytes.len(), Instant::now());
+        let is_read = pieces.blocking_send(Ok(Bytes::from(bytes))).is_ok();
+        sent += length;
+        waited += begun.elapsed();
+        let most = PATIENCE + Duration::from_secs((sent / BODY_BYTES_A_SECOND_MIN) as u64);
+        if is_read && waited > most {
+            let too_slow = std::io::Error::other("it is read too slowly");
+            let _nobody_reads = pieces.blocking_send(Err(too_slow));
+        }
+        is_read && waited <= most
+    };
     let mut is_read = send(rejected.begin());
     while let Some(next) = wanted.blocking_recv().filter(|_| is_read) {
         let written =

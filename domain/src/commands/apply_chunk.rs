@@ -267,7 +267,10 @@ fn rejection(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<R
     let detail = match problem.errors.as_slice() {
         [] => problem.detail.unwrap_or_default(),
         errors => {
-            let each = errors.iter().map(|error| format!("{}: {}", error.pointer, error.detail));
+            let each = errors.iter().map(|error| match error.pointer.as_str() {
+                "" => error.detail.clone(),
+                pointer => format!("{pointer}: {}", error.detail),
+            });
             each.collect::<Vec<_>>().join("; ")
         }
     };

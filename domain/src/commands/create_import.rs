@@ -136,7 +136,10 @@ async fn announce(
         return Ok(ImportAnswer::refused(problem));
     }
     if import_job::waiting(tx, user_id).await? >= allowed.waiting_max {
-        let detail = format!("at most {} imports may wait at once", allowed.waiting_max);
+        let most = allowed.waiting_max;
+        let detail = format!(
+            "at most {most} imports may wait at once: send their payloads, or cancel those that are of no use"
+        );
         return Ok(ImportAnswer::refused(Problem::later(
             Code::TooManyImports,
             detail,

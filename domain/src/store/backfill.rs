@@ -1,9 +1,10 @@
 //! Derived columns of rows that were stored by an older rule: they are filled anew, some rows at a time, beside all
 //! other work. Rows that are written meanwhile have the new value already.
 //!
-//! A step reads some rows without a lock. Where one of them is to be changed it takes the lock of the user, as every
-//! write does, and changes the rows that are still of the version that was read. The place up to which all is done is
-//! moved in the same transaction, and only if it is still where it was: of two processes at one place, one is in vain.
+//! A step reads some rows without a lock. For each user who has rows to be changed among them it takes the lock of that
+//! user, as every write does, and changes the rows that are still of the version that was read. The place up to which
+//! all is done is moved in the same transaction, and only if it is still where it was: of two processes at one place,
+//! one stores nothing.
 
 use ::entity::backfill::{Column, Entity};
 use sea_orm::sea_query::Expr;
@@ -12,13 +13,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cells::{Cells, Row};
+use super::dialect::{self, List};
 use super::lock::{Lockable, begin_locked};
 use super::{Store, Tx, to_its_end};
 use crate::error::Error;
 use crate::rules::folded::fold;
 
-/// Rows that a step looks at.
-pub const STEP_ROWS: usize = 1_000;
+/// Rows that a step looks at. With the longest notes that are a few tens of MiB.
+pub const STEP_ROWS: usize = 250;
 
 /// A column of text that is derived from another one of the same row. The table has the key `(user_id, id)` and a
 /// `version` that every write counts.
@@ -53,6 +55,12 @@ pub struct Backfill {
 }
 
 impl Backfill {
+    /// Whether it is as far as another reading of it.
+    #[must_use]
+    pub fn is_at(&self, other: &Self) -> bool {
+        (&self.name, self.after, self.is_done) == (&other.name, other.after, other.is_done)
+    }
+
     /// The share of all users whose rows were looked at, from 0 to 1. Their ids are spread evenly.
     #[must_use]
     pub fn share(&self) -> f64 {
@@ -65,12 +73,12 @@ impl Backfill {
 }
 
 /// What became of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// So many rows were looked at.
-    Done(usize),
-    /// Another process is at it, or a user's row is locked.
-    InVain,
+    /// So many rows were looked at, and it is so far now.
+    Done(usize, Backfill),
+    /// Another process has moved it on meanwhile, or the row of a user is locked.
+    Conflict,
     /// There was nothing left.
     AtEnd,
 }
@@ -101,26 +109,39 @@ pub async fn all(store: &Store) -> Result<Vec<Backfill>, Error> {
 pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
     let derived =
         ALL.iter().find(|derived| derived.name == backfill.name).ok_or(Error::Bug("it is one of all"))?;
-    let mut rows = read(store, derived, backfill.after).await?;
-    let Some(first) = rows.iter().position(|row| row.text.is_some()) else {
-        return advance(store, None, backfill, rows.last().map(Stale::key), rows.len()).await;
-    };
-    // One transaction is of one user: what comes before is as it should be, and what comes after is for the next step.
-    let user_id = rows[first].user_id;
-    let end = rows[first..].iter().position(|row| row.user_id != user_id).map_or(rows.len(), |at| first + at);
-    rows.truncate(end);
-    let (store, backfill) = (store.clone(), backfill.clone());
+    let rows = read(store, derived, backfill.after).await?;
+    if rows.is_empty() {
+        let end = Backfill { is_done: true, ..backfill.clone() };
+        let moved = advance(store.begin().await?, backfill, &end).await?;
+        return Ok(if moved { Step::AtEnd } else { Step::Conflict });
+    }
+    let (store, backfill, mut done) = (store.clone(), backfill.clone(), backfill.clone());
     to_its_end(async move {
-        let (tx, _) = match begin_locked(&store, user_id, Lockable::Account, Instant::now()).await {
-            Err(Error::Locked | Error::Busy) => return Ok(Step::InVain),
-            begun => begun?,
-        };
-        let last = rows.last().map(Stale::key);
-        let looked_at = rows.len();
-        for row in rows {
-            fill(&tx, derived, row).await?;
+        let mut looked_at = 0;
+        for of_user in rows.chunk_by(|one, other| one.user_id == other.user_id) {
+            looked_at += of_user.len();
+            let is_stale = of_user.iter().any(|row| row.text.is_some());
+            if !is_stale && looked_at < rows.len() {
+                continue;
+            }
+            let after = of_user.last().map_or(done.after, Stale::key);
+            let counted = backfill.rows + i64::try_from(looked_at).unwrap_or_default();
+            let next = Backfill { after, rows: counted, ..done.clone() };
+            let tx = if is_stale {
+                match begin_locked(&store, after.0, Lockable::Account, Instant::now()).await {
+                    Err(Error::Locked | Error::Busy) => return Ok(Step::Conflict),
+                    begun => begun?.0,
+                }
+            } else {
+                store.begin().await?
+            };
+            fill(&tx, derived, of_user).await?;
+            if !advance(tx, &done, &next).await? {
+                return Ok(Step::Conflict);
+            }
+            done = next;
         }
-        advance(&store, Some(tx), &backfill, last, looked_at).await
+        Ok(Step::Done(looked_at, done))
     })
     .await
 }
@@ -129,7 +150,7 @@ pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn begin_anew(store: &Store) -> Result<(), Error> {
+pub async fn restart(store: &Store) -> Result<(), Error> {
     let tx = store.begin().await?;
     Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(Uuid::nil()))
@@ -176,43 +197,49 @@ async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<V
         .collect()
 }
 
-async fn fill(tx: &Tx, derived: &Derived, row: Stale) -> Result<(), Error> {
-    let Some(text) = row.text else { return Ok(()) };
+/// Fills those of one user's rows that are stale, in one statement.
+async fn fill(tx: &Tx, derived: &Derived, rows: &[Stale]) -> Result<(), Error> {
+    let stale: Vec<(&Stale, &str)> =
+        rows.iter().filter_map(|row| Some((row, row.text.as_deref()?))).collect();
+    let Some((first, _)) = stale.first() else { return Ok(()) };
     let Derived { table, target, .. } = derived;
-    let sql = format!("UPDATE {table} SET {target} = $1 WHERE user_id = $2 AND id = $3 AND version = $4");
-    let values = [text.into(), row.user_id.into(), row.id.into(), row.version.into()];
-    tx.inner.execute_raw(Statement::from_sql_and_values(tx.backend(), sql, values)).await?;
+    let backend = tx.backend();
+    let wanted = dialect::rows(backend, &mut 2, &[("id", "uuid"), ("version", "text"), ("text", "text")]);
+    let sql = format!(
+        "UPDATE {table} SET {target} = w.text FROM {wanted} \
+         WHERE {table}.user_id = $1 AND {table}.id = w.id AND {table}.version = CAST(w.version AS integer)"
+    );
+    let versions: Vec<String> = stale.iter().map(|(row, _)| row.version.to_string()).collect();
+    let columns = [
+        List::Ids(stale.iter().map(|(row, _)| row.id).collect()),
+        List::Texts(versions.iter().map(String::as_str).collect()),
+        List::Texts(stale.iter().map(|(_, text)| *text).collect()),
+    ];
+    let mut values = vec![first.user_id.into()];
+    values.extend(dialect::table(backend, columns));
+    tx.inner.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     Ok(())
 }
 
-/// Moves the place on to the last row that was looked at, or to the end if there was none.
-async fn advance(
-    store: &Store,
-    tx: Option<Tx>,
-    backfill: &Backfill,
-    last: Option<(Uuid, Uuid)>,
-    rows: usize,
-) -> Result<Step, Error> {
-    let tx = match tx {
-        Some(tx) => tx,
-        None => store.begin().await?,
-    };
-    let (user_id, id) = last.unwrap_or(backfill.after);
+/// Moves the place on with what else is in the transaction; `false`, and nothing is stored, if it is no longer where it
+/// was.
+async fn advance(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
     let moved = Entity::update_many()
-        .col_expr(Column::AfterUserId, Expr::value(user_id))
-        .col_expr(Column::AfterId, Expr::value(id))
-        .col_expr(Column::Rows, Expr::value(backfill.rows + i64::try_from(rows).unwrap_or_default()))
-        .col_expr(Column::IsDone, Expr::value(last.is_none()))
-        .filter(Column::Name.eq(&backfill.name))
-        .filter(Column::AfterUserId.eq(backfill.after.0))
-        .filter(Column::AfterId.eq(backfill.after.1))
+        .col_expr(Column::AfterUserId, Expr::value(to.after.0))
+        .col_expr(Column::AfterId, Expr::value(to.after.1))
+        .col_expr(Column::Rows, Expr::value(to.rows))
+        .col_expr(Column::IsDone, Expr::value(to.is_done))
+        .filter(Column::Name.eq(&from.name))
+        .filter(Column::AfterUserId.eq(from.after.0))
+        .filter(Column::AfterId.eq(from.after.1))
         .filter(Column::IsDone.eq(false))
         .exec(&tx.inner)
         .await?;
-    if moved.rows_affected == 0 {
-        tx.release().await?;
-        return Ok(Step::InVain);
-    }
-    tx.commit().await?;
-    Ok(if last.is_some() { Step::Done(rows) } else { Step::AtEnd })
+    let has_moved = moved.rows_affected > 0;
+    if has_moved {
+        tx.commit().await?
+    } else {
+        tx.release().await?
+    };
+    Ok(has_moved)
 }

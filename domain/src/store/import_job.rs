@@ -128,17 +128,23 @@ pub async fn waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
     Ok(of_user(user_id, Some(&[State::AwaitingUpload, State::Queued])).count(&tx.inner).await?)
 }
 
-/// Bytes of all imports that the user announced behind this instant, within a transaction.
+/// Bytes of all imports that the user announced since this instant, within a transaction: those that came, and those
+/// that are awaited. Of a payload that was sent, and was not the one that was announced, all came.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
     let rows = of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms));
-    let columns = [Column::State, Column::BytesTotal, Column::BytesReceived];
-    let rows: Vec<(String, i64, i64)> =
+    let columns = [Column::State, Column::BytesTotal, Column::BytesReceived, Column::Problem];
+    let rows: Vec<(String, i64, i64, Option<String>)> =
         rows.select_only().columns(columns).into_tuple().all(&tx.inner).await?;
-    let awaiting = State::AwaitingUpload.name();
-    Ok(rows.iter().map(|(state, total, received)| if state == awaiting { total } else { received }).sum())
+    let bytes = |(state, total, received, problem): &(String, i64, i64, Option<String>)| {
+        let problem = problem.as_deref().and_then(read_problem);
+        let is_whole = state == State::AwaitingUpload.name()
+            || problem.is_some_and(|problem| problem.code == Code::PayloadMismatch);
+        if is_whole { *total } else { *received }
+    };
+    Ok(rows.iter().map(bytes).sum())
 }
 
 fn of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {

@@ -30,18 +30,21 @@ pub(crate) fn parse_leniently(line: &[u8]) -> Result<(EventDraft, Vec<FieldProbl
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
     let mended = |fault: serde_json::Error| {
-        mend(text, Syntax::Json).and_then(|mended| read(&mended).ok()).ok_or_else(|| told(&fault))
+        mend(text, Syntax::Json).and_then(|mended| read(&mended).ok()).ok_or_else(|| told(&fault, text))
     };
     let record = read(text).or_else(mended)?;
     Ok((record.draft, record.unknown))
 }
 
 /// Says what no reader could read.
-fn told(fault: &serde_json::Error) -> Vec<FieldProblem> {
+fn told(fault: &serde_json::Error, text: &str) -> Vec<FieldProblem> {
     let (line, column) = (fault.line(), fault.column());
     let place =
         if line > 1 { format!("line {line}, column {column} of it") } else { format!("column {column}") };
     let detail = match fault.classify() {
+        Category::Eof if text.trim() == "{" => {
+            "is cut: of NDJSON an object stands on one line; indented objects are read as an array, format JSON".to_owned()
+        }
         Category::Eof => format!("is cut: it ends at {place} in the middle of a value"),
         Category::Syntax => format!("is no JSON from {place} on"),
         Category::Data | Category::Io => "is not a JSON object with each field once".to_owned(),

@@ -32,12 +32,19 @@ pub(crate) fn name(input: &Input) -> Result<String, ReadError> {
     Ok(Archive::open(input)?.choose()?.name)
 }
 
+/// Of an archive with several files, so many names are told.
+const NAMES_TOLD_MAX: usize = 5;
+
 /// An archive and what is in it.
 struct Archive {
     archive: ZipArchive<Arc<Blocks>>,
     blocks: Arc<Blocks>,
     /// The files that somebody has put in.
     files: u64,
+    /// The names of the first of them.
+    names: Vec<String>,
+    /// It is a workbook of Excel.
+    is_workbook: bool,
     /// The only file.
     only: Option<Member>,
     /// Some of those that are called XML.
@@ -69,7 +76,15 @@ impl Archive {
             input.size(),
         );
         let archive = located.map_err(|(_, error)| fault(error))?;
-        let mut this = Self { archive, blocks, files: 0, only: None, xml: Vec::new() };
+        let mut this = Self {
+            archive,
+            blocks,
+            files: 0,
+            names: Vec::new(),
+            is_workbook: false,
+            only: None,
+            xml: Vec::new(),
+        };
         this.list(&mut buffer)?;
         Ok(this)
     }
@@ -93,6 +108,10 @@ impl Archive {
                 continue;
             }
             self.files += 1;
+            self.is_workbook |= name == "xl/workbook.xml";
+            if self.names.len() < NAMES_TOLD_MAX {
+                self.names.push(crate::excerpt(name.as_bytes()));
+            }
             let is_xml = name.to_ascii_lowercase().ends_with(".xml");
             if self.files > 1 && !(is_xml && self.xml.len() < ZIP_EXPORTS_LOOKED_AT_MAX) {
                 self.only = None;
@@ -129,12 +148,22 @@ impl Archive {
                 _ => {}
             }
         }
-        export.or(unseen).ok_or_else(|| {
-            let files = self.files;
-            ReadError::Format(format!(
-                "the zip archive has {files} files: send one, or an export of Apple Health"
-            ))
-        })
+        export.or(unseen).ok_or_else(|| self.too_many())
+    }
+
+    fn too_many(&self) -> ReadError {
+        if self.is_workbook {
+            return ReadError::format(
+                "a workbook of Excel is not read: save its sheet as CSV, and send that",
+            );
+        }
+        let more = if self.files > self.names.len() as u64 { ", …" } else { "" };
+        let names =
+            if self.names.is_empty() { String::new() } else { format!(" ({}{more})", self.names.join(", ")) };
+        let files = self.files;
+        ReadError::Format(format!(
+            "the zip archive has {files} files{names}: send one, or an export of Apple Health"
+        ))
     }
 
     /// Whether a file begins as an export does. One that cannot be unpacked does not. `None`: too little of it was sent.

@@ -71,3 +71,31 @@ fn what_cannot_be_unpacked_is_told() {
         assert!(told("a", &two[..cut], false).is_err_and(|told| told.contains("zip")), "{cut}");
     }
 }
+
+#[test]
+fn what_is_no_file_of_records_is_named() {
+    for (bytes, kind) in [
+        (&b"%PDF-1.7\n%\xe2\xe3"[..], "a PDF"),
+        (b"SQLite format 3\0\x10\0", "a database of SQLite"),
+        (b"PAR1\x15\x04\x15", "a file of Parquet"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "an old file of Office"),
+        (b"\x89PNG\r\n\x1a\n\0", "an image"),
+        (b"\xef\xbb\xbf\n <!DOCTYPE HTML><html>", "a page of HTML"),
+    ] {
+        for (packing, payload) in packings(bytes) {
+            let expected = format!("{kind} is not read: send CSV, JSON, NDJSON or an export of Apple Health");
+            assert_eq!(told("a", &payload, true), Err(expected), "{packing}");
+        }
+    }
+    for header in ["%PDF,a\n", "PAR1,PAR2\n", "SQLite format 3,x\n"] {
+        assert_eq!(told("a", header.as_bytes(), true), Ok(Some(Format::Csv)), "{header}");
+    }
+    let names = ["[Content_Types].xml", "xl/workbook.xml", "xl/worksheets/sheet1.xml"];
+    let workbook = archive(&names.map(|name| (name, &b"<a/>"[..])), CompressionMethod::STORE);
+    let expected = "a workbook of Excel is not read: save its sheet as CSV, and send that";
+    assert_eq!(told("book.xlsx", &workbook, true), Err(expected.to_owned()));
+    let files = ["a.csv", "b.csv", "c.csv", "d.csv", "e.csv", "f.csv"];
+    let many = archive(&files.map(|name| (name, &b"x"[..])), CompressionMethod::STORE);
+    let expected = "the zip archive has 6 files (a.csv, b.csv, c.csv, d.csv, e.csv, …): send one, or an export of Apple Health";
+    assert_eq!(told("many.zip", &many, true), Err(expected.to_owned()));
+}

@@ -99,8 +99,8 @@ fn a_format_that_does_not_fit_is_told_by_the_first_byte() {
         (Format::AppleHealth, "\n".to_owned(), "the XML has no root element"),
         (
             Format::AppleHealth,
-            "<html><body/></html>".to_owned(),
-            "the root of the XML is \"html\", not HealthData",
+            "<hta><body/></hta>".to_owned(),
+            "the root of the XML is \"hta\", not HealthData",
         ),
         (Format::AppleHealth, "<?xml version=\"1.0\"?> <!-- a -->".to_owned(), "the XML has no root element"),
         (

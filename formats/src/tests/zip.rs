@@ -63,7 +63,8 @@ fn names_may_be_of_an_old_code_page() {
 #[test]
 fn an_archive_of_several_files_tells_how_many() {
     let two = of(&[("a", EVENTS), ("b", EVENTS), ("c/", b"")], Format::Ndjson);
-    let expected = "PAYLOAD_FORMAT: the zip archive has 2 files: send one, or an export of Apple Health";
+    let expected =
+        "PAYLOAD_FORMAT: the zip archive has 2 files (a, b): send one, or an export of Apple Health";
     assert_eq!(two.detail(), expected);
     let none = of(&[("c/", b"")], Format::Ndjson);
     assert!(none.detail().contains("has 0 files"));

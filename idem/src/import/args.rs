@@ -75,7 +75,7 @@ Examples, with IDEM_URL and IDEM_TOKEN set or --url and --token given:
   idem import events.json --dry-run --json     # what would come of it
   idem import events.ndjson --id 01980c5e-7a3b-7c1d-9f2e-3b4a5c6d7e8f     # goes on after a cut
 
-Exit code: 0 all records are in, 2 some were rejected, 1 it failed, 130 interrupted.";
+Exit code: 0 all records are in, 2 some were rejected or are stored with other content, 1 it failed, 130 interrupted.";
 
 /// How the columns of a CSV become events. Written out, it is `CsvMapping` of the schema.
 #[derive(Debug, Clone, Default, Args, Serialize)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use domain::rules::csv_mapping::CsvMapping;
 use domain::rules::draft::{NewEvent, TypeRef};
 use domain::rules::instant;
 use domain::rules::problem::Code;
@@ -54,6 +55,11 @@ fn is_mapped(args: &ImportArgs) -> bool {
 
 async fn look(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Preview> {
     let mapping = args.csv.is_given().then(|| args.csv.to_mapping());
+    let mapping = mapping.map(|mapping| match &args.csv.delimiter {
+        // Whoever looks at the columns has not chosen it yet either.
+        None if !is_mapped(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
+        _ => mapping,
+    });
     let format = args.format.map(Into::into);
     let file_name = args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (read, records) = (input.clone(), args.rows);
@@ -91,7 +97,7 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
                 let _ = write!(out, ", {lines} lines before the header");
             }
         }
-        let _ = writeln!(out, "\ncolumns: {}", csv.header.join(" | "));
+        let _ = writeln!(out, "\ncolumns: {}", plain(&csv.header.join(" | ")));
     }
     for problem in &seen.problems {
         let place = flag_of(&problem.pointer).map(|flag| flag + " ").unwrap_or_default();
@@ -135,6 +141,12 @@ fn text(args: &ImportArgs, seen: &Preview, size: u64) -> String {
     out
 }
 
+/// Text of a file that may stand in a terminal: what would move the cursor or set colours is written as an escape.
+fn plain(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
 /// One line about a record.
 fn row(record: &Seen) -> String {
     let number = record.record;
@@ -149,7 +161,7 @@ fn row(record: &Seen) -> String {
             format!("REJECTED {}", each.collect::<Vec<_>>().join("; "))
         }
     };
-    format!("{number}{line}: {content}")
+    plain(&format!("{number}{line}: {content}"))
 }
 
 fn sentence(pointer: &str, detail: &str) -> String {
@@ -166,7 +178,9 @@ fn of_event(event: &NewEvent) -> String {
     let notes = body.notes.as_ref().map_or(String::new(), |notes| format!(" {notes:?}"));
     let external = event.external_id.as_ref().map_or(String::new(), |id| format!(" [{id}]"));
     let properties = if body.properties == "{}" { String::new() } else { format!(" {}", body.properties) };
-    let rest = format!("{external}{notes}{properties}");
+    let place = body.location.as_ref();
+    let place = place.map_or(String::new(), |place| format!(" ({}, {})", place.latitude, place.longitude));
+    let rest = format!("{external}{place}{notes}{properties}");
     let mut shown: String = rest.chars().take(CONTENT_CHARS_MAX).collect();
     if shown.len() < rest.len() {
         shown.push('…');

@@ -36,6 +36,18 @@ async fn a_file_is_shown_as_it_would_be_read_without_a_server() {
     let semicolons = desk.file("kinds.csv", b"when;what\n2024-01-01T00:00:00Z;run\n");
     let hint = desk.import(&semicolons, &["--preview"]).await;
     assert!(hint.out.contains("and --event-type NAME, and --delimiter ';'."), "{}", hint.out);
+    // What would move a cursor is no part of the output.
+    let hostile = desk.file(
+        "esc.csv",
+        "when,what\u{1b}]0;pwn\u{7}\n2024-01-01T00:00:00Z,\"\u{1b}[31mrun\u{1b}[m\"\n".as_bytes(),
+    );
+    for flags in [&[][..], &["--timestamp", "when", "--event-type-column", "what\u{1b}]0;pwn\u{7}"]] {
+        let run = desk.import(&hostile, &[flags, &["--preview"]].concat()).await;
+        assert!(run.out.contains("\\u{1b}[31mrun") && !run.out.contains('\u{1b}'), "{:?}", run.out);
+    }
+    let latin = desk.file("latin.csv", b"wann;Stra\xdfe\n2024-01-01;x\xdf\n");
+    let doubted = desk.import(&latin, &["--preview"]).await;
+    assert!(doubted.out.contains("name its encoding"), "{}", doubted.out);
     let lines = desk.file("a.ndjson", b"{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"}\n");
     let other = desk.import(&lines, &["--preview", "--timestamp", "a", "--event-type", "b"]).await;
     assert_eq!(other.code, Some(1), "{}", other.out);

@@ -69,9 +69,13 @@ async fn what_cannot_be_read_is_named(bed: &Bed) {
         (
             "JSON",
             zip(&[("a", &event), ("b", &event)]),
-            "the zip archive has 2 files: send one, or an export of Apple Health",
+            "the zip archive has 2 files (a, b): send one, or an export of Apple Health",
         ),
-        ("APPLE_HEALTH", b"<html></html>".to_vec(), "the root of the XML is \"html\", not HealthData"),
+        (
+            "APPLE_HEALTH",
+            b"<html></html>".to_vec(),
+            "a page of HTML is not read: send CSV, JSON, NDJSON or an export of Apple Health",
+        ),
         ("APPLE_HEALTH", event, "is no XML, as an export of Apple Health is"),
     ];
     for (format, payload, detail) in table {

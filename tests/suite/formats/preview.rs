@@ -138,7 +138,7 @@ async fn what_is_no_question_about_a_file_is_refused_in_words() {
     assert_eq!(post(&client, &right).await.status(), 200);
     let too_much = BASE64_STANDARD.encode(vec![b'a'; PART + 1]);
     for (field, value, told) in [
-        ("size", json!(-1), "size"),
+        ("size", json!(-1), "integer `-1`"),
         ("size", json!(3), "/size"),
         ("head", json!("not base64!"), "/head"),
         ("head", json!(too_much), "/head"),
@@ -146,8 +146,9 @@ async fn what_is_no_question_about_a_file_is_refused_in_words() {
         ("format", json!("XLS"), "/format"),
         ("rows", json!(0), "/rows"),
         ("rows", json!(101), "/rows"),
-        ("csv", json!({ "timestmpColumn": "a" }), "csv"),
-        ("more", json!(1), "size"),
+        ("csv", json!({ "timestmpColumn": "a" }), "`timestmpColumn`"),
+        ("csv", json!({ "skipLines": "x".repeat(1_000) }), "xxx"),
+        ("more", json!(1), "`more`"),
     ] {
         let mut wrong = right.clone();
         wrong[field] = value;
@@ -158,12 +159,18 @@ async fn what_is_no_question_about_a_file_is_refused_in_words() {
             (400, &json!("BAD_USER_INPUT")),
             "{field}: {problem}"
         );
-        assert!(problem["detail"].as_str().unwrap().contains(told), "{field}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(told) && detail.len() < 500, "{field}: {problem}");
     }
     let nobody = client.http.post(format!("{}/imports/preview", client.url)).json(&right).send().await;
     assert_eq!(nobody.unwrap().status(), 401);
     let text = client.http.post(format!("{}/imports/preview", client.url)).bearer_auth(&client.token);
     assert_eq!(text.body("size=1").send().await.unwrap().status(), 400);
+    // A mapping for another format is told as an import would.
+    let mut lines = question(b"{}\n");
+    lines["csv"] = json!({ "eventType": "a", "timestampColumn": "b" });
+    let seen: Value = post(&client, &lines).await.json().await.unwrap();
+    assert_eq!((&seen["problems"][0]["pointer"], &seen["rowsRead"]), (&json!("/csv"), &json!(1)), "{seen}");
     // A mapping that is being chosen is no reason to refuse.
     let mut chosen = right.clone();
     chosen["csv"] = json!({ "decimalSeparator": ";", "delimiter": "auto" });

@@ -33,6 +33,15 @@ async fn an_allowed_page_may_send_what_its_libraries_send() {
     }
     assert!(!allowed.contains(&"x-other".to_owned()) && !allowed.contains(&"*".to_owned()));
     assert!(answer.contains_key("x-request-id"), "a preflight has an id as well");
+    // A page may read every refusal, whoever has made it.
+    for path in ["/nothing", "/imports/%ff/report", "/imports/preview"] {
+        let request = bed.client("ann").http.get(format!("{}{path}", bed.url)).header("origin", APP);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["access-control-allow-origin"], APP, "{path}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{path}");
+        let length: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        assert_eq!(answer.bytes().await.unwrap().len(), length, "{path}");
+    }
     bed.end().await;
 }
 

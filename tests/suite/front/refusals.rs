@@ -98,6 +98,10 @@ async fn every_answer_about_an_own_upload_says_its_offset(bed: &Bed) {
         (head.status().as_u16(), &head.headers()["upload-offset"]),
         (200, &json!(part).to_string()[..].parse().unwrap())
     );
+    for what in ["report", "rejected"] {
+        let get = client.http.get(format!("{}/imports/{id}/{what}", client.url)).bearer_auth(&client.token);
+        assert_eq!(get.send().await.unwrap().headers()["upload-offset"], part.to_string(), "{what}");
+    }
     client.step("cancelImport", &id).await;
     let late = client.put(&id, None, vec![b' ']).await;
     assert_eq!((late.status().as_u16(), late.headers().contains_key("upload-offset")), (409, true));

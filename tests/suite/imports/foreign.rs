@@ -161,5 +161,10 @@ async fn a_cancelled_announcement_is_nothing_of_the_days_bytes(bed: &Bed) {
     client.ended(&second).await;
     let third = announce().await.expect("what was never sent does not count");
     assert_eq!(announce().await, full, "what was received counts, and what is awaited");
+    // What was sent and was not as announced has come nevertheless.
+    bed.execute("UPDATE import_job SET sha256 = NULL").await;
+    let sql = "UPDATE import_job SET bytes_received = 0, problem = '{\"code\":\"PAYLOAD_MISMATCH\",\"detail\":\"\"}' WHERE state = 'AWAITING_UPLOAD'";
+    bed.execute(sql).await;
     client.step("cancelImport", &third).await;
+    assert_eq!(announce().await, full);
 }
