@@ -114,7 +114,14 @@ async fn a_row_that_is_wrong_tells_its_line_its_field_and_its_column(bed: &Bed) 
             "/timestamp: tells no offset, and the mapping no timeZone (column \"t\")",
             "4,2013-01-01,"
         ]),
-        json!([5, 9, "INVALID_VALUE", "/notes", "/notes: is not UTF-8 (column \"n\")", "5,2013-01-01T00:00:00Z,\u{fffd}"]),
+        json!([
+            5,
+            9,
+            "INVALID_VALUE",
+            "/notes",
+            "/notes: is not UTF-8 (column \"n\")",
+            "5,2013-01-01T00:00:00Z,\u{fffd}"
+        ]),
     ];
     assert_eq!(told, expected);
 }
