@@ -39,6 +39,7 @@ pub async fn fill(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) 
         let all = backfill::all(store).await?;
         for backfill in &all {
             metrics::gauge!("idem_backfill_share", "column" => backfill.name.clone()).set(backfill.share());
+            rows_counter(backfill).increment(0);
             tell(backfill);
         }
         let Some(next) = all.into_iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
@@ -52,7 +53,7 @@ pub async fn fill(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) 
         match backfill::step(store, &next).await? {
             Step::Done(rows, done) => {
                 let rows = u64::try_from(rows).unwrap_or_default();
-                metrics::counter!("idem_backfill_rows_total", "column" => next.name.clone()).increment(rows);
+                rows_counter(&next).increment(rows);
                 seen = Some(done);
             }
             Step::Conflict => {
@@ -65,6 +66,10 @@ pub async fn fill(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) 
             tokio::time::sleep((begun.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN)).await;
         }
     }
+}
+
+fn rows_counter(backfill: &Backfill) -> metrics::Counter {
+    metrics::counter!("idem_backfill_rows_total", "column" => backfill.name.clone())
 }
 
 /// Fills them beside traffic, however often that fails, until all is done or `shutdown`.
