@@ -19,6 +19,11 @@ use tags::{Markup, Name, Tags};
 /// The root of an export.
 const ROOT: &[u8] = b"HealthData";
 
+/// Whether bytes are one element of XML, its end included.
+pub(crate) fn is_element(bytes: &[u8]) -> bool {
+    sample::is_element(bytes)
+}
+
 /// Whether an XML file that begins so is an export. Its encoding may be UTF-16, which is told later.
 pub(crate) fn is_export(head: &[u8]) -> bool {
     let narrow: Vec<u8> = head.iter().copied().filter(|byte| *byte != 0).collect();

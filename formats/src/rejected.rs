@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::csv::{About, Sheet};
-use crate::{Checkpoint, Input, ReadError, RecordReader, excerpt};
+use crate::{Checkpoint, Input, ReadError, RecordReader, apple_health, excerpt};
 
 /// The name of the column, and of the field, that holds the reason.
 const REASON: &str = "rejection";
@@ -109,7 +109,7 @@ impl Rejected {
             }
             Content::Export(reader) => {
                 let mut out = format!("<!-- {REASON}: {} -->\n", comment(reason)).into_bytes();
-                out.extend(if reader.is_too_long() { b"<!-- too long -->" } else { reader.raw() });
+                out.extend(xml_record(reader.as_ref()));
                 with_newline(out)
             }
             Content::Table(table) => table.row(reason),
@@ -182,6 +182,19 @@ impl Table {
 fn with_newline(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.push(b'\n');
     bytes
+}
+
+/// An element. What is none, or would end those around it, becomes the text in one.
+fn xml_record(reader: &dyn RecordReader) -> Vec<u8> {
+    if !reader.is_too_long() && apple_health::is_element(reader.raw()) {
+        return reader.raw().to_owned();
+    }
+    let text = if reader.is_too_long() {
+        excerpt(reader.raw())
+    } else {
+        String::from_utf8_lossy(reader.raw()).into_owned()
+    };
+    format!("<Record text=\"{}\"/>", quick_xml::escape::escape(&text)).into_bytes()
 }
 
 /// An object with the reason in a field. What is no object becomes the text in one.

@@ -145,6 +145,25 @@ fn read(text: &str) -> Result<Parts, &'static str> {
     }
 }
 
+/// Whether bytes are one element, its end included.
+pub(super) fn is_element(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let mut reader = Reader::from_str(text);
+    let (mut depth, mut elements) = (0_usize, 0);
+    loop {
+        let (opens, closes) = match reader.read_event() {
+            Ok(Event::Start(_)) => (1, 0),
+            Ok(Event::Empty(_)) => (1, 1),
+            Ok(Event::End(_)) => (0, 1),
+            Ok(Event::Eof) => return depth == 0 && elements == 1,
+            Ok(_) => (0, 0),
+            Err(_) => return false,
+        };
+        elements += usize::from(depth == 0) * opens;
+        depth = depth + opens - closes;
+    }
+}
+
 const ENTITY: &str = "names an entity: only the five of XML and numbers are read";
 
 fn is_predefined(name: &[u8]) -> bool {

@@ -182,3 +182,15 @@ fn a_record_that_is_not_there_is_none() {
     assert!(rejected.record(1, "").expect("it is read").is_some());
     assert!(rejected.record(2, "").expect("it is read").is_none());
 }
+
+#[test]
+fn what_is_no_element_becomes_the_text_in_one() {
+    let export = b"<HealthData><Record type=\"a\"/><Record type=\"b\"></Re+ord></HealthData>\n";
+    let out = written(export, Format::AppleHealth, None, &[(1, "one"), (2, "two")]);
+    assert_eq!(
+        out,
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<HealthData>\n<!-- rejection: one -->\n<Record type=\"a\"/>\n\
+         <!-- rejection: two -->\n<Record text=\"&lt;Record type=&quot;b&quot;&gt;&lt;/Re+ord&gt;&lt;/HealthData&gt;\"/>\n\
+         </HealthData>\n"
+    );
+}

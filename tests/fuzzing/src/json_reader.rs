@@ -4,6 +4,7 @@ use domain::rules::canonical_json::canonical;
 use domain::rules::draft::{MissingId, parse_event};
 use domain::rules::import::Format;
 use domain::rules::mended::{Flaw, Syntax, flaw, mend, unmend_numbers};
+use domain::rules::problem::{Code, FieldProblem};
 use formats::Checkpoint;
 use formats::json::{parse_record, write_record};
 use serde_json::Value;
@@ -59,10 +60,19 @@ fn check_canonical(text: &str) {
     assert_eq!(canonical(&value.to_string()).as_ref(), Ok(&written), "serde_json understands the same");
 }
 
+fn codes(problems: &[FieldProblem]) -> Vec<(&str, Code)> {
+    problems.iter().map(|problem| (problem.pointer.as_str(), problem.code)).collect()
+}
+
 fn check_record(text: &str) {
     let read = parse_record(text.as_bytes());
     let lines = |read: &Result<_, _>| read.as_ref().map(write_record).map_err(Clone::clone);
-    assert_eq!(lines(&read), lines(&parse_record(spread(text).as_bytes())), "white space says nothing");
+    let spread = parse_record(spread(text).as_bytes());
+    match (lines(&read), lines(&spread)) {
+        // Where it is no JSON is told by the column.
+        (Err(one), Err(other)) => assert_eq!(codes(&one), codes(&other), "white space says nothing"),
+        (one, other) => assert_eq!(one, other, "white space says nothing"),
+    }
     if is_grammatical(text) {
         let (raw, element) = element(text);
         assert_eq!(raw, text.trim_ascii(), "an element of an array is its text");
@@ -75,7 +85,7 @@ fn check_record(text: &str) {
     }
 }
 
-type Draft = Result<domain::rules::draft::EventDraft, Vec<domain::rules::problem::FieldProblem>>;
+type Draft = Result<domain::rules::draft::EventDraft, Vec<FieldProblem>>;
 
 /// Reads a text as the only element of an array. Returns its bytes as well.
 fn element(text: &str) -> (String, Draft) {

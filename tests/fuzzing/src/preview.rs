@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::rules::csv_mapping::CsvMapping;
+use domain::rules::import::Format;
 use formats::preview::{Preview, Request, preview};
 use formats::rejected::Rejected;
 use formats::{Input, PartialSource};
@@ -29,8 +30,12 @@ pub(crate) fn check(payload: &[u8]) {
 
 fn look(input: &Input, mapping: &CsvMapping) -> Preview {
     let request =
-        Request { format: None, file_name: "", mapping: Some(mapping), records: usize::MAX, reads_all: true };
-    preview(input, &request)
+        Request { format: None, file_name: "", mapping: None, records: usize::MAX, reads_all: true };
+    let seen = preview(input, &request);
+    if seen.format == Some(Format::Csv) {
+        return preview(input, &Request { mapping: Some(mapping), ..request });
+    }
+    seen
 }
 
 /// Checks that what is seen of a part is the beginning of what is seen of the whole.
@@ -59,8 +64,8 @@ fn check_rejected(whole: &Preview, payload: &[u8], mapping: &CsvMapping) {
         );
     }
     file.extend(rejected.end());
-    let request =
-        Request { format: Some(format), file_name: "", mapping: Some(mapping), records: 0, reads_all: true };
+    let mapping = (format == Format::Csv).then_some(mapping);
+    let request = Request { format: Some(format), file_name: "", mapping, records: 0, reads_all: true };
     let again = preview(&reading::whole(&file), &request);
     assert!(again.problems.is_empty(), "{:?} in {:?}", again.problems, String::from_utf8_lossy(&file));
     assert_eq!(again.read, whole.rejected, "{:?}", String::from_utf8_lossy(&file));
