@@ -19,10 +19,14 @@ test-full: servers ## The same with the great numbers.
 	TESTS_CASES=1000000 TESTS_FULL=1 $(CARGO) test --locked --workspace
 	TESTS_FULL=1 $(CARGO) test --locked -p tests --features plant --test suite planted
 
-check: ## What a commit passes.
+check: ## What a commit passes: format, lints, documentation, and that what is generated is current.
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO) test --locked -q -p tests --test suite -- house:: schema::
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
+		else echo 'cargo-deny: not run'; fi
 
 soak: servers ## Everything at once among faults, and a checker; SEED=42 MINUTES=10 DATABASE=sqlite or postgres.
 	SEED=$(SEED) MINUTES=$(MINUTES) DATABASE=$(DATABASE) $(CARGO) test --locked -p tests --test soak

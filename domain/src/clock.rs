@@ -17,6 +17,11 @@ pub enum Clock {
     Fixed(Arc<AtomicI64>),
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is where the time is read")]
+fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
 impl Clock {
     /// A clock that stands at `ms` until it is moved.
     #[must_use]
@@ -28,7 +33,7 @@ impl Clock {
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         match self {
-            Self::System => SystemTime::now()
+            Self::System => system_time()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
             Self::Fixed(ms) => ms.load(Ordering::SeqCst),

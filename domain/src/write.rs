@@ -93,7 +93,7 @@ pub(crate) async fn read_free(
 /// transaction that PostgreSQL has ended for the sake of another one is tried once more.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 async fn write_held<T>(
     store: &Store,
     bell: &dyn Bell,

@@ -14,7 +14,7 @@ pub trait Source: Send + Sync {
     fn size(&self) -> u64;
 
     /// Reads from an offset in bytes to the end. A read that fails for a reason that has nothing to do with what the
-    /// bytes are returns a [`SourceError`](crate::SourceError) within its `io::Error`.
+    /// bytes are returns a [`SourceError`] within its `io::Error`.
     ///
     /// # Errors
     /// If nothing can be read at all.

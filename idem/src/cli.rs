@@ -105,7 +105,7 @@ pub struct ServeArgs {
     /// Where the embedded database and payloads live [default: ./data]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<String>,
-    /// The database [default: sqlite://<data>/idem.db]
+    /// The database [default: idem.db in the data directory, by SQLite]
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// Redis for queue and wake-ups [default: none, both in this process]

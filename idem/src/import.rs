@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
+use domain::clock::Clock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -49,7 +50,7 @@ pub async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     if args.preview {
         return preview::run(args).await;
     }
-    let id = args.id.unwrap_or_else(Uuid::now_v7);
+    let id = args.id.unwrap_or_else(|| Clock::System.new_id());
     let has_arrived = Cell::new(false);
     tokio::select! {
         done = send(args, id, &has_arrived) => done,

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::clock::Clock;
 use domain::commands::apply_mutations::{Mutation, MutationAnswer, apply_mutations};
 use domain::commands::{Actor, apply_mutation};
 use domain::error::Error;
@@ -20,7 +21,6 @@ use domain::store::load::Wants;
 use domain::write::group::GroupWriter;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
 use crate::harness::{Bed, Column, is_postgres, new_id, on_both};
 
@@ -208,7 +208,7 @@ async fn a_decision_that_panics_wedges_nobody(bed: &Bed) {
     let ann = user(bed, "ann").await;
     for _ in 0..2 * GROUP_WRITERS {
         let mut wants = Wants::default();
-        wants.id(Uuid::now_v7());
+        wants.id(Clock::System.new_id());
         let broken = writer.write(ann.user_id, wants, Box::new(|_| panic!("this one is meant to"))).await;
         assert!(matches!(broken, Err(Error::Bug(_))));
     }

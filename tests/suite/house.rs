@@ -242,18 +242,6 @@ fn the_rules_of_the_domain_are_pure() {
 }
 
 #[test]
-fn the_time_of_day_is_read_in_one_place() {
-    let mut found = Vec::new();
-    for source in sources() {
-        if source.path != "domain/src/clock.rs" && !source.path.starts_with("idem/src/import") {
-            let now = words(&["SystemTime::now", "Utc::now", "Local::now", "Uuid::now_v7"]);
-            found.extend(hits(&source, &source.shipped(), &now));
-        }
-    }
-    none(&found, "the clock is read outside domain/src/clock.rs");
-}
-
-#[test]
 fn no_source_is_longer_than_four_hundred_lines() {
     let long = sources().into_iter().filter_map(|source| {
         let lines = source.text.lines().count();

@@ -5,6 +5,7 @@ mod bucket;
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
+use domain::clock::Clock;
 use domain::error::Error;
 use domain::payload::Payloads;
 use domain::rules::payload_objects::PayloadObjects;
@@ -39,7 +40,7 @@ async fn read(
 async fn a_payload_is_put_read_from_anywhere_sent_again_and_removed_alone() {
     let bucket = Bucket::open().await;
     let payloads = Payloads::new(bucket.client(&[]), Path::from("some/place"));
-    let [user, import, other] = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    let [user, import, other] = [Clock::System.new_id(), Clock::System.new_id(), Clock::System.new_id()];
     let whole = bytes(2 * OBJECT_BYTES + 12_345);
     let mut offset = 0;
     // Out of order, and one of them twice: what a cut upload does.
@@ -75,7 +76,8 @@ async fn a_wrong_key_opens_nothing() {
     let bucket = Bucket::open().await;
     let objects = bucket.client(&[("AWS_SECRET_ACCESS_KEY", "another key".to_owned())]);
     let payloads = Payloads::new(objects, Path::default());
-    let refused = payloads.put(Uuid::now_v7(), Uuid::now_v7(), "0", Bytes::from_static(b"x")).await;
+    let refused =
+        payloads.put(Clock::System.new_id(), Clock::System.new_id(), "0", Bytes::from_static(b"x")).await;
     assert!(matches!(refused, Err(Error::Payload(_))), "{refused:?}");
     assert_eq!(bucket.objects("").await, []);
 }

@@ -36,6 +36,7 @@ pub struct EventInput {
     time_zone: Option<String>,
     /// At most 10 000 characters.
     notes: Option<String>,
+    #[expect(rustdoc::broken_intra_doc_links, reason = "a text of the schema")]
     /// ^[a-z][a-z0-9_-]{0,31}$
     #[graphql(default_with = "Some(\"manual\".to_owned())")]
     source_type: Option<String>,

@@ -1,7 +1,7 @@
 //! Lists of rows that write themselves as text. A page of 500 changes has some ten thousand fields, and to
 //! make a value of each, put it into a map and write the map costs ten times what the row itself does.
 //!
-//! What the client selects is made into a [`Plan`] once; each row is then written by it. Where a plan cannot
+//! What the client selects is made into a `Plan` once; each row is then written by it. Where a plan cannot
 //! say how, the list is resolved by the library as any other: the answer is the same.
 
 pub(crate) mod answer;

@@ -1,6 +1,6 @@
 //! All SQL. Every function takes a transaction or a connection, and the user whose rows it touches.
 //!
-//! What differs between SQLite and PostgreSQL is in [`dialect`] and nowhere else.
+//! What differs between SQLite and PostgreSQL is in `dialect` and nowhere else.
 
 pub mod account;
 pub mod backfill;

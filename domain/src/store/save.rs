@@ -1,6 +1,6 @@
 //! The fourth step of a write: the net rows, each once, and every count as decided.
 //!
-//! On PostgreSQL what can be is one statement ([`parts`]).
+//! On PostgreSQL what can be is one statement (`parts`).
 
 mod parts;
 

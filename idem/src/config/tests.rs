@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use uuid::Uuid;
+use domain::clock::Clock;
 
 use super::setting::SETTINGS;
 use super::*;
@@ -11,7 +11,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("idem-config-{}", Uuid::now_v7()));
+        let path = std::env::temp_dir().join(format!("idem-config-{}", Clock::System.new_id()));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }

@@ -81,6 +81,7 @@ pub struct CsvMapping {
     missing: Option<Vec<String>>,
     /// IANA zone for times without an offset; without it they are rejected.
     time_zone: Option<String>,
+    #[expect(rustdoc::broken_intra_doc_links, reason = "a text of the schema")]
     /// strptime pattern, or unix_s, unix_ms; absent: RFC 3339 and YYYY-MM-DD[ HH:MM[:SS]].
     timestamp_format: Option<String>,
     /// One character, `tab`, or `auto`: told by the header.

@@ -6,6 +6,7 @@ use domain::rules::problem;
 /// RFC 9457, with a stable code.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct Problem {
+    #[expect(rustdoc::invalid_html_tags, reason = "a text of the schema")]
     /// "urn:idem:problem:<code in kebab case>"
     #[graphql(name = "type")]
     kind: String,
