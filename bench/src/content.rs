@@ -21,6 +21,9 @@ pub const NOTES: &str =
 pub const PROPERTIES: &str =
     r#"{"calories":612,"distance_m":8214,"duration_s":2731,"heart_rate_avg":148,"shoes":"blue, 2nd pair"}"#;
 
+/// What the external id of event `n` begins with; its twelve digits follow.
+pub const EXTERNAL_ID_PREFIX: &str = "watch-";
+
 const CREATE: &str = "mutation CreateEvent($input: CreateEventInput!) { createEvent(input: $input) { result { \
     outcome version problem { code detail retryable } event { id version updatedAt } } } }";
 const CREATE_MANY: &str = "mutation CreateEvents($input: CreateEventsInput!) { createEvents(input: $input) { \
@@ -49,23 +52,39 @@ impl Numbers {
     }
 }
 
+/// What an event says beside its id and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A note and properties.
+    Plain,
+    /// The same, and an external id that has the number of the event.
+    Keyed,
+    /// As keyed, with another note.
+    Changed,
+}
+
 /// A request whose events are renumbered in place.
 pub struct Template {
     request: Vec<u8>,
-    /// Where each event has its number, and where its time.
-    slots: Vec<(usize, usize)>,
+    /// Where each event has its number and its time.
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    numbers: Vec<usize>,
+    time: usize,
 }
 
 impl Template {
     /// A `createEvent`.
-    pub fn single(token: &str) -> Self {
-        let input = json!({ "event": event(), "clientId": "phone-1" });
+    pub fn single(token: &str, content: Content) -> Self {
+        let input = json!({ "event": event(content), "clientId": "phone-1" });
         Self::new(token, CREATE, &input)
     }
 
     /// A `createEvents` of so many.
-    pub fn batch(token: &str, events: usize) -> Self {
-        let events = vec![event(); events];
+    pub fn batch(token: &str, events: usize, content: Content) -> Self {
+        let events = vec![event(content); events];
         Self::new(token, CREATE_MANY, &json!({ "events": events, "clientId": "phone-1" }))
     }
 
@@ -73,20 +92,26 @@ impl Template {
         let body = json!({ "query": query, "variables": { "input": input } }).to_string();
         let request = http::graphql(token, &body);
         let text = String::from_utf8_lossy(&request);
-        let numbers = text.match_indices(NUMBER_MARK).map(|(at, _)| at);
-        let times = text.match_indices(TIME_MARK).map(|(at, _)| at);
-        let slots = numbers.zip(times).collect();
+        let numbers: Vec<usize> = text.match_indices(NUMBER_MARK).map(|(at, _)| at).collect();
+        let times: Vec<usize> = text.match_indices(TIME_MARK).map(|(at, _)| at).collect();
+        // Each event has the mark of its number as often as the others.
+        let numbers = numbers.chunks((numbers.len() / times.len().max(1)).max(1));
+        let slots =
+            numbers.zip(&times).map(|(numbers, time)| Slot { numbers: numbers.to_vec(), time: *time });
+        let slots = slots.collect();
         Self { slots, request }
     }
 
     /// The request with the next number for each of its events.
     pub fn render(&mut self, mut next: impl FnMut() -> u64) -> &[u8] {
-        for (number_at, time_at) in &self.slots {
+        for slot in &self.slots {
             let number = next();
             let digits = format!("{number:012}");
             let time = time(number);
-            self.request[*number_at..number_at + digits.len()].copy_from_slice(digits.as_bytes());
-            self.request[*time_at..time_at + time.len()].copy_from_slice(time.as_bytes());
+            for at in &slot.numbers {
+                self.request[*at..at + digits.len()].copy_from_slice(digits.as_bytes());
+            }
+            self.request[slot.time..slot.time + time.len()].copy_from_slice(time.as_bytes());
         }
         &self.request
     }
@@ -97,12 +122,19 @@ fn id(digits: &str) -> String {
     format!("019b7000-0000-7000-8000-{digits}")
 }
 
-fn event() -> Value {
+fn event(content: Content) -> Value {
     let properties: Value = serde_json::from_str(PROPERTIES).unwrap_or_default();
-    json!({
+    let mut event = json!({
         "id": id(NUMBER_MARK), "eventTypeId": TYPE_ID, "timestamp": TIME_MARK, "timeZone": "Europe/Berlin",
         "notes": NOTES, "properties": properties,
-    })
+    });
+    if content != Content::Plain {
+        event["externalId"] = json!(format!("{EXTERNAL_ID_PREFIX}{NUMBER_MARK}"));
+    }
+    if content == Content::Changed {
+        event["notes"] = json!("Another note");
+    }
+    event
 }
 
 /// The time of event `number`, as it is written.

@@ -22,6 +22,8 @@ const REST_MS_MAX: u64 = 1_000;
 pub enum Source {
     /// Events that are new.
     Fresh(Template, Numbers),
+    /// Events that are new, each of one of these users at random.
+    Spread(Vec<Template>, Numbers, Random),
     /// One of these at random.
     Among(Vec<Vec<u8>>, Random),
 }
@@ -30,6 +32,10 @@ impl Source {
     fn next(&mut self) -> &[u8] {
         match self {
             Self::Fresh(template, numbers) => template.render(|| numbers.take()),
+            Self::Spread(templates, numbers, random) => {
+                let at = usize::try_from(random.below(templates.len() as u64)).unwrap_or_default();
+                templates.get_mut(at).map_or(&[], |template| template.render(|| numbers.take()))
+            }
             Self::Among(requests, random) => {
                 let at = random.below(requests.len() as u64);
                 requests.get(usize::try_from(at).unwrap_or_default()).map_or(&[], Vec::as_slice)

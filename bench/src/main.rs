@@ -32,8 +32,10 @@ use postgres::Postgres;
 use report::Report;
 use server::Program;
 
-/// As many as the widest scenario has.
+/// Users with a connection of their own, in the widest scenario that has such.
 const USERS: usize = 64;
+/// Users that have a token: as many as any scenario has.
+const TOKENS: usize = 1_000;
 
 /// What all scenarios share.
 struct Bench {
@@ -48,7 +50,7 @@ struct Bench {
 impl Bench {
     fn prepare(options: Options) -> anyhow::Result<Self> {
         let program = Program::find(options.idem.clone())?;
-        let tokens = (1..=USERS).map(|n| program.token(&format!("u{n}"))).collect::<Result<_, _>>()?;
+        let tokens = (1..=TOKENS).map(|n| program.token(&format!("u{n}"))).collect::<Result<_, _>>()?;
         let folder = tempfile::tempdir()?;
         Ok(Self { options, program, postgres: OnceCell::new(), folder, tokens, numbers: Numbers::new() })
     }

@@ -73,6 +73,8 @@ pub enum Scenario {
     Sqlite,
     /// A user beside one who floods
     Flood,
+    /// A thousand users at random, a million events before, with external ids
+    Phones,
 }
 
 impl Options {

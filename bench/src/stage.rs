@@ -35,6 +35,17 @@ impl<'a> Stage<'a> {
     /// On PostgreSQL, with so many users and so many events in all, spread alike and laid down as they
     /// would have come in.
     pub async fn on_postgres(bench: &'a Bench, name: &str, users: usize, rows: u64) -> anyhow::Result<Self> {
+        Self::with_external_ids(bench, name, users, rows, "NULL").await
+    }
+
+    /// The same, with this expression of SQL as the external id of event `m` of all.
+    pub async fn with_external_ids(
+        bench: &'a Bench,
+        name: &str,
+        users: usize,
+        rows: u64,
+        external_id: &str,
+    ) -> anyhow::Result<Self> {
         let postgres = bench.postgres()?;
         let (ours, copy) = (format!("{name}_ours"), format!("{name}_copy"));
         postgres.create(&ours)?;
@@ -48,7 +59,7 @@ impl<'a> Stage<'a> {
         let server = bench.program.serve(folder.path(), Some(&url)).await?;
         create_types(bench, &server, users).await?;
         server.stop()?;
-        let fill = fill_script(folder.path(), users, rows / users as u64)?;
+        let fill = fill_script(folder.path(), users, rows / users as u64, external_id)?;
         postgres.run(&ours, &fill)?;
         postgres.query(&ours, "VACUUM ANALYZE")?;
         postgres.copy(&ours, &copy)?;
@@ -105,8 +116,9 @@ async fn create_types(bench: &Bench, server: &Server, users: usize) -> anyhow::R
     Ok(())
 }
 
-fn fill_script(folder: &Path, users: usize, of_user: u64) -> anyhow::Result<PathBuf> {
+fn fill_script(folder: &Path, users: usize, of_user: u64, external_id: &str) -> anyhow::Result<PathBuf> {
     let values = [
+        ("external_id", external_id.to_owned()),
         ("users", users.to_string()),
         ("of_user", of_user.to_string()),
         ("first_ms", FIRST_MS.to_string()),

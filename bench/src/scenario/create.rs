@@ -1,14 +1,14 @@
 //! Writing: one event a call, and a hundred.
 
-use super::{Case, compare, user_of_each};
+use super::{Case, compare, user_of_each, without_external_id};
 use crate::Bench;
-use crate::content::Template;
+use crate::content::{Content, Template};
 use crate::load::{Expected, Source};
 use crate::report::Row;
 use crate::stage::Stage;
 
-const CREATE: &str = include_str!("../../sql/create.sql");
-const BATCH: &str = include_str!("../../sql/batch.sql");
+pub(super) const CREATE: &str = include_str!("../../sql/create.sql");
+pub(super) const BATCH: &str = include_str!("../../sql/batch.sql");
 /// What is there beforehand: over an empty table the planner of PostgreSQL knows nothing yet.
 const ROWS: u64 = 100_000;
 const BATCH_EVENTS: usize = 100;
@@ -48,20 +48,20 @@ pub(super) fn case<'a>(
         item: "event",
         sources: Box::new(move || fresh(bench, stage, connections, users)),
         expected: CREATED,
-        script: Some((CREATE, vec![user])),
+        script: Some((CREATE, vec![user, without_external_id()])),
     }
 }
 
 /// New events on so many connections, spread over so many users.
 pub(super) fn fresh(bench: &Bench, stage: &Stage<'_>, connections: usize, users: usize) -> Vec<Source> {
-    let template = |connection: usize| Template::single(stage.token(connection % users));
+    let template = |connection: usize| Template::single(stage.token(connection % users), Content::Plain);
     (0..connections).map(|connection| Source::Fresh(template(connection), bench.numbers.clone())).collect()
 }
 
 /// `batch`
 pub(super) async fn batch(bench: &Bench) -> anyhow::Result<Row> {
     let stage = Stage::on_postgres(bench, "batch", BATCH_CONNECTIONS, ROWS).await?;
-    let template = |user: usize| Template::batch(stage.token(user), BATCH_EVENTS);
+    let template = |user: usize| Template::batch(stage.token(user), BATCH_EVENTS, Content::Plain);
     let case = Case {
         stage: &stage,
         scenario: "batch",
@@ -71,7 +71,7 @@ pub(super) async fn batch(bench: &Bench) -> anyhow::Result<Row> {
             (0..BATCH_CONNECTIONS).map(|user| Source::Fresh(template(user), bench.numbers.clone())).collect()
         }),
         expected: Expected { text: "\"created\":100,", items: BATCH_EVENTS },
-        script: Some((BATCH, vec![user_of_each()])),
+        script: Some((BATCH, vec![user_of_each(), without_external_id()])),
     };
     let row = compare(bench, case).await?;
     stage.end()?;

@@ -1,7 +1,7 @@
 //! Too much at once: what one who floods does to another user, how long a refusal takes, and what is left of the rate.
 
 use super::create;
-use crate::content::Template;
+use crate::content::{Content, Template};
 use crate::load::{self, Source};
 use crate::measure::{Sample, median};
 use crate::report::Fact;
@@ -18,7 +18,7 @@ const TOO_MANY: usize = 1_000;
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
     let stage = Stage::on_postgres(bench, "flood", CROWD + 1, ROWS).await?;
     let source = |user: usize| {
-        let template = Template::single(stage.token(user));
+        let template = Template::single(stage.token(user), Content::Plain);
         Source::Fresh(template, bench.numbers.clone())
     };
     let crowd = |connections: usize, users: usize| (0..connections).map(move |n| n % users);

@@ -5,6 +5,7 @@ mod flood;
 mod growth;
 mod idle;
 mod import;
+mod phones;
 mod read;
 mod sqlite;
 
@@ -31,6 +32,7 @@ pub async fn run(bench: &Bench, scenario: Scenario, report: &mut Report) -> anyh
         Scenario::Idle => report.facts.extend(idle::run(bench).await?),
         Scenario::Growth => growth::run(bench, report).await?,
         Scenario::Sqlite => report.rows.extend(sqlite::run(bench).await?),
+        Scenario::Phones => report.rows.extend(phones::run(bench).await?),
         Scenario::Flood => report.facts.extend(flood::run(bench).await?),
     }
     Ok(())
@@ -52,6 +54,10 @@ struct Case<'a> {
 /// Each connection of pgbench works for a user of its own.
 fn user_of_each() -> (&'static str, String) {
     ("user", ":client_id + 1".to_owned())
+}
+
+fn without_external_id() -> (&'static str, String) {
+    ("external_id", "NULL".to_owned())
 }
 
 /// Measures both sides of one case in turn.

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::{Case, compare, user_of_each};
-use crate::content::{Random, Template};
+use crate::content::{Content, Random, Template};
 use crate::http::{Connection, graphql, position};
 use crate::load::{Expected, Source};
 use crate::report::Row;
@@ -21,7 +21,7 @@ const CURSORS_APART: u64 = 100;
 const DUPLICATES_OF_USER: u64 = 100;
 
 /// All scalar fields of an event.
-const FIELDS: &str = "id eventTypeId timestamp endDate isAllDay timeZone notes sourceType externalId \
+pub(super) const FIELDS: &str = "id eventTypeId timestamp endDate isAllDay timeZone notes sourceType externalId \
     location { latitude longitude name } properties version importJobId createdAt updatedAt";
 
 /// `duplicates`: sent again are events that were created by the same requests.
@@ -30,7 +30,7 @@ pub(super) async fn duplicates(bench: &Bench) -> anyhow::Result<Row> {
     let stage = Stage::on_postgres(bench, "duplicates", USERS, rows).await?;
     // Rows that SQL makes have no hash of ours, and would differ from what is sent: these come behind them.
     let requests = |user: usize| -> Vec<Vec<u8>> {
-        let mut template = Template::single(stage.token(user));
+        let mut template = Template::single(stage.token(user), Content::Plain);
         let numbers = 1 + DUPLICATES_OF_USER..=2 * DUPLICATES_OF_USER;
         numbers.map(|number| template.render(|| number).to_vec()).collect()
     };
