@@ -68,15 +68,16 @@ fn check_record(text: &str) {
     let read = parse_record(text.as_bytes());
     let lines = |read: &Result<_, _>| read.as_ref().map(write_record).map_err(Clone::clone);
     let spread = parse_record(spread(text).as_bytes());
-    match (lines(&read), lines(&spread)) {
+    let alike = |other: &Result<_, _>, why| match (lines(&read), lines(other)) {
         // Where it is no JSON is told by the column.
-        (Err(one), Err(other)) => assert_eq!(codes(&one), codes(&other), "white space says nothing"),
-        (one, other) => assert_eq!(one, other, "white space says nothing"),
-    }
+        (Err(one), Err(other)) => assert_eq!(codes(&one), codes(&other), "{why}"),
+        (one, other) => assert_eq!(one, other, "{why}"),
+    };
+    alike(&spread, "white space says nothing");
     if is_grammatical(text) {
         let (raw, element) = element(text);
         assert_eq!(raw, text.trim_ascii(), "an element of an array is its text");
-        assert_eq!(lines(&read), lines(&element), "an element of an array is read as a line is");
+        alike(&element, "an element of an array is read as a line is");
     }
     if let Ok(draft) = read {
         events::check_written(&draft);
