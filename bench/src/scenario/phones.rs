@@ -61,7 +61,7 @@ fn create<'a>(bench: &'a Bench, stage: &'a Stage<'a>, connections: usize) -> Cas
     Case {
         stage,
         scenario: "phones",
-        variant: format!("create, {connections} connections"),
+        variant: format!("create, {connections} connection{}", if connections == 1 { "" } else { "s" }),
         item: "event",
         sources: Box::new(move || (0..connections).map(&spread).collect()),
         expected: CREATED,
