@@ -94,7 +94,7 @@ impl Template {
         let text = String::from_utf8_lossy(&request);
         let numbers: Vec<usize> = text.match_indices(NUMBER_MARK).map(|(at, _)| at).collect();
         let times: Vec<usize> = text.match_indices(TIME_MARK).map(|(at, _)| at).collect();
-        // Each event has the mark of its number as often as the others.
+        // Every event has the same number of marks.
         let numbers = numbers.chunks((numbers.len() / times.len().max(1)).max(1));
         let slots =
             numbers.zip(&times).map(|(numbers, time)| Slot { numbers: numbers.to_vec(), time: *time });

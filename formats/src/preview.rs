@@ -79,7 +79,7 @@ pub struct Seen {
 pub struct CellProblem {
     /// What is wrong with which field of the event.
     pub problem: FieldProblem,
-    /// The number of the cell, from 0 on, if it is of one.
+    /// The index of the cell, if the problem belongs to one.
     pub column: Option<usize>,
 }
 

@@ -41,7 +41,7 @@ pub trait RecordReader {
         Vec::new()
     }
 
-    /// The number of the cell, from 0 on, of which a field of the event was made.
+    /// The index of the cell that a field of the event was read from.
     fn column(&self, _pointer: &str) -> Option<usize> {
         None
     }

@@ -127,7 +127,7 @@ impl Rejected {
     }
 }
 
-/// Rows of CSV, each with the reason in a column behind those of the header.
+/// Rows of CSV with the reason in one more column at the end.
 struct Table {
     sheet: Sheet,
     about: About,

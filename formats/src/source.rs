@@ -65,7 +65,7 @@ impl Source for FileSource {
     }
 }
 
-/// The beginning of a payload, and perhaps its end: enough to look at it. Whoever reads on gets
+/// The beginning of a payload, and perhaps its end: enough for a preview. A read beyond them fails with
 /// [`SourceError::NotSent`].
 #[derive(Debug, Clone)]
 pub struct PartialSource {

@@ -322,3 +322,26 @@ async fn an_array_and_an_apple_export_need_no_flag() {
     }
     desk.bed.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_with_other_content_is_not_in_and_the_exit_code_says_so() {
+    let desk = Desk::open().await;
+    let line = |notes: &str| {
+        let time = "2024-01-01T00:00:00Z";
+        format!(
+            "{{\"eventType\":\"run\",\"timestamp\":\"{time}\",\"externalId\":\"1\",\"notes\":\"{notes}\"}}\n"
+        )
+    };
+    let (first, other) = (line("a"), line("b"));
+    let file = |text: &str| desk.file("a.ndjson", text.as_bytes());
+    assert_eq!(desk.import(&file(&first), &[]).await.code, Some(0));
+    assert_eq!(desk.import(&file(&first), &[]).await.code, Some(0), "an equal duplicate is in");
+    let differs = desk.import(&file(&other), &[]).await;
+    assert_eq!(differs.code, Some(2), "{} {}", differs.out, differs.err);
+    assert!(
+        format!("{}{}", differs.out, differs.err).contains("1 differing"),
+        "{} {}",
+        differs.out,
+        differs.err
+    );
+}

@@ -3,7 +3,7 @@
 
 mod canary;
 mod collector;
-mod process;
+pub mod process;
 
 use std::collections::BTreeSet;
 use std::path::Path;

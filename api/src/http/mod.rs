@@ -19,12 +19,14 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use async_graphql::parser::types::ExecutableDocument;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
+use domain::commands::Actor;
 use domain::limits::{
     BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, PREVIEWS_AT_ONCE_MAX, UPLOADS_AT_ONCE_MAX,
 };
@@ -171,6 +173,21 @@ fn explained(response: Response, request_id: &str) -> Response {
     headers.headers.remove(header::CONTENT_LENGTH);
     headers.headers.extend(std::mem::take(explained.headers_mut()));
     Response::from_parts(headers, explained.into_body())
+}
+
+/// The user who calls a route that reads no body. A request without a valid token is refused.
+pub(crate) struct Caller(pub Actor);
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
+        let actor = app.keys.authenticate(&parts.headers, &app.services.store).await;
+        actor.map(Self).map_err(|error| {
+            let request_id = parts.extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
+            refused(&error, request_id)
+        })
+    }
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {

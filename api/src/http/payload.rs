@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::body::{PROGRESS_TIMEOUT, drain_anonymous, pass_over};
 use super::encoding::Encoding;
-use super::{App, RequestId, plain, refused};
+use super::{App, Caller, RequestId, plain, refused};
 use crate::error::{ApiError, problem};
 
 /// How many bytes of the payload are stored.
@@ -50,7 +50,8 @@ pub(super) async fn put(
     let id = event_id::parse(&id).unwrap_or_default();
     let mut response = take(&app, &actor, id, &headers, body, &request_id).await;
     if !response.headers().contains_key(&UPLOAD_OFFSET) {
-        // Whatever is wrong: whoever sends goes on from there. A database that is away is not waited for once more.
+        // The client resumes from this offset after any refusal. The timeout keeps a database that is down from
+        // delaying the answer a second time.
         let looked = timeout(OFFSET_MAX, commands::payload_offset(&app.services.store, &actor, id)).await;
         if let Ok(Ok(Receipt { offset: Some(offset), .. })) = looked {
             response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
@@ -122,13 +123,9 @@ pub(super) async fn head(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    Caller(actor): Caller,
 ) -> Response {
     let store = &app.services.store;
-    let actor = match app.keys.authenticate(&headers, store).await {
-        Ok(actor) => actor,
-        Err(error) => return refused(&error, &request_id),
-    };
     match commands::payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
         Ok(receipt) => show(receipt, &request_id),
         Err(error) => refused(&error.into(), &request_id),
@@ -162,13 +159,9 @@ pub(super) async fn report(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    Caller(actor): Caller,
 ) -> Response {
     let store = app.services.store.clone();
-    let actor = match app.keys.authenticate(&headers, &store).await {
-        Ok(actor) => actor,
-        Err(error) => return refused(&error, &request_id),
-    };
     let id = event_id::parse(&id).unwrap_or_default();
     match import_job::find(&store, actor.user_id, id).await {
         Ok(Some(row)) => {

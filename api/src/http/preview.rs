@@ -1,5 +1,5 @@
-//! `POST /imports/preview`: what an import would make of a file, of which only the beginning is sent, and of a zip the
-//! end as well. Nothing is stored.
+//! `POST /imports/preview`: shows how an import would read a file. The client sends the beginning of the file, and for
+//! a zip its end as well. Nothing is stored.
 
 use std::sync::Arc;
 use std::time::Duration;

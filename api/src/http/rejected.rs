@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use domain::limits::{BODY_BYTES_A_SECOND_MIN, PAGE_FIRST_MAX, PAYLOADS_READ_AT_ONCE_MAX};
@@ -25,14 +25,15 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::payload::{UPLOAD_OFFSET, no_import, show_problem};
-use super::{App, RequestId, refused};
+use super::{App, Caller, RequestId, refused};
 use crate::error::ApiError;
 
 /// What it costs: the whole payload may have to be read.
 const POINTS: u32 = 50;
-/// So long whoever reads may keep the writer waiting, and so much longer as a body may take that is sent.
+/// The client may keep the writer waiting for this long in all, plus one second for each
+/// [`BODY_BYTES_A_SECOND_MIN`] bytes it was sent.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Records that are written ahead of whoever reads the answer.
+/// Pieces of the answer that wait for the client.
 const RECORDS_AHEAD: usize = 64;
 
 /// A record to be written, by its number, and why it was rejected.
@@ -45,13 +46,9 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    Caller(actor): Caller,
 ) -> Response {
     let store = &app.services.store;
-    let actor = match app.keys.authenticate(&headers, store).await {
-        Ok(actor) => actor,
-        Err(error) => return refused(&error, &request_id),
-    };
     let row = match import_job::find(store, actor.user_id, event_id::parse(&id).unwrap_or_default()).await {
         Ok(Some(row)) => row,
         Ok(None) => return no_import(&request_id),

@@ -35,7 +35,7 @@ pub enum SourceError {
 }
 
 impl From<SourceError> for io::Error {
-    /// For readers, which can only return an `io::Error`; whoever reads finds it within.
+    /// Wraps the error for `io::Read`; callers find it again with `io::Error::get_ref`.
     fn from(error: SourceError) -> Self {
         Self::other(error)
     }

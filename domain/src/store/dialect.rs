@@ -195,7 +195,7 @@ const VERSION: &str = "f.xmin::text::bigint";
 ///
 /// PostgreSQL is given no choice: over a table that it has no statistics of it takes any index that begins
 /// with the user, and over a small one a hash of the whole, and keeps that plan. Only by the key itself is
-/// there an order to its last column, and whoever writes does not sort.
+/// there an order to its last column, and the writes do not sort.
 pub(super) fn join(backend: DbBackend, table: &str, columns: &str, key: &[(&str, &str)]) -> String {
     match backend {
         DbBackend::Postgres => format!("CROSS JOIN LATERAL ({}) {}", find(table, columns, key), alias(table)),

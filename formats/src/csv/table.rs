@@ -66,8 +66,7 @@ impl Sheet {
         self.width
     }
 
-    /// The row, or the header, with exactly so many cells: those that are missing are empty, and what is beyond is left
-    /// out.
+    /// The current row as CSV with exactly this many cells. Missing cells are empty; surplus cells are dropped.
     pub(crate) fn cut_to(&self, cells: usize) -> Vec<u8> {
         let (row, delimiter) = (self.rows.row(), self.begin.delimiter);
         let mut out = Vec::with_capacity(self.rows.record().len());

@@ -86,7 +86,7 @@ fn the_reason_stands_under_its_name_however_many_cells_a_row_has() {
     ] {
         let wanted: Vec<(i64, &str)> = (1..=records).map(|record| (record, "why")).collect();
         let out = written(file.as_bytes(), Format::Csv, Some(&runs()), &wanted);
-        // Whoever leaves the reason in has it in a property of that name, and nothing else is new.
+        // A reason that was not removed becomes a property of that name, and nothing else changes.
         let with_reason = |seen: Result<Value, String>| {
             let mut seen = seen.expect("an event");
             seen["rejection"] = json!("why");

@@ -6,7 +6,7 @@ use super::*;
 
 const LINE: &[u8] = b"{\"eventType\":\"s\",\"timestamp\":\"2026-01-01T00:00:00Z\"}\n";
 
-/// So many blanks in a frame of zstd, behind bytes that decode to nothing (RFC 8878, 3.1.2), one for so many blanks.
+/// A zstd frame of `bytes` blanks after a skippable frame (RFC 8878, 3.1.2) that keeps the ratio at `ratio`.
 fn blanks(bytes: usize, ratio: usize) -> Vec<u8> {
     let frame = zstd::encode_all(io::repeat(b' ').take(bytes as u64), 1).unwrap();
     let padding = vec![0xaa; bytes / ratio];

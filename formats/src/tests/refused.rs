@@ -202,3 +202,34 @@ fn lines_are_counted_as_a_person_counts_them() {
     let lines: Vec<_> = found.seen.iter().map(|seen| seen.line.unwrap()).collect();
     assert_eq!((lines, found.positions.last().unwrap().lines), (vec![6, 12, 13], 13));
 }
+
+/// A store that fails once, early, and then goes on elsewhere.
+struct Failing;
+
+impl Source for Failing {
+    fn size(&self) -> u64 {
+        10_000
+    }
+
+    fn open(&self, _: u64) -> io::Result<Box<dyn BufRead + Send>> {
+        let begin = Cursor::new(b"{\"eventType\":\"a\",\"no".to_vec());
+        let rest = Cursor::new(b"tes\":\"of another object\"}\n".to_vec());
+        Ok(Box::new(io::BufReader::new(begin.chain(FailsOnce(false)).chain(rest))))
+    }
+}
+
+struct FailsOnce(bool);
+
+impl Read for FailsOnce {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        if std::mem::replace(&mut self.0, true) { Ok(0) } else { Err(SourceError::Unavailable.into()) }
+    }
+}
+
+#[test]
+fn what_follows_an_error_of_the_store_is_not_read() {
+    let input = Input::new(Arc::new(Failing));
+    let opened = open(&input, Format::Ndjson, None, Checkpoint::default());
+    let error = opened.err().expect("nothing is read");
+    assert!(matches!(error, ReadError::Source(SourceError::Unavailable)), "{error:?}");
+}

@@ -36,7 +36,7 @@ pub(super) async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let input = Input::new(Arc::new(source));
     let mut seen = look(args, &input, size).await?;
     if !is_mapped(args) {
-        // Whoever looks at the columns has not chosen them yet.
+        // The user looks at the columns before choosing them.
         seen.problems.retain(|problem| problem.code != Code::Required);
     }
     let text = if args.json { format!("{}\n", seen.to_json()) } else { text(args, &seen, size) };
@@ -56,7 +56,7 @@ fn is_mapped(args: &ImportArgs) -> bool {
 async fn look(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Preview> {
     let mapping = args.csv.is_given().then(|| args.csv.to_mapping());
     let mapping = mapping.map(|mapping| match &args.csv.delimiter {
-        // Whoever looks at the columns has not chosen it yet either.
+        // The delimiter is not chosen yet either.
         None if !is_mapped(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
         _ => mapping,
     });

@@ -42,10 +42,9 @@ const DASH_IS_MISSING: u8 = 2;
 const SKIP_LINES_FROM: u32 = 2;
 const SKIP_LINES_MAX: u8 = 3;
 
-/// Takes the mapping off an input: five bytes, of which each chooses a setting, a line with the names of the columns,
-/// tabs between them, and the payload. `None`: there is no such mapping.
-///
-/// The names are those of the columns of timestamp, end, id, external id, notes, latitude, longitude and type.
+/// Splits an input into a mapping and a payload. The input begins with five bytes that each choose a setting. Then comes
+/// a line with the column names, separated by tabs: timestamp, end, id, external id, notes, latitude, longitude, type.
+/// The rest is the payload. Returns `None` if the input has no such beginning.
 pub(crate) fn split(input: &[u8]) -> Option<(CsvMapping, &[u8])> {
     let (choices, rest) = input.split_first_chunk::<5>()?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;

@@ -1,4 +1,4 @@
-//! Payloads of which nothing is known.
+//! Payloads of any content.
 
 use domain::rules::csv_mapping::CsvMapping;
 use domain::rules::import::Format;

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::harness::process::Launch;
 use crate::harness::{Client, event, eventually, number, servers};
+use crate::telemetry::process::Process as Telling;
 
 /// Rows as a version before wrote them, and the backfill at its beginning.
 async fn make_older(sql: &DatabaseConnection) {
@@ -92,6 +93,42 @@ async fn rows_of_an_older_version_are_found_after_the_next_start_on_sqlite() {
 async fn rows_of_an_older_version_are_found_after_the_next_start_on_postgres() {
     let dir = TempDir::new().unwrap();
     is_filled_by_the_next_start(&servers().database().await, &dir).await;
+}
+
+/// Processes that serve do not share the work: it would take as many fifths of their time as there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_beside_traffic_one_fills() {
+    const ROWS: u64 = 3_000;
+    let database = servers().database().await;
+    let sql = Database::connect(&database).await.unwrap();
+    let dir = TempDir::new().unwrap();
+    let process = Launch::default().start(&database, dir.path()).await;
+    let client = process.client("ann");
+    let kind = client.event_type("note").await;
+    for _ in 0..ROWS / 500 {
+        let events: Vec<Value> = (0..500).map(|_| event(&kind)).collect();
+        assert_eq!(client.create(&events).await["created"], 500);
+    }
+    drop(process);
+    make_older(&sql).await;
+    let variables = [("IDEM_DATABASE_URL", database.as_str())];
+    let [one, other] =
+        [Telling::start(&["serve"], &variables).await, Telling::start(&["serve"], &variables).await];
+    eventually("all is filled", || async {
+        number(&sql, "SELECT count(*) FROM backfill WHERE NOT is_done").await == 0
+    })
+    .await;
+    let rows = async |process: &Telling| {
+        let told = process.metrics().await;
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix("idem_backfill_rows_total{column=\"event.notes_search\"} "));
+        line.unwrap_or_else(|| panic!("{told}")).parse::<u64>().unwrap()
+    };
+    let mut rows = [rows(&one).await, rows(&other).await];
+    rows.sort_unstable();
+    assert_eq!(rows, [0, ROWS]);
+    sql.close().await.unwrap();
 }
 
 /// Many rows, two processes that are killed again and again, and a user who edits meanwhile.

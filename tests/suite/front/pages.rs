@@ -33,7 +33,7 @@ async fn an_allowed_page_may_send_what_its_libraries_send() {
     }
     assert!(!allowed.contains(&"x-other".to_owned()) && !allowed.contains(&"*".to_owned()));
     assert!(answer.contains_key("x-request-id"), "a preflight has an id as well");
-    // A page may read every refusal, whoever has made it.
+    // A page may read every refusal, also those of the router.
     for path in ["/nothing", "/imports/%ff/report", "/imports/preview"] {
         let request = bed.client("ann").http.get(format!("{}{path}", bed.url)).header("origin", APP);
         let answer = request.send().await.unwrap();

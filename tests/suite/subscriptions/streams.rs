@@ -159,7 +159,7 @@ async fn the_progress_of_an_import_is_told_once_a_second_at_most() {
             break;
         }
         told += 1;
-        // One at once, then one behind each second.
+        // One at once, then one after each second.
         assert!(told <= 1 + began.elapsed().as_secs(), "{told} in {:?}: {page}", began.elapsed());
     }
     assert!(told >= 3, "it took {:?} and was told of {told} times", began.elapsed());

@@ -58,7 +58,7 @@ pub struct CsvMapping {
     /// …or the column that holds it.
     event_type_column: Option<String>,
     /// The column of the timestamp.
-    // Whoever asks for a preview may not have chosen it yet.
+    // A preview may be asked for before it is chosen.
     #[serde(default)]
     timestamp_column: String,
     /// The column of the end.
