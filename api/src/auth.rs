@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
-use domain::clock::Clock;
-use domain::commands::Actor;
-use domain::error::Error;
 use domain::limits::{IDENTIFY_MS_MAX, IDENTITY_BYTES_MAX, JWKS_BYTES_MAX};
-use domain::store::{Store, account};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use service::Actor;
+use service::Clock;
+use service::Error;
+use service::{Store, queries::account};
 use tokio::time::timeout;
 
 use crate::error::ApiError;

@@ -3,10 +3,10 @@
 //! [`ApiError`] has no `Display`, and `From<domain::Error>` is its only door: inner text cannot leak.
 
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
-use domain::error::Error;
 use domain::limits::ANSWER_BYTES_MAX;
-use domain::rarely::Rarely;
 use serde_json::json;
+use service::Error;
+use service::Rarely;
 
 use crate::gate::Refusal;
 use crate::limiter::Level;

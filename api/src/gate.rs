@@ -9,7 +9,7 @@ mod scan;
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::parser::{Error, parse_query};
-use domain::rules::mended::{Syntax, mend};
+use domain::mended::{Syntax, mend};
 
 /// A document over a limit, or one that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,18 +1,22 @@
-//! What an event is and what may happen to it.
-//!
-//! `rules` decides and knows nothing of databases; `store` holds all SQL; `write` puts the two
-//! together in one transaction; `commands` are the use cases on top.
-// The crate knows neither GraphQL nor HTTP nor a queue.
+//! What an event is and what may happen to it: pure functions over plain values, held by tables and by
+//! generated cases. No I/O, no clock, no ORM, no async.
 
-pub mod bell;
-pub mod clock;
-pub mod commands;
-pub mod detached;
-pub mod error;
+pub mod apply;
+pub mod canonical_json;
+pub mod content_hash;
+pub mod csv_mapping;
+pub mod cursor;
+pub mod digest;
+pub mod draft;
+pub mod event_id;
+pub mod folded;
+pub mod import;
+pub mod instant;
+pub mod json_text;
 pub mod limits;
-pub mod payload;
+pub mod mended;
+pub mod payload_objects;
 pub mod plant;
-pub mod rarely;
-pub mod rules;
-pub mod store;
-pub mod write;
+pub mod problem;
+pub mod row;
+pub mod trace_context;

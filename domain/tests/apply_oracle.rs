@@ -6,10 +6,10 @@ mod support;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use domain::rules::apply::{Answer, Entity, MatchKey, Outcome, Terms, World, Write, Written, apply};
-use domain::rules::draft::IdOrigin;
-use domain::rules::problem::{Code, FieldProblem, Problem};
-use domain::rules::row::{DeletedBy, EventBody, EventRow, TypeRow, Writer};
+use domain::apply::{Answer, Entity, MatchKey, Outcome, Terms, World, Write, Written, apply};
+use domain::draft::IdOrigin;
+use domain::problem::{Code, FieldProblem, Problem};
+use domain::row::{DeletedBy, EventBody, EventRow, TypeRow, Writer};
 use support::oracle::{Oracle, Said};
 use support::universe::{Call, Item, creates, outbox, with_edit_ids};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! `properties`: which objects are equal, which are kept exactly, which are refused.
 
-use domain::rules::canonical_json::{EMPTY, Fault, canonical};
-use domain::rules::problem::Code;
+use domain::canonical_json::{EMPTY, Fault, canonical};
+use domain::problem::Code;
 use proptest::prelude::*;
 
 fn nested(depth: usize, open: &str, close: &str) -> String {

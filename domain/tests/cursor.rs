@@ -1,6 +1,6 @@
 //! A cursor is opaque, its user's own, and nothing else is one.
 
-use domain::rules::cursor::Cursor;
+use domain::cursor::Cursor;
 use proptest::prelude::*;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! The digest of living rows by month.
 
-use domain::rules::digest::Digester;
-use domain::rules::event_id::compose;
+use domain::digest::Digester;
+use domain::event_id::compose;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 

@@ -1,12 +1,12 @@
 //! From a draft to an event or a type: defaults, every problem with its pointer, and derived ids.
 
-use domain::rules::draft::{
+use domain::draft::{
     EventDraft, EventTypeDraft, IdOrigin, LocationDraft, MissingId, NewEvent, Sent, TypeRef, parse_client_id,
     parse_event, parse_type,
 };
-use domain::rules::event_id::{is_v7, time_ms};
-use domain::rules::instant;
-use domain::rules::problem::Code;
+use domain::event_id::{is_v7, time_ms};
+use domain::instant;
+use domain::problem::Code;
 use proptest::prelude::*;
 use uuid::Uuid;
 

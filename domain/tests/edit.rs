@@ -2,14 +2,14 @@
 //! its pointer.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use domain::rules::draft::{
+use domain::draft::{
     EventDraft, EventEdit, EventEditDraft, EventPatch, EventPatchDraft, Guard, GuardDraft, IdOrigin,
     LocationDraft, Removal, RemovalDraft, Sent, TypeEdit, TypeEditDraft, TypePatch, TypePatchDraft, TypeRef,
     parse_event_edit, parse_removal, parse_restore, parse_type_edit,
 };
-use domain::rules::instant;
-use domain::rules::problem::{Code, FieldProblem};
-use domain::rules::row::Location;
+use domain::instant;
+use domain::problem::{Code, FieldProblem};
+use domain::row::Location;
 use uuid::Uuid;
 
 const ID: &str = "01900000-0000-7000-8000-0000000000aa";

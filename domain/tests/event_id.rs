@@ -1,9 +1,7 @@
 //! The id rule of the contract, row by row: which texts are ids, which ids may create, when to try again.
 
-use domain::rules::event_id::{
-    check_new, compose, derive, is_v7, parse, retry_after_ms, time_ms, with_retry,
-};
-use domain::rules::problem::{Code, Problem};
+use domain::event_id::{check_new, compose, derive, is_v7, parse, retry_after_ms, time_ms, with_retry};
+use domain::problem::{Code, Problem};
 use proptest::prelude::*;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Instants on the wire: what RFC 3339 allows and the contract keeps, to the millisecond.
 
-use domain::rules::instant::{MAX_MS, MIN_MS, format, parse};
+use domain::instant::{MAX_MS, MIN_MS, format, parse};
 use proptest::prelude::*;
 
 const START_MS: i64 = 1_709_210_096_789;

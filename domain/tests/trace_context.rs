@@ -1,6 +1,6 @@
 //! What is taken for a `traceparent`, and what is not.
 
-use domain::rules::trace_context::TraceContext;
+use domain::trace_context::TraceContext;
 use proptest::prelude::*;
 
 const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -1,7 +1,7 @@
 //! The tables as SeaORM entities: one file a table, and nothing but the shape.
 //!
 //! Instants are epoch milliseconds, `properties` is canonical JSON text: exact, equal and ordered
-//! alike on SQLite and PostgreSQL. These types never leave `domain::store`.
+//! alike on SQLite and PostgreSQL. These types never leave `store`.
 
 pub mod account;
 pub mod backfill;

@@ -6,9 +6,9 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
+use domain::draft::MissingId;
 use domain::limits::XML_DEPTH_MAX;
-use domain::rules::draft::MissingId;
-use domain::rules::problem::FieldProblem;
+use domain::problem::FieldProblem;
 use uuid::Uuid;
 
 use crate::ReadError;

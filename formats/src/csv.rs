@@ -15,10 +15,10 @@ mod table;
 mod tests;
 mod times;
 
+use domain::csv_mapping::CsvMapping;
+use domain::draft::{EventDraft, MissingId, Sent, parse_event};
 use domain::limits::{CSV_COLUMNS_MAX, CSV_MAPPING_CHARS_MAX, CSV_SKIPPED_LINES_MAX};
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, MissingId, Sent, parse_event};
-use domain::rules::problem::{Code, FieldProblem};
+use domain::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
 pub use table::About;

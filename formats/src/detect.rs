@@ -1,6 +1,6 @@
 //! What a payload holds, told by its first unpacked bytes, and whether that is what was announced.
 
-use domain::rules::import::Format;
+use domain::import::Format;
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use domain::payload::SourceError;
-use domain::rules::problem::{Code, Problem};
+use domain::problem::{Code, Problem};
+
+use crate::source::SourceError;
 
 /// Why a payload yields no more records.
 #[derive(Debug, thiserror::Error)]

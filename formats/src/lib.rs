@@ -22,15 +22,14 @@ mod tests;
 
 use std::io::Read;
 
-pub use domain::payload::SourceError;
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::import::Format;
+use domain::csv_mapping::CsvMapping;
+use domain::import::Format;
 
 use bounded::BoundedReader;
 pub use error::ReadError;
 pub use packing::Packing;
 pub use reader::{Position, Reading, RecordReader, excerpt};
-pub use source::{FileSource, Input, PartialSource, Source};
+pub use source::{FileSource, Input, PartialSource, Source, SourceError};
 
 /// Where to go on in a payload, of which some records are done.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,7 +1,7 @@
 //! NDJSON: one JSON object a line.
 
-use domain::rules::draft::MissingId;
-use domain::rules::problem::FieldProblem;
+use domain::draft::MissingId;
+use domain::problem::FieldProblem;
 use uuid::Uuid;
 
 use crate::ReadError;

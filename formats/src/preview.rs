@@ -5,10 +5,10 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::NewEvent;
-use domain::rules::import::Format;
-use domain::rules::problem::{Code, FieldProblem};
+use domain::csv_mapping::CsvMapping;
+use domain::draft::NewEvent;
+use domain::import::Format;
+use domain::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
 use crate::csv::{self, About, Sheet};

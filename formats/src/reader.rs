@@ -1,8 +1,8 @@
 //! What the readers of all formats have in common: records, one after the other.
 
+use domain::draft::{EventDraft, MissingId, NewEvent, parse_event};
 use domain::limits::{EXCERPT_CHARS_MAX, RECORD_BYTES_MAX};
-use domain::rules::draft::{EventDraft, MissingId, NewEvent, parse_event};
-use domain::rules::problem::{Code, FieldProblem};
+use domain::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
 use crate::ReadError;

@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::import::Format;
+use domain::csv_mapping::CsvMapping;
+use domain::import::Format;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 

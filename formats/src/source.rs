@@ -6,7 +6,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use domain::payload::{SourceError, StoredPayload};
+/// Why the bytes of a payload could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// For now: the same read may succeed later.
+    #[error("the payload cannot be fetched")]
+    Unavailable,
+    /// A part of it is no longer there.
+    #[error("the payload is no longer there")]
+    Gone,
+    /// A part of it is not what was received.
+    #[error("the payload is not what was received")]
+    Changed,
+    /// Only a part of it was sent, to be looked at, and this is beyond.
+    #[error("only a part of the payload was sent")]
+    NotSent,
+}
+
+impl From<SourceError> for io::Error {
+    /// Wraps the error for `io::Read`; callers find it again with `io::Error::get_ref`.
+    fn from(error: SourceError) -> Self {
+        Self::other(error)
+    }
+}
 
 /// The bytes of one payload, to be read from any place. Reads may block.
 pub trait Source: Send + Sync {
@@ -19,16 +41,6 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// If nothing can be read at all.
     fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>>;
-}
-
-impl Source for StoredPayload {
-    fn size(&self) -> u64 {
-        Self::size(self)
-    }
-
-    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
-        Ok(Self::open(self, offset))
-    }
 }
 
 /// A file of this machine.

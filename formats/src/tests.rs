@@ -12,9 +12,9 @@ mod zip;
 use std::io::{self, BufRead, Cursor, Read, Write};
 use std::sync::Arc;
 
+use domain::draft::NewEvent;
 use domain::limits::ZSTD_WINDOW_LOG_MAX;
-use domain::rules::draft::NewEvent;
-use domain::rules::problem::{Code, FieldProblem};
+use domain::problem::{Code, FieldProblem};
 use rawzip::{CompressionMethod, ZipArchiveWriter};
 use uuid::Uuid;
 

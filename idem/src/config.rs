@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use domain::limits::{RATE_LIMIT_MAX, RateLimit};
-use domain::store::Failover;
 use reqwest::Url;
+use service::Failover;
 use tracing_subscriber::EnvFilter;
 
 pub use self::duration::parse_duration;

@@ -20,8 +20,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use domain::clock::Clock;
 use serde_json::{Value, json};
+use service::Clock;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 

@@ -16,7 +16,7 @@ pub use token::sign as sign_token;
 use std::process::ExitCode;
 
 use clap::Parser;
-use domain::clock::Clock;
+use service::Clock;
 
 use cli::{Cli, Command, ServeArgs};
 use config::{Config, default_file, process_env};

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use api::{Keys, Probes, Server, Services};
-use domain::clock::Clock;
 use domain::limits::ImportLimits;
-use domain::payload::Payloads;
-use domain::store::backfill::Backfill;
-use domain::store::{self, Store, account};
 use futures::FutureExt;
 use migration::{Migrator, MigratorTrait};
+use service::Clock;
+use service::Payloads;
+use service::backfill::Backfill;
+use service::{Store, feeds};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -171,12 +171,13 @@ pub(crate) async fn migrate(config: &Config, check: bool, refill_all: bool) -> a
         prepare_database(config).await?;
         let store = open_store(config, 4).await?;
         if refill_all {
-            store::backfill::restart(&store).await.context("the backfills cannot be begun anew")?;
+            service::backfill::restart(&store).await.context("the backfills cannot be begun anew")?;
         }
         refill(&store, Pace::BesideTraffic, |words| eprintln!("{words}")).await?;
         store.close().await;
     }
-    let looked = store::open_to_look(&config.database_url).await.context("the database cannot be reached")?;
+    let looked =
+        service::open_to_look(&config.database_url).await.context("the database cannot be reached")?;
     let pending = match looked {
         Some(connection) => {
             let pending = migration::pending(&connection).await?;
@@ -208,7 +209,7 @@ async fn refill(store: &Store, pace: Pace, say: impl Fn(String) + Sync) -> anyho
 pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
     preflight(config).await?;
     let store = open_store(config, 2).await?;
-    account::renew_all(&store).await.context("the feeds could not be renewed")?;
+    feeds::renew_all(&store).await.context("the feeds could not be renewed")?;
     println!("all feeds begin anew: devices send what they have once more, then read all");
     Ok(())
 }
@@ -222,14 +223,14 @@ fn queue(config: &Config) -> Queue {
 
 /// Refuses a database that would lose or garble something later.
 async fn preflight(config: &Config) -> anyhow::Result<()> {
-    Ok(store::preflight(&config.database_url, &Clock::System).await?)
+    Ok(service::preflight(&config.database_url, &Clock::System).await?)
 }
 
 /// Makes the data directory and brings the tables up to date.
 async fn prepare_database(config: &Config) -> anyhow::Result<()> {
     make_data_dir(config).await?;
     let connection =
-        store::open_to_migrate(&config.database_url).await.context("the database cannot be reached")?;
+        service::open_to_migrate(&config.database_url).await.context("the database cannot be reached")?;
     migration::apply(&connection).await.context("the migrations failed")?;
     Ok(connection.close().await?)
 }

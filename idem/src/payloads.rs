@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use domain::payload::Payloads;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use reqwest::Url;
+use service::Payloads;
 
 use crate::config::{Config, process_env};
 

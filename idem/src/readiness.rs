@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use domain::store::Store;
 use migration::{Migrator, MigratorTrait};
+use service::Store;
 use tokio::sync::{Mutex, watch};
 
 /// An answer is given again for so long. Whoever asks more often costs the database nothing.

@@ -7,8 +7,8 @@ mod traces;
 use std::io::IsTerminal;
 
 use anyhow::{Context, anyhow};
-use domain::store::Store;
 use metrics_exporter_prometheus::PrometheusHandle;
+use service::Store;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;

@@ -8,18 +8,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::clock::Clock;
-use domain::commands::apply_mutations::{Mutation, MutationAnswer, apply_mutations};
-use domain::commands::{Actor, apply_mutation};
-use domain::error::Error;
+use domain::apply::Outcome;
+use domain::draft::{EventDraft, EventTypeDraft, RemovalDraft, Sent};
 use domain::limits::{GROUP_ITEMS_MAX, GROUP_WRITERS, WRITES_WAITING_OF_USER_MAX};
-use domain::rules::apply::Outcome;
-use domain::rules::draft::{EventDraft, EventTypeDraft, RemovalDraft, Sent};
-use domain::rules::problem::Code;
-use domain::store::account;
-use domain::store::load::Wants;
-use domain::write::group::GroupWriter;
+use domain::problem::Code;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use service::Clock;
+use service::Error;
+use service::apply_mutations::{Mutation, MutationAnswer, apply_mutations};
+use service::write::group::GroupWriter;
+use service::{Actor, apply_mutation};
+use store::account;
+use store::load::Wants;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::{Bed, Column, is_postgres, new_id, on_both};

@@ -11,10 +11,10 @@ mod steps;
 
 use std::io::{Read, Write};
 
-use domain::bell::Ring;
 use domain::limits::ImportLimits;
-use domain::store::import_job;
 use serde_json::{Value, json};
+use service::bell::Ring;
+use store::import_job;
 
 use crate::harness::{Bed, new_id, on_both};
 

@@ -5,13 +5,13 @@ mod bucket;
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
-use domain::clock::Clock;
-use domain::error::Error;
-use domain::payload::Payloads;
-use domain::rules::payload_objects::PayloadObjects;
+use domain::payload_objects::PayloadObjects;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use serde_json::json;
+use service::Clock;
+use service::Error;
+use service::Payloads;
 use tempfile::TempDir;
 use uuid::Uuid;
 

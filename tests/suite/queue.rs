@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::bell::{Bell, Ring};
-use domain::clock::Clock;
 use domain::limits::RINGS_MAX;
+use service::Clock;
+use service::bell::{Bell, Ring};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use domain::store::account;
 use serde_json::{Value, json};
+use store::account;
 use tempfile::TempDir;
 
 use crate::harness::{Bed, Client, event, on_both, sha256};
@@ -27,7 +27,7 @@ async fn digest(client: &Client, entity: &str) -> BTreeMap<String, (i64, String)
 
 /// An id whose time is so many days before 2026-02-10.
 fn id_of(days_before: i64, tail: u8) -> String {
-    domain::rules::event_id::compose(1_770_681_600_000 - days_before * 86_400_000, [tail; 10]).to_string()
+    domain::event_id::compose(1_770_681_600_000 - days_before * 86_400_000, [tail; 10]).to_string()
 }
 
 async fn a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched(bed: &Bed) {
@@ -77,7 +77,7 @@ async fn a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched(bed: 
 /// The month of a line `id:version`, by the milliseconds at its begin.
 fn month(line: &str) -> String {
     let ms = i64::from_str_radix(&line.replace('-', "")[..12], 16).unwrap();
-    domain::rules::instant::format(ms)[..7].to_owned()
+    domain::instant::format(ms)[..7].to_owned()
 }
 
 async fn a_restored_backup_resets_every_cursor_and_brings_back_what_devices_have(bed: &Bed) {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use api::Keys;
-use domain::clock::Clock;
 use futures::future::{join, join_all};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
+use service::Clock;
 use tempfile::TempDir;
 
 use crate::harness::{Bed, Column, SECRET, eventually, new_id};

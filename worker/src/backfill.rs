@@ -1,12 +1,12 @@
-//! Fills columns anew ([`domain::store::backfill`]): beside traffic with pauses in between, or at once before a process
+//! Fills columns anew ([`service::backfill`]): beside traffic with pauses in between, or at once before a process
 //! serves.
 
 use std::time::Duration;
 
-use domain::error::Error;
-use domain::rarely::Rarely;
-use domain::store::Store;
-use domain::store::backfill::{self, Backfill, Step};
+use service::Error;
+use service::Rarely;
+use service::Store;
+use service::backfill::{self, Backfill, Step};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

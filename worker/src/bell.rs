@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use domain::bell::{Bell, Ring};
 use futures::stream::BoxStream;
+use service::bell::{Bell, Ring};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use domain::clock::Clock;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, RedisError};
+use service::Clock;
 use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 

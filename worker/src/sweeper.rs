@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use domain::bell::{Bell, Ring};
-use domain::error::Error;
 use domain::limits::{REJECTIONS_TTL_MS, RING_EVERY_MS, RINGS_MAX};
-use domain::payload::Payloads;
-use domain::rarely::Rarely;
-use domain::store::{Store, import_job};
+use service::Error;
+use service::Payloads;
+use service::Rarely;
+use service::bell::{Bell, Ring};
+use service::{Store, import_upkeep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -56,24 +56,24 @@ impl<B: Bell> Sweeper<B> {
     /// When the database or the object store fails; the next sweep goes on.
     pub async fn tick(&self) -> Result<(), Error> {
         let store = &self.store;
-        let waited_ms = import_job::longest_wait_ms(store).await?;
+        let waited_ms = import_upkeep::longest_wait_ms(store).await?;
         #[expect(clippy::cast_precision_loss, reason = "a wait needs no exact milliseconds")]
         metrics::gauge!("idem_import_oldest_runnable_seconds").set(waited_ms as f64 / 1000.0);
-        for id in import_job::due(store, RING_EVERY_MS, RINGS_MAX).await? {
+        for id in import_upkeep::due(store, RING_EVERY_MS, RINGS_MAX).await? {
             self.bell.ring(Ring::Import(id));
         }
-        for (user_id, id) in import_job::expire(store, RINGS_MAX).await? {
+        for (user_id, id) in import_upkeep::expire(store, RINGS_MAX).await? {
             self.forget_payload(user_id, id).await?;
         }
         let kept_ms = i64::try_from(self.payload_retention.as_millis()).unwrap_or(i64::MAX);
-        for (user_id, id) in import_job::stale_payloads(store, kept_ms, RINGS_MAX).await? {
+        for (user_id, id) in import_upkeep::stale_payloads(store, kept_ms, RINGS_MAX).await? {
             self.forget_payload(user_id, id).await?;
         }
-        for (user_id, id) in import_job::stale_rejections(store, REJECTIONS_TTL_MS, RINGS_MAX).await? {
-            import_job::forget_rejections(store, user_id, id).await?;
+        for (user_id, id) in import_upkeep::stale_rejections(store, REJECTIONS_TTL_MS, RINGS_MAX).await? {
+            import_upkeep::forget_rejections(store, user_id, id).await?;
         }
         if FORGETS.pass().is_some() {
-            import_job::forget_usage(store).await?;
+            import_upkeep::forget_usage(store).await?;
         }
         Ok(())
     }
@@ -81,6 +81,6 @@ impl<B: Bell> Sweeper<B> {
     /// The objects first: whatever ends in between is swept again.
     async fn forget_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
         self.payloads.remove(user_id, id).await?;
-        import_job::forget_payload(&self.store, user_id, id).await
+        import_upkeep::forget_payload(&self.store, user_id, id).await
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::http::header::{ETAG, IF_NONE_MATCH};
-use domain::clock::Clock;
 use domain::limits::JWKS_BYTES_MAX;
-use domain::rarely::Rarely;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use service::Clock;
+use service::Rarely;
 use tokio::sync::Mutex;
 
 use super::KeysError;

@@ -4,9 +4,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
-use domain::clock::Clock;
 use domain::limits::TOKEN_CACHE_ENTRIES_MAX;
 use lru::LruCache;
+use service::Clock;
 use sha2::{Digest, Sha256};
 
 use super::{Claims, ends_at_ms};

@@ -5,8 +5,8 @@ mod edit;
 mod import;
 
 use async_graphql::InputObject;
-use domain::commands::apply_mutations::Mutation;
-use domain::rules::draft::{EventDraft, EventTypeDraft, LocationDraft, Sent, parse_client_id};
+use domain::draft::{EventDraft, EventTypeDraft, LocationDraft, Sent, parse_client_id};
+use service::apply_mutations::Mutation;
 
 pub use edit::{
     ApplyMutationsInput, DeleteEventInput, DeleteEventTypeInput, MutationInput, RestoreEventInput,

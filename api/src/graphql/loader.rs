@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
-use domain::rules::row::{EventRow, TypeRow};
-use domain::store::{Store, event_type};
+use domain::row::{EventRow, TypeRow};
+use service::Store;
+use service::queries::event_type;
 use uuid::Uuid;
 
 use super::types::event::EventType;

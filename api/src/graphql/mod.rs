@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, Request, SDLExportOptions};
-use domain::bell::Bell;
-use domain::commands::Actor;
-use domain::commands::apply_mutations::MutationAnswer;
 use domain::limits::ImportLimits;
-use domain::payload::Payloads;
-use domain::rules::trace_context::TraceContext;
-use domain::store::Store;
-use domain::write::group::GroupWriter;
+use domain::trace_context::TraceContext;
+use service::Actor;
+use service::Payloads;
+use service::Store;
+use service::apply_mutations::MutationAnswer;
+use service::bell::Bell;
+use service::write::group::GroupWriter;
 
 use crate::limiter::Charge;
 use loader::TypeLoader;

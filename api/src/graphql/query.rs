@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{Context, Object};
+use domain::import::State;
 use domain::limits;
-use domain::rules::import::State;
-use domain::rules::row::EventRow;
-use domain::store::{Store, digest, event, event_type, feed, import_job, status};
+use domain::row::EventRow;
 use futures::FutureExt;
+use service::Store;
+use service::queries::{digest, event, event_type, feed, import_job, status};
 use uuid::Uuid;
 
 use super::scalar::{Cursor, DateTime, Id};

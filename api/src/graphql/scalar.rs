@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{InputType, InputValueResult, Number, Scalar, ScalarType, Value};
-use domain::rules::draft::Sent;
-use domain::rules::mended::unmend_numbers;
-use domain::rules::{event_id, instant};
+use domain::draft::Sent;
+use domain::mended::unmend_numbers;
+use domain::{event_id, instant};
 use uuid::Uuid;
 
 use super::written::answer::json_text;

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use async_graphql::{Context, Subscription as Root};
-use domain::error::Error;
 use domain::limits;
-use domain::store::{Store, feed, import_job};
 use futures::Stream;
+use service::Error;
+use service::Store;
+use service::queries::{feed, import_job};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -140,14 +141,14 @@ impl Reader {
 /// Somebody who watches an import.
 struct Watcher {
     store: Store,
-    last: domain::rules::import::ImportRow,
+    last: domain::import::ImportRow,
     ended: bool,
     weight: Weight,
 }
 
 impl Watcher {
     /// The import as soon as it has changed; none once its end was told.
-    async fn next(&mut self) -> Option<domain::rules::import::ImportRow> {
+    async fn next(&mut self) -> Option<domain::import::ImportRow> {
         while !self.ended {
             tokio::time::sleep(PROGRESS_EVERY).await;
             match import_job::find(&self.store, self.last.user_id, self.last.id).await {

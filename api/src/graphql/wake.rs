@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use domain::bell::Bell;
 use futures::StreamExt;
+use service::bell::Bell;
 use tokio::sync::watch;
 use uuid::Uuid;
 

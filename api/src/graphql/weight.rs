@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_graphql::{Context, SelectionField};
-use domain::commands::apply_mutations::MutationAnswer;
 use domain::limits::ANSWER_BYTES_MAX;
-use domain::rules::row::{EventRow, TypeRow};
-use domain::store::feed::Change;
+use domain::row::{EventRow, TypeRow};
+use service::apply_mutations::MutationAnswer;
+use service::queries::feed::Change;
 
 use crate::error::ApiError;
 

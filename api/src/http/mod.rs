@@ -26,11 +26,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
-use domain::commands::Actor;
 use domain::limits::{
     BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, PREVIEWS_AT_ONCE_MAX, UPLOADS_AT_ONCE_MAX,
 };
 use lru::LruCache;
+use service::Actor;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -138,9 +138,8 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
     let sent = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let fits = |id: &&str| (1..=64).contains(&id.len()) && id.chars().all(allowed);
-    let id = sent
-        .filter(fits)
-        .map_or_else(|| domain::clock::Clock::System.new_id().simple().to_string(), str::to_owned);
+    let id =
+        sent.filter(fits).map_or_else(|| service::Clock::System.new_id().simple().to_string(), str::to_owned);
     request.extensions_mut().insert(RequestId(id.clone()));
     let is_graphql = request.uri().path() == "/graphql";
     let mut response = next.run(request).await;

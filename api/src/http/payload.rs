@@ -9,14 +9,15 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use domain::commands::{self, Actor, Receipt};
+use domain::event_id;
+use domain::import::Rejection;
 use domain::limits::PAGE_FIRST_MAX;
-use domain::rules::event_id;
-use domain::rules::import::Rejection;
-use domain::rules::problem::Problem;
-use domain::store::page::Window;
-use domain::store::{Store, import_job, import_rejection};
+use domain::problem::Problem;
 use futures::{Stream, StreamExt, stream};
+use service::Store;
+use service::queries::page::Window;
+use service::queries::{import_job, import_rejection};
+use service::{Actor, Receipt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -52,7 +53,7 @@ pub(super) async fn put(
     if !response.headers().contains_key(&UPLOAD_OFFSET) {
         // The client resumes from this offset after any refusal. The timeout keeps a database that is down from
         // delaying the answer a second time.
-        let looked = timeout(OFFSET_MAX, commands::payload_offset(&app.services.store, &actor, id)).await;
+        let looked = timeout(OFFSET_MAX, service::payload_offset(&app.services.store, &actor, id)).await;
         if let Ok(Ok(Receipt { offset: Some(offset), .. })) = looked {
             response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
         }
@@ -101,7 +102,7 @@ async fn take(
         return refused(&error, request_id);
     }
     let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());
-    let received = commands::receive_payload(store, payloads, bell, actor, id, offset, &mut bytes).await;
+    let received = service::receive_payload(store, payloads, bell, actor, id, offset, &mut bytes).await;
     // What was not taken is passed over: a sender that is still writing would not read the answer.
     pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
     match received {
@@ -126,7 +127,7 @@ pub(super) async fn head(
     Caller(actor): Caller,
 ) -> Response {
     let store = &app.services.store;
-    match commands::payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
+    match service::payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
         Ok(receipt) => show(receipt, &request_id),
         Err(error) => refused(&error.into(), &request_id),
     }

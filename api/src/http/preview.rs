@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use domain::import::Format;
 use domain::limits::{
     PREVIEW_DECODED_BYTES_MAX, PREVIEW_PART_BYTES_MAX, PREVIEW_ROWS_DEFAULT, PREVIEW_ROWS_MAX,
 };
-use domain::rules::import::Format;
 use formats::preview::{Request, preview};
 use formats::{Input, PartialSource};
 use serde::Deserialize;

@@ -8,7 +8,7 @@ use std::fmt;
 use async_graphql::{Name, Value, Variables};
 use bytes::Bytes;
 use domain::limits::VARIABLES_DEPTH_MAX;
-use domain::rules::mended::{Syntax, mend, unmend_numbers};
+use domain::mended::{Syntax, mend, unmend_numbers};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;

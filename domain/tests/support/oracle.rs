@@ -1,11 +1,11 @@
 //! The contract's "Writes" as plainly as it can be said: lists, linear search, no index, nothing shared
 //! with `apply`.
 
-use domain::rules::apply::{Entity, MatchKey, Outcome, Terms};
-use domain::rules::content_hash::{TypeKey, of_event, of_type};
-use domain::rules::draft::{IdOrigin, NewEvent, NewType, TypeRef};
-use domain::rules::problem::Code;
-use domain::rules::row::{DeletedBy, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow, Writer};
+use domain::apply::{Entity, MatchKey, Outcome, Terms};
+use domain::content_hash::{TypeKey, of_event, of_type};
+use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
+use domain::problem::Code;
+use domain::row::{DeletedBy, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow, Writer};
 use uuid::Uuid;
 
 mod edit;

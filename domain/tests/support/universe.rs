@@ -1,9 +1,9 @@
 //! A small universe, so that everything meets everything: fourteen ids, two sources, two external ids,
 //! three names; a state of it and a call on it, both told by a seed.
 
-use domain::rules::apply::{Entity, Write};
-use domain::rules::draft::{IdOrigin, NewEvent, NewType, TypeRef};
-use domain::rules::row::{DeletedBy, Deletion, EventBody, Frame, Location, Writer};
+use domain::apply::{Entity, Write};
+use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
+use domain::row::{DeletedBy, Deletion, EventBody, Frame, Location, Writer};
 use uuid::Uuid;
 
 mod edit;
@@ -153,9 +153,8 @@ fn stored(dice: &mut Dice) -> Oracle {
         let dead = if living.is_empty() { dead.or(Some(DeletedBy::User)) } else { dead };
         let frame = frame(dice, &mut state, id(at), dead);
         let (source, external) = (dice.pick(&SOURCES), dice.pick(&EXTERNAL));
-        let is_taken = |row: &domain::rules::row::EventRow| {
-            row.source_type == source && row.external_id.as_deref() == external
-        };
+        let is_taken =
+            |row: &domain::row::EventRow| row.source_type == source && row.external_id.as_deref() == external;
         let external = if state.events.iter().any(is_taken) { None } else { external };
         let type_id = if living.is_empty() { Uuid::nil() } else { dice.pick(&living) };
         let job = dice.one_in(3).then(job_id);

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use domain::draft::{EventDraft, Keys, Sent};
 use domain::limits::PROPERTIES_BYTES_MAX;
-use domain::rules::draft::{EventDraft, Keys, Sent};
-use domain::rules::problem::{Code, FieldProblem};
-use domain::rules::{instant, json_text};
+use domain::problem::{Code, FieldProblem};
+use domain::{instant, json_text};
 use quick_xml::Reader;
 use quick_xml::escape::unescape;
 use quick_xml::events::{BytesStart, Event};

@@ -3,9 +3,9 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use domain::rules::draft::{MissingId, NewEvent, Sent, TypeRef, parse_event};
-use domain::rules::import::Format;
-use domain::rules::problem::Code;
+use domain::draft::{MissingId, NewEvent, Sent, TypeRef, parse_event};
+use domain::import::Format;
+use domain::problem::Code;
 use proptest::prelude::*;
 use uuid::Uuid;
 

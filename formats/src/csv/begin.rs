@@ -1,6 +1,6 @@
 //! What stands before the header of a file, and the delimiter that it is written with.
 
-use domain::rules::csv_mapping::CsvMapping;
+use domain::csv_mapping::CsvMapping;
 
 use super::header::delimiters;
 use crate::ReadError;

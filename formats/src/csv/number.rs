@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use domain::rules::json_text;
+use domain::json_text;
 
 /// How the numbers of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

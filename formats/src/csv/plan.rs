@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, LocationDraft, Sent};
-use domain::rules::problem::{Code, FieldProblem};
-use domain::rules::{instant, json_text};
+use domain::csv_mapping::CsvMapping;
+use domain::draft::{EventDraft, LocationDraft, Sent};
+use domain::problem::{Code, FieldProblem};
+use domain::{instant, json_text};
 
 use super::clock::{Clock, Fold};
 use super::header::{Header, Lookup, shorten};

@@ -1,10 +1,10 @@
 //! Rows under a header, as RFC 4180 says, and more leniently: LF, CR and CRLF end lines alike.
 
+use domain::csv_mapping::CsvMapping;
+use domain::draft::{MissingId, Sent};
+use domain::import::Format;
 use domain::limits::RECORD_BYTES_MAX;
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{MissingId, Sent};
-use domain::rules::import::Format;
-use domain::rules::problem::{Code, FieldProblem};
+use domain::problem::{Code, FieldProblem};
 use encoding_rs::{Encoding, UTF_8};
 use uuid::Uuid;
 

@@ -6,11 +6,11 @@ mod times;
 use std::io::Cursor;
 use std::sync::Arc;
 
+use domain::csv_mapping::CsvMapping;
+use domain::draft::{EventDraft, Sent};
+use domain::json_text;
 use domain::limits::{CSV_COLUMNS_MAX, TYPE_NAME_CHARS_MAX};
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, Sent};
-use domain::rules::json_text;
-use domain::rules::problem::{Code, FieldProblem};
+use domain::problem::{Code, FieldProblem};
 use proptest::prelude::*;
 use uuid::Uuid;
 

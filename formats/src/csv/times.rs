@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone};
 use chrono_tz::{OffsetName, Tz};
-use domain::rules::instant;
+use domain::instant;
 
 use super::clock::Fold;
 use super::header::shorten;

@@ -1,7 +1,7 @@
 //! One array of JSON objects.
 
-use domain::rules::draft::MissingId;
-use domain::rules::problem::FieldProblem;
+use domain::draft::MissingId;
+use domain::problem::FieldProblem;
 use uuid::Uuid;
 
 use super::parse_leniently;

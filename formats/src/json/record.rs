@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use domain::rules::canonical_json::Key;
-use domain::rules::draft::{EventDraft, LocationDraft, Sent};
-use domain::rules::mended::{Syntax, mend};
-use domain::rules::problem::{Code, FieldProblem};
+use domain::canonical_json::Key;
+use domain::draft::{EventDraft, LocationDraft, Sent};
+use domain::mended::{Syntax, mend};
+use domain::problem::{Code, FieldProblem};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;

@@ -1,7 +1,7 @@
 //! A line of NDJSON as a draft: the fields of an event once each, null as absent, kinds as they came.
 
-use domain::rules::draft::{EventDraft, LocationDraft, Sent};
-use domain::rules::problem::Code;
+use domain::draft::{EventDraft, LocationDraft, Sent};
+use domain::problem::Code;
 use proptest::prelude::*;
 
 use super::record::{parse, write};

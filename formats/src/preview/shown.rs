@@ -1,9 +1,9 @@
 //! A preview as JSON, for pages and scripts.
 
-use domain::rules::draft::{IdOrigin, NewEvent, TypeRef};
-use domain::rules::instant;
-use domain::rules::problem::FieldProblem;
-use domain::rules::row::Location;
+use domain::draft::{IdOrigin, NewEvent, TypeRef};
+use domain::instant;
+use domain::problem::FieldProblem;
+use domain::row::Location;
 use serde_json::{Value, json};
 
 use super::{Kind, Preview, Seen};

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use domain::clock::Clock;
+use service::Clock;
 
 use super::setting::SETTINGS;
 use super::*;

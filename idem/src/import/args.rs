@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Command, ValueEnum};
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::import::Format;
+use domain::csv_mapping::CsvMapping;
+use domain::import::Format;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;

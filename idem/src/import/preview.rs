@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{NewEvent, TypeRef};
-use domain::rules::instant;
-use domain::rules::problem::Code;
+use domain::csv_mapping::CsvMapping;
+use domain::draft::{NewEvent, TypeRef};
+use domain::instant;
+use domain::problem::Code;
 use formats::preview::{CellProblem, Preview, Request, Seen, preview};
 use formats::{FileSource, Input, Source};
 use indicatif::HumanBytes;

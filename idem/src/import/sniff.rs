@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{bail, ensure};
-use domain::rules::import::Format;
+use domain::import::Format;
 use formats::{FileSource, Input, Source};
 
 use super::args::ImportFormat;

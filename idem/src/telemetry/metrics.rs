@@ -2,9 +2,9 @@
 //! begin at 0, so that the first of something rare is seen as a change.
 
 use anyhow::Context;
-use domain::store::Store;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use service::Store;
 
 /// Bounds of histograms of times, in seconds: from a cached answer to a long import slice.
 const SECONDS_BUCKETS: [f64; 14] =

@@ -1,6 +1,6 @@
 //! Inputs of the target `csv`: a payload with its mapping before it.
 
-use domain::rules::csv_mapping::CsvMapping;
+use domain::csv_mapping::CsvMapping;
 
 const DELIMITERS: [&str; 6] = ["auto", ",", ";", "\t", "|", " "];
 /// The first one stands for none.

@@ -1,10 +1,10 @@
 //! What holds of each record and its event, in whatever format it came.
 
+use domain::canonical_json::canonical;
+use domain::draft::{EventDraft, NewEvent, Sent};
+use domain::import::Format;
 use domain::limits::EXCERPT_CHARS_MAX;
-use domain::rules::canonical_json::canonical;
-use domain::rules::draft::{EventDraft, NewEvent, Sent};
-use domain::rules::import::Format;
-use domain::rules::problem::{Code, FieldProblem};
+use domain::problem::{Code, FieldProblem};
 use formats::json::{parse_record, write_record};
 
 /// What stands for half of a surrogate pair, as JSON is written. A cell that holds it is refused as if it were one.

@@ -1,10 +1,10 @@
 //! Text that may be JSON: the readers of records and of `properties`, and what mends text for them.
 
-use domain::rules::canonical_json::canonical;
-use domain::rules::draft::{MissingId, parse_event};
-use domain::rules::import::Format;
-use domain::rules::mended::{Flaw, Syntax, flaw, mend, unmend_numbers};
-use domain::rules::problem::{Code, FieldProblem};
+use domain::canonical_json::canonical;
+use domain::draft::{MissingId, parse_event};
+use domain::import::Format;
+use domain::mended::{Flaw, Syntax, flaw, mend, unmend_numbers};
+use domain::problem::{Code, FieldProblem};
 use formats::Checkpoint;
 use formats::json::{parse_record, write_record};
 use serde_json::Value;
@@ -86,7 +86,7 @@ fn check_record(text: &str) {
     }
 }
 
-type Draft = Result<domain::rules::draft::EventDraft, Vec<FieldProblem>>;
+type Draft = Result<domain::draft::EventDraft, Vec<FieldProblem>>;
 
 /// Reads a text as the only element of an array. Returns its bytes as well.
 fn element(text: &str) -> (String, Draft) {

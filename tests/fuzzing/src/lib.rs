@@ -14,7 +14,7 @@ mod reading;
 pub mod seeds;
 mod time_patterns;
 
-use domain::rules::import::Format;
+use domain::import::Format;
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]

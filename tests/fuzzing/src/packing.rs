@@ -1,7 +1,7 @@
 //! Payloads of any content.
 
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::import::Format;
+use domain::csv_mapping::CsvMapping;
+use domain::import::Format;
 
 use crate::reading;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::import::Format;
+use domain::csv_mapping::CsvMapping;
+use domain::import::Format;
 use formats::preview::{Preview, Request, preview};
 use formats::rejected::Rejected;
 use formats::{Input, PartialSource};

@@ -3,10 +3,10 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, NewEvent};
-use domain::rules::import::Format;
-use domain::rules::problem::{Code, FieldProblem};
+use domain::csv_mapping::CsvMapping;
+use domain::draft::{EventDraft, NewEvent};
+use domain::import::Format;
+use domain::problem::{Code, FieldProblem};
 use formats::{Checkpoint, Input, Packing, Position, ReadError, Source};
 use uuid::Uuid;
 

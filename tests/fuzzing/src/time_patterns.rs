@@ -1,8 +1,8 @@
 //! A pattern of times, and a time that is written by it or not.
 
-use domain::rules::csv_mapping::CsvMapping;
-use domain::rules::draft::{EventDraft, Sent};
-use domain::rules::import::Format;
+use domain::csv_mapping::CsvMapping;
+use domain::draft::{EventDraft, Sent};
+use domain::import::Format;
 use formats::Checkpoint;
 use uuid::Uuid;
 

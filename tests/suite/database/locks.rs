@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::limits::ImportLimits;
-use domain::store::import_job;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use serde_json::{Value, json};
+use store::import_job;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 

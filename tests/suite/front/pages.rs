@@ -1,7 +1,7 @@
 //! Pages of other origins: which may call, and with which headers.
 
-use domain::clock::Clock;
 use reqwest::header::HeaderMap;
+use service::Clock;
 
 use crate::harness::{Bed, Column, keys};
 

@@ -1,8 +1,8 @@
 //! Several processes that write for one user at once: what one of them reads under the lock is what the others have
 //! committed before.
 
-use domain::clock::Clock;
-use domain::store::{Failover, Store};
+use service::Clock;
+use store::{Failover, Store};
 
 use super::*;
 

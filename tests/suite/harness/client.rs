@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use domain::clock::Clock;
 use serde_json::{Value, json};
+use service::Clock;
 use sha2::{Digest, Sha256};
 
 use super::SECRET;

@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use domain::bell::{Bell, Ring};
-use domain::commands::{Actor, receive_payload};
 use domain::limits::ImportLimits;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use serde_json::json;
+use service::bell::{Bell, Ring};
+use service::{Actor, receive_payload};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker::jobs::run_slice::{Workshop, run_slice};

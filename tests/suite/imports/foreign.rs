@@ -1,9 +1,9 @@
 //! What others learn of an import, and what its id stands for.
 
-use domain::commands::create_import::{ImportDraft, create_import};
+use domain::import::Format;
 use domain::limits::ImportLimits;
-use domain::rules::import::Format;
 use serde_json::{Value, json};
+use service::create_import::{ImportDraft, create_import};
 
 use super::by_hand::{actor, samples};
 use crate::harness::{Bed, Client, new_id, on_both, sha256};

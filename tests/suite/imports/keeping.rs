@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use domain::limits::ImportLimits;
-use domain::store::import_job;
 use serde_json::json;
+use store::import_job;
 use worker::jobs::run_slice::run_slice;
 use worker::sweeper::Sweeper;
 

@@ -4,12 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::clock::Clock;
-use domain::commands::{Receipt, receive_payload};
+use domain::import::Step;
 use domain::limits::ImportLimits;
-use domain::payload::Payloads;
-use domain::rules::import::Step;
-use domain::store::import_job::{self, Held};
 use futures::TryStreamExt;
 use futures::stream;
 use object_store::memory::InMemory;
@@ -17,6 +13,10 @@ use object_store::path::Path;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::json;
+use service::Clock;
+use service::Payloads;
+use service::{Receipt, receive_payload};
+use store::import_job::{self, Held};
 use worker::jobs::run_slice::{Workshop, run_slice};
 use worker::sweeper::Sweeper;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use domain::bell::Ring;
 use serde_json::{Value, json};
+use service::bell::Ring;
 
 use super::by_hand::{Disturb, parked, samples, slice, undisturbed};
 use crate::harness::{Bed, Client, new_id, on_both};

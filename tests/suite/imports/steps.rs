@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use domain::commands::control_import;
-use domain::rules::import::Step;
+use domain::import::Step;
 use serde_json::json;
+use service::control_import;
 
 use super::by_hand::{Disturb, actor, parked, samples, slice, undisturbed};
 use crate::harness::{Bed, Client, new_id, on_both};

@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use domain::clock::Clock;
 use domain::limits::RateLimit;
 use reqwest::{Response, header::HeaderMap};
 use serde_json::{Value, json};
+use service::Clock;
 
 use crate::harness::{Bed, CHANGES, Client, Column, Feed, Socket, event, keys};
 

@@ -1,7 +1,7 @@
 //! Imports: durable, exact, and told of while they run.
 
-use domain::bell::Ring;
 use serde_json::{Value, json};
+use service::bell::Ring;
 
 use crate::edits::head;
 use crate::harness::{Bed, event, eventually, is_postgres, new_id, on_both};

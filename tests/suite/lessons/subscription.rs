@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use domain::clock::Clock;
 use serde_json::json;
+use service::Clock;
 
 use crate::harness::{Bed, CHANGES, SECRET, Socket, event, eventually, on_both};
 

@@ -8,7 +8,7 @@ mod killed;
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, Import};
-use domain::clock::Clock;
+use service::Clock;
 
 use crate::harness::eventually;
 

@@ -11,7 +11,7 @@ mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::rules::event_id;
+use domain::event_id;
 use serde_json::{Value, json};
 
 use super::dice::Dice;

@@ -1,11 +1,11 @@
 //! The oracle: what the contract says of writes, as plainly as it can be said over the JSON that travels.
-//! It knows nothing of `domain::rules::apply`, of devices and of the network.
+//! It knows nothing of `domain::apply`, of devices and of the network.
 
 mod edits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::rules::instant;
+use domain::instant;
 use serde_json::{Value, json};
 
 use super::reading;

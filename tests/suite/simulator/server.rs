@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use api::graphql::Schema;
 use async_graphql::{Request, Variables};
-use domain::bell::{Bell, Ring};
-use domain::clock::Clock;
-use domain::commands::Actor;
 use domain::limits::ImportLimits;
-use domain::payload::Payloads;
-use domain::store::{Failover, Store, account};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement, Value as Sql};
 use serde_json::{Value, json};
+use service::Actor;
+use service::Clock;
+use service::Payloads;
+use service::bell::{Bell, Ring};
+use store::{Failover, Store, account};
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use domain::clock::Clock;
 use serde_json::json;
+use service::Clock;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::harness::{Bed, CHANGES, Column, Feed, SECRET, Socket, keys};

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::bell::{Bell, Ring};
-use domain::clock::Clock;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
+use service::Clock;
+use service::bell::{Bell, Ring};
 use uuid::Uuid;
 
 use crate::harness::{Bed, CHANGES, Column, Socket, event, keys};

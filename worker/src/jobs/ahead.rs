@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use domain::commands::apply_chunk::{Chunk, Verdict, decide_ahead};
-use domain::rules::import::ImportRow;
-use domain::store::Store;
+use domain::import::ImportRow;
+use service::Store;
+use service::apply_chunk::{Chunk, Verdict, decide_ahead};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;

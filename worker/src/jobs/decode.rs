@@ -9,14 +9,15 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use domain::clock::Clock;
-use domain::commands::apply_chunk::{Chunk, Record};
-use domain::payload::{Payloads, SourceError, StoredPayload};
+use domain::draft::{EventDraft, Sent};
+use domain::import::ImportRow;
 use domain::plant;
-use domain::rules::draft::{EventDraft, Sent};
-use domain::rules::import::ImportRow;
-use domain::rules::problem::{Code, FieldProblem, Problem};
+use domain::problem::{Code, FieldProblem, Problem};
+use formats::SourceError;
 use formats::{Checkpoint, Input, Position, ReadError, RecordReader};
+use service::Clock;
+use service::apply_chunk::{Chunk, Record};
+use service::{Payloads, StoredPayload};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

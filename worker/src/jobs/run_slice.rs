@@ -5,21 +5,21 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use domain::bell::{Bell, Ring};
-use domain::commands::apply_chunk::{Applied, Chunk, Import, Verdict, apply_chunk, find_poison};
-use domain::commands::roll_back_chunk::roll_back_chunk;
-use domain::error::Error;
+use domain::import::{ImportRow, State, retry_pause_ms};
 use domain::limits::{
     ATTEMPTS_MAX, IMPORT_REST_MS, ImportLimits, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
 };
-use domain::payload::Payloads;
-use domain::rules::import::{ImportRow, State, retry_pause_ms};
-use domain::rules::problem::{Code, Problem};
-use domain::store::Store;
-use domain::store::import_job::{self, Held, Release};
+use domain::problem::{Code, Problem};
 use formats::SourceError;
 use futures::{FutureExt, StreamExt};
 use opentelemetry::trace::{SpanContext, TraceFlags, TraceState};
+use service::Error;
+use service::Payloads;
+use service::Store;
+use service::apply_chunk::{Applied, Chunk, Import, Verdict, apply_chunk, find_poison};
+use service::bell::{Bell, Ring};
+use service::import_lease::{self, Held, Release};
+use service::roll_back_chunk::roll_back_chunk;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
@@ -63,7 +63,7 @@ enum End {
 
 /// Does a slice of everybody's import of that id: a ring names no user.
 pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
-    let owners = match import_job::owners(&workshop.store, import_id).await {
+    let owners = match import_lease::owners(&workshop.store, import_id).await {
         Ok(owners) => owners,
         Err(error) => {
             tracing::warn!(import.id = %import_id, error = error.in_full(), "an import could not be looked up");
@@ -71,7 +71,7 @@ pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
         }
     };
     for user_id in owners {
-        let claimed = import_job::claim(
+        let claimed = import_lease::claim(
             &workshop.store, user_id, import_id, &workshop.owner, &workshop.limits, LEASE_TTL_MS,
         );
         match claimed.await {
@@ -170,7 +170,7 @@ async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
         ended("failed");
         tracing::info!(import.id = %row.id, code = problem.code.name(), "import failed");
     }
-    match import_job::release(&workshop.store, held, release).await {
+    match import_lease::release(&workshop.store, held, release).await {
         Ok(true) if ring => workshop.bell.ring(Ring::Import(row.id)),
         Ok(_) => {}
         // The lease runs out by itself, and the sweeper rings.
@@ -222,7 +222,7 @@ async fn roll_back<B: Bell>(workshop: &Workshop<B>, held: Held) -> Result<End, E
                 None => return Ok(End::RolledBack),
             }
         }
-        if import_job::is_another_waiting(&workshop.store, held, &workshop.limits).await.map_err(failed)? {
+        if import_lease::is_another_waiting(&workshop.store, held, &workshop.limits).await.map_err(failed)? {
             return Ok(End::TimeIsOver);
         }
     }
@@ -270,7 +270,7 @@ async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Hel
                 break;
             }
         }
-        if import_job::is_another_waiting(&workshop.store, *held, &workshop.limits).await.map_err(failed)? {
+        if import_lease::is_another_waiting(&workshop.store, *held, &workshop.limits).await.map_err(failed)? {
             return Ok(End::TimeIsOver);
         }
     }
@@ -281,7 +281,7 @@ async fn had_enough_today<B>(workshop: &Workshop<B>, user_id: Uuid) -> Result<bo
     let Some(most) = workshop.limits.records_a_day else {
         return Ok(false);
     };
-    Ok(import_job::records_of_day(&workshop.store, user_id).await? >= most)
+    Ok(import_lease::records_of_day(&workshop.store, user_id).await? >= most)
 }
 
 /// Waits for something that takes long, with signs of life; a shutdown ends the wait.
@@ -298,7 +298,7 @@ async fn alive<B, T>(
             outcome = &mut something => return Ok(outcome),
             () = tokio::time::sleep(SIGN_OF_LIFE_EVERY) => {}
         }
-        import_job::renew(&workshop.store, held, LEASE_TTL_MS).await.map_err(failed)?;
+        import_lease::renew(&workshop.store, held, LEASE_TTL_MS).await.map_err(failed)?;
     }
 }
 
@@ -369,7 +369,7 @@ async fn is_to_be_sent_again<B>(workshop: &Workshop<B>, row: &ImportRow, held: H
     if alive(workshop, held, is_as_announced(workshop, row)).await?.map_err(failed)? {
         return Ok(false);
     }
-    import_job::note(&workshop.store, held, &mismatch()).await.map_err(failed)?;
+    import_lease::note(&workshop.store, held, &mismatch()).await.map_err(failed)?;
     Ok(true)
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use apalis_core::error::WorkerError;
 use apalis_core::worker::context::WorkerContext;
-use domain::clock::Clock;
 use futures::FutureExt;
+use service::Clock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

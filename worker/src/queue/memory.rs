@@ -12,9 +12,9 @@ use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::task_id::TaskId;
 use apalis_core::worker::builder::WorkerBuilder;
 use apalis_core::worker::context::WorkerContext;
-use domain::clock::Clock;
 use domain::limits::RINGS_MAX;
 use futures::{SinkExt, StreamExt, sink, stream};
+use service::Clock;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

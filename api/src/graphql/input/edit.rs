@@ -1,10 +1,10 @@
 //! The inputs of edits. Absent keeps, null clears.
 
 use async_graphql::{InputObject, MaybeUndefined, OneofObject};
-use domain::commands::apply_mutations::Mutation;
-use domain::rules::draft::{
+use domain::draft::{
     EventEditDraft, EventPatchDraft, GuardDraft, RemovalDraft, Sent, TypeEditDraft, TypePatchDraft,
 };
+use service::apply_mutations::Mutation;
 
 use super::{ClientWrite, EventInput, EventTypeInput, LocationInput, sent};
 use crate::graphql::scalar::{DateTime, Id, JsonObject};

@@ -1,11 +1,11 @@
 //! What imports take.
 
 use async_graphql::InputObject;
-use domain::commands::create_import::ImportDraft;
-use domain::rules::csv_mapping;
-use domain::rules::problem::{Code, FieldProblem};
+use domain::csv_mapping;
+use domain::problem::{Code, FieldProblem};
 use formats::csv;
 use serde::Deserialize;
+use service::create_import::ImportDraft;
 
 use super::EventInput;
 use crate::graphql::scalar::{Id, Long};

@@ -1,7 +1,7 @@
 //! `cancelImport`
 
 use async_graphql::{Context, Object};
-use domain::rules::import::Step;
+use domain::import::Step;
 
 use super::control_import;
 use crate::error::ApiError;

@@ -1,8 +1,8 @@
 //! `createEvents`
 
 use async_graphql::{Context, Object};
-use domain::commands::apply_mutations::Mutation;
 use domain::limits;
+use service::apply_mutations::Mutation;
 
 use super::write_all;
 use crate::error::ApiError;

@@ -1,7 +1,7 @@
 //! `createImport`
 
 use async_graphql::{Context, Object};
-use domain::commands::create_import::{ImportDraft, create_import};
+use service::create_import::{ImportDraft, create_import};
 
 use crate::error::ApiError;
 use crate::graphql::input::CreateImportInput;

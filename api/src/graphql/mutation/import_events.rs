@@ -1,11 +1,11 @@
 //! `importEvents`
 
 use async_graphql::{Context, Object};
-use domain::commands::{EventsDraft, import_events};
+use domain::draft::EventDraft;
 use domain::limits;
-use domain::payload::Payloads;
-use domain::rules::draft::EventDraft;
 use formats::json::write_record;
+use service::Payloads;
+use service::{EventsDraft, import_events};
 
 use crate::error::ApiError;
 use crate::graphql::input::{ImportEventsInput, items};

@@ -18,9 +18,8 @@ mod update_event;
 mod update_event_type;
 
 use async_graphql::{Context, MergedObject};
-use domain::commands;
-use domain::commands::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutations};
-use domain::rules::import::Step;
+use domain::import::Step;
+use service::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutations};
 
 use crate::error::ApiError;
 use crate::graphql::input::{ClientWrite, ImportControlInput, client_id, sent_id};
@@ -79,7 +78,7 @@ async fn write_one(context: &Context<'_>, write: ClientWrite) -> Result<Mutation
     let client = client_id(write.0)?;
     let (writer, store, actor) = (writer(context), store(context), actor(context));
     let fits = Box::new(fits(context));
-    Ok(commands::apply_mutation(writer, store, actor, client, write.1, fits).await?)
+    Ok(service::apply_mutation(writer, store, actor, client, write.1, fits).await?)
 }
 
 /// One step with an import, answered.
@@ -89,7 +88,7 @@ async fn control_import(
     step: Step,
 ) -> Result<ImportPayload, ApiError> {
     let (store, bell, actor) = (store(context), bell(context), actor(context));
-    Ok(commands::control_import(store, bell, actor, input.id.uuid(), step).await?.into())
+    Ok(service::control_import(store, bell, actor, input.id.uuid(), step).await?.into())
 }
 
 /// Many writes in one transaction, each answered.

@@ -1,7 +1,7 @@
 //! `pauseImport`
 
 use async_graphql::{Context, Object};
-use domain::rules::import::Step;
+use domain::import::Step;
 
 use super::control_import;
 use crate::error::ApiError;

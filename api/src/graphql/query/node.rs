@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use async_graphql::Context;
-use domain::store::{event, event_type, import_job};
+use service::queries::{event, event_type, import_job};
 use uuid::Uuid;
 
 use crate::error::ApiError;

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use async_graphql::{Object, SimpleObject, TypeName};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::error::Error;
 use domain::limits::{PAGE_FIRST_DEFAULT, PAGE_FIRST_MAX};
-use domain::store::page::{Page, Window};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use service::Error;
+use service::queries::page::{Page, Window};
 
 use crate::error::ApiError;
 use crate::graphql::written::{Rows, Selected, Step, Written, leaf};

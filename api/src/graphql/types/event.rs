@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, ID, Interface, Object, SimpleObject};
-use domain::rules::row::{self, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow};
+use domain::row::{self, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow};
 use uuid::Uuid;
 
 use super::import::ImportJob;
@@ -62,7 +62,7 @@ impl Event {
     }
 
     /// Its place in the list of events.
-    pub(crate) fn key(&self) -> domain::store::event::Key {
+    pub(crate) fn key(&self) -> service::queries::event::Key {
         (self.body().timestamp, self.frame().id)
     }
 
@@ -248,7 +248,7 @@ impl EventType {
     }
 
     /// Its place in the list of types.
-    pub(crate) fn key(&self) -> domain::store::event_type::Key {
+    pub(crate) fn key(&self) -> service::queries::event_type::Key {
         (self.content().name.clone(), self.frame().id)
     }
 

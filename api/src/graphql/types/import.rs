@@ -1,11 +1,12 @@
 //! Imports: where they stand, and what they refused.
 
 use async_graphql::{Context, Enum, ID, Object, SimpleObject};
-use domain::clock::Clock;
-use domain::rules::import::{Format, ImportRow, Rejection, State};
-use domain::store::page::Window;
-use domain::store::{Store, import_rejection};
+use domain::import::{Format, ImportRow, Rejection, State};
 use futures::FutureExt;
+use service::Clock;
+use service::Store;
+use service::queries::import_rejection;
+use service::queries::page::Window;
 
 use super::connection::{Connection, Listed, window};
 use super::problem::{Problem, ProblemCode};
@@ -208,7 +209,7 @@ impl Written for ImportJob {}
 
 impl Listed for ImportJob {
     const NAME: &'static str = "ImportJob";
-    type Key = domain::store::import_job::Key;
+    type Key = service::queries::import_job::Key;
 
     fn key(&self) -> Self::Key {
         (self.0.created_at, self.0.id)

@@ -1,7 +1,7 @@
 //! Why an item was not done.
 
 use async_graphql::{Enum, SimpleObject};
-use domain::rules::problem;
+use domain::problem;
 
 /// RFC 9457, with a stable code.
 #[derive(Debug, Clone, SimpleObject)]

@@ -1,10 +1,10 @@
 //! What became of an item.
 
 use async_graphql::{Enum, ID, Interface, SimpleObject};
-use domain::commands::apply_mutations::EventAnswer;
-use domain::commands::create_import::ImportAnswer;
-use domain::rules::apply::{self, Answer};
-use domain::rules::row::TypeRow;
+use domain::apply::{self, Answer};
+use domain::row::TypeRow;
+use service::apply_mutations::EventAnswer;
+use service::create_import::ImportAnswer;
 
 use super::event::{Event, EventType};
 use super::import::ImportJob;

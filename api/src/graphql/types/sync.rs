@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use async_graphql::{Enum, ID, Object, SimpleObject};
+use domain::apply::Entity;
+use domain::digest::Bucket;
 use domain::limits;
-use domain::rules::apply::Entity;
-use domain::rules::digest::Bucket;
-use domain::rules::row::Frame;
-use domain::store::feed::{self, Reset};
-use domain::store::status::{SourceTotals, Totals};
+use domain::row::Frame;
+use service::queries::feed::{self, Reset};
+use service::queries::status::{SourceTotals, Totals};
 use uuid::Uuid;
 
 use super::event::{Event, EventType};

@@ -1,7 +1,7 @@
 //! JSON that is being written.
 
 use async_graphql::resolver_utils::EnumType;
-use domain::rules::instant;
+use domain::instant;
 use serde::Serialize;
 use uuid::Uuid;
 

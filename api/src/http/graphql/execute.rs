@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response as Answer, Value};
-use domain::commands::Actor;
-use domain::detached::{Panicked, detached};
-use domain::error::Error;
 use domain::limits::ANSWER_MS_MAX;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
+use service::Actor;
+use service::Error;
+use service::detached::{Panicked, detached};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::Instrument;

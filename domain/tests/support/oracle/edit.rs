@@ -1,10 +1,10 @@
 //! Edits, deletions and restores, as plainly as they can be said.
 
-use domain::rules::apply::{Entity, MatchKey, Outcome, Terms};
-use domain::rules::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
-use domain::rules::instant::{MAX_MS, MIN_MS, Written};
-use domain::rules::problem::Code;
-use domain::rules::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, TypeRow, Writer};
+use domain::apply::{Entity, MatchKey, Outcome, Terms};
+use domain::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
+use domain::instant::{MAX_MS, MIN_MS, Written};
+use domain::problem::Code;
+use domain::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, TypeRow, Writer};
 use uuid::Uuid;
 
 use super::{Oracle, Said, event_row, found, refused, type_row};

@@ -1,10 +1,10 @@
 //! Edits, deletions and restores of what is stored, of what the call itself made, and of nothing.
 
-use domain::rules::apply::Write;
-use domain::rules::draft::{
+use domain::apply::Write;
+use domain::draft::{
     EventEdit, EventPatch, Guard, IdOrigin, NewEvent, NewType, Removal, Restore, TypeEdit, TypePatch, TypeRef,
 };
-use domain::rules::instant::{MIN_MS, Written};
+use domain::instant::{MIN_MS, Written};
 use uuid::Uuid;
 
 use super::{DAY_MS, Dice, EXTERNAL, IDS, Item, NAMES, NOW_MS, SOURCES, body, id, v7};
@@ -177,7 +177,7 @@ pub fn story(dice: &mut Dice, state: &Oracle) -> Vec<Write> {
             vec![rename(*one, "Spare"), rename(*other, its), rename(*one, others)]
         }
         (1, [(one, its), ..]) => {
-            let is_of_it = |row: &&domain::rules::row::EventRow| {
+            let is_of_it = |row: &&domain::row::EventRow| {
                 row.content.as_ref().is_some_and(|content| content.event_type_id == *one)
             };
             let events = state.events.iter().filter(is_of_it);

@@ -1,5 +1,5 @@
 use chrono_tz::Tz;
-use domain::rules::instant;
+use domain::instant;
 use proptest::prelude::*;
 
 use super::specifiers::specifier;

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
+use domain::import::{Counts, Format, Options, State};
 use domain::limits::UPLOAD_TTL_MS;
-use domain::rules::import::{Counts, Format, Options, State};
-use domain::rules::payload_objects::PayloadObjects;
+use domain::payload_objects::PayloadObjects;
 use object_store::memory::InMemory;
 
 use super::*;

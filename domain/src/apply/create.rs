@@ -1,0 +1,205 @@
+//! Creates: pure in the stored state. What is there already is returned as it is.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Answer, Entity, MatchKey, Outcome, Terms, World};
+use crate::content_hash::{self, TypeKey};
+use crate::draft::{IdOrigin, NewEvent, NewType, TypeRef};
+use crate::plant;
+use crate::problem::{Code, FieldProblem};
+use crate::row::{DeletedBy, EventRow, Frame, TypeContent, TypeRow};
+
+fn id_in_use() -> FieldProblem {
+    FieldProblem::new("/id", Code::IdInUse, "the id belongs to something else of yours")
+}
+
+/// Creates an event, or says what is there in its place.
+pub fn create_event(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Answer<EventRow> {
+    if let Some(row) = world.event(new.id) {
+        return found_event(world, terms, new, &row, MatchKey::Id);
+    }
+    if world.is_used_beside(Entity::Event, new.id) {
+        return terms.reject(new.id, vec![id_in_use()]);
+    }
+    if let Some(row) = by_former_id(world, new) {
+        return found_event(world, terms, new, &row, MatchKey::Id);
+    }
+    if let Some(row) = world.event_by_key(&new.source_type, new.external_id.as_deref()) {
+        let answer = found_event(world, terms, new, &row, MatchKey::ExternalId);
+        if new.origin == IdOrigin::Sent && answer.outcome != Outcome::Rejected {
+            world.add_alias(Entity::Event, new.id, row.frame.id);
+        }
+        return answer;
+    }
+    if let Some(answer) = depends_on_rejected(world, new, "/eventTypeId") {
+        return answer;
+    }
+    let mut errors = Vec::new();
+    errors.extend(terms.check_new_id(new.id).err());
+    errors.extend(find_type(world, new, "/eventTypeId").err());
+    if !errors.is_empty() {
+        return terms.reject(new.id, errors);
+    }
+    let type_id = settle_type(world, terms, new);
+    let row = event_row(terms, new, terms.frame(new.id), type_id);
+    Answer::done(Outcome::Created, None, false, world.put_event(row))
+}
+
+/// The event that is stored by the id that such records had before. Of one that was deleted nothing tells whether it is
+/// the same: what a person has deleted does not come back.
+fn by_former_id(world: &World, new: &NewEvent) -> Option<Arc<EventRow>> {
+    let former = new.former_id?;
+    let row = world.event(former.id)?;
+    let is_same = row.content.as_ref().is_none_or(|content| {
+        let [stored, sent] = [&content.body.properties, &new.body.properties]
+            .map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default());
+        // Of what somebody has changed since it was imported nothing may be left to compare.
+        let is_edited = content.import_version != Some(row.frame.version);
+        let mut pointers = former.told_apart_by.iter();
+        let is_bare = former.told_apart_by.iter().all(|pointer| stored.pointer(pointer).is_none());
+        (is_edited && is_bare) || pointers.all(|pointer| stored.pointer(pointer) == sent.pointer(pointer))
+    });
+    is_same.then_some(row)
+}
+
+fn found_event(
+    world: &mut World,
+    terms: &Terms<'_>,
+    new: &NewEvent,
+    row: &Arc<EventRow>,
+    key: MatchKey,
+) -> Answer<EventRow> {
+    match (&row.content, row.frame.deletion.map(|deletion| deletion.by)) {
+        (Some(content), _) => {
+            let differs = content_of(world, new) != Some(content.hash);
+            if plant::is_planted("plant-duplicate-bumps") {
+                world.put_event(EventRow::clone(row));
+            }
+            if differs && plant::is_planted("plant-duplicate-overwrites") {
+                let frame = terms.next_frame(&row.frame, None);
+                world.put_event(row.with_content(frame, content.event_type_id, new.body.clone(), None));
+            }
+            let told = world.told(row, (!differs).then_some(&new.body));
+            Answer::done(Outcome::Duplicate, Some(key), differs, told)
+        }
+        (None, Some(by)) if by == DeletedBy::Rollback || plant::is_planted("plant-create-revives") => {
+            if let Some(answer) = depends_on_rejected(world, new, "/eventTypeId") {
+                return answer;
+            }
+            if let Err(problem) = find_type(world, new, "/eventTypeId") {
+                return terms.reject(new.id, vec![problem]);
+            }
+            let type_id = settle_type(world, terms, new);
+            let frame = terms.frame_anew(&row.frame);
+            let import = terms.import_job_id.map(|id| (id, frame.version));
+            let anew = row.with_content(frame, type_id, new.body.clone(), import);
+            Answer::done(Outcome::Created, Some(key), false, world.put_event(anew))
+        }
+        (None, _) => Answer::done(Outcome::Deleted, Some(key), false, Arc::clone(row)),
+    }
+}
+
+/// The hash of an input as it would be stored now; none when its type is not there.
+pub(super) fn content_of(world: &World, new: &NewEvent) -> Option<[u8; 32]> {
+    let type_id = match &new.type_ref {
+        TypeRef::Id(id) => world.event_type(*id).map(|row| row.frame.id),
+        TypeRef::Name { name, .. } => world.type_by_name(name).map(|row| row.frame.id),
+    }?;
+    Some(content_hash::of_event(
+        TypeKey::Id(type_id),
+        &new.source_type,
+        new.external_id.as_deref(),
+        &new.body,
+    ))
+}
+
+/// Whether the type of a row that would be written is alive, or can be made.
+pub(super) fn find_type(world: &World, new: &NewEvent, pointer: &str) -> Result<(), FieldProblem> {
+    let TypeRef::Id(id) = new.type_ref else {
+        return Ok(());
+    };
+    if world.event_type(id).is_some_and(|row| row.content.is_some()) { Ok(()) } else { Err(no_type(pointer)) }
+}
+
+pub(super) fn no_type(pointer: &str) -> FieldProblem {
+    FieldProblem::new(pointer, Code::EventTypeNotFound, "no living event type is known by it")
+}
+
+/// Whether the type is one that was rejected earlier in the call.
+pub(super) fn depends_on_rejected(world: &World, new: &NewEvent, pointer: &str) -> Option<Answer<EventRow>> {
+    let TypeRef::Id(id) = new.type_ref else {
+        return None;
+    };
+    if world.event_type(id).is_some() {
+        return None;
+    }
+    world.dependency(id, pointer).map(Answer::rejected)
+}
+
+/// The canonical id of the type; a type that is only named is made when missing.
+pub(super) fn settle_type(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Uuid {
+    match &new.type_ref {
+        TypeRef::Id(id) => world.event_type(*id).map_or(*id, |row| row.frame.id),
+        TypeRef::Name { name, fresh_id } => {
+            if let Some(row) = world.type_by_name(name) {
+                return row.frame.id;
+            }
+            let made = NewType {
+                id: *fresh_id,
+                origin: IdOrigin::Made,
+                name: name.clone(),
+                color: None,
+                icon: None,
+            };
+            world.put_type(type_row(&made, terms.frame(made.id))).frame.id
+        }
+    }
+}
+
+fn event_row(terms: &Terms<'_>, new: &NewEvent, frame: Frame, event_type_id: Uuid) -> EventRow {
+    let import = terms.import_job_id.map(|id| (id, frame.version));
+    let (source_type, external_id) = (new.source_type.clone(), new.external_id.clone());
+    EventRow { frame, source_type, external_id, content: None }.filled(
+        event_type_id,
+        new.body.clone(),
+        import,
+    )
+}
+
+/// Creates an event type, or says what is there in its place.
+pub fn create_event_type(world: &mut World, terms: &Terms<'_>, new: &NewType) -> Answer<TypeRow> {
+    if let Some(row) = world.event_type(new.id) {
+        return found_type(new, row, MatchKey::Id);
+    }
+    if world.is_used_beside(Entity::EventType, new.id) {
+        return terms.reject(new.id, vec![id_in_use()]);
+    }
+    if let Some(row) = world.type_by_name(&new.name) {
+        if new.origin == IdOrigin::Sent {
+            world.add_alias(Entity::EventType, new.id, row.frame.id);
+        }
+        return found_type(new, row, MatchKey::Name);
+    }
+    if let Err(problem) = terms.check_new_id(new.id) {
+        return terms.reject(new.id, vec![problem]);
+    }
+    Answer::done(Outcome::Created, None, false, world.put_type(type_row(new, terms.frame(new.id))))
+}
+
+fn found_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow> {
+    let hash = content_hash::of_type(&new.name, new.color.as_deref(), new.icon.as_deref());
+    match &row.content {
+        Some(content) => {
+            let differs = content.hash != hash;
+            Answer::done(Outcome::Duplicate, Some(key), differs, row)
+        }
+        None => Answer::done(Outcome::Deleted, Some(key), false, row),
+    }
+}
+
+fn type_row(new: &NewType, frame: Frame) -> TypeRow {
+    let content = TypeContent::new(new.name.clone(), new.color.clone(), new.icon.clone());
+    TypeRow { frame, content: Some(content) }
+}

@@ -1,0 +1,203 @@
+//! Applies writes of one user, in order and in one transaction: a batch or a whole outbox.
+//! Every answer is to its own item, and one bad item never harms another.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::Actor;
+use crate::bell::Bell;
+use crate::write::write;
+use domain::apply::{self, Answer, Terms, World, Write, Written};
+use domain::draft::{
+    self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
+    TypeEditDraft,
+};
+use domain::event_id;
+use domain::problem::{FieldProblem, Problem};
+use domain::row::{EventRow, TypeRow};
+use store::Store;
+use store::error::Error;
+use store::load::Wants;
+
+/// One write as it was sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mutation {
+    /// Stores an event.
+    CreateEvent(EventDraft),
+    /// Changes an event.
+    UpdateEvent(EventEditDraft),
+    /// Deletes an event.
+    DeleteEvent(RemovalDraft),
+    /// Brings a deleted event back.
+    RestoreEvent {
+        /// What it is to say again.
+        event: EventDraft,
+        /// On what terms.
+        guard: GuardDraft,
+    },
+    /// Stores an event type.
+    CreateEventType(EventTypeDraft),
+    /// Changes an event type.
+    UpdateEventType(TypeEditDraft),
+    /// Deletes an event type.
+    DeleteEventType(RemovalDraft),
+}
+
+/// The answer to an event, with its type as it was after the item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventAnswer {
+    /// What became of the item.
+    pub answer: Answer<EventRow>,
+    /// The type of a living event.
+    pub event_type: Option<Arc<TypeRow>>,
+}
+
+/// The answer to one write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MutationAnswer {
+    /// Of an event.
+    Event(EventAnswer),
+    /// Of an event type.
+    EventType(Answer<TypeRow>),
+}
+
+impl MutationAnswer {
+    /// The answer to a write to an event.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn into_event(self) -> Result<EventAnswer, Error> {
+        match self {
+            Self::Event(answer) => Ok(answer),
+            Self::EventType(_) => Err(Error::Bug("a write to an event has an answer of an event")),
+        }
+    }
+
+    /// The answer to a write to an event type.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn into_event_type(self) -> Result<Answer<TypeRow>, Error> {
+        match self {
+            Self::EventType(answer) => Ok(answer),
+            Self::Event(_) => Err(Error::Bug("a write to an event type has an answer of an event type")),
+        }
+    }
+}
+
+/// Says whether answers are few and small enough to be told; if not, nothing is written.
+pub type Fits<'f> = &'f (dyn Fn(&[MutationAnswer]) -> bool + Sync);
+
+impl Mutation {
+    /// The id that the item is about, as it was sent.
+    #[must_use]
+    pub fn sent_id(&self) -> &Sent<String> {
+        match self {
+            Self::CreateEvent(event) | Self::RestoreEvent { event, .. } => &event.id,
+            Self::UpdateEvent(edit) => &edit.id,
+            Self::DeleteEvent(removal) | Self::DeleteEventType(removal) => &removal.id,
+            Self::CreateEventType(event_type) => &event_type.id,
+            Self::UpdateEventType(edit) => &edit.id,
+        }
+    }
+
+    fn is_of_event(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateEvent(_) | Self::UpdateEvent(_) | Self::DeleteEvent(_) | Self::RestoreEvent { .. }
+        )
+    }
+
+    fn parse(self, store: &Store) -> Result<Write, Vec<FieldProblem>> {
+        // Randomness costs a call of the system.
+        let fresh = |is_needed| if is_needed { store.clock.new_id() } else { Uuid::nil() };
+        Ok(match self {
+            Self::CreateEvent(event) => {
+                let made = MissingId::Made(fresh(matches!(event.id, Sent::Absent)));
+                let type_id = fresh(!matches!(event.event_type, Sent::Absent));
+                Write::CreateEvent(draft::parse_event(event, made, type_id)?)
+            }
+            Self::UpdateEvent(edit) => Write::UpdateEvent(draft::parse_event_edit(edit)?),
+            Self::DeleteEvent(removal) => Write::DeleteEvent(draft::parse_removal(removal)?),
+            Self::RestoreEvent { event, guard } => Write::RestoreEvent(draft::parse_restore(event, guard)?),
+            Self::CreateEventType(event_type) => {
+                let made = fresh(matches!(event_type.id, Sent::Absent));
+                Write::CreateEventType(draft::parse_type(event_type, made)?)
+            }
+            Self::UpdateEventType(edit) => Write::UpdateEventType(draft::parse_type_edit(edit)?),
+            Self::DeleteEventType(removal) => Write::DeleteEventType(draft::parse_removal(removal)?),
+        })
+    }
+}
+
+/// An item as it was read: what later items need to know of it should it be rejected, and the write.
+pub(super) struct Item {
+    id: Option<Uuid>,
+    is_of_event: bool,
+    write: Result<Write, Vec<FieldProblem>>,
+}
+
+impl Item {
+    pub(super) fn read(mutation: Mutation, store: &Store, wants: &mut Wants) -> Self {
+        let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
+        let is_of_event = mutation.is_of_event();
+        let write = mutation.parse(store).inspect(|write| wants.write(write));
+        Self { id, is_of_event, write }
+    }
+
+    /// It is wrong in itself, whatever is stored.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.write.is_err()
+    }
+
+    /// What becomes of it.
+    pub(super) fn decide(&self, world: &mut World, terms: &Terms<'_>) -> MutationAnswer {
+        let rejected = |errors: &Vec<FieldProblem>| Problem::of_fields(errors.clone());
+        let written = match &self.write {
+            Ok(write) => apply::apply(world, terms, write),
+            Err(errors) if self.is_of_event => Written::Event(Answer::rejected(rejected(errors))),
+            Err(errors) => Written::EventType(Answer::rejected(rejected(errors))),
+        };
+        if let (Some(id), Some(problem)) = (self.id, written.rejection()) {
+            world.reject(id, problem.clone());
+        }
+        match written {
+            Written::Event(answer) => {
+                let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
+                let event_type = content.and_then(|content| world.event_type(content.event_type_id));
+                MutationAnswer::Event(EventAnswer { answer, event_type })
+            }
+            Written::EventType(answer) => MutationAnswer::EventType(answer),
+        }
+    }
+}
+
+/// Applies writes, in order: one answer each. Sent again whole, what was applied before is answered so.
+///
+/// # Errors
+/// When the database fails, or the answers do not fit; what is wrong with an item is in its answer.
+pub async fn apply_mutations(
+    store: &Store,
+    bell: &dyn Bell,
+    actor: &Actor,
+    client_id: Option<&str>,
+    mutations: Vec<Mutation>,
+    fits: Fits<'_>,
+) -> Result<Vec<MutationAnswer>, Error> {
+    let told = |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::AnswerTooLarge) };
+    let mut wants = Wants::default();
+    let items: Vec<Item> =
+        mutations.into_iter().map(|mutation| Item::read(mutation, store, &mut wants)).collect();
+    if items.iter().all(Item::is_wrong) {
+        let mut nothing = World::default();
+        let terms = Terms { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
+        return told(items.iter().map(|item| item.decide(&mut nothing, &terms)).collect());
+    }
+    let now_ms = store.clock.now_ms();
+    write(store, bell, actor.user_id, wants, |world| {
+        let terms = Terms { now_ms, client_id, import_job_id: None };
+        told(items.iter().map(|item| item.decide(world, &terms)).collect())
+    })
+    .await
+}

@@ -1,0 +1,195 @@
+//! Every write is four steps: lock, load, decide, store.
+//!
+//! On PostgreSQL single writes, and batches that read nothing of what events say, are tried without the lock first:
+//! load, decide, and store if nothing of the user has changed meanwhile, in two round trips. Where something has, or
+//! more than one statement is needed, it is all four in one transaction. On SQLite it always is.
+
+pub mod group;
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::bell::{Bell, Ring};
+use domain::apply::{Net, World};
+use domain::plant;
+use store::error::Error;
+use store::load::{Basis, Loaded, Sight, Wants, begin_and_load, load, load_one};
+use store::save::{Decided, can_be_free, save, save_head, save_rows, save_unmoved};
+use store::{Store, Tx};
+
+/// Runs one decision, perhaps more than once.
+///
+/// # Errors
+/// When the database fails, or the decision; then nothing was written.
+pub async fn write<T>(
+    store: &Store,
+    bell: &dyn Bell,
+    user_id: Uuid,
+    wants: Wants,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
+) -> Result<T, Error> {
+    if plant::is_planted("plant-late-lock") {
+        return write_held(store, bell, user_id, wants, Instant::now(), decide).await;
+    }
+    match try_free(store, bell, user_id, &wants, &decide).await {
+        Ok(Some(answer)) => Ok(answer),
+        Err(error) if !error.is_conflict() => Err(error),
+        Ok(None) | Err(_) => write_held(store, bell, user_id, wants, Instant::now(), decide).await,
+    }
+}
+
+/// Without a lock; none where that does not do.
+async fn try_free<T>(
+    store: &Store,
+    bell: &dyn Bell,
+    user_id: Uuid,
+    wants: &Wants,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    let (Some(free), Some((basis, mut world))) = (store.free(), read_free(store, user_id, wants).await?)
+    else {
+        return Ok(None);
+    };
+    let answer = decide(&mut world)?;
+    if world.lacks_bodies() {
+        return Ok(None);
+    }
+    let net = world.net(basis.head);
+    if !can_be_free(basis, &net) {
+        return Ok(None);
+    }
+    if net.is_empty() {
+        return Ok(Some(answer));
+    }
+    let moved = net.head != basis.head;
+    let stored = save_unmoved(&free.batches, vec![Decided { user_id, basis, net }]).await?;
+    if !stored.contains(&user_id) {
+        return Ok(None);
+    }
+    if moved {
+        bell.ring(Ring::Feed(user_id));
+    }
+    Ok(Some(answer))
+}
+
+/// What a user has at one moment, of which nothing is locked. None on SQLite, where nothing would be won, and
+/// where more would have to be read than keys and hashes.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn read_free(
+    store: &Store,
+    user_id: Uuid,
+    wants: &Wants,
+) -> Result<Option<(Basis, World)>, Error> {
+    let Some(free) = store.free().filter(|_| wants.are_without_bodies()) else { return Ok(None) };
+    let mut loaded = load(Sight::Free(&free.batches), &BTreeMap::from([(user_id, wants)])).await?;
+    Ok(loaded.remove(&user_id).map(|Loaded { basis, world, .. }| (basis, world)))
+}
+
+/// Runs one decision in a transaction of its own, which waits for the lock; `since` is when it began to wait. A
+/// transaction that PostgreSQL has ended for the sake of another one is tried once more.
+///
+/// # Errors
+/// As [`write()`].
+async fn write_held<T>(
+    store: &Store,
+    bell: &dyn Bell,
+    user_id: Uuid,
+    wants: Wants,
+    since: Instant,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
+) -> Result<T, Error> {
+    match try_held(store, bell, user_id, wants.clone(), since, &decide).await {
+        Err(error) if error.is_conflict() => try_held(store, bell, user_id, wants, since, &decide).await,
+        other => other,
+    }
+}
+
+async fn try_held<T>(
+    store: &Store,
+    bell: &dyn Bell,
+    user_id: Uuid,
+    mut wants: Wants,
+    since: Instant,
+    decide: impl Fn(&mut World) -> Result<T, Error>,
+) -> Result<T, Error> {
+    if plant::is_planted("plant-late-lock") {
+        return write_with_late_lock(store, user_id, wants, decide).await;
+    }
+    let (tx, mut loaded) = begin_and_load(store, user_id, &wants, since).await?;
+    let mut answer = decide(&mut loaded.world)?;
+    if loaded.world.lacks_bodies() {
+        wants.read_bodies();
+        loaded = load_one(&tx, user_id, &wants).await?;
+        answer = decide(&mut loaded.world)?;
+    }
+    let net = loaded.world.net(loaded.basis.head);
+    if net.is_empty() {
+        tx.release().await?;
+        return Ok(answer);
+    }
+    let stored = store_net(&tx, user_id, loaded.basis, net).await?;
+    tx.commit().await?;
+    if stored.moves_feed {
+        bell.ring(Ring::Feed(user_id));
+    }
+    Ok(answer)
+}
+
+/// What a decision within a transaction has come to.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Stored {
+    /// Something is written.
+    pub is_anything: bool,
+    /// With the commit the feed moves.
+    pub moves_feed: bool,
+}
+
+/// Runs one decision, which is taken once, within a transaction that holds no head yet.
+///
+/// # Errors
+/// When the database fails; then the transaction must not be committed.
+pub async fn write_within<T>(
+    tx: &Tx,
+    user_id: Uuid,
+    wants: Wants,
+    decide: impl FnOnce(&mut World) -> T,
+) -> Result<(T, Stored), Error> {
+    let mut loaded = load_one(tx, user_id, &wants).await?;
+    let answer = decide(&mut loaded.world);
+    let net = loaded.world.net(loaded.basis.head);
+    Ok((answer, store_net(tx, user_id, loaded.basis, net).await?))
+}
+
+/// The last step.
+async fn store_net(tx: &Tx, user_id: Uuid, basis: Basis, net: Net) -> Result<Stored, Error> {
+    let stored = Stored { is_anything: !net.is_empty(), moves_feed: net.head != basis.head };
+    if stored.is_anything {
+        save(tx, vec![Decided { user_id, basis, net }]).await?;
+    }
+    Ok(stored)
+}
+
+/// The planted fault: positions are taken in a transaction of their own, committed before the rows.
+async fn write_with_late_lock<T>(
+    store: &Store,
+    user_id: Uuid,
+    wants: Wants,
+    decide: impl FnOnce(&mut World) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (tx, mut loaded) = begin_and_load(store, user_id, &wants, Instant::now()).await?;
+    let answer = decide(&mut loaded.world)?;
+    let basis = loaded.basis;
+    let net = loaded.world.net(basis.head);
+    if net.head != basis.head {
+        save_head(&tx, user_id, basis.head, net.head).await?;
+    }
+    tx.commit().await?;
+    let tx = store.begin().await?;
+    save_rows(&tx, vec![Decided { user_id, basis, net }]).await?;
+    tx.commit().await?;
+    Ok(answer)
+}

@@ -1,0 +1,337 @@
+//! The group writer, in front of the single writes: those that wait at the same time share one transaction,
+//! whoever sent them, and the first of them runs it. There is no timer: a write that finds a free writer is a
+//! group of one, and what comes while all writers are busy is the next group.
+//!
+//! A group waits for no head. The writes of a user whose head somebody else holds, or has moved meanwhile, go to a
+//! lane of their own, which waits for that head and for no other. The writes of one user never overtake each
+//! other.
+
+mod queue;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::write_held;
+use crate::bell::{Bell, Ring};
+use domain::apply::World;
+use domain::plant;
+use queue::{Batch, Job, Queue};
+use store::Store;
+use store::detached::detached;
+use store::error::Error;
+use store::load::{Loaded, Sight, Wants, load};
+use store::pool::Pool;
+use store::rarely::Rarely;
+use store::save::{Decided, can_be_free, save, save_unmoved};
+
+/// While the database is away, every group meets it.
+static PUT_OFF: Rarely = Rarely::new();
+
+/// A decision over what is loaded of one user; it is taken again when its group has failed.
+pub type Decide<T> = Box<dyn Fn(&mut World) -> Result<T, Error> + Send + Sync>;
+
+/// Writes in groups; a clone is the same writer.
+#[derive(Debug)]
+pub struct GroupWriter<T> {
+    shared: Arc<Shared<T>>,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    store: Store,
+    bell: Arc<dyn Bell>,
+    queue: Mutex<Queue<T>>,
+}
+
+impl<T> Clone for GroupWriter<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T: Send + 'static> GroupWriter<T> {
+    /// Nothing runs until something is to be written.
+    #[must_use]
+    pub fn new(store: Store, bell: Arc<dyn Bell>) -> Self {
+        let queue = Mutex::new(Queue::new(store.group_writers()));
+        Self { shared: Arc::new(Shared { store, bell, queue }) }
+    }
+
+    /// Runs one decision and returns its answer once it is lasting. Dropped, the write goes on.
+    ///
+    /// # Errors
+    /// When too many writes wait, when the database fails, or the decision; then nothing was written.
+    pub async fn write(&self, user_id: Uuid, wants: Wants, decide: Decide<T>) -> Result<T, Error> {
+        if plant::is_planted("plant-late-lock") {
+            let Shared { store, bell, .. } = &*self.shared;
+            let since = Instant::now();
+            return write_held(store, bell.as_ref(), user_id, wants, since, |world| decide(world)).await;
+        }
+        let (answer, told) = oneshot::channel();
+        let is_wanted = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
+        if is_wanted {
+            // Most often there is nothing else to write, and nobody has to be woken.
+            let _panicked = detached(Arc::clone(&self.shared).run_first()).await;
+        }
+        told.await.unwrap_or(Err(Error::Bug("a group writer does not panic")))
+    }
+}
+
+impl<T: Send + 'static> Shared<T> {
+    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+        // Nothing panics while it is held, so that it is whole in any case.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a writer run, where one is wanted.
+    fn start(self: &Arc<Self>, is_wanted: bool) {
+        if is_wanted {
+            tokio::spawn(Arc::clone(self).run());
+        }
+    }
+
+    /// One writer for one group. What waits behind it is no matter of whoever brought it.
+    async fn run_first(self: Arc<Self>) {
+        let mut turn = Turn { shared: self, is_over: false };
+        turn.write_next().await;
+    }
+
+    /// One writer: group by group while something waits.
+    async fn run(self: Arc<Self>) {
+        let mut turn = Turn { shared: self, is_over: false };
+        while !turn.is_over {
+            turn.write_next().await;
+        }
+    }
+
+    async fn write_group(self: &Arc<Self>, mut flight: Flight<T>) {
+        match self.attempt(&mut flight.batches).await {
+            Ok((apart, answers)) => {
+                flight.land(answers);
+                metrics::counter!("idem_write_lane_total").increment(apart.len() as u64);
+                self.take_lanes(apart);
+            }
+            Err(error) if error.is_outage() => flight.put_off(&error),
+            Err(error) => {
+                tracing::warn!(error = error.in_full(), "a group of writes failed");
+                metrics::counter!("idem_write_group_fallbacks_total").increment(1);
+                let batches = std::mem::take(&mut flight.batches);
+                self.take_lanes(batches);
+            }
+        }
+    }
+
+    /// Each user by themselves; nobody waits for another.
+    fn take_lanes(self: &Arc<Self>, batches: Vec<Batch<T>>) {
+        for batch in batches {
+            let flight = Flight { shared: Arc::clone(self), batches: vec![batch], in_lane: true };
+            tokio::spawn(Arc::clone(self).wait_for(flight));
+        }
+    }
+
+    /// Decides and stores, with the answers, for all whose heads are free and whose writes can be decided; takes
+    /// the others out.
+    async fn attempt(&self, batches: &mut Vec<Batch<T>>) -> Result<(Vec<Batch<T>>, Vec<T>), Error> {
+        let Decisions { mut answers, moved, apart } = match self.store.free() {
+            Some(free) => self.attempt_free(&free.groups, batches).await?,
+            None => self.attempt_held(batches).await?,
+        };
+        for user_id in moved.difference(&apart) {
+            self.bell.ring(Ring::Feed(*user_id));
+        }
+        // Only now: of a group that fails, all are still together.
+        let apart = batches.extract_if(.., |batch| apart.contains(&batch.user_id)).collect();
+        let in_order = batches.iter().filter_map(|batch| answers.remove(&batch.user_id)).flatten();
+        Ok((apart, in_order.collect()))
+    }
+
+    /// Nothing is locked before it is stored: whoever was changed meanwhile is taken apart.
+    async fn attempt_free(&self, connections: &Pool, batches: &[Batch<T>]) -> Result<Decisions<T>, Error> {
+        let (mut decisions, to_store) = Decisions::take(Sight::Free(connections), batches).await?;
+        if plant::is_planted("plant-early-answer") {
+            let connections = connections.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                save_unmoved(&connections, to_store).await
+            });
+            return Ok(decisions);
+        }
+        let users: Vec<Uuid> = to_store.iter().map(|decided| decided.user_id).collect();
+        let stored = save_unmoved(connections, to_store).await?;
+        decisions.apart.extend(users.into_iter().filter(|user_id| !stored.contains(user_id)));
+        Ok(decisions)
+    }
+
+    /// In one transaction.
+    async fn attempt_held(&self, batches: &[Batch<T>]) -> Result<Decisions<T>, Error> {
+        let tx = self.store.begin().await?;
+        let (decisions, to_store) = Decisions::take(Sight::Held(&tx), batches).await?;
+        if to_store.is_empty() {
+            tx.release().await?;
+        } else {
+            save(&tx, to_store).await?;
+            tx.commit().await?;
+        }
+        Ok(decisions)
+    }
+
+    /// The lane: writes of one user, whose head is waited for. What fails together is written one after the
+    /// other, so that what is wrong with one harms no other.
+    async fn wait_for(self: Arc<Self>, mut flight: Flight<T>) {
+        let (store, bell) = (&self.store, self.bell.as_ref());
+        let [batch] = &flight.batches[..] else { return };
+        let decide = |world: &mut World| batch.decide(world);
+        match write_held(store, bell, batch.user_id, batch.wants(), batch.since(), decide).await {
+            Ok(answers) => return flight.land(answers),
+            Err(error) if error.is_outage() => return flight.put_off(&error),
+            Err(_) => {}
+        }
+        for job in flight.jobs() {
+            let decide = |world: &mut World| job.decide(world);
+            let written =
+                write_held(store, bell, job.user_id, job.wants.clone(), Instant::now(), decide).await;
+            job.tell(written);
+        }
+    }
+}
+
+/// What is decided, beside what is to be stored.
+struct Decisions<T> {
+    /// Of each user, in the order of the writes.
+    answers: HashMap<Uuid, Vec<T>>,
+    /// Users whose feeds move.
+    moved: HashSet<Uuid>,
+    /// Users whose heads are held by somebody else or have moved meanwhile, who need more than one statement, or of
+    /// whom a write cannot be decided.
+    apart: HashSet<Uuid>,
+}
+
+impl<T> Decisions<T> {
+    /// Whoever lacks what stored events say is decided once more over all of it, and nobody else is.
+    async fn take(sight: Sight<'_>, batches: &[Batch<T>]) -> Result<(Self, Vec<Decided>), Error> {
+        let mut all = Self { answers: HashMap::new(), moved: HashSet::new(), apart: HashSet::new() };
+        let mut to_store = Vec::new();
+        let mut open: Vec<(&Batch<T>, Wants)> = batches.iter().map(|batch| (batch, batch.wants())).collect();
+        while !open.is_empty() {
+            let wanted: BTreeMap<Uuid, &Wants> =
+                open.iter().map(|(batch, wants)| (batch.user_id, wants)).collect();
+            let mut loaded = load(sight, &wanted).await?;
+            open.retain_mut(|(batch, wants)| {
+                wants.read_bodies();
+                let loaded = loaded.remove(&batch.user_id);
+                !all.decide(batch, loaded, sight, &mut to_store)
+            });
+        }
+        Ok((all, to_store))
+    }
+
+    /// False when it lacks what stored events say.
+    fn decide(
+        &mut self,
+        batch: &Batch<T>,
+        loaded: Option<Loaded>,
+        sight: Sight<'_>,
+        to_store: &mut Vec<Decided>,
+    ) -> bool {
+        let user_id = batch.user_id;
+        let decided = loaded.and_then(|Loaded { basis, mut world, .. }| {
+            let answers = batch.decide(&mut world).ok()?;
+            Some((answers, basis, world))
+        });
+        let Some((answers, basis, world)) = decided else {
+            self.apart.insert(user_id);
+            return true;
+        };
+        if world.lacks_bodies() {
+            return false;
+        }
+        let net = world.net(basis.head);
+        if sight.is_free() && !can_be_free(basis, &net) {
+            self.apart.insert(user_id);
+            return true;
+        }
+        self.answers.insert(user_id, answers);
+        if net.head != basis.head {
+            self.moved.insert(user_id);
+        }
+        if !net.is_empty() {
+            to_store.push(Decided { user_id, basis, net });
+        }
+        true
+    }
+}
+
+/// The place of a writer; given back, whatever becomes of it.
+struct Turn<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    /// The queue has taken it back already.
+    is_over: bool,
+}
+
+impl<T: Send + 'static> Turn<T> {
+    /// The next group; over, when nothing waits.
+    async fn write_next(&mut self) {
+        let batches = self.shared.queue().take();
+        if batches.is_empty() {
+            self.is_over = true;
+            return;
+        }
+        let items: usize = batches.iter().map(Batch::len).sum();
+        metrics::histogram!("idem_write_group_items").record(items as f64);
+        let flight = Flight { shared: Arc::clone(&self.shared), batches, in_lane: false };
+        self.shared.write_group(flight).await;
+    }
+}
+
+impl<T: Send + 'static> Drop for Turn<T> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let is_wanted = self.shared.queue().leave();
+            self.shared.start(is_wanted);
+        }
+    }
+}
+
+/// Writes on their way. Until they have landed, no others of their users are taken.
+struct Flight<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    batches: Vec<Batch<T>>,
+    /// No writer is about to look whether more waits.
+    in_lane: bool,
+}
+
+impl<T: Send + 'static> Flight<T> {
+    fn jobs(&mut self) -> impl Iterator<Item = Job<T>> + use<T> {
+        let jobs: Vec<Job<T>> = self.batches.iter_mut().flat_map(Batch::take).collect();
+        jobs.into_iter()
+    }
+
+    /// The database is away or in trouble: each alone would meet the same.
+    fn put_off(mut self, error: &Error) {
+        if let Some(held_back) = PUT_OFF.pass() {
+            tracing::warn!(error = error.in_full(), held_back, "groups of writes are put off");
+        }
+        let is_locked = matches!(error, Error::Locked);
+        let jobs = self.jobs();
+        drop(self);
+        jobs.for_each(|job| job.tell(Err(if is_locked { Error::Locked } else { Error::Busy })));
+    }
+
+    /// Answers all, in order.
+    fn land(mut self, answers: Vec<T>) {
+        let jobs = self.jobs();
+        drop(self);
+        jobs.zip(answers).for_each(|(job, answer)| job.tell(Ok(answer)));
+    }
+}
+
+impl<T: Send + 'static> Drop for Flight<T> {
+    fn drop(&mut self) {
+        let is_wanted = self.shared.queue().land(&self.batches, self.in_lane);
+        self.shared.start(is_wanted);
+    }
+}

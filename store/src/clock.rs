@@ -1,0 +1,62 @@
+//! Time and randomness, as arguments: nothing else in the workspace asks the system for either.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+use domain::event_id;
+
+/// Where the present comes from.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The machine's.
+    System,
+    /// One that a test moves by hand, in epoch milliseconds.
+    Fixed(Arc<AtomicI64>),
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the time is read")]
+fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
+impl Clock {
+    /// A clock that stands at `ms` until it is moved.
+    #[must_use]
+    pub fn fixed(ms: i64) -> Self {
+        Self::Fixed(Arc::new(AtomicI64::new(ms)))
+    }
+
+    /// Epoch milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        match self {
+            Self::System => system_time()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+            Self::Fixed(ms) => ms.load(Ordering::SeqCst),
+        }
+    }
+
+    /// A new UUIDv7 of this instant (RFC 9562, section 5.7).
+    #[must_use]
+    pub fn new_id(&self) -> Uuid {
+        let mut tail = [0; 10];
+        self.fill(&mut tail);
+        event_id::compose(self.now_ms(), tail)
+    }
+
+    /// A random number.
+    #[must_use]
+    pub fn random(&self) -> i64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        i64::from_le_bytes(bytes)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system has a source of randomness");
+    }
+}

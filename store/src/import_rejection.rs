@@ -1,0 +1,104 @@
+//! Records of an import that were refused or differ.
+
+use ::entity::import_rejection::{ActiveModel, Column, Entity, Model};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use uuid::Uuid;
+
+use super::page::{Page, Window};
+use super::{Store, Tx};
+use crate::error::Error;
+use domain::import::Rejection;
+use domain::problem::Code;
+
+/// Keeps rejections, within the transaction of their chunk.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keep(tx: &Tx, user_id: Uuid, import_id: Uuid, rejections: Vec<Rejection>) -> Result<(), Error> {
+    if rejections.is_empty() {
+        return Ok(());
+    }
+    let rows = rejections.into_iter().map(|rejection| ActiveModel {
+        user_id: Set(user_id),
+        import_job_id: Set(import_id),
+        record: Set(rejection.record),
+        line: Set(rejection.line),
+        pointer: Set(rejection.pointer),
+        code: Set(rejection.code.name().to_owned()),
+        detail: Set(rejection.detail),
+        excerpt: Set(rejection.excerpt),
+    });
+    Entity::insert_many(rows)
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(&tx.inner)
+        .await?;
+    Ok(())
+}
+
+/// A page of the rejections of an import, in the order of the records.
+///
+/// # Errors
+/// When the database fails.
+pub async fn page(
+    store: &Store,
+    user_id: Uuid,
+    import_id: Uuid,
+    window: &Window<i64>,
+) -> Result<Page<Rejection>, Error> {
+    let mut query =
+        Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::ImportJobId.eq(import_id));
+    if let Some(record) = window.after {
+        query = query.filter(Column::Record.gt(record));
+    }
+    let rows = query.order_by_asc(Column::Record).limit(window.limit()).all(store.reader()).await?;
+    Ok(window.page(rows.into_iter().map(rejection).collect::<Result<_, _>>()?))
+}
+
+/// How many rejections of an import are kept.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64, Error> {
+    let query = Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::ImportJobId.eq(import_id));
+    Ok(query.count(store.reader()).await?)
+}
+
+/// Removes the rejections of an import.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+    Entity::delete_many()
+        .filter(Column::UserId.eq(user_id))
+        .filter(Column::ImportJobId.eq(import_id))
+        .exec(&tx.inner)
+        .await?;
+    Ok(())
+}
+
+/// Removes what rejections quote of their records.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_excerpts(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+    Entity::update_many()
+        .col_expr(Column::Excerpt, Expr::value(""))
+        .filter(Column::UserId.eq(user_id))
+        .filter(Column::ImportJobId.eq(import_id))
+        .exec(&tx.inner)
+        .await?;
+    Ok(())
+}
+
+fn rejection(model: Model) -> Result<Rejection, Error> {
+    Ok(Rejection {
+        record: model.record,
+        line: model.line,
+        pointer: model.pointer,
+        code: Code::from_name(&model.code).ok_or(Error::Bug("a stored code is one of ours"))?,
+        detail: model.detail,
+        excerpt: model.excerpt,
+    })
+}

@@ -1,0 +1,268 @@
+//! The first two steps of a write: the head of its user is locked, and everything that its items can touch is read.
+//! The lock comes first, in a statement of its own, because a statement does not see what is committed after it began.
+//!
+//! A write needs no lock: every write also changes the row of the account. The load returns the transaction that wrote
+//! that row last, and the write is stored only if that has not changed
+//! ([`super::save::save_unmoved`]).
+
+mod sql;
+mod wants;
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::cells::{Cells, Row};
+use super::dialect::{self, List};
+use super::lock::{Lockable, begin_locked, lock_in_place};
+use super::model::{self, Extent};
+use super::pool::Pool;
+use super::{Store, Tx, account};
+use crate::error::Error;
+use domain::apply::{Entity, World};
+use domain::limits::BATCH_ITEMS_MAX;
+use sql::{Kind, Shape};
+use wants::Bodies;
+pub use wants::Wants;
+
+/// Where a write reads.
+#[derive(Debug, Clone, Copy)]
+pub enum Sight<'a> {
+    /// In a transaction that holds the head. On PostgreSQL of one user only: nobody waits for a head while holding
+    /// another.
+    Held(&'a Tx),
+    /// Statement by statement, on PostgreSQL. Nothing is locked or waited for.
+    Free(&'a Pool),
+}
+
+/// What a decision stands on.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Basis {
+    /// The newest position handed out.
+    pub head: i64,
+    /// Of which transaction the row of the account was, where it is not locked.
+    pub(super) version: i64,
+    /// Statements have read without a lock, and not surely the same.
+    pub(super) is_mixed: bool,
+}
+
+/// What is known of one user.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// How it is known.
+    pub basis: Basis,
+    /// What was wanted.
+    pub world: World,
+}
+
+/// Reads what is wanted of each user. Users of whom there is no row are left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn load(
+    sight: Sight<'_>,
+    wanted: &BTreeMap<Uuid, &Wants>,
+) -> Result<BTreeMap<Uuid, Loaded>, Error> {
+    let all: Vec<Uuid> = wanted.keys().copied().collect();
+    let mut loaded = load_heads(sight, &all, wanted).await?;
+    load_bodies(sight, wanted, &mut loaded).await?;
+    for (user_id, of_user) in &mut loaded {
+        load_usages(sight, *user_id, wanted[user_id], of_user).await?;
+    }
+    Ok(loaded)
+}
+
+impl Sight<'_> {
+    fn backend(self) -> DbBackend {
+        match self {
+            Self::Held(tx) => tx.backend(),
+            Self::Free(connections) => connections.backend(),
+        }
+    }
+
+    /// Whether nothing is locked.
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::Free(_))
+    }
+
+    async fn read(
+        self,
+        sql: impl Into<String>,
+        values: impl IntoIterator<Item = Value>,
+        mut show: impl FnMut(Row<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        match self {
+            Self::Held(tx) => {
+                let rows = tx.inner.query_all_raw(statement).await?;
+                rows.iter().try_for_each(|row| show(Row::of(row)?))
+            }
+            Self::Free(connections) => {
+                connections.read(statement, |row| show(row).map(ControlFlow::Continue)).await
+            }
+        }
+    }
+}
+
+/// The same for one user, in a transaction that takes the lock of their head. Whoever else holds it is waited for, as
+/// long as the connection of the transaction allows. If the user's row is gone it is made.
+///
+/// # Errors
+/// [`Error::Locked`] if somebody else holds the head for too long; when the database fails, or nobody knows whose row
+/// is gone.
+pub async fn load_one(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
+    if !lock_in_place(tx, user_id, Lockable::Account).await? {
+        account::make_anew(tx, user_id).await?;
+    }
+    load_held(tx, user_id, wants).await
+}
+
+/// The same for one user, in a transaction that holds the lock of their head.
+///
+/// # Errors
+/// As [`load`], and if the user's row is gone.
+pub(crate) async fn load_held(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
+    let mut loaded = load(Sight::Held(tx), &BTreeMap::from([(user_id, wants)])).await?;
+    loaded.remove(&user_id).ok_or_else(|| account::forget(&tx.store, user_id))
+}
+
+/// Begins a transaction that holds the head of a user, and loads what is wanted. If somebody else holds the head it
+/// is waited for; `since` is when that began.
+///
+/// # Errors
+/// As [`load_one`].
+pub async fn begin_and_load(
+    store: &Store,
+    user_id: Uuid,
+    wants: &Wants,
+    since: Instant,
+) -> Result<(Tx, Loaded), Error> {
+    let (tx, is_there) = begin_locked(store, user_id, Lockable::Account, since).await?;
+    if !is_there {
+        account::make_anew(&tx, user_id).await?;
+    }
+    let loaded = load_held(&tx, user_id, wants).await?;
+    Ok((tx, loaded))
+}
+
+async fn load_heads(
+    sight: Sight<'_>,
+    users: &[Uuid],
+    wanted: &BTreeMap<Uuid, &Wants>,
+) -> Result<BTreeMap<Uuid, Loaded>, Error> {
+    let backend = sight.backend();
+    let (values, by_key, by_name) = wants::tables(backend, users, wanted);
+    let is_told = wanted.values().any(|wants| wants.bodies() == Bodies::Sent);
+    let shape = Shape { by_key, by_name, is_told };
+    let sql = sql::load(backend, shape);
+    let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
+    // The heads come first; what follows is of users whose heads came, or passed over.
+    let show = |row: Row<'_>| {
+        let mut cells = Cells::new(row, 0);
+        let (kind, user_id): (i32, Uuid) = (cells.next()?, cells.next()?);
+        if kind != Kind::HEAD {
+            return match loaded.get_mut(&user_id) {
+                Some(of_user) => add(&mut of_user.world, kind, row),
+                None => Ok(()),
+            };
+        }
+        let (_, _): (Option<Uuid>, Option<Uuid>) = (cells.next()?, cells.next()?);
+        let (head, version): (i64, i64) = (cells.next()?, cells.next()?);
+        let is_of_heads = wanted.get(&user_id).is_some_and(|wants| wants.bodies() == Bodies::Sent);
+        let world = if is_of_heads { World::of_heads() } else { World::default() };
+        let basis = Basis { head, version, is_mixed: false };
+        loaded.insert(user_id, Loaded { basis, world });
+        Ok(())
+    };
+    sight.read(sql, values, show).await?;
+    Ok(loaded)
+}
+
+fn add(world: &mut World, kind: i32, row: Row<'_>) -> Result<(), Error> {
+    let mut cells = Cells::new(row, 2);
+    match kind {
+        Kind::EVENT => {
+            let (_id, import_job_id): (Uuid, _) = (cells.next()?, cells.next()?);
+            world.load_event(model::event_head(row, sql::FIRST, import_job_id)?);
+        }
+        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST, Extent::Whole)?),
+        _ => {
+            let (id, alias) = (cells.next()?, cells.next()?);
+            match cells.next::<i64>()? {
+                1 => world.load_alias(Entity::Event, alias, id),
+                2 => world.load_alias(Entity::EventType, alias, id),
+                _ => world.load_import_id(id),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads what the events that were found say, where that is wanted.
+async fn load_bodies(
+    sight: Sight<'_>,
+    wanted: &BTreeMap<Uuid, &Wants>,
+    loaded: &mut BTreeMap<Uuid, Loaded>,
+) -> Result<(), Error> {
+    let backend = sight.backend();
+    let of_users = loaded.iter().filter(|(user_id, _)| wanted[user_id].bodies() == Bodies::Read);
+    let found =
+        of_users.flat_map(|(user_id, of_user)| of_user.world.event_ids().map(move |id| (*user_id, id)));
+    let (owners, ids): (Vec<Uuid>, Vec<Uuid>) = found.unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
+    let show = |row: Row<'_>| {
+        let mut cells = Cells::new(row, 0);
+        let (user_id, version): (Uuid, i64) = (cells.next()?, cells.next()?);
+        let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
+        of_user.basis.is_mixed |= sight.is_free() && version != of_user.basis.version;
+        // An answer tells of an event's type as well, and an edit may keep it.
+        let first_of_type = 2 + model::EVENT.len();
+        if Cells::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
+            of_user.world.load_type(model::type_row(row, first_of_type, Extent::Whole)?);
+        }
+        of_user.world.load_event(model::event_row(row, 2, Extent::Whole)?);
+        Ok(())
+    };
+    sight.read(sql::load_bodies(backend), values, show).await
+}
+
+/// Counts the living events of types that are to be deleted, up to one more than a call can take away.
+async fn load_usages(
+    sight: Sight<'_>,
+    user_id: Uuid,
+    wants: &Wants,
+    Loaded { basis, world, .. }: &mut Loaded,
+) -> Result<(), Error> {
+    if wants.usages().is_empty() {
+        return Ok(());
+    }
+    // An id that is not known yet may become an alias of a type found by name, earlier in the same call.
+    let by_id = wants.usages().iter().filter_map(|id| world.event_type(*id));
+    let by_name = wants.type_names().iter().filter_map(|name| world.type_by_name(name));
+    let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.frame.id).collect();
+    if types.is_empty() {
+        return Ok(());
+    }
+    basis.is_mixed = sight.is_free();
+    let backend = sight.backend();
+    let types: Vec<Uuid> = types.into_iter().collect();
+    let sql = format!(
+        "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e WHERE e.user_id = $1 AND e.event_type_id = t.id \
+         LIMIT $3) few) AS events FROM event_type t WHERE t.user_id = $1 AND t.id IN (SELECT w.id FROM {})",
+        dialect::id_rows(backend, 2),
+    );
+    let most = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
+    let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), most.into()];
+    let show = |row: Row<'_>| {
+        let mut cells = Cells::new(row, 0);
+        world.load_usage(cells.next()?, cells.next()?);
+        Ok(())
+    };
+    sight.read(sql, values, show).await
+}

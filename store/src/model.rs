@@ -1,0 +1,311 @@
+//! Between the tables and the plain values of the rules.
+
+use ::entity::{event, event_type};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait, DbBackend, IdenStatic};
+use uuid::Uuid;
+
+use super::bulk;
+use super::cells::{Cells, Row};
+use crate::error::Error;
+use domain::canonical_json::EMPTY;
+use domain::folded;
+use domain::row::{
+    DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, Location, TypeContent, TypeRow, Writer,
+};
+
+/// How much of a row is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What is told of it. Hash, edits and who deleted it are left out, so that it must not be written back.
+    Told,
+    /// All.
+    Whole,
+}
+
+impl<'r> Cells<'r> {
+    /// What the lists of columns below begin with.
+    fn frame(&mut self) -> Result<Frame, Error> {
+        Ok(Frame {
+            id: self.next()?,
+            version: self.next()?,
+            change_seq: self.next()?,
+            writer: Writer { client_id: self.next()?, run_start: 0, edit_id: None },
+            created_at: self.next()?,
+            updated_at: self.next()?,
+            deletion: self.deleted_at()?,
+        })
+    }
+
+    /// By a person, until [`Cells::deleted_by`] says otherwise.
+    fn deleted_at(&mut self) -> Result<Option<Deletion>, Error> {
+        Ok(self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }))
+    }
+
+    /// What they go on with behind what is told.
+    fn rest_of_frame(&mut self, frame: &mut Frame) -> Result<(), Error> {
+        frame.writer.run_start = self.next()?;
+        frame.writer.edit_id = self.next()?;
+        self.deleted_by(frame)
+    }
+
+    fn deleted_by(&mut self, frame: &mut Frame) -> Result<(), Error> {
+        let is_rollback = self.next::<Option<&'r str>>()? == Some(DeletedBy::Rollback.name());
+        if let Some(deletion) = frame.deletion.as_mut().filter(|_| is_rollback) {
+            deletion.by = DeletedBy::Rollback;
+        }
+        Ok(())
+    }
+
+    fn hash(&mut self) -> Result<[u8; 32], Error> {
+        let bytes = self.next::<Option<&'r [u8]>>()?;
+        bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(Error::Bug("a living row has a hash of 32 bytes"))
+    }
+}
+
+/// Columns as text. Made once: to name each anew for each page takes a tenth of what it takes to read it.
+pub(super) fn list(columns: &[impl IdenStatic]) -> String {
+    let quoted: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.as_str())).collect();
+    quoted.join(", ")
+}
+
+/// Columns of a table, each behind a comma.
+pub(super) fn columns(table: &str, columns: &[impl IdenStatic]) -> String {
+    columns.iter().map(|column| format!(", {table}.\"{}\"", column.as_str())).collect()
+}
+
+/// As many columns without values. A NULL of PostgreSQL has a type; one of SQLite has none.
+pub(super) fn nothing(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
+    let null = |column| match backend {
+        DbBackend::Postgres => format!(", NULL::{}", bulk::cast(column)),
+        _ => ", NULL".to_owned(),
+    };
+    columns.iter().map(null).collect()
+}
+
+/// The columns that [`event_row`] reads, in their order: all but the owner and what only a search looks at. As
+/// far as what is told of a type goes, columns of the same place are of the same type.
+pub(super) const EVENT: [event::Column; 25] = {
+    use event::Column::*;
+    [
+        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, SourceType, ExternalId,
+        TimeZone, EventTypeId, Timestamp, EndDate, IsAllDay, Notes, Latitude, Longitude, LocationName,
+        Properties, ImportJobId, WriterRunStart, WriterEditId, DeletedBy, ContentHash, ImportVersion,
+    ]
+};
+
+/// How many of them are told.
+pub(super) const EVENT_TOLD: usize = 20;
+
+/// Reads an event from the column `at` on.
+pub(super) fn event_row(row: Row<'_>, at: usize, extent: Extent) -> Result<EventRow, Error> {
+    let mut cells = Cells::new(row, at);
+    let frame = cells.frame()?;
+    let (source_type, external_id, time_zone) = (cells.next()?, cells.next()?, cells.next()?);
+    let content = match (cells.next()?, cells.next()?) {
+        (Some(event_type_id), Some(timestamp)) => Some(EventContent {
+            event_type_id,
+            body: EventBody {
+                timestamp,
+                end_date: cells.next()?,
+                is_all_day: cells.next::<Option<bool>>()?.unwrap_or_default(),
+                time_zone,
+                notes: cells.next()?,
+                location: match (cells.next()?, cells.next()?, cells.next()?) {
+                    (Some(latitude), Some(longitude), name) => Some(Location { latitude, longitude, name }),
+                    _ => None,
+                },
+                properties: cells.next::<Option<String>>()?.unwrap_or_else(|| EMPTY.to_owned()),
+            },
+            import_job_id: cells.next()?,
+            hash: [0; 32],
+            import_version: None,
+        }),
+        _ => None,
+    };
+    let mut event = EventRow { frame, source_type, external_id, content };
+    if extent == Extent::Whole {
+        let mut cells = Cells::new(row, at + EVENT_TOLD);
+        cells.rest_of_frame(&mut event.frame)?;
+        if let Some(content) = &mut event.content {
+            content.hash = cells.hash()?;
+            content.import_version = cells.next()?;
+        }
+    }
+    Ok(event)
+}
+
+/// The columns that [`event_head`] reads, each in the place of one of [`TYPE`] that is of the same type; in the
+/// others there is nothing.
+const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
+    use event::Column::*;
+    [
+        Some(Id),
+        Some(Version),
+        Some(ChangeSeq),
+        None,
+        Some(CreatedAt),
+        Some(UpdatedAt),
+        Some(DeletedAt),
+        Some(SourceType),
+        Some(ExternalId),
+        None,
+        None,
+        Some(EventTypeId),
+        Some(DeletedBy),
+        Some(ContentHash),
+    ]
+};
+
+/// They as columns of `f`, each behind a comma: those that are there, and all of them. The times are there only
+/// if somebody is told of the event.
+pub(super) fn event_head_columns(backend: DbBackend, is_told: bool) -> (String, String) {
+    let is_time = |column| matches!(column, event::Column::CreatedAt | event::Column::UpdatedAt);
+    let read = EVENT_HEAD.map(|column| column.filter(|column| is_told || !is_time(*column)));
+    let all = read.iter().zip(TYPE).map(|(column, instead)| match column {
+        Some(column) => columns("f", &[*column]),
+        None => nothing(backend, &[instead]),
+    });
+    (columns("f", &read.iter().flatten().copied().collect::<Vec<_>>()), all.collect())
+}
+
+/// Reads of an event, from the column `at` on, only keys, version and hash, and where it is told its times and its
+/// import. What it says and who wrote it are left out, so that it must not be written back.
+pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -> Result<EventRow, Error> {
+    let mut cells = Cells::new(row, at);
+    let (id, version, change_seq) = (cells.next()?, cells.next()?, cells.next()?);
+    let _nothing: Option<&str> = cells.next()?;
+    let mut frame = Frame {
+        id,
+        version,
+        change_seq,
+        writer: Writer { client_id: None, run_start: 0, edit_id: None },
+        created_at: cells.next::<Option<i64>>()?.unwrap_or_default(),
+        updated_at: cells.next::<Option<i64>>()?.unwrap_or_default(),
+        deletion: cells.deleted_at()?,
+    };
+    let (source_type, external_id) = (cells.next()?, cells.next()?);
+    let _nothing: (Option<&str>, Option<i32>) = (cells.next()?, cells.next()?);
+    let event_type_id = cells.next()?;
+    cells.deleted_by(&mut frame)?;
+    let content = match event_type_id {
+        Some(event_type_id) => Some(EventContent {
+            event_type_id,
+            body: EventBody::default(),
+            hash: cells.hash()?,
+            import_job_id,
+            import_version: None,
+        }),
+        None => None,
+    };
+    Ok(EventRow { frame, source_type, external_id, content })
+}
+
+pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
+    let frame = row.frame;
+    let mut model = event::ActiveModel {
+        user_id: Set(user_id),
+        id: Set(frame.id),
+        event_type_id: Set(None),
+        timestamp: Set(None),
+        end_date: Set(None),
+        is_all_day: Set(None),
+        time_zone: Set(None),
+        notes: Set(None),
+        notes_search: Set(None),
+        source_type: Set(row.source_type),
+        external_id: Set(row.external_id),
+        latitude: Set(None),
+        longitude: Set(None),
+        location_name: Set(None),
+        properties: Set(None),
+        content_hash: Set(None),
+        version: Set(frame.version),
+        import_version: Set(None),
+        change_seq: Set(frame.change_seq),
+        writer_client_id: Set(frame.writer.client_id),
+        writer_run_start: Set(frame.writer.run_start),
+        writer_edit_id: Set(frame.writer.edit_id),
+        import_job_id: Set(None),
+        created_at: Set(frame.created_at),
+        updated_at: Set(frame.updated_at),
+        deleted_at: Set(frame.deletion.map(|deletion| deletion.at)),
+        deleted_by: Set(frame.deletion.map(|deletion| deletion.by.name().to_owned())),
+    };
+    if let Some(content) = row.content {
+        let body = content.body;
+        model.event_type_id = Set(Some(content.event_type_id));
+        model.timestamp = Set(Some(body.timestamp));
+        model.end_date = Set(body.end_date);
+        model.is_all_day = Set(Some(body.is_all_day));
+        model.time_zone = Set(body.time_zone);
+        model.notes_search = Set(body.notes.as_deref().map(folded::fold));
+        model.notes = Set(body.notes);
+        if let Some(place) = body.location {
+            model.latitude = Set(Some(place.latitude));
+            model.longitude = Set(Some(place.longitude));
+            model.location_name = Set(place.name);
+        }
+        model.properties = Set(Some(body.properties));
+        model.content_hash = Set(Some(content.hash.to_vec()));
+        model.import_job_id = Set(content.import_job_id);
+        model.import_version = Set(content.import_version);
+    }
+    model
+}
+
+/// The columns that [`type_row`] reads, in their order: all but the owner.
+pub(super) const TYPE: [event_type::Column; 14] = {
+    use event_type::Column::*;
+    [
+        Id, Version, ChangeSeq, WriterClientId, CreatedAt, UpdatedAt, DeletedAt, Name, Color, Icon,
+        WriterRunStart, WriterEditId, DeletedBy, ContentHash,
+    ]
+};
+
+/// How many of them are told.
+pub(super) const TYPE_TOLD: usize = 10;
+
+/// Reads an event type from the column `at` on.
+pub(super) fn type_row(row: Row<'_>, at: usize, extent: Extent) -> Result<TypeRow, Error> {
+    let mut cells = Cells::new(row, at);
+    let frame = cells.frame()?;
+    let content = match cells.next()? {
+        Some(name) => Some(TypeContent { name, color: cells.next()?, icon: cells.next()?, hash: [0; 32] }),
+        None => None,
+    };
+    let mut event_type = TypeRow { frame, content };
+    if extent == Extent::Whole {
+        let mut cells = Cells::new(row, at + TYPE_TOLD);
+        cells.rest_of_frame(&mut event_type.frame)?;
+        if let Some(content) = &mut event_type.content {
+            content.hash = cells.hash()?;
+        }
+    }
+    Ok(event_type)
+}
+
+pub(super) fn type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel {
+    let frame = row.frame;
+    let (name, color, icon, hash) = match row.content {
+        Some(content) => (Some(content.name), content.color, content.icon, Some(content.hash.to_vec())),
+        None => (None, None, None, None),
+    };
+    event_type::ActiveModel {
+        user_id: Set(user_id),
+        id: Set(frame.id),
+        name: Set(name),
+        color: Set(color),
+        icon: Set(icon),
+        content_hash: Set(hash),
+        version: Set(frame.version),
+        change_seq: Set(frame.change_seq),
+        writer_client_id: Set(frame.writer.client_id),
+        writer_run_start: Set(frame.writer.run_start),
+        writer_edit_id: Set(frame.writer.edit_id),
+        created_at: Set(frame.created_at),
+        updated_at: Set(frame.updated_at),
+        deleted_at: Set(frame.deletion.map(|deletion| deletion.at)),
+        deleted_by: Set(frame.deletion.map(|deletion| deletion.by.name().to_owned())),
+    }
+}

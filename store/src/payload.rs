@@ -1,0 +1,101 @@
+//! The bytes of imports: runs of objects of 8 MiB, the last shorter, each one `put`. No multipart and
+//! no append, so that every object store is the same.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use uuid::Uuid;
+
+use crate::error::Error;
+use domain::limits::PAYLOAD_OBJECT_BYTES;
+use domain::payload_objects::PayloadObjects;
+
+/// Where payloads are kept.
+#[derive(Debug, Clone)]
+pub struct Payloads {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl Payloads {
+    /// Keeps them in `objects`, below `prefix`.
+    #[must_use]
+    pub fn new(objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
+        Self { objects, prefix }
+    }
+
+    /// Stores an object under its name.
+    ///
+    /// # Errors
+    /// When the object store fails.
+    pub async fn put(&self, user_id: Uuid, import_id: Uuid, name: &str, bytes: Bytes) -> Result<(), Error> {
+        self.objects.put(&self.path(user_id, import_id, name), bytes.into()).await?;
+        Ok(())
+    }
+
+    /// Removes an object that is part of no payload.
+    ///
+    /// # Errors
+    /// When the object store fails.
+    pub async fn remove_object(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Result<(), Error> {
+        Ok(self.objects.delete(&self.path(user_id, import_id, name)).await?)
+    }
+
+    /// The bytes of a payload of `size` bytes from `offset` on; an error in their place where an object cannot
+    /// be had, or is not of its size: somebody else has changed it.
+    #[must_use]
+    pub fn read(
+        &self,
+        user_id: Uuid,
+        import_id: Uuid,
+        names: &PayloadObjects,
+        offset: u64,
+        size: u64,
+    ) -> BoxStream<'static, Result<Bytes, Error>> {
+        if offset >= size {
+            return futures::stream::empty().boxed();
+        }
+        let object_bytes = PAYLOAD_OBJECT_BYTES as u64;
+        let (this, names) = (self.clone(), names.clone());
+        let numbers = offset / object_bytes..size.div_ceil(object_bytes);
+        futures::stream::iter(numbers)
+            .then(move |number| {
+                let (this, name) = (this.clone(), names.name(number));
+                async move {
+                    let skip = offset.saturating_sub(number * object_bytes);
+                    let range = (skip > 0).then_some(GetRange::Offset(skip));
+                    let options = GetOptions { range, ..GetOptions::default() };
+                    let object =
+                        this.objects.get_opts(&this.path(user_id, import_id, &name), options).await?;
+                    if object.meta.size != object_bytes.min(size - number * object_bytes) {
+                        return Err(Error::PayloadChanged);
+                    }
+                    Ok::<_, Error>(object.into_stream().map_err(Error::from))
+                }
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// Removes all objects of a payload.
+    ///
+    /// # Errors
+    /// When the object store fails.
+    pub async fn remove(&self, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+        let folder = self.folder(user_id, import_id);
+        let paths = self.objects.list(Some(&folder)).map_ok(|object| object.location).boxed();
+        self.objects.delete_stream(paths).try_for_each(|_| async { Ok(()) }).await?;
+        Ok(())
+    }
+
+    fn folder(&self, user_id: Uuid, import_id: Uuid) -> Path {
+        self.prefix.clone().join("payload").join(user_id.to_string()).join(import_id.to_string())
+    }
+
+    fn path(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Path {
+        self.folder(user_id, import_id).join(name)
+    }
+}

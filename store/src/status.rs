@@ -1,0 +1,86 @@
+//! What a client shows of its sync: counts and newest instants.
+
+use sea_orm::{FromQueryResult, Statement};
+use uuid::Uuid;
+
+use super::Store;
+use crate::error::Error;
+use domain::limits::SOURCES_MAX;
+
+/// Numbers of one user.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct Totals {
+    /// Living events.
+    pub events_live: i64,
+    /// Tombstones of events.
+    pub events_deleted: i64,
+    /// Living types.
+    pub types_live: i64,
+    /// Tombstones of types.
+    pub types_deleted: i64,
+    /// Newest change, epoch milliseconds.
+    pub last_change_at: Option<i64>,
+    /// Newest event, epoch milliseconds.
+    pub last_event_at: Option<i64>,
+    /// Imports that wait for a worker.
+    pub imports_queued: i64,
+    /// Imports that a worker holds.
+    pub imports_running: i64,
+    /// Imports that the user halted.
+    pub imports_paused: i64,
+    /// Imports that failed.
+    pub imports_failed: i64,
+}
+
+/// Living events of one source.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct SourceTotals {
+    /// Its name.
+    pub source_type: String,
+    /// How many.
+    pub count: i64,
+    /// Newest event, epoch milliseconds.
+    pub last_event_at: Option<i64>,
+    /// Newest arrival, epoch milliseconds.
+    pub last_received_at: Option<i64>,
+}
+
+/// Counts everything of a user.
+///
+/// # Errors
+/// When the database fails.
+pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
+    let sql = "SELECT e.live AS events_live, e.dead AS events_deleted, t.live AS types_live, \
+         t.dead AS types_deleted, \
+         CASE WHEN t.changed > e.changed OR e.changed IS NULL THEN t.changed ELSE e.changed END AS last_change_at, \
+         e.newest AS last_event_at, i.queued AS imports_queued, i.running AS imports_running, \
+         i.paused AS imports_paused, \
+         i.failed AS imports_failed \
+         FROM (SELECT count(timestamp) AS live, count(deleted_at) AS dead, max(updated_at) AS changed, \
+               max(timestamp) AS newest FROM event WHERE user_id = $1) e, \
+              (SELECT count(name) AS live, count(deleted_at) AS dead, max(updated_at) AS changed \
+               FROM event_type WHERE user_id = $1) t, \
+              (SELECT count(CASE WHEN state = 'QUEUED' THEN 1 END) AS queued, \
+                      count(CASE WHEN state IN ('RUNNING', 'ROLLING_BACK') THEN 1 END) AS running, \
+                      count(CASE WHEN state = 'PAUSED' THEN 1 END) AS paused, \
+                      count(CASE WHEN state = 'FAILED' THEN 1 END) AS failed \
+               FROM import_job WHERE user_id = $1) i";
+    let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
+    let heavy = store.heavy(user_id).await?;
+    Totals::find_by_statement(statement).one(&heavy.reader).await?.ok_or(Error::Bug("counting gives a row"))
+}
+
+/// Counts the living events by source, for the first [`SOURCES_MAX`] sources by name.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sources(store: &Store, user_id: Uuid) -> Result<Vec<SourceTotals>, Error> {
+    let sql = format!(
+        "SELECT source_type, count(*) AS count, max(timestamp) AS last_event_at, \
+         max(created_at) AS last_received_at FROM event \
+         WHERE user_id = $1 AND timestamp IS NOT NULL GROUP BY source_type ORDER BY source_type LIMIT {SOURCES_MAX}"
+    );
+    let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
+    let heavy = store.heavy(user_id).await?;
+    Ok(SourceTotals::find_by_statement(statement).all(&heavy.reader).await?)
+}
