@@ -17,6 +17,8 @@ pub struct Model {
     pub feed_head: i64,
     /// Random; renewed when positions were lost, so that old cursors are told.
     pub feed_epoch: i64,
+    /// Incremented by every statement that writes anything of the user.
+    pub revision: i64,
 }
 
 /// No relation is declared: every query names its user and joins by hand.

@@ -19,6 +19,7 @@ mod m0008_alias_by_id;
 mod m0009_cluster_state;
 mod m0010_import_safety;
 mod m0011_backfill;
+mod m0012_account_revision;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_cluster_state::Migration),
             Box::new(m0010_import_safety::Migration),
             Box::new(m0011_backfill::Migration),
+            Box::new(m0012_account_revision::Migration),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 use ::entity::{account, cluster_state};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, SimpleExpr};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -67,6 +67,7 @@ async fn insert(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(
         subject: Set(subject.to_owned()),
         feed_head: Set(0),
         feed_epoch: Set(tx.store.clock.random()),
+        revision: Set(0),
     };
     account::Entity::insert(row)
         .on_conflict(OnConflict::new().do_nothing().to_owned())
@@ -100,6 +101,11 @@ pub(super) fn forget(store: &Store, user_id: Uuid) -> Error {
     Error::Moved
 }
 
+/// The revision of a row that is changed.
+fn next_revision() -> SimpleExpr {
+    Expr::col(account::Column::Revision).add(1)
+}
+
 /// Moves a head that this transaction has locked. Returns how many were moved: none when it is not where it
 /// was.
 ///
@@ -108,6 +114,7 @@ pub(super) fn forget(store: &Store, user_id: Uuid) -> Error {
 pub(super) async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<u64, Error> {
     let moved = account::Entity::update_many()
         .col_expr(account::Column::FeedHead, to.into())
+        .col_expr(account::Column::Revision, next_revision())
         .filter(account::Column::UserId.eq(user_id))
         .filter(account::Column::FeedHead.eq(from))
         .exec(&tx.inner)
@@ -123,6 +130,7 @@ pub(super) async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Resul
 pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -> Result<(), Error> {
     let renew = account::Entity::update_many()
         .col_expr(account::Column::FeedEpoch, store.clock.random().into())
+        .col_expr(account::Column::Revision, next_revision())
         .filter(account::Column::UserId.eq(user_id))
         .filter(account::Column::FeedEpoch.eq(epoch))
         .filter(account::Column::FeedHead.lt(known));

@@ -162,32 +162,21 @@ pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)
     format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
 }
 
-/// The heads of the users in parameter 1, and the transactions that wrote their rows.
+/// The heads of the users in parameter 1, and the revisions of their rows.
 pub(super) fn heads(backend: DbBackend) -> String {
     match backend {
         DbBackend::Postgres => format!(
-            "SELECT a.* FROM {users} CROSS JOIN LATERAL (SELECT f.user_id, f.feed_head, {VERSION} AS version \
+            "SELECT a.* FROM {users} CROSS JOIN LATERAL (SELECT f.user_id, f.feed_head, f.revision \
              FROM account f WHERE f.user_id = w.id) a",
             users = id_rows(backend, 1),
         ),
         _ => format!(
-            "SELECT f.user_id, f.feed_head, 0 AS version FROM {} {}",
+            "SELECT f.user_id, f.feed_head, f.revision FROM {} {}",
             id_rows(backend, 1),
             join(backend, "account f", "*", &[("user_id", "w.id")])
         ),
     }
 }
-
-/// Of which transaction the row of the account of a user is, by an expression for that user.
-pub(super) fn version_of(backend: DbBackend, user_id: &str) -> String {
-    match backend {
-        DbBackend::Postgres => format!("(SELECT {VERSION} FROM account f WHERE f.user_id = {user_id})"),
-        _ => "0".to_owned(),
-    }
-}
-
-/// Of which transaction a row of PostgreSQL is.
-const VERSION: &str = "f.xmin::text::bigint";
 
 /// Joins the one row of a table that has these values in its columns, all columns of a unique key in their
 /// order; rows without one are left out. PostgreSQL takes these columns of it and no others: to start with all of
@@ -277,7 +266,7 @@ pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) 
     if let [(user_id, from, to)] = heads[..] {
         values.extend([user_id.into(), from.into(), to.into()]);
         return format!(
-            "UPDATE account SET feed_head = ${} WHERE user_id = ${} AND feed_head = ${}",
+            "UPDATE account SET feed_head = ${}, revision = revision + 1 WHERE user_id = ${} AND feed_head = ${}",
             n + 3,
             n + 1,
             n + 2
@@ -288,7 +277,7 @@ pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) 
     let (from, to): (Vec<i64>, Vec<i64>) = moves.into_iter().unzip();
     values.extend([users.into(), from.into(), to.into()]);
     format!(
-        "UPDATE account a SET feed_head = w.head FROM unnest(${}::uuid[], ${}::bigint[], ${}::bigint[]) \
+        "UPDATE account a SET feed_head = w.head, revision = a.revision + 1 FROM unnest(${}::uuid[], ${}::bigint[], ${}::bigint[]) \
          AS w(user_id, was, head) WHERE a.user_id = w.user_id AND a.feed_head = w.was",
         n + 1,
         n + 2,
@@ -296,38 +285,38 @@ pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) 
     )
 }
 
-/// As [`move_heads`], of heads (user, version of the row, from, to) that are not locked: the CTEs `held`, which
-/// locks those that nobody holds and whose row is of that version still, and `moved`, with their users.
+/// As [`move_heads`], of heads (user, revision of the row, from, to) that are not locked: the CTEs `held`, which
+/// locks those that nobody holds and whose row is of that revision still, and `moved`, with their users.
 pub(super) fn move_unmoved_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &mut Vec<Value>) -> String {
     const HOLD: &str = "FOR NO KEY UPDATE OF f SKIP LOCKED";
-    let is_same = |version: String| match plant::is_planted("plant-head-alone") {
+    let is_same = |revision: String| match plant::is_planted("plant-head-alone") {
         true => "true".to_owned(),
-        false => format!("{VERSION} = {version}"),
+        false => format!("f.revision = {revision}"),
     };
     let n = values.len();
-    if let [(user_id, version, from, to)] = heads[..] {
-        values.extend([user_id.into(), version.into(), from.into(), to.into()]);
-        let (user_id, version, from, to) = (n + 1, n + 2, n + 3, n + 4);
+    if let [(user_id, revision, from, to)] = heads[..] {
+        values.extend([user_id.into(), revision.into(), from.into(), to.into()]);
+        let (user_id, revision, from, to) = (n + 1, n + 2, n + 3, n + 4);
         return format!(
             "held AS MATERIALIZED (SELECT f.user_id FROM account f WHERE f.user_id = ${user_id} \
              AND {is_same} {HOLD}), \
-             moved AS (UPDATE account SET feed_head = ${to} WHERE user_id = ${user_id} AND feed_head = ${from} \
+             moved AS (UPDATE account SET feed_head = ${to}, revision = revision + 1 WHERE user_id = ${user_id} AND feed_head = ${from} \
              AND EXISTS (SELECT FROM held) RETURNING user_id)",
-            is_same = is_same(format!("${version}")),
+            is_same = is_same(format!("${revision}")),
         );
     }
     let users: Vec<Uuid> = heads.iter().map(|(user_id, ..)| *user_id).collect();
     let column = |of: fn(&(Uuid, i64, i64, i64)) -> i64| heads.iter().map(of).collect::<Vec<i64>>();
-    let (versions, from, to) = (column(|head| head.1), column(|head| head.2), column(|head| head.3));
-    values.extend([users.into(), versions.into(), from.into(), to.into()]);
-    let (users, versions, from, to) = (n + 1, n + 2, n + 3, n + 4);
+    let (revisions, from, to) = (column(|head| head.1), column(|head| head.2), column(|head| head.3));
+    values.extend([users.into(), revisions.into(), from.into(), to.into()]);
+    let (users, revisions, from, to) = (n + 1, n + 2, n + 3, n + 4);
     format!(
-        "held AS MATERIALIZED (SELECT a.* FROM unnest(${users}::uuid[], ${versions}::bigint[], ${from}::bigint[], \
-         ${to}::bigint[]) AS w(user_id, version, was, head) CROSS JOIN LATERAL (SELECT f.user_id, w.was, w.head \
+        "held AS MATERIALIZED (SELECT a.* FROM unnest(${users}::uuid[], ${revisions}::bigint[], ${from}::bigint[], \
+         ${to}::bigint[]) AS w(user_id, revision, was, head) CROSS JOIN LATERAL (SELECT f.user_id, w.was, w.head \
          FROM account f WHERE f.user_id = w.user_id AND {is_same} {HOLD}) a), \
-         moved AS (UPDATE account a SET feed_head = h.head FROM held h WHERE a.user_id = h.user_id \
+         moved AS (UPDATE account a SET feed_head = h.head, revision = a.revision + 1 FROM held h WHERE a.user_id = h.user_id \
          AND a.feed_head = h.was RETURNING a.user_id)",
-        is_same = is_same("w.version".to_owned()),
+        is_same = is_same("w.revision".to_owned()),
     )
 }
 

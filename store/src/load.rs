@@ -1,9 +1,8 @@
 //! The first two steps of a write: the head of its user is locked, and everything that its items can touch is read.
 //! The lock comes first, in a statement of its own, because a statement does not see what is committed after it began.
 //!
-//! A write needs no lock: every write also changes the row of the account. The load returns the transaction that wrote
-//! that row last, and the write is stored only if that has not changed
-//! ([`super::save::save_unmoved`]).
+//! A write needs no lock: every write also increments the revision of the account. The load returns that revision, and
+//! the write is stored only if it has not changed ([`super::save::save_unmoved`]).
 
 mod sql;
 mod wants;
@@ -43,8 +42,8 @@ pub enum Sight<'a> {
 pub struct Basis {
     /// The newest position handed out.
     pub head: i64,
-    /// Of which transaction the row of the account was, where it is not locked.
-    pub(super) version: i64,
+    /// The revision of the account row that was read.
+    pub(super) revision: i64,
     /// Statements have read without a lock, and not surely the same.
     pub(super) is_mixed: bool,
 }
@@ -170,10 +169,10 @@ async fn load_heads(
             };
         }
         let (_, _): (Option<Uuid>, Option<Uuid>) = (cells.next()?, cells.next()?);
-        let (head, version): (i64, i64) = (cells.next()?, cells.next()?);
+        let (head, revision): (i64, i64) = (cells.next()?, cells.next()?);
         let is_of_heads = wanted.get(&user_id).is_some_and(|wants| wants.bodies() == Bodies::Sent);
         let world = if is_of_heads { World::of_heads() } else { World::default() };
-        let basis = Basis { head, version, is_mixed: false };
+        let basis = Basis { head, revision, is_mixed: false };
         loaded.insert(user_id, Loaded { basis, world });
         Ok(())
     };
@@ -218,9 +217,9 @@ async fn load_bodies(
     let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
     let show = |row: Row<'_>| {
         let mut cells = Cells::new(row, 0);
-        let (user_id, version): (Uuid, i64) = (cells.next()?, cells.next()?);
+        let (user_id, revision): (Uuid, i64) = (cells.next()?, cells.next()?);
         let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
-        of_user.basis.is_mixed |= sight.is_free() && version != of_user.basis.version;
+        of_user.basis.is_mixed |= sight.is_free() && revision != of_user.basis.revision;
         // An answer tells of an event's type as well, and an edit may keep it.
         let first_of_type = 2 + model::EVENT.len();
         if Cells::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {

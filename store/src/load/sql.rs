@@ -14,7 +14,7 @@ use crate::model::{self, columns, nothing};
 pub(super) struct Kind;
 
 impl Kind {
-    /// `number` is the newest position, and `version` the transaction that wrote the row.
+    /// `number` is the newest position, and `revision` that of the account.
     pub(super) const HEAD: i32 = 0;
     /// `id` is called `other` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
     const NAME: i32 = 1;
@@ -62,8 +62,8 @@ pub(super) fn load(backend: DbBackend, shape: Shape) -> &'static str {
     &texts[shape.number()]
 }
 
-/// All that events say, and their types, by a table of owners and ids; and which transactions wrote the rows of
-/// the accounts.
+/// All that events say, and their types, by a table of owners and ids; and the revisions of the
+/// accounts.
 pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
     static POSTGRES: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Postgres));
     static SQLITE: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Sqlite));
@@ -73,8 +73,7 @@ pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
 fn load_bodies_text(backend: DbBackend) -> String {
     let rows = dialect::rows(backend, &mut 1, &OWNED);
     format!(
-        "SELECT w.user_id, {version}{event_columns}{type_columns} FROM {rows} {event} {event_type}",
-        version = dialect::version_of(backend, "w.user_id"),
+        "SELECT w.user_id, (SELECT a.revision FROM account a WHERE a.user_id = w.user_id){event_columns}{type_columns} FROM {rows} {event} {event_type}",
         event_columns = columns("f", &model::EVENT),
         type_columns = columns("t", &model::TYPE),
         event = dialect::join(backend, "event f", "*", &BY_ID),
@@ -137,7 +136,7 @@ fn load_text(backend: DbBackend, shape: Shape) -> String {
            UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
          called AS MATERIALIZED (SELECT user_id, id FROM {rest} UNION ALL SELECT user_id, id FROM name) \
          SELECT {is_head} AS kind, h.user_id, {no_id} AS id, {no_id} AS other, \
-           h.feed_head AS number, h.version{no_row} FROM ({heads}) h \
+           h.feed_head AS number, h.revision{no_row} FROM ({heads}) h \
          UNION ALL SELECT {is_name}, n.user_id, n.id, n.alias_id, n.number, 0{no_row} FROM name n",
         heads = dialect::heads(backend),
         wanted = table(&OWNED),

@@ -98,7 +98,7 @@ pub(super) async fn send_unmoved(connections: &Pool, all: Vec<Decided>) -> Resul
     let decided: HashMap<Uuid, u64> = all.iter().map(|one| (one.user_id, rows(&one.net))).collect();
     let mut parts = Parts::default();
     let heads: Vec<_> =
-        all.iter().map(|one| (one.user_id, one.basis.version, one.basis.head, one.net.head)).collect();
+        all.iter().map(|one| (one.user_id, one.basis.revision, one.basis.head, one.net.head)).collect();
     let moved = dialect::move_unmoved_heads(heads, &mut parts.values);
     let models = Models::of(all);
     parts.rows(models.changed_types, Existing::Replace, Owners::Moved)?;
