@@ -198,7 +198,7 @@ pub struct ImportRow {
     /// Records of one chunk, fewer behind crashes.
     pub chunk_records: i32,
     /// Up to this record its chunks stay small.
-    pub careful_until: i64,
+    pub small_chunks_until: i64,
     /// Fence.
     pub lease_epoch: i64,
     /// What ended or bounced it.
@@ -226,7 +226,8 @@ impl ImportRow {
         if self.crash_count >= CRASHES_MAX && self.chunk_records > 1 {
             self.crash_count = 0;
             self.chunk_records = (self.chunk_records / 10).max(1);
-            self.careful_until = self.careful_until.max(self.next_record + CHUNK_RECORDS_MAX as i64);
+            self.small_chunks_until =
+                self.small_chunks_until.max(self.next_record + CHUNK_RECORDS_MAX as i64);
         }
         self
     }
@@ -247,7 +248,7 @@ impl ImportRow {
     /// Whether chunks that are small because somebody died have brought it past that place.
     #[must_use]
     pub fn is_out_of_danger(&self, next_record: i64) -> bool {
-        i64::from(self.chunk_records) < CHUNK_RECORDS_MAX as i64 && next_record >= self.careful_until
+        i64::from(self.chunk_records) < CHUNK_RECORDS_MAX as i64 && next_record >= self.small_chunks_until
     }
 
     /// Whether nobody has died of what comes next.

@@ -212,10 +212,10 @@ pub const SLICE_CHUNKS_MAX: usize = 50;
 pub const SLICE_MS_MAX: u128 = 20_000;
 /// Milliseconds that a claimed import is left alone without a sign of life.
 pub const LEASE_TTL_MS: i64 = 30_000;
-/// Milliseconds between two rings for the same import.
-pub const RING_EVERY_MS: i64 = 30_000;
-/// Imports rung for in one tick of the sweeper, and rings waiting in the queue.
-pub const RINGS_MAX: u64 = 200;
+/// Milliseconds between two notifications for the same import.
+pub const NOTIFY_EVERY_MS: i64 = 30_000;
+/// Imports notified for in one tick of the sweeper, and notifies waiting in the queue.
+pub const NOTIFICATIONS_MAX: u64 = 200;
 /// Transient failures without progress after which an import fails.
 pub const ATTEMPTS_MAX: i32 = 20;
 /// First pause behind a transient failure, in milliseconds; it doubles.

@@ -54,10 +54,10 @@ pub struct Model {
     pub attempts: i32,
     /// Leases lost at this checkpoint.
     pub crash_count: i32,
-    /// Records of one chunk: fewer behind crashes, until `careful_until` records are done.
+    /// Records of one chunk: fewer behind crashes, until `small_chunks_until` records are done.
     pub chunk_records: i32,
     /// Up to this record its chunks stay small.
-    pub careful_until: i64,
+    pub small_chunks_until: i64,
     /// Not before this instant, epoch milliseconds.
     pub not_before: Option<i64>,
     /// Fence: raised by each claim.
@@ -66,8 +66,8 @@ pub struct Model {
     pub lease_owner: Option<String>,
     /// Until when, by the clock of the database, epoch milliseconds.
     pub lease_until: Option<i64>,
-    /// When the doorbell was last rung for it, epoch milliseconds.
-    pub rung_at: Option<i64>,
+    /// When the notification was last notified for it, epoch milliseconds.
+    pub notified_at: Option<i64>,
     /// JSON of the problem that ended or bounced it.
     pub problem: Option<String>,
     /// `traceparent` of the request that made it.

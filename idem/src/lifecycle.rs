@@ -21,8 +21,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use worker::backfill::{self, Pace};
-use worker::bell::QueueBell;
 use worker::jobs::run_slice::{Workshop, run_slice};
+use worker::notifier::QueueNotifier;
 use worker::queue::{Consumer, Queue};
 use worker::sweeper::Sweeper;
 
@@ -70,7 +70,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     }
     let import_store = stores[stores.len() - 1].clone();
     let payloads = open_payloads(&config)?;
-    let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
+    let (notifier, consumer) = queue(&config).open().context("the queue cannot be opened")?;
     let keys = Keys::load(
         &config.jwt_secrets,
         config.jwks.clone(),
@@ -84,9 +84,9 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     if !args.no_worker {
-        spawn_worker(&tasks, &config, &import_store, &payloads, &bell, consumer, &stop_working);
+        spawn_worker(&tasks, &config, &import_store, &payloads, &notifier, consumer, &stop_working);
     }
-    tasks.spawn(sweeper(&config, &import_store, &payloads, &bell).run(stop_working.clone()));
+    tasks.spawn(sweeper(&config, &import_store, &payloads, &notifier).run(stop_working.clone()));
     tasks.spawn(backfill::run(import_store.clone(), stop_working.clone()));
     let listener = bind(config.listen).await?;
     let metrics_listener = bind(config.metrics_listen).await?;
@@ -96,7 +96,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         services: Services {
             store: store.clone(),
             payloads,
-            bell: Arc::new(bell),
+            notifier: Arc::new(notifier),
             import_limits: import_limits(&config),
         },
         keys,
@@ -128,11 +128,11 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     preflight(&config).await?;
     let store = open_store(&config, WORKER_CONNECTIONS).await?;
     let payloads = open_payloads(&config)?;
-    let (bell, consumer) = queue(&config).open().context("the queue cannot be opened")?;
+    let (notifier, consumer) = queue(&config).open().context("the queue cannot be opened")?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    spawn_worker(&tasks, &config, &store, &payloads, &bell, consumer, &stop);
-    tasks.spawn(sweeper(&config, &store, &payloads, &bell).run(stop.clone()));
+    spawn_worker(&tasks, &config, &store, &payloads, &notifier, consumer, &stop);
+    tasks.spawn(sweeper(&config, &store, &payloads, &notifier).run(stop.clone()));
     tasks.spawn(backfill::run(store.clone(), stop.clone()));
     match TcpListener::bind(config.metrics_listen).await {
         Ok(listener) => {
@@ -254,11 +254,16 @@ fn import_limits(config: &Config) -> ImportLimits {
     }
 }
 
-fn sweeper(config: &Config, store: &Store, payloads: &Payloads, bell: &QueueBell) -> Sweeper<QueueBell> {
+fn sweeper(
+    config: &Config,
+    store: &Store,
+    payloads: &Payloads,
+    notifier: &QueueNotifier,
+) -> Sweeper<QueueNotifier> {
     Sweeper {
         store: store.clone(),
         payloads: payloads.clone(),
-        bell: bell.clone(),
+        notifier: notifier.clone(),
         payload_retention: config.payload_retention,
     }
 }
@@ -268,14 +273,14 @@ fn spawn_worker(
     config: &Config,
     store: &Store,
     payloads: &Payloads,
-    bell: &QueueBell,
+    notifier: &QueueNotifier,
     consumer: Consumer,
     stop: &CancellationToken,
 ) {
     let workshop = Workshop {
         store: store.clone(),
         payloads: payloads.clone(),
-        bell: bell.clone(),
+        notifier: notifier.clone(),
         owner: format!("{}", Clock::System.new_id()),
         limits: import_limits(config),
         shutdown: stop.clone(),

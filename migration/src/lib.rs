@@ -20,6 +20,7 @@ mod m0009_cluster_state;
 mod m0010_import_safety;
 mod m0011_backfill;
 mod m0012_account_revision;
+mod m0013_plain_column_names;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_import_safety::Migration),
             Box::new(m0011_backfill::Migration),
             Box::new(m0012_account_revision::Migration),
+            Box::new(m0013_plain_column_names::Migration),
         ]
     }
 }

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::bell::{Bell, Ring};
+use crate::notifier::{Notification, Notifier};
 use crate::write::{Stored, read_free, write_within};
 use domain::apply::{self, Answer, Outcome, Terms, World};
 use domain::draft::NewEvent;
@@ -107,7 +107,7 @@ pub async fn decide_ahead(
 /// Then nothing of the chunk is stored.
 pub async fn apply_chunk(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     import: Import,
     chunk: &Chunk,
     verdict: Option<Verdict>,
@@ -142,7 +142,7 @@ pub async fn apply_chunk(
     import_job::tally(&tx, held, counts, chunk.is_last).await?;
     tx.commit().await?;
     if stored.moves_feed {
-        bell.ring(Ring::Feed(held.user_id));
+        notifier.notify(Notification::Feed(held.user_id));
     }
     Ok(Applied { held, counts, is_new: stored.is_anything })
 }

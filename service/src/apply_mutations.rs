@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::Actor;
-use crate::bell::Bell;
+use crate::notifier::Notifier;
 use crate::write::write;
 use domain::apply::{self, Answer, Terms, World, Write, Written};
 use domain::draft::{
@@ -179,7 +179,7 @@ impl Item {
 /// When the database fails, or the answers do not fit; what is wrong with an item is in its answer.
 pub async fn apply_mutations(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     actor: &Actor,
     client_id: Option<&str>,
     mutations: Vec<Mutation>,
@@ -195,7 +195,7 @@ pub async fn apply_mutations(
         return told(items.iter().map(|item| item.decide(&mut nothing, &terms)).collect());
     }
     let now_ms = store.clock.now_ms();
-    write(store, bell, actor.user_id, wants, |world| {
+    write(store, notifier, actor.user_id, wants, |world| {
         let terms = Terms { now_ms, client_id, import_job_id: None };
         told(items.iter().map(|item| item.decide(world, &terms)).collect())
     })

@@ -4,8 +4,8 @@
 use uuid::Uuid;
 
 use crate::Actor;
-use crate::bell::{Bell, Ring};
 use crate::create_import::ImportAnswer;
+use crate::notifier::{Notification, Notifier};
 use domain::import::{ImportRow, State, Step};
 use domain::problem::{Code, Problem};
 use store::error::Error;
@@ -17,7 +17,7 @@ use store::{Store, import_job};
 /// When the database fails; an impossible step is a problem that says the state.
 pub async fn control_import(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     actor: &Actor,
     id: Option<Uuid>,
     step: Step,
@@ -31,7 +31,7 @@ pub async fn control_import(
         return Ok(unknown());
     };
     if taken && matches!(step.leads().1, State::Queued | State::RollingBack) {
-        bell.ring(Ring::Import(id));
+        notifier.notify(Notification::Import(id));
     }
     let problem = (!taken && !step.is_taken(job.state)).then(|| impossible(&job, step));
     Ok(ImportAnswer { job: Some(job), problem })

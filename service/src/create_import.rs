@@ -97,7 +97,7 @@ pub async fn create_import(
         attempts: 0,
         crash_count: 0,
         chunk_records: i32::try_from(limits::CHUNK_RECORDS_MAX).unwrap_or(i32::MAX),
-        careful_until: 0,
+        small_chunks_until: 0,
         lease_epoch: 0,
         problem: None,
         trace_context: draft.trace_context,

@@ -5,8 +5,8 @@ use futures::stream;
 use sha2::{Digest, Sha256};
 
 use crate::Actor;
-use crate::bell::Bell;
 use crate::create_import::{ImportAnswer, ImportDraft, create_import};
+use crate::notifier::Notifier;
 use crate::receive_payload::receive_payload;
 use domain::import::{Format, State};
 use domain::limits::ImportLimits;
@@ -35,7 +35,7 @@ pub struct EventsDraft {
 pub async fn import_events(
     store: &Store,
     payloads: &Payloads,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     limits: &ImportLimits,
     actor: &Actor,
     draft: EventsDraft,
@@ -56,6 +56,6 @@ pub async fn import_events(
         return Ok(answer);
     };
     let body = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(payload))]);
-    receive_payload(store, payloads, bell, actor, job.id, None, body).await?;
+    receive_payload(store, payloads, notifier, actor, job.id, None, body).await?;
     Ok(import_job::find(store, actor.user_id, job.id).await?.map_or(answer, ImportAnswer::from))
 }

@@ -6,10 +6,10 @@
 pub mod apply_chunk;
 mod apply_mutation;
 pub mod apply_mutations;
-pub mod bell;
 mod control_import;
 pub mod create_import;
 mod import_events;
+pub mod notifier;
 mod receive_payload;
 pub mod roll_back_chunk;
 mod stored_payload;

@@ -5,7 +5,7 @@ use futures::{Stream, StreamExt};
 use uuid::Uuid;
 
 use crate::Actor;
-use crate::bell::{Bell, Ring};
+use crate::notifier::{Notification, Notifier};
 use domain::import::{ImportRow, State};
 use domain::limits::PAYLOAD_OBJECT_BYTES;
 use domain::payload_objects::PayloadObjects;
@@ -56,7 +56,7 @@ fn unknown() -> Receipt {
 pub async fn receive_payload<E: Send>(
     store: &Store,
     payloads: &Payloads,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     actor: &Actor,
     id: Uuid,
     offset: Option<i64>,
@@ -94,7 +94,7 @@ pub async fn receive_payload<E: Send>(
         if !upload.store_object().await? {
             return moved(store, actor, id).await;
         }
-        bell.ring(Ring::Import(id));
+        notifier.notify(Notification::Import(id));
     }
     Ok(Receipt::at(upload.stored))
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::bell::{Bell, Ring};
+use crate::notifier::{Notification, Notifier};
 use crate::write::write_within;
 use domain::apply::{self, Terms};
 use domain::limits::{CHUNK_RECORDS_MAX, LEASE_TTL_MS};
@@ -19,7 +19,7 @@ use store::{Store, event, import_job};
 /// [`Error::Fenced`] when somebody else holds it by now; when the database fails. Then nothing was written.
 pub async fn roll_back_chunk(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     held: Held,
     after: Option<Uuid>,
 ) -> Result<Option<Uuid>, Error> {
@@ -44,7 +44,7 @@ pub async fn roll_back_chunk(
     .await?;
     tx.commit().await?;
     if stored.moves_feed {
-        bell.ring(Ring::Feed(held.user_id));
+        notifier.notify(Notification::Feed(held.user_id));
     }
     Ok(Some(last))
 }

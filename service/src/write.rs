@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::bell::{Bell, Ring};
+use crate::notifier::{Notification, Notifier};
 use domain::apply::{Net, World};
 use domain::plant;
 use store::error::Error;
@@ -25,25 +25,25 @@ use store::{Store, Tx};
 /// When the database fails, or the decision; then nothing was written.
 pub async fn write<T>(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     user_id: Uuid,
     wants: Wants,
     decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
     if plant::is_planted("plant-late-lock") {
-        return write_held(store, bell, user_id, wants, Instant::now(), decide).await;
+        return write_held(store, notifier, user_id, wants, Instant::now(), decide).await;
     }
-    match try_free(store, bell, user_id, &wants, &decide).await {
+    match try_free(store, notifier, user_id, &wants, &decide).await {
         Ok(Some(answer)) => Ok(answer),
         Err(error) if !error.is_conflict() => Err(error),
-        Ok(None) | Err(_) => write_held(store, bell, user_id, wants, Instant::now(), decide).await,
+        Ok(None) | Err(_) => write_held(store, notifier, user_id, wants, Instant::now(), decide).await,
     }
 }
 
 /// Without a lock; none where that does not do.
 async fn try_free<T>(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     user_id: Uuid,
     wants: &Wants,
     decide: impl Fn(&mut World) -> Result<T, Error>,
@@ -69,7 +69,7 @@ async fn try_free<T>(
         return Ok(None);
     }
     if moved {
-        bell.ring(Ring::Feed(user_id));
+        notifier.notify(Notification::Feed(user_id));
     }
     Ok(Some(answer))
 }
@@ -96,21 +96,21 @@ pub(crate) async fn read_free(
 /// As [`write()`].
 async fn write_held<T>(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     user_id: Uuid,
     wants: Wants,
     since: Instant,
     decide: impl Fn(&mut World) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    match try_held(store, bell, user_id, wants.clone(), since, &decide).await {
-        Err(error) if error.is_conflict() => try_held(store, bell, user_id, wants, since, &decide).await,
+    match try_held(store, notifier, user_id, wants.clone(), since, &decide).await {
+        Err(error) if error.is_conflict() => try_held(store, notifier, user_id, wants, since, &decide).await,
         other => other,
     }
 }
 
 async fn try_held<T>(
     store: &Store,
-    bell: &dyn Bell,
+    notifier: &dyn Notifier,
     user_id: Uuid,
     mut wants: Wants,
     since: Instant,
@@ -134,7 +134,7 @@ async fn try_held<T>(
     let stored = store_net(&tx, user_id, loaded.basis, net).await?;
     tx.commit().await?;
     if stored.moves_feed {
-        bell.ring(Ring::Feed(user_id));
+        notifier.notify(Notification::Feed(user_id));
     }
     Ok(answer)
 }

@@ -71,10 +71,10 @@ pub async fn find_within(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Option<Impo
 /// The states in which an import is a worker's.
 const WORKED_ON: [State; 3] = [State::Queued, State::Running, State::RollingBack];
 
-/// Users with the same import id that one ring leads to; the next ring finds the others.
+/// Users with the same import id that one notification leads to; the next notification finds the others.
 const OWNERS_MAX: u64 = 1_000;
 
-/// Everybody's runnable imports of that id: a ring names no user, the row does.
+/// Everybody's runnable imports of that id: a notification names no user, the row does.
 ///
 /// # Errors
 /// When the database fails.
@@ -289,13 +289,13 @@ pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<
     Ok(done)
 }
 
-/// Nobody holds it, nothing is held against it, and the next sweep rings.
+/// Nobody holds it, nothing is held against it, and the next sweep notifications.
 fn at_once(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
     let nothing = || Expr::value(None::<i64>);
     update
         .col_expr(Column::LeaseUntil, nothing())
         .col_expr(Column::NotBefore, nothing())
-        .col_expr(Column::RungAt, nothing())
+        .col_expr(Column::NotifiedAt, nothing())
         .col_expr(Column::FinishedAt, nothing())
         .col_expr(Column::Attempts, Expr::value(0))
         .col_expr(Column::CrashCount, Expr::value(0))
@@ -372,7 +372,7 @@ fn row(model: Model) -> Result<ImportRow, Error> {
         attempts: model.attempts,
         crash_count: model.crash_count,
         chunk_records: model.chunk_records,
-        careful_until: model.careful_until,
+        small_chunks_until: model.small_chunks_until,
         lease_epoch: model.lease_epoch,
         problem: model.problem.as_deref().and_then(read_problem),
         trace_context: model.trace_context.as_deref().and_then(TraceContext::parse),

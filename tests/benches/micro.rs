@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use service::Actor;
 use service::Clock;
 use service::Payloads;
-use service::bell::{Bell, Ring};
+use service::notifier::{Notification, Notifier};
 use store::{Failover, Store, account, open_to_migrate};
 use uuid::Uuid;
 
@@ -57,8 +57,8 @@ fn rules(criterion: &mut Criterion) {
 #[derive(Debug)]
 struct Nobody;
 
-impl Bell for Nobody {
-    fn ring(&self, _ring: Ring) {}
+impl Notifier for Nobody {
+    fn notify(&self, _ring: Notification) {}
 
     fn feeds(&self) -> BoxStream<'static, Uuid> {
         futures::stream::pending().boxed()
@@ -83,7 +83,7 @@ async fn stage(folder: &Path, events: usize) -> (Schema, Store, Actor) {
             Arc::new(object_store::memory::InMemory::new()),
             object_store::path::Path::default(),
         ),
-        bell: Arc::new(Nobody),
+        notifier: Arc::new(Nobody),
         import_limits: domain::limits::ImportLimits::default(),
     };
     let schema = api::graphql::schema(services, false);

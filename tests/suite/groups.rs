@@ -38,7 +38,7 @@ type Writer = GroupWriter<MutationAnswer>;
 type Waiting = Pin<Box<dyn Future<Output = Result<MutationAnswer, Error>> + Send>>;
 
 fn writer(bed: &Bed) -> Writer {
-    GroupWriter::new(bed.store.clone(), Arc::clone(&bed.bell))
+    GroupWriter::new(bed.store.clone(), Arc::clone(&bed.notifier))
 }
 
 async fn user(bed: &Bed, name: &str) -> Actor {

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 
 use domain::limits::ImportLimits;
 use serde_json::{Value, json};
-use service::bell::Ring;
+use service::notifier::Notification;
 use store::import_job;
 
 use crate::harness::{Bed, new_id, on_both};
@@ -146,7 +146,7 @@ async fn a_payload_that_is_gone_ends_its_import(bed: &Bed) {
     let id = new_id();
     client.create_import(&id, 10, None).await;
     bed.execute("UPDATE import_job SET state = 'QUEUED', bytes_received = 10").await;
-    bed.bell.ring(Ring::Import(id.parse().unwrap()));
+    bed.notifier.notify(Notification::Import(id.parse().unwrap()));
     let job = client.ended(&id).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_GONE")));
 }

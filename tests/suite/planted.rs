@@ -166,7 +166,7 @@ async fn poisoned(cluster: &mut Cluster, client: &Client, poison: usize) -> (usi
         deaths += 1;
         // Nobody waits for the lease of the dead.
         cluster
-            .execute("UPDATE import_job SET lease_until = 1, rung_at = NULL WHERE finished_at IS NULL")
+            .execute("UPDATE import_job SET lease_until = 1, notified_at = NULL WHERE finished_at IS NULL")
             .await;
         cluster.spawn_worker();
     };

@@ -1,4 +1,4 @@
-//! The queue in a real Redis, trap by trap: what a ring may count on, whatever apalis-redis or Redis do.
+//! The queue in a real Redis, trap by trap: what a notification may count on, whatever apalis-redis or Redis do.
 //!
 //! Each test has a database of Redis of its own, for all queues have the same name.
 
@@ -6,22 +6,22 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::limits::RINGS_MAX;
+use domain::limits::NOTIFICATIONS_MAX;
 use service::Clock;
-use service::bell::{Bell, Ring};
+use service::notifier::{Notification, Notifier};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::bell::QueueBell;
+use worker::notifier::QueueNotifier;
 use worker::queue::{Consumer, QUEUE_NAME, Queue};
 
 use crate::harness::{Servers, eventually, servers};
 
-/// What a ring may take, behind a fault.
+/// What a notification may take, behind a fault.
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
-/// Until a ring that was not heard is rung again, as the sweeper does.
+/// Until a notification that was not heard is notified again, as the sweeper does.
 const RING_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// One queue, seen from within Redis.
@@ -38,7 +38,7 @@ impl Line<'static> {
 }
 
 impl Line<'_> {
-    fn open(&self) -> (QueueBell, Consumer) {
+    fn open(&self) -> (QueueNotifier, Consumer) {
         Queue::Redis { url: format!("{}/{}", self.servers.redis, self.database) }.open().unwrap()
     }
 
@@ -79,7 +79,7 @@ fn name(key: &str) -> String {
     format!("{QUEUE_NAME}:{key}")
 }
 
-fn ring_id() -> Uuid {
+fn import_id() -> Uuid {
     Clock::System.new_id()
 }
 
@@ -116,16 +116,16 @@ impl Working {
     }
 
     async fn hears(&mut self) -> Uuid {
-        timeout(RECOVERY_MAX, self.heard.recv()).await.expect("a ring arrives in time").unwrap()
+        timeout(RECOVERY_MAX, self.heard.recv()).await.expect("a notification arrives in time").unwrap()
     }
 
     /// Rings until it is heard; fails when that takes too long.
-    async fn hears_again(&mut self, bell: &QueueBell, behind: &str) {
-        let id = ring_id();
+    async fn hears_again(&mut self, notifier: &QueueNotifier, behind: &str) {
+        let id = import_id();
         let begun = Instant::now();
         let heard = async {
             loop {
-                bell.ring(Ring::Import(id));
+                notifier.notify(Notification::Import(id));
                 let again = tokio::time::sleep(RING_AGAIN_AFTER);
                 tokio::pin!(again);
                 loop {
@@ -136,8 +136,8 @@ impl Working {
                 }
             }
         };
-        assert!(timeout(RECOVERY_MAX, heard).await.is_ok(), "no ring arrives behind: {behind}");
-        eprintln!("behind {behind} a ring arrived after {:?}", begun.elapsed());
+        assert!(timeout(RECOVERY_MAX, heard).await.is_ok(), "no notification arrives behind: {behind}");
+        eprintln!("behind {behind} a notification arrived after {:?}", begun.elapsed());
     }
 
     async fn end(self) {
@@ -150,9 +150,9 @@ impl Working {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_fetches_only_what_it_runs() {
     let line = Line::new();
-    let (bell, consumer) = line.open();
-    (0..10).for_each(|_| bell.ring(Ring::Import(ring_id())));
-    eventually("all rings wait", || async { line.waiting() == 10 }).await;
+    let (notifier, consumer) = line.open();
+    (0..10).for_each(|_| notifier.notify(Notification::Import(import_id())));
+    eventually("all notifications wait", || async { line.waiting() == 10 }).await;
     let mut working = Working::start(consumer, 2, |_| true, |_| false);
     working.hears().await;
     working.hears().await;
@@ -170,16 +170,16 @@ async fn a_worker_fetches_only_what_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_consumer_takes_a_ring_within_a_second() {
+async fn an_idle_consumer_takes_a_notification_within_a_second() {
     let line = Line::new();
-    let (bell, consumer) = line.open();
+    let (notifier, consumer) = line.open();
     let mut working = Working::quick(consumer);
-    bell.ring(Ring::Import(ring_id()));
+    notifier.notify(Notification::Import(import_id()));
     working.hears().await;
     for done in 1..=5 {
         eventually("the worker is idle", || async { line.count("SCARD", "done") == done }).await;
         let begun = Instant::now();
-        bell.ring(Ring::Import(ring_id()));
+        notifier.notify(Notification::Import(import_id()));
         working.hears().await;
         assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
     }
@@ -187,20 +187,20 @@ async fn an_idle_consumer_takes_a_ring_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn never_more_than_two_hundred_rings_wait() {
+async fn never_more_than_two_hundred_notifications_wait() {
     let line = Line::new();
-    let (bell, consumer) = line.open();
+    let (notifier, consumer) = line.open();
     drop(consumer);
-    (0..1_000).for_each(|_| bell.ring(Ring::Import(ring_id())));
-    // Its connection ends behind its last ring.
-    drop(bell);
+    (0..1_000).for_each(|_| notifier.notify(Notification::Import(import_id())));
+    // Its connection ends behind its last notification.
+    drop(notifier);
     let ours = format!(" db={} ", line.database);
-    eventually("all rings are carried", || async {
-        assert!(line.waiting() <= RINGS_MAX);
+    eventually("all notifications are carried", || async {
+        assert!(line.waiting() <= NOTIFICATIONS_MAX);
         line.waiting() > 0 && !line.servers.redis_cli(0, &["CLIENT", "LIST"]).contains(&ours)
     })
     .await;
-    assert_eq!(line.waiting(), RINGS_MAX);
+    assert_eq!(line.waiting(), NOTIFICATIONS_MAX);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,17 +210,17 @@ async fn a_handler_that_panics_or_takes_long_runs_once_and_stops_no_consumer() {
     // Workers are given up for dead after 30 s.
     let beats = if std::env::var("TESTS_FULL").is_ok() { 4 } else { 1 };
     let line = Line::new();
-    let (bell, one) = line.open();
+    let (notifier, one) = line.open();
     let (_, other) = line.open();
     let mut workings = [one, other].map(|it| Working::start(it, 1, |id| id == LONG, |id| id == BAD));
-    bell.ring(Ring::Import(LONG));
-    bell.ring(Ring::Import(BAD));
+    notifier.notify(Notification::Import(LONG));
+    notifier.notify(Notification::Import(BAD));
     let mut heard = Vec::new();
     for beat in 0..=beats {
         eventually("both show that they live", || async { line.workers().len() == 2 }).await;
         let before = line.workers();
-        let more: Vec<_> = (0..5).map(|_| ring_id()).collect();
-        more.iter().for_each(|id| bell.ring(Ring::Import(*id)));
+        let more: Vec<_> = (0..5).map(|_| import_id()).collect();
+        more.iter().for_each(|id| notifier.notify(Notification::Import(*id)));
         eventually("the others are handled", || {
             workings.iter_mut().for_each(|working| {
                 while let Ok(id) = working.heard.try_recv() {
@@ -258,9 +258,9 @@ async fn a_handler_that_panics_or_takes_long_runs_once_and_stops_no_consumer() {
 async fn no_garbage_in_the_queue_stops_the_consumer() {
     let line = Line::new();
     let active = name("active");
-    let no_rings = || {
+    let no_messages = || {
         for data in ["", "rubbish", "[]", "{\"import_id\":7}", &"x".repeat(100_000)] {
-            line.plant(&ring_id().to_string(), Some(data), true);
+            line.plant(&import_id().to_string(), Some(data), true);
         }
     };
     let rubbish = || {
@@ -273,7 +273,7 @@ async fn no_garbage_in_the_queue_stops_the_consumer() {
         line.redis(&["SET", &active, "rubbish"]);
     };
     let kinds: [(&str, &dyn Fn()); 6] = [
-        ("what is no ring", &no_rings),
+        ("what is no notification", &no_messages),
         ("an id without data", &|| line.plant("no-data", None, true)),
         ("an id without its meta", &|| line.plant("no-meta", Some("{}"), false)),
         ("a scheduled id of nothing", &|| drop(line.redis(&["ZADD", &name("scheduled"), "0", "rubbish"]))),
@@ -281,38 +281,38 @@ async fn no_garbage_in_the_queue_stops_the_consumer() {
         ("a list that is none", &no_list),
     ];
     for (kind, plant) in kinds {
-        let (bell, consumer) = line.open();
+        let (notifier, consumer) = line.open();
         let mut working = Working::quick(consumer);
-        working.hears_again(&bell, "nothing").await;
+        working.hears_again(&notifier, "nothing").await;
         plant();
-        working.hears_again(&bell, kind).await;
+        working.hears_again(&notifier, kind).await;
         working.end().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rings_arrive_again_behind_flushall_and_a_stall_and_a_restart() {
+async fn notifications_arrive_again_behind_flushall_and_a_stall_and_a_restart() {
     let mut servers = Servers::start();
-    let (bell, consumer) = Line { servers: &servers, database: 0 }.open();
+    let (notifier, consumer) = Line { servers: &servers, database: 0 }.open();
     let mut working = Working::quick(consumer);
-    working.hears_again(&bell, "nothing").await;
+    working.hears_again(&notifier, "nothing").await;
     servers.redis_cli(0, &["FLUSHALL"]);
-    working.hears_again(&bell, "FLUSHALL").await;
+    working.hears_again(&notifier, "FLUSHALL").await;
     servers.order("stall-redis");
-    working.hears_again(&bell, "a stall").await;
+    working.hears_again(&notifier, "a stall").await;
     servers.order("kill-redis");
     servers.order("start-redis");
-    working.hears_again(&bell, "a restart").await;
+    working.hears_again(&notifier, "a restart").await;
     working.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn done_rings_are_swept_up_an_hour_later() {
+async fn done_notifications_are_swept_up_an_hour_later() {
     let line = Line::new();
-    let (bell, consumer) = line.open();
+    let (notifier, consumer) = line.open();
     let mut working = Working::quick(consumer);
     for _ in 0..3 {
-        bell.ring(Ring::Import(ring_id()));
+        notifier.notify(Notification::Import(import_id()));
         working.hears().await;
     }
     eventually("all are done", || async { line.count("SCARD", "done") == 3 }).await;
@@ -337,13 +337,13 @@ async fn done_rings_are_swept_up_an_hour_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ring_returns_at_once_though_redis_is_down() {
+async fn a_notification_returns_at_once_though_redis_is_down() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (bell, consumer) = Queue::Redis { url: format!("redis://127.0.0.1:{port}") }.open().unwrap();
+    let (notifier, consumer) = Queue::Redis { url: format!("redis://127.0.0.1:{port}") }.open().unwrap();
     let working = Working::quick(consumer);
     for _ in 0..2_000 {
         let begun = Instant::now();
-        bell.ring(Ring::Import(ring_id()));
+        notifier.notify(Notification::Import(import_id()));
         assert!(begun.elapsed() < Duration::from_millis(50), "it took {:?}", begun.elapsed());
     }
     working.end().await;

@@ -44,7 +44,7 @@ async fn a_change_arrives_by_each_transport_after_another_client_made_it(bed: &B
     let (name, data) = events.event().await;
     assert_eq!(name, "next");
     let part = parts.part().await;
-    // Only the ring can have been so fast: readers look by themselves every 5 s.
+    // Only the notification can have been so fast: readers look by themselves every 5 s.
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     for payload in [&message["payload"], &data, &part["payload"]] {
         let changes = payload["data"]["changes"]["changes"].as_array().unwrap();

@@ -68,7 +68,7 @@ impl Feeds {
         if let Some(elsewhere) = &self.elsewhere
             && elsewhere.words.try_send(user_id).is_err()
         {
-            metrics::counter!("idem_rings_lost_total").increment(1);
+            metrics::counter!("idem_notifications_lost_total").increment(1);
         }
     }
 
@@ -95,7 +95,7 @@ impl Feeds {
     }
 }
 
-/// Publishes word, each feed once however often it moved meanwhile. Ends with the last bell.
+/// Publishes word, each feed once however often it moved meanwhile. Ends with the last notifier.
 async fn publish(client: Client, process: Uuid, mut waiting: mpsc::Receiver<Uuid>) {
     let settings = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
@@ -109,7 +109,7 @@ async fn publish(client: Client, process: Uuid, mut waiting: mpsc::Receiver<Uuid
         let moved: HashSet<Uuid> = words.drain(..).collect();
         let sent = tokio::time::timeout(PUBLISH_TIME_MAX, send(&mut connection, process, &moved)).await;
         if !matches!(sent, Ok(Ok(()))) {
-            metrics::counter!("idem_rings_lost_total").increment(moved.len() as u64);
+            metrics::counter!("idem_notifications_lost_total").increment(moved.len() as u64);
         }
     }
 }

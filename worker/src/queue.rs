@@ -1,8 +1,8 @@
-//! The queue that carries rings from whoever changed an import to whoever runs imports.
+//! The queue that carries notifications from whoever changed an import to whoever runs imports.
 //!
-//! Owns what a ring looks like, and the workers that take rings out of it; it must not know what
-//! a handler does. A ring is a hint: a queue may lose, double or forge it, and may be emptied at
-//! any time, because the row decides and the sweeper rings again.
+//! Owns what a notification looks like, and the workers that take notifications out of it; it must not know what
+//! a handler does. A notification is a hint: a queue may lose, double or forge it, and may be emptied at
+//! any time, because the row decides and the sweeper notifies again.
 
 use std::error::Error;
 use std::fmt::{self, Debug};
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::bell::QueueBell;
 use crate::feeds::Feeds;
+use crate::notifier::QueueNotifier;
 
 mod crew;
 pub(crate) mod memory;
@@ -23,7 +23,7 @@ mod tests;
 
 use crew::Crew;
 
-/// Where the rings wait. The braces keep its keys on one node of a Redis Cluster.
+/// Where the notifications wait. The braces keep its keys on one node of a Redis Cluster.
 pub const QUEUE_NAME: &str = "idem:{rings}";
 
 /// The one message of the queue.
@@ -85,12 +85,12 @@ impl Debug for Queue {
 impl Queue {
     /// Both ends of the queue. Connects to nothing yet: a queue that is down stops nobody.
     ///
-    /// Must be called within a tokio runtime, where the bell's task goes. A process that runs no
+    /// Must be called within a tokio runtime, where the notifier's task goes. A process that runs no
     /// imports drops the consumer.
     ///
     /// # Errors
     /// [`QueueError::Url`] when the address cannot be one.
-    pub fn open(&self) -> Result<(QueueBell, Consumer), QueueError> {
+    pub fn open(&self) -> Result<(QueueNotifier, Consumer), QueueError> {
         match self {
             Self::Memory => Ok(memory()),
             Self::Redis { url } => redis(url),
@@ -100,22 +100,25 @@ impl Queue {
 
 /// Both ends of a queue inside this process; see [`Queue::open`].
 #[must_use]
-pub fn memory() -> (QueueBell, Consumer) {
+pub fn memory() -> (QueueNotifier, Consumer) {
     let (sender, receiver) = memory::channel();
-    (QueueBell::memory(sender), Consumer(Source::Memory(receiver)))
+    (QueueNotifier::memory(sender), Consumer(Source::Memory(receiver)))
 }
 
 /// Both ends of the queue in the Redis at `url`; see [`Queue::open`].
 ///
 /// # Errors
 /// [`QueueError::Url`] when the address cannot be one.
-pub fn redis(url: &str) -> Result<(QueueBell, Consumer), QueueError> {
+pub fn redis(url: &str) -> Result<(QueueNotifier, Consumer), QueueError> {
     let client = ::redis::Client::open(url).map_err(QueueError::Url)?;
     let lane = redis::Lane::new(client.clone());
-    Ok((QueueBell::redis(lane, Feeds::everywhere(client.clone())), Consumer(Source::Redis(Box::new(client)))))
+    Ok((
+        QueueNotifier::redis(lane, Feeds::everywhere(client.clone())),
+        Consumer(Source::Redis(Box::new(client))),
+    ))
 }
 
-/// The end of the queue where rings come out.
+/// The end of the queue where notifications come out.
 #[derive(Debug)]
 pub struct Consumer(Source);
 
@@ -126,10 +129,10 @@ enum Source {
 }
 
 impl Consumer {
-    /// Hands each ring to `handler`, at most `concurrency` at once, until `shutdown`.
+    /// Hands each notification to `handler`, at most `concurrency` at once, until `shutdown`.
     ///
     /// Never fails: a worker that ends is replaced, and the handlers that it ran go on. A handler
-    /// that panics is logged, and the ring counts as handled. Returns when the last handler has
+    /// that panics is logged, and the notification counts as handled. Returns when the last handler has
     /// returned; a handler is told of the end by the same token, not by being dropped.
     pub async fn run<F, Fut>(self, concurrency: usize, shutdown: CancellationToken, handler: F)
     where

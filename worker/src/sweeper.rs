@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use domain::limits::{REJECTIONS_TTL_MS, RING_EVERY_MS, RINGS_MAX};
+use domain::limits::{NOTIFICATIONS_MAX, NOTIFY_EVERY_MS, REJECTIONS_TTL_MS};
 use service::Error;
 use service::Payloads;
 use service::Rarely;
-use service::bell::{Bell, Ring};
+use service::notifier::{Notification, Notifier};
 use service::{Store, import_upkeep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -23,13 +23,13 @@ pub struct Sweeper<B> {
     pub store: Store,
     /// The payloads.
     pub payloads: Payloads,
-    /// To ring for what was forgotten.
-    pub bell: B,
+    /// To notification for what was forgotten.
+    pub notifier: B,
     /// How long the payload of an ended import is kept.
     pub payload_retention: Duration,
 }
 
-impl<B: Bell> Sweeper<B> {
+impl<B: Notifier> Sweeper<B> {
     /// Sweeps every 5 s, with jitter, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut due_ms = self.store.clock.now_ms();
@@ -59,17 +59,19 @@ impl<B: Bell> Sweeper<B> {
         let waited_ms = import_upkeep::longest_wait_ms(store).await?;
         #[expect(clippy::cast_precision_loss, reason = "a wait needs no exact milliseconds")]
         metrics::gauge!("idem_import_oldest_runnable_seconds").set(waited_ms as f64 / 1000.0);
-        for id in import_upkeep::due(store, RING_EVERY_MS, RINGS_MAX).await? {
-            self.bell.ring(Ring::Import(id));
+        for id in import_upkeep::due(store, NOTIFY_EVERY_MS, NOTIFICATIONS_MAX).await? {
+            self.notifier.notify(Notification::Import(id));
         }
-        for (user_id, id) in import_upkeep::expire(store, RINGS_MAX).await? {
+        for (user_id, id) in import_upkeep::expire(store, NOTIFICATIONS_MAX).await? {
             self.forget_payload(user_id, id).await?;
         }
         let kept_ms = i64::try_from(self.payload_retention.as_millis()).unwrap_or(i64::MAX);
-        for (user_id, id) in import_upkeep::stale_payloads(store, kept_ms, RINGS_MAX).await? {
+        for (user_id, id) in import_upkeep::stale_payloads(store, kept_ms, NOTIFICATIONS_MAX).await? {
             self.forget_payload(user_id, id).await?;
         }
-        for (user_id, id) in import_upkeep::stale_rejections(store, REJECTIONS_TTL_MS, RINGS_MAX).await? {
+        for (user_id, id) in
+            import_upkeep::stale_rejections(store, REJECTIONS_TTL_MS, NOTIFICATIONS_MAX).await?
+        {
             import_upkeep::forget_rejections(store, user_id, id).await?;
         }
         if FORGETS.pass().is_some() {

@@ -21,7 +21,7 @@ use service::Actor;
 use service::Payloads;
 use service::Store;
 use service::apply_mutations::MutationAnswer;
-use service::bell::Bell;
+use service::notifier::Notifier;
 use service::write::group::GroupWriter;
 
 use crate::limiter::Charge;
@@ -45,7 +45,7 @@ pub struct Services {
     /// The payloads of imports.
     pub payloads: Payloads,
     /// Wakes the workers.
-    pub bell: Arc<dyn Bell>,
+    pub notifier: Arc<dyn Notifier>,
     /// What the imports of one user may take.
     pub import_limits: ImportLimits,
 }
@@ -53,14 +53,14 @@ pub struct Services {
 /// Builds the schema. Without `hints`, errors suggest nothing.
 #[must_use]
 pub fn schema(services: Services, hints: bool) -> Schema {
-    let wakes = Wakes::new(services.bell.as_ref());
-    let writer = GroupWriter::<MutationAnswer>::new(services.store.clone(), Arc::clone(&services.bell));
+    let wakes = Wakes::new(services.notifier.as_ref());
+    let writer = GroupWriter::<MutationAnswer>::new(services.store.clone(), Arc::clone(&services.notifier));
     let builder = definition()
         .data(wakes)
         .data(writer)
         .data(services.store)
         .data(services.payloads)
-        .data(services.bell)
+        .data(services.notifier)
         .data(services.import_limits);
     if hints { builder.finish() } else { builder.disable_suggestions().finish() }
 }
@@ -95,8 +95,8 @@ fn actor<'c>(context: &Context<'c>) -> &'c Actor {
     context.data_unchecked::<Actor>()
 }
 
-fn bell<'c>(context: &Context<'c>) -> &'c dyn Bell {
-    context.data_unchecked::<Arc<dyn Bell>>().as_ref()
+fn notifier<'c>(context: &Context<'c>) -> &'c dyn Notifier {
+    context.data_unchecked::<Arc<dyn Notifier>>().as_ref()
 }
 
 fn import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {

@@ -1,11 +1,11 @@
-//! Wakes the readers of a feed: one listener to the bell for the whole process, and for each user who has
+//! Wakes the readers of a feed: one listener to the notifier for the whole process, and for each user who has
 //! readers a flag that they wait on. Readers keep a cursor of their own, so a wake-up carries nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use service::bell::Bell;
+use service::notifier::Notifier;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -17,10 +17,10 @@ const SWEEP_FROM: usize = 1_024;
 pub(crate) struct Wakes(Arc<Mutex<HashMap<Uuid, watch::Sender<()>>>>);
 
 impl Wakes {
-    /// Passes on what the bell tells, until there is no bell. Must be called within a tokio runtime.
-    pub(crate) fn new(bell: &dyn Bell) -> Self {
+    /// Passes on what the notifier tells, until there is no notifier. Must be called within a tokio runtime.
+    pub(crate) fn new(notifier: &dyn Notifier) -> Self {
         let this = Self::default();
-        let (wakes, mut feeds) = (this.clone(), bell.feeds());
+        let (wakes, mut feeds) = (this.clone(), notifier.feeds());
         tokio::spawn(async move {
             while let Some(user_id) = feeds.next().await {
                 wakes.wake(user_id);

@@ -101,8 +101,8 @@ async fn take(
         let error = ApiError::BadUserInput("the payload is not what its Content-Encoding says".to_owned());
         return refused(&error, request_id);
     }
-    let (store, payloads, bell) = (&services.store, &services.payloads, services.bell.as_ref());
-    let received = service::receive_payload(store, payloads, bell, actor, id, offset, &mut bytes).await;
+    let (store, payloads, notifier) = (&services.store, &services.payloads, services.notifier.as_ref());
+    let received = service::receive_payload(store, payloads, notifier, actor, id, offset, &mut bytes).await;
     // What was not taken is passed over: a sender that is still writing would not read the answer.
     pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
     match received {

@@ -16,18 +16,18 @@ const POLLS_MAX: usize = 4;
 /// Looks at once whether it was woken while it was polled.
 pub(super) struct Prompt<F> {
     inner: Pin<Box<F>>,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     waker: Waker,
 }
 
 #[derive(Default)]
-struct Bell {
+struct Notifier {
     is_polled: AtomicBool,
     has_rung: AtomicBool,
     task: AtomicWaker,
 }
 
-impl Wake for Bell {
+impl Wake for Notifier {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -43,8 +43,8 @@ impl Wake for Bell {
 
 impl<F: Future> Prompt<F> {
     pub(super) fn new(future: F) -> Self {
-        let bell = Arc::new(Bell::default());
-        Self { inner: Box::pin(future), waker: Waker::from(Arc::clone(&bell)), bell }
+        let notifier = Arc::new(Notifier::default());
+        Self { inner: Box::pin(future), waker: Waker::from(Arc::clone(&notifier)), notifier }
     }
 }
 
@@ -52,15 +52,15 @@ impl<F: Future> Future for Prompt<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { inner, bell, waker } = &mut *self;
-        bell.task.register(context.waker());
-        bell.has_rung.swap(false, Ordering::SeqCst);
+        let Self { inner, notifier, waker } = &mut *self;
+        notifier.task.register(context.waker());
+        notifier.has_rung.swap(false, Ordering::SeqCst);
         for _ in 0..POLLS_MAX {
-            bell.is_polled.store(true, Ordering::SeqCst);
+            notifier.is_polled.store(true, Ordering::SeqCst);
             let polled = inner.as_mut().poll(&mut Context::from_waker(waker));
-            bell.is_polled.store(false, Ordering::SeqCst);
-            // What was told before the ring is seen by the next poll.
-            if polled.is_ready() || !bell.has_rung.swap(false, Ordering::SeqCst) {
+            notifier.is_polled.store(false, Ordering::SeqCst);
+            // What was told before the notification is seen by the next poll.
+            if polled.is_ready() || !notifier.has_rung.swap(false, Ordering::SeqCst) {
                 return polled;
             }
         }

@@ -23,7 +23,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ("idem_rate_limited_total", "Operations refused because their user had no points left for them"),
     ("idem_import_crashes_total", "Imports taken up that somebody died of"),
     ("idem_import_leases_lost_total", "Slices that found their import taken over or ended"),
-    ("idem_rings_lost_total", "Rings that did not get into the queue; the sweeper rings again"),
+    ("idem_notifications_lost_total", "Rings that did not get into the queue; the sweeper notifies again"),
     (
         "idem_decisions_contradicted_total",
         "Writes rolled back because the database wrote other rows than decided; must stay 0",

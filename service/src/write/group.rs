@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::write_held;
-use crate::bell::{Bell, Ring};
+use crate::notifier::{Notification, Notifier};
 use domain::apply::World;
 use domain::plant;
 use queue::{Batch, Job, Queue};
@@ -43,7 +43,7 @@ pub struct GroupWriter<T> {
 #[derive(Debug)]
 struct Shared<T> {
     store: Store,
-    bell: Arc<dyn Bell>,
+    notifier: Arc<dyn Notifier>,
     queue: Mutex<Queue<T>>,
 }
 
@@ -56,9 +56,9 @@ impl<T> Clone for GroupWriter<T> {
 impl<T: Send + 'static> GroupWriter<T> {
     /// Nothing runs until something is to be written.
     #[must_use]
-    pub fn new(store: Store, bell: Arc<dyn Bell>) -> Self {
+    pub fn new(store: Store, notifier: Arc<dyn Notifier>) -> Self {
         let queue = Mutex::new(Queue::new(store.group_writers()));
-        Self { shared: Arc::new(Shared { store, bell, queue }) }
+        Self { shared: Arc::new(Shared { store, notifier, queue }) }
     }
 
     /// Runs one decision and returns its answer once it is lasting. Dropped, the write goes on.
@@ -67,9 +67,9 @@ impl<T: Send + 'static> GroupWriter<T> {
     /// When too many writes wait, when the database fails, or the decision; then nothing was written.
     pub async fn write(&self, user_id: Uuid, wants: Wants, decide: Decide<T>) -> Result<T, Error> {
         if plant::is_planted("plant-late-lock") {
-            let Shared { store, bell, .. } = &*self.shared;
+            let Shared { store, notifier, .. } = &*self.shared;
             let since = Instant::now();
-            return write_held(store, bell.as_ref(), user_id, wants, since, |world| decide(world)).await;
+            return write_held(store, notifier.as_ref(), user_id, wants, since, |world| decide(world)).await;
         }
         let (answer, told) = oneshot::channel();
         let is_wanted = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
@@ -141,7 +141,7 @@ impl<T: Send + 'static> Shared<T> {
             None => self.attempt_held(batches).await?,
         };
         for user_id in moved.difference(&apart) {
-            self.bell.ring(Ring::Feed(*user_id));
+            self.notifier.notify(Notification::Feed(*user_id));
         }
         // Only now: of a group that fails, all are still together.
         let apart = batches.extract_if(.., |batch| apart.contains(&batch.user_id)).collect();
@@ -182,10 +182,10 @@ impl<T: Send + 'static> Shared<T> {
     /// The lane: writes of one user, whose head is waited for. What fails together is written one after the
     /// other, so that what is wrong with one harms no other.
     async fn wait_for(self: Arc<Self>, mut flight: Flight<T>) {
-        let (store, bell) = (&self.store, self.bell.as_ref());
+        let (store, notifier) = (&self.store, self.notifier.as_ref());
         let [batch] = &flight.batches[..] else { return };
         let decide = |world: &mut World| batch.decide(world);
-        match write_held(store, bell, batch.user_id, batch.wants(), batch.since(), decide).await {
+        match write_held(store, notifier, batch.user_id, batch.wants(), batch.since(), decide).await {
             Ok(answers) => return flight.land(answers),
             Err(error) if error.is_outage() => return flight.put_off(&error),
             Err(_) => {}
@@ -193,7 +193,7 @@ impl<T: Send + 'static> Shared<T> {
         for job in flight.jobs() {
             let decide = |world: &mut World| job.decide(world);
             let written =
-                write_held(store, bell, job.user_id, job.wants.clone(), Instant::now(), decide).await;
+                write_held(store, notifier, job.user_id, job.wants.clone(), Instant::now(), decide).await;
             job.tell(written);
         }
     }

@@ -29,12 +29,12 @@ pub(super) fn runnable(backend: DbBackend) -> Condition {
     Condition::all().add(waits).add(rested)
 }
 
-/// Imports that could run and were not rung for lately: one of each user first, then the next of
-/// each. Marks them as rung; those whose row somebody else holds are left out.
+/// Imports that could run and were not notified for lately: one of each user first, then the next of
+/// each. Marks them as notified; those whose row somebody else holds are left out.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uuid>, Error> {
+pub async fn due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<Uuid>, Error> {
     let tx = store.begin().await?;
     let backend = tx.backend();
     let now = || dialect::now_ms(backend);
@@ -42,9 +42,9 @@ pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uui
         .filter(runnable(backend))
         .filter(
             Condition::any()
-                .add(Column::RungAt.is_null())
-                .add(Expr::col(Column::RungAt).lt(now().sub(ring_every_ms)))
-                .add(Expr::col(Column::RungAt).gt(now())),
+                .add(Column::NotifiedAt.is_null())
+                .add(Expr::col(Column::NotifiedAt).lt(now().sub(notify_every_ms)))
+                .add(Expr::col(Column::NotifiedAt).gt(now())),
         )
         .order_by_asc(Expr::cust("row_number() OVER (PARTITION BY user_id ORDER BY created_at, id)"))
         .order_by_asc(Column::CreatedAt)
@@ -53,8 +53,9 @@ pub async fn due(store: &Store, ring_every_ms: i64, most: u64) -> Result<Vec<Uui
         .await?;
     let mut marked = Vec::with_capacity(rows.len());
     for row in rows {
-        let mark =
-            one(row.user_id, row.id).col_expr(Column::RungAt, now()).filter(unlocked(row.user_id, row.id));
+        let mark = one(row.user_id, row.id)
+            .col_expr(Column::NotifiedAt, now())
+            .filter(unlocked(row.user_id, row.id));
         if happened(mark, &tx.inner).await? {
             marked.push(row.id);
         }

@@ -91,7 +91,7 @@ async fn claim_locked(
     let update = one(user_id, id)
         .col_expr(Column::CrashCount, taken.crash_count.into())
         .col_expr(Column::ChunkRecords, taken.chunk_records.into())
-        .col_expr(Column::CarefulUntil, taken.careful_until.into())
+        .col_expr(Column::SmallChunksUntil, taken.small_chunks_until.into())
         .col_expr(Column::State, to(state))
         .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
         .col_expr(Column::LeaseOwner, Expr::value(owner))
@@ -179,7 +179,7 @@ pub struct Checkpoint {
 /// # Errors
 /// [`Error::Fenced`] when another holds the import, or nobody; when the database fails.
 pub async fn advance(tx: &Tx, import: Held, next: Checkpoint, lease_ttl_ms: i64) -> Result<(), Error> {
-    let is_safe = Expr::col(Column::CarefulUntil).lte(next.next_record);
+    let is_safe = Expr::col(Column::SmallChunksUntil).lte(next.next_record);
     let most = i32::try_from(CHUNK_RECORDS_MAX).unwrap_or(i32::MAX);
     let update = alive(tx, import, lease_ttl_ms)
         .col_expr(Column::NextRecord, next.next_record.into())

@@ -21,7 +21,7 @@ fn listed(headers: &HeaderMap, name: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_allowed_page_may_send_what_its_libraries_send() {
-    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &[APP], |bell| bell).await;
+    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &[APP], |notifier| notifier).await;
     let sent = "authorization,content-type,content-encoding,apollographql-client-name,apollographql-client-version,\
         apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,graphql-client-name,\
         graphql-client-version,baggage,sentry-trace,traceparent,tracestate,upload-offset,x-request-id,x-my-header";
@@ -48,8 +48,10 @@ async fn an_allowed_page_may_send_what_its_libraries_send() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_page_is_allowed_nothing() {
     let bed =
-        Bed::open_as(Column::Sqlite, keys().await, Clock::System, &[APP, "http://localhost:*"], |bell| bell)
-            .await;
+        Bed::open_as(Column::Sqlite, keys().await, Clock::System, &[APP, "http://localhost:*"], |notifier| {
+            notifier
+        })
+        .await;
     for origin in [
         "https://evil.example",
         "https://app.example.evil",

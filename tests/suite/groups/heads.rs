@@ -88,9 +88,9 @@ async fn a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batc
     // The group has read.
     until_blocked(&bed, 1).await;
     let alone = begin_any(&bed, &writer, ann, ride, true).await;
-    let (store, bell, actor) = (bed.store.clone(), Arc::clone(&bed.bell), kim.clone());
+    let (store, notifier, actor) = (bed.store.clone(), Arc::clone(&bed.notifier), kim.clone());
     let batch = tokio::spawn(async move {
-        apply_mutations(&store, bell.as_ref(), &actor, None, vec![row], &|_| true).await
+        apply_mutations(&store, notifier.as_ref(), &actor, None, vec![row], &|_| true).await
     });
     until_blocked(&bed, 3).await;
     for draft in drafts {

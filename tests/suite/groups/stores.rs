@@ -18,11 +18,11 @@ async fn processes_that_send_the_same_outboxes_at_once_store_each_event_once() {
     };
     let type_id = kind.id.clone();
     let made = vec![Mutation::CreateEventType(kind)];
-    apply_mutations(&bed.store, bed.bell.as_ref(), &ann, None, made, &|_| true).await.unwrap();
+    apply_mutations(&bed.store, bed.notifier.as_ref(), &ann, None, made, &|_| true).await.unwrap();
     let ids: Arc<Vec<String>> = Arc::new((0..400).map(|_| new_id()).collect());
     let processes = (0..4).map(|_| {
         let (url, ids, type_id) = (bed.database.clone(), Arc::clone(&ids), type_id.clone());
-        let (bell, ann) = (Arc::clone(&bed.bell), ann.clone());
+        let (notifier, ann) = (Arc::clone(&bed.notifier), ann.clone());
         tokio::spawn(async move {
             let store = Store::open(&url, 4, Failover::Lossy, Clock::System).await.unwrap();
             let mut created = 0;
@@ -37,7 +37,7 @@ async fn processes_that_send_the_same_outboxes_at_once_store_each_event_once() {
                 };
                 let outbox = vec![Mutation::DeleteEvent(unknown), Mutation::CreateEvent(event)];
                 let answers =
-                    apply_mutations(&store, bell.as_ref(), &ann, None, outbox, &|_| true).await.unwrap();
+                    apply_mutations(&store, notifier.as_ref(), &ann, None, outbox, &|_| true).await.unwrap();
                 let [_, event] = <[_; 2]>::try_from(answers).unwrap();
                 created += usize::from(event.into_event().unwrap().answer.outcome == Outcome::Created);
             }

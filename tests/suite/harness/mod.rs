@@ -17,7 +17,7 @@ use object_store::path::Path;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use service::Clock;
 use service::Payloads;
-use service::bell::Bell;
+use service::notifier::Notifier;
 use store::{Failover, Store, open_to_migrate};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -48,7 +48,7 @@ pub struct Bed {
     pub store: Store,
     pub payloads: Payloads,
     pub sql: DatabaseConnection,
-    pub bell: Arc<dyn Bell>,
+    pub notifier: Arc<dyn Notifier>,
     stop: CancellationToken,
     tasks: TaskTracker,
     pub dir: TempDir,
@@ -86,21 +86,21 @@ impl Bed {
 
     /// One that takes other tokens, or whose time a test moves.
     pub async fn open_with(column: Column, keys: api::Keys, clock: Clock) -> Self {
-        Self::open_as(column, keys, clock, &[], |bell| bell).await
+        Self::open_as(column, keys, clock, &[], |notifier| notifier).await
     }
 
     /// One whose users may ask for so much; none for anything.
     pub async fn open_for(column: Column, rate_limit: Option<RateLimit>) -> Self {
-        Self::build(column, keys().await, Clock::System, &[], rate_limit, |bell| bell).await
+        Self::build(column, keys().await, Clock::System, &[], rate_limit, |notifier| notifier).await
     }
 
-    /// One that pages of these origins may call, and whose server has the bell that `wrap` makes of its own.
+    /// One that pages of these origins may call, and whose server has the notifier that `wrap` makes of its own.
     pub async fn open_as(
         column: Column,
         keys: api::Keys,
         clock: Clock,
         cors_origins: &[&str],
-        wrap: impl FnOnce(Arc<dyn Bell>) -> Arc<dyn Bell>,
+        wrap: impl FnOnce(Arc<dyn Notifier>) -> Arc<dyn Notifier>,
     ) -> Self {
         Self::build(column, keys, clock, cors_origins, Some(RateLimit::default()), wrap).await
     }
@@ -111,7 +111,7 @@ impl Bed {
         clock: Clock,
         cors_origins: &[&str],
         rate_limit: Option<RateLimit>,
-        wrap: impl FnOnce(Arc<dyn Bell>) -> Arc<dyn Bell>,
+        wrap: impl FnOnce(Arc<dyn Notifier>) -> Arc<dyn Notifier>,
     ) -> Self {
         let dir = TempDir::new().unwrap();
         let url = match column {
@@ -125,12 +125,12 @@ impl Bed {
         let sql = Database::connect(&url).await.unwrap();
         let payloads =
             Payloads::new(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()), Path::default());
-        let (bell, consumer) = Queue::Memory.open().unwrap();
+        let (notifier, consumer) = Queue::Memory.open().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let workshop = Workshop {
             store: store.clone(),
             payloads: payloads.clone(),
-            bell: bell.clone(),
+            notifier: notifier.clone(),
             owner: "test".to_owned(),
             limits: ImportLimits::default(),
             shutdown: stop.clone(),
@@ -141,12 +141,12 @@ impl Bed {
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let bell: Arc<dyn Bell> = Arc::new(bell);
+        let notifier: Arc<dyn Notifier> = Arc::new(notifier);
         let server = api::Server {
             services: api::Services {
                 store: store.clone(),
                 payloads: payloads.clone(),
-                bell: wrap(Arc::clone(&bell)),
+                notifier: wrap(Arc::clone(&notifier)),
                 import_limits: ImportLimits::default(),
             },
             keys,
@@ -165,7 +165,7 @@ impl Bed {
             store,
             payloads,
             sql,
-            bell,
+            notifier,
             stop,
             tasks,
             dir,

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use serde_json::json;
-use service::bell::{Bell, Ring};
+use service::notifier::{Notification, Notifier};
 use service::{Actor, receive_payload};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use crate::harness::{Bed, Client, new_id};
 /// What happens behind a chunk, by its number from 1 on.
 pub type Disturb = Arc<dyn Fn(usize) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// A bell that hears the feed move behind each chunk, and disturbs.
+/// A notifier that hears the feed move behind each chunk, and disturbs.
 #[derive(Clone)]
 pub struct Disturber {
     chunks: Arc<AtomicUsize>,
@@ -33,9 +33,9 @@ impl fmt::Debug for Disturber {
     }
 }
 
-impl Bell for Disturber {
-    fn ring(&self, ring: Ring) {
-        if matches!(ring, Ring::Feed(_)) {
+impl Notifier for Disturber {
+    fn notify(&self, notification: Notification) {
+        if matches!(notification, Notification::Feed(_)) {
             let done = (self.disturb)(self.chunks.fetch_add(1, Ordering::SeqCst) + 1);
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(done));
         }
@@ -51,7 +51,7 @@ pub fn workshop(bed: &Bed, limits: ImportLimits, disturb: Disturb) -> Workshop<D
     Workshop {
         store: bed.store.clone(),
         payloads: bed.payloads.clone(),
-        bell: Disturber { chunks: Arc::default(), disturb },
+        notifier: Disturber { chunks: Arc::default(), disturb },
         owner: "by hand".to_owned(),
         limits,
         shutdown: CancellationToken::new(),
@@ -84,10 +84,10 @@ pub async fn parked(bed: &Bed, client: &Client, records: usize) -> String {
 pub async fn parked_payload(bed: &Bed, client: &Client, payload: Vec<u8>) -> String {
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
-    let bell = workshop(bed, ImportLimits::default(), undisturbed()).bell;
+    let notifier = workshop(bed, ImportLimits::default(), undisturbed()).notifier;
     let (import_id, actor) = (id.parse().unwrap(), actor(client).await);
     let body = stream::iter([Ok::<_, std::convert::Infallible>(payload.into())]);
-    receive_payload(&bed.store, &bed.payloads, &bell, &actor, import_id, None, body).await.unwrap();
+    receive_payload(&bed.store, &bed.payloads, &notifier, &actor, import_id, None, body).await.unwrap();
     id
 }
 

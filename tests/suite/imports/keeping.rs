@@ -22,7 +22,7 @@ fn sweeper(bed: &Bed) -> Sweeper<Disturber> {
     Sweeper {
         store: bed.store.clone(),
         payloads: bed.payloads.clone(),
-        bell: workshop(bed, ImportLimits::default(), undisturbed()).bell,
+        notifier: workshop(bed, ImportLimits::default(), undisturbed()).notifier,
         payload_retention: Duration::from_secs(7 * 86_400),
     }
 }

@@ -48,7 +48,7 @@ async fn a_sweeper_whose_clock_is_wrong_throws_nothing_away(bed: &Bed) {
         let sweeper = Sweeper {
             store,
             payloads: bed.payloads.clone(),
-            bell: workshop(bed, ImportLimits::default(), undisturbed()).bell,
+            notifier: workshop(bed, ImportLimits::default(), undisturbed()).notifier,
             payload_retention: Duration::from_secs(7 * 86_400),
         };
         sweeper.tick().await.unwrap();
@@ -68,8 +68,8 @@ async fn times_of_before_the_clock_was_set_back_hold_nothing_up(bed: &Bed) {
     let limits = ImportLimits::default();
     for set in [
         format!("state = 'RUNNING', lease_until = {later}"),
-        format!("state = 'QUEUED', lease_until = NULL, rung_at = NULL, not_before = {later}"),
-        format!("state = 'QUEUED', lease_until = NULL, not_before = NULL, rung_at = {later}"),
+        format!("state = 'QUEUED', lease_until = NULL, notified_at = NULL, not_before = {later}"),
+        format!("state = 'QUEUED', lease_until = NULL, not_before = NULL, notified_at = {later}"),
     ] {
         bed.execute(&format!("UPDATE import_job SET {set}")).await;
         assert_eq!(import_job::due(&bed.store, 30_000, 10).await.unwrap().len(), 1, "{set}");
@@ -79,7 +79,7 @@ async fn times_of_before_the_clock_was_set_back_hold_nothing_up(bed: &Bed) {
         assert!(claim.unwrap().is_some(), "{set}");
     }
     // What may be: a lease that somebody holds, and a pause.
-    bed.execute("UPDATE import_job SET rung_at = NULL").await;
+    bed.execute("UPDATE import_job SET notified_at = NULL").await;
     assert_eq!(import_job::due(&bed.store, 30_000, 10).await.unwrap().len(), 0);
     let soon = Clock::System.now_ms() + 14 * 60_000;
     bed.execute(&format!("UPDATE import_job SET state = 'QUEUED', lease_until = NULL, not_before = {soon}"))
@@ -166,10 +166,10 @@ async fn objects(store: &ThrottledStore<InMemory>) -> usize {
 }
 
 async fn send(bed: &Bed, payloads: &Payloads, client: &Client, id: &str, bytes: Vec<u8>) -> Receipt {
-    let bell = workshop(bed, ImportLimits::default(), undisturbed()).bell;
+    let notifier = workshop(bed, ImportLimits::default(), undisturbed()).notifier;
     let body = stream::iter([Ok::<_, std::convert::Infallible>(bytes.into())]);
     let (actor, id) = (actor(client).await, id.parse().unwrap());
-    receive_payload(&bed.store, payloads, &bell, &actor, id, None, body).await.unwrap()
+    receive_payload(&bed.store, payloads, &notifier, &actor, id, None, body).await.unwrap()
 }
 
 async fn of_two_senders_what_is_committed_is_what_was_stored(bed: &Bed) {
@@ -289,7 +289,7 @@ async fn an_import_that_nobody_survives_ends(bed: &Bed) {
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("NO_PROGRESS")));
     // It can be tried again.
     assert!(client.step("retryImport", &id).await["problem"].is_null());
-    bed.execute("UPDATE import_job SET rung_at = NULL").await;
+    bed.execute("UPDATE import_job SET notified_at = NULL").await;
     for _ in 0..8 {
         run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use service::bell::Ring;
+use service::notifier::Notification;
 
 use super::by_hand::{Disturb, parked, samples, slice, undisturbed};
 use crate::harness::{Bed, Client, new_id, on_both};
@@ -97,7 +97,7 @@ async fn a_rollback_whose_worker_is_lost_goes_on_and_takes_each_row_back_once(be
     slice(bed, &id, lose).await;
     assert_eq!(client.import(&id).await["state"], "ROLLING_BACK");
     assert_eq!(bed.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback'").await, 500);
-    bed.bell.ring(Ring::Import(id.parse().unwrap()));
+    bed.notifier.notify(Notification::Import(id.parse().unwrap()));
     assert_eq!(client.ended(&id).await["state"], "ROLLED_BACK");
     assert_eq!(
         bed.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback' AND version = 2").await,

@@ -20,13 +20,13 @@ on_both!(
 
 /// Takes a step behind the `at`-th chunk.
 async fn step_behind(bed: &Bed, client: &Client, id: &str, step: Step, at: usize) -> Disturb {
-    let (store, bell, id) = (bed.store.clone(), Arc::clone(&bed.bell), id.parse().unwrap());
+    let (store, notifier, id) = (bed.store.clone(), Arc::clone(&bed.notifier), id.parse().unwrap());
     let actor = actor(client).await;
     Arc::new(move |chunk| {
-        let (store, bell, actor) = (store.clone(), Arc::clone(&bell), actor.clone());
+        let (store, notifier, actor) = (store.clone(), Arc::clone(&notifier), actor.clone());
         Box::pin(async move {
             if chunk == at {
-                let answer = control_import(&store, bell.as_ref(), &actor, Some(id), step).await.unwrap();
+                let answer = control_import(&store, notifier.as_ref(), &actor, Some(id), step).await.unwrap();
                 assert!(answer.problem.is_none());
             }
         })

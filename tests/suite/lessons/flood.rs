@@ -164,7 +164,7 @@ async fn each_answer_tells_what_it_cost_and_what_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_in_a_browser_may_read_how_its_user_stands() {
     let origin = "https://app.example";
-    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &[origin], |bell| bell).await;
+    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &[origin], |notifier| notifier).await;
     let client = bed.client("ann");
     let request = client.http.post(format!("{}/graphql", bed.url)).bearer_auth(&client.token);
     let answer = request.header("origin", origin).json(&json!({ "query": STATE })).send().await.unwrap();

@@ -1,7 +1,7 @@
 //! Imports: durable, exact, and told of while they run.
 
 use serde_json::{Value, json};
-use service::bell::Ring;
+use service::notifier::Notification;
 
 use crate::edits::head;
 use crate::harness::{Bed, event, eventually, is_postgres, new_id, on_both};
@@ -76,7 +76,7 @@ async fn an_import_cut_off_half_way_says_how_far_it_is_and_goes_on_from_there(be
     let of = if is_postgres(&bed.sql) { " ON event" } else { "" };
     bed.execute(&format!("DROP TRIGGER stone{of}")).await;
     bed.execute("UPDATE import_job SET not_before = NULL").await;
-    bed.bell.ring(Ring::Import(id.parse().unwrap()));
+    bed.notifier.notify(Notification::Import(id.parse().unwrap()));
     let job = client.ended(&id).await;
     assert_eq!((&job["state"], &job["progress"]), (&json!("COMPLETED"), &json!(1.0)), "{job}");
     let counts = ["records", "inserted", "rejected", "duplicates"].map(|count| job["counts"][count].as_i64());

@@ -27,7 +27,9 @@ async fn a_worker_that_sleeps_past_its_lease_can_write_no_more() {
     let seen = import.is_under_way(0).await;
     let sleeper = cluster.signal_worker("STOP");
     cluster.spawn_worker();
-    cluster.execute("UPDATE import_job SET lease_until = 1, rung_at = NULL WHERE state = 'RUNNING'").await;
+    cluster
+        .execute("UPDATE import_job SET lease_until = 1, notified_at = NULL WHERE state = 'RUNNING'")
+        .await;
     // It may sleep in the middle of a transaction, which the database ends for it.
     let held_by_another = "SELECT count(*) FROM import_job WHERE lease_epoch = 2";
     eventually("another has taken it", || async { cluster.number(held_by_another).await == 1 }).await;
@@ -43,9 +45,9 @@ async fn two_workers_that_are_told_of_one_import_do_it_once() {
     let mut cluster = Cluster::start().await;
     cluster.spawn_worker();
     let import = Import::begin(cluster.client("ann"), records()).await;
-    // Forged rings, far more than there are workers.
+    // Forged notifications, far more than there are workers.
     for _ in 0..50 {
-        cluster.execute("UPDATE import_job SET rung_at = NULL").await;
+        cluster.execute("UPDATE import_job SET notified_at = NULL").await;
         if import.records().await >= records() {
             break;
         }

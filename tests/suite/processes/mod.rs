@@ -12,7 +12,7 @@ use service::Clock;
 
 use crate::harness::eventually;
 
-/// More than one slice: behind each fault a ring must get through for the import to end.
+/// More than one slice: behind each fault a notification must get through for the import to end.
 const RECORDS: i64 = 40_000;
 /// A request that waits for Redis takes longer: a connection has 3 s.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ async fn an_import_is_exact_though_its_workers_are_killed_at_any_point() {
         (seen, claimed) = (import.records().await, cluster.number(claims).await);
         // Nobody waits for the lease of the dead.
         cluster
-            .execute("UPDATE import_job SET lease_until = 1, rung_at = NULL WHERE state = 'RUNNING'")
+            .execute("UPDATE import_job SET lease_until = 1, notified_at = NULL WHERE state = 'RUNNING'")
             .await;
         cluster.spawn_worker();
     }

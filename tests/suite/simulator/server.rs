@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use service::Actor;
 use service::Clock;
 use service::Payloads;
-use service::bell::{Bell, Ring};
+use service::notifier::{Notification, Notifier};
 use store::{Failover, Store, account};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -39,8 +39,8 @@ const TABLES: [&str; 3] = ["event_type", "event", "id_alias"];
 #[derive(Debug)]
 struct Silence;
 
-impl Bell for Silence {
-    fn ring(&self, _ring: Ring) {}
+impl Notifier for Silence {
+    fn notify(&self, _ring: Notification) {}
 
     fn feeds(&self) -> BoxStream<'static, Uuid> {
         stream::pending().boxed()
@@ -73,8 +73,8 @@ impl House {
             sql.execute_unprepared(&kept).await.unwrap();
         }
         let payloads = Payloads::new(Arc::new(InMemory::new()), Path::default());
-        let (bell, import_limits) = (Arc::new(Silence), ImportLimits::default());
-        let services = api::Services { store: store.clone(), payloads, bell, import_limits };
+        let (notifier, import_limits) = (Arc::new(Silence), ImportLimits::default());
+        let services = api::Services { store: store.clone(), payloads, notifier, import_limits };
         Self { store, schema: api::graphql::schema(services, false), sql, _dir: dir }
     }
 

@@ -178,7 +178,7 @@ async fn at_shutdown_sockets_are_closed_1001_and_streams_are_completed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_origin_gets_no_socket() {
     let origins = ["https://app.example", "http://localhost:*"];
-    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &origins, |bell| bell).await;
+    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &origins, |notifier| notifier).await;
     let connect = async |origin: &str| {
         Socket::connect(&bed.url, &[("sec-websocket-protocol", GOOD), ("origin", origin)]).await
     };

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
 use service::Clock;
-use service::bell::{Bell, Ring};
+use service::notifier::{Notification, Notifier};
 use uuid::Uuid;
 
 use crate::harness::{Bed, CHANGES, Column, Socket, event, keys};
@@ -83,14 +83,14 @@ async fn a_socket_that_does_not_read_holds_up_nobody_and_misses_nothing() {
     bed.end().await;
 }
 
-/// A bell that loses every ring for a feed.
+/// A notifier that loses every notification for a feed.
 #[derive(Debug)]
-struct Deaf(Arc<dyn Bell>);
+struct Deaf(Arc<dyn Notifier>);
 
-impl Bell for Deaf {
-    fn ring(&self, ring: Ring) {
-        if let Ring::Import(_) = ring {
-            self.0.ring(ring);
+impl Notifier for Deaf {
+    fn notify(&self, notification: Notification) {
+        if let Notification::Import(_) = notification {
+            self.0.notify(notification);
         }
     }
 
@@ -100,9 +100,10 @@ impl Bell for Deaf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_ring_costs_seconds_and_no_change() {
+async fn a_lost_notification_costs_seconds_and_no_change() {
     for column in [Column::Sqlite, Column::Postgres] {
-        let bed = Bed::open_as(column, keys().await, Clock::System, &[], |bell| Arc::new(Deaf(bell))).await;
+        let bed =
+            Bed::open_as(column, keys().await, Clock::System, &[], |notifier| Arc::new(Deaf(notifier))).await;
         let client = bed.client("ann");
         let kind = client.event_type("run").await;
         let (_, cursor) = client.pull(None, 100).await;

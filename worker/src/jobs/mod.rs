@@ -1,4 +1,4 @@
-//! What a ring leads to.
+//! What a notification leads to.
 
 mod ahead;
 mod decode;

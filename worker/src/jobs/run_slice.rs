@@ -17,8 +17,8 @@ use service::Error;
 use service::Payloads;
 use service::Store;
 use service::apply_chunk::{Applied, Chunk, Import, Verdict, apply_chunk, find_poison};
-use service::bell::{Bell, Ring};
 use service::import_lease::{self, Held, Release};
+use service::notifier::{Notification, Notifier};
 use service::roll_back_chunk::roll_back_chunk;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -40,8 +40,8 @@ pub struct Workshop<B> {
     pub store: Store,
     /// The payloads.
     pub payloads: Payloads,
-    /// To ring for what is given back.
-    pub bell: B,
+    /// To notification for what is given back.
+    pub notifier: B,
     /// Name of this process, for whoever reads the row.
     pub owner: String,
     /// What one user may take.
@@ -61,8 +61,8 @@ enum End {
     Mismatch,
 }
 
-/// Does a slice of everybody's import of that id: a ring names no user.
-pub async fn run_slice<B: Bell>(workshop: &Workshop<B>, import_id: Uuid) {
+/// Does a slice of everybody's import of that id: a notification names no user.
+pub async fn run_slice<B: Notifier>(workshop: &Workshop<B>, import_id: Uuid) {
     let owners = match import_lease::owners(&workshop.store, import_id).await {
         Ok(owners) => owners,
         Err(error) => {
@@ -126,7 +126,7 @@ fn ended(state: &'static str) {
     metrics::counter!("idem_imports_finished_total", "state" => state).increment(1);
 }
 
-async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
+async fn run<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow) {
     let mut held = Held::from(row);
     let worked = if row.state == State::RollingBack {
         roll_back(workshop, held).await
@@ -165,15 +165,15 @@ async fn run<B: Bell>(workshop: &Workshop<B>, row: &ImportRow) {
         }
     };
     span.record("outcome", outcome(&release));
-    let ring = matches!(release, Release::Yield);
+    let notification = matches!(release, Release::Yield);
     if let Release::Fail(problem) = &release {
         ended("failed");
         tracing::info!(import.id = %row.id, code = problem.code.name(), "import failed");
     }
     match import_lease::release(&workshop.store, held, release).await {
-        Ok(true) if ring => workshop.bell.ring(Ring::Import(row.id)),
+        Ok(true) if notification => workshop.notifier.notify(Notification::Import(row.id)),
         Ok(_) => {}
-        // The lease runs out by itself, and the sweeper rings.
+        // The lease runs out by itself, and the sweeper notifies.
         Err(error) => {
             tracing::warn!(import.id = %row.id, error = error.in_full(), "an import could not be given back")
         }
@@ -208,7 +208,7 @@ fn retry<B>(workshop: &Workshop<B>, row: &ImportRow, progressed: bool) -> Releas
 }
 
 /// Takes rows back until none is left or until its time is over while others wait.
-async fn roll_back<B: Bell>(workshop: &Workshop<B>, held: Held) -> Result<End, End> {
+async fn roll_back<B: Notifier>(workshop: &Workshop<B>, held: Held) -> Result<End, End> {
     let mut after = None;
     loop {
         let started = Instant::now();
@@ -216,7 +216,7 @@ async fn roll_back<B: Bell>(workshop: &Workshop<B>, held: Held) -> Result<End, E
             if workshop.shutdown.is_cancelled() {
                 return Ok(End::TimeIsOver);
             }
-            let chunk = roll_back_chunk(&workshop.store, &workshop.bell, held, after);
+            let chunk = roll_back_chunk(&workshop.store, &workshop.notifier, held, after);
             match chunk.await.map_err(failed)? {
                 Some(last) => after = Some(last),
                 None => return Ok(End::RolledBack),
@@ -230,7 +230,7 @@ async fn roll_back<B: Bell>(workshop: &Workshop<B>, held: Held) -> Result<End, E
 
 /// Works until the end or until its time is over; while nobody else waits, its time begins anew, so that
 /// a payload that cannot be sought is decoded once.
-async fn slices<B: Bell>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> Result<End, End> {
+async fn slices<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> Result<End, End> {
     if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
         return Ok(End::EnoughToday);
     }
@@ -310,7 +310,7 @@ fn failed(error: Error) -> End {
     }
 }
 
-async fn apply<B: Bell>(
+async fn apply<B: Notifier>(
     workshop: &Workshop<B>,
     import: Import,
     chunk: &Chunk,
@@ -334,14 +334,14 @@ async fn apply<B: Bell>(
 
 /// Applies a chunk. If that panics, the records that panic are refused, and the others applied. What PostgreSQL ends for
 /// the sake of another transaction is tried once more.
-async fn apply_or_refuse<B: Bell>(
+async fn apply_or_refuse<B: Notifier>(
     workshop: &Workshop<B>,
     import: Import,
     chunk: &Chunk,
     verdict: Option<Verdict>,
 ) -> Result<Applied, End> {
     let attempt = async |verdict, poison| {
-        let applied = apply_chunk(&workshop.store, &workshop.bell, import, chunk, verdict, poison);
+        let applied = apply_chunk(&workshop.store, &workshop.notifier, import, chunk, verdict, poison);
         AssertUnwindSafe(applied).catch_unwind().await
     };
     let again = async |poison| {

@@ -27,7 +27,7 @@ const GOODBYE_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Crew<F> {
     handler: F,
-    /// How many rings are handled at once.
+    /// How many notifications are handled at once.
     pub(super) concurrency: usize,
     /// Ends it all.
     pub(super) shutdown: CancellationToken,
@@ -46,7 +46,7 @@ where
         Self { handler, concurrency, shutdown, permits, tasks: TaskTracker::new() }
     }
 
-    /// Handles one ring; it goes on when this future is dropped.
+    /// Handles one notification; it goes on when this future is dropped.
     ///
     /// The permit counts the handlers that a former worker left behind, which apalis does not.
     pub(super) async fn take(&self, import_id: Uuid) {
@@ -60,12 +60,12 @@ where
         let task = self.tasks.spawn(async move {
             let work = AssertUnwindSafe(async move { handler(import_id).await });
             if work.catch_unwind().await.is_err() {
-                tracing::error!(import.id = %import_id, "the handler of a ring panicked");
+                tracing::error!(import.id = %import_id, "the handler of a notification panicked");
             }
             drop(permit);
         });
         if let Err(error) = task.await {
-            tracing::debug!(import.id = %import_id, %error, "a ring was not handled to the end");
+            tracing::debug!(import.id = %import_id, %error, "a notification was not handled to the end");
         }
     }
 

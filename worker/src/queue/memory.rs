@@ -12,7 +12,7 @@ use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::task_id::TaskId;
 use apalis_core::worker::builder::WorkerBuilder;
 use apalis_core::worker::context::WorkerContext;
-use domain::limits::RINGS_MAX;
+use domain::limits::NOTIFICATIONS_MAX;
 use futures::{SinkExt, StreamExt, sink, stream};
 use service::Clock;
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::crew::{Crew, first_pause, worker_name};
 use super::{Message, QueueError};
 
-/// The end for the bell.
+/// The end for the notifier.
 pub(crate) type Sender = mpsc::Sender<Uuid>;
 
 /// The end for the workers, one after the other.
@@ -29,20 +29,20 @@ pub(crate) type Sender = mpsc::Sender<Uuid>;
 pub(super) struct Receiver(Arc<Mutex<mpsc::Receiver<Uuid>>>);
 
 pub(super) fn channel() -> (Sender, Receiver) {
-    let (sender, receiver) = mpsc::channel(usize::try_from(RINGS_MAX).unwrap_or(usize::MAX));
+    let (sender, receiver) = mpsc::channel(usize::try_from(NOTIFICATIONS_MAX).unwrap_or(usize::MAX));
     (sender, Receiver(Arc::new(Mutex::new(receiver))))
 }
 
 impl Receiver {
     fn storage(&self) -> MemoryStorage<Message> {
         let receiver = Arc::clone(&self.0);
-        let rings = stream::poll_fn(move |context| {
+        let notifications = stream::poll_fn(move |context| {
             receiver.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context)
         });
         let unused: Box<dyn futures::Sink<Task<Message>, Error = MemoryStorageError> + Send + Sync + Unpin> =
             Box::new(sink::drain().sink_map_err(|never| match never {}));
         let unused = MemorySink::new(Arc::new(futures::lock::Mutex::new(unused)));
-        MemoryStorage::new_with(unused, rings.map(task).boxed())
+        MemoryStorage::new_with(unused, notifications.map(task).boxed())
     }
 }
 
@@ -52,7 +52,7 @@ fn task(import_id: Uuid) -> Task<Message> {
         .build()
 }
 
-/// Runs workers until the crew's token is cancelled, or until nobody can ring any more.
+/// Runs workers until the crew's token is cancelled, or until nobody can notification any more.
 pub(super) async fn serve<F, Fut>(receiver: &Receiver, crew: &Crew<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
@@ -82,15 +82,15 @@ where
     let worker = WorkerBuilder::new(&context)
         .backend(receiver.storage())
         .concurrency(crew.concurrency)
-        .build(move |ring: Message| {
+        .build(move |notification: Message| {
             let hands = hands.clone();
-            async move { hands.take(ring.import_id).await }
+            async move { hands.take(notification.import_id).await }
         });
     crew.watch(&context, worker.run()).await
 }
 
 impl Receiver {
-    /// Whether the last bell is gone, and its rings with it.
+    /// Whether the last notifier is gone, and its notifications with it.
     fn is_over(&self) -> bool {
         let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         receiver.is_closed() && receiver.is_empty()

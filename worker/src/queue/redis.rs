@@ -1,7 +1,7 @@
-//! The queue in Redis: how a ring gets in, and the supervised workers that take it out.
+//! The queue in Redis: how a notification gets in, and the supervised workers that take it out.
 //!
 //! Redis is trusted with nothing. It may be down, stall, forget everything, or hold entries that
-//! nobody of us wrote; none of that may end a process, block a ring, or wedge the queue.
+//! nobody of us wrote; none of that may end a process, block a notification, or wedge the queue.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use apalis_core::task::builder::TaskBuilder;
 use apalis_core::worker::builder::WorkerBuilder;
 use apalis_core::worker::context::WorkerContext;
 use apalis_redis::{Config, RedisStorage};
-use domain::limits::RINGS_MAX;
+use domain::limits::NOTIFICATIONS_MAX;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use uuid::Uuid;
 
@@ -29,13 +29,13 @@ mod broom;
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// How often a worker shows that it lives.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
-/// Heartbeats missed until its rings are given to others.
+/// Heartbeats missed until its notifications are given to others.
 const HEARTBEATS_MISSED_MAX: usize = 3;
 /// By default a stall of half a second ends a worker.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(12);
 /// The time that a connection may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
-/// Bytes of a ring: an object with one id is half of it.
+/// Bytes of a notification: an object with one id is half of it.
 const RING_BYTES_MAX: usize = 128;
 /// Behind a life of this length the next worker starts soon.
 const LIFE_FAIR: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ fn config() -> Config {
         .emit_events(false)
 }
 
-/// The way into the queue, for one ringer.
+/// The way into the queue, for one sender task.
 #[derive(Debug)]
 pub(crate) struct Lane {
     client: Client,
@@ -67,28 +67,28 @@ impl Lane {
         Self { client, config: config(), connection: None }
     }
 
-    /// Puts one ring in; `false` when too many wait. Takes as long as Redis does.
+    /// Puts one notification in; `false` when too many wait. Takes as long as Redis does.
     pub(crate) async fn push(&mut self, import_id: Uuid) -> Result<bool, apalis_redis::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.client.get_connection_manager_lazy(manager())?),
         };
-        // A pushed ring is scheduled for now, and gets into the list with a worker's next look.
+        // A pushed notification is scheduled for now, and gets into the list with a worker's next look.
         let (listed, scheduled): (u64, u64) = ::redis::pipe()
             .llen(self.config.active_jobs_list())
             .zcard(self.config.scheduled_jobs_set())
             .query_async(connection)
             .await?;
-        if listed.saturating_add(scheduled) >= RINGS_MAX {
+        if listed.saturating_add(scheduled) >= NOTIFICATIONS_MAX {
             return Ok(false);
         }
-        let ring = serde_json::to_vec(&Message { import_id }).map_err(apalis_redis::Error::Json)?;
-        let task = TaskBuilder::new(ring).build();
+        let notification = serde_json::to_vec(&Message { import_id }).map_err(apalis_redis::Error::Json)?;
+        let task = TaskBuilder::new(notification).build();
         apalis_redis::queries::push_tasks(connection, &self.config, &[task]).await?;
         Ok(true)
     }
 
-    /// Drops a connection that does not answer; the next ring makes another.
+    /// Drops a connection that does not answer; the next notification makes another.
     pub(crate) fn hang_up(&mut self) {
         self.connection = None;
     }
@@ -102,16 +102,16 @@ fn manager() -> ConnectionManagerConfig {
         .set_response_timeout(Some(RESPONSE_TIME_MAX))
 }
 
-/// Reads rings; whatever else it finds is none, and no error: an error would end the worker.
+/// Reads notifications; whatever else it finds is none, and no error: an error would end the worker.
 #[derive(Debug, Clone, Copy)]
-struct StrictRing;
+struct StrictMessage;
 
-impl Codec<Option<Message>> for StrictRing {
+impl Codec<Option<Message>> for StrictMessage {
     type Error = serde_json::Error;
     type Compact = Vec<u8>;
 
-    fn encode(&self, ring: &Option<Message>) -> Result<Vec<u8>, Self::Error> {
-        serde_json::to_vec(ring)
+    fn encode(&self, notification: &Option<Message>) -> Result<Vec<u8>, Self::Error> {
+        serde_json::to_vec(notification)
     }
 
     fn decode(&self, bytes: &Vec<u8>) -> Result<Option<Message>, Self::Error> {
@@ -216,14 +216,14 @@ where
     let swept = storage.clone();
     let hands = crew.clone();
     let worker = WorkerBuilder::new(&context)
-        .backend(storage.with_codec(StrictRing).poll_with_strategy(Look::new()))
+        .backend(storage.with_codec(StrictMessage).poll_with_strategy(Look::new()))
         .concurrency(crew.concurrency)
-        .build(move |ring: Option<Message>| {
+        .build(move |notification: Option<Message>| {
             let hands = hands.clone();
             async move {
-                match ring {
-                    Some(ring) => hands.take(ring.import_id).await,
-                    None => tracing::debug!("what is no ring was dropped from the queue"),
+                match notification {
+                    Some(notification) => hands.take(notification.import_id).await,
+                    None => tracing::debug!("what is no notification was dropped from the queue"),
                 }
             }
         });

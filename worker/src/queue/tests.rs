@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::limits::RINGS_MAX;
-use service::bell::{Bell, Ring};
+use domain::limits::NOTIFICATIONS_MAX;
+use service::notifier::{Notification, Notifier};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,8 @@ use super::{Message, Queue, memory};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_ring_reaches_the_handler_and_a_panic_stops_nothing() {
-    let (bell, consumer) = memory();
+async fn each_notification_reaches_the_handler_and_a_panic_stops_nothing() {
+    let (notifier, consumer) = memory();
     let (heard, mut ids) = mpsc::unbounded_channel();
     let shutdown = CancellationToken::new();
     let bad = Uuid::from_u128(1);
@@ -29,11 +29,11 @@ async fn each_ring_reaches_the_handler_and_a_panic_stops_nothing() {
         }
     }));
     let wanted: Vec<Uuid> = (2..50).map(Uuid::from_u128).collect();
-    bell.ring(Ring::Import(bad));
-    wanted.iter().for_each(|id| bell.ring(Ring::Import(*id)));
+    notifier.notify(Notification::Import(bad));
+    wanted.iter().for_each(|id| notifier.notify(Notification::Import(*id)));
     let mut got = Vec::new();
     while got.len() < wanted.len() {
-        got.push(timeout(DEADLINE, ids.recv()).await.expect("in time").expect("a ring"));
+        got.push(timeout(DEADLINE, ids.recv()).await.expect("in time").expect("a notification"));
     }
     got.sort();
     assert_eq!(got, wanted);
@@ -43,7 +43,7 @@ async fn each_ring_reaches_the_handler_and_a_panic_stops_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
-    let (bell, consumer) = memory();
+    let (notifier, consumer) = memory();
     let shutdown = CancellationToken::new();
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -63,7 +63,7 @@ async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
             }
         }))
     };
-    (1..10).map(Uuid::from_u128).for_each(|id| bell.ring(Ring::Import(id)));
+    (1..10).map(Uuid::from_u128).for_each(|id| notifier.notify(Notification::Import(id)));
     for _ in 0..2 {
         timeout(DEADLINE, begun.notified()).await.expect("in time");
         if running.load(Ordering::SeqCst) == 2 {
@@ -83,16 +83,16 @@ async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
 }
 
 #[tokio::test]
-async fn ringing_without_a_consumer_returns_and_is_bounded() {
-    let (bell, consumer) = memory();
+async fn notifying_without_a_consumer_returns_and_is_bounded() {
+    let (notifier, consumer) = memory();
     drop(consumer);
-    for n in 0..u128::from(RINGS_MAX) * 10 {
-        bell.ring(Ring::Import(Uuid::from_u128(n)));
+    for n in 0..u128::from(NOTIFICATIONS_MAX) * 10 {
+        notifier.notify(Notification::Import(Uuid::from_u128(n)));
     }
 }
 
 #[test]
-fn a_ring_is_one_id_and_nothing_else() {
+fn a_notification_is_one_id_and_nothing_else() {
     let id = Uuid::from_u128(7);
     let text = serde_json::to_string(&Message { import_id: id }).expect("serialises");
     assert_eq!(text, format!(r#"{{"import_id":"{id}"}}"#));

@@ -10,7 +10,7 @@ use service::{EventsDraft, import_events};
 use crate::error::ApiError;
 use crate::graphql::input::{ImportEventsInput, items};
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, bell, import_limits, store, trace_context};
+use crate::graphql::{actor, import_limits, notifier, store, trace_context};
 
 #[derive(Debug, Default)]
 pub(crate) struct ImportEvents;
@@ -31,8 +31,8 @@ impl ImportEvents {
             trace_context: trace_context(context),
         };
         let payloads = context.data_unchecked::<Payloads>();
-        let (store, bell, limits) = (store(context), bell(context), import_limits(context));
-        let imported = import_events(store, payloads, bell, limits, actor(context), draft);
+        let (store, notifier, limits) = (store(context), notifier(context), import_limits(context));
+        let imported = import_events(store, payloads, notifier, limits, actor(context), draft);
         Ok(imported.await?.into())
     }
 }

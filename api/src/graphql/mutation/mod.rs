@@ -28,7 +28,7 @@ use crate::graphql::types::result::{
     EventPayload, EventResult, EventTypePayload, EventTypeResult, ImportPayload, WriteResult,
 };
 use crate::graphql::weight::Scale;
-use crate::graphql::{actor, bell, store, weight, writer};
+use crate::graphql::{actor, notifier, store, weight, writer};
 
 /// The root of all writing. Sending a create again is always safe, and so is an edit with `expectedVersion` and
 /// `editId`. `expectedVersion` alone never undoes what another client did. `editId` alone is safe while no other
@@ -87,8 +87,8 @@ async fn control_import(
     input: &ImportControlInput,
     step: Step,
 ) -> Result<ImportPayload, ApiError> {
-    let (store, bell, actor) = (store(context), bell(context), actor(context));
-    Ok(service::control_import(store, bell, actor, input.id.uuid(), step).await?.into())
+    let (store, notifier, actor) = (store(context), notifier(context), actor(context));
+    Ok(service::control_import(store, notifier, actor, input.id.uuid(), step).await?.into())
 }
 
 /// Many writes in one transaction, each answered.
@@ -99,9 +99,9 @@ async fn write_all(
 ) -> Result<Vec<WriteResult>, ApiError> {
     let client = client_id(client)?;
     let ids: Vec<_> = writes.iter().map(|write| sent_id(write.sent_id())).collect();
-    let (store, bell, actor) = (store(context), bell(context), actor(context));
+    let (store, notifier, actor) = (store(context), notifier(context), actor(context));
     let fits = fits(context);
-    let answers = apply_mutations(store, bell, actor, client.as_deref(), writes, &fits).await?;
+    let answers = apply_mutations(store, notifier, actor, client.as_deref(), writes, &fits).await?;
     let answered = ids.into_iter().zip(answers).enumerate();
     Ok(answered
         .map(|(index, (id, answer))| match answer {

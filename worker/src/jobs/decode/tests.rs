@@ -34,7 +34,7 @@ fn import(payload: &[u8]) -> ImportRow {
         attempts: 0,
         crash_count: 0,
         chunk_records: 500,
-        careful_until: 0,
+        small_chunks_until: 0,
         lease_epoch: 0,
         problem: None,
         trace_context: None,

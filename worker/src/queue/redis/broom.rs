@@ -1,4 +1,4 @@
-//! What apalis leaves lying about in Redis, swept up: done rings, dead workers, and entries that
+//! What apalis leaves lying about in Redis, swept up: done notifications, dead workers, and entries that
 //! end every worker which meets them.
 
 use std::convert::Infallible;
@@ -14,9 +14,9 @@ use tokio::time::Interval;
 use super::super::{Message, QUEUE_NAME, QueueError};
 use super::in_time;
 
-/// How often done rings are removed.
+/// How often done notifications are removed.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
-/// How long a done ring is kept.
+/// How long a done notification is kept.
 const DONE_KEPT: Duration = Duration::from_secs(60 * 60);
 /// The time that Redis has to forget a worker.
 const BURY_TIME_MAX: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const EMPTY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Keys looked at in one step of emptying.
 const SCAN_STEP: usize = 1_000;
 
-/// Removes done rings, hour by hour. The clock is the caller's, so that it outlives a worker.
+/// Removes done notifications, hour by hour. The clock is the caller's, so that it outlives a worker.
 pub(super) async fn sweep_hourly(
     mut storage: RedisStorage<Option<Message>>,
     hourly: &mut Interval,
@@ -33,24 +33,24 @@ pub(super) async fn sweep_hourly(
     loop {
         hourly.tick().await;
         match sweep(&mut storage).await {
-            Ok(rings) => tracing::debug!(rings, "done rings removed"),
-            Err(error) => tracing::debug!(%error, "done rings not removed"),
+            Ok(notifications) => tracing::debug!(notifications, "done notifications removed"),
+            Err(error) => tracing::debug!(%error, "done notifications not removed"),
         }
     }
 }
 
-/// The sets name rings that are done or dead; apalis only ever adds to them.
+/// The sets name notifications that are done or dead; apalis only ever adds to them.
 async fn sweep(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, apalis_redis::Error> {
-    let rings = storage.vacuum_before(DONE_KEPT).await?;
+    let notifications = storage.vacuum_before(DONE_KEPT).await?;
     let sets = [storage.get_config().done_jobs_set(), storage.get_config().dead_jobs_set()];
     let _: u64 = storage.get_connection().unlink(&sets).await?;
-    Ok(rings)
+    Ok(notifications)
 }
 
 /// Forgets a worker and what it had in hand.
 ///
-/// Else its rings would be given to another worker after 30 s, and an entry that ended this one
-/// would end that one too, for ever. A ring that is lost so is rung again by the sweeper.
+/// Else its notifications would be given to another worker after 30 s, and an entry that ended this one
+/// would end that one too, for ever. A notification that is lost so is notified again by the sweeper.
 pub(super) async fn bury(
     connection: &ConnectionManager,
     config: &Config,
