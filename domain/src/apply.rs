@@ -1,9 +1,9 @@
 //! The decision: items, in order, over the loaded state of one user, give one outcome each and the
-//! net rows. Pure, so that it is held against an oracle without a database.
+//! changes rows. Pure, so that it is held against an oracle without a database.
 
 mod create;
 mod edit;
-mod world;
+mod unit_of_work;
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub use create::{create_event, create_event_type};
 pub use edit::{
     delete_event, delete_event_type, restore_event, take_back_event, update_event, update_event_type,
 };
-pub use world::{Entity, Net, World};
+pub use unit_of_work::{Changes, Entity, UnitOfWork};
 
 use crate::draft::{EventEdit, NewEvent, NewType, Removal, Restore, TypeEdit};
 use crate::event_id;
@@ -61,6 +61,8 @@ pub struct Answer<Row> {
     pub differs: bool,
     /// The row after this item; none when rejected.
     pub row: Option<Arc<Row>>,
+    /// The body of the row was not loaded. Whoever describes the row reads it again.
+    pub lacks_body: bool,
     /// Why it was rejected.
     pub problem: Option<Problem>,
 }
@@ -74,12 +76,13 @@ impl<Row> Answer<Row> {
             matched_by: None,
             differs: false,
             row: None,
+            lacks_body: false,
             problem: Some(problem),
         }
     }
 
     fn done(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row: Arc<Row>) -> Self {
-        Self { outcome, matched_by, differs, row: Some(row), problem: None }
+        Self { outcome, matched_by, differs, row: Some(row), lacks_body: false, problem: None }
     }
 }
 
@@ -112,15 +115,15 @@ pub enum Written {
 }
 
 /// Decides one write.
-pub fn apply(world: &mut World, terms: &Terms<'_>, write: &Write) -> Written {
+pub fn apply(unit: &mut UnitOfWork, terms: &Terms<'_>, write: &Write) -> Written {
     match write {
-        Write::CreateEvent(new) => Written::Event(create_event(world, terms, new)),
-        Write::UpdateEvent(edit) => Written::Event(update_event(world, terms, edit)),
-        Write::DeleteEvent(removal) => Written::Event(delete_event(world, terms, removal)),
-        Write::RestoreEvent(restore) => Written::Event(restore_event(world, terms, restore)),
-        Write::CreateEventType(new) => Written::EventType(create_event_type(world, terms, new)),
-        Write::UpdateEventType(edit) => Written::EventType(update_event_type(world, terms, edit)),
-        Write::DeleteEventType(removal) => Written::EventType(delete_event_type(world, terms, removal)),
+        Write::CreateEvent(new) => Written::Event(create_event(unit, terms, new)),
+        Write::UpdateEvent(edit) => Written::Event(update_event(unit, terms, edit)),
+        Write::DeleteEvent(removal) => Written::Event(delete_event(unit, terms, removal)),
+        Write::RestoreEvent(restore) => Written::Event(restore_event(unit, terms, restore)),
+        Write::CreateEventType(new) => Written::EventType(create_event_type(unit, terms, new)),
+        Write::UpdateEventType(edit) => Written::EventType(update_event_type(unit, terms, edit)),
+        Write::DeleteEventType(removal) => Written::EventType(delete_event_type(unit, terms, removal)),
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
 use crate::write::{Stored, read_free, write_within};
-use domain::apply::{self, Answer, Outcome, Terms, World};
+use domain::apply::{self, Answer, Outcome, Terms, UnitOfWork};
 use domain::draft::NewEvent;
 use domain::import::{Counts, Rejection};
 use domain::limits::{LEASE_TTL_MS, REJECTION_CHARS_MAX, REJECTIONS_KEPT_MAX};
@@ -22,7 +22,7 @@ use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::EventRow;
 use store::error::Error;
 use store::import_job::{Checkpoint, Held};
-use store::load::{Wants, load_one};
+use store::load::{ReadSet, load_one};
 use store::{Store, Tx, import_job, import_rejection};
 
 /// A record as it was read.
@@ -95,9 +95,11 @@ pub async fn decide_ahead(
     dry_run: bool,
     chunk: &Chunk,
 ) -> Result<Option<Verdict>, Error> {
-    let Some((basis, mut world)) = read_free(store, user_id, &chunk.wants()).await? else { return Ok(None) };
-    let verdict = chunk.decide(&mut world, import_id, store.clock.now_ms(), &BTreeSet::new());
-    Ok((dry_run || world.net(basis.head).is_empty()).then_some(verdict))
+    let Some((basis, mut unit)) = read_free(store, user_id, &chunk.read_set()).await? else {
+        return Ok(None);
+    };
+    let verdict = chunk.decide(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
+    Ok((dry_run || unit.into_changes(basis.head).is_empty()).then_some(verdict))
 }
 
 /// Applies a chunk, with the verdict if one was found ahead. The records at the places in `poison` are refused unread.
@@ -166,13 +168,13 @@ pub async fn find_poison(store: &Store, import: Import, chunk: &Chunk) -> Result
 async fn try_alone(store: &Store, import: Import, chunk: &Chunk, place: usize) -> Result<(), Error> {
     let Held { user_id, id, .. } = import.held;
     let now_ms = store.clock.now_ms();
-    let mut wants = Wants::default();
+    let mut read_set = ReadSet::default();
     if let Ok(new) = &chunk.records[place].event {
-        wants.event(new);
+        read_set.event(new);
     }
     let tx = store.begin().await?;
     let others: BTreeSet<usize> = (0..chunk.records.len()).filter(|other| *other != place).collect();
-    write_within(&tx, user_id, wants, |world| chunk.decide(world, id, now_ms, &others)).await?;
+    write_within(&tx, user_id, read_set, |unit| chunk.decide(unit, id, now_ms, &others)).await?;
     tx.release().await
 }
 
@@ -185,21 +187,21 @@ async fn decide_in_turn(
     poison: &BTreeSet<usize>,
 ) -> Result<(Verdict, Stored), Error> {
     let Held { user_id, id, .. } = import.held;
-    let wants = chunk.wants();
+    let read_set = chunk.read_set();
     if import.dry_run {
-        let mut loaded = load_one(tx, user_id, &wants).await?;
-        return Ok((chunk.decide(&mut loaded.world, id, now_ms, poison), Stored::default()));
+        let mut loaded = load_one(tx, user_id, &read_set).await?;
+        return Ok((chunk.decide(&mut loaded.unit, id, now_ms, poison), Stored::default()));
     }
-    write_within(tx, user_id, wants, |world| chunk.decide(world, id, now_ms, poison)).await
+    write_within(tx, user_id, read_set, |unit| chunk.decide(unit, id, now_ms, poison)).await
 }
 
 impl Chunk {
-    fn wants(&self) -> Wants {
-        let mut wants = Wants::default();
+    fn read_set(&self) -> ReadSet {
+        let mut read_set = ReadSet::default();
         for new in self.records.iter().filter_map(|record| record.event.as_ref().ok()) {
-            wants.event(new);
+            read_set.event(new);
         }
-        wants
+        read_set
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -212,7 +214,13 @@ impl Chunk {
     }
 
     /// What becomes of the records, each by itself. Those that are `poison` are refused.
-    fn decide(&self, world: &mut World, import_id: Uuid, now_ms: i64, poison: &BTreeSet<usize>) -> Verdict {
+    fn decide(
+        &self,
+        unit: &mut UnitOfWork,
+        import_id: Uuid,
+        now_ms: i64,
+        poison: &BTreeSet<usize>,
+    ) -> Verdict {
         let terms = Terms { now_ms, client_id: None, import_job_id: Some(import_id) };
         let done = self.next_record - i64::try_from(self.records.len()).unwrap_or(i64::MAX);
         let (mut counts, mut rejections) = (Counts::default(), Vec::new());
@@ -221,7 +229,7 @@ impl Chunk {
             break_on_order(record, is_poison);
             let answer = match &record.event {
                 _ if is_poison => Answer::rejected(Problem::new(Code::Poison, "the record cannot be stored")),
-                Ok(new) => apply::create_event(world, &terms, new),
+                Ok(new) => apply::create_event(unit, &terms, new),
                 Err(errors) => Answer::rejected(Problem::of_fields(errors.clone())),
             };
             count(&mut counts, &answer);

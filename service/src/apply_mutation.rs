@@ -1,12 +1,12 @@
 //! Applies one write of one user, in a transaction that it may share with whoever writes at the same time.
 
 use crate::Actor;
-use crate::apply_mutations::{Item, Mutation, MutationAnswer};
+use crate::apply_mutations::{Item, Mutation, MutationAnswer, complete};
 use crate::write::group::GroupWriter;
-use domain::apply::{Terms, World};
+use domain::apply::{Terms, UnitOfWork};
 use store::Store;
 use store::error::Error;
-use store::load::Wants;
+use store::load::ReadSet;
 
 /// As [`Fits`](super::apply_mutations::Fits), for as long as the write waits.
 pub type FitsOne = Box<dyn Fn(&[MutationAnswer]) -> bool + Send + Sync>;
@@ -24,16 +24,18 @@ pub async fn apply_mutation(
     mutation: Mutation,
     fits: FitsOne,
 ) -> Result<MutationAnswer, Error> {
-    let mut wants = Wants::default();
-    let item = Item::read(mutation, store, &mut wants);
+    let mut read_set = ReadSet::default();
+    let item = Item::read(mutation, store, &mut read_set);
     let (now_ms, is_wrong) = (store.clock.now_ms(), item.is_wrong());
-    let decide = move |world: &mut World| {
+    let decide = move |unit: &mut UnitOfWork| {
         let terms = Terms { now_ms, client_id: client_id.as_deref(), import_job_id: None };
-        let answer = item.decide(world, &terms);
+        let answer = item.decide(unit, &terms);
         if fits(std::slice::from_ref(&answer)) { Ok(answer) } else { Err(Error::AnswerTooLarge) }
     };
     if is_wrong {
-        return decide(&mut World::default());
+        return decide(&mut UnitOfWork::default());
     }
-    writer.write(actor.user_id, wants, Box::new(decide)).await
+    let mut answer = writer.write(actor.user_id, read_set, Box::new(decide)).await?;
+    complete(store, actor.user_id, std::slice::from_mut(&mut answer)).await?;
+    Ok(answer)
 }

@@ -1,6 +1,7 @@
 //! Applies writes of one user, in order and in one transaction: a batch or a whole outbox.
 //! Every answer is to its own item, and one bad item never harms another.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use crate::Actor;
 use crate::notifier::Notifier;
 use crate::write::write;
-use domain::apply::{self, Answer, Terms, World, Write, Written};
+use domain::apply::{self, Answer, Terms, UnitOfWork, Write, Written};
 use domain::draft::{
     self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
     TypeEditDraft,
@@ -16,9 +17,9 @@ use domain::draft::{
 use domain::event_id;
 use domain::problem::{FieldProblem, Problem};
 use domain::row::{EventRow, TypeRow};
-use store::Store;
 use store::error::Error;
-use store::load::Wants;
+use store::load::ReadSet;
+use store::{Store, event, event_type};
 
 /// One write as it was sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,16 @@ pub enum MutationAnswer {
 }
 
 impl MutationAnswer {
+    /// The id of an event whose body was not loaded.
+    fn lacking_body(&self) -> Option<Uuid> {
+        match self {
+            Self::Event(EventAnswer { answer, .. }) if answer.lacks_body => {
+                answer.row.as_ref().map(|row| row.frame.id)
+            }
+            _ => None,
+        }
+    }
+
     /// The answer to a write to an event.
     ///
     /// # Errors
@@ -139,10 +150,10 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub(super) fn read(mutation: Mutation, store: &Store, wants: &mut Wants) -> Self {
+    pub(super) fn read(mutation: Mutation, store: &Store, read_set: &mut ReadSet) -> Self {
         let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
         let is_of_event = mutation.is_of_event();
-        let write = mutation.parse(store).inspect(|write| wants.write(write));
+        let write = mutation.parse(store).inspect(|write| read_set.write(write));
         Self { id, is_of_event, write }
     }
 
@@ -152,25 +163,56 @@ impl Item {
     }
 
     /// What becomes of it.
-    pub(super) fn decide(&self, world: &mut World, terms: &Terms<'_>) -> MutationAnswer {
+    pub(super) fn decide(&self, unit: &mut UnitOfWork, terms: &Terms<'_>) -> MutationAnswer {
         let rejected = |errors: &Vec<FieldProblem>| Problem::of_fields(errors.clone());
         let written = match &self.write {
-            Ok(write) => apply::apply(world, terms, write),
+            Ok(write) => apply::apply(unit, terms, write),
             Err(errors) if self.is_of_event => Written::Event(Answer::rejected(rejected(errors))),
             Err(errors) => Written::EventType(Answer::rejected(rejected(errors))),
         };
         if let (Some(id), Some(problem)) = (self.id, written.rejection()) {
-            world.reject(id, problem.clone());
+            unit.reject(id, problem.clone());
         }
         match written {
             Written::Event(answer) => {
                 let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
-                let event_type = content.and_then(|content| world.event_type(content.event_type_id));
+                let event_type = content.and_then(|content| unit.event_type(content.event_type_id));
                 MutationAnswer::Event(EventAnswer { answer, event_type })
             }
             Written::EventType(answer) => MutationAnswer::EventType(answer),
         }
     }
+}
+
+/// Reads the bodies that the decision did not need: those of events that were sent again with other content. They are
+/// read after the commit, and so may be of a newer version than the one that the decision found.
+///
+/// # Errors
+/// [`Error::Moved`] if such an event was deleted in between: sent again, the write is answered by that.
+pub(super) async fn complete(
+    store: &Store,
+    user_id: Uuid,
+    answers: &mut [MutationAnswer],
+) -> Result<bool, Error> {
+    let lacking = || answers.iter().filter_map(MutationAnswer::lacking_body);
+    let ids: Vec<Uuid> = lacking().collect();
+    if ids.is_empty() {
+        return Ok(false);
+    }
+    let rows: HashMap<Uuid, Arc<EventRow>> = event::find(store, user_id, &ids).await?.into_iter().collect();
+    let contents = rows.values().filter_map(|row| row.content.as_ref());
+    let types = contents.map(|content| content.event_type_id).collect();
+    let types = event_type::known(store, user_id, types).await?;
+    for answer in answers {
+        let Some(id) = answer.lacking_body() else { continue };
+        if let MutationAnswer::Event(EventAnswer { answer, event_type }) = answer {
+            let row = rows.get(&id).ok_or(Error::Moved)?;
+            let content = row.content.as_ref().ok_or(Error::Moved)?;
+            *event_type = types.get(&content.event_type_id).cloned();
+            (answer.row, answer.lacks_body) = (Some(Arc::clone(row)), false);
+        }
+    }
+    Ok(true)
 }
 
 /// Applies writes, in order: one answer each. Sent again whole, what was applied before is answered so.
@@ -186,18 +228,19 @@ pub async fn apply_mutations(
     fits: Fits<'_>,
 ) -> Result<Vec<MutationAnswer>, Error> {
     let told = |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::AnswerTooLarge) };
-    let mut wants = Wants::default();
+    let mut read_set = ReadSet::default();
     let items: Vec<Item> =
-        mutations.into_iter().map(|mutation| Item::read(mutation, store, &mut wants)).collect();
+        mutations.into_iter().map(|mutation| Item::read(mutation, store, &mut read_set)).collect();
     if items.iter().all(Item::is_wrong) {
-        let mut nothing = World::default();
+        let mut nothing = UnitOfWork::default();
         let terms = Terms { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
         return told(items.iter().map(|item| item.decide(&mut nothing, &terms)).collect());
     }
     let now_ms = store.clock.now_ms();
-    write(store, notifier, actor.user_id, wants, |world| {
+    let mut answers = write(store, notifier, actor.user_id, read_set, |unit| {
         let terms = Terms { now_ms, client_id, import_job_id: None };
-        told(items.iter().map(|item| item.decide(world, &terms)).collect())
+        told(items.iter().map(|item| item.decide(unit, &terms)).collect())
     })
-    .await
+    .await?;
+    if complete(store, actor.user_id, &mut answers).await? { told(answers) } else { Ok(answers) }
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::Actor;
-use domain::apply::{Entity, World};
+use domain::apply::{Entity, UnitOfWork};
 use domain::csv_mapping::CsvMapping;
 use domain::event_id;
 use domain::import::{Counts, Format, ImportRow, Options, State};
@@ -13,7 +13,7 @@ use domain::payload_objects::PayloadObjects;
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::trace_context::TraceContext;
 use store::error::Error;
-use store::load::{Loaded, Wants, begin_and_load};
+use store::load::{Loaded, ReadSet, begin_and_load};
 use store::save::save_head;
 use store::{Store, Tx, import_job};
 
@@ -107,9 +107,9 @@ pub async fn create_import(
         finished_at: None,
         payload_removed_at: None,
     };
-    let mut wants = Wants::default();
-    wants.id(new.id);
-    let (tx, loaded) = begin_and_load(store, new.user_id, &wants, Instant::now()).await?;
+    let mut read_set = ReadSet::default();
+    read_set.id(new.id);
+    let (tx, loaded) = begin_and_load(store, new.user_id, &read_set, Instant::now()).await?;
     let answer = announce(&tx, loaded, limits, new).await?;
     tx.commit().await?;
     Ok(answer)
@@ -123,7 +123,7 @@ async fn announce(
     new: ImportRow,
 ) -> Result<ImportAnswer, Error> {
     let (user_id, id) = (new.user_id, new.id);
-    let Loaded { basis, world, .. } = loaded;
+    let Loaded { basis, unit, .. } = loaded;
     if let Some(known) = import_job::find_within(tx, user_id, id).await? {
         let same = known.format == new.format
             && known.bytes_total == new.bytes_total
@@ -132,7 +132,7 @@ async fn announce(
         let reused = Problem::new(Code::ImportIdReused, "this id was first sent with other options");
         return Ok(if same { known.into() } else { ImportAnswer::refused(reused) });
     }
-    if let Some(problem) = refuse_new(&world, id, new.created_at) {
+    if let Some(problem) = refuse_new(&unit, id, new.created_at) {
         return Ok(ImportAnswer::refused(problem));
     }
     if import_job::waiting(tx, user_id).await? >= allowed.waiting_max {
@@ -167,9 +167,8 @@ async fn announce(
 }
 
 /// What speaks against a new import of this id.
-fn refuse_new(world: &World, id: Uuid, now_ms: i64) -> Option<Problem> {
-    let in_use =
-        [Entity::Event, Entity::EventType].into_iter().any(|entity| world.is_used_beside(entity, id));
+fn refuse_new(unit: &UnitOfWork, id: Uuid, now_ms: i64) -> Option<Problem> {
+    let in_use = [Entity::Event, Entity::EventType].into_iter().any(|entity| unit.is_used_beside(entity, id));
     let fault = if in_use {
         FieldProblem::new("/id", Code::IdInUse, "the id belongs to something else of yours")
     } else {

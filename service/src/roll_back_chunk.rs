@@ -8,7 +8,7 @@ use domain::apply::{self, Terms};
 use domain::limits::{CHUNK_RECORDS_MAX, LEASE_TTL_MS};
 use store::error::Error;
 use store::import_job::Held;
-use store::load::Wants;
+use store::load::ReadSet;
 use store::{Store, event, import_job};
 
 /// Takes back the next rows behind `after` of an import that the caller holds: those that nobody has
@@ -28,17 +28,17 @@ pub async fn roll_back_chunk(
         import_job::rolled_back(store, held).await?;
         return Ok(None);
     };
-    let mut wants = Wants::default();
+    let mut read_set = ReadSet::default();
     for id in &ids {
-        wants.id(*id);
+        read_set.id(*id);
     }
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
     import_job::hold(&tx, held, LEASE_TTL_MS).await?;
-    let ((), stored) = write_within(&tx, held.user_id, wants, |world| {
+    let ((), stored) = write_within(&tx, held.user_id, read_set, |unit| {
         let terms = Terms { now_ms, client_id: None, import_job_id: Some(held.id) };
         for id in ids {
-            apply::take_back_event(world, &terms, id);
+            apply::take_back_event(unit, &terms, id);
         }
     })
     .await?;

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
-use domain::apply::{Net, World};
+use domain::apply::{Changes, UnitOfWork};
 use domain::plant;
 use store::error::Error;
-use store::load::{Basis, Loaded, Sight, Wants, begin_and_load, load, load_one};
+use store::load::{Basis, Loaded, ReadSet, Sight, begin_and_load, load, load_one};
 use store::save::{Decided, can_be_free, save, save_head, save_rows, save_unmoved};
 use store::{Store, Tx};
 
@@ -27,16 +27,16 @@ pub async fn write<T>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
-    wants: Wants,
-    decide: impl Fn(&mut World) -> Result<T, Error>,
+    read_set: ReadSet,
+    decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
     if plant::is_planted("plant-late-lock") {
-        return write_held(store, notifier, user_id, wants, Instant::now(), decide).await;
+        return write_held(store, notifier, user_id, read_set, Instant::now(), decide).await;
     }
-    match try_free(store, notifier, user_id, &wants, &decide).await {
+    match try_free(store, notifier, user_id, &read_set, &decide).await {
         Ok(Some(answer)) => Ok(answer),
         Err(error) if !error.is_conflict() => Err(error),
-        Ok(None) | Err(_) => write_held(store, notifier, user_id, wants, Instant::now(), decide).await,
+        Ok(None) | Err(_) => write_held(store, notifier, user_id, read_set, Instant::now(), decide).await,
     }
 }
 
@@ -45,26 +45,23 @@ async fn try_free<T>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
-    wants: &Wants,
-    decide: impl Fn(&mut World) -> Result<T, Error>,
+    read_set: &ReadSet,
+    decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
-    let (Some(free), Some((basis, mut world))) = (store.free(), read_free(store, user_id, wants).await?)
+    let (Some(free), Some((basis, mut unit))) = (store.free(), read_free(store, user_id, read_set).await?)
     else {
         return Ok(None);
     };
-    let answer = decide(&mut world)?;
-    if world.lacks_bodies() {
+    let answer = decide(&mut unit)?;
+    let changes = unit.into_changes(basis.head);
+    if !can_be_free(basis, &changes) {
         return Ok(None);
     }
-    let net = world.net(basis.head);
-    if !can_be_free(basis, &net) {
-        return Ok(None);
-    }
-    if net.is_empty() {
+    if changes.is_empty() {
         return Ok(Some(answer));
     }
-    let moved = net.head != basis.head;
-    let stored = save_unmoved(&free.batches, vec![Decided { user_id, basis, net }]).await?;
+    let moved = changes.head != basis.head;
+    let stored = save_unmoved(&free.batches, vec![Decided { user_id, basis, changes }]).await?;
     if !stored.contains(&user_id) {
         return Ok(None);
     }
@@ -82,11 +79,11 @@ async fn try_free<T>(
 pub(crate) async fn read_free(
     store: &Store,
     user_id: Uuid,
-    wants: &Wants,
-) -> Result<Option<(Basis, World)>, Error> {
-    let Some(free) = store.free().filter(|_| wants.are_without_bodies()) else { return Ok(None) };
-    let mut loaded = load(Sight::Free(&free.batches), &BTreeMap::from([(user_id, wants)])).await?;
-    Ok(loaded.remove(&user_id).map(|Loaded { basis, world, .. }| (basis, world)))
+    read_set: &ReadSet,
+) -> Result<Option<(Basis, UnitOfWork)>, Error> {
+    let Some(free) = store.free().filter(|_| read_set.needs_no_bodies()) else { return Ok(None) };
+    let mut loaded = load(Sight::Free(&free.batches), &BTreeMap::from([(user_id, read_set)])).await?;
+    Ok(loaded.remove(&user_id).map(|Loaded { basis, unit, .. }| (basis, unit)))
 }
 
 /// Runs one decision in a transaction of its own, which waits for the lock; `since` is when it began to wait. A
@@ -98,12 +95,14 @@ async fn write_held<T>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
-    wants: Wants,
+    read_set: ReadSet,
     since: Instant,
-    decide: impl Fn(&mut World) -> Result<T, Error>,
+    decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    match try_held(store, notifier, user_id, wants.clone(), since, &decide).await {
-        Err(error) if error.is_conflict() => try_held(store, notifier, user_id, wants, since, &decide).await,
+    match try_held(store, notifier, user_id, read_set.clone(), since, &decide).await {
+        Err(error) if error.is_conflict() => {
+            try_held(store, notifier, user_id, read_set, since, &decide).await
+        }
         other => other,
     }
 }
@@ -112,26 +111,21 @@ async fn try_held<T>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
-    mut wants: Wants,
+    read_set: ReadSet,
     since: Instant,
-    decide: impl Fn(&mut World) -> Result<T, Error>,
+    decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
     if plant::is_planted("plant-late-lock") {
-        return write_with_late_lock(store, user_id, wants, decide).await;
+        return write_with_late_lock(store, user_id, read_set, decide).await;
     }
-    let (tx, mut loaded) = begin_and_load(store, user_id, &wants, since).await?;
-    let mut answer = decide(&mut loaded.world)?;
-    if loaded.world.lacks_bodies() {
-        wants.read_bodies();
-        loaded = load_one(&tx, user_id, &wants).await?;
-        answer = decide(&mut loaded.world)?;
-    }
-    let net = loaded.world.net(loaded.basis.head);
-    if net.is_empty() {
+    let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, since).await?;
+    let answer = decide(&mut loaded.unit)?;
+    let changes = loaded.unit.into_changes(loaded.basis.head);
+    if changes.is_empty() {
         tx.release().await?;
         return Ok(answer);
     }
-    let stored = store_net(&tx, user_id, loaded.basis, net).await?;
+    let stored = store_changes(&tx, user_id, loaded.basis, changes).await?;
     tx.commit().await?;
     if stored.moves_feed {
         notifier.notify(Notification::Feed(user_id));
@@ -155,20 +149,20 @@ pub struct Stored {
 pub async fn write_within<T>(
     tx: &Tx,
     user_id: Uuid,
-    wants: Wants,
-    decide: impl FnOnce(&mut World) -> T,
+    read_set: ReadSet,
+    decide: impl FnOnce(&mut UnitOfWork) -> T,
 ) -> Result<(T, Stored), Error> {
-    let mut loaded = load_one(tx, user_id, &wants).await?;
-    let answer = decide(&mut loaded.world);
-    let net = loaded.world.net(loaded.basis.head);
-    Ok((answer, store_net(tx, user_id, loaded.basis, net).await?))
+    let mut loaded = load_one(tx, user_id, &read_set).await?;
+    let answer = decide(&mut loaded.unit);
+    let changes = loaded.unit.into_changes(loaded.basis.head);
+    Ok((answer, store_changes(tx, user_id, loaded.basis, changes).await?))
 }
 
 /// The last step.
-async fn store_net(tx: &Tx, user_id: Uuid, basis: Basis, net: Net) -> Result<Stored, Error> {
-    let stored = Stored { is_anything: !net.is_empty(), moves_feed: net.head != basis.head };
+async fn store_changes(tx: &Tx, user_id: Uuid, basis: Basis, changes: Changes) -> Result<Stored, Error> {
+    let stored = Stored { is_anything: !changes.is_empty(), moves_feed: changes.head != basis.head };
     if stored.is_anything {
-        save(tx, vec![Decided { user_id, basis, net }]).await?;
+        save(tx, vec![Decided { user_id, basis, changes }]).await?;
     }
     Ok(stored)
 }
@@ -177,19 +171,19 @@ async fn store_net(tx: &Tx, user_id: Uuid, basis: Basis, net: Net) -> Result<Sto
 async fn write_with_late_lock<T>(
     store: &Store,
     user_id: Uuid,
-    wants: Wants,
-    decide: impl FnOnce(&mut World) -> Result<T, Error>,
+    read_set: ReadSet,
+    decide: impl FnOnce(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (tx, mut loaded) = begin_and_load(store, user_id, &wants, Instant::now()).await?;
-    let answer = decide(&mut loaded.world)?;
+    let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, Instant::now()).await?;
+    let answer = decide(&mut loaded.unit)?;
     let basis = loaded.basis;
-    let net = loaded.world.net(basis.head);
-    if net.head != basis.head {
-        save_head(&tx, user_id, basis.head, net.head).await?;
+    let changes = loaded.unit.into_changes(basis.head);
+    if changes.head != basis.head {
+        save_head(&tx, user_id, basis.head, changes.head).await?;
     }
     tx.commit().await?;
     let tx = store.begin().await?;
-    save_rows(&tx, vec![Decided { user_id, basis, net }]).await?;
+    save_rows(&tx, vec![Decided { user_id, basis, changes }]).await?;
     tx.commit().await?;
     Ok(answer)
 }

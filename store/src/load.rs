@@ -4,8 +4,8 @@
 //! A write needs no lock: every write also increments the revision of the account. The load returns that revision, and
 //! the write is stored only if it has not changed ([`super::save::save_unmoved`]).
 
+mod read_set;
 mod sql;
-mod wants;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -21,11 +21,11 @@ use super::model::{self, Extent};
 use super::pool::Pool;
 use super::{Store, Tx, account};
 use crate::error::Error;
-use domain::apply::{Entity, World};
+use domain::apply::{Entity, UnitOfWork};
 use domain::limits::BATCH_ITEMS_MAX;
+use read_set::Bodies;
+pub use read_set::ReadSet;
 use sql::{Kind, Shape};
-use wants::Bodies;
-pub use wants::Wants;
 
 /// Where a write reads.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +53,8 @@ pub struct Basis {
 pub struct Loaded {
     /// How it is known.
     pub basis: Basis,
-    /// What was wanted.
-    pub world: World,
+    /// What was read_sets.
+    pub unit: UnitOfWork,
 }
 
 /// Reads what is wanted of each user. Users of whom there is no row are left out.
@@ -63,13 +63,13 @@ pub struct Loaded {
 /// When the database fails.
 pub async fn load(
     sight: Sight<'_>,
-    wanted: &BTreeMap<Uuid, &Wants>,
+    read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
-    let all: Vec<Uuid> = wanted.keys().copied().collect();
-    let mut loaded = load_heads(sight, &all, wanted).await?;
-    load_bodies(sight, wanted, &mut loaded).await?;
+    let all: Vec<Uuid> = read_sets.keys().copied().collect();
+    let mut loaded = load_heads(sight, &all, read_sets).await?;
+    load_bodies(sight, read_sets, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
-        load_usages(sight, *user_id, wanted[user_id], of_user).await?;
+        load_usages(sight, *user_id, read_sets[user_id], of_user).await?;
     }
     Ok(loaded)
 }
@@ -112,23 +112,23 @@ impl Sight<'_> {
 /// # Errors
 /// [`Error::Locked`] if somebody else holds the head for too long; when the database fails, or nobody knows whose row
 /// is gone.
-pub async fn load_one(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
+pub async fn load_one(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
     if !lock_in_place(tx, user_id, Lockable::Account).await? {
         account::make_anew(tx, user_id).await?;
     }
-    load_held(tx, user_id, wants).await
+    load_held(tx, user_id, read_set).await
 }
 
 /// The same for one user, in a transaction that holds the lock of their head.
 ///
 /// # Errors
 /// As [`load`], and if the user's row is gone.
-pub(crate) async fn load_held(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<Loaded, Error> {
-    let mut loaded = load(Sight::Held(tx), &BTreeMap::from([(user_id, wants)])).await?;
+pub(crate) async fn load_held(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
+    let mut loaded = load(Sight::Held(tx), &BTreeMap::from([(user_id, read_set)])).await?;
     loaded.remove(&user_id).ok_or_else(|| account::forget(&tx.store, user_id))
 }
 
-/// Begins a transaction that holds the head of a user, and loads what is wanted. If somebody else holds the head it
+/// Begins a transaction that holds the head of a user, and loads what is read_sets. If somebody else holds the head it
 /// is waited for; `since` is when that began.
 ///
 /// # Errors
@@ -136,25 +136,25 @@ pub(crate) async fn load_held(tx: &Tx, user_id: Uuid, wants: &Wants) -> Result<L
 pub async fn begin_and_load(
     store: &Store,
     user_id: Uuid,
-    wants: &Wants,
+    read_set: &ReadSet,
     since: Instant,
 ) -> Result<(Tx, Loaded), Error> {
     let (tx, is_there) = begin_locked(store, user_id, Lockable::Account, since).await?;
     if !is_there {
         account::make_anew(&tx, user_id).await?;
     }
-    let loaded = load_held(&tx, user_id, wants).await?;
+    let loaded = load_held(&tx, user_id, read_set).await?;
     Ok((tx, loaded))
 }
 
 async fn load_heads(
     sight: Sight<'_>,
     users: &[Uuid],
-    wanted: &BTreeMap<Uuid, &Wants>,
+    read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = sight.backend();
-    let (values, by_key, by_name) = wants::tables(backend, users, wanted);
-    let is_told = wanted.values().any(|wants| wants.bodies() == Bodies::Sent);
+    let (values, by_key, by_name) = read_set::tables(backend, users, read_sets);
+    let is_told = read_sets.values().any(|read_set| read_set.bodies() == Bodies::Sent);
     let shape = Shape { by_key, by_name, is_told };
     let sql = sql::load(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
@@ -164,52 +164,53 @@ async fn load_heads(
         let (kind, user_id): (i32, Uuid) = (cells.next()?, cells.next()?);
         if kind != Kind::HEAD {
             return match loaded.get_mut(&user_id) {
-                Some(of_user) => add(&mut of_user.world, kind, row),
+                Some(of_user) => add(&mut of_user.unit, kind, row),
                 None => Ok(()),
             };
         }
         let (_, _): (Option<Uuid>, Option<Uuid>) = (cells.next()?, cells.next()?);
         let (head, revision): (i64, i64) = (cells.next()?, cells.next()?);
-        let is_of_heads = wanted.get(&user_id).is_some_and(|wants| wants.bodies() == Bodies::Sent);
-        let world = if is_of_heads { World::of_heads() } else { World::default() };
+        let is_without_bodies =
+            read_sets.get(&user_id).is_some_and(|read_set| read_set.bodies() == Bodies::Sent);
+        let unit = if is_without_bodies { UnitOfWork::without_bodies() } else { UnitOfWork::default() };
         let basis = Basis { head, revision, is_mixed: false };
-        loaded.insert(user_id, Loaded { basis, world });
+        loaded.insert(user_id, Loaded { basis, unit });
         Ok(())
     };
     sight.read(sql, values, show).await?;
     Ok(loaded)
 }
 
-fn add(world: &mut World, kind: i32, row: Row<'_>) -> Result<(), Error> {
+fn add(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
     let mut cells = Cells::new(row, 2);
     match kind {
         Kind::EVENT => {
             let (_id, import_job_id): (Uuid, _) = (cells.next()?, cells.next()?);
-            world.load_event(model::event_head(row, sql::FIRST, import_job_id)?);
+            unit.load_event(model::event_head(row, sql::FIRST, import_job_id)?);
         }
-        Kind::TYPE => world.load_type(model::type_row(row, sql::FIRST, Extent::Whole)?),
+        Kind::TYPE => unit.load_type(model::type_row(row, sql::FIRST, Extent::Whole)?),
         _ => {
             let (id, alias) = (cells.next()?, cells.next()?);
             match cells.next::<i64>()? {
-                1 => world.load_alias(Entity::Event, alias, id),
-                2 => world.load_alias(Entity::EventType, alias, id),
-                _ => world.load_import_id(id),
+                1 => unit.load_alias(Entity::Event, alias, id),
+                2 => unit.load_alias(Entity::EventType, alias, id),
+                _ => unit.load_import_id(id),
             }
         }
     }
     Ok(())
 }
 
-/// Reads what the events that were found say, where that is wanted.
+/// Reads what the events that were found say, where that is read_sets.
 async fn load_bodies(
     sight: Sight<'_>,
-    wanted: &BTreeMap<Uuid, &Wants>,
+    read_sets: &BTreeMap<Uuid, &ReadSet>,
     loaded: &mut BTreeMap<Uuid, Loaded>,
 ) -> Result<(), Error> {
     let backend = sight.backend();
-    let of_users = loaded.iter().filter(|(user_id, _)| wanted[user_id].bodies() == Bodies::Read);
+    let of_users = loaded.iter().filter(|(user_id, _)| read_sets[user_id].bodies() == Bodies::Read);
     let found =
-        of_users.flat_map(|(user_id, of_user)| of_user.world.event_ids().map(move |id| (*user_id, id)));
+        of_users.flat_map(|(user_id, of_user)| of_user.unit.event_ids().map(move |id| (*user_id, id)));
     let (owners, ids): (Vec<Uuid>, Vec<Uuid>) = found.unzip();
     if ids.is_empty() {
         return Ok(());
@@ -223,9 +224,9 @@ async fn load_bodies(
         // An answer tells of an event's type as well, and an edit may keep it.
         let first_of_type = 2 + model::EVENT.len();
         if Cells::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
-            of_user.world.load_type(model::type_row(row, first_of_type, Extent::Whole)?);
+            of_user.unit.load_type(model::type_row(row, first_of_type, Extent::Whole)?);
         }
-        of_user.world.load_event(model::event_row(row, 2, Extent::Whole)?);
+        of_user.unit.load_event(model::event_row(row, 2, Extent::Whole)?);
         Ok(())
     };
     sight.read(sql::load_bodies(backend), values, show).await
@@ -235,15 +236,15 @@ async fn load_bodies(
 async fn load_usages(
     sight: Sight<'_>,
     user_id: Uuid,
-    wants: &Wants,
-    Loaded { basis, world, .. }: &mut Loaded,
+    read_set: &ReadSet,
+    Loaded { basis, unit, .. }: &mut Loaded,
 ) -> Result<(), Error> {
-    if wants.usages().is_empty() {
+    if read_set.usages().is_empty() {
         return Ok(());
     }
     // An id that is not known yet may become an alias of a type found by name, earlier in the same call.
-    let by_id = wants.usages().iter().filter_map(|id| world.event_type(*id));
-    let by_name = wants.type_names().iter().filter_map(|name| world.type_by_name(name));
+    let by_id = read_set.usages().iter().filter_map(|id| unit.event_type(*id));
+    let by_name = read_set.type_names().iter().filter_map(|name| unit.type_by_name(name));
     let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.frame.id).collect();
     if types.is_empty() {
         return Ok(());
@@ -260,7 +261,7 @@ async fn load_usages(
     let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), most.into()];
     let show = |row: Row<'_>| {
         let mut cells = Cells::new(row, 0);
-        world.load_usage(cells.next()?, cells.next()?);
+        unit.load_usage(cells.next()?, cells.next()?);
         Ok(())
     };
     sight.read(sql, values, show).await

@@ -1,4 +1,4 @@
-//! The fourth step of a write: the net rows, each once, and every count as decided.
+//! The fourth step of a write: the changes rows, each once, and every count as decided.
 //!
 //! On PostgreSQL what can be is one statement (`parts`).
 
@@ -20,7 +20,7 @@ use super::load::Basis;
 use super::pool::Pool;
 use super::{Tx, account, model};
 use crate::error::Error;
-use domain::apply::{Entity, Net};
+use domain::apply::{Changes, Entity};
 use domain::row::{DeletedBy, TypeRow};
 use parts::Parts;
 
@@ -35,7 +35,7 @@ pub struct Decided {
     /// What it was decided over.
     pub basis: Basis,
     /// The rows.
-    pub net: Net,
+    pub changes: Changes,
 }
 
 /// Writes what was decided. Wherever anything is written the row of the account is as well, be its head the
@@ -45,7 +45,8 @@ pub struct Decided {
 /// When the database fails, or wrote another number of rows than decided: then the lock was not
 /// held, or the decision was wrong.
 pub async fn save(tx: &Tx, all: Vec<Decided>) -> Result<(), Error> {
-    let heads = all.iter().map(|decided| (decided.user_id, decided.basis.head, decided.net.head)).collect();
+    let heads =
+        all.iter().map(|decided| (decided.user_id, decided.basis.head, decided.changes.head)).collect();
     let mut writer = save_all(tx, all).await?;
     writer.heads(heads).await?;
     writer.finish().await
@@ -72,8 +73,8 @@ pub async fn save_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(),
 /// Whether what was decided without a lock can be answered and stored without one: it was read at one moment or
 /// will be stored only if nothing has changed since the first, and then by one statement.
 #[must_use]
-pub fn can_be_free(basis: Basis, net: &Net) -> bool {
-    if net.is_empty() { !basis.is_mixed } else { parts::is_one_statement(net) }
+pub fn can_be_free(basis: Basis, changes: &Changes) -> bool {
+    if changes.is_empty() { !basis.is_mixed } else { parts::is_one_statement(changes) }
 }
 
 /// Stores what was decided without a lock ([`can_be_free`]) of those users of whom nothing has changed since
@@ -99,14 +100,14 @@ struct Models {
 impl Models {
     fn of(all: Vec<Decided>) -> Self {
         let mut models = Self::default();
-        for Decided { user_id, net, .. } in all {
+        for Decided { user_id, changes, .. } in all {
             let of_type = |row| model::type_model(user_id, row);
             let of_event = |row| model::event_model(user_id, row);
-            models.changed_types.extend(net.changed_types.into_iter().map(of_type));
-            models.new_types.extend(net.new_types.into_iter().map(of_type));
-            models.changed_events.extend(net.changed_events.into_iter().map(of_event));
-            models.new_events.extend(net.new_events.into_iter().map(of_event));
-            models.aliases.extend(net.aliases.into_iter().map(|(entity, alias_id, id)| {
+            models.changed_types.extend(changes.changed_types.into_iter().map(of_type));
+            models.new_types.extend(changes.new_types.into_iter().map(of_type));
+            models.changed_events.extend(changes.changed_events.into_iter().map(of_event));
+            models.new_events.extend(changes.new_events.into_iter().map(of_event));
+            models.aliases.extend(changes.aliases.into_iter().map(|(entity, alias_id, id)| {
                 id_alias::ActiveModel {
                     user_id: Set(user_id),
                     entity: Set(if entity == Entity::Event { 1 } else { 2 }),
@@ -120,12 +121,12 @@ impl Models {
 }
 
 async fn save_all(tx: &Tx, all: Vec<Decided>) -> Result<Writer<'_>, Error> {
-    for Decided { user_id, net, .. } in &all {
-        give_up_names(tx, *user_id, &net.changed_types).await?;
-        for (entity, id, edit_id) in &net.remembered {
+    for Decided { user_id, changes, .. } in &all {
+        give_up_names(tx, *user_id, &changes.changed_types).await?;
+        for (entity, id, edit_id) in &changes.remembered {
             remember(tx, *user_id, *entity, *id, *edit_id).await?;
         }
-        finish(tx, *user_id, &net.finished).await?;
+        finish(tx, *user_id, &changes.finished).await?;
     }
     let (mut writer, models) = (Writer::new(tx), Models::of(all));
     writer.rows(models.changed_types, Existing::Replace).await?;

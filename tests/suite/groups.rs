@@ -19,7 +19,7 @@ use service::apply_mutations::{Mutation, MutationAnswer, apply_mutations};
 use service::write::group::GroupWriter;
 use service::{Actor, apply_mutation};
 use store::account;
-use store::load::Wants;
+use store::load::ReadSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::{Bed, Column, is_postgres, new_id, on_both};
@@ -207,9 +207,9 @@ async fn a_decision_that_panics_wedges_nobody(bed: &Bed) {
     let writer = writer(bed);
     let ann = user(bed, "ann").await;
     for _ in 0..2 * GROUP_WRITERS {
-        let mut wants = Wants::default();
-        wants.id(Clock::System.new_id());
-        let broken = writer.write(ann.user_id, wants, Box::new(|_| panic!("this one is meant to"))).await;
+        let mut read_set = ReadSet::default();
+        read_set.id(Clock::System.new_id());
+        let broken = writer.write(ann.user_id, read_set, Box::new(|_| panic!("this one is meant to"))).await;
         assert!(matches!(broken, Err(Error::Bug(_))));
     }
     assert_eq!(outcome(begin(bed, &writer, &ann, "run", true).await.await), Outcome::Created);

@@ -36,6 +36,15 @@ impl Weight {
         }
     }
 
+    /// Takes off what was added before, and adds this.
+    ///
+    /// # Errors
+    /// As [`Weight::add`].
+    pub(crate) fn replace(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
+        self.0.fetch_sub(before, Ordering::Relaxed);
+        self.add(bytes)
+    }
+
     /// The next answer of a subscription begins.
     pub(crate) fn begin(&self) {
         self.0.store(0, Ordering::Relaxed);

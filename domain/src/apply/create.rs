@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Answer, Entity, MatchKey, Outcome, Terms, World};
+use super::{Answer, Entity, MatchKey, Outcome, Terms, UnitOfWork};
 use crate::content_hash::{self, TypeKey};
 use crate::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use crate::plant;
@@ -16,42 +16,42 @@ fn id_in_use() -> FieldProblem {
 }
 
 /// Creates an event, or says what is there in its place.
-pub fn create_event(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Answer<EventRow> {
-    if let Some(row) = world.event(new.id) {
-        return found_event(world, terms, new, &row, MatchKey::Id);
+pub fn create_event(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewEvent) -> Answer<EventRow> {
+    if let Some(row) = unit.event(new.id) {
+        return found_event(unit, terms, new, &row, MatchKey::Id);
     }
-    if world.is_used_beside(Entity::Event, new.id) {
+    if unit.is_used_beside(Entity::Event, new.id) {
         return terms.reject(new.id, vec![id_in_use()]);
     }
-    if let Some(row) = by_former_id(world, new) {
-        return found_event(world, terms, new, &row, MatchKey::Id);
+    if let Some(row) = by_former_id(unit, new) {
+        return found_event(unit, terms, new, &row, MatchKey::Id);
     }
-    if let Some(row) = world.event_by_key(&new.source_type, new.external_id.as_deref()) {
-        let answer = found_event(world, terms, new, &row, MatchKey::ExternalId);
+    if let Some(row) = unit.event_by_key(&new.source_type, new.external_id.as_deref()) {
+        let answer = found_event(unit, terms, new, &row, MatchKey::ExternalId);
         if new.origin == IdOrigin::Sent && answer.outcome != Outcome::Rejected {
-            world.add_alias(Entity::Event, new.id, row.frame.id);
+            unit.add_alias(Entity::Event, new.id, row.frame.id);
         }
         return answer;
     }
-    if let Some(answer) = depends_on_rejected(world, new, "/eventTypeId") {
+    if let Some(answer) = depends_on_rejected(unit, new, "/eventTypeId") {
         return answer;
     }
     let mut errors = Vec::new();
     errors.extend(terms.check_new_id(new.id).err());
-    errors.extend(find_type(world, new, "/eventTypeId").err());
+    errors.extend(find_type(unit, new, "/eventTypeId").err());
     if !errors.is_empty() {
         return terms.reject(new.id, errors);
     }
-    let type_id = settle_type(world, terms, new);
+    let type_id = settle_type(unit, terms, new);
     let row = event_row(terms, new, terms.frame(new.id), type_id);
-    Answer::done(Outcome::Created, None, false, world.put_event(row))
+    Answer::done(Outcome::Created, None, false, unit.put_event(row))
 }
 
 /// The event that is stored by the id that such records had before. Of one that was deleted nothing tells whether it is
 /// the same: what a person has deleted does not come back.
-fn by_former_id(world: &World, new: &NewEvent) -> Option<Arc<EventRow>> {
+fn by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
     let former = new.former_id?;
-    let row = world.event(former.id)?;
+    let row = unit.event(former.id)?;
     let is_same = row.content.as_ref().is_none_or(|content| {
         let [stored, sent] = [&content.body.properties, &new.body.properties]
             .map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default());
@@ -65,7 +65,7 @@ fn by_former_id(world: &World, new: &NewEvent) -> Option<Arc<EventRow>> {
 }
 
 fn found_event(
-    world: &mut World,
+    unit: &mut UnitOfWork,
     terms: &Terms<'_>,
     new: &NewEvent,
     row: &Arc<EventRow>,
@@ -73,39 +73,47 @@ fn found_event(
 ) -> Answer<EventRow> {
     match (&row.content, row.frame.deletion.map(|deletion| deletion.by)) {
         (Some(content), _) => {
-            let differs = content_of(world, new) != Some(content.hash);
+            let differs = content_of(unit, new) != Some(content.hash);
             if plant::is_planted("plant-duplicate-bumps") {
-                world.put_event(EventRow::clone(row));
+                unit.put_event(EventRow::clone(row));
             }
             if differs && plant::is_planted("plant-duplicate-overwrites") {
                 let frame = terms.next_frame(&row.frame, None);
-                world.put_event(row.with_content(frame, content.event_type_id, new.body.clone(), None));
+                unit.put_event(row.with_content(frame, content.event_type_id, new.body.clone(), None));
             }
-            let told = world.told(row, (!differs).then_some(&new.body));
-            Answer::done(Outcome::Duplicate, Some(key), differs, told)
+            let lacks_body = unit.lacks_body(row);
+            let mut row = Arc::clone(row);
+            if lacks_body && !differs {
+                // Equal hashes mean equal bodies, so that the one that was sent stands for the one that is stored.
+                if let Some(content) = &mut Arc::make_mut(&mut row).content {
+                    content.body = new.body.clone();
+                }
+            }
+            let answer = Answer::done(Outcome::Duplicate, Some(key), differs, row);
+            Answer { lacks_body: lacks_body && differs, ..answer }
         }
         (None, Some(by)) if by == DeletedBy::Rollback || plant::is_planted("plant-create-revives") => {
-            if let Some(answer) = depends_on_rejected(world, new, "/eventTypeId") {
+            if let Some(answer) = depends_on_rejected(unit, new, "/eventTypeId") {
                 return answer;
             }
-            if let Err(problem) = find_type(world, new, "/eventTypeId") {
+            if let Err(problem) = find_type(unit, new, "/eventTypeId") {
                 return terms.reject(new.id, vec![problem]);
             }
-            let type_id = settle_type(world, terms, new);
+            let type_id = settle_type(unit, terms, new);
             let frame = terms.frame_anew(&row.frame);
             let import = terms.import_job_id.map(|id| (id, frame.version));
             let anew = row.with_content(frame, type_id, new.body.clone(), import);
-            Answer::done(Outcome::Created, Some(key), false, world.put_event(anew))
+            Answer::done(Outcome::Created, Some(key), false, unit.put_event(anew))
         }
         (None, _) => Answer::done(Outcome::Deleted, Some(key), false, Arc::clone(row)),
     }
 }
 
 /// The hash of an input as it would be stored now; none when its type is not there.
-pub(super) fn content_of(world: &World, new: &NewEvent) -> Option<[u8; 32]> {
+pub(super) fn content_of(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]> {
     let type_id = match &new.type_ref {
-        TypeRef::Id(id) => world.event_type(*id).map(|row| row.frame.id),
-        TypeRef::Name { name, .. } => world.type_by_name(name).map(|row| row.frame.id),
+        TypeRef::Id(id) => unit.event_type(*id).map(|row| row.frame.id),
+        TypeRef::Name { name, .. } => unit.type_by_name(name).map(|row| row.frame.id),
     }?;
     Some(content_hash::of_event(
         TypeKey::Id(type_id),
@@ -116,11 +124,11 @@ pub(super) fn content_of(world: &World, new: &NewEvent) -> Option<[u8; 32]> {
 }
 
 /// Whether the type of a row that would be written is alive, or can be made.
-pub(super) fn find_type(world: &World, new: &NewEvent, pointer: &str) -> Result<(), FieldProblem> {
+pub(super) fn find_type(unit: &UnitOfWork, new: &NewEvent, pointer: &str) -> Result<(), FieldProblem> {
     let TypeRef::Id(id) = new.type_ref else {
         return Ok(());
     };
-    if world.event_type(id).is_some_and(|row| row.content.is_some()) { Ok(()) } else { Err(no_type(pointer)) }
+    if unit.event_type(id).is_some_and(|row| row.content.is_some()) { Ok(()) } else { Err(no_type(pointer)) }
 }
 
 pub(super) fn no_type(pointer: &str) -> FieldProblem {
@@ -128,22 +136,26 @@ pub(super) fn no_type(pointer: &str) -> FieldProblem {
 }
 
 /// Whether the type is one that was rejected earlier in the call.
-pub(super) fn depends_on_rejected(world: &World, new: &NewEvent, pointer: &str) -> Option<Answer<EventRow>> {
+pub(super) fn depends_on_rejected(
+    unit: &UnitOfWork,
+    new: &NewEvent,
+    pointer: &str,
+) -> Option<Answer<EventRow>> {
     let TypeRef::Id(id) = new.type_ref else {
         return None;
     };
-    if world.event_type(id).is_some() {
+    if unit.event_type(id).is_some() {
         return None;
     }
-    world.dependency(id, pointer).map(Answer::rejected)
+    unit.dependency(id, pointer).map(Answer::rejected)
 }
 
 /// The canonical id of the type; a type that is only named is made when missing.
-pub(super) fn settle_type(world: &mut World, terms: &Terms<'_>, new: &NewEvent) -> Uuid {
+pub(super) fn settle_type(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewEvent) -> Uuid {
     match &new.type_ref {
-        TypeRef::Id(id) => world.event_type(*id).map_or(*id, |row| row.frame.id),
+        TypeRef::Id(id) => unit.event_type(*id).map_or(*id, |row| row.frame.id),
         TypeRef::Name { name, fresh_id } => {
-            if let Some(row) = world.type_by_name(name) {
+            if let Some(row) = unit.type_by_name(name) {
                 return row.frame.id;
             }
             let made = NewType {
@@ -153,7 +165,7 @@ pub(super) fn settle_type(world: &mut World, terms: &Terms<'_>, new: &NewEvent) 
                 color: None,
                 icon: None,
             };
-            world.put_type(type_row(&made, terms.frame(made.id))).frame.id
+            unit.put_type(type_row(&made, terms.frame(made.id))).frame.id
         }
     }
 }
@@ -169,23 +181,23 @@ fn event_row(terms: &Terms<'_>, new: &NewEvent, frame: Frame, event_type_id: Uui
 }
 
 /// Creates an event type, or says what is there in its place.
-pub fn create_event_type(world: &mut World, terms: &Terms<'_>, new: &NewType) -> Answer<TypeRow> {
-    if let Some(row) = world.event_type(new.id) {
+pub fn create_event_type(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewType) -> Answer<TypeRow> {
+    if let Some(row) = unit.event_type(new.id) {
         return found_type(new, row, MatchKey::Id);
     }
-    if world.is_used_beside(Entity::EventType, new.id) {
+    if unit.is_used_beside(Entity::EventType, new.id) {
         return terms.reject(new.id, vec![id_in_use()]);
     }
-    if let Some(row) = world.type_by_name(&new.name) {
+    if let Some(row) = unit.type_by_name(&new.name) {
         if new.origin == IdOrigin::Sent {
-            world.add_alias(Entity::EventType, new.id, row.frame.id);
+            unit.add_alias(Entity::EventType, new.id, row.frame.id);
         }
         return found_type(new, row, MatchKey::Name);
     }
     if let Err(problem) = terms.check_new_id(new.id) {
         return terms.reject(new.id, vec![problem]);
     }
-    Answer::done(Outcome::Created, None, false, world.put_type(type_row(new, terms.frame(new.id))))
+    Answer::done(Outcome::Created, None, false, unit.put_type(type_row(new, terms.frame(new.id))))
 }
 
 fn found_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Answer, Entity, MatchKey, Outcome, Terms, World, create};
+use super::{Answer, Entity, MatchKey, Outcome, Terms, UnitOfWork, create};
 use crate::content_hash::{self, TypeKey};
 use crate::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
 use crate::instant::{self, Written};
@@ -27,8 +27,8 @@ enum Verdict {
 }
 
 impl Terms<'_> {
-    fn judge(&self, world: &World, entity: Entity, frame: &Frame, guard: &Guard) -> Verdict {
-        if guard.edit_id.is_some_and(|edit| self.is_stale(world, entity, frame, guard, edit)) {
+    fn judge(&self, unit: &UnitOfWork, entity: Entity, frame: &Frame, guard: &Guard) -> Verdict {
+        if guard.edit_id.is_some_and(|edit| self.is_stale(unit, entity, frame, guard, edit)) {
             return Verdict::Stale;
         }
         match guard.expected_version {
@@ -41,11 +41,11 @@ impl Terms<'_> {
 
     /// Whether an edit, or a newer one, was applied before. An edit that was made on the current version, and one that
     /// follows another in its call, is new whatever its id says: the clock of the device may have been put right.
-    fn is_stale(&self, world: &World, entity: Entity, frame: &Frame, guard: &Guard, edit: Uuid) -> bool {
+    fn is_stale(&self, unit: &UnitOfWork, entity: Entity, frame: &Frame, guard: &Guard, edit: Uuid) -> bool {
         if self.client_id.is_none() {
             return false;
         }
-        match world.applied(entity, frame.id) {
+        match unit.applied(entity, frame.id) {
             Some(applied) => applied.contains(&edit),
             None if guard.expected_version == Some(frame.version) => false,
             None => self.wrote(frame) && frame.writer.edit_id.is_some_and(|last| edit <= last),
@@ -79,44 +79,44 @@ impl<Row> Answer<Row> {
 }
 
 /// Nothing is known by the id, or it was rejected earlier in the call.
-fn unknown<Row>(world: &World, id: Uuid, pointer: &str) -> Answer<Row> {
-    Answer::rejected(world.dependency(id, pointer).unwrap_or_else(|| {
+fn unknown<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
+    Answer::rejected(unit.dependency(id, pointer).unwrap_or_else(|| {
         Problem::of_fields(vec![FieldProblem::new(pointer, Code::NotFound, "nothing is known by this id")])
     }))
 }
 
 /// Changes an event.
-pub fn update_event(world: &mut World, terms: &Terms<'_>, edit: &EventEdit) -> Answer<EventRow> {
-    let Some(row) = world.event(edit.id) else {
-        return unknown(world, edit.id, "/id");
+pub fn update_event(unit: &mut UnitOfWork, terms: &Terms<'_>, edit: &EventEdit) -> Answer<EventRow> {
+    let Some(row) = unit.event(edit.id) else {
+        return unknown(unit, edit.id, "/id");
     };
     let Some(content) = &row.content else {
         return Answer::done(Outcome::Deleted, FOUND, false, row);
     };
-    let verdict = terms.judge(world, Entity::Event, &row.frame, &edit.guard);
+    let verdict = terms.judge(unit, Entity::Event, &row.frame, &edit.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
     let body = patched(&content.body, &edit.patch);
     let wanted = edit.patch.event_type_id;
-    let kind = wanted.map_or(Some(content.event_type_id), |id| world.event_type(id).map(|row| row.frame.id));
+    let kind = wanted.map_or(Some(content.event_type_id), |id| unit.event_type(id).map(|row| row.frame.id));
     if let Some(kind) = kind
         && content_hash::of_event(TypeKey::Id(kind), &row.source_type, row.external_id.as_deref(), &body)
             == content.hash
     {
-        return unchanged_event(world, terms, row, edit.guard.edit_id);
+        return unchanged_event(unit, terms, row, edit.guard.edit_id);
     }
     if verdict == Verdict::Conflict {
         return Answer::conflict(row);
     }
     if let Some(id) = wanted
         && kind.is_none()
-        && let Some(problem) = world.dependency(id, "/patch/eventTypeId")
+        && let Some(problem) = unit.dependency(id, "/patch/eventTypeId")
     {
         return Answer::rejected(problem);
     }
     let mut errors = faults(&body, &edit.patch);
-    let alive = kind.and_then(|id| world.event_type(id)).is_some_and(|row| row.content.is_some());
+    let alive = kind.and_then(|id| unit.event_type(id)).is_some_and(|row| row.content.is_some());
     if wanted.is_some() && !alive {
         errors.push(create::no_type("/patch/eventTypeId"));
     }
@@ -125,18 +125,18 @@ pub fn update_event(world: &mut World, terms: &Terms<'_>, edit: &EventEdit) -> A
     };
     let import = content.import_job_id.zip(content.import_version);
     let changed = row.with_content(terms.next_frame(&row.frame, edit.guard.edit_id), kind, body, import);
-    world.apply_edit(Entity::Event, row.frame.id, edit.guard.edit_id);
-    Answer::done(Outcome::Updated, FOUND, false, world.put_event(changed))
+    unit.apply_edit(Entity::Event, row.frame.id, edit.guard.edit_id);
+    Answer::done(Outcome::Updated, FOUND, false, unit.put_event(changed))
 }
 
 fn unchanged_event(
-    world: &mut World,
+    unit: &mut UnitOfWork,
     terms: &Terms<'_>,
     row: Arc<EventRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<EventRow> {
     let row = match terms.remembering(&row.frame, edit_id) {
-        Some(frame) => world.remember_event(EventRow { frame, ..EventRow::clone(&row) }),
+        Some(frame) => unit.remember_event(EventRow { frame, ..EventRow::clone(&row) }),
         None => row,
     };
     Answer::done(Outcome::Unchanged, FOUND, false, row)
@@ -175,42 +175,42 @@ fn faults(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
 }
 
 /// Deletes an event. What stays is a tombstone that keeps its id and keys.
-pub fn delete_event(world: &mut World, terms: &Terms<'_>, removal: &Removal) -> Answer<EventRow> {
-    let Some(row) = world.event(removal.id) else {
-        return unknown(world, removal.id, "/id");
+pub fn delete_event(unit: &mut UnitOfWork, terms: &Terms<'_>, removal: &Removal) -> Answer<EventRow> {
+    let Some(row) = unit.event(removal.id) else {
+        return unknown(unit, removal.id, "/id");
     };
-    match terms.judge(world, Entity::Event, &row.frame, &removal.guard) {
+    match terms.judge(unit, Entity::Event, &row.frame, &removal.guard) {
         Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
         _ if row.content.is_none() => {
-            let row = final_deletion(world, row);
-            unchanged_event(world, terms, row, removal.guard.edit_id)
+            let row = final_deletion(unit, row);
+            unchanged_event(unit, terms, row, removal.guard.edit_id)
         }
         Verdict::Conflict => Answer::conflict(row),
         Verdict::Go => {
             let next = terms.next_frame(&row.frame, removal.guard.edit_id);
             let frame = Frame { deletion: terms.deletion(), ..next };
             let tombstone = EventRow { frame, content: None, ..EventRow::clone(&row) };
-            world.apply_edit(Entity::Event, row.frame.id, removal.guard.edit_id);
-            Answer::done(Outcome::Deleted, FOUND, false, world.put_event(tombstone))
+            unit.apply_edit(Entity::Event, row.frame.id, removal.guard.edit_id);
+            Answer::done(Outcome::Deleted, FOUND, false, unit.put_event(tombstone))
         }
     }
 }
 
 /// A person deletes what a rollback took back: nothing changes but that no import makes it anew.
-fn final_deletion(world: &mut World, row: Arc<EventRow>) -> Arc<EventRow> {
+fn final_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
     match row.frame.deletion {
         Some(Deletion { at, by: DeletedBy::Rollback }) => {
             let mut row = EventRow::clone(&row);
             row.frame.deletion = Some(Deletion { at, by: DeletedBy::User });
-            world.finish_event(row)
+            unit.finish_event(row)
         }
         _ => row,
     }
 }
 
 /// Takes back an event that an import made and that nobody has changed since; any other stays.
-pub fn take_back_event(world: &mut World, terms: &Terms<'_>, id: Uuid) {
-    let Some(row) = world.event(id) else {
+pub fn take_back_event(unit: &mut UnitOfWork, terms: &Terms<'_>, id: Uuid) {
+    let Some(row) = unit.event(id) else {
         return;
     };
     let is_untouched = row.content.as_ref().is_some_and(|content| {
@@ -219,59 +219,59 @@ pub fn take_back_event(world: &mut World, terms: &Terms<'_>, id: Uuid) {
     if is_untouched {
         let deletion = Some(Deletion { at: terms.now_ms, by: DeletedBy::Rollback });
         let frame = Frame { deletion, ..terms.next_frame(&row.frame, None) };
-        world.put_event(EventRow { frame, content: None, ..EventRow::clone(&row) });
+        unit.put_event(EventRow { frame, content: None, ..EventRow::clone(&row) });
     }
 }
 
 /// Brings a deleted event back, with the content that comes along.
-pub fn restore_event(world: &mut World, terms: &Terms<'_>, restore: &Restore) -> Answer<EventRow> {
+pub fn restore_event(unit: &mut UnitOfWork, terms: &Terms<'_>, restore: &Restore) -> Answer<EventRow> {
     let new = &restore.event;
-    let Some(row) = world.event(new.id) else {
-        return unknown(world, new.id, "/event/id");
+    let Some(row) = unit.event(new.id) else {
+        return unknown(unit, new.id, "/event/id");
     };
-    let verdict = terms.judge(world, Entity::Event, &row.frame, &restore.guard);
+    let verdict = terms.judge(unit, Entity::Event, &row.frame, &restore.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
     if let Some(content) = &row.content {
-        if is_same(world, restore, &row, content) {
-            return unchanged_event(world, terms, row, restore.guard.edit_id);
+        if is_same(unit, restore, &row, content) {
+            return unchanged_event(unit, terms, row, restore.guard.edit_id);
         }
         return Answer::conflict(row);
     }
     if verdict == Verdict::Conflict {
         return Answer::conflict(row);
     }
-    if let Some(answer) = create::depends_on_rejected(world, new, "/event/eventTypeId") {
+    if let Some(answer) = create::depends_on_rejected(unit, new, "/event/eventTypeId") {
         return answer;
     }
-    if let Err(problem) = create::find_type(world, new, "/event/eventTypeId") {
+    if let Err(problem) = create::find_type(unit, new, "/event/eventTypeId") {
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
-    let kind = create::settle_type(world, terms, new);
+    let kind = create::settle_type(unit, terms, new);
     let frame = Frame { deletion: None, ..terms.next_frame(&row.frame, restore.guard.edit_id) };
-    world.apply_edit(Entity::Event, row.frame.id, restore.guard.edit_id);
+    unit.apply_edit(Entity::Event, row.frame.id, restore.guard.edit_id);
     let living = row.with_content(frame, kind, new.body.clone(), None);
-    Answer::done(Outcome::Updated, FOUND, false, world.put_event(living))
+    Answer::done(Outcome::Updated, FOUND, false, unit.put_event(living))
 }
 
 /// Whether a living event says what a restore brings; source and external id are not compared.
-fn is_same(world: &World, restore: &Restore, row: &EventRow, content: &EventContent) -> bool {
+fn is_same(unit: &UnitOfWork, restore: &Restore, row: &EventRow, content: &EventContent) -> bool {
     let mut new = restore.event.clone();
     new.source_type.clone_from(&row.source_type);
     new.external_id.clone_from(&row.external_id);
-    create::content_of(world, &new) == Some(content.hash)
+    create::content_of(unit, &new) == Some(content.hash)
 }
 
 /// Changes an event type.
-pub fn update_event_type(world: &mut World, terms: &Terms<'_>, edit: &TypeEdit) -> Answer<TypeRow> {
-    let Some(row) = world.event_type(edit.id) else {
-        return unknown(world, edit.id, "/id");
+pub fn update_event_type(unit: &mut UnitOfWork, terms: &Terms<'_>, edit: &TypeEdit) -> Answer<TypeRow> {
+    let Some(row) = unit.event_type(edit.id) else {
+        return unknown(unit, edit.id, "/id");
     };
     let Some(old) = &row.content else {
         return Answer::done(Outcome::Deleted, FOUND, false, row);
     };
-    let verdict = terms.judge(world, Entity::EventType, &row.frame, &edit.guard);
+    let verdict = terms.judge(unit, Entity::EventType, &row.frame, &edit.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
@@ -282,52 +282,52 @@ pub fn update_event_type(world: &mut World, terms: &Terms<'_>, edit: &TypeEdit) 
         patch.icon.clone().unwrap_or_else(|| old.icon.clone()),
     );
     if content.hash == old.hash {
-        return unchanged_type(world, terms, row, edit.guard.edit_id);
+        return unchanged_type(unit, terms, row, edit.guard.edit_id);
     }
     if verdict == Verdict::Conflict {
         return Answer::conflict(row);
     }
-    if world.type_by_name(&content.name).is_some_and(|other| other.frame.id != row.frame.id) {
+    if unit.type_by_name(&content.name).is_some_and(|other| other.frame.id != row.frame.id) {
         let detail = "another living event type has this name";
         let problem = FieldProblem::new("/patch/name", Code::NameTaken, detail);
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
     let frame = terms.next_frame(&row.frame, edit.guard.edit_id);
-    world.apply_edit(Entity::EventType, row.frame.id, edit.guard.edit_id);
-    Answer::done(Outcome::Updated, FOUND, false, world.put_type(TypeRow { frame, content: Some(content) }))
+    unit.apply_edit(Entity::EventType, row.frame.id, edit.guard.edit_id);
+    Answer::done(Outcome::Updated, FOUND, false, unit.put_type(TypeRow { frame, content: Some(content) }))
 }
 
 fn unchanged_type(
-    world: &mut World,
+    unit: &mut UnitOfWork,
     terms: &Terms<'_>,
     row: Arc<TypeRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<TypeRow> {
     let row = match terms.remembering(&row.frame, edit_id) {
-        Some(frame) => world.remember_type(TypeRow { frame, ..TypeRow::clone(&row) }),
+        Some(frame) => unit.remember_type(TypeRow { frame, ..TypeRow::clone(&row) }),
         None => row,
     };
     Answer::done(Outcome::Unchanged, FOUND, false, row)
 }
 
 /// Deletes an event type; its name is free afterwards.
-pub fn delete_event_type(world: &mut World, terms: &Terms<'_>, removal: &Removal) -> Answer<TypeRow> {
-    let Some(row) = world.event_type(removal.id) else {
-        return unknown(world, removal.id, "/id");
+pub fn delete_event_type(unit: &mut UnitOfWork, terms: &Terms<'_>, removal: &Removal) -> Answer<TypeRow> {
+    let Some(row) = unit.event_type(removal.id) else {
+        return unknown(unit, removal.id, "/id");
     };
-    match terms.judge(world, Entity::EventType, &row.frame, &removal.guard) {
+    match terms.judge(unit, Entity::EventType, &row.frame, &removal.guard) {
         Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
-        _ if row.content.is_none() => unchanged_type(world, terms, row, removal.guard.edit_id),
+        _ if row.content.is_none() => unchanged_type(unit, terms, row, removal.guard.edit_id),
         Verdict::Conflict => Answer::conflict(row),
-        Verdict::Go if world.is_in_use(row.frame.id) => {
+        Verdict::Go if unit.is_in_use(row.frame.id) => {
             let detail = "living events are of this type: delete or change them first";
             Answer::rejected(Problem::new(Code::EventTypeInUse, detail))
         }
         Verdict::Go => {
             let next = terms.next_frame(&row.frame, removal.guard.edit_id);
             let frame = Frame { deletion: terms.deletion(), ..next };
-            world.apply_edit(Entity::EventType, row.frame.id, removal.guard.edit_id);
-            Answer::done(Outcome::Deleted, FOUND, false, world.put_type(TypeRow { frame, content: None }))
+            unit.apply_edit(Entity::EventType, row.frame.id, removal.guard.edit_id);
+            Answer::done(Outcome::Deleted, FOUND, false, unit.put_type(TypeRow { frame, content: None }))
         }
     }
 }

@@ -8,7 +8,7 @@
 
 mod queue;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -17,13 +17,13 @@ use uuid::Uuid;
 
 use super::write_held;
 use crate::notifier::{Notification, Notifier};
-use domain::apply::World;
+use domain::apply::UnitOfWork;
 use domain::plant;
 use queue::{Batch, Job, Queue};
 use store::Store;
 use store::detached::detached;
 use store::error::Error;
-use store::load::{Loaded, Sight, Wants, load};
+use store::load::{Loaded, ReadSet, Sight, load};
 use store::pool::Pool;
 use store::rarely::Rarely;
 use store::save::{Decided, can_be_free, save, save_unmoved};
@@ -32,7 +32,7 @@ use store::save::{Decided, can_be_free, save, save_unmoved};
 static PUT_OFF: Rarely = Rarely::new();
 
 /// A decision over what is loaded of one user; it is taken again when its group has failed.
-pub type Decide<T> = Box<dyn Fn(&mut World) -> Result<T, Error> + Send + Sync>;
+pub type Decide<T> = Box<dyn Fn(&mut UnitOfWork) -> Result<T, Error> + Send + Sync>;
 
 /// Writes in groups; a clone is the same writer.
 #[derive(Debug)]
@@ -65,14 +65,14 @@ impl<T: Send + 'static> GroupWriter<T> {
     ///
     /// # Errors
     /// When too many writes wait, when the database fails, or the decision; then nothing was written.
-    pub async fn write(&self, user_id: Uuid, wants: Wants, decide: Decide<T>) -> Result<T, Error> {
+    pub async fn write(&self, user_id: Uuid, read_set: ReadSet, decide: Decide<T>) -> Result<T, Error> {
         if plant::is_planted("plant-late-lock") {
             let Shared { store, notifier, .. } = &*self.shared;
             let since = Instant::now();
-            return write_held(store, notifier.as_ref(), user_id, wants, since, |world| decide(world)).await;
+            return write_held(store, notifier.as_ref(), user_id, read_set, since, |unit| decide(unit)).await;
         }
         let (answer, told) = oneshot::channel();
-        let is_wanted = self.shared.queue().push(Job::new(user_id, wants, decide, answer))?;
+        let is_wanted = self.shared.queue().push(Job::new(user_id, read_set, decide, answer))?;
         if is_wanted {
             // Most often there is nothing else to write, and nobody has to be woken.
             let _panicked = detached(Arc::clone(&self.shared).run_first()).await;
@@ -184,16 +184,16 @@ impl<T: Send + 'static> Shared<T> {
     async fn wait_for(self: Arc<Self>, mut flight: Flight<T>) {
         let (store, notifier) = (&self.store, self.notifier.as_ref());
         let [batch] = &flight.batches[..] else { return };
-        let decide = |world: &mut World| batch.decide(world);
-        match write_held(store, notifier, batch.user_id, batch.wants(), batch.since(), decide).await {
+        let decide = |unit: &mut UnitOfWork| batch.decide(unit);
+        match write_held(store, notifier, batch.user_id, batch.read_set(), batch.since(), decide).await {
             Ok(answers) => return flight.land(answers),
             Err(error) if error.is_outage() => return flight.put_off(&error),
             Err(_) => {}
         }
         for job in flight.jobs() {
-            let decide = |world: &mut World| job.decide(world);
+            let decide = |unit: &mut UnitOfWork| job.decide(unit);
             let written =
-                write_held(store, notifier, job.user_id, job.wants.clone(), Instant::now(), decide).await;
+                write_held(store, notifier, job.user_id, job.read_set.clone(), Instant::now(), decide).await;
             job.tell(written);
         }
     }
@@ -211,57 +211,37 @@ struct Decisions<T> {
 }
 
 impl<T> Decisions<T> {
-    /// Whoever lacks what stored events say is decided once more over all of it, and nobody else is.
+    /// Loads what the batches need, in as few statements as for one of them, and decides each.
     async fn take(sight: Sight<'_>, batches: &[Batch<T>]) -> Result<(Self, Vec<Decided>), Error> {
         let mut all = Self { answers: HashMap::new(), moved: HashSet::new(), apart: HashSet::new() };
         let mut to_store = Vec::new();
-        let mut open: Vec<(&Batch<T>, Wants)> = batches.iter().map(|batch| (batch, batch.wants())).collect();
-        while !open.is_empty() {
-            let wanted: BTreeMap<Uuid, &Wants> =
-                open.iter().map(|(batch, wants)| (batch.user_id, wants)).collect();
-            let mut loaded = load(sight, &wanted).await?;
-            open.retain_mut(|(batch, wants)| {
-                wants.read_bodies();
-                let loaded = loaded.remove(&batch.user_id);
-                !all.decide(batch, loaded, sight, &mut to_store)
-            });
+        let read_sets: Vec<ReadSet> = batches.iter().map(Batch::read_set).collect();
+        let by_user = batches.iter().map(|batch| batch.user_id).zip(&read_sets).collect();
+        let mut loaded = load(sight, &by_user).await?;
+        for batch in batches {
+            let loaded = loaded.remove(&batch.user_id);
+            match loaded.and_then(|loaded| all.decide(batch, loaded, sight)) {
+                Some(decided) if decided.changes.is_empty() => {}
+                Some(decided) => to_store.push(decided),
+                None => drop(all.apart.insert(batch.user_id)),
+            }
         }
         Ok((all, to_store))
     }
 
-    /// False when it lacks what stored events say.
-    fn decide(
-        &mut self,
-        batch: &Batch<T>,
-        loaded: Option<Loaded>,
-        sight: Sight<'_>,
-        to_store: &mut Vec<Decided>,
-    ) -> bool {
-        let user_id = batch.user_id;
-        let decided = loaded.and_then(|Loaded { basis, mut world, .. }| {
-            let answers = batch.decide(&mut world).ok()?;
-            Some((answers, basis, world))
-        });
-        let Some((answers, basis, world)) = decided else {
-            self.apart.insert(user_id);
-            return true;
-        };
-        if world.lacks_bodies() {
-            return false;
-        }
-        let net = world.net(basis.head);
-        if sight.is_free() && !can_be_free(basis, &net) {
-            self.apart.insert(user_id);
-            return true;
+    /// Decides a batch. `None` if it has to be written by itself.
+    fn decide(&mut self, batch: &Batch<T>, loaded: Loaded, sight: Sight<'_>) -> Option<Decided> {
+        let (user_id, Loaded { basis, mut unit }) = (batch.user_id, loaded);
+        let answers = batch.decide(&mut unit).ok()?;
+        let changes = unit.into_changes(basis.head);
+        if sight.is_free() && !can_be_free(basis, &changes) {
+            return None;
         }
         self.answers.insert(user_id, answers);
-        if net.head != basis.head {
+        if changes.head != basis.head {
             self.moved.insert(user_id);
         }
-        if !net.is_empty() {
-            to_store.push(Decided { user_id, basis, net });
-        }
-        true
+        Some(Decided { user_id, basis, changes })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cells::Cells;
 use crate::dialect;
 use crate::error::Error;
 use crate::pool::Pool;
-use domain::apply::Net;
+use domain::apply::Changes;
 
 /// What the statement is made of.
 #[derive(Default)]
@@ -81,24 +81,24 @@ impl Parts {
 }
 
 /// Whether what is to be written of a user can be written by one statement.
-pub(super) fn is_one_statement(net: &Net) -> bool {
+pub(super) fn is_one_statement(changes: &Changes) -> bool {
     let has_both = |new: usize, changed: usize| new > 0 && changed > 0;
-    net.remembered.is_empty()
-        && net.finished.is_empty()
+    changes.remembered.is_empty()
+        && changes.finished.is_empty()
         // Two types may exchange their names.
-        && net.changed_types.len() < 2
-        && !has_both(net.new_types.len(), net.changed_types.len())
-        && !has_both(net.new_events.len(), net.changed_events.len())
+        && changes.changed_types.len() < 2
+        && !has_both(changes.new_types.len(), changes.changed_types.len())
+        && !has_both(changes.new_events.len(), changes.changed_events.len())
 }
 
 /// Writes what was decided without a lock, of those users whose row of the account is still the one that was
 /// read and is held by nobody. Returns them.
 pub(super) async fn send_unmoved(connections: &Pool, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
-    let rows = |net: &Net| (net.changed_rows() + net.aliases.len()) as u64;
-    let decided: HashMap<Uuid, u64> = all.iter().map(|one| (one.user_id, rows(&one.net))).collect();
+    let rows = |changes: &Changes| (changes.changed_rows() + changes.aliases.len()) as u64;
+    let decided: HashMap<Uuid, u64> = all.iter().map(|one| (one.user_id, rows(&one.changes))).collect();
     let mut parts = Parts::default();
     let heads: Vec<_> =
-        all.iter().map(|one| (one.user_id, one.basis.revision, one.basis.head, one.net.head)).collect();
+        all.iter().map(|one| (one.user_id, one.basis.revision, one.basis.head, one.changes.head)).collect();
     let moved = dialect::move_unmoved_heads(heads, &mut parts.values);
     let models = Models::of(all);
     parts.rows(models.changed_types, Existing::Replace, Owners::Moved)?;

@@ -17,6 +17,8 @@ mod rollback_import;
 mod update_event;
 mod update_event_type;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_graphql::{Context, MergedObject};
 use domain::import::Step;
 use service::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutations};
@@ -53,10 +55,15 @@ pub struct Mutation(
     update_event_type::UpdateEventType,
 );
 
-/// Whether answers have room in the answer to the request; asked before anything is committed.
+/// Whether answers have room in the response. It is asked each time they are decided, before anything is committed,
+/// and once more if bodies were read after the commit: each time anew.
 fn fits(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
     let (scale, weight) = (Scale::of(context), weight(context).clone());
-    move |answers| weight.add(scale.answers(answers)).is_ok()
+    let counted = AtomicUsize::new(0);
+    move |answers| {
+        let bytes = scale.answers(answers);
+        weight.replace(counted.swap(bytes, Ordering::Relaxed), bytes).is_ok()
+    }
 }
 
 /// One write to an event, answered.

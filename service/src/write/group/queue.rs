@@ -9,17 +9,17 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Decide;
-use domain::apply::World;
+use domain::apply::UnitOfWork;
 use domain::limits::{
     GROUP_ITEMS_MAX, GROUP_ITEMS_OF_USER_MAX, WRITES_WAITING_MAX, WRITES_WAITING_OF_USER_MAX,
 };
 use store::error::Error;
-use store::load::Wants;
+use store::load::ReadSet;
 
 /// One write that waits for its answer.
 pub(super) struct Job<T> {
     pub(super) user_id: Uuid,
-    pub(super) wants: Wants,
+    pub(super) read_set: ReadSet,
     decide: Decide<T>,
     answer: oneshot::Sender<Result<T, Error>>,
     since: Instant,
@@ -28,16 +28,16 @@ pub(super) struct Job<T> {
 impl<T> Job<T> {
     pub(super) fn new(
         user_id: Uuid,
-        wants: Wants,
+        read_set: ReadSet,
         decide: Decide<T>,
         answer: oneshot::Sender<Result<T, Error>>,
     ) -> Self {
-        Self { user_id, wants, decide, answer, since: Instant::now() }
+        Self { user_id, read_set, decide, answer, since: Instant::now() }
     }
 
     /// A decision that panics has failed, and no other with it.
-    pub(super) fn decide(&self, world: &mut World) -> Result<T, Error> {
-        let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(world)));
+    pub(super) fn decide(&self, unit: &mut UnitOfWork) -> Result<T, Error> {
+        let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(unit)));
         decided.unwrap_or(Err(Error::Bug("a decision panicked")))
     }
 
@@ -66,18 +66,18 @@ impl<T> Batch<T> {
     }
 
     /// What any of them can touch.
-    pub(super) fn wants(&self) -> Wants {
-        let mut all = self.jobs.iter().map(|job| &job.wants);
-        let mut wants = all.next().cloned().unwrap_or_default();
-        all.for_each(|other| wants.extend(other));
-        wants
+    pub(super) fn read_set(&self) -> ReadSet {
+        let mut all = self.jobs.iter().map(|job| &job.read_set);
+        let mut read_set = all.next().cloned().unwrap_or_default();
+        all.for_each(|other| read_set.extend(other));
+        read_set
     }
 
     /// Decides one after the other; what one call has rejected is no matter of the next.
-    pub(super) fn decide(&self, world: &mut World) -> Result<Vec<T>, Error> {
+    pub(super) fn decide(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
         let decide = |job: &Job<T>| {
-            world.begin_call();
-            job.decide(world)
+            unit.begin_call();
+            job.decide(unit)
         };
         self.jobs.iter().map(decide).collect()
     }
@@ -196,7 +196,7 @@ mod tests {
     /// Write `number` of a user.
     fn job(user: u128, number: usize) -> Job<usize> {
         let (answer, _nobody) = oneshot::channel();
-        Job::new(Uuid::from_u128(user), Wants::default(), Box::new(move |_| Ok(number)), answer)
+        Job::new(Uuid::from_u128(user), ReadSet::default(), Box::new(move |_| Ok(number)), answer)
     }
 
     fn queue(writers: usize, jobs: impl IntoIterator<Item = (u128, usize)>) -> Queue<usize> {
@@ -209,7 +209,7 @@ mod tests {
 
     /// Who is in a group, with the numbers of their writes.
     fn members(group: &[Batch<usize>]) -> Vec<(u128, Vec<usize>)> {
-        let numbers = |batch: &Batch<usize>| batch.decide(&mut World::default()).expect("all are good");
+        let numbers = |batch: &Batch<usize>| batch.decide(&mut UnitOfWork::default()).expect("all are good");
         group.iter().map(|batch| (batch.user_id.as_u128(), numbers(batch))).collect()
     }
 

@@ -11,7 +11,7 @@ use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 
 /// The keys by which items of one user may find something.
 #[derive(Debug, Default, Clone)]
-pub struct Wants {
+pub struct ReadSet {
     ids: HashSet<Uuid>,
     /// External keys, each with the id that goes before it.
     keys: HashSet<(String, String, Uuid)>,
@@ -33,21 +33,16 @@ pub(super) enum Bodies {
     Read,
 }
 
-impl Wants {
+impl ReadSet {
     /// Adds an id of any kind, of which all is read.
     pub fn id(&mut self, id: Uuid) {
         self.ids.insert(id);
-        self.read_bodies();
-    }
-
-    /// What stored events say is read.
-    pub fn read_bodies(&mut self) {
         self.bodies = Bodies::Read;
     }
 
     /// Whether nothing is read of what stored events say: creates, and whatever is of types alone.
     #[must_use]
-    pub fn are_without_bodies(&self) -> bool {
+    pub fn needs_no_bodies(&self) -> bool {
         self.bodies != Bodies::Read
     }
 
@@ -89,7 +84,7 @@ impl Wants {
         }
     }
 
-    /// Adds what another call of the same user wants.
+    /// Adds what another call of the same user read_set.
     pub fn extend(&mut self, other: &Self) {
         self.ids.extend(&other.ids);
         self.keys.extend(other.keys.iter().cloned());
@@ -123,10 +118,10 @@ impl Wants {
 pub(super) fn tables(
     backend: DbBackend,
     users: &[Uuid],
-    wanted: &BTreeMap<Uuid, &Wants>,
+    read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> (Vec<Value>, bool, bool) {
-    let of_each = || users.iter().map(|user_id| (*user_id, wanted[user_id]));
-    let ids = of_each().flat_map(|(user, wants)| wants.ids.iter().map(move |id| (user, *id)));
+    let of_each = || users.iter().map(|user_id| (*user_id, read_sets[user_id]));
+    let ids = of_each().flat_map(|(user, read_set)| read_set.ids.iter().map(move |id| (user, *id)));
     let mut ids: Vec<(Uuid, Uuid)> = ids.collect();
     // In the order of the index.
     ids.sort_unstable();
@@ -134,7 +129,7 @@ pub(super) fn tables(
     let mut values = vec![dialect::ids(backend, users)];
     values.extend(dialect::table(backend, [List::Ids(owners), List::Ids(ids)]));
 
-    let keys = of_each().flat_map(|(user, wants)| wants.keys.iter().map(move |key| (user, key)));
+    let keys = of_each().flat_map(|(user, read_set)| read_set.keys.iter().map(move |key| (user, key)));
     let (owners, keys): (Vec<Uuid>, Vec<&(String, String, Uuid)>) = keys.unzip();
     if !keys.is_empty() {
         let ids = keys.iter().map(|(_, _, id)| *id).collect();
@@ -144,8 +139,8 @@ pub(super) fn tables(
         values.extend(dialect::table(backend, columns));
     }
 
-    let names =
-        of_each().flat_map(|(user, wants)| wants.type_names.iter().map(move |name| (user, name.as_str())));
+    let names = of_each()
+        .flat_map(|(user, read_set)| read_set.type_names.iter().map(move |name| (user, name.as_str())));
     let (owners, names): (Vec<Uuid>, Vec<&str>) = names.unzip();
     let has_names = !names.is_empty();
     if has_names {

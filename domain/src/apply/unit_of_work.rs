@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::plant;
 use crate::problem::{Code, FieldProblem, Problem};
-use crate::row::{EventBody, EventRow, TypeRow};
+use crate::row::{EventRow, TypeRow};
 
 /// The kinds of things that have ids and aliases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ impl<Row: Clone> Rows<Row> {
 
 /// What the items of a call can touch.
 #[derive(Debug, Default)]
-pub struct World {
+pub struct UnitOfWork {
     events: Rows<EventRow>,
     events_by_key: HashMap<(String, String), Uuid>,
     types: Rows<TypeRow>,
@@ -70,13 +70,12 @@ pub struct World {
     /// Rows to which an item of this call was applied, and the edits among those items.
     applied: HashMap<(Entity, Uuid), Vec<Uuid>>,
     /// What stored events say was not read.
-    is_of_heads: bool,
-    lacks_bodies: bool,
+    is_without_bodies: bool,
 }
 
 /// What is to be written: each changed row once, already numbered.
 #[derive(Debug, Default, PartialEq)]
-pub struct Net {
+pub struct Changes {
     /// Events that were not stored before.
     pub new_events: Vec<EventRow>,
     /// Events that were.
@@ -95,7 +94,7 @@ pub struct Net {
     pub head: i64,
 }
 
-impl Net {
+impl Changes {
     /// Whether nothing is to be written at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -110,37 +109,19 @@ impl Net {
     }
 }
 
-impl World {
-    /// For creates. Of stored events there is no more than keys, hash, version and times; where an answer tells
-    /// more of one, it is what was sent, if its hash is that of the event. If not, [`World::lacks_bodies`].
+impl UnitOfWork {
+    /// For creates: the events that are loaded have keys, hash, version and times, but no body.
     #[must_use]
-    pub fn of_heads() -> Self {
-        Self { is_of_heads: true, ..Self::default() }
+    pub fn without_bodies() -> Self {
+        Self { is_without_bodies: true, ..Self::default() }
     }
 
-    /// An answer tells of an event that was not read. It has to be decided again, over all that events say.
-    #[must_use]
-    pub fn lacks_bodies(&self) -> bool {
-        self.lacks_bodies
-    }
-
-    /// A living event as an answer tells of it; `same` is what it says, where that is known.
-    pub(super) fn told(&mut self, row: &Arc<EventRow>, same: Option<&EventBody>) -> Arc<EventRow> {
+    /// Whether this event is as it was loaded, without its body.
+    pub(super) fn lacks_body(&self, row: &EventRow) -> bool {
         let id = row.frame.id;
-        let is_head = self.is_of_heads
+        self.is_without_bodies
             && self.events.loaded.contains(&id)
-            && !self.is_changed.contains(&(Entity::Event, id));
-        let mut row = Arc::clone(row);
-        match same {
-            Some(body) if is_head => {
-                if let Some(content) = &mut Arc::make_mut(&mut row).content {
-                    content.body = body.clone();
-                }
-            }
-            None => self.lacks_bodies |= is_head,
-            Some(_) => {}
-        }
-        row
+            && !self.is_changed.contains(&(Entity::Event, id))
     }
 
     /// Adds a stored event.
@@ -319,34 +300,34 @@ impl World {
 
     /// What is to be written, numbered from `head` on in the order of the first change.
     #[must_use]
-    pub fn net(mut self, head: i64) -> Net {
+    pub fn into_changes(mut self, head: i64) -> Changes {
         let remembered = self.remembered();
         let is_changed = |id: &Uuid| self.is_changed.contains(&(Entity::Event, *id));
         self.finished.retain(|id| !is_changed(id));
         let (aliases, finished) = (self.new_aliases, self.finished);
-        let mut net = Net { aliases, remembered, finished, head, ..Net::default() };
+        let mut changes = Changes { aliases, remembered, finished, head, ..Changes::default() };
         for (entity, id) in self.changed {
-            net.head += 1;
+            changes.head += 1;
             match entity {
                 Entity::Event => {
                     let mut row = self.events.take(id);
                     let stored = self.events.loaded.contains(&id);
                     if stored && row.content.is_none() && plant::is_planted("plant-silent-tombstone") {
-                        net.head -= 1;
+                        changes.head -= 1;
                     } else {
-                        row.frame.change_seq = net.head;
+                        row.frame.change_seq = changes.head;
                     }
-                    if stored { net.changed_events.push(row) } else { net.new_events.push(row) }
+                    if stored { changes.changed_events.push(row) } else { changes.new_events.push(row) }
                 }
                 Entity::EventType => {
                     let mut row = self.types.take(id);
-                    row.frame.change_seq = net.head;
+                    row.frame.change_seq = changes.head;
                     let stored = self.types.loaded.contains(&id);
-                    if stored { net.changed_types.push(row) } else { net.new_types.push(row) }
+                    if stored { changes.changed_types.push(row) } else { changes.new_types.push(row) }
                 }
             }
         }
-        net
+        changes
     }
 
     /// Each remembered edit once, and none of a row that is written anyway.
