@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
-use crate::write::{Stored, read_free, write_within};
+use crate::write::{Stored, load_optimistic, write_within};
 use domain::apply::{self, Answer, Outcome, Terms, UnitOfWork};
 use domain::draft::NewEvent;
 use domain::import::{Counts, Rejection};
@@ -95,11 +95,11 @@ pub async fn decide_ahead(
     dry_run: bool,
     chunk: &Chunk,
 ) -> Result<Option<Verdict>, Error> {
-    let Some((basis, mut unit)) = read_free(store, user_id, &chunk.read_set()).await? else {
+    let Some((read_version, mut unit)) = load_optimistic(store, user_id, &chunk.read_set()).await? else {
         return Ok(None);
     };
     let verdict = chunk.decide(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
-    Ok((dry_run || unit.into_changes(basis.head).is_empty()).then_some(verdict))
+    Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(verdict))
 }
 
 /// Applies a chunk, with the verdict if one was found ahead. The records at the places in `poison` are refused unread.

@@ -123,7 +123,7 @@ async fn announce(
     new: ImportRow,
 ) -> Result<ImportAnswer, Error> {
     let (user_id, id) = (new.user_id, new.id);
-    let Loaded { basis, unit, .. } = loaded;
+    let Loaded { read_version, unit, .. } = loaded;
     if let Some(known) = import_job::find_within(tx, user_id, id).await? {
         let same = known.format == new.format
             && known.bytes_total == new.bytes_total
@@ -162,7 +162,7 @@ async fn announce(
     let new = ImportRow { upload_expires_at, ..new };
     import_job::insert(tx, &new).await?;
     // For whoever waits for the head: an id that was free is not.
-    save_head(tx, user_id, basis.head, basis.head).await?;
+    save_head(tx, user_id, read_version.feed_head, read_version.feed_head).await?;
     Ok(new.into())
 }
 

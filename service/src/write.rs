@@ -15,8 +15,8 @@ use crate::notifier::{Notification, Notifier};
 use domain::apply::{Changes, UnitOfWork};
 use domain::plant;
 use store::error::Error;
-use store::load::{Basis, Loaded, ReadSet, Sight, begin_and_load, load, load_one};
-use store::save::{Decided, can_be_free, save, save_head, save_rows, save_unmoved};
+use store::load::{Loaded, Locking, ReadSet, ReadVersion, begin_and_load, load, load_one};
+use store::save::{Decision, can_be_optimistic, save, save_head, save_rows, store_if_unchanged};
 use store::{Store, Tx};
 
 /// Runs one decision, perhaps more than once.
@@ -31,37 +31,39 @@ pub async fn write<T>(
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
     if plant::is_planted("plant-late-lock") {
-        return write_held(store, notifier, user_id, read_set, Instant::now(), decide).await;
+        return write_locked(store, notifier, user_id, read_set, Instant::now(), decide).await;
     }
-    match try_free(store, notifier, user_id, &read_set, &decide).await {
+    match try_optimistic(store, notifier, user_id, &read_set, &decide).await {
         Ok(Some(answer)) => Ok(answer),
         Err(error) if !error.is_conflict() => Err(error),
-        Ok(None) | Err(_) => write_held(store, notifier, user_id, read_set, Instant::now(), decide).await,
+        Ok(None) | Err(_) => write_locked(store, notifier, user_id, read_set, Instant::now(), decide).await,
     }
 }
 
 /// Without a lock; none where that does not do.
-async fn try_free<T>(
+async fn try_optimistic<T>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
     read_set: &ReadSet,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
-    let (Some(free), Some((basis, mut unit))) = (store.free(), read_free(store, user_id, read_set).await?)
+    let (Some(pools), Some((read_version, mut unit))) =
+        (store.optimistic(), load_optimistic(store, user_id, read_set).await?)
     else {
         return Ok(None);
     };
     let answer = decide(&mut unit)?;
-    let changes = unit.into_changes(basis.head);
-    if !can_be_free(basis, &changes) {
+    let changes = unit.into_changes(read_version.feed_head);
+    if !can_be_optimistic(read_version, &changes) {
         return Ok(None);
     }
     if changes.is_empty() {
         return Ok(Some(answer));
     }
-    let moved = changes.head != basis.head;
-    let stored = save_unmoved(&free.batches, vec![Decided { user_id, basis, changes }]).await?;
+    let moved = changes.head != read_version.feed_head;
+    let stored =
+        store_if_unchanged(&pools.batches, vec![Decision { user_id, read_version, changes }]).await?;
     if !stored.contains(&user_id) {
         return Ok(None);
     }
@@ -76,14 +78,15 @@ async fn try_free<T>(
 ///
 /// # Errors
 /// When the database fails.
-pub(crate) async fn read_free(
+pub(crate) async fn load_optimistic(
     store: &Store,
     user_id: Uuid,
     read_set: &ReadSet,
-) -> Result<Option<(Basis, UnitOfWork)>, Error> {
-    let Some(free) = store.free().filter(|_| read_set.needs_no_bodies()) else { return Ok(None) };
-    let mut loaded = load(Sight::Free(&free.batches), &BTreeMap::from([(user_id, read_set)])).await?;
-    Ok(loaded.remove(&user_id).map(|Loaded { basis, unit, .. }| (basis, unit)))
+) -> Result<Option<(ReadVersion, UnitOfWork)>, Error> {
+    let Some(pools) = store.optimistic().filter(|_| read_set.needs_no_bodies()) else { return Ok(None) };
+    let mut loaded =
+        load(Locking::Optimistic(&pools.batches), &BTreeMap::from([(user_id, read_set)])).await?;
+    Ok(loaded.remove(&user_id).map(|Loaded { read_version, unit, .. }| (read_version, unit)))
 }
 
 /// Runs one decision in a transaction of its own, which waits for the lock; `since` is when it began to wait. A
@@ -91,7 +94,7 @@ pub(crate) async fn read_free(
 ///
 /// # Errors
 /// As [`write()`].
-async fn write_held<T>(
+async fn write_locked<T>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -99,15 +102,15 @@ async fn write_held<T>(
     since: Instant,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    match try_held(store, notifier, user_id, read_set.clone(), since, &decide).await {
+    match try_locked(store, notifier, user_id, read_set.clone(), since, &decide).await {
         Err(error) if error.is_conflict() => {
-            try_held(store, notifier, user_id, read_set, since, &decide).await
+            try_locked(store, notifier, user_id, read_set, since, &decide).await
         }
         other => other,
     }
 }
 
-async fn try_held<T>(
+async fn try_locked<T>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -120,12 +123,12 @@ async fn try_held<T>(
     }
     let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, since).await?;
     let answer = decide(&mut loaded.unit)?;
-    let changes = loaded.unit.into_changes(loaded.basis.head);
+    let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
     if changes.is_empty() {
         tx.release().await?;
         return Ok(answer);
     }
-    let stored = store_changes(&tx, user_id, loaded.basis, changes).await?;
+    let stored = store_changes(&tx, user_id, loaded.read_version, changes).await?;
     tx.commit().await?;
     if stored.moves_feed {
         notifier.notify(Notification::Feed(user_id));
@@ -154,15 +157,21 @@ pub async fn write_within<T>(
 ) -> Result<(T, Stored), Error> {
     let mut loaded = load_one(tx, user_id, &read_set).await?;
     let answer = decide(&mut loaded.unit);
-    let changes = loaded.unit.into_changes(loaded.basis.head);
-    Ok((answer, store_changes(tx, user_id, loaded.basis, changes).await?))
+    let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
+    Ok((answer, store_changes(tx, user_id, loaded.read_version, changes).await?))
 }
 
 /// The last step.
-async fn store_changes(tx: &Tx, user_id: Uuid, basis: Basis, changes: Changes) -> Result<Stored, Error> {
-    let stored = Stored { is_anything: !changes.is_empty(), moves_feed: changes.head != basis.head };
+async fn store_changes(
+    tx: &Tx,
+    user_id: Uuid,
+    read_version: ReadVersion,
+    changes: Changes,
+) -> Result<Stored, Error> {
+    let stored =
+        Stored { is_anything: !changes.is_empty(), moves_feed: changes.head != read_version.feed_head };
     if stored.is_anything {
-        save(tx, vec![Decided { user_id, basis, changes }]).await?;
+        save(tx, vec![Decision { user_id, read_version, changes }]).await?;
     }
     Ok(stored)
 }
@@ -176,14 +185,14 @@ async fn write_with_late_lock<T>(
 ) -> Result<T, Error> {
     let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, Instant::now()).await?;
     let answer = decide(&mut loaded.unit)?;
-    let basis = loaded.basis;
-    let changes = loaded.unit.into_changes(basis.head);
-    if changes.head != basis.head {
-        save_head(&tx, user_id, basis.head, changes.head).await?;
+    let read_version = loaded.read_version;
+    let changes = loaded.unit.into_changes(read_version.feed_head);
+    if changes.head != read_version.feed_head {
+        save_head(&tx, user_id, read_version.feed_head, changes.head).await?;
     }
     tx.commit().await?;
     let tx = store.begin().await?;
-    save_rows(&tx, vec![Decided { user_id, basis, changes }]).await?;
+    save_rows(&tx, vec![Decision { user_id, read_version, changes }]).await?;
     tx.commit().await?;
     Ok(answer)
 }

@@ -287,7 +287,7 @@ pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) 
 
 /// As [`move_heads`], of heads (user, revision of the row, from, to) that are not locked: the CTEs `held`, which
 /// locks those that nobody holds and whose row is of that revision still, and `moved`, with their users.
-pub(super) fn move_unmoved_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &mut Vec<Value>) -> String {
+pub(super) fn move_unchanged_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &mut Vec<Value>) -> String {
     const HOLD: &str = "FOR NO KEY UPDATE OF f SKIP LOCKED";
     let is_same = |revision: String| match plant::is_planted("plant-head-alone") {
         true => "true".to_owned(),

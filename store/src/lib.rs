@@ -47,7 +47,7 @@ use domain::limits::{
     GROUP_WRITERS, HEAVY_READERS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX,
     WRITE_MS_MAX,
 };
-use lock::{LockQueues, Turn};
+use lock::{LockPermit, LockQueues};
 pub use migrate::{open_to_look, open_to_migrate};
 use pool::Pool;
 pub use pool::{Failover, Health};
@@ -65,7 +65,7 @@ const PROBE_MAX: Duration = Duration::from_millis(PROBE_MS_MAX);
 /// The database, opened once per process.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// For transactions. SQLite has one: whoever writes waits for a turn, in order of arrival.
+    /// For transactions. SQLite has one: whoever writes waits for a permit, in order of arrival.
     writer: Pool,
     /// For transactions that wait for a row which somebody else holds. SQLite has none.
     waiters: Option<Pool>,
@@ -77,7 +77,7 @@ pub struct Store {
     heavy: Pool,
     heavy_queues: Arc<LockQueues>,
     /// For writes that lock nothing before they store. SQLite has none: there is one writer, and nothing is won.
-    free: Option<Free>,
+    optimistic: Option<OptimisticPools>,
     /// For whoever asks whether the database can be used, and for nobody else.
     probe: Pool,
     health: Arc<Health>,
@@ -89,15 +89,15 @@ pub struct Store {
 /// The right of a user to read much.
 pub(crate) struct HeavyReader {
     pub(crate) reader: Reader,
-    _turn: Turn,
+    _permit: LockPermit,
 }
 
 /// Connections for writes that lock nothing before they store.
 #[derive(Debug, Clone)]
-pub struct Free {
+pub struct OptimisticPools {
     /// For groups of single writes.
     pub groups: Pool,
-    /// For batches, and for what is read ahead of its turn.
+    /// For batches, and for what is read ahead of its permit.
     pub batches: Pool,
 }
 
@@ -111,13 +111,13 @@ impl Store {
     pub async fn open(url: &str, connections: u32, failover: Failover, clock: Clock) -> Result<Self, Error> {
         let health = Arc::new(Health::default());
         let invalid = |error: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
-        let (writer, waiters, reader, lists, heavy, free, probe);
+        let (writer, waiters, reader, lists, heavy, optimistic, probe);
         if url.starts_with("sqlite:") {
             let options = dialect::sqlite_options(url).map_err(invalid)?;
             let pool = |size, most| Pool::sqlite(options.clone(), size, most, &health);
             (writer, reader, lists) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX));
             heavy = pool(HEAVY_READERS, READ_MAX);
-            (waiters, free) = (None, None);
+            (waiters, optimistic) = (None, None);
             probe = pool(1, PROBE_MAX);
         } else {
             let options = |most| dialect::postgres_options(url, most, failover).map_err(invalid);
@@ -134,7 +134,7 @@ impl Store {
             writer = pool(half);
             let waiting = dialect::waiting_a_moment(writing.clone());
             waiters = Some(Pool::postgres(waiting, LOCK_WAITERS, WRITE_MAX, &health));
-            free = Some(Free { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
+            optimistic = Some(OptimisticPools { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
         }
         // Whoever cannot reach the database hears of it now.
         drop(reader.lend().await?);
@@ -149,7 +149,7 @@ impl Store {
             lists,
             heavy,
             heavy_queues,
-            free,
+            optimistic,
             probe,
             health,
             users,
@@ -166,19 +166,19 @@ impl Store {
     }
 
     /// The connections for writes that lock nothing before they store, where there are any.
-    pub fn free(&self) -> Option<&Free> {
-        self.free.as_ref()
+    pub fn optimistic(&self) -> Option<&OptimisticPools> {
+        self.optimistic.as_ref()
     }
 
-    /// Whether what an import brings can be read without a lock, and decided before its turn.
+    /// Whether what an import brings can be read without a lock, and decided before its permit.
     #[must_use]
     pub fn can_read_ahead(&self) -> bool {
-        self.free.is_some()
+        self.optimistic.is_some()
     }
 
     /// How many groups may be written at once.
     pub fn group_writers(&self) -> usize {
-        if self.free.is_some() { GROUP_WRITERS as usize } else { 1 }
+        if self.optimistic.is_some() { GROUP_WRITERS as usize } else { 1 }
     }
 
     pub(crate) fn backend(&self) -> DbBackend {
@@ -209,8 +209,8 @@ impl Store {
     /// For a read that may be of everything that a user has. Those of one user wait for one another, and not before
     /// those of others.
     pub(crate) async fn heavy(&self, user_id: Uuid) -> Result<HeavyReader, Error> {
-        let turn = self.heavy_queues.enter(user_id).await?;
-        Ok(HeavyReader { reader: Reader(self.heavy.clone()), _turn: turn })
+        let permit = self.heavy_queues.enter(user_id).await?;
+        Ok(HeavyReader { reader: Reader(self.heavy.clone()), _permit: permit })
     }
 
     /// Whether the database answers.
@@ -229,7 +229,7 @@ impl Store {
     }
 
     fn pools(&self) -> impl Iterator<Item = &Pool> {
-        let of_writes = self.free.iter().flat_map(|free| [&free.groups, &free.batches]);
+        let of_writes = self.optimistic.iter().flat_map(|pools| [&pools.groups, &pools.batches]);
         of_writes
             .chain(&self.waiters)
             .chain([&self.writer, &self.heavy, &self.reader.0, &self.lists, &self.probe])

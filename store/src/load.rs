@@ -2,7 +2,7 @@
 //! The lock comes first, in a statement of its own, because a statement does not see what is committed after it began.
 //!
 //! A write needs no lock: every write also increments the revision of the account. The load returns that revision, and
-//! the write is stored only if it has not changed ([`super::save::save_unmoved`]).
+//! the write is stored only if it has not changed ([`super::save::store_if_unchanged`]).
 
 mod read_set;
 mod sql;
@@ -29,30 +29,30 @@ use sql::{Kind, Shape};
 
 /// Where a write reads.
 #[derive(Debug, Clone, Copy)]
-pub enum Sight<'a> {
+pub enum Locking<'a> {
     /// In a transaction that holds the head. On PostgreSQL of one user only: nobody waits for a head while holding
     /// another.
-    Held(&'a Tx),
+    Pessimistic(&'a Tx),
     /// Statement by statement, on PostgreSQL. Nothing is locked or waited for.
-    Free(&'a Pool),
+    Optimistic(&'a Pool),
 }
 
 /// What a decision stands on.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Basis {
+pub struct ReadVersion {
     /// The newest position handed out.
-    pub head: i64,
+    pub feed_head: i64,
     /// The revision of the account row that was read.
     pub(super) revision: i64,
     /// Statements have read without a lock, and not surely the same.
-    pub(super) is_mixed: bool,
+    pub(super) may_be_torn: bool,
 }
 
 /// What is known of one user.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// How it is known.
-    pub basis: Basis,
+    pub read_version: ReadVersion,
     /// What was read_sets.
     pub unit: UnitOfWork,
 }
@@ -62,29 +62,29 @@ pub struct Loaded {
 /// # Errors
 /// When the database fails.
 pub async fn load(
-    sight: Sight<'_>,
+    locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let all: Vec<Uuid> = read_sets.keys().copied().collect();
-    let mut loaded = load_heads(sight, &all, read_sets).await?;
-    load_bodies(sight, read_sets, &mut loaded).await?;
+    let mut loaded = load_heads(locking, &all, read_sets).await?;
+    load_bodies(locking, read_sets, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
-        load_usages(sight, *user_id, read_sets[user_id], of_user).await?;
+        load_usages(locking, *user_id, read_sets[user_id], of_user).await?;
     }
     Ok(loaded)
 }
 
-impl Sight<'_> {
+impl Locking<'_> {
     fn backend(self) -> DbBackend {
         match self {
-            Self::Held(tx) => tx.backend(),
-            Self::Free(connections) => connections.backend(),
+            Self::Pessimistic(tx) => tx.backend(),
+            Self::Optimistic(connections) => connections.backend(),
         }
     }
 
     /// Whether nothing is locked.
-    pub fn is_free(self) -> bool {
-        matches!(self, Self::Free(_))
+    pub fn is_optimistic(self) -> bool {
+        matches!(self, Self::Optimistic(_))
     }
 
     async fn read(
@@ -95,11 +95,11 @@ impl Sight<'_> {
     ) -> Result<(), Error> {
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         match self {
-            Self::Held(tx) => {
+            Self::Pessimistic(tx) => {
                 let rows = tx.inner.query_all_raw(statement).await?;
                 rows.iter().try_for_each(|row| show(Row::of(row)?))
             }
-            Self::Free(connections) => {
+            Self::Optimistic(connections) => {
                 connections.read(statement, |row| show(row).map(ControlFlow::Continue)).await
             }
         }
@@ -116,15 +116,15 @@ pub async fn load_one(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Load
     if !lock_in_place(tx, user_id, Lockable::Account).await? {
         account::make_anew(tx, user_id).await?;
     }
-    load_held(tx, user_id, read_set).await
+    load_locked(tx, user_id, read_set).await
 }
 
 /// The same for one user, in a transaction that holds the lock of their head.
 ///
 /// # Errors
 /// As [`load`], and if the user's row is gone.
-pub(crate) async fn load_held(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
-    let mut loaded = load(Sight::Held(tx), &BTreeMap::from([(user_id, read_set)])).await?;
+pub(crate) async fn load_locked(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
+    let mut loaded = load(Locking::Pessimistic(tx), &BTreeMap::from([(user_id, read_set)])).await?;
     loaded.remove(&user_id).ok_or_else(|| account::forget(&tx.store, user_id))
 }
 
@@ -143,16 +143,16 @@ pub async fn begin_and_load(
     if !is_there {
         account::make_anew(&tx, user_id).await?;
     }
-    let loaded = load_held(&tx, user_id, read_set).await?;
+    let loaded = load_locked(&tx, user_id, read_set).await?;
     Ok((tx, loaded))
 }
 
 async fn load_heads(
-    sight: Sight<'_>,
+    locking: Locking<'_>,
     users: &[Uuid],
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
-    let backend = sight.backend();
+    let backend = locking.backend();
     let (values, by_key, by_name) = read_set::tables(backend, users, read_sets);
     let is_told = read_sets.values().any(|read_set| read_set.bodies() == Bodies::Sent);
     let shape = Shape { by_key, by_name, is_told };
@@ -173,11 +173,11 @@ async fn load_heads(
         let is_without_bodies =
             read_sets.get(&user_id).is_some_and(|read_set| read_set.bodies() == Bodies::Sent);
         let unit = if is_without_bodies { UnitOfWork::without_bodies() } else { UnitOfWork::default() };
-        let basis = Basis { head, revision, is_mixed: false };
-        loaded.insert(user_id, Loaded { basis, unit });
+        let read_version = ReadVersion { feed_head: head, revision, may_be_torn: false };
+        loaded.insert(user_id, Loaded { read_version, unit });
         Ok(())
     };
-    sight.read(sql, values, show).await?;
+    locking.read(sql, values, show).await?;
     Ok(loaded)
 }
 
@@ -203,11 +203,11 @@ fn add(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
 
 /// Reads what the events that were found say, where that is read_sets.
 async fn load_bodies(
-    sight: Sight<'_>,
+    locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
     loaded: &mut BTreeMap<Uuid, Loaded>,
 ) -> Result<(), Error> {
-    let backend = sight.backend();
+    let backend = locking.backend();
     let of_users = loaded.iter().filter(|(user_id, _)| read_sets[user_id].bodies() == Bodies::Read);
     let found =
         of_users.flat_map(|(user_id, of_user)| of_user.unit.event_ids().map(move |id| (*user_id, id)));
@@ -220,7 +220,8 @@ async fn load_bodies(
         let mut cells = Cells::new(row, 0);
         let (user_id, revision): (Uuid, i64) = (cells.next()?, cells.next()?);
         let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
-        of_user.basis.is_mixed |= sight.is_free() && revision != of_user.basis.revision;
+        of_user.read_version.may_be_torn |=
+            locking.is_optimistic() && revision != of_user.read_version.revision;
         // An answer tells of an event's type as well, and an edit may keep it.
         let first_of_type = 2 + model::EVENT.len();
         if Cells::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
@@ -229,15 +230,15 @@ async fn load_bodies(
         of_user.unit.load_event(model::event_row(row, 2, Extent::Whole)?);
         Ok(())
     };
-    sight.read(sql::load_bodies(backend), values, show).await
+    locking.read(sql::load_bodies(backend), values, show).await
 }
 
 /// Counts the living events of types that are to be deleted, up to one more than a call can take away.
 async fn load_usages(
-    sight: Sight<'_>,
+    locking: Locking<'_>,
     user_id: Uuid,
     read_set: &ReadSet,
-    Loaded { basis, unit, .. }: &mut Loaded,
+    Loaded { read_version, unit, .. }: &mut Loaded,
 ) -> Result<(), Error> {
     if read_set.usages().is_empty() {
         return Ok(());
@@ -249,8 +250,8 @@ async fn load_usages(
     if types.is_empty() {
         return Ok(());
     }
-    basis.is_mixed = sight.is_free();
-    let backend = sight.backend();
+    read_version.may_be_torn = locking.is_optimistic();
+    let backend = locking.backend();
     let types: Vec<Uuid> = types.into_iter().collect();
     let sql = format!(
         "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e WHERE e.user_id = $1 AND e.event_type_id = t.id \
@@ -264,5 +265,5 @@ async fn load_usages(
         unit.load_usage(cells.next()?, cells.next()?);
         Ok(())
     };
-    sight.read(sql, values, show).await
+    locking.read(sql, values, show).await
 }

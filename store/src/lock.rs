@@ -39,89 +39,89 @@ pub(super) struct LockQueues(Mutex<HashMap<Uuid, Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    turn: Arc<FairMutex<()>>,
-    /// Tells those who wait for the turn that the lock cannot be had.
-    given_up: Arc<Notify>,
-    /// Who has the turn, and who waits for it.
-    members: usize,
+    permit: Arc<FairMutex<()>>,
+    /// Tells those who wait for the permit that the lock cannot be had.
+    abandoned: Arc<Notify>,
+    /// Who has the permit, and who waits for it.
+    waiters: usize,
 }
 
-/// A user's turn to ask for a lock.
+/// A user's permit to ask for a lock.
 #[derive(Debug)]
-pub(super) struct Turn {
-    member: Member,
-    _turn: OwnedMutexGuard<()>,
+pub(super) struct LockPermit {
+    waiter: Waiter,
+    _permit: OwnedMutexGuard<()>,
 }
 
 #[derive(Debug)]
-struct Member {
+struct Waiter {
     queues: Arc<LockQueues>,
     user_id: Uuid,
-    given_up: Arc<Notify>,
+    abandoned: Arc<Notify>,
 }
 
 impl LockQueues {
-    /// Waits for the turn of a user, in order of arrival.
-    pub(super) async fn enter(self: &Arc<Self>, user_id: Uuid) -> Result<Turn, Error> {
-        let (member, turn) = self.join(user_id)?;
-        let given_up = Arc::clone(&member.given_up);
+    /// Waits for the permit of a user, in order of arrival.
+    pub(super) async fn enter(self: &Arc<Self>, user_id: Uuid) -> Result<LockPermit, Error> {
+        let (waiter, permit) = self.join(user_id)?;
+        let abandoned = Arc::clone(&waiter.abandoned);
         tokio::select! {
             biased;
-            () = given_up.notified() => Err(Error::Locked),
-            turn = turn.lock_owned() => Ok(Turn { member, _turn: turn }),
+            () = abandoned.notified() => Err(Error::Locked),
+            permit = permit.lock_owned() => Ok(LockPermit { waiter, _permit: permit }),
             () = sleep(TURN_MAX) => Err(Error::Locked),
         }
     }
 
-    fn join(self: &Arc<Self>, user_id: Uuid) -> Result<(Member, Arc<FairMutex<()>>), Error> {
+    fn join(self: &Arc<Self>, user_id: Uuid) -> Result<(Waiter, Arc<FairMutex<()>>), Error> {
         let mut queues = self.0.lock().map_err(|_| Error::Busy)?;
         let queue = queues.entry(user_id).or_default();
-        if queue.members >= LOCK_WAITING_OF_USER_MAX {
+        if queue.waiters >= LOCK_WAITING_OF_USER_MAX {
             return Err(Error::Busy);
         }
-        queue.members += 1;
-        let (queues, given_up) = (Arc::clone(self), Arc::clone(&queue.given_up));
-        Ok((Member { queues, user_id, given_up }, Arc::clone(&queue.turn)))
+        queue.waiters += 1;
+        let (queues, abandoned) = (Arc::clone(self), Arc::clone(&queue.abandoned));
+        Ok((Waiter { queues, user_id, abandoned }, Arc::clone(&queue.permit)))
     }
 }
 
-impl Drop for Member {
+impl Drop for Waiter {
     fn drop(&mut self) {
         let Ok(mut queues) = self.queues.0.lock() else { return };
         let Some(queue) = queues.get_mut(&self.user_id) else { return };
-        queue.members -= 1;
-        if queue.members == 0 {
+        queue.waiters -= 1;
+        if queue.waiters == 0 {
             queues.remove(&self.user_id);
         }
     }
 }
 
 /// The right of one write to ask for the locks of its user.
-struct Asking<'s> {
+struct LockRequest<'s> {
     store: &'s Store,
     user_id: Uuid,
-    turn: Option<Turn>,
+    permit: Option<LockPermit>,
     deadline: Instant,
 }
 
-impl<'s> Asking<'s> {
-    /// Waits for the turn of a user, for a write that has waited `since` then. On SQLite there is nothing to wait for
+impl<'s> LockRequest<'s> {
+    /// Waits for the permit of a user, for a write that has waited `since` then. On SQLite there is nothing to wait for
     /// but the one connection that writes.
     ///
     /// # Errors
     /// [`Error::Locked`] if those before have waited in vain, [`Error::Busy`] if too many wait.
     async fn begin(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
-        let turn = match store.waiters {
+        let permit = match store.waiters {
             Some(_) => Some(store.lock_queues.enter(user_id).await?),
             None => None,
         };
         let deadline = (since + LOCK_WAIT_MAX).max(Instant::now() + LOCK_TURN_MAX);
-        Ok(Self { store, user_id, turn, deadline })
+        Ok(Self { store, user_id, permit, deadline })
     }
 
-    /// Gives a transaction that holds its lock the turn: the next write of the user comes after it.
+    /// Gives a transaction that holds its lock the permit: the next write of the user comes after it.
     fn granted(self, mut tx: Tx) -> Tx {
-        tx.turn = self.turn;
+        tx.permit = self.permit;
         tx
     }
 
@@ -131,10 +131,10 @@ impl<'s> Asking<'s> {
     /// # Errors
     /// [`Error::Locked`] if it was in vain.
     async fn wait_for(self, row: Lockable) -> Result<(Tx, bool), Error> {
-        let turn = self.turn.as_ref().map(|turn| Arc::clone(&turn.member.given_up));
+        let abandoned = self.permit.as_ref().map(|permit| Arc::clone(&permit.waiter.abandoned));
         let waited = self.wait(row).await;
-        if let (Err(Error::Locked), Some(given_up)) = (&waited, turn) {
-            given_up.notify_waiters();
+        if let (Err(Error::Locked), Some(abandoned)) = (&waited, abandoned) {
+            abandoned.notify_waiters();
         }
         waited
     }
@@ -165,14 +165,14 @@ pub(crate) async fn begin_locked(
     row: Lockable,
     since: Instant,
 ) -> Result<(Tx, bool), Error> {
-    let asking = Asking::begin(store, user_id, since).await?;
+    let request = LockRequest::begin(store, user_id, since).await?;
     let tx = store.begin().await?;
     let is_there = lock(&tx, user_id, row, "SKIP LOCKED").await?;
     if is_there || tx.backend() != DbBackend::Postgres {
-        return Ok((asking.granted(tx), is_there));
+        return Ok((request.granted(tx), is_there));
     }
     tx.release().await?;
-    asking.wait_for(row).await
+    request.wait_for(row).await
 }
 
 /// Locks a row until the end of the transaction; waits for it for as long as the connection allows. Returns whether

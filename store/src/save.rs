@@ -16,7 +16,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::bulk::{Existing, Owners};
-use super::load::Basis;
+use super::load::ReadVersion;
 use super::pool::Pool;
 use super::{Tx, account, model};
 use crate::error::Error;
@@ -29,11 +29,11 @@ const INSERT_ROWS_MAX: usize = 1_000;
 
 /// What was decided for one user.
 #[derive(Debug)]
-pub struct Decided {
+pub struct Decision {
     /// Whose rows they are.
     pub user_id: Uuid,
     /// What it was decided over.
-    pub basis: Basis,
+    pub read_version: ReadVersion,
     /// The rows.
     pub changes: Changes,
 }
@@ -44,9 +44,11 @@ pub struct Decided {
 /// # Errors
 /// When the database fails, or wrote another number of rows than decided: then the lock was not
 /// held, or the decision was wrong.
-pub async fn save(tx: &Tx, all: Vec<Decided>) -> Result<(), Error> {
-    let heads =
-        all.iter().map(|decided| (decided.user_id, decided.basis.head, decided.changes.head)).collect();
+pub async fn save(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
+    let heads = all
+        .iter()
+        .map(|decided| (decided.user_id, decided.read_version.feed_head, decided.changes.head))
+        .collect();
     let mut writer = save_all(tx, all).await?;
     writer.heads(heads).await?;
     writer.finish().await
@@ -56,7 +58,7 @@ pub async fn save(tx: &Tx, all: Vec<Decided>) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`save`].
-pub async fn save_rows(tx: &Tx, all: Vec<Decided>) -> Result<(), Error> {
+pub async fn save_rows(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
     save_all(tx, all).await?.finish().await
 }
 
@@ -73,18 +75,18 @@ pub async fn save_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(),
 /// Whether what was decided without a lock can be answered and stored without one: it was read at one moment or
 /// will be stored only if nothing has changed since the first, and then by one statement.
 #[must_use]
-pub fn can_be_free(basis: Basis, changes: &Changes) -> bool {
-    if changes.is_empty() { !basis.is_mixed } else { parts::is_one_statement(changes) }
+pub fn can_be_optimistic(read_version: ReadVersion, changes: &Changes) -> bool {
+    if changes.is_empty() { !read_version.may_be_torn } else { parts::is_one_statement(changes) }
 }
 
-/// Stores what was decided without a lock ([`can_be_free`]) of those users of whom nothing has changed since
+/// Stores what was decided without a lock ([`can_be_optimistic`]) of those users of whom nothing has changed since
 /// it was read, and nobody holds the head. Returns them.
 ///
 /// # Errors
 /// When the database did not answer; it may be stored all the same. When it contradicts the decision: a row that
 /// should be new is there, or another number of rows than decided would be written; then nothing is stored.
-pub async fn save_unmoved(connections: &Pool, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
-    if all.is_empty() { Ok(HashSet::new()) } else { parts::send_unmoved(connections, all).await }
+pub async fn store_if_unchanged(connections: &Pool, all: Vec<Decision>) -> Result<HashSet<Uuid>, Error> {
+    if all.is_empty() { Ok(HashSet::new()) } else { parts::send_if_unchanged(connections, all).await }
 }
 
 /// The rows of all users, a list a table and way.
@@ -98,9 +100,9 @@ struct Models {
 }
 
 impl Models {
-    fn of(all: Vec<Decided>) -> Self {
+    fn of(all: Vec<Decision>) -> Self {
         let mut models = Self::default();
-        for Decided { user_id, changes, .. } in all {
+        for Decision { user_id, changes, .. } in all {
             let of_type = |row| model::type_model(user_id, row);
             let of_event = |row| model::event_model(user_id, row);
             models.changed_types.extend(changes.changed_types.into_iter().map(of_type));
@@ -120,8 +122,8 @@ impl Models {
     }
 }
 
-async fn save_all(tx: &Tx, all: Vec<Decided>) -> Result<Writer<'_>, Error> {
-    for Decided { user_id, changes, .. } in &all {
+async fn save_all(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
+    for Decision { user_id, changes, .. } in &all {
         give_up_names(tx, *user_id, &changes.changed_types).await?;
         for (entity, id, edit_id) in &changes.remembered {
             remember(tx, *user_id, *entity, *id, *edit_id).await?;

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Runtim
 use tokio::sync::Mutex;
 
 use super::Store;
-use super::lock::Turn;
+use super::lock::LockPermit;
 use super::pool::{AnyLease, Pool};
 use crate::error::{Error, is_lost_connection};
 
@@ -14,7 +14,7 @@ pub struct Tx {
     pub(super) inner: Statements,
     pub(super) store: Store,
     /// Other writes of its user that need a lock come after it.
-    pub(super) turn: Option<Turn>,
+    pub(super) permit: Option<LockPermit>,
 }
 
 /// The connection of a transaction.
@@ -42,7 +42,7 @@ impl Tx {
             lease.begin().await?;
         }
         let inner = Statements { lease: Mutex::new(lease), backend: pool.backend() };
-        Ok(Self { inner, store: store.clone(), turn: None })
+        Ok(Self { inner, store: store.clone(), permit: None })
     }
 
     /// Makes the transaction durable and visible.

@@ -18,7 +18,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ("idem_connections_refused_total", "Connections refused because there were too many"),
     ("idem_jwks_failures_total", "Times that the key set could not be fetched"),
     ("idem_failovers_total", "Times that another database cluster had taken over and all devices sync anew"),
-    ("idem_write_lane_total", "Times that writes of a user waited for a head that somebody else held"),
+    ("idem_write_contended_total", "Times that writes of a user waited for a head that somebody else held"),
     ("idem_write_group_fallbacks_total", "Groups of writes that failed and were written one by one"),
     ("idem_rate_limited_total", "Operations refused because their user had no points left for them"),
     ("idem_import_crashes_total", "Imports taken up that somebody died of"),

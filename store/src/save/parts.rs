@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, Statement, Value};
 use uuid::Uuid;
 
-use super::{Decided, Models, contradicted, count, miscounted};
+use super::{Decision, Models, contradicted, count, miscounted};
 use crate::Tx;
 use crate::bulk::{self, Existing, Owners};
 use crate::cells::Cells;
@@ -93,13 +93,18 @@ pub(super) fn is_one_statement(changes: &Changes) -> bool {
 
 /// Writes what was decided without a lock, of those users whose row of the account is still the one that was
 /// read and is held by nobody. Returns them.
-pub(super) async fn send_unmoved(connections: &Pool, all: Vec<Decided>) -> Result<HashSet<Uuid>, Error> {
+pub(super) async fn send_if_unchanged(
+    connections: &Pool,
+    all: Vec<Decision>,
+) -> Result<HashSet<Uuid>, Error> {
     let rows = |changes: &Changes| (changes.changed_rows() + changes.aliases.len()) as u64;
     let decided: HashMap<Uuid, u64> = all.iter().map(|one| (one.user_id, rows(&one.changes))).collect();
     let mut parts = Parts::default();
-    let heads: Vec<_> =
-        all.iter().map(|one| (one.user_id, one.basis.revision, one.basis.head, one.changes.head)).collect();
-    let moved = dialect::move_unmoved_heads(heads, &mut parts.values);
+    let heads: Vec<_> = all
+        .iter()
+        .map(|one| (one.user_id, one.read_version.revision, one.read_version.feed_head, one.changes.head))
+        .collect();
+    let moved = dialect::move_unchanged_heads(heads, &mut parts.values);
     let models = Models::of(all);
     parts.rows(models.changed_types, Existing::Replace, Owners::Moved)?;
     parts.rows(models.changed_events, Existing::Replace, Owners::Moved)?;

@@ -91,11 +91,11 @@ impl<T> Batch<T> {
 pub(super) struct Queue<T> {
     waiting: HashMap<Uuid, VecDeque<Job<T>>>,
     /// Users with waiting writes of whom none is on its way; next first.
-    turns: VecDeque<Uuid>,
+    ready_users: VecDeque<Uuid>,
     in_flight: HashSet<Uuid>,
     /// Waiting or on their way.
     items: usize,
-    free_writers: usize,
+    free_slots: usize,
 }
 
 impl<T> fmt::Debug for Queue<T> {
@@ -108,10 +108,10 @@ impl<T> Queue<T> {
     pub(super) fn new(writers: usize) -> Self {
         Self {
             waiting: HashMap::new(),
-            turns: VecDeque::new(),
+            ready_users: VecDeque::new(),
             in_flight: HashSet::new(),
             items: 0,
-            free_writers: writers,
+            free_slots: writers,
         }
     }
 
@@ -131,26 +131,26 @@ impl<T> Queue<T> {
         of_user.push_back(job);
         self.items += 1;
         if of_user.len() == 1 && !self.in_flight.contains(&user_id) {
-            self.turns.push_back(user_id);
+            self.ready_users.push_back(user_id);
         }
-        Ok(self.claim())
+        Ok(self.claim_slot())
     }
 
     /// The next group, at least one write of each user in turn; empty when nothing can be written now, and
     /// then the writer's place is free again.
     pub(super) fn take(&mut self) -> Vec<Batch<T>> {
         let now = Instant::now();
-        let users = self.turns.len().min(GROUP_ITEMS_MAX);
+        let users = self.ready_users.len().min(GROUP_ITEMS_MAX);
         let share = match users {
             0 => {
-                self.free_writers += 1;
+                self.free_slots += 1;
                 return Vec::new();
             }
             1 => GROUP_ITEMS_MAX,
             _ => (GROUP_ITEMS_MAX / users).min(GROUP_ITEMS_OF_USER_MAX),
         };
         let mut batches = Vec::with_capacity(users);
-        for user_id in self.turns.drain(..users) {
+        for user_id in self.ready_users.drain(..users) {
             self.in_flight.insert(user_id);
             let of_user = self.waiting.entry(user_id).or_default();
             let jobs: Vec<Job<T>> = of_user.drain(..share.min(of_user.len())).collect();
@@ -163,28 +163,28 @@ impl<T> Queue<T> {
     }
 
     /// These were answered. Returns whether a writer that was free is to run now, where one is wanted.
-    pub(super) fn land(&mut self, batches: &[Batch<T>], wants_writer: bool) -> bool {
+    pub(super) fn complete(&mut self, batches: &[Batch<T>], wants_writer: bool) -> bool {
         for batch in batches {
             self.items -= batch.items;
             self.in_flight.remove(&batch.user_id);
             if self.waiting.get(&batch.user_id).is_some_and(|of_user| !of_user.is_empty()) {
-                self.turns.push_back(batch.user_id);
+                self.ready_users.push_back(batch.user_id);
             } else {
                 self.waiting.remove(&batch.user_id);
             }
         }
-        wants_writer && self.claim()
+        wants_writer && self.claim_slot()
     }
 
     /// A writer has ended without having found the queue empty. Returns whether one is to run in its place.
-    pub(super) fn leave(&mut self) -> bool {
-        self.free_writers += 1;
-        self.claim()
+    pub(super) fn release_slot(&mut self) -> bool {
+        self.free_slots += 1;
+        self.claim_slot()
     }
 
-    fn claim(&mut self) -> bool {
-        let is_wanted = !self.turns.is_empty() && self.free_writers > 0;
-        self.free_writers -= usize::from(is_wanted);
+    fn claim_slot(&mut self) -> bool {
+        let is_wanted = !self.ready_users.is_empty() && self.free_slots > 0;
+        self.free_slots -= usize::from(is_wanted);
         is_wanted
     }
 }
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(members(&first), [(1, (0..share).collect()), (2, vec![0])]);
         queue.push(job(2, 1)).expect("there is room");
         queue.push(job(3, 0)).expect("there is room");
-        assert!(!queue.land(&first, false));
+        assert!(!queue.complete(&first, false));
         // Whoever came while the others were on their way is first.
         assert_eq!(members(&queue.take()), [(3, vec![0]), (1, (share..2 * share).collect()), (2, vec![1])]);
     }
@@ -247,17 +247,17 @@ mod tests {
         let first = queue.take();
         assert!(!queue.push(job(1, 1)).expect("there is room"), "no writer is started for them");
         assert!(queue.take().is_empty());
-        assert!(queue.land(&first, true), "the one that found nothing is free again");
+        assert!(queue.complete(&first, true), "the one that found nothing is free again");
         assert_eq!(members(&queue.take()), [(1, vec![1])]);
     }
 
     #[test]
-    fn what_is_full_refuses_and_what_has_landed_makes_room() {
+    fn what_is_full_refuses_and_what_is_complete_makes_room() {
         let mut full = queue(1, (0..WRITES_WAITING_MAX).map(|number| (number as u128 / 4, number)));
         assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)));
         let group = full.take();
         assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)), "they are on their way");
-        full.land(&group, false);
+        full.complete(&group, false);
         assert!(full.push(job(9_999, 0)).is_ok());
         let mut of_one = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
         assert!(matches!(of_one.push(job(1, 0)), Err(Error::Busy)));
@@ -267,9 +267,9 @@ mod tests {
     #[test]
     fn a_writer_that_broke_is_replaced_where_something_waits() {
         let mut queue = queue(1, [(1, 0), (2, 0)]);
-        assert_eq!(queue.free_writers, 0, "the first write has started it");
-        assert!(queue.leave());
+        assert_eq!(queue.free_slots, 0, "the first write has started it");
+        assert!(queue.release_slot());
         queue.take();
-        assert!(!queue.leave());
+        assert!(!queue.release_slot());
     }
 }
