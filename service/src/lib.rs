@@ -57,7 +57,7 @@ pub mod queries {
     /// The change feed.
     pub mod feed {
         pub use store::feed::{
-            Change, ChangePage, Reach, Reset, end_of, head_cursor, page, pending, resolve,
+            Change, ChangePage, PageBounds, Reset, end_of, head_cursor, page, pending, resolve,
         };
     }
 

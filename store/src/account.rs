@@ -7,8 +7,8 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement}
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::cells::{Cells, Row};
 use super::lock::{Lockable, begin_locked};
+use super::row_reader::{Row, RowReader};
 use super::{Store, Tx, to_its_end};
 use crate::error::Error;
 
@@ -183,7 +183,7 @@ async fn find_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> 
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
     let row = store.reader.query_one_raw(statement).await?;
     row.map(|row| {
-        let mut cells = Cells::new(Row::of(&row)?, 0);
+        let mut cells = RowReader::new(Row::of(&row)?, 0);
         Ok(Head { feed_head: cells.next()?, feed_epoch: cells.next()?, generation: cells.next()? })
     })
     .transpose()

@@ -12,9 +12,9 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::cells::{Cells, Row};
 use super::dialect::{self, List};
 use super::lock::{Lockable, begin_locked};
+use super::row_reader::{Row, RowReader};
 use super::{Store, Tx, to_its_end};
 use crate::error::Error;
 use domain::folded::fold;
@@ -188,7 +188,7 @@ async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<V
     let rows = reader.query_all_raw(statement).await?;
     rows.iter()
         .map(|row| {
-            let mut cells = Cells::new(Row::of(row)?, 0);
+            let mut cells = RowReader::new(Row::of(row)?, 0);
             let (user_id, id, version) = (cells.next()?, cells.next()?, cells.next()?);
             let (source, target): (Option<String>, Option<String>) = (cells.next()?, cells.next()?);
             let text = source.map(|source| derive(&source)).filter(|text| Some(text) != target.as_ref());

@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Qu
 use uuid::Uuid;
 
 use super::Store;
-use super::cells::Cells;
+use super::row_reader::RowReader;
 use crate::error::Error;
 use domain::apply::Entity;
 use domain::digest::{Bucket, Digester};
@@ -45,7 +45,7 @@ async fn gather(store: &Store, user_id: Uuid, rows: Select<impl EntityTrait>) ->
     let statement = rows.build(store.reader.backend());
     let heavy = store.heavy(user_id).await?;
     let read = heavy.reader.0.read(statement, |row| {
-        let mut cells = Cells::new(row, 0);
+        let mut cells = RowReader::new(row, 0);
         digester.add(cells.next()?, cells.next()?);
         Ok(ControlFlow::Continue(()))
     });

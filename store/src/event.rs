@@ -10,9 +10,9 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::cells::Row;
-use super::model::{self, Extent, event_row};
-use super::page::{Page, Part, Weigh, Window, first};
+use super::model::{self, ColumnSet, event_row};
+use super::page::{Page, PageBuilder, Weigh, Window, first};
+use super::row_reader::Row;
 use super::{Store, dialect, event_type};
 use crate::error::Error;
 use domain::event_id::compose;
@@ -60,7 +60,7 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
     let rows = store.reader.query_all(columns(query).as_query()).await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let row = Arc::new(event_row(Row::of(&row)?, 0, Extent::Told)?);
+        let row = Arc::new(event_row(Row::of(&row)?, 0, ColumnSet::Response)?);
         let id = row.frame.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, Arc::clone(&row)));
@@ -90,15 +90,15 @@ pub async fn page(
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
-    let mut part = Part::new(window.size, weigh);
-    let show = |row: Row<'_>| Ok(part.take(Arc::new(event_row(row, 0, Extent::Told)?)));
+    let mut builder = PageBuilder::new(window.size, weigh);
+    let show = |row: Row<'_>| Ok(builder.take(Arc::new(event_row(row, 0, ColumnSet::Response)?)));
     let statement = first(columns(query), window.limit(), store);
     if filter.search.is_some() {
         store.heavy(user_id).await?.reader.0.read(statement, show).await?;
     } else {
         store.lists.read(statement, show).await?;
     }
-    Ok(window.part(part))
+    Ok(window.page_of(builder))
 }
 
 /// How many living events there are.
@@ -112,7 +112,7 @@ pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64,
 
 /// With what is told of an event.
 pub(super) fn columns(query: Select<event::Entity>) -> Select<event::Entity> {
-    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::EVENT[..model::EVENT_TOLD]));
+    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::EVENT[..model::EVENT_RESPONSE]));
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 

@@ -12,9 +12,9 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::Store;
-use super::cells::Row;
-use super::model::{self, Extent, type_row};
+use super::model::{self, ColumnSet, type_row};
 use super::page::{Page, Window, first};
+use super::row_reader::Row;
 use crate::error::Error;
 use domain::row::TypeRow;
 
@@ -90,7 +90,7 @@ pub async fn count(store: &Store, user_id: Uuid) -> Result<u64, Error> {
 
 /// With what is told of a type.
 pub(super) fn columns(query: Select<event_type::Entity>) -> Select<event_type::Entity> {
-    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::TYPE[..model::TYPE_TOLD]));
+    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::TYPE[..model::TYPE_RESPONSE]));
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
@@ -99,7 +99,7 @@ async fn rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Ar
 }
 
 fn read(row: &QueryResult) -> Result<Arc<TypeRow>, Error> {
-    Ok(Arc::new(type_row(Row::of(row)?, 0, Extent::Told)?))
+    Ok(Arc::new(type_row(Row::of(row)?, 0, ColumnSet::Response)?))
 }
 
 fn living(user_id: Uuid) -> Select<event_type::Entity> {

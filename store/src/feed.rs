@@ -11,7 +11,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::account::{self, Head};
-use super::page::{Part, Weigh};
+use super::page::{PageBuilder, Weigh};
 use super::{Store, event_type as types};
 use crate::error::Error;
 use domain::cursor::Cursor;
@@ -51,7 +51,7 @@ pub enum Reset {
 
 /// How far a page goes, and what it tells.
 #[derive(Clone, Copy)]
-pub struct Reach<'w> {
+pub struct PageBounds<'w> {
     /// At most so many changes.
     pub first: u64,
     /// The types of its events come along.
@@ -60,9 +60,9 @@ pub struct Reach<'w> {
     pub weigh: Weigh<'w, Change>,
 }
 
-impl<'w> Reach<'w> {
-    fn part(self) -> Part<'w, Change> {
-        Part::new(self.first, self.weigh)
+impl<'w> PageBounds<'w> {
+    fn page_builder(self) -> PageBuilder<'w, Change> {
+        PageBuilder::new(self.first, self.weigh)
     }
 }
 
@@ -151,12 +151,12 @@ pub async fn page(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
-    reach: Reach<'_>,
+    bounds: PageBounds<'_>,
 ) -> Result<ChangePage, Error> {
     for _ in 0..READS_MAX {
-        let page = read_page(store, user_id, after, reach).await?;
+        let page = read_page(store, user_id, after, bounds).await?;
         let of_events: HashSet<Uuid> = page.changes.iter().filter_map(type_of).collect();
-        if !reach.with_types {
+        if !bounds.with_types {
             return Ok(page);
         }
         let wanted = of_events.len();
@@ -181,12 +181,12 @@ async fn read_page(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
-    reach: Reach<'_>,
+    bounds: PageBounds<'_>,
 ) -> Result<ChangePage, Error> {
     let after = decode(user_id, after);
-    let (head, part) = match after {
-        Ok(after) => read_behind(store, user_id, after, reach).await?,
-        Err(_) => (account::head(store, user_id).await?, reach.part()),
+    let (head, page) = match after {
+        Ok(after) => read_behind(store, user_id, after, bounds).await?,
+        Err(_) => (account::head(store, user_id).await?, bounds.page_builder()),
     };
     let (head, resolved) = judge(store, user_id, head, after).await?;
     let types = HashMap::new();
@@ -198,7 +198,7 @@ async fn read_page(
             return Ok(ChangePage { changes: Vec::new(), types, cursor, has_more: true, reset, bytes: 0 });
         }
     };
-    let Part { rows: changes, has_more, bytes, .. } = part;
+    let PageBuilder { rows: changes, has_more, bytes, .. } = page;
     let seq = match changes.last() {
         Some(last) if has_more => last.frame().change_seq,
         _ => head.feed_head,
@@ -212,15 +212,15 @@ async fn read_behind<'w>(
     store: &Store,
     user_id: Uuid,
     after: Option<Cursor>,
-    reach: Reach<'w>,
-) -> Result<(Head, Part<'w, Change>), Error> {
-    if let (Some(head), part) = read::behind(store, user_id, after, reach).await? {
-        return Ok((head, part));
+    bounds: PageBounds<'w>,
+) -> Result<(Head, PageBuilder<'w, Change>), Error> {
+    if let (Some(head), page) = read::behind(store, user_id, after, bounds).await? {
+        return Ok((head, page));
     }
     // The row of this user is gone and is made anew; what is written behind it is read as well.
     account::head(store, user_id).await?;
-    let (head, part) = read::behind(store, user_id, after, reach).await?;
-    Ok((head.ok_or(Error::Moved)?, part))
+    let (head, page) = read::behind(store, user_id, after, bounds).await?;
+    Ok((head.ok_or(Error::Moved)?, page))
 }
 
 fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {

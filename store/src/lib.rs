@@ -6,7 +6,6 @@
 pub mod account;
 pub mod backfill;
 mod bulk;
-mod cells;
 pub mod clock;
 pub mod detached;
 mod dialect;
@@ -26,6 +25,7 @@ pub mod payload;
 pub mod pool;
 mod preflight;
 pub mod rarely;
+mod row_reader;
 pub mod save;
 pub mod status;
 mod transaction;
@@ -42,7 +42,6 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::detached::detached;
 use crate::error::Error;
-use cells::Cells;
 use domain::limits::{
     GROUP_WRITERS, HEAVY_READERS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX,
     WRITE_MS_MAX,
@@ -52,6 +51,7 @@ pub use migrate::{open_to_look, open_to_migrate};
 use pool::Pool;
 pub use pool::{Failover, Health};
 pub use preflight::{Unfit, preflight};
+use row_reader::RowReader;
 pub use transaction::{Reader, Tx};
 
 /// How long a statement that writes may take.
@@ -198,8 +198,8 @@ impl Store {
     pub async fn applied_migrations(&self) -> Result<Vec<String>, Error> {
         let sql = "SELECT version FROM seaql_migrations LIMIT 10000";
         let mut names = Vec::new();
-        let show = |row: cells::Row<'_>| {
-            names.push(Cells::new(row, 0).next()?);
+        let show = |row: row_reader::Row<'_>| {
+            names.push(RowReader::new(row, 0).next()?);
             Ok(ControlFlow::Continue(()))
         };
         self.probe.read(Statement::from_string(self.probe.backend(), sql), show).await?;

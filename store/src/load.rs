@@ -14,11 +14,11 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::cells::{Cells, Row};
 use super::dialect::{self, List};
 use super::lock::{Lockable, begin_locked, lock_in_place};
-use super::model::{self, Extent};
+use super::model::{self, ColumnSet};
 use super::pool::Pool;
+use super::row_reader::{Row, RowReader};
 use super::{Store, Tx, account};
 use crate::error::Error;
 use domain::apply::{Entity, UnitOfWork};
@@ -154,13 +154,13 @@ async fn load_heads(
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = locking.backend();
     let (values, by_key, by_name) = read_set::tables(backend, users, read_sets);
-    let is_told = read_sets.values().any(|read_set| read_set.bodies() == Bodies::Sent);
-    let shape = Shape { by_key, by_name, is_told };
+    let for_response = read_sets.values().any(|read_set| read_set.bodies() == Bodies::Sent);
+    let shape = Shape { by_key, by_name, for_response };
     let sql = sql::load(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     // The heads come first; what follows is of users whose heads came, or passed over.
     let show = |row: Row<'_>| {
-        let mut cells = Cells::new(row, 0);
+        let mut cells = RowReader::new(row, 0);
         let (kind, user_id): (i32, Uuid) = (cells.next()?, cells.next()?);
         if kind != Kind::HEAD {
             return match loaded.get_mut(&user_id) {
@@ -182,13 +182,13 @@ async fn load_heads(
 }
 
 fn add(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
-    let mut cells = Cells::new(row, 2);
+    let mut cells = RowReader::new(row, 2);
     match kind {
         Kind::EVENT => {
             let (_id, import_job_id): (Uuid, _) = (cells.next()?, cells.next()?);
             unit.load_event(model::event_head(row, sql::FIRST, import_job_id)?);
         }
-        Kind::TYPE => unit.load_type(model::type_row(row, sql::FIRST, Extent::Whole)?),
+        Kind::TYPE => unit.load_type(model::type_row(row, sql::FIRST, ColumnSet::All)?),
         _ => {
             let (id, alias) = (cells.next()?, cells.next()?);
             match cells.next::<i64>()? {
@@ -217,17 +217,17 @@ async fn load_bodies(
     }
     let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
     let show = |row: Row<'_>| {
-        let mut cells = Cells::new(row, 0);
+        let mut cells = RowReader::new(row, 0);
         let (user_id, revision): (Uuid, i64) = (cells.next()?, cells.next()?);
         let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
         of_user.read_version.may_be_torn |=
             locking.is_optimistic() && revision != of_user.read_version.revision;
         // An answer tells of an event's type as well, and an edit may keep it.
         let first_of_type = 2 + model::EVENT.len();
-        if Cells::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
-            of_user.unit.load_type(model::type_row(row, first_of_type, Extent::Whole)?);
+        if RowReader::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
+            of_user.unit.load_type(model::type_row(row, first_of_type, ColumnSet::All)?);
         }
-        of_user.unit.load_event(model::event_row(row, 2, Extent::Whole)?);
+        of_user.unit.load_event(model::event_row(row, 2, ColumnSet::All)?);
         Ok(())
     };
     locking.read(sql::load_bodies(backend), values, show).await
@@ -261,7 +261,7 @@ async fn load_usages(
     let most = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
     let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), most.into()];
     let show = |row: Row<'_>| {
-        let mut cells = Cells::new(row, 0);
+        let mut cells = RowReader::new(row, 0);
         unit.load_usage(cells.next()?, cells.next()?);
         Ok(())
     };

@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, DbBackend, IdenStatic};
 use uuid::Uuid;
 
 use super::bulk;
-use super::cells::{Cells, Row};
+use super::row_reader::{Row, RowReader};
 use crate::error::Error;
 use domain::canonical_json::EMPTY;
 use domain::folded;
@@ -16,14 +16,14 @@ use domain::row::{
 
 /// How much of a row is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum ColumnSet {
     /// What is told of it. Hash, edits and who deleted it are left out, so that it must not be written back.
-    Told,
+    Response,
     /// All.
-    Whole,
+    All,
 }
 
-impl<'r> Cells<'r> {
+impl<'r> RowReader<'r> {
     /// What the lists of columns below begin with.
     fn frame(&mut self) -> Result<Frame, Error> {
         Ok(Frame {
@@ -37,7 +37,7 @@ impl<'r> Cells<'r> {
         })
     }
 
-    /// By a person, until [`Cells::deleted_by`] says otherwise.
+    /// By a person, until [`RowReader::deleted_by`] says otherwise.
     fn deleted_at(&mut self) -> Result<Option<Deletion>, Error> {
         Ok(self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }))
     }
@@ -95,11 +95,11 @@ pub(super) const EVENT: [event::Column; 25] = {
 };
 
 /// How many of them are told.
-pub(super) const EVENT_TOLD: usize = 20;
+pub(super) const EVENT_RESPONSE: usize = 20;
 
 /// Reads an event from the column `at` on.
-pub(super) fn event_row(row: Row<'_>, at: usize, extent: Extent) -> Result<EventRow, Error> {
-    let mut cells = Cells::new(row, at);
+pub(super) fn event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<EventRow, Error> {
+    let mut cells = RowReader::new(row, at);
     let frame = cells.frame()?;
     let (source_type, external_id, time_zone) = (cells.next()?, cells.next()?, cells.next()?);
     let content = match (cells.next()?, cells.next()?) {
@@ -124,8 +124,8 @@ pub(super) fn event_row(row: Row<'_>, at: usize, extent: Extent) -> Result<Event
         _ => None,
     };
     let mut event = EventRow { frame, source_type, external_id, content };
-    if extent == Extent::Whole {
-        let mut cells = Cells::new(row, at + EVENT_TOLD);
+    if columns == ColumnSet::All {
+        let mut cells = RowReader::new(row, at + EVENT_RESPONSE);
         cells.rest_of_frame(&mut event.frame)?;
         if let Some(content) = &mut event.content {
             content.hash = cells.hash()?;
@@ -172,7 +172,7 @@ pub(super) fn event_head_columns(backend: DbBackend, is_told: bool) -> (String, 
 /// Reads of an event, from the column `at` on, only keys, version and hash, and where it is told its times and its
 /// import. What it says and who wrote it are left out, so that it must not be written back.
 pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -> Result<EventRow, Error> {
-    let mut cells = Cells::new(row, at);
+    let mut cells = RowReader::new(row, at);
     let (id, version, change_seq) = (cells.next()?, cells.next()?, cells.next()?);
     let _nothing: Option<&str> = cells.next()?;
     let mut frame = Frame {
@@ -264,19 +264,19 @@ pub(super) const TYPE: [event_type::Column; 14] = {
 };
 
 /// How many of them are told.
-pub(super) const TYPE_TOLD: usize = 10;
+pub(super) const TYPE_RESPONSE: usize = 10;
 
 /// Reads an event type from the column `at` on.
-pub(super) fn type_row(row: Row<'_>, at: usize, extent: Extent) -> Result<TypeRow, Error> {
-    let mut cells = Cells::new(row, at);
+pub(super) fn type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<TypeRow, Error> {
+    let mut cells = RowReader::new(row, at);
     let frame = cells.frame()?;
     let content = match cells.next()? {
         Some(name) => Some(TypeContent { name, color: cells.next()?, icon: cells.next()?, hash: [0; 32] }),
         None => None,
     };
     let mut event_type = TypeRow { frame, content };
-    if extent == Extent::Whole {
-        let mut cells = Cells::new(row, at + TYPE_TOLD);
+    if columns == ColumnSet::All {
+        let mut cells = RowReader::new(row, at + TYPE_RESPONSE);
         cells.rest_of_frame(&mut event_type.frame)?;
         if let Some(content) = &mut event_type.content {
             content.hash = cells.hash()?;

@@ -47,15 +47,15 @@ impl<Key> Window<Key> {
     pub(super) fn page<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
         let more = rows.len() as u64 > self.size;
         rows.truncate(usize::try_from(self.size).unwrap_or(usize::MAX));
-        self.turned(rows, more, 0)
+        self.in_list_order(rows, more, 0)
     }
 
     /// Makes a page of what found room of what was read, in reading direction.
-    pub(super) fn part<Row>(&self, part: Part<'_, Row>) -> Page<Row> {
-        self.turned(part.rows, part.has_more, part.bytes)
+    pub(super) fn page_of<Row>(&self, builder: PageBuilder<'_, Row>) -> Page<Row> {
+        self.in_list_order(builder.rows, builder.has_more, builder.bytes)
     }
 
-    fn turned<Row>(&self, mut rows: Vec<Row>, more: bool, bytes: usize) -> Page<Row> {
+    fn in_list_order<Row>(&self, mut rows: Vec<Row>, more: bool, bytes: usize) -> Page<Row> {
         if self.from_end {
             rows.reverse();
             Page { rows, has_next: self.before.is_some(), has_previous: more, bytes }
@@ -79,7 +79,7 @@ pub(super) fn first(query: Select<impl EntityTrait>, rows: u64, store: &Store) -
 }
 
 /// The rows for which a page has room.
-pub(super) struct Part<'w, Row> {
+pub(super) struct PageBuilder<'w, Row> {
     pub(super) rows: Vec<Row>,
     /// One found no room, and so none behind it does.
     pub(super) has_more: bool,
@@ -89,7 +89,7 @@ pub(super) struct Part<'w, Row> {
     weigh: Weigh<'w, Row>,
 }
 
-impl<'w, Row> Part<'w, Row> {
+impl<'w, Row> PageBuilder<'w, Row> {
     /// With room for so many rows, which weigh no more than a page may.
     pub(super) fn new(most: u64, weigh: Weigh<'w, Row>) -> Self {
         Self { rows: Vec::new(), has_more: false, bytes: 0, most, weigh }

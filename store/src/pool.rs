@@ -20,7 +20,7 @@ use sea_orm::{DbBackend, DbErr, RuntimeErr, Statement};
 use tokio::sync::{Semaphore, TryAcquireError};
 use tokio::time::{sleep, timeout, timeout_at};
 
-use super::cells::Row;
+use super::row_reader::Row;
 use crate::error::Error;
 pub use cluster::Failover;
 use domain::limits::{ACQUIRE_MS_MAX, CONNECT_MS_MAX};

@@ -121,9 +121,9 @@ impl Query {
         let first = page_size(first, limits::CHANGES_FIRST_MAX)?;
         let scale = Scale::of(context);
         let weigh = |change: &feed::Change| scale.change(change);
-        let reach = feed::Reach { first, with_types: scale.has_types(), weigh: &weigh };
+        let bounds = feed::PageBounds { first, with_types: scale.has_types(), weigh: &weigh };
         let after = after.as_ref().map(|cursor| cursor.0.as_str());
-        let page = feed::page(store, actor.user_id, after, reach).await?;
+        let page = feed::page(store, actor.user_id, after, bounds).await?;
         weight(context).add(page.bytes + scale.rows(page.changes.len()))?;
         Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
     }

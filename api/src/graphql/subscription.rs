@@ -129,12 +129,12 @@ impl Reader {
 impl Reader {
     async fn read(&self, after: &str) -> Result<feed::ChangePage, Error> {
         let weigh = |change: &feed::Change| self.scale.change(change);
-        let reach = feed::Reach {
+        let bounds = feed::PageBounds {
             first: limits::SUBSCRIPTION_PAGE_MAX,
             with_types: self.scale.has_types(),
             weigh: &weigh,
         };
-        feed::page(&self.store, self.user_id, Some(after), reach).await
+        feed::page(&self.store, self.user_id, Some(after), bounds).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use sea_orm::DbBackend;
 
-use crate::model::{EVENT, EVENT_TOLD, TYPE, TYPE_TOLD, columns, nothing};
+use crate::model::{EVENT, EVENT_RESPONSE, TYPE, TYPE_RESPONSE, columns, nothing};
 
 /// Of which kind a row is; they come in this order, and within one by position.
 pub(super) struct Kind;
@@ -46,7 +46,7 @@ fn text(backend: DbBackend, is_bootstrap: bool) -> String {
              AND change_seq > (SELECT $2){alive} ORDER BY change_seq LIMIT (SELECT $3)) {table}"
         )
     };
-    let (of_type, of_event) = (&TYPE[..TYPE_TOLD], &EVENT[..EVENT_TOLD]);
+    let (of_type, of_event) = (&TYPE[..TYPE_RESPONSE], &EVENT[..EVENT_RESPONSE]);
     format!(
         "SELECT {head} AS kind{}, feed_head{}, feed_epoch, \
          (SELECT generation FROM cluster_state WHERE id = 1){} FROM account WHERE user_id = $1{types}{events}",
@@ -56,7 +56,7 @@ fn text(backend: DbBackend, is_bootstrap: bool) -> String {
         head = Kind::HEAD,
         types = part(
             Kind::TYPE,
-            columns("event_type", of_type) + &nothing(backend, &of_event[TYPE_TOLD..]),
+            columns("event_type", of_type) + &nothing(backend, &of_event[TYPE_RESPONSE..]),
             "event_type"
         ),
         events = part(Kind::EVENT, columns("event", of_event), "event"),

@@ -35,18 +35,18 @@ pub(super) struct Shape {
     /// Types are looked for by names as well.
     pub(super) by_name: bool,
     /// Somebody is told of the events.
-    pub(super) is_told: bool,
+    pub(super) for_response: bool,
 }
 
 impl Shape {
     fn number(self) -> usize {
-        let bits = [self.is_told, self.by_key, self.by_name];
+        let bits = [self.for_response, self.by_key, self.by_name];
         bits.iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
     fn of(number: usize) -> Self {
         let has = |bit: usize| number & bit != 0;
-        Self { is_told: has(4), by_key: has(2), by_name: has(1) }
+        Self { for_response: has(4), by_key: has(2), by_name: has(1) }
     }
 }
 
@@ -95,13 +95,13 @@ fn load_text(backend: DbBackend, shape: Shape) -> String {
         _ => "NULL",
     };
     let no_row = nothing(backend, &model::TYPE);
-    let (read_of_event, event_head) = model::event_head_columns(backend, shape.is_told);
-    let import = if shape.is_told { "f.import_job_id" } else { no_id };
+    let (read_of_event, event_head) = model::event_head_columns(backend, shape.for_response);
+    let import = if shape.for_response { "f.import_job_id" } else { no_id };
     let whole_type = columns("f", &model::TYPE);
     let each = |rows: &str, table: &str, columns: &str, key: &[(&str, &str)]| {
         format!("{rows} {}", dialect::join(backend, &format!("{table} f"), columns, key))
     };
-    let own_import = if shape.is_told { ", f.import_job_id" } else { "" };
+    let own_import = if shape.for_response { ", f.import_job_id" } else { "" };
     let own_event = format!("f.user_id{read_of_event}{own_import}");
     let each_event = |rows: &str, key: &[(&str, &str)]| each(rows, "event", &own_event, key);
     let event = |found: &str| {

@@ -6,8 +6,8 @@ use futures::future::join_all;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::cells::Cells;
 use crate::dialect;
+use crate::row_reader::RowReader;
 
 const MOST: usize = 2;
 
@@ -25,7 +25,7 @@ fn count_to(end: i64) -> Statement {
 async fn read(connections: &Pool, until: i64) -> Result<Vec<i64>, Error> {
     let mut seen = Vec::new();
     let show = |row: Row<'_>| {
-        seen.push(Cells::new(row, 0).next()?);
+        seen.push(RowReader::new(row, 0).next()?);
         Ok(if seen.len() as i64 == until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     connections.read(count_to(10_000), show).await?;
@@ -169,7 +169,7 @@ async fn a_transaction_that_failed_leaves_nothing_to_the_next() {
         let mut seen = 0;
         let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM t");
         let show = |row: Row<'_>| {
-            seen = Cells::new(row, 0).next::<i64>()?;
+            seen = RowReader::new(row, 0).next::<i64>()?;
             Ok(ControlFlow::Continue(()))
         };
         other.read(count, show).await.expect("it is read");

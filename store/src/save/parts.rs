@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{Decision, Models, contradicted, count, miscounted};
 use crate::Tx;
 use crate::bulk::{self, Existing, Owners};
-use crate::cells::Cells;
 use crate::dialect;
 use crate::error::Error;
 use crate::pool::Pool;
+use crate::row_reader::RowReader;
 use domain::apply::Changes;
 
 /// What the statement is made of.
@@ -120,7 +120,7 @@ pub(super) async fn send_if_unchanged(
     ));
     let (mut stored, mut written) = (HashSet::new(), 0);
     let sent = connections.write(statement, |row| {
-        let mut cells = Cells::new(row, 0);
+        let mut cells = RowReader::new(row, 0);
         stored.insert(cells.next()?);
         written = u64::try_from(cells.next::<i64>()?).unwrap_or_default();
         Ok(ControlFlow::Continue(()))

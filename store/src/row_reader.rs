@@ -40,12 +40,12 @@ impl<'r> Row<'r> {
 }
 
 /// The cells of a row from some column on, one after the other.
-pub(super) struct Cells<'r> {
+pub(super) struct RowReader<'r> {
     row: Row<'r>,
     next: usize,
 }
 
-impl<'r> Cells<'r> {
+impl<'r> RowReader<'r> {
     /// From the column `at` on.
     pub(super) fn new(row: Row<'r>, at: usize) -> Self {
         Self { row, next: at }
