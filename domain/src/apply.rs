@@ -18,7 +18,7 @@ pub use unit_of_work::{Changes, Entity, UnitOfWork};
 use crate::draft::{EventEdit, NewEvent, NewType, Removal, Restore, TypeEdit};
 use crate::event_id;
 use crate::problem::{FieldProblem, Problem};
-use crate::row::{EventRow, Frame, TypeRow, Writer};
+use crate::row::{EventRow, RowMeta, TypeRow, Writer};
 
 /// What became of an item. The names are those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,15 +115,15 @@ pub enum Written {
 }
 
 /// Decides one write.
-pub fn apply(unit: &mut UnitOfWork, terms: &Terms<'_>, write: &Write) -> Written {
+pub fn apply(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> Written {
     match write {
-        Write::CreateEvent(new) => Written::Event(create_event(unit, terms, new)),
-        Write::UpdateEvent(edit) => Written::Event(update_event(unit, terms, edit)),
-        Write::DeleteEvent(removal) => Written::Event(delete_event(unit, terms, removal)),
-        Write::RestoreEvent(restore) => Written::Event(restore_event(unit, terms, restore)),
-        Write::CreateEventType(new) => Written::EventType(create_event_type(unit, terms, new)),
-        Write::UpdateEventType(edit) => Written::EventType(update_event_type(unit, terms, edit)),
-        Write::DeleteEventType(removal) => Written::EventType(delete_event_type(unit, terms, removal)),
+        Write::CreateEvent(new) => Written::Event(create_event(unit, context, new)),
+        Write::UpdateEvent(edit) => Written::Event(update_event(unit, context, edit)),
+        Write::DeleteEvent(removal) => Written::Event(delete_event(unit, context, removal)),
+        Write::RestoreEvent(restore) => Written::Event(restore_event(unit, context, restore)),
+        Write::CreateEventType(new) => Written::EventType(create_event_type(unit, context, new)),
+        Write::UpdateEventType(edit) => Written::EventType(update_event_type(unit, context, edit)),
+        Write::DeleteEventType(removal) => Written::EventType(delete_event_type(unit, context, removal)),
     }
 }
 
@@ -139,9 +139,9 @@ impl Written {
     }
 }
 
-/// Who writes, when, and on what terms.
+/// Who writes, when, and for which import.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
+pub struct WriteContext<'a> {
     /// Epoch milliseconds.
     pub now_ms: i64,
     /// The installation, where it said its name.
@@ -150,13 +150,13 @@ pub struct Terms<'a> {
     pub import_job_id: Option<Uuid>,
 }
 
-impl Terms<'_> {
+impl WriteContext<'_> {
     fn writer(&self, version: i32) -> Writer {
         Writer { client_id: self.client_id.map(str::to_owned), run_start: version, edit_id: None }
     }
 
-    fn frame(&self, id: Uuid) -> Frame {
-        Frame {
+    fn meta(&self, id: Uuid) -> RowMeta {
+        RowMeta {
             id,
             version: 1,
             change_seq: 0,
@@ -168,7 +168,7 @@ impl Terms<'_> {
     }
 
     /// A row that is changed: next version, and a run of versions by one writer goes on.
-    fn next_frame(&self, old: &Frame, edit_id: Option<Uuid>) -> Frame {
+    fn next_meta(&self, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
         let version = old.version + 1;
         let mut writer = self.writer(version);
         if self.wrote(old) {
@@ -179,18 +179,18 @@ impl Terms<'_> {
             // The greatest: the clock of a device may have been ahead for a while.
             writer.edit_id = writer.edit_id.max(edit_id);
         }
-        Frame { version, writer, updated_at: self.now_ms, ..old.clone() }
+        RowMeta { version, writer, updated_at: self.now_ms, ..old.clone() }
     }
 
     /// Whether the one who writes now wrote last.
-    fn wrote(&self, frame: &Frame) -> bool {
-        self.client_id.is_some() && self.client_id == frame.writer.client_id.as_deref()
+    fn wrote(&self, meta: &RowMeta) -> bool {
+        self.client_id.is_some() && self.client_id == meta.writer.client_id.as_deref()
     }
 
     /// A row that a rollback took back is made anew: next version, new `created_at`.
-    fn frame_anew(&self, old: &Frame) -> Frame {
+    fn recreated_meta(&self, old: &RowMeta) -> RowMeta {
         let version = old.version + 1;
-        Frame { version, writer: self.writer(version), ..self.frame(old.id) }
+        RowMeta { version, writer: self.writer(version), ..self.meta(old.id) }
     }
 
     fn check_new_id(&self, id: Uuid) -> Result<(), FieldProblem> {

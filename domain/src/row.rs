@@ -1,4 +1,4 @@
-//! What is stored, as plain values: an event, an event type, and the frame both share.
+//! What is stored, as plain values: an event, an event type, and the meta both share.
 
 use uuid::Uuid;
 
@@ -76,7 +76,7 @@ pub struct Deletion {
 
 /// The part of a row that is the same for all kinds, and that a tombstone keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
+pub struct RowMeta {
     /// The canonical id.
     pub id: Uuid,
     /// 1 when first created, +1 for each change.
@@ -112,7 +112,7 @@ pub struct EventContent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
     /// Id, version, position, writer, times.
-    pub frame: Frame,
+    pub meta: RowMeta,
     /// Never changes.
     pub source_type: String,
     /// Never changes; unique per source.
@@ -138,7 +138,7 @@ pub struct TypeContent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeRow {
     /// Id, version, position, writer, times.
-    pub frame: Frame,
+    pub meta: RowMeta,
     /// None in a tombstone.
     pub content: Option<TypeContent>,
 }
@@ -148,13 +148,13 @@ impl EventRow {
     #[must_use]
     pub fn with_content(
         &self,
-        frame: Frame,
+        meta: RowMeta,
         event_type_id: Uuid,
         body: EventBody,
         import: Option<(Uuid, i32)>,
     ) -> Self {
         let (source_type, external_id) = (self.source_type.clone(), self.external_id.clone());
-        Self { frame, source_type, external_id, content: None }.filled(event_type_id, body, import)
+        Self { meta, source_type, external_id, content: None }.filled(event_type_id, body, import)
     }
 
     /// This event, saying this.

@@ -6,7 +6,7 @@ mod support;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use domain::apply::{Answer, Entity, MatchKey, Outcome, Terms, UnitOfWork, Write, Written, apply};
+use domain::apply::{Answer, Entity, MatchKey, Outcome, UnitOfWork, Write, WriteContext, Written, apply};
 use domain::draft::IdOrigin;
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::{DeletedBy, EventBody, EventRow, TypeRow, Writer};
@@ -53,11 +53,11 @@ fn unnumbered<Row>(mut said: Said<Row>, seq_of: impl Fn(&mut Row) -> &mut i64) -
 }
 
 fn event_seq(row: &mut EventRow) -> &mut i64 {
-    &mut row.frame.change_seq
+    &mut row.meta.change_seq
 }
 
 fn type_seq(row: &mut TypeRow) -> &mut i64 {
-    &mut row.frame.change_seq
+    &mut row.meta.change_seq
 }
 
 fn load(stored: &Oracle) -> UnitOfWork {
@@ -79,8 +79,12 @@ fn fill(mut unit: UnitOfWork, stored: &Oracle) -> UnitOfWork {
     unit
 }
 
-fn terms(call: &Call) -> Terms<'_> {
-    Terms { now_ms: support::universe::NOW_MS, client_id: call.client_id, import_job_id: call.import_job_id }
+fn context(call: &Call) -> WriteContext<'_> {
+    WriteContext {
+        now_ms: support::universe::NOW_MS,
+        client_id: call.client_id,
+        import_job_id: call.import_job_id,
+    }
 }
 
 /// The kind of a write, and its id where one was sent.
@@ -103,21 +107,21 @@ enum Wanted {
     Type(Said<TypeRow>),
 }
 
-fn ask(oracle: &mut Oracle, terms: &Terms<'_>, write: &Write) -> Wanted {
+fn ask(oracle: &mut Oracle, context: &WriteContext<'_>, write: &Write) -> Wanted {
     match write {
-        Write::CreateEvent(new) => Wanted::Event(oracle.create_event(terms, new)),
-        Write::UpdateEvent(edit) => Wanted::Event(oracle.update_event(terms, edit)),
-        Write::DeleteEvent(removal) => Wanted::Event(oracle.delete_event(terms, removal)),
-        Write::RestoreEvent(restore) => Wanted::Event(oracle.restore_event(terms, restore)),
-        Write::CreateEventType(new) => Wanted::Type(oracle.create_type(terms, new)),
-        Write::UpdateEventType(edit) => Wanted::Type(oracle.update_type(terms, edit)),
-        Write::DeleteEventType(removal) => Wanted::Type(oracle.delete_type(terms, removal)),
+        Write::CreateEvent(new) => Wanted::Event(oracle.create_event(context, new)),
+        Write::UpdateEvent(edit) => Wanted::Event(oracle.update_event(context, edit)),
+        Write::DeleteEvent(removal) => Wanted::Event(oracle.delete_event(context, removal)),
+        Write::RestoreEvent(restore) => Wanted::Event(oracle.restore_event(context, restore)),
+        Write::CreateEventType(new) => Wanted::Type(oracle.create_type(context, new)),
+        Write::UpdateEventType(edit) => Wanted::Type(oracle.update_type(context, edit)),
+        Write::DeleteEventType(removal) => Wanted::Type(oracle.delete_type(context, removal)),
     }
 }
 
 /// As `apply_mutations` does it: what was rejected is kept in mind under the id that was sent.
-fn decide(unit: &mut UnitOfWork, terms: &Terms<'_>, write: &Write) -> Written {
-    let written = apply(unit, terms, write);
+fn decide(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> Written {
+    let written = apply(unit, context, write);
     if let (Some(id), Some(problem)) = (about(write).1, written.rejection()) {
         unit.reject(id, problem.clone());
     }
@@ -125,7 +129,7 @@ fn decide(unit: &mut UnitOfWork, terms: &Terms<'_>, write: &Write) -> Written {
 }
 
 fn hold(call: &Call, ways: &mut BTreeSet<String>) {
-    let terms = terms(call);
+    let context = context(call);
     let head = call.stored.head;
     let mut oracle = call.stored.clone();
     let mut unit = load(&call.stored);
@@ -140,7 +144,7 @@ fn hold(call: &Call, ways: &mut BTreeSet<String>) {
             }
         };
         let (kind, sent_id) = about(write);
-        let way: Way = match (decide(&mut unit, &terms, write), ask(&mut oracle, &terms, write)) {
+        let way: Way = match (decide(&mut unit, &context, write), ask(&mut oracle, &context, write)) {
             (Written::Event(answer), Wanted::Event(wanted)) => {
                 let got = said(answer, event_seq, head);
                 note_rejection(&mut oracle, sent_id, &wanted);
@@ -176,24 +180,24 @@ fn hold_net(call: &Call, oracle: &Oracle, unit: UnitOfWork) {
     let remembered = remembered(oracle, head);
     assert_eq!(changes.remembered, remembered, "remembered edits");
     let is_written =
-        |id: &Uuid| oracle.events.iter().any(|row| row.frame.id == *id && row.frame.change_seq > head);
+        |id: &Uuid| oracle.events.iter().any(|row| row.meta.id == *id && row.meta.change_seq > head);
     let finished: Vec<_> = oracle.finished.iter().copied().filter(|id| !is_written(id)).collect();
     assert_eq!(changes.finished, finished, "deletions made final");
     let is_empty =
         changes.head == head && changes.aliases.is_empty() && remembered.is_empty() && finished.is_empty();
     assert_eq!(changes.is_empty(), is_empty);
-    let events = oracle.events.iter().filter(|row| row.frame.change_seq > head).cloned();
-    let was_event = |id| call.stored.events.iter().any(|row| row.frame.id == id);
-    let (mut changed, mut new): (Vec<_>, Vec<_>) = events.partition(|row| was_event(row.frame.id));
-    changed.sort_by_key(|row| row.frame.change_seq);
-    new.sort_by_key(|row| row.frame.change_seq);
+    let events = oracle.events.iter().filter(|row| row.meta.change_seq > head).cloned();
+    let was_event = |id| call.stored.events.iter().any(|row| row.meta.id == id);
+    let (mut changed, mut new): (Vec<_>, Vec<_>) = events.partition(|row| was_event(row.meta.id));
+    changed.sort_by_key(|row| row.meta.change_seq);
+    new.sort_by_key(|row| row.meta.change_seq);
     assert_eq!(changes.changed_events, changed, "changed events");
     assert_eq!(changes.new_events, new, "new events");
-    let types = oracle.types.iter().filter(|row| row.frame.change_seq > head).cloned();
-    let was_type = |id| call.stored.types.iter().any(|row| row.frame.id == id);
-    let (mut changed, mut new): (Vec<_>, Vec<_>) = types.partition(|row| was_type(row.frame.id));
-    changed.sort_by_key(|row| row.frame.change_seq);
-    new.sort_by_key(|row| row.frame.change_seq);
+    let types = oracle.types.iter().filter(|row| row.meta.change_seq > head).cloned();
+    let was_type = |id| call.stored.types.iter().any(|row| row.meta.id == id);
+    let (mut changed, mut new): (Vec<_>, Vec<_>) = types.partition(|row| was_type(row.meta.id));
+    changed.sort_by_key(|row| row.meta.change_seq);
+    new.sort_by_key(|row| row.meta.change_seq);
     assert_eq!(changes.changed_types, changed, "changed types");
     assert_eq!(changes.new_types, new, "new types");
     oracle.check();
@@ -201,12 +205,12 @@ fn hold_net(call: &Call, oracle: &Oracle, unit: UnitOfWork) {
 
 /// Edits to be kept of rows that are not written anyway.
 fn remembered(oracle: &Oracle, head: i64) -> Vec<(Entity, Uuid, Uuid)> {
-    let frame = |entity: Entity, id: Uuid| match entity {
-        Entity::Event => &oracle.events.iter().find(|row| row.frame.id == id).expect("a row").frame,
-        Entity::EventType => &oracle.types.iter().find(|row| row.frame.id == id).expect("a row").frame,
+    let meta = |entity: Entity, id: Uuid| match entity {
+        Entity::Event => &oracle.events.iter().find(|row| row.meta.id == id).expect("a row").meta,
+        Entity::EventType => &oracle.types.iter().find(|row| row.meta.id == id).expect("a row").meta,
     };
-    let kept = oracle.remembered.iter().filter(|(entity, id)| frame(*entity, *id).change_seq <= head);
-    kept.map(|(entity, id)| (*entity, *id, frame(*entity, *id).writer.edit_id.expect("an edit"))).collect()
+    let kept = oracle.remembered.iter().filter(|(entity, id)| meta(*entity, *id).change_seq <= head);
+    kept.map(|(entity, id)| (*entity, *id, meta(*entity, *id).writer.edit_id.expect("an edit"))).collect()
 }
 
 /// Outcome and row of each write, in order.
@@ -216,11 +220,9 @@ fn round(unit: &mut UnitOfWork, call: &Call) -> Vec<(Outcome, Option<(Uuid, i32)
         Item::Write(write) => Some(write),
         Item::Unreadable(_) => None,
     });
-    let answers = writes.map(|write| match decide(unit, &terms(call), write) {
-        Written::Event(answer) => (answer.outcome, answer.row.map(|row| (row.frame.id, row.frame.version))),
-        Written::EventType(answer) => {
-            (answer.outcome, answer.row.map(|row| (row.frame.id, row.frame.version)))
-        }
+    let answers = writes.map(|write| match decide(unit, &context(call), write) {
+        Written::Event(answer) => (answer.outcome, answer.row.map(|row| (row.meta.id, row.meta.version))),
+        Written::EventType(answer) => (answer.outcome, answer.row.map(|row| (row.meta.id, row.meta.version))),
     });
     answers.collect()
 }
@@ -229,7 +231,7 @@ fn round(unit: &mut UnitOfWork, call: &Call) -> Vec<(Outcome, Option<(Uuid, i32)
 fn heads(stored: &Oracle) -> UnitOfWork {
     let mut stored = stored.clone();
     for row in &mut stored.events {
-        row.frame.writer = nobody();
+        row.meta.writer = nobody();
         if let Some(content) = &mut row.content {
             content.body = EventBody::default();
             content.import_version = None;
@@ -248,7 +250,7 @@ fn shown(mut written: Written, lacks_body: bool) -> Written {
         answer.lacks_body = false;
         if let Some(row) = &mut answer.row {
             let row = Arc::make_mut(row);
-            row.frame.writer = nobody();
+            row.meta.writer = nobody();
             if let Some(content) = &mut row.content {
                 content.import_version = None;
                 if lacks_body {
@@ -263,11 +265,11 @@ fn shown(mut written: Written, lacks_body: bool) -> Written {
 /// A call of creates is decided alike with and without the bodies of stored events. Whether an answer lacks one.
 fn hold_without_bodies(call: &Call) -> bool {
     let (mut without, mut whole) = (heads(&call.stored), load(&call.stored));
-    let terms = terms(call);
+    let context = context(call);
     let mut is_any_lacking = false;
     for item in &call.items {
         let Item::Write(write) = item else { continue };
-        let (got, wanted) = (decide(&mut without, &terms, write), decide(&mut whole, &terms, write));
+        let (got, wanted) = (decide(&mut without, &context, write), decide(&mut whole, &context, write));
         let lacks_body = matches!(&got, Written::Event(answer) if answer.lacks_body);
         assert!(!lacks_body || matches!(&got, Written::Event(answer) if answer.differs), "{write:?}");
         assert_eq!(shown(got, lacks_body), shown(wanted, lacks_body), "{write:?}");
@@ -302,7 +304,7 @@ fn hold_resent(call: &Call) {
 /// An outbox whose edits have ids, sent again whole after its answer was lost, changes nothing.
 fn hold_outbox_resent(mut call: Call) {
     let is_rolled_back =
-        |row: &EventRow| row.frame.deletion.is_some_and(|deletion| deletion.by == DeletedBy::Rollback);
+        |row: &EventRow| row.meta.deletion.is_some_and(|deletion| deletion.by == DeletedBy::Rollback);
     if call.stored.events.iter().any(is_rolled_back) {
         // An edit that came before the create that makes such a row anew finds it alive the next time.
         return;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
 use crate::write::{Stored, load_optimistic, write_within};
-use domain::apply::{self, Answer, Outcome, Terms, UnitOfWork};
+use domain::apply::{self, Answer, Outcome, UnitOfWork, WriteContext};
 use domain::draft::NewEvent;
 use domain::import::{Counts, Rejection};
 use domain::limits::{LEASE_TTL_MS, REJECTION_CHARS_MAX, REJECTIONS_KEPT_MAX};
@@ -221,7 +221,7 @@ impl Chunk {
         now_ms: i64,
         poison: &BTreeSet<usize>,
     ) -> Verdict {
-        let terms = Terms { now_ms, client_id: None, import_job_id: Some(import_id) };
+        let context = WriteContext { now_ms, client_id: None, import_job_id: Some(import_id) };
         let done = self.next_record - i64::try_from(self.records.len()).unwrap_or(i64::MAX);
         let (mut counts, mut rejections) = (Counts::default(), Vec::new());
         for (place, (record, number)) in self.records.iter().zip(done + 1..).enumerate() {
@@ -229,7 +229,7 @@ impl Chunk {
             break_on_order(record, is_poison);
             let answer = match &record.event {
                 _ if is_poison => Answer::rejected(Problem::new(Code::Poison, "the record cannot be stored")),
-                Ok(new) => apply::create_event(unit, &terms, new),
+                Ok(new) => apply::create_event(unit, &context, new),
                 Err(errors) => Answer::rejected(Problem::of_fields(errors.clone())),
             };
             count(&mut counts, &answer);

@@ -3,7 +3,7 @@
 use crate::Actor;
 use crate::apply_mutations::{Item, Mutation, MutationAnswer, complete};
 use crate::write::group::GroupWriter;
-use domain::apply::{Terms, UnitOfWork};
+use domain::apply::{UnitOfWork, WriteContext};
 use store::Store;
 use store::error::Error;
 use store::load::ReadSet;
@@ -28,8 +28,8 @@ pub async fn apply_mutation(
     let item = Item::read(mutation, store, &mut read_set);
     let (now_ms, is_wrong) = (store.clock.now_ms(), item.is_wrong());
     let decide = move |unit: &mut UnitOfWork| {
-        let terms = Terms { now_ms, client_id: client_id.as_deref(), import_job_id: None };
-        let answer = item.decide(unit, &terms);
+        let context = WriteContext { now_ms, client_id: client_id.as_deref(), import_job_id: None };
+        let answer = item.decide(unit, &context);
         if fits(std::slice::from_ref(&answer)) { Ok(answer) } else { Err(Error::AnswerTooLarge) }
     };
     if is_wrong {

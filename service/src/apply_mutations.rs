@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::Actor;
 use crate::notifier::Notifier;
 use crate::write::write;
-use domain::apply::{self, Answer, Terms, UnitOfWork, Write, Written};
+use domain::apply::{self, Answer, UnitOfWork, Write, WriteContext, Written};
 use domain::draft::{
     self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
     TypeEditDraft,
@@ -68,7 +68,7 @@ impl MutationAnswer {
     fn lacking_body(&self) -> Option<Uuid> {
         match self {
             Self::Event(EventAnswer { answer, .. }) if answer.lacks_body => {
-                answer.row.as_ref().map(|row| row.frame.id)
+                answer.row.as_ref().map(|row| row.meta.id)
             }
             _ => None,
         }
@@ -163,10 +163,10 @@ impl Item {
     }
 
     /// What becomes of it.
-    pub(super) fn decide(&self, unit: &mut UnitOfWork, terms: &Terms<'_>) -> MutationAnswer {
+    pub(super) fn decide(&self, unit: &mut UnitOfWork, context: &WriteContext<'_>) -> MutationAnswer {
         let rejected = |errors: &Vec<FieldProblem>| Problem::of_fields(errors.clone());
         let written = match &self.write {
-            Ok(write) => apply::apply(unit, terms, write),
+            Ok(write) => apply::apply(unit, context, write),
             Err(errors) if self.is_of_event => Written::Event(Answer::rejected(rejected(errors))),
             Err(errors) => Written::EventType(Answer::rejected(rejected(errors))),
         };
@@ -233,13 +233,13 @@ pub async fn apply_mutations(
         mutations.into_iter().map(|mutation| Item::read(mutation, store, &mut read_set)).collect();
     if items.iter().all(Item::is_wrong) {
         let mut nothing = UnitOfWork::default();
-        let terms = Terms { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
-        return told(items.iter().map(|item| item.decide(&mut nothing, &terms)).collect());
+        let context = WriteContext { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
+        return told(items.iter().map(|item| item.decide(&mut nothing, &context)).collect());
     }
     let now_ms = store.clock.now_ms();
     let mut answers = write(store, notifier, actor.user_id, read_set, |unit| {
-        let terms = Terms { now_ms, client_id, import_job_id: None };
-        told(items.iter().map(|item| item.decide(unit, &terms)).collect())
+        let context = WriteContext { now_ms, client_id, import_job_id: None };
+        told(items.iter().map(|item| item.decide(unit, &context)).collect())
     })
     .await?;
     if complete(store, actor.user_id, &mut answers).await? { told(answers) } else { Ok(answers) }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
 use crate::write::write_within;
-use domain::apply::{self, Terms};
+use domain::apply::{self, WriteContext};
 use domain::limits::{CHUNK_RECORDS_MAX, LEASE_TTL_MS};
 use store::error::Error;
 use store::import_job::Held;
@@ -36,9 +36,9 @@ pub async fn roll_back_chunk(
     let tx = store.begin().await?;
     import_job::hold(&tx, held, LEASE_TTL_MS).await?;
     let ((), stored) = write_within(&tx, held.user_id, read_set, |unit| {
-        let terms = Terms { now_ms, client_id: None, import_job_id: Some(held.id) };
+        let context = WriteContext { now_ms, client_id: None, import_job_id: Some(held.id) };
         for id in ids {
-            apply::take_back_event(unit, &terms, id);
+            apply::take_back_event(unit, &context, id);
         }
     })
     .await?;

@@ -61,7 +61,7 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
         let row = Arc::new(event_row(Row::of(&row)?, 0, ColumnSet::Response)?);
-        let id = row.frame.id;
+        let id = row.meta.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, Arc::clone(&row)));
         }
@@ -133,7 +133,7 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
     let mut all = Condition::all();
     if let Some(ids) = &filter.event_type_ids {
         let types = event_type::find(store, user_id, ids).await?;
-        all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.frame.id)));
+        all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.meta.id)));
     }
     // As places of the list: of two bounds of one column PostgreSQL makes a narrow range, takes all that is
     // in it in any order, and sorts.

@@ -36,7 +36,7 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
     let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(canonical))).await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let id = row.frame.id;
+        let id = row.meta.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             found.push((alias.alias_id, Arc::clone(&row)));
         }
@@ -58,7 +58,7 @@ pub async fn known(
         return Ok(HashMap::new());
     }
     let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(ids))).await?;
-    Ok(rows.into_iter().map(|row| (row.frame.id, row)).collect())
+    Ok(rows.into_iter().map(|row| (row.meta.id, row)).collect())
 }
 
 /// A page of the living types.

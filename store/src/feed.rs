@@ -15,7 +15,7 @@ use super::page::{PageBuilder, Weigh};
 use super::{Store, event_type as types};
 use crate::error::Error;
 use domain::cursor::Cursor;
-use domain::row::{EventRow, Frame, TypeRow};
+use domain::row::{EventRow, RowMeta, TypeRow};
 
 /// Reads of a page whose events have lost their types meanwhile, before it is given up for now.
 const READS_MAX: u32 = 5;
@@ -32,10 +32,10 @@ pub enum Change {
 impl Change {
     /// What all kinds share.
     #[must_use]
-    pub fn frame(&self) -> &Frame {
+    pub fn meta(&self) -> &RowMeta {
         match self {
-            Self::Event(row) => &row.frame,
-            Self::EventType(row) => &row.frame,
+            Self::Event(row) => &row.meta,
+            Self::EventType(row) => &row.meta,
         }
     }
 }
@@ -200,7 +200,7 @@ async fn read_page(
     };
     let PageBuilder { rows: changes, has_more, bytes, .. } = page;
     let seq = match changes.last() {
-        Some(last) if has_more => last.frame().change_seq,
+        Some(last) if has_more => last.meta().change_seq,
         _ => head.feed_head,
     };
     let bootstrap_head = from.bootstrap_head.filter(|end| seq < *end);

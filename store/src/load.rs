@@ -246,7 +246,7 @@ async fn load_usages(
     // An id that is not known yet may become an alias of a type found by name, earlier in the same call.
     let by_id = read_set.usages().iter().filter_map(|id| unit.event_type(*id));
     let by_name = read_set.type_names().iter().filter_map(|name| unit.type_by_name(name));
-    let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.frame.id).collect();
+    let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.meta.id).collect();
     if types.is_empty() {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use crate::error::Error;
 use domain::canonical_json::EMPTY;
 use domain::folded;
 use domain::row::{
-    DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, Location, TypeContent, TypeRow, Writer,
+    DeletedBy, Deletion, EventBody, EventContent, EventRow, Location, RowMeta, TypeContent, TypeRow, Writer,
 };
 
 /// How much of a row is read.
@@ -25,8 +25,8 @@ pub(super) enum ColumnSet {
 
 impl<'r> RowReader<'r> {
     /// What the lists of columns below begin with.
-    fn frame(&mut self) -> Result<Frame, Error> {
-        Ok(Frame {
+    fn meta(&mut self) -> Result<RowMeta, Error> {
+        Ok(RowMeta {
             id: self.next()?,
             version: self.next()?,
             change_seq: self.next()?,
@@ -43,15 +43,15 @@ impl<'r> RowReader<'r> {
     }
 
     /// What they go on with behind what is told.
-    fn rest_of_frame(&mut self, frame: &mut Frame) -> Result<(), Error> {
-        frame.writer.run_start = self.next()?;
-        frame.writer.edit_id = self.next()?;
-        self.deleted_by(frame)
+    fn rest_of_meta(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
+        meta.writer.run_start = self.next()?;
+        meta.writer.edit_id = self.next()?;
+        self.deleted_by(meta)
     }
 
-    fn deleted_by(&mut self, frame: &mut Frame) -> Result<(), Error> {
+    fn deleted_by(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
         let is_rollback = self.next::<Option<&'r str>>()? == Some(DeletedBy::Rollback.name());
-        if let Some(deletion) = frame.deletion.as_mut().filter(|_| is_rollback) {
+        if let Some(deletion) = meta.deletion.as_mut().filter(|_| is_rollback) {
             deletion.by = DeletedBy::Rollback;
         }
         Ok(())
@@ -100,7 +100,7 @@ pub(super) const EVENT_RESPONSE: usize = 20;
 /// Reads an event from the column `at` on.
 pub(super) fn event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<EventRow, Error> {
     let mut cells = RowReader::new(row, at);
-    let frame = cells.frame()?;
+    let meta = cells.meta()?;
     let (source_type, external_id, time_zone) = (cells.next()?, cells.next()?, cells.next()?);
     let content = match (cells.next()?, cells.next()?) {
         (Some(event_type_id), Some(timestamp)) => Some(EventContent {
@@ -123,10 +123,10 @@ pub(super) fn event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<E
         }),
         _ => None,
     };
-    let mut event = EventRow { frame, source_type, external_id, content };
+    let mut event = EventRow { meta, source_type, external_id, content };
     if columns == ColumnSet::All {
         let mut cells = RowReader::new(row, at + EVENT_RESPONSE);
-        cells.rest_of_frame(&mut event.frame)?;
+        cells.rest_of_meta(&mut event.meta)?;
         if let Some(content) = &mut event.content {
             content.hash = cells.hash()?;
             content.import_version = cells.next()?;
@@ -175,7 +175,7 @@ pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -
     let mut cells = RowReader::new(row, at);
     let (id, version, change_seq) = (cells.next()?, cells.next()?, cells.next()?);
     let _nothing: Option<&str> = cells.next()?;
-    let mut frame = Frame {
+    let mut meta = RowMeta {
         id,
         version,
         change_seq,
@@ -187,7 +187,7 @@ pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -
     let (source_type, external_id) = (cells.next()?, cells.next()?);
     let _nothing: (Option<&str>, Option<i32>) = (cells.next()?, cells.next()?);
     let event_type_id = cells.next()?;
-    cells.deleted_by(&mut frame)?;
+    cells.deleted_by(&mut meta)?;
     let content = match event_type_id {
         Some(event_type_id) => Some(EventContent {
             event_type_id,
@@ -198,14 +198,14 @@ pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -
         }),
         None => None,
     };
-    Ok(EventRow { frame, source_type, external_id, content })
+    Ok(EventRow { meta, source_type, external_id, content })
 }
 
 pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
-    let frame = row.frame;
+    let meta = row.meta;
     let mut model = event::ActiveModel {
         user_id: Set(user_id),
-        id: Set(frame.id),
+        id: Set(meta.id),
         event_type_id: Set(None),
         timestamp: Set(None),
         end_date: Set(None),
@@ -220,17 +220,17 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
         location_name: Set(None),
         properties: Set(None),
         content_hash: Set(None),
-        version: Set(frame.version),
+        version: Set(meta.version),
         import_version: Set(None),
-        change_seq: Set(frame.change_seq),
-        writer_client_id: Set(frame.writer.client_id),
-        writer_run_start: Set(frame.writer.run_start),
-        writer_edit_id: Set(frame.writer.edit_id),
+        change_seq: Set(meta.change_seq),
+        writer_client_id: Set(meta.writer.client_id),
+        writer_run_start: Set(meta.writer.run_start),
+        writer_edit_id: Set(meta.writer.edit_id),
         import_job_id: Set(None),
-        created_at: Set(frame.created_at),
-        updated_at: Set(frame.updated_at),
-        deleted_at: Set(frame.deletion.map(|deletion| deletion.at)),
-        deleted_by: Set(frame.deletion.map(|deletion| deletion.by.name().to_owned())),
+        created_at: Set(meta.created_at),
+        updated_at: Set(meta.updated_at),
+        deleted_at: Set(meta.deletion.map(|deletion| deletion.at)),
+        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.name().to_owned())),
     };
     if let Some(content) = row.content {
         let body = content.body;
@@ -269,15 +269,15 @@ pub(super) const TYPE_RESPONSE: usize = 10;
 /// Reads an event type from the column `at` on.
 pub(super) fn type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<TypeRow, Error> {
     let mut cells = RowReader::new(row, at);
-    let frame = cells.frame()?;
+    let meta = cells.meta()?;
     let content = match cells.next()? {
         Some(name) => Some(TypeContent { name, color: cells.next()?, icon: cells.next()?, hash: [0; 32] }),
         None => None,
     };
-    let mut event_type = TypeRow { frame, content };
+    let mut event_type = TypeRow { meta, content };
     if columns == ColumnSet::All {
         let mut cells = RowReader::new(row, at + TYPE_RESPONSE);
-        cells.rest_of_frame(&mut event_type.frame)?;
+        cells.rest_of_meta(&mut event_type.meta)?;
         if let Some(content) = &mut event_type.content {
             content.hash = cells.hash()?;
         }
@@ -286,26 +286,26 @@ pub(super) fn type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<Ty
 }
 
 pub(super) fn type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel {
-    let frame = row.frame;
+    let meta = row.meta;
     let (name, color, icon, hash) = match row.content {
         Some(content) => (Some(content.name), content.color, content.icon, Some(content.hash.to_vec())),
         None => (None, None, None, None),
     };
     event_type::ActiveModel {
         user_id: Set(user_id),
-        id: Set(frame.id),
+        id: Set(meta.id),
         name: Set(name),
         color: Set(color),
         icon: Set(icon),
         content_hash: Set(hash),
-        version: Set(frame.version),
-        change_seq: Set(frame.change_seq),
-        writer_client_id: Set(frame.writer.client_id),
-        writer_run_start: Set(frame.writer.run_start),
-        writer_edit_id: Set(frame.writer.edit_id),
-        created_at: Set(frame.created_at),
-        updated_at: Set(frame.updated_at),
-        deleted_at: Set(frame.deletion.map(|deletion| deletion.at)),
-        deleted_by: Set(frame.deletion.map(|deletion| deletion.by.name().to_owned())),
+        version: Set(meta.version),
+        change_seq: Set(meta.change_seq),
+        writer_client_id: Set(meta.writer.client_id),
+        writer_run_start: Set(meta.writer.run_start),
+        writer_edit_id: Set(meta.writer.edit_id),
+        created_at: Set(meta.created_at),
+        updated_at: Set(meta.updated_at),
+        deleted_at: Set(meta.deletion.map(|deletion| deletion.at)),
+        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.name().to_owned())),
     }
 }

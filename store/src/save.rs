@@ -148,7 +148,7 @@ async fn give_up_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), 
     let cleared = event_type::Entity::update_many()
         .col_expr(event_type::Column::Name, Expr::value(None::<String>))
         .filter(event_type::Column::UserId.eq(user_id))
-        .filter(event_type::Column::Id.is_in(types.iter().map(|row| row.frame.id)))
+        .filter(event_type::Column::Id.is_in(types.iter().map(|row| row.meta.id)))
         .exec(&tx.inner)
         .await?;
     count(types.len() as u64, cleared.rows_affected)

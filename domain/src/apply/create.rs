@@ -4,32 +4,32 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Answer, Entity, MatchKey, Outcome, Terms, UnitOfWork};
+use super::{Answer, Entity, MatchKey, Outcome, UnitOfWork, WriteContext};
 use crate::content_hash::{self, TypeKey};
 use crate::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use crate::plant;
 use crate::problem::{Code, FieldProblem};
-use crate::row::{DeletedBy, EventRow, Frame, TypeContent, TypeRow};
+use crate::row::{DeletedBy, EventRow, RowMeta, TypeContent, TypeRow};
 
 fn id_in_use() -> FieldProblem {
     FieldProblem::new("/id", Code::IdInUse, "the id belongs to something else of yours")
 }
 
 /// Creates an event, or says what is there in its place.
-pub fn create_event(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewEvent) -> Answer<EventRow> {
+pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &NewEvent) -> Answer<EventRow> {
     if let Some(row) = unit.event(new.id) {
-        return found_event(unit, terms, new, &row, MatchKey::Id);
+        return found_event(unit, context, new, &row, MatchKey::Id);
     }
     if unit.is_used_beside(Entity::Event, new.id) {
-        return terms.reject(new.id, vec![id_in_use()]);
+        return context.reject(new.id, vec![id_in_use()]);
     }
     if let Some(row) = by_former_id(unit, new) {
-        return found_event(unit, terms, new, &row, MatchKey::Id);
+        return found_event(unit, context, new, &row, MatchKey::Id);
     }
     if let Some(row) = unit.event_by_key(&new.source_type, new.external_id.as_deref()) {
-        let answer = found_event(unit, terms, new, &row, MatchKey::ExternalId);
+        let answer = found_event(unit, context, new, &row, MatchKey::ExternalId);
         if new.origin == IdOrigin::Sent && answer.outcome != Outcome::Rejected {
-            unit.add_alias(Entity::Event, new.id, row.frame.id);
+            unit.add_alias(Entity::Event, new.id, row.meta.id);
         }
         return answer;
     }
@@ -37,13 +37,13 @@ pub fn create_event(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewEvent) ->
         return answer;
     }
     let mut errors = Vec::new();
-    errors.extend(terms.check_new_id(new.id).err());
+    errors.extend(context.check_new_id(new.id).err());
     errors.extend(find_type(unit, new, "/eventTypeId").err());
     if !errors.is_empty() {
-        return terms.reject(new.id, errors);
+        return context.reject(new.id, errors);
     }
-    let type_id = settle_type(unit, terms, new);
-    let row = event_row(terms, new, terms.frame(new.id), type_id);
+    let type_id = settle_type(unit, context, new);
+    let row = event_row(context, new, context.meta(new.id), type_id);
     Answer::done(Outcome::Created, None, false, unit.put_event(row))
 }
 
@@ -56,7 +56,7 @@ fn by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
         let [stored, sent] = [&content.body.properties, &new.body.properties]
             .map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default());
         // Of what somebody has changed since it was imported nothing may be left to compare.
-        let is_edited = content.import_version != Some(row.frame.version);
+        let is_edited = content.import_version != Some(row.meta.version);
         let mut pointers = former.told_apart_by.iter();
         let is_bare = former.told_apart_by.iter().all(|pointer| stored.pointer(pointer).is_none());
         (is_edited && is_bare) || pointers.all(|pointer| stored.pointer(pointer) == sent.pointer(pointer))
@@ -66,20 +66,20 @@ fn by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
 
 fn found_event(
     unit: &mut UnitOfWork,
-    terms: &Terms<'_>,
+    context: &WriteContext<'_>,
     new: &NewEvent,
     row: &Arc<EventRow>,
     key: MatchKey,
 ) -> Answer<EventRow> {
-    match (&row.content, row.frame.deletion.map(|deletion| deletion.by)) {
+    match (&row.content, row.meta.deletion.map(|deletion| deletion.by)) {
         (Some(content), _) => {
             let differs = content_of(unit, new) != Some(content.hash);
             if plant::is_planted("plant-duplicate-bumps") {
                 unit.put_event(EventRow::clone(row));
             }
             if differs && plant::is_planted("plant-duplicate-overwrites") {
-                let frame = terms.next_frame(&row.frame, None);
-                unit.put_event(row.with_content(frame, content.event_type_id, new.body.clone(), None));
+                let meta = context.next_meta(&row.meta, None);
+                unit.put_event(row.with_content(meta, content.event_type_id, new.body.clone(), None));
             }
             let lacks_body = unit.lacks_body(row);
             let mut row = Arc::clone(row);
@@ -97,12 +97,12 @@ fn found_event(
                 return answer;
             }
             if let Err(problem) = find_type(unit, new, "/eventTypeId") {
-                return terms.reject(new.id, vec![problem]);
+                return context.reject(new.id, vec![problem]);
             }
-            let type_id = settle_type(unit, terms, new);
-            let frame = terms.frame_anew(&row.frame);
-            let import = terms.import_job_id.map(|id| (id, frame.version));
-            let anew = row.with_content(frame, type_id, new.body.clone(), import);
+            let type_id = settle_type(unit, context, new);
+            let meta = context.recreated_meta(&row.meta);
+            let import = context.import_job_id.map(|id| (id, meta.version));
+            let anew = row.with_content(meta, type_id, new.body.clone(), import);
             Answer::done(Outcome::Created, Some(key), false, unit.put_event(anew))
         }
         (None, _) => Answer::done(Outcome::Deleted, Some(key), false, Arc::clone(row)),
@@ -112,8 +112,8 @@ fn found_event(
 /// The hash of an input as it would be stored now; none when its type is not there.
 pub(super) fn content_of(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]> {
     let type_id = match &new.type_ref {
-        TypeRef::Id(id) => unit.event_type(*id).map(|row| row.frame.id),
-        TypeRef::Name { name, .. } => unit.type_by_name(name).map(|row| row.frame.id),
+        TypeRef::Id(id) => unit.event_type(*id).map(|row| row.meta.id),
+        TypeRef::Name { name, .. } => unit.type_by_name(name).map(|row| row.meta.id),
     }?;
     Some(content_hash::of_event(
         TypeKey::Id(type_id),
@@ -151,12 +151,12 @@ pub(super) fn depends_on_rejected(
 }
 
 /// The canonical id of the type; a type that is only named is made when missing.
-pub(super) fn settle_type(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewEvent) -> Uuid {
+pub(super) fn settle_type(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &NewEvent) -> Uuid {
     match &new.type_ref {
-        TypeRef::Id(id) => unit.event_type(*id).map_or(*id, |row| row.frame.id),
+        TypeRef::Id(id) => unit.event_type(*id).map_or(*id, |row| row.meta.id),
         TypeRef::Name { name, fresh_id } => {
             if let Some(row) = unit.type_by_name(name) {
-                return row.frame.id;
+                return row.meta.id;
             }
             let made = NewType {
                 id: *fresh_id,
@@ -165,39 +165,39 @@ pub(super) fn settle_type(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewEve
                 color: None,
                 icon: None,
             };
-            unit.put_type(type_row(&made, terms.frame(made.id))).frame.id
+            unit.put_type(type_row(&made, context.meta(made.id))).meta.id
         }
     }
 }
 
-fn event_row(terms: &Terms<'_>, new: &NewEvent, frame: Frame, event_type_id: Uuid) -> EventRow {
-    let import = terms.import_job_id.map(|id| (id, frame.version));
+fn event_row(context: &WriteContext<'_>, new: &NewEvent, meta: RowMeta, event_type_id: Uuid) -> EventRow {
+    let import = context.import_job_id.map(|id| (id, meta.version));
     let (source_type, external_id) = (new.source_type.clone(), new.external_id.clone());
-    EventRow { frame, source_type, external_id, content: None }.filled(
-        event_type_id,
-        new.body.clone(),
-        import,
-    )
+    EventRow { meta, source_type, external_id, content: None }.filled(event_type_id, new.body.clone(), import)
 }
 
 /// Creates an event type, or says what is there in its place.
-pub fn create_event_type(unit: &mut UnitOfWork, terms: &Terms<'_>, new: &NewType) -> Answer<TypeRow> {
+pub fn create_event_type(
+    unit: &mut UnitOfWork,
+    context: &WriteContext<'_>,
+    new: &NewType,
+) -> Answer<TypeRow> {
     if let Some(row) = unit.event_type(new.id) {
         return found_type(new, row, MatchKey::Id);
     }
     if unit.is_used_beside(Entity::EventType, new.id) {
-        return terms.reject(new.id, vec![id_in_use()]);
+        return context.reject(new.id, vec![id_in_use()]);
     }
     if let Some(row) = unit.type_by_name(&new.name) {
         if new.origin == IdOrigin::Sent {
-            unit.add_alias(Entity::EventType, new.id, row.frame.id);
+            unit.add_alias(Entity::EventType, new.id, row.meta.id);
         }
         return found_type(new, row, MatchKey::Name);
     }
-    if let Err(problem) = terms.check_new_id(new.id) {
-        return terms.reject(new.id, vec![problem]);
+    if let Err(problem) = context.check_new_id(new.id) {
+        return context.reject(new.id, vec![problem]);
     }
-    Answer::done(Outcome::Created, None, false, unit.put_type(type_row(new, terms.frame(new.id))))
+    Answer::done(Outcome::Created, None, false, unit.put_type(type_row(new, context.meta(new.id))))
 }
 
 fn found_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow> {
@@ -211,7 +211,7 @@ fn found_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow
     }
 }
 
-fn type_row(new: &NewType, frame: Frame) -> TypeRow {
+fn type_row(new: &NewType, meta: RowMeta) -> TypeRow {
     let content = TypeContent::new(new.name.clone(), new.color.clone(), new.icon.clone());
-    TypeRow { frame, content: Some(content) }
+    TypeRow { meta, content: Some(content) }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Answer, Entity, MatchKey, Outcome, Terms, UnitOfWork, create};
+use super::{Answer, Entity, MatchKey, Outcome, UnitOfWork, WriteContext, create};
 use crate::content_hash::{self, TypeKey};
 use crate::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
 use crate::instant::{self, Written};
 use crate::plant;
 use crate::problem::{Code, FieldProblem, Problem};
-use crate::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow};
+use crate::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, RowMeta, TypeContent, TypeRow};
 
 const FOUND: Option<MatchKey> = Some(MatchKey::Id);
 
@@ -26,13 +26,13 @@ enum Verdict {
     Conflict,
 }
 
-impl Terms<'_> {
-    fn judge(&self, unit: &UnitOfWork, entity: Entity, frame: &Frame, guard: &Guard) -> Verdict {
-        if guard.edit_id.is_some_and(|edit| self.is_stale(unit, entity, frame, guard, edit)) {
+impl WriteContext<'_> {
+    fn judge(&self, unit: &UnitOfWork, entity: Entity, meta: &RowMeta, guard: &Guard) -> Verdict {
+        if guard.edit_id.is_some_and(|edit| self.is_stale(unit, entity, meta, guard, edit)) {
             return Verdict::Stale;
         }
         match guard.expected_version {
-            Some(expected) if expected != frame.version && !self.is_own_chain(frame, expected) => {
+            Some(expected) if expected != meta.version && !self.is_own_chain(meta, expected) => {
                 Verdict::Conflict
             }
             _ => Verdict::Go,
@@ -41,28 +41,28 @@ impl Terms<'_> {
 
     /// Whether an edit, or a newer one, was applied before. An edit that was made on the current version, and one that
     /// follows another in its call, is new whatever its id says: the clock of the device may have been put right.
-    fn is_stale(&self, unit: &UnitOfWork, entity: Entity, frame: &Frame, guard: &Guard, edit: Uuid) -> bool {
+    fn is_stale(&self, unit: &UnitOfWork, entity: Entity, meta: &RowMeta, guard: &Guard, edit: Uuid) -> bool {
         if self.client_id.is_none() {
             return false;
         }
-        match unit.applied(entity, frame.id) {
+        match unit.applied(entity, meta.id) {
             Some(applied) => applied.contains(&edit),
-            None if guard.expected_version == Some(frame.version) => false,
-            None => self.wrote(frame) && frame.writer.edit_id.is_some_and(|last| edit <= last),
+            None if guard.expected_version == Some(meta.version) => false,
+            None => self.wrote(meta) && meta.writer.edit_id.is_some_and(|last| edit <= last),
         }
     }
 
     /// Whether every version since the expected one is this client's own.
-    fn is_own_chain(&self, frame: &Frame, expected: i32) -> bool {
-        self.wrote(frame) && expected < frame.version && expected >= frame.writer.run_start - 1
+    fn is_own_chain(&self, meta: &RowMeta, expected: i32) -> bool {
+        self.wrote(meta) && expected < meta.version && expected >= meta.writer.run_start - 1
     }
 
-    /// The frame that remembers an edit which changed nothing, if there is something to remember.
-    fn remembering(&self, frame: &Frame, edit_id: Option<Uuid>) -> Option<Frame> {
-        let edit_id = edit_id.filter(|edit| self.wrote(frame) && Some(*edit) > frame.writer.edit_id)?;
-        let mut frame = frame.clone();
-        frame.writer.edit_id = Some(edit_id);
-        Some(frame)
+    /// The meta that remembers an edit which changed nothing, if there is something to remember.
+    fn remembering(&self, meta: &RowMeta, edit_id: Option<Uuid>) -> Option<RowMeta> {
+        let edit_id = edit_id.filter(|edit| self.wrote(meta) && Some(*edit) > meta.writer.edit_id)?;
+        let mut meta = meta.clone();
+        meta.writer.edit_id = Some(edit_id);
+        Some(meta)
     }
 
     fn deletion(&self) -> Option<Deletion> {
@@ -86,25 +86,25 @@ fn unknown<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
 }
 
 /// Changes an event.
-pub fn update_event(unit: &mut UnitOfWork, terms: &Terms<'_>, edit: &EventEdit) -> Answer<EventRow> {
+pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &EventEdit) -> Answer<EventRow> {
     let Some(row) = unit.event(edit.id) else {
         return unknown(unit, edit.id, "/id");
     };
     let Some(content) = &row.content else {
         return Answer::done(Outcome::Deleted, FOUND, false, row);
     };
-    let verdict = terms.judge(unit, Entity::Event, &row.frame, &edit.guard);
+    let verdict = context.judge(unit, Entity::Event, &row.meta, &edit.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
     let body = patched(&content.body, &edit.patch);
     let wanted = edit.patch.event_type_id;
-    let kind = wanted.map_or(Some(content.event_type_id), |id| unit.event_type(id).map(|row| row.frame.id));
+    let kind = wanted.map_or(Some(content.event_type_id), |id| unit.event_type(id).map(|row| row.meta.id));
     if let Some(kind) = kind
         && content_hash::of_event(TypeKey::Id(kind), &row.source_type, row.external_id.as_deref(), &body)
             == content.hash
     {
-        return unchanged_event(unit, terms, row, edit.guard.edit_id);
+        return unchanged_event(unit, context, row, edit.guard.edit_id);
     }
     if verdict == Verdict::Conflict {
         return Answer::conflict(row);
@@ -124,19 +124,19 @@ pub fn update_event(unit: &mut UnitOfWork, terms: &Terms<'_>, edit: &EventEdit) 
         return Answer::rejected(Problem::of_fields(errors));
     };
     let import = content.import_job_id.zip(content.import_version);
-    let changed = row.with_content(terms.next_frame(&row.frame, edit.guard.edit_id), kind, body, import);
-    unit.apply_edit(Entity::Event, row.frame.id, edit.guard.edit_id);
+    let changed = row.with_content(context.next_meta(&row.meta, edit.guard.edit_id), kind, body, import);
+    unit.apply_edit(Entity::Event, row.meta.id, edit.guard.edit_id);
     Answer::done(Outcome::Updated, FOUND, false, unit.put_event(changed))
 }
 
 fn unchanged_event(
     unit: &mut UnitOfWork,
-    terms: &Terms<'_>,
+    context: &WriteContext<'_>,
     row: Arc<EventRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<EventRow> {
-    let row = match terms.remembering(&row.frame, edit_id) {
-        Some(frame) => unit.remember_event(EventRow { frame, ..EventRow::clone(&row) }),
+    let row = match context.remembering(&row.meta, edit_id) {
+        Some(meta) => unit.remember_event(EventRow { meta, ..EventRow::clone(&row) }),
         None => row,
     };
     Answer::done(Outcome::Unchanged, FOUND, false, row)
@@ -175,22 +175,26 @@ fn faults(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
 }
 
 /// Deletes an event. What stays is a tombstone that keeps its id and keys.
-pub fn delete_event(unit: &mut UnitOfWork, terms: &Terms<'_>, removal: &Removal) -> Answer<EventRow> {
+pub fn delete_event(
+    unit: &mut UnitOfWork,
+    context: &WriteContext<'_>,
+    removal: &Removal,
+) -> Answer<EventRow> {
     let Some(row) = unit.event(removal.id) else {
         return unknown(unit, removal.id, "/id");
     };
-    match terms.judge(unit, Entity::Event, &row.frame, &removal.guard) {
+    match context.judge(unit, Entity::Event, &row.meta, &removal.guard) {
         Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
         _ if row.content.is_none() => {
             let row = final_deletion(unit, row);
-            unchanged_event(unit, terms, row, removal.guard.edit_id)
+            unchanged_event(unit, context, row, removal.guard.edit_id)
         }
         Verdict::Conflict => Answer::conflict(row),
         Verdict::Go => {
-            let next = terms.next_frame(&row.frame, removal.guard.edit_id);
-            let frame = Frame { deletion: terms.deletion(), ..next };
-            let tombstone = EventRow { frame, content: None, ..EventRow::clone(&row) };
-            unit.apply_edit(Entity::Event, row.frame.id, removal.guard.edit_id);
+            let next = context.next_meta(&row.meta, removal.guard.edit_id);
+            let meta = RowMeta { deletion: context.deletion(), ..next };
+            let tombstone = EventRow { meta, content: None, ..EventRow::clone(&row) };
+            unit.apply_edit(Entity::Event, row.meta.id, removal.guard.edit_id);
             Answer::done(Outcome::Deleted, FOUND, false, unit.put_event(tombstone))
         }
     }
@@ -198,10 +202,10 @@ pub fn delete_event(unit: &mut UnitOfWork, terms: &Terms<'_>, removal: &Removal)
 
 /// A person deletes what a rollback took back: nothing changes but that no import makes it anew.
 fn final_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
-    match row.frame.deletion {
+    match row.meta.deletion {
         Some(Deletion { at, by: DeletedBy::Rollback }) => {
             let mut row = EventRow::clone(&row);
-            row.frame.deletion = Some(Deletion { at, by: DeletedBy::User });
+            row.meta.deletion = Some(Deletion { at, by: DeletedBy::User });
             unit.finish_event(row)
         }
         _ => row,
@@ -209,33 +213,37 @@ fn final_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
 }
 
 /// Takes back an event that an import made and that nobody has changed since; any other stays.
-pub fn take_back_event(unit: &mut UnitOfWork, terms: &Terms<'_>, id: Uuid) {
+pub fn take_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uuid) {
     let Some(row) = unit.event(id) else {
         return;
     };
     let is_untouched = row.content.as_ref().is_some_and(|content| {
-        content.import_job_id == terms.import_job_id && content.import_version == Some(row.frame.version)
+        content.import_job_id == context.import_job_id && content.import_version == Some(row.meta.version)
     });
     if is_untouched {
-        let deletion = Some(Deletion { at: terms.now_ms, by: DeletedBy::Rollback });
-        let frame = Frame { deletion, ..terms.next_frame(&row.frame, None) };
-        unit.put_event(EventRow { frame, content: None, ..EventRow::clone(&row) });
+        let deletion = Some(Deletion { at: context.now_ms, by: DeletedBy::Rollback });
+        let meta = RowMeta { deletion, ..context.next_meta(&row.meta, None) };
+        unit.put_event(EventRow { meta, content: None, ..EventRow::clone(&row) });
     }
 }
 
 /// Brings a deleted event back, with the content that comes along.
-pub fn restore_event(unit: &mut UnitOfWork, terms: &Terms<'_>, restore: &Restore) -> Answer<EventRow> {
+pub fn restore_event(
+    unit: &mut UnitOfWork,
+    context: &WriteContext<'_>,
+    restore: &Restore,
+) -> Answer<EventRow> {
     let new = &restore.event;
     let Some(row) = unit.event(new.id) else {
         return unknown(unit, new.id, "/event/id");
     };
-    let verdict = terms.judge(unit, Entity::Event, &row.frame, &restore.guard);
+    let verdict = context.judge(unit, Entity::Event, &row.meta, &restore.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
     if let Some(content) = &row.content {
         if is_same(unit, restore, &row, content) {
-            return unchanged_event(unit, terms, row, restore.guard.edit_id);
+            return unchanged_event(unit, context, row, restore.guard.edit_id);
         }
         return Answer::conflict(row);
     }
@@ -248,10 +256,10 @@ pub fn restore_event(unit: &mut UnitOfWork, terms: &Terms<'_>, restore: &Restore
     if let Err(problem) = create::find_type(unit, new, "/event/eventTypeId") {
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
-    let kind = create::settle_type(unit, terms, new);
-    let frame = Frame { deletion: None, ..terms.next_frame(&row.frame, restore.guard.edit_id) };
-    unit.apply_edit(Entity::Event, row.frame.id, restore.guard.edit_id);
-    let living = row.with_content(frame, kind, new.body.clone(), None);
+    let kind = create::settle_type(unit, context, new);
+    let meta = RowMeta { deletion: None, ..context.next_meta(&row.meta, restore.guard.edit_id) };
+    unit.apply_edit(Entity::Event, row.meta.id, restore.guard.edit_id);
+    let living = row.with_content(meta, kind, new.body.clone(), None);
     Answer::done(Outcome::Updated, FOUND, false, unit.put_event(living))
 }
 
@@ -264,14 +272,18 @@ fn is_same(unit: &UnitOfWork, restore: &Restore, row: &EventRow, content: &Event
 }
 
 /// Changes an event type.
-pub fn update_event_type(unit: &mut UnitOfWork, terms: &Terms<'_>, edit: &TypeEdit) -> Answer<TypeRow> {
+pub fn update_event_type(
+    unit: &mut UnitOfWork,
+    context: &WriteContext<'_>,
+    edit: &TypeEdit,
+) -> Answer<TypeRow> {
     let Some(row) = unit.event_type(edit.id) else {
         return unknown(unit, edit.id, "/id");
     };
     let Some(old) = &row.content else {
         return Answer::done(Outcome::Deleted, FOUND, false, row);
     };
-    let verdict = terms.judge(unit, Entity::EventType, &row.frame, &edit.guard);
+    let verdict = context.judge(unit, Entity::EventType, &row.meta, &edit.guard);
     if verdict == Verdict::Stale {
         return Answer::done(Outcome::Unchanged, FOUND, false, row);
     }
@@ -282,52 +294,56 @@ pub fn update_event_type(unit: &mut UnitOfWork, terms: &Terms<'_>, edit: &TypeEd
         patch.icon.clone().unwrap_or_else(|| old.icon.clone()),
     );
     if content.hash == old.hash {
-        return unchanged_type(unit, terms, row, edit.guard.edit_id);
+        return unchanged_type(unit, context, row, edit.guard.edit_id);
     }
     if verdict == Verdict::Conflict {
         return Answer::conflict(row);
     }
-    if unit.type_by_name(&content.name).is_some_and(|other| other.frame.id != row.frame.id) {
+    if unit.type_by_name(&content.name).is_some_and(|other| other.meta.id != row.meta.id) {
         let detail = "another living event type has this name";
         let problem = FieldProblem::new("/patch/name", Code::NameTaken, detail);
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
-    let frame = terms.next_frame(&row.frame, edit.guard.edit_id);
-    unit.apply_edit(Entity::EventType, row.frame.id, edit.guard.edit_id);
-    Answer::done(Outcome::Updated, FOUND, false, unit.put_type(TypeRow { frame, content: Some(content) }))
+    let meta = context.next_meta(&row.meta, edit.guard.edit_id);
+    unit.apply_edit(Entity::EventType, row.meta.id, edit.guard.edit_id);
+    Answer::done(Outcome::Updated, FOUND, false, unit.put_type(TypeRow { meta, content: Some(content) }))
 }
 
 fn unchanged_type(
     unit: &mut UnitOfWork,
-    terms: &Terms<'_>,
+    context: &WriteContext<'_>,
     row: Arc<TypeRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<TypeRow> {
-    let row = match terms.remembering(&row.frame, edit_id) {
-        Some(frame) => unit.remember_type(TypeRow { frame, ..TypeRow::clone(&row) }),
+    let row = match context.remembering(&row.meta, edit_id) {
+        Some(meta) => unit.remember_type(TypeRow { meta, ..TypeRow::clone(&row) }),
         None => row,
     };
     Answer::done(Outcome::Unchanged, FOUND, false, row)
 }
 
 /// Deletes an event type; its name is free afterwards.
-pub fn delete_event_type(unit: &mut UnitOfWork, terms: &Terms<'_>, removal: &Removal) -> Answer<TypeRow> {
+pub fn delete_event_type(
+    unit: &mut UnitOfWork,
+    context: &WriteContext<'_>,
+    removal: &Removal,
+) -> Answer<TypeRow> {
     let Some(row) = unit.event_type(removal.id) else {
         return unknown(unit, removal.id, "/id");
     };
-    match terms.judge(unit, Entity::EventType, &row.frame, &removal.guard) {
+    match context.judge(unit, Entity::EventType, &row.meta, &removal.guard) {
         Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
-        _ if row.content.is_none() => unchanged_type(unit, terms, row, removal.guard.edit_id),
+        _ if row.content.is_none() => unchanged_type(unit, context, row, removal.guard.edit_id),
         Verdict::Conflict => Answer::conflict(row),
-        Verdict::Go if unit.is_in_use(row.frame.id) => {
+        Verdict::Go if unit.is_in_use(row.meta.id) => {
             let detail = "living events are of this type: delete or change them first";
             Answer::rejected(Problem::new(Code::EventTypeInUse, detail))
         }
         Verdict::Go => {
-            let next = terms.next_frame(&row.frame, removal.guard.edit_id);
-            let frame = Frame { deletion: terms.deletion(), ..next };
-            unit.apply_edit(Entity::EventType, row.frame.id, removal.guard.edit_id);
-            Answer::done(Outcome::Deleted, FOUND, false, unit.put_type(TypeRow { frame, content: None }))
+            let next = context.next_meta(&row.meta, removal.guard.edit_id);
+            let meta = RowMeta { deletion: context.deletion(), ..next };
+            unit.apply_edit(Entity::EventType, row.meta.id, removal.guard.edit_id);
+            Answer::done(Outcome::Deleted, FOUND, false, unit.put_type(TypeRow { meta, content: None }))
         }
     }
 }

@@ -118,7 +118,7 @@ impl UnitOfWork {
 
     /// Whether this event is as it was loaded, without its body.
     pub(super) fn lacks_body(&self, row: &EventRow) -> bool {
-        let id = row.frame.id;
+        let id = row.meta.id;
         self.is_without_bodies
             && self.events.loaded.contains(&id)
             && !self.is_changed.contains(&(Entity::Event, id))
@@ -126,7 +126,7 @@ impl UnitOfWork {
 
     /// Adds a stored event.
     pub fn load_event(&mut self, row: EventRow) {
-        let id = row.frame.id;
+        let id = row.meta.id;
         self.index_event(&row);
         self.events.loaded.insert(id);
         self.events.by_id.insert(id, Arc::new(row));
@@ -134,7 +134,7 @@ impl UnitOfWork {
 
     /// Adds a stored type.
     pub fn load_type(&mut self, row: TypeRow) {
-        let id = row.frame.id;
+        let id = row.meta.id;
         self.index_type(&row);
         self.types.loaded.insert(id);
         self.types.by_id.insert(id, Arc::new(row));
@@ -249,10 +249,10 @@ impl UnitOfWork {
 
     /// Writes an event, new or changed.
     pub fn put_event(&mut self, row: EventRow) -> Arc<EventRow> {
-        self.mark(Entity::Event, row.frame.id);
+        self.mark(Entity::Event, row.meta.id);
         self.index_event(&row);
         let row = Arc::new(row);
-        let old = self.events.by_id.insert(row.frame.id, Arc::clone(&row));
+        let old = self.events.by_id.insert(row.meta.id, Arc::clone(&row));
         for (content, change) in
             [(old.as_ref().and_then(|old| old.content.as_ref()), -1), (row.content.as_ref(), 1)]
         {
@@ -266,35 +266,35 @@ impl UnitOfWork {
     /// Keeps the last edit of an event that it did not change.
     pub fn remember_event(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
-        self.events.by_id.insert(row.frame.id, Arc::clone(&row));
-        self.apply_edit(Entity::Event, row.frame.id, row.frame.writer.edit_id);
-        self.remembered.push((Entity::Event, row.frame.id));
+        self.events.by_id.insert(row.meta.id, Arc::clone(&row));
+        self.apply_edit(Entity::Event, row.meta.id, row.meta.writer.edit_id);
+        self.remembered.push((Entity::Event, row.meta.id));
         row
     }
 
     /// Keeps that a person has deleted what a rollback took back.
     pub fn finish_event(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
-        self.events.by_id.insert(row.frame.id, Arc::clone(&row));
-        self.finished.push(row.frame.id);
+        self.events.by_id.insert(row.meta.id, Arc::clone(&row));
+        self.finished.push(row.meta.id);
         row
     }
 
     /// Keeps the last edit of a type that it did not change.
     pub fn remember_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
         let row = Arc::new(row);
-        self.types.by_id.insert(row.frame.id, Arc::clone(&row));
-        self.apply_edit(Entity::EventType, row.frame.id, row.frame.writer.edit_id);
-        self.remembered.push((Entity::EventType, row.frame.id));
+        self.types.by_id.insert(row.meta.id, Arc::clone(&row));
+        self.apply_edit(Entity::EventType, row.meta.id, row.meta.writer.edit_id);
+        self.remembered.push((Entity::EventType, row.meta.id));
         row
     }
 
     /// Writes a type, new or changed.
     pub fn put_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
-        self.mark(Entity::EventType, row.frame.id);
+        self.mark(Entity::EventType, row.meta.id);
         self.index_type(&row);
         let row = Arc::new(row);
-        self.types.by_id.insert(row.frame.id, Arc::clone(&row));
+        self.types.by_id.insert(row.meta.id, Arc::clone(&row));
         row
     }
 
@@ -315,13 +315,13 @@ impl UnitOfWork {
                     if stored && row.content.is_none() && plant::is_planted("plant-silent-tombstone") {
                         changes.head -= 1;
                     } else {
-                        row.frame.change_seq = changes.head;
+                        row.meta.change_seq = changes.head;
                     }
                     if stored { changes.changed_events.push(row) } else { changes.new_events.push(row) }
                 }
                 Entity::EventType => {
                     let mut row = self.types.take(id);
-                    row.frame.change_seq = changes.head;
+                    row.meta.change_seq = changes.head;
                     let stored = self.types.loaded.contains(&id);
                     if stored { changes.changed_types.push(row) } else { changes.new_types.push(row) }
                 }
@@ -335,11 +335,11 @@ impl UnitOfWork {
         let mut seen = HashSet::new();
         let mut edits = Vec::new();
         for (entity, id) in std::mem::take(&mut self.remembered) {
-            let frame = match entity {
-                Entity::Event => &self.events.by_id[&id].frame,
-                Entity::EventType => &self.types.by_id[&id].frame,
+            let meta = match entity {
+                Entity::Event => &self.events.by_id[&id].meta,
+                Entity::EventType => &self.types.by_id[&id].meta,
             };
-            if let Some(edit_id) = frame.writer.edit_id
+            if let Some(edit_id) = meta.writer.edit_id
                 && !self.is_changed.contains(&(entity, id))
                 && seen.insert((entity, id))
             {
@@ -358,13 +358,13 @@ impl UnitOfWork {
 
     fn index_event(&mut self, row: &EventRow) {
         if let Some(external_id) = &row.external_id {
-            self.events_by_key.insert((row.source_type.clone(), external_id.clone()), row.frame.id);
+            self.events_by_key.insert((row.source_type.clone(), external_id.clone()), row.meta.id);
         }
     }
 
     fn index_type(&mut self, row: &TypeRow) {
         if let Some(content) = &row.content {
-            self.types_by_name.insert(content.name.clone(), row.frame.id);
+            self.types_by_name.insert(content.name.clone(), row.meta.id);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The contract's "Writes" as plainly as it can be said: lists, linear search, no index, nothing shared
 //! with `apply`.
 
-use domain::apply::{Entity, MatchKey, Outcome, Terms};
+use domain::apply::{Entity, MatchKey, Outcome, WriteContext};
 use domain::content_hash::{TypeKey, of_event, of_type};
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use domain::problem::Code;
-use domain::row::{DeletedBy, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow, Writer};
+use domain::row::{DeletedBy, EventBody, EventContent, EventRow, RowMeta, TypeContent, TypeRow, Writer};
 use uuid::Uuid;
 
 mod edit;
@@ -46,23 +46,23 @@ pub struct Oracle {
 }
 
 pub fn event_row(
-    frame: Frame,
+    meta: RowMeta,
     key: (&str, Option<&str>),
     event_type_id: Uuid,
     body: &EventBody,
     import_job_id: Option<Uuid>,
 ) -> EventRow {
     let hash = of_event(TypeKey::Id(event_type_id), key.0, key.1, body);
-    let import_version = import_job_id.map(|_| frame.version);
+    let import_version = import_job_id.map(|_| meta.version);
     let content = EventContent { event_type_id, body: body.clone(), hash, import_job_id, import_version };
     let (source_type, external_id) = (key.0.to_owned(), key.1.map(str::to_owned));
-    EventRow { frame, source_type, external_id, content: Some(content) }
+    EventRow { meta, source_type, external_id, content: Some(content) }
 }
 
-pub fn type_row(frame: Frame, name: &str, color: Option<&str>, icon: Option<&str>) -> TypeRow {
+pub fn type_row(meta: RowMeta, name: &str, color: Option<&str>, icon: Option<&str>) -> TypeRow {
     let hash = of_type(name, color, icon);
     let (color, icon) = (color.map(str::to_owned), icon.map(str::to_owned));
-    TypeRow { frame, content: Some(TypeContent { name: name.to_owned(), color, icon, hash }) }
+    TypeRow { meta, content: Some(TypeContent { name: name.to_owned(), color, icon, hash }) }
 }
 
 fn found<Row>(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row: Row) -> Said<Row> {
@@ -78,9 +78,9 @@ fn found<Row>(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row
     }
 }
 
-fn refused<Row>(terms: &Terms<'_>, id: Uuid, errors: &[(&str, Code)]) -> Said<Row> {
+fn refused<Row>(context: &WriteContext<'_>, id: Uuid, errors: &[(&str, Code)]) -> Said<Row> {
     let code = if errors.len() == 1 { errors[0].1 } else { Code::ValidationFailed };
-    let ahead_ms = time_of(id) - terms.now_ms;
+    let ahead_ms = time_of(id) - context.now_ms;
     let retryable = code == Code::IdInFuture && ahead_ms <= 24 * 60 * 60 * 1000;
     Said {
         outcome: Outcome::Rejected,
@@ -100,13 +100,13 @@ fn time_of(id: Uuid) -> i64 {
 }
 
 /// `xxxxxxxx-xxxx-7xxx-[89ab]xxx-…`, and its time, where an id that we did not make has a bound.
-fn fault_of(terms: &Terms<'_>, id: Uuid) -> Option<(&'static str, Code)> {
+fn fault_of(context: &WriteContext<'_>, id: Uuid) -> Option<(&'static str, Code)> {
     let text = id.to_string();
     if &text[14..15] != "7" || !"89ab".contains(&text[19..20]) {
         return Some(("/id", Code::NotUuidV7));
     }
-    let bounded = terms.import_job_id.is_none();
-    (bounded && time_of(id) > terms.now_ms + 60_000).then_some(("/id", Code::IdInFuture))
+    let bounded = context.import_job_id.is_none();
+    (bounded && time_of(id) > context.now_ms + 60_000).then_some(("/id", Code::IdInFuture))
 }
 
 impl Oracle {
@@ -135,19 +135,19 @@ impl Oracle {
         }
     }
 
-    fn frame(&mut self, terms: &Terms<'_>, id: Uuid, version: i32) -> Frame {
+    fn meta(&mut self, context: &WriteContext<'_>, id: Uuid, version: i32) -> RowMeta {
         self.head += 1;
-        Frame {
+        RowMeta {
             id,
             version,
             change_seq: self.head,
             writer: Writer {
-                client_id: terms.client_id.map(str::to_owned),
+                client_id: context.client_id.map(str::to_owned),
                 run_start: version,
                 edit_id: None,
             },
-            created_at: terms.now_ms,
-            updated_at: terms.now_ms,
+            created_at: context.now_ms,
+            updated_at: context.now_ms,
             deletion: None,
         }
     }
@@ -160,12 +160,12 @@ impl Oracle {
 
     fn event_at(&self, id: Uuid) -> Option<usize> {
         let id = self.canonical(Entity::Event, id);
-        self.events.iter().position(|row| row.frame.id == id)
+        self.events.iter().position(|row| row.meta.id == id)
     }
 
     fn type_at(&self, id: Uuid) -> Option<usize> {
         let id = self.canonical(Entity::EventType, id);
-        self.types.iter().position(|row| row.frame.id == id)
+        self.types.iter().position(|row| row.meta.id == id)
     }
 
     fn type_named(&self, wanted: &str) -> Option<usize> {
@@ -178,13 +178,13 @@ impl Oracle {
             TypeRef::Id(id) => self.type_at(*id),
             TypeRef::Name { name, .. } => self.type_named(name),
         }?;
-        self.types[at].content.is_some().then(|| self.types[at].frame.id)
+        self.types[at].content.is_some().then(|| self.types[at].meta.id)
     }
 
-    fn type_meant_or_made(&mut self, terms: &Terms<'_>, new: &NewEvent) -> Option<Uuid> {
+    fn type_meant_or_made(&mut self, context: &WriteContext<'_>, new: &NewEvent) -> Option<Uuid> {
         if let (None, TypeRef::Name { name, fresh_id }) = (self.type_meant(new), &new.type_ref) {
-            let frame = self.frame(terms, *fresh_id, 1);
-            self.types.push(type_row(frame, name, None, None));
+            let meta = self.meta(context, *fresh_id, 1);
+            self.types.push(type_row(meta, name, None, None));
             self.applied.push((Entity::EventType, *fresh_id, None));
         }
         self.type_meant(new)
@@ -194,12 +194,12 @@ impl Oracle {
         matches!(new.type_ref, TypeRef::Id(_)) && self.type_meant(new).is_none()
     }
 
-    pub fn create_event(&mut self, terms: &Terms<'_>, new: &NewEvent) -> Said<EventRow> {
+    pub fn create_event(&mut self, context: &WriteContext<'_>, new: &NewEvent) -> Said<EventRow> {
         let key = (new.source_type.as_str(), new.external_id.as_deref());
         let no_type = ("/eventTypeId", Code::EventTypeNotFound);
         let by_id = self.event_at(new.id);
         if by_id.is_none() && (self.type_at(new.id).is_some() || self.imports.contains(&new.id)) {
-            return refused(terms, new.id, &[("/id", Code::IdInUse)]);
+            return refused(context, new.id, &[("/id", Code::IdInUse)]);
         }
         let has_key = |row: &EventRow| {
             row.external_id.is_some() && (row.source_type.as_str(), row.external_id.as_deref()) == key
@@ -209,29 +209,29 @@ impl Oracle {
             if let Some(said) = self.type_is_rejected(new, "/eventTypeId") {
                 return said;
             }
-            let mut faults: Vec<_> = fault_of(terms, new.id).into_iter().collect();
+            let mut faults: Vec<_> = fault_of(context, new.id).into_iter().collect();
             faults.extend(self.lacks_type(new).then_some(no_type));
             if !faults.is_empty() {
-                return refused(terms, new.id, &faults);
+                return refused(context, new.id, &faults);
             }
-            let type_id = self.type_meant_or_made(terms, new).expect("there is one now");
-            let frame = self.frame(terms, new.id, 1);
-            let row = event_row(frame, key, type_id, &new.body, terms.import_job_id);
+            let type_id = self.type_meant_or_made(context, new).expect("there is one now");
+            let meta = self.meta(context, new.id, 1);
+            let row = event_row(meta, key, type_id, &new.body, context.import_job_id);
             self.events.push(row.clone());
             self.applied.push((Entity::Event, new.id, None));
             return found(Outcome::Created, None, false, row);
         };
         let matched_by = Some(if by_id.is_some() { MatchKey::Id } else { MatchKey::ExternalId });
         let stored = self.events[at].clone();
-        let deleted_by = stored.frame.deletion.map(|deletion| deletion.by);
+        let deleted_by = stored.meta.deletion.map(|deletion| deletion.by);
         if deleted_by == Some(DeletedBy::Rollback) && self.lacks_type(new) {
             if let Some(said) = self.type_is_rejected(new, "/eventTypeId") {
                 return said;
             }
-            return refused(terms, new.id, &[no_type]);
+            return refused(context, new.id, &[no_type]);
         }
         if by_id.is_none() && new.origin == IdOrigin::Sent {
-            self.aliases.push((Entity::Event, new.id, stored.frame.id));
+            self.aliases.push((Entity::Event, new.id, stored.meta.id));
         }
         match deleted_by {
             None => {
@@ -245,33 +245,33 @@ impl Oracle {
             Some(DeletedBy::Rollback) => {
                 // Source and external id never change, so those of the row stay.
                 let key = (stored.source_type.as_str(), stored.external_id.as_deref());
-                let type_id = self.type_meant_or_made(terms, new).expect("there is one now");
-                let frame = self.frame(terms, stored.frame.id, stored.frame.version + 1);
-                let row = event_row(frame, key, type_id, &new.body, terms.import_job_id);
+                let type_id = self.type_meant_or_made(context, new).expect("there is one now");
+                let meta = self.meta(context, stored.meta.id, stored.meta.version + 1);
+                let row = event_row(meta, key, type_id, &new.body, context.import_job_id);
                 self.events[at] = row.clone();
-                self.applied.push((Entity::Event, row.frame.id, None));
+                self.applied.push((Entity::Event, row.meta.id, None));
                 found(Outcome::Created, matched_by, false, row)
             }
         }
     }
 
-    pub fn create_type(&mut self, terms: &Terms<'_>, new: &NewType) -> Said<TypeRow> {
+    pub fn create_type(&mut self, context: &WriteContext<'_>, new: &NewType) -> Said<TypeRow> {
         let by_id = self.type_at(new.id);
         if by_id.is_none() && (self.event_at(new.id).is_some() || self.imports.contains(&new.id)) {
-            return refused(terms, new.id, &[("/id", Code::IdInUse)]);
+            return refused(context, new.id, &[("/id", Code::IdInUse)]);
         }
         let Some(at) = by_id.or(self.type_named(&new.name)) else {
-            if let Some(fault) = fault_of(terms, new.id) {
-                return refused(terms, new.id, &[fault]);
+            if let Some(fault) = fault_of(context, new.id) {
+                return refused(context, new.id, &[fault]);
             }
-            let frame = self.frame(terms, new.id, 1);
-            self.types.push(type_row(frame, &new.name, new.color.as_deref(), new.icon.as_deref()));
+            let meta = self.meta(context, new.id, 1);
+            self.types.push(type_row(meta, &new.name, new.color.as_deref(), new.icon.as_deref()));
             self.applied.push((Entity::EventType, new.id, None));
             return found(Outcome::Created, None, false, self.types[self.types.len() - 1].clone());
         };
         let row = self.types[at].clone();
         if by_id.is_none() && new.origin == IdOrigin::Sent {
-            self.aliases.push((Entity::EventType, new.id, row.frame.id));
+            self.aliases.push((Entity::EventType, new.id, row.meta.id));
         }
         let matched_by = Some(if by_id.is_some() { MatchKey::Id } else { MatchKey::Name });
         match &row.content {
@@ -287,21 +287,21 @@ impl Oracle {
     /// What must hold of any state, however it came about.
     pub fn check(&self) {
         let mut ids: Vec<Uuid> = self.imports.clone();
-        ids.extend(self.events.iter().map(|row| row.frame.id));
-        ids.extend(self.types.iter().map(|row| row.frame.id));
+        ids.extend(self.events.iter().map(|row| row.meta.id));
+        ids.extend(self.types.iter().map(|row| row.meta.id));
         ids.extend(self.aliases.iter().map(|alias| alias.1));
         assert!(is_distinct(ids), "an id is two things");
         let keys = self.events.iter().filter_map(|row| Some((&row.source_type, row.external_id.as_ref()?)));
         assert!(is_distinct(keys.collect()), "an external key twice");
         let names = self.types.iter().filter_map(|row| row.content.as_ref().map(|content| &content.name));
         assert!(is_distinct(names.collect()), "a name twice");
-        let events = self.events.iter().map(|row| row.frame.change_seq);
-        let positions = events.chain(self.types.iter().map(|row| row.frame.change_seq));
+        let events = self.events.iter().map(|row| row.meta.change_seq);
+        let positions = events.chain(self.types.iter().map(|row| row.meta.change_seq));
         assert!(is_distinct(positions.collect()), "a position twice");
         for (entity, _, id) in &self.aliases {
             let is_row = match entity {
-                Entity::Event => self.events.iter().any(|row| row.frame.id == *id),
-                Entity::EventType => self.types.iter().any(|row| row.frame.id == *id),
+                Entity::Event => self.events.iter().any(|row| row.meta.id == *id),
+                Entity::EventType => self.types.iter().any(|row| row.meta.id == *id),
             };
             assert!(is_row, "an alias of no row");
         }

@@ -3,7 +3,7 @@
 
 use domain::apply::{Entity, Write};
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
-use domain::row::{DeletedBy, Deletion, EventBody, Frame, Location, Writer};
+use domain::row::{DeletedBy, Deletion, EventBody, Location, RowMeta, Writer};
 use uuid::Uuid;
 
 mod edit;
@@ -95,8 +95,8 @@ fn body(dice: &mut Dice) -> EventBody {
     }
 }
 
-/// The frame of a row stored long ago, behind all that is stored so far.
-fn frame(dice: &mut Dice, state: &mut Oracle, id: Uuid, deleted_by: Option<DeletedBy>) -> Frame {
+/// The meta of a row stored long ago, behind all that is stored so far.
+fn meta(dice: &mut Dice, state: &mut Oracle, id: Uuid, deleted_by: Option<DeletedBy>) -> RowMeta {
     state.head += 1;
     let version = i32::try_from(1 + dice.below(4)).expect("small");
     let client_id = dice.pick(&[None, Some("old"), Some("phone"), Some("phone")]);
@@ -105,7 +105,7 @@ fn frame(dice: &mut Dice, state: &mut Oracle, id: Uuid, deleted_by: Option<Delet
         run_start: i32::try_from(1 + dice.below(4)).expect("small").min(version),
         edit_id: client_id.and_then(|_| edit::edit_id(dice)),
     };
-    Frame {
+    RowMeta {
         id,
         version,
         change_seq: state.head,
@@ -130,9 +130,9 @@ fn stored(dice: &mut Dice) -> Oracle {
         }
         let id = id(free.remove(at));
         let dead = dice.one_in(4).then_some(DeletedBy::User);
-        let frame = frame(dice, &mut state, id, dead);
+        let meta = meta(dice, &mut state, id, dead);
         let color = dice.one_in(3).then_some("red");
-        let mut row = type_row(frame, name, color, None);
+        let mut row = type_row(meta, name, color, None);
         if dead.is_some() {
             row.content = None;
         } else {
@@ -151,14 +151,14 @@ fn stored(dice: &mut Dice) -> Oracle {
         }
         let dead = dice.pick(&[None, None, Some(DeletedBy::User), Some(DeletedBy::Rollback)]);
         let dead = if living.is_empty() { dead.or(Some(DeletedBy::User)) } else { dead };
-        let frame = frame(dice, &mut state, id(at), dead);
+        let meta = meta(dice, &mut state, id(at), dead);
         let (source, external) = (dice.pick(&SOURCES), dice.pick(&EXTERNAL));
         let is_taken =
             |row: &domain::row::EventRow| row.source_type == source && row.external_id.as_deref() == external;
         let external = if state.events.iter().any(is_taken) { None } else { external };
         let type_id = if living.is_empty() { Uuid::nil() } else { dice.pick(&living) };
         let job = dice.one_in(3).then(job_id);
-        let mut row = event_row(frame, (source, external), type_id, &body(dice), job);
+        let mut row = event_row(meta, (source, external), type_id, &body(dice), job);
         if dead.is_some() {
             row.content = None;
         }
@@ -170,10 +170,10 @@ fn stored(dice: &mut Dice) -> Oracle {
         }
         if dice.one_in(2) && !state.types.is_empty() {
             let row = dice.below(state.types.len());
-            state.aliases.push((Entity::EventType, id(at), state.types[row].frame.id));
+            state.aliases.push((Entity::EventType, id(at), state.types[row].meta.id));
         } else if !state.events.is_empty() {
             let row = dice.below(state.events.len());
-            state.aliases.push((Entity::Event, id(at), state.events[row].frame.id));
+            state.aliases.push((Entity::Event, id(at), state.events[row].meta.id));
         }
     }
     state.head += i64::try_from(dice.below(3)).expect("small");
@@ -195,8 +195,8 @@ fn type_ref(dice: &mut Dice, state: &Oracle, fresh: u128) -> TypeRef {
         0 => TypeRef::Id(id(dice.below(IDS))),
         1 | 2 if !state.types.is_empty() => {
             let row = &state.types[dice.below(state.types.len())];
-            let alias = state.aliases.iter().find(|alias| alias.2 == row.frame.id && dice.one_in(2));
-            TypeRef::Id(alias.map_or(row.frame.id, |alias| alias.1))
+            let alias = state.aliases.iter().find(|alias| alias.2 == row.meta.id && dice.one_in(2));
+            TypeRef::Id(alias.map_or(row.meta.id, |alias| alias.1))
         }
         _ => TypeRef::Name { name: dice.pick(&NAMES).to_owned(), fresh_id: v7(NOW_MS, 1_000 + fresh) },
     }

@@ -86,7 +86,7 @@ impl Merge<'_> {
 
     /// Takes the types that stand before a position.
     fn take_types(&mut self, position: i64) -> ControlFlow<()> {
-        while let Some(earlier) = self.types.pop_front_if(|of_type| of_type.frame().change_seq < position) {
+        while let Some(earlier) = self.types.pop_front_if(|of_type| of_type.meta().change_seq < position) {
             self.page.take(earlier)?;
         }
         ControlFlow::Continue(())

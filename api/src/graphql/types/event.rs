@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
 use async_graphql::{Context, ID, Interface, Object, SimpleObject};
-use domain::row::{self, EventBody, EventContent, EventRow, Frame, TypeContent, TypeRow};
+use domain::row::{self, EventBody, EventContent, EventRow, RowMeta, TypeContent, TypeRow};
 use uuid::Uuid;
 
 use super::import::ImportJob;
@@ -63,11 +63,11 @@ impl Event {
 
     /// Its place in the list of events.
     pub(crate) fn key(&self) -> service::queries::event::Key {
-        (self.body().timestamp, self.frame().id)
+        (self.body().timestamp, self.meta().id)
     }
 
-    pub(crate) fn frame(&self) -> &Frame {
-        &self.row.frame
+    pub(crate) fn meta(&self) -> &RowMeta {
+        &self.row.meta
     }
 
     fn body(&self) -> &EventBody {
@@ -80,7 +80,7 @@ impl Event {
 impl Event {
     /// Lower-case UUIDv7, made by the client that created it.
     async fn id(&self) -> ID {
-        self.frame().id.into()
+        self.meta().id.into()
     }
 
     /// The id of its type.
@@ -146,7 +146,7 @@ impl Event {
 
     /// 1 when first created, +1 for each change that changed something.
     async fn version(&self) -> i32 {
-        self.frame().version
+        self.meta().version
     }
 
     /// The import that made it.
@@ -156,12 +156,12 @@ impl Event {
 
     /// When the server first stored it.
     async fn created_at(&self) -> DateTime {
-        DateTime::At(self.frame().created_at)
+        DateTime::At(self.meta().created_at)
     }
 
     /// When it last changed.
     async fn updated_at(&self) -> DateTime {
-        DateTime::At(self.frame().updated_at)
+        DateTime::At(self.meta().updated_at)
     }
 }
 
@@ -187,7 +187,7 @@ impl Written for Event {
 
     fn step(field: Selected<'_>) -> Option<Step<Self>> {
         match field.name() {
-            "id" => leaf(|event: &Self, text| text.id(event.frame().id)),
+            "id" => leaf(|event: &Self, text| text.id(event.meta().id)),
             "eventTypeId" => leaf(|event: &Self, text| text.id(event.type_id())),
             "eventType" => {
                 let plan = field.plan::<EventType>()?;
@@ -217,10 +217,10 @@ impl Written for Event {
             }
             // It is stored as the text that it is.
             "properties" => leaf(|event: &Self, text| text.raw(&event.body().properties)),
-            "version" => leaf(|event: &Self, text| text.json(&event.frame().version)),
+            "version" => leaf(|event: &Self, text| text.json(&event.meta().version)),
             "importJobId" => leaf(|event: &Self, text| text.option(event.content().import_job_id, Text::id)),
-            "createdAt" => leaf(|event: &Self, text| text.instant(event.frame().created_at)),
-            "updatedAt" => leaf(|event: &Self, text| text.instant(event.frame().updated_at)),
+            "createdAt" => leaf(|event: &Self, text| text.instant(event.meta().created_at)),
+            "updatedAt" => leaf(|event: &Self, text| text.instant(event.meta().updated_at)),
             _ => None,
         }
     }
@@ -249,11 +249,11 @@ impl EventType {
 
     /// Its place in the list of types.
     pub(crate) fn key(&self) -> service::queries::event_type::Key {
-        (self.content().name.clone(), self.frame().id)
+        (self.content().name.clone(), self.meta().id)
     }
 
-    pub(crate) fn frame(&self) -> &Frame {
-        &self.0.frame
+    pub(crate) fn meta(&self) -> &RowMeta {
+        &self.0.meta
     }
 
     fn content(&self) -> &TypeContent {
@@ -266,7 +266,7 @@ impl EventType {
 impl EventType {
     /// Lower-case UUIDv7.
     async fn id(&self) -> ID {
-        self.frame().id.into()
+        self.meta().id.into()
     }
 
     /// 1 to 100 characters, trimmed, NFC; unique among the user's living types.
@@ -286,17 +286,17 @@ impl EventType {
 
     /// 1 when first created, +1 for each change that changed something.
     async fn version(&self) -> i32 {
-        self.frame().version
+        self.meta().version
     }
 
     /// When the server first stored it.
     async fn created_at(&self) -> DateTime {
-        DateTime::At(self.frame().created_at)
+        DateTime::At(self.meta().created_at)
     }
 
     /// When it last changed.
     async fn updated_at(&self) -> DateTime {
-        DateTime::At(self.frame().updated_at)
+        DateTime::At(self.meta().updated_at)
     }
 }
 
@@ -305,7 +305,7 @@ impl Written for EventType {
 
     fn step(field: Selected<'_>) -> Option<Step<Self>> {
         match field.name() {
-            "id" => leaf(|event_type: &Self, text| text.id(event_type.frame().id)),
+            "id" => leaf(|event_type: &Self, text| text.id(event_type.meta().id)),
             "name" => leaf(|event_type: &Self, text| text.string(&event_type.content().name)),
             "color" => leaf(|event_type: &Self, text| {
                 text.option(event_type.content().color.as_deref(), Text::string)
@@ -313,9 +313,9 @@ impl Written for EventType {
             "icon" => leaf(|event_type: &Self, text| {
                 text.option(event_type.content().icon.as_deref(), Text::string)
             }),
-            "version" => leaf(|event_type: &Self, text| text.json(&event_type.frame().version)),
-            "createdAt" => leaf(|event_type: &Self, text| text.instant(event_type.frame().created_at)),
-            "updatedAt" => leaf(|event_type: &Self, text| text.instant(event_type.frame().updated_at)),
+            "version" => leaf(|event_type: &Self, text| text.json(&event_type.meta().version)),
+            "createdAt" => leaf(|event_type: &Self, text| text.instant(event_type.meta().created_at)),
+            "updatedAt" => leaf(|event_type: &Self, text| text.instant(event_type.meta().updated_at)),
             _ => None,
         }
     }

@@ -111,7 +111,7 @@ impl EventResult {
     /// The answer to the item at `index`.
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
         let EventAnswer { answer, event_type } = answer;
-        let version = answer.row.as_ref().map(|row| row.frame.version);
+        let version = answer.row.as_ref().map(|row| row.meta.version);
         let event = answer.row.and_then(|row| Event::of(row).ok());
         let event_type = event_type.and_then(|row| EventType::of(row).ok());
         Self {
@@ -161,7 +161,7 @@ impl EventTypeResult {
             outcome: answer.outcome.into(),
             matched_by: answer.matched_by.map(MatchKey::from),
             differs: answer.differs,
-            version: answer.row.as_ref().map(|row| row.frame.version),
+            version: answer.row.as_ref().map(|row| row.meta.version),
             problem: answer.problem.map(Problem::from),
             event_type: answer.row.and_then(|row| EventType::of(row).ok()),
         }

@@ -6,7 +6,7 @@ use async_graphql::{Enum, ID, Object, SimpleObject};
 use domain::apply::Entity;
 use domain::digest::Bucket;
 use domain::limits;
-use domain::row::Frame;
+use domain::row::RowMeta;
 use service::queries::feed::{self, Reset};
 use service::queries::status::{SourceTotals, Totals};
 use uuid::Uuid;
@@ -96,11 +96,11 @@ impl Change {
         }
     }
 
-    fn frame(&self) -> &Frame {
+    fn meta(&self) -> &RowMeta {
         match self {
-            Self::Event(event) => event.frame(),
-            Self::EventType(event_type) => event_type.frame(),
-            Self::Tombstone(change) => change.frame(),
+            Self::Event(event) => event.meta(),
+            Self::EventType(event_type) => event_type.meta(),
+            Self::Tombstone(change) => change.meta(),
         }
     }
 
@@ -130,22 +130,22 @@ impl Change {
 
     /// Its id.
     async fn entity_id(&self) -> ID {
-        self.frame().id.into()
+        self.meta().id.into()
     }
 
     /// Its version.
     async fn version(&self) -> i32 {
-        self.frame().version
+        self.meta().version
     }
 
     /// Whether it is deleted.
     async fn deleted(&self) -> bool {
-        self.frame().deletion.is_some()
+        self.meta().deletion.is_some()
     }
 
     /// The last writer; a hint, not a reason to skip.
     async fn origin_client_id(&self) -> Option<ID> {
-        self.frame().writer.client_id.clone().map(ID::from)
+        self.meta().writer.client_id.clone().map(ID::from)
     }
 
     /// The event as it is, unless deleted.
@@ -163,11 +163,11 @@ impl Written for Change {
     fn step(field: Selected<'_>) -> Option<Step<Self>> {
         match field.name() {
             "entity" => leaf(|change: &Self, text| text.name(change.kind())),
-            "entityId" => leaf(|change: &Self, text| text.id(change.frame().id)),
-            "version" => leaf(|change: &Self, text| text.json(&change.frame().version)),
-            "deleted" => leaf(|change: &Self, text| text.json(&change.frame().deletion.is_some())),
+            "entityId" => leaf(|change: &Self, text| text.id(change.meta().id)),
+            "version" => leaf(|change: &Self, text| text.json(&change.meta().version)),
+            "deleted" => leaf(|change: &Self, text| text.json(&change.meta().deletion.is_some())),
             "originClientId" => leaf(|change: &Self, text| {
-                text.option(change.frame().writer.client_id.as_deref(), Text::string)
+                text.option(change.meta().writer.client_id.as_deref(), Text::string)
             }),
             "event" => {
                 let plan = field.plan::<Event>()?;

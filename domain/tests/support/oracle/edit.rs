@@ -1,10 +1,10 @@
 //! Edits, deletions and restores, as plainly as they can be said.
 
-use domain::apply::{Entity, MatchKey, Outcome, Terms};
+use domain::apply::{Entity, MatchKey, Outcome, WriteContext};
 use domain::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
 use domain::instant::{MAX_MS, MIN_MS, Written};
 use domain::problem::Code;
-use domain::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, Frame, TypeRow, Writer};
+use domain::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, RowMeta, TypeRow, Writer};
 use uuid::Uuid;
 
 use super::{Oracle, Said, event_row, found, refused, type_row};
@@ -12,8 +12,8 @@ use super::{Oracle, Said, event_row, found, refused, type_row};
 const BY_ID: Option<MatchKey> = Some(MatchKey::Id);
 
 /// Whether the one who writes is the one who wrote last, both known by name.
-fn is_last_writer(terms: &Terms<'_>, frame: &Frame) -> bool {
-    match (terms.client_id, &frame.writer.client_id) {
+fn is_last_writer(context: &WriteContext<'_>, meta: &RowMeta) -> bool {
+    match (context.client_id, &meta.writer.client_id) {
         (Some(one), Some(other)) => one == other,
         _ => false,
     }
@@ -78,19 +78,19 @@ fn faults(body: &EventBody, patch: &EventPatch) -> Vec<(&'static str, Code)> {
 
 impl Oracle {
     /// What the contract says of `editId`, in its order.
-    fn is_old(&mut self, terms: &Terms<'_>, entity: Entity, frame: &Frame, guard: &Guard) -> bool {
-        let (Some(edit), Some(_)) = (guard.edit_id, terms.client_id) else {
+    fn is_old(&mut self, context: &WriteContext<'_>, entity: Entity, meta: &RowMeta, guard: &Guard) -> bool {
+        let (Some(edit), Some(_)) = (guard.edit_id, context.client_id) else {
             return false;
         };
         let of_row: Vec<_> =
-            self.applied.iter().filter(|applied| (applied.0, applied.1) == (entity, frame.id)).collect();
+            self.applied.iter().filter(|applied| (applied.0, applied.1) == (entity, meta.id)).collect();
         if of_row.iter().any(|applied| applied.2 == Some(edit)) {
             self.seen.push("an edit applied in this call");
             return true;
         }
-        let is_below = frame.writer.edit_id.is_some_and(|greatest| edit.to_string() <= greatest.to_string());
-        let would_be_old = is_below && is_last_writer(terms, frame);
-        if guard.expected_version == Some(frame.version) || !of_row.is_empty() {
+        let is_below = meta.writer.edit_id.is_some_and(|greatest| edit.to_string() <= greatest.to_string());
+        let would_be_old = is_below && is_last_writer(context, meta);
+        if guard.expected_version == Some(meta.version) || !of_row.is_empty() {
             self.seen.extend(would_be_old.then_some("an edit whose id is not asked"));
             return false;
         }
@@ -103,13 +103,13 @@ impl Oracle {
     }
 
     /// The current version, or every version since is the client's own.
-    fn is_expected(&mut self, terms: &Terms<'_>, frame: &Frame, guard: &Guard) -> bool {
+    fn is_expected(&mut self, context: &WriteContext<'_>, meta: &RowMeta, guard: &Guard) -> bool {
         let Some(expected) = guard.expected_version else {
             return true;
         };
-        let is_own = |version: i32| is_last_writer(terms, frame) && version >= frame.writer.run_start;
-        let is_expected = expected <= frame.version && (expected + 1..=frame.version).all(is_own);
-        self.seen.extend((is_expected && expected < frame.version).then_some("an own chain"));
+        let is_own = |version: i32| is_last_writer(context, meta) && version >= meta.writer.run_start;
+        let is_expected = expected <= meta.version && (expected + 1..=meta.version).all(is_own);
+        self.seen.extend((is_expected && expected < meta.version).then_some("an own chain"));
         is_expected
     }
 
@@ -122,37 +122,37 @@ impl Oracle {
         self.head
     }
 
-    /// The frame of a row that is changed.
-    fn step(&mut self, terms: &Terms<'_>, old: &Frame, edit_id: Option<Uuid>) -> Frame {
-        let goes_on = is_last_writer(terms, old);
+    /// The meta of a row that is changed.
+    fn step(&mut self, context: &WriteContext<'_>, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
+        let goes_on = is_last_writer(context, old);
         let version = old.version + 1;
         let kept = if goes_on { old.writer.edit_id } else { None };
-        let counted = if terms.client_id.is_some() { edit_id } else { None };
+        let counted = if context.client_id.is_some() { edit_id } else { None };
         let writer = Writer {
-            client_id: terms.client_id.map(str::to_owned),
+            client_id: context.client_id.map(str::to_owned),
             run_start: if goes_on { old.writer.run_start } else { version },
             edit_id: [counted, kept].into_iter().flatten().max_by_key(|id| id.to_string()),
         };
         let change_seq = self.position(old.change_seq);
-        Frame { version, change_seq, writer, updated_at: terms.now_ms, ..old.clone() }
+        RowMeta { version, change_seq, writer, updated_at: context.now_ms, ..old.clone() }
     }
 
-    fn tombstone(&mut self, terms: &Terms<'_>, old: &Frame, edit_id: Option<Uuid>) -> Frame {
-        let deletion = Some(Deletion { at: terms.now_ms, by: DeletedBy::User });
-        Frame { deletion, ..self.step(terms, old, edit_id) }
+    fn tombstone(&mut self, context: &WriteContext<'_>, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
+        let deletion = Some(Deletion { at: context.now_ms, by: DeletedBy::User });
+        RowMeta { deletion, ..self.step(context, old, edit_id) }
     }
 
     /// Keeps an edit that is newer than the last and changed nothing.
-    fn remember(&mut self, terms: &Terms<'_>, entity: Entity, at: usize, edit_id: Option<Uuid>) {
-        let frame = match entity {
-            Entity::Event => &mut self.events[at].frame,
-            Entity::EventType => &mut self.types[at].frame,
+    fn remember(&mut self, context: &WriteContext<'_>, entity: Entity, at: usize, edit_id: Option<Uuid>) {
+        let meta = match entity {
+            Entity::Event => &mut self.events[at].meta,
+            Entity::EventType => &mut self.types[at].meta,
         };
-        let is_greater = edit_id.map(|id| id.to_string()) > frame.writer.edit_id.map(|id| id.to_string());
-        if is_greater && is_last_writer(terms, frame) {
+        let is_greater = edit_id.map(|id| id.to_string()) > meta.writer.edit_id.map(|id| id.to_string());
+        if is_greater && is_last_writer(context, meta) {
             self.seen.push("a remembered edit");
-            frame.writer.edit_id = edit_id;
-            let kept = (entity, frame.id);
+            meta.writer.edit_id = edit_id;
+            let kept = (entity, meta.id);
             self.applied.push((entity, kept.1, edit_id));
             if !self.remembered.contains(&kept) {
                 self.remembered.push(kept);
@@ -160,40 +160,50 @@ impl Oracle {
         }
     }
 
-    fn unchanged_event(&mut self, terms: &Terms<'_>, at: usize, edit_id: Option<Uuid>) -> Said<EventRow> {
-        self.remember(terms, Entity::Event, at, edit_id);
+    fn unchanged_event(
+        &mut self,
+        context: &WriteContext<'_>,
+        at: usize,
+        edit_id: Option<Uuid>,
+    ) -> Said<EventRow> {
+        self.remember(context, Entity::Event, at, edit_id);
         found(Outcome::Unchanged, BY_ID, false, self.events[at].clone())
     }
 
-    fn unchanged_type(&mut self, terms: &Terms<'_>, at: usize, edit_id: Option<Uuid>) -> Said<TypeRow> {
-        self.remember(terms, Entity::EventType, at, edit_id);
+    fn unchanged_type(
+        &mut self,
+        context: &WriteContext<'_>,
+        at: usize,
+        edit_id: Option<Uuid>,
+    ) -> Said<TypeRow> {
+        self.remember(context, Entity::EventType, at, edit_id);
         found(Outcome::Unchanged, BY_ID, false, self.types[at].clone())
     }
 
-    fn unknown<Row>(&self, terms: &Terms<'_>, id: Uuid, pointer: &str) -> Said<Row> {
-        self.needs_rejected(id, pointer).unwrap_or_else(|| refused(terms, id, &[(pointer, Code::NotFound)]))
+    fn unknown<Row>(&self, context: &WriteContext<'_>, id: Uuid, pointer: &str) -> Said<Row> {
+        self.needs_rejected(id, pointer).unwrap_or_else(|| refused(context, id, &[(pointer, Code::NotFound)]))
     }
 
-    pub fn update_event(&mut self, terms: &Terms<'_>, edit: &EventEdit) -> Said<EventRow> {
+    pub fn update_event(&mut self, context: &WriteContext<'_>, edit: &EventEdit) -> Said<EventRow> {
         let Some(at) = self.event_at(edit.id) else {
-            return self.unknown(terms, edit.id, "/id");
+            return self.unknown(context, edit.id, "/id");
         };
         let row = self.events[at].clone();
         let Some(content) = &row.content else {
             return found(Outcome::Deleted, BY_ID, false, row);
         };
-        if self.is_old(terms, Entity::Event, &row.frame, &edit.guard) {
+        if self.is_old(context, Entity::Event, &row.meta, &edit.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         let body = merged(&content.body, &edit.patch);
         let type_id = match edit.patch.event_type_id {
             None => Some(content.event_type_id),
-            Some(id) => self.type_at(id).map(|at| self.types[at].frame.id),
+            Some(id) => self.type_at(id).map(|at| self.types[at].meta.id),
         };
         if body == content.body && type_id == Some(content.event_type_id) {
-            return self.unchanged_event(terms, at, edit.guard.edit_id);
+            return self.unchanged_event(context, at, edit.guard.edit_id);
         }
-        if !self.is_expected(terms, &row.frame, &edit.guard) {
+        if !self.is_expected(context, &row.meta, &edit.guard) {
             return conflict(row);
         }
         let mut faults = faults(&body, &edit.patch);
@@ -212,133 +222,133 @@ impl Oracle {
             }
         }
         if !faults.is_empty() {
-            return refused(terms, row.frame.id, &faults);
+            return refused(context, row.meta.id, &faults);
         }
-        self.applied(Entity::Event, row.frame.id, edit.guard.edit_id);
-        let frame = self.step(terms, &row.frame, edit.guard.edit_id);
+        self.applied(Entity::Event, row.meta.id, edit.guard.edit_id);
+        let meta = self.step(context, &row.meta, edit.guard.edit_id);
         let EventContent { import_job_id, import_version, .. } = *content;
         let key = (row.source_type.as_str(), row.external_id.as_deref());
-        let mut changed = event_row(frame, key, type_id.expect("it is alive"), &body, import_job_id);
+        let mut changed = event_row(meta, key, type_id.expect("it is alive"), &body, import_job_id);
         // The version that the import gave it stays, so that a rollback sees the later edit.
         changed.content.as_mut().expect("it has content").import_version = import_version;
         self.events[at] = changed.clone();
         found(Outcome::Updated, BY_ID, false, changed)
     }
 
-    pub fn delete_event(&mut self, terms: &Terms<'_>, removal: &Removal) -> Said<EventRow> {
+    pub fn delete_event(&mut self, context: &WriteContext<'_>, removal: &Removal) -> Said<EventRow> {
         let Some(at) = self.event_at(removal.id) else {
-            return self.unknown(terms, removal.id, "/id");
+            return self.unknown(context, removal.id, "/id");
         };
         let row = self.events[at].clone();
-        if self.is_old(terms, Entity::Event, &row.frame, &removal.guard) {
+        if self.is_old(context, Entity::Event, &row.meta, &removal.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         if row.content.is_none() {
-            let deletion = self.events[at].frame.deletion.as_mut().expect("it is deleted");
+            let deletion = self.events[at].meta.deletion.as_mut().expect("it is deleted");
             if deletion.by == DeletedBy::Rollback {
                 deletion.by = DeletedBy::User;
                 self.seen.push("a deletion made final");
-                self.finished.push(row.frame.id);
+                self.finished.push(row.meta.id);
             }
-            return self.unchanged_event(terms, at, removal.guard.edit_id);
+            return self.unchanged_event(context, at, removal.guard.edit_id);
         }
-        if !self.is_expected(terms, &row.frame, &removal.guard) {
+        if !self.is_expected(context, &row.meta, &removal.guard) {
             return conflict(row);
         }
-        self.applied(Entity::Event, row.frame.id, removal.guard.edit_id);
-        self.events[at].frame = self.tombstone(terms, &row.frame, removal.guard.edit_id);
+        self.applied(Entity::Event, row.meta.id, removal.guard.edit_id);
+        self.events[at].meta = self.tombstone(context, &row.meta, removal.guard.edit_id);
         self.events[at].content = None;
         found(Outcome::Deleted, BY_ID, false, self.events[at].clone())
     }
 
-    pub fn restore_event(&mut self, terms: &Terms<'_>, restore: &Restore) -> Said<EventRow> {
+    pub fn restore_event(&mut self, context: &WriteContext<'_>, restore: &Restore) -> Said<EventRow> {
         let new = &restore.event;
         let Some(at) = self.event_at(new.id) else {
-            return self.unknown(terms, new.id, "/event/id");
+            return self.unknown(context, new.id, "/event/id");
         };
         let row = self.events[at].clone();
-        if self.is_old(terms, Entity::Event, &row.frame, &restore.guard) {
+        if self.is_old(context, Entity::Event, &row.meta, &restore.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         if let Some(content) = &row.content {
             let is_equal = content.body == new.body && self.type_meant(new) == Some(content.event_type_id);
             return if is_equal {
-                self.unchanged_event(terms, at, restore.guard.edit_id)
+                self.unchanged_event(context, at, restore.guard.edit_id)
             } else {
                 conflict(row)
             };
         }
-        if !self.is_expected(terms, &row.frame, &restore.guard) {
+        if !self.is_expected(context, &row.meta, &restore.guard) {
             return conflict(row);
         }
         if let Some(said) = self.type_is_rejected(new, "/event/eventTypeId") {
             return said;
         }
         let Some(type_id) = self.type_meant(new) else {
-            return refused(terms, new.id, &[("/event/eventTypeId", Code::EventTypeNotFound)]);
+            return refused(context, new.id, &[("/event/eventTypeId", Code::EventTypeNotFound)]);
         };
-        self.applied(Entity::Event, row.frame.id, restore.guard.edit_id);
-        let frame = Frame { deletion: None, ..self.step(terms, &row.frame, restore.guard.edit_id) };
+        self.applied(Entity::Event, row.meta.id, restore.guard.edit_id);
+        let meta = RowMeta { deletion: None, ..self.step(context, &row.meta, restore.guard.edit_id) };
         let key = (row.source_type.as_str(), row.external_id.as_deref());
-        self.events[at] = event_row(frame, key, type_id, &new.body, None);
+        self.events[at] = event_row(meta, key, type_id, &new.body, None);
         found(Outcome::Updated, BY_ID, false, self.events[at].clone())
     }
 
-    pub fn update_type(&mut self, terms: &Terms<'_>, edit: &TypeEdit) -> Said<TypeRow> {
+    pub fn update_type(&mut self, context: &WriteContext<'_>, edit: &TypeEdit) -> Said<TypeRow> {
         let Some(at) = self.type_at(edit.id) else {
-            return self.unknown(terms, edit.id, "/id");
+            return self.unknown(context, edit.id, "/id");
         };
         let row = self.types[at].clone();
         let Some(content) = &row.content else {
             return found(Outcome::Deleted, BY_ID, false, row);
         };
-        if self.is_old(terms, Entity::EventType, &row.frame, &edit.guard) {
+        if self.is_old(context, Entity::EventType, &row.meta, &edit.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         let name = edit.patch.name.as_ref().unwrap_or(&content.name);
         let color = edit.patch.color.as_ref().unwrap_or(&content.color);
         let icon = edit.patch.icon.as_ref().unwrap_or(&content.icon);
         if (name, color, icon) == (&content.name, &content.color, &content.icon) {
-            return self.unchanged_type(terms, at, edit.guard.edit_id);
+            return self.unchanged_type(context, at, edit.guard.edit_id);
         }
-        if !self.is_expected(terms, &row.frame, &edit.guard) {
+        if !self.is_expected(context, &row.meta, &edit.guard) {
             return conflict(row);
         }
         if self.type_named(name).is_some_and(|other| other != at) {
-            return refused(terms, edit.id, &[("/patch/name", Code::NameTaken)]);
+            return refused(context, edit.id, &[("/patch/name", Code::NameTaken)]);
         }
-        self.applied(Entity::EventType, row.frame.id, edit.guard.edit_id);
-        let frame = self.step(terms, &row.frame, edit.guard.edit_id);
-        self.types[at] = type_row(frame, name, color.as_deref(), icon.as_deref());
+        self.applied(Entity::EventType, row.meta.id, edit.guard.edit_id);
+        let meta = self.step(context, &row.meta, edit.guard.edit_id);
+        self.types[at] = type_row(meta, name, color.as_deref(), icon.as_deref());
         found(Outcome::Updated, BY_ID, false, self.types[at].clone())
     }
 
-    pub fn delete_type(&mut self, terms: &Terms<'_>, removal: &Removal) -> Said<TypeRow> {
+    pub fn delete_type(&mut self, context: &WriteContext<'_>, removal: &Removal) -> Said<TypeRow> {
         let Some(at) = self.type_at(removal.id) else {
-            return self.unknown(terms, removal.id, "/id");
+            return self.unknown(context, removal.id, "/id");
         };
         let row = self.types[at].clone();
-        if self.is_old(terms, Entity::EventType, &row.frame, &removal.guard) {
+        if self.is_old(context, Entity::EventType, &row.meta, &removal.guard) {
             return found(Outcome::Unchanged, BY_ID, false, row);
         }
         if row.content.is_none() {
-            return self.unchanged_type(terms, at, removal.guard.edit_id);
+            return self.unchanged_type(context, at, removal.guard.edit_id);
         }
-        if !self.is_expected(terms, &row.frame, &removal.guard) {
+        if !self.is_expected(context, &row.meta, &removal.guard) {
             return conflict(row);
         }
         let is_of_it = |event: &EventRow| {
-            event.content.as_ref().is_some_and(|content| content.event_type_id == row.frame.id)
+            event.content.as_ref().is_some_and(|content| content.event_type_id == row.meta.id)
         };
         if self.events.iter().any(is_of_it) {
             return Said {
                 code: Some(Code::EventTypeInUse),
                 errors: Vec::new(),
-                ..refused(terms, row.frame.id, &[])
+                ..refused(context, row.meta.id, &[])
             };
         }
-        self.applied(Entity::EventType, row.frame.id, removal.guard.edit_id);
-        self.types[at].frame = self.tombstone(terms, &row.frame, removal.guard.edit_id);
+        self.applied(Entity::EventType, row.meta.id, removal.guard.edit_id);
+        self.types[at].meta = self.tombstone(context, &row.meta, removal.guard.edit_id);
         self.types[at].content = None;
         found(Outcome::Deleted, BY_ID, false, self.types[at].clone())
     }

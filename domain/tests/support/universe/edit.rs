@@ -26,15 +26,15 @@ pub fn edit_id(dice: &mut Dice) -> Option<Uuid> {
 
 /// What an edit is about: a row, by its id or an alias; something of the call; anything.
 pub fn target(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Uuid {
-    let events = state.events.iter().map(|row| row.frame.id);
-    let types = state.types.iter().map(|row| row.frame.id);
+    let events = state.events.iter().map(|row| row.meta.id);
+    let types = state.types.iter().map(|row| row.meta.id);
     let aliases = state.aliases.iter().map(|alias| alias.1);
     let known: Vec<Uuid> = events.chain(types).chain(aliases).collect();
     pick_or_any(dice, &known, items)
 }
 
 fn event_target(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Uuid {
-    let mut known: Vec<Uuid> = state.events.iter().map(|row| row.frame.id).collect();
+    let mut known: Vec<Uuid> = state.events.iter().map(|row| row.meta.id).collect();
     known.extend(
         state
             .aliases
@@ -47,7 +47,7 @@ fn event_target(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Uuid {
 }
 
 fn type_target(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Uuid {
-    let mut known: Vec<Uuid> = state.types.iter().map(|row| row.frame.id).collect();
+    let mut known: Vec<Uuid> = state.types.iter().map(|row| row.meta.id).collect();
     known.extend(
         state
             .aliases
@@ -169,7 +169,7 @@ pub fn story(dice: &mut Dice, state: &Oracle) -> Vec<Write> {
     let living: Vec<(Uuid, &str)> = state
         .types
         .iter()
-        .filter_map(|row| Some((row.frame.id, row.content.as_ref()?.name.as_str())))
+        .filter_map(|row| Some((row.meta.id, row.content.as_ref()?.name.as_str())))
         .collect();
     let removal = |id: Uuid| Removal { id, guard: Guard::default() };
     match (dice.below(3), living.as_slice()) {
@@ -181,8 +181,7 @@ pub fn story(dice: &mut Dice, state: &Oracle) -> Vec<Write> {
                 row.content.as_ref().is_some_and(|content| content.event_type_id == *one)
             };
             let events = state.events.iter().filter(is_of_it);
-            let mut writes: Vec<Write> =
-                events.map(|row| Write::DeleteEvent(removal(row.frame.id))).collect();
+            let mut writes: Vec<Write> = events.map(|row| Write::DeleteEvent(removal(row.meta.id))).collect();
             writes.push(Write::DeleteEventType(removal(*one)));
             writes.push(Write::CreateEventType(named(id(dice.below(IDS)), its)));
             writes
