@@ -13,7 +13,7 @@ pub use create::{create_event, create_event_type};
 pub use edit::{
     delete_event, delete_event_type, restore_event, take_back_event, update_event, update_event_type,
 };
-pub use unit_of_work::{Changes, Entity, UnitOfWork};
+pub use unit_of_work::{Alias, Changes, Entity, RecordedEdit, UnitOfWork};
 
 use crate::draft::{EventEdit, NewEvent, NewType, Removal, Restore, TypeEdit};
 use crate::event_id;

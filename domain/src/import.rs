@@ -218,11 +218,11 @@ pub struct ImportRow {
 }
 
 impl ImportRow {
-    /// As it is taken up by a worker; with `is_left` the one before died of it. Three deaths at one
+    /// As it is taken up by a worker; with `after_crash` the one before died of it. Three deaths at one
     /// checkpoint, and the next 500 records come in chunks a tenth of the size.
     #[must_use]
-    pub fn taken_up(mut self, is_left: bool) -> Self {
-        self.crash_count += i32::from(is_left);
+    pub fn claimed(mut self, after_crash: bool) -> Self {
+        self.crash_count += i32::from(after_crash);
         if self.crash_count >= CRASHES_MAX && self.chunk_records > 1 {
             self.crash_count = 0;
             self.chunk_records = (self.chunk_records / 10).max(1);
@@ -247,13 +247,13 @@ impl ImportRow {
 
     /// Whether chunks that are small because somebody died have brought it past that place.
     #[must_use]
-    pub fn is_out_of_danger(&self, next_record: i64) -> bool {
+    pub fn is_past_crash(&self, next_record: i64) -> bool {
         i64::from(self.chunk_records) < CHUNK_RECORDS_MAX as i64 && next_record >= self.small_chunks_until
     }
 
     /// Whether nobody has died of what comes next.
     #[must_use]
-    pub fn is_trusted(&self) -> bool {
+    pub fn allows_speculation(&self) -> bool {
         self.crash_count == 0 && i64::from(self.chunk_records) == CHUNK_RECORDS_MAX as i64
     }
 

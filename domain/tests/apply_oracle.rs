@@ -6,7 +6,9 @@ mod support;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use domain::apply::{Answer, Entity, MatchKey, Outcome, UnitOfWork, Write, WriteContext, Written, apply};
+use domain::apply::{
+    Answer, Entity, MatchKey, Outcome, RecordedEdit, UnitOfWork, Write, WriteContext, Written, apply,
+};
 use domain::draft::IdOrigin;
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::{DeletedBy, EventBody, EventRow, TypeRow, Writer};
@@ -67,7 +69,7 @@ fn load(stored: &Oracle) -> UnitOfWork {
 fn fill(mut unit: UnitOfWork, stored: &Oracle) -> UnitOfWork {
     stored.events.iter().cloned().for_each(|row| unit.load_event(row));
     stored.types.iter().cloned().for_each(|row| unit.load_type(row));
-    stored.aliases.iter().for_each(|(entity, alias, id)| unit.load_alias(*entity, *alias, *id));
+    stored.aliases.iter().for_each(|alias| unit.load_alias(alias.entity, alias.alias_id, alias.id));
     stored.imports.iter().for_each(|id| unit.load_import_id(*id));
     for event in stored.events.iter().filter_map(|row| row.content.as_ref()) {
         let of_type = |row: &&EventRow| {
@@ -177,14 +179,17 @@ fn hold_net(call: &Call, oracle: &Oracle, unit: UnitOfWork) {
     assert_eq!(changes.head, oracle.head, "head");
     assert_eq!(changes.aliases, oracle.aliases[call.stored.aliases.len()..], "aliases");
     assert_eq!(changes.changed_rows() as i64, changes.head - head, "a position for each changed row");
-    let remembered = remembered(oracle, head);
-    assert_eq!(changes.remembered, remembered, "remembered edits");
+    let recorded_edit_ids = recorded_edit_ids(oracle, head);
+    assert_eq!(changes.recorded_edit_ids, recorded_edit_ids, "recorded_edit_ids edits");
     let is_written =
         |id: &Uuid| oracle.events.iter().any(|row| row.meta.id == *id && row.meta.change_seq > head);
-    let finished: Vec<_> = oracle.finished.iter().copied().filter(|id| !is_written(id)).collect();
-    assert_eq!(changes.finished, finished, "deletions made final");
-    let is_empty =
-        changes.head == head && changes.aliases.is_empty() && remembered.is_empty() && finished.is_empty();
+    let finalized_deletions: Vec<_> =
+        oracle.finalized_deletions.iter().copied().filter(|id| !is_written(id)).collect();
+    assert_eq!(changes.finalized_deletions, finalized_deletions, "deletions made final");
+    let is_empty = changes.head == head
+        && changes.aliases.is_empty()
+        && recorded_edit_ids.is_empty()
+        && finalized_deletions.is_empty();
     assert_eq!(changes.is_empty(), is_empty);
     let events = oracle.events.iter().filter(|row| row.meta.change_seq > head).cloned();
     let was_event = |id| call.stored.events.iter().any(|row| row.meta.id == id);
@@ -204,13 +209,15 @@ fn hold_net(call: &Call, oracle: &Oracle, unit: UnitOfWork) {
 }
 
 /// Edits to be kept of rows that are not written anyway.
-fn remembered(oracle: &Oracle, head: i64) -> Vec<(Entity, Uuid, Uuid)> {
+fn recorded_edit_ids(oracle: &Oracle, head: i64) -> Vec<RecordedEdit> {
     let meta = |entity: Entity, id: Uuid| match entity {
         Entity::Event => &oracle.events.iter().find(|row| row.meta.id == id).expect("a row").meta,
         Entity::EventType => &oracle.types.iter().find(|row| row.meta.id == id).expect("a row").meta,
     };
-    let kept = oracle.remembered.iter().filter(|(entity, id)| meta(*entity, *id).change_seq <= head);
-    kept.map(|(entity, id)| (*entity, *id, meta(*entity, *id).writer.edit_id.expect("an edit"))).collect()
+    let kept = oracle.recorded_edit_ids.iter().filter(|(entity, id)| meta(*entity, *id).change_seq <= head);
+    let edit_id = |entity, id| meta(entity, id).writer.edit_id.expect("an edit");
+    kept.map(|(entity, id)| RecordedEdit { entity: *entity, id: *id, edit_id: edit_id(*entity, *id) })
+        .collect()
 }
 
 /// Outcome and row of each write, in order.
@@ -361,7 +368,7 @@ fn every_outbox_ends_as_the_contract_says() {
     // Creates of events 13 and of types 7, as above without an import's. An update of an event: UPDATED,
     // UNCHANGED, DELETED, CONFLICT, six codes; of a type: the same four and three codes. A deletion:
     // DELETED, UNCHANGED, CONFLICT, two codes, and of a type in use. A restore: UPDATED, UNCHANGED, CONFLICT,
-    // three codes. And old edits, those applied in the call and those whose id is not asked, remembered ones, own
+    // three codes. And old edits, those applied in the call and those whose id is not asked, recorded_edit_ids ones, own
     // chains, deletions made final.
     assert!(cases < 20_000 || ways.len() == 60, "{} ways: {ways:#?}", ways.len());
 }

@@ -88,7 +88,7 @@ pub struct Applied {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn decide_ahead(
+pub async fn decide_speculatively(
     store: &Store,
     user_id: Uuid,
     import_id: Uuid,
@@ -102,7 +102,7 @@ pub async fn decide_ahead(
     Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(verdict))
 }
 
-/// Applies a chunk, with the verdict if one was found ahead. The records at the places in `poison` are refused unread.
+/// Applies a chunk, with the verdict if one was found chunks. The records at the places in `poison` are refused unread.
 ///
 /// # Errors
 /// [`Error::Fenced`] when somebody else holds it by now, or it was ended; when the database fails.
@@ -122,7 +122,7 @@ pub async fn apply_chunk(
     let (verdict, stored) = match verdict {
         Some(verdict) => (verdict, Stored::default()),
         None if chunk.records.is_empty() => Default::default(),
-        None => decide_in_turn(&tx, import, chunk, now_ms, poison).await?,
+        None => decide_locked(&tx, import, chunk, now_ms, poison).await?,
     };
     let Verdict { counts, mut rejections } = verdict;
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
@@ -179,7 +179,7 @@ async fn try_alone(store: &Store, import: Import, chunk: &Chunk, place: usize) -
 }
 
 /// Under the lock of the head.
-async fn decide_in_turn(
+async fn decide_locked(
     tx: &Tx,
     import: Import,
     chunk: &Chunk,

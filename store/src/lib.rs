@@ -137,7 +137,7 @@ impl Store {
             optimistic = Some(OptimisticPools { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
         }
         // Whoever cannot reach the database hears of it now.
-        drop(reader.lend().await?);
+        drop(reader.acquire().await?);
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
         let (lock_queues, heavy_queues) = (Arc::default(), Arc::default());
@@ -172,7 +172,7 @@ impl Store {
 
     /// Whether what an import brings can be read without a lock, and decided before its permit.
     #[must_use]
-    pub fn can_read_ahead(&self) -> bool {
+    pub fn can_speculate(&self) -> bool {
         self.optimistic.is_some()
     }
 

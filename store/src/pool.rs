@@ -6,9 +6,9 @@
 //! of a page, it waits for that ping without a bound, and it keeps a connection whose COMMIT has failed.
 
 mod cluster;
+mod connection;
 mod engine;
 mod health;
-mod lease;
 mod session;
 
 use std::sync::{Arc, Mutex};
@@ -23,11 +23,11 @@ use tokio::time::{sleep, timeout, timeout_at};
 use super::row_reader::Row;
 use crate::error::Error;
 pub use cluster::Failover;
+use connection::OpenConnection;
+pub(super) use connection::PooledConnection;
 use domain::limits::{ACQUIRE_MS_MAX, CONNECT_MS_MAX};
 pub(super) use engine::{Engine, PostgresOptions};
 pub use health::Health;
-pub(super) use lease::Lease;
-use lease::Open;
 pub(super) use session::Session;
 
 /// A connection that is older is closed when it is given back.
@@ -71,14 +71,14 @@ pub struct PoolOf<DB: Engine> {
     statement_max: Duration,
     free: Arc<Semaphore>,
     /// `None` once the pool is closed.
-    idle: Mutex<Option<Vec<Open<DB>>>>,
+    idle: Mutex<Option<Vec<OpenConnection<DB>>>>,
     health: Arc<Health>,
 }
 
 /// A lent connection to either database.
-pub(super) enum AnyLease {
-    Postgres(Lease<Postgres>),
-    Sqlite(Lease<Sqlite>),
+pub(super) enum AnyConnection {
+    Postgres(PooledConnection<Postgres>),
+    Sqlite(PooledConnection<Sqlite>),
 }
 
 impl Pool {
@@ -140,10 +140,10 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Busy`] if none is free in time; [`Error::Database`] if a new one cannot be opened.
-    pub(super) async fn lend(&self) -> Result<AnyLease, Error> {
+    pub(super) async fn acquire(&self) -> Result<AnyConnection, Error> {
         Ok(match self {
-            Self::Postgres(pool) => AnyLease::Postgres(pool.lend().await?),
-            Self::Sqlite(pool) => AnyLease::Sqlite(pool.lend().await?),
+            Self::Postgres(pool) => AnyConnection::Postgres(pool.acquire().await?),
+            Self::Sqlite(pool) => AnyConnection::Sqlite(pool.acquire().await?),
         })
     }
 
@@ -178,7 +178,7 @@ impl<DB: Engine> PoolOf<DB> {
         Self { options, size, statement_max, free, idle, health }
     }
 
-    async fn lend(self: &Arc<Self>) -> Result<Lease<DB>, Error> {
+    async fn acquire(self: &Arc<Self>) -> Result<PooledConnection<DB>, Error> {
         let deadline = Instant::now() + ACQUIRE_MAX;
         // Most often one is free, and no timer is needed.
         let permit = match Arc::clone(&self.free).try_acquire_owned() {
@@ -191,21 +191,25 @@ impl<DB: Engine> PoolOf<DB> {
         };
         loop {
             let Some(open) = self.pop()? else { break };
-            if let Some(open) = self.still_alive(open, deadline).await {
-                return Ok(Lease::new(open, self, permit));
+            if let Some(open) = self.check_alive(open, deadline).await {
+                return Ok(PooledConnection::new(open, self, permit));
             }
         }
         let open = self.open(deadline).await?;
-        Ok(Lease::new(open, self, permit))
+        Ok(PooledConnection::new(open, self, permit))
     }
 
     /// The connection that was used last, if there is an idle one.
-    fn pop(&self) -> Result<Option<Open<DB>>, Error> {
+    fn pop(&self) -> Result<Option<OpenConnection<DB>>, Error> {
         let mut idle = self.idle.lock().map_err(|_| Error::Busy)?;
         Ok(idle.as_mut().ok_or(Error::Busy)?.pop())
     }
 
-    async fn still_alive(&self, mut open: Open<DB>, deadline: Instant) -> Option<Open<DB>> {
+    async fn check_alive(
+        &self,
+        mut open: OpenConnection<DB>,
+        deadline: Instant,
+    ) -> Option<OpenConnection<DB>> {
         if open.opened_at < self.health.distrusted_before() {
             return None;
         }
@@ -222,7 +226,7 @@ impl<DB: Engine> PoolOf<DB> {
     }
 
     /// Opens a connection, and tries again while nobody listens or there is no room.
-    async fn open(&self, deadline: Instant) -> Result<Open<DB>, Error> {
+    async fn open(&self, deadline: Instant) -> Result<OpenConnection<DB>, Error> {
         let mut pause = PAUSE_FIRST;
         loop {
             let error = match self.connect(bounded(deadline)).await {
@@ -237,7 +241,7 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    async fn connect(&self, most: Duration) -> Result<Open<DB>, sqlx::Error> {
+    async fn connect(&self, most: Duration) -> Result<OpenConnection<DB>, sqlx::Error> {
         let attempt = self.health.attempt();
         // Whoever connects while others find their connections dead may have met the same host.
         let opened_at = Instant::now();
@@ -245,16 +249,16 @@ impl<DB: Engine> PoolOf<DB> {
         let opened = opened.unwrap_or_else(|_| Err(timed_out("the database does not take connections")));
         attempt.end(opened.as_ref().err());
         let (connection, interrupt) = opened?;
-        Ok(Open { connection, interrupt, opened_at, used_at: Instant::now() })
+        Ok(OpenConnection { connection, interrupt, opened_at, used_at: Instant::now() })
     }
 
-    fn keep(&self, open: Open<DB>) {
+    fn put_back(&self, open: OpenConnection<DB>) {
         if open.opened_at.elapsed() < AGE_MAX
             && open.opened_at >= self.health.distrusted_before()
             && let Ok(mut idle) = self.idle.lock()
             && let Some(idle) = idle.as_mut()
         {
-            idle.push(Open { used_at: Instant::now(), ..open });
+            idle.push(OpenConnection { used_at: Instant::now(), ..open });
         }
     }
 
@@ -284,10 +288,10 @@ impl<DB: Engine> PoolOf<DB> {
             show(row)
         };
         let first = if effect == Effect::Reads { Some(statement.clone()) } else { None };
-        let Err(error) = self.lend().await?.read(statement, &mut count).await else { return Ok(()) };
+        let Err(error) = self.acquire().await?.read(statement, &mut count).await else { return Ok(()) };
         match first {
             Some(statement) if shown == 0 && error.is_lost_connection() => {
-                self.lend().await?.read(statement, &mut show).await
+                self.acquire().await?.read(statement, &mut show).await
             }
             _ => Err(error),
         }

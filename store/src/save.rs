@@ -20,7 +20,7 @@ use super::load::ReadVersion;
 use super::pool::Pool;
 use super::{Tx, account, model};
 use crate::error::Error;
-use domain::apply::{Changes, Entity};
+use domain::apply::{Alias, Changes, Entity, RecordedEdit};
 use domain::row::{DeletedBy, TypeRow};
 use parts::Parts;
 
@@ -109,7 +109,7 @@ impl Models {
             models.new_types.extend(changes.new_types.into_iter().map(of_type));
             models.changed_events.extend(changes.changed_events.into_iter().map(of_event));
             models.new_events.extend(changes.new_events.into_iter().map(of_event));
-            models.aliases.extend(changes.aliases.into_iter().map(|(entity, alias_id, id)| {
+            models.aliases.extend(changes.aliases.into_iter().map(|Alias { entity, alias_id, id }| {
                 id_alias::ActiveModel {
                     user_id: Set(user_id),
                     entity: Set(if entity == Entity::Event { 1 } else { 2 }),
@@ -124,11 +124,11 @@ impl Models {
 
 async fn save_all(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
     for Decision { user_id, changes, .. } in &all {
-        give_up_names(tx, *user_id, &changes.changed_types).await?;
-        for (entity, id, edit_id) in &changes.remembered {
-            remember(tx, *user_id, *entity, *id, *edit_id).await?;
+        release_names(tx, *user_id, &changes.changed_types).await?;
+        for RecordedEdit { entity, id, edit_id } in &changes.recorded_edit_ids {
+            record_edit_id(tx, *user_id, *entity, *id, *edit_id).await?;
         }
-        finish(tx, *user_id, &changes.finished).await?;
+        finalize_deletions(tx, *user_id, &changes.finalized_deletions).await?;
     }
     let (mut writer, models) = (Writer::new(tx), Models::of(all));
     writer.rows(models.changed_types, Existing::Replace).await?;
@@ -141,7 +141,7 @@ async fn save_all(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
 
 /// Clears the names of types that change: the unique index is checked row by row, and two types may
 /// exchange their names in one call.
-async fn give_up_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), Error> {
+async fn release_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), Error> {
     if types.is_empty() {
         return Ok(());
     }
@@ -155,7 +155,13 @@ async fn give_up_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), 
 }
 
 /// Keeps the last edit of a row and changes nothing else of it.
-async fn remember(tx: &Tx, user_id: Uuid, entity: Entity, id: Uuid, edit_id: Uuid) -> Result<(), Error> {
+async fn record_edit_id(
+    tx: &Tx,
+    user_id: Uuid,
+    entity: Entity,
+    id: Uuid,
+    edit_id: Uuid,
+) -> Result<(), Error> {
     let written = match entity {
         Entity::Event => {
             event::Entity::update_many()
@@ -178,7 +184,7 @@ async fn remember(tx: &Tx, user_id: Uuid, entity: Entity, id: Uuid, edit_id: Uui
 }
 
 /// Makes the deletions of events a person's, and changes nothing else of them.
-async fn finish(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(), Error> {
+async fn finalize_deletions(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
     }

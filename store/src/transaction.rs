@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::Store;
 use super::lock::LockPermit;
-use super::pool::{AnyLease, Pool};
+use super::pool::{AnyConnection, Pool};
 use crate::error::{Error, is_lost_connection};
 
 /// A transaction that writes. Dropped without [`Tx::commit`], it is rolled back.
@@ -19,7 +19,7 @@ pub struct Tx {
 
 /// The connection of a transaction.
 pub(super) struct Statements {
-    lease: Mutex<AnyLease>,
+    connection: Mutex<AnyConnection>,
     backend: DbBackend,
 }
 
@@ -32,16 +32,16 @@ impl std::fmt::Debug for Tx {
 impl Tx {
     /// Begins a transaction on a connection of `pool`. If that connection is dead, another one is tried.
     pub(super) async fn begin(store: &Store, pool: &Pool) -> Result<Self, Error> {
-        let mut lease = pool.lend().await?;
-        if let Err(error) = lease.begin().await {
+        let mut connection = pool.acquire().await?;
+        if let Err(error) = connection.begin().await {
             if !error.is_lost_connection() {
                 return Err(error);
             }
-            drop(lease);
-            lease = pool.lend().await?;
-            lease.begin().await?;
+            drop(connection);
+            connection = pool.acquire().await?;
+            connection.begin().await?;
         }
-        let inner = Statements { lease: Mutex::new(lease), backend: pool.backend() };
+        let inner = Statements { connection: Mutex::new(connection), backend: pool.backend() };
         Ok(Self { inner, store: store.clone(), permit: None })
     }
 
@@ -51,7 +51,7 @@ impl Tx {
     /// [`Error::Database`] if the database failed or did not answer: then it is unknown whether the transaction is
     /// committed. [`Error::Bug`] if one of its statements had failed.
     pub async fn commit(self) -> Result<(), Error> {
-        self.inner.lease.into_inner().commit().await
+        self.inner.connection.into_inner().commit().await
     }
 
     /// Ends a transaction that has written nothing. PostgreSQL has noted the locks in its log, and a commit would
@@ -60,7 +60,7 @@ impl Tx {
     /// # Errors
     /// [`Error::Database`] if the database did not answer.
     pub async fn release(self) -> Result<(), Error> {
-        self.inner.lease.into_inner().roll_back().await
+        self.inner.connection.into_inner().roll_back().await
     }
 
     pub(super) fn backend(&self) -> DbBackend {
@@ -75,7 +75,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.lease.lock().await.execute(statement).await
+        self.connection.lock().await.execute(statement).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -87,7 +87,7 @@ impl ConnectionTrait for Statements {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.lease.lock().await.fetch_all(statement).await
+        self.connection.lock().await.fetch_all(statement).await
     }
 }
 
@@ -101,8 +101,8 @@ impl Reader {
     }
 
     async fn try_query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut lease = self.0.lend().await.map_err(into_db_err)?;
-        lease.fetch_all(statement).await
+        let mut connection = self.0.acquire().await.map_err(into_db_err)?;
+        connection.fetch_all(statement).await
     }
 }
 

@@ -58,7 +58,7 @@ impl WriteContext<'_> {
     }
 
     /// The meta that remembers an edit which changed nothing, if there is something to remember.
-    fn remembering(&self, meta: &RowMeta, edit_id: Option<Uuid>) -> Option<RowMeta> {
+    fn meta_with_edit_id(&self, meta: &RowMeta, edit_id: Option<Uuid>) -> Option<RowMeta> {
         let edit_id = edit_id.filter(|edit| self.wrote(meta) && Some(*edit) > meta.writer.edit_id)?;
         let mut meta = meta.clone();
         meta.writer.edit_id = Some(edit_id);
@@ -135,8 +135,8 @@ fn unchanged_event(
     row: Arc<EventRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<EventRow> {
-    let row = match context.remembering(&row.meta, edit_id) {
-        Some(meta) => unit.remember_event(EventRow { meta, ..EventRow::clone(&row) }),
+    let row = match context.meta_with_edit_id(&row.meta, edit_id) {
+        Some(meta) => unit.record_event_edit_id(EventRow { meta, ..EventRow::clone(&row) }),
         None => row,
     };
     Answer::done(Outcome::Unchanged, FOUND, false, row)
@@ -206,7 +206,7 @@ fn final_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
         Some(Deletion { at, by: DeletedBy::Rollback }) => {
             let mut row = EventRow::clone(&row);
             row.meta.deletion = Some(Deletion { at, by: DeletedBy::User });
-            unit.finish_event(row)
+            unit.finalize_deletion(row)
         }
         _ => row,
     }
@@ -315,8 +315,8 @@ fn unchanged_type(
     row: Arc<TypeRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<TypeRow> {
-    let row = match context.remembering(&row.meta, edit_id) {
-        Some(meta) => unit.remember_type(TypeRow { meta, ..TypeRow::clone(&row) }),
+    let row = match context.meta_with_edit_id(&row.meta, edit_id) {
+        Some(meta) => unit.record_type_edit_id(TypeRow { meta, ..TypeRow::clone(&row) }),
         None => row,
     };
     Answer::done(Outcome::Unchanged, FOUND, false, row)

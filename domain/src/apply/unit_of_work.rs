@@ -61,9 +61,9 @@ pub struct UnitOfWork {
     import_ids: HashSet<Uuid>,
     changed: Vec<(Entity, Uuid)>,
     is_changed: HashSet<(Entity, Uuid)>,
-    new_aliases: Vec<(Entity, Uuid, Uuid)>,
-    remembered: Vec<(Entity, Uuid)>,
-    finished: Vec<Uuid>,
+    new_aliases: Vec<Alias>,
+    recorded_edit_ids: Vec<(Entity, Uuid)>,
+    finalized_deletions: Vec<Uuid>,
     /// Living events of a type: those stored, where they were counted, and those of this call.
     usage: HashMap<Uuid, i64>,
     rejected: HashMap<Uuid, Problem>,
@@ -71,6 +71,28 @@ pub struct UnitOfWork {
     applied: HashMap<(Entity, Uuid), Vec<Uuid>>,
     /// What stored events say was not read.
     is_without_bodies: bool,
+}
+
+/// An id that was sent for a row that is stored under another id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alias {
+    /// What the row is.
+    pub entity: Entity,
+    /// The id that was sent.
+    pub alias_id: Uuid,
+    /// The id of the row.
+    pub id: Uuid,
+}
+
+/// The last edit of a row that the edit did not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordedEdit {
+    /// What the row is.
+    pub entity: Entity,
+    /// The id of the row.
+    pub id: Uuid,
+    /// The id of the edit.
+    pub edit_id: Uuid,
 }
 
 /// What is to be written: each changed row once, already numbered.
@@ -84,12 +106,12 @@ pub struct Changes {
     pub new_types: Vec<TypeRow>,
     /// Types that were.
     pub changed_types: Vec<TypeRow>,
-    /// Rows whose last edit is to be remembered and nothing else: kind, id, edit.
-    pub remembered: Vec<(Entity, Uuid, Uuid)>,
+    /// Rows of which only the id of the last edit changes.
+    pub recorded_edit_ids: Vec<RecordedEdit>,
     /// Events that a rollback took back and that a person has deleted since: that and nothing else changes.
-    pub finished: Vec<Uuid>,
-    /// Kind, alias, canonical id.
-    pub aliases: Vec<(Entity, Uuid, Uuid)>,
+    pub finalized_deletions: Vec<Uuid>,
+    /// New aliases.
+    pub aliases: Vec<Alias>,
     /// The head of the feed afterwards.
     pub head: i64,
 }
@@ -98,7 +120,7 @@ impl Changes {
     /// Whether nothing is to be written at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let moves_nothing = self.remembered.is_empty() && self.finished.is_empty();
+        let moves_nothing = self.recorded_edit_ids.is_empty() && self.finalized_deletions.is_empty();
         self.changed_rows() == 0 && self.aliases.is_empty() && moves_nothing
     }
 
@@ -244,7 +266,7 @@ impl UnitOfWork {
     /// Lets an id that was sent stand for a row.
     pub fn add_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
         self.load_alias(entity, alias, id);
-        self.new_aliases.push((entity, alias, id));
+        self.new_aliases.push(Alias { entity, alias_id: alias, id });
     }
 
     /// Writes an event, new or changed.
@@ -264,28 +286,28 @@ impl UnitOfWork {
     }
 
     /// Keeps the last edit of an event that it did not change.
-    pub fn remember_event(&mut self, row: EventRow) -> Arc<EventRow> {
+    pub fn record_event_edit_id(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
         self.apply_edit(Entity::Event, row.meta.id, row.meta.writer.edit_id);
-        self.remembered.push((Entity::Event, row.meta.id));
+        self.recorded_edit_ids.push((Entity::Event, row.meta.id));
         row
     }
 
     /// Keeps that a person has deleted what a rollback took back.
-    pub fn finish_event(&mut self, row: EventRow) -> Arc<EventRow> {
+    pub fn finalize_deletion(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
-        self.finished.push(row.meta.id);
+        self.finalized_deletions.push(row.meta.id);
         row
     }
 
     /// Keeps the last edit of a type that it did not change.
-    pub fn remember_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
+    pub fn record_type_edit_id(&mut self, row: TypeRow) -> Arc<TypeRow> {
         let row = Arc::new(row);
         self.types.by_id.insert(row.meta.id, Arc::clone(&row));
         self.apply_edit(Entity::EventType, row.meta.id, row.meta.writer.edit_id);
-        self.remembered.push((Entity::EventType, row.meta.id));
+        self.recorded_edit_ids.push((Entity::EventType, row.meta.id));
         row
     }
 
@@ -301,11 +323,12 @@ impl UnitOfWork {
     /// What is to be written, numbered from `head` on in the order of the first change.
     #[must_use]
     pub fn into_changes(mut self, head: i64) -> Changes {
-        let remembered = self.remembered();
+        let recorded_edit_ids = self.recorded_edit_ids();
         let is_changed = |id: &Uuid| self.is_changed.contains(&(Entity::Event, *id));
-        self.finished.retain(|id| !is_changed(id));
-        let (aliases, finished) = (self.new_aliases, self.finished);
-        let mut changes = Changes { aliases, remembered, finished, head, ..Changes::default() };
+        self.finalized_deletions.retain(|id| !is_changed(id));
+        let (aliases, finalized_deletions) = (self.new_aliases, self.finalized_deletions);
+        let mut changes =
+            Changes { aliases, recorded_edit_ids, finalized_deletions, head, ..Changes::default() };
         for (entity, id) in self.changed {
             changes.head += 1;
             match entity {
@@ -330,11 +353,11 @@ impl UnitOfWork {
         changes
     }
 
-    /// Each remembered edit once, and none of a row that is written anyway.
-    fn remembered(&mut self) -> Vec<(Entity, Uuid, Uuid)> {
+    /// Each recorded_edit_ids edit once, and none of a row that is written anyway.
+    fn recorded_edit_ids(&mut self) -> Vec<RecordedEdit> {
         let mut seen = HashSet::new();
         let mut edits = Vec::new();
-        for (entity, id) in std::mem::take(&mut self.remembered) {
+        for (entity, id) in std::mem::take(&mut self.recorded_edit_ids) {
             let meta = match entity {
                 Entity::Event => &self.events.by_id[&id].meta,
                 Entity::EventType => &self.types.by_id[&id].meta,
@@ -343,7 +366,7 @@ impl UnitOfWork {
                 && !self.is_changed.contains(&(entity, id))
                 && seen.insert((entity, id))
             {
-                edits.push((entity, id, edit_id));
+                edits.push(RecordedEdit { entity, id, edit_id });
             }
         }
         edits

@@ -1,7 +1,7 @@
 //! The contract's "Writes" as plainly as it can be said: lists, linear search, no index, nothing shared
 //! with `apply`.
 
-use domain::apply::{Entity, MatchKey, Outcome, WriteContext};
+use domain::apply::{Alias, Entity, MatchKey, Outcome, WriteContext};
 use domain::content_hash::{TypeKey, of_event, of_type};
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use domain::problem::Code;
@@ -28,7 +28,7 @@ pub struct Said<Row> {
 pub struct Oracle {
     pub events: Vec<EventRow>,
     pub types: Vec<TypeRow>,
-    pub aliases: Vec<(Entity, Uuid, Uuid)>,
+    pub aliases: Vec<Alias>,
     pub imports: Vec<Uuid>,
     pub head: i64,
     /// The head before the call.
@@ -36,11 +36,11 @@ pub struct Oracle {
     /// Ids of items that were rejected in the call: may they be sent again, and after how long.
     pub rejected: Vec<(Uuid, bool, Option<i64>)>,
     /// Rows with an edit that is to be kept although it changed nothing.
-    pub remembered: Vec<(Entity, Uuid)>,
+    pub recorded_edit_ids: Vec<(Entity, Uuid)>,
     /// What was applied to rows in the call: edits with their ids, and other items.
     pub applied: Vec<(Entity, Uuid, Option<Uuid>)>,
     /// Events that a rollback took back and that a person deleted since.
-    pub finished: Vec<Uuid>,
+    pub finalized_deletions: Vec<Uuid>,
     /// What the outcome of an item does not show.
     pub seen: Vec<&'static str>,
 }
@@ -154,7 +154,7 @@ impl Oracle {
 
     /// What the id is, once it was taken for an alias, should it be one.
     fn canonical(&self, entity: Entity, id: Uuid) -> Uuid {
-        let alias = self.aliases.iter().find(|alias| alias.0 == entity && alias.1 == id);
+        let alias = self.aliases.iter().find(|alias| alias.entity == entity && alias.alias_id == id);
         alias.map_or(id, |alias| alias.2)
     }
 
@@ -231,7 +231,7 @@ impl Oracle {
             return refused(context, new.id, &[no_type]);
         }
         if by_id.is_none() && new.origin == IdOrigin::Sent {
-            self.aliases.push((Entity::Event, new.id, stored.meta.id));
+            self.aliases.push(Alias { entity: Entity::Event, alias_id: new.id, id: stored.meta.id });
         }
         match deleted_by {
             None => {
@@ -271,7 +271,7 @@ impl Oracle {
         };
         let row = self.types[at].clone();
         if by_id.is_none() && new.origin == IdOrigin::Sent {
-            self.aliases.push((Entity::EventType, new.id, row.meta.id));
+            self.aliases.push(Alias { entity: Entity::EventType, alias_id: new.id, id: row.meta.id });
         }
         let matched_by = Some(if by_id.is_some() { MatchKey::Id } else { MatchKey::Name });
         match &row.content {
@@ -289,7 +289,7 @@ impl Oracle {
         let mut ids: Vec<Uuid> = self.imports.clone();
         ids.extend(self.events.iter().map(|row| row.meta.id));
         ids.extend(self.types.iter().map(|row| row.meta.id));
-        ids.extend(self.aliases.iter().map(|alias| alias.1));
+        ids.extend(self.aliases.iter().map(|alias| alias.alias_id));
         assert!(is_distinct(ids), "an id is two things");
         let keys = self.events.iter().filter_map(|row| Some((&row.source_type, row.external_id.as_ref()?)));
         assert!(is_distinct(keys.collect()), "an external key twice");
@@ -298,7 +298,7 @@ impl Oracle {
         let events = self.events.iter().map(|row| row.meta.change_seq);
         let positions = events.chain(self.types.iter().map(|row| row.meta.change_seq));
         assert!(is_distinct(positions.collect()), "a position twice");
-        for (entity, _, id) in &self.aliases {
+        for Alias { entity, id, .. } in &self.aliases {
             let is_row = match entity {
                 Entity::Event => self.events.iter().any(|row| row.meta.id == *id),
                 Entity::EventType => self.types.iter().any(|row| row.meta.id == *id),

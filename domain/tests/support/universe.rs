@@ -1,7 +1,7 @@
 //! A small universe, so that everything meets everything: fourteen ids, two sources, two external ids,
 //! three names; a state of it and a call on it, both told by a seed.
 
-use domain::apply::{Entity, Write};
+use domain::apply::{Alias, Entity, Write};
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use domain::row::{DeletedBy, Deletion, EventBody, Location, RowMeta, Writer};
 use uuid::Uuid;
@@ -170,10 +170,18 @@ fn stored(dice: &mut Dice) -> Oracle {
         }
         if dice.one_in(2) && !state.types.is_empty() {
             let row = dice.below(state.types.len());
-            state.aliases.push((Entity::EventType, id(at), state.types[row].meta.id));
+            state.aliases.push(Alias {
+                entity: Entity::EventType,
+                alias_id: id(at),
+                id: state.types[row].meta.id,
+            });
         } else if !state.events.is_empty() {
             let row = dice.below(state.events.len());
-            state.aliases.push((Entity::Event, id(at), state.events[row].meta.id));
+            state.aliases.push(Alias {
+                entity: Entity::Event,
+                alias_id: id(at),
+                id: state.events[row].meta.id,
+            });
         }
     }
     state.head += i64::try_from(dice.below(3)).expect("small");
@@ -195,7 +203,7 @@ fn type_ref(dice: &mut Dice, state: &Oracle, fresh: u128) -> TypeRef {
         0 => TypeRef::Id(id(dice.below(IDS))),
         1 | 2 if !state.types.is_empty() => {
             let row = &state.types[dice.below(state.types.len())];
-            let alias = state.aliases.iter().find(|alias| alias.2 == row.meta.id && dice.one_in(2));
+            let alias = state.aliases.iter().find(|alias| alias.id == row.meta.id && dice.one_in(2));
             TypeRef::Id(alias.map_or(row.meta.id, |alias| alias.1))
         }
         _ => TypeRef::Name { name: dice.pick(&NAMES).to_owned(), fresh_id: v7(NOW_MS, 1_000 + fresh) },

@@ -80,8 +80,8 @@ async fn claim_locked(
     if others.count(&tx.inner).await? >= limits.running_max {
         return Ok(None);
     }
-    let is_left = model.lease_until.is_some();
-    let taken = row(model)?.taken_up(is_left);
+    let after_crash = model.lease_until.is_some();
+    let taken = row(model)?.claimed(after_crash);
     if taken.is_hopeless() {
         end_hopeless(&tx, &taken).await?;
         tx.commit().await?;
@@ -101,7 +101,7 @@ async fn claim_locked(
     let claimed = happened(update, &tx.inner).await?;
     let row = if claimed { find_within(&tx, user_id, id).await? } else { None };
     tx.commit().await?;
-    if row.is_some() && is_left {
+    if row.is_some() && after_crash {
         metrics::counter!("idem_import_crashes_total").increment(1);
     }
     Ok(row)

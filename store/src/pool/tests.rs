@@ -110,19 +110,19 @@ async fn one_deadline_bounds_the_wait_for_a_place_and_for_a_connection() {
     let connections = Pool::postgres(options, 1, ACQUIRE_MAX, &Arc::default());
     let first = tokio::spawn({
         let connections = connections.clone();
-        async move { connections.lend().await.map(drop) }
+        async move { connections.acquire().await.map(drop) }
     });
     sleep(ACQUIRE_MAX / 2).await;
     // It gets the place when the first one gives up.
     let begun = Instant::now();
-    assert!(connections.lend().await.is_err());
+    assert!(connections.acquire().await.is_err());
     let waited = begun.elapsed();
     assert!(waited < ACQUIRE_MAX + Duration::from_secs(2), "it has waited {waited:?}");
     assert!(first.await.expect("no panic").is_err());
 }
 
-async fn run(lease: &mut AnyLease, sql: &str) -> Result<(), DbErr> {
-    lease.execute(Statement::from_string(DbBackend::Sqlite, sql)).await.map(drop)
+async fn run(connection: &mut AnyConnection, sql: &str) -> Result<(), DbErr> {
+    connection.execute(Statement::from_string(DbBackend::Sqlite, sql)).await.map(drop)
 }
 
 /// A transaction of SQLite that fails may be rolled back by SQLite, or not; either way nothing of it is left to the
@@ -133,36 +133,39 @@ async fn a_transaction_that_failed_leaves_nothing_to_the_next() {
     let url = format!("sqlite://{}/small.db", dir.path().display());
     let options = dialect::sqlite_options(&url).expect("a URL");
     let connections = Pool::sqlite(options.clone(), 1, Duration::from_secs(60), &Arc::default());
-    let mut lease = connections.lend().await.expect("a connection");
-    run(&mut lease, "CREATE TABLE t (x UNIQUE)").await.expect("a table");
-    drop(lease);
+    let mut connection = connections.acquire().await.expect("a connection");
+    run(&mut connection, "CREATE TABLE t (x UNIQUE)").await.expect("a table");
+    drop(connection);
     let row = "INSERT INTO t VALUES (randomblob(20000))";
     let mut rows = 0;
     for turn in 0..12 {
-        let mut lease = connections.lend().await.expect("a connection");
+        let mut connection = connections.acquire().await.expect("a connection");
         // From here on the database has no room for more.
         let is_full = turn % 3 == 1;
         run(
-            &mut lease,
+            &mut connection,
             if is_full { "PRAGMA max_page_count = 1" } else { "PRAGMA max_page_count = 1000000" },
         )
         .await
         .expect("a setting");
-        lease.begin().await.expect("no transaction is open");
-        assert!(lease.begin().await.is_err(), "a transaction does not begin within another");
+        connection.begin().await.expect("no transaction is open");
+        assert!(connection.begin().await.is_err(), "a transaction does not begin within another");
         if turn % 3 == 2 {
-            run(&mut lease, "INSERT INTO t VALUES (1), (1)").await.expect_err("it is there twice");
-            assert!(matches!(lease.commit().await, Err(Error::Bug(_))), "what has failed is not committed");
+            run(&mut connection, "INSERT INTO t VALUES (1), (1)").await.expect_err("it is there twice");
+            assert!(
+                matches!(connection.commit().await, Err(Error::Bug(_))),
+                "what has failed is not committed"
+            );
             continue;
         }
-        let inserted = run(&mut lease, row).await;
+        let inserted = run(&mut connection, row).await;
         assert_eq!(inserted.is_err(), is_full);
         if is_full {
             // SQLite has rolled back by itself, and would store this at once.
-            run(&mut lease, "INSERT INTO t VALUES (2)").await.expect_err("the transaction has failed");
-            assert!(lease.commit().await.is_err());
+            run(&mut connection, "INSERT INTO t VALUES (2)").await.expect_err("the transaction has failed");
+            assert!(connection.commit().await.is_err());
         } else {
-            lease.commit().await.expect("there is room");
+            connection.commit().await.expect("there is room");
             rows += 1;
         }
         let other = Pool::sqlite(options.clone(), 1, Duration::from_secs(60), &Arc::default());

@@ -83,8 +83,8 @@ impl Parts {
 /// Whether what is to be written of a user can be written by one statement.
 pub(super) fn is_one_statement(changes: &Changes) -> bool {
     let has_both = |new: usize, changed: usize| new > 0 && changed > 0;
-    changes.remembered.is_empty()
-        && changes.finished.is_empty()
+    changes.recorded_edit_ids.is_empty()
+        && changes.finalized_deletions.is_empty()
         // Two types may exchange their names.
         && changes.changed_types.len() < 2
         && !has_both(changes.new_types.len(), changes.changed_types.len())

@@ -61,7 +61,7 @@ async fn an_expected_version_that_no_longer_holds_is_a_conflict_with_the_current
         );
         assert_eq!((&result["event"]["notes"], &result["event"]["version"]), (&json!("one"), &json!(2)));
     }
-    // Merged onto what came along, with its version, it goes ahead.
+    // Merged onto what came along, with its version, it goes chunks.
     let merged = note(&client, &id, "phone", "one and two", json!({ "expectedVersion": 2 })).await;
     assert_eq!(said(&merged), ("UPDATED", Some(3)));
     assert_eq!(

@@ -48,7 +48,7 @@ async fn a_socket_reads_no_further_while_the_mutations_that_it_dropped_go_on() {
     let held = bed.store.begin().await.unwrap();
     for id in 0..19 {
         socket.ask(&id.to_string(), CREATE, json!({ "e": [event(&kind)] })).await;
-        // Begun by the time of the second answer.
+        // StartedChunk by the time of the second answer.
         socket.beat().await;
         socket.beat().await;
         socket.send(json!({ "type": "complete", "id": id.to_string() })).await;

@@ -21,7 +21,7 @@ use service::{Payloads, StoredPayload};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// Chunks that are read ahead.
+/// Chunks that are read chunks.
 const CHUNKS_AHEAD: usize = 2;
 
 /// Why no more records come.

@@ -1,5 +1,5 @@
 //! What a notification leads to.
 
-mod ahead;
 mod decode;
 pub mod run_slice;
+mod speculative;

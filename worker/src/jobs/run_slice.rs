@@ -27,8 +27,8 @@ use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use uuid::Uuid;
 
-use super::ahead::Ahead;
 use super::decode::{self, Fault};
+use super::speculative::SpeculativeChunks;
 
 /// How often a holder that has nothing to write yet says that it lives: well within its lease.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_millis(LEASE_TTL_MS.unsigned_abs() / 3);
@@ -241,7 +241,7 @@ async fn slices<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow, held: &mut
     }
     let clock = workshop.store.clock.clone();
     let read = decode::open(&workshop.payloads, clock, row);
-    let mut chunks = Ahead::new(&workshop.store, row, read);
+    let mut chunks = SpeculativeChunks::new(&workshop.store, row, read);
     let mut rejected = row.counts.rejected + row.counts.differing;
     loop {
         let started = Instant::now();
@@ -263,7 +263,7 @@ async fn slices<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow, held: &mut
                 return Ok(End::Complete);
             }
             rejected += applied.counts.rejected + applied.counts.differing;
-            if row.is_out_of_danger(held.next_record) {
+            if row.is_past_crash(held.next_record) {
                 return Ok(End::TimeIsOver);
             }
             if started.elapsed().as_millis() >= SLICE_MS_MAX {

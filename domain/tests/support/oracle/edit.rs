@@ -143,19 +143,25 @@ impl Oracle {
     }
 
     /// Keeps an edit that is newer than the last and changed nothing.
-    fn remember(&mut self, context: &WriteContext<'_>, entity: Entity, at: usize, edit_id: Option<Uuid>) {
+    fn record_edit_id(
+        &mut self,
+        context: &WriteContext<'_>,
+        entity: Entity,
+        at: usize,
+        edit_id: Option<Uuid>,
+    ) {
         let meta = match entity {
             Entity::Event => &mut self.events[at].meta,
             Entity::EventType => &mut self.types[at].meta,
         };
         let is_greater = edit_id.map(|id| id.to_string()) > meta.writer.edit_id.map(|id| id.to_string());
         if is_greater && is_last_writer(context, meta) {
-            self.seen.push("a remembered edit");
+            self.seen.push("a recorded_edit_ids edit");
             meta.writer.edit_id = edit_id;
             let kept = (entity, meta.id);
             self.applied.push((entity, kept.1, edit_id));
-            if !self.remembered.contains(&kept) {
-                self.remembered.push(kept);
+            if !self.recorded_edit_ids.contains(&kept) {
+                self.recorded_edit_ids.push(kept);
             }
         }
     }
@@ -166,7 +172,7 @@ impl Oracle {
         at: usize,
         edit_id: Option<Uuid>,
     ) -> Said<EventRow> {
-        self.remember(context, Entity::Event, at, edit_id);
+        self.record_edit_id(context, Entity::Event, at, edit_id);
         found(Outcome::Unchanged, BY_ID, false, self.events[at].clone())
     }
 
@@ -176,7 +182,7 @@ impl Oracle {
         at: usize,
         edit_id: Option<Uuid>,
     ) -> Said<TypeRow> {
-        self.remember(context, Entity::EventType, at, edit_id);
+        self.record_edit_id(context, Entity::EventType, at, edit_id);
         found(Outcome::Unchanged, BY_ID, false, self.types[at].clone())
     }
 
@@ -248,7 +254,7 @@ impl Oracle {
             if deletion.by == DeletedBy::Rollback {
                 deletion.by = DeletedBy::User;
                 self.seen.push("a deletion made final");
-                self.finished.push(row.meta.id);
+                self.finalized_deletions.push(row.meta.id);
             }
             return self.unchanged_event(context, at, removal.guard.edit_id);
         }

@@ -28,7 +28,7 @@ pub fn edit_id(dice: &mut Dice) -> Option<Uuid> {
 pub fn target(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Uuid {
     let events = state.events.iter().map(|row| row.meta.id);
     let types = state.types.iter().map(|row| row.meta.id);
-    let aliases = state.aliases.iter().map(|alias| alias.1);
+    let aliases = state.aliases.iter().map(|alias| alias.alias_id);
     let known: Vec<Uuid> = events.chain(types).chain(aliases).collect();
     pick_or_any(dice, &known, items)
 }
@@ -39,8 +39,8 @@ fn event_target(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Uuid {
         state
             .aliases
             .iter()
-            .filter(|alias| known.contains(&alias.2))
-            .map(|alias| alias.1)
+            .filter(|alias| known.contains(&alias.id))
+            .map(|alias| alias.alias_id)
             .collect::<Vec<_>>(),
     );
     pick_or_any(dice, &known, items)
@@ -52,8 +52,8 @@ fn type_target(dice: &mut Dice, state: &Oracle, items: &[Item]) -> Uuid {
         state
             .aliases
             .iter()
-            .filter(|alias| known.contains(&alias.2))
-            .map(|alias| alias.1)
+            .filter(|alias| known.contains(&alias.id))
+            .map(|alias| alias.alias_id)
             .collect::<Vec<_>>(),
     );
     pick_or_any(dice, &known, items)

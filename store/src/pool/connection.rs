@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::{AnyLease, CONNECT_MAX, Engine, PoolOf, Shown, timed_out};
+use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, Shown, timed_out};
 use crate::error::{Error, is_lost_connection};
 
 /// After the last row that is wanted, so many more are read at once; a list with more is ended in the background.
@@ -23,7 +23,7 @@ const REST_MAX: usize = 16;
 const END_MAX: Duration = Duration::from_millis(500);
 
 /// An open connection.
-pub(super) struct Open<DB: Engine> {
+pub(super) struct OpenConnection<DB: Engine> {
     pub(super) connection: DB::Connection,
     /// Set, it ends the statement that runs on this connection. PostgreSQL has none: it ends a statement whose
     /// connection was closed.
@@ -32,9 +32,9 @@ pub(super) struct Open<DB: Engine> {
     pub(super) used_at: Instant,
 }
 
-impl<DB: Engine> std::fmt::Debug for Open<DB> {
+impl<DB: Engine> std::fmt::Debug for OpenConnection<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Open").field("opened_at", &self.opened_at).finish_non_exhaustive()
+        f.debug_struct("OpenConnection").field("opened_at", &self.opened_at).finish_non_exhaustive()
     }
 }
 
@@ -54,25 +54,25 @@ enum State {
 }
 
 /// A lent connection. However its use ends, it is idle before it is lent again, or closed.
-pub(crate) struct Lease<DB: Engine> {
+pub(crate) struct PooledConnection<DB: Engine> {
     /// Always there until it is dropped.
-    open: Option<Open<DB>>,
+    open: Option<OpenConnection<DB>>,
     state: State,
     pool: Arc<PoolOf<DB>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl<DB: Engine> Drop for Lease<DB> {
+impl<DB: Engine> Drop for PooledConnection<DB> {
     fn drop(&mut self) {
         let Some(open) = self.open.take() else { return };
         if self.state == State::Idle {
-            self.pool.keep(open);
+            self.pool.put_back(open);
         } else if let Ok(runtime) = Handle::try_current() {
             let (pool, permit) = (Arc::clone(&self.pool), self.permit.take());
             let state = self.state;
             runtime.spawn(async move {
                 if let Some(open) = end(open, state).await {
-                    pool.keep(open);
+                    pool.put_back(open);
                 }
                 drop(permit);
             });
@@ -81,7 +81,7 @@ impl<DB: Engine> Drop for Lease<DB> {
 }
 
 /// Ends what a connection is in the middle of. `None`: it had to be closed.
-async fn end<DB: Engine>(mut open: Open<DB>, state: State) -> Option<Open<DB>> {
+async fn end<DB: Engine>(mut open: OpenConnection<DB>, state: State) -> Option<OpenConnection<DB>> {
     if let Some(interrupt) = &open.interrupt {
         interrupt.store(true, Ordering::Relaxed);
     }
@@ -106,8 +106,12 @@ async fn end<DB: Engine>(mut open: Open<DB>, state: State) -> Option<Open<DB>> {
     None
 }
 
-impl<DB: Engine> Lease<DB> {
-    pub(super) fn new(open: Open<DB>, pool: &Arc<PoolOf<DB>>, permit: OwnedSemaphorePermit) -> Self {
+impl<DB: Engine> PooledConnection<DB> {
+    pub(super) fn new(
+        open: OpenConnection<DB>,
+        pool: &Arc<PoolOf<DB>>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         Self { open: Some(open), state: State::Idle, pool: Arc::clone(pool), permit: Some(permit) }
     }
 
@@ -262,15 +266,15 @@ fn query_failed(error: sqlx::Error) -> Error {
     DbErr::Query(RuntimeErr::SqlxError(error.into())).into()
 }
 
-impl AnyLease {
+impl AnyConnection {
     /// Begins a transaction.
     ///
     /// # Errors
     /// [`Error::Database`] if the database fails.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
         match self {
-            Self::Postgres(lease) => lease.begin().await,
-            Self::Sqlite(lease) => lease.begin().await,
+            Self::Postgres(connection) => connection.begin().await,
+            Self::Sqlite(connection) => connection.begin().await,
         }
     }
 
@@ -280,8 +284,8 @@ impl AnyLease {
     /// [`Error::Database`] if the database fails: then it is unknown whether it is committed.
     pub(crate) async fn commit(&mut self) -> Result<(), Error> {
         match self {
-            Self::Postgres(lease) => lease.commit().await,
-            Self::Sqlite(lease) => lease.commit().await,
+            Self::Postgres(connection) => connection.commit().await,
+            Self::Sqlite(connection) => connection.commit().await,
         }
     }
 
@@ -291,8 +295,8 @@ impl AnyLease {
     /// [`Error::Database`] if the database fails: then the transaction ends with its connection.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
         match self {
-            Self::Postgres(lease) => lease.roll_back().await,
-            Self::Sqlite(lease) => lease.roll_back().await,
+            Self::Postgres(connection) => connection.roll_back().await,
+            Self::Sqlite(connection) => connection.roll_back().await,
         }
     }
 
@@ -303,8 +307,8 @@ impl AnyLease {
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
         let failed = |error: sqlx::Error| DbErr::Exec(RuntimeErr::SqlxError(error.into()));
         Ok(match self {
-            Self::Postgres(lease) => lease.execute(statement).await.map_err(failed)?.into(),
-            Self::Sqlite(lease) => lease.execute(statement).await.map_err(failed)?.into(),
+            Self::Postgres(connection) => connection.execute(statement).await.map_err(failed)?.into(),
+            Self::Sqlite(connection) => connection.execute(statement).await.map_err(failed)?.into(),
         })
     }
 
@@ -315,12 +319,12 @@ impl AnyLease {
     pub(crate) async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let failed = |error: sqlx::Error| DbErr::Query(RuntimeErr::SqlxError(error.into()));
         Ok(match self {
-            Self::Postgres(lease) => {
-                let rows = lease.fetch_all(statement).await.map_err(failed)?;
+            Self::Postgres(connection) => {
+                let rows = connection.fetch_all(statement).await.map_err(failed)?;
                 rows.into_iter().map(QueryResult::from).collect()
             }
-            Self::Sqlite(lease) => {
-                let rows = lease.fetch_all(statement).await.map_err(failed)?;
+            Self::Sqlite(connection) => {
+                let rows = connection.fetch_all(statement).await.map_err(failed)?;
                 rows.into_iter().map(QueryResult::from).collect()
             }
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use domain::import::ImportRow;
 use service::Store;
-use service::apply_chunk::{Chunk, Verdict, decide_ahead};
+use service::apply_chunk::{Chunk, Verdict, decide_speculatively};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -14,32 +14,32 @@ use uuid::Uuid;
 use super::decode::Fault;
 
 /// Chunks that are decided before their turn, at most.
-const AHEAD_MAX: usize = 2;
+const SPECULATIVE_CHUNKS_MAX: usize = 2;
 
 /// Chunks on their way.
-pub(super) struct Ahead {
+pub(super) struct SpeculativeChunks {
     store: Store,
     user_id: Uuid,
     import_id: Uuid,
     dry_run: bool,
     read: Receiver<Result<Chunk, Fault>>,
-    begun: VecDeque<Result<Begun, Fault>>,
+    begun: VecDeque<Result<StartedChunk, Fault>>,
     /// Nobody has died of what comes: whoever does must do so where the checkpoint is.
-    is_trusted: bool,
+    allows_speculation: bool,
     /// Whether chunks are decided before their turn: in vain where something is new.
-    is_ahead: bool,
+    is_speculating: bool,
 }
 
 /// A chunk that may be decided by now.
-struct Begun {
+struct StartedChunk {
     chunk: Arc<Chunk>,
     decided: Option<AbortOnDropHandle<Option<Verdict>>>,
 }
 
-impl Ahead {
+impl SpeculativeChunks {
     /// Chunks of a held import, as they are read.
     pub(super) fn new(store: &Store, row: &ImportRow, read: Receiver<Result<Chunk, Fault>>) -> Self {
-        let is_trusted = store.can_read_ahead() && row.is_trusted();
+        let allows_speculation = store.can_speculate() && row.allows_speculation();
         Self {
             store: store.clone(),
             user_id: row.user_id,
@@ -47,8 +47,8 @@ impl Ahead {
             dry_run: row.dry_run,
             read,
             begun: VecDeque::new(),
-            is_trusted,
-            is_ahead: is_trusted && row.dry_run,
+            allows_speculation,
+            is_speculating: allows_speculation && row.dry_run,
         }
     }
 
@@ -62,7 +62,7 @@ impl Ahead {
             }
         };
         self.fill();
-        let Begun { chunk, decided } = match next {
+        let StartedChunk { chunk, decided } = match next {
             Ok(begun) => begun,
             Err(fault) => return Some(Err(fault)),
         };
@@ -78,8 +78,8 @@ impl Ahead {
 
     /// Begins as many as may be on their way, of those that are read.
     fn fill(&mut self) {
-        while self.is_ahead
-            && self.begun.len() < AHEAD_MAX
+        while self.is_speculating
+            && self.begun.len() < SPECULATIVE_CHUNKS_MAX
             && let Ok(read) = self.read.try_recv()
         {
             let begun = self.begin(read);
@@ -89,23 +89,23 @@ impl Ahead {
 
     /// A chunk was applied, and something of it stored or not: what brings nothing new is followed by its like.
     pub(super) fn applied(&mut self, is_new: bool) {
-        self.is_ahead = self.is_trusted && !is_new;
+        self.is_speculating = self.allows_speculation && !is_new;
     }
 
-    fn begin(&self, read: Result<Chunk, Fault>) -> Result<Begun, Fault> {
+    fn begin(&self, read: Result<Chunk, Fault>) -> Result<StartedChunk, Fault> {
         let chunk = Arc::new(read?);
-        let is_ahead = self.is_ahead && !chunk.records.is_empty();
-        let decided = is_ahead.then(|| {
+        let is_speculating = self.is_speculating && !chunk.records.is_empty();
+        let decided = is_speculating.then(|| {
             let (store, chunk) = (self.store.clone(), Arc::clone(&chunk));
             let (user_id, import_id, dry_run) = (self.user_id, self.import_id, self.dry_run);
             AbortOnDropHandle::new(tokio::spawn(async move {
-                let decided = decide_ahead(&store, user_id, import_id, dry_run, &chunk).await;
+                let decided = decide_speculatively(&store, user_id, import_id, dry_run, &chunk).await;
                 decided.unwrap_or_else(|error| {
                     tracing::debug!(%error, "a chunk could not be decided before its turn");
                     None
                 })
             }))
         });
-        Ok(Begun { chunk, decided })
+        Ok(StartedChunk { chunk, decided })
     }
 }
