@@ -155,7 +155,7 @@ impl Oracle {
     /// What the id is, once it was taken for an alias, should it be one.
     fn canonical(&self, entity: Entity, id: Uuid) -> Uuid {
         let alias = self.aliases.iter().find(|alias| alias.entity == entity && alias.alias_id == id);
-        alias.map_or(id, |alias| alias.2)
+        alias.map_or(id, |alias| alias.id)
     }
 
     fn event_at(&self, id: Uuid) -> Option<usize> {

@@ -204,7 +204,7 @@ fn type_ref(dice: &mut Dice, state: &Oracle, fresh: u128) -> TypeRef {
         1 | 2 if !state.types.is_empty() => {
             let row = &state.types[dice.below(state.types.len())];
             let alias = state.aliases.iter().find(|alias| alias.id == row.meta.id && dice.one_in(2));
-            TypeRef::Id(alias.map_or(row.meta.id, |alias| alias.1))
+            TypeRef::Id(alias.map_or(row.meta.id, |alias| alias.alias_id))
         }
         _ => TypeRef::Name { name: dice.pick(&NAMES).to_owned(), fresh_id: v7(NOW_MS, 1_000 + fresh) },
     }
