@@ -13,11 +13,11 @@ run: ## Serve on SQLite with the worker in process; prints a URL, a token and a 
 
 test: servers ## Everything CI runs, on private servers that end with it.
 	$(CARGO) test --locked --workspace
-	$(CARGO) test --locked -p tests --features plant --test suite planted
+	$(CARGO) test --locked -p tests --features fault-injection --test suite injected_faults
 
 test-full: servers ## The same with the great numbers.
 	TESTS_CASES=1000000 TESTS_FULL=1 $(CARGO) test --locked --workspace
-	TESTS_FULL=1 $(CARGO) test --locked -p tests --features plant --test suite planted
+	TESTS_FULL=1 $(CARGO) test --locked -p tests --features fault-injection --test suite injected_faults
 
 check: ## What a commit passes: format, lints, documentation, and that what is generated is current.
 	$(CARGO) fmt --all --check

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use worker::backfill::{self, Pace};
-use worker::jobs::run_slice::{Workshop, run_slice};
+use worker::jobs::run_slice::{RunnerContext, run_slice};
 use worker::notifier::QueueNotifier;
 use worker::queue::{Consumer, Queue};
 use worker::sweeper::Sweeper;
@@ -277,7 +277,7 @@ fn spawn_worker(
     consumer: Consumer,
     stop: &CancellationToken,
 ) {
-    let workshop = Workshop {
+    let context = RunnerContext {
         store: store.clone(),
         payloads: payloads.clone(),
         notifier: notifier.clone(),
@@ -286,8 +286,8 @@ fn spawn_worker(
         shutdown: stop.clone(),
     };
     tasks.spawn(consumer.run(SLICES_AT_ONCE, stop.clone(), move |import_id| {
-        let workshop = workshop.clone();
-        async move { run_slice(&workshop, import_id).await }
+        let context = context.clone();
+        async move { run_slice(&context, import_id).await }
     }));
 }
 

@@ -15,9 +15,9 @@ use crate::notifier::{Notification, Notifier};
 use crate::write::{Stored, load_optimistic, write_within};
 use domain::apply::{self, Answer, Outcome, UnitOfWork, WriteContext};
 use domain::draft::NewEvent;
+use domain::fault_injection;
 use domain::import::{Counts, Rejection};
 use domain::limits::{LEASE_TTL_MS, REJECTION_CHARS_MAX, REJECTIONS_KEPT_MAX};
-use domain::plant;
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::EventRow;
 use store::error::Error;
@@ -133,7 +133,7 @@ pub async fn apply_chunk(
     }
     import_rejection::keep(&tx, held.user_id, held.id, rejections).await?;
     let held = Held { next_record: chunk.next_record, ..held };
-    if plant::is_planted("plant-late-tally") {
+    if fault_injection::is_injected("plant-late-tally") {
         tx.commit().await?;
         sleep(Duration::from_millis(400)).await;
         let tx = store.begin().await?;
@@ -226,7 +226,7 @@ impl Chunk {
         let (mut counts, mut rejections) = (Counts::default(), Vec::new());
         for (place, (record, number)) in self.records.iter().zip(done + 1..).enumerate() {
             let is_poison = poison.contains(&place);
-            break_on_order(record, is_poison);
+            inject_fault(record, is_poison);
             let answer = match &record.event {
                 _ if is_poison => Answer::rejected(Problem::new(Code::Poison, "the record cannot be stored")),
                 Ok(new) => apply::create_event(unit, &context, new),
@@ -239,13 +239,16 @@ impl Chunk {
     }
 }
 
-/// The planted faults: a record that kills the process, and one that panics.
-fn break_on_order(record: &Record, is_refused: bool) {
+/// The injected faults: a record that kills the process, and one that panics.
+fn inject_fault(record: &Record, is_refused: bool) {
     let is_meant = record.excerpt.contains("poison") && record.event.is_ok() && !is_refused;
-    if is_meant && plant::is_planted("plant-abort-on-record") {
+    if is_meant && fault_injection::is_injected("plant-abort-on-record") {
         std::process::abort();
     }
-    assert!(!(is_meant && plant::is_planted("plant-panic-on-record")), "a record panics, as it was told to");
+    assert!(
+        !(is_meant && fault_injection::is_injected("plant-panic-on-record")),
+        "a record panics, as it was told to"
+    );
 }
 
 fn count(counts: &mut Counts, answer: &Answer<EventRow>) {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
 use domain::apply::{Changes, UnitOfWork};
-use domain::plant;
+use domain::fault_injection;
 use store::error::Error;
 use store::load::{Loaded, Locking, ReadSet, ReadVersion, begin_and_load, load, load_one};
 use store::save::{Decision, can_be_optimistic, save, save_head, save_rows, store_if_unchanged};
@@ -30,7 +30,7 @@ pub async fn write<T>(
     read_set: ReadSet,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    if plant::is_planted("plant-late-lock") {
+    if fault_injection::is_injected("plant-late-lock") {
         return write_locked(store, notifier, user_id, read_set, Instant::now(), decide).await;
     }
     match try_optimistic(store, notifier, user_id, &read_set, &decide).await {
@@ -118,7 +118,7 @@ async fn try_locked<T>(
     since: Instant,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    if plant::is_planted("plant-late-lock") {
+    if fault_injection::is_injected("plant-late-lock") {
         return write_with_late_lock(store, user_id, read_set, decide).await;
     }
     let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, since).await?;
@@ -176,7 +176,7 @@ async fn store_changes(
     Ok(stored)
 }
 
-/// The planted fault: positions are taken in a transaction of their own, committed before the rows.
+/// The injected fault: positions are taken in a transaction of their own, committed before the rows.
 async fn write_with_late_lock<T>(
     store: &Store,
     user_id: Uuid,

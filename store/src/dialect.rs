@@ -12,8 +12,8 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 use uuid::Uuid;
 
 use super::pool::{Failover, PostgresOptions, Session};
+use domain::fault_injection;
 use domain::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_TURN_MS_MAX, LOCK_WAIT_MS_MAX};
-use domain::plant;
 
 /// By so much PostgreSQL's own time-out of a statement is shorter than ours.
 const SERVER_GIVES_UP_EARLIER: Duration = Duration::from_secs(2);
@@ -289,7 +289,7 @@ pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) 
 /// locks those that nobody holds and whose row is of that revision still, and `moved`, with their users.
 pub(super) fn move_unchanged_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &mut Vec<Value>) -> String {
     const HOLD: &str = "FOR NO KEY UPDATE OF f SKIP LOCKED";
-    let is_same = |revision: String| match plant::is_planted("plant-head-alone") {
+    let is_same = |revision: String| match fault_injection::is_injected("plant-head-alone") {
         true => "true".to_owned(),
         false => format!("f.revision = {revision}"),
     };

@@ -16,8 +16,8 @@ use super::row_reader::Row;
 use super::{Store, dialect, event_type};
 use crate::error::Error;
 use domain::event_id::compose;
+use domain::fault_injection;
 use domain::folded;
-use domain::plant;
 use domain::row::EventRow;
 
 /// The place of an event in the list: newest timestamp first, then id.
@@ -118,7 +118,11 @@ pub(super) fn columns(query: Select<event::Entity>) -> Select<event::Entity> {
 
 fn living(user_id: Uuid) -> Select<event::Entity> {
     let living = event::Entity::find().filter(event::Column::Timestamp.is_not_null());
-    if plant::is_planted("plant-no-user") { living } else { living.filter(event::Column::UserId.eq(user_id)) }
+    if fault_injection::is_injected("plant-no-user") {
+        living
+    } else {
+        living.filter(event::Column::UserId.eq(user_id))
+    }
 }
 
 fn place() -> SimpleExpr {

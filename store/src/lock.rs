@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::{Store, Tx};
 use crate::error::Error;
+use domain::fault_injection;
 use domain::limits::{ANSWER_MS_MAX, LOCK_TURN_MS_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITING_OF_USER_MAX};
-use domain::plant;
 
 const LOCK_WAIT_MAX: Duration = Duration::from_millis(LOCK_WAIT_MS_MAX);
 const LOCK_TURN_MAX: Duration = Duration::from_millis(LOCK_TURN_MS_MAX);
@@ -194,7 +194,7 @@ async fn lock(tx: &Tx, user_id: Uuid, row: Lockable, unless_free: &str) -> Resul
     };
     // On SQLite whoever writes has the lock of all rows.
     let sql = match tx.backend() {
-        DbBackend::Postgres if plant::is_planted("plant-no-lock") => sql.to_owned(),
+        DbBackend::Postgres if fault_injection::is_injected("plant-no-lock") => sql.to_owned(),
         DbBackend::Postgres => format!("{sql} FOR NO KEY UPDATE {unless_free}"),
         _ => sql.to_owned(),
     };

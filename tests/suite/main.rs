@@ -29,5 +29,5 @@ mod tokens;
 mod writes;
 mod written;
 
-#[cfg(feature = "plant")]
-mod planted;
+#[cfg(feature = "fault-injection")]
+mod injected_faults;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::feeds::Feeds;
 use crate::queue::memory;
-use crate::queue::redis::Lane;
+use crate::queue::redis::RedisSender;
 
 /// Rings between [`Notifier::notify`] and the queue.
 const NOTIFICATIONS_WAITING_MAX: usize = 1_024;
@@ -63,18 +63,18 @@ impl QueueNotifier {
     }
 
     /// A notifier for the queue in Redis. Must be called within a tokio runtime.
-    pub(crate) fn redis(lane: Lane, feeds: Feeds) -> Self {
+    pub(crate) fn redis(sender: RedisSender, feeds: Feeds) -> Self {
         let (notifications, waiting) = mpsc::channel(NOTIFICATIONS_WAITING_MAX);
-        tokio::spawn(carry(lane, waiting));
+        tokio::spawn(carry(sender, waiting));
         Self { notifications, feeds }
     }
 }
 
 /// The sender task: ends with the last notifier.
-async fn carry(mut lane: Lane, mut waiting: mpsc::Receiver<Uuid>) {
+async fn carry(mut sender: RedisSender, mut waiting: mpsc::Receiver<Uuid>) {
     let mut timeouts = 0;
     while let Some(import_id) = waiting.recv().await {
-        match tokio::time::timeout(PUSH_TIME_MAX, push(&mut lane, import_id)).await {
+        match tokio::time::timeout(PUSH_TIME_MAX, push(&mut sender, import_id)).await {
             Ok(()) => timeouts = 0,
             Err(_) => {
                 lost(import_id, "the queue did not take it in time");
@@ -82,16 +82,16 @@ async fn carry(mut lane: Lane, mut waiting: mpsc::Receiver<Uuid>) {
             }
         }
         if timeouts >= TIMEOUTS_MAX {
-            lane.hang_up();
+            sender.hang_up();
             timeouts = 0;
         }
     }
 }
 
 /// Tries until it is in, or refused; the caller sets the time.
-async fn push(lane: &mut Lane, import_id: Uuid) {
+async fn push(sender: &mut RedisSender, import_id: Uuid) {
     loop {
-        match lane.push(import_id).await {
+        match sender.push(import_id).await {
             Ok(true) => return,
             Ok(false) => return lost(import_id, "too many notifications wait"),
             Err(error) => tracing::debug!(import.id = %import_id, %error, "a notification failed"),

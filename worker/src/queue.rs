@@ -15,13 +15,13 @@ use uuid::Uuid;
 use crate::feeds::Feeds;
 use crate::notifier::QueueNotifier;
 
-mod crew;
 pub(crate) mod memory;
 pub(crate) mod redis;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 
-use crew::Crew;
+use supervisor::Supervisor;
 
 /// Where the notifications wait. The braces keep its keys on one node of a Redis Cluster.
 pub const QUEUE_NAME: &str = "idem:{rings}";
@@ -111,9 +111,9 @@ pub fn memory() -> (QueueNotifier, Consumer) {
 /// [`QueueError::Url`] when the address cannot be one.
 pub fn redis(url: &str) -> Result<(QueueNotifier, Consumer), QueueError> {
     let client = ::redis::Client::open(url).map_err(QueueError::Url)?;
-    let lane = redis::Lane::new(client.clone());
+    let sender = redis::RedisSender::new(client.clone());
     Ok((
-        QueueNotifier::redis(lane, Feeds::everywhere(client.clone())),
+        QueueNotifier::redis(sender, Feeds::everywhere(client.clone())),
         Consumer(Source::Redis(Box::new(client))),
     ))
 }
@@ -139,11 +139,11 @@ impl Consumer {
         F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let crew = Crew::new(concurrency, shutdown, handler);
+        let supervisor = Supervisor::new(concurrency, shutdown, handler);
         match self.0 {
-            Source::Memory(receiver) => memory::serve(&receiver, &crew).await,
-            Source::Redis(client) => redis::serve(&client, &crew).await,
+            Source::Memory(receiver) => memory::serve(&receiver, &supervisor).await,
+            Source::Redis(client) => redis::serve(&client, &supervisor).await,
         }
-        crew.finish().await;
+        supervisor.finish().await;
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Answer, Entity, MatchKey, Outcome, UnitOfWork, WriteContext};
 use crate::content_hash::{self, TypeKey};
 use crate::draft::{IdOrigin, NewEvent, NewType, TypeRef};
-use crate::plant;
+use crate::fault_injection;
 use crate::problem::{Code, FieldProblem};
 use crate::row::{DeletedBy, EventRow, RowMeta, TypeContent, TypeRow};
 
@@ -74,10 +74,10 @@ fn found_event(
     match (&row.content, row.meta.deletion.map(|deletion| deletion.by)) {
         (Some(content), _) => {
             let differs = content_of(unit, new) != Some(content.hash);
-            if plant::is_planted("plant-duplicate-bumps") {
+            if fault_injection::is_injected("plant-duplicate-bumps") {
                 unit.put_event(EventRow::clone(row));
             }
-            if differs && plant::is_planted("plant-duplicate-overwrites") {
+            if differs && fault_injection::is_injected("plant-duplicate-overwrites") {
                 let meta = context.next_meta(&row.meta, None);
                 unit.put_event(row.with_content(meta, content.event_type_id, new.body.clone(), None));
             }
@@ -92,7 +92,9 @@ fn found_event(
             let answer = Answer::done(Outcome::Duplicate, Some(key), differs, row);
             Answer { lacks_body: lacks_body && differs, ..answer }
         }
-        (None, Some(by)) if by == DeletedBy::Rollback || plant::is_planted("plant-create-revives") => {
+        (None, Some(by))
+            if by == DeletedBy::Rollback || fault_injection::is_injected("plant-create-revives") =>
+        {
             if let Some(answer) = depends_on_rejected(unit, new, "/eventTypeId") {
                 return answer;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::plant;
+use crate::fault_injection;
 use crate::problem::{Code, FieldProblem, Problem};
 use crate::row::{EventRow, TypeRow};
 
@@ -335,7 +335,10 @@ impl UnitOfWork {
                 Entity::Event => {
                     let mut row = self.events.take(id);
                     let stored = self.events.loaded.contains(&id);
-                    if stored && row.content.is_none() && plant::is_planted("plant-silent-tombstone") {
+                    if stored
+                        && row.content.is_none()
+                        && fault_injection::is_injected("plant-silent-tombstone")
+                    {
                         changes.head -= 1;
                     } else {
                         row.meta.change_seq = changes.head;

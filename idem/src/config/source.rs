@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::setting::{SETTINGS, Setting};
 
-/// Variables beginning with `IDEM_` that are not settings: where the file is, faults planted by tests,
+/// Variables beginning with `IDEM_` that are not settings: where the file is, faults injected by tests,
 /// and what `idem import` takes.
 const OTHER_VARIABLES: [&str; 4] = ["IDEM_CONFIG", "IDEM_PLANT", "IDEM_TOKEN", "IDEM_URL"];
 

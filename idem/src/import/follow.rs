@@ -9,7 +9,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A stream that says nothing is taken for dead: the server gives a sign of life every 12 s.
+/// A stream that says nothing is taken for dead: the server gives a heartbeat every 12 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The first event is due at once. What holds it back longer is a proxy that waits for the end.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ impl Follower {
         Ok(Some(serde_json::from_value(answer["data"].take())?))
     }
 
-    /// The next whole frame. A sign of life is none, but it ends a silence.
+    /// The next whole frame. A heartbeat is none, but it ends a silence.
     async fn frame(&mut self) -> anyhow::Result<Frame> {
         loop {
             if let Some(frame) = self.frames.take() {

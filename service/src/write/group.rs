@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::write_locked;
 use crate::notifier::{Notification, Notifier};
 use domain::apply::UnitOfWork;
-use domain::plant;
+use domain::fault_injection;
 use queue::{Batch, Job, Queue};
 use store::Store;
 use store::detached::detached;
@@ -66,7 +66,7 @@ impl<T: Send + 'static> GroupWriter<T> {
     /// # Errors
     /// When too many writes wait, when the database fails, or the decision; then nothing was written.
     pub async fn write(&self, user_id: Uuid, read_set: ReadSet, decide: Decide<T>) -> Result<T, Error> {
-        if plant::is_planted("plant-late-lock") {
+        if fault_injection::is_injected("plant-late-lock") {
             let Shared { store, notifier, .. } = &*self.shared;
             let since = Instant::now();
             return write_locked(store, notifier.as_ref(), user_id, read_set, since, |unit| decide(unit))
@@ -157,7 +157,7 @@ impl<T: Send + 'static> Shared<T> {
         batches: &[Batch<T>],
     ) -> Result<Decisions<T>, Error> {
         let (mut decisions, to_store) = Decisions::take(Locking::Optimistic(connections), batches).await?;
-        if plant::is_planted("plant-early-answer") {
+        if fault_injection::is_injected("plant-early-answer") {
             let connections = connections.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -16,9 +16,9 @@ use super::due::living_lease;
 use super::{WORKED_ON, find_within, happened, of_user, one, row, runnable, to, write_problem};
 use crate::error::Error;
 use crate::{Store, Tx, dialect};
+use domain::fault_injection;
 use domain::import::{Counts, ImportRow, State};
 use domain::limits::{CHUNK_RECORDS_MAX, ImportLimits, UPLOAD_TTL_MS};
-use domain::plant;
 use domain::problem::{Code, Problem};
 
 /// Attempts to claim an import while another claim of the same user is under way, or its row is locked.
@@ -152,7 +152,7 @@ impl From<&ImportRow> for Held {
 }
 
 fn held(held: Held) -> UpdateMany<Entity> {
-    if plant::is_planted("plant-no-fence") {
+    if fault_injection::is_injected("plant-no-fence") {
         return one(held.user_id, held.id);
     }
     one(held.user_id, held.id)

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use worker::jobs::run_slice::{Workshop, run_slice};
+use worker::jobs::run_slice::{RunnerContext, run_slice};
 use worker::queue::Queue;
 
 pub use client::{Client, event, new_id, sha256};
@@ -127,7 +127,7 @@ impl Bed {
             Payloads::new(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()), Path::default());
         let (notifier, consumer) = Queue::Memory.open().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let workshop = Workshop {
+        let runner_context = RunnerContext {
             store: store.clone(),
             payloads: payloads.clone(),
             notifier: notifier.clone(),
@@ -136,8 +136,8 @@ impl Bed {
             shutdown: stop.clone(),
         };
         tasks.spawn(consumer.run(2, stop.clone(), move |id| {
-            let workshop = workshop.clone();
-            async move { run_slice(&workshop, id).await }
+            let runner_context = runner_context.clone();
+            async move { run_slice(&runner_context, id).await }
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -13,7 +13,7 @@ use service::notifier::{Notification, Notifier};
 use service::{Actor, receive_payload};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker::jobs::run_slice::{Workshop, run_slice};
+use worker::jobs::run_slice::{RunnerContext, run_slice};
 
 use crate::harness::{Bed, Client, new_id};
 
@@ -47,8 +47,8 @@ impl Notifier for Disturber {
 }
 
 /// A worker in the hand of the test.
-pub fn workshop(bed: &Bed, limits: ImportLimits, disturb: Disturb) -> Workshop<Disturber> {
-    Workshop {
+pub fn runner_context(bed: &Bed, limits: ImportLimits, disturb: Disturb) -> RunnerContext<Disturber> {
+    RunnerContext {
         store: bed.store.clone(),
         payloads: bed.payloads.clone(),
         notifier: Disturber { chunks: Arc::default(), disturb },
@@ -65,7 +65,7 @@ pub fn undisturbed() -> Disturb {
 
 /// Runs a slice of an import, if it can run.
 pub async fn slice(bed: &Bed, id: &str, disturb: Disturb) {
-    run_slice(&workshop(bed, ImportLimits::default(), disturb), id.parse().unwrap()).await;
+    run_slice(&runner_context(bed, ImportLimits::default(), disturb), id.parse().unwrap()).await;
 }
 
 /// Who a client speaks for.
@@ -84,7 +84,7 @@ pub async fn parked(bed: &Bed, client: &Client, records: usize) -> String {
 pub async fn parked_payload(bed: &Bed, client: &Client, payload: Vec<u8>) -> String {
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
-    let notifier = workshop(bed, ImportLimits::default(), undisturbed()).notifier;
+    let notifier = runner_context(bed, ImportLimits::default(), undisturbed()).notifier;
     let (import_id, actor) = (id.parse().unwrap(), actor(client).await);
     let body = stream::iter([Ok::<_, std::convert::Infallible>(payload.into())]);
     receive_payload(&bed.store, &bed.payloads, &notifier, &actor, import_id, None, body).await.unwrap();

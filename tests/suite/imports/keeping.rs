@@ -8,7 +8,7 @@ use store::import_job;
 use worker::jobs::run_slice::run_slice;
 use worker::sweeper::Sweeper;
 
-use super::by_hand::{Disturber, actor, parked, samples, slice, undisturbed, workshop};
+use super::by_hand::{Disturber, actor, parked, runner_context, samples, slice, undisturbed};
 use crate::harness::{Bed, Client, new_id, on_both};
 
 on_both!(
@@ -22,7 +22,7 @@ fn sweeper(bed: &Bed) -> Sweeper<Disturber> {
     Sweeper {
         store: bed.store.clone(),
         payloads: bed.payloads.clone(),
-        notifier: workshop(bed, ImportLimits::default(), undisturbed()).notifier,
+        notifier: runner_context(bed, ImportLimits::default(), undisturbed()).notifier,
         payload_retention: Duration::from_secs(7 * 86_400),
     }
 }
@@ -118,9 +118,9 @@ async fn a_user_who_had_enough_records_today_rests_and_loses_nothing(bed: &Bed) 
     let client = bed.client("ann");
     let limits = ImportLimits { records_a_day: Some(100), ..ImportLimits::default() };
     let first = parked(bed, &client, 100).await;
-    run_slice(&workshop(bed, limits, undisturbed()), first.parse().unwrap()).await;
+    run_slice(&runner_context(bed, limits, undisturbed()), first.parse().unwrap()).await;
     let id = parked(bed, &client, 200).await;
-    run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+    run_slice(&runner_context(bed, limits, undisturbed()), id.parse().unwrap()).await;
     assert_eq!(
         (&client.import(&id).await["state"], &client.import(&id).await["counts"]["records"]),
         (&json!("QUEUED"), &json!(0))
@@ -130,7 +130,7 @@ async fn a_user_who_had_enough_records_today_rests_and_loses_nothing(bed: &Bed) 
     // The next day.
     bed.execute("UPDATE import_job SET not_before = NULL").await;
     bed.execute("UPDATE import_usage SET hour = hour - 24").await;
-    run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+    run_slice(&runner_context(bed, limits, undisturbed()), id.parse().unwrap()).await;
     let job = client.ended(&id).await;
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["duplicates"]), (&json!(100), &json!(100)));
 }

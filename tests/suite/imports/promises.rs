@@ -17,10 +17,10 @@ use service::Clock;
 use service::Payloads;
 use service::{Receipt, receive_payload};
 use store::import_job::{self, Held};
-use worker::jobs::run_slice::{Workshop, run_slice};
+use worker::jobs::run_slice::{RunnerContext, run_slice};
 use worker::sweeper::Sweeper;
 
-use super::by_hand::{actor, parked, samples, undisturbed, workshop};
+use super::by_hand::{actor, parked, runner_context, samples, undisturbed};
 use crate::harness::{Bed, Client, eventually, new_id, on_both, sha256};
 
 on_both!(
@@ -48,7 +48,7 @@ async fn a_sweeper_whose_clock_is_wrong_throws_nothing_away(bed: &Bed) {
         let sweeper = Sweeper {
             store,
             payloads: bed.payloads.clone(),
-            notifier: workshop(bed, ImportLimits::default(), undisturbed()).notifier,
+            notifier: runner_context(bed, ImportLimits::default(), undisturbed()).notifier,
             payload_retention: Duration::from_secs(7 * 86_400),
         };
         sweeper.tick().await.unwrap();
@@ -91,7 +91,8 @@ async fn times_of_before_the_clock_was_set_back_hold_nothing_up(bed: &Bed) {
 async fn records_count_on_the_day_they_are_taken(bed: &Bed) {
     let client = bed.client("ann");
     let limits = ImportLimits { records_a_day: Some(2_000), ..ImportLimits::default() };
-    let work = async |id: &str| run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+    let work =
+        async |id: &str| run_slice(&runner_context(bed, limits, undisturbed()), id.parse().unwrap()).await;
     // Announced long ago, taken today: it counts. A dry run counts as well.
     let old = parked(bed, &client, 1_500).await;
     bed.execute("UPDATE import_job SET created_at = 1, dry_run = true").await;
@@ -166,7 +167,7 @@ async fn objects(store: &ThrottledStore<InMemory>) -> usize {
 }
 
 async fn send(bed: &Bed, payloads: &Payloads, client: &Client, id: &str, bytes: Vec<u8>) -> Receipt {
-    let notifier = workshop(bed, ImportLimits::default(), undisturbed()).notifier;
+    let notifier = runner_context(bed, ImportLimits::default(), undisturbed()).notifier;
     let body = stream::iter([Ok::<_, std::convert::Infallible>(bytes.into())]);
     let (actor, id) = (actor(client).await, id.parse().unwrap());
     receive_payload(&bed.store, payloads, &notifier, &actor, id, None, body).await.unwrap()
@@ -209,8 +210,10 @@ async fn a_payload_that_is_not_as_announced_is_asked_for_again_though_its_worker
     let announced = sha256(&payload);
     client.create_import(&id, payload.len(), Some(&announced)).await;
     send(bed, &payloads, &client, &id, samples(1..6)).await;
-    let work =
-        Workshop { payloads: payloads.clone(), ..workshop(bed, ImportLimits::default(), undisturbed()) };
+    let work = RunnerContext {
+        payloads: payloads.clone(),
+        ..runner_context(bed, ImportLimits::default(), undisturbed())
+    };
     store.config_mut(|config| config.wait_delete_per_call = Duration::from_secs(60));
     let died = tokio::time::timeout(Duration::from_secs(2), run_slice(&work, id.parse().unwrap())).await;
     assert!(died.is_err() && objects(&store).await == 1, "it waits for the removal");
@@ -291,7 +294,7 @@ async fn an_import_that_nobody_survives_ends(bed: &Bed) {
     assert!(client.step("retryImport", &id).await["problem"].is_null());
     bed.execute("UPDATE import_job SET notified_at = NULL").await;
     for _ in 0..8 {
-        run_slice(&workshop(bed, limits, undisturbed()), id.parse().unwrap()).await;
+        run_slice(&runner_context(bed, limits, undisturbed()), id.parse().unwrap()).await;
     }
     assert_eq!(client.ended(&id).await["counts"]["inserted"], 1_700);
 }
@@ -308,7 +311,7 @@ async fn an_import_that_fails_rests_ever_longer_and_then_ends(bed: &Bed) {
     for attempt in 1..=20 {
         bed.execute("UPDATE import_job SET not_before = NULL").await;
         let now = Clock::System.now_ms();
-        run_slice(&workshop(bed, ImportLimits::default(), undisturbed()), job_id).await;
+        run_slice(&runner_context(bed, ImportLimits::default(), undisturbed()), job_id).await;
         let job = client.import(&id).await;
         if attempt == 20 {
             assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("NO_PROGRESS")));

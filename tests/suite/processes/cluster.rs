@@ -20,7 +20,7 @@ pub struct Cluster {
     processes: Vec<(&'static str, Child)>,
     /// In front of each command.
     wrap: Vec<String>,
-    plant: &'static str,
+    fault: &'static str,
     port: u16,
     url: String,
 }
@@ -31,9 +31,9 @@ impl Cluster {
     }
 
     /// One whose processes make a mistake, in a build that can.
-    #[cfg(feature = "plant")]
-    pub async fn start_with(plant: &'static str) -> Self {
-        Self::start_as(&[], plant).await
+    #[cfg(feature = "fault-injection")]
+    pub async fn start_with(fault: &'static str) -> Self {
+        Self::start_as(&[], fault).await
     }
 
     /// One whose payloads lie on a disk of so many bytes, which its processes alone see.
@@ -49,14 +49,14 @@ impl Cluster {
         cluster
     }
 
-    async fn start_as(wrap: &[&str], plant: &'static str) -> Self {
+    async fn start_as(wrap: &[&str], fault: &'static str) -> Self {
         let servers = Servers::start();
         let database = servers.empty_database("cluster").await;
         let dir = TempDir::new().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");
         let wrap = wrap.iter().map(|&word| word.to_owned()).collect();
-        let mut cluster = Self { servers, database, dir, processes: Vec::new(), wrap, plant, port, url };
+        let mut cluster = Self { servers, database, dir, processes: Vec::new(), wrap, fault, port, url };
         cluster.spawn_server().await;
         cluster.spawn_worker();
         cluster
@@ -97,7 +97,7 @@ impl Cluster {
             .env("IDEM_DATA_DIR", self.dir.path())
             .env("IDEM_METRICS_LISTEN", "127.0.0.1:0")
             .env("IDEM_JWT_SECRET", SECRET)
-            .env("IDEM_PLANT", self.plant)
+            .env("IDEM_PLANT", self.fault)
             .env("IDEM_LOG", "warn")
             .stderr(Stdio::null())
             .spawn()
@@ -131,7 +131,7 @@ impl Cluster {
     }
 
     /// Waits for the worker to end by itself, or for something else; that, if it comes first.
-    #[cfg(feature = "plant")]
+    #[cfg(feature = "fault-injection")]
     pub async fn worker_dies_before<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
         let mut child = self.take("worker");
         let dies = eventually("the worker dies", || {

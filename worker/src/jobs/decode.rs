@@ -10,8 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use domain::draft::{EventDraft, Sent};
+use domain::fault_injection;
 use domain::import::ImportRow;
-use domain::plant;
 use domain::problem::{Code, FieldProblem, Problem};
 use formats::SourceError;
 use formats::{Checkpoint, Input, Position, ReadError, RecordReader};
@@ -164,7 +164,7 @@ impl Job<'_> {
             refused(Code::Poison, "workers died of this record".to_owned())
         } else {
             let read = AssertUnwindSafe(|| {
-                let is_meant = plant::is_planted("plant-panic-on-read");
+                let is_meant = fault_injection::is_injected("plant-panic-on-read");
                 assert!(
                     !(is_meant && reader.raw().windows(6).any(|word| word == b"poison")),
                     "as it was told to"

@@ -35,7 +35,7 @@ const SIGN_OF_LIFE_EVERY: Duration = Duration::from_millis(LEASE_TTL_MS.unsigned
 
 /// What slices work with.
 #[derive(Debug, Clone)]
-pub struct Workshop<B> {
+pub struct RunnerContext<B> {
     /// The database.
     pub store: Store,
     /// The payloads.
@@ -62,8 +62,8 @@ enum End {
 }
 
 /// Does a slice of everybody's import of that id: a notification names no user.
-pub async fn run_slice<B: Notifier>(workshop: &Workshop<B>, import_id: Uuid) {
-    let owners = match import_lease::owners(&workshop.store, import_id).await {
+pub async fn run_slice<B: Notifier>(context: &RunnerContext<B>, import_id: Uuid) {
+    let owners = match import_lease::owners(&context.store, import_id).await {
         Ok(owners) => owners,
         Err(error) => {
             tracing::warn!(import.id = %import_id, error = error.in_full(), "an import could not be looked up");
@@ -72,12 +72,12 @@ pub async fn run_slice<B: Notifier>(workshop: &Workshop<B>, import_id: Uuid) {
     };
     for user_id in owners {
         let claimed = import_lease::claim(
-            &workshop.store, user_id, import_id, &workshop.owner, &workshop.limits, LEASE_TTL_MS,
+            &context.store, user_id, import_id, &context.owner, &context.limits, LEASE_TTL_MS,
         );
         match claimed.await {
             Ok(Some(row)) => {
                 let _counted = InFlight::begin();
-                run(workshop, &row).instrument(span(&row)).await;
+                run(context, &row).instrument(span(&row)).await;
             }
             Ok(None) => {}
             Err(error) => {
@@ -126,12 +126,12 @@ fn ended(state: &'static str) {
     metrics::counter!("idem_imports_finished_total", "state" => state).increment(1);
 }
 
-async fn run<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow) {
+async fn run<B: Notifier>(context: &RunnerContext<B>, row: &ImportRow) {
     let mut held = Held::from(row);
     let worked = if row.state == State::RollingBack {
-        roll_back(workshop, held).await
+        roll_back(context, held).await
     } else {
-        slices(workshop, row, &mut held).await
+        slices(context, row, &mut held).await
     };
     let end = worked.unwrap_or_else(|end| end);
     let progressed = held.next_record > row.next_record;
@@ -158,10 +158,10 @@ async fn run<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow) {
         End::EnoughToday => Release::Rest { pause_ms: IMPORT_REST_MS },
         End::Mismatch => Release::SendAgain(mismatch()),
         End::Fault(Fault::Payload(problem)) => Release::Fail(problem),
-        End::Fault(Fault::Fetch) => retry(workshop, row, progressed),
+        End::Fault(Fault::Fetch) => retry(context, row, progressed),
         End::Failed(error) => {
             tracing::warn!(import.id = %row.id, error = error.in_full(), "a slice failed");
-            retry(workshop, row, progressed)
+            retry(context, row, progressed)
         }
     };
     span.record("outcome", outcome(&release));
@@ -170,8 +170,8 @@ async fn run<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow) {
         ended("failed");
         tracing::info!(import.id = %row.id, code = problem.code.name(), "import failed");
     }
-    match import_lease::release(&workshop.store, held, release).await {
-        Ok(true) if notification => workshop.notifier.notify(Notification::Import(row.id)),
+    match import_lease::release(&context.store, held, release).await {
+        Ok(true) if notification => context.notifier.notify(Notification::Import(row.id)),
         Ok(_) => {}
         // The lease runs out by itself, and the sweeper notifies.
         Err(error) => {
@@ -199,30 +199,30 @@ fn no_progress() -> Problem {
 }
 
 /// A passing failure rests and comes back; too many without progress are the end, but not of a rollback.
-fn retry<B>(workshop: &Workshop<B>, row: &ImportRow, progressed: bool) -> Release {
+fn retry<B>(context: &RunnerContext<B>, row: &ImportRow, progressed: bool) -> Release {
     let attempts = if progressed { 1 } else { row.attempts + 1 };
     if attempts >= ATTEMPTS_MAX && row.state != State::RollingBack {
         return Release::Fail(no_progress());
     }
-    Release::Retry { pause_ms: retry_pause_ms(attempts, workshop.store.clock.random()) }
+    Release::Retry { pause_ms: retry_pause_ms(attempts, context.store.clock.random()) }
 }
 
 /// Takes rows back until none is left or until its time is over while others wait.
-async fn roll_back<B: Notifier>(workshop: &Workshop<B>, held: Held) -> Result<End, End> {
+async fn roll_back<B: Notifier>(context: &RunnerContext<B>, held: Held) -> Result<End, End> {
     let mut after = None;
     loop {
         let started = Instant::now();
         while started.elapsed().as_millis() < SLICE_MS_MAX {
-            if workshop.shutdown.is_cancelled() {
+            if context.shutdown.is_cancelled() {
                 return Ok(End::TimeIsOver);
             }
-            let chunk = roll_back_chunk(&workshop.store, &workshop.notifier, held, after);
+            let chunk = roll_back_chunk(&context.store, &context.notifier, held, after);
             match chunk.await.map_err(failed)? {
                 Some(last) => after = Some(last),
                 None => return Ok(End::RolledBack),
             }
         }
-        if import_lease::is_another_waiting(&workshop.store, held, &workshop.limits).await.map_err(failed)? {
+        if import_lease::is_another_waiting(&context.store, held, &context.limits).await.map_err(failed)? {
             return Ok(End::TimeIsOver);
         }
     }
@@ -230,33 +230,37 @@ async fn roll_back<B: Notifier>(workshop: &Workshop<B>, held: Held) -> Result<En
 
 /// Works until the end or until its time is over; while nobody else waits, its time begins anew, so that
 /// a payload that cannot be sought is decoded once.
-async fn slices<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow, held: &mut Held) -> Result<End, End> {
-    if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
+async fn slices<B: Notifier>(
+    context: &RunnerContext<B>,
+    row: &ImportRow,
+    held: &mut Held,
+) -> Result<End, End> {
+    if had_enough_today(context, row.user_id).await.map_err(failed)? {
         return Ok(End::EnoughToday);
     }
-    if row.next_record == 0 && is_to_be_sent_again(workshop, row, *held).await? {
+    if row.next_record == 0 && is_to_be_sent_again(context, row, *held).await? {
         // Now, while nobody may send another one: parts of it can have the same names.
-        workshop.payloads.remove(row.user_id, row.id).await.map_err(failed)?;
+        context.payloads.remove(row.user_id, row.id).await.map_err(failed)?;
         return Ok(End::Mismatch);
     }
-    let clock = workshop.store.clock.clone();
-    let read = decode::open(&workshop.payloads, clock, row);
-    let mut chunks = SpeculativeChunks::new(&workshop.store, row, read);
+    let clock = context.store.clock.clone();
+    let read = decode::open(&context.payloads, clock, row);
+    let mut chunks = SpeculativeChunks::new(&context.store, row, read);
     let mut rejected = row.counts.rejected + row.counts.differing;
     loop {
         let started = Instant::now();
         for _ in 0..SLICE_CHUNKS_MAX {
-            if had_enough_today(workshop, row.user_id).await.map_err(failed)? {
+            if had_enough_today(context, row.user_id).await.map_err(failed)? {
                 return Ok(End::EnoughToday);
             }
-            let (chunk, verdict) = match alive(workshop, *held, chunks.next()).await? {
+            let (chunk, verdict) = match alive(context, *held, chunks.next()).await? {
                 None => return Ok(End::Fault(Fault::Fetch)),
                 Some(Err(fault)) => return Ok(End::Fault(fault)),
                 Some(Ok(next)) => next,
             };
-            let is_counted = workshop.limits.records_a_day.is_some();
+            let is_counted = context.limits.records_a_day.is_some();
             let import = Import { held: *held, dry_run: row.dry_run, rejections: rejected, is_counted };
-            let applied = apply(workshop, import, &chunk, verdict).await?;
+            let applied = apply(context, import, &chunk, verdict).await?;
             *held = applied.held;
             chunks.applied(applied.is_new);
             if chunk.is_last {
@@ -270,23 +274,23 @@ async fn slices<B: Notifier>(workshop: &Workshop<B>, row: &ImportRow, held: &mut
                 break;
             }
         }
-        if import_lease::is_another_waiting(&workshop.store, *held, &workshop.limits).await.map_err(failed)? {
+        if import_lease::is_another_waiting(&context.store, *held, &context.limits).await.map_err(failed)? {
             return Ok(End::TimeIsOver);
         }
     }
 }
 
 /// Whether the imports of the user had all the records that a day allows; asked before anything else is done.
-async fn had_enough_today<B>(workshop: &Workshop<B>, user_id: Uuid) -> Result<bool, Error> {
-    let Some(most) = workshop.limits.records_a_day else {
+async fn had_enough_today<B>(context: &RunnerContext<B>, user_id: Uuid) -> Result<bool, Error> {
+    let Some(most) = context.limits.records_a_day else {
         return Ok(false);
     };
-    Ok(import_lease::records_of_day(&workshop.store, user_id).await? >= most)
+    Ok(import_lease::records_of_day(&context.store, user_id).await? >= most)
 }
 
-/// Waits for something that takes long, with signs of life; a shutdown ends the wait.
+/// Waits for something that takes long, with heartbeats; a shutdown ends the wait.
 async fn alive<B, T>(
-    workshop: &Workshop<B>,
+    context: &RunnerContext<B>,
     held: Held,
     something: impl Future<Output = T>,
 ) -> Result<T, End> {
@@ -294,11 +298,11 @@ async fn alive<B, T>(
     loop {
         tokio::select! {
             biased;
-            () = workshop.shutdown.cancelled() => return Err(End::TimeIsOver),
+            () = context.shutdown.cancelled() => return Err(End::TimeIsOver),
             outcome = &mut something => return Ok(outcome),
             () = tokio::time::sleep(SIGN_OF_LIFE_EVERY) => {}
         }
-        import_lease::renew(&workshop.store, held, LEASE_TTL_MS).await.map_err(failed)?;
+        import_lease::renew(&context.store, held, LEASE_TTL_MS).await.map_err(failed)?;
     }
 }
 
@@ -311,13 +315,13 @@ fn failed(error: Error) -> End {
 }
 
 async fn apply<B: Notifier>(
-    workshop: &Workshop<B>,
+    context: &RunnerContext<B>,
     import: Import,
     chunk: &Chunk,
     verdict: Option<Verdict>,
 ) -> Result<Applied, End> {
     let started = Instant::now();
-    let applied = apply_or_refuse(workshop, import, chunk, verdict).await?;
+    let applied = apply_or_refuse(context, import, chunk, verdict).await?;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
     for (outcome, count) in [
         ("inserted", applied.counts.inserted),
@@ -335,13 +339,13 @@ async fn apply<B: Notifier>(
 /// Applies a chunk. If that panics, the records that panic are refused, and the others applied. What PostgreSQL ends for
 /// the sake of another transaction is tried once more.
 async fn apply_or_refuse<B: Notifier>(
-    workshop: &Workshop<B>,
+    context: &RunnerContext<B>,
     import: Import,
     chunk: &Chunk,
     verdict: Option<Verdict>,
 ) -> Result<Applied, End> {
     let attempt = async |verdict, poison| {
-        let applied = apply_chunk(&workshop.store, &workshop.notifier, import, chunk, verdict, poison);
+        let applied = apply_chunk(&context.store, &context.notifier, import, chunk, verdict, poison);
         AssertUnwindSafe(applied).catch_unwind().await
     };
     let again = async |poison| {
@@ -352,8 +356,8 @@ async fn apply_or_refuse<B: Notifier>(
         Ok(Err(error)) if error.is_conflict() => again(&BTreeSet::new()).await,
         Ok(applied) => applied.map_err(failed),
         Err(_) => {
-            let poison = find_poison(&workshop.store, import, chunk);
-            let poison = alive(workshop, import.held, poison).await?.map_err(failed)?;
+            let poison = find_poison(&context.store, import, chunk);
+            let poison = alive(context, import.held, poison).await?.map_err(failed)?;
             tracing::error!(import.id = %import.held.id, records = poison.len(), "records panic and are refused");
             again(&poison).await
         }
@@ -362,24 +366,28 @@ async fn apply_or_refuse<B: Notifier>(
 
 /// Whether the payload does not have the announced digest. The row says so before anything is removed: a worker that
 /// takes the import up after a crash goes on with the removal.
-async fn is_to_be_sent_again<B>(workshop: &Workshop<B>, row: &ImportRow, held: Held) -> Result<bool, End> {
+async fn is_to_be_sent_again<B>(
+    context: &RunnerContext<B>,
+    row: &ImportRow,
+    held: Held,
+) -> Result<bool, End> {
     if row.problem.as_ref().is_some_and(|problem| problem.code == Code::PayloadMismatch) {
         return Ok(true);
     }
-    if alive(workshop, held, is_as_announced(workshop, row)).await?.map_err(failed)? {
+    if alive(context, held, is_as_announced(context, row)).await?.map_err(failed)? {
         return Ok(false);
     }
-    import_lease::note(&workshop.store, held, &mismatch()).await.map_err(failed)?;
+    import_lease::note(&context.store, held, &mismatch()).await.map_err(failed)?;
     Ok(true)
 }
 
 /// Whether the payload has the announced digest; asked before the first record.
-async fn is_as_announced<B>(workshop: &Workshop<B>, row: &ImportRow) -> Result<bool, Error> {
+async fn is_as_announced<B>(context: &RunnerContext<B>, row: &ImportRow) -> Result<bool, Error> {
     let Some(announced) = &row.sha256 else {
         return Ok(true);
     };
     let size = u64::try_from(row.bytes_total).unwrap_or_default();
-    let mut bytes = workshop.payloads.read(row.user_id, row.id, &row.payload_objects, 0, size);
+    let mut bytes = context.payloads.read(row.user_id, row.id, &row.payload_objects, 0, size);
     let mut digest = Sha256::new();
     while let Some(piece) = bytes.next().await {
         digest.update(&piece?);

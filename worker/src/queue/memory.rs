@@ -18,7 +18,7 @@ use service::Clock;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::crew::{Crew, first_pause, worker_name};
+use super::supervisor::{Supervisor, first_pause, worker_name};
 use super::{Message, QueueError};
 
 /// The end for the notifier.
@@ -52,41 +52,41 @@ fn task(import_id: Uuid) -> Task<Message> {
         .build()
 }
 
-/// Runs workers until the crew's token is cancelled, or until nobody can notification any more.
-pub(super) async fn serve<F, Fut>(receiver: &Receiver, crew: &Crew<F>)
+/// Runs workers until the supervisor's token is cancelled, or until nobody can notification any more.
+pub(super) async fn serve<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut pause = first_pause();
-    while !crew.shutdown.is_cancelled() && !receiver.is_over() {
-        let Err(error) = work(receiver, crew).await else { return };
+    while !supervisor.shutdown.is_cancelled() && !receiver.is_over() {
+        let Err(error) = work(receiver, supervisor).await else { return };
         if receiver.is_over() {
             break;
         }
         tracing::warn!(%error, cause = error.cause(), "a worker ended and is replaced");
-        if !crew.rest(&mut pause).await {
+        if !supervisor.rest(&mut pause).await {
             break;
         }
     }
-    crew.shutdown.cancelled().await;
+    supervisor.shutdown.cancelled().await;
 }
 
-async fn work<F, Fut>(receiver: &Receiver, crew: &Crew<F>) -> Result<(), QueueError>
+async fn work<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>) -> Result<(), QueueError>
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let context = WorkerContext::new(&worker_name());
-    let hands = crew.clone();
+    let handling = supervisor.clone();
     let worker = WorkerBuilder::new(&context)
         .backend(receiver.storage())
-        .concurrency(crew.concurrency)
+        .concurrency(supervisor.concurrency)
         .build(move |notification: Message| {
-            let hands = hands.clone();
-            async move { hands.take(notification.import_id).await }
+            let handling = handling.clone();
+            async move { handling.take(notification.import_id).await }
         });
-    crew.watch(&context, worker.run()).await
+    supervisor.watch(&context, worker.run()).await
 }
 
 impl Receiver {

@@ -20,10 +20,10 @@ use domain::limits::NOTIFICATIONS_MAX;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::crew::{Crew, first_pause, worker_name};
+use super::supervisor::{Supervisor, first_pause, worker_name};
 use super::{Message, QUEUE_NAME, QueueError};
 
-mod broom;
+mod cleanup;
 
 /// How often an idle worker looks: nothing else wakes it in time.
 const POLL_EVERY: Duration = Duration::from_millis(200);
@@ -56,13 +56,13 @@ fn config() -> Config {
 
 /// The way into the queue, for one sender task.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct RedisSender {
     client: Client,
     config: Config,
     connection: Option<ConnectionManager>,
 }
 
-impl Lane {
+impl RedisSender {
     pub(super) fn new(client: Client) -> Self {
         Self { client, config: config(), connection: None }
     }
@@ -147,21 +147,21 @@ impl PollStrategy for Look {
     }
 }
 
-/// Runs workers until the crew's token is cancelled.
-pub(super) async fn serve<F, Fut>(client: &Client, crew: &Crew<F>)
+/// Runs workers until the supervisor's token is cancelled.
+pub(super) async fn serve<F, Fut>(client: &Client, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let mut hourly = tokio::time::interval(broom::SWEEP_EVERY);
+    let mut hourly = tokio::time::interval(cleanup::CLEAN_UP_EVERY);
     hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pause = first_pause();
     let mut short_lives = 0;
     loop {
         let born = Instant::now();
-        let work = work(client, crew, &mut hourly, short_lives >= SHORT_LIVES_MAX);
+        let work = work(client, supervisor, &mut hourly, short_lives >= SHORT_LIVES_MAX);
         let Err(Death { error, by_content }) = work.await else { return };
-        if crew.shutdown.is_cancelled() {
+        if supervisor.shutdown.is_cancelled() {
             return;
         }
         if born.elapsed() >= LIFE_FAIR {
@@ -174,7 +174,7 @@ where
         } else {
             tracing::debug!(%error, cause = error.cause(), "a worker ended again and is replaced");
         }
-        if !crew.rest(&mut pause).await {
+        if !supervisor.rest(&mut pause).await {
             return;
         }
     }
@@ -195,7 +195,7 @@ impl From<QueueError> for Death {
 /// The life of one worker, from its connection to what it leaves behind.
 async fn work<F, Fut>(
     client: &Client,
-    crew: &Crew<F>,
+    supervisor: &Supervisor<F>,
     hourly: &mut Interval,
     empty_first: bool,
 ) -> Result<(), Death>
@@ -203,35 +203,35 @@ where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let connect = crew.shutdown.run_until_cancelled(connect(client)).await;
+    let connect = supervisor.shutdown.run_until_cancelled(connect(client)).await;
     let Some(connection) = connect else { return Ok(()) };
     let connection = connection?;
     let config = config();
     if empty_first {
-        let keys = broom::empty(&connection).await?;
+        let keys = cleanup::empty(&connection).await?;
         tracing::warn!(keys, "the queue ended each worker and was emptied");
     }
     let context = WorkerContext::new(&worker_name());
     let storage = RedisStorage::<Option<Message>>::new(connection.clone()).with_config(config.clone());
     let swept = storage.clone();
-    let hands = crew.clone();
+    let handling = supervisor.clone();
     let worker = WorkerBuilder::new(&context)
         .backend(storage.with_codec(StrictMessage).poll_with_strategy(Look::new()))
-        .concurrency(crew.concurrency)
+        .concurrency(supervisor.concurrency)
         .build(move |notification: Option<Message>| {
-            let hands = hands.clone();
+            let handling = handling.clone();
             async move {
                 match notification {
-                    Some(notification) => hands.take(notification.import_id).await,
+                    Some(notification) => handling.take(notification.import_id).await,
                     None => tracing::debug!("what is no notification was dropped from the queue"),
                 }
             }
         });
     let end = tokio::select! {
-        end = crew.watch(&context, worker.run()) => end,
-        never = broom::sweep_hourly(swept, hourly) => match never {},
+        end = supervisor.watch(&context, worker.run()) => end,
+        never = cleanup::clean_up_hourly(swept, hourly) => match never {},
     };
-    let buried = broom::bury(&connection, &config, &context).await;
+    let buried = cleanup::deregister(&connection, &config, &context).await;
     end.map_err(|error| Death { error, by_content: has_answered(&buried) })
 }
 

@@ -1,4 +1,4 @@
-//! The tests of the tests: with a mistake planted, the test that guards against it must fail.
+//! The tests of the tests: with a fault injected, the test that guards against it must fail.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 use crate::harness::{Client, new_id};
 use crate::processes::cluster::Cluster;
 
-/// Runs one test of this binary under a planted mistake; whether it passed, and what it said.
-fn run(test: &str, plant: &str) -> (bool, String) {
+/// Runs one test of this binary under an injected fault; whether it passed, and what it said.
+fn run(test: &str, fault: &str) -> (bool, String) {
     let binary = std::env::current_exe().unwrap();
     let mut command = Command::new(binary);
     command
         .args(["--exact", test])
-        .env("IDEM_PLANT", plant)
+        .env("IDEM_PLANT", fault)
         .env("TESTS_SIM_SEEDS", "50")
         .env_remove("TESTS_FULL");
     let output = command.output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn catches(test: &str, plant: &str) {
+fn catches(test: &str, fault: &str) {
     let (passed, said) = run(test, "none");
     assert!(passed && said.contains("1 passed"), "without a mistake it passes: {said}");
-    let (passed, said) = run(test, plant);
-    assert!(!passed && said.contains("1 failed"), "{plant} is not caught: {said}");
+    let (passed, said) = run(test, fault);
+    assert!(!passed && said.contains("1 failed"), "{fault} is not caught: {said}");
 }
 
 #[test]
@@ -131,18 +131,18 @@ const FOUND_BY_SOAK: [(&str, &str); 8] = [
 ];
 
 #[test]
-fn what_is_planted_is_found_by_the_soak() {
+fn the_soak_finds_injected_faults() {
     let in_full = std::env::var("TESTS_FULL").is_ok();
-    for (plant, database) in &FOUND_BY_SOAK[..if in_full { FOUND_BY_SOAK.len() } else { 2 }] {
+    for (fault, database) in &FOUND_BY_SOAK[..if in_full { FOUND_BY_SOAK.len() } else { 2 }] {
         let output = Command::new(env!("CARGO"))
-            .args(["test", "--locked", "-p", "tests", "--features", "plant", "--test", "soak"])
-            .envs([("IDEM_PLANT", *plant), ("DATABASE", *database), ("SEED", "7"), ("MINUTES", "10")])
+            .args(["test", "--locked", "-p", "tests", "--features", "fault-injection", "--test", "soak"])
+            .envs([("IDEM_PLANT", *fault), ("DATABASE", *database), ("SEED", "7"), ("MINUTES", "10")])
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let found = said.lines().find(|line| line.contains("  wrong: "));
-        assert!(!output.status.success() && found.is_some(), "{plant} is not found: {said}");
-        println!("{plant}: {}", found.unwrap_or_default());
+        assert!(!output.status.success() && found.is_some(), "{fault} is not found: {said}");
+        println!("{fault}: {}", found.unwrap_or_default());
     }
 }
 

@@ -15,24 +15,24 @@ use super::super::{Message, QUEUE_NAME, QueueError};
 use super::in_time;
 
 /// How often done notifications are removed.
-pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+pub(super) const CLEAN_UP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long a done notification is kept.
 const DONE_KEPT: Duration = Duration::from_secs(60 * 60);
 /// The time that Redis has to forget a worker.
-const BURY_TIME_MAX: Duration = Duration::from_secs(1);
+const DEREGISTER_TIME_MAX: Duration = Duration::from_secs(1);
 /// The time that Redis has to empty the queue.
 const EMPTY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Keys looked at in one step of emptying.
 const SCAN_STEP: usize = 1_000;
 
 /// Removes done notifications, hour by hour. The clock is the caller's, so that it outlives a worker.
-pub(super) async fn sweep_hourly(
+pub(super) async fn clean_up_hourly(
     mut storage: RedisStorage<Option<Message>>,
     hourly: &mut Interval,
 ) -> Infallible {
     loop {
         hourly.tick().await;
-        match sweep(&mut storage).await {
+        match clean_up(&mut storage).await {
             Ok(notifications) => tracing::debug!(notifications, "done notifications removed"),
             Err(error) => tracing::debug!(%error, "done notifications not removed"),
         }
@@ -40,7 +40,7 @@ pub(super) async fn sweep_hourly(
 }
 
 /// The sets name notifications that are done or dead; apalis only ever adds to them.
-async fn sweep(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, apalis_redis::Error> {
+async fn clean_up(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, apalis_redis::Error> {
     let notifications = storage.vacuum_before(DONE_KEPT).await?;
     let sets = [storage.get_config().done_jobs_set(), storage.get_config().dead_jobs_set()];
     let _: u64 = storage.get_connection().unlink(&sets).await?;
@@ -51,12 +51,12 @@ async fn sweep(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, apa
 ///
 /// Else its notifications would be given to another worker after 30 s, and an entry that ended this one
 /// would end that one too, for ever. A notification that is lost so is notified again by the sweeper.
-pub(super) async fn bury(
+pub(super) async fn deregister(
     connection: &ConnectionManager,
     config: &Config,
     worker: &WorkerContext,
 ) -> Result<(), QueueError> {
-    in_time(BURY_TIME_MAX, async {
+    in_time(DEREGISTER_TIME_MAX, async {
         let mut connection = connection.clone();
         let in_hand = config.inflight_set_for(worker);
         let ids: Vec<Vec<u8>> = connection.smembers(&in_hand).await?;

@@ -1,4 +1,4 @@
-//! The hands of a consumer: runs the handler in tasks of its own, so that a worker that ends takes
+//! The supervisor of a consumer: runs the handler in tasks of its own, so that a worker that ends takes
 //! none of them along, and drives one worker of apalis until it ends or shall end.
 
 use std::panic::AssertUnwindSafe;
@@ -21,11 +21,11 @@ const RESTART_FIRST: Duration = Duration::from_millis(500);
 /// Longest pause before another worker is started.
 const RESTART_LONGEST: Duration = Duration::from_secs(5);
 /// The time that a worker has to say goodbye, once its handlers are through.
-const GOODBYE_MAX: Duration = Duration::from_secs(1);
+const STOP_MAX: Duration = Duration::from_secs(1);
 
 /// What outlives a worker.
 #[derive(Clone)]
-pub(super) struct Crew<F> {
+pub(super) struct Supervisor<F> {
     handler: F,
     /// How many notifications are handled at once.
     pub(super) concurrency: usize,
@@ -35,7 +35,7 @@ pub(super) struct Crew<F> {
     tasks: TaskTracker,
 }
 
-impl<F, Fut> Crew<F>
+impl<F, Fut> Supervisor<F>
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -87,7 +87,7 @@ where
         let _ = context.stop();
         let enough = async {
             self.finish().await;
-            tokio::time::sleep(GOODBYE_MAX).await;
+            tokio::time::sleep(STOP_MAX).await;
         };
         tokio::select! {
             end = worker => end.map_err(QueueError::Worker),
@@ -109,7 +109,7 @@ where
     }
 }
 
-/// The first of the pauses for [`Crew::rest`].
+/// The first of the pauses for [`Supervisor::rest`].
 pub(super) fn first_pause() -> Duration {
     RESTART_FIRST
 }
