@@ -8,8 +8,8 @@ use serde_json::json;
 use service::Error;
 use service::Rarely;
 
-use crate::gate::Refusal;
 use crate::limiter::Level;
+use crate::query_limits::Refusal;
 
 /// When it is worth to send a request again that was refused with `UNAVAILABLE`, in milliseconds.
 const UNAVAILABLE_RETRY_MS: u64 = 1_000;

@@ -5,10 +5,10 @@
 
 mod auth;
 mod error;
-pub mod gate;
 pub mod graphql;
 mod http;
 mod limiter;
+pub mod query_limits;
 
 pub use auth::{Keys, KeysError};
 pub use graphql::{Services, sdl};

@@ -107,7 +107,7 @@ pub enum Write {
 
 /// The answer to a write.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Written {
+pub enum WriteAnswer {
     /// Of an event.
     Event(Answer<EventRow>),
     /// Of an event type.
@@ -115,19 +115,19 @@ pub enum Written {
 }
 
 /// Decides one write.
-pub fn apply(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> Written {
+pub fn apply(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
     match write {
-        Write::CreateEvent(new) => Written::Event(create_event(unit, context, new)),
-        Write::UpdateEvent(edit) => Written::Event(update_event(unit, context, edit)),
-        Write::DeleteEvent(removal) => Written::Event(delete_event(unit, context, removal)),
-        Write::RestoreEvent(restore) => Written::Event(restore_event(unit, context, restore)),
-        Write::CreateEventType(new) => Written::EventType(create_event_type(unit, context, new)),
-        Write::UpdateEventType(edit) => Written::EventType(update_event_type(unit, context, edit)),
-        Write::DeleteEventType(removal) => Written::EventType(delete_event_type(unit, context, removal)),
+        Write::CreateEvent(new) => WriteAnswer::Event(create_event(unit, context, new)),
+        Write::UpdateEvent(edit) => WriteAnswer::Event(update_event(unit, context, edit)),
+        Write::DeleteEvent(removal) => WriteAnswer::Event(delete_event(unit, context, removal)),
+        Write::RestoreEvent(restore) => WriteAnswer::Event(restore_event(unit, context, restore)),
+        Write::CreateEventType(new) => WriteAnswer::EventType(create_event_type(unit, context, new)),
+        Write::UpdateEventType(edit) => WriteAnswer::EventType(update_event_type(unit, context, edit)),
+        Write::DeleteEventType(removal) => WriteAnswer::EventType(delete_event_type(unit, context, removal)),
     }
 }
 
-impl Written {
+impl WriteAnswer {
     /// Why it was rejected, if it was.
     #[must_use]
     pub fn rejection(&self) -> Option<&Problem> {

@@ -28,7 +28,7 @@ pub fn date_of(ms: i64) -> i64 {
 
 /// An instant as it was written: the instant itself, and the date in the writer's own offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+pub struct ParsedInstant {
     /// Epoch milliseconds, truncated.
     pub ms: i64,
     /// The date as written, at 00:00 UTC, in epoch milliseconds.
@@ -37,7 +37,7 @@ pub struct Written {
 
 /// Reads RFC 3339. The year, in UTC, is 0001 to 9999; 23:59:60 UTC is the next second.
 #[must_use]
-pub fn parse(text: &str) -> Option<Written> {
+pub fn parse(text: &str) -> Option<ParsedInstant> {
     // The library also takes U+2212 for the sign of an offset; the RFC does not.
     if !text.is_ascii() {
         return None;
@@ -48,7 +48,7 @@ pub fn parse(text: &str) -> Option<Written> {
     }
     let ms = at.timestamp_millis();
     let date_ms = i64::from(at.num_days_from_ce() - 719_163) * DAY_MS;
-    is_in_range(ms).then_some(Written { ms, date_ms })
+    is_in_range(ms).then_some(ParsedInstant { ms, date_ms })
 }
 
 fn is_last_second_of_day(at: &DateTime<FixedOffset>) -> bool {

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::apply::{
-    Answer, Entity, MatchKey, Outcome, RecordedEdit, UnitOfWork, Write, WriteContext, Written, apply,
+    Answer, Entity, MatchKey, Outcome, RecordedEdit, UnitOfWork, Write, WriteAnswer, WriteContext, apply,
 };
 use domain::draft::IdOrigin;
 use domain::problem::{Code, FieldProblem, Problem};
@@ -122,7 +122,7 @@ fn ask(oracle: &mut Oracle, context: &WriteContext<'_>, write: &Write) -> Wanted
 }
 
 /// As `apply_mutations` does it: what was rejected is kept in mind under the id that was sent.
-fn decide(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> Written {
+fn decide(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
     let written = apply(unit, context, write);
     if let (Some(id), Some(problem)) = (about(write).1, written.rejection()) {
         unit.reject(id, problem.clone());
@@ -147,13 +147,13 @@ fn hold(call: &Call, ways: &mut BTreeSet<String>) {
         };
         let (kind, sent_id) = about(write);
         let way: Way = match (decide(&mut unit, &context, write), ask(&mut oracle, &context, write)) {
-            (Written::Event(answer), Wanted::Event(wanted)) => {
+            (WriteAnswer::Event(answer), Wanted::Event(wanted)) => {
                 let got = said(answer, event_seq, head);
                 note_rejection(&mut oracle, sent_id, &wanted);
                 assert_eq!(got, unnumbered(wanted, event_seq), "item {index}: {write:?}");
                 (kind, got.outcome, got.matched_by, got.code)
             }
-            (Written::EventType(answer), Wanted::Type(wanted)) => {
+            (WriteAnswer::EventType(answer), Wanted::Type(wanted)) => {
                 let got = said(answer, type_seq, head);
                 note_rejection(&mut oracle, sent_id, &wanted);
                 assert_eq!(got, unnumbered(wanted, type_seq), "item {index}: {write:?}");
@@ -228,8 +228,10 @@ fn round(unit: &mut UnitOfWork, call: &Call) -> Vec<(Outcome, Option<(Uuid, i32)
         Item::Unreadable(_) => None,
     });
     let answers = writes.map(|write| match decide(unit, &context(call), write) {
-        Written::Event(answer) => (answer.outcome, answer.row.map(|row| (row.meta.id, row.meta.version))),
-        Written::EventType(answer) => (answer.outcome, answer.row.map(|row| (row.meta.id, row.meta.version))),
+        WriteAnswer::Event(answer) => (answer.outcome, answer.row.map(|row| (row.meta.id, row.meta.version))),
+        WriteAnswer::EventType(answer) => {
+            (answer.outcome, answer.row.map(|row| (row.meta.id, row.meta.version)))
+        }
     });
     answers.collect()
 }
@@ -252,8 +254,8 @@ fn nobody() -> Writer {
 }
 
 /// What a response shows of it: not who wrote it, and no body that was not loaded.
-fn shown(mut written: Written, lacks_body: bool) -> Written {
-    if let Written::Event(answer) = &mut written {
+fn shown(mut written: WriteAnswer, lacks_body: bool) -> WriteAnswer {
+    if let WriteAnswer::Event(answer) = &mut written {
         answer.lacks_body = false;
         if let Some(row) = &mut answer.row {
             let row = Arc::make_mut(row);
@@ -277,8 +279,8 @@ fn hold_without_bodies(call: &Call) -> bool {
     for item in &call.items {
         let Item::Write(write) = item else { continue };
         let (got, wanted) = (decide(&mut without, &context, write), decide(&mut whole, &context, write));
-        let lacks_body = matches!(&got, Written::Event(answer) if answer.lacks_body);
-        assert!(!lacks_body || matches!(&got, Written::Event(answer) if answer.differs), "{write:?}");
+        let lacks_body = matches!(&got, WriteAnswer::Event(answer) if answer.lacks_body);
+        assert!(!lacks_body || matches!(&got, WriteAnswer::Event(answer) if answer.differs), "{write:?}");
         assert_eq!(shown(got, lacks_body), shown(wanted, lacks_body), "{write:?}");
         is_any_lacking |= lacks_body;
     }

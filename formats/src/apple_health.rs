@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, Reading, RecordBuffer, RecordReader};
+use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 use tags::{Markup, Name, Tags};
 
 /// The root of an export.
@@ -178,9 +178,9 @@ impl RecordReader for Export {
         problems
     }
 
-    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
         let sample = sample::parse(self.record.bytes())?;
         let missing_id = MissingId::Keyed(user_id, sample.keys);
-        Ok(Reading { draft: sample.draft, missing_id, problems: sample.problems })
+        Ok(ParsedRecord { draft: sample.draft, missing_id, problems: sample.problems })
     }
 }

@@ -107,12 +107,12 @@ impl BoundedReader {
     /// Goes on after white space, and returns the byte there; `None` at the end.
     pub(crate) fn skip_blanks(&mut self) -> Result<Option<u8>, ReadError> {
         loop {
-            let piece = self.fill()?;
-            if piece.is_empty() {
+            let block = self.fill()?;
+            if block.is_empty() {
                 return Ok(None);
             }
-            let blanks = piece.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-            let next = piece.get(blanks).copied();
+            let blanks = block.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let next = block.get(blanks).copied();
             self.consume(blanks);
             if next.is_some() {
                 return Ok(next);

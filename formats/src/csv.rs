@@ -21,8 +21,8 @@ use domain::limits::{CSV_COLUMNS_MAX, CSV_MAPPING_CHARS_MAX, CSV_SKIPPED_LINES_M
 use domain::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
-pub use table::About;
-pub(crate) use table::{Sheet, Table};
+pub use table::CsvSummary;
+pub(crate) use table::{Table, UnmappedTable};
 use times::Times;
 
 /// All that is wrong with a mapping, below `/csv`.

@@ -28,7 +28,7 @@ use domain::import::Format;
 use bounded::BoundedReader;
 pub use error::ReadError;
 pub use packing::Packing;
-pub use reader::{Position, Reading, RecordReader, excerpt};
+pub use reader::{ParsedRecord, Position, RecordReader, excerpt};
 pub use source::{FileSource, Input, PartialSource, Source, SourceError};
 
 /// Where to go on in a payload, of which some records are done.
@@ -120,7 +120,7 @@ fn unpacked(input: &Input) -> Result<(Packing, BoundedReader), ReadError> {
 fn unpack(
     packing: Packing,
     head: Vec<u8>,
-    rest: source::Counted,
+    rest: source::CountingReader,
     input: &Input,
 ) -> Result<BoundedReader, ReadError> {
     let mut bytes = packing::unpack(packing, head, rest, input)?;
@@ -129,7 +129,7 @@ fn unpack(
 }
 
 /// How a payload is packed, its first bytes, and the rest of it.
-fn begin(input: &Input) -> Result<(Packing, Vec<u8>, source::Counted), ReadError> {
+fn begin(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReader), ReadError> {
     let mut rest = input.open(0)?;
     let mut head = Vec::new();
     let read = rest.by_ref().take(detect::HEAD_BYTES as u64).read_to_end(&mut head);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::json;
-use crate::reader::{Position, Reading, RecordBuffer, RecordReader};
+use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
 /// Reads lines. Blank ones are no records, but are lines.
 pub(crate) struct Lines {
@@ -26,13 +26,13 @@ impl Lines {
     fn read_line(&mut self) -> Result<bool, ReadError> {
         self.record.clear();
         loop {
-            let piece = self.bytes.fill()?;
-            if piece.is_empty() {
+            let block = self.bytes.fill()?;
+            if block.is_empty() {
                 return Ok(!self.record.is_empty());
             }
-            let end = memchr::memchr(b'\n', piece);
-            let length = end.map_or(piece.len(), |at| at + 1);
-            self.record.extend(&piece[..length]);
+            let end = memchr::memchr(b'\n', block);
+            let length = end.map_or(block.len(), |at| at + 1);
+            self.record.extend(&block[..length]);
             self.bytes.consume(length);
             if end.is_some() {
                 self.record.trim_line_end();
@@ -69,8 +69,8 @@ impl RecordReader for Lines {
         Position { byte: self.bytes.offset(), lines: self.lines }
     }
 
-    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
         let (draft, problems) = json::parse_leniently(self.record.bytes())?;
-        Ok(Reading { draft, missing_id: MissingId::Derived(user_id), problems })
+        Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }

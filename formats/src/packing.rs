@@ -8,7 +8,7 @@ use std::io::Cursor;
 use domain::limits::ZSTD_WINDOW_LOG_MAX;
 
 use crate::bounded::BoundedReader;
-use crate::source::Counted;
+use crate::source::CountingReader;
 use crate::{Input, ReadError};
 use gzip::GzipReader;
 
@@ -59,7 +59,7 @@ impl Packing {
 pub(crate) fn unpack(
     packing: Packing,
     head: Vec<u8>,
-    rest: Counted,
+    rest: CountingReader,
     input: &Input,
 ) -> Result<BoundedReader, ReadError> {
     let bytes = std::io::Read::chain(Cursor::new(head), rest);

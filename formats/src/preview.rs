@@ -11,7 +11,7 @@ use domain::import::Format;
 use domain::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
-use crate::csv::{self, About, Sheet};
+use crate::csv::{self, CsvSummary, UnmappedTable};
 use crate::{Checkpoint, Input, Packing, ReadError, RecordReader, excerpt};
 
 /// Kinds of problems that are told apart.
@@ -40,15 +40,15 @@ pub struct Preview {
     /// What it holds; `None` if that is not known.
     pub format: Option<Format>,
     /// What there is to tell of a CSV.
-    pub csv: Option<About>,
+    pub csv: Option<CsvSummary>,
     /// The first records.
-    pub records: Vec<Seen>,
+    pub records: Vec<PreviewRecord>,
     /// How many records were read.
     pub read: u64,
     /// How many of them would be rejected.
     pub rejected: u64,
     /// The problems of the records read, by kind, in order of appearance.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<ProblemKind>,
     /// How many more problems the records have, of kinds that are not told apart any more.
     pub other_problems: u64,
     /// What is wrong with the file or the mapping as a whole.
@@ -59,7 +59,7 @@ pub struct Preview {
 
 /// A record.
 #[derive(Debug)]
-pub struct Seen {
+pub struct PreviewRecord {
     /// Its number, from 1 on.
     pub record: u64,
     /// The line on which it begins, where the format has lines.
@@ -85,7 +85,7 @@ pub struct CellProblem {
 
 /// Problems of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
+pub struct ProblemKind {
     /// The first of them.
     pub problem: FieldProblem,
     /// How many records have it.
@@ -150,17 +150,17 @@ impl Preview {
         let concerns_cells = |problem: &FieldProblem| {
             ["/csv/delimiter", "/csv/encoding", "/csv/skipLines"].contains(&problem.pointer.as_str())
         };
-        let mut sheet = open_sheet(input, if wrong.iter().any(concerns_cells) { &auto } else { mapping })?;
-        self.csv = Some(sheet.about());
+        let mut table = open_table(input, if wrong.iter().any(concerns_cells) { &auto } else { mapping })?;
+        self.csv = Some(table.summary());
         if request.mapping.is_none() || !wrong.is_empty() {
             self.problems = wrong;
-            return self.read(&mut sheet, request, false);
+            return self.read(&mut table, request, false);
         }
-        match sheet.mapped(mapping) {
+        match table.mapped(mapping) {
             Ok(mut table) => self.read(&mut table, request, true),
-            Err((mut sheet, detail)) => {
+            Err((mut table, detail)) => {
                 self.problems.push(FieldProblem::new("/csv", Code::InvalidValue, detail));
-                self.read(sheet.as_mut(), request, false)
+                self.read(table.as_mut(), request, false)
             }
         }
     }
@@ -204,7 +204,7 @@ impl Preview {
                     let column = reader.column(&problem.pointer);
                     CellProblem { problem, column }
                 };
-                self.records.push(Seen {
+                self.records.push(PreviewRecord {
                     record: self.read,
                     line: reader.line(),
                     cells: reader.cells(),
@@ -222,13 +222,13 @@ impl Preview {
         if let Some(at) = self.kinds.iter().position(|kind| kind.problem == *problem) {
             self.kinds[at].records += 1;
         } else if self.kinds.len() < KINDS_MAX {
-            self.kinds.push(Kind { problem: problem.clone(), records: 1, record: self.read, line });
+            self.kinds.push(ProblemKind { problem: problem.clone(), records: 1, record: self.read, line });
         } else {
             self.other_problems += 1;
         }
     }
 }
 
-fn open_sheet(input: &Input, mapping: &CsvMapping) -> Result<Sheet, ReadError> {
-    Sheet::open(crate::unpacked(input)?.1, mapping, input)
+fn open_table(input: &Input, mapping: &CsvMapping) -> Result<UnmappedTable, ReadError> {
+    UnmappedTable::open(crate::unpacked(input)?.1, mapping, input)
 }

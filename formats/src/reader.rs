@@ -34,7 +34,7 @@ pub trait RecordReader {
     ///
     /// # Errors
     /// What is wrong with the record as a whole.
-    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>>;
+    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>>;
 
     /// The cells of the record as they were sent, cut to what can be shown, where the format has cells.
     fn cells(&self) -> Vec<String> {
@@ -64,7 +64,7 @@ pub trait RecordReader {
             let detail = format!("a record has at most {RECORD_BYTES_MAX} bytes");
             return Err(vec![FieldProblem::new("", Code::RecordTooLarge, detail)]);
         }
-        let Reading { draft, missing_id, mut problems } = self.read(user_id)?;
+        let ParsedRecord { draft, missing_id, mut problems } = self.read(user_id)?;
         let fresh_type_id = fresh_type_id(&draft);
         let fields = match parse_event(draft, missing_id, fresh_type_id) {
             Ok(event) if problems.is_empty() => return Ok(event),
@@ -81,7 +81,7 @@ pub trait RecordReader {
 
 /// What a record says, as far as it can be read.
 #[derive(Debug, Clone)]
-pub struct Reading {
+pub struct ParsedRecord {
     /// The event; a field that cannot be read is absent.
     pub draft: EventDraft,
     /// Where its id comes from if it brings none.

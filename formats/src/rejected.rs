@@ -8,7 +8,7 @@ use domain::import::Format;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::csv::{About, Sheet};
+use crate::csv::{CsvSummary, UnmappedTable};
 use crate::{Checkpoint, Input, ReadError, RecordReader, apple_health, excerpt};
 
 /// The name of the column, and of the field, that holds the reason.
@@ -40,7 +40,7 @@ impl Content {
     fn reader(&mut self) -> &mut dyn RecordReader {
         match self {
             Self::Lines(reader) | Self::Array(reader) | Self::Export(reader) => reader.as_mut(),
-            Self::Table(table) => &mut table.sheet,
+            Self::Table(table) => &mut table.table,
         }
     }
 }
@@ -58,8 +58,8 @@ impl Rejected {
             Format::AppleHealth => Content::Export(reader()?),
             Format::Csv => {
                 let mapping = mapping.cloned().unwrap_or_default();
-                let sheet = Sheet::open(crate::unpacked(input)?.1, &mapping, input)?;
-                Content::Table(Box::new(Table::new(sheet, mapping.skip_lines)))
+                let table = UnmappedTable::open(crate::unpacked(input)?.1, &mapping, input)?;
+                Content::Table(Box::new(Table::new(table, mapping.skip_lines)))
             }
         };
         Ok(Self { content, at: 0, written: 0 })
@@ -129,8 +129,8 @@ impl Rejected {
 
 /// Rows of CSV with the reason in one more column at the end.
 struct Table {
-    sheet: Sheet,
-    about: About,
+    table: UnmappedTable,
+    summary: CsvSummary,
     header: Vec<u8>,
     /// How many columns are written before the reason. One that holds the reason of an earlier import is left out.
     columns: usize,
@@ -139,18 +139,18 @@ struct Table {
 }
 
 impl Table {
-    fn new(sheet: Sheet, skips: u32) -> Self {
-        let (about, width) = (sheet.about(), sheet.width());
-        let has_reason = about.header.last().is_some_and(|name| name == REASON);
-        let columns = if has_reason { about.header.len() - 1 } else { width };
-        let header = if has_reason { sheet.cut_to(columns) } else { sheet.raw().to_owned() };
-        Self { sheet, about, header, columns, skips }
+    fn new(table: UnmappedTable, skips: u32) -> Self {
+        let (summary, width) = (table.summary(), table.width());
+        let has_reason = summary.header.last().is_some_and(|name| name == REASON);
+        let columns = if has_reason { summary.header.len() - 1 } else { width };
+        let header = if has_reason { table.cut_to(columns) } else { table.raw().to_owned() };
+        Self { table, summary, header, columns, skips }
     }
 
     fn begin(&self) -> Vec<u8> {
         // The mapping may name the encoding of the payload: the mark says that this is UTF-8.
         let mut out = "\u{feff}".as_bytes().to_vec();
-        let told = self.about.is_delimiter_told.then(|| format!("sep={}", self.about.delimiter));
+        let told = self.summary.is_delimiter_told.then(|| format!("sep={}", self.summary.delimiter));
         let count = self.skips.max(u32::from(told.is_some())) as usize;
         let lines = told.into_iter().chain(std::iter::repeat(String::new())).take(count);
         out.extend(lines.flat_map(|line| (line + "\n").into_bytes()));
@@ -160,20 +160,20 @@ impl Table {
 
     /// The row at which the reader is.
     fn row(&self, reason: &str) -> Vec<u8> {
-        let cells = self.sheet.cells().len();
-        let (mut out, cells) = if self.sheet.is_too_long() {
-            (quoted(&excerpt(self.sheet.raw())), 1)
-        } else if self.sheet.has_surplus() || cells <= self.columns.min(self.sheet.width()) {
-            (self.sheet.raw().to_owned(), cells)
+        let cells = self.table.cells().len();
+        let (mut out, cells) = if self.table.is_too_long() {
+            (quoted(&excerpt(self.table.raw())), 1)
+        } else if self.table.has_surplus() || cells <= self.columns.min(self.table.width()) {
+            (self.table.raw().to_owned(), cells)
         } else {
-            (self.sheet.cut_to(self.columns), self.columns)
+            (self.table.cut_to(self.columns), self.columns)
         };
-        out.extend(std::iter::repeat_n(self.about.delimiter as u8, self.columns.saturating_sub(cells)));
+        out.extend(std::iter::repeat_n(self.summary.delimiter as u8, self.columns.saturating_sub(cells)));
         self.end_row(out, reason)
     }
 
     fn end_row(&self, mut out: Vec<u8>, last: &str) -> Vec<u8> {
-        out.push(self.about.delimiter as u8);
+        out.push(self.summary.delimiter as u8);
         out.extend(quoted(last));
         with_newline(out)
     }

@@ -113,20 +113,20 @@ impl Source for PartialSource {
         let mut bytes = Cursor::new(Arc::clone(part));
         bytes.set_position(offset - part_at);
         let is_whole = part_at + part.len() as u64 == self.size;
-        Ok(if is_whole { Box::new(bytes) } else { Box::new(Read::chain(bytes, Cut)) })
+        Ok(if is_whole { Box::new(bytes) } else { Box::new(Read::chain(bytes, EndOfPart)) })
     }
 }
 
 /// Where only a part was sent, what is beyond it.
-struct Cut;
+struct EndOfPart;
 
-impl Read for Cut {
+impl Read for EndOfPart {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(SourceError::NotSent.into())
     }
 }
 
-impl BufRead for Cut {
+impl BufRead for EndOfPart {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         Err(SourceError::NotSent.into())
     }
@@ -180,21 +180,21 @@ impl Input {
     }
 
     /// Reads from an offset to the end.
-    pub(crate) fn open(&self, offset: u64) -> io::Result<Counted> {
+    pub(crate) fn open(&self, offset: u64) -> io::Result<CountingReader> {
         let reader = self.source.open(offset)?;
         self.taken.store(offset, Ordering::Relaxed);
-        Ok(Counted { reader, position: offset, taken: Arc::clone(&self.taken) })
+        Ok(CountingReader { reader, position: offset, taken: Arc::clone(&self.taken) })
     }
 }
 
 /// The bytes of a payload, counted as they are taken.
-pub(crate) struct Counted {
+pub(crate) struct CountingReader {
     reader: Box<dyn BufRead + Send>,
     position: u64,
     taken: Arc<AtomicU64>,
 }
 
-impl BufRead for Counted {
+impl BufRead for CountingReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.reader.fill_buf()
     }
@@ -206,7 +206,7 @@ impl BufRead for Counted {
     }
 }
 
-impl Read for Counted {
+impl Read for CountingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let length = available.len().min(buffer.len());

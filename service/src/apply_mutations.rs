@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::Actor;
 use crate::notifier::Notifier;
 use crate::write::write;
-use domain::apply::{self, Answer, UnitOfWork, Write, WriteContext, Written};
+use domain::apply::{self, Answer, UnitOfWork, Write, WriteAnswer, WriteContext};
 use domain::draft::{
     self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
     TypeEditDraft,
@@ -167,19 +167,19 @@ impl Item {
         let rejected = |errors: &Vec<FieldProblem>| Problem::of_fields(errors.clone());
         let written = match &self.write {
             Ok(write) => apply::apply(unit, context, write),
-            Err(errors) if self.is_of_event => Written::Event(Answer::rejected(rejected(errors))),
-            Err(errors) => Written::EventType(Answer::rejected(rejected(errors))),
+            Err(errors) if self.is_of_event => WriteAnswer::Event(Answer::rejected(rejected(errors))),
+            Err(errors) => WriteAnswer::EventType(Answer::rejected(rejected(errors))),
         };
         if let (Some(id), Some(problem)) = (self.id, written.rejection()) {
             unit.reject(id, problem.clone());
         }
         match written {
-            Written::Event(answer) => {
+            WriteAnswer::Event(answer) => {
                 let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
                 let event_type = content.and_then(|content| unit.event_type(content.event_type_id));
                 MutationAnswer::Event(EventAnswer { answer, event_type })
             }
-            Written::EventType(answer) => MutationAnswer::EventType(answer),
+            WriteAnswer::EventType(answer) => MutationAnswer::EventType(answer),
         }
     }
 }

@@ -15,8 +15,8 @@ use formats::{Source, SourceError};
 use store::error::Error;
 use store::payload::Payloads;
 
-/// Pieces that are fetched ahead.
-const PIECES_AHEAD: usize = 4;
+/// PayloadReader that are fetched ahead.
+const BLOCKS_AHEAD: usize = 4;
 
 /// The payload of an import.
 #[derive(Clone)]
@@ -63,45 +63,45 @@ impl Source for StoredPayload {
 
     fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let mut stream = self.payloads.read(self.user_id, self.import_id, &self.names, offset, self.size);
-        let (pieces_in, pieces) = mpsc::channel(PIECES_AHEAD);
+        let (pieces_in, blocks) = mpsc::channel(BLOCKS_AHEAD);
         self.runtime.spawn(async move {
-            while let Some(piece) = stream.next().await {
-                let piece = piece.map_err(|error| match error {
+            while let Some(block) = stream.next().await {
+                let block = block.map_err(|error| match error {
                     Error::Payload(object_store::Error::NotFound { .. }) => SourceError::Gone,
                     Error::PayloadChanged => SourceError::Changed,
                     _ => SourceError::Unavailable,
                 });
                 // What follows an error may be of the next object: it would not be where it is taken to be.
-                let is_last = piece.is_err();
-                if pieces_in.send(piece).await.is_err() || is_last {
+                let is_last = block.is_err();
+                if pieces_in.send(block).await.is_err() || is_last {
                     return;
                 }
             }
         });
         let (left, is_wanted) = (self.size.saturating_sub(offset), Arc::clone(&self.is_wanted));
-        Ok(Box::new(Pieces { pieces, current: Bytes::new(), left, is_wanted }))
+        Ok(Box::new(PayloadReader { blocks, current: Bytes::new(), left, is_wanted }))
     }
 }
 
 /// The bytes of a payload as they come out of a channel.
-struct Pieces {
-    pieces: mpsc::Receiver<Result<Bytes, SourceError>>,
+struct PayloadReader {
+    blocks: mpsc::Receiver<Result<Bytes, SourceError>>,
     current: Bytes,
     left: u64,
     is_wanted: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl BufRead for Pieces {
+impl BufRead for PayloadReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
             if !(self.is_wanted)() {
                 return Err(SourceError::Unavailable.into());
             }
-            match self.pieces.blocking_recv() {
+            match self.blocks.blocking_recv() {
                 // A stream that ends early is no end of the payload.
                 None if self.left > 0 => return Err(SourceError::Unavailable.into()),
                 None => break,
-                Some(piece) => self.current = piece?,
+                Some(block) => self.current = block?,
             }
         }
         Ok(&self.current)
@@ -113,7 +113,7 @@ impl BufRead for Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for PayloadReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let length = available.len().min(buffer.len());

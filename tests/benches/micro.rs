@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use api::graphql::Schema;
-use api::{Services, gate};
+use api::{Services, query_limits};
 use criterion::Criterion;
 use domain::draft::{MissingId, parse_event};
 use domain::{event_id, instant};
@@ -44,7 +44,7 @@ fn rules(criterion: &mut Criterion) {
     criterion
         .bench_function("an instant, written", |bencher| bencher.iter(|| instant::digits(black_box(NOW_MS))));
     criterion.bench_function("the gate, a query of a page", |bencher| {
-        bencher.iter(|| gate::admit(black_box(PAGE)).is_ok());
+        bencher.iter(|| query_limits::admit(black_box(PAGE)).is_ok());
     });
     criterion.bench_function("a record of an import, as a valid event", |bencher| {
         bencher.iter(|| {

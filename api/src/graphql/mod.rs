@@ -1,15 +1,15 @@
 //! The schema: what the API can be asked. Resolvers are thin: actor, convert, one command, convert.
 
 pub mod input;
+pub mod json_writer;
 mod loader;
 mod mutation;
 mod query;
+mod response_size;
 pub mod scalar;
 mod subscription;
 pub mod types;
 mod wake;
-mod weight;
-pub mod written;
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ use crate::limiter::Charge;
 use loader::TypeLoader;
 use mutation::Mutation;
 use query::Query;
+use response_size::ResponseSize;
 use subscription::Subscription;
 use types::event::Node;
 use types::result::WriteResult;
 use wake::Wakes;
-use weight::Weight;
 
 /// The schema, ready to execute.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
@@ -82,13 +82,13 @@ fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 /// Executes a request for somebody in process and over this store, whose clock may be its own: for whoever
 /// needs the schema without HTTP. The answer is its JSON text.
 pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
-    written::answer::text(&schema.execute(speak_for(request.data(store.clone()), actor, store)).await)
+    json_writer::answer::text(&schema.execute(speak_for(request.data(store.clone()), actor, store)).await)
 }
 
 /// Lets a request speak for somebody.
 pub(crate) fn speak_for(request: Request, actor: Actor, store: &Store) -> Request {
     let types = TypeLoader { store: store.clone(), user_id: actor.user_id };
-    request.data(DataLoader::new(types, tokio::spawn)).data(Weight::default()).data(actor)
+    request.data(DataLoader::new(types, tokio::spawn)).data(ResponseSize::default()).data(actor)
 }
 
 fn actor<'c>(context: &Context<'c>) -> &'c Actor {
@@ -113,8 +113,8 @@ fn charge(context: &Context<'_>) -> Charge {
     context.data_opt::<Charge>().copied().unwrap_or_default()
 }
 
-fn weight<'c>(context: &Context<'c>) -> &'c Weight {
-    context.data_unchecked::<Weight>()
+fn size_of_response<'c>(context: &Context<'c>) -> &'c ResponseSize {
+    context.data_unchecked::<ResponseSize>()
 }
 
 fn writer<'c>(context: &Context<'c>) -> &'c GroupWriter<MutationAnswer> {

@@ -14,14 +14,14 @@ use service::Store;
 use service::queries::{digest, event, event_type, feed, import_job, status};
 use uuid::Uuid;
 
+use super::response_size::SelectionCounts;
 use super::scalar::{Cursor, DateTime, Id};
 use super::types::connection::{Connection, Listed, page_size, window};
 use super::types::event::{Event, EventType, Node, Viewer};
 use super::types::import::{ImportJob, ImportState};
 use super::types::rate_limit::RateLimit;
 use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest, SyncState, SyncStatus};
-use super::weight::Scale;
-use super::{actor, charge, loader, store, weight};
+use super::{actor, charge, loader, size_of_response, store};
 use crate::error::ApiError;
 
 /// The root of all reading.
@@ -119,12 +119,12 @@ impl Query {
     ) -> Result<ChangePage, ApiError> {
         let (store, actor) = (store(context), actor(context));
         let first = page_size(first, limits::CHANGES_FIRST_MAX)?;
-        let scale = Scale::of(context);
-        let weigh = |change: &feed::Change| scale.change(change);
-        let bounds = feed::PageBounds { first, with_types: scale.has_types(), weigh: &weigh };
+        let counts = SelectionCounts::of(context);
+        let weigh = |change: &feed::Change| counts.change(change);
+        let bounds = feed::PageBounds { first, with_types: counts.has_types(), weigh: &weigh };
         let after = after.as_ref().map(|cursor| cursor.0.as_str());
         let page = feed::page(store, actor.user_id, after, bounds).await?;
-        weight(context).add(page.bytes + scale.rows(page.changes.len()))?;
+        size_of_response(context).add(page.bytes + counts.rows(page.changes.len()))?;
         Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
     }
 
@@ -147,11 +147,11 @@ impl Query {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let window = window(first, after, last, before)?;
         let filter = EventFilter::read(filter)?;
-        let scale = Scale::of_events(context);
-        let weigh = |row: &Arc<EventRow>| scale.event(row);
+        let counts = SelectionCounts::of_events(context);
+        let weigh = |row: &Arc<EventRow>| counts.event(row);
         let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
-        weight(context).add(page.bytes + scale.rows(page.rows.len()))?;
-        let types = if scale.has_types() {
+        size_of_response(context).add(page.bytes + counts.rows(page.rows.len()))?;
+        let types = if counts.has_types() {
             loader::types(&store, user_id, &page.rows).await?
         } else {
             HashMap::new()
@@ -182,9 +182,9 @@ impl Query {
     ) -> Result<Connection<EventType>, ApiError> {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let page = event_type::page(&store, user_id, &window(first, after, last, before)?).await?;
-        let scale = Scale::of(context);
-        let said: usize = page.rows.iter().map(|row| scale.event_type(row)).sum();
-        weight(context).add(said + scale.rows(page.rows.len()))?;
+        let counts = SelectionCounts::of(context);
+        let said: usize = page.rows.iter().map(|row| counts.event_type(row)).sum();
+        size_of_response(context).add(said + counts.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| EventType::of(row).ok(),
@@ -215,7 +215,7 @@ impl Query {
         let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(State::from).collect());
         let window = window(first, after, last, before)?;
         let page = import_job::page(&store, user_id, states.as_deref(), &window).await?;
-        weight(context).add(Scale::of(context).rows(page.rows.len()))?;
+        size_of_response(context).add(SelectionCounts::of(context).rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportJob(row)),
@@ -246,7 +246,7 @@ impl Query {
     /// What of a kind is alive, by month: a copy that differs in a month fetches that month again.
     async fn sync_digest(&self, context: &Context<'_>, entity: EntityType) -> Result<SyncDigest, ApiError> {
         let buckets = digest::digest(store(context), actor(context).user_id, entity.into()).await?;
-        weight(context).add(Scale::of(context).rows(buckets.len()))?;
+        size_of_response(context).add(SelectionCounts::of(context).rows(buckets.len()))?;
         Ok(SyncDigest::new(entity, buckets))
     }
 

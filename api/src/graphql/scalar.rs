@@ -10,7 +10,7 @@ use domain::mended::unmend_numbers;
 use domain::{event_id, instant};
 use uuid::Uuid;
 
-use super::written::answer::json_text;
+use super::json_writer::answer::json_text;
 use crate::error::ApiError;
 use crate::http::variables::DUPLICATE_KEY;
 

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::response_size::{ResponseSize, SelectionCounts};
 use super::scalar::{Cursor, Id};
 use super::types::import::ImportJob;
 use super::types::sync::ChangePage;
 use super::wake::Wakes;
-use super::weight::{Scale, Weight};
-use super::{actor, store, weight};
+use super::{actor, size_of_response, store};
 use crate::error::ApiError;
 
 /// How often a reader looks though nobody woke it.
@@ -48,9 +48,9 @@ impl Subscription {
             Some(cursor) => cursor.0,
             None => feed::head_cursor(&store, user_id).await?.encode(user_id),
         };
-        let (scale, weight) = (Scale::of(context), weight(context).clone());
+        let (counts, response_size) = (SelectionCounts::of(context), size_of_response(context).clone());
         let reader =
-            Reader { store, user_id, after: Some(after), moved, told: Instant::now(), scale, weight };
+            Reader { store, user_id, after: Some(after), moved, told: Instant::now(), counts, response_size };
         Ok(futures::stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) }))
     }
 
@@ -67,7 +67,7 @@ impl Subscription {
         let job = import_job::find(&store, user_id, id).await?.ok_or_else(unknown)?;
         let ended = job.state.is_final();
         let begin = futures::stream::once(std::future::ready(ImportJob(job.clone())));
-        let watcher = Watcher { store, last: job, ended, weight: weight(context).clone() };
+        let watcher = Watcher { store, last: job, ended, response_size: size_of_response(context).clone() };
         let rest = futures::stream::unfold(watcher, |mut watcher| async move {
             Some((ImportJob(watcher.next().await?), watcher))
         });
@@ -85,8 +85,8 @@ struct Reader {
     /// When it was last sent something.
     told: Instant,
     /// What it is told of a change.
-    scale: Scale,
-    weight: Weight,
+    counts: SelectionCounts,
+    response_size: ResponseSize,
 }
 
 impl Reader {
@@ -103,7 +103,7 @@ impl Reader {
                         let page = ChangePage::new(page, self.user_id, self.store.clock.now_ms());
                         self.after = (!is_last).then(|| page.end().to_owned());
                         self.told = Instant::now();
-                        self.weight.begin();
+                        self.response_size.begin();
                         return Some(page);
                     }
                 }
@@ -128,10 +128,10 @@ impl Reader {
 
 impl Reader {
     async fn read(&self, after: &str) -> Result<feed::ChangePage, Error> {
-        let weigh = |change: &feed::Change| self.scale.change(change);
+        let weigh = |change: &feed::Change| self.counts.change(change);
         let bounds = feed::PageBounds {
             first: limits::SUBSCRIPTION_PAGE_MAX,
-            with_types: self.scale.has_types(),
+            with_types: self.counts.has_types(),
             weigh: &weigh,
         };
         feed::page(&self.store, self.user_id, Some(after), bounds).await
@@ -143,7 +143,7 @@ struct Watcher {
     store: Store,
     last: domain::import::ImportRow,
     ended: bool,
-    weight: Weight,
+    response_size: ResponseSize,
 }
 
 impl Watcher {
@@ -155,7 +155,7 @@ impl Watcher {
                 Ok(Some(job)) if job != self.last => {
                     self.ended = job.state.is_final();
                     self.last = job;
-                    self.weight.begin();
+                    self.response_size.begin();
                     return Some(self.last.clone());
                 }
                 Ok(Some(_)) => {}

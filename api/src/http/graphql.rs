@@ -23,7 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::encoding::Encoding;
 use super::observe::Traced;
 use super::persisted::Extensions;
-use super::server::Seat;
+use super::server::ConnectionPermit;
 use super::variables::{Body, variables};
 use super::{App, RequestId, body, socket};
 use crate::auth::{Caller, bearer};
@@ -121,7 +121,7 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
     Extension(trace): Extension<Traced>,
-    Extension(seat): Extension<Seat>,
+    Extension(connection_permit): Extension<ConnectionPermit>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parameters: Result<Query<Parameters>, QueryRejection>,
@@ -132,7 +132,7 @@ pub(super) async fn get(
     if asks_for_socket(&headers) {
         let refused = match upgrade {
             _ if !may_come_from(&app, &headers) => ApiError::Forbidden,
-            Ok(upgrade) => return socket::open(app, upgrade, &headers, seat, id),
+            Ok(upgrade) => return socket::open(app, upgrade, &headers, connection_permit, id),
             Err(_) => bad("this is no upgrade to a WebSocket of version 13"),
         };
         return refuse(&refused, None, media, id);

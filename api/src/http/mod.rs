@@ -8,12 +8,12 @@ mod observe;
 mod payload;
 mod persisted;
 mod preview;
-mod prompt;
 mod rejected;
+mod self_wake;
 pub mod server;
 mod socket;
-mod steady;
 pub(crate) mod variables;
+mod write_timeout;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};

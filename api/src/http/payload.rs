@@ -91,7 +91,7 @@ async fn take(
         drain_anonymous(body).await;
         return refused(&ApiError::Unavailable, request_id);
     };
-    let mut bytes = Box::pin(steady(body).fuse().peekable());
+    let mut bytes = Box::pin(with_pause_limit(body).fuse().peekable());
     // What goes on in the middle tells nothing of its encoding.
     let is_asked = encoding != Encoding::Identity && offset.unwrap_or_default() == 0;
     let first = if is_asked { bytes.as_mut().peek().await } else { None };
@@ -112,7 +112,7 @@ async fn take(
 }
 
 /// A body that ends in an error when it makes no progress.
-fn steady(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
+fn with_pause_limit(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
     stream::unfold(body.into_data_stream(), |mut stream| async move {
         let next = timeout(PROGRESS_TIMEOUT, stream.next()).await.unwrap_or(None)?;
         Some((next.map_err(|_| ()), stream))

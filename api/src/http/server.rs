@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::prompt::Prompt;
-use super::steady::Steady;
+use super::self_wake::SelfWake;
+use super::write_timeout::WriteTimeout;
 use super::{App, router};
 use crate::auth::Keys;
 use crate::graphql::Services;
@@ -40,7 +40,9 @@ const TURNED_AWAY: &[u8] =
 
 /// A place among the connections. Whoever takes a connection over takes its place along.
 #[derive(Clone)]
-pub(super) struct Seat(#[expect(dead_code, reason = "it is held, not read")] Arc<OwnedSemaphorePermit>);
+pub(super) struct ConnectionPermit(
+    #[expect(dead_code, reason = "it is held, not read")] Arc<OwnedSemaphorePermit>,
+);
 
 /// What a server is made of.
 pub struct Server {
@@ -126,14 +128,16 @@ async fn accept(listener: TcpListener, router: Router, connections_max: usize, s
         let _disabled_where_unsupported = stream.set_nodelay(true);
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
-        let (seat, router) = (Seat(Arc::new(permit)), TowerToHyperService::new(router.clone()));
+        let (connection_permit, router) =
+            (ConnectionPermit(Arc::new(permit)), TowerToHyperService::new(router.clone()));
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(seat.clone());
+            request.extensions_mut().insert(connection_permit.clone());
             router.call(request)
         });
-        let connection = http.serve_connection(TokioIo::new(Steady::new(stream)), service).with_upgrades();
+        let connection =
+            http.serve_connection(TokioIo::new(WriteTimeout::new(stream)), service).with_upgrades();
         let stop = shutdown.clone();
-        tasks.spawn(Prompt::new(async move {
+        tasks.spawn(SelfWake::new(async move {
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

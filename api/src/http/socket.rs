@@ -22,7 +22,7 @@ use async_graphql::parser::types::OperationType;
 
 use super::App;
 use super::graphql::{Operation, admit, answers, is_refused, refusal, within_a_year};
-use super::server::Seat;
+use super::server::ConnectionPermit;
 use super::variables::Body;
 use crate::auth::{Caller, bearer};
 use crate::error::ApiError;
@@ -45,7 +45,7 @@ pub(super) fn open(
     app: Arc<App>,
     upgrade: WebSocketUpgrade,
     headers: &HeaderMap,
-    seat: Seat,
+    connection_permit: ConnectionPermit,
     request_id: &str,
 ) -> Response {
     let mut upgrade = upgrade
@@ -65,7 +65,7 @@ pub(super) fn open(
     let tracked = app.tracker.token();
     upgrade.on_upgrade(move |socket| {
         let now = Instant::now();
-        let talk = Talk {
+        let session = WebSocketSession {
             app,
             socket,
             request_id,
@@ -79,14 +79,14 @@ pub(super) fn open(
             pinged_at: now,
         };
         async move {
-            talk.run(is_spoken).await;
-            drop((seat, tracked));
+            session.run(is_spoken).await;
+            drop((connection_permit, tracked));
         }
     })
 }
 
 /// One client on its socket.
-struct Talk {
+struct WebSocketSession {
     app: Arc<App>,
     socket: WebSocket,
     request_id: Arc<str>,
@@ -111,9 +111,9 @@ enum Step {
     Due,
 }
 
-impl Talk {
+impl WebSocketSession {
     async fn run(mut self, is_spoken: bool) {
-        let why = if is_spoken { self.talk().await } else { Close::SUBPROTOCOL };
+        let why = if is_spoken { self.session().await } else { Close::SUBPROTOCOL };
         if why == Close::GOING_AWAY {
             // Nothing new: what was begun may still be told.
             self.operations.stop_subscriptions();
@@ -124,7 +124,7 @@ impl Talk {
     }
 
     /// Talks until there is a reason to close.
-    async fn talk(&mut self) -> Close {
+    async fn session(&mut self) -> Close {
         let shutdown = self.app.shutdown.clone();
         loop {
             let due = self.due();

@@ -39,8 +39,8 @@ struct Asked<'r> {
 /// A value as it stands in the document, or as it was sent beside it.
 #[derive(Clone, Copy)]
 enum Given<'r> {
-    Written(&'r Value),
-    Sent(&'r ConstValue),
+    Literal(&'r Value),
+    Variable(&'r ConstValue),
 }
 
 impl<'r> Asked<'r> {
@@ -93,14 +93,14 @@ impl<'r> Asked<'r> {
 
     fn is_search(&self, field: &'r Field) -> bool {
         let member = |filter: Given<'r>| match filter {
-            Given::Written(Value::Object(members)) => {
+            Given::Literal(Value::Object(members)) => {
                 members.get("search").and_then(|value| self.given(value))
             }
-            Given::Sent(ConstValue::Object(members)) => members.get("search").map(Given::Sent),
+            Given::Variable(ConstValue::Object(members)) => members.get("search").map(Given::Variable),
             _ => None,
         };
         let search = self.argument(field, "filter").and_then(member);
-        !matches!(search, None | Some(Given::Written(Value::Null) | Given::Sent(ConstValue::Null)))
+        !matches!(search, None | Some(Given::Literal(Value::Null) | Given::Variable(ConstValue::Null)))
     }
 
     /// Entries of lists within so many entries: rejections of imports are the only ones.
@@ -145,22 +145,22 @@ impl<'r> Asked<'r> {
 
     fn given(&self, value: &'r Value) -> Option<Given<'r>> {
         let Value::Variable(name) = value else {
-            return Some(Given::Written(value));
+            return Some(Given::Literal(value));
         };
         let default = || {
             let mut defined = self.operation.variable_definitions.iter().map(|definition| &definition.node);
             defined.find(|definition| definition.name.node == *name)?.default_value()
         };
-        self.variables.get(name).or_else(default).map(Given::Sent)
+        self.variables.get(name).or_else(default).map(Given::Variable)
     }
 
     /// The values of an object.
     fn members(&self, object: Given<'r>) -> Vec<Given<'r>> {
         match object {
-            Given::Written(Value::Object(members)) => {
+            Given::Literal(Value::Object(members)) => {
                 members.values().filter_map(|value| self.given(value)).collect()
             }
-            Given::Sent(ConstValue::Object(members)) => members.values().map(Given::Sent).collect(),
+            Given::Variable(ConstValue::Object(members)) => members.values().map(Given::Variable).collect(),
             _ => Vec::new(),
         }
     }
@@ -169,15 +169,17 @@ impl<'r> Asked<'r> {
 /// Items of a list; 0 of anything else.
 fn length(value: Given<'_>) -> u64 {
     match value {
-        Given::Written(Value::List(items)) => items.len() as u64,
-        Given::Sent(ConstValue::List(items)) => items.len() as u64,
+        Given::Literal(Value::List(items)) => items.len() as u64,
+        Given::Variable(ConstValue::List(items)) => items.len() as u64,
         _ => 0,
     }
 }
 
 fn number(value: Given<'_>) -> Option<i64> {
     match value {
-        Given::Written(Value::Number(number)) | Given::Sent(ConstValue::Number(number)) => number.as_i64(),
+        Given::Literal(Value::Number(number)) | Given::Variable(ConstValue::Number(number)) => {
+            number.as_i64()
+        }
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use super::{Answer, Entity, MatchKey, Outcome, UnitOfWork, WriteContext, create}
 use crate::content_hash::{self, TypeKey};
 use crate::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
 use crate::fault_injection;
-use crate::instant::{self, Written};
+use crate::instant::{self, ParsedInstant};
 use crate::problem::{Code, FieldProblem, Problem};
 use crate::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, RowMeta, TypeContent, TypeRow};
 
@@ -145,7 +145,7 @@ fn unchanged_event(
 /// What an event says once it is patched.
 fn patched(old: &EventBody, patch: &EventPatch) -> EventBody {
     let is_all_day = patch.is_all_day.unwrap_or(old.is_all_day);
-    let sent = |written: Written| if is_all_day { written.date_ms } else { written.ms };
+    let sent = |written: ParsedInstant| if is_all_day { written.date_ms } else { written.ms };
     let kept = |ms: i64| if is_all_day { instant::date_of(ms) } else { ms };
     let absent_notes =
         if fault_injection::is_injected("plant-absent-is-null") { None } else { old.notes.clone() };

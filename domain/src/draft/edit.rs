@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::fields::Fields;
 use super::{EventDraft, LocationDraft, MissingId, NewEvent, Sent, TypeRef, read_event};
 use crate::event_id;
-use crate::instant::Written;
+use crate::instant::ParsedInstant;
 use crate::limits;
 use crate::problem::{Code, FieldProblem};
 use crate::row::Location;
@@ -100,9 +100,9 @@ pub struct EventPatch {
     /// Id or alias of its type.
     pub event_type_id: Option<Uuid>,
     /// The instant, or its date.
-    pub timestamp: Option<Written>,
+    pub timestamp: Option<ParsedInstant>,
     /// The instant, or its date.
-    pub end_date: Option<Option<Written>>,
+    pub end_date: Option<Option<ParsedInstant>>,
     /// Whether its instants are dates.
     pub is_all_day: Option<bool>,
     /// IANA name.

@@ -6,7 +6,7 @@ use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use super::{LocationDraft, Sent, TypeRef};
-use crate::instant::Written;
+use crate::instant::ParsedInstant;
 use crate::limits;
 use crate::mended::NO_CHARACTER;
 use crate::problem::{Code, FieldProblem};
@@ -133,7 +133,7 @@ impl Fields {
     }
 
     /// An instant and the date as written, where it is not yet said which counts.
-    pub(super) fn written(&mut self, pointer: &str, sent: Sent<String>) -> Option<Written> {
+    pub(super) fn written(&mut self, pointer: &str, sent: Sent<String>) -> Option<ParsedInstant> {
         let parsed = match sent {
             Sent::Absent => return None,
             Sent::Value(text) => instant::parse(&text),

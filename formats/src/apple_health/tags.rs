@@ -107,13 +107,13 @@ impl Tags {
     /// Goes to the next such byte, and hands out what is before it.
     fn until(&mut self, byte: u8, mut before: impl FnMut(&[u8])) -> Result<(), ReadError> {
         loop {
-            let piece = self.bytes.fill()?;
-            if piece.is_empty() {
+            let block = self.bytes.fill()?;
+            if block.is_empty() {
                 return Ok(());
             }
-            let found = memchr::memchr(byte, piece);
-            let length = found.unwrap_or(piece.len());
-            before(&piece[..length]);
+            let found = memchr::memchr(byte, block);
+            let length = found.unwrap_or(block.len());
+            before(&block[..length]);
             self.bytes.consume(length);
             if found.is_some() {
                 return Ok(());
@@ -166,22 +166,22 @@ impl Tags {
         kept.extend(b"<");
         self.bytes.consume(1);
         loop {
-            let piece = self.bytes.fill()?;
-            if piece.is_empty() {
+            let block = self.bytes.fill()?;
+            if block.is_empty() {
                 return Err(cut());
             }
             let mut at = 0;
             let mut end = None;
-            while at < piece.len() {
-                let byte = piece[at];
+            while at < block.len() {
+                let byte = block[at];
                 match quote {
                     Some(open) => {
-                        let Some(found) = memchr::memchr2(open, b'<', &piece[at..]) else {
-                            at = piece.len();
+                        let Some(found) = memchr::memchr2(open, b'<', &block[at..]) else {
+                            at = block.len();
                             break;
                         };
                         at += found;
-                        if piece[at] == b'<' {
+                        if block[at] == b'<' {
                             end = Some(false);
                             break;
                         }
@@ -200,12 +200,12 @@ impl Tags {
                         }
                     }
                 }
-                last = piece[at];
+                last = block[at];
                 at += 1;
             }
             let is_whole = end == Some(true);
             let taken = at + usize::from(is_whole);
-            kept.extend(&piece[..taken]);
+            kept.extend(&block[..taken]);
             self.bytes.consume(taken);
             if end.is_some() {
                 let name = &name[..length];

@@ -47,9 +47,9 @@ pub(super) fn skip_to_header(bytes: &mut BoundedReader, mapping: &CsvMapping) ->
 
 /// What comes next up to the end of its line, as far as it is looked at.
 fn first_line(bytes: &mut BoundedReader) -> Result<&[u8], ReadError> {
-    let piece = bytes.look(LINE_BYTES_MAX)?;
-    let piece = &piece[..piece.len().min(LINE_BYTES_MAX)];
-    Ok(memchr::memchr2(b'\r', b'\n', piece).map_or(piece, |end| &piece[..end]))
+    let block = bytes.look(LINE_BYTES_MAX)?;
+    let block = &block[..block.len().min(LINE_BYTES_MAX)];
+    Ok(memchr::memchr2(b'\r', b'\n', block).map_or(block, |end| &block[..end]))
 }
 
 /// The delimiter that a line `sep=;` tells.
@@ -67,17 +67,17 @@ fn separator(line: &[u8]) -> Option<u8> {
 fn skip_line(bytes: &mut BoundedReader) -> Result<bool, ReadError> {
     let mut is_there = false;
     loop {
-        let piece = bytes.fill()?;
-        if piece.is_empty() {
+        let block = bytes.fill()?;
+        if block.is_empty() {
             return Ok(is_there);
         }
         is_there = true;
-        let Some(end) = memchr::memchr2(b'\r', b'\n', piece) else {
-            let length = piece.len();
+        let Some(end) = memchr::memchr2(b'\r', b'\n', block) else {
+            let length = block.len();
             bytes.consume(length);
             continue;
         };
-        let is_cr = piece[end] == b'\r';
+        let is_cr = block[end] == b'\r';
         bytes.consume(end + 1);
         if is_cr && bytes.fill()?.first() == Some(&b'\n') {
             bytes.consume(1);

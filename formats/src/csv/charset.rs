@@ -67,11 +67,11 @@ impl Transcoder {
         self.at = 0;
         let mut written = 0;
         while written == 0 && !self.is_at_end {
-            let piece = self.bytes.fill()?;
-            let is_last = piece.is_empty();
+            let block = self.bytes.fill()?;
+            let is_last = block.is_empty();
             let room = &mut self.buffer[..BUFFER_BYTES - 1];
             let (result, read, wrote) =
-                self.decoder.decode_to_utf8_without_replacement(piece, &mut room[written..], is_last);
+                self.decoder.decode_to_utf8_without_replacement(block, &mut room[written..], is_last);
             self.bytes.consume(read);
             written += wrote;
             match result {

@@ -50,7 +50,7 @@ enum Part {
 
 /// What a cell tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum ParsedTime {
     /// An instant, in epoch milliseconds.
     Instant(i64),
     /// A date and perhaps a time, as clocks show them.
@@ -96,7 +96,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn read(&self, cell: &str) -> Result<Reading, String> {
+    pub(super) fn read(&self, cell: &str) -> Result<ParsedTime, String> {
         let mut parsed = Parsed::new();
         let mut zone = WrittenZone::None;
         let mut is_negative = false;
@@ -166,11 +166,11 @@ impl Pattern {
         self.parts.iter().any(|part| matches!(part, Part::Offset | Part::Epoch))
     }
 
-    fn reading(&self, parsed: &mut Parsed, zone: WrittenZone) -> Result<Reading, String> {
+    fn reading(&self, parsed: &mut Parsed, zone: WrittenZone) -> Result<ParsedTime, String> {
         if let Some(seconds) = parsed.timestamp() {
             let nanos = i64::from(parsed.nanosecond().unwrap_or_default());
             let ms = seconds.checked_mul(1_000).and_then(|ms| ms.checked_add(nanos / 1_000_000));
-            return ms.map(Reading::Instant).ok_or_else(|| self.unfit(ParseErrorKind::OutOfRange));
+            return ms.map(ParsedTime::Instant).ok_or_else(|| self.unfit(ParseErrorKind::OutOfRange));
         }
         let date = parsed.to_naive_date().map_err(|error| self.unfit(error.kind()))?;
         let has_hour = parsed.hour_div_12().is_some() || parsed.hour_mod_12().is_some();
@@ -182,7 +182,7 @@ impl Pattern {
         } else {
             None
         };
-        Ok(Reading::Local { date, time, zone })
+        Ok(ParsedTime::Local { date, time, zone })
     }
 
     /// Why a cell is not of this form.

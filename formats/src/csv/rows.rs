@@ -133,13 +133,13 @@ impl Rows {
     fn skip_empty_lines(&mut self) -> Result<bool, ReadError> {
         let mut last = 0;
         loop {
-            let piece = self.bytes.fill()?;
-            if piece.is_empty() {
+            let block = self.bytes.fill()?;
+            if block.is_empty() {
                 return Ok(false);
             }
-            let length = piece.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            let is_over = length < piece.len();
-            self.lines += count_lines(&piece[..length], &mut last);
+            let length = block.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            let is_over = length < block.len();
+            self.lines += count_lines(&block[..length], &mut last);
             self.bytes.consume(length);
             if is_over {
                 return Ok(true);
@@ -154,10 +154,10 @@ impl Rows {
         self.line = self.lines + 1;
         let (mut last, mut written, mut ended) = (0, 0, 0);
         loop {
-            let piece = self.bytes.fill()?;
+            let block = self.bytes.fill()?;
             // At the end one more line ends, unless a quote is open: then it would be part of a cell.
-            let is_at_end = piece.is_empty();
-            let input = if is_at_end { b"\n" } else { piece };
+            let is_at_end = block.is_empty();
+            let input = if is_at_end { b"\n" } else { block };
             let (output, ends) = (&mut self.output[written..], &mut self.ends[ended..]);
             let (result, read, wrote, cells) = self.reader.read_record(input, output, ends);
             self.lines += count_lines(&input[..read], &mut last);
@@ -192,13 +192,13 @@ impl Rows {
     }
 }
 
-/// Ends of lines in a piece; CRLF is one. `last` is the byte before it, and then its last one.
-fn count_lines(piece: &[u8], last: &mut u8) -> i64 {
+/// Ends of lines in a block; CRLF is one. `last` is the byte before it, and then its last one.
+fn count_lines(block: &[u8], last: &mut u8) -> i64 {
     let mut count = 0;
-    for at in memchr::memchr2_iter(b'\r', b'\n', piece) {
-        let before = if at == 0 { *last } else { piece[at - 1] };
-        count += i64::from(!(piece[at] == b'\n' && before == b'\r'));
+    for at in memchr::memchr2_iter(b'\r', b'\n', block) {
+        let before = if at == 0 { *last } else { block[at - 1] };
+        count += i64::from(!(block[at] == b'\n' && before == b'\r'));
     }
-    *last = piece.last().copied().unwrap_or(*last);
+    *last = block.last().copied().unwrap_or(*last);
     count
 }

@@ -15,7 +15,7 @@ use super::header::Header;
 use super::plan::Plan;
 use super::rows::Rows;
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, Reading, RecordReader};
+use crate::reader::{ParsedRecord, Position, RecordReader};
 use crate::{Input, ReadError, detect};
 
 /// Reads rows, and events by the mapping.
@@ -34,7 +34,7 @@ pub(crate) struct Table {
 }
 
 /// A file up to its header: what is known of it without a mapping of its columns.
-pub(crate) struct Sheet {
+pub(crate) struct UnmappedTable {
     rows: Rows,
     header: Header,
     width: usize,
@@ -42,7 +42,7 @@ pub(crate) struct Sheet {
     begin: Begin,
 }
 
-impl Sheet {
+impl UnmappedTable {
     /// Reads the header.
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
         let named = charset::by_label(mapping.encoding.as_deref().unwrap_or_default());
@@ -87,7 +87,7 @@ impl Sheet {
     /// Lays a mapping over the header.
     ///
     /// # Errors
-    /// The sheet, and why the mapping does not fit.
+    /// The table, and why the mapping does not fit.
     pub(crate) fn mapped(self, mapping: &CsvMapping) -> Result<Table, (Box<Self>, String)> {
         let plan = match Plan::new(mapping, &self.header, self.encoding.name()) {
             Ok(plan) => plan,
@@ -105,8 +105,8 @@ impl Sheet {
     }
 
     /// What is to be told of it.
-    pub(crate) fn about(&self) -> About {
-        About {
+    pub(crate) fn summary(&self) -> CsvSummary {
+        CsvSummary {
             header: (0..self.header.len()).map(|at| self.header.name(at).to_owned()).collect(),
             delimiter: char::from(self.begin.delimiter),
             is_delimiter_told: self.begin.is_told,
@@ -131,7 +131,7 @@ fn push_quoted(out: &mut Vec<u8>, cell: &[u8], delimiter: u8) {
 
 /// What is to be told of a file of CSV, whatever its columns mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct CsvSummary {
     /// The names of the columns.
     pub header: Vec<String>,
     /// Between two cells.
@@ -144,7 +144,7 @@ pub struct About {
     pub lines_before: i64,
 }
 
-impl RecordReader for Sheet {
+impl RecordReader for UnmappedTable {
     fn advance(&mut self) -> Result<bool, ReadError> {
         self.rows.advance()
     }
@@ -165,7 +165,7 @@ impl RecordReader for Sheet {
         self.rows.position()
     }
 
-    fn read(&self, _: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+    fn read(&self, _: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
         Err(Vec::new())
     }
 
@@ -177,8 +177,8 @@ impl RecordReader for Sheet {
 impl Table {
     /// Reads the header.
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
-        let sheet = Sheet::open(bytes, mapping, input)?;
-        sheet.mapped(mapping).map_err(|(_, detail)| ReadError::Format(detail))
+        let table = UnmappedTable::open(bytes, mapping, input)?;
+        table.mapped(mapping).map_err(|(_, detail)| ReadError::Format(detail))
     }
 
     /// Whether a row can be read without those before it.
@@ -227,7 +227,7 @@ impl RecordReader for Table {
         self.rows.position()
     }
 
-    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
         let (draft, mut problems) = self.plan.draft(self.rows.row(), self.fold)?;
         let has_key = draft.id != Sent::Absent || draft.external_id != Sent::Absent;
         if self.is_repeated && !has_key {
@@ -235,7 +235,7 @@ impl RecordReader for Table {
                 whether it is another one";
             problems.push(FieldProblem::new("/timestamp", Code::InvalidDatetime, detail));
         }
-        Ok(Reading { draft, missing_id: MissingId::Derived(user_id), problems })
+        Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 
     fn explain(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {

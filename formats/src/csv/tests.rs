@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Table, check};
 use crate::Input;
 use crate::bounded::BoundedReader;
-use crate::reader::{Reading, RecordReader};
+use crate::reader::{ParsedRecord, RecordReader};
 use crate::tests::Memory;
 
 fn mapping() -> CsvMapping {
@@ -62,7 +62,7 @@ fn rows(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Vec<Result<EventDr
     while table.advance().expect("it is whole") {
         let read = table.read(Uuid::nil());
         rows.push(read.and_then(
-            |Reading { draft, problems, .. }| {
+            |ParsedRecord { draft, problems, .. }| {
                 if problems.is_empty() { Ok(draft) } else { Err(problems) }
             },
         ));

@@ -9,7 +9,7 @@ use domain::instant;
 use super::clock::Fold;
 use super::header::shorten;
 use super::offset;
-use super::pattern::{Pattern, Reading, WrittenZone};
+use super::pattern::{ParsedTime, Pattern, WrittenZone};
 
 const NO_TIME: &str =
     "is no time: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:MM[:SS[.fff]], and perhaps an offset";
@@ -67,7 +67,7 @@ impl Times {
     /// show it twice.
     pub(super) fn local(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
         let zone = self.zone?;
-        let Ok(Reading::Local { date, time, zone: WrittenZone::None }) = self.reading(cell.trim_ascii())
+        let Ok(ParsedTime::Local { date, time, zone: WrittenZone::None }) = self.reading(cell.trim_ascii())
         else {
             return None;
         };
@@ -84,31 +84,31 @@ impl Times {
     /// What is wrong with the cell.
     pub(super) fn read(&self, cell: &str, fold: Fold) -> Result<i64, String> {
         let ms = match self.reading(cell.trim_ascii())? {
-            Reading::Instant(ms) => ms,
-            Reading::Local { date, time, zone: WrittenZone::Offset(seconds) } => {
+            ParsedTime::Instant(ms) => ms,
+            ParsedTime::Local { date, time, zone: WrittenZone::Offset(seconds) } => {
                 let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
                 local.and_utc().timestamp_millis() - i64::from(seconds) * 1_000
             }
-            Reading::Local { date, time, zone: WrittenZone::Named(zone) } => at(zone, date, time, fold)?,
-            Reading::Local { date, time, zone: WrittenZone::Abbreviation(name) } => {
+            ParsedTime::Local { date, time, zone: WrittenZone::Named(zone) } => at(zone, date, time, fold)?,
+            ParsedTime::Local { date, time, zone: WrittenZone::Abbreviation(name) } => {
                 abbreviated(self.zone, date.and_time(time.unwrap_or(NaiveTime::MIN)), &name)?
             }
-            Reading::Local { date, time, zone: WrittenZone::None } => {
+            ParsedTime::Local { date, time, zone: WrittenZone::None } => {
                 at(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
             }
         };
         if instant::is_in_range(ms) { Ok(ms) } else { Err(instant::RULE.to_owned()) }
     }
 
-    fn reading(&self, cell: &str) -> Result<Reading, String> {
+    fn reading(&self, cell: &str) -> Result<ParsedTime, String> {
         match &self.notation {
             Notation::Common => {
-                let rfc_3339 = || instant::parse(cell).map(|written| Reading::Instant(written.ms));
+                let rfc_3339 = || instant::parse(cell).map(|written| ParsedTime::Instant(written.ms));
                 common(cell).or_else(rfc_3339).ok_or_else(|| NO_TIME.to_owned())
             }
             Notation::Unix(unit_ms) => {
                 let name = if *unit_ms == 1 { "milliseconds" } else { "seconds" };
-                let read = unix(cell, *unit_ms).map(Reading::Instant);
+                let read = unix(cell, *unit_ms).map(ParsedTime::Instant);
                 read.ok_or_else(|| format!("is no number of {name} since 1970"))
             }
             Notation::Pattern(pattern) => pattern.read(cell),
@@ -176,7 +176,7 @@ fn abbreviated(zone: Option<Tz>, local: NaiveDateTime, name: &str) -> Result<i64
 }
 
 /// `YYYY-MM-DD`, or with a blank or `T` and `HH:MM[:SS[.f…]]` and perhaps an offset after it.
-fn common(text: &str) -> Option<Reading> {
+fn common(text: &str) -> Option<ParsedTime> {
     let bytes = text.as_bytes();
     let number = |from: usize, length: usize| {
         bytes
@@ -190,7 +190,7 @@ fn common(text: &str) -> Option<Reading> {
     }
     let date = NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)?).ok()?, number(5, 2)?, number(8, 2)?)?;
     if bytes.len() == 10 {
-        return Some(Reading::Local { date, time: None, zone: WrittenZone::None });
+        return Some(ParsedTime::Local { date, time: None, zone: WrittenZone::None });
     }
     if !(is(10, b" Tt") && is(13, b":")) {
         return None;
@@ -218,7 +218,7 @@ fn common(text: &str) -> Option<Reading> {
             _ => return None,
         },
     };
-    Some(Reading::Local { date, time: Some(time), zone })
+    Some(ParsedTime::Local { date, time: Some(time), zone })
 }
 
 /// Milliseconds of the digits after a decimal point, truncated.

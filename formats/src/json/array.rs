@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::parse_leniently;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, Reading, RecordBuffer, RecordReader};
+use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
 /// Splits the array into its elements; what they are is for [`parse_leniently`] to say.
 pub(crate) struct Array {
@@ -72,12 +72,12 @@ impl RecordReader for Array {
         self.record.clear();
         let mut scan = Scan::default();
         loop {
-            let piece = self.bytes.fill()?;
-            if piece.is_empty() {
+            let block = self.bytes.fill()?;
+            if block.is_empty() {
                 return Err(self.fault("the array is cut"));
             }
-            let (length, is_whole) = scan.run(piece);
-            self.record.extend(&piece[..length]);
+            let (length, is_whole) = scan.run(block);
+            self.record.extend(&block[..length]);
             self.bytes.consume(length);
             if is_whole {
                 self.elements += 1;
@@ -98,9 +98,9 @@ impl RecordReader for Array {
         Position { byte: self.bytes.offset(), lines: 0 }
     }
 
-    fn read(&self, user_id: Uuid) -> Result<Reading, Vec<FieldProblem>> {
+    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
         let (draft, problems) = parse_leniently(self.record.bytes())?;
-        Ok(Reading { draft, missing_id: MissingId::Derived(user_id), problems })
+        Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }
 
@@ -114,22 +114,22 @@ struct Scan {
 
 impl Scan {
     /// Scans on; returns how many bytes belong to the element, and whether it is whole.
-    fn run(&mut self, piece: &[u8]) -> (usize, bool) {
+    fn run(&mut self, block: &[u8]) -> (usize, bool) {
         let mut at = 0;
-        while at < piece.len() {
+        while at < block.len() {
             if self.is_escaped {
                 self.is_escaped = false;
                 at += 1;
             } else if self.is_in_text {
-                let Some(found) = memchr::memchr2(b'"', b'\\', &piece[at..]) else { break };
+                let Some(found) = memchr::memchr2(b'"', b'\\', &block[at..]) else { break };
                 at += found + 1;
-                self.is_escaped = piece[at - 1] == b'\\';
+                self.is_escaped = block[at - 1] == b'\\';
                 self.is_in_text = self.is_escaped;
                 if self.depth == 0 && !self.is_in_text {
                     return (at, true);
                 }
             } else {
-                match piece[at] {
+                match block[at] {
                     b'"' => self.is_in_text = true,
                     b'{' | b'[' => self.depth += 1,
                     b'}' | b']' if self.depth > 0 => {
@@ -145,6 +145,6 @@ impl Scan {
                 at += 1;
             }
         }
-        (piece.len(), false)
+        (block.len(), false)
     }
 }

@@ -47,12 +47,12 @@ impl<R: BufRead> Read for GzipReader<R> {
 /// Reads zeros to the end.
 fn check_zeros(rest: &mut impl BufRead) -> io::Result<()> {
     loop {
-        let piece = rest.fill_buf()?;
-        let length = piece.len();
+        let block = rest.fill_buf()?;
+        let length = block.len();
         if length == 0 {
             return Ok(());
         }
-        if piece.iter().any(|byte| *byte != 0) {
+        if block.iter().any(|byte| *byte != 0) {
             return Err(io::Error::other(TrailingBytes));
         }
         rest.consume(length);

@@ -6,7 +6,7 @@ use domain::problem::FieldProblem;
 use domain::row::Location;
 use serde_json::{Value, json};
 
-use super::{Kind, Preview, Seen};
+use super::{Preview, PreviewRecord, ProblemKind};
 
 impl Preview {
     /// All of it.
@@ -20,10 +20,10 @@ impl Preview {
             "delimiter": csv.map(|csv| csv.delimiter),
             "linesBefore": csv.map(|csv| csv.lines_before),
             "header": csv.map(|csv| &csv.header),
-            "rows": self.records.iter().map(Seen::to_json).collect::<Vec<_>>(),
+            "rows": self.records.iter().map(PreviewRecord::to_json).collect::<Vec<_>>(),
             "rowsRead": self.read,
             "rowsRejected": self.rejected,
-            "problemKinds": self.kinds.iter().map(Kind::to_json).collect::<Vec<_>>(),
+            "problemKinds": self.kinds.iter().map(ProblemKind::to_json).collect::<Vec<_>>(),
             "otherProblems": self.other_problems,
             "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
             "isCut": self.is_cut,
@@ -31,7 +31,7 @@ impl Preview {
     }
 }
 
-impl Seen {
+impl PreviewRecord {
     fn to_json(&self) -> Value {
         let problems = self.problems.iter().map(|cell| {
             let mut shown = problem(&cell.problem);
@@ -49,7 +49,7 @@ impl Seen {
     }
 }
 
-impl Kind {
+impl ProblemKind {
     fn to_json(&self) -> Value {
         let mut shown = problem(&self.problem);
         shown["rows"] = self.records.into();

@@ -11,7 +11,7 @@ use domain::csv_mapping::CsvMapping;
 use domain::draft::{NewEvent, TypeRef};
 use domain::instant;
 use domain::problem::Code;
-use formats::preview::{CellProblem, Preview, Request, Seen, preview};
+use formats::preview::{CellProblem, Preview, PreviewRecord, Request, preview};
 use formats::{FileSource, Input, Source};
 use indicatif::HumanBytes;
 use tokio::time::sleep;
@@ -148,7 +148,7 @@ fn plain(text: &str) -> String {
 }
 
 /// One line about a record.
-fn row(record: &Seen) -> String {
+fn row(record: &PreviewRecord) -> String {
     let number = record.record;
     let line = record.line.map_or(String::new(), |line| format!(" (line {line})"));
     let content = match (&record.event, record.problems.as_slice()) {

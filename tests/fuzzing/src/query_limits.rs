@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use api::gate::{Refusal, admit};
+use api::query_limits::{Refusal, admit};
 use domain::limits::QUERY_BYTES_MAX;
 
 /// The stack of the threads that run requests: what the parser may recurse on.

@@ -34,7 +34,7 @@ async fn a_token_that_ends_closes_the_socket_for_now_and_the_sync_goes_on_from_t
         request.json(&query).send().await.unwrap().status() == 401
     })
     .await;
-    // Written while nobody follows, and there for whoever comes back with a new token and the old cursor.
+    // WriteAnswer while nobody follows, and there for whoever comes back with a new token and the old cursor.
     let missed = event(&kind);
     writer.create(std::slice::from_ref(&missed)).await;
     follower.token = token(60);

@@ -7,8 +7,8 @@ use service::apply_mutations::Mutation;
 use super::write_all;
 use crate::error::ApiError;
 use crate::graphql::input::{CreateEventsInput, items};
+use crate::graphql::json_writer::JsonList;
 use crate::graphql::types::result::{EventResult, EventsPayload, WriteOutcome, WriteResult};
-use crate::graphql::written::Rows;
 
 #[derive(Debug, Default)]
 pub(crate) struct CreateEvents;
@@ -40,6 +40,6 @@ fn payload(results: Vec<EventResult>) -> EventsPayload {
         duplicates: count(WriteOutcome::Duplicate),
         deleted: count(WriteOutcome::Deleted),
         rejected: count(WriteOutcome::Rejected),
-        results: Rows(results),
+        results: JsonList(results),
     }
 }

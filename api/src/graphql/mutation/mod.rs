@@ -25,12 +25,12 @@ use service::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutation
 
 use crate::error::ApiError;
 use crate::graphql::input::{ClientWrite, ImportControlInput, client_id, sent_id};
+use crate::graphql::response_size::SelectionCounts;
 use crate::graphql::scalar::Id;
 use crate::graphql::types::result::{
     EventPayload, EventResult, EventTypePayload, EventTypeResult, ImportPayload, WriteResult,
 };
-use crate::graphql::weight::Scale;
-use crate::graphql::{actor, notifier, store, weight, writer};
+use crate::graphql::{actor, notifier, size_of_response, store, writer};
 
 /// The root of all writing. Sending a create again is always safe, and so is an edit with `expectedVersion` and
 /// `editId`. `expectedVersion` alone never undoes what another client did. `editId` alone is safe while no other
@@ -58,11 +58,11 @@ pub struct Mutation(
 /// Whether answers have room in the response. It is asked each time they are decided, before anything is committed,
 /// and once more if bodies were read after the commit: each time anew.
 fn fits(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
-    let (scale, weight) = (Scale::of(context), weight(context).clone());
+    let (counts, response_size) = (SelectionCounts::of(context), size_of_response(context).clone());
     let counted = AtomicUsize::new(0);
     move |answers| {
-        let bytes = scale.answers(answers);
-        weight.replace(counted.swap(bytes, Ordering::Relaxed), bytes).is_ok()
+        let bytes = counts.answers(answers);
+        response_size.replace(counted.swap(bytes, Ordering::Relaxed), bytes).is_ok()
     }
 }
 

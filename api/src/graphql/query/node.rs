@@ -7,11 +7,11 @@ use service::queries::{event, event_type, import_job};
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::graphql::response_size::{ResponseSize, SelectionCounts};
 use crate::graphql::scalar::Id;
 use crate::graphql::types::event::{Event, EventType, Node};
 use crate::graphql::types::import::ImportJob;
-use crate::graphql::weight::{Scale, Weight};
-use crate::graphql::{actor, store, weight};
+use crate::graphql::{actor, size_of_response, store};
 
 /// Ids that are looked up at once: rows are weighed before the next are read.
 const FIND_AT_ONCE: usize = 100;
@@ -40,8 +40,8 @@ pub(super) async fn import(context: &Context<'_>, id: &Id) -> Result<Option<Impo
 
 /// One for each id, in their order; what is doubled is read once, and weighs as often as it is told.
 pub(super) async fn nodes(context: &Context<'_>, ids: &[Id]) -> Result<Vec<Option<Node>>, ApiError> {
-    let (scale, weight) = (Scale::of(context), weight(context));
-    weight.add(scale.rows(ids.len()))?;
+    let (counts, response_size) = (SelectionCounts::of(context), size_of_response(context));
+    response_size.add(counts.rows(ids.len()))?;
     let mut times: HashMap<Uuid, usize> = HashMap::new();
     for id in ids.iter().filter_map(Id::uuid) {
         *times.entry(id).or_default() += 1;
@@ -49,7 +49,7 @@ pub(super) async fn nodes(context: &Context<'_>, ids: &[Id]) -> Result<Vec<Optio
     let asked: Vec<Uuid> = times.keys().copied().collect();
     let mut events = HashMap::new();
     for some in asked.chunks(FIND_AT_ONCE) {
-        events.extend(find_events(context, some, &times, scale, weight).await?);
+        events.extend(find_events(context, some, &times, counts, response_size).await?);
     }
     let left: Vec<Uuid> = asked.into_iter().filter(|id| !events.contains_key(id)).collect();
     let types = event_types(context, &left).await?;
@@ -72,13 +72,13 @@ async fn find_events(
     context: &Context<'_>,
     ids: &[Uuid],
     times: &HashMap<Uuid, usize>,
-    scale: Scale,
-    weight: &Weight,
+    counts: SelectionCounts,
+    response_size: &ResponseSize,
 ) -> Result<Vec<(Uuid, Event)>, ApiError> {
     let rows = event::find(store(context), actor(context).user_id, ids).await?;
     // An alias that was asked for brings its row under its own id as well.
     let told = |id: &Uuid| times.get(id).copied().unwrap_or_default();
-    weight.add(rows.iter().map(|(id, row)| scale.event(row) * told(id)).sum())?;
+    response_size.add(rows.iter().map(|(id, row)| counts.event(row) * told(id)).sum())?;
     let asked = rows.into_iter().filter(|(id, _)| told(id) > 0);
     Ok(asked.filter_map(|(id, row)| Some((id, Event::of(row).ok()?))).collect())
 }

@@ -13,10 +13,10 @@ use service::Error;
 use service::queries::page::{Page, Window};
 
 use crate::error::ApiError;
-use crate::graphql::written::{Rows, Selected, Step, Written, leaf};
+use crate::graphql::json_writer::{JsonList, SelectedField, WriteField, WriteJson, known};
 
 /// What a list is made of.
-pub trait Listed: Written + Clone {
+pub trait Listed: WriteJson + Clone {
     /// Name of the type.
     const NAME: &'static str;
     /// Its place in the list.
@@ -30,7 +30,7 @@ type Total = Box<dyn Fn() -> BoxFuture<'static, Result<u64, Error>> + Send + Syn
 
 /// A part of a list.
 pub struct Connection<T> {
-    nodes: Rows<T>,
+    nodes: JsonList<T>,
     has_next: bool,
     has_previous: bool,
     total: Total,
@@ -61,7 +61,7 @@ impl<T> Connection<T> {
         total: impl Fn() -> BoxFuture<'static, Result<u64, Error>> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            nodes: Rows(page.rows.into_iter().filter_map(show).collect()),
+            nodes: JsonList(page.rows.into_iter().filter_map(show).collect()),
             has_next: page.has_next,
             has_previous: page.has_previous,
             total: Box::new(total),
@@ -85,12 +85,12 @@ impl<T: Listed> TypeName for Edge<T> {
 #[Object(name_type)]
 impl<T: Listed> Connection<T> {
     /// Each with its place.
-    async fn edges(&self) -> Rows<Edge<T>> {
-        Rows(self.nodes.0.iter().cloned().map(Edge).collect())
+    async fn edges(&self) -> JsonList<Edge<T>> {
+        JsonList(self.nodes.0.iter().cloned().map(Edge).collect())
     }
 
     /// The same without their places.
-    async fn nodes(&self) -> &Rows<T> {
+    async fn nodes(&self) -> &JsonList<T> {
         &self.nodes
     }
 
@@ -124,10 +124,10 @@ impl<T: Listed> Edge<T> {
     }
 }
 
-impl<T: Listed> Written for Edge<T> {
-    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+impl<T: Listed> WriteJson for Edge<T> {
+    fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "cursor" => leaf(|edge: &Self, text| text.json(&cursor(&edge.0.key()))),
+            "cursor" => known(|edge: &Self, text| text.json(&cursor(&edge.0.key()))),
             "node" => {
                 let plan = field.plan::<T>()?;
                 Some(Box::new(move |edge, text| plan.write(&edge.0, text)))

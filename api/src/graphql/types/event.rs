@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::import::ImportJob;
 use crate::error::ApiError;
+use crate::graphql::json_writer::{JsonText, SelectedField, WriteField, WriteJson, known};
 use crate::graphql::loader::TypeLoader;
 use crate::graphql::scalar::{DateTime, JsonObject};
-use crate::graphql::written::{Selected, Step, Text, Written, leaf};
 
 /// Anything that node(id) can find. Only types that implement Node have a field called `id`: clients
 /// normalise by it.
@@ -182,56 +182,60 @@ impl From<row::Location> for Location {
     }
 }
 
-impl Written for Event {
+impl WriteJson for Event {
     const INTERFACE: Option<&'static str> = Some("Node");
 
-    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+    fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "id" => leaf(|event: &Self, text| text.id(event.meta().id)),
-            "eventTypeId" => leaf(|event: &Self, text| text.id(event.type_id())),
+            "id" => known(|event: &Self, text| text.id(event.meta().id)),
+            "eventTypeId" => known(|event: &Self, text| text.id(event.type_id())),
             "eventType" => {
                 let plan = field.plan::<EventType>()?;
-                let write = move |event: &Self, text: &mut Text| {
+                let write = move |event: &Self, text: &mut JsonText| {
                     event.event_type.as_ref().is_some_and(|event_type| plan.write(event_type, text))
                 };
                 Some(Box::new(write))
             }
-            "timestamp" => leaf(|event: &Self, text| text.instant(event.body().timestamp)),
-            "endDate" => leaf(|event: &Self, text| text.option(event.body().end_date, Text::instant)),
-            "isAllDay" => leaf(|event: &Self, text| text.json(&event.body().is_all_day)),
+            "timestamp" => known(|event: &Self, text| text.instant(event.body().timestamp)),
+            "endDate" => known(|event: &Self, text| text.option(event.body().end_date, JsonText::instant)),
+            "isAllDay" => known(|event: &Self, text| text.json(&event.body().is_all_day)),
             "timeZone" => {
-                leaf(|event: &Self, text| text.option(event.body().time_zone.as_deref(), Text::string))
+                known(|event: &Self, text| text.option(event.body().time_zone.as_deref(), JsonText::string))
             }
-            "notes" => leaf(|event: &Self, text| text.option(event.body().notes.as_deref(), Text::string)),
-            "sourceType" => leaf(|event: &Self, text| text.string(&event.row.source_type)),
+            "notes" => {
+                known(|event: &Self, text| text.option(event.body().notes.as_deref(), JsonText::string))
+            }
+            "sourceType" => known(|event: &Self, text| text.string(&event.row.source_type)),
             "externalId" => {
-                leaf(|event: &Self, text| text.option(event.row.external_id.as_deref(), Text::string))
+                known(|event: &Self, text| text.option(event.row.external_id.as_deref(), JsonText::string))
             }
             "location" => {
                 let plan = field.plan::<Location>()?;
-                let write = move |event: &Self, text: &mut Text| {
+                let write = move |event: &Self, text: &mut JsonText| {
                     let place = event.body().location.clone().map(Location::from);
                     plan.write_option(place.as_ref(), text)
                 };
                 Some(Box::new(write))
             }
             // It is stored as the text that it is.
-            "properties" => leaf(|event: &Self, text| text.raw(&event.body().properties)),
-            "version" => leaf(|event: &Self, text| text.json(&event.meta().version)),
-            "importJobId" => leaf(|event: &Self, text| text.option(event.content().import_job_id, Text::id)),
-            "createdAt" => leaf(|event: &Self, text| text.instant(event.meta().created_at)),
-            "updatedAt" => leaf(|event: &Self, text| text.instant(event.meta().updated_at)),
+            "properties" => known(|event: &Self, text| text.raw(&event.body().properties)),
+            "version" => known(|event: &Self, text| text.json(&event.meta().version)),
+            "importJobId" => {
+                known(|event: &Self, text| text.option(event.content().import_job_id, JsonText::id))
+            }
+            "createdAt" => known(|event: &Self, text| text.instant(event.meta().created_at)),
+            "updatedAt" => known(|event: &Self, text| text.instant(event.meta().updated_at)),
             _ => None,
         }
     }
 }
 
-impl Written for Location {
-    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+impl WriteJson for Location {
+    fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "latitude" => leaf(|place: &Self, text| text.json(&place.latitude)),
-            "longitude" => leaf(|place: &Self, text| text.json(&place.longitude)),
-            "name" => leaf(|place: &Self, text| text.option(place.name.as_deref(), Text::string)),
+            "latitude" => known(|place: &Self, text| text.json(&place.latitude)),
+            "longitude" => known(|place: &Self, text| text.json(&place.longitude)),
+            "name" => known(|place: &Self, text| text.option(place.name.as_deref(), JsonText::string)),
             _ => None,
         }
     }
@@ -300,22 +304,22 @@ impl EventType {
     }
 }
 
-impl Written for EventType {
+impl WriteJson for EventType {
     const INTERFACE: Option<&'static str> = Some("Node");
 
-    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+    fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "id" => leaf(|event_type: &Self, text| text.id(event_type.meta().id)),
-            "name" => leaf(|event_type: &Self, text| text.string(&event_type.content().name)),
-            "color" => leaf(|event_type: &Self, text| {
-                text.option(event_type.content().color.as_deref(), Text::string)
+            "id" => known(|event_type: &Self, text| text.id(event_type.meta().id)),
+            "name" => known(|event_type: &Self, text| text.string(&event_type.content().name)),
+            "color" => known(|event_type: &Self, text| {
+                text.option(event_type.content().color.as_deref(), JsonText::string)
             }),
-            "icon" => leaf(|event_type: &Self, text| {
-                text.option(event_type.content().icon.as_deref(), Text::string)
+            "icon" => known(|event_type: &Self, text| {
+                text.option(event_type.content().icon.as_deref(), JsonText::string)
             }),
-            "version" => leaf(|event_type: &Self, text| text.json(&event_type.meta().version)),
-            "createdAt" => leaf(|event_type: &Self, text| text.instant(event_type.meta().created_at)),
-            "updatedAt" => leaf(|event_type: &Self, text| text.instant(event_type.meta().updated_at)),
+            "version" => known(|event_type: &Self, text| text.json(&event_type.meta().version)),
+            "createdAt" => known(|event_type: &Self, text| text.instant(event_type.meta().created_at)),
+            "updatedAt" => known(|event_type: &Self, text| text.instant(event_type.meta().updated_at)),
             _ => None,
         }
     }

@@ -11,9 +11,9 @@ use service::queries::page::Window;
 use super::connection::{Connection, Listed, window};
 use super::problem::{Problem, ProblemCode};
 use crate::error::ApiError;
+use crate::graphql::json_writer::WriteJson;
+use crate::graphql::response_size::{ResponseSize, SelectionCounts};
 use crate::graphql::scalar::{DateTime, Long};
-use crate::graphql::weight::{Scale, Weight};
-use crate::graphql::written::Written;
 
 /// Where an import stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -158,12 +158,13 @@ impl ImportJob {
         let store = context.data_unchecked::<Store>().clone();
         let (user_id, id) = (self.0.user_id, self.0.id);
         let window: Window<i64> = window(Some(first), after, None, None)?;
-        let (scale, weight) = (Scale::of(context), context.data_unchecked::<Weight>());
+        let (counts, response_size) =
+            (SelectionCounts::of(context), context.data_unchecked::<ResponseSize>());
         // One of a list of imports reads nothing once the others were too much.
-        weight.add(0)?;
+        response_size.add(0)?;
         let page = import_rejection::page(&store, user_id, id, &window).await?;
-        let said = page.rows.iter().map(|row| scale.name(row.detail.len() + row.excerpt.len()));
-        weight.add(said.sum::<usize>() + scale.rows(page.rows.len()))?;
+        let said = page.rows.iter().map(|row| counts.name(row.detail.len() + row.excerpt.len()));
+        response_size.add(said.sum::<usize>() + counts.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportRejection::from(row)),
@@ -205,7 +206,7 @@ impl ImportJob {
 }
 
 // Of imports there are few.
-impl Written for ImportJob {}
+impl WriteJson for ImportJob {}
 
 impl Listed for ImportJob {
     const NAME: &'static str = "ImportJob";
@@ -275,7 +276,7 @@ impl From<Rejection> for ImportRejection {
     }
 }
 
-impl Written for ImportRejection {}
+impl WriteJson for ImportRejection {}
 
 impl Listed for ImportRejection {
     const NAME: &'static str = "ImportRejection";

@@ -9,7 +9,7 @@ use service::create_import::ImportAnswer;
 use super::event::{Event, EventType};
 use super::import::ImportJob;
 use super::problem::Problem;
-use crate::graphql::written::{Rows, Selected, Step, Text, Written, leaf};
+use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, known};
 
 /// What became of it. Clients switch on this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -127,17 +127,17 @@ impl EventResult {
     }
 }
 
-impl Written for EventResult {
+impl WriteJson for EventResult {
     const INTERFACE: Option<&'static str> = Some("WriteResult");
 
-    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+    fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "index" => leaf(|result: &Self, text| text.json(&result.index)),
-            "sentId" => leaf(|result: &Self, text| text.json(&result.sent_id)),
-            "outcome" => leaf(|result: &Self, text| text.name(result.outcome)),
-            "matchedBy" => leaf(|result: &Self, text| text.option(result.matched_by, Text::name)),
-            "differs" => leaf(|result: &Self, text| text.json(&result.differs)),
-            "version" => leaf(|result: &Self, text| text.json(&result.version)),
+            "index" => known(|result: &Self, text| text.json(&result.index)),
+            "sentId" => known(|result: &Self, text| text.json(&result.sent_id)),
+            "outcome" => known(|result: &Self, text| text.name(result.outcome)),
+            "matchedBy" => known(|result: &Self, text| text.option(result.matched_by, JsonText::name)),
+            "differs" => known(|result: &Self, text| text.json(&result.differs)),
+            "version" => known(|result: &Self, text| text.json(&result.version)),
             // Few have one, and what it says is many fields more.
             "problem" => Some(Box::new(|result, text| {
                 text.raw("null");
@@ -186,7 +186,7 @@ pub struct EventTypePayload {
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventsPayload {
     /// One each, in the order of the input.
-    pub results: Rows<EventResult>,
+    pub results: JsonList<EventResult>,
     /// New ones.
     pub created: i32,
     /// There already.

@@ -12,8 +12,8 @@ use service::queries::status::{SourceTotals, Totals};
 use uuid::Uuid;
 
 use super::event::{Event, EventType};
+use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, known};
 use crate::graphql::scalar::{Cursor, DateTime, Long};
-use crate::graphql::written::{Rows, Selected, Step, Text, Written, leaf};
 
 /// The kinds that the feed tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -39,7 +39,7 @@ pub enum ResetReason {
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ChangePage {
     /// In the order of their positions.
-    changes: Rows<Change>,
+    changes: JsonList<Change>,
     /// Where to go on. With `reset`: the start of a bootstrap.
     cursor: Cursor,
     /// More follow.
@@ -67,7 +67,7 @@ impl ChangePage {
         let types = page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?)));
         let types: HashMap<Uuid, EventType> = types.collect();
         Self {
-            changes: Rows(page.changes.into_iter().map(|change| Change::new(change, &types)).collect()),
+            changes: JsonList(page.changes.into_iter().map(|change| Change::new(change, &types)).collect()),
             cursor: Cursor(page.cursor.encode(user_id)),
             has_more: page.has_more,
             reset: page.reset.map(ResetReason::from),
@@ -159,15 +159,15 @@ impl Change {
     }
 }
 
-impl Written for Change {
-    fn step(field: Selected<'_>) -> Option<Step<Self>> {
+impl WriteJson for Change {
+    fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "entity" => leaf(|change: &Self, text| text.name(change.kind())),
-            "entityId" => leaf(|change: &Self, text| text.id(change.meta().id)),
-            "version" => leaf(|change: &Self, text| text.json(&change.meta().version)),
-            "deleted" => leaf(|change: &Self, text| text.json(&change.meta().deletion.is_some())),
-            "originClientId" => leaf(|change: &Self, text| {
-                text.option(change.meta().writer.client_id.as_deref(), Text::string)
+            "entity" => known(|change: &Self, text| text.name(change.kind())),
+            "entityId" => known(|change: &Self, text| text.id(change.meta().id)),
+            "version" => known(|change: &Self, text| text.json(&change.meta().version)),
+            "deleted" => known(|change: &Self, text| text.json(&change.meta().deletion.is_some())),
+            "originClientId" => known(|change: &Self, text| {
+                text.option(change.meta().writer.client_id.as_deref(), JsonText::string)
             }),
             "event" => {
                 let plan = field.plan::<Event>()?;

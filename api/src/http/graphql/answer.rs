@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::media::Media;
 use crate::error::{ApiError, complete};
-use crate::graphql::written;
+use crate::graphql::json_writer;
 use crate::http::{explain, explain_level};
 
 /// Nothing was executed: neither data nor any error of a field.
@@ -27,7 +27,7 @@ pub(super) fn pieces(answer: &Answer) -> Vec<Bytes> {
     if is_refused(answer) {
         vec![json!({ "errors": answer.errors }).to_string().into()]
     } else {
-        written::answer::pieces(answer)
+        json_writer::answer::pieces(answer)
     }
 }
 

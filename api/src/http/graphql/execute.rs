@@ -24,7 +24,7 @@ use crate::http::persisted::{Hash, Persisted};
 use crate::http::variables::Body;
 use crate::limiter::Charge;
 use crate::limiter::cost::cost;
-use crate::{gate, graphql};
+use crate::{graphql, query_limits};
 
 /// How long an answer may take. Statements have bounds of their own, but there may be many in a request.
 const ANSWER_MAX: Duration = Duration::from_millis(ANSWER_MS_MAX);
@@ -108,7 +108,7 @@ fn document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> 
     if let Some(document) = cached {
         return Ok(document);
     }
-    let document = Arc::new(gate::admit(text)?);
+    let document = Arc::new(query_limits::admit(text)?);
     if let Ok(mut documents) = app.documents.lock() {
         documents.put(text.to_owned(), Arc::clone(&document));
     }

@@ -19,7 +19,7 @@ use super::answer::{is_refused, pieces, refusal, write};
 use super::execute::{Operation, answers};
 use super::media::Media;
 use crate::error::ApiError;
-use crate::graphql::written::answer::joined;
+use crate::graphql::json_writer::answer::joined;
 use crate::http::App;
 
 /// How answers are told apart in one body.

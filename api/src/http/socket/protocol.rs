@@ -8,7 +8,7 @@ use domain::limits::SOCKET_ID_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::graphql::written;
+use crate::graphql::json_writer;
 
 /// The name of the protocol in the upgrade.
 pub(super) const PROTOCOL: &str = "graphql-transport-ws";
@@ -116,7 +116,7 @@ impl Outgoing<'_> {
             // As the last member of the object: it is text already, for the most part.
             text.pop();
             text += ",\"payload\":";
-            text += &written::answer::text(payload);
+            text += &json_writer::answer::text(payload);
             text.push('}');
         }
         text

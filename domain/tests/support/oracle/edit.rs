@@ -2,7 +2,7 @@
 
 use domain::apply::{Entity, MatchKey, Outcome, WriteContext};
 use domain::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
-use domain::instant::{MAX_MS, MIN_MS, Written};
+use domain::instant::{MAX_MS, MIN_MS, ParsedInstant};
 use domain::problem::Code;
 use domain::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, RowMeta, TypeRow, Writer};
 use uuid::Uuid;
@@ -36,7 +36,7 @@ fn merged(old: &EventBody, patch: &EventPatch) -> EventBody {
         body.timestamp = in_days(body.timestamp);
         body.end_date = body.end_date.map(in_days);
     }
-    let read = |sent: Written| if body.is_all_day { sent.date_ms } else { sent.ms };
+    let read = |sent: ParsedInstant| if body.is_all_day { sent.date_ms } else { sent.ms };
     if let Some(sent) = patch.timestamp {
         body.timestamp = read(sent);
     }

@@ -4,18 +4,18 @@ use domain::apply::Write;
 use domain::draft::{
     EventEdit, EventPatch, Guard, IdOrigin, NewEvent, NewType, Removal, Restore, TypeEdit, TypePatch, TypeRef,
 };
-use domain::instant::{MIN_MS, Written};
+use domain::instant::{MIN_MS, ParsedInstant};
 use uuid::Uuid;
 
 use super::{DAY_MS, Dice, EXTERNAL, IDS, Item, NAMES, NOW_MS, SOURCES, body, id, v7};
 use crate::support::oracle::Oracle;
 
 /// Two instants of one day, one of the next, and the first one whose date as written is none.
-const SENT: [Written; 4] = [
-    Written { ms: NOW_MS, date_ms: NOW_MS - NOW_MS % DAY_MS },
-    Written { ms: NOW_MS - 1, date_ms: NOW_MS - NOW_MS % DAY_MS },
-    Written { ms: NOW_MS + DAY_MS, date_ms: NOW_MS - NOW_MS % DAY_MS + DAY_MS },
-    Written { ms: MIN_MS, date_ms: MIN_MS - DAY_MS },
+const SENT: [ParsedInstant; 4] = [
+    ParsedInstant { ms: NOW_MS, date_ms: NOW_MS - NOW_MS % DAY_MS },
+    ParsedInstant { ms: NOW_MS - 1, date_ms: NOW_MS - NOW_MS % DAY_MS },
+    ParsedInstant { ms: NOW_MS + DAY_MS, date_ms: NOW_MS - NOW_MS % DAY_MS + DAY_MS },
+    ParsedInstant { ms: MIN_MS, date_ms: MIN_MS - DAY_MS },
 ];
 
 /// The id of an edit, or none: five of them, so that they are equal, older and newer.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use rawzip::ReaderAt;
 
 use crate::Input;
-use crate::source::Counted;
+use crate::source::CountingReader;
 
 /// Bytes that are read at once.
 pub(super) const BLOCK_BYTES: usize = 128 * 1024;
@@ -18,7 +18,7 @@ pub(super) struct Blocks {
 
 #[derive(Default)]
 struct State {
-    stream: Option<Counted>,
+    stream: Option<CountingReader>,
     /// Where the stream goes on.
     position: u64,
     block: Vec<u8>,

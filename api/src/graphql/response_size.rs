@@ -20,9 +20,9 @@ const JSON_VALUE_BYTES: usize = 64;
 
 /// What the answer to one request weighs so far.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Weight(Arc<AtomicUsize>);
+pub(crate) struct ResponseSize(Arc<AtomicUsize>);
 
-impl Weight {
+impl ResponseSize {
     /// Adds to it.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Weight {
     /// Takes off what was added before, and adds this.
     ///
     /// # Errors
-    /// As [`Weight::add`].
+    /// As [`ResponseSize::add`].
     pub(crate) fn replace(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
         self.0.fetch_sub(before, Ordering::Relaxed);
         self.add(bytes)
@@ -53,7 +53,7 @@ impl Weight {
 
 /// How often a field and all that is below it tell of a row what may be long.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Scale {
+pub(crate) struct SelectionCounts {
     fields: usize,
     notes: usize,
     properties: usize,
@@ -61,19 +61,19 @@ pub(crate) struct Scale {
     types: usize,
 }
 
-impl Scale {
+impl SelectionCounts {
     /// Of the field that is being resolved.
     pub(crate) fn of(context: &Context<'_>) -> Self {
-        let mut scale = Self::default();
-        scale.count(context.field(), false);
-        scale
+        let mut counts = Self::default();
+        counts.count(context.field(), false);
+        counts
     }
 
     /// Of a list of events that is being resolved.
     pub(crate) fn of_events(context: &Context<'_>) -> Self {
-        let mut scale = Self::default();
-        scale.count(context.field(), true);
-        scale
+        let mut counts = Self::default();
+        counts.count(context.field(), true);
+        counts
     }
 
     /// Recursion is as deep as the document, which the gate has bounded.
@@ -152,11 +152,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_refused_from_the_byte_on_that_is_too_much() {
-        let weight = Weight::default();
-        assert!(weight.add(ANSWER_BYTES_MAX - 1).is_ok() && weight.add(1).is_ok());
-        assert_eq!(weight.add(1), Err(ApiError::answer_too_large()));
-        weight.begin();
-        assert!(weight.add(1).is_ok());
+        let response_size = ResponseSize::default();
+        assert!(response_size.add(ANSWER_BYTES_MAX - 1).is_ok() && response_size.add(1).is_ok());
+        assert_eq!(response_size.add(1), Err(ApiError::answer_too_large()));
+        response_size.begin();
+        assert!(response_size.add(1).is_ok());
     }
 
     #[test]

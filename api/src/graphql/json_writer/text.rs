@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 /// The text so far.
 #[derive(Debug, Default)]
-pub struct Text(Vec<u8>);
+pub struct JsonText(Vec<u8>);
 
-impl Text {
+impl JsonText {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
     }
@@ -93,7 +93,7 @@ mod tests {
         for character in ('\0'..='\u{ff}').chain(['\u{2028}', '\u{1f3c3}']) {
             for before in [0, 1, 14, 15, 16, 31, 40] {
                 let string = format!("{}{character}, and on", "x".repeat(before));
-                let mut text = Text::default();
+                let mut text = JsonText::default();
                 text.string(&string);
                 assert_eq!(text.into_bytes(), serde_json::to_vec(&string).expect("a string is JSON"));
             }

@@ -5,7 +5,7 @@ use std::mem;
 use async_graphql::{Response, Value};
 use bytes::Bytes;
 
-use super::Text;
+use super::JsonText;
 
 /// A list from so many bytes on is a piece of its own; one that is shorter is copied.
 const PIECE_BYTES_MIN: usize = 4 * 1024;
@@ -50,7 +50,7 @@ pub(crate) fn pieces(answer: &Response) -> Vec<Bytes> {
 struct Pieces {
     whole: Vec<Bytes>,
     /// The one that is being written.
-    text: Text,
+    text: JsonText,
 }
 
 impl Pieces {

@@ -14,13 +14,13 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Ends in an error when a write stalls.
 #[derive(Debug)]
-pub(super) struct Steady {
+pub(super) struct WriteTimeout {
     stream: TcpStream,
     /// Since a write found no room. There is none while all is well: an idle connection has no timer.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Steady {
+impl WriteTimeout {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self { stream, stalled: None }
     }
@@ -35,7 +35,7 @@ impl Steady {
     }
 }
 
-impl AsyncRead for Steady {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -45,7 +45,7 @@ impl AsyncRead for Steady {
     }
 }
 
-impl AsyncWrite for Steady {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use async_graphql::parser::types::{Field, FragmentDefinition, Selection, SelectionSet};
 use async_graphql::{ContextSelectionSet, Name, Positioned};
 
-use super::{Text, Written};
+use super::{JsonText, WriteJson};
 
 /// Writes a field of a row; false when the row does not know it and it has to be resolved.
-pub type Step<T> = Box<dyn Fn(&T, &mut Text) -> bool + Send + Sync>;
+pub type WriteField<T> = Box<dyn Fn(&T, &mut JsonText) -> bool + Send + Sync>;
 
 /// A step of a field that each row knows.
-pub(crate) fn leaf<T>(write: impl Fn(&T, &mut Text) + Send + Sync + 'static) -> Option<Step<T>> {
+pub(crate) fn known<T>(write: impl Fn(&T, &mut JsonText) + Send + Sync + 'static) -> Option<WriteField<T>> {
     Some(Box::new(move |row, text| {
         write(row, text);
         true
@@ -22,26 +22,26 @@ type Fragments = HashMap<Name, Positioned<FragmentDefinition>>;
 
 /// A field that a client selects.
 #[derive(Debug, Clone, Copy)]
-pub struct Selected<'q> {
+pub struct SelectedField<'q> {
     field: &'q Field,
     fragments: &'q Fragments,
 }
 
-impl<'q> Selected<'q> {
+impl<'q> SelectedField<'q> {
     pub(crate) fn name(self) -> &'q str {
         self.field.name.node.as_str()
     }
 
     /// How the object is written that stands there.
-    pub(crate) fn plan<T: Written>(self) -> Option<Plan<T>> {
-        Plan::read(&self.field.selection_set.node, self.fragments)
+    pub(crate) fn plan<T: WriteJson>(self) -> Option<JsonPlan<T>> {
+        JsonPlan::read(&self.field.selection_set.node, self.fragments)
     }
 }
 
 /// The fields of a row, with what goes before each.
-pub(crate) struct Plan<T>(Vec<(String, Step<T>)>);
+pub(crate) struct JsonPlan<T>(Vec<(String, WriteField<T>)>);
 
-impl<T: Written> Plan<T> {
+impl<T: WriteJson> JsonPlan<T> {
     /// Of the rows of a list. None: there is a field that has to be resolved, or one of several selections of
     /// the same object, which the library merges.
     pub(crate) fn of(context: &ContextSelectionSet<'_>) -> Option<Self> {
@@ -56,7 +56,7 @@ impl<T: Written> Plan<T> {
         let mut fields = Vec::new();
         let of_type = |name: &str| T::INTERFACE == Some(name) || T::type_name() == name;
         flatten(set, fragments, &of_type, &mut fields)?;
-        let mut steps: Vec<(String, Step<T>)> = Vec::with_capacity(fields.len());
+        let mut steps: Vec<(String, WriteField<T>)> = Vec::with_capacity(fields.len());
         let mut keys: Vec<&str> = Vec::with_capacity(fields.len());
         for field in fields {
             let key = field.response_key().node.as_str();
@@ -67,8 +67,8 @@ impl<T: Written> Plan<T> {
             keys.push(key);
             let before = if steps.is_empty() { '{' } else { ',' };
             let step = match field.name.node.as_str() {
-                "__typename" => leaf(|_, text| text.json(&*T::type_name())),
-                _ => T::step(Selected { field, fragments }),
+                "__typename" => known(|_, text| text.json(&*T::type_name())),
+                _ => T::field_writer(SelectedField { field, fragments }),
             };
             steps.push((format!("{before}\"{key}\":"), step?));
         }
@@ -76,9 +76,9 @@ impl<T: Written> Plan<T> {
     }
 
     /// All rows. None: one does not know a field.
-    pub(crate) fn list(&self, rows: &[T]) -> Option<Text> {
+    pub(crate) fn list(&self, rows: &[T]) -> Option<JsonText> {
         const BYTES_OF_FIELD: usize = 32;
-        let mut text = Text::with_capacity(2 + rows.len() * self.0.len() * BYTES_OF_FIELD);
+        let mut text = JsonText::with_capacity(2 + rows.len() * self.0.len() * BYTES_OF_FIELD);
         let mut before = "[";
         for row in rows {
             text.raw(before);
@@ -92,7 +92,7 @@ impl<T: Written> Plan<T> {
     }
 
     /// One row; false when it does not know a field.
-    pub(crate) fn write(&self, row: &T, text: &mut Text) -> bool {
+    pub(crate) fn write(&self, row: &T, text: &mut JsonText) -> bool {
         let is_whole = self.0.iter().all(|(before, step)| {
             text.raw(before);
             step(row, text)
@@ -102,7 +102,7 @@ impl<T: Written> Plan<T> {
     }
 
     /// One row that may be missing.
-    pub(crate) fn write_option(&self, row: Option<&T>, text: &mut Text) -> bool {
+    pub(crate) fn write_option(&self, row: Option<&T>, text: &mut JsonText) -> bool {
         match row {
             Some(row) => self.write(row, text),
             None => {
@@ -169,7 +169,7 @@ mod tests {
     use crate::graphql::types::sync::Change;
 
     /// The fields of a type that no step writes, by the schema.
-    fn unwritten<T: Written>() -> Vec<String> {
+    fn unwritten<T: WriteJson>() -> Vec<String> {
         let schema = parse_schema(sdl()).expect("the schema is one");
         let of_type = schema.definitions.into_iter().find_map(|definition| match definition {
             TypeSystemDefinition::Type(ty) if ty.node.name.node == *T::type_name() => Some(ty.node.kind),
@@ -184,7 +184,7 @@ mod tests {
                 let Selection::Field(rows) = &operation.node.selection_set.node.items[0].node else {
                     panic!("a field")
                 };
-                Plan::<T>::read(&rows.node.selection_set.node, &query.fragments).is_some()
+                JsonPlan::<T>::read(&rows.node.selection_set.node, &query.fragments).is_some()
             })
         };
         names.filter(|name| !is_written(name)).collect()

@@ -14,26 +14,26 @@ use futures::task::AtomicWaker;
 const POLLS_MAX: usize = 4;
 
 /// Looks at once whether it was woken while it was polled.
-pub(super) struct Prompt<F> {
+pub(super) struct SelfWake<F> {
     inner: Pin<Box<F>>,
-    notifier: Arc<Notifier>,
+    flag: Arc<WakeFlag>,
     waker: Waker,
 }
 
 #[derive(Default)]
-struct Notifier {
+struct WakeFlag {
     is_polled: AtomicBool,
-    has_rung: AtomicBool,
+    was_woken: AtomicBool,
     task: AtomicWaker,
 }
 
-impl Wake for Notifier {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.has_rung.store(true, Ordering::SeqCst);
+        self.was_woken.store(true, Ordering::SeqCst);
         // Whoever polls looks behind the poll, and has said before that they no longer do.
         if !self.is_polled.load(Ordering::SeqCst) {
             self.task.wake();
@@ -41,26 +41,26 @@ impl Wake for Notifier {
     }
 }
 
-impl<F: Future> Prompt<F> {
+impl<F: Future> SelfWake<F> {
     pub(super) fn new(future: F) -> Self {
-        let notifier = Arc::new(Notifier::default());
-        Self { inner: Box::pin(future), waker: Waker::from(Arc::clone(&notifier)), notifier }
+        let flag = Arc::new(WakeFlag::default());
+        Self { inner: Box::pin(future), waker: Waker::from(Arc::clone(&flag)), flag }
     }
 }
 
-impl<F: Future> Future for Prompt<F> {
+impl<F: Future> Future for SelfWake<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { inner, notifier, waker } = &mut *self;
-        notifier.task.register(context.waker());
-        notifier.has_rung.swap(false, Ordering::SeqCst);
+        let Self { inner, flag, waker } = &mut *self;
+        flag.task.register(context.waker());
+        flag.was_woken.swap(false, Ordering::SeqCst);
         for _ in 0..POLLS_MAX {
-            notifier.is_polled.store(true, Ordering::SeqCst);
+            flag.is_polled.store(true, Ordering::SeqCst);
             let polled = inner.as_mut().poll(&mut Context::from_waker(waker));
-            notifier.is_polled.store(false, Ordering::SeqCst);
-            // What was told before the notification is seen by the next poll.
-            if polled.is_ready() || !notifier.has_rung.swap(false, Ordering::SeqCst) {
+            flag.is_polled.store(false, Ordering::SeqCst);
+            // What was told before the wake is seen by the next poll.
+            if polled.is_ready() || !flag.was_woken.swap(false, Ordering::SeqCst) {
                 return polled;
             }
         }
@@ -94,9 +94,9 @@ mod tests {
     fn who_wakes_themselves_is_polled_again_at_once_within_bounds() {
         let waker = noop_waker();
         let mut context = Context::from_waker(&waker);
-        let mut few = Box::pin(Prompt::new(waking(POLLS_MAX - 1)));
+        let mut few = Box::pin(SelfWake::new(waking(POLLS_MAX - 1)));
         assert_eq!(few.as_mut().poll(&mut context), Poll::Ready(POLLS_MAX));
-        let mut many = Box::pin(Prompt::new(waking(POLLS_MAX)));
+        let mut many = Box::pin(SelfWake::new(waking(POLLS_MAX)));
         assert_eq!(many.as_mut().poll(&mut context), Poll::Pending);
         assert_eq!(many.as_mut().poll(&mut context), Poll::Ready(POLLS_MAX + 1));
     }
@@ -105,7 +105,7 @@ mod tests {
     async fn no_word_of_others_is_lost() {
         for _ in 0..1_000 {
             let (hers, his): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel::<()>()).unzip();
-            let reader = tokio::spawn(Prompt::new(async move {
+            let reader = tokio::spawn(SelfWake::new(async move {
                 for word in his {
                     word.await.expect("it is sent");
                 }
