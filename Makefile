@@ -24,7 +24,7 @@ check: ## What a commit passes: format, lints, documentation, and that what is g
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
-	$(CARGO) test --locked -q -p tests --test suite -- house:: schema::
+	$(CARGO) test --locked -q -p tests --test suite -- source_tree:: graphql::schema::
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 		else echo 'cargo-deny: not run'; fi
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::harness::{Bed, Client, Column, eventually, new_id, sha256};
+use crate::harness::{Client, Column, TestServer, eventually, new_id, sha256};
 use proxy::Proxy;
 
 const FLIGHTS: &[u8] = include_bytes!("../data/flights-2000.ndjson.gz");
@@ -40,15 +40,15 @@ impl Run {
 
 /// A server, its user, and a folder for files.
 struct Desk {
-    bed: Bed,
+    test_server: TestServer,
     client: Client,
     dir: TempDir,
 }
 
 impl Desk {
     async fn open() -> Self {
-        let bed = Bed::open(Column::Sqlite).await;
-        Self { client: bed.client("ann"), bed, dir: TempDir::new().unwrap() }
+        let test_server = TestServer::open(Column::Sqlite).await;
+        Self { client: test_server.client("ann"), test_server, dir: TempDir::new().unwrap() }
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
@@ -65,15 +65,15 @@ impl Desk {
     }
 
     async fn import(&self, file: &PathBuf, flags: &[&str]) -> Run {
-        Run::new(self.command(&self.bed.url, file, flags).output().await.unwrap())
+        Run::new(self.command(&self.test_server.url, file, flags).output().await.unwrap())
     }
 
     fn start(&self, file: &PathBuf, flags: &[&str]) -> Child {
-        self.command(&self.bed.url, file, flags).spawn().unwrap()
+        self.command(&self.test_server.url, file, flags).spawn().unwrap()
     }
 
     async fn events(&self) -> i64 {
-        self.bed.number("SELECT count(*) FROM event").await
+        self.test_server.number("SELECT count(*) FROM event").await
     }
 }
 
@@ -103,7 +103,7 @@ async fn a_file_is_told_by_its_content_and_is_in_once_however_often_it_is_sent()
         (&again["state"], &again["format"], &again["dryRun"]),
         (&json!("COMPLETED"), &json!("NDJSON"), &json!(false))
     );
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +116,7 @@ async fn a_dry_run_says_what_would_come_of_it_and_stores_nothing() {
     assert!(
         desk.import(&file, &["--dry-run"]).await.out.starts_with("dry run, nothing is stored, completed")
     );
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,7 @@ async fn rejected_records_make_the_exit_code_two_and_the_report_is_named() {
         (&json!(2), &json!(2)),
         "{told}"
     );
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +163,7 @@ async fn what_cannot_be_imported_is_refused_in_words_that_help() {
     assert!(cut["problem"]["code"].is_string(), "{cut}");
     // Not what it can mean: the line itself is wrong.
     assert_eq!(desk.import(&events, &["--format", "xml"]).await.code, Some(64));
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +186,7 @@ async fn an_import_goes_on_by_its_id_and_then_only_tells_its_end() {
     let other = desk.file("other", &lines(7));
     let refused = desk.import(&other, &["--id", &id]).await;
     assert!(refused.code == Some(1) && refused.err.contains("IMPORT_ID_REUSED"), "{}", refused.err);
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +196,7 @@ async fn no_wait_returns_when_the_file_is_there() {
     let run = desk.import(&file, &["--no-wait", "--json"]).await.json(0);
     let id = run["id"].as_str().unwrap();
     assert_eq!(desk.client.ended(id).await["counts"]["inserted"], 20_000);
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,29 +227,29 @@ async fn who_waits_hears_of_a_pause_and_may_leave_and_come_back() {
     control("rollback").await;
     let gone = desk.import(&file, &["--id", &id, "--json"]).await.json(1);
     assert_eq!(gone["state"], "ROLLED_BACK");
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_follows_a_stream_and_does_not_ask_again_and_again() {
     let desk = Desk::open().await;
     let file = desk.file("events", &gzip(&lines(10_000)));
-    let proxy = Proxy::open(&desk.bed.url, Duration::from_secs(3_600)).await;
+    let proxy = Proxy::open(&desk.test_server.url, Duration::from_secs(3_600)).await;
     let run = Run::new(desk.command(&proxy.url, &file, &["--json"]).output().await.unwrap());
     assert_eq!(run.json(0)["counts"]["inserted"], 10_000);
     assert_eq!((proxy.heard("query Job("), proxy.heard("subscription Progress(")), (1, 1));
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_is_told_though_every_connection_is_cut() {
     let desk = Desk::open().await;
     let file = desk.file("events", &gzip(&lines(20_000)));
-    let proxy = Proxy::open(&desk.bed.url, Duration::from_millis(400)).await;
+    let proxy = Proxy::open(&desk.test_server.url, Duration::from_millis(400)).await;
     let run = Run::new(desk.command(&proxy.url, &file, &["--json"]).output().await.unwrap());
     assert_eq!(run.json(0)["counts"]["inserted"], 20_000);
     assert!(proxy.cuts() > 0 && proxy.heard("subscription Progress(") > 1, "nothing was cut");
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,7 +290,7 @@ async fn the_columns_of_a_csv_become_events_as_the_flags_say() {
         json!({ "timestamp": "2024-03-01T07:00:00.000Z", "location": { "latitude": 52.5 },
         "eventType": { "name": "Coffee" }, "properties": {} })
     );
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -318,9 +318,9 @@ async fn an_array_and_an_apple_export_need_no_flag() {
             (&truth["distinct"], &truth["bad"]),
             "{run} {truth}"
         );
-        desk.bed.end().await;
+        desk.test_server.end().await;
     }
-    desk.bed.end().await;
+    desk.test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::harness::{Bed, Column, SECRET};
+use crate::harness::{Column, SECRET, TestServer};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 
@@ -37,13 +37,13 @@ async fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
 
 /// Runs a file of tests for Node against a server of its own.
 async fn run_tests(file: &str, env: &[(&str, &str)]) {
-    let bed = Bed::open(Column::Sqlite).await;
-    run_tests_on(&bed, file, env).await;
-    bed.end().await;
+    let test_server = TestServer::open(Column::Sqlite).await;
+    run_tests_on(&test_server, file, env).await;
+    test_server.end().await;
 }
 
-async fn run_tests_on(bed: &Bed, file: &str, env: &[(&str, &str)]) {
-    run_node(&bed.url, file, env).await;
+async fn run_tests_on(test_server: &TestServer, file: &str, env: &[(&str, &str)]) {
+    run_node(&test_server.url, file, env).await;
 }
 
 /// Runs a file of tests for Node against the server at `url`. One that lost its tests, or skips one, fails: Node
@@ -64,7 +64,7 @@ pub async fn run_node(url: &str, file: &str, env: &[(&str, &str)]) {
 
 /// Serves what a client cannot bring about: `/backup` keeps all tables, `/restore` puts them back, and all but
 /// `/backup` have the feeds count anew, as they do after a restored backup.
-async fn serve_restores(bed: &Bed, listener: TcpListener) {
+async fn serve_restores(test_server: &TestServer, listener: TcpListener) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];
@@ -72,14 +72,14 @@ async fn serve_restores(bed: &Bed, listener: TcpListener) {
         let asked = String::from_utf8_lossy(&head[..length]).into_owned();
         for table in ["event", "event_type", "id_alias", "account"] {
             if asked.starts_with("GET /backup") {
-                bed.execute(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
+                test_server.execute(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
             } else if asked.starts_with("GET /restore") {
-                bed.execute(&format!("DELETE FROM {table}")).await;
-                bed.execute(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+                test_server.execute(&format!("DELETE FROM {table}")).await;
+                test_server.execute(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
             }
         }
         if !asked.starts_with("GET /backup") {
-            bed.execute("UPDATE cluster_state SET generation = generation + 1").await;
+            test_server.execute("UPDATE cluster_state SET generation = generation + 1").await;
         }
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         stream.write_all(answer).await.unwrap();
@@ -89,12 +89,12 @@ async fn serve_restores(bed: &Bed, listener: TcpListener) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_official_audit_of_graphql_over_http_passes() {
     INSTALLED.get_or_init(install).await;
-    let bed = Bed::open(Column::Sqlite).await;
-    let url = format!("{}/graphql", bed.url);
-    let token = bed.client("ann").token;
+    let test_server = TestServer::open(Column::Sqlite).await;
+    let url = format!("{}/graphql", test_server.url);
+    let token = test_server.client("ann").token;
     let said = run("node", &["audits.mjs"], &[("URL", url.as_str()), ("TOKEN", token.as_str())]).await;
     println!("{said}");
-    bed.end().await;
+    test_server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,13 +149,13 @@ async fn graphql_codegen_and_the_relay_compiler_take_the_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_code_and_the_commands_of_the_manual_do_what_it_says() {
-    let bed = Bed::open(Column::Sqlite).await;
+    let test_server = TestServer::open(Column::Sqlite).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let env = [("IDEM_RESTORE_URL", url.as_str())];
     tokio::select! {
-        () = serve_restores(&bed, listener) => unreachable!("it serves until the tests are over"),
-        () = run_tests_on(&bed, "manual.mjs", &env) => {}
+        () = serve_restores(&test_server, listener) => unreachable!("it serves until the tests are over"),
+        () = run_tests_on(&test_server, "manual.mjs", &env) => {}
     }
-    bed.end().await;
+    test_server.end().await;
 }

@@ -5,6 +5,8 @@ mod commits;
 mod failover;
 mod heavy;
 mod locks;
+mod migrations;
+mod query_plans;
 mod readiness;
 mod silence;
 mod unusual;

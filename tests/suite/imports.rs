@@ -1,13 +1,15 @@
 //! Imports from the outside: payloads of every kind, and the counts that come of them.
 
-mod bounds;
-pub mod by_hand;
-mod foreign;
-mod keeping;
+mod control;
+mod formats;
+pub mod manual_slices;
+mod other_users;
 mod overlaps;
-mod promises;
+mod rejections;
+mod resume;
+mod retention;
 mod rollback;
-mod steps;
+mod scheduling;
 
 use std::io::{Read, Write};
 
@@ -16,7 +18,7 @@ use serde_json::{Value, json};
 use service::notifier::Notification;
 use store::import_job;
 
-use crate::harness::{Bed, new_id, on_both};
+use crate::harness::{TestServer, new_id, on_both};
 
 on_both!(
     the_same_flights_twice_are_stored_once_and_the_feed_stands_still,
@@ -48,8 +50,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-async fn the_same_flights_twice_are_stored_once_and_the_feed_stands_still(bed: &Bed) {
-    let client = bed.client("ann");
+async fn the_same_flights_twice_are_stored_once_and_the_feed_stands_still(server: &TestServer) {
+    let client = server.client("ann");
     let job = client.import_all(&new_id(), FLIGHTS.to_vec()).await;
     assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(2000)));
     assert_eq!((&job["recordsTotal"], &job["progress"]), (&json!(2000), &json!(1.0)));
@@ -61,7 +63,7 @@ async fn the_same_flights_twice_are_stored_once_and_the_feed_stands_still(bed: &
     assert_eq!(client.pull(None, 700).await.0.len(), 2001);
 }
 
-async fn a_bad_line_costs_itself_and_nothing_else(bed: &Bed) {
+async fn a_bad_line_costs_itself_and_nothing_else(server: &TestServer) {
     let mut lines: Vec<Vec<u8>> =
         plain_flights().split(|b| *b == b'\n').take(20).map(<[u8]>::to_vec).collect();
     lines[6] = b"garbage".to_vec();
@@ -71,7 +73,7 @@ async fn a_bad_line_costs_itself_and_nothing_else(bed: &Bed) {
     lines[14] = vec![0xff, 0xfe];
     let mut payload = vec![0xef, 0xbb, 0xbf];
     payload.extend(lines.join(b"\r\n".as_slice()));
-    let client = bed.client("ann");
+    let client = server.client("ann");
     let id = new_id();
     let job = client.import_all(&id, payload).await;
     assert_eq!(job["state"], "COMPLETED", "{job}");
@@ -104,25 +106,25 @@ fn samples(count: usize) -> Vec<u8> {
     lines.join("\n").into_bytes()
 }
 
-async fn an_import_whose_slice_ends_where_its_payload_ends_completes(bed: &Bed) {
+async fn an_import_whose_slice_ends_where_its_payload_ends_completes(server: &TestServer) {
     // Somebody waits for a turn, so that the import gives way at the end of its slice: 50 chunks of 500.
-    bed.client("bob").create_import(&new_id(), 10, None).await;
-    bed.execute("UPDATE import_job SET state = 'QUEUED'").await;
-    let job = bed.client("ann").import_all(&new_id(), samples(25_000)).await;
+    server.client("bob").create_import(&new_id(), 10, None).await;
+    server.execute("UPDATE import_job SET state = 'QUEUED'").await;
+    let job = server.client("ann").import_all(&new_id(), samples(25_000)).await;
     assert_eq!((&job["state"], &job["recordsTotal"]), (&json!("COMPLETED"), &json!(25_000)), "{job}");
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["rejected"]), (&json!(24_998), &json!(2)));
-    assert_eq!(bed.number("SELECT lease_epoch FROM import_job WHERE state = 'COMPLETED'").await, 2);
-    bed.execute("UPDATE import_job SET state = 'CANCELED' WHERE state = 'QUEUED'").await;
+    assert_eq!(server.number("SELECT lease_epoch FROM import_job WHERE state = 'COMPLETED'").await, 2);
+    server.execute("UPDATE import_job SET state = 'CANCELED' WHERE state = 'QUEUED'").await;
 }
 
-async fn an_import_that_nobody_waits_for_keeps_its_lease(bed: &Bed) {
-    let job = bed.client("ann").import_all(&new_id(), gzip(&samples(26_000))).await;
+async fn an_import_that_nobody_waits_for_keeps_its_lease(server: &TestServer) {
+    let job = server.client("ann").import_all(&new_id(), gzip(&samples(26_000))).await;
     assert_eq!((&job["state"], &job["recordsTotal"]), (&json!("COMPLETED"), &json!(26_000)), "{job}");
-    assert_eq!(bed.number("SELECT lease_epoch FROM import_job").await, 1);
+    assert_eq!(server.number("SELECT lease_epoch FROM import_job").await, 1);
 }
 
-async fn a_user_has_two_imports_running_however_many_are_claimed_at_once(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_user_has_two_imports_running_however_many_are_claimed_at_once(server: &TestServer) {
+    let client = server.client("ann");
     let ids: Vec<String> = std::iter::repeat_with(new_id).take(8).collect();
     for id in &ids {
         client.create_import(id, 10, None).await;
@@ -130,40 +132,40 @@ async fn a_user_has_two_imports_running_however_many_are_claimed_at_once(bed: &B
     let viewer = client.ask("{ viewer { userId } }", json!({})).await;
     let user_id = viewer["viewer"]["userId"].as_str().unwrap().parse().unwrap();
     for _ in 0..10 {
-        bed.execute("UPDATE import_job SET state = 'QUEUED', lease_until = NULL").await;
+        server.execute("UPDATE import_job SET state = 'QUEUED', lease_until = NULL").await;
         let limits = ImportLimits::default();
-        let claims = ids
-            .iter()
-            .map(|id| import_job::claim(&bed.store, user_id, id.parse().unwrap(), "a test", &limits, 30_000));
+        let claims = ids.iter().map(|id| {
+            import_job::claim(&server.store, user_id, id.parse().unwrap(), "a test", &limits, 30_000)
+        });
         let claimed = futures::future::join_all(claims).await;
         assert_eq!(claimed.into_iter().filter(|row| row.as_ref().unwrap().is_some()).count(), 2);
     }
-    bed.execute("UPDATE import_job SET state = 'CANCELED'").await;
+    server.execute("UPDATE import_job SET state = 'CANCELED'").await;
 }
 
-async fn a_payload_that_is_gone_ends_its_import(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_payload_that_is_gone_ends_its_import(server: &TestServer) {
+    let client = server.client("ann");
     let id = new_id();
     client.create_import(&id, 10, None).await;
-    bed.execute("UPDATE import_job SET state = 'QUEUED', bytes_received = 10").await;
-    bed.notifier.notify(Notification::Import(id.parse().unwrap()));
+    server.execute("UPDATE import_job SET state = 'QUEUED', bytes_received = 10").await;
+    server.notifier.notify(Notification::Import(id.parse().unwrap()));
     let job = client.ended(&id).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_GONE")));
 }
 
-async fn a_cut_gzip_fails_and_what_was_in_stays_in(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_cut_gzip_fails_and_what_was_in_stays_in(server: &TestServer) {
+    let client = server.client("ann");
     let job = client.import_all(&new_id(), FLIGHTS[..FLIGHTS.len() / 2].to_vec()).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_FORMAT")));
     let inserted = job["counts"]["inserted"].as_i64().unwrap();
-    assert_eq!(inserted, bed.number("SELECT count(*) FROM event").await);
+    assert_eq!(inserted, server.number("SELECT count(*) FROM event").await);
     assert!(inserted > 0);
     let twice = client.import_all(&new_id(), gzip(FLIGHTS)).await;
     assert_eq!((&twice["state"], &twice["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_FORMAT")));
 }
 
-async fn a_payload_that_is_not_as_announced_is_told(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_payload_that_is_not_as_announced_is_told(server: &TestServer) {
+    let client = server.client("ann");
     let id = new_id();
     assert_eq!(
         client.create_import(&id, 10, Some(&"0".repeat(64))).await["importJob"]["state"],
@@ -175,9 +177,9 @@ async fn a_payload_that_is_not_as_announced_is_told(bed: &Bed) {
     assert_eq!(long.status(), 413);
     assert_eq!(long.json::<Value>().await.unwrap()["code"], "PAYLOAD_LIMIT");
     assert_eq!(client.put(&id, Some(5), vec![b'x'; 5]).await.status(), 409);
-    let awaited = async || bed.number("SELECT upload_expires_at FROM import_job").await;
+    let awaited = async || server.number("SELECT upload_expires_at FROM import_job").await;
     let until = awaited().await;
-    bed.execute("UPDATE import_job SET upload_expires_at = upload_expires_at - 82800000").await;
+    server.execute("UPDATE import_job SET upload_expires_at = upload_expires_at - 82800000").await;
     assert_eq!(client.put(&id, None, vec![b'x'; 10]).await.status(), 200);
     crate::harness::eventually("the digest is found wrong", || async {
         let job = client.import(&id).await;
@@ -185,15 +187,15 @@ async fn a_payload_that_is_not_as_announced_is_told(bed: &Bed) {
     })
     .await;
     assert!(awaited().await >= until, "it is awaited for another day");
-    assert_eq!(keeping::objects(bed), 0, "what was sent is removed");
+    assert_eq!(retention::objects(server), 0, "what was sent is removed");
     for size in [0, 5 * 1024 * 1024 * 1024_usize] {
         let refused = client.create_import(&new_id(), size, None).await;
         assert!(["OUT_OF_RANGE", "PAYLOAD_LIMIT"].contains(&refused["problem"]["code"].as_str().unwrap()));
     }
 }
 
-async fn a_payload_goes_on_where_it_was_cut(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_payload_goes_on_where_it_was_cut(server: &TestServer) {
+    let client = server.client("ann");
     let id = new_id();
     let mut payload = plain_flights();
     while payload.len() < 17 * 1024 * 1024 {
@@ -210,8 +212,8 @@ async fn a_payload_goes_on_where_it_was_cut(bed: &Bed) {
     assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(2000)));
 }
 
-async fn import_events_is_an_import_with_its_payload(bed: &Bed) {
-    let client = bed.client("ann");
+async fn import_events_is_an_import_with_its_payload(server: &TestServer) {
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let query = "mutation($id: ID!, $events: [EventInput!]!) { importEvents(input: { id: $id, events: $events }) \
         { importJob { id state } problem { code } } }";
@@ -231,8 +233,8 @@ async fn import_events_is_an_import_with_its_payload(bed: &Bed) {
     assert_eq!((&other["importJob"], &other["problem"]["code"]), (&Value::Null, &json!("IMPORT_ID_REUSED")));
 }
 
-async fn an_import_id_stands_for_one_import(bed: &Bed) {
-    let client = bed.client("ann");
+async fn an_import_id_stands_for_one_import(server: &TestServer) {
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let id = new_id();
     client.create_import(&id, 10, None).await;
@@ -249,8 +251,8 @@ async fn an_import_id_stands_for_one_import(bed: &Bed) {
     assert_eq!(refused["problem"], json!({ "code": "TOO_MANY_IMPORTS", "retryable": true }));
 }
 
-async fn a_canceled_import_takes_nothing_more(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_canceled_import_takes_nothing_more(server: &TestServer) {
+    let client = server.client("ann");
     let id = new_id();
     client.create_import(&id, 10, None).await;
     let query =
@@ -268,8 +270,8 @@ async fn a_canceled_import_takes_nothing_more(bed: &Bed) {
     assert_eq!(late, json!({ "importJob": { "state": "COMPLETED" }, "problem": { "code": "IMPORT_STATE" } }));
 }
 
-async fn records_are_events_like_any_other(bed: &Bed) {
-    let client = bed.client("ann");
+async fn records_are_events_like_any_other(server: &TestServer) {
+    let client = server.client("ann");
     let kind = client.event_type("flight").await;
     let mut mine = crate::harness::event(&kind);
     mine["externalId"] = json!("x-1");
@@ -285,5 +287,5 @@ async fn records_are_events_like_any_other(bed: &Bed) {
     let counts = ["inserted", "duplicates", "differing"].map(|count| job["counts"][count].as_i64().unwrap());
     assert_eq!(counts, [2, 1, 1]);
     assert_eq!(job["rejections"]["nodes"][0]["code"], "DIFFERS");
-    assert_eq!(bed.number("SELECT count(*) FROM event_type").await, 2);
+    assert_eq!(server.number("SELECT count(*) FROM event_type").await, 2);
 }

@@ -30,26 +30,32 @@ fn catches(test: &str, fault: &str) {
 
 #[test]
 fn positions_taken_before_their_rows_are_caught_on_sqlite() {
-    catches("feed::sqlite::a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit", "plant-late-lock");
+    catches(
+        "sync::slow_commit::sqlite::a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit",
+        "plant-late-lock",
+    );
 }
 
 #[test]
 fn positions_taken_before_their_rows_are_caught_on_postgres() {
-    catches("feed::postgres::a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit", "plant-late-lock");
+    catches(
+        "sync::slow_commit::postgres::a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit",
+        "plant-late-lock",
+    );
 }
 
 #[test]
 fn positions_taken_before_their_rows_are_caught_by_readers_that_tail() {
     let name = "every_reader_ends_with_the_table_however_it_reads_and_however_often_it_is_cut";
     for database in ["sqlite", "postgres"] {
-        catches(&format!("tail::{database}::{name}"), "plant-late-lock");
+        catches(&format!("sync::readers_and_writers::{database}::{name}"), "plant-late-lock");
     }
 }
 
 #[test]
 fn a_guard_that_looks_at_positions_alone_is_caught() {
     let name = "a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batch";
-    catches(&format!("groups::heads::{name}"), "plant-head-alone");
+    catches(&format!("events::groups::contention::{name}"), "plant-head-alone");
 }
 
 /// The test that compares fifty schedules with the oracle.
@@ -73,7 +79,7 @@ fn a_patch_that_clears_what_it_does_not_name_is_caught_by_the_simulator() {
 #[test]
 fn a_write_that_takes_no_lock_is_caught_on_postgres() {
     catches(
-        "groups::stores::processes_that_send_the_same_outboxes_at_once_store_each_event_once",
+        "events::groups::two_processes::processes_that_send_the_same_outboxes_at_once_store_each_event_once",
         "plant-no-lock",
     );
 }

@@ -1,6 +1,7 @@
 //! What is followed arrives: by each transport, once, and to nobody else.
 
 mod closing;
+mod expired_token;
 mod failing;
 mod pressure;
 mod sockets;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bed, CHANGES, Feed, Socket, event, new_id, on_both};
+use crate::harness::{CHANGES, Feed, Socket, TestServer, event, new_id, on_both};
 
 on_both!(
     a_change_arrives_by_each_transport_after_another_client_made_it,
@@ -25,8 +26,8 @@ on_both!(
 const SSE: &str = "text/event-stream";
 const MULTIPART: &str = "multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0,application/json";
 
-async fn a_change_arrives_by_each_transport_after_another_client_made_it(bed: &Bed) {
-    let (reader, writer) = (bed.client("ann"), bed.client("ann"));
+async fn a_change_arrives_by_each_transport_after_another_client_made_it(server: &TestServer) {
+    let (reader, writer) = (server.client("ann"), server.client("ann"));
     let kind = writer.event_type("run").await;
     let (_, cursor) = reader.pull(None, 100).await;
     let after = json!({ "after": cursor });
@@ -53,8 +54,10 @@ async fn a_change_arrives_by_each_transport_after_another_client_made_it(bed: &B
     }
 }
 
-async fn a_reader_that_is_cut_off_again_and_again_goes_on_from_its_cursor_and_loses_nothing(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_reader_that_is_cut_off_again_and_again_goes_on_from_its_cursor_and_loses_nothing(
+    server: &TestServer,
+) {
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, mut cursor) = client.pull(None, 100).await;
     let writer = tokio::spawn({
@@ -83,8 +86,8 @@ async fn a_reader_that_is_cut_off_again_and_again_goes_on_from_its_cursor_and_lo
     assert_eq!(seen.into_iter().collect::<HashSet<_>>(), made);
 }
 
-async fn the_events_of_another_user_never_arrive(bed: &Bed) {
-    let (ann, bob) = (bed.client("ann"), bed.client("bob"));
+async fn the_events_of_another_user_never_arrive(server: &TestServer) {
+    let (ann, bob) = (server.client("ann"), server.client("bob"));
     let (anns, bobs) = (ann.event_type("run").await, bob.event_type("run").await);
     let (_, cursor) = ann.pull(None, 100).await;
     let (_, foreign) = bob.pull(None, 100).await;
@@ -114,8 +117,8 @@ async fn the_events_of_another_user_never_arrive(bed: &Bed) {
     }
 }
 
-async fn a_cursor_that_means_nothing_brings_a_reset_and_the_end(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_cursor_that_means_nothing_brings_a_reset_and_the_end(server: &TestServer) {
+    let client = server.client("ann");
     let mut socket = Socket::open(&client).await;
     socket.ask("1", CHANGES, json!({ "after": "nonsense" })).await;
     let message = socket.next().await;
@@ -130,8 +133,8 @@ async fn a_cursor_that_means_nothing_brings_a_reset_and_the_end(bed: &Bed) {
     assert_eq!(parts.rest().await, "--\r\n");
 }
 
-async fn the_progress_of_an_import_ends_with_the_import(bed: &Bed) {
-    let client = bed.client("ann");
+async fn the_progress_of_an_import_ends_with_the_import(server: &TestServer) {
+    let client = server.client("ann");
     let id = new_id();
     let line = "{\"eventType\":\"run\",\"timestamp\":\"2026-01-02T03:04:05Z\"}\n";
     client.create_import(&id, line.len(), None).await;
@@ -155,8 +158,8 @@ async fn the_progress_of_an_import_ends_with_the_import(bed: &Bed) {
     assert_eq!(events.rest().await, "event: complete\ndata:\n\n");
 }
 
-async fn a_mutation_over_a_socket_ends_even_if_the_socket_is_dropped(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_mutation_over_a_socket_ends_even_if_the_socket_is_dropped(server: &TestServer) {
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let query = "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { created } }";
     for _ in 0..8 {
@@ -165,7 +168,7 @@ async fn a_mutation_over_a_socket_ends_even_if_the_socket_is_dropped(bed: &Bed) 
         socket.ask("1", query, json!({ "events": events })).await;
         drop(socket);
         crate::harness::eventually("each batch is whole", || async {
-            bed.number("SELECT count(*) FROM event").await % 50 == 0
+            server.number("SELECT count(*) FROM event").await % 50 == 0
         })
         .await;
     }

@@ -1,5 +1,9 @@
 //! What a device asks of its sync: digests that find a difference, and what a restored backup costs.
 
+mod feed;
+pub mod readers_and_writers;
+mod slow_commit;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 
@@ -7,7 +11,7 @@ use serde_json::{Value, json};
 use store::account;
 use tempfile::TempDir;
 
-use crate::harness::{Bed, Client, event, on_both, sha256};
+use crate::harness::{Client, TestServer, event, on_both, sha256};
 
 on_both!(
     a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched,
@@ -30,8 +34,8 @@ fn id_of(days_before: i64, tail: u8) -> String {
     domain::event_id::compose(1_770_681_600_000 - days_before * 86_400_000, [tail; 10]).to_string()
 }
 
-async fn a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched(test_server: &TestServer) {
+    let client = test_server.client("ann");
     assert!(digest(&client, "EVENT").await.is_empty());
     let kind = client.event_type("run").await;
     let mut events = Vec::new();
@@ -71,7 +75,7 @@ async fn a_digest_tells_the_month_that_differs_and_its_rows_can_be_fetched(bed: 
     assert_eq!(rows.as_array().unwrap().len(), 31);
     assert!(rows.as_array().unwrap().contains(&json!({ "id": edited, "version": 2 })));
     assert_eq!(digest(&client, "EVENT_TYPE").await.values().map(|(count, _)| count).sum::<i64>(), 1);
-    assert!(digest(&bed.client("bob"), "EVENT").await.is_empty());
+    assert!(digest(&test_server.client("bob"), "EVENT").await.is_empty());
 }
 
 /// The month of a line `id:version`, by the milliseconds at its begin.
@@ -80,14 +84,14 @@ fn month(line: &str) -> String {
     domain::instant::format(ms)[..7].to_owned()
 }
 
-async fn a_restored_backup_resets_every_cursor_and_brings_back_what_devices_have(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_restored_backup_resets_every_cursor_and_brings_back_what_devices_have(test_server: &TestServer) {
+    let client = test_server.client("ann");
     let kind = client.event_type("run").await;
     let kept = event(&kind);
     client.create(std::slice::from_ref(&kept)).await;
     // The backup is of here: what follows is lost with the disk.
     let (_, cursor) = client.pull(None, 100).await;
-    account::renew_all(&bed.store).await.unwrap();
+    account::renew_all(&test_server.store).await.unwrap();
     let page = client.page(Some(&cursor), 100).await;
     assert_eq!((&page["reset"], &page["changes"]), (&json!("EPOCH_CHANGED"), &json!([])));
     assert_eq!(page["hasMore"], true);
@@ -108,11 +112,11 @@ async fn a_restored_backup_resets_every_cursor_and_brings_back_what_devices_have
     );
 }
 
-async fn a_user_whom_a_restored_backup_does_not_know_goes_on(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_user_whom_a_restored_backup_does_not_know_goes_on(test_server: &TestServer) {
+    let client = test_server.client("ann");
     let restore = async || {
         for table in ["event", "event_type", "account"] {
-            bed.execute(&format!("DELETE FROM {table}")).await;
+            test_server.execute(&format!("DELETE FROM {table}")).await;
         }
     };
     let kind = client.event_type("run").await;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bed, Client, event, eventually, new_id, on_both};
+use crate::harness::{Client, TestServer, event, eventually, new_id, on_both};
 use process::Process;
 
 on_both!(without_a_collector_an_import_keeps_the_trace_that_its_client_named);
@@ -93,11 +93,11 @@ async fn users_may_ask_for_what_the_settings_say_and_refusals_are_counted() {
     server.end().await;
 }
 
-async fn without_a_collector_an_import_keeps_the_trace_that_its_client_named(bed: &Bed) {
+async fn without_a_collector_an_import_keeps_the_trace_that_its_client_named(test_server: &TestServer) {
     let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let client = bed.client("ann");
+    let client = test_server.client("ann");
     for (header, kept) in [(Some(sent), 1), (None, 0), (Some("00-0-0-01"), 0)] {
-        bed.execute("DELETE FROM import_job").await;
+        test_server.execute("DELETE FROM import_job").await;
         let query = "mutation($id: ID!) { createImport(input: { id: $id, format: NDJSON, sizeBytes: 1 }) \
             { importJob { id } } }";
         let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
@@ -106,9 +106,9 @@ async fn without_a_collector_an_import_keeps_the_trace_that_its_client_named(bed
         let answer: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
         assert!(answer["data"]["createImport"]["importJob"].is_object(), "{answer}");
         let same = format!("SELECT count(*) FROM import_job WHERE trace_context = '{sent}'");
-        assert_eq!(bed.number(&same).await, kept);
+        assert_eq!(test_server.number(&same).await, kept);
         let any = "SELECT count(*) FROM import_job WHERE trace_context IS NOT NULL";
-        assert_eq!(bed.number(any).await, kept);
+        assert_eq!(test_server.number(any).await, kept);
     }
 }
 

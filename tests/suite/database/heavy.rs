@@ -108,8 +108,8 @@ async fn a_read_that_takes_too_long_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_read_everything_costs_more_than_a_page() {
-    let bed = crate::harness::Bed::open(crate::harness::Column::Sqlite).await;
-    let client = bed.client("ann");
+    let test_server = crate::harness::TestServer::open(crate::harness::Column::Sqlite).await;
+    let client = test_server.client("ann");
     let cost =
         async |query: &str| client.send(query, json!({})).await["extensions"]["cost"].as_i64().unwrap();
     let page = cost("{ events { nodes { id } } }").await;
@@ -118,5 +118,5 @@ async fn what_may_read_everything_costs_more_than_a_page() {
     let status = cost("{ syncStatus { pending } }").await;
     assert_eq!((page, counted, status), (2, 12, 11));
     assert_eq!((search, digest), (52, 51));
-    bed.end().await;
+    test_server.end().await;
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::harness::process::{Launch, Process};
-use crate::harness::{Bed, Client, Column, event, eventually, new_id, number, servers};
+use crate::harness::{Client, Column, TestServer, event, eventually, new_id, number, servers};
 use crate::processes::cluster::{Cluster, Import};
 
 /// How long a write may wait for the row of its user, with some room for a busy machine.
@@ -202,57 +202,57 @@ async fn a_worker_that_is_frozen_in_a_chunk_holds_up_its_user_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweeper_and_claims_pass_over_rows_that_somebody_holds() {
-    let bed = Bed::open(Column::Postgres).await;
+    let server = TestServer::open(Column::Postgres).await;
     for name in ["ann", "bob"] {
-        let client = bed.client(name);
+        let client = server.client(name);
         client.event_type("run").await;
         for _ in 0..2 {
             client.create_import(&new_id(), 100, None).await;
         }
     }
-    bed.execute("UPDATE import_job SET state = 'QUEUED'").await;
-    let held = bed.sql.begin().await.unwrap();
+    server.execute("UPDATE import_job SET state = 'QUEUED'").await;
+    let held = server.sql.begin().await.unwrap();
     let lock = "SELECT 1 FROM import_job WHERE id = (SELECT min(id::text)::uuid FROM import_job) FOR UPDATE";
     held.execute_unprepared(lock).await.unwrap();
     let begun = Instant::now();
-    let due = import_job::due(&bed.store, 30_000, 100).await.unwrap();
+    let due = import_job::due(&server.store, 30_000, 100).await.unwrap();
     assert_eq!(due.len(), 3, "all but the one that is held");
     let limits = ImportLimits::default();
-    let owner = number(&bed.sql, "SELECT 1").await.to_string();
-    let rows = bed.sql.query_all_raw(sea_orm::Statement::from_string(
+    let owner = number(&server.sql, "SELECT 1").await.to_string();
+    let rows = server.sql.query_all_raw(sea_orm::Statement::from_string(
         sea_orm::DbBackend::Postgres,
         "SELECT user_id, id FROM import_job ORDER BY id::text",
     ));
     let mut claimed = Vec::new();
     for row in rows.await.unwrap() {
         let (user_id, id) = (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap());
-        let claim = import_job::claim(&bed.store, user_id, id, &owner, &limits, 30_000).await.unwrap();
+        let claim = import_job::claim(&server.store, user_id, id, &owner, &limits, 30_000).await.unwrap();
         claimed.push(claim.is_some());
     }
     assert_eq!(claimed, [false, true, true, true]);
     assert!(begun.elapsed() < Duration::from_secs(4), "it waited {:?}", begun.elapsed());
     held.rollback().await.unwrap();
-    bed.execute("UPDATE import_job SET state = 'CANCELED'").await;
-    bed.end().await;
+    server.execute("UPDATE import_job SET state = 'CANCELED'").await;
+    server.end().await;
 }
 
 /// Claims of one user at once: never more run than may, and each that may is claimed.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_at_once_count_each_other() {
-    let bed = Bed::open(Column::Postgres).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Postgres).await;
+    let client = server.client("ann");
     client.event_type("run").await;
     for _ in 0..6 {
         client.create_import(&new_id(), 100, None).await;
     }
-    bed.execute("UPDATE import_job SET state = 'QUEUED'").await;
-    let rows = bed.sql.query_all_raw(sea_orm::Statement::from_string(
+    server.execute("UPDATE import_job SET state = 'QUEUED'").await;
+    let rows = server.sql.query_all_raw(sea_orm::Statement::from_string(
         sea_orm::DbBackend::Postgres,
         "SELECT user_id, id FROM import_job",
     ));
     let claims = rows.await.unwrap().into_iter().map(|row| {
         let (user_id, id) = (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap());
-        let store = bed.store.clone();
+        let store = server.store.clone();
         tokio::spawn(async move {
             let limits = ImportLimits::default();
             import_job::claim(&store, user_id, id, "test", &limits, 30_000).await.unwrap().is_some()
@@ -261,9 +261,9 @@ async fn claims_at_once_count_each_other() {
     let claimed = futures::future::join_all(claims.collect::<Vec<_>>()).await;
     assert_eq!(claimed.into_iter().filter(|claimed| *claimed.as_ref().unwrap()).count(), 2);
     eventually("two run", || async {
-        bed.number("SELECT count(*) FROM import_job WHERE state = 'RUNNING'").await == 2
+        server.number("SELECT count(*) FROM import_job WHERE state = 'RUNNING'").await == 2
     })
     .await;
-    bed.execute("UPDATE import_job SET state = 'CANCELED'").await;
-    bed.end().await;
+    server.execute("UPDATE import_job SET state = 'CANCELED'").await;
+    server.end().await;
 }

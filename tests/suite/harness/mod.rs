@@ -1,5 +1,5 @@
-//! The test bed: a server in process over a database of its own, on SQLite or on PostgreSQL, and clients
-//! for it. [`Bed::end`] fails the test when work is left behind or the feed is not whole.
+//! The test server: a server in process over a database of its own, on SQLite or on PostgreSQL, and clients
+//! for it. [`TestServer::end`] fails the test when work is left behind or the feed is not whole.
 
 mod client;
 pub mod network;
@@ -41,7 +41,7 @@ pub enum Column {
 }
 
 /// A server of one's own.
-pub struct Bed {
+pub struct TestServer {
     pub url: String,
     /// Made once: a client reads all root certificates, which takes long in a debug build.
     pub http: reqwest::Client,
@@ -62,24 +62,24 @@ macro_rules! on_both {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let bed = $crate::harness::Bed::open($crate::harness::Column::Sqlite).await;
-                super::$name(&bed).await;
-                bed.end().await;
+                let test_server = $crate::harness::TestServer::open($crate::harness::Column::Sqlite).await;
+                super::$name(&test_server).await;
+                test_server.end().await;
             })+
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let bed = $crate::harness::Bed::open($crate::harness::Column::Postgres).await;
-                super::$name(&bed).await;
-                bed.end().await;
+                let test_server = $crate::harness::TestServer::open($crate::harness::Column::Postgres).await;
+                super::$name(&test_server).await;
+                test_server.end().await;
             })+
         }
     };
 }
 pub(crate) use on_both;
 
-impl Bed {
+impl TestServer {
     pub async fn open(column: Column) -> Self {
         Self::open_with(column, keys().await, Clock::System).await
     }
@@ -188,7 +188,7 @@ impl Bed {
         number(&self.sql, sql).await
     }
 
-    /// Ends the bed: no import is left to run, each feed is numbered without a gap up to its head, and
+    /// Ends the test_server: no import is left to run, each feed is numbered without a gap up to its head, and
     /// what has begun comes to its end.
     pub async fn end(self) {
         let left = "SELECT count(*) FROM import_job WHERE state IN ('QUEUED', 'RUNNING', 'ROLLING_BACK')";
@@ -209,7 +209,7 @@ pub async fn migrate(url: &str) {
     connection.close().await.unwrap();
 }
 
-/// The keys of a bed that takes the tokens of its clients.
+/// The keys of a test_server that takes the tokens of its clients.
 pub async fn keys() -> api::Keys {
     api::Keys::load(&[SECRET.to_owned()], None, Vec::new(), None).await.unwrap()
 }

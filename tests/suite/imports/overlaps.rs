@@ -3,8 +3,8 @@
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
-use super::by_hand::{parked, parked_payload, samples, slice, undisturbed};
-use crate::harness::{Bed, Client, Column, new_id, on_both};
+use super::manual_slices::{parked, parked_payload, samples, slice, undisturbed};
+use crate::harness::{Client, Column, TestServer, new_id, on_both};
 
 on_both!(
     the_same_file_twice_at_once_is_stored_once,
@@ -34,35 +34,35 @@ fn refused(job: &Value) -> Vec<(i64, i64, &str)> {
     nodes.map(|one| (number(one, "record"), number(one, "line"), one["code"].as_str().unwrap())).collect()
 }
 
-async fn the_same_file_twice_at_once_is_stored_once(bed: &Bed) {
-    let client = bed.client("ann");
+async fn the_same_file_twice_at_once_is_stored_once(server: &TestServer) {
+    let client = server.client("ann");
     let (one, other) = tokio::join!(begin(&client, samples(0..3_000)), begin(&client, samples(0..3_000)));
     let (one, other) = (counts(&client.ended(&one).await), counts(&client.ended(&other).await));
     assert_eq!((one.0 + other.0, one.1 + other.1), (3_000, 3_000));
-    assert_eq!(bed.number("SELECT count(*) FROM event").await, 3_000);
+    assert_eq!(server.number("SELECT count(*) FROM event").await, 3_000);
 }
 
-async fn the_same_file_of_two_users_is_stored_for_each(bed: &Bed) {
-    let (ann, bob) = (bed.client("ann"), bed.client("bob"));
+async fn the_same_file_of_two_users_is_stored_for_each(server: &TestServer) {
+    let (ann, bob) = (server.client("ann"), server.client("bob"));
     let (hers, his) = tokio::join!(begin(&ann, samples(0..1_500)), begin(&bob, samples(0..1_500)));
     assert_eq!(counts(&ann.ended(&hers).await), (1_500, 0));
     assert_eq!(counts(&bob.ended(&his).await), (1_500, 0));
-    assert_eq!(bed.number("SELECT count(*) FROM event").await, 3_000);
+    assert_eq!(server.number("SELECT count(*) FROM event").await, 3_000);
     assert!(ann.import(&his).await.is_null());
 }
 
-async fn files_that_overlap_in_opposite_order_end_as_one(bed: &Bed) {
-    let client = bed.client("ann");
+async fn files_that_overlap_in_opposite_order_end_as_one(server: &TestServer) {
+    let client = server.client("ann");
     let backwards: Vec<u8> = (1_000..4_000).rev().flat_map(|n| samples(n..n + 1)).collect();
     let (one, other) = tokio::join!(begin(&client, samples(0..3_000)), begin(&client, backwards));
     let (one, other) = (counts(&client.ended(&one).await), counts(&client.ended(&other).await));
     assert_eq!((one.0 + other.0, one.1 + other.1), (4_000, 2_000));
-    assert_eq!(bed.number("SELECT count(DISTINCT external_id) FROM event").await, 4_000);
+    assert_eq!(server.number("SELECT count(DISTINCT external_id) FROM event").await, 4_000);
 }
 
 /// What is known is decided before its turn, what is new in its turn: they change several times here.
-async fn a_file_sent_again_with_something_else_between_is_counted_exactly(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_file_sent_again_with_something_else_between_is_counted_exactly(server: &TestServer) {
+    let client = server.client("ann");
     client.import_all(&new_id(), samples(0..3_000)).await;
     let (changes, _) = client.pull(None, 2).await;
     let delete = "mutation($id: ID!) { deleteEvent(input: { id: $id }) { result { outcome } } }";
@@ -88,14 +88,14 @@ async fn a_file_sent_again_with_something_else_between_is_counted_exactly(bed: &
     let counts = json!({ "records": 6_205, "inserted": 2, "duplicates": 6_198, "differing": 1, "deleted": 3, "rejected": 1 });
     assert_eq!((&job["state"], &job["counts"]), (&json!("COMPLETED"), &counts));
     assert_eq!(refused(&job), [(1_401, 1_401, "DIFFERS"), (1_701, 1_701, "INVALID_JSON")]);
-    assert_eq!(bed.number("SELECT count(*) FROM event").await, 3_002);
+    assert_eq!(server.number("SELECT count(*) FROM event").await, 3_002);
 }
 
 /// Of each chunk of this import, whether the head was locked.
-async fn heads_locked(bed: &Bed, id: &str) -> Vec<bool> {
-    slice(bed, id, undisturbed()).await;
-    let rows = bed.sql.query_all_raw(sea_orm::Statement::from_string(
-        bed.sql.get_database_backend(),
+async fn heads_locked(server: &TestServer, id: &str) -> Vec<bool> {
+    slice(server, id, undisturbed()).await;
+    let rows = server.sql.query_all_raw(sea_orm::Statement::from_string(
+        server.sql.get_database_backend(),
         format!("SELECT is_locked FROM seen WHERE id = '{id}' ORDER BY number"),
     ));
     rows.await.unwrap().iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
@@ -103,10 +103,10 @@ async fn heads_locked(bed: &Bed, id: &str) -> Vec<bool> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_waits_for_no_head() {
-    let bed = Bed::open(Column::Postgres).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Postgres).await;
+    let client = server.client("ann");
     client.import_all(&new_id(), samples(0..5_000)).await;
-    bed.execute(
+    server.execute(
         "CREATE TABLE seen (number serial, id uuid, is_locked boolean);
          CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
            INSERT INTO seen (id, is_locked) SELECT NEW.id, EXISTS (SELECT 1 FROM pg_locks WHERE pid = pg_backend_pid() \
@@ -124,21 +124,21 @@ async fn what_is_known_waits_for_no_head() {
         b"garbage\n".to_vec(),
         samples(4_300..5_000),
     ];
-    let again = parked_payload(&bed, &client, payload.concat()).await;
-    let locked = heads_locked(&bed, &again).await;
+    let again = parked_payload(&server, &client, payload.concat()).await;
+    let locked = heads_locked(&server, &again).await;
     assert_eq!(locked, [&[true][..], &[false; 10]].concat());
     let job = client.import(&again).await;
     assert_eq!(refused(&job), [(4_101, 4_101, "DIFFERS"), (4_301, 4_301, "INVALID_JSON")]);
 
     // A dry run stores nothing, be it new or not.
-    let dry = parked_payload(&bed, &client, samples(4_000..6_000)).await;
-    bed.execute(&format!("UPDATE import_job SET dry_run = true WHERE id = '{dry}'")).await;
-    assert_eq!(heads_locked(&bed, &dry).await, [false; 5]);
+    let dry = parked_payload(&server, &client, samples(4_000..6_000)).await;
+    server.execute(&format!("UPDATE import_job SET dry_run = true WHERE id = '{dry}'")).await;
+    assert_eq!(heads_locked(&server, &dry).await, [false; 5]);
     assert_eq!(client.import(&dry).await["counts"]["inserted"], 1_000);
 
     // Whoever dies of a record must do so where the checkpoint is.
-    let left = parked(&bed, &client, 5_000).await;
-    bed.execute(&format!("UPDATE import_job SET crash_count = 1 WHERE id = '{left}'")).await;
-    assert_eq!(heads_locked(&bed, &left).await, [&[true; 10][..], &[false]].concat());
-    bed.end().await;
+    let left = parked(&server, &client, 5_000).await;
+    server.execute(&format!("UPDATE import_job SET crash_count = 1 WHERE id = '{left}'")).await;
+    assert_eq!(heads_locked(&server, &left).await, [&[true; 10][..], &[false]].concat());
+    server.end().await;
 }

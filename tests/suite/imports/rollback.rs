@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use service::notifier::Notification;
 
-use super::by_hand::{Disturb, parked, samples, slice, undisturbed};
-use crate::harness::{Bed, Client, new_id, on_both};
+use super::manual_slices::{Disturb, parked, samples, slice, undisturbed};
+use crate::harness::{Client, TestServer, new_id, on_both};
 
 on_both!(
     what_was_edited_since_stays_and_the_rest_is_taken_back,
@@ -30,8 +30,8 @@ async fn held(client: &Client, after: Option<&str>, mut have: Vec<Value>) -> (Ve
     (have, cursor)
 }
 
-async fn what_was_edited_since_stays_and_the_rest_is_taken_back(bed: &Bed) {
-    let client = bed.client("ann");
+async fn what_was_edited_since_stays_and_the_rest_is_taken_back(server: &TestServer) {
+    let client = server.client("ann");
     let mut payload = samples(0..1_300);
     let own = json!({ "id": new_id(), "eventType": "sample", "timestamp": "2026-01-01T00:00:00Z" });
     payload.extend(format!("{own}\n").into_bytes());
@@ -53,14 +53,14 @@ async fn what_was_edited_since_stays_and_the_rest_is_taken_back(bed: &Bed) {
     assert_eq!(left, edited, "another device does not end with what was edited");
     let taken =
         "SELECT count(*) FROM event WHERE deleted_by = 'rollback' AND version = 2 AND timestamp IS NULL";
-    assert_eq!(bed.number(taken).await, 1_291);
+    assert_eq!(server.number(taken).await, 1_291);
     // The types that it made stay.
-    assert_eq!(bed.number("SELECT count(*) FROM event_type WHERE name = 'sample'").await, 1);
+    assert_eq!(server.number("SELECT count(*) FROM event_type WHERE name = 'sample'").await, 1);
     assert!(client.step("rollbackImport", &id).await["problem"].is_null());
 }
 
-async fn the_same_file_again_makes_its_events_anew(bed: &Bed) {
-    let client = bed.client("ann");
+async fn the_same_file_again_makes_its_events_anew(server: &TestServer) {
+    let client = server.client("ann");
     let first = new_id();
     client.import_all(&first, samples(0..800)).await;
     // One is deleted by a person: that stays so.
@@ -72,20 +72,23 @@ async fn the_same_file_again_makes_its_events_anew(bed: &Bed) {
     let again = new_id();
     let job = client.import_all(&again, samples(0..800)).await;
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["deleted"]), (&json!(799), &json!(1)));
-    assert_eq!(bed.number("SELECT count(*) FROM event").await, 800);
-    assert_eq!(bed.number("SELECT count(*) FROM event WHERE version = 3 AND deleted_at IS NULL").await, 799);
+    assert_eq!(server.number("SELECT count(*) FROM event").await, 800);
+    assert_eq!(
+        server.number("SELECT count(*) FROM event WHERE version = 3 AND deleted_at IS NULL").await,
+        799
+    );
     // And that one can be taken back as well.
     client.step("rollbackImport", &again).await;
     client.ended(&again).await;
-    assert_eq!(bed.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback'").await, 799);
+    assert_eq!(server.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback'").await, 799);
 }
 
-async fn a_rollback_whose_worker_is_lost_goes_on_and_takes_each_row_back_once(bed: &Bed) {
-    let client = bed.client("ann");
-    let id = parked(bed, &client, 1_200).await;
-    slice(bed, &id, undisturbed()).await;
-    bed.execute("UPDATE import_job SET state = 'ROLLING_BACK', lease_until = NULL").await;
-    let sql = bed.sql.clone();
+async fn a_rollback_whose_worker_is_lost_goes_on_and_takes_each_row_back_once(server: &TestServer) {
+    let client = server.client("ann");
+    let id = parked(server, &client, 1_200).await;
+    slice(server, &id, undisturbed()).await;
+    server.execute("UPDATE import_job SET state = 'ROLLING_BACK', lease_until = NULL").await;
+    let sql = server.sql.clone();
     // Behind its first chunk another takes the lease, and dies of it.
     let lose: Disturb = Arc::new(move |_| {
         let sql = sql.clone();
@@ -94,21 +97,21 @@ async fn a_rollback_whose_worker_is_lost_goes_on_and_takes_each_row_back_once(be
             sea_orm::ConnectionTrait::execute_unprepared(&sql, lost).await.unwrap();
         })
     });
-    slice(bed, &id, lose).await;
+    slice(server, &id, lose).await;
     assert_eq!(client.import(&id).await["state"], "ROLLING_BACK");
-    assert_eq!(bed.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback'").await, 500);
-    bed.notifier.notify(Notification::Import(id.parse().unwrap()));
+    assert_eq!(server.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback'").await, 500);
+    server.notifier.notify(Notification::Import(id.parse().unwrap()));
     assert_eq!(client.ended(&id).await["state"], "ROLLED_BACK");
     assert_eq!(
-        bed.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback' AND version = 2").await,
+        server.number("SELECT count(*) FROM event WHERE deleted_by = 'rollback' AND version = 2").await,
         1_200
     );
 }
 
-async fn an_import_that_was_cut_short_is_taken_back_as_well(bed: &Bed) {
-    let client = bed.client("ann");
-    let id = parked(bed, &client, 1_200).await;
-    let sql = bed.sql.clone();
+async fn an_import_that_was_cut_short_is_taken_back_as_well(server: &TestServer) {
+    let client = server.client("ann");
+    let id = parked(server, &client, 1_200).await;
+    let sql = server.sql.clone();
     let cancel: Disturb = Arc::new(move |_| {
         let sql = sql.clone();
         Box::pin(async move {
@@ -116,9 +119,9 @@ async fn an_import_that_was_cut_short_is_taken_back_as_well(bed: &Bed) {
             sea_orm::ConnectionTrait::execute_unprepared(&sql, canceled).await.unwrap();
         })
     });
-    slice(bed, &id, cancel).await;
-    assert_eq!(bed.number("SELECT count(*) FROM event WHERE deleted_at IS NULL").await, 500);
+    slice(server, &id, cancel).await;
+    assert_eq!(server.number("SELECT count(*) FROM event WHERE deleted_at IS NULL").await, 500);
     client.step("rollbackImport", &id).await;
     assert_eq!(client.ended(&id).await["state"], "ROLLED_BACK");
-    assert_eq!(bed.number("SELECT count(*) FROM event WHERE deleted_at IS NULL").await, 0);
+    assert_eq!(server.number("SELECT count(*) FROM event WHERE deleted_at IS NULL").await, 0);
 }

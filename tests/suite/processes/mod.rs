@@ -1,9 +1,9 @@
 //! Real processes and real signals: an import is exact whatever dies on the way.
 
 pub mod cluster;
-mod endings;
 mod faults;
 mod killed;
+mod shutdown;
 
 use std::time::{Duration, Instant};
 

@@ -4,11 +4,11 @@
 
 mod device;
 mod dice;
-mod found;
 mod model;
 mod network;
 mod person;
 mod reading;
+mod regressions;
 mod server;
 mod world;
 
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 
 use crate::harness::{Column, assert_feeds_are_whole};
-use server::House;
+use server::SimulatedServer;
 use world::{Seen, Trace, World};
 
 /// What the schedules of a run must have come across, or they prove less than they seem to.
@@ -71,7 +71,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Runs one schedule; what it saw, or why it failed and how it came to that.
-async fn run(house: Arc<House>, seed: u64) -> Result<Seen, String> {
+async fn run(house: Arc<SimulatedServer>, seed: u64) -> Result<Seen, String> {
     let trace = Trace::default();
     let schedule = {
         let trace = Arc::clone(&trace);
@@ -90,7 +90,7 @@ async fn devices_agree(column: Column, few: u64, many: u64) {
     let chosen = number("TESTS_SIM_SEEDS");
     let usual = if env::var("TESTS_FULL").is_ok() { many } else { few };
     let first = number("TESTS_SIM_SEED").unwrap_or(1);
-    let house = Arc::new(House::open(column).await);
+    let house = Arc::new(SimulatedServer::open(column).await);
     let seeds = first..first + chosen.unwrap_or(usual);
     let mut runs = stream::iter(seeds).map(|seed| run(Arc::clone(&house), seed)).buffer_unordered(AT_ONCE);
     let mut seen = Seen::new();

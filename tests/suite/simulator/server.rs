@@ -48,14 +48,14 @@ impl Notifier for Silence {
 }
 
 /// One database and one schema for all seeds of a run.
-pub struct House {
+pub struct SimulatedServer {
     store: Store,
     schema: Schema,
     pub sql: DatabaseConnection,
     _dir: TempDir,
 }
 
-impl House {
+impl SimulatedServer {
     pub async fn open(column: Column) -> Self {
         let memory = std::path::Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();

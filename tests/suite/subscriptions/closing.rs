@@ -6,12 +6,12 @@ use serde_json::json;
 use service::Clock;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::harness::{Bed, CHANGES, Column, Feed, SECRET, Socket, keys};
+use crate::harness::{CHANGES, Column, Feed, SECRET, Socket, TestServer, keys};
 
 const GOOD: &str = "graphql-transport-ws";
 
-async fn bed() -> Bed {
-    Bed::open(Column::Sqlite).await
+async fn server() -> TestServer {
+    TestServer::open(Column::Sqlite).await
 }
 
 /// A token that ends in so many seconds, the leeway of 30 included.
@@ -22,25 +22,25 @@ fn token(left_s: i64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_of_another_protocol_is_closed_4406() {
-    let bed = bed().await;
-    let mut none = Socket::connect(&bed.url, &[]).await.unwrap();
+    let server = server().await;
+    let mut none = Socket::connect(&server.url, &[]).await.unwrap();
     assert_eq!(none.closed().await, 4406);
     for other in ["graphql-ws", "mqtt, graphql-ws"] {
-        let mut socket = Socket::connect(&bed.url, &[("sec-websocket-protocol", other)]).await.unwrap();
+        let mut socket = Socket::connect(&server.url, &[("sec-websocket-protocol", other)]).await.unwrap();
         assert_eq!(socket.closed().await, 4406, "{other}");
     }
     let several = format!("graphql-ws, {GOOD}");
-    let mut socket = Socket::connect(&bed.url, &[("sec-websocket-protocol", &several)]).await.unwrap();
+    let mut socket = Socket::connect(&server.url, &[("sec-websocket-protocol", &several)]).await.unwrap();
     socket.init(json!({ "authorization": token(60) })).await;
     assert_eq!(socket.next().await["type"], "connection_ack");
     drop(socket);
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_taken_from_each_of_its_places_and_all_others_are_closed_4403() {
-    let bed = bed().await;
-    let good = bed.client("ann").token;
+    let server = server().await;
+    let good = server.client("ann").token;
     let bearer = format!("Bearer {good}");
     let forged = idem::sign_token(&"x".repeat(32), "ann", None, None, Duration::from_secs(60), 0).unwrap();
     // The header, the payload, and whether it is taken.
@@ -65,7 +65,7 @@ async fn a_token_is_taken_from_each_of_its_places_and_all_others_are_closed_4403
     for (header, payload, is_taken) in cases {
         let mut headers = vec![("sec-websocket-protocol", GOOD)];
         headers.extend(header.map(|header| ("authorization", header.as_str())));
-        let mut socket = Socket::connect(&bed.url, &headers).await.unwrap();
+        let mut socket = Socket::connect(&server.url, &headers).await.unwrap();
         socket.init(payload.clone()).await;
         if is_taken {
             assert_eq!(socket.next().await["type"], "connection_ack", "{payload}");
@@ -73,19 +73,19 @@ async fn a_token_is_taken_from_each_of_its_places_and_all_others_are_closed_4403
             assert_eq!(socket.closed().await, 4403, "{payload}");
         }
     }
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_keep_to_the_order_of_the_protocol_is_closed_with_its_code() {
-    let bed = bed().await;
-    let client = bed.client("ann");
-    let mut early = Socket::raw(&bed.url).await;
+    let server = server().await;
+    let client = server.client("ann");
+    let mut early = Socket::raw(&server.url).await;
     early.ask("1", "{ viewer { userId } }", json!({})).await;
     assert_eq!(early.closed().await, 4401);
 
     let began = std::time::Instant::now();
-    let mut silent = Socket::raw(&bed.url).await;
+    let mut silent = Socket::raw(&server.url).await;
     silent.beat().await;
     assert_eq!(silent.closed().await, 4408);
     assert!(began.elapsed() >= Duration::from_millis(2_900), "{:?}", began.elapsed());
@@ -98,13 +98,13 @@ async fn who_does_not_keep_to_the_order_of_the_protocol_is_closed_with_its_code(
     same.ask("1", CHANGES, json!({})).await;
     same.ask("1", "{ viewer { userId } }", json!({})).await;
     assert_eq!(same.closed().await, 4409);
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_none_is_closed_4400_and_one_that_is_too_long_1009() {
-    let bed = bed().await;
-    let client = bed.client("ann");
+    let server = server().await;
+    let client = server.client("ann");
     let binary = Message::binary(b"{\"type\":\"ping\"}".to_vec());
     let bad = [
         Message::text("hello"),
@@ -128,13 +128,13 @@ async fn a_message_that_is_none_is_closed_4400_and_one_that_is_too_long_1009() {
         socket.send(json!({ "type": "ping", "payload": { "a": "x".repeat(length) } })).await;
         assert_eq!(socket.closed().await, 1009, "{length}");
     }
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_and_streams_end_with_their_token() {
-    let bed = bed().await;
-    let mut client = bed.client("ann");
+    let server = server().await;
+    let mut client = server.client("ann");
     client.token = token(4);
     let mut socket = Socket::open(&client).await;
     socket.ask("1", CHANGES, json!({})).await;
@@ -147,17 +147,17 @@ async fn sockets_and_streams_end_with_their_token() {
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert!(last["payload"].is_null(), "{last}");
     assert_eq!(last["errors"][0]["extensions"]["code"], "UNAUTHENTICATED", "{last}");
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_shutdown_sockets_are_closed_1001_and_streams_are_completed() {
-    let bed = bed().await;
-    let client = bed.client("ann");
+    let server = server().await;
+    let client = server.client("ann");
     let mut socket = Socket::open(&client).await;
     socket.ask("1", CHANGES, json!({})).await;
     socket.beat().await;
-    let mut idle = Socket::raw(&bed.url).await;
+    let mut idle = Socket::raw(&server.url).await;
     let events = Feed::open(&client, "text/event-stream", CHANGES, json!({})).await;
     let parts = Feed::open(&client, "multipart/mixed;subscriptionSpec=1.0", CHANGES, json!({})).await;
     let ends = tokio::spawn(async move {
@@ -168,7 +168,7 @@ async fn at_shutdown_sockets_are_closed_1001_and_streams_are_completed() {
         (events.rest().await, parts.rest().await)
     });
     let began = std::time::Instant::now();
-    bed.end().await;
+    server.end().await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     let (events, parts) = ends.await.unwrap();
     assert!(events.ends_with("event: complete\ndata:\n\n"), "{events}");
@@ -178,9 +178,10 @@ async fn at_shutdown_sockets_are_closed_1001_and_streams_are_completed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_origin_gets_no_socket() {
     let origins = ["https://app.example", "http://localhost:*"];
-    let bed = Bed::open_as(Column::Sqlite, keys().await, Clock::System, &origins, |notifier| notifier).await;
+    let server =
+        TestServer::open_as(Column::Sqlite, keys().await, Clock::System, &origins, |notifier| notifier).await;
     let connect = async |origin: &str| {
-        Socket::connect(&bed.url, &[("sec-websocket-protocol", GOOD), ("origin", origin)]).await
+        Socket::connect(&server.url, &[("sec-websocket-protocol", GOOD), ("origin", origin)]).await
     };
     for origin in ["https://evil.example", "https://app.example.evil.example", "http://app.example", "null"] {
         match connect(origin).await {
@@ -192,5 +193,5 @@ async fn a_page_of_another_origin_gets_no_socket() {
         let mut socket = connect(origin).await.unwrap();
         socket.beat().await;
     }
-    bed.end().await;
+    server.end().await;
 }

@@ -5,21 +5,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::{Bed, Client, Feed, Socket, event, new_id, on_both};
+use crate::harness::{Client, Feed, Socket, TestServer, event, new_id, on_both};
 
 on_both!(
     a_page_whose_type_cannot_be_read_comes_later_and_whole,
     a_subscription_ends_with_the_first_answer_that_has_errors,
 );
 
-async fn a_page_whose_type_cannot_be_read_comes_later_and_whole(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_page_whose_type_cannot_be_read_comes_later_and_whole(server: &TestServer) {
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let made = event(&kind);
     client.create(std::slice::from_ref(&made)).await;
     // As it looks to a reader between whose statements event and type were deleted.
-    bed.execute("UPDATE event_type SET name = NULL").await;
+    server.execute("UPDATE event_type SET name = NULL").await;
     let query = "subscription($after: Cursor) { changes(after: $after) { \
         changes { entityId event { eventType { name } } } } }";
     let mut socket = Socket::open(&client).await;
@@ -31,7 +31,7 @@ async fn a_page_whose_type_cannot_be_read_comes_later_and_whole(bed: &Bed) {
         "query($after: Cursor) { changes(after: $after) { changes { event { eventType { name } } } } }";
     let refused = client.send(pull, json!({ "after": cursor })).await;
     assert_eq!(refused["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{refused}");
-    bed.execute("UPDATE event_type SET name = 'run'").await;
+    server.execute("UPDATE event_type SET name = 'run'").await;
     let page = socket.next().await;
     let told = json!([{ "entityId": made["id"], "event": { "eventType": { "name": "run" } } }]);
     assert_eq!(page["payload"]["data"]["changes"]["changes"], told, "{page}");
@@ -47,8 +47,8 @@ async fn announced(client: &Client) -> Value {
     json!(id)
 }
 
-async fn a_subscription_ends_with_the_first_answer_that_has_errors(bed: &Bed) {
-    let client = bed.client("ann");
+async fn a_subscription_ends_with_the_first_answer_that_has_errors(server: &TestServer) {
+    let client = server.client("ann");
     let id = announced(&client).await;
     let mut socket = Socket::open(&client).await;
     socket.ask("1", PROGRESS, json!({ "id": id })).await;
@@ -59,8 +59,8 @@ async fn a_subscription_ends_with_the_first_answer_that_has_errors(bed: &Bed) {
     assert_eq!(parts.until("--graphql").await, "");
     assert!(parts.part().await["payload"]["errors"].is_null());
 
-    bed.execute("ALTER TABLE import_rejection RENAME TO gone").await;
-    bed.execute("UPDATE import_job SET name = 'a'").await;
+    server.execute("ALTER TABLE import_rejection RENAME TO gone").await;
+    server.execute("UPDATE import_job SET name = 'a'").await;
     let failed = socket.next().await;
     assert_eq!((&failed["type"], &failed["id"]), (&json!("error"), &json!("1")), "{failed}");
     assert_eq!(failed["payload"][0]["extensions"]["code"], "UNAVAILABLE", "{failed}");
@@ -76,8 +76,8 @@ async fn a_subscription_ends_with_the_first_answer_that_has_errors(bed: &Bed) {
     assert_eq!(parts.rest().await, "--\r\n");
 
     // The operation is over on the socket as well, and the socket is not.
-    bed.execute("ALTER TABLE gone RENAME TO import_rejection").await;
-    bed.execute("UPDATE import_job SET name = 'b'").await;
+    server.execute("ALTER TABLE gone RENAME TO import_rejection").await;
+    server.execute("UPDATE import_job SET name = 'b'").await;
     socket.ask("1", PROGRESS, json!({ "id": id })).await;
     let again = socket.next().await;
     assert_eq!(again["payload"]["data"]["importProgress"]["name"], "b", "{again}");

@@ -11,12 +11,12 @@ use service::Clock;
 use service::notifier::{Notification, Notifier};
 use uuid::Uuid;
 
-use crate::harness::{Bed, CHANGES, Column, Socket, event, keys};
+use crate::harness::{CHANGES, Column, Socket, TestServer, event, keys};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_thousand_subscriptions_twenty_run_and_the_socket_lives() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let mut socket = Socket::open(&client).await;
@@ -45,13 +45,13 @@ async fn of_a_thousand_subscriptions_twenty_run_and_the_socket_lives() {
     socket.ask("7", CHANGES, json!({ "after": cursor })).await;
     let message = socket.next().await;
     assert_eq!((&message["type"], &message["id"]), (&json!("next"), &json!("7")), "{message}");
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_does_not_read_holds_up_nobody_and_misses_nothing() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let mut stuck = Socket::open(&client).await;
@@ -80,7 +80,7 @@ async fn a_socket_that_does_not_read_holds_up_nobody_and_misses_nothing() {
         changes.iter().map(|change| change["entityId"].as_str().unwrap().to_owned()).collect();
     assert_eq!((changes.len(), seen), (2_000, made));
     stuck.beat().await;
-    bed.end().await;
+    server.end().await;
 }
 
 /// A notifier that loses every notification for a feed.
@@ -102,9 +102,11 @@ impl Notifier for Deaf {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_notification_costs_seconds_and_no_change() {
     for column in [Column::Sqlite, Column::Postgres] {
-        let bed =
-            Bed::open_as(column, keys().await, Clock::System, &[], |notifier| Arc::new(Deaf(notifier))).await;
-        let client = bed.client("ann");
+        let server = TestServer::open_as(column, keys().await, Clock::System, &[], |notifier| {
+            Arc::new(Deaf(notifier))
+        })
+        .await;
+        let client = server.client("ann");
         let kind = client.event_type("run").await;
         let (_, cursor) = client.pull(None, 100).await;
         let mut socket = Socket::open(&client).await;
@@ -115,6 +117,6 @@ async fn a_lost_notification_costs_seconds_and_no_change() {
         let (changes, _) = socket.changes(1).await;
         assert_eq!(changes[0]["entityId"], made["id"]);
         assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
-        bed.end().await;
+        server.end().await;
     }
 }

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::harness::{Bed, CHANGES, Column, Socket, event};
+use crate::harness::{CHANGES, Column, Socket, TestServer, event};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_is_refused_is_an_error_of_its_operation_and_the_socket_lives() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let mut socket = Socket::open(&bed.client("ann")).await;
+    let server = TestServer::open(Column::Sqlite).await;
+    let mut socket = Socket::open(&server.client("ann")).await;
     let deep = format!("{{ nodes(ids: {}{}) {{ id }} }}", "[".repeat(2_000), "]".repeat(2_000));
     let cases = [
         ("{ viewer ", "BAD_USER_INPUT"),
@@ -29,13 +29,13 @@ async fn a_document_that_is_refused_is_an_error_of_its_operation_and_the_socket_
     socket.ask("1", "{ viewer { userId } }", json!({})).await;
     assert!(socket.next().await["payload"]["data"]["viewer"]["userId"].is_string());
     assert_eq!(socket.next().await, json!({ "type": "complete", "id": "1" }));
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_may_be_used_again_behind_its_complete_and_a_completed_operation_is_silent() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let mut socket = Socket::open(&client).await;
@@ -49,25 +49,25 @@ async fn an_id_may_be_used_again_behind_its_complete_and_a_completed_operation_i
     socket.send(json!({ "type": "complete", "id": "never used" })).await;
     socket.ask("1", CHANGES, json!({ "after": cursor })).await;
     assert_eq!(socket.changes(1).await.0.len(), 1);
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ping_is_answered_with_its_payload_before_the_init_too() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let mut socket = Socket::raw(&bed.url).await;
+    let server = TestServer::open(Column::Sqlite).await;
+    let mut socket = Socket::raw(&server.url).await;
     socket.beat().await;
     socket.send(json!({ "type": "ping" })).await;
     assert_eq!(socket.next().await, json!({ "type": "pong" }));
     socket.send(json!({ "type": "pong" })).await;
     socket.beat().await;
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_run_at_once_are_all_answered() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let mut socket = Socket::open(&bed.client("ann")).await;
+    let server = TestServer::open(Column::Sqlite).await;
+    let mut socket = Socket::open(&server.client("ann")).await;
     for id in 0..200 {
         socket.ask(&id.to_string(), "{ viewer { userId } }", json!({})).await;
     }
@@ -77,5 +77,5 @@ async fn more_requests_than_run_at_once_are_all_answered() {
         assert_ne!(message["type"], "error", "{message}");
         completed += usize::from(message["type"] == "complete");
     }
-    bed.end().await;
+    server.end().await;
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bed, CHANGES, Client, Column, Feed, event, new_id};
-use crate::imports::by_hand::samples;
+use crate::harness::{CHANGES, Client, Column, Feed, TestServer, event, new_id};
+use crate::imports::manual_slices::samples;
 
 const SSE: &str = "text/event-stream";
 const MULTIPART: &str = "multipart/mixed;subscriptionSpec=1.0";
@@ -16,8 +16,8 @@ async fn post(client: &Client, accept: &str, query: &str) -> (u16, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_and_a_mutation_are_one_event_and_the_end() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let mut query = Feed::open(&client, SSE, "{ viewer { userId } }", json!({})).await;
     assert_eq!(query.content_type(), "text/event-stream; charset=utf-8");
     let (name, data) = query.event().await;
@@ -34,15 +34,15 @@ async fn a_query_and_a_mutation_are_one_event_and_the_end() {
     assert_eq!(part.until("--graphql").await, "");
     assert!(part.part().await["payload"]["data"]["viewer"]["userId"].is_string());
     assert_eq!(part.rest().await, "--\r\n");
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn get_streams_queries_and_subscriptions_and_no_mutations() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let get = async |query: &str| {
-        let request = client.http.get(format!("{}/graphql", bed.url)).query(&[("query", query)]);
+        let request = client.http.get(format!("{}/graphql", server.url)).query(&[("query", query)]);
         request.bearer_auth(&client.token).header("accept", SSE).send().await.unwrap()
     };
     let query = get("{ viewer { userId } }").await.text().await.unwrap();
@@ -51,13 +51,13 @@ async fn get_streams_queries_and_subscriptions_and_no_mutations() {
     assert!(reset.contains("CURSOR_INVALID") && reset.ends_with("event: complete\ndata:\n\n"), "{reset}");
     let mutation = "mutation { createEvent(input: { event: {} }) { result { outcome } } }";
     assert_eq!(get(mutation).await.status(), 405);
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_refused_before_a_stream_begins() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let cases = [
         (SSE, 400),
         (MULTIPART, 400),
@@ -76,13 +76,13 @@ async fn what_is_refused_is_refused_before_a_stream_begins() {
     for accept in [SSE, MULTIPART] {
         assert_eq!(post(&nobody, accept, CHANGES).await.0, 401);
     }
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_without_a_transport_for_it_is_refused() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let cases = [
         ("application/graphql-response+json", 400),
         ("application/json", 200),
@@ -95,13 +95,13 @@ async fn a_subscription_without_a_transport_for_it_is_refused() {
         assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{accept}: {answer}");
         assert!(answer.get("data").is_none(), "{answer}");
     }
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_stream_beats_and_each_part_is_whole_at_once() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let mut parts = Feed::open(&client, MULTIPART, CHANGES, json!({ "after": cursor })).await;
@@ -119,13 +119,13 @@ async fn a_silent_stream_beats_and_each_part_is_whole_at_once() {
     assert_eq!(events.event().await.0, "next");
     assert_eq!(events.until("\n\n").await, ":");
     assert!((9..20).contains(&sent.elapsed().as_secs()), "{:?}", sent.elapsed());
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_that_does_not_move_tells_its_cursor_every_thirty_seconds() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let mut events = Feed::open(&client, SSE, CHANGES, json!({ "after": cursor })).await;
@@ -139,13 +139,13 @@ async fn a_feed_that_does_not_move_tells_its_cursor_every_thirty_seconds() {
         "{page}"
     );
     assert_eq!(page["cursor"], json!(cursor), "it stands where it stood");
-    bed.end().await;
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_progress_of_an_import_is_told_once_a_second_at_most() {
-    let bed = Bed::open(Column::Sqlite).await;
-    let client = bed.client("ann");
+    let server = TestServer::open(Column::Sqlite).await;
+    let client = server.client("ann");
     let (id, payload) = (new_id(), samples(0..25_000));
     client.create_import(&id, payload.len(), None).await;
     let progress = "subscription($id: ID!) { importProgress(id: $id) { state counts { records } } }";
@@ -163,5 +163,5 @@ async fn the_progress_of_an_import_is_told_once_a_second_at_most() {
         assert!(told <= 1 + began.elapsed().as_secs(), "{told} in {:?}: {page}", began.elapsed());
     }
     assert!(told >= 3, "it took {:?} and was told of {told} times", began.elapsed());
-    bed.end().await;
+    server.end().await;
 }

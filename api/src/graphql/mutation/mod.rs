@@ -1,34 +1,20 @@
-//! Everything that can be written: one file a mutation, merged here.
+//! Everything that can be written, by subject.
 
-mod apply_mutations;
-mod cancel_import;
-mod create_event;
-mod create_event_type;
-mod create_events;
-mod create_import;
-mod delete_event;
-mod delete_event_type;
-mod import_events;
-mod pause_import;
-mod restore_event;
-mod resume_import;
-mod retry_import;
-mod rollback_import;
-mod update_event;
-mod update_event_type;
+mod event_types;
+mod events;
+mod imports;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_graphql::{Context, MergedObject};
-use domain::import::Step;
 use service::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutations};
 
 use crate::error::ApiError;
-use crate::graphql::input::{ClientWrite, ImportControlInput, client_id, sent_id};
+use crate::graphql::input::{ClientWrite, client_id, sent_id};
 use crate::graphql::response_size::SelectionCounts;
 use crate::graphql::scalar::Id;
 use crate::graphql::types::result::{
-    EventPayload, EventResult, EventTypePayload, EventTypeResult, ImportPayload, WriteResult,
+    EventPayload, EventResult, EventTypePayload, EventTypeResult, WriteResult,
 };
 use crate::graphql::{actor, notifier, size_of_response, store, writer};
 
@@ -36,24 +22,7 @@ use crate::graphql::{actor, notifier, size_of_response, store, writer};
 /// `editId`. `expectedVersion` alone never undoes what another client did. `editId` alone is safe while no other
 /// client edits the same thing: only the last edit of its last writer is kept.
 #[derive(Debug, Default, MergedObject)]
-pub struct Mutation(
-    apply_mutations::ApplyMutations,
-    cancel_import::CancelImport,
-    create_event::CreateEvent,
-    create_events::CreateEvents,
-    create_event_type::CreateEventType,
-    create_import::CreateImport,
-    delete_event::DeleteEvent,
-    delete_event_type::DeleteEventType,
-    import_events::ImportEvents,
-    pause_import::PauseImport,
-    restore_event::RestoreEvent,
-    resume_import::ResumeImport,
-    retry_import::RetryImport,
-    rollback_import::RollbackImport,
-    update_event::UpdateEvent,
-    update_event_type::UpdateEventType,
-);
+pub struct Mutation(events::EventMutations, event_types::EventTypeMutations, imports::ImportMutations);
 
 /// Whether answers have room in the response. It is asked each time they are decided, before anything is committed,
 /// and once more if bodies were read after the commit: each time anew.
@@ -86,16 +55,6 @@ async fn write_one(context: &Context<'_>, write: ClientWrite) -> Result<Mutation
     let (writer, store, actor) = (writer(context), store(context), actor(context));
     let fits = Box::new(fits(context));
     Ok(service::apply_mutation(writer, store, actor, client, write.1, fits).await?)
-}
-
-/// One step with an import, answered.
-async fn control_import(
-    context: &Context<'_>,
-    input: &ImportControlInput,
-    step: Step,
-) -> Result<ImportPayload, ApiError> {
-    let (store, notifier, actor) = (store(context), notifier(context), actor(context));
-    Ok(service::control_import(store, notifier, actor, input.id.uuid(), step).await?.into())
 }
 
 /// Many writes in one transaction, each answered.

@@ -1,0 +1,155 @@
+//! What a request reads of the tables of PostgreSQL: the rows that it tells of or looks up, and not those
+//! among which they stand.
+
+use futures::future::join_all;
+use serde_json::json;
+
+use crate::harness::{Client, Column, TestServer, event, eventually, new_id};
+
+const FLIGHTS: &[u8] = include_bytes!("../../data/flights-2000.ndjson.gz");
+
+/// So many users have so many events each, which lie among each other.
+const USERS: usize = 16;
+fn events_of_user() -> i64 {
+    if std::env::var("TESTS_FULL").is_ok() { 62_500 } else { 6_250 }
+}
+
+/// Rows of `event` that were read one behind the other, and entries that were read of its indexes.
+///
+/// A connection tells what it has read when it is closed, at the latest.
+async fn rows_read(server: &TestServer) -> (i64, i64) {
+    server.store.close().await;
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND \
+        application_name = 'idem'";
+    eventually("all connections are closed", || async { server.number(open).await == 0 }).await;
+    let in_order = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event'";
+    let by_index = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'event'";
+    (server.number(in_order).await, server.number(by_index).await)
+}
+
+/// Copies the one event of each user many times.
+async fn fill(server: &TestServer) {
+    server
+        .execute(&format!(
+            "INSERT INTO event (user_id, id, event_type_id, timestamp, is_all_day, source_type, external_id, \
+            content_hash, version, change_seq, writer_run_start, created_at, updated_at) \
+         SELECT e.user_id, ('019b7000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, e.event_type_id, \
+            1000 * n, false, 'test', n::text, e.content_hash, 1, e.change_seq + n, e.writer_run_start, \
+            e.created_at, e.updated_at \
+         FROM event e CROSS JOIN generate_series(1, {}) n ORDER BY n, e.user_id",
+            events_of_user()
+        ))
+        .await;
+    server.execute(&format!("UPDATE account SET feed_head = feed_head + {}", events_of_user())).await;
+    server.execute("VACUUM ANALYZE").await;
+    server.execute("SELECT pg_stat_reset()").await;
+}
+
+/// Reads each kind of page at the begin, in the middle and at the end; how many rows were told of.
+async fn read_pages(client: &Client, kind: &str) -> i64 {
+    let page = "query($filter: EventFilter, $first: Int, $after: String, $last: Int, $before: String) { \
+        events(filter: $filter, first: $first, after: $after, last: $last, before: $before) { \
+        nodes { id timestamp eventType { name } } pageInfo { endCursor hasNextPage hasPreviousPage } } }";
+    let at = |seconds: i64| {
+        let minutes = seconds / 60;
+        format!("{:04}-01-{:02}T{:02}:{:02}:00Z", 1970, 1 + minutes / 1440, minutes / 60 % 24, minutes % 60)
+    };
+    let middle = at(events_of_user() / 2);
+    let filters = [
+        json!({}),
+        json!({ "eventTypeIds": [kind] }),
+        json!({ "to": middle }),
+        json!({ "from": middle }),
+        json!({ "eventTypeIds": [kind], "to": middle }),
+        json!({ "eventTypeIds": [kind], "from": middle }),
+    ];
+    let mut told = 0;
+    for filter in filters {
+        let first = client.ask(page, json!({ "filter": filter, "first": 50 })).await;
+        let after = &first["events"]["pageInfo"]["endCursor"];
+        let next = client.ask(page, json!({ "filter": filter, "first": 50, "after": after })).await;
+        let last = client.ask(page, json!({ "filter": filter, "last": 50 })).await;
+        for page in [first, next, last] {
+            told += page["events"]["nodes"].as_array().unwrap().len() as i64;
+        }
+    }
+    let (mut cursor, mut pages) = (None, 0);
+    while pages < 3 {
+        let page = client.page(cursor.as_deref(), 500).await;
+        told += page["changes"].as_array().unwrap().len() as i64;
+        cursor = page["cursor"].as_str().map(str::to_owned);
+        pages += 1;
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_does_not_grow_with_what_is_stored() {
+    let server = TestServer::open(Column::Postgres).await;
+    for number in 1..USERS {
+        let other = server.client(&format!("user {number}"));
+        let kind = other.event_type("run").await;
+        assert_eq!(other.create(&[event(&kind)]).await["created"], 1);
+    }
+    let ann = server.client("ann");
+    let kind = ann.event_type("run").await;
+    let edited = event(&kind);
+    assert_eq!(ann.create(std::slice::from_ref(&edited)).await["created"], 1);
+    fill(&server).await;
+
+    // A plan is kept from the sixth time on, by each connection.
+    let mut told = 0;
+    for _ in 0..60 {
+        told += read_pages(&ann, &kind).await;
+    }
+    assert_eq!(told, 60 * (6 * 3 * 50 + 3 * 500));
+    let new: Vec<_> = (0..100).map(|_| event(&kind)).collect();
+    assert_eq!(ann.create(&new).await["created"], 100);
+    assert_eq!(ann.create(&new).await["duplicates"], 100);
+    let one = "mutation($id: ID!, $notes: String!) { updateEvent(input: { id: $id, patch: { notes: $notes } }) \
+        { result { outcome } } }";
+    for number in 0..20 {
+        let sent = json!({ "id": edited["id"], "notes": number.to_string() });
+        assert_eq!(ann.ask(one, sent).await["updateEvent"]["result"]["outcome"], "UPDATED");
+    }
+    let found = ann.ask("query($id: ID!) { event(id: $id) { id } }", json!({ "id": edited["id"] })).await;
+    assert_eq!(found["event"]["id"], edited["id"]);
+
+    let (in_order, by_index) = rows_read(&server).await;
+    assert_eq!(in_order, 0);
+    let worked_on = told + 2 * 100 + 20 + 1;
+    assert!(by_index < 2 * worked_on, "{by_index} entries were read for {worked_on} rows");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_into_an_empty_database_reads_no_more_than_its_rows() {
+    let server = TestServer::open(Column::Postgres).await;
+    let ann = server.client("ann");
+    let kind = ann.event_type("run").await;
+    for number in 0..1_000 {
+        let one =
+            "mutation($event: EventInput!) { createEvent(input: { event: $event }) { result { outcome } } }";
+        let answer = ann.ask(one, json!({ "event": event(&kind) })).await;
+        assert_eq!(answer["createEvent"]["result"]["outcome"], "CREATED");
+        if number == 225 || number == 500 {
+            // Several at once, so that connections are opened now, when nobody has counted the rows, and first one
+            // index and then another is lower than that of the key.
+            let new: Vec<Vec<_>> = (0..4).map(|_| (0..50).map(|_| event(&kind)).collect()).collect();
+            for count in ["created", "duplicates"] {
+                for answer in join_all(new.iter().map(|some| ann.create(some))).await {
+                    assert_eq!(answer[count], 50);
+                }
+            }
+        }
+    }
+    for count in ["inserted", "duplicates"] {
+        assert_eq!(ann.import_all(&new_id(), FLIGHTS.to_vec()).await["counts"][count], 2_000);
+    }
+    let (in_order, by_index) = rows_read(&server).await;
+    assert_eq!(in_order, 0);
+    let types = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event_type'";
+    assert!(server.number(types).await < 100, "the types are read whole for each event");
+    assert!(by_index < 2 * 6_000, "{by_index} entries were read for 5 800 rows");
+    server.end().await;
+}

@@ -1,0 +1,112 @@
+//! Lists that write themselves say the same as if each of their fields were resolved.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, TestServer, event, on_both};
+
+on_both!(
+    what_is_written_at_once_is_what_would_be_resolved,
+    the_answers_to_a_batch_are_written_as_they_would_be_resolved,
+);
+
+const EVENT: &str = "id eventTypeId timestamp endDate isAllDay timeZone notes sourceType externalId \
+    location { latitude longitude name __typename } properties version importJobId createdAt updatedAt \
+    __typename type: eventType { id name color icon version createdAt updatedAt }";
+
+/// Asks for one selection twice: as it is, and with a second one of the same object at the root, which the
+/// library has to merge with the first; that one cannot be written at once.
+async fn both(client: &Client, field: &str, selection: &str, also: &str) -> Value {
+    let plainly = client.ask(&format!("{{ {field} {{ {selection} }} }}"), json!({})).await;
+    let merged = format!(
+        "{{ {field} {{ {selection} }} ...Again }} fragment Again on Query {{ {field} {{ {also} }} }}"
+    );
+    let mut merged = client.ask(&merged, json!({})).await;
+    for (_, answer) in merged.as_object_mut().unwrap() {
+        assert!(answer.as_object_mut().unwrap().remove("again").is_some());
+        // It is the server's clock.
+        answer.as_object_mut().unwrap().remove("serverTime");
+    }
+    assert_eq!(plainly, merged);
+    // And in the same order.
+    assert_eq!(plainly.to_string(), merged.to_string());
+    plainly
+}
+
+async fn what_is_written_at_once_is_what_would_be_resolved(test_server: &TestServer) {
+    let ann = test_server.client("ann");
+    let kind = ann.event_type("läuft \"schnell\"\n").await;
+    let mut full = event(&kind);
+    full["timestamp"] = "0001-01-01T00:00:00.001Z".into();
+    full["endDate"] = "9999-12-31T23:59:59.999Z".into();
+    full["timeZone"] = "Europe/Berlin".into();
+    full["notes"] = "tab\t quote\" back\\ \u{1} \u{2028} 🏃 </script>".into();
+    full["externalId"] = "x/1".into();
+    full["sourceType"] = "test".into();
+    full["location"] = json!({ "latitude": -0.5, "longitude": 180, "name": "dort" });
+    full["properties"] = json!({ "b": [1, 2.5, 1e300, -9223372036854775808i64, 18446744073709551615u64, null, true],
+        "a": { "é\"": "\u{7f}\n", "": {} } });
+    let mut day = event(&kind);
+    day["isAllDay"] = true.into();
+    day["location"] = json!({ "latitude": 1e-7, "longitude": 0 });
+    let gone = event(&kind);
+    let sent = [full, day, event(&kind), gone.clone()];
+    assert_eq!(ann.create(&sent).await["created"], 4);
+    let delete = "mutation($id: ID!) { deleteEvent(input: { id: $id }) { result { outcome } } }";
+    assert_eq!(
+        ann.ask(delete, json!({ "id": gone["id"] })).await["deleteEvent"]["result"]["outcome"],
+        "DELETED"
+    );
+
+    let again = "again: __typename";
+    let nodes = format!("nodes {{ {EVENT} }} edges {{ cursor at: node {{ ...E }} __typename }} totalCount");
+    for arguments in ["(first: 2)", "(last: 1)", "(filter: { to: \"0001-01-01T00:00:00Z\" })"] {
+        let field = format!("events{arguments}");
+        // The fragment has to be in both documents.
+        let selection = nodes.replace("...E", EVENT);
+        both(&ann, &field, &selection, again).await;
+    }
+    let inline = "nodes { id ... on Event { notes ... on Node { same: id id } ... { version notes } } }";
+    assert_eq!(both(&ann, "events", inline, again).await["events"]["nodes"].as_array().unwrap().len(), 3);
+    both(&ann, "eventTypes", "nodes { id name color icon version createdAt updatedAt }", again).await;
+    let changes = format!(
+        "changes {{ entity entityId version deleted originClientId event {{ {EVENT} }} \
+         eventType {{ id name }} __typename }} hasMore reset cursor"
+    );
+    let page = both(&ann, "changes", &changes, again).await;
+    assert_eq!(page["changes"]["changes"].as_array().unwrap().len(), 4);
+    // What follows the bootstrap tells of the deletion.
+    let cursor = page["changes"]["cursor"].as_str().unwrap();
+    let after = format!("changes(after: \"{cursor}\")");
+    both(&ann, &after, &changes, again).await;
+    // A type is renamed and an event deleted again behind it.
+    let from = both(&ann, "changes(first: 1)", "cursor", again).await["changes"]["cursor"].clone();
+    let from = format!("changes(after: {from})");
+    both(&ann, &from, &changes, again).await;
+}
+
+async fn the_answers_to_a_batch_are_written_as_they_would_be_resolved(test_server: &TestServer) {
+    let ann = test_server.client("ann");
+    let kind = ann.event_type("run").await;
+    let results = format!(
+        "index sentId outcome matchedBy differs version problem {{ code detail errors {{ pointer code }} }} \
+         event {{ {EVENT} }}"
+    );
+    let mutation = "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { ";
+    let plainly = format!("{mutation} results {{ {results} }} created }} }}");
+    let merged = format!(
+        "{mutation} results {{ {results} }} created ...Again }} }} \
+        fragment Again on EventsPayload {{ results {{ again: __typename }} }}"
+    );
+    let good = [event(&kind), event(&kind)];
+    assert_eq!(ann.ask(&plainly, json!({ "events": good })).await["createEvents"]["created"], 2);
+    let mut bad = event(&kind);
+    bad["timestamp"] = "yesterday".into();
+    // The second time they are there, so that all answers to one call are the same.
+    for events in [json!(good), json!([good[0], bad])] {
+        let mut merged = ann.ask(&merged, json!({ "events": events })).await;
+        for result in merged["createEvents"]["results"].as_array_mut().unwrap() {
+            assert_eq!(result.as_object_mut().unwrap().remove("again").unwrap(), "EventResult");
+        }
+        assert_eq!(ann.ask(&plainly, json!({ "events": events })).await.to_string(), merged.to_string());
+    }
+}
