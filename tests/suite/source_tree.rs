@@ -117,7 +117,7 @@ fn sources() -> Vec<Source> {
     let sources: Vec<Source> = paths
         .map(|path| Source { path: path.to_owned(), text: fs::read_to_string(root().join(path)).unwrap() })
         .collect();
-    assert!(sources.iter().any(|source| source.path == "tests/suite/house.rs"));
+    assert!(sources.iter().any(|source| source.path == "tests/suite/source_tree.rs"));
     sources
 }
 
