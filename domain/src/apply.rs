@@ -1,5 +1,7 @@
-//! The decision: items, in order, over the loaded state of one user, give one outcome each and the
-//! changes rows. Pure, so that it is held against an oracle without a database.
+//! Decides what each write of a call does: its outcome, and the rows that change.
+//!
+//! The writes are decided one by one, in their order, on the loaded rows of one user ([`UnitOfWork`]). The
+//! decision is pure, so that a test can compare it with an oracle and needs no database.
 
 mod create;
 mod edit;
@@ -11,7 +13,7 @@ use uuid::Uuid;
 
 pub use create::{create_event, create_event_type};
 pub use edit::{
-    delete_event, delete_event_type, restore_event, take_back_event, update_event, update_event_type,
+    delete_event, delete_event_type, restore_event, roll_back_event, update_event, update_event_type,
 };
 pub use unit_of_work::{Alias, Changes, Entity, RecordedEdit, UnitOfWork};
 
@@ -20,55 +22,56 @@ use crate::event_id;
 use crate::problem::{FieldProblem, Problem};
 use crate::row::{EventRow, RowMeta, TypeRow, Writer};
 
-/// What became of an item. The names are those of the wire.
+/// What became of an item. The variants have the names that the API uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// A new row, or one that a rollback had taken back.
+    /// The item created a new row, or recreated one that the rollback of an import had deleted.
     Created,
-    /// Was there already: nothing changed.
+    /// The row exists already. Nothing changed.
     Duplicate,
-    /// Changed by an update or a restore.
+    /// An update or a restore changed the row.
     Updated,
-    /// Nothing to do.
+    /// The item had nothing to change.
     Unchanged,
-    /// The id is deleted: just now, or earlier and stays so.
+    /// The row is deleted: by this item, or earlier, and it stays deleted.
     Deleted,
-    /// The expected version no longer holds.
+    /// The row no longer has the expected version. Nothing was written.
     Conflict,
-    /// Nothing written; the problem says why.
+    /// Nothing was written. The problem says why.
     Rejected,
 }
 
 /// The key by which an existing row was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MatchKey {
-    /// Its id, or an alias of it.
+    /// Its id or one of its aliases.
     Id,
-    /// Source and external id.
+    /// Its source and its external id.
     ExternalId,
-    /// The name of a type.
+    /// Its name. Only event types are found by it.
     Name,
 }
 
-/// The answer to one item.
+/// What was decided for one item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer<Row> {
-    /// What became of it.
+    /// What became of the item.
     pub outcome: Outcome,
-    /// How an existing row was found.
+    /// The key by which an existing row was found, if one was.
     pub matched_by: Option<MatchKey>,
-    /// A duplicate says something else than what is stored.
+    /// Whether a duplicate has other content than the stored row.
     pub differs: bool,
-    /// The row after this item; none when rejected.
+    /// The row after this item. `None` if the item was rejected.
     pub row: Option<Arc<Row>>,
-    /// The body of the row was not loaded. Whoever describes the row reads it again.
+    /// Whether the body in `row` is not the stored one, because it was not loaded. A response that needs the
+    /// body must read the row again.
     pub lacks_body: bool,
-    /// Why it was rejected.
+    /// Why the item was rejected, or was a conflict.
     pub problem: Option<Problem>,
 }
 
 impl<Row> Answer<Row> {
-    /// Nothing was written, for this reason.
+    /// The answer to an item that was rejected because of this problem.
     #[must_use]
     pub fn rejected(problem: Problem) -> Self {
         Self {
@@ -81,12 +84,12 @@ impl<Row> Answer<Row> {
         }
     }
 
-    fn done(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row: Arc<Row>) -> Self {
+    fn with_row(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row: Arc<Row>) -> Self {
         Self { outcome, matched_by, differs, row: Some(row), lacks_body: false, problem: None }
     }
 }
 
-/// One write of any kind, right in itself.
+/// One write of any kind, already parsed and valid in itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
     /// Stores an event.
@@ -95,26 +98,26 @@ pub enum Write {
     UpdateEvent(EventEdit),
     /// Deletes an event.
     DeleteEvent(Removal),
-    /// Brings a deleted event back.
+    /// Restores a deleted event.
     RestoreEvent(Restore),
     /// Stores an event type.
     CreateEventType(NewType),
     /// Changes an event type.
     UpdateEventType(TypeEdit),
-    /// Deletes an event type that no living event is of.
+    /// Deletes an event type that no living event has.
     DeleteEventType(Removal),
 }
 
-/// The answer to a write.
+/// What was decided for one write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WriteAnswer {
-    /// Of an event.
+    /// The write was about an event.
     Event(Answer<EventRow>),
-    /// Of an event type.
+    /// The write was about an event type.
     EventType(Answer<TypeRow>),
 }
 
-/// Decides one write.
+/// Decides one write and applies it to the unit of work.
 pub fn apply(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
     match write {
         Write::CreateEvent(new) => WriteAnswer::Event(create_event(unit, context, new)),
@@ -128,7 +131,7 @@ pub fn apply(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -
 }
 
 impl WriteAnswer {
-    /// Why it was rejected, if it was.
+    /// The problem of a write that was rejected. `None` for all other outcomes.
     #[must_use]
     pub fn rejection(&self) -> Option<&Problem> {
         let (outcome, problem) = match self {
@@ -139,14 +142,14 @@ impl WriteAnswer {
     }
 }
 
-/// Who writes, when, and for which import.
+/// Which client writes, at what time, and for which import.
 #[derive(Debug, Clone, Copy)]
 pub struct WriteContext<'a> {
-    /// Epoch milliseconds.
+    /// The time of the write, in epoch milliseconds.
     pub now_ms: i64,
-    /// The installation, where it said its name.
+    /// The client id of the installation. `None` if the request had none.
     pub client_id: Option<&'a str>,
-    /// The import that brings the items. Its ids may lie in the future.
+    /// The import that the items are records of. Ids of records may lie in the future.
     pub import_job_id: Option<Uuid>,
 }
 
@@ -155,7 +158,8 @@ impl WriteContext<'_> {
         Writer { client_id: self.client_id.map(str::to_owned), run_start: version, edit_id: None }
     }
 
-    fn meta(&self, id: Uuid) -> RowMeta {
+    /// The metadata of a new row. [`UnitOfWork::into_changes`] assigns its position.
+    fn new_meta(&self, id: Uuid) -> RowMeta {
         RowMeta {
             id,
             version: 1,
@@ -167,30 +171,33 @@ impl WriteContext<'_> {
         }
     }
 
-    /// A row that is changed: next version, and a run of versions by one writer goes on.
+    /// The metadata of a row after a change, with the next version. The writer run goes on if the same client
+    /// wrote the version before.
     fn next_meta(&self, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
         let version = old.version + 1;
         let mut writer = self.writer(version);
-        if self.wrote(old) {
+        if self.is_last_writer(old) {
             writer.run_start = old.writer.run_start;
             writer.edit_id = old.writer.edit_id;
         }
         if self.client_id.is_some() {
-            // The greatest: the clock of a device may have been ahead for a while.
+            // Keep the greatest id, because the clock of a device may have been ahead for a while.
             writer.edit_id = writer.edit_id.max(edit_id);
         }
         RowMeta { version, writer, updated_at: self.now_ms, ..old.clone() }
     }
 
-    /// Whether the one who writes now wrote last.
-    fn wrote(&self, meta: &RowMeta) -> bool {
+    /// Whether the client that writes now also wrote the current version. A request without a client id never
+    /// did.
+    fn is_last_writer(&self, meta: &RowMeta) -> bool {
         self.client_id.is_some() && self.client_id == meta.writer.client_id.as_deref()
     }
 
-    /// A row that a rollback took back is made anew: next version, new `created_at`.
+    /// The metadata of a row that is created again after a rollback deleted it: the next version and a new
+    /// `created_at`.
     fn recreated_meta(&self, old: &RowMeta) -> RowMeta {
         let version = old.version + 1;
-        RowMeta { version, writer: self.writer(version), ..self.meta(old.id) }
+        RowMeta { version, writer: self.writer(version), ..self.new_meta(old.id) }
     }
 
     fn check_new_id(&self, id: Uuid) -> Result<(), FieldProblem> {

@@ -1,5 +1,7 @@
-//! `properties` as one text: keys sorted by their bytes, integers exact, other numbers the shortest
-//! f64 (so `1.0` is `1`), no blanks. Equal objects are equal texts on every database.
+//! Converts the JSON object `properties` into its canonical text.
+//!
+//! Keys are sorted by their bytes. Integers are exact. Other numbers are the shortest text of their `f64`, so
+//! that `1.0` is `1`. The text has no white space. Equal objects have equal texts on every database.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -10,87 +12,88 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 
 use crate::json_text::push_text;
 use crate::limits::{PROPERTIES_BYTES_MAX, PROPERTIES_DEPTH_MAX};
-use crate::mended::{self, Flaw, NO_CHARACTER};
+use crate::mended::{self, Flaw, LONE_SURROGATE_MARKER};
 use crate::problem::Code;
 
 /// The empty object.
 pub const EMPTY: &str = "{}";
 
-/// Reads a JSON object and writes it in its canonical form.
+/// Parses a JSON object and returns its canonical text.
 ///
 /// # Errors
-/// What is wrong with it. Its size is that of the canonical text.
+/// The [`Fault`] of the text. The limit [`PROPERTIES_BYTES_MAX`] counts the canonical text.
 pub fn canonical(text: &str) -> Result<String, Fault> {
     let fault = Cell::new(None);
-    let seed = Nested { depth: 0, fault: &fault };
+    let seed = NodeReader { depth: 0, fault: &fault };
     let mut reader = serde_json::Deserializer::from_str(text);
-    let node = seed
+    let value = seed
         .deserialize(&mut reader)
-        .and_then(|node| reader.end().map(|()| node))
-        .map_err(|_| fault.get().unwrap_or_else(|| unreadable(text)))?;
-    if !matches!(node, Node::Object(_)) {
-        return Err(Fault::NoObject);
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|_| fault.get().unwrap_or_else(|| syntax_fault(text)))?;
+    if !matches!(value, Node::Object(_)) {
+        return Err(Fault::NotAnObject);
     }
     let mut out = String::with_capacity(text.len());
-    node.write(&mut out);
+    value.write(&mut out);
     if out.len() > PROPERTIES_BYTES_MAX { Err(Fault::TooLarge) } else { Ok(out) }
 }
 
-/// What is wrong with a text that is to be a JSON object.
+/// Why a text has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is no JSON object, or has a key twice.
-    NoObject,
-    /// A text in it has half of a surrogate pair.
-    HalfAPair,
-    /// A number in it is beyond all 64-bit floats.
-    BeyondFloats,
-    /// A text in it has a NUL character.
+    /// The text is not a JSON object, or an object in it has a key twice.
+    NotAnObject,
+    /// A string contains a lone surrogate: half of a UTF-16 surrogate pair.
+    LoneSurrogate,
+    /// A number is too large for a 64-bit float.
+    NumberTooLarge,
+    /// A string contains a NUL character.
     Nul,
-    /// It is nested too deep.
+    /// The object is nested deeper than [`PROPERTIES_DEPTH_MAX`].
     TooDeep,
-    /// Its canonical text is too large.
+    /// The canonical text is larger than [`PROPERTIES_BYTES_MAX`].
     TooLarge,
 }
 
 impl Fault {
-    /// Its code.
+    /// The code of the problem.
     #[must_use]
     pub fn code(self) -> Code {
         match self {
-            Self::NoObject | Self::HalfAPair | Self::BeyondFloats => Code::InvalidJson,
+            Self::NotAnObject | Self::LoneSurrogate | Self::NumberTooLarge => Code::InvalidJson,
             Self::Nul => Code::NulCharacter,
             Self::TooDeep => Code::TooDeep,
             Self::TooLarge => Code::TooLarge,
         }
     }
 
-    /// What it says of the field.
+    /// The detail of the problem of the field, for a person.
     #[must_use]
     pub fn detail(self) -> String {
         match self {
-            Self::NoObject => "must be a JSON object without duplicate keys".to_owned(),
-            Self::HalfAPair => {
-                "has half of a surrogate pair, such as \\ud83d alone, which is no character".to_owned()
+            Self::NotAnObject => "must be a JSON object without duplicate keys".to_owned(),
+            Self::LoneSurrogate => {
+                "contains half of a surrogate pair, such as \\ud83d alone, which is not a character"
+                    .to_owned()
             }
-            Self::BeyondFloats => "has a number beyond all 64-bit floats".to_owned(),
-            Self::Nul => "must not hold a NUL character".to_owned(),
-            Self::TooDeep => format!("nested deeper than {PROPERTIES_DEPTH_MAX}"),
-            Self::TooLarge => format!("larger than {PROPERTIES_BYTES_MAX} bytes"),
+            Self::NumberTooLarge => "contains a number that is too large for a 64-bit float".to_owned(),
+            Self::Nul => "must not contain a NUL character".to_owned(),
+            Self::TooDeep => format!("must not be nested deeper than {PROPERTIES_DEPTH_MAX} levels"),
+            Self::TooLarge => format!("must not be larger than {PROPERTIES_BYTES_MAX} bytes"),
         }
     }
 }
 
-/// Why a text was not read: the reader itself does not say it.
-fn unreadable(text: &str) -> Fault {
+/// The fault of a text that the JSON parser refused. The parser's own error is only text for people.
+fn syntax_fault(text: &str) -> Fault {
     match mended::flaw(text) {
-        Some(Flaw::HalfAPair) => Fault::HalfAPair,
-        Some(Flaw::BeyondFloats) => Fault::BeyondFloats,
-        None => Fault::NoObject,
+        Some(Flaw::LoneSurrogate) => Fault::LoneSurrogate,
+        Some(Flaw::NumberTooLarge) => Fault::NumberTooLarge,
+        None => Fault::NotAnObject,
     }
 }
 
-/// Text is borrowed where it has no escapes.
+/// A JSON value. Strings without escapes are borrowed from the input.
 enum Node<'t> {
     Null,
     Bool(bool),
@@ -106,7 +109,7 @@ impl Node<'_> {
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-            Self::Integer(value) => write!(out, "{value}").expect("a String takes all"),
+            Self::Integer(value) => write!(out, "{value}").expect("writing to a String never fails"),
             Self::Float(value) => write_float(*value, out),
             Self::Text(value) => push_text(out, value),
             Self::Array(items) => {
@@ -135,46 +138,48 @@ impl Node<'_> {
     }
 }
 
-/// A float that is a whole number within the exact integers is written as that integer.
-#[expect(clippy::cast_possible_truncation, reason = "the range is asked first")]
+/// Writes a float. A whole number that fits into an `i64` or `u64` is written as an integer.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn write_float(value: f64, out: &mut String) {
     let (low, high) = (-9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
     if value.fract() == 0.0 && (low..high).contains(&value) {
-        write!(out, "{}", value as i128).expect("a String takes all");
+        write!(out, "{}", value as i128).expect("writing to a String never fails");
     } else {
         out.push_str(&serde_json::Number::from_f64(value).map_or_else(|| "null".into(), |n| n.to_string()));
     }
 }
 
-/// Reads one value at a depth, and tells why it stopped through `fault`: a serde error is only text.
+/// Reads one value at a depth. A serde error is only text, so the reason of a failure is left in `fault`.
 #[derive(Clone, Copy)]
-struct Nested<'f> {
+struct NodeReader<'f> {
     depth: usize,
     fault: &'f Cell<Option<Fault>>,
 }
 
-impl Nested<'_> {
-    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+impl NodeReader<'_> {
+    fn descend<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == PROPERTIES_DEPTH_MAX {
-            return Err(self.stop(Fault::TooDeep));
+            return Err(self.fail(Fault::TooDeep));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
-    fn stop<E: serde::de::Error>(self, fault: Fault) -> E {
+    fn fail<E: serde::de::Error>(self, fault: Fault) -> E {
         self.fault.set(Some(fault));
         E::custom("refused")
     }
 
-    fn text<'t, E: serde::de::Error>(self, value: Cow<'t, str>) -> Result<Cow<'t, str>, E> {
+    /// Refuses a NUL character, which PostgreSQL cannot store in a text.
+    fn check_text<'t, E: serde::de::Error>(self, value: Cow<'t, str>) -> Result<Cow<'t, str>, E> {
         if !value.contains('\0') {
             return Ok(value);
         }
-        Err(self.stop(if value.contains(NO_CHARACTER) { Fault::HalfAPair } else { Fault::Nul }))
+        // `mended` puts a NUL at the beginning of what replaces a lone surrogate.
+        Err(self.fail(if value.contains(LONE_SURROGATE_MARKER) { Fault::LoneSurrogate } else { Fault::Nul }))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Nested<'_> {
+impl<'de> DeserializeSeed<'de> for NodeReader<'_> {
     type Value = Node<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node<'de>, D::Error> {
@@ -182,7 +187,7 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Nested<'_> {
+impl<'de> Visitor<'de> for NodeReader<'_> {
     type Value = Node<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,15 +215,15 @@ impl<'de> Visitor<'de> for Nested<'_> {
     }
 
     fn visit_borrowed_str<E: serde::de::Error>(self, value: &'de str) -> Result<Node<'de>, E> {
-        self.text(Cow::Borrowed(value)).map(Node::Text)
+        self.check_text(Cow::Borrowed(value)).map(Node::Text)
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node<'de>, E> {
-        self.text(Cow::Owned(value.to_owned())).map(Node::Text)
+        self.check_text(Cow::Owned(value.to_owned())).map(Node::Text)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
-        let inner = self.inner()?;
+        let inner = self.descend()?;
         let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             all.push(item);
@@ -227,10 +232,10 @@ impl<'de> Visitor<'de> for Nested<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node<'de>, A::Error> {
-        let inner = self.inner()?;
+        let inner = self.descend()?;
         let mut all = BTreeMap::new();
         while let Some(Key(key)) = fields.next_key()? {
-            let key = self.text(key)?;
+            let key = self.check_text(key)?;
             let value = fields.next_value_seed(inner)?;
             if all.insert(key, value).is_some() {
                 return Err(A::Error::custom("duplicate key"));
@@ -240,7 +245,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
     }
 }
 
-/// A key of an object, borrowed where it has no escapes.
+/// A key of an object, borrowed from the input if it has no escapes.
 pub struct Key<'de>(pub Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {

@@ -1,30 +1,32 @@
-//! One SHA-256 over all that an input says except its id, after defaults and normalisation: two
-//! inputs say the same if and only if their hashes are equal.
+//! Computes the content hash of events and event types.
+//!
+//! It is one SHA-256 of all fields except the id, after defaults and normalisation. Two inputs have the same
+//! content if and only if their hashes are equal.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::row::EventBody;
 
-/// The type of an event, as far as the hash is concerned.
+/// What the hash of an event contains of its type.
 #[derive(Debug, Clone, Copy)]
 pub enum TypeKey<'a> {
     /// The canonical id.
     Id(Uuid),
-    /// The name, where a record has only that.
+    /// The name, if a record has no id of its type.
     Name(&'a str),
 }
 
 /// The hash of an event.
 #[must_use]
 pub fn of_event(
-    kind: TypeKey<'_>,
+    type_key: TypeKey<'_>,
     source_type: &str,
     external_id: Option<&str>,
     body: &EventBody,
 ) -> [u8; 32] {
     let mut fields = Fields::default();
-    match kind {
+    match type_key {
         TypeKey::Id(id) => fields.add(Some(id.as_bytes())),
         TypeKey::Name(name) => fields.add(Some(name.as_bytes())),
     }
@@ -37,11 +39,11 @@ pub fn of_event(
     fields.add(body.notes.as_deref().map(str::as_bytes));
     match &body.location {
         None => fields.add(None),
-        Some(place) => {
-            // Adding zero makes -0.0 and 0.0 one.
-            fields.add(Some(&(place.latitude + 0.0).to_be_bytes()));
-            fields.add(Some(&(place.longitude + 0.0).to_be_bytes()));
-            fields.add(place.name.as_deref().map(str::as_bytes));
+        Some(location) => {
+            // Adding zero turns -0.0 into 0.0, so that both have the same hash.
+            fields.add(Some(&(location.latitude + 0.0).to_be_bytes()));
+            fields.add(Some(&(location.longitude + 0.0).to_be_bytes()));
+            fields.add(location.name.as_deref().map(str::as_bytes));
         }
     }
     fields.add(Some(body.properties.as_bytes()));
@@ -58,7 +60,7 @@ pub fn of_type(name: &str, color: Option<&str>, icon: Option<&str>) -> [u8; 32] 
     fields.finish()
 }
 
-/// Fields with their lengths, so that no two lists of fields give the same bytes.
+/// Hashes fields with their lengths, so that no two lists of fields give the same bytes.
 #[derive(Default)]
 struct Fields(Sha256);
 

@@ -1,14 +1,14 @@
-//! How the columns of a CSV become the fields of events.
+//! Describes how the columns of a CSV become the fields of events.
 
 use serde::{Deserialize, Serialize};
 
-/// Column names of the header, and what cells mean; see `CsvMapping` of the contract.
+/// Which column has which field, and how its cells are read. It is `CsvMapping` of the GraphQL schema.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CsvMapping {
-    /// A type name for all rows.
+    /// The name of the event type of all rows.
     pub event_type: Option<String>,
-    /// The column that holds it.
+    /// The column of the name of the event type.
     pub event_type_column: Option<String>,
     /// The column of the timestamp.
     pub timestamp_column: String,
@@ -16,30 +16,31 @@ pub struct CsvMapping {
     pub end_date_column: Option<String>,
     /// The column of the id.
     pub id_column: Option<String>,
-    /// Joined with `|` into the external id.
+    /// The columns of the external id. Their cells are joined with `|`.
     pub external_id_columns: Option<Vec<String>>,
     /// The column of the notes.
     pub notes_column: Option<String>,
-    /// The source of all rows; `imported` unless said.
+    /// The source of all rows. The default is `imported`.
     pub source_type: Option<String>,
     /// The column of the latitude.
     pub latitude_column: Option<String>,
     /// The column of the longitude.
     pub longitude_column: Option<String>,
-    /// Columns for properties; none: all that are not mapped.
+    /// The columns of properties. The default is all columns that are not mapped otherwise.
     pub property_columns: Option<Vec<String>>,
-    /// Cells that mean missing; none: the empty cell and `NA`.
+    /// The cells that mean that a value is missing. The default is the empty cell and `NA`.
     pub missing: Option<Vec<String>>,
-    /// IANA zone of times without an offset.
+    /// The IANA time zone of times without an offset.
     pub time_zone: Option<String>,
-    /// strptime pattern, `unix_s` or `unix_ms`; none: RFC 3339 and `YYYY-MM-DD[ HH:MM[:SS]]`.
+    /// A strptime pattern, `unix_s` or `unix_ms`. The default is RFC 3339 and `YYYY-MM-DD[ HH:MM[:SS]]`.
     pub timestamp_format: Option<String>,
-    /// One character, or `auto`: told by the header.
+    /// One character, or `auto`, which detects the delimiter in the header.
     pub delimiter: String,
-    /// Lines before the header.
+    /// How many lines to skip before the header.
     pub skip_lines: u32,
-    /// Numbers of properties and coordinates have a decimal comma.
+    /// Whether numbers in properties and coordinates have a decimal comma.
     pub has_decimal_comma: bool,
-    /// A label of the WHATWG encoding standard; none: UTF-8, or UTF-16 by its byte order mark.
+    /// A label of the WHATWG Encoding Standard. The default is UTF-8, or UTF-16 if its byte order mark is
+    /// there.
     pub encoding: Option<String>,
 }

@@ -1,4 +1,7 @@
-//! Positions in the feed as opaque text: generation, epoch and position, bound to their user by a check.
+//! Encodes positions in the change feed as cursors, which are opaque text for clients.
+//!
+//! A cursor contains the generation, the feed epoch and the position. Its check bytes also depend on the user
+//! id, so that a cursor is invalid for other users.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,27 +11,30 @@ use uuid::Uuid;
 /// A position in the feed of one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Of which generation of all feeds; 0 for those that were given out before there were generations.
+    /// The generation of all feeds. It is 0 in cursors from before generations existed.
     pub generation: i64,
-    /// Of which counting of this feed.
+    /// The feed epoch of the user.
     pub epoch: i64,
-    /// Everything up to here is known.
+    /// The position. The client knows all changes up to it.
     pub seq: i64,
-    /// In a bootstrap: the head when it began. Tombstones up to there are passed over.
+    /// In a bootstrap, the feed head when the bootstrap began. Tombstones up to it are skipped.
     pub bootstrap_head: Option<i64>,
 }
 
-const PLAIN: u8 = 1;
+const POSITION: u8 = 1;
 const BOOTSTRAP: u8 = 2;
-/// Added to the kind of a cursor whose generation is not 0, which follows the kind.
+/// Added to the tag if the generation is not 0. Then the generation follows the tag.
 const WITH_GENERATION: u8 = 2;
 const CHECK_BYTES: usize = 8;
 
 impl Cursor {
-    /// Equal positions of an epoch are equal texts; those of a bootstrap stand apart.
+    /// Encodes the cursor for its user.
+    ///
+    /// Equal cursors have equal texts. A cursor of a bootstrap differs from the plain one of the same
+    /// position.
     #[must_use]
     pub fn encode(&self, user_id: Uuid) -> String {
-        let mut bytes = vec![if self.bootstrap_head.is_some() { BOOTSTRAP } else { PLAIN }];
+        let mut bytes = vec![if self.bootstrap_head.is_some() { BOOTSTRAP } else { POSITION }];
         if self.generation != 0 {
             bytes[0] += WITH_GENERATION;
             bytes.extend(self.generation.to_be_bytes());
@@ -40,32 +46,33 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// `None` for garbage and for a cursor of another user.
+    /// Decodes a cursor. `None` if the text is not a cursor of this user.
     #[must_use]
     pub fn decode(user_id: Uuid, text: &str) -> Option<Self> {
         if text.len() > 64 {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(CHECK_BYTES)?)?;
-        if check(user_id, body) != sum {
+        let (body, check_bytes) = bytes.split_at_checked(bytes.len().checked_sub(CHECK_BYTES)?)?;
+        if check(user_id, body) != check_bytes {
             return None;
         }
-        let (kind, numbers) = body.split_first()?;
+        let (tag, numbers) = body.split_first()?;
         let mut numbers = numbers.chunks(8).map(|chunk| chunk.try_into().map(i64::from_be_bytes));
         let mut next = || numbers.next()?.ok();
-        let has_generation = *kind > WITH_GENERATION;
+        let has_generation = *tag > WITH_GENERATION;
         let generation = if has_generation { next()? } else { 0 };
         let (epoch, seq) = (next()?, next()?);
-        let is_bootstrap = *kind - if has_generation { WITH_GENERATION } else { 0 } == BOOTSTRAP;
+        let is_bootstrap = *tag - if has_generation { WITH_GENERATION } else { 0 } == BOOTSTRAP;
         let bootstrap_head = if is_bootstrap { Some(next()?) } else { None };
         Some(Self { generation, epoch, seq, bootstrap_head })
     }
 }
 
+/// The first bytes of a SHA-256 over the user id and the other bytes of the cursor.
 fn check(user_id: Uuid, body: &[u8]) -> [u8; CHECK_BYTES] {
     let digest = Sha256::new().chain_update(user_id.as_bytes()).chain_update(body).finalize();
-    let mut sum = [0; CHECK_BYTES];
-    sum.copy_from_slice(&digest[..CHECK_BYTES]);
-    sum
+    let mut check_bytes = [0; CHECK_BYTES];
+    check_bytes.copy_from_slice(&digest[..CHECK_BYTES]);
+    check_bytes
 }

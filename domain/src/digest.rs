@@ -1,5 +1,7 @@
-//! The digest of what is alive, by the month in which it was made: two copies of the same rows have the
-//! same digest, and a month that differs tells where to look.
+//! Computes a digest of the living rows for each month of their ids.
+//!
+//! Two copies of the same rows have the same digests. If a client's copy differs, the months with different
+//! digests show which rows to compare.
 
 use std::fmt::Write;
 
@@ -9,32 +11,32 @@ use uuid::Uuid;
 
 use crate::event_id;
 
-/// One UTC month of id time.
+/// The rows of one UTC month, by the time in their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     /// `YYYY-MM`.
     pub month: String,
-    /// Rows in it.
+    /// How many rows the month has.
     pub count: i64,
-    /// SHA-256 over the lines `id:version` + LF of its rows, sorted by id.
+    /// SHA-256 of the lines `id:version` + LF, one for each row, sorted by id.
     pub hash: [u8; 32],
 }
 
-/// Gathers rows, which must come in the order of their ids, into buckets.
+/// Collects rows in buckets. The rows must come in the order of their ids.
 #[derive(Debug, Default)]
 pub struct Digester {
-    done: Vec<Bucket>,
-    open: Option<(String, i64, Sha256)>,
+    buckets: Vec<Bucket>,
+    current: Option<(String, i64, Sha256)>,
 }
 
 impl Digester {
     /// Adds the next row.
     pub fn add(&mut self, id: Uuid, version: i32) {
         let month = month_of(id);
-        if self.open.as_ref().is_none_or(|open| open.0 != month) {
+        if self.current.as_ref().is_none_or(|current| current.0 != month) {
             self.close();
         }
-        let (_, count, hash) = self.open.get_or_insert_with(|| (month, 0, Sha256::new()));
+        let (_, count, hash) = self.current.get_or_insert_with(|| (month, 0, Sha256::new()));
         *count += 1;
         hash.update(format!("{id}:{version}\n"));
     }
@@ -43,17 +45,17 @@ impl Digester {
     #[must_use]
     pub fn finish(mut self) -> Vec<Bucket> {
         self.close();
-        self.done
+        self.buckets
     }
 
     fn close(&mut self) {
-        if let Some((month, count, hash)) = self.open.take() {
-            self.done.push(Bucket { month, count, hash: hash.finalize().into() });
+        if let Some((month, count, hash)) = self.current.take() {
+            self.buckets.push(Bucket { month, count, hash: hash.finalize().into() });
         }
     }
 }
 
-/// The UTC month of the time inside an id; 48 bits of milliseconds reach into the year 10889.
+/// The UTC month of the time in an id. The 48 bits of milliseconds reach into the year 10889.
 fn month_of(id: Uuid) -> String {
     let at = DateTime::from_timestamp_millis(event_id::time_ms(id)).unwrap_or_default();
     let mut month = String::new();

@@ -1,5 +1,7 @@
-//! From what was sent to what may be stored: a draft is anything, a [`NewEvent`] is right. All that
-//! is wrong with a draft is told at once.
+//! Parses drafts (unchecked input) into writes that are valid in themselves.
+//!
+//! A draft can hold any input, and a [`NewEvent`] only valid values. The parsers report all problems of a
+//! draft at once. Whether a write fits the stored rows is decided later, by [`apply`](crate::apply).
 
 mod edit;
 mod fields;
@@ -18,162 +20,164 @@ use crate::row::EventBody;
 use crate::{content_hash, event_id};
 use fields::Fields;
 
-/// One field as it came in. Null is absent.
+/// One field of the input.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Sent<T> {
-    /// Nothing, or null.
+    /// The field was missing or null.
     #[default]
     Absent,
-    /// A value of the right JSON kind.
+    /// A value of the expected JSON type.
     Value(T),
-    /// Another kind of JSON value.
+    /// A value of another JSON type.
     WrongKind,
 }
 
-/// An event as it was sent.
+/// An event as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventDraft {
-    /// UUIDv7.
+    /// A UUIDv7.
     pub id: Sent<String>,
-    /// Id of its type.
+    /// The id of the event type.
     pub event_type_id: Sent<String>,
-    /// Name of its type; only records of an import have it.
+    /// The name of the event type. Only records of an import have it.
     pub event_type: Sent<String>,
-    /// RFC 3339.
+    /// The start, as an RFC 3339 instant.
     pub timestamp: Sent<String>,
-    /// RFC 3339.
+    /// The end, as an RFC 3339 instant.
     pub end_date: Sent<String>,
-    /// Default false.
+    /// Whether the instants are dates. The default is false.
     pub is_all_day: Sent<bool>,
-    /// IANA name.
+    /// A name of the IANA time zone database.
     pub time_zone: Sent<String>,
     /// Free text.
     pub notes: Sent<String>,
-    /// Default `manual`.
+    /// The source of the event. The default is `manual`.
     pub source_type: Sent<String>,
-    /// The source's own id.
+    /// The id of the event in its source.
     pub external_id: Sent<String>,
-    /// Where.
+    /// The place of the event.
     pub location: Sent<LocationDraft>,
-    /// Text of a JSON object.
+    /// The text of a JSON object.
     pub properties: Sent<String>,
 }
 
-/// A location as it was sent.
+/// A location as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LocationDraft {
-    /// Degrees.
+    /// Degrees, -90 to 90.
     pub latitude: Sent<f64>,
-    /// Degrees.
+    /// Degrees, -180 to 180.
     pub longitude: Sent<f64>,
-    /// Name of the place.
+    /// The name of the place.
     pub name: Sent<String>,
 }
 
-/// An event type as it was sent.
+/// An event type as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventTypeDraft {
-    /// UUIDv7.
+    /// A UUIDv7.
     pub id: Sent<String>,
-    /// Required.
+    /// The name. It is required.
     pub name: Sent<String>,
-    /// Any text.
+    /// Free text.
     pub color: Sent<String>,
-    /// Any text.
+    /// Free text.
     pub icon: Sent<String>,
 }
 
-/// Where the id of an item comes from.
+/// Who chose the id of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdOrigin {
-    /// The client sent it: it may become an alias.
+    /// The client. If the row exists under another id, this id becomes an alias.
     Sent,
-    /// We made it, at random or from the content: nobody knows it.
+    /// The server, at random or from the content. No client knows the id yet.
     Made,
 }
 
-/// How an event names its type.
+/// How an event refers to its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TypeRef {
-    /// By id or alias.
+    /// By its id or an alias.
     Id(Uuid),
-    /// By name; made under `fresh_id` when missing.
+    /// By its name. A type that does not exist is created.
     Name {
-        /// Trimmed, NFC.
+        /// The name, trimmed and in NFC.
         name: String,
-        /// The id it gets if it is made.
+        /// The id of the type if it is created.
         fresh_id: Uuid,
     },
 }
 
-/// An event that is right in itself; whether it fits what is stored is for `apply` to say.
+/// A parsed event. All its values are valid; `apply` decides whether it fits the stored rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    /// Its id.
+    /// The id of the event.
     pub id: Uuid,
-    /// Whose id that is.
+    /// Who chose the id.
     pub origin: IdOrigin,
-    /// Its type.
+    /// The event type.
     pub type_ref: TypeRef,
-    /// Where it comes from.
+    /// The source of the event.
     pub source_type: String,
-    /// The source's own id.
+    /// The id of the event in its source.
     pub external_id: Option<String>,
-    /// What it says.
+    /// The other content.
     pub body: EventBody,
-    /// An id by which it may be stored as well.
+    /// An older derived id, under which the same event may be stored already.
     pub former_id: Option<FormerId>,
 }
 
-/// An event type that is right in itself.
+/// A parsed event type. All its values are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewType {
-    /// Its id.
+    /// The id of the type.
     pub id: Uuid,
-    /// Whose id that is.
+    /// Who chose the id.
     pub origin: IdOrigin,
-    /// Trimmed, NFC.
+    /// The name, trimmed and in NFC.
     pub name: String,
-    /// Any text.
+    /// Free text.
     pub color: Option<String>,
-    /// Any text.
+    /// Free text.
     pub icon: Option<String>,
 }
 
-/// What the id of an item becomes when none was sent.
+/// How an item without an id gets one.
 #[derive(Debug, Clone, Copy)]
 pub enum MissingId {
-    /// This one, made for the item.
+    /// It gets this id, which the caller generated for it.
     Made(Uuid),
-    /// One derived from this user and the content.
+    /// Its id is derived from this user, its start and its content.
     Derived(Uuid),
-    /// One derived from this user, the start, and what tells this event from others.
+    /// Its id is derived from this user, its start and these keys.
     Keyed(Uuid, Keys),
 }
 
-/// What tells an event of a source that has no ids from others.
+/// The digests that identify an event of a source without ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keys {
-    /// The digest that its id is derived from.
+    /// The digest from which its id is derived.
     pub key: [u8; 32],
-    /// The digest that ids of such records were derived from before more of them counted, and what counts since: JSON
-    /// pointers into `properties`.
+    /// The digest from which earlier versions derived the id. Beside it are the properties that were added to
+    /// the digest since, as JSON Pointers into `properties`.
     pub former: Option<([u8; 32], &'static [&'static str])>,
 }
 
-/// The id that an event had before more counted than what tells it from others now.
+/// The id that earlier versions derived for an event, from fewer of its properties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormerId {
-    /// It stands for the event if what is stored by it is equal in what counts since.
+    /// The former id. The event stored under it is the same if both are equal in `distinguished_by`.
     pub id: Uuid,
-    /// What counts since: JSON pointers into `properties`.
-    pub told_apart_by: &'static [&'static str],
+    /// The properties from which the id is derived in addition since, as JSON Pointers into `properties`.
+    pub distinguished_by: &'static [&'static str],
 }
 
-/// Reads an event. `fresh_type_id` is the id of its type, should it name a type that is missing.
+/// Parses an event.
+///
+/// If the event refers to its type by a name, and the type has to be created, it gets `fresh_type_id`.
 ///
 /// # Errors
-/// Every wrong field, in the order of the contract.
+/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_event(
     draft: EventDraft,
     missing: MissingId,
@@ -181,10 +185,10 @@ pub fn parse_event(
 ) -> Result<NewEvent, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let event = read_event(&mut fields, draft, missing, fresh_type_id);
-    event.filter(|_| fields.are_right()).ok_or_else(|| fields.into_problems())
+    event.filter(|_| fields.are_valid()).ok_or_else(|| fields.into_problems())
 }
 
-/// Reads the fields of an event; none when a required one is missing.
+/// Parses the fields of an event. `None` if a required one has no value.
 fn read_event(
     fields: &mut Fields,
     draft: EventDraft,
@@ -202,9 +206,9 @@ fn read_event(
     if let (Some(start), Some(end)) = (timestamp, end_date)
         && end < start
     {
-        fields.add("/endDate", Code::EndBeforeStart, "the end is before the start");
+        fields.add("/endDate", Code::EndBeforeStart, "the end must not be before the start");
     }
-    fields.kind("/isAllDay", draft.is_all_day);
+    fields.value("/isAllDay", draft.is_all_day);
     let time_zone = fields.time_zone(draft.time_zone);
     let notes = fields.text("/notes", draft.notes, limits::NOTES_CHARS_MAX);
     let source_type = fields.source_type(draft.source_type);
@@ -227,9 +231,9 @@ fn read_event(
             (event_id::derive(user_id, timestamp, &content), IdOrigin::Made)
         }
         (None, MissingId::Keyed(user_id, Keys { key, former })) => {
-            former_id = former.map(|(key, told_apart_by)| FormerId {
+            former_id = former.map(|(key, distinguished_by)| FormerId {
                 id: event_id::derive(user_id, timestamp, &key),
-                told_apart_by,
+                distinguished_by,
             });
             (event_id::derive(user_id, timestamp, &key), IdOrigin::Made)
         }
@@ -244,11 +248,11 @@ fn type_key(type_ref: &TypeRef) -> content_hash::TypeKey<'_> {
     }
 }
 
-/// Reads an event type.
+/// Parses an event type. It gets `generated_id` if the draft has no id.
 ///
 /// # Errors
-/// Every wrong field, in the order of the contract.
-pub fn parse_type(draft: EventTypeDraft, made: Uuid) -> Result<NewType, Vec<FieldProblem>> {
+/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
+pub fn parse_type(draft: EventTypeDraft, generated_id: Uuid) -> Result<NewType, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = fields.id("/id", draft.id);
     let name = fields.name("/name", draft.name);
@@ -257,14 +261,14 @@ pub fn parse_type(draft: EventTypeDraft, made: Uuid) -> Result<NewType, Vec<Fiel
     }
     let color = fields.text("/color", draft.color, limits::COLOR_CHARS_MAX);
     let icon = fields.text("/icon", draft.icon, limits::ICON_CHARS_MAX);
-    let Some(name) = name.filter(|_| fields.are_right()) else {
+    let Some(name) = name.filter(|_| fields.are_valid()) else {
         return Err(fields.into_problems());
     };
-    let (id, origin) = id.map_or((made, IdOrigin::Made), |id| (id, IdOrigin::Sent));
+    let (id, origin) = id.map_or((generated_id, IdOrigin::Made), |id| (id, IdOrigin::Sent));
     Ok(NewType { id, origin, name, color, icon })
 }
 
-/// The name of an installation: `^[A-Za-z0-9._-]{1,64}$`, else `None`.
+/// Checks a client id. `None` unless it matches `^[A-Za-z0-9._-]{1,64}$`.
 #[must_use]
 pub fn parse_client_id(text: &str) -> Option<&str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

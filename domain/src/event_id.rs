@@ -1,4 +1,4 @@
-//! Ids that clients make: UUIDv7 (RFC 9562, section 5.7), in the one textual form of section 4.
+//! Parses, checks and derives ids: UUIDv7 (RFC 9562, section 5.7) in the text form of its section 4.
 
 use sha2::{Digest, Sha256};
 use uuid::{Uuid, Variant};
@@ -6,58 +6,61 @@ use uuid::{Uuid, Variant};
 use crate::limits::{FUTURE_SKEW_MS_MAX, RETRY_AFTER_MS_MAX};
 use crate::problem::{Code, FieldProblem, Problem};
 
-/// Reads `8-4-4-4-12` hexadecimal digits in either case, and nothing else.
+/// Parses a UUID. Only the form of `8-4-4-4-12` hexadecimal digits is accepted, in either case.
 #[must_use]
 pub fn parse(text: &str) -> Option<Uuid> {
     let bytes = text.as_bytes();
     let hyphens = [8, 13, 18, 23];
-    let formed = bytes.len() == 36
+    let is_well_formed = bytes.len() == 36
         && bytes
             .iter()
             .enumerate()
             .all(|(at, byte)| if hyphens.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() });
-    if formed { Uuid::try_parse(text).ok() } else { None }
+    if is_well_formed { Uuid::try_parse(text).ok() } else { None }
 }
 
-/// Epoch milliseconds inside a UUIDv7.
+/// The time in a UUIDv7, in epoch milliseconds.
 #[must_use]
 pub fn time_ms(id: Uuid) -> i64 {
     i64::try_from(id.as_u128() >> 80).expect("48 bits fit")
 }
 
-/// Whether the version is 7 and the variant that of RFC 9562.
+/// Whether the id has version 7 and the variant of RFC 9562.
 #[must_use]
 pub fn is_v7(id: Uuid) -> bool {
     id.get_version_num() == 7 && id.get_variant() == Variant::RFC4122
 }
 
-/// What speaks against creating something under this id; `bounded` asks for the time as well.
+/// Checks the id of a new row. With `is_time_checked`, the time in the id is checked too.
 ///
 /// # Errors
-/// `NOT_UUID_V7`; `ID_IN_FUTURE` when its time is more than a minute ahead of `now_ms`.
-pub fn check_new(id: Uuid, now_ms: i64, bounded: bool) -> Result<(), FieldProblem> {
+/// [`Code::NotUuidV7`] if the version or the variant is another one. [`Code::IdInFuture`] if the time is
+/// checked and is more than 60 s after `now_ms`.
+pub fn check_new(id: Uuid, now_ms: i64, is_time_checked: bool) -> Result<(), FieldProblem> {
     if !is_v7(id) {
         return Err(FieldProblem::new("/id", Code::NotUuidV7, "must be a UUID of version 7"));
     }
     let ahead_ms = time_ms(id) - now_ms;
-    if bounded && ahead_ms > FUTURE_SKEW_MS_MAX {
+    if is_time_checked && ahead_ms > FUTURE_SKEW_MS_MAX {
         return Err(FieldProblem::new(
             "/id",
             Code::IdInFuture,
-            format!("its time is {ahead_ms} ms ahead; at most {FUTURE_SKEW_MS_MAX} ms are allowed"),
+            format!(
+                "its time is {ahead_ms} ms ahead of the server; at most {FUTURE_SKEW_MS_MAX} ms are allowed"
+            ),
         ));
     }
     Ok(())
 }
 
-/// How long to wait until an id from the future will do; `None` when that is not worth waiting for.
+/// How many milliseconds to wait until an id in the future is accepted. `None` if it is more than 24 h ahead.
 #[must_use]
 pub fn retry_after_ms(id: Uuid, now_ms: i64) -> Option<i64> {
     let ahead_ms = time_ms(id) - now_ms;
     (ahead_ms <= RETRY_AFTER_MS_MAX).then_some(ahead_ms - FUTURE_SKEW_MS_MAX)
 }
 
-/// Adds to the problem of a refused id when, if ever, to send it again.
+/// Makes the problem of an id in the future retryable, if its time is not too far ahead.
 pub fn with_retry(problem: &mut Problem, id: Uuid, now_ms: i64) {
     if problem.code == Code::IdInFuture {
         problem.retry_after_ms = retry_after_ms(id, now_ms);
@@ -65,7 +68,7 @@ pub fn with_retry(problem: &mut Problem, id: Uuid, now_ms: i64) {
     }
 }
 
-/// A UUIDv7 of these milliseconds (clamped to 48 bits) and of 74 bits of `tail`.
+/// Builds a UUIDv7 from epoch milliseconds, clamped to 48 bits, and from 74 of the 80 bits of `tail`.
 #[must_use]
 pub fn compose(ms: i64, tail: [u8; 10]) -> Uuid {
     let ms = u64::try_from(ms.max(0)).expect("not negative").min((1 << 48) - 1);
@@ -77,8 +80,8 @@ pub fn compose(ms: i64, tail: [u8; 10]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// The id of a record that came without one: its start and its content, so that the same record of
-/// the same user always gets the same id.
+/// Derives the id of a record that has none, from its user, its start and its content hash. So the same
+/// record of a user always gets the same id.
 #[must_use]
 pub fn derive(user_id: Uuid, start_ms: i64, content: &[u8; 32]) -> Uuid {
     let digest = Sha256::new().chain_update(user_id.as_bytes()).chain_update(content).finalize();

@@ -1,21 +1,25 @@
-//! Text as a search compares it: two texts that differ in case alone, or in how a letter with an accent is written down,
-//! are one (Unicode, section 3.13.5, canonical caseless matching).
+//! Folds text for searches, so that two texts that differ only in case are equal.
+//!
+//! The comparison is canonical caseless matching (Unicode, section 3.13.5). So the encoding of a letter with
+//! an accent makes no difference either.
 
 use std::borrow::Cow;
 
 use icu_casemap::CaseMapper;
 use unicode_normalization::UnicodeNormalization;
 
-/// Folds case as the Unicode standard does, whatever stands around a letter: `ΠΑΣ`, `πας` and `πασ` are one text, and so
-/// are `Straße` and `STRASSE`. The result is in NFC, so that no letter is found in half of another one.
+/// Folds case as the Unicode standard defines it, independent of the letters around.
+///
+/// `ΠΑΣ`, `πας` and `πασ` become the same text, and so do `Straße` and `STRASSE`. The result is in NFC, so
+/// that a search for a letter does not match the base of an accented one.
 #[must_use]
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    // Some letters fold into others only once they are taken apart, and folding leaves some not in order.
-    let apart: String = text.nfd().collect();
-    let folded: Cow<'_, str> = CaseMapper::new().fold_string(&apart);
+    // Some letters fold only after their decomposition (NFD), and folding can leave marks out of order.
+    let decomposed: String = text.nfd().collect();
+    let folded: Cow<'_, str> = CaseMapper::new().fold_string(&decomposed);
     folded.nfc().collect()
 }
 
@@ -24,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_in_case_alone_is_one() {
+    fn texts_that_differ_only_in_case_are_equal() {
         for same in [
             &["ΠΑΣΧΑ", "πασχα", "Πασχα"][..],
             &["ΠΑΣ", "πας", "πασ"],
@@ -40,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_word_is_found_in_it_and_a_letter_is_not_found_in_another() {
+    fn a_word_contains_its_beginning_and_an_accented_letter_does_not_contain_its_base() {
         assert!(fold("ΠΑΣΧΑ").contains(&fold("ΠΑΣ")));
         assert!(fold("Große Wäsche").contains(&fold("wäsche")));
         assert!(!fold("Café").contains(&fold("cafe")), "accents count");

@@ -1,4 +1,6 @@
-//! The states of an import, what becomes of its records, and how long a failed one rests.
+//! Defines imports: their states, the steps of a user between them, and the outcomes of their records.
+//!
+//! It also decides what happens after a crash or a failure: smaller chunks, a rejected record, a pause.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,47 +11,47 @@ use crate::payload_objects::PayloadObjects;
 use crate::problem::{Code, Problem};
 use crate::trace_context::TraceContext;
 
-/// Where an import stands.
+/// The state of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Its payload is not complete.
+    /// The payload has not arrived completely.
     AwaitingUpload,
-    /// It waits for a worker.
+    /// The import waits for a worker.
     Queued,
-    /// A worker holds it.
+    /// A worker has the lease of the import.
     Running,
-    /// Every record has its outcome.
+    /// Every record has an outcome.
     Completed,
-    /// It cannot go on.
+    /// The import failed and does not go on by itself.
     Failed,
-    /// The user ended it.
+    /// The user cancelled the import.
     Canceled,
-    /// The user halted it.
+    /// The user paused the import.
     Paused,
-    /// A worker takes its rows back, or will.
+    /// A worker rolls back the rows of the import, or will do so.
     RollingBack,
-    /// Its rows are taken back.
+    /// The rows of the import are rolled back.
     RolledBack,
 }
 
-/// What a payload holds.
+/// The file format of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object in each line.
     Ndjson,
     /// An array of JSON objects.
     Json,
-    /// Rows under a header.
+    /// Rows below a header.
     Csv,
     /// The `export.xml` of Apple Health.
     AppleHealth,
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 4] = [Self::Ndjson, Self::Json, Self::Csv, Self::AppleHealth];
 
-    /// As it is stored and travels.
+    /// The name in the database and in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -60,7 +62,7 @@ impl Format {
         }
     }
 
-    /// The format of that name.
+    /// The format with that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
@@ -68,7 +70,7 @@ impl Format {
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 9] = [
         Self::AwaitingUpload,
         Self::Queued,
@@ -81,7 +83,7 @@ impl State {
         Self::RolledBack,
     ];
 
-    /// As it is stored and travels.
+    /// The name in the database and in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,44 +99,46 @@ impl State {
         }
     }
 
-    /// The state of that name.
+    /// The state with that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
-    /// Whether nothing more will happen to it.
+    /// Whether the import has ended. A user may still retry it or roll it back.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Canceled | Self::RolledBack)
     }
 }
 
-/// How many records of an import, or of a chunk of it, came out how.
+/// How many records of an import, or of a chunk, had which outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// New rows.
+    /// Records that created a row.
     pub inserted: i64,
-    /// There already, equal.
+    /// Records that exist already, with the same content.
     pub duplicates: i64,
-    /// There already, with other content.
+    /// Records that exist already, with other content.
     pub differing: i64,
-    /// Deleted earlier; stays so.
+    /// Records whose event was deleted before. It stays deleted.
     pub deleted: i64,
-    /// Refused.
+    /// Records that were rejected.
     pub rejected: i64,
 }
 
 impl Counts {
-    /// All records.
+    /// The number of all records.
     #[must_use]
     pub fn records(&self) -> i64 {
         self.inserted + self.duplicates + self.differing + self.deleted + self.rejected
     }
 }
 
-/// How long to rest behind the `attempts`-th failure in a row: 5 s doubling to 15 min, less up to a
-/// quarter by `jitter`, so that what failed together does not come back together.
+/// The pause after the failure number `attempts` in a row, in milliseconds.
+///
+/// It starts at 5 s and doubles up to 15 min. `jitter` shortens it by up to a quarter, so that imports that
+/// failed together are not retried together.
 #[must_use]
 pub fn retry_pause_ms(attempts: i32, jitter: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 20) - 1).expect("clamped");
@@ -142,84 +146,87 @@ pub fn retry_pause_ms(attempts: i32, jitter: i64) -> i64 {
     pause - jitter.rem_euclid(pause / 4)
 }
 
-/// What an import was announced with beside its format, size and digest.
+/// The options of a new import beside its format, size and digest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Options {
-    /// How the columns of a CSV become events.
+    /// The mapping of the columns of a CSV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvMapping>,
-    /// Whether it was announced as a dry run.
+    /// Whether the import was created as a dry run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
-/// An import as stored.
+/// A stored import.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportRow {
-    /// Owner.
+    /// The user who owns the import.
     pub user_id: Uuid,
-    /// Its id.
+    /// The id of the import.
     pub id: Uuid,
-    /// Where it stands.
+    /// The current state.
     pub state: State,
-    /// What its payload holds.
+    /// The file format of the payload.
     pub format: Format,
-    /// What the user calls it.
+    /// The name that the user gave the import.
     pub name: Option<String>,
-    /// Announced size of the payload.
+    /// The announced size of the payload.
     pub bytes_total: i64,
-    /// What has arrived.
+    /// How many bytes of the payload have arrived.
     pub bytes_received: i64,
-    /// The names of its objects.
+    /// The names of the payload objects.
     pub payload_objects: PayloadObjects,
-    /// Announced digest.
+    /// The announced SHA-256 of the payload.
     pub sha256: Option<Vec<u8>>,
-    /// What it was announced with beside.
+    /// The other options with which the import was created.
     pub options: Options,
-    /// It decides and reports, and stores nothing.
+    /// Whether the import is a dry run: it decides and reports, and stores no event.
     pub dry_run: bool,
-    /// Records done: the checkpoint.
+    /// The checkpoint: how many records are done.
     pub next_record: i64,
-    /// Offset in the decoded payload behind them.
+    /// The offset in the decoded payload after these records.
     pub next_byte: i64,
-    /// Lines before that, where the format has lines.
+    /// The number of lines before that offset, if the format has lines.
     pub next_line: i64,
-    /// Offset in the payload as sent, for progress.
+    /// The offset in the payload as it was sent, to show the progress.
     pub bytes_processed: i64,
-    /// All records, once the end was seen.
+    /// The number of all records. `None` until the end of the payload was read.
     pub records_total: Option<i64>,
-    /// How they came out.
+    /// The outcomes of the records that are done.
     pub counts: Counts,
-    /// Failures in a row.
+    /// How many attempts in a row have failed.
     pub attempts: i32,
-    /// Leases lost at this checkpoint.
+    /// How many leases were lost at this checkpoint.
     pub crash_count: i32,
-    /// Records of one chunk, fewer behind crashes.
+    /// The records of one chunk. There are fewer after crashes.
     pub chunk_records: i32,
-    /// Up to this record its chunks stay small.
+    /// The record up to which the chunks stay small.
     pub small_chunks_until: i64,
-    /// Fence.
+    /// The fencing token: each claim adds 1, and writes of an earlier lease are refused.
     pub lease_epoch: i64,
-    /// What ended or bounced it.
+    /// The problem that ended the import, or that refused its payload.
     pub problem: Option<Problem>,
-    /// The request that made it.
+    /// The trace of the request that created the import.
     pub trace_context: Option<TraceContext>,
-    /// Until when the payload is awaited.
+    /// When an incomplete payload expires, in epoch milliseconds.
     pub upload_expires_at: i64,
-    /// Epoch milliseconds.
+    /// The time of the creation, in epoch milliseconds.
     pub created_at: i64,
-    /// Epoch milliseconds of the first claim.
+    /// The time of the first claim by a worker, in epoch milliseconds.
     pub started_at: Option<i64>,
-    /// Epoch milliseconds of the end.
+    /// The time of the end, in epoch milliseconds.
     pub finished_at: Option<i64>,
-    /// Epoch milliseconds of the removal of its payload.
+    /// The time when the payload was removed, in epoch milliseconds.
     pub payload_removed_at: Option<i64>,
 }
 
 impl ImportRow {
-    /// As it is taken up by a worker; with `after_crash` the one before died of it. Three deaths at one
-    /// checkpoint, and the next 500 records come in chunks a tenth of the size.
+    /// The import after a worker has claimed it. With `after_crash`, the previous holder lost its lease,
+    /// perhaps because it crashed on a record.
+    ///
+    /// After three such crashes at one checkpoint, chunks have a tenth of their size for the next 500
+    /// records.
     #[must_use]
     pub fn claimed(mut self, after_crash: bool) -> Self {
         self.crash_count += i32::from(after_crash);
@@ -232,57 +239,58 @@ impl ImportRow {
         self
     }
 
-    /// The record that killed whoever read it alone, again and again: it is refused unread.
+    /// The record to reject without reading it, counted from 1: workers crashed on it when it was alone in
+    /// its chunk.
     #[must_use]
     pub fn poison(&self) -> Option<i64> {
         (self.chunk_records == 1 && self.crash_count >= CRASHES_MAX).then_some(self.next_record + 1)
     }
 
-    /// Whether it died again and again though the record that it could not get past is refused unread: nothing in the
-    /// payload helps it on.
+    /// Whether workers go on crashing although the record on which they crashed is rejected without reading
+    /// it. Then nothing in the payload can be the cause, and the import must end. A rollback goes on.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
         self.chunk_records == 1 && self.crash_count >= 2 * CRASHES_MAX && self.state != State::RollingBack
     }
 
-    /// Whether chunks that are small because somebody died have brought it past that place.
+    /// Whether the small chunks after a crash have passed the place of the crash.
     #[must_use]
     pub fn is_past_crash(&self, next_record: i64) -> bool {
         i64::from(self.chunk_records) < CHUNK_RECORDS_MAX as i64 && next_record >= self.small_chunks_until
     }
 
-    /// Whether nobody has died of what comes next.
+    /// Whether the next chunks may be decided without the lock. They may if no worker has crashed here.
     #[must_use]
     pub fn allows_speculation(&self) -> bool {
         self.crash_count == 0 && i64::from(self.chunk_records) == CHUNK_RECORDS_MAX as i64
     }
 
-    /// Whether the whole payload has arrived and is still kept.
+    /// Whether the whole payload has arrived and is still stored.
     #[must_use]
     pub fn has_payload(&self) -> bool {
         self.bytes_received == self.bytes_total && self.payload_removed_at.is_none()
     }
 }
 
-/// What a user does with an import.
+/// A step that a user takes with an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Ends it; what is in stays in.
+    /// Ends the import. Rows that it has created stay.
     Cancel,
-    /// Halts it.
+    /// Pauses the import.
     Pause,
-    /// Lets a halted one go on.
+    /// Continues a paused import.
     Resume,
-    /// Lets a failed one go on, or does for real what was tried.
+    /// Continues a failed import, or carries out a completed dry run.
     Retry,
-    /// Takes its rows back.
+    /// Rolls back the rows of the import.
     RollBack,
 }
 
 impl Step {
-    /// The states that it can be taken in, and where it leads.
+    /// The states in which the step can be taken, and the state after it.
     #[must_use]
-    pub fn leads(self) -> (&'static [State], State) {
+    pub fn transition(self) -> (&'static [State], State) {
         use State::{AwaitingUpload, Canceled, Completed, Failed, Paused, Queued, RollingBack, Running};
         match self {
             Self::Cancel => (&[AwaitingUpload, Queued, Running, Paused], Canceled),
@@ -293,7 +301,7 @@ impl Step {
         }
     }
 
-    /// Whether an import in this state has taken it before.
+    /// Whether an import in this state has taken the step already.
     #[must_use]
     pub fn is_taken(self, state: State) -> bool {
         match self {
@@ -304,7 +312,7 @@ impl Step {
         }
     }
 
-    /// What cannot be done, in words.
+    /// The past participle of the step, for the detail of a problem.
     #[must_use]
     pub fn participle(self) -> &'static str {
         match self {
@@ -317,18 +325,18 @@ impl Step {
     }
 }
 
-/// A record that was refused or differs, as it is kept.
+/// A stored record of an import that was rejected, or whose event has other content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// Counts from 1.
+    /// The number of the record, from 1.
     pub record: i64,
-    /// Counts from 1, where the format has lines.
+    /// The number of its line, from 1, if the format has lines.
     pub line: Option<i64>,
-    /// JSON Pointer inside the record.
+    /// The field, as a JSON Pointer into the record.
     pub pointer: Option<String>,
-    /// What is wrong.
+    /// The kind of the problem.
     pub code: Code,
-    /// One sentence.
+    /// One sentence for a person.
     pub detail: String,
     /// The beginning of the record.
     pub excerpt: String,

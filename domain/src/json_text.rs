@@ -1,19 +1,21 @@
-//! Pieces of JSON text, for those who put `properties` together from text that is not JSON.
+//! Builds JSON text from values that are not JSON, such as the cells of a CSV.
 
-/// Significant digits that a 64-bit float tells apart.
+/// The most significant digits that a 64-bit float can distinguish.
 const EXACT_DIGITS_MAX: usize = 17;
 
-/// Whether text is a JSON number (RFC 8259, section 6) that is finite as a 64-bit float.
+/// Whether the text is a JSON number (RFC 8259, section 6) that is finite as a 64-bit float.
 #[must_use]
 pub fn is_number(text: &str) -> bool {
-    split(text).is_some() && text.parse::<f64>().is_ok_and(f64::is_finite)
+    split_number(text).is_some() && text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
-/// Whether text is a JSON number that is kept as it is written: a whole number of 64 bits, or decimals
-/// without an exponent that a 64-bit float tells apart. What looks like `007` or `1e5` is a name.
+/// Whether the text is a JSON number that loses nothing as a number.
+///
+/// That is an integer of 64 bits, or a decimal number without an exponent and with at most 17 significant
+/// digits. Text such as `007` or `1e5` is a name and no number.
 #[must_use]
 pub fn is_plain_number(text: &str) -> bool {
-    match split(text) {
+    match split_number(text) {
         Some(Number { whole, fraction: None, exponent: None }) => {
             whole.parse::<i64>().is_ok() || whole.parse::<u64>().is_ok()
         }
@@ -26,18 +28,18 @@ pub fn is_plain_number(text: &str) -> bool {
 }
 
 struct Number<'t> {
-    /// With its sign.
+    /// The integer part, with its sign.
     whole: &'t str,
     fraction: Option<&'t str>,
     exponent: Option<&'t str>,
 }
 
-/// The parts of a JSON number; none when it is not one.
-fn split(text: &str) -> Option<Number<'_>> {
+/// The parts of a JSON number. `None` if the text is not one.
+fn split_number(text: &str) -> Option<Number<'_>> {
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return None;
     }
-    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (text, None),
@@ -47,14 +49,14 @@ fn split(text: &str) -> Option<Number<'_>> {
         None => (mantissa, None),
     };
     let digits = whole.strip_prefix('-').unwrap_or(whole);
-    let is_right = are_digits(digits)
+    let is_valid = is_digits(digits)
         && (digits == "0" || !digits.starts_with('0'))
-        && fraction.is_none_or(are_digits)
-        && exponent.is_none_or(|exponent| are_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)));
-    is_right.then_some(Number { whole, fraction, exponent })
+        && fraction.is_none_or(is_digits)
+        && exponent.is_none_or(|exponent| is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)));
+    is_valid.then_some(Number { whole, fraction, exponent })
 }
 
-/// Adds text as a JSON string.
+/// Appends `text` as a JSON string.
 pub fn push_text(out: &mut String, text: &str) {
     let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
     if text.bytes().all(is_plain) {
@@ -66,7 +68,7 @@ pub fn push_text(out: &mut String, text: &str) {
     }
 }
 
-/// Adds the name of a field, and the comma before it unless it is the first of its object.
+/// Appends the name of a field, with the comma before it unless it is the first of its object.
 pub fn push_key(out: &mut String, key: &str) {
     if !out.ends_with('{') {
         out.push(',');

@@ -1,5 +1,7 @@
-//! What an event is and what may happen to it: pure functions over plain values, held by tables and by
-//! generated cases. No I/O, no clock, no ORM, no async.
+//! Defines events, event types and imports, and decides what a write does to them.
+//!
+//! All functions are pure and work on plain values, so that tests can check them with tables and with
+//! generated cases. This crate does no I/O, reads no clock, and knows no ORM and no async code.
 
 pub mod apply;
 pub mod canonical_json;

@@ -1,94 +1,97 @@
-//! Text that is right by the grammar of JSON or GraphQL and still cannot be read: half of a surrogate pair is no
-//! character (RFC 8259, section 8.2), and a number may be beyond all 64-bit floats (section 6). Readers refuse the whole
-//! text for it. So where one has failed, what it failed at is replaced by something that only the field refuses that
-//! holds it.
+//! Mends JSON and GraphQL text that follows the grammar but that parsers refuse.
+//!
+//! A lone surrogate (half of a UTF-16 surrogate pair) is not a character (RFC 8259, section 8.2), and a
+//! number may be too large for a 64-bit float (section 6). Parsers refuse the whole text for either of them.
+//! After a parser has failed, such values are replaced by markers, which parsers accept. Then only the field
+//! with the marker is refused.
 
 use std::borrow::Cow;
 
-/// Stands for half of a surrogate pair. No text field takes a NUL, so that nothing of it is ever stored.
-pub const NO_CHARACTER: &str = "\0\u{fdd0}";
-/// As it is written in JSON and in GraphQL.
-const NO_CHARACTER_ESCAPED: &str = "\\u0000\\ufdd0";
-/// Stands for a number beyond all floats: the second greatest float, written as nobody else does.
-const STAND_IN: &str = "1.7976931348623155e+00308";
-/// It begins so, read and printed again as well.
-const STAND_IN_DIGITS: &str = "1.7976931348623155e";
-/// A number beyond all floats.
-const BEYOND: &str = "1e999";
-/// So many bytes of a number without an exponent are a float.
-const PLAIN_BYTES_MAX: usize = 300;
+/// The marker for a lone surrogate. It begins with NUL, which no text field accepts, so it is never stored.
+pub const LONE_SURROGATE_MARKER: &str = "\0\u{fdd0}";
+/// The same marker as an escape sequence of JSON and GraphQL.
+const LONE_SURROGATE_ESCAPED: &str = "\\u0000\\ufdd0";
+/// The marker for a number that is too large: the second greatest float, in a form that nobody else writes.
+const LARGE_NUMBER_MARKER: &str = "1.7976931348623155e+00308";
+/// The beginning of that marker. It is still there after the number was parsed and printed again.
+const LARGE_NUMBER_MARKER_DIGITS: &str = "1.7976931348623155e";
+/// A number that is too large for a 64-bit float.
+const INFINITE_NUMBER: &str = "1e999";
+/// A number of at most this many bytes and without an exponent is always a finite float.
+const FINITE_BYTES_MAX: usize = 300;
 
-/// Whose grammar a text follows.
+/// The grammar of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Syntax {
-    /// RFC 8259.
+    /// JSON (RFC 8259).
     Json,
     /// A GraphQL document.
     GraphQl,
 }
 
-/// What cannot be read.
+/// A value that the grammar allows and that parsers refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// An escape such as `\ud83d` without its other half.
-    HalfAPair,
-    /// A number such as `1e400`.
-    BeyondFloats,
+    /// Half of a surrogate pair, such as `\ud83d` alone.
+    LoneSurrogate,
+    /// A number that is too large for a 64-bit float, such as `1e400`.
+    NumberTooLarge,
 }
 
-/// The text with all that cannot be read replaced; `None` if there is nothing of the kind.
+/// Replaces all flaws of a text by markers. `None` if the text has no flaw.
 ///
-/// In a GraphQL document whole pairs of escapes become their character as well, which the parser does not read.
+/// In a GraphQL document, two escapes that form a surrogate pair become their character as well, because the
+/// parser does not know such pairs.
 #[must_use]
 pub fn mend(text: &str, syntax: Syntax) -> Option<String> {
-    let mut scan = Scan::new(text, syntax);
-    scan.run();
-    scan.is_changed.then(|| scan.finish())
+    let mut scanner = Scanner::new(text, syntax);
+    scanner.run();
+    scanner.is_changed.then(|| scanner.finish())
 }
 
-/// The first thing in a JSON text that cannot be read.
+/// The first flaw of a JSON text.
 #[must_use]
 pub fn flaw(json: &str) -> Option<Flaw> {
-    let mut scan = Scan::new(json, Syntax::Json);
-    scan.run();
-    scan.flaw
+    let mut scanner = Scanner::new(json, Syntax::Json);
+    scanner.run();
+    scanner.flaw
 }
 
-/// Free JSON of a mended text, with its numbers as wrong as they were.
+/// Makes the numbers of mended free JSON too large again, so that the check of the field refuses them.
 #[must_use]
 pub fn unmend_numbers(json: &str) -> Cow<'_, str> {
-    if !json.contains(STAND_IN_DIGITS) {
+    if !json.contains(LARGE_NUMBER_MARKER_DIGITS) {
         return json.into();
     }
-    let mut scan = Scan { is_undone: true, ..Scan::new(json, Syntax::Json) };
-    scan.run();
-    if scan.is_changed { scan.finish().into() } else { json.into() }
+    let mut scanner = Scanner { restores_numbers: true, ..Scanner::new(json, Syntax::Json) };
+    scanner.run();
+    if scanner.is_changed { scanner.finish().into() } else { json.into() }
 }
 
-struct Scan<'t> {
+struct Scanner<'t> {
     text: &'t str,
     syntax: Syntax,
     out: String,
-    /// Where the text goes on that is not in `out` yet.
-    kept_from: usize,
+    /// The text up to here is in `out`.
+    copied_until: usize,
     at: usize,
     flaw: Option<Flaw>,
     is_changed: bool,
-    /// What was mended is made as wrong as it was.
-    is_undone: bool,
+    /// Whether markers of numbers are replaced by a number that is too large, and not the other way round.
+    restores_numbers: bool,
 }
 
-impl<'t> Scan<'t> {
+impl<'t> Scanner<'t> {
     fn new(text: &'t str, syntax: Syntax) -> Self {
         Self {
             text,
             syntax,
             out: String::new(),
-            kept_from: 0,
+            copied_until: 0,
             at: 0,
             flaw: None,
             is_changed: false,
-            is_undone: false,
+            restores_numbers: false,
         }
     }
 
@@ -100,23 +103,23 @@ impl<'t> Scan<'t> {
         let is_document = self.syntax == Syntax::GraphQl;
         while let Some(byte) = self.rest().first() {
             match byte {
-                b'"' if is_document && self.rest().starts_with(b"\"\"\"") => self.pass_block_string(),
-                b'"' => self.string(),
-                b'#' if is_document => self.pass_while(|byte| byte != b'\n' && byte != b'\r'),
-                b'-' | b'0'..=b'9' => self.number(),
+                b'"' if is_document && self.rest().starts_with(b"\"\"\"") => self.skip_block_string(),
+                b'"' => self.scan_string(),
+                b'#' if is_document => self.skip_while(|byte| byte != b'\n' && byte != b'\r'),
+                b'-' | b'0'..=b'9' => self.scan_number(),
                 byte if byte.is_ascii_alphabetic() || *byte == b'_' => {
-                    self.pass_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                    self.skip_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
                 }
                 _ => self.at += 1,
             }
         }
     }
 
-    fn pass_while(&mut self, is_passed: impl Fn(u8) -> bool) {
-        self.at += self.rest().iter().take_while(|byte| is_passed(**byte)).count();
+    fn skip_while(&mut self, is_skipped: impl Fn(u8) -> bool) {
+        self.at += self.rest().iter().take_while(|byte| is_skipped(**byte)).count();
     }
 
-    fn pass_block_string(&mut self) {
+    fn skip_block_string(&mut self) {
         self.at += 3;
         while let Some(byte) = self.rest().first() {
             match byte {
@@ -130,7 +133,7 @@ impl<'t> Scan<'t> {
         }
     }
 
-    fn string(&mut self) {
+    fn scan_string(&mut self) {
         self.at += 1;
         while let Some(byte) = self.rest().first() {
             match byte {
@@ -138,16 +141,16 @@ impl<'t> Scan<'t> {
                     self.at += 1;
                     return;
                 }
-                b'\\' => self.escape(),
+                b'\\' => self.scan_escape(),
                 _ => self.at += 1,
             }
         }
     }
 
-    fn escape(&mut self) {
+    fn scan_escape(&mut self) {
         let (rest, length) = (self.rest(), self.rest().len());
-        match unit(rest) {
-            Some(high @ 0xd800..0xdc00) => match unit(&rest[6..]) {
+        match utf16_unit(rest) {
+            Some(high @ 0xd800..0xdc00) => match utf16_unit(&rest[6..]) {
                 Some(low @ 0xdc00..0xe000) => {
                     let code = 0x1_0000 + ((u32::from(high) - 0xd800) << 10) + (u32::from(low) - 0xdc00);
                     match char::from_u32(code) {
@@ -157,55 +160,59 @@ impl<'t> Scan<'t> {
                         _ => self.at += 12,
                     }
                 }
-                _ => self.half(),
+                _ => self.replace_lone_surrogate(),
             },
-            Some(0xdc00..0xe000) => self.half(),
+            Some(0xdc00..0xe000) => self.replace_lone_surrogate(),
             Some(_) => self.at += 6,
             None => self.at += length.min(2),
         }
     }
 
-    fn half(&mut self) {
-        self.flaw.get_or_insert(Flaw::HalfAPair);
-        self.replace(6, NO_CHARACTER_ESCAPED);
+    fn replace_lone_surrogate(&mut self) {
+        self.flaw.get_or_insert(Flaw::LoneSurrogate);
+        self.replace(6, LONE_SURROGATE_ESCAPED);
     }
 
-    fn number(&mut self) {
+    fn scan_number(&mut self) {
         let is_part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
         let length = self.rest().iter().take_while(is_part).count();
         let number = &self.text[self.at..self.at + length];
-        if self.is_undone {
-            let is_stand_in = number.trim_start_matches('-').starts_with(STAND_IN_DIGITS);
-            let by = if number.starts_with('-') { format!("-{BEYOND}") } else { BEYOND.to_owned() };
-            return if is_stand_in { self.replace(length, &by) } else { self.at += length.max(1) };
+        if self.restores_numbers {
+            let is_replaced = number.trim_start_matches('-').starts_with(LARGE_NUMBER_MARKER_DIGITS);
+            let replacement = if number.starts_with('-') {
+                format!("-{INFINITE_NUMBER}")
+            } else {
+                INFINITE_NUMBER.to_owned()
+            };
+            return if is_replaced { self.replace(length, &replacement) } else { self.at += length.max(1) };
         }
-        let may_be_beyond = length > PLAIN_BYTES_MAX || number.contains(['e', 'E']);
-        if may_be_beyond && number.parse::<f64>().is_ok_and(f64::is_infinite) {
-            self.flaw.get_or_insert(Flaw::BeyondFloats);
+        let may_be_infinite = length > FINITE_BYTES_MAX || number.contains(['e', 'E']);
+        if may_be_infinite && number.parse::<f64>().is_ok_and(f64::is_infinite) {
+            self.flaw.get_or_insert(Flaw::NumberTooLarge);
             let sign = if number.starts_with('-') { "-" } else { "" };
-            self.replace(length, &format!("{sign}{STAND_IN}"));
+            self.replace(length, &format!("{sign}{LARGE_NUMBER_MARKER}"));
         } else {
             self.at += length.max(1);
         }
     }
 
-    /// Replaces so many bytes.
-    fn replace(&mut self, length: usize, by: &str) {
-        self.out.push_str(&self.text[self.kept_from..self.at]);
-        self.out.push_str(by);
+    /// Replaces the next `length` bytes.
+    fn replace(&mut self, length: usize, replacement: &str) {
+        self.out.push_str(&self.text[self.copied_until..self.at]);
+        self.out.push_str(replacement);
         self.at += length;
-        self.kept_from = self.at;
+        self.copied_until = self.at;
         self.is_changed = true;
     }
 
     fn finish(mut self) -> String {
-        self.out.push_str(&self.text[self.kept_from..]);
+        self.out.push_str(&self.text[self.copied_until..]);
         self.out
     }
 }
 
-/// The UTF-16 code unit of an escape `\uXXXX` that bytes begin with.
-fn unit(bytes: &[u8]) -> Option<u16> {
+/// The UTF-16 code unit of the escape `\uXXXX` at the beginning of `bytes`.
+fn utf16_unit(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     let digits =
         std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;

@@ -1,30 +1,34 @@
-//! The names of the objects of a payload. Each is named by its number and its content, so that a row of an import says
-//! which bytes are its payload: two senders who send different bytes at once store different objects.
+//! Names the payload objects of an import.
+//!
+//! A name has the number and a digest of the content. So the row of an import says which bytes are its
+//! payload, and two clients that send different bytes at the same time store different objects.
 
 use sha2::{Digest, Sha256};
 
-/// Bytes of a digest that are part of a name.
+/// How many bytes of the SHA-256 of the content are in a name.
 const DIGEST_BYTES: usize = 8;
 
-/// What the row of an import holds of the names: one part an object, by number. An empty part, and one that is not
-/// there, stand for an object that is named by its number alone.
+/// The names of the payload objects, as the row of an import stores them.
+///
+/// They are a list of digests, separated by commas and ordered by the number of the object. If a digest is
+/// empty or missing, the name of the object is only its number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PayloadObjects(String);
 
 impl PayloadObjects {
-    /// As it is stored.
+    /// Takes the text that the row of an import has.
     #[must_use]
     pub fn from_text(text: String) -> Self {
         Self(text)
     }
 
-    /// To be stored.
+    /// The text for the row of an import.
     #[must_use]
     pub fn as_text(&self) -> &str {
         &self.0
     }
 
-    /// The name of an object that is part of the payload.
+    /// The name of the object with this number, counted from 0.
     #[must_use]
     pub fn name(&self, number: u64) -> String {
         let part = usize::try_from(number).ok().and_then(|number| self.0.split(',').nth(number));
@@ -34,13 +38,13 @@ impl PayloadObjects {
         }
     }
 
-    /// With one object more, and its name.
+    /// The names with one more object, and the name of that object.
     #[must_use]
     pub fn with(&self, number: u64, bytes: &[u8]) -> (Self, String) {
-        let parts = if self.0.is_empty() { 0 } else { self.0.split(',').count() };
-        let number_of_parts = usize::try_from(number).unwrap_or(usize::MAX);
+        let part_count = if self.0.is_empty() { 0 } else { self.0.split(',').count() };
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
         let mut text = self.0.clone();
-        text.extend(std::iter::repeat_n(',', number_of_parts.saturating_sub(parts.max(1))));
+        text.extend(std::iter::repeat_n(',', index.saturating_sub(part_count.max(1))));
         if number > 0 {
             text.push(',');
         }
@@ -69,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_were_stored_before_they_had_names_keep_their_numbers() {
-        for before in 1..4 {
-            let (objects, name) = PayloadObjects::default().with(before, b"a");
-            assert_eq!(objects.name(before), name, "{objects:?}");
-            assert!((0..before).all(|number| objects.name(number) == number.to_string()), "{objects:?}");
-            let (more, last) = objects.with(before + 1, b"b");
-            assert_eq!((more.name(before), more.name(before + 1)), (name, last));
+    fn objects_from_before_names_had_digests_keep_their_numbers() {
+        for unnamed in 1..4 {
+            let (objects, name) = PayloadObjects::default().with(unnamed, b"a");
+            assert_eq!(objects.name(unnamed), name, "{objects:?}");
+            assert!((0..unnamed).all(|number| objects.name(number) == number.to_string()), "{objects:?}");
+            let (more, last) = objects.with(unnamed + 1, b"b");
+            assert_eq!((more.name(unnamed), more.name(unnamed + 1)), (name, last));
         }
     }
 }

@@ -1,55 +1,55 @@
-//! What can be wrong with one item, as data: RFC 9457 with a stable code.
+//! Defines the problems of items: data in the shape of RFC 9457 with a stable code.
 
-/// The stable codes. Clients switch on them; [`Code::name`] is what travels.
+/// The stable codes of problems. Clients switch on them. [`Code::name`] is the name in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// Several fields are wrong.
+    /// Several fields are wrong. [`Problem::errors`] lists them.
     ValidationFailed,
     /// A field that must have a value has none.
     Required,
-    /// Not the textual form of a UUID.
+    /// The text is not a UUID.
     InvalidUuid,
-    /// A UUID of another version or variant.
+    /// The UUID has another version or variant.
     NotUuidV7,
-    /// The time inside the id is too far ahead.
+    /// The time in the id is too far ahead of the server.
     IdInFuture,
     /// The id belongs to something else of the same user.
     IdInUse,
-    /// Not RFC 3339, or outside the years 0001 to 9999.
+    /// The text is not an RFC 3339 instant, or is outside the years 0001 to 9999.
     InvalidDatetime,
-    /// Not a JSON object that can be kept exactly.
+    /// The text is not a JSON object that can be stored exactly.
     InvalidJson,
-    /// Not one of the values that the field takes.
+    /// The field does not accept the value.
     InvalidValue,
-    /// More characters than allowed.
+    /// The text has more characters than allowed.
     TooLong,
-    /// More bytes than allowed.
+    /// The value has more bytes than allowed.
     TooLarge,
-    /// Nested deeper than allowed.
+    /// The value is nested deeper than allowed.
     TooDeep,
-    /// A number outside its range.
+    /// The number is outside its range.
     OutOfRange,
     /// The end is before the start.
     EndBeforeStart,
-    /// A NUL character, which a database text cannot hold.
+    /// The text contains a NUL character, which PostgreSQL cannot store in a text.
     NulCharacter,
-    /// Not a name of the IANA time zone database.
+    /// The text is not a name of the IANA time zone database.
     UnknownTimeZone,
-    /// Nothing is known by that id.
+    /// No row of the user has the id.
     NotFound,
-    /// No living event type is known by that id.
+    /// No living event type of the user has the id.
     EventTypeNotFound,
-    /// Living events are of that type.
+    /// Living events have the event type.
     EventTypeInUse,
-    /// Another living type has that name.
+    /// Another living event type has the name.
     NameTaken,
-    /// The expected version no longer holds.
+    /// The row no longer has the expected version.
     VersionConflict,
-    /// What it needs was rejected earlier in the call.
+    /// An earlier item of the call, which this item needs, was rejected.
     DependencyRejected,
-    /// The import was first sent with other options.
+    /// An import with the id exists and has other options.
     ImportIdReused,
-    /// Not possible in the state that the import is in.
+    /// The step is not possible in the current state of the import.
     ImportState,
     /// Too many imports of this user are waiting.
     TooManyImports,
@@ -57,24 +57,24 @@ pub enum Code {
     UploadExpired,
     /// The payload is not the one that was announced.
     PayloadMismatch,
-    /// The payload is no longer there.
+    /// The payload is no longer stored.
     PayloadGone,
-    /// The payload is not what its format says.
+    /// The payload does not have the announced format.
     PayloadFormat,
     /// The payload is larger than announced or allowed.
     PayloadLimit,
     /// One record is larger than allowed.
     RecordTooLarge,
-    /// The import failed too often without getting on.
+    /// The import failed too often without progress.
     NoProgress,
-    /// The record made its reader crash.
+    /// Workers crashed on the record again and again.
     Poison,
-    /// The record is stored already, with other content.
+    /// The record is stored already, with other content, and stays as it is stored.
     Differs,
 }
 
 impl Code {
-    /// All of them, in the order of the contract.
+    /// All codes, in the order of the GraphQL schema.
     pub const ALL: [Self; 34] = [
         Self::ValidationFailed,
         Self::Required,
@@ -112,7 +112,7 @@ impl Code {
         Self::Differs,
     ];
 
-    /// The name on the wire.
+    /// The name of the code in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -153,13 +153,13 @@ impl Code {
         }
     }
 
-    /// The code of that name.
+    /// The code with that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.name() == name)
     }
 
-    /// The name in words, for `title`.
+    /// The name as words, for the field `title`.
     #[must_use]
     pub fn title(self) -> String {
         let words = self.name().to_lowercase().replace('_', " ");
@@ -169,7 +169,7 @@ impl Code {
             .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + characters.as_str())
     }
 
-    /// The HTTP status that says the same.
+    /// The HTTP status that means the same.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -208,51 +208,51 @@ impl Code {
     }
 }
 
-/// One wrong field.
+/// The problem of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// JSON Pointer (RFC 6901) inside the item.
+    /// The field, as a JSON Pointer (RFC 6901) into the item.
     pub pointer: String,
-    /// What is wrong.
+    /// The kind of the problem.
     pub code: Code,
     /// One sentence for a person.
     pub detail: String,
 }
 
 impl FieldProblem {
-    /// A problem at `pointer`.
+    /// The problem of the field at `pointer`.
     pub fn new(pointer: impl Into<String>, code: Code, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), code, detail: detail.into() }
     }
 }
 
-/// Why an item was not done.
+/// Why an item was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The code of the only wrong field, or of the whole.
+    /// The code of the only wrong field, or of the item as a whole.
     pub code: Code,
     /// One sentence for a person.
     pub detail: Option<String>,
-    /// Whether the same, sent again, may work.
+    /// Whether the same item may succeed if it is sent again.
     pub retryable: bool,
-    /// When, in milliseconds, it is worth sending again.
+    /// How many milliseconds to wait before the item is sent again.
     pub retry_after_ms: Option<i64>,
-    /// All wrong fields, not only the first.
+    /// The problems of all wrong fields.
     pub errors: Vec<FieldProblem>,
 }
 
 impl Problem {
-    /// A problem of the item as a whole.
+    /// A problem of the item as a whole. It is not retryable.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: Some(detail.into()), retryable: false, retry_after_ms: None, errors: Vec::new() }
     }
 
-    /// A problem that may be gone after so many milliseconds.
+    /// A retryable problem of the item as a whole, which may be gone after `retry_after_ms`.
     pub fn later(code: Code, detail: impl Into<String>, retry_after_ms: i64) -> Self {
         Self { retryable: true, retry_after_ms: Some(retry_after_ms), ..Self::new(code, detail) }
     }
 
-    /// A problem of these fields: the code of the only one, or `VALIDATION_FAILED`.
+    /// The problem of these fields. Its code is the code of the only one, or else [`Code::ValidationFailed`].
     #[must_use]
     pub fn of_fields(errors: Vec<FieldProblem>) -> Self {
         let (code, detail) = match errors.as_slice() {
@@ -267,7 +267,7 @@ impl Problem {
 mod tests {
     use super::*;
 
-    /// The table of the documentation.
+    /// The table is the one in `docs/reference/problems.md`.
     #[test]
     fn every_code_has_its_status() {
         let table = [

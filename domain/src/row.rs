@@ -1,10 +1,10 @@
-//! What is stored, as plain values: an event, an event type, and the meta both share.
+//! Defines the stored rows as plain values: events, event types, and the metadata that both have.
 
 use uuid::Uuid;
 
 use crate::content_hash::{self, TypeKey};
 
-/// Where something happened.
+/// The place of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Location {
     /// Degrees, -90 to 90.
@@ -15,47 +15,47 @@ pub struct Location {
     pub name: Option<String>,
 }
 
-/// What an event says, but for its type and its keys.
+/// The content of an event without its type, its source and its external id.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventBody {
-    /// Epoch milliseconds.
+    /// The start, in epoch milliseconds.
     pub timestamp: i64,
-    /// Epoch milliseconds, not before `timestamp`.
+    /// The end, in epoch milliseconds. It is not before `timestamp`.
     pub end_date: Option<i64>,
-    /// Both instants are dates at 00:00 UTC.
+    /// Whether `timestamp` and `end_date` are dates, at 00:00 UTC.
     pub is_all_day: bool,
-    /// IANA name.
+    /// A name of the IANA time zone database.
     pub time_zone: Option<String>,
-    /// At most 10 000 characters.
+    /// At most 10 000 characters of free text.
     pub notes: Option<String>,
-    /// Where.
+    /// The place of the event.
     pub location: Option<Location>,
-    /// Canonical JSON text of an object.
+    /// A JSON object as canonical text ([`canonical_json`](crate::canonical_json)).
     pub properties: String,
 }
 
-/// Who wrote last, and since which version without a break.
+/// The client that wrote a row last, and its writer run: the versions up to now that it alone wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
-    /// The installation, where it said its name.
+    /// The client id of the installation. `None` if its request had none.
     pub client_id: Option<String>,
-    /// The version with which its run began.
+    /// The first version of the writer run.
     pub run_start: i32,
-    /// The newest edit that it applied.
+    /// The greatest id of the edits that the client applied in its run.
     pub edit_id: Option<Uuid>,
 }
 
 /// Who deleted a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeletedBy {
-    /// A person: final but for a restore.
+    /// A person. Only a restore brings the row back.
     User,
-    /// The rollback of an import: a later create makes it anew.
+    /// The rollback of an import. A later create makes the row again.
     Rollback,
 }
 
 impl DeletedBy {
-    /// As it is stored.
+    /// The name in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -68,56 +68,56 @@ impl DeletedBy {
 /// When and by whom a row was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
-    /// Epoch milliseconds.
+    /// The time of the deletion, in epoch milliseconds.
     pub at: i64,
-    /// By whom.
+    /// Who deleted the row.
     pub by: DeletedBy,
 }
 
-/// The part of a row that is the same for all kinds, and that a tombstone keeps.
+/// The metadata of a row. Events and event types have the same, and a tombstone keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowMeta {
     /// The canonical id.
     pub id: Uuid,
-    /// 1 when first created, +1 for each change.
+    /// 1 in a new row. Each change adds 1.
     pub version: i32,
-    /// Position in the feed.
+    /// The position in the change feed.
     pub change_seq: i64,
-    /// The last writer.
+    /// The client that wrote the current version.
     pub writer: Writer,
-    /// Epoch milliseconds.
+    /// The time of the create, in epoch milliseconds.
     pub created_at: i64,
-    /// Epoch milliseconds.
+    /// The time of the last change, in epoch milliseconds.
     pub updated_at: i64,
-    /// Set in a tombstone.
+    /// When and by whom the row was deleted. `None` in a living row.
     pub deletion: Option<Deletion>,
 }
 
 /// The content of a living event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventContent {
-    /// Canonical id of its type.
+    /// The canonical id of its type.
     pub event_type_id: Uuid,
-    /// What it says.
+    /// The other content.
     pub body: EventBody,
-    /// SHA-256 of all that it says.
+    /// The content hash ([`content_hash::of_event`]).
     pub hash: [u8; 32],
-    /// The import that made it.
+    /// The import that created the event.
     pub import_job_id: Option<Uuid>,
-    /// The version which that import gave it.
+    /// The version that the import created. The event was changed since if its version is another one.
     pub import_version: Option<i32>,
 }
 
-/// An event as stored, living or a tombstone.
+/// A stored event, living or a tombstone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
-    /// Id, version, position, writer, times.
+    /// Id, version, position, writer and times.
     pub meta: RowMeta,
-    /// Never changes.
+    /// The source. It never changes.
     pub source_type: String,
-    /// Never changes; unique per source.
+    /// The id in the source. It never changes and is unique within the source.
     pub external_id: Option<String>,
-    /// None in a tombstone.
+    /// `None` in a tombstone.
     pub content: Option<EventContent>,
 }
 
@@ -126,25 +126,27 @@ pub struct EventRow {
 pub struct TypeContent {
     /// Trimmed, NFC, 1 to 100 characters.
     pub name: String,
-    /// At most 32 characters.
+    /// At most 32 characters. Clients give it a meaning.
     pub color: Option<String>,
-    /// At most 64 characters.
+    /// At most 64 characters. Clients give it a meaning.
     pub icon: Option<String>,
-    /// SHA-256 of all that it says.
+    /// The content hash ([`content_hash::of_type`]).
     pub hash: [u8; 32],
 }
 
-/// An event type as stored, living or a tombstone.
+/// A stored event type, living or a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeRow {
-    /// Id, version, position, writer, times.
+    /// Id, version, position, writer and times.
     pub meta: RowMeta,
-    /// None in a tombstone.
+    /// `None` in a tombstone.
     pub content: Option<TypeContent>,
 }
 
 impl EventRow {
-    /// The same event, saying this: its source and external id never change.
+    /// The same event with other metadata and content. Its source and its external id never change.
+    ///
+    /// `import` is the import that created the event, and the version that it created.
     #[must_use]
     pub fn with_content(
         &self,
@@ -157,11 +159,13 @@ impl EventRow {
         Self { meta, source_type, external_id, content: None }.filled(event_type_id, body, import)
     }
 
-    /// This event, saying this.
+    /// Sets the content of this event and computes its hash.
+    ///
+    /// `import` is the import that created the event, and the version that it created.
     #[must_use]
     pub fn filled(mut self, event_type_id: Uuid, body: EventBody, import: Option<(Uuid, i32)>) -> Self {
-        let kind = TypeKey::Id(event_type_id);
-        let hash = content_hash::of_event(kind, &self.source_type, self.external_id.as_deref(), &body);
+        let type_key = TypeKey::Id(event_type_id);
+        let hash = content_hash::of_event(type_key, &self.source_type, self.external_id.as_deref(), &body);
         let (import_job_id, import_version) = import.unzip();
         self.content = Some(EventContent { event_type_id, body, hash, import_job_id, import_version });
         self
@@ -169,7 +173,7 @@ impl EventRow {
 }
 
 impl TypeContent {
-    /// With its hash.
+    /// The content of a type, with its hash.
     #[must_use]
     pub fn new(name: String, color: Option<String>, icon: Option<String>) -> Self {
         let hash = content_hash::of_type(&name, color.as_deref(), icon.as_deref());

@@ -1,4 +1,4 @@
-//! `properties`: which objects are equal, which are kept exactly, which are refused.
+//! Tests canonical JSON: which objects are equal, which are stored exactly, and which are refused.
 
 use domain::canonical_json::{EMPTY, Fault, canonical};
 use domain::problem::Code;
@@ -14,7 +14,7 @@ fn sized(bytes: usize) -> String {
 }
 
 #[test]
-fn equal_objects_are_one_text() {
+fn equal_objects_have_one_canonical_text() {
     let table = [
         ("{}", "{}"),
         (" \t\r\n{ } \n", "{}"),
@@ -68,7 +68,7 @@ fn numbers_are_exact_integers_or_the_shortest_float() {
 }
 
 #[test]
-fn numbers_beyond_the_integers_are_one_float_however_written() {
+fn different_texts_of_a_float_beyond_the_integers_become_one() {
     let groups: [&[&str]; 4] = [
         &["1e20", "100000000000000000000", "100000000000000000000.0", "1.0E+20"],
         &["18446744073709551616", "18446744073709551616.0", "18446744073709551615.0"],
@@ -89,7 +89,7 @@ fn numbers_beyond_the_integers_are_one_float_however_written() {
 }
 
 #[test]
-fn whatever_is_no_object_that_can_be_kept_is_invalid() {
+fn text_that_is_not_an_object_or_not_exact_is_invalid() {
     let table = [
         "",
         " ",
@@ -139,7 +139,7 @@ fn a_nul_character_is_refused_in_keys_and_values() {
 }
 
 #[test]
-fn eight_levels_are_kept_and_nine_are_too_deep() {
+fn eight_levels_are_accepted_and_nine_are_too_deep() {
     for (open, close) in [("[", "]"), ("{\"k\":", "}")] {
         assert!(canonical(&nested(8, open, close)).is_ok(), "{open}");
         assert_eq!(canonical(&nested(9, open, close)), Err(Fault::TooDeep), "{open}");
@@ -150,7 +150,7 @@ fn eight_levels_are_kept_and_nine_are_too_deep() {
 }
 
 #[test]
-fn the_size_is_that_of_the_canonical_text_in_bytes() {
+fn the_size_limit_counts_the_bytes_of_the_canonical_text() {
     assert_eq!(canonical(&sized(16_384)).map(|text| text.len()), Ok(16_384));
     assert_eq!(canonical(&sized(16_385)), Err(Fault::TooLarge));
     let blanks = format!("{{{}\"k\":1.0000{}}}", " ".repeat(20_000), "0".repeat(300));
@@ -179,7 +179,7 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("text is JSON")
 }
 
-/// Fields with distinct keys, so that any order of them is the same object.
+/// Fields with distinct keys. In any order they are the same object.
 fn fields() -> impl Strategy<Value = Vec<(String, String)>> {
     let value = scalar().prop_recursive(3, 20, 4, |inner| {
         prop_oneof![
@@ -198,7 +198,7 @@ fn object(fields: impl Iterator<Item = (String, String)>) -> String {
 
 proptest! {
     #[test]
-    fn the_canonical_text_is_its_own_and_the_order_of_keys_is_nothing(fields in fields()) {
+    fn canonical_text_stays_as_it_is_and_the_order_of_keys_does_not_matter(fields in fields()) {
         let once = canonical(&object(fields.iter().cloned()));
         prop_assert!(once.is_ok(), "{:?}", once);
         prop_assert_eq!(canonical(&object(fields.into_iter().rev())), once.clone());
@@ -207,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn floats_come_back_to_the_bit(value in any::<f64>()) {
+    fn floats_are_exact(value in any::<f64>()) {
         prop_assume!(value.is_finite());
         let text = canonical(&format!("{{\"n\":{value:?}}}")).expect("a number");
         let read: f64 = text[5..text.len() - 1].parse().expect("a number");
@@ -221,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_fail(text in "[{}\\[\\],:\"a0-9.e\\\\u+ -]{0,40}") {
+    fn no_text_makes_the_parser_panic(text in "[{}\\[\\],:\"a0-9.e\\\\u+ -]{0,40}") {
         if let Ok(once) = canonical(&text) {
             prop_assert_eq!(canonical(&once), Ok(once));
         }

@@ -1,4 +1,4 @@
-//! A cursor is opaque, its user's own, and nothing else is one.
+//! Tests cursors: they are exact, valid for one user only, and no other text is one.
 
 use domain::cursor::Cursor;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn any_cursor() -> impl Strategy<Value = Cursor> {
 }
 
 #[test]
-fn garbage_is_no_cursor() {
+fn other_text_is_not_a_cursor() {
     let plain = PLAIN.encode(USER);
     let longer = "A".repeat(65);
     let huge = "A".repeat(1 << 20);
@@ -30,20 +30,20 @@ fn garbage_is_no_cursor() {
     assert_eq!(Cursor::decode(USER, &plain), Some(PLAIN));
 }
 
-/// As they were given out before there were generations.
+/// Clients may still have cursors from before generations existed.
 #[test]
-fn a_cursor_of_generation_0_is_what_it_was() {
+fn a_cursor_of_generation_0_has_its_former_text() {
     assert_eq!(PLAIN.encode(USER), "AQAAAAAAAAADAAAAAAAAACoqGbX9pzKsDg");
 }
 
 #[test]
-fn a_bootstrap_stands_apart_from_the_same_position() {
+fn a_bootstrap_cursor_differs_from_the_plain_one_of_the_same_position() {
     assert_ne!(PLAIN.encode(USER), BOOTSTRAP.encode(USER));
     assert_eq!(Cursor::decode(USER, &BOOTSTRAP.encode(USER)), Some(BOOTSTRAP));
 }
 
 #[test]
-fn a_cursor_goes_into_a_url_as_it_is() {
+fn a_cursor_needs_no_escaping_in_a_url() {
     for cursor in [PLAIN, BOOTSTRAP, Cursor { generation: -1, epoch: -1, seq: -1, bootstrap_head: Some(-1) }]
     {
         let text = cursor.encode(USER);
@@ -55,7 +55,7 @@ fn a_cursor_goes_into_a_url_as_it_is() {
 }
 
 #[test]
-fn a_cursor_with_any_byte_changed_is_none() {
+fn a_cursor_with_a_changed_byte_is_invalid() {
     for cursor in [PLAIN, BOOTSTRAP] {
         let text = cursor.encode(USER);
         for at in 0..text.len() {
@@ -74,7 +74,7 @@ fn a_cursor_with_any_byte_changed_is_none() {
 
 proptest! {
     #[test]
-    fn a_cursor_comes_back_as_it_went(cursor in any_cursor(), user in any::<u128>()) {
+    fn a_cursor_is_decoded_as_it_was_encoded(cursor in any_cursor(), user in any::<u128>()) {
         let user = Uuid::from_u128(user);
         let text = cursor.encode(user);
         prop_assert_eq!(cursor.encode(user), text.clone());
@@ -87,13 +87,13 @@ proptest! {
     }
 
     #[test]
-    fn the_cursor_of_another_user_is_none(cursor in any_cursor(), user in any::<u128>(), bit in 0_u32..128) {
+    fn the_cursor_of_another_user_is_invalid(cursor in any_cursor(), user in any::<u128>(), bit in 0_u32..128) {
         let text = cursor.encode(Uuid::from_u128(user));
         prop_assert_eq!(Cursor::decode(Uuid::from_u128(user ^ (1 << bit)), &text), None);
     }
 
     #[test]
-    fn no_text_makes_the_reader_fail(text in "[A-Za-z0-9_-]{0,70}|.*") {
+    fn no_text_makes_the_decoder_panic(text in "[A-Za-z0-9_-]{0,70}|.*") {
         prop_assert_eq!(Cursor::decode(USER, &text), None);
     }
 }

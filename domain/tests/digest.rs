@@ -1,4 +1,4 @@
-//! The digest of living rows by month.
+//! Tests the monthly digests of the living rows.
 
 use domain::digest::Digester;
 use domain::event_id::compose;
@@ -9,7 +9,7 @@ const JANUARY_MS: i64 = 1_767_225_600_000;
 const FEBRUARY_MS: i64 = 1_769_904_000_000;
 
 #[test]
-fn rows_are_gathered_by_the_month_inside_their_ids() {
+fn rows_are_grouped_by_the_month_in_their_ids() {
     let rows: Vec<(Uuid, i32)> = [JANUARY_MS - 1, JANUARY_MS, FEBRUARY_MS - 1, FEBRUARY_MS]
         .into_iter()
         .zip(1..)
@@ -25,7 +25,7 @@ fn rows_are_gathered_by_the_month_inside_their_ids() {
 }
 
 #[test]
-fn nothing_has_no_buckets_and_the_last_month_of_an_id_is_one() {
+fn no_rows_have_no_buckets_and_the_last_possible_month_has_one() {
     assert_eq!(Digester::default().finish(), []);
     let mut digester = Digester::default();
     digester.add(compose(0, [0; 10]), 1);

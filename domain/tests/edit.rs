@@ -1,5 +1,6 @@
-//! From the draft of an edit to an edit: absent keeps, null clears or is a problem, and every problem has
-//! its pointer.
+//! Tests the parsing of edits.
+//!
+//! A missing field keeps the stored value, null clears it or is a problem, and every problem has its pointer.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use domain::draft::{
@@ -26,29 +27,29 @@ fn id(value: &str) -> Uuid {
     value.parse().expect("an id")
 }
 
-fn flat(errors: Vec<FieldProblem>) -> Vec<(String, Code)> {
+fn pointers_and_codes(errors: Vec<FieldProblem>) -> Vec<(String, Code)> {
     errors.into_iter().map(|error| (error.pointer, error.code)).collect()
 }
 
-fn told(problems: &[(&str, Code)]) -> Vec<(String, Code)> {
+fn expected(problems: &[(&str, Code)]) -> Vec<(String, Code)> {
     problems.iter().map(|(pointer, code)| ((*pointer).to_owned(), *code)).collect()
 }
 
 /// The problems of a patch of an event.
-fn of_patch(change: impl FnOnce(&mut EventPatchDraft)) -> Vec<(String, Code)> {
+fn patch_problems(change: impl FnOnce(&mut EventPatchDraft)) -> Vec<(String, Code)> {
     let mut draft = EventEditDraft { id: text(ID), ..EventEditDraft::default() };
     change(&mut draft.patch);
-    flat(parse_event_edit(draft).err().unwrap_or_default())
+    pointers_and_codes(parse_event_edit(draft).err().unwrap_or_default())
 }
 
 /// The problems of a patch of a type.
-fn of_type_patch(change: impl FnOnce(&mut TypePatchDraft)) -> Vec<(String, Code)> {
+fn type_patch_problems(change: impl FnOnce(&mut TypePatchDraft)) -> Vec<(String, Code)> {
     let mut draft = TypeEditDraft { id: text(ID), ..TypeEditDraft::default() };
     change(&mut draft.patch);
-    flat(parse_type_edit(draft).err().unwrap_or_default())
+    pointers_and_codes(parse_type_edit(draft).err().unwrap_or_default())
 }
 
-fn restored(change: impl FnOnce(&mut EventDraft)) -> Vec<(String, Code)> {
+fn restore_problems(change: impl FnOnce(&mut EventDraft)) -> Vec<(String, Code)> {
     let mut draft = EventDraft {
         id: text(ID),
         event_type_id: text(TYPE),
@@ -56,20 +57,20 @@ fn restored(change: impl FnOnce(&mut EventDraft)) -> Vec<(String, Code)> {
         ..EventDraft::default()
     };
     change(&mut draft);
-    flat(parse_restore(draft, GuardDraft::default()).err().unwrap_or_default())
+    pointers_and_codes(parse_restore(draft, GuardDraft::default()).err().unwrap_or_default())
 }
 
 #[test]
-fn what_is_absent_is_kept() {
+fn a_missing_field_keeps_its_value() {
     let edit = parse_event_edit(EventEditDraft { id: text(ID), ..EventEditDraft::default() });
-    let kept = EventEdit { id: id(ID), patch: EventPatch::default(), guard: Guard::default() };
-    assert_eq!(edit, Ok(kept));
+    let unchanged = EventEdit { id: id(ID), patch: EventPatch::default(), guard: Guard::default() };
+    assert_eq!(edit, Ok(unchanged));
     let edit = parse_type_edit(TypeEditDraft { id: text(ID), ..TypeEditDraft::default() });
     assert_eq!(edit, Ok(TypeEdit { id: id(ID), patch: TypePatch::default(), guard: Guard::default() }));
 }
 
 #[test]
-fn what_is_null_is_cleared_where_it_may_be_empty() {
+fn null_clears_an_optional_field() {
     let patch = EventPatchDraft {
         end_date: Some(Sent::Absent),
         time_zone: Some(Sent::Absent),
@@ -95,8 +96,9 @@ fn what_is_null_is_cleared_where_it_may_be_empty() {
 }
 
 #[test]
-fn what_has_a_value_is_read_as_in_a_create() {
-    let place = LocationDraft { latitude: Sent::Value(1.0), longitude: Sent::Value(2.0), name: text("here") };
+fn values_are_parsed_as_in_a_create() {
+    let location =
+        LocationDraft { latitude: Sent::Value(1.0), longitude: Sent::Value(2.0), name: text("here") };
     let patch = EventPatchDraft {
         event_type_id: Some(text(&TYPE.to_uppercase())),
         timestamp: Some(text(START)),
@@ -104,7 +106,7 @@ fn what_has_a_value_is_read_as_in_a_create() {
         is_all_day: Some(Sent::Value(true)),
         time_zone: Some(text("Europe/Berlin")),
         notes: Some(text("")),
-        location: Some(Sent::Value(place)),
+        location: Some(Sent::Value(location)),
         properties: Some(text("{ \"b\": 1, \"a\": 2 }")),
     };
     let guard = GuardDraft { expected_version: Some(1), edit_id: text(EDIT) };
@@ -133,62 +135,74 @@ fn what_has_a_value_is_read_as_in_a_create() {
 }
 
 #[test]
-fn null_on_a_field_that_must_have_a_value_is_required() {
+fn null_in_a_required_field_is_a_problem() {
     let required = |pointer: &str| vec![(pointer.to_owned(), Code::Required)];
-    assert_eq!(of_patch(|p| p.event_type_id = Some(Sent::Absent)), required("/patch/eventTypeId"));
-    assert_eq!(of_patch(|p| p.timestamp = Some(Sent::Absent)), required("/patch/timestamp"));
-    assert_eq!(of_patch(|p| p.is_all_day = Some(Sent::Absent)), required("/patch/isAllDay"));
-    assert_eq!(of_type_patch(|p| p.name = Some(Sent::Absent)), required("/patch/name"));
-    assert_eq!(flat(parse_event_edit(EventEditDraft::default()).unwrap_err()), required("/id"));
-    assert_eq!(flat(parse_type_edit(TypeEditDraft::default()).unwrap_err()), required("/id"));
-    assert_eq!(flat(parse_removal(RemovalDraft::default()).unwrap_err()), required("/id"));
-    assert_eq!(restored(|event| event.id = Sent::Absent), required("/event/id"));
-    assert_eq!(restored(|event| event.event_type_id = Sent::Absent), required("/event/eventTypeId"));
-    assert_eq!(restored(|event| event.timestamp = Sent::Absent), required("/event/timestamp"));
+    assert_eq!(patch_problems(|p| p.event_type_id = Some(Sent::Absent)), required("/patch/eventTypeId"));
+    assert_eq!(patch_problems(|p| p.timestamp = Some(Sent::Absent)), required("/patch/timestamp"));
+    assert_eq!(patch_problems(|p| p.is_all_day = Some(Sent::Absent)), required("/patch/isAllDay"));
+    assert_eq!(type_patch_problems(|p| p.name = Some(Sent::Absent)), required("/patch/name"));
+    assert_eq!(pointers_and_codes(parse_event_edit(EventEditDraft::default()).unwrap_err()), required("/id"));
+    assert_eq!(pointers_and_codes(parse_type_edit(TypeEditDraft::default()).unwrap_err()), required("/id"));
+    assert_eq!(pointers_and_codes(parse_removal(RemovalDraft::default()).unwrap_err()), required("/id"));
+    assert_eq!(restore_problems(|event| event.id = Sent::Absent), required("/event/id"));
+    assert_eq!(restore_problems(|event| event.event_type_id = Sent::Absent), required("/event/eventTypeId"));
+    assert_eq!(restore_problems(|event| event.timestamp = Sent::Absent), required("/event/timestamp"));
 }
 
 #[test]
-fn a_wrong_value_of_a_patch_is_told_once_with_its_pointer() {
+fn a_wrong_value_of_an_event_patch_is_reported_once_with_its_pointer() {
     let wrong = |pointer: &str, code: Code| vec![(pointer.to_owned(), code)];
     for bad in [text("x"), Sent::WrongKind] {
-        let (kind, start, end) = (bad.clone(), bad.clone(), bad.clone());
+        let (event_type, start, end) = (bad.clone(), bad.clone(), bad.clone());
         assert_eq!(
-            of_patch(|p| p.event_type_id = Some(kind)),
+            patch_problems(|p| p.event_type_id = Some(event_type)),
             wrong("/patch/eventTypeId", Code::InvalidUuid)
         );
-        assert_eq!(of_patch(|p| p.timestamp = Some(start)), wrong("/patch/timestamp", Code::InvalidDatetime));
-        assert_eq!(of_patch(|p| p.end_date = Some(end)), wrong("/patch/endDate", Code::InvalidDatetime));
-        assert_eq!(of_patch(|p| p.properties = Some(bad)), wrong("/patch/properties", Code::InvalidJson));
+        assert_eq!(
+            patch_problems(|p| p.timestamp = Some(start)),
+            wrong("/patch/timestamp", Code::InvalidDatetime)
+        );
+        assert_eq!(
+            patch_problems(|p| p.end_date = Some(end)),
+            wrong("/patch/endDate", Code::InvalidDatetime)
+        );
+        assert_eq!(
+            patch_problems(|p| p.properties = Some(bad)),
+            wrong("/patch/properties", Code::InvalidJson)
+        );
     }
     assert_eq!(
-        of_patch(|p| p.is_all_day = Some(Sent::WrongKind)),
+        patch_problems(|p| p.is_all_day = Some(Sent::WrongKind)),
         wrong("/patch/isAllDay", Code::InvalidValue)
     );
-    assert_eq!(of_patch(|p| p.notes = Some(Sent::WrongKind)), wrong("/patch/notes", Code::InvalidValue));
     assert_eq!(
-        of_patch(|p| p.time_zone = Some(Sent::WrongKind)),
+        patch_problems(|p| p.notes = Some(Sent::WrongKind)),
+        wrong("/patch/notes", Code::InvalidValue)
+    );
+    assert_eq!(
+        patch_problems(|p| p.time_zone = Some(Sent::WrongKind)),
         wrong("/patch/timeZone", Code::InvalidValue)
     );
     assert_eq!(
-        of_patch(|p| p.location = Some(Sent::WrongKind)),
+        patch_problems(|p| p.location = Some(Sent::WrongKind)),
         wrong("/patch/location", Code::InvalidValue)
     );
     assert_eq!(
-        of_patch(|p| p.time_zone = Some(text("Mars"))),
+        patch_problems(|p| p.time_zone = Some(text("Mars"))),
         wrong("/patch/timeZone", Code::UnknownTimeZone)
     );
-    assert_eq!(of_patch(|p| p.notes = Some(text("\0"))), wrong("/patch/notes", Code::NulCharacter));
+    assert_eq!(patch_problems(|p| p.notes = Some(text("\0"))), wrong("/patch/notes", Code::NulCharacter));
     let long = text(&"ä".repeat(10_001));
-    assert_eq!(of_patch(|p| p.notes = Some(long)), wrong("/patch/notes", Code::TooLong));
-    assert!(of_patch(|p| p.notes = Some(text(&"ä".repeat(10_000)))).is_empty());
-    let nowhere = LocationDraft {
+    assert_eq!(patch_problems(|p| p.notes = Some(long)), wrong("/patch/notes", Code::TooLong));
+    assert!(patch_problems(|p| p.notes = Some(text(&"ä".repeat(10_000)))).is_empty());
+    let wrong_location = LocationDraft {
         latitude: Sent::Value(-90.5),
         name: text(&"x".repeat(256)),
         ..LocationDraft::default()
     };
     assert_eq!(
-        of_patch(|p| p.location = Some(Sent::Value(nowhere))),
-        told(&[
+        patch_problems(|p| p.location = Some(Sent::Value(wrong_location))),
+        expected(&[
             ("/patch/location/latitude", Code::OutOfRange),
             ("/patch/location/longitude", Code::Required),
             ("/patch/location/name", Code::TooLong),
@@ -197,34 +211,37 @@ fn a_wrong_value_of_a_patch_is_told_once_with_its_pointer() {
 }
 
 #[test]
-fn a_wrong_value_of_a_types_patch_is_told_once_with_its_pointer() {
+fn a_wrong_value_of_a_type_patch_is_reported_once_with_its_pointer() {
     for (name, code) in [
         (text(" \u{a0}"), Code::InvalidValue),
         (text(&"x".repeat(101)), Code::TooLong),
         (text("a\0"), Code::NulCharacter),
         (Sent::WrongKind, Code::InvalidValue),
     ] {
-        assert_eq!(of_type_patch(|p| p.name = Some(name)), told(&[("/patch/name", code)]));
+        assert_eq!(type_patch_problems(|p| p.name = Some(name)), expected(&[("/patch/name", code)]));
     }
-    let both = of_type_patch(|p| {
+    let both = type_patch_problems(|p| {
         p.color = Some(text(&"x".repeat(33)));
         p.icon = Some(text(&"x".repeat(65)));
     });
-    assert_eq!(both, told(&[("/patch/color", Code::TooLong), ("/patch/icon", Code::TooLong)]));
+    assert_eq!(both, expected(&[("/patch/color", Code::TooLong), ("/patch/icon", Code::TooLong)]));
 }
 
 #[test]
-fn the_terms_of_an_edit_stand_beside_its_patch() {
+fn wrong_conditions_of_an_edit_are_reported_beside_its_patch() {
     for version in [0, -1, i32::MIN] {
         let guard = GuardDraft { expected_version: Some(version), edit_id: Sent::Absent };
-        let wrong = told(&[("/expectedVersion", Code::OutOfRange)]);
+        let wrong = expected(&[("/expectedVersion", Code::OutOfRange)]);
         let event = EventEditDraft { id: text(ID), guard: guard.clone(), ..EventEditDraft::default() };
-        assert_eq!(flat(parse_event_edit(event).unwrap_err()), wrong);
-        let kind = TypeEditDraft { id: text(ID), guard: guard.clone(), ..TypeEditDraft::default() };
-        assert_eq!(flat(parse_type_edit(kind).unwrap_err()), wrong);
-        assert_eq!(flat(parse_removal(RemovalDraft { id: text(ID), guard }).unwrap_err()), wrong);
+        assert_eq!(pointers_and_codes(parse_event_edit(event).unwrap_err()), wrong);
+        let event_type = TypeEditDraft { id: text(ID), guard: guard.clone(), ..TypeEditDraft::default() };
+        assert_eq!(pointers_and_codes(parse_type_edit(event_type).unwrap_err()), wrong);
+        assert_eq!(
+            pointers_and_codes(parse_removal(RemovalDraft { id: text(ID), guard }).unwrap_err()),
+            wrong
+        );
     }
-    // Version 7 and the right variant, or it is the id of no edit; from whatever time.
+    // An edit id needs version 7 and the variant of RFC 9562. Its time is not checked.
     let other_variant = text("01900000-0000-7000-c000-0000000000cc");
     for (edit_id, code) in [
         (text(V4), Code::NotUuidV7),
@@ -233,13 +250,15 @@ fn the_terms_of_an_edit_stand_beside_its_patch() {
         (Sent::WrongKind, Code::InvalidUuid),
     ] {
         let guard = GuardDraft { expected_version: None, edit_id: edit_id.clone() };
-        let wrong = told(&[("/editId", code)]);
+        let wrong = expected(&[("/editId", code)]);
         let event = EventEditDraft { id: text(ID), guard: guard.clone(), ..EventEditDraft::default() };
-        assert_eq!(flat(parse_event_edit(event).unwrap_err()), wrong);
-        let kind = TypeEditDraft { id: text(ID), guard: guard.clone(), ..TypeEditDraft::default() };
-        assert_eq!(flat(parse_type_edit(kind).unwrap_err()), wrong);
+        assert_eq!(pointers_and_codes(parse_event_edit(event).unwrap_err()), wrong);
+        let event_type = TypeEditDraft { id: text(ID), guard: guard.clone(), ..TypeEditDraft::default() };
+        assert_eq!(pointers_and_codes(parse_type_edit(event_type).unwrap_err()), wrong);
         assert_eq!(
-            flat(parse_removal(RemovalDraft { id: text(ID), guard: guard.clone() }).unwrap_err()),
+            pointers_and_codes(
+                parse_removal(RemovalDraft { id: text(ID), guard: guard.clone() }).unwrap_err()
+            ),
             wrong
         );
         let event = EventDraft {
@@ -248,7 +267,7 @@ fn the_terms_of_an_edit_stand_beside_its_patch() {
             timestamp: text(START),
             ..EventDraft::default()
         };
-        assert_eq!(flat(parse_restore(event, guard).unwrap_err()), wrong);
+        assert_eq!(pointers_and_codes(parse_restore(event, guard).unwrap_err()), wrong);
     }
     let guard = GuardDraft {
         expected_version: Some(i32::MAX),
@@ -258,7 +277,7 @@ fn the_terms_of_an_edit_stand_beside_its_patch() {
 }
 
 #[test]
-fn all_that_is_wrong_with_an_edit_is_told_in_the_order_of_the_contract() {
+fn all_problems_of_an_edit_are_reported_in_the_order_of_the_schema() {
     let patch = EventPatchDraft {
         event_type_id: Some(Sent::Absent),
         timestamp: Some(text("x")),
@@ -268,8 +287,8 @@ fn all_that_is_wrong_with_an_edit_is_told_in_the_order_of_the_contract() {
     let guard = GuardDraft { expected_version: Some(0), edit_id: text(V4) };
     let errors = parse_event_edit(EventEditDraft { id: text("x"), patch, guard }).unwrap_err();
     assert_eq!(
-        flat(errors),
-        told(&[
+        pointers_and_codes(errors),
+        expected(&[
             ("/id", Code::InvalidUuid),
             ("/patch/eventTypeId", Code::Required),
             ("/patch/timestamp", Code::InvalidDatetime),
@@ -281,16 +300,16 @@ fn all_that_is_wrong_with_an_edit_is_told_in_the_order_of_the_contract() {
 }
 
 #[test]
-fn an_edit_may_be_about_any_uuid_for_only_a_create_asks_for_its_version() {
+fn an_edit_may_be_about_any_uuid_because_only_a_create_checks_the_version() {
     assert_eq!(
         parse_removal(RemovalDraft { id: text(V4), guard: GuardDraft::default() }),
         Ok(Removal { id: id(V4), guard: Guard::default() })
     );
-    assert!(of_patch(|p| p.event_type_id = Some(text(V4))).is_empty());
+    assert!(patch_problems(|p| p.event_type_id = Some(text(V4))).is_empty());
 }
 
 #[test]
-fn a_restore_reads_its_event_as_a_create_does() {
+fn a_restore_parses_its_event_as_a_create_does() {
     let draft = EventDraft {
         id: text(ID),
         event_type_id: text(TYPE),
@@ -302,8 +321,11 @@ fn a_restore_reads_its_event_as_a_create_does() {
     assert_eq!((restore.event.id, restore.event.origin), (id(ID), IdOrigin::Sent));
     assert_eq!(restore.event.type_ref, TypeRef::Id(id(TYPE)));
     assert_eq!(restore.guard, Guard { expected_version: Some(3), edit_id: Some(id(EDIT)) });
-    assert_eq!(restored(|event| event.id = text("x")), told(&[("/event/id", Code::InvalidUuid)]));
-    assert_eq!(restored(|event| event.notes = text("\0")), told(&[("/event/notes", Code::NulCharacter)]));
-    let early = restored(|event| event.end_date = text("2024-02-28T00:00:00Z"));
-    assert_eq!(early, told(&[("/event/endDate", Code::EndBeforeStart)]));
+    assert_eq!(restore_problems(|event| event.id = text("x")), expected(&[("/event/id", Code::InvalidUuid)]));
+    assert_eq!(
+        restore_problems(|event| event.notes = text("\0")),
+        expected(&[("/event/notes", Code::NulCharacter)])
+    );
+    let early = restore_problems(|event| event.end_date = text("2024-02-28T00:00:00Z"));
+    assert_eq!(early, expected(&[("/event/endDate", Code::EndBeforeStart)]));
 }

@@ -1,4 +1,4 @@
-//! The id rule of the contract, row by row: which texts are ids, which ids may create, when to try again.
+//! Tests ids: which texts are ids, which ids a create accepts, and when to retry.
 
 use domain::event_id::{check_new, compose, derive, is_v7, parse, retry_after_ms, time_ms, with_retry};
 use domain::problem::{Code, Problem};
@@ -9,11 +9,11 @@ const NOW_MS: i64 = 1_800_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 const USER: Uuid = Uuid::from_u128(1);
 
-fn code(id: Uuid, bounded: bool) -> Option<Code> {
-    check_new(id, NOW_MS, bounded).err().map(|problem| problem.code)
+fn code(id: Uuid, is_time_checked: bool) -> Option<Code> {
+    check_new(id, NOW_MS, is_time_checked).err().map(|problem| problem.code)
 }
 
-fn ahead(ms: i64) -> Uuid {
+fn id_ahead(ms: i64) -> Uuid {
     compose(NOW_MS + ms, [0xab; 10])
 }
 
@@ -48,27 +48,27 @@ fn only_the_hyphenated_form_is_an_id_in_either_case() {
         ("01900000-0000-7000-8000-0000000000é", false),
         ("０1900000-0000-7000-8000-0000000000", false),
     ];
-    for (text, formed) in table {
-        assert_eq!(parse(text).is_some(), formed, "{text:?}");
+    for (text, is_id) in table {
+        assert_eq!(parse(text).is_some(), is_id, "{text:?}");
     }
 }
 
 #[test]
-fn an_upper_case_id_is_the_same_and_goes_out_in_lower_case() {
+fn an_upper_case_id_is_the_same_and_is_formatted_in_lower_case() {
     let id = uuid("01900000-0000-7ABC-8DEF-0000000000AB");
     assert_eq!(id, uuid("01900000-0000-7abc-8def-0000000000ab"));
     assert_eq!(id.to_string(), "01900000-0000-7abc-8def-0000000000ab");
 }
 
 #[test]
-fn version_and_variant_are_both_asked() {
+fn version_and_variant_are_both_checked() {
     for version in 0..16_u128 {
         for variant in 0..16_u128 {
             let id = Uuid::from_u128((0x0190_0000_0000 << 80) | (version << 76) | (variant << 60) | 5);
-            let right = version == 7 && variant >> 2 == 0b10;
-            assert_eq!(is_v7(id), right, "{id}");
-            assert_eq!(code(id, true), (!right).then_some(Code::NotUuidV7), "{id}");
-            assert_eq!(code(id, false), (!right).then_some(Code::NotUuidV7), "{id}");
+            let is_valid = version == 7 && variant >> 2 == 0b10;
+            assert_eq!(is_v7(id), is_valid, "{id}");
+            assert_eq!(code(id, true), (!is_valid).then_some(Code::NotUuidV7), "{id}");
+            assert_eq!(code(id, false), (!is_valid).then_some(Code::NotUuidV7), "{id}");
         }
     }
 }
@@ -86,20 +86,20 @@ fn an_id_may_be_a_minute_ahead_and_not_a_millisecond_more() {
         ((1 << 48) - 1 - NOW_MS, Some(Code::IdInFuture)),
     ];
     for (ms, expected) in table {
-        assert_eq!(code(ahead(ms), true), expected, "{ms} ms ahead");
-        assert_eq!(code(ahead(ms), false), None, "{ms} ms ahead, in an import");
+        assert_eq!(code(id_ahead(ms), true), expected, "{ms} ms ahead");
+        assert_eq!(code(id_ahead(ms), false), None, "{ms} ms ahead, in an import");
     }
 }
 
 #[test]
-fn the_problem_of_an_id_stands_at_its_field() {
-    for id in [ahead(60_001), Uuid::from_u128(0)] {
+fn the_problem_of_an_id_points_at_its_field() {
+    for id in [id_ahead(60_001), Uuid::from_u128(0)] {
         assert_eq!(check_new(id, NOW_MS, true).map_err(|problem| problem.pointer), Err("/id".to_owned()));
     }
 }
 
 #[test]
-fn an_id_from_the_future_is_worth_waiting_for_up_to_a_day() {
+fn an_id_in_the_future_is_retryable_up_to_a_day() {
     let table = [
         (60_001, Some(1)),
         (120_000, Some(60_000)),
@@ -109,16 +109,17 @@ fn an_id_from_the_future_is_worth_waiting_for_up_to_a_day() {
         (1000 * DAY_MS, None),
     ];
     for (ms, expected) in table {
-        assert_eq!(retry_after_ms(ahead(ms), NOW_MS), expected, "{ms} ms ahead");
-        let mut problem = Problem::of_fields(vec![check_new(ahead(ms), NOW_MS, true).expect_err("ahead")]);
-        with_retry(&mut problem, ahead(ms), NOW_MS);
+        assert_eq!(retry_after_ms(id_ahead(ms), NOW_MS), expected, "{ms} ms ahead");
+        let mut problem =
+            Problem::of_fields(vec![check_new(id_ahead(ms), NOW_MS, true).expect_err("an id ahead")]);
+        with_retry(&mut problem, id_ahead(ms), NOW_MS);
         assert_eq!((problem.retryable, problem.retry_after_ms), (expected.is_some(), expected));
     }
 }
 
 #[test]
-fn after_the_time_to_wait_the_id_will_do() {
-    let id = ahead(DAY_MS);
+fn after_the_retry_time_the_id_is_accepted() {
+    let id = id_ahead(DAY_MS);
     let wait_ms = retry_after_ms(id, NOW_MS).expect("within a day");
     assert!(check_new(id, NOW_MS + wait_ms - 1, true).is_err());
     assert_eq!(check_new(id, NOW_MS + wait_ms, true), Ok(()));
@@ -127,12 +128,12 @@ fn after_the_time_to_wait_the_id_will_do() {
 #[test]
 fn other_problems_are_not_made_retryable() {
     let mut problem = Problem::of_fields(vec![check_new(Uuid::nil(), NOW_MS, true).expect_err("not v7")]);
-    with_retry(&mut problem, ahead(70_000), NOW_MS);
+    with_retry(&mut problem, id_ahead(70_000), NOW_MS);
     assert_eq!((problem.retryable, problem.retry_after_ms), (false, None));
 }
 
 #[test]
-fn a_composed_id_is_the_one_that_the_standard_gives() {
+fn a_composed_id_equals_the_example_of_the_rfc() {
     // RFC 9562, appendix A.6.
     let tail = [0x0c, 0xc3, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f];
     let id = compose(0x017f_22e2_79b0, tail);
@@ -150,7 +151,7 @@ fn a_time_outside_48_bits_is_clamped() {
 
 proptest! {
     #[test]
-    fn reading_what_was_written_gives_the_same_id(bits in any::<u128>()) {
+    fn a_formatted_id_is_parsed_as_the_same(bits in any::<u128>()) {
         let id = Uuid::from_u128(bits);
         prop_assert_eq!(parse(&id.to_string()), Some(id));
         prop_assert_eq!(parse(&id.to_string().to_uppercase()), Some(id));
@@ -160,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_fail_and_only_36_bytes_are_an_id(text in ".*") {
+    fn no_text_makes_the_parser_panic_and_only_36_bytes_are_an_id(text in ".*") {
         if parse(&text).is_some() {
             prop_assert_eq!(text.len(), 36);
         }
@@ -176,7 +177,7 @@ proptest! {
     }
 
     #[test]
-    fn a_derived_id_hangs_on_user_time_and_content_alone(
+    fn a_derived_id_depends_only_on_user_time_and_content(
         ms in any::<i64>(), content in any::<[u8; 32]>(), at in 0_usize..32,
     ) {
         let id = derive(USER, ms, &content);

@@ -1,4 +1,4 @@
-//! Instants on the wire: what RFC 3339 allows and the contract keeps, to the millisecond.
+//! Tests instants: which RFC 3339 texts are accepted, and that they are exact to the millisecond.
 
 use domain::instant::{MAX_MS, MIN_MS, format, parse};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 const START_MS: i64 = 1_709_210_096_789;
 
 #[test]
-fn instants_are_read_as_the_contract_says() {
+fn instants_are_parsed_as_documented() {
     let table = [
         ("2024-02-29T12:34:56.789Z", Some(START_MS)),
         ("2024-02-29T12:34:56.789999Z", Some(START_MS)),
@@ -55,17 +55,17 @@ fn instants_are_read_as_the_contract_says() {
         .map(|(written, expected)| (written, parse(written).map(|read| read.ms), expected))
         .filter(|(_, read, expected)| read != expected)
         .collect();
-    assert_eq!(wrong, [], "text, as read, as it should be");
+    assert_eq!(wrong, [], "(text, parsed, expected)");
 }
 
 proptest! {
     #[test]
-    fn an_instant_comes_back_as_it_went(ms in MIN_MS..=MAX_MS) {
+    fn a_formatted_instant_is_parsed_as_the_same(ms in MIN_MS..=MAX_MS) {
         prop_assert_eq!(parse(&format(ms)).map(|read| read.ms), Some(ms));
     }
 
     #[test]
-    fn no_text_makes_the_reader_fail(text in "[0-9TtZz:.+ -]{0,35}|.*") {
+    fn no_text_makes_the_parser_panic(text in "[0-9TtZz:.+ -]{0,35}|.*") {
         if let Some(read) = parse(&text) {
             prop_assert!((MIN_MS..=MAX_MS).contains(&read.ms));
         }

@@ -1,15 +1,15 @@
-//! What the grammars of JSON and GraphQL allow and no reader reads.
+//! Tests the repair of text that the grammars of JSON and GraphQL allow and that parsers refuse.
 
-use domain::mended::{Flaw, NO_CHARACTER, Syntax, flaw, mend, unmend_numbers};
+use domain::mended::{Flaw, LONE_SURROGATE_MARKER, Syntax, flaw, mend, unmend_numbers};
 use proptest::prelude::*;
 
-const LONG: &str = "1797693134862315700000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
+const LONG_NUMBER: &str = "1797693134862315700000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
 
 #[test]
-fn half_a_pair_is_replaced_and_a_whole_one_is_not() {
+fn lone_surrogates_are_replaced_and_pairs_are_not() {
     for (json, expected) in [
         (r#"{"a":"cut \ud83d"}"#, Some("cut \0\u{fdd0}")),
-        (r#"{"a":"\uDE00"}"#, Some(NO_CHARACTER)),
+        (r#"{"a":"\uDE00"}"#, Some(LONE_SURROGATE_MARKER)),
         (r#"{"a":"\ud83d\ud83d\ude00"}"#, Some("\0\u{fdd0}\u{1f600}")),
         (r#"{"a":"\ud83d\u0041"}"#, Some("\0\u{fdd0}A")),
         (r#"{"a":"\ud83dx"}"#, Some("\0\u{fdd0}x")),
@@ -21,17 +21,17 @@ fn half_a_pair_is_replaced_and_a_whole_one_is_not() {
         let read =
             mended.as_deref().map(|json| serde_json::from_str::<serde_json::Value>(json).expect("JSON"));
         assert_eq!(read.as_ref().map(|read| read["a"].as_str().expect("text")), expected, "{json}");
-        assert_eq!(flaw(json), expected.map(|_| Flaw::HalfAPair), "{json}");
+        assert_eq!(flaw(json), expected.map(|_| Flaw::LoneSurrogate), "{json}");
     }
 }
 
 #[test]
-fn numbers_beyond_floats_are_replaced_by_one_that_stands_for_them() {
-    for (number, is_beyond) in [
+fn numbers_too_large_for_a_float_are_replaced_by_a_marker() {
+    for (number, is_too_large) in [
         ("1e400", true),
         ("-1E+400", true),
         ("0.001e312", true),
-        (LONG, true),
+        (LONG_NUMBER, true),
         ("1e308", false),
         ("1e-400", false),
         ("0e999", false),
@@ -39,7 +39,7 @@ fn numbers_beyond_floats_are_replaced_by_one_that_stands_for_them() {
     ] {
         let json = format!(r#"{{"e400":"1e400","a":[{number}]}}"#);
         let mended = mend(&json, Syntax::Json);
-        assert_eq!(mended.is_some(), is_beyond, "{number}");
+        assert_eq!(mended.is_some(), is_too_large, "{number}");
         let Some(mended) = mended else { continue };
         let read: serde_json::Value = serde_json::from_str(&mended).expect("JSON");
         let sign = if number.starts_with('-') { -1.0 } else { 1.0 };
@@ -50,7 +50,7 @@ fn numbers_beyond_floats_are_replaced_by_one_that_stands_for_them() {
         );
         assert!(
             serde_json::from_str::<serde_json::Value>(&unmend_numbers(&mended)).is_err(),
-            "it is as wrong again"
+            "the number is too large again"
         );
     }
 }
@@ -65,7 +65,7 @@ fn a_document_is_mended_outside_of_comments_and_block_strings() {
 
 proptest! {
     #[test]
-    fn any_text_is_scanned_to_its_end(text in "[\"\\\\u#de8-9.E+ \n\u{e9}{}]{0,40}") {
+    fn mending_any_text_twice_is_mending_it_once(text in "[\"\\\\u#de8-9.E+ \n\u{e9}{}]{0,40}") {
         for syntax in [Syntax::Json, Syntax::GraphQl] {
             if let Some(mended) = mend(&text, syntax) {
                 prop_assert_eq!(mend(&mended, syntax), None, "{:?}", mended);

@@ -1,5 +1,7 @@
-//! Edits, deletions and restores. The greatest id of an edit of the client that wrote last is kept with the row, so that
-//! an edit which is sent again or comes late never undoes a newer one.
+//! Decides updates, deletions and restores.
+//!
+//! A row keeps the greatest edit id of the client that wrote it last. So an edit that is sent again, or that
+//! arrives late, never undoes a newer edit.
 
 use std::sync::Arc;
 
@@ -13,34 +15,37 @@ use crate::instant::{self, ParsedInstant};
 use crate::problem::{Code, FieldProblem, Problem};
 use crate::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, RowMeta, TypeContent, TypeRow};
 
-const FOUND: Option<MatchKey> = Some(MatchKey::Id);
+const BY_ID: Option<MatchKey> = Some(MatchKey::Id);
 
-/// What the version and the last edit of a row say to an edit of it.
+/// The result of the comparison of an edit's [`Guard`] with the version and the last edit id of the row.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// It goes ahead.
-    Go,
-    /// It was applied before, or a newer one of the same client was.
+enum GuardCheck {
+    /// The edit can be applied.
+    Passed,
+    /// This edit, or a newer one of the same client, was applied before.
     Stale,
-    /// Somebody else changed the row since.
+    /// The row no longer has the expected version, and this client did not write all versions since.
     Conflict,
 }
 
 impl WriteContext<'_> {
-    fn judge(&self, unit: &UnitOfWork, entity: Entity, meta: &RowMeta, guard: &Guard) -> Verdict {
+    fn check_guard(&self, unit: &UnitOfWork, entity: Entity, meta: &RowMeta, guard: &Guard) -> GuardCheck {
         if guard.edit_id.is_some_and(|edit| self.is_stale(unit, entity, meta, guard, edit)) {
-            return Verdict::Stale;
+            return GuardCheck::Stale;
         }
         match guard.expected_version {
-            Some(expected) if expected != meta.version && !self.is_own_chain(meta, expected) => {
-                Verdict::Conflict
+            Some(expected) if expected != meta.version && !self.is_in_writer_run(meta, expected) => {
+                GuardCheck::Conflict
             }
-            _ => Verdict::Go,
+            _ => GuardCheck::Passed,
         }
     }
 
-    /// Whether an edit, or a newer one, was applied before. An edit that was made on the current version, and one that
-    /// follows another in its call, is new whatever its id says: the clock of the device may have been put right.
+    /// Whether this edit, or a newer one, was applied before.
+    ///
+    /// An edit that expects the current version is new, whatever its id. So is an edit with another id after
+    /// an applied one in the same call. The clock of a device may have been set back, and then newer edits
+    /// have smaller ids.
     fn is_stale(&self, unit: &UnitOfWork, entity: Entity, meta: &RowMeta, guard: &Guard, edit: Uuid) -> bool {
         if self.client_id.is_none() {
             return false;
@@ -48,18 +53,19 @@ impl WriteContext<'_> {
         match unit.applied(entity, meta.id) {
             Some(applied) => applied.contains(&edit),
             None if guard.expected_version == Some(meta.version) => false,
-            None => self.wrote(meta) && meta.writer.edit_id.is_some_and(|last| edit <= last),
+            None => self.is_last_writer(meta) && meta.writer.edit_id.is_some_and(|last| edit <= last),
         }
     }
 
-    /// Whether every version since the expected one is this client's own.
-    fn is_own_chain(&self, meta: &RowMeta, expected: i32) -> bool {
-        self.wrote(meta) && expected < meta.version && expected >= meta.writer.run_start - 1
+    /// Whether this client wrote every version after the expected one.
+    fn is_in_writer_run(&self, meta: &RowMeta, expected: i32) -> bool {
+        self.is_last_writer(meta) && expected < meta.version && expected >= meta.writer.run_start - 1
     }
 
-    /// The meta that remembers an edit which changed nothing, if there is something to remember.
+    /// The metadata with the id of an edit that changed nothing. `None` if the id need not be recorded.
     fn meta_with_edit_id(&self, meta: &RowMeta, edit_id: Option<Uuid>) -> Option<RowMeta> {
-        let edit_id = edit_id.filter(|edit| self.wrote(meta) && Some(*edit) > meta.writer.edit_id)?;
+        let edit_id =
+            edit_id.filter(|edit| self.is_last_writer(meta) && Some(*edit) > meta.writer.edit_id)?;
         let mut meta = meta.clone();
         meta.writer.edit_id = Some(edit_id);
         Some(meta)
@@ -72,61 +78,62 @@ impl WriteContext<'_> {
 
 impl<Row> Answer<Row> {
     fn conflict(row: Arc<Row>) -> Self {
-        let detail = "it was changed since the expected version";
+        let detail = "it was changed after the expected version: merge your change and send it again";
         let problem = Some(Problem::new(Code::VersionConflict, detail));
-        Self { problem, ..Self::done(Outcome::Conflict, FOUND, false, row) }
+        Self { problem, ..Self::with_row(Outcome::Conflict, BY_ID, false, row) }
     }
 }
 
-/// Nothing is known by the id, or it was rejected earlier in the call.
-fn unknown<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
+/// The rejection of an edit whose row does not exist. Perhaps its create was rejected earlier in the call.
+fn not_found<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
     Answer::rejected(unit.dependency(id, pointer).unwrap_or_else(|| {
-        Problem::of_fields(vec![FieldProblem::new(pointer, Code::NotFound, "nothing is known by this id")])
+        Problem::of_fields(vec![FieldProblem::new(pointer, Code::NotFound, "nothing of yours has this id")])
     }))
 }
 
-/// Changes an event.
+/// Updates an event.
 pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &EventEdit) -> Answer<EventRow> {
     let Some(row) = unit.event(edit.id) else {
-        return unknown(unit, edit.id, "/id");
+        return not_found(unit, edit.id, "/id");
     };
     let Some(content) = &row.content else {
-        return Answer::done(Outcome::Deleted, FOUND, false, row);
+        return Answer::with_row(Outcome::Deleted, BY_ID, false, row);
     };
-    let verdict = context.judge(unit, Entity::Event, &row.meta, &edit.guard);
-    if verdict == Verdict::Stale {
-        return Answer::done(Outcome::Unchanged, FOUND, false, row);
+    let check = context.check_guard(unit, Entity::Event, &row.meta, &edit.guard);
+    if check == GuardCheck::Stale {
+        return Answer::with_row(Outcome::Unchanged, BY_ID, false, row);
     }
-    let body = patched(&content.body, &edit.patch);
-    let wanted = edit.patch.event_type_id;
-    let kind = wanted.map_or(Some(content.event_type_id), |id| unit.event_type(id).map(|row| row.meta.id));
-    if let Some(kind) = kind
-        && content_hash::of_event(TypeKey::Id(kind), &row.source_type, row.external_id.as_deref(), &body)
+    let body = apply_patch(&content.body, &edit.patch);
+    let new_type_id = edit.patch.event_type_id;
+    let type_id =
+        new_type_id.map_or(Some(content.event_type_id), |id| unit.event_type(id).map(|row| row.meta.id));
+    if let Some(type_id) = type_id
+        && content_hash::of_event(TypeKey::Id(type_id), &row.source_type, row.external_id.as_deref(), &body)
             == content.hash
     {
         return unchanged_event(unit, context, row, edit.guard.edit_id);
     }
-    if verdict == Verdict::Conflict {
+    if check == GuardCheck::Conflict {
         return Answer::conflict(row);
     }
-    if let Some(id) = wanted
-        && kind.is_none()
+    if let Some(id) = new_type_id
+        && type_id.is_none()
         && let Some(problem) = unit.dependency(id, "/patch/eventTypeId")
     {
         return Answer::rejected(problem);
     }
-    let mut errors = faults(&body, &edit.patch);
-    let alive = kind.and_then(|id| unit.event_type(id)).is_some_and(|row| row.content.is_some());
-    if wanted.is_some() && !alive {
-        errors.push(create::no_type("/patch/eventTypeId"));
+    let mut errors = check_body(&body, &edit.patch);
+    let is_living = type_id.and_then(|id| unit.event_type(id)).is_some_and(|row| row.content.is_some());
+    if new_type_id.is_some() && !is_living {
+        errors.push(create::type_not_found("/patch/eventTypeId"));
     }
-    let Some(kind) = kind.filter(|_| errors.is_empty()) else {
+    let Some(type_id) = type_id.filter(|_| errors.is_empty()) else {
         return Answer::rejected(Problem::of_fields(errors));
     };
     let import = content.import_job_id.zip(content.import_version);
-    let changed = row.with_content(context.next_meta(&row.meta, edit.guard.edit_id), kind, body, import);
-    unit.apply_edit(Entity::Event, row.meta.id, edit.guard.edit_id);
-    Answer::done(Outcome::Updated, FOUND, false, unit.put_event(changed))
+    let changed = row.with_content(context.next_meta(&row.meta, edit.guard.edit_id), type_id, body, import);
+    unit.record_applied(Entity::Event, row.meta.id, edit.guard.edit_id);
+    Answer::with_row(Outcome::Updated, BY_ID, false, unit.put_event(changed))
 }
 
 fn unchanged_event(
@@ -139,19 +146,19 @@ fn unchanged_event(
         Some(meta) => unit.record_event_edit_id(EventRow { meta, ..EventRow::clone(&row) }),
         None => row,
     };
-    Answer::done(Outcome::Unchanged, FOUND, false, row)
+    Answer::with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
-/// What an event says once it is patched.
-fn patched(old: &EventBody, patch: &EventPatch) -> EventBody {
+/// The body of an event after the patch. A change of `is_all_day` also converts the instants that stay.
+fn apply_patch(old: &EventBody, patch: &EventPatch) -> EventBody {
     let is_all_day = patch.is_all_day.unwrap_or(old.is_all_day);
-    let sent = |written: ParsedInstant| if is_all_day { written.date_ms } else { written.ms };
-    let kept = |ms: i64| if is_all_day { instant::date_of(ms) } else { ms };
+    let sent_ms = |parsed: ParsedInstant| if is_all_day { parsed.date_ms } else { parsed.ms };
+    let stored_ms = |ms: i64| if is_all_day { instant::date_of(ms) } else { ms };
     let absent_notes =
         if fault_injection::is_injected("plant-absent-is-null") { None } else { old.notes.clone() };
     EventBody {
-        timestamp: patch.timestamp.map_or_else(|| kept(old.timestamp), sent),
-        end_date: patch.end_date.map_or_else(|| old.end_date.map(kept), |end| end.map(sent)),
+        timestamp: patch.timestamp.map_or_else(|| stored_ms(old.timestamp), sent_ms),
+        end_date: patch.end_date.map_or_else(|| old.end_date.map(stored_ms), |end| end.map(sent_ms)),
         is_all_day,
         time_zone: patch.time_zone.clone().unwrap_or_else(|| old.time_zone.clone()),
         notes: patch.notes.clone().unwrap_or(absent_notes),
@@ -160,8 +167,8 @@ fn patched(old: &EventBody, patch: &EventPatch) -> EventBody {
     }
 }
 
-/// What is wrong only once patch and stored event are seen together.
-fn faults(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
+/// Finds what is wrong only with the combination of the patch and the stored event.
+fn check_body(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
     let mut errors = Vec::new();
     for (pointer, ms) in [("/patch/timestamp", Some(body.timestamp)), ("/patch/endDate", body.end_date)] {
         if ms.is_some_and(|ms| !instant::is_in_range(ms)) {
@@ -175,34 +182,35 @@ fn faults(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
     errors
 }
 
-/// Deletes an event. What stays is a tombstone that keeps its id and keys.
+/// Deletes an event. A tombstone stays, with its id and its external id.
 pub fn delete_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     removal: &Removal,
 ) -> Answer<EventRow> {
     let Some(row) = unit.event(removal.id) else {
-        return unknown(unit, removal.id, "/id");
+        return not_found(unit, removal.id, "/id");
     };
-    match context.judge(unit, Entity::Event, &row.meta, &removal.guard) {
-        Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
+    match context.check_guard(unit, Entity::Event, &row.meta, &removal.guard) {
+        GuardCheck::Stale => Answer::with_row(Outcome::Unchanged, BY_ID, false, row),
         _ if row.content.is_none() => {
-            let row = final_deletion(unit, row);
+            let row = finalize_deletion(unit, row);
             unchanged_event(unit, context, row, removal.guard.edit_id)
         }
-        Verdict::Conflict => Answer::conflict(row),
-        Verdict::Go => {
+        GuardCheck::Conflict => Answer::conflict(row),
+        GuardCheck::Passed => {
             let next = context.next_meta(&row.meta, removal.guard.edit_id);
             let meta = RowMeta { deletion: context.deletion(), ..next };
             let tombstone = EventRow { meta, content: None, ..EventRow::clone(&row) };
-            unit.apply_edit(Entity::Event, row.meta.id, removal.guard.edit_id);
-            Answer::done(Outcome::Deleted, FOUND, false, unit.put_event(tombstone))
+            unit.record_applied(Entity::Event, row.meta.id, removal.guard.edit_id);
+            Answer::with_row(Outcome::Deleted, BY_ID, false, unit.put_event(tombstone))
         }
     }
 }
 
-/// A person deletes what a rollback took back: nothing changes but that no import makes it anew.
-fn final_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
+/// Makes the deletion of an event final if a rollback deleted it: now that a person has deleted it too, no
+/// import may create it again. Nothing else changes.
+fn finalize_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
     match row.meta.deletion {
         Some(Deletion { at, by: DeletedBy::Rollback }) => {
             let mut row = EventRow::clone(&row);
@@ -213,8 +221,8 @@ fn final_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
     }
 }
 
-/// Takes back an event that an import made and that nobody has changed since; any other stays.
-pub fn take_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uuid) {
+/// Rolls back an event: deletes it if the import in `context` created it and nothing has changed it since.
+pub fn roll_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uuid) {
     let Some(row) = unit.event(id) else {
         return;
     };
@@ -228,7 +236,7 @@ pub fn take_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uu
     }
 }
 
-/// Brings a deleted event back, with the content that comes along.
+/// Restores a deleted event, with the content of the restore.
 pub fn restore_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
@@ -236,11 +244,11 @@ pub fn restore_event(
 ) -> Answer<EventRow> {
     let new = &restore.event;
     let Some(row) = unit.event(new.id) else {
-        return unknown(unit, new.id, "/event/id");
+        return not_found(unit, new.id, "/event/id");
     };
-    let verdict = context.judge(unit, Entity::Event, &row.meta, &restore.guard);
-    if verdict == Verdict::Stale {
-        return Answer::done(Outcome::Unchanged, FOUND, false, row);
+    let check = context.check_guard(unit, Entity::Event, &row.meta, &restore.guard);
+    if check == GuardCheck::Stale {
+        return Answer::with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     if let Some(content) = &row.content {
         if is_same(unit, restore, &row, content) {
@@ -248,45 +256,46 @@ pub fn restore_event(
         }
         return Answer::conflict(row);
     }
-    if verdict == Verdict::Conflict {
+    if check == GuardCheck::Conflict {
         return Answer::conflict(row);
     }
-    if let Some(answer) = create::depends_on_rejected(unit, new, "/event/eventTypeId") {
+    if let Some(answer) = create::rejected_dependency(unit, new, "/event/eventTypeId") {
         return answer;
     }
-    if let Err(problem) = create::find_type(unit, new, "/event/eventTypeId") {
+    if let Err(problem) = create::check_type(unit, new, "/event/eventTypeId") {
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
-    let kind = create::settle_type(unit, context, new);
+    let type_id = create::find_or_create_type(unit, context, new);
     let meta = RowMeta { deletion: None, ..context.next_meta(&row.meta, restore.guard.edit_id) };
-    unit.apply_edit(Entity::Event, row.meta.id, restore.guard.edit_id);
-    let living = row.with_content(meta, kind, new.body.clone(), None);
-    Answer::done(Outcome::Updated, FOUND, false, unit.put_event(living))
+    unit.record_applied(Entity::Event, row.meta.id, restore.guard.edit_id);
+    let living = row.with_content(meta, type_id, new.body.clone(), None);
+    Answer::with_row(Outcome::Updated, BY_ID, false, unit.put_event(living))
 }
 
-/// Whether a living event says what a restore brings; source and external id are not compared.
+/// Whether a living event has the content of the restore. Source and external id are not compared, because a
+/// restore cannot change them.
 fn is_same(unit: &UnitOfWork, restore: &Restore, row: &EventRow, content: &EventContent) -> bool {
     let mut new = restore.event.clone();
     new.source_type.clone_from(&row.source_type);
     new.external_id.clone_from(&row.external_id);
-    create::content_of(unit, &new) == Some(content.hash)
+    create::stored_hash(unit, &new) == Some(content.hash)
 }
 
-/// Changes an event type.
+/// Updates an event type.
 pub fn update_event_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     edit: &TypeEdit,
 ) -> Answer<TypeRow> {
     let Some(row) = unit.event_type(edit.id) else {
-        return unknown(unit, edit.id, "/id");
+        return not_found(unit, edit.id, "/id");
     };
     let Some(old) = &row.content else {
-        return Answer::done(Outcome::Deleted, FOUND, false, row);
+        return Answer::with_row(Outcome::Deleted, BY_ID, false, row);
     };
-    let verdict = context.judge(unit, Entity::EventType, &row.meta, &edit.guard);
-    if verdict == Verdict::Stale {
-        return Answer::done(Outcome::Unchanged, FOUND, false, row);
+    let check = context.check_guard(unit, Entity::EventType, &row.meta, &edit.guard);
+    if check == GuardCheck::Stale {
+        return Answer::with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     let patch = &edit.patch;
     let content = TypeContent::new(
@@ -297,17 +306,17 @@ pub fn update_event_type(
     if content.hash == old.hash {
         return unchanged_type(unit, context, row, edit.guard.edit_id);
     }
-    if verdict == Verdict::Conflict {
+    if check == GuardCheck::Conflict {
         return Answer::conflict(row);
     }
     if unit.type_by_name(&content.name).is_some_and(|other| other.meta.id != row.meta.id) {
-        let detail = "another living event type has this name";
+        let detail = "another living event type has this name: choose another name";
         let problem = FieldProblem::new("/patch/name", Code::NameTaken, detail);
         return Answer::rejected(Problem::of_fields(vec![problem]));
     }
     let meta = context.next_meta(&row.meta, edit.guard.edit_id);
-    unit.apply_edit(Entity::EventType, row.meta.id, edit.guard.edit_id);
-    Answer::done(Outcome::Updated, FOUND, false, unit.put_type(TypeRow { meta, content: Some(content) }))
+    unit.record_applied(Entity::EventType, row.meta.id, edit.guard.edit_id);
+    Answer::with_row(Outcome::Updated, BY_ID, false, unit.put_type(TypeRow { meta, content: Some(content) }))
 }
 
 fn unchanged_type(
@@ -320,31 +329,31 @@ fn unchanged_type(
         Some(meta) => unit.record_type_edit_id(TypeRow { meta, ..TypeRow::clone(&row) }),
         None => row,
     };
-    Answer::done(Outcome::Unchanged, FOUND, false, row)
+    Answer::with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
-/// Deletes an event type; its name is free afterwards.
+/// Deletes an event type that no living event has. Its name is free afterwards.
 pub fn delete_event_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     removal: &Removal,
 ) -> Answer<TypeRow> {
     let Some(row) = unit.event_type(removal.id) else {
-        return unknown(unit, removal.id, "/id");
+        return not_found(unit, removal.id, "/id");
     };
-    match context.judge(unit, Entity::EventType, &row.meta, &removal.guard) {
-        Verdict::Stale => Answer::done(Outcome::Unchanged, FOUND, false, row),
+    match context.check_guard(unit, Entity::EventType, &row.meta, &removal.guard) {
+        GuardCheck::Stale => Answer::with_row(Outcome::Unchanged, BY_ID, false, row),
         _ if row.content.is_none() => unchanged_type(unit, context, row, removal.guard.edit_id),
-        Verdict::Conflict => Answer::conflict(row),
-        Verdict::Go if unit.is_in_use(row.meta.id) => {
-            let detail = "living events are of this type: delete or change them first";
+        GuardCheck::Conflict => Answer::conflict(row),
+        GuardCheck::Passed if unit.is_in_use(row.meta.id) => {
+            let detail = "living events have this type: delete them or change their type first";
             Answer::rejected(Problem::new(Code::EventTypeInUse, detail))
         }
-        Verdict::Go => {
+        GuardCheck::Passed => {
             let next = context.next_meta(&row.meta, removal.guard.edit_id);
             let meta = RowMeta { deletion: context.deletion(), ..next };
-            unit.apply_edit(Entity::EventType, row.meta.id, removal.guard.edit_id);
-            Answer::done(Outcome::Deleted, FOUND, false, unit.put_type(TypeRow { meta, content: None }))
+            unit.record_applied(Entity::EventType, row.meta.id, removal.guard.edit_id);
+            Answer::with_row(Outcome::Deleted, BY_ID, false, unit.put_type(TypeRow { meta, content: None }))
         }
     }
 }

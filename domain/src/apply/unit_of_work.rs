@@ -1,5 +1,5 @@
-//! The state of one user that a call can touch, as loaded and then as changed: every lookup sees what
-//! earlier items of the call did.
+//! Holds the rows of one user that a call can touch, and collects the changes.
+//! Each lookup sees what earlier items of the call did.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::fault_injection;
 use crate::problem::{Code, FieldProblem, Problem};
 use crate::row::{EventRow, TypeRow};
 
-/// The kinds of things that have ids and aliases.
+/// The kinds of rows that have ids and aliases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Entity {
     /// An event.
@@ -19,64 +19,64 @@ pub enum Entity {
     EventType,
 }
 
-/// Rows of one kind: what was loaded, what changed, in which order.
+/// The rows of one kind. `loaded` are the ids of the rows that the database has.
 #[derive(Debug)]
-struct Rows<Row> {
+struct RowSet<Row> {
     by_id: HashMap<Uuid, Arc<Row>>,
     aliases: HashMap<Uuid, Uuid>,
     loaded: HashSet<Uuid>,
 }
 
-impl<Row> Default for Rows<Row> {
+impl<Row> Default for RowSet<Row> {
     fn default() -> Self {
         Self { by_id: HashMap::new(), aliases: HashMap::new(), loaded: HashSet::new() }
     }
 }
 
-impl<Row> Rows<Row> {
+impl<Row> RowSet<Row> {
     fn find(&self, id: Uuid) -> Option<Arc<Row>> {
         let canonical = if self.by_id.contains_key(&id) { Some(&id) } else { self.aliases.get(&id) };
         canonical.and_then(|id| self.by_id.get(id)).map(Arc::clone)
     }
 
-    fn knows(&self, id: Uuid) -> bool {
+    fn contains(&self, id: Uuid) -> bool {
         self.by_id.contains_key(&id) || self.aliases.contains_key(&id)
     }
 }
 
-impl<Row: Clone> Rows<Row> {
-    /// Hands out a row that is there, without a copy if no answer holds it.
+impl<Row: Clone> RowSet<Row> {
+    /// Takes a row out of the set. It is copied only if an answer still refers to it.
     fn take(&mut self, id: Uuid) -> Row {
-        Arc::unwrap_or_clone(self.by_id.remove(&id).expect("a changed row is there"))
+        Arc::unwrap_or_clone(self.by_id.remove(&id).expect("a changed row is in its set"))
     }
 }
 
-/// What the items of a call can touch.
+/// The rows that the items of a call can touch.
 #[derive(Debug, Default)]
 pub struct UnitOfWork {
-    events: Rows<EventRow>,
+    events: RowSet<EventRow>,
     events_by_key: HashMap<(String, String), Uuid>,
-    types: Rows<TypeRow>,
+    types: RowSet<TypeRow>,
     types_by_name: HashMap<String, Uuid>,
     import_ids: HashSet<Uuid>,
-    changed: Vec<(Entity, Uuid)>,
-    is_changed: HashSet<(Entity, Uuid)>,
+    change_order: Vec<(Entity, Uuid)>,
+    changed: HashSet<(Entity, Uuid)>,
     new_aliases: Vec<Alias>,
     recorded_edit_ids: Vec<(Entity, Uuid)>,
     finalized_deletions: Vec<Uuid>,
-    /// Living events of a type: those stored, where they were counted, and those of this call.
+    /// How many living events each type has: the stored ones, if they were counted, and those of this call.
     usage: HashMap<Uuid, i64>,
     rejected: HashMap<Uuid, Problem>,
-    /// Rows to which an item of this call was applied, and the edits among those items.
+    /// The rows to which an item of this call was applied, with the edit ids of those items.
     applied: HashMap<(Entity, Uuid), Vec<Uuid>>,
-    /// What stored events say was not read.
+    /// Whether the events were loaded without their bodies.
     is_without_bodies: bool,
 }
 
 /// An id that was sent for a row that is stored under another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alias {
-    /// What the row is.
+    /// The kind of the row.
     pub entity: Entity,
     /// The id that was sent.
     pub alias_id: Uuid,
@@ -84,10 +84,10 @@ pub struct Alias {
     pub id: Uuid,
 }
 
-/// The last edit of a row that the edit did not change.
+/// An edit id to store with a row that the edit did not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordedEdit {
-    /// What the row is.
+    /// The kind of the row.
     pub entity: Entity,
     /// The id of the row.
     pub id: Uuid,
@@ -95,36 +95,36 @@ pub struct RecordedEdit {
     pub edit_id: Uuid,
 }
 
-/// What is to be written: each changed row once, already numbered.
+/// The changes to store. Each changed row is in it once, with its position.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
-    /// Events that were not stored before.
+    /// Events to insert.
     pub new_events: Vec<EventRow>,
-    /// Events that were.
+    /// Events to update.
     pub changed_events: Vec<EventRow>,
-    /// Types that were not stored before.
+    /// Event types to insert.
     pub new_types: Vec<TypeRow>,
-    /// Types that were.
+    /// Event types to update.
     pub changed_types: Vec<TypeRow>,
-    /// Rows of which only the id of the last edit changes.
+    /// Rows in which only the id of the last edit changes.
     pub recorded_edit_ids: Vec<RecordedEdit>,
-    /// Events that a rollback took back and that a person has deleted since: that and nothing else changes.
+    /// Events that a rollback deleted and a person has deleted since. Only who deleted them changes.
     pub finalized_deletions: Vec<Uuid>,
     /// New aliases.
     pub aliases: Vec<Alias>,
-    /// The head of the feed afterwards.
+    /// The feed head after the changes.
     pub head: i64,
 }
 
 impl Changes {
-    /// Whether nothing is to be written at all.
+    /// Whether there is nothing to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let moves_nothing = self.recorded_edit_ids.is_empty() && self.finalized_deletions.is_empty();
-        self.changed_rows() == 0 && self.aliases.is_empty() && moves_nothing
+        let records_nothing = self.recorded_edit_ids.is_empty() && self.finalized_deletions.is_empty();
+        self.changed_rows() == 0 && self.aliases.is_empty() && records_nothing
     }
 
-    /// How many positions it takes.
+    /// How many rows change. Each takes one position of the feed.
     #[must_use]
     pub fn changed_rows(&self) -> usize {
         self.new_events.len() + self.changed_events.len() + self.new_types.len() + self.changed_types.len()
@@ -132,18 +132,18 @@ impl Changes {
 }
 
 impl UnitOfWork {
-    /// For creates: the events that are loaded have keys, hash, version and times, but no body.
+    /// A unit of work for creates. Its events are loaded with keys, hash, version and times, but no body.
     #[must_use]
     pub fn without_bodies() -> Self {
         Self { is_without_bodies: true, ..Self::default() }
     }
 
-    /// Whether this event is as it was loaded, without its body.
+    /// Whether the body of this event was not loaded, and no item of the call has set it.
     pub(super) fn lacks_body(&self, row: &EventRow) -> bool {
         let id = row.meta.id;
         self.is_without_bodies
             && self.events.loaded.contains(&id)
-            && !self.is_changed.contains(&(Entity::Event, id))
+            && !self.changed.contains(&(Entity::Event, id))
     }
 
     /// Adds a stored event.
@@ -170,7 +170,7 @@ impl UnitOfWork {
         };
     }
 
-    /// Adds how many living events a type has; a lower bound will do.
+    /// Adds how many living events a type has. A count may stop at more than one call can delete.
     pub fn load_usage(&mut self, event_type_id: Uuid, events: i64) {
         self.usage.insert(event_type_id, events);
     }
@@ -186,7 +186,7 @@ impl UnitOfWork {
         self.events.find(id)
     }
 
-    /// The event with that external key.
+    /// The event with that source and external id.
     #[must_use]
     pub fn event_by_key(&self, source_type: &str, external_id: Option<&str>) -> Option<Arc<EventRow>> {
         let key = (source_type.to_owned(), external_id?.to_owned());
@@ -199,48 +199,48 @@ impl UnitOfWork {
         self.types.find(id)
     }
 
-    /// The living type of that name.
+    /// The living type with that name.
     #[must_use]
     pub fn type_by_name(&self, name: &str) -> Option<Arc<TypeRow>> {
         let named = |row: &Arc<TypeRow>| row.content.as_ref().is_some_and(|content| content.name == name);
         self.types.find(*self.types_by_name.get(name)?).filter(named)
     }
 
-    /// Whether a living event is of that type, whose usage was loaded.
+    /// Whether a living event has that type. The usage of the type must have been loaded.
     #[must_use]
     pub fn is_in_use(&self, event_type_id: Uuid) -> bool {
         self.usage.get(&event_type_id).is_some_and(|events| *events > 0)
     }
 
-    /// Keeps in mind that the item about this id was rejected. Of several rejections one that may be sent
-    /// again counts: a create that is to come again is not made hopeless by a bad edit behind it.
+    /// Records that an item with this id was rejected. A retryable rejection is not replaced: after a create
+    /// that can be sent again, a wrong edit of the same id must not make its dependents fail for good.
     pub fn reject(&mut self, id: Uuid, problem: Problem) {
         if !self.rejected.get(&id).is_some_and(|known| known.retryable) {
             self.rejected.insert(id, problem);
         }
     }
 
-    /// Another call begins: what was rejected or applied before is no matter of its items.
+    /// Begins another call. Its items do not depend on what was rejected or applied in the calls before.
     pub fn begin_call(&mut self) {
         self.rejected.clear();
         self.applied.clear();
     }
 
-    /// The edits of this call that were applied to a row; none if no item of it was.
+    /// The ids of the edits of this call that were applied to a row. `None` if no item was applied to it.
     pub(super) fn applied(&self, entity: Entity, id: Uuid) -> Option<&[Uuid]> {
         self.applied.get(&(entity, id)).map(Vec::as_slice)
     }
 
-    /// An item of this call was applied to a row, perhaps an edit with an id.
-    pub(super) fn apply_edit(&mut self, entity: Entity, id: Uuid, edit_id: Option<Uuid>) {
+    /// Records that an item of this call was applied to a row, with its edit id if it has one.
+    pub(super) fn record_applied(&mut self, entity: Entity, id: Uuid, edit_id: Option<Uuid>) {
         self.applied.entry((entity, id)).or_default().extend(edit_id);
     }
 
-    /// The problem of an item that needs what was rejected earlier in the call under this id.
+    /// The problem of an item that needs this id, if an item with the id was rejected earlier in the call.
     #[must_use]
     pub fn dependency(&self, id: Uuid, pointer: &str) -> Option<Problem> {
         let needed = self.rejected.get(&id)?;
-        let detail = "what it needs was rejected earlier in the call";
+        let detail = "an earlier item of the call, which this one needs, was rejected";
         let mut problem =
             Problem::of_fields(vec![FieldProblem::new(pointer, Code::DependencyRejected, detail)]);
         problem.retryable = needed.retryable;
@@ -248,30 +248,30 @@ impl UnitOfWork {
         Some(problem)
     }
 
-    /// The events that are known.
+    /// The ids of all events in the unit of work.
     pub fn event_ids(&self) -> impl Iterator<Item = Uuid> {
         self.events.by_id.keys().copied()
     }
 
-    /// Whether the id is in use by another kind than this.
+    /// Whether an import or a row of another kind than `entity` has the id.
     #[must_use]
-    pub fn is_used_beside(&self, entity: Entity, id: Uuid) -> bool {
+    pub fn is_used_elsewhere(&self, entity: Entity, id: Uuid) -> bool {
         let by_sibling = match entity {
-            Entity::Event => self.types.knows(id),
-            Entity::EventType => self.events.knows(id),
+            Entity::Event => self.types.contains(id),
+            Entity::EventType => self.events.contains(id),
         };
         by_sibling || self.import_ids.contains(&id)
     }
 
-    /// Lets an id that was sent stand for a row.
+    /// Adds an alias: the id that was sent for a row with another id.
     pub fn add_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
         self.load_alias(entity, alias, id);
         self.new_aliases.push(Alias { entity, alias_id: alias, id });
     }
 
-    /// Writes an event, new or changed.
+    /// Inserts or replaces an event, and marks it as changed.
     pub fn put_event(&mut self, row: EventRow) -> Arc<EventRow> {
-        self.mark(Entity::Event, row.meta.id);
+        self.mark_changed(Entity::Event, row.meta.id);
         self.index_event(&row);
         let row = Arc::new(row);
         let old = self.events.by_id.insert(row.meta.id, Arc::clone(&row));
@@ -285,16 +285,16 @@ impl UnitOfWork {
         row
     }
 
-    /// Keeps the last edit of an event that it did not change.
+    /// Records the last edit id of an event that the edit did not change.
     pub fn record_event_edit_id(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
-        self.apply_edit(Entity::Event, row.meta.id, row.meta.writer.edit_id);
+        self.record_applied(Entity::Event, row.meta.id, row.meta.writer.edit_id);
         self.recorded_edit_ids.push((Entity::Event, row.meta.id));
         row
     }
 
-    /// Keeps that a person has deleted what a rollback took back.
+    /// Records that a person has deleted an event which a rollback had deleted before.
     pub fn finalize_deletion(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
@@ -302,34 +302,34 @@ impl UnitOfWork {
         row
     }
 
-    /// Keeps the last edit of a type that it did not change.
+    /// Records the last edit id of an event type that the edit did not change.
     pub fn record_type_edit_id(&mut self, row: TypeRow) -> Arc<TypeRow> {
         let row = Arc::new(row);
         self.types.by_id.insert(row.meta.id, Arc::clone(&row));
-        self.apply_edit(Entity::EventType, row.meta.id, row.meta.writer.edit_id);
+        self.record_applied(Entity::EventType, row.meta.id, row.meta.writer.edit_id);
         self.recorded_edit_ids.push((Entity::EventType, row.meta.id));
         row
     }
 
-    /// Writes a type, new or changed.
+    /// Inserts or replaces an event type, and marks it as changed.
     pub fn put_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
-        self.mark(Entity::EventType, row.meta.id);
+        self.mark_changed(Entity::EventType, row.meta.id);
         self.index_type(&row);
         let row = Arc::new(row);
         self.types.by_id.insert(row.meta.id, Arc::clone(&row));
         row
     }
 
-    /// What is to be written, numbered from `head` on in the order of the first change.
+    /// The changes to store. Positions start after `head`, in the order in which the rows first changed.
     #[must_use]
     pub fn into_changes(mut self, head: i64) -> Changes {
         let recorded_edit_ids = self.recorded_edit_ids();
-        let is_changed = |id: &Uuid| self.is_changed.contains(&(Entity::Event, *id));
+        let is_changed = |id: &Uuid| self.changed.contains(&(Entity::Event, *id));
         self.finalized_deletions.retain(|id| !is_changed(id));
         let (aliases, finalized_deletions) = (self.new_aliases, self.finalized_deletions);
         let mut changes =
             Changes { aliases, recorded_edit_ids, finalized_deletions, head, ..Changes::default() };
-        for (entity, id) in self.changed {
+        for (entity, id) in self.change_order {
             changes.head += 1;
             match entity {
                 Entity::Event => {
@@ -356,7 +356,7 @@ impl UnitOfWork {
         changes
     }
 
-    /// Each recorded_edit_ids edit once, and none of a row that is written anyway.
+    /// The recorded edit ids, one for each row. A changed row is left out, because it is stored anyway.
     fn recorded_edit_ids(&mut self) -> Vec<RecordedEdit> {
         let mut seen = HashSet::new();
         let mut edits = Vec::new();
@@ -366,7 +366,7 @@ impl UnitOfWork {
                 Entity::EventType => &self.types.by_id[&id].meta,
             };
             if let Some(edit_id) = meta.writer.edit_id
-                && !self.is_changed.contains(&(entity, id))
+                && !self.changed.contains(&(entity, id))
                 && seen.insert((entity, id))
             {
                 edits.push(RecordedEdit { entity, id, edit_id });
@@ -375,10 +375,10 @@ impl UnitOfWork {
         edits
     }
 
-    fn mark(&mut self, entity: Entity, id: Uuid) {
-        self.apply_edit(entity, id, None);
-        if self.is_changed.insert((entity, id)) {
-            self.changed.push((entity, id));
+    fn mark_changed(&mut self, entity: Entity, id: Uuid) {
+        self.record_applied(entity, id, None);
+        if self.changed.insert((entity, id)) {
+            self.change_order.push((entity, id));
         }
     }
 

@@ -1,4 +1,6 @@
-//! Edits: what was sent, and what it comes to. A field that is absent keeps what is stored, null clears it.
+//! Parses drafts of updates, deletions and restores.
+//!
+//! A field that is missing in a patch keeps its stored value. A field that is null is cleared.
 
 use uuid::Uuid;
 
@@ -10,221 +12,222 @@ use crate::limits;
 use crate::problem::{Code, FieldProblem};
 use crate::row::Location;
 
-/// A field of a patch as it was sent: absent, or what it is to be; `Sent::Absent` is null.
-pub type Patched<T> = Option<Sent<T>>;
+/// A field of a patch as it was sent. `None` if the field is missing, and [`Sent::Absent`] if it is null.
+pub type PatchField<T> = Option<Sent<T>>;
 
-/// On what terms an edit was sent.
+/// The conditions of an edit as they were sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GuardDraft {
-    /// Version that the client saw.
+    /// The version that the client has seen.
     pub expected_version: Option<i32>,
-    /// UUIDv7 of the edit.
+    /// The edit id, a UUIDv7.
     pub edit_id: Sent<String>,
 }
 
-/// A patch of an event as it was sent.
+/// A patch of an event as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventPatchDraft {
-    /// Id of its type.
-    pub event_type_id: Patched<String>,
-    /// RFC 3339.
-    pub timestamp: Patched<String>,
-    /// RFC 3339.
-    pub end_date: Patched<String>,
-    /// Whether its instants are dates.
-    pub is_all_day: Patched<bool>,
-    /// IANA name.
-    pub time_zone: Patched<String>,
-    /// Free text.
-    pub notes: Patched<String>,
-    /// Where; replaced whole.
-    pub location: Patched<LocationDraft>,
-    /// Text of a JSON object; replaced whole.
-    pub properties: Patched<String>,
+    /// The id of the event type.
+    pub event_type_id: PatchField<String>,
+    /// The start, as an RFC 3339 instant.
+    pub timestamp: PatchField<String>,
+    /// The end, as an RFC 3339 instant.
+    pub end_date: PatchField<String>,
+    /// Whether the instants are dates.
+    pub is_all_day: PatchField<bool>,
+    /// A name of the IANA time zone database.
+    pub time_zone: PatchField<String>,
+    /// The notes, free text.
+    pub notes: PatchField<String>,
+    /// The place of the event. It is replaced as a whole.
+    pub location: PatchField<LocationDraft>,
+    /// The text of a JSON object. It is replaced as a whole.
+    pub properties: PatchField<String>,
 }
 
-/// An edit of an event as it was sent.
+/// An update of an event as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventEditDraft {
-    /// Of the event.
+    /// The id of the event.
     pub id: Sent<String>,
-    /// What to change.
+    /// The fields to change.
     pub patch: EventPatchDraft,
-    /// On what terms.
+    /// The conditions under which the edit is applied.
     pub guard: GuardDraft,
 }
 
-/// A patch of an event type as it was sent.
+/// A patch of an event type as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TypePatchDraft {
-    /// Must have a value.
-    pub name: Patched<String>,
-    /// Any text.
-    pub color: Patched<String>,
-    /// Any text.
-    pub icon: Patched<String>,
+    /// The name. It cannot be cleared.
+    pub name: PatchField<String>,
+    /// Free text.
+    pub color: PatchField<String>,
+    /// Free text.
+    pub icon: PatchField<String>,
 }
 
-/// An edit of an event type as it was sent.
+/// An update of an event type as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TypeEditDraft {
-    /// Of the type.
+    /// The id of the event type.
     pub id: Sent<String>,
-    /// What to change.
+    /// The fields to change.
     pub patch: TypePatchDraft,
-    /// On what terms.
+    /// The conditions under which the edit is applied.
     pub guard: GuardDraft,
 }
 
-/// A deletion as it was sent.
+/// A deletion as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RemovalDraft {
-    /// Of the entity.
+    /// The id of the event or event type.
     pub id: Sent<String>,
-    /// On what terms.
+    /// The conditions under which the edit is applied.
     pub guard: GuardDraft,
 }
 
-/// On what terms an edit is done.
+/// The conditions under which an edit is applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// The version that must be the current one; at least 1.
+    /// The version that must be the current one, at least 1.
     pub expected_version: Option<i32>,
-    /// UUIDv7 of the edit: later edits of a client have greater ones.
+    /// The edit id, a UUIDv7. Later edits of a client have greater ids.
     pub edit_id: Option<Uuid>,
 }
 
-/// What to change of an event, right in itself; none keeps.
+/// A parsed patch of an event. A field that is `None` keeps the stored value.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventPatch {
-    /// Id or alias of its type.
+    /// The id or an alias of the event type.
     pub event_type_id: Option<Uuid>,
-    /// The instant, or its date.
+    /// The start, as an instant and as a date.
     pub timestamp: Option<ParsedInstant>,
-    /// The instant, or its date.
+    /// The end, as an instant and as a date.
     pub end_date: Option<Option<ParsedInstant>>,
-    /// Whether its instants are dates.
+    /// Whether the instants are dates.
     pub is_all_day: Option<bool>,
-    /// IANA name.
+    /// A name of the IANA time zone database.
     pub time_zone: Option<Option<String>>,
-    /// Free text.
+    /// The notes, free text.
     pub notes: Option<Option<String>>,
-    /// Where.
+    /// The place of the event.
     pub location: Option<Option<Location>>,
-    /// Canonical JSON.
+    /// Canonical JSON text of an object.
     pub properties: Option<String>,
 }
 
-/// An edit of an event that is right in itself.
+/// A parsed update of an event. All its values are valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventEdit {
-    /// Id or alias of the event.
+    /// The id or an alias of the event.
     pub id: Uuid,
-    /// What to change.
+    /// The fields to change.
     pub patch: EventPatch,
-    /// On what terms.
+    /// The conditions under which the edit is applied.
     pub guard: Guard,
 }
 
-/// What to change of an event type, right in itself; none keeps.
+/// A parsed patch of an event type. A field that is `None` keeps the stored value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypePatch {
-    /// Trimmed, NFC.
+    /// The name, trimmed and in NFC.
     pub name: Option<String>,
-    /// Any text.
+    /// Free text.
     pub color: Option<Option<String>>,
-    /// Any text.
+    /// Free text.
     pub icon: Option<Option<String>>,
 }
 
-/// An edit of an event type that is right in itself.
+/// A parsed update of an event type. All its values are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeEdit {
-    /// Id or alias of the type.
+    /// The id or an alias of the type.
     pub id: Uuid,
-    /// What to change.
+    /// The fields to change.
     pub patch: TypePatch,
-    /// On what terms.
+    /// The conditions under which the edit is applied.
     pub guard: Guard,
 }
 
-/// A deletion that is right in itself.
+/// A parsed deletion. All its values are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removal {
-    /// Id or alias of the entity.
+    /// The id or an alias of the event or event type.
     pub id: Uuid,
-    /// On what terms.
+    /// The conditions under which the edit is applied.
     pub guard: Guard,
 }
 
-/// A restore that is right in itself.
+/// A parsed restore. All its values are valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Restore {
-    /// What the event is to say again; its source and external id do not count.
+    /// The content that the event gets. Its source and its external id are ignored.
     pub event: NewEvent,
-    /// On what terms; the expected version is that of the tombstone.
+    /// The conditions. The expected version is the version of the tombstone.
     pub guard: Guard,
 }
 
-/// Reads an edit of an event.
+/// Parses an update of an event.
 ///
 /// # Errors
-/// Every wrong field, in the order of the contract.
+/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_event_edit(draft: EventEditDraft) -> Result<EventEdit, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = target(&mut fields, draft.id);
-    let patch = event_patch(fields.below("/patch"), draft.patch);
-    let guard = guard(fields.below(""), draft.guard);
-    finish(fields, id.map(|id| EventEdit { id, patch, guard }))
+    let patch = event_patch(fields.set_base("/patch"), draft.patch);
+    let guard = guard(fields.set_base(""), draft.guard);
+    valid_or_problems(fields, id.map(|id| EventEdit { id, patch, guard }))
 }
 
-/// Reads an edit of an event type.
+/// Parses an update of an event type.
 ///
 /// # Errors
-/// Every wrong field, in the order of the contract.
+/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_type_edit(draft: TypeEditDraft) -> Result<TypeEdit, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = target(&mut fields, draft.id);
-    fields.below("/patch");
-    let name = kept("/name", draft.patch.name, &mut fields, |fields, sent| fields.name("/name", sent));
+    fields.set_base("/patch");
+    let name =
+        required_if_sent("/name", draft.patch.name, &mut fields, |fields, sent| fields.name("/name", sent));
     let color = draft.patch.color.map(|sent| fields.text("/color", sent, limits::COLOR_CHARS_MAX));
     let icon = draft.patch.icon.map(|sent| fields.text("/icon", sent, limits::ICON_CHARS_MAX));
-    let guard = guard(fields.below(""), draft.guard);
-    finish(fields, id.map(|id| TypeEdit { id, patch: TypePatch { name, color, icon }, guard }))
+    let guard = guard(fields.set_base(""), draft.guard);
+    valid_or_problems(fields, id.map(|id| TypeEdit { id, patch: TypePatch { name, color, icon }, guard }))
 }
 
-/// Reads a deletion.
+/// Parses a deletion.
 ///
 /// # Errors
-/// Every wrong field, in the order of the contract.
+/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_removal(draft: RemovalDraft) -> Result<Removal, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = target(&mut fields, draft.id);
     let guard = guard(&mut fields, draft.guard);
-    finish(fields, id.map(|id| Removal { id, guard }))
+    valid_or_problems(fields, id.map(|id| Removal { id, guard }))
 }
 
-/// Reads a restore. The id of the event must be sent; its source and external id are not looked at.
+/// Parses a restore. The event must have an id. Its source and its external id are ignored.
 ///
 /// # Errors
-/// Every wrong field, in the order of the contract.
+/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_restore(event: EventDraft, draft: GuardDraft) -> Result<Restore, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    fields.below("/event");
+    fields.set_base("/event");
     if event.id == Sent::Absent {
         fields.require("/id");
     }
     let event = EventDraft { source_type: Sent::Absent, external_id: Sent::Absent, ..event };
     let event = read_event(&mut fields, event, MissingId::Made(Uuid::nil()), Uuid::nil());
-    let guard = guard(fields.below(""), draft);
-    finish(fields, event.map(|event| Restore { event, guard }))
+    let guard = guard(fields.set_base(""), draft);
+    valid_or_problems(fields, event.map(|event| Restore { event, guard }))
 }
 
-fn finish<T>(fields: Fields, item: Option<T>) -> Result<T, Vec<FieldProblem>> {
-    item.filter(|_| fields.are_right()).ok_or_else(|| fields.into_problems())
+fn valid_or_problems<T>(fields: Fields, item: Option<T>) -> Result<T, Vec<FieldProblem>> {
+    item.filter(|_| fields.are_valid()).ok_or_else(|| fields.into_problems())
 }
 
-/// The entity that an edit is about.
+/// The id of the row that an edit is about. It is required.
 fn target(fields: &mut Fields, sent: Sent<String>) -> Option<Uuid> {
     let id = fields.id("/id", sent);
     if id.is_none() {
@@ -241,13 +244,16 @@ fn guard(fields: &mut Fields, draft: GuardDraft) -> Guard {
 }
 
 fn event_patch(fields: &mut Fields, draft: EventPatchDraft) -> EventPatch {
-    let event_type_id =
-        kept("/eventTypeId", draft.event_type_id, fields, |fields, sent| fields.id("/eventTypeId", sent));
-    let timestamp =
-        kept("/timestamp", draft.timestamp, fields, |fields, sent| fields.written("/timestamp", sent));
-    let end_date = draft.end_date.map(|sent| fields.written("/endDate", sent));
-    let is_all_day =
-        kept("/isAllDay", draft.is_all_day, fields, |fields, sent| fields.kind("/isAllDay", sent));
+    let event_type_id = required_if_sent("/eventTypeId", draft.event_type_id, fields, |fields, sent| {
+        fields.id("/eventTypeId", sent)
+    });
+    let timestamp = required_if_sent("/timestamp", draft.timestamp, fields, |fields, sent| {
+        fields.parsed_instant("/timestamp", sent)
+    });
+    let end_date = draft.end_date.map(|sent| fields.parsed_instant("/endDate", sent));
+    let is_all_day = required_if_sent("/isAllDay", draft.is_all_day, fields, |fields, sent| {
+        fields.value("/isAllDay", sent)
+    });
     let time_zone = draft.time_zone.map(|sent| fields.time_zone(sent));
     let notes = draft.notes.map(|sent| fields.text("/notes", sent, limits::NOTES_CHARS_MAX));
     let location = draft.location.map(|sent| fields.location(sent));
@@ -255,10 +261,10 @@ fn event_patch(fields: &mut Fields, draft: EventPatchDraft) -> EventPatch {
     EventPatch { event_type_id, timestamp, end_date, is_all_day, time_zone, notes, location, properties }
 }
 
-/// A field that must have a value: absent keeps, null is a problem.
-fn kept<T, R>(
+/// Parses a field that must have a value. A missing field keeps the stored value, and null is a problem.
+fn required_if_sent<T, R>(
     pointer: &str,
-    sent: Patched<T>,
+    sent: PatchField<T>,
     fields: &mut Fields,
     read: impl FnOnce(&mut Fields, Sent<T>) -> Option<R>,
 ) -> Option<R> {
@@ -280,16 +286,16 @@ impl Fields {
 }
 
 impl EventEdit {
-    /// The ids by which this may find something.
+    /// The ids of the rows that the update needs: the event, and its new type.
     pub fn ids(&self) -> impl Iterator<Item = Uuid> {
         [Some(self.id), self.patch.event_type_id].into_iter().flatten()
     }
 }
 
 impl Restore {
-    /// The ids by which this may find something.
+    /// The ids of the rows that the restore needs: the event and its type.
     pub fn ids(&self) -> impl Iterator<Item = Uuid> {
-        let kind = if let TypeRef::Id(id) = self.event.type_ref { Some(id) } else { None };
-        [Some(self.event.id), kind].into_iter().flatten()
+        let type_id = if let TypeRef::Id(id) = self.event.type_ref { Some(id) } else { None };
+        [Some(self.event.id), type_id].into_iter().flatten()
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the fields of a draft one by one and gathers all that is wrong with them.
+//! Parses the fields of a draft one by one and collects their problems.
 
 use std::str::FromStr;
 
@@ -8,33 +8,33 @@ use uuid::Uuid;
 use super::{LocationDraft, Sent, TypeRef};
 use crate::instant::ParsedInstant;
 use crate::limits;
-use crate::mended::NO_CHARACTER;
+use crate::mended::LONE_SURROGATE_MARKER;
 use crate::problem::{Code, FieldProblem};
 use crate::row::Location;
 use crate::{canonical_json, event_id, instant};
 
-/// The problems found so far; each method reads one field and adds what is wrong with it.
+/// The problems found so far. Each method parses one field and adds the problem of it, if there is one.
 #[derive(Default)]
 pub(super) struct Fields {
-    /// Where in the item the fields stand.
+    /// The JSON Pointer of the object whose fields are parsed.
     base: &'static str,
     problems: Vec<FieldProblem>,
 }
 
 impl Fields {
-    /// Fields that stand below `base` from now on.
-    pub(super) fn below(&mut self, base: &'static str) -> &mut Self {
+    /// Sets the JSON Pointer of the object whose fields are parsed next.
+    pub(super) fn set_base(&mut self, base: &'static str) -> &mut Self {
         self.base = base;
         self
     }
 
-    /// What is wrong, if anything is.
+    /// All problems that were found.
     pub(super) fn into_problems(self) -> Vec<FieldProblem> {
         self.problems
     }
 
-    /// Whether nothing is wrong so far.
-    pub(super) fn are_right(&self) -> bool {
+    /// Whether no problem was found so far.
+    pub(super) fn are_valid(&self) -> bool {
         self.problems.is_empty()
     }
 
@@ -42,7 +42,7 @@ impl Fields {
         self.problems.push(FieldProblem::new(format!("{}{pointer}", self.base), code, detail));
     }
 
-    /// Says that a field is missing, unless something else was said of it.
+    /// Adds the problem that a field is missing, unless the field has another problem already.
     pub(super) fn require(&mut self, pointer: &str) {
         let at = format!("{}{pointer}", self.base);
         if !self.problems.iter().any(|problem| problem.pointer == at) {
@@ -50,24 +50,24 @@ impl Fields {
         }
     }
 
-    pub(super) fn kind<T>(&mut self, pointer: &str, sent: Sent<T>) -> Option<T> {
+    pub(super) fn value<T>(&mut self, pointer: &str, sent: Sent<T>) -> Option<T> {
         match sent {
             Sent::Absent => None,
             Sent::Value(value) => Some(value),
             Sent::WrongKind => {
-                self.add(pointer, Code::InvalidValue, "is of the wrong kind");
+                self.add(pointer, Code::InvalidValue, "has a value of the wrong type");
                 None
             }
         }
     }
 
     pub(super) fn text(&mut self, pointer: &str, sent: Sent<String>, chars_max: usize) -> Option<String> {
-        let text = self.kind(pointer, sent)?;
-        if text.contains(NO_CHARACTER) {
-            let fault = canonical_json::Fault::HalfAPair;
+        let text = self.value(pointer, sent)?;
+        if text.contains(LONE_SURROGATE_MARKER) {
+            let fault = canonical_json::Fault::LoneSurrogate;
             self.add(pointer, Code::InvalidValue, &fault.detail());
         } else if text.contains('\0') {
-            self.add(pointer, Code::NulCharacter, "must not hold a NUL character");
+            self.add(pointer, Code::NulCharacter, "must not contain a NUL character");
         } else if text.chars().count() > chars_max {
             self.add(pointer, Code::TooLong, &format!("at most {chars_max} characters are allowed"));
         } else {
@@ -79,7 +79,7 @@ impl Fields {
     pub(super) fn name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
         let text = self.text(pointer, sent, usize::MAX)?;
         let trimmed = text.trim();
-        // ASCII is its own NFC.
+        // ASCII text is in NFC already (UAX 15).
         let name = if trimmed.is_ascii() { trimmed.to_owned() } else { trimmed.nfc().collect() };
         if name.is_empty() {
             self.add(pointer, Code::InvalidValue, "must have at least one character");
@@ -121,10 +121,10 @@ impl Fields {
         None
     }
 
-    /// An instant, or with `is_date` the date as written.
+    /// An instant in epoch milliseconds. With `is_date`, it is the date as it was written, at 00:00 UTC.
     pub(super) fn instant(&mut self, pointer: &str, sent: Sent<String>, is_date: bool) -> Option<i64> {
-        let written = self.written(pointer, sent)?;
-        let ms = if is_date { written.date_ms } else { written.ms };
+        let parsed_instant = self.parsed_instant(pointer, sent)?;
+        let ms = if is_date { parsed_instant.date_ms } else { parsed_instant.ms };
         if instant::is_in_range(ms) {
             return Some(ms);
         }
@@ -132,8 +132,9 @@ impl Fields {
         None
     }
 
-    /// An instant and the date as written, where it is not yet said which counts.
-    pub(super) fn written(&mut self, pointer: &str, sent: Sent<String>) -> Option<ParsedInstant> {
+    /// An instant and its date as it was written. A patch needs both, because the stored event may decide
+    /// which of them counts.
+    pub(super) fn parsed_instant(&mut self, pointer: &str, sent: Sent<String>) -> Option<ParsedInstant> {
         let parsed = match sent {
             Sent::Absent => return None,
             Sent::Value(text) => instant::parse(&text),
@@ -158,16 +159,16 @@ impl Fields {
         let Some(source) = self.text("/sourceType", sent, usize::MAX) else {
             return "manual".to_owned();
         };
-        let starts = source.starts_with(|c: char| c.is_ascii_lowercase());
-        let goes_on = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if !(starts && source.len() <= 32 && source.chars().all(goes_on)) {
+        let has_valid_start = source.starts_with(|c: char| c.is_ascii_lowercase());
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if !(has_valid_start && source.len() <= 32 && source.chars().all(is_allowed)) {
             self.add("/sourceType", Code::InvalidValue, "must match ^[a-z][a-z0-9_-]{0,31}$");
         }
         source
     }
 
     pub(super) fn location(&mut self, sent: Sent<LocationDraft>) -> Option<Location> {
-        let draft = self.kind("/location", sent)?;
+        let draft = self.value("/location", sent)?;
         let latitude = self.degrees("/location/latitude", draft.latitude, 90.0);
         let longitude = self.degrees("/location/longitude", draft.longitude, 180.0);
         let name = self.text("/location/name", draft.name, limits::LOCATION_NAME_CHARS_MAX);
@@ -175,7 +176,7 @@ impl Fields {
     }
 
     fn degrees(&mut self, pointer: &str, sent: Sent<f64>, max: f64) -> Option<f64> {
-        let value = self.kind(pointer, sent);
+        let value = self.value(pointer, sent);
         match value {
             None => self.require(pointer),
             Some(value) if !(-max..=max).contains(&value) => {
@@ -190,7 +191,7 @@ impl Fields {
         let canonical = match sent {
             Sent::Absent => return canonical_json::EMPTY.to_owned(),
             Sent::Value(text) => canonical_json::canonical(&text),
-            Sent::WrongKind => Err(canonical_json::Fault::NoObject),
+            Sent::WrongKind => Err(canonical_json::Fault::NotAnObject),
         };
         canonical.unwrap_or_else(|fault| {
             self.add("/properties", fault.code(), &fault.detail());

@@ -1,4 +1,4 @@
-//! What the oracle test of `apply` is made of: the oracle, and the calls it is asked about.
+//! The parts of the oracle test of `apply`: the oracle, and a generator of calls.
 
+pub mod generator;
 pub mod oracle;
-pub mod universe;

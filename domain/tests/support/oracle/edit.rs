@@ -1,4 +1,4 @@
-//! Edits, deletions and restores, as plainly as they can be said.
+//! Implements the rules of updates, deletions and restores as simply as possible.
 
 use domain::apply::{Entity, MatchKey, Outcome, WriteContext};
 use domain::draft::{EventEdit, EventPatch, Guard, Removal, Restore, TypeEdit};
@@ -7,11 +7,11 @@ use domain::problem::Code;
 use domain::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, RowMeta, TypeRow, Writer};
 use uuid::Uuid;
 
-use super::{Oracle, Said, event_row, found, refused, type_row};
+use super::{FlatAnswer, Oracle, event_row, matched, rejection, type_row};
 
 const BY_ID: Option<MatchKey> = Some(MatchKey::Id);
 
-/// Whether the one who writes is the one who wrote last, both known by name.
+/// Whether the client that writes also wrote the current version. Both must have a client id.
 fn is_last_writer(context: &WriteContext<'_>, meta: &RowMeta) -> bool {
     match (context.client_id, &meta.writer.client_id) {
         (Some(one), Some(other)) => one == other,
@@ -19,22 +19,22 @@ fn is_last_writer(context: &WriteContext<'_>, meta: &RowMeta) -> bool {
     }
 }
 
-fn conflict<Row>(row: Row) -> Said<Row> {
-    Said { code: Some(Code::VersionConflict), ..found(Outcome::Conflict, BY_ID, false, row) }
+fn conflict<Row>(row: Row) -> FlatAnswer<Row> {
+    FlatAnswer { code: Some(Code::VersionConflict), ..matched(Outcome::Conflict, BY_ID, false, row) }
 }
 
-fn in_days(ms: i64) -> i64 {
+fn start_of_day(ms: i64) -> i64 {
     ms.div_euclid(24 * 60 * 60 * 1000) * 24 * 60 * 60 * 1000
 }
 
-fn merged(old: &EventBody, patch: &EventPatch) -> EventBody {
+fn apply_patch(old: &EventBody, patch: &EventPatch) -> EventBody {
     let mut body = old.clone();
     if let Some(is_all_day) = patch.is_all_day {
         body.is_all_day = is_all_day;
     }
     if body.is_all_day {
-        body.timestamp = in_days(body.timestamp);
-        body.end_date = body.end_date.map(in_days);
+        body.timestamp = start_of_day(body.timestamp);
+        body.end_date = body.end_date.map(start_of_day);
     }
     let read = |sent: ParsedInstant| if body.is_all_day { sent.date_ms } else { sent.ms };
     if let Some(sent) = patch.timestamp {
@@ -69,7 +69,7 @@ fn faults(body: &EventBody, patch: &EventPatch) -> Vec<(&'static str, Code)> {
         faults.push(("/patch/endDate", Code::InvalidDatetime));
     }
     if body.end_date.is_some_and(|end| end < body.timestamp) {
-        // Said of the field that was sent.
+        // The problem belongs to the field that was sent.
         let pointer = if patch.end_date.is_some() { "/patch/endDate" } else { "/patch/timestamp" };
         faults.push((pointer, Code::EndBeforeStart));
     }
@@ -77,44 +77,51 @@ fn faults(body: &EventBody, patch: &EventPatch) -> Vec<(&'static str, Code)> {
 }
 
 impl Oracle {
-    /// What the contract says of `editId`, in its order.
-    fn is_old(&mut self, context: &WriteContext<'_>, entity: Entity, meta: &RowMeta, guard: &Guard) -> bool {
+    /// Whether the edit id shows that the edit, or a newer one, was applied before.
+    fn is_stale(
+        &mut self,
+        context: &WriteContext<'_>,
+        entity: Entity,
+        meta: &RowMeta,
+        guard: &Guard,
+    ) -> bool {
         let (Some(edit), Some(_)) = (guard.edit_id, context.client_id) else {
             return false;
         };
         let of_row: Vec<_> =
             self.applied.iter().filter(|applied| (applied.0, applied.1) == (entity, meta.id)).collect();
         if of_row.iter().any(|applied| applied.2 == Some(edit)) {
-            self.seen.push("an edit applied in this call");
+            self.covered.push("an edit applied in this call");
             return true;
         }
-        let is_below = meta.writer.edit_id.is_some_and(|greatest| edit.to_string() <= greatest.to_string());
-        let would_be_old = is_below && is_last_writer(context, meta);
+        let is_not_greater =
+            meta.writer.edit_id.is_some_and(|greatest| edit.to_string() <= greatest.to_string());
+        let would_be_stale = is_not_greater && is_last_writer(context, meta);
         if guard.expected_version == Some(meta.version) || !of_row.is_empty() {
-            self.seen.extend(would_be_old.then_some("an edit whose id is not asked"));
+            self.covered.extend(would_be_stale.then_some("an edit whose id does not count"));
             return false;
         }
-        self.seen.extend(would_be_old.then_some("an old edit"));
-        would_be_old
+        self.covered.extend(would_be_stale.then_some("a stale edit"));
+        would_be_stale
     }
 
     fn applied(&mut self, entity: Entity, id: Uuid, edit_id: Option<Uuid>) {
         self.applied.push((entity, id, edit_id));
     }
 
-    /// The current version, or every version since is the client's own.
+    /// Whether the expected version is the current one, or the client itself wrote all versions since.
     fn is_expected(&mut self, context: &WriteContext<'_>, meta: &RowMeta, guard: &Guard) -> bool {
         let Some(expected) = guard.expected_version else {
             return true;
         };
         let is_own = |version: i32| is_last_writer(context, meta) && version >= meta.writer.run_start;
         let is_expected = expected <= meta.version && (expected + 1..=meta.version).all(is_own);
-        self.seen.extend((is_expected && expected < meta.version).then_some("an own chain"));
+        self.covered.extend((is_expected && expected < meta.version).then_some("an own writer run"));
         is_expected
     }
 
-    /// Its place in the feed: that of the first change in the call.
-    fn position(&mut self, old: i64) -> i64 {
+    /// The position of a changed row. A row that changes again in the call keeps its position.
+    fn next_position(&mut self, old: i64) -> i64 {
         if old > self.before {
             return old;
         }
@@ -122,27 +129,27 @@ impl Oracle {
         self.head
     }
 
-    /// The meta of a row that is changed.
-    fn step(&mut self, context: &WriteContext<'_>, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
-        let goes_on = is_last_writer(context, old);
+    /// The metadata of a row after a change.
+    fn next_meta(&mut self, context: &WriteContext<'_>, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
+        let continues_run = is_last_writer(context, old);
         let version = old.version + 1;
-        let kept = if goes_on { old.writer.edit_id } else { None };
+        let kept = if continues_run { old.writer.edit_id } else { None };
         let counted = if context.client_id.is_some() { edit_id } else { None };
         let writer = Writer {
             client_id: context.client_id.map(str::to_owned),
-            run_start: if goes_on { old.writer.run_start } else { version },
+            run_start: if continues_run { old.writer.run_start } else { version },
             edit_id: [counted, kept].into_iter().flatten().max_by_key(|id| id.to_string()),
         };
-        let change_seq = self.position(old.change_seq);
+        let change_seq = self.next_position(old.change_seq);
         RowMeta { version, change_seq, writer, updated_at: context.now_ms, ..old.clone() }
     }
 
     fn tombstone(&mut self, context: &WriteContext<'_>, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
         let deletion = Some(Deletion { at: context.now_ms, by: DeletedBy::User });
-        RowMeta { deletion, ..self.step(context, old, edit_id) }
+        RowMeta { deletion, ..self.next_meta(context, old, edit_id) }
     }
 
-    /// Keeps an edit that is newer than the last and changed nothing.
+    /// Records the id of an edit that changed nothing, if it is greater than the last one.
     fn record_edit_id(
         &mut self,
         context: &WriteContext<'_>,
@@ -156,7 +163,7 @@ impl Oracle {
         };
         let is_greater = edit_id.map(|id| id.to_string()) > meta.writer.edit_id.map(|id| id.to_string());
         if is_greater && is_last_writer(context, meta) {
-            self.seen.push("a recorded_edit_ids edit");
+            self.covered.push("a recorded edit id");
             meta.writer.edit_id = edit_id;
             let kept = (entity, meta.id);
             self.applied.push((entity, kept.1, edit_id));
@@ -171,9 +178,9 @@ impl Oracle {
         context: &WriteContext<'_>,
         at: usize,
         edit_id: Option<Uuid>,
-    ) -> Said<EventRow> {
+    ) -> FlatAnswer<EventRow> {
         self.record_edit_id(context, Entity::Event, at, edit_id);
-        found(Outcome::Unchanged, BY_ID, false, self.events[at].clone())
+        matched(Outcome::Unchanged, BY_ID, false, self.events[at].clone())
     }
 
     fn unchanged_type(
@@ -181,27 +188,28 @@ impl Oracle {
         context: &WriteContext<'_>,
         at: usize,
         edit_id: Option<Uuid>,
-    ) -> Said<TypeRow> {
+    ) -> FlatAnswer<TypeRow> {
         self.record_edit_id(context, Entity::EventType, at, edit_id);
-        found(Outcome::Unchanged, BY_ID, false, self.types[at].clone())
+        matched(Outcome::Unchanged, BY_ID, false, self.types[at].clone())
     }
 
-    fn unknown<Row>(&self, context: &WriteContext<'_>, id: Uuid, pointer: &str) -> Said<Row> {
-        self.needs_rejected(id, pointer).unwrap_or_else(|| refused(context, id, &[(pointer, Code::NotFound)]))
+    fn not_found<Row>(&self, context: &WriteContext<'_>, id: Uuid, pointer: &str) -> FlatAnswer<Row> {
+        self.rejected_dependency(id, pointer)
+            .unwrap_or_else(|| rejection(context, id, &[(pointer, Code::NotFound)]))
     }
 
-    pub fn update_event(&mut self, context: &WriteContext<'_>, edit: &EventEdit) -> Said<EventRow> {
+    pub fn update_event(&mut self, context: &WriteContext<'_>, edit: &EventEdit) -> FlatAnswer<EventRow> {
         let Some(at) = self.event_at(edit.id) else {
-            return self.unknown(context, edit.id, "/id");
+            return self.not_found(context, edit.id, "/id");
         };
         let row = self.events[at].clone();
         let Some(content) = &row.content else {
-            return found(Outcome::Deleted, BY_ID, false, row);
+            return matched(Outcome::Deleted, BY_ID, false, row);
         };
-        if self.is_old(context, Entity::Event, &row.meta, &edit.guard) {
-            return found(Outcome::Unchanged, BY_ID, false, row);
+        if self.is_stale(context, Entity::Event, &row.meta, &edit.guard) {
+            return matched(Outcome::Unchanged, BY_ID, false, row);
         }
-        let body = merged(&content.body, &edit.patch);
+        let body = apply_patch(&content.body, &edit.patch);
         let type_id = match edit.patch.event_type_id {
             None => Some(content.event_type_id),
             Some(id) => self.type_at(id).map(|at| self.types[at].meta.id),
@@ -213,11 +221,11 @@ impl Oracle {
             return conflict(row);
         }
         let mut faults = faults(&body, &edit.patch);
-        if let Some(wanted) = edit.patch.event_type_id {
-            match self.type_at(wanted) {
+        if let Some(type_ref) = edit.patch.event_type_id {
+            match self.type_at(type_ref) {
                 None => {
-                    if let Some(said) = self.needs_rejected(wanted, "/patch/eventTypeId") {
-                        return said;
+                    if let Some(answer) = self.rejected_dependency(type_ref, "/patch/eventTypeId") {
+                        return answer;
                     }
                     faults.push(("/patch/eventTypeId", Code::EventTypeNotFound));
                 }
@@ -228,32 +236,32 @@ impl Oracle {
             }
         }
         if !faults.is_empty() {
-            return refused(context, row.meta.id, &faults);
+            return rejection(context, row.meta.id, &faults);
         }
         self.applied(Entity::Event, row.meta.id, edit.guard.edit_id);
-        let meta = self.step(context, &row.meta, edit.guard.edit_id);
+        let meta = self.next_meta(context, &row.meta, edit.guard.edit_id);
         let EventContent { import_job_id, import_version, .. } = *content;
         let key = (row.source_type.as_str(), row.external_id.as_deref());
-        let mut changed = event_row(meta, key, type_id.expect("it is alive"), &body, import_job_id);
-        // The version that the import gave it stays, so that a rollback sees the later edit.
+        let mut changed = event_row(meta, key, type_id.expect("the type is living"), &body, import_job_id);
+        // The version that the import created stays, so that a rollback notices the later edit.
         changed.content.as_mut().expect("it has content").import_version = import_version;
         self.events[at] = changed.clone();
-        found(Outcome::Updated, BY_ID, false, changed)
+        matched(Outcome::Updated, BY_ID, false, changed)
     }
 
-    pub fn delete_event(&mut self, context: &WriteContext<'_>, removal: &Removal) -> Said<EventRow> {
+    pub fn delete_event(&mut self, context: &WriteContext<'_>, removal: &Removal) -> FlatAnswer<EventRow> {
         let Some(at) = self.event_at(removal.id) else {
-            return self.unknown(context, removal.id, "/id");
+            return self.not_found(context, removal.id, "/id");
         };
         let row = self.events[at].clone();
-        if self.is_old(context, Entity::Event, &row.meta, &removal.guard) {
-            return found(Outcome::Unchanged, BY_ID, false, row);
+        if self.is_stale(context, Entity::Event, &row.meta, &removal.guard) {
+            return matched(Outcome::Unchanged, BY_ID, false, row);
         }
         if row.content.is_none() {
             let deletion = self.events[at].meta.deletion.as_mut().expect("it is deleted");
             if deletion.by == DeletedBy::Rollback {
                 deletion.by = DeletedBy::User;
-                self.seen.push("a deletion made final");
+                self.covered.push("a deletion made final");
                 self.finalized_deletions.push(row.meta.id);
             }
             return self.unchanged_event(context, at, removal.guard.edit_id);
@@ -264,20 +272,21 @@ impl Oracle {
         self.applied(Entity::Event, row.meta.id, removal.guard.edit_id);
         self.events[at].meta = self.tombstone(context, &row.meta, removal.guard.edit_id);
         self.events[at].content = None;
-        found(Outcome::Deleted, BY_ID, false, self.events[at].clone())
+        matched(Outcome::Deleted, BY_ID, false, self.events[at].clone())
     }
 
-    pub fn restore_event(&mut self, context: &WriteContext<'_>, restore: &Restore) -> Said<EventRow> {
+    pub fn restore_event(&mut self, context: &WriteContext<'_>, restore: &Restore) -> FlatAnswer<EventRow> {
         let new = &restore.event;
         let Some(at) = self.event_at(new.id) else {
-            return self.unknown(context, new.id, "/event/id");
+            return self.not_found(context, new.id, "/event/id");
         };
         let row = self.events[at].clone();
-        if self.is_old(context, Entity::Event, &row.meta, &restore.guard) {
-            return found(Outcome::Unchanged, BY_ID, false, row);
+        if self.is_stale(context, Entity::Event, &row.meta, &restore.guard) {
+            return matched(Outcome::Unchanged, BY_ID, false, row);
         }
         if let Some(content) = &row.content {
-            let is_equal = content.body == new.body && self.type_meant(new) == Some(content.event_type_id);
+            let is_equal =
+                content.body == new.body && self.referenced_type(new) == Some(content.event_type_id);
             return if is_equal {
                 self.unchanged_event(context, at, restore.guard.edit_id)
             } else {
@@ -287,29 +296,29 @@ impl Oracle {
         if !self.is_expected(context, &row.meta, &restore.guard) {
             return conflict(row);
         }
-        if let Some(said) = self.type_is_rejected(new, "/event/eventTypeId") {
-            return said;
+        if let Some(answer) = self.rejected_type(new, "/event/eventTypeId") {
+            return answer;
         }
-        let Some(type_id) = self.type_meant(new) else {
-            return refused(context, new.id, &[("/event/eventTypeId", Code::EventTypeNotFound)]);
+        let Some(type_id) = self.referenced_type(new) else {
+            return rejection(context, new.id, &[("/event/eventTypeId", Code::EventTypeNotFound)]);
         };
         self.applied(Entity::Event, row.meta.id, restore.guard.edit_id);
-        let meta = RowMeta { deletion: None, ..self.step(context, &row.meta, restore.guard.edit_id) };
+        let meta = RowMeta { deletion: None, ..self.next_meta(context, &row.meta, restore.guard.edit_id) };
         let key = (row.source_type.as_str(), row.external_id.as_deref());
         self.events[at] = event_row(meta, key, type_id, &new.body, None);
-        found(Outcome::Updated, BY_ID, false, self.events[at].clone())
+        matched(Outcome::Updated, BY_ID, false, self.events[at].clone())
     }
 
-    pub fn update_type(&mut self, context: &WriteContext<'_>, edit: &TypeEdit) -> Said<TypeRow> {
+    pub fn update_type(&mut self, context: &WriteContext<'_>, edit: &TypeEdit) -> FlatAnswer<TypeRow> {
         let Some(at) = self.type_at(edit.id) else {
-            return self.unknown(context, edit.id, "/id");
+            return self.not_found(context, edit.id, "/id");
         };
         let row = self.types[at].clone();
         let Some(content) = &row.content else {
-            return found(Outcome::Deleted, BY_ID, false, row);
+            return matched(Outcome::Deleted, BY_ID, false, row);
         };
-        if self.is_old(context, Entity::EventType, &row.meta, &edit.guard) {
-            return found(Outcome::Unchanged, BY_ID, false, row);
+        if self.is_stale(context, Entity::EventType, &row.meta, &edit.guard) {
+            return matched(Outcome::Unchanged, BY_ID, false, row);
         }
         let name = edit.patch.name.as_ref().unwrap_or(&content.name);
         let color = edit.patch.color.as_ref().unwrap_or(&content.color);
@@ -321,21 +330,21 @@ impl Oracle {
             return conflict(row);
         }
         if self.type_named(name).is_some_and(|other| other != at) {
-            return refused(context, edit.id, &[("/patch/name", Code::NameTaken)]);
+            return rejection(context, edit.id, &[("/patch/name", Code::NameTaken)]);
         }
         self.applied(Entity::EventType, row.meta.id, edit.guard.edit_id);
-        let meta = self.step(context, &row.meta, edit.guard.edit_id);
+        let meta = self.next_meta(context, &row.meta, edit.guard.edit_id);
         self.types[at] = type_row(meta, name, color.as_deref(), icon.as_deref());
-        found(Outcome::Updated, BY_ID, false, self.types[at].clone())
+        matched(Outcome::Updated, BY_ID, false, self.types[at].clone())
     }
 
-    pub fn delete_type(&mut self, context: &WriteContext<'_>, removal: &Removal) -> Said<TypeRow> {
+    pub fn delete_type(&mut self, context: &WriteContext<'_>, removal: &Removal) -> FlatAnswer<TypeRow> {
         let Some(at) = self.type_at(removal.id) else {
-            return self.unknown(context, removal.id, "/id");
+            return self.not_found(context, removal.id, "/id");
         };
         let row = self.types[at].clone();
-        if self.is_old(context, Entity::EventType, &row.meta, &removal.guard) {
-            return found(Outcome::Unchanged, BY_ID, false, row);
+        if self.is_stale(context, Entity::EventType, &row.meta, &removal.guard) {
+            return matched(Outcome::Unchanged, BY_ID, false, row);
         }
         if row.content.is_none() {
             return self.unchanged_type(context, at, removal.guard.edit_id);
@@ -343,19 +352,19 @@ impl Oracle {
         if !self.is_expected(context, &row.meta, &removal.guard) {
             return conflict(row);
         }
-        let is_of_it = |event: &EventRow| {
+        let has_type = |event: &EventRow| {
             event.content.as_ref().is_some_and(|content| content.event_type_id == row.meta.id)
         };
-        if self.events.iter().any(is_of_it) {
-            return Said {
+        if self.events.iter().any(has_type) {
+            return FlatAnswer {
                 code: Some(Code::EventTypeInUse),
                 errors: Vec::new(),
-                ..refused(context, row.meta.id, &[])
+                ..rejection(context, row.meta.id, &[])
             };
         }
         self.applied(Entity::EventType, row.meta.id, removal.guard.edit_id);
         self.types[at].meta = self.tombstone(context, &row.meta, removal.guard.edit_id);
         self.types[at].content = None;
-        found(Outcome::Deleted, BY_ID, false, self.types[at].clone())
+        matched(Outcome::Deleted, BY_ID, false, self.types[at].clone())
     }
 }
