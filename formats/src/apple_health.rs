@@ -1,5 +1,5 @@
-//! The `export.xml` of Apple Health: its records are cut out of it, wherever they stand, and the rest is
-//! passed over, the DTD with its entities too.
+//! Reads the `export.xml` of Apple Health. Records are read at any depth, and everything else is skipped,
+//! including the DTD and its entities.
 
 mod sample;
 mod tags;
@@ -16,143 +16,149 @@ use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 use tags::{Markup, Name, Tags};
 
-/// The root of an export.
+/// Name of the root element of an export.
 const ROOT: &[u8] = b"HealthData";
 
-/// Whether bytes are one element of XML, its end included.
+/// Whether bytes are exactly one complete XML element.
 pub(crate) fn is_element(bytes: &[u8]) -> bool {
     sample::is_element(bytes)
 }
 
-/// Whether an XML file that begins so is an export. Its encoding may be UTF-16, which is told later.
+/// Whether an XML file with these first bytes is an export. A file in UTF-16 counts as well, so that a later
+/// check can report its encoding.
 pub(crate) fn is_export(head: &[u8]) -> bool {
     let narrow: Vec<u8> = head.iter().copied().filter(|byte| *byte != 0).collect();
     memchr::memmem::find(&narrow, b"<HealthData").is_some()
 }
 
-/// The elements within a record of which something is kept. A workout may hold thousands of others.
-const CHILDREN: [&[u8]; 2] = [b"MetadataEntry", b"WorkoutStatistics"];
+/// The elements within a record that are kept. A workout may hold thousands of others.
+const KEPT_CHILDREN: [&[u8]; 2] = [b"MetadataEntry", b"WorkoutStatistics"];
 
-/// Reads the elements that become events. What is broken in one of them costs that one.
-pub(crate) struct Export {
+/// Reads the elements that become events. A defect in one element affects that element alone.
+pub(crate) struct ExportReader {
     tags: Tags,
     record: RecordBuffer,
-    open: Vec<Name>,
-    /// How many elements are open around the record that is being read.
-    around: Option<usize>,
-    /// How long the record was before an element within it of which nothing is kept.
-    passed_over: Option<usize>,
-    was_root: bool,
+    open_elements: Vec<Name>,
+    /// Number of open elements around the current record; `None` outside of a record.
+    record_depth: Option<usize>,
+    /// Length of the record before an element within it that is not kept; `None` outside of such an element.
+    discard_from: Option<usize>,
+    has_root: bool,
 }
 
-impl Export {
+impl ExportReader {
     pub(crate) fn new(bytes: BoundedReader) -> Self {
         let tags = Tags::new(bytes);
         Self {
             tags,
             record: RecordBuffer::default(),
-            open: Vec::new(),
-            around: None,
-            passed_over: None,
-            was_root: false,
+            open_elements: Vec::new(),
+            record_depth: None,
+            discard_from: None,
+            has_root: false,
         }
     }
 
-    /// Reads on by one tag; whether with it a record is whole.
-    fn step(&mut self) -> Result<bool, ReadError> {
-        if self.around.is_none() {
+    /// Reads one tag. Returns whether it completes a record.
+    fn read_tag(&mut self) -> Result<bool, ReadError> {
+        if self.record_depth.is_none() {
             self.record.clear();
-            self.passed_over = None;
+            self.discard_from = None;
         }
-        let keep_text = self.around.is_some();
-        let before = self.record.len();
+        let keep_text = self.record_depth.is_some();
+        let length_before = self.record.len();
         let markup = self.tags.next(&mut self.record, keep_text)?;
         match markup {
-            Markup::End if self.was_root => Err(ReadError::format("the XML is cut: HealthData does not end")),
+            Markup::End if self.has_root => Err(ReadError::format("the XML is cut: HealthData does not end")),
             Markup::End => Err(ReadError::format("the XML has no root element")),
             Markup::Open { name, is_whole, is_empty } => {
-                if is_whole && self.is_passed_over(name) {
-                    self.passed_over = Some(before);
+                if is_whole && self.is_discarded(name) {
+                    self.discard_from = Some(length_before);
                 }
-                let is_record = self.open(name, is_whole, is_empty)?;
+                let is_record = self.open_element(name, is_whole, is_empty)?;
                 if is_empty {
-                    self.forget_passed_over();
+                    self.discard_element();
                 }
                 Ok(is_record)
             }
             Markup::Close(name) => {
-                let is_record = self.close(name);
+                let is_record = self.close_element(name);
                 if !is_record {
-                    self.forget_passed_over();
+                    self.discard_element();
                 }
                 Ok(is_record)
             }
         }
     }
 
-    /// An element begins; one that is broken is taken for empty, so that what follows stands by itself.
-    fn open(&mut self, name: Name, is_whole: bool, is_empty: bool) -> Result<bool, ReadError> {
-        if self.open.is_empty() {
-            self.was_root = true;
+    /// Handles the start of an element. A tag without its end counts as an empty element, so that the
+    /// elements after it are not affected. Returns whether it completes a record.
+    fn open_element(&mut self, name: Name, is_whole: bool, is_empty: bool) -> Result<bool, ReadError> {
+        if self.open_elements.is_empty() {
+            self.has_root = true;
             if name != Name::new(ROOT) {
                 return Err(ReadError::Format(format!("the root of the XML is {name}, not HealthData")));
             }
         }
-        if self.open.len() == XML_DEPTH_MAX {
+        if self.open_elements.len() == XML_DEPTH_MAX {
             return Err(ReadError::Format(format!(
                 "elements of the XML are nested deeper than {XML_DEPTH_MAX}"
             )));
         }
         let is_record = sample::ELEMENTS.iter().any(|element| name == Name::new(element.as_bytes()));
-        if !is_whole && self.around.is_some() {
-            self.open.truncate(self.around.take().unwrap_or_default());
+        if !is_whole && self.record_depth.is_some() {
+            self.open_elements.truncate(self.record_depth.take().unwrap_or_default());
             return Ok(true);
         }
         if is_empty || !is_whole {
-            return Ok(is_record && self.around.is_none());
+            return Ok(is_record && self.record_depth.is_none());
         }
-        if is_record && self.around.is_none() {
-            self.around = Some(self.open.len());
+        if is_record && self.record_depth.is_none() {
+            self.record_depth = Some(self.open_elements.len());
         }
-        self.open.push(name);
+        self.open_elements.push(name);
         Ok(false)
     }
 
-    /// Whether an element begins here, directly within a record, of which nothing is kept.
-    fn is_passed_over(&self, name: Name) -> bool {
-        let is_child = self.around.is_some_and(|around| self.open.len() == around + 1);
-        is_child && self.passed_over.is_none() && CHILDREN.iter().all(|kept| name != Name::new(kept))
+    /// Whether an element begins here, directly within a record, that is not kept.
+    fn is_discarded(&self, name: Name) -> bool {
+        let is_child =
+            self.record_depth.is_some_and(|record_depth| self.open_elements.len() == record_depth + 1);
+        is_child && self.discard_from.is_none() && KEPT_CHILDREN.iter().all(|kept| name != Name::new(kept))
     }
 
-    /// Takes the element out of the record that was passed over, if it has ended.
-    fn forget_passed_over(&mut self) {
-        let has_ended = self.around.is_none_or(|around| self.open.len() <= around + 1);
-        if let Some(length) = self.passed_over.filter(|_| has_ended) {
+    /// Removes the element that is not kept from the record, if it has ended.
+    fn discard_element(&mut self) {
+        let has_ended =
+            self.record_depth.is_none_or(|record_depth| self.open_elements.len() <= record_depth + 1);
+        if let Some(length) = self.discard_from.filter(|_| has_ended) {
             self.record.truncate(length);
-            self.passed_over = None;
+            self.discard_from = None;
         }
     }
 
-    /// An element ends, and all in it that did not; an end without a beginning is passed over.
-    fn close(&mut self, name: Name) -> bool {
-        if let Some(at) = self.open.iter().rposition(|open| *open == name) {
-            self.open.truncate(at);
+    /// Handles the end of an element, and of all elements that are open in it. An end without a start is
+    /// ignored. Returns whether it completes a record.
+    fn close_element(&mut self, name: Name) -> bool {
+        if let Some(at) = self.open_elements.iter().rposition(|open| *open == name) {
+            self.open_elements.truncate(at);
         }
-        let is_record = self.around.is_some_and(|around| self.open.len() <= around);
+        let is_record =
+            self.record_depth.is_some_and(|record_depth| self.open_elements.len() <= record_depth);
         if is_record {
-            self.around = None;
+            self.record_depth = None;
         }
         is_record
     }
 }
 
-impl RecordReader for Export {
+impl RecordReader for ExportReader {
     fn advance(&mut self) -> Result<bool, ReadError> {
         loop {
-            if self.was_root && self.open.is_empty() {
-                return self.tags.end().map(|()| false);
+            if self.has_root && self.open_elements.is_empty() {
+                return self.tags.check_end().map(|()| false);
             }
-            if self.step()? {
+            if self.read_tag()? {
                 return Ok(true);
             }
         }
@@ -170,7 +176,7 @@ impl RecordReader for Export {
         Position { byte: self.tags.offset(), lines: 0 }
     }
 
-    /// A type is a name, and never an id.
+    /// The type of a record is a name, never an id.
     fn explain(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         for problem in problems.iter_mut().filter(|problem| problem.pointer == "/eventTypeId") {
             "/eventType".clone_into(&mut problem.pointer);

@@ -1,4 +1,4 @@
-//! The unpacked bytes of a payload: bounded in size and in their ratio to the packed ones.
+//! Buffers the unpacked bytes of a payload. Their size is limited, and their ratio to the packed bytes.
 
 use std::io::{self, Read};
 
@@ -6,10 +6,10 @@ use domain::limits::{DECODED_BYTES_MAX, DECODED_RATIO_FROM_BYTES, DECODED_RATIO_
 
 use crate::{Input, ReadError, SourceError};
 
-/// How many bytes are read ahead.
+/// Size of the buffer in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Reads unpacked bytes ahead.
+/// Reads unpacked bytes, and can return the next bytes without consuming them.
 pub(crate) struct BoundedReader {
     reader: Box<dyn Read>,
     buffer: Box<[u8]>,
@@ -18,20 +18,20 @@ pub(crate) struct BoundedReader {
     /// Offset of `begin` in the unpacked payload.
     offset: u64,
     is_at_end: bool,
-    /// What was met when somebody looked ahead.
-    failed: Option<ReadError>,
-    /// Where in the payload the packed bytes begin; `None` if they are not packed.
+    /// The error that reading ahead met. It is returned after the bytes before it are consumed.
+    pending_error: Option<ReadError>,
+    /// Offset of the packed bytes in the payload; `None` if they are not packed.
     packed_at: Option<u64>,
     input: Input,
 }
 
 impl BoundedReader {
-    /// Reads bytes that are not packed, from an offset on.
+    /// Reads bytes that are not packed. `offset` is the place of the first one in the payload.
     pub(crate) fn plain(reader: impl Read + 'static, offset: u64, input: &Input) -> Self {
         Self::new(Box::new(reader), offset, None, input)
     }
 
-    /// Reads bytes that were packed and begin so far into the payload.
+    /// Reads unpacked bytes. Their packed form begins at `packed_at` in the payload.
     pub(crate) fn unpacked(reader: impl Read + 'static, packed_at: u64, input: &Input) -> Self {
         Self::new(Box::new(reader), 0, Some(packed_at), input)
     }
@@ -45,42 +45,44 @@ impl BoundedReader {
             end: 0,
             offset,
             is_at_end: false,
-            failed: None,
+            pending_error: None,
             packed_at,
             input: input.clone(),
         }
     }
 
-    /// The offset of what comes next, in the unpacked payload.
+    /// The offset of the next byte in the unpacked payload.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What comes next; empty at the end only.
+    /// Returns the next bytes without consuming them. They are empty only at the end.
     pub(crate) fn fill(&mut self) -> Result<&[u8], ReadError> {
         self.peek(1)
     }
 
-    /// What comes next, at least so many bytes unless the end is nearer; at most [`BUFFER_BYTES`].
+    /// Returns the next bytes without consuming them: at least `bytes` unless the payload ends earlier, and
+    /// at most [`BUFFER_BYTES`].
     pub(crate) fn peek(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
         self.read_ahead(bytes)?;
         Ok(&self.buffer[self.begin..self.end])
     }
 
-    /// As [`Self::peek`], but if fewer bytes can be had, those: the error comes after them.
-    pub(crate) fn look(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
+    /// Like [`Self::peek`], but returns fewer bytes if an error comes after them. A later read returns the
+    /// error.
+    pub(crate) fn peek_available(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
         if let Err(error) = self.read_ahead(bytes) {
             if self.begin == self.end {
                 return Err(error);
             }
-            self.failed = Some(error);
+            self.pending_error = Some(error);
         }
         Ok(&self.buffer[self.begin..self.end])
     }
 
     fn read_ahead(&mut self, bytes: usize) -> Result<(), ReadError> {
         while self.end - self.begin < bytes && !self.is_at_end {
-            if let Some(error) = self.failed.take() {
+            if let Some(error) = self.pending_error.take() {
                 return Err(error);
             }
             if self.begin > 0 {
@@ -93,19 +95,19 @@ impl BoundedReader {
             };
             self.is_at_end = read == 0;
             self.end += read;
-            self.check()?;
+            self.check_limits()?;
         }
         Ok(())
     }
 
-    /// Goes on after bytes that were seen.
+    /// Consumes bytes that were returned before.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.begin += bytes;
         self.offset += bytes as u64;
     }
 
-    /// Goes on after white space, and returns the byte there; `None` at the end.
-    pub(crate) fn skip_blanks(&mut self) -> Result<Option<u8>, ReadError> {
+    /// Skips white space. Returns the byte after it without consuming that byte, and `None` at the end.
+    pub(crate) fn skip_whitespace(&mut self) -> Result<Option<u8>, ReadError> {
         loop {
             let block = self.fill()?;
             if block.is_empty() {
@@ -120,16 +122,16 @@ impl BoundedReader {
         }
     }
 
-    fn check(&self) -> Result<(), ReadError> {
+    fn check_limits(&self) -> Result<(), ReadError> {
         let decoded = self.offset + (self.end - self.begin) as u64;
-        let is_bloated = self.packed_at.is_some_and(|packed_at| {
-            let taken = self.input.taken().saturating_sub(packed_at);
-            decoded > DECODED_RATIO_FROM_BYTES && decoded / taken.max(1) > DECODED_RATIO_MAX
+        let is_over_ratio = self.packed_at.is_some_and(|packed_at| {
+            let packed = self.input.taken().saturating_sub(packed_at);
+            decoded > DECODED_RATIO_FROM_BYTES && decoded / packed.max(1) > DECODED_RATIO_MAX
         });
-        if self.input.is_cut_before(decoded) {
+        if self.input.is_over_decoded_max(decoded) {
             return Err(ReadError::Source(SourceError::NotSent));
         }
-        if is_bloated || decoded > DECODED_BYTES_MAX {
+        if is_over_ratio || decoded > DECODED_BYTES_MAX {
             return Err(ReadError::Limit("the payload is too large once decoded".to_owned()));
         }
         Ok(())

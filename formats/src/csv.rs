@@ -1,14 +1,14 @@
-//! CSV: rows under a header, which a mapping turns into events. A mapping is checked when an import is announced
-//! ([`check`]), and laid over the header of the file when it is read.
+//! Reads CSV: rows under a header, which a mapping turns into events. A mapping is checked when an import is
+//! announced ([`check`]), and applied to the header when the file is read.
 
-mod begin;
 mod charset;
-mod clock;
+mod fold;
 mod header;
 mod number;
 mod offset;
 mod pattern;
-mod plan;
+mod preamble;
+mod resolved_mapping;
 mod rows;
 mod table;
 #[cfg(test)]
@@ -25,7 +25,7 @@ pub use table::CsvSummary;
 pub(crate) use table::{Table, UnmappedTable};
 use times::Times;
 
-/// All that is wrong with a mapping, below `/csv`.
+/// Returns all problems of a mapping. Their pointers begin with `/csv`.
 #[must_use]
 pub fn check(mapping: &CsvMapping) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
@@ -47,17 +47,17 @@ pub fn check(mapping: &CsvMapping) -> Vec<FieldProblem> {
         ("longitudeColumn", &mapping.longitude_column, &mapping.latitude_column),
     ] {
         if one.is_none() && other.is_some() {
-            add(name, Code::Required, "is required with the other");
+            add(name, Code::Required, "is required if the other coordinate has a column");
         }
     }
-    let is_one =
+    let is_one_character =
         matches!(mapping.delimiter.as_bytes(), [one] if one.is_ascii() && !b"\"\r\n\0".contains(one));
-    if !is_one && mapping.delimiter != "auto" {
+    if !is_one_character && mapping.delimiter != "auto" {
         let detail = "must be auto, tab, or one ASCII character, neither a quote nor an end of line";
         add("delimiter", Code::InvalidValue, detail);
     }
     if let Err(detail) = Times::new(mapping.timestamp_format.as_deref(), None) {
-        let detail = format!("{detail} (unix_s, unix_ms or a strptime pattern that tells a date)");
+        let detail = format!("{detail} (use unix_s, unix_ms or a strptime pattern that has a date)");
         add("timestampFormat", Code::InvalidValue, &detail);
     }
     if mapping.skip_lines > CSV_SKIPPED_LINES_MAX {
@@ -75,19 +75,19 @@ pub fn check(mapping: &CsvMapping) -> Vec<FieldProblem> {
     }
     for (name, list) in lists(mapping) {
         if list.len() > CSV_COLUMNS_MAX {
-            add(name, Code::TooLong, "names too many");
+            add(name, Code::TooLong, &format!("has more than {CSV_COLUMNS_MAX} entries"));
         }
         let mut sorted: Vec<_> = list.iter().collect();
         sorted.sort_unstable();
         if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-            add(name, Code::InvalidValue, "names something twice");
+            add(name, Code::InvalidValue, "has an entry twice");
         }
     }
     problems.extend(check_values(mapping));
     problems
 }
 
-/// What is wrong with the values that all rows get: the rules are those of an event.
+/// Checks the values that all rows share, by the rules of an event.
 fn check_values(mapping: &CsvMapping) -> impl Iterator<Item = FieldProblem> {
     let text = |value: &Option<String>| value.clone().map_or(Sent::Absent, Sent::Value);
     let draft = EventDraft {
@@ -113,7 +113,7 @@ fn lists(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &Vec<Strin
     lists.into_iter().filter_map(|(name, list)| Some((name, list.as_ref()?)))
 }
 
-/// The names of columns, and the cells that mean missing.
+/// The names of columns, and the cells that mean a missing value.
 fn texts(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> {
     let texts = [
         ("eventTypeColumn", &mapping.event_type_column),

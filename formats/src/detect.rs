@@ -1,27 +1,31 @@
-//! What a payload holds, told by its first unpacked bytes, and whether that is what was announced.
+//! Detects the format of a payload from its first unpacked bytes, and checks whether it is the announced
+//! format.
 
 use domain::import::Format;
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::packing::{Packing, magic};
+use crate::packing::{Packing, packing_by_magic};
 
-/// Bytes that tell how a payload is packed, and what it holds.
+/// Number of bytes from which packing and format are detected.
 pub(crate) const HEAD_BYTES: usize = 512;
-/// Bytes among which the first one that is not blank is looked for.
-pub(crate) const BLANKS_MAX: usize = 32 * 1024;
+/// Number of bytes that are searched for the first byte that is not white space.
+pub(crate) const WHITE_SPACE_BYTES_MAX: usize = 32 * 1024;
 /// The byte order mark of UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Refuses what is packed within the packing, and tar archives.
+/// Refuses payloads that are packed twice, tar archives, and files that hold no records.
+///
+/// # Errors
+/// [`ReadError::Format`] if the payload is one of these.
 pub(crate) fn check_packing(packing: Packing, reader: &mut BoundedReader) -> Result<(), ReadError> {
-    let begin = reader.look(HEAD_BYTES)?;
-    if let Some(kind) = other_kind(begin) {
+    let begin = reader.peek_available(HEAD_BYTES)?;
+    if let Some(kind) = unsupported_kind(begin) {
         return Err(ReadError::Format(format!(
             "{kind} is not read: send CSV, JSON, NDJSON or an export of Apple Health"
         )));
     }
-    match magic(begin) {
+    match packing_by_magic(begin) {
         Some("tar") => Err(ReadError::format("a tar archive is not read; send its one file")),
         Some(inner) if packing != Packing::Plain => {
             let detail = format!("the payload is compressed twice: {inner} inside of {}", packing.name());
@@ -31,8 +35,8 @@ pub(crate) fn check_packing(packing: Packing, reader: &mut BoundedReader) -> Res
     }
 }
 
-/// What people send that is no file of records, by its first bytes.
-fn other_kind(begin: &[u8]) -> Option<&'static str> {
+/// The name of a kind of file that people send although it holds no records, by its first bytes.
+fn unsupported_kind(begin: &[u8]) -> Option<&'static str> {
     let table: [(&[u8], &str); 5] = [
         (b"%PDF-", "a PDF"),
         (b"SQLite format 3\0", "a database of SQLite"),
@@ -48,31 +52,39 @@ fn other_kind(begin: &[u8]) -> Option<&'static str> {
     by_magic.or(is_page.then_some("a page of HTML"))
 }
 
-/// Drops a byte order mark, and makes sure that text in UTF-8 follows that may be of this format.
+/// Skips a byte order mark, and checks that text in UTF-8 follows that may be of this format.
+///
+/// # Errors
+/// [`ReadError::Format`] if it may not.
 pub(crate) fn check_text(format: Format, reader: &mut BoundedReader) -> Result<(), ReadError> {
-    if let Some(encoding) = wide_encoding(reader.look(HEAD_BYTES)?) {
-        let way_out = if format == Format::Csv { ", or name its encoding in the mapping" } else { "" };
-        return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{way_out}")));
+    if let Some(encoding) = wide_encoding(reader.peek_available(HEAD_BYTES)?) {
+        let hint = if format == Format::Csv { ", or name its encoding in the mapping" } else { "" };
+        return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{hint}")));
     }
-    if reader.look(HEAD_BYTES)?.starts_with(BOM) {
+    if reader.peek_available(HEAD_BYTES)?.starts_with(BOM) {
         reader.consume(BOM.len());
     }
-    let begin = reader.look(HEAD_BYTES)?;
-    let begin = if begin.trim_ascii_start().is_empty() { reader.look(BLANKS_MAX)? } else { begin };
-    match unfit(format, begin.trim_ascii_start()) {
+    let begin = reader.peek_available(HEAD_BYTES)?;
+    let begin = if begin.trim_ascii_start().is_empty() {
+        reader.peek_available(WHITE_SPACE_BYTES_MAX)?
+    } else {
+        begin
+    };
+    match format_mismatch(format, begin.trim_ascii_start()) {
         Some(detail) => Err(ReadError::format(detail)),
         None => Ok(()),
     }
 }
 
-/// The encoding of text that has more than one byte a letter throughout.
+/// The encoding of text in which every character has at least two bytes: UTF-16 or UTF-32.
 pub(crate) fn wide_encoding(begin: &[u8]) -> Option<&'static str> {
     match begin {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
         _ => {}
     }
-    // Without a mark: the first letters are ASCII, and the rest of each is NUL.
+    // Without a byte order mark, the first characters are ASCII, and the other bytes of each character are
+    // NUL.
     let begin = begin.get(..8)?;
     let are_nul = |places: [usize; 4]| places.into_iter().all(|at| begin[at] == 0);
     let [even, odd] = [are_nul([0, 2, 4, 6]), are_nul([1, 3, 5, 7])];
@@ -86,32 +98,35 @@ pub(crate) fn wide_encoding(begin: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Why text that begins so, blanks apart, is not of a format.
-fn unfit(format: Format, begin: &[u8]) -> Option<&'static str> {
-    // Nothing but blanks, as far as it was looked at: the reader of the format will see.
+/// Why text is not of a format. `begin` holds its first bytes, without white space before them.
+fn format_mismatch(format: Format, begin: &[u8]) -> Option<&'static str> {
+    // There is only white space so far. The reader of the format decides.
     let first = *begin.first()?;
     let is_xml = first == b'<' && begin.get(1).is_some_and(|c| c.is_ascii_alphabetic() || b"?!".contains(c));
     match format {
-        Format::AppleHealth => (first != b'<').then_some("is no XML, as an export of Apple Health is"),
-        _ if is_xml => Some("looks like XML: for an export of Apple Health the format is APPLE_HEALTH"),
-        Format::Ndjson => (first == b'[').then_some("looks like a JSON array: format JSON"),
-        Format::Json if first == b'{' => {
-            Some("looks like JSON objects without an array around them: for one a line the format is NDJSON")
+        Format::AppleHealth => {
+            (first != b'<').then_some("is not XML: an export of Apple Health is an XML file")
         }
-        Format::Json => (first != b'[').then_some("is no JSON array"),
-        Format::Csv if begin.starts_with(b"{\"") => Some("looks like JSON objects: format NDJSON"),
-        Format::Csv => begin.starts_with(b"[{").then_some("looks like a JSON array: format JSON"),
+        _ if is_xml => Some("looks like XML: for an export of Apple Health the format is APPLE_HEALTH"),
+        Format::Ndjson => (first == b'[').then_some("looks like a JSON array: use the format JSON"),
+        Format::Json if first == b'{' => Some(
+            "looks like JSON objects without an array around them: if each is on its own line, \
+                 use the format NDJSON",
+        ),
+        Format::Json => (first != b'[').then_some("is not a JSON array"),
+        Format::Csv if begin.starts_with(b"{\"") => Some("looks like JSON objects: use the format NDJSON"),
+        Format::Csv => begin.starts_with(b"[{").then_some("looks like a JSON array: use the format JSON"),
     }
 }
 
-/// The format of text that begins so, of a file of this name. What is neither JSON nor XML is CSV if a column of it
-/// was named. `None`: neither content nor name tell it.
+/// The format of text with these first bytes, in a file with this name. Text that is neither JSON nor XML is
+/// CSV if `columns_are_named`. `None` if neither content nor name decides.
 pub(crate) fn format_of(begin: &[u8], name: &str, columns_are_named: bool) -> Option<Format> {
     let by_name = format_by_name(name);
     let is_called_csv = by_name == Some(Format::Csv);
     let text = begin.strip_prefix(BOM).unwrap_or(begin).trim_ascii_start();
     match text.first() {
-        // A header may begin with a bracket.
+        // The header of a CSV may begin with a bracket.
         Some(_) if is_called_csv && columns_are_named => Some(Format::Csv),
         Some(b'[') => Some(Format::Json),
         Some(b'{') => Some(Format::Ndjson),
@@ -122,7 +137,7 @@ pub(crate) fn format_of(begin: &[u8], name: &str, columns_are_named: bool) -> Op
     }
 }
 
-/// The format that a name tells.
+/// The format that the ending of a file name stands for.
 pub(crate) fn format_by_name(name: &str) -> Option<Format> {
     let name = name.to_lowercase();
     let stem = name.trim_end_matches(".gz").trim_end_matches(".zst");

@@ -1,4 +1,4 @@
-//! Why a payload yields no more records.
+//! Describes why reading a payload ends early. Errors of decoders are converted here.
 
 use std::io;
 
@@ -9,24 +9,25 @@ use crate::source::SourceError;
 /// Why a payload yields no more records.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The payload is not what it should be, and never will be: `PAYLOAD_FORMAT`.
+    /// The payload is not of the format, and reading it again cannot help: `PAYLOAD_FORMAT`.
     #[error("{0}")]
     Format(String),
     /// The payload is over a limit: `PAYLOAD_LIMIT`.
     #[error("{0}")]
     Limit(String),
-    /// Its bytes could not be had.
+    /// The bytes of the payload could not be read.
     #[error(transparent)]
     Source(#[from] SourceError),
 }
 
-/// Something other than zeros after the end of a gzip file. It travels through `Read`.
+/// A gzip file is followed by something other than zeros. It is wrapped in an `io::Error`, because decoders
+/// return only those.
 #[derive(Debug, thiserror::Error)]
 #[error("something other than zeros follows the end of the gzip")]
 pub(crate) struct TrailingBytes;
 
 impl From<io::Error> for ReadError {
-    /// What a failed read means: a failure of the source, or of the decoder that reads from it.
+    /// Converts a failed read. Either the source failed, or the decoder that reads from it.
     fn from(error: io::Error) -> Self {
         let error = match error.downcast::<Self>() {
             Ok(read) => return read,
@@ -38,7 +39,7 @@ impl From<io::Error> for ReadError {
         if let Some(trailing) = error.get_ref().and_then(|inner| inner.downcast_ref::<TrailingBytes>()) {
             return Self::Format(trailing.to_string());
         }
-        // The decoder says it in no other way than by this text.
+        // The zstd decoder reports this case only by its message.
         if error.to_string().contains("requires too much memory") {
             let detail = "zstd: compress with a window of at most 8 MiB, without --long and --ultra";
             return Self::Limit(detail.to_owned());
@@ -48,8 +49,8 @@ impl From<io::Error> for ReadError {
 }
 
 impl ReadError {
-    /// Whether only a part was sent, and this is where it ends.
-    pub(crate) fn is_cut(&self) -> bool {
+    /// Whether the read reached the end of a part, because the rest of the payload was not sent.
+    pub(crate) fn is_not_sent(&self) -> bool {
         matches!(self, Self::Source(SourceError::NotSent))
     }
 
@@ -57,7 +58,7 @@ impl ReadError {
         Self::Format(detail.into())
     }
 
-    /// The problem of an import that ends with this error. `None`: the payload may be read later.
+    /// The problem of an import that ends with this error. `None` if a later attempt may succeed.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         let code = match self {

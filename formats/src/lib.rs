@@ -1,9 +1,12 @@
-//! Files of events: what they hold, and their records one after the other.
+//! Reads files of events: detects the format, unpacks the bytes and splits them into records.
 //!
-//! A payload is unpacked ([`Packing`]) and split into records by the reader of its format, and each record becomes an
-//! `EventDraft`, which `domain` checks. Everything that knows one format stands in its module. Nothing here knows where
-//! the bytes come from ([`Source`]) or what becomes of the events. Memory is flat in the size of the payload, and reading
-//! blocks: callers that are asynchronous read in a thread of their own.
+//! A payload is unpacked ([`Packing`]) and split into records by the reader of its format. Each record
+//! becomes an `EventDraft`, which `domain` checks. All code that knows one format is in the module of that
+//! format.
+//!
+//! This crate does not know where the bytes come from ([`Source`]), or what happens to the events. Memory use
+//! does not grow with the size of the payload. Reading blocks, so asynchronous callers must read in a thread
+//! of their own.
 
 mod apple_health;
 mod bounded;
@@ -31,89 +34,102 @@ pub use packing::Packing;
 pub use reader::{ParsedRecord, Position, RecordReader, excerpt};
 pub use source::{FileSource, Input, PartialSource, Source, SourceError};
 
-/// Where to go on in a payload, of which some records are done.
+/// The place at which reading continues after some records of a payload are done.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checkpoint {
-    /// How many records are done.
+    /// Number of records that are done.
     pub records: i64,
-    /// Where the payload goes on after them.
+    /// Offset in bytes, in the unpacked payload, of the first byte after them.
     pub byte: u64,
-    /// The lines before that.
+    /// Number of lines before that offset; 0 if the format has no lines.
     pub lines: i64,
 }
 
-/// Opens a payload at a checkpoint. Plain text is sought; anything else is unpacked from its beginning. Returns the
-/// reader, and how many records lie before the place where it begins: the caller passes over the rest.
+/// Opens a payload at a checkpoint.
+///
+/// Plain NDJSON, and plain CSV whose rows do not depend on earlier rows, are read from the checkpoint on. Any
+/// other payload is unpacked from its beginning. Returns the reader, and the number of records before the
+/// place at which it begins. The caller skips the other records that are done.
 ///
 /// # Errors
-/// If the payload is not of the format, is over a limit, or cannot be fetched.
+/// [`ReadError::Format`] if the payload is not of the format. [`ReadError::Limit`] if it is over a limit.
+/// [`ReadError::Source`] if its bytes cannot be read.
 pub fn open(
     input: &Input,
     format: Format,
     mapping: Option<&CsvMapping>,
     checkpoint: Checkpoint,
 ) -> Result<(Box<dyn RecordReader>, i64), ReadError> {
-    let (packing, head, rest) = begin(input)?;
-    let is_sought = packing == Packing::Plain && checkpoint.byte > 0;
-    if is_sought && format == Format::Ndjson {
+    let (packing, head, rest) = open_packed(input)?;
+    let may_seek = packing == Packing::Plain && checkpoint.byte > 0;
+    if may_seek && format == Format::Ndjson {
         drop(rest);
         let bytes = BoundedReader::plain(input.open(checkpoint.byte)?, checkpoint.byte, input);
-        return Ok((Box::new(ndjson::Lines::new(bytes, checkpoint.lines)), checkpoint.records));
+        return Ok((Box::new(ndjson::NdjsonReader::new(bytes, checkpoint.lines)), checkpoint.records));
     }
     let mut bytes = unpack(packing, head, rest, input)?;
     if format != Format::Csv {
         detect::check_text(format, &mut bytes)?;
     }
     Ok(match format {
-        Format::Ndjson => (Box::new(ndjson::Lines::new(bytes, 0)), 0),
-        Format::Json => (Box::new(json::Array::new(bytes)), 0),
-        Format::AppleHealth => (Box::new(apple_health::Export::new(bytes)), 0),
+        Format::Ndjson => (Box::new(ndjson::NdjsonReader::new(bytes, 0)), 0),
+        Format::Json => (Box::new(json::ArrayReader::new(bytes)), 0),
+        Format::AppleHealth => (Box::new(apple_health::ExportReader::new(bytes)), 0),
         Format::Csv => {
             let mut table = csv::Table::open(bytes, &mapping.cloned().unwrap_or_default(), input)?;
-            let is_sought = is_sought && table.can_seek();
-            if is_sought {
+            let seeks = may_seek && table.can_seek();
+            if seeks {
                 let bytes = BoundedReader::plain(input.open(checkpoint.byte)?, checkpoint.byte, input);
                 table.seek(bytes, checkpoint.records, checkpoint.lines);
             }
-            (Box::new(table), if is_sought { checkpoint.records } else { 0 })
+            (Box::new(table), if seeks { checkpoint.records } else { 0 })
         }
     })
 }
 
-/// The format of a payload, by its content and, where that does not tell, by its file name. `None`: neither tells it.
-/// Text that is neither JSON nor XML is CSV if columns of it were named.
+/// Detects how a payload is packed and which format it has, from its content and, if that is not enough, its
+/// file name.
+///
+/// The format is `None` if neither is enough. Text that is neither JSON nor XML is CSV if
+/// `columns_are_named`.
 ///
 /// # Errors
-/// If the payload cannot be unpacked, or cannot be fetched.
+/// [`ReadError::Format`] or [`ReadError::Limit`] if the payload cannot be unpacked. [`ReadError::Source`] if
+/// its bytes cannot be read.
 pub fn detect(
     input: &Input,
     file_name: &str,
     columns_are_named: bool,
 ) -> Result<(Packing, Option<Format>), ReadError> {
-    let (packing, head, rest) = begin(input)?;
-    let name = if packing == Packing::Zip { packing::zip::name(input)? } else { file_name.to_owned() };
+    let (packing, head, rest) = open_packed(input)?;
+    let name = if packing == Packing::Zip { packing::zip::member_name(input)? } else { file_name.to_owned() };
     let mut bytes = match unpack(packing, head, rest, input) {
-        // Of the file within, nothing was sent.
-        Err(error) if error.is_cut() => return Ok((packing, detect::format_by_name(&name))),
+        // No byte of the unpacked content was sent, so only the file name can decide.
+        Err(error) if error.is_not_sent() => return Ok((packing, detect::format_by_name(&name))),
         unpacked => unpacked?,
     };
-    let begin = bytes.look(detect::HEAD_BYTES)?;
-    if let Some(encoding) = detect::wide_encoding(begin) {
-        // Only a CSV may be of another encoding; an XML of it begins with a bracket all the same.
-        let way_out = match begin.iter().find(|byte| byte.is_ascii_graphic()) {
+    let first_bytes = bytes.peek_available(detect::HEAD_BYTES)?;
+    if let Some(encoding) = detect::wide_encoding(first_bytes) {
+        // Only a CSV may have another encoding than UTF-8. XML in UTF-16 or UTF-32 is recognized by its first
+        // `<`.
+        let hint = match first_bytes.iter().find(|byte| byte.is_ascii_graphic()) {
             Some(b'<') => "",
             _ if columns_are_named => return Ok((packing, Some(Format::Csv))),
-            _ => ", or a CSV with its columns named",
+            _ => ", or a CSV with a column mapping",
         };
-        return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{way_out}")));
+        return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{hint}")));
     }
-    let begin = if begin.trim_ascii_start().is_empty() { bytes.look(detect::BLANKS_MAX)? } else { begin };
-    Ok((packing, detect::format_of(begin, &name, columns_are_named)))
+    let first_bytes = if first_bytes.trim_ascii_start().is_empty() {
+        bytes.peek_available(detect::WHITE_SPACE_BYTES_MAX)?
+    } else {
+        first_bytes
+    };
+    Ok((packing, detect::format_of(first_bytes, &name, columns_are_named)))
 }
 
-/// How a payload is packed, and all of it unpacked.
-fn unpacked(input: &Input) -> Result<(Packing, BoundedReader), ReadError> {
-    let (packing, head, rest) = begin(input)?;
+/// Opens a payload from its beginning. Returns how it is packed, and its unpacked bytes.
+fn open_unpacked(input: &Input) -> Result<(Packing, BoundedReader), ReadError> {
+    let (packing, head, rest) = open_packed(input)?;
     Ok((packing, unpack(packing, head, rest, input)?))
 }
 
@@ -128,14 +144,15 @@ fn unpack(
     Ok(bytes)
 }
 
-/// How a payload is packed, its first bytes, and the rest of it.
-fn begin(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReader), ReadError> {
+/// Detects how a payload is packed. Returns that, its first bytes, and a reader of the bytes after them.
+fn open_packed(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReader), ReadError> {
     let mut rest = input.open(0)?;
     let mut head = Vec::new();
     let read = rest.by_ref().take(detect::HEAD_BYTES as u64).read_to_end(&mut head);
-    // Where only a part was sent, its end is met again after what was read of it. Any other error is met here.
+    // If only a part was sent, the same error comes again after the bytes that were read here. Any other
+    // error is returned now, because the source might continue after it in another place.
     if let Err(error) = read.map_err(ReadError::from)
-        && (head.is_empty() || !error.is_cut())
+        && (head.is_empty() || !error.is_not_sent())
     {
         return Err(error);
     }

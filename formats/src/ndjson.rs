@@ -1,4 +1,4 @@
-//! NDJSON: one JSON object a line.
+//! Reads NDJSON: one JSON object per line.
 
 use domain::draft::MissingId;
 use domain::problem::FieldProblem;
@@ -9,20 +9,20 @@ use crate::bounded::BoundedReader;
 use crate::json;
 use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
-/// Reads lines. Blank ones are no records, but are lines.
-pub(crate) struct Lines {
+/// Reads lines. Blank lines are counted, but they are not records.
+pub(crate) struct NdjsonReader {
     bytes: BoundedReader,
     record: RecordBuffer,
     lines: i64,
 }
 
-impl Lines {
-    /// The lines after the first so many.
+impl NdjsonReader {
+    /// Reads lines. `lines` is the number of lines before the first byte.
     pub(crate) fn new(bytes: BoundedReader, lines: i64) -> Self {
         Self { bytes, record: RecordBuffer::default(), lines }
     }
 
-    /// Reads one line; `false` at the end.
+    /// Reads one line into the buffer. Returns `false` at the end.
     fn read_line(&mut self) -> Result<bool, ReadError> {
         self.record.clear();
         loop {
@@ -42,7 +42,7 @@ impl Lines {
     }
 }
 
-impl RecordReader for Lines {
+impl RecordReader for NdjsonReader {
     fn advance(&mut self) -> Result<bool, ReadError> {
         while self.read_line()? {
             self.lines += 1;

@@ -1,4 +1,5 @@
-//! How payloads are packed: not at all, by gzip or zstd, or in a zip archive. Told by the first bytes, never by a name.
+//! Unpacks payloads: gzip, zstd, and zip archives. The first bytes decide how a payload is packed, never a
+//! name.
 
 mod gzip;
 pub(crate) mod zip;
@@ -15,18 +16,18 @@ use gzip::GzipReader;
 /// How a payload is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// Not at all.
+    /// It is not packed.
     Plain,
-    /// RFC 1952, one or more members.
+    /// Gzip (RFC 1952) with one or more members.
     Gzip,
-    /// RFC 8878.
+    /// Zstandard (RFC 8878).
     Zstd,
-    /// An archive, of which one file is read.
+    /// A zip archive, of which one file is read.
     Zip,
 }
 
 impl Packing {
-    /// Its name in lower case; `plain` if it is not packed.
+    /// The name in lower case; `plain` if the payload is not packed.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -37,15 +38,19 @@ impl Packing {
         }
     }
 
-    /// How bytes are packed that begin so, of which there are at least four; `None` if not, or in a way that is not read.
+    /// Detects how bytes are packed. `begin` holds the first of them, at least four. Returns `None` if they
+    /// are not packed, or in a way that is not supported.
     #[must_use]
     pub fn told_by(begin: &[u8]) -> Option<Self> {
         Self::of(begin).ok().filter(|packing| *packing != Self::Plain)
     }
 
-    /// How a payload is packed that begins with these bytes.
+    /// Detects how a payload is packed from its first bytes.
+    ///
+    /// # Errors
+    /// [`ReadError::Format`] if it is packed in a way that is not supported.
     pub(crate) fn of(begin: &[u8]) -> Result<Self, ReadError> {
-        match magic(begin) {
+        match packing_by_magic(begin) {
             None => Ok(Self::Plain),
             Some("gzip") => Ok(Self::Gzip),
             Some("zstd") => Ok(Self::Zstd),
@@ -55,7 +60,7 @@ impl Packing {
     }
 }
 
-/// Unpacks a payload, whose first bytes were read into `head`, from its beginning.
+/// Unpacks a payload from its beginning. `head` holds its first bytes, and `rest` reads those after them.
 pub(crate) fn unpack(
     packing: Packing,
     head: Vec<u8>,
@@ -73,21 +78,21 @@ pub(crate) fn unpack(
         }
         Packing::Zip => {
             drop(bytes);
-            let (member, at) = zip::open(input)?;
-            BoundedReader::unpacked(member, at, input)
+            let (member, packed_at) = zip::open(input)?;
+            BoundedReader::unpacked(member, packed_at, input)
         }
     })
 }
 
-/// Which packed kind bytes are that begin so.
-pub(crate) fn magic(begin: &[u8]) -> Option<&'static str> {
+/// The name of the way in which bytes with this beginning are packed, supported or not.
+pub(crate) fn packing_by_magic(begin: &[u8]) -> Option<&'static str> {
     let is_bzip2 = begin.starts_with(b"BZh")
         && begin.get(3).is_some_and(|level| (b'1'..=b'9').contains(level))
         && [&b"1AY&SY"[..], b"\x17rE8P\x90"].iter().any(|block| begin[4..].starts_with(block));
     if is_bzip2 {
         return Some("bzip2");
     }
-    // A frame that the readers of zstd pass over.
+    // A skippable frame of zstd (RFC 8878, section 3.1.2), which decoders ignore.
     if begin.get(1..4) == Some(b"\x2a\x4d\x18") && begin[0] & 0xf0 == 0x50 {
         return Some("zstd");
     }

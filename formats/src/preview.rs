@@ -1,7 +1,9 @@
-//! A file as an import would read it, before anything is stored: format, packing, header, the first records, and the
-//! problems by kind. A page, the command line and the worker read by the same code.
+//! Shows how an import would read a file, before anything is stored: format, packing, header, first records,
+//! and problems.
+//!
+//! The web page, the command line and the worker read files with the same code.
 
-mod shown;
+mod json;
 #[cfg(test)]
 mod tests;
 
@@ -14,106 +16,108 @@ use uuid::Uuid;
 use crate::csv::{self, CsvSummary, UnmappedTable};
 use crate::{Checkpoint, Input, Packing, ReadError, RecordReader, excerpt};
 
-/// Kinds of problems that are told apart.
+/// Number of kinds of problems that are counted separately.
 const KINDS_MAX: usize = 20;
 
-/// What is to be looked at, and how.
+/// Which file to preview, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'r> {
-    /// What the file holds; told by its content if it is not said.
+    /// The format; `None` if the content decides.
     pub format: Option<Format>,
-    /// Its name, which helps where the content does not tell.
+    /// The file name, which is used if the content does not decide.
     pub file_name: &'r str,
-    /// How columns become events.
+    /// The mapping of CSV columns to the fields of events.
     pub mapping: Option<&'r CsvMapping>,
-    /// How many records are shown.
+    /// Number of records to show.
     pub records: usize,
-    /// Whether the records after those are read as well, for their number and their problems.
+    /// Whether the records after those are read as well, to count them and their problems.
     pub reads_all: bool,
 }
 
-/// What was seen of a file.
+/// What a preview shows of a file.
 #[derive(Debug, Default)]
 pub struct Preview {
-    /// How it is packed; `None` if in a way that is not read.
+    /// How the file is packed; `None` if that is not supported.
     pub packing: Option<Packing>,
-    /// What it holds; `None` if that is not known.
+    /// The format; `None` if it is not known.
     pub format: Option<Format>,
-    /// What there is to tell of a CSV.
+    /// The header, the delimiter and the encoding, if the file is a CSV.
     pub csv: Option<CsvSummary>,
     /// The first records.
     pub records: Vec<PreviewRecord>,
-    /// How many records were read.
+    /// Number of records that were read.
     pub read: u64,
-    /// How many of them would be rejected.
+    /// Number of these records that an import would reject.
     pub rejected: u64,
-    /// The problems of the records read, by kind, in order of appearance.
+    /// The problems of the records that were read, by kind, in the order in which they first occur.
     pub kinds: Vec<ProblemKind>,
-    /// How many more problems the records have, of kinds that are not told apart any more.
+    /// Number of problems of other kinds, which are counted together after the first 20 kinds.
     pub other_problems: u64,
-    /// What is wrong with the file or the mapping as a whole.
+    /// Problems of the file or the mapping as a whole.
     pub problems: Vec<FieldProblem>,
-    /// There is more of it than was read.
+    /// Whether the file has more records than were read.
     pub is_cut: bool,
 }
 
-/// A record.
+/// One record of a preview.
 #[derive(Debug)]
 pub struct PreviewRecord {
-    /// Its number, from 1 on.
+    /// Its number, counted from 1.
     pub record: u64,
-    /// The line on which it begins, where the format has lines.
+    /// The line on which it begins. `None` if the format has no lines.
     pub line: Option<i64>,
-    /// Its cells as they were sent, at most 200 characters of each, where the format has cells.
+    /// Its cells as they were sent, each cut to 200 characters. Empty if the format has no cells.
     pub cells: Vec<String>,
-    /// The beginning of it.
+    /// The beginning of the record.
     pub excerpt: String,
-    /// The event; `None` while no columns are mapped.
+    /// The event. `None` if it has problems, or if no columns are mapped.
     pub event: Option<NewEvent>,
-    /// What is wrong with it.
+    /// The problems of the record.
     pub problems: Vec<CellProblem>,
 }
 
-/// A problem, and the cell that has it.
+/// A problem, and the cell that causes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellProblem {
-    /// What is wrong with which field of the event.
+    /// The problem of one field of the event.
     pub problem: FieldProblem,
-    /// The index of the cell, if the problem belongs to one.
+    /// The index of the cell, from 0. `None` if the problem belongs to no single cell.
     pub column: Option<usize>,
 }
 
-/// Problems of one kind.
+/// Equal problems of one or more records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProblemKind {
-    /// The first of them.
+    /// The problem that the records share.
     pub problem: FieldProblem,
-    /// How many records have it.
+    /// Number of records that have it.
     pub records: u64,
-    /// The first such record.
+    /// The number of the first such record.
     pub record: u64,
-    /// Its line, where the format has lines.
+    /// The line of that record. `None` if the format has no lines.
     pub line: Option<i64>,
 }
 
-/// Looks at a file. Whatever is wrong with it is part of what was seen.
+/// Reads a file for a preview. There is no error: everything that is wrong with the file is part of the
+/// result.
 #[must_use]
 pub fn preview(input: &Input, request: &Request<'_>) -> Preview {
     let mut preview = Preview::default();
     match crate::detect(input, request.file_name, true) {
         Ok((packing, format)) => (preview.packing, preview.format) = (Some(packing), format),
         Err(error) => {
-            preview.packing = crate::begin(input).ok().map(|(packing, ..)| packing);
-            preview.end(&error);
+            preview.packing = crate::open_packed(input).ok().map(|(packing, ..)| packing);
+            preview.record_error(&error);
         }
     }
     preview.format = request.format.or(preview.format);
     let Some(format) = preview.format.filter(|_| preview.problems.is_empty()) else {
-        // The format of any text is known. Without one, nothing of the file within was sent.
+        // `detect` knows the format of any text here. Without a format, no byte of the unpacked content was
+        // sent.
         preview.is_cut = preview.problems.is_empty();
         return preview;
     };
-    let read = if format == Format::Csv {
+    let result = if format == Format::Csv {
         preview.read_csv(input, request)
     } else {
         if request.mapping.is_some() {
@@ -124,18 +128,18 @@ pub fn preview(input: &Input, request: &Request<'_>) -> Preview {
             ));
         }
         crate::open(input, format, None, Checkpoint::default())
-            .and_then(|(mut reader, _)| preview.read(reader.as_mut(), request, true))
+            .and_then(|(mut reader, _)| preview.read_records(reader.as_mut(), request, true))
     };
-    if let Err(error) = read {
-        preview.end(&error);
+    if let Err(error) = result {
+        preview.record_error(&error);
     }
     preview
 }
 
 impl Preview {
-    /// Notes why no more can be read.
-    fn end(&mut self, error: &ReadError) {
-        if error.is_cut() {
+    /// Records why reading ended.
+    fn record_error(&mut self, error: &ReadError) {
+        if error.is_not_sent() {
             self.is_cut = true;
         } else {
             let code = error.problem().map_or(Code::PayloadFormat, |problem| problem.code);
@@ -146,36 +150,38 @@ impl Preview {
     fn read_csv(&mut self, input: &Input, request: &Request<'_>) -> Result<(), ReadError> {
         let auto = CsvMapping { delimiter: "auto".to_owned(), ..CsvMapping::default() };
         let mapping = request.mapping.unwrap_or(&auto);
-        let wrong = request.mapping.map(csv::check).unwrap_or_default();
-        let concerns_cells = |problem: &FieldProblem| {
+        let mapping_problems = request.mapping.map(csv::check).unwrap_or_default();
+        let affects_cells = |problem: &FieldProblem| {
             ["/csv/delimiter", "/csv/encoding", "/csv/skipLines"].contains(&problem.pointer.as_str())
         };
-        let mut table = open_table(input, if wrong.iter().any(concerns_cells) { &auto } else { mapping })?;
+        let mut table =
+            open_table(input, if mapping_problems.iter().any(affects_cells) { &auto } else { mapping })?;
         self.csv = Some(table.summary());
-        if request.mapping.is_none() || !wrong.is_empty() {
-            self.problems = wrong;
-            return self.read(&mut table, request, false);
+        if request.mapping.is_none() || !mapping_problems.is_empty() {
+            self.problems = mapping_problems;
+            return self.read_records(&mut table, request, false);
         }
         match table.mapped(mapping) {
-            Ok(mut table) => self.read(&mut table, request, true),
+            Ok(mut table) => self.read_records(&mut table, request, true),
             Err((mut table, detail)) => {
                 self.problems.push(FieldProblem::new("/csv", Code::InvalidValue, detail));
-                self.read(table.as_mut(), request, false)
+                self.read_records(table.as_mut(), request, false)
             }
         }
     }
 
-    /// Without a mapping nobody was told of the cells that are no text.
-    fn doubt_encoding(&mut self, reader: &dyn RecordReader) {
-        let is_doubted = self.problems.iter().any(|problem| problem.pointer == "/csv/encoding");
-        if !is_doubted && !reader.is_too_long() && std::str::from_utf8(reader.raw()).is_err() {
+    /// Reports a row that is not valid text. Only a mapping checks single cells, so this is needed without
+    /// one.
+    fn check_encoding(&mut self, reader: &dyn RecordReader) {
+        let is_reported = self.problems.iter().any(|problem| problem.pointer == "/csv/encoding");
+        if !is_reported && !reader.is_too_long() && std::str::from_utf8(reader.raw()).is_err() {
             let encoding = self.csv.as_ref().map_or("UTF-8", |csv| csv.encoding);
             let detail = format!("the text is not {encoding}: name its encoding, such as windows-1252");
             self.problems.push(FieldProblem::new("/csv/encoding", Code::InvalidValue, detail));
         }
     }
 
-    fn read(
+    fn read_records(
         &mut self,
         reader: &mut dyn RecordReader,
         request: &Request<'_>,
@@ -187,7 +193,7 @@ impl Preview {
             }
             self.read += 1;
             if !is_mapped {
-                self.doubt_encoding(reader);
+                self.check_encoding(reader);
             }
             let event = is_mapped.then(|| reader.event(Uuid::nil(), &|_| Uuid::nil()));
             let (event, problems) = match event {
@@ -197,7 +203,7 @@ impl Preview {
             };
             self.rejected += u64::from(!problems.is_empty());
             for problem in &problems {
-                self.count(problem, reader.line());
+                self.count_problem(problem, reader.line());
             }
             if self.records.len() < request.records {
                 let place = |problem: FieldProblem| {
@@ -218,7 +224,7 @@ impl Preview {
         Ok(())
     }
 
-    fn count(&mut self, problem: &FieldProblem, line: Option<i64>) {
+    fn count_problem(&mut self, problem: &FieldProblem, line: Option<i64>) {
         if let Some(at) = self.kinds.iter().position(|kind| kind.problem == *problem) {
             self.kinds[at].records += 1;
         } else if self.kinds.len() < KINDS_MAX {
@@ -230,5 +236,5 @@ impl Preview {
 }
 
 fn open_table(input: &Input, mapping: &CsvMapping) -> Result<UnmappedTable, ReadError> {
-    UnmappedTable::open(crate::unpacked(input)?.1, mapping, input)
+    UnmappedTable::open(crate::open_unpacked(input)?.1, mapping, input)
 }

@@ -1,4 +1,4 @@
-//! What the readers of all formats have in common: records, one after the other.
+//! Defines the interface of the readers of all formats, which return one record after the other.
 
 use domain::draft::{EventDraft, MissingId, NewEvent, parse_event};
 use domain::limits::{EXCERPT_CHARS_MAX, RECORD_BYTES_MAX};
@@ -7,54 +7,59 @@ use uuid::Uuid;
 
 use crate::ReadError;
 
-/// Splits an unpacked payload into records. The other methods tell of the record that [`RecordReader::advance`] went to.
+/// Splits an unpacked payload into records. All other methods describe the record to which
+/// [`RecordReader::advance`] moved.
 pub trait RecordReader {
-    /// Goes to the next record; `false` at the end of a payload that is whole. A record that is too long is passed over
-    /// in flat memory.
+    /// Moves to the next record. Returns `false` at the end of a complete payload. Only the beginning of a
+    /// record that is too long is kept in memory.
     ///
     /// # Errors
-    /// If the payload ends early, is not of the format, is over a limit, or cannot be fetched.
+    /// [`ReadError::Format`] if the payload ends early or is not of the format. [`ReadError::Limit`] if it is
+    /// over a limit. [`ReadError::Source`] if its bytes cannot be read.
     fn advance(&mut self) -> Result<bool, ReadError>;
 
-    /// The bytes of the record; of one that is too long, its beginning.
+    /// The bytes of the record, or the beginning of a record that is too long.
     fn raw(&self) -> &[u8];
 
     /// Whether the record has more than [`RECORD_BYTES_MAX`] bytes.
     fn is_too_long(&self) -> bool;
 
-    /// The line on which the record begins, from 1 on, where the format has lines.
+    /// The line on which the record begins, counted from 1. `None` if the format has no lines.
     fn line(&self) -> Option<i64> {
         None
     }
 
-    /// Where the payload goes on after the record.
+    /// The place directly after the record.
     fn position(&self) -> Position;
 
-    /// What the record says; its fields are for `domain` to check.
+    /// Parses the record. `domain` checks the values of its fields.
     ///
     /// # Errors
-    /// What is wrong with the record as a whole.
+    /// The problems of the record as a whole, such as [`Code::InvalidJson`].
     fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>>;
 
-    /// The cells of the record as they were sent, cut to what can be shown, where the format has cells.
+    /// The cells of the record as they were sent, each cut to [`EXCERPT_CHARS_MAX`] characters. Empty if the
+    /// format has no cells.
     fn cells(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The index of the cell that a field of the event was read from.
+    /// The index of the cell from which a field of the event was read. `None` if there is no such cell.
     fn column(&self, _pointer: &str) -> Option<usize> {
         None
     }
 
-    /// Says in the words of the format what is wrong with the event of the record.
+    /// Rewrites the problems of the event in the terms of the format, for example with the name of a column.
     fn explain(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         problems
     }
 
-    /// The event of the record. `fresh_type_id` is the id that its type gets if it is made.
+    /// Parses and checks the event of the record. `fresh_type_id` returns the id that its event type gets if
+    /// the type has to be created.
     ///
     /// # Errors
-    /// All that is wrong with the record.
+    /// [`Code::RecordTooLarge`] if the record is too long. Otherwise all problems of the record and its
+    /// fields.
     fn event(
         &self,
         user_id: Uuid,
@@ -71,7 +76,8 @@ pub trait RecordReader {
             Ok(_) => Vec::new(),
             Err(fields) => self.explain(fields),
         };
-        // A field that could not be read counts as missing, which is no problem of its own.
+        // For a field that cannot be read, the check also reports that it is missing. That second problem is
+        // dropped.
         let fields =
             fields.into_iter().filter(|field| problems.iter().all(|read| read.pointer != field.pointer));
         problems.extend(fields.collect::<Vec<_>>());
@@ -79,14 +85,14 @@ pub trait RecordReader {
     }
 }
 
-/// What a record says, as far as it can be read.
+/// A parsed record. The values of its fields are not checked.
 #[derive(Debug, Clone)]
 pub struct ParsedRecord {
-    /// The event; a field that cannot be read is absent.
+    /// The event. A field that cannot be read is absent.
     pub draft: EventDraft,
-    /// Where its id comes from if it brings none.
+    /// How the id is made if the record has none.
     pub missing_id: MissingId,
-    /// The fields that cannot be read.
+    /// Problems of the fields that cannot be read.
     pub problems: Vec<FieldProblem>,
 }
 
@@ -95,11 +101,12 @@ pub struct ParsedRecord {
 pub struct Position {
     /// Offset in bytes in the unpacked payload.
     pub byte: u64,
-    /// Lines before it, where the format has lines.
+    /// Number of lines before it; 0 if the format has no lines.
     pub lines: i64,
 }
 
-/// The bytes of one record, as far as they are kept.
+/// The bytes of one record. The length counts all bytes, but only about [`RECORD_BYTES_MAX`] of them are
+/// kept.
 #[derive(Debug, Default)]
 pub(crate) struct RecordBuffer {
     bytes: Vec<u8>,
@@ -113,12 +120,13 @@ impl RecordBuffer {
     }
 
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        // Two more bytes hold the CRLF of a record that has the full length.
         let room = (RECORD_BYTES_MAX + 2).saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.length += bytes.len();
     }
 
-    /// Gives up what was added since the buffer had so many bytes.
+    /// Removes what was added after the buffer had this length.
     pub(crate) fn truncate(&mut self, length: usize) {
         self.bytes.truncate(length);
         self.length = self.length.min(length);
@@ -140,7 +148,7 @@ impl RecordBuffer {
         &self.bytes
     }
 
-    /// Takes the end of a line off.
+    /// Removes one line end (LF, CR or CRLF) from the end.
     pub(crate) fn trim_line_end(&mut self) {
         for end in [b'\n', b'\r'] {
             if self.length == self.bytes.len() && self.bytes.last() == Some(&end) {
@@ -151,7 +159,8 @@ impl RecordBuffer {
     }
 }
 
-/// The beginning of a record, safe to keep and to show: at most [`EXCERPT_CHARS_MAX`] characters.
+/// The beginning of a record: at most [`EXCERPT_CHARS_MAX`] characters, without NUL, so that it can be stored
+/// and shown.
 #[must_use]
 pub fn excerpt(record: &[u8]) -> String {
     let plain = &record[..record.len().min(EXCERPT_CHARS_MAX)];

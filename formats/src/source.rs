@@ -1,4 +1,4 @@
-//! Where the bytes of a payload come from, and how many of them were taken.
+//! Opens the bytes of a payload at any offset, and records how far they were read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -6,44 +6,48 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why the bytes of a payload could not be had.
+/// Why the bytes of a payload could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// For now: the same read may succeed later.
+    /// The bytes cannot be fetched now. The same read may succeed later.
     #[error("the payload cannot be fetched")]
     Unavailable,
-    /// A part of it is no longer there.
+    /// A part of the payload no longer exists.
     #[error("the payload is no longer there")]
     Gone,
-    /// A part of it is not what was received.
+    /// A part of the payload differs from what was received.
     #[error("the payload is not what was received")]
     Changed,
-    /// Only a part of it was sent, to be looked at, and this is beyond.
+    /// The read reached the end of a part. For a preview, only a part of the payload is sent.
     #[error("only a part of the payload was sent")]
     NotSent,
 }
 
 impl From<SourceError> for io::Error {
-    /// Wraps the error for `io::Read`; callers find it again with `io::Error::get_ref`.
+    /// Wraps the error so that it can pass through `io::Read`. Callers find it again with
+    /// `io::Error::get_ref`.
     fn from(error: SourceError) -> Self {
         Self::other(error)
     }
 }
 
-/// The bytes of one payload, to be read from any place. Reads may block.
+/// The bytes of one payload, which can be read from any offset. Reads may block.
 pub trait Source: Send + Sync {
-    /// How many bytes the payload has.
+    /// Size of the payload in bytes.
     fn size(&self) -> u64;
 
-    /// Reads from an offset in bytes to the end. A read that fails for a reason that has nothing to do with what the
-    /// bytes are returns a [`SourceError`] within its `io::Error`.
+    /// Opens the payload at an offset in bytes, and reads to its end.
+    ///
+    /// A read that fails for a reason other than the content of the bytes returns a [`SourceError`] within
+    /// its `io::Error`.
     ///
     /// # Errors
-    /// If nothing can be read at all.
+    /// An [`io::Error`] if the payload cannot be opened. It holds a [`SourceError`] if the reason is one of
+    /// its variants.
     fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>>;
 }
 
-/// A file of this machine.
+/// A payload in a file on this machine.
 #[derive(Debug, Clone)]
 pub struct FileSource {
     path: PathBuf,
@@ -51,10 +55,11 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Looks at a file.
+    /// Reads the size of a file.
     ///
     /// # Errors
-    /// If it is not there, or is no regular file.
+    /// [`io::ErrorKind::InvalidInput`] if it is not a regular file, or the error of the operating system if
+    /// it cannot be examined.
     pub fn new(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let metadata = std::fs::metadata(&path)?;
@@ -77,8 +82,8 @@ impl Source for FileSource {
     }
 }
 
-/// The beginning of a payload, and perhaps its end: enough for a preview. A read beyond them fails with
-/// [`SourceError::NotSent`].
+/// The beginning of a payload, and optionally its end: enough for a preview. A read outside of them fails
+/// with [`SourceError::NotSent`].
 #[derive(Debug, Clone)]
 pub struct PartialSource {
     size: u64,
@@ -87,14 +92,16 @@ pub struct PartialSource {
 }
 
 impl PartialSource {
-    /// Parts of a payload of `size` bytes; `None` if they are more than the whole.
+    /// Holds the first bytes (`head`) and the last bytes (`tail`) of a payload of `size` bytes. Returns
+    /// `None` if one of them is longer than the payload.
     #[must_use]
     pub fn new(size: u64, head: Vec<u8>, tail: Vec<u8>) -> Option<Self> {
         let fits = [&head, &tail].into_iter().all(|part| part.len() as u64 <= size);
         let tail_at = size.checked_sub(tail.len() as u64).filter(|_| fits)?;
-        // Parts that meet are the whole.
-        let common = (head.len() as u64).checked_sub(tail_at).and_then(|common| usize::try_from(common).ok());
-        let (head, tail) = match common.and_then(|common| tail.get(common..)) {
+        // If the parts meet or overlap, they are joined to the whole payload.
+        let overlap =
+            (head.len() as u64).checked_sub(tail_at).and_then(|overlap| usize::try_from(overlap).ok());
+        let (head, tail) = match overlap.and_then(|overlap| tail.get(overlap..)) {
             Some(rest) => ([&head, rest].concat(), Vec::new()),
             None => (head, tail),
         };
@@ -117,7 +124,7 @@ impl Source for PartialSource {
     }
 }
 
-/// Where only a part was sent, what is beyond it.
+/// Follows the head of a payload of which only a part was sent. Every read fails.
 struct EndOfPart;
 
 impl Read for EndOfPart {
@@ -134,12 +141,12 @@ impl BufRead for EndOfPart {
     fn consume(&mut self, _: usize) {}
 }
 
-/// A payload that is read, and how far.
+/// A payload, and the offset up to which it was read. Clones share that offset.
 #[derive(Clone)]
 pub struct Input {
     source: Arc<dyn Source>,
     taken: Arc<AtomicU64>,
-    /// Unpacked bytes after which it is as if no more had been sent.
+    /// Number of unpacked bytes after which reading ends, as if the rest had not been sent.
     decoded_max: Option<u64>,
 }
 
@@ -150,36 +157,37 @@ impl std::fmt::Debug for Input {
 }
 
 impl Input {
-    /// Reads from a source.
+    /// Creates an input that reads from a source.
     #[must_use]
     pub fn new(source: Arc<dyn Source>) -> Self {
         Self { source, taken: Arc::default(), decoded_max: None }
     }
 
-    /// Ends after so many unpacked bytes as if no more had been sent.
+    /// Limits the unpacked bytes. Reading ends there with [`SourceError::NotSent`], as if the rest had not
+    /// been sent.
     #[must_use]
     pub fn cut_after(self, decoded_bytes: u64) -> Self {
         Self { decoded_max: Some(decoded_bytes), ..self }
     }
 
-    /// Whether so many unpacked bytes are more than is to be read.
-    pub(crate) fn is_cut_before(&self, decoded_bytes: u64) -> bool {
-        self.decoded_max.is_some_and(|most| decoded_bytes > most)
+    /// Whether this number of unpacked bytes is over the limit of [`Self::cut_after`].
+    pub(crate) fn is_over_decoded_max(&self, decoded_bytes: u64) -> bool {
+        self.decoded_max.is_some_and(|limit| decoded_bytes > limit)
     }
 
-    /// How many bytes the payload has.
+    /// Size of the payload in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.source.size()
     }
 
-    /// The offset in bytes at which the last read ended.
+    /// The offset in bytes, in the packed payload, at which the last read ended.
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Reads from an offset to the end.
+    /// Opens the payload at an offset in bytes, and reads to its end.
     pub(crate) fn open(&self, offset: u64) -> io::Result<CountingReader> {
         let reader = self.source.open(offset)?;
         self.taken.store(offset, Ordering::Relaxed);
@@ -187,7 +195,7 @@ impl Input {
     }
 }
 
-/// The bytes of a payload, counted as they are taken.
+/// Reads a payload, and stores its current offset in the [`Input`].
 pub(crate) struct CountingReader {
     reader: Box<dyn BufRead + Send>,
     position: u64,

@@ -1,4 +1,5 @@
-//! Payloads of every format in every packing: read alike, gone on with anywhere, refused in words.
+//! Tests that payloads are read alike in every packing, can be resumed after any record, and are refused with
+//! clear details.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bombs;
@@ -34,44 +35,45 @@ impl Source for Memory {
     }
 }
 
-/// What is seen of one record.
+/// The parts of a record that tests compare.
 #[derive(Debug, Clone, PartialEq)]
-struct Seen {
+struct ObservedRecord {
     line: Option<i64>,
     event: Result<(Uuid, String, Option<String>), Vec<FieldProblem>>,
     excerpt: String,
     is_too_long: bool,
 }
 
-impl Seen {
+impl ObservedRecord {
     fn of(reader: &dyn RecordReader) -> Self {
         let read = || reader.event(Uuid::nil(), &|_| Uuid::nil());
-        let said = |new: NewEvent| (new.id, format!("{:?}", new.body), new.external_id);
+        let summary = |new: NewEvent| (new.id, format!("{:?}", new.body), new.external_id);
         let (line, is_too_long) = (reader.line(), reader.is_too_long());
-        Self { line, event: read().map(said), excerpt: excerpt(reader.raw()), is_too_long }
+        Self { line, event: read().map(summary), excerpt: excerpt(reader.raw()), is_too_long }
     }
 }
 
-/// What is read of a payload.
+/// The result of reading a payload.
 #[derive(Debug)]
-struct Found {
-    seen: Vec<Seen>,
-    /// Where the payload goes on after each record.
+struct ReadResult {
+    records: Vec<ObservedRecord>,
+    /// The position after each record.
     positions: Vec<Position>,
-    /// Why it ends early.
+    /// The error that ended reading.
     error: Option<ReadError>,
 }
 
-impl Found {
+impl ReadResult {
     fn detail(&self) -> String {
         let problem = self.error.as_ref().and_then(ReadError::problem).unwrap();
         format!("{}: {}", problem.code.name(), problem.detail.unwrap_or_default())
     }
 
     fn codes(&self) -> Vec<&'static str> {
-        let code =
-            |seen: &Seen| seen.event.as_ref().map_or_else(|problems| problems[0].code.name(), |_| "OK");
-        self.seen.iter().map(code).collect()
+        let code = |record: &ObservedRecord| {
+            record.event.as_ref().map_or_else(|problems| problems[0].code.name(), |_| "OK")
+        };
+        self.records.iter().map(code).collect()
     }
 }
 
@@ -85,38 +87,43 @@ fn weather() -> CsvMapping {
     }
 }
 
-/// Reads a payload on from a checkpoint.
-fn read_on(format: Format, mapping: Option<&CsvMapping>, payload: &[u8], checkpoint: Checkpoint) -> Found {
+/// Reads a payload from a checkpoint to its end.
+fn read_from(
+    format: Format,
+    mapping: Option<&CsvMapping>,
+    payload: &[u8],
+    checkpoint: Checkpoint,
+) -> ReadResult {
     let input = Input::new(Arc::new(Memory(payload.to_vec())));
-    let mut found = Found { seen: Vec::new(), positions: Vec::new(), error: None };
+    let mut result = ReadResult { records: Vec::new(), positions: Vec::new(), error: None };
     let (mut reader, mut number) = match open(&input, format, mapping, checkpoint) {
         Ok(opened) => opened,
-        Err(error) => return Found { error: Some(error), ..found },
+        Err(error) => return ReadResult { error: Some(error), ..result },
     };
     loop {
         match reader.advance() {
             Ok(true) => {}
-            Ok(false) => return found,
-            Err(error) => return Found { error: Some(error), ..found },
+            Ok(false) => return result,
+            Err(error) => return ReadResult { error: Some(error), ..result },
         }
         number += 1;
         if number > checkpoint.records {
-            found.seen.push(Seen::of(reader.as_ref()));
-            found.positions.push(reader.position());
+            result.records.push(ObservedRecord::of(reader.as_ref()));
+            result.positions.push(reader.position());
         }
     }
 }
 
-fn read(format: Format, payload: &[u8]) -> Found {
+fn read(format: Format, payload: &[u8]) -> ReadResult {
     let mapping = weather();
-    read_on(format, (format == Format::Csv).then_some(&mapping), payload, Checkpoint::default())
+    read_from(format, (format == Format::Csv).then_some(&mapping), payload, Checkpoint::default())
 }
 
-/// Line, beginning, and whether it is too long.
-type Raw = (Option<i64>, String, bool);
+/// The line, the excerpt, and whether the record is too long.
+type RawRecord = (Option<i64>, String, bool);
 
-/// Reads to the end, without what becomes of the records.
-fn read_all(reader: &mut dyn RecordReader) -> (Vec<Raw>, Option<ReadError>) {
+/// Reads to the end without parsing the records.
+fn read_all(reader: &mut dyn RecordReader) -> (Vec<RawRecord>, Option<ReadError>) {
     let mut records = Vec::new();
     loop {
         match reader.advance() {
@@ -127,19 +134,19 @@ fn read_all(reader: &mut dyn RecordReader) -> (Vec<Raw>, Option<ReadError>) {
     }
 }
 
-/// The reader of a format over unpacked bytes.
+/// A reader of a format that reads unpacked bytes.
 fn reader_of(format: Format, bytes: impl Read + 'static) -> Result<Box<dyn RecordReader>, ReadError> {
     let input = Input::new(Arc::new(Memory(Vec::new())));
     let bytes = BoundedReader::plain(bytes, 0, &input);
     Ok(match format {
-        Format::Ndjson => Box::new(ndjson::Lines::new(bytes, 0)),
-        Format::Json => Box::new(json::Array::new(bytes)),
+        Format::Ndjson => Box::new(ndjson::NdjsonReader::new(bytes, 0)),
+        Format::Json => Box::new(json::ArrayReader::new(bytes)),
         Format::Csv => Box::new(csv::Table::open(bytes, &weather(), &input)?),
-        Format::AppleHealth => Box::new(apple_health::Export::new(bytes)),
+        Format::AppleHealth => Box::new(apple_health::ExportReader::new(bytes)),
     })
 }
 
-/// A payload with so many records, some of them wrong.
+/// A payload with this number of records, some of them invalid.
 fn sample(format: Format, count: usize) -> Vec<u8> {
     let mut text = String::new();
     match format {
@@ -152,12 +159,12 @@ fn sample(format: Format, count: usize) -> Vec<u8> {
                         r#"{{"eventType":"s","timestamp":"2026-01-01T00:00:00Z","notes":"é \\\" {n}","properties":{{"n":[{n}]}}}}"#
                     ),
                 };
-                let (before, behind) = match (format, n) {
+                let (before, after) = match (format, n) {
                     (Format::Ndjson, _) => ("", ["\n", "\r\n", "\n \n"][n % 3]),
                     (_, 0) => (" [ ", ""),
                     _ => ([",", " ,\n\t", ", "][n % 3], ""),
                 };
-                text += &format!("{before}{object}{behind}");
+                text += &format!("{before}{object}{after}");
             }
             text += if format == Format::Json { " ]\n " } else { "" };
         }
@@ -200,7 +207,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// An archive of these members.
+/// A zip archive with these members.
 fn archive(members: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut archive = ZipArchiveWriter::new(Vec::new());
     for (name, bytes) in members {
@@ -241,43 +248,43 @@ fn packings(plain: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn every_format_reads_alike_in_every_packing() {
+fn every_format_is_read_alike_in_every_packing() {
     for format in Format::ALL {
         let plain = sample(format, 40);
         let expected = read(format, &plain);
-        assert_eq!(expected.seen.len(), 40, "{format:?}: {expected:?}");
-        let sound = expected.codes().iter().filter(|code| **code == "OK").count();
-        assert_eq!(sound, if format == Format::Csv { 40 } else { 29 }, "{expected:?}");
+        assert_eq!(expected.records.len(), 40, "{format:?}: {expected:?}");
+        let valid = expected.codes().iter().filter(|code| **code == "OK").count();
+        assert_eq!(valid, if format == Format::Csv { 40 } else { 29 }, "{expected:?}");
         for (packing, payload) in packings(&plain) {
-            let found = read(format, &payload);
-            assert!(found.error.is_none(), "{format:?} {packing}: {:?}", found.error);
-            assert_eq!(found.seen, expected.seen, "{format:?} {packing}");
+            let result = read(format, &payload);
+            assert!(result.error.is_none(), "{format:?} {packing}: {:?}", result.error);
+            assert_eq!(result.records, expected.records, "{format:?} {packing}");
         }
     }
 }
 
 #[test]
-fn a_payload_goes_on_after_each_record_as_if_it_had_never_stopped() {
+fn reading_resumes_after_any_record_with_the_same_result() {
     for format in Format::ALL {
         for (packing, payload) in packings(&sample(format, 30)) {
             let whole = read(format, &payload);
-            for done in 1..=whole.seen.len() {
+            for done in 1..=whole.records.len() {
                 let Position { byte, lines } = whole.positions[done - 1];
                 let checkpoint = Checkpoint { records: i64::try_from(done).unwrap(), byte, lines };
                 let mapping = weather();
                 let mapping = (format == Format::Csv).then_some(&mapping);
-                let rest = read_on(format, mapping, &payload, checkpoint);
-                assert_eq!(rest.seen, whole.seen[done..], "{format:?} {packing} after {done}");
+                let rest = read_from(format, mapping, &payload, checkpoint);
+                assert_eq!(rest.records, whole.records[done..], "{format:?} {packing} after {done}");
                 assert_eq!(rest.positions, whole.positions[done..], "{format:?} {packing} after {done}");
             }
         }
     }
 }
 
-/// Hands out so many bytes at once.
-struct Trickle<'b>(&'b [u8], usize);
+/// Returns at most this number of bytes per read.
+struct ShortReads<'b>(&'b [u8], usize);
 
-impl Read for Trickle<'_> {
+impl Read for ShortReads<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.1.min(buffer.len());
         self.0.read(&mut buffer[..length])
@@ -285,12 +292,12 @@ impl Read for Trickle<'_> {
 }
 
 #[test]
-fn however_the_bytes_arrive_the_records_are_the_same() {
+fn the_sizes_of_reads_do_not_change_the_records() {
     for format in Format::ALL {
         let plain: &'static [u8] = Box::leak(sample(format, 40).into_boxed_slice());
         let text = plain.strip_prefix(b"\xef\xbb\xbf").unwrap_or(plain);
         let records = |bytes: usize| {
-            let mut reader = reader_of(format, Trickle(text, bytes)).unwrap();
+            let mut reader = reader_of(format, ShortReads(text, bytes)).unwrap();
             let (records, error) = read_all(reader.as_mut());
             assert!(error.is_none(), "{format:?}: {error:?}");
             records

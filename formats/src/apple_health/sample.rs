@@ -1,5 +1,5 @@
-//! One `Record` or `Workout` element of an Apple Health export as an event. The same sample, exported
-//! again under another sample id or from a device with another pointer, is the same event.
+//! Reads one `Record` or `Workout` element of an Apple Health export as an event. The same sample stays the
+//! same event if it is exported again under another sample id, or from a device with another pointer.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,32 +14,33 @@ use quick_xml::escape::unescape;
 use quick_xml::events::{BytesStart, Event};
 use sha2::{Digest, Sha256};
 
-/// Elements that become events, wherever they stand.
+/// Elements that become events, at any depth.
 pub(super) const ELEMENTS: [&str; 2] = ["Record", "Workout"];
 
-/// What a sample says, and what its id is derived from.
+/// A sample, and the keys from which its id is derived.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sample {
     /// The event.
     pub(super) draft: EventDraft,
-    /// Made of type, source, start, end, value and unit, and of [`IDENTIFYING`] metadata.
+    /// Digests of type, source, start, end, value and unit, and of [`IDENTIFYING_METADATA`].
     pub(super) keys: Keys,
-    /// What of it cannot be read.
+    /// Problems of the parts that cannot be read.
     pub(super) problems: Vec<FieldProblem>,
 }
 
-/// Metadata that is given anew with each export or sync: it says nothing of the sample.
-const FLEETING: [&str; 3] = ["HKExternalUUID", "HKMetadataKeySyncIdentifier", "HKMetadataKeySyncVersion"];
+/// Metadata that changes with each export or sync, and says nothing about the sample.
+const VOLATILE_METADATA: [&str; 3] =
+    ["HKExternalUUID", "HKMetadataKeySyncIdentifier", "HKMetadataKeySyncVersion"];
 
-/// Metadata without which two samples of one moment are one: what was eaten, why insulin was given. Ids were derived
-/// without it before.
-const IDENTIFYING: [&str; 3] = ["HKFoodType", "HKInsulinDeliveryReason", "HKBloodGlucoseMealTime"];
-/// Where it stands in `properties`.
+/// Metadata that distinguishes two samples of the same moment, such as what was eaten or why insulin was
+/// given. Earlier versions derived ids without it.
+const IDENTIFYING_METADATA: [&str; 3] = ["HKFoodType", "HKInsulinDeliveryReason", "HKBloodGlucoseMealTime"];
+/// The place of each of them in `properties`.
 const IDENTIFYING_POINTERS: [&str; 3] =
     ["/metadata/HKFoodType", "/metadata/HKInsulinDeliveryReason", "/metadata/HKBloodGlucoseMealTime"];
 
-/// Attributes that are kept as they are, as numbers where they are numbers.
-const KEPT: [&str; 10] = [
+/// Attributes that are stored in `properties`, as numbers if they are numbers.
+const PROPERTY_ATTRIBUTES: [&str; 10] = [
     "value",
     "unit",
     "sourceName",
@@ -52,20 +53,22 @@ const KEPT: [&str; 10] = [
     "totalEnergyBurnedUnit",
 ];
 
-/// The amounts of a `WorkoutStatistics`.
-const STATISTICS: [&str; 6] = ["type", "average", "minimum", "maximum", "sum", "unit"];
+/// Attributes of a `WorkoutStatistics` that are stored.
+const STATISTICS_ATTRIBUTES: [&str; 6] = ["type", "average", "minimum", "maximum", "sum", "unit"];
 
-/// Bytes of `properties` for the names of its lists, and for numbers that are longer in canonical JSON.
+/// Number of bytes of `properties` that are reserved for the names of its lists, and for numbers that are
+/// longer in canonical JSON.
 const RESERVED_BYTES: usize = 512;
 
-/// Reads an element, from its `<` to its last `>`.
+/// Parses an element, from its `<` to its last `>`. Times must be written as `2019-01-01 10:00:00 +0100` or
+/// in RFC 3339; other times are problems of the sample.
 ///
 /// # Errors
-/// `INVALID_VALUE` when it is not well-formed XML in UTF-8 or names an entity. Times that are neither
-/// `2019-01-01 10:00:00 +0100` nor RFC 3339 are problems of the sample.
+/// [`Code::InvalidValue`] if it is not well-formed XML in UTF-8, or refers to an entity that XML does not
+/// predefine.
 pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
     let text = std::str::from_utf8(element).map_err(|_| malformed("is not UTF-8"))?;
-    let parts = read(&without_controls(text)).map_err(malformed)?;
+    let parts = read_parts(&without_controls(text)).map_err(malformed)?;
     let mut problems = Vec::new();
     let mut time = |pointer: &str, name: &str| match parts.attributes.get(name).map(|text| rfc_3339(text)) {
         None => (Sent::Absent, None),
@@ -102,7 +105,7 @@ fn malformed(detail: &str) -> Vec<FieldProblem> {
 
 type Attributes = BTreeMap<&'static str, String>;
 
-/// What an element holds that is kept.
+/// The parts of an element that are read.
 #[derive(Default)]
 struct Parts {
     attributes: Attributes,
@@ -110,42 +113,45 @@ struct Parts {
     statistics: Vec<Attributes>,
 }
 
-const KEYS: [&str; 5] = ["type", "workoutActivityType", "startDate", "endDate", "device"];
+/// Attributes that are read for other fields of the event.
+const OTHER_ATTRIBUTES: [&str; 5] = ["type", "workoutActivityType", "startDate", "endDate", "device"];
 
-fn read(text: &str) -> Result<Parts, &'static str> {
-    const BROKEN: &str = "is not well-formed XML";
+fn read_parts(text: &str) -> Result<Parts, &'static str> {
+    const NOT_WELL_FORMED: &str = "is not well-formed XML";
     let mut reader = Reader::from_str(text);
     let mut parts = Parts::default();
     let mut depth = 0_usize;
     loop {
-        let (tag, is_open) = match reader.read_event().map_err(|_| BROKEN)? {
+        let (tag, is_open) = match reader.read_event().map_err(|_| NOT_WELL_FORMED)? {
             Event::Start(tag) => (tag, true),
             Event::Empty(tag) => (tag, false),
             Event::End(_) => {
                 depth -= 1;
                 continue;
             }
-            Event::GeneralRef(name) if !is_predefined(&name) => return Err(ENTITY),
+            Event::GeneralRef(name) if !is_predefined(&name) => return Err(UNKNOWN_ENTITY),
             Event::Eof if depth == 0 => return Ok(parts),
-            Event::Eof => return Err(BROKEN),
+            Event::Eof => return Err(NOT_WELL_FORMED),
             _ => continue,
         };
         match (depth, tag.name().as_ref()) {
-            (0, _) => parts.attributes = attributes(&tag, KEYS.iter().chain(&KEPT))?,
+            (0, _) => {
+                parts.attributes = attributes(&tag, OTHER_ATTRIBUTES.iter().chain(&PROPERTY_ATTRIBUTES))?
+            }
             (1, b"MetadataEntry") => {
                 let mut entry = attributes(&tag, &["key", "value"])?;
                 if let (Some(key), Some(value)) = (entry.remove("key"), entry.remove("value")) {
                     parts.metadata.insert(key, value);
                 }
             }
-            (1, b"WorkoutStatistics") => parts.statistics.push(attributes(&tag, &STATISTICS)?),
+            (1, b"WorkoutStatistics") => parts.statistics.push(attributes(&tag, &STATISTICS_ATTRIBUTES)?),
             _ => {}
         }
         depth += usize::from(is_open);
     }
 }
 
-/// Whether bytes are one element, its end included.
+/// Whether bytes are exactly one complete element.
 pub(super) fn is_element(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let mut reader = Reader::from_str(text);
@@ -164,31 +170,33 @@ pub(super) fn is_element(bytes: &[u8]) -> bool {
     }
 }
 
-const ENTITY: &str = "names an entity: only the five of XML and numbers are read";
+const UNKNOWN_ENTITY: &str =
+    "refers to an entity: only the five predefined entities of XML and numeric references are read";
 
 fn is_predefined(name: &[u8]) -> bool {
     name.starts_with(b"#") || [&b"lt"[..], b"gt", b"amp", b"apos", b"quot"].contains(&name)
 }
 
-/// Of the attributes of a tag those with these names. All must be right.
+/// The attributes of a tag that have one of these names. All attributes must be well-formed, also the others.
 fn attributes<'n>(
     tag: &BytesStart<'_>,
     names: impl IntoIterator<Item = &'n &'static str> + Clone,
 ) -> Result<Attributes, &'static str> {
-    let mut found = Attributes::new();
+    let mut attributes = Attributes::new();
     for attribute in tag.attributes() {
         let attribute = attribute.map_err(|_| "has a broken attribute")?;
         let raw = std::str::from_utf8(&attribute.value).map_err(|_| "is not UTF-8")?;
-        let value = unescape(raw).map_err(|_| ENTITY)?;
+        let value = unescape(raw).map_err(|_| UNKNOWN_ENTITY)?;
         if let Some(name) = names.clone().into_iter().find(|name| name.as_bytes() == attribute.key.as_ref()) {
-            found.insert(name, plain(value));
+            attributes.insert(name, normalized(value));
         }
     }
-    Ok(found)
+    Ok(attributes)
 }
 
-/// A value as XML says: white space is blanks; and without control characters, which some exports hold.
-fn plain(value: Cow<'_, str>) -> String {
+/// Normalizes a value: white space becomes blanks, as XML requires. Control characters, which some exports
+/// hold, are removed.
+fn normalized(value: Cow<'_, str>) -> String {
     if value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return value.into_owned();
     }
@@ -200,7 +208,7 @@ fn plain(value: Cow<'_, str>) -> String {
     kept.collect()
 }
 
-/// Without the control characters that XML forbids.
+/// Removes the control characters that XML forbids.
 fn without_controls(text: &str) -> Cow<'_, str> {
     let is_forbidden = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r') || byte == 0x7f;
     if text.bytes().any(is_forbidden) {
@@ -210,7 +218,8 @@ fn without_controls(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `2019-01-01 10:00:00 +0100` as RFC 3339, and in epoch milliseconds; what is RFC 3339 already as it stands.
+/// Converts `2019-01-01 10:00:00 +0100` to RFC 3339. Returns it with its epoch milliseconds. Text in RFC 3339
+/// is returned as it is.
 fn rfc_3339(text: &str) -> Option<(String, i64)> {
     let text = text.trim_ascii();
     let time = match text.split_once(' ') {
@@ -224,7 +233,7 @@ fn rfc_3339(text: &str) -> Option<(String, i64)> {
     instant::parse(&time).map(|written| (time, written.ms))
 }
 
-/// The text of a device without its pointer: `<<HKDevice: 0x281>, name:Watch>` is `name:Watch`.
+/// The description of a device without its pointer: `<<HKDevice: 0x281>, name:Watch>` is `name:Watch`.
 fn device(text: &str) -> &str {
     let Some(inner) = text.strip_prefix("<<HKDevice: ") else { return text };
     let Some((_, rest)) = inner.split_once(">, ") else { return text };
@@ -232,25 +241,30 @@ fn device(text: &str) -> &str {
 }
 
 impl Parts {
-    /// What tells this sample from others of the same user, whatever it is named in an export.
+    /// The keys that distinguish this sample from others of the same user, under any name in an export.
     fn keys(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> Keys {
-        let bare = self.bare_key(kind, start_ms, end_ms);
+        let without_metadata = self.key_without_metadata(kind, start_ms, end_ms);
         let metadata: Vec<_> =
-            IDENTIFYING.iter().filter_map(|name| self.metadata.get_key_value(*name)).collect();
+            IDENTIFYING_METADATA.iter().filter_map(|name| self.metadata.get_key_value(*name)).collect();
         if metadata.is_empty() {
-            return Keys { key: bare, former: None };
+            return Keys { key: without_metadata, former: None };
         }
         let mut digest = Sha256::new();
-        digest.update(bare);
+        digest.update(without_metadata);
         for text in metadata.into_iter().flat_map(|(name, value)| [name, value]) {
             digest.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             digest.update(text);
         }
-        Keys { key: digest.finalize().into(), former: Some((bare, &IDENTIFYING_POINTERS)) }
+        Keys { key: digest.finalize().into(), former: Some((without_metadata, &IDENTIFYING_POINTERS)) }
     }
 
-    /// The digest over type, source, start, end, value and unit.
-    fn bare_key(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> [u8; 32] {
+    /// The digest of type, source, start, end, value and unit.
+    fn key_without_metadata(
+        &self,
+        kind: Option<&str>,
+        start_ms: Option<i64>,
+        end_ms: Option<i64>,
+    ) -> [u8; 32] {
         let mut digest = Sha256::new();
         let attribute = |name: &str| self.attributes.get(name).map(|text| number_or_text(text));
         let fields = [
@@ -270,28 +284,32 @@ impl Parts {
         digest.finalize().into()
     }
 
-    fn properties(&self, zone_is_known: bool) -> String {
+    fn properties(&self, has_known_zone: bool) -> String {
         let mut object = String::from("{");
-        for name in KEPT {
-            push(&mut object, &self.attributes, name);
+        for name in PROPERTY_ATTRIBUTES {
+            push_attribute(&mut object, &self.attributes, name);
         }
         if let Some(text) = self.attributes.get("device") {
             json_text::push_key(&mut object, "device");
             json_text::push_text(&mut object, device(text));
         }
-        let mut room =
-            Room { bytes: PROPERTIES_BYTES_MAX.saturating_sub(object.len() + RESERVED_BYTES), omitted: 0 };
+        let mut budget = ByteBudget {
+            bytes: PROPERTIES_BYTES_MAX.saturating_sub(object.len() + RESERVED_BYTES),
+            omitted: 0,
+        };
         let metadata: Vec<String> = self
             .metadata
             .iter()
-            .filter(|(key, _)| !FLEETING.contains(&key.as_str()) && (!zone_is_known || *key != "HKTimeZone"))
+            .filter(|(key, _)| {
+                !VOLATILE_METADATA.contains(&key.as_str()) && (!has_known_zone || *key != "HKTimeZone")
+            })
             .map(|(key, value)| {
                 let mut entry = String::from("{");
                 json_text::push_key(&mut entry, key);
                 json_text::push_text(&mut entry, value);
                 entry.split_off(1)
             })
-            .filter(|entry| room.has_room_for(entry))
+            .filter(|entry| budget.take(entry))
             .collect();
         if !metadata.is_empty() {
             json_text::push_key(&mut object, "metadata");
@@ -302,34 +320,34 @@ impl Parts {
             .iter()
             .map(|statistics| {
                 let mut entry = String::from("{");
-                STATISTICS.iter().for_each(|name| push(&mut entry, statistics, name));
+                STATISTICS_ATTRIBUTES.iter().for_each(|name| push_attribute(&mut entry, statistics, name));
                 entry + "}"
             })
-            .filter(|entry| room.has_room_for(entry))
+            .filter(|entry| budget.take(entry))
             .collect();
         if !statistics.is_empty() {
             json_text::push_key(&mut object, "statistics");
             object += &format!("[{}]", statistics.join(","));
         }
-        if room.omitted > 0 {
+        if budget.omitted > 0 {
             json_text::push_key(&mut object, "omitted");
-            object += &room.omitted.to_string();
+            object += &budget.omitted.to_string();
         }
         object.push('}');
         object
     }
 }
 
-/// What is left of the bytes that `properties` may have.
-struct Room {
+/// The remaining bytes that `properties` may have.
+struct ByteBudget {
     bytes: usize,
-    /// Entries for which there was none.
+    /// Number of entries that did not fit.
     omitted: usize,
 }
 
-impl Room {
-    /// Whether an entry still fits, with a comma.
-    fn has_room_for(&mut self, entry: &str) -> bool {
+impl ByteBudget {
+    /// Takes the bytes of an entry and a comma. Returns whether the entry fits.
+    fn take(&mut self, entry: &str) -> bool {
         let left = self.bytes.checked_sub(entry.len() + 1);
         self.omitted += usize::from(left.is_none());
         self.bytes = left.unwrap_or(self.bytes);
@@ -337,7 +355,7 @@ impl Room {
     }
 }
 
-fn push(object: &mut String, attributes: &Attributes, name: &str) {
+fn push_attribute(object: &mut String, attributes: &Attributes, name: &str) {
     let Some(value) = attributes.get(name) else { return };
     json_text::push_key(object, name);
     if is_amount(name) && json_text::is_number(value) {
@@ -347,12 +365,12 @@ fn push(object: &mut String, attributes: &Attributes, name: &str) {
     }
 }
 
-/// Whether an attribute may hold a number; a version such as `12.10` is none.
+/// Whether an attribute may hold a number. A version such as `12.10` is not a number.
 fn is_amount(name: &str) -> bool {
     !matches!(name, "sourceName" | "sourceVersion" | "type") && !name.to_ascii_lowercase().ends_with("unit")
 }
 
-/// Numbers that are equal are written alike.
+/// Equal numbers become equal text.
 fn number_or_text(text: &str) -> String {
     match text.parse::<f64>() {
         Ok(number) if json_text::is_number(text) => number.to_string(),

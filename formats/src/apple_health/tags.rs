@@ -1,5 +1,5 @@
-//! The tags of an XML file one by one, in flat memory. Comments, instructions, CDATA and the DTD are
-//! passed over; nothing in them is resolved.
+//! Reads the tags of an XML file one after the other, without keeping the file in memory. Comments,
+//! processing instructions, CDATA and the DTD are skipped, and nothing in them is resolved.
 
 use std::fmt;
 
@@ -7,19 +7,19 @@ use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::reader::RecordBuffer;
 
-/// Letters of a name that count.
-const NAME_BYTES: usize = 40;
+/// Number of bytes of a name that are compared.
+const NAME_BYTES_MAX: usize = 40;
 
-/// The name of an element, as far as it counts.
+/// The name of an element, as far as it is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Name {
-    bytes: [u8; NAME_BYTES],
+    bytes: [u8; NAME_BYTES_MAX],
     length: usize,
 }
 
 impl Name {
     pub(super) fn new(name: &[u8]) -> Self {
-        let (mut bytes, length) = ([0; NAME_BYTES], name.len().min(NAME_BYTES));
+        let (mut bytes, length) = ([0; NAME_BYTES_MAX], name.len().min(NAME_BYTES_MAX));
         bytes[..length].copy_from_slice(&name[..length]);
         Self { bytes, length }
     }
@@ -31,21 +31,21 @@ impl fmt::Display for Name {
     }
 }
 
-/// What comes next in a file.
+/// The next tag of a file, or its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Markup {
-    /// An element begins.
+    /// A start tag.
     Open {
-        /// Its name.
+        /// The name of the element.
         name: Name,
-        /// Its tag ends before the next one begins.
+        /// Whether the tag ends before the next one begins.
         is_whole: bool,
-        /// It ends with its tag.
+        /// Whether it is the tag of an empty element.
         is_empty: bool,
     },
-    /// An element ends.
+    /// An end tag.
     Close(Name),
-    /// The file ends.
+    /// The end of the file.
     End,
 }
 
@@ -59,22 +59,23 @@ impl Tags {
         Self { bytes }
     }
 
-    /// Where the file goes on.
+    /// The offset of the next byte in the unpacked payload.
     pub(super) fn offset(&self) -> u64 {
         self.bytes.offset()
     }
 
-    /// The next tag; it is kept, with the text before it where that is wanted. No comment is.
+    /// Reads the next tag and adds it to `kept`. The text before it is added if `keep_text` is true. Comments
+    /// are never added.
     pub(super) fn next(&mut self, kept: &mut RecordBuffer, keep_text: bool) -> Result<Markup, ReadError> {
         loop {
-            self.until(b'<', |text| {
+            self.skip_to(b'<', |text| {
                 if keep_text {
                     kept.extend(text);
                 }
             })?;
             let begin = self.bytes.peek(9)?;
             if begin.len() < 2 {
-                return if begin.is_empty() { Ok(Markup::End) } else { Err(cut()) };
+                return if begin.is_empty() { Ok(Markup::End) } else { Err(cut_error()) };
             }
             if begin.starts_with(b"<!--") {
                 self.bytes.consume(4);
@@ -89,13 +90,13 @@ impl Tags {
                 self.bytes.consume(2);
                 self.skip_dtd()?;
             } else {
-                return self.tag(kept);
+                return self.read_tag(kept);
             }
         }
     }
 
-    /// Makes sure that nothing but comments, instructions and blanks follows.
-    pub(super) fn end(&mut self) -> Result<(), ReadError> {
+    /// Checks that nothing follows but comments, processing instructions and white space.
+    pub(super) fn check_end(&mut self) -> Result<(), ReadError> {
         let mut kept = RecordBuffer::default();
         let markup = self.next(&mut kept, true)?;
         if markup == Markup::End && kept.bytes().trim_ascii().is_empty() {
@@ -104,8 +105,8 @@ impl Tags {
         Err(ReadError::format("the XML goes on after its root element"))
     }
 
-    /// Goes to the next such byte, and hands out what is before it.
-    fn until(&mut self, byte: u8, mut before: impl FnMut(&[u8])) -> Result<(), ReadError> {
+    /// Moves to the next occurrence of a byte, and passes the bytes before it to `before`.
+    fn skip_to(&mut self, byte: u8, mut before: impl FnMut(&[u8])) -> Result<(), ReadError> {
         loop {
             let block = self.bytes.fill()?;
             if block.is_empty() {
@@ -121,29 +122,29 @@ impl Tags {
         }
     }
 
-    /// Goes on behind an end mark.
+    /// Skips everything up to and including an end mark.
     fn skip_past(&mut self, mark: &[u8]) -> Result<(), ReadError> {
         loop {
-            self.until(mark[0], |_| {})?;
+            self.skip_to(mark[0], |_| {})?;
             let next = self.bytes.peek(mark.len())?;
             if next.starts_with(mark) {
                 self.bytes.consume(mark.len());
                 return Ok(());
             }
             if next.is_empty() {
-                return Err(cut());
+                return Err(cut_error());
             }
             self.bytes.consume(1);
         }
     }
 
-    /// Goes on behind a DTD: its texts, comments and the brackets around its declarations are told apart.
+    /// Skips a DTD. Its literals, its comments, and the brackets around its declarations are distinguished.
     fn skip_dtd(&mut self) -> Result<(), ReadError> {
         let mut is_inside = false;
         loop {
             let next = self.bytes.peek(4)?;
             let (Some(first), is_comment) = (next.first().copied(), next.starts_with(b"<!--")) else {
-                return Err(cut());
+                return Err(cut_error());
             };
             let is_instruction = next.starts_with(b"<?");
             self.bytes.consume(if is_comment { 4 } else { 1 });
@@ -159,16 +160,17 @@ impl Tags {
         }
     }
 
-    /// Reads the tag that begins here. It ends where another begins: no value holds a `<`.
-    fn tag(&mut self, kept: &mut RecordBuffer) -> Result<Markup, ReadError> {
-        let (mut name, mut is_named) = ([0; NAME_BYTES + 1], false);
+    /// Reads the tag that begins here. It ends at the next `<` at the latest, because no attribute value may
+    /// hold that character.
+    fn read_tag(&mut self, kept: &mut RecordBuffer) -> Result<Markup, ReadError> {
+        let (mut name, mut is_named) = ([0; NAME_BYTES_MAX + 1], false);
         let (mut length, mut quote, mut last) = (0, None, b'<');
         kept.extend(b"<");
         self.bytes.consume(1);
         loop {
             let block = self.bytes.fill()?;
             if block.is_empty() {
-                return Err(cut());
+                return Err(cut_error());
             }
             let mut at = 0;
             let mut end = None;
@@ -218,6 +220,6 @@ impl Tags {
     }
 }
 
-fn cut() -> ReadError {
+fn cut_error() -> ReadError {
     ReadError::format("the XML is cut")
 }

@@ -1,4 +1,4 @@
-//! Elements of an Apple Health export as events, and what makes two of them the same.
+//! Tests elements of an Apple Health export as events, and when two of them are the same event.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use domain::problem::Code;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::Export;
+use super::ExportReader;
 use super::sample::parse;
 use crate::bounded::BoundedReader;
 use crate::reader::RecordReader;
@@ -46,7 +46,7 @@ fn a_record_is_an_event_of_its_type() {
 }
 
 #[test]
-fn the_same_sample_is_the_same_event_whatever_the_export_calls_it() {
+fn the_same_sample_is_the_same_event_in_every_export() {
     let first = event(STEPS);
     let other = STEPS
         .replace("0x281b3a5d0", "0x99")
@@ -107,7 +107,7 @@ fn control_characters_are_dropped_and_white_space_is_blanks() {
 }
 
 #[test]
-fn what_is_broken_is_told() {
+fn broken_elements_are_reported() {
     let long = STEPS.replace("count", &"c".repeat(20_000));
     let table: [(String, &str, Code); 15] = [
         ("<Record/>".to_owned(), "/eventType", Code::Required),
@@ -138,21 +138,21 @@ fn what_is_broken_is_told() {
         assert_eq!(problems(element.as_bytes()), [(pointer.to_owned(), code)], "{element}");
     }
     assert_eq!(problems(b"<Record type=\"\xff\"/>"), [(String::new(), Code::InvalidValue)]);
-    // All that is wrong with a sample is told.
+    // All problems of a sample are reported.
     let whole = b"<HealthData><Record endDate=\"soon\"/></HealthData>".to_vec();
     let input = Input::new(Arc::new(Memory(whole)));
     let (mut export, _) = open(&input, Format::AppleHealth, None, Checkpoint::default()).expect("an export");
     assert!(export.advance().expect("a record"));
     let several = export.event(Uuid::nil(), &|_| Uuid::nil()).expect_err("three are wrong");
-    let mut told: Vec<_> = several.iter().map(|problem| problem.pointer.as_str()).collect();
-    told.sort_unstable();
-    assert_eq!(told, ["/endDate", "/eventType", "/timestamp"]);
+    let mut pointers: Vec<_> = several.iter().map(|problem| problem.pointer.as_str()).collect();
+    pointers.sort_unstable();
+    assert_eq!(pointers, ["/endDate", "/eventType", "/timestamp"]);
     let sample = parse(long.as_bytes()).expect("well-formed");
     let refused = parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.keys), Uuid::nil());
     assert_eq!(refused.expect_err("too large")[0].code, Code::TooLarge);
 }
 
-/// Of an export with one workout, the workout.
+/// The workout of an export with one workout.
 fn workout(children: &str) -> NewEvent {
     let export = format!(
         "<HealthData><Workout workoutActivityType=\"HKWorkoutActivityTypeRunning\" duration=\"30\" \
@@ -160,7 +160,7 @@ fn workout(children: &str) -> NewEvent {
          <Record type=\"a\" startDate=\"2024-03-01 10:00:00 +0100\"/></HealthData>"
     );
     let input = Input::new(Arc::new(Memory(Vec::new())));
-    let mut reader = Export::new(BoundedReader::plain(Cursor::new(export), 0, &input));
+    let mut reader = ExportReader::new(BoundedReader::plain(Cursor::new(export), 0, &input));
     assert!(reader.advance().expect("it is whole") && !reader.is_too_long(), "{} bytes", reader.raw().len());
     let workout = reader.event(Uuid::nil(), &|_| Uuid::nil()).expect("a workout");
     assert!(reader.advance().expect("it is whole"), "the record after it");
@@ -177,7 +177,7 @@ fn a_workout_with_more_than_an_event_holds_is_stored_without_the_rest() {
     let plain = workout(kept);
     let expected = r#"{"duration":30,"metadata":{"HKIndoorWorkout":"0"},"statistics":[{"sum":5,"type":"HKQuantityTypeIdentifierDistance","unit":"km"}]}"#;
     assert_eq!(plain.body.properties, expected);
-    // Elements of which nothing is kept are no matter of size.
+    // Elements that are not kept do not count towards the size.
     assert_eq!(workout(&(laps.repeat(4_000) + kept)), plain);
     assert_eq!(workout(&(kept.to_owned() + &laps.repeat(4_000))), plain);
     let entries: String =
@@ -185,7 +185,7 @@ fn a_workout_with_more_than_an_event_holds_is_stored_without_the_rest() {
     let large = workout(&(entries + kept));
     let read: serde_json::Value = serde_json::from_str(&large.body.properties).expect("JSON");
     let (stored, omitted) =
-        (read["metadata"].as_object().expect("some").len(), read["omitted"].as_u64().expect("told"));
+        (read["metadata"].as_object().expect("some").len(), read["omitted"].as_u64().expect("a count"));
     assert!(
         stored > 500 && u64::try_from(stored).expect("a count") + omitted >= 2_501,
         "{stored} and {omitted}"
@@ -195,12 +195,12 @@ fn a_workout_with_more_than_an_event_holds_is_stored_without_the_rest() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_reader_fail(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&bytes);
     }
 
     #[test]
-    fn no_damage_makes_the_reader_fail(at in 0..STEPS.len(), byte in any::<u8>()) {
+    fn no_damage_makes_the_reader_panic(at in 0..STEPS.len(), byte in any::<u8>()) {
         let mut bytes = STEPS.as_bytes().to_vec();
         bytes[at] = byte;
         let _ = parse(&bytes);

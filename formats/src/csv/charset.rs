@@ -1,4 +1,4 @@
-//! The encoding of a CSV: UTF-8 unless its first bytes or the mapping say something else.
+//! Decodes a CSV to UTF-8. Its encoding is UTF-8 unless a byte order mark or the mapping names another one.
 
 use std::io::{self, Read};
 
@@ -8,15 +8,15 @@ use crate::Input;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
 
-/// Bytes that are decoded at once.
+/// Number of bytes that are decoded at once.
 const BUFFER_BYTES: usize = 32 * 1024;
-/// Stands where bytes are no text: it is no part of UTF-8, so that the row that has it is refused.
-const NO_TEXT: u8 = 0xff;
+/// Stands for bytes that cannot be decoded. It never occurs in UTF-8, so the row that has it is rejected.
+const NOT_DECODABLE: u8 = 0xff;
 
-/// The encoding that a label of the WHATWG encoding standard names; `None`: `auto`.
+/// The encoding that a label of the WHATWG encoding standard names. `None` for `auto` or an empty label.
 ///
 /// # Errors
-/// If there is no such label.
+/// The detail of a problem if there is no such label.
 pub(super) fn by_label(label: &str) -> Result<Option<&'static Encoding>, String> {
     if label.is_empty() || label == "auto" {
         return Ok(None);
@@ -26,15 +26,18 @@ pub(super) fn by_label(label: &str) -> Result<Option<&'static Encoding>, String>
     })
 }
 
-/// Reads a file as UTF-8. Returns the encoding that it has as well.
+/// Reads a file as UTF-8. Returns a reader of the decoded text, and the encoding of the file.
+///
+/// # Errors
+/// [`ReadError`] if the first bytes cannot be read.
 pub(super) fn decode(
     mut bytes: BoundedReader,
     named: Option<&'static Encoding>,
     input: &Input,
 ) -> Result<(BoundedReader, &'static Encoding), ReadError> {
-    let marked = Encoding::for_bom(bytes.look(3)?);
+    let marked = Encoding::for_bom(bytes.peek_available(3)?);
     let encoding = match (named, marked) {
-        // A mark that contradicts the name is right more often than the name.
+        // If a byte order mark contradicts the mapping, the mark is right more often.
         (_, Some((encoding, _))) => encoding,
         (Some(named), None) => named,
         (None, None) => UTF_8,
@@ -51,11 +54,11 @@ pub(super) fn decode(
     Ok((BoundedReader::plain(text, 0, input), encoding))
 }
 
-/// Text of another encoding as UTF-8.
+/// Decodes text of another encoding to UTF-8.
 struct Transcoder {
     bytes: BoundedReader,
     decoder: Decoder,
-    /// Decoded text, from `at` on not yet read.
+    /// Decoded text. The bytes from `at` on were not read yet.
     buffer: Vec<u8>,
     at: usize,
     is_at_end: bool,
@@ -76,7 +79,7 @@ impl Transcoder {
             written += wrote;
             match result {
                 DecoderResult::Malformed(..) => {
-                    self.buffer[written] = NO_TEXT;
+                    self.buffer[written] = NOT_DECODABLE;
                     written += 1;
                 }
                 DecoderResult::InputEmpty => self.is_at_end = is_last,

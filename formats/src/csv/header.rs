@@ -1,4 +1,4 @@
-//! The header of a file: the names of its columns, and where the columns of a mapping are among them.
+//! Reads the header of a file, and finds the columns of a mapping in it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,18 +6,18 @@ use domain::limits::CSV_COLUMNS_MAX;
 
 use super::rows::Row;
 
-/// Of a header that does not fit, so many names are told.
-const NAMES_TOLD_MAX: usize = 10;
+/// Number of column names that an error lists.
+const NAMES_LISTED_MAX: usize = 10;
 
-/// The names of the columns. Of several columns at the end that have none, only the first counts.
+/// The names of the columns. If several columns at the end have no name, only the first of them counts.
 #[derive(Debug, Clone)]
 pub(super) struct Header(Vec<String>);
 
 impl Header {
-    /// Reads the header. A name that was there before gets a number: `Distance`, `Distance (2)`.
+    /// Reads the header. A name that occurs again gets a number: `Distance`, `Distance (2)`.
     ///
     /// # Errors
-    /// If it has too many columns, or is not UTF-8.
+    /// The detail of a problem if it has too many columns or is not UTF-8.
     pub(super) fn read(row: Row<'_>) -> Result<Self, String> {
         if row.cells > CSV_COLUMNS_MAX {
             let cells = row.cells;
@@ -29,18 +29,18 @@ impl Header {
             names.pop();
         }
         let written: HashSet<&str> = names.iter().copied().collect();
-        // How often each name was there.
-        let mut seen: HashMap<&str, usize> = HashMap::new();
+        // Number of times that each name occurred.
+        let mut occurrences: HashMap<&str, usize> = HashMap::new();
         let mut unique = Vec::with_capacity(names.len());
         for name in &names {
-            let times = seen.entry(name).or_default();
+            let times = occurrences.entry(name).or_default();
             *times += 1;
-            let mut own = if *times == 1 { (*name).to_owned() } else { format!("{name} ({times})") };
-            while *times > 1 && written.contains(own.as_str()) {
+            let mut unique_name = if *times == 1 { (*name).to_owned() } else { format!("{name} ({times})") };
+            while *times > 1 && written.contains(unique_name.as_str()) {
                 *times += 1;
-                own = format!("{name} ({times})");
+                unique_name = format!("{name} ({times})");
             }
-            unique.push(own);
+            unique.push(unique_name);
         }
         Ok(Self(unique))
     }
@@ -53,9 +53,9 @@ impl Header {
         self.0.get(at).map_or("", String::as_str)
     }
 
-    /// What to tell of a header that lacks columns.
-    fn told(&self) -> String {
-        let names = list(&self.0);
+    /// Describes a header that lacks columns.
+    fn describe(&self) -> String {
+        let names = quote_names(&self.0);
         let [only] = self.0.as_slice() else { return format!("it has {names}") };
         let likely = delimiters().find(|delimiter| only.contains(*delimiter));
         let hint = likely.map_or(String::new(), |delimiter| match delimiter {
@@ -66,26 +66,26 @@ impl Header {
     }
 }
 
-/// The delimiters that files are written with, the usual ones first.
+/// The usual delimiters, the most common ones first.
 pub(super) fn delimiters() -> impl DoubleEndedIterator<Item = char> {
     [',', ';', '\t', '|'].into_iter()
 }
 
-/// Finds the columns of a mapping.
+/// Finds the columns of a mapping, and collects those that are missing.
 pub(super) struct Lookup<'h> {
     header: &'h Header,
-    unknown: Vec<String>,
+    missing: Vec<String>,
 }
 
 impl<'h> Lookup<'h> {
     pub(super) fn new(header: &'h Header) -> Self {
-        Self { header, unknown: Vec::new() }
+        Self { header, missing: Vec::new() }
     }
 
     pub(super) fn column(&mut self, name: &str) -> usize {
         let found = self.header.0.iter().position(|other| other == name);
-        if found.is_none() && !self.unknown.iter().any(|other| other == name) {
-            self.unknown.push(name.to_owned());
+        if found.is_none() && !self.missing.iter().any(|other| other == name) {
+            self.missing.push(name.to_owned());
         }
         found.unwrap_or_default()
     }
@@ -98,26 +98,27 @@ impl<'h> Lookup<'h> {
         names.into_iter().flatten().map(|name| self.column(name)).collect()
     }
 
-    /// Makes sure that all columns were found.
+    /// Checks that all columns were found.
     ///
     /// # Errors
-    /// The columns that were not, and what the header has instead.
+    /// The missing columns, and those that the header has instead.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.unknown.is_empty() {
+        if self.missing.is_empty() {
             return Ok(());
         }
-        let (unknown, told) = (list(&self.unknown), self.header.told());
-        Err(format!("the header lacks columns of the mapping: {unknown}; {told}"))
+        let (missing, present) = (quote_names(&self.missing), self.header.describe());
+        Err(format!("the header lacks columns of the mapping: {missing}; {present}"))
     }
 }
 
-fn list(names: &[String]) -> String {
-    let told: Vec<_> = names.iter().take(NAMES_TOLD_MAX).map(|name| format!("{:?}", shorten(name))).collect();
-    let more = if names.len() > told.len() { " and more" } else { "" };
-    format!("{}{more}", told.join(", "))
+fn quote_names(names: &[String]) -> String {
+    let listed: Vec<_> =
+        names.iter().take(NAMES_LISTED_MAX).map(|name| format!("{:?}", shorten(name))).collect();
+    let more = if names.len() > listed.len() { " and more" } else { "" };
+    format!("{}{more}", listed.join(", "))
 }
 
-/// The beginning of a name that somebody else chose.
+/// The beginning of a name. The name comes from the file, so it may have any length.
 pub(super) fn shorten(name: &str) -> &str {
     name.char_indices().nth(60).map_or(name, |(end, _)| &name[..end])
 }

@@ -1,34 +1,34 @@
-//! Numbers as the cells of a CSV write them.
+//! Reads numbers in the notations of the cells of a CSV.
 
 use std::borrow::Cow;
 
 use domain::json_text;
 
-/// How the numbers of a file are written.
+/// The decimal separator of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Numbers {
-    /// With a decimal point.
+pub(super) enum DecimalSeparator {
+    /// A decimal point.
     Point,
-    /// With a decimal comma. Points group the digits by three; where only points are, as in `1.234`, it is no number,
-    /// for nothing tells a group from a version or a date.
+    /// A decimal comma. Points separate groups of three digits. A cell with points alone, such as `1.234`, is
+    /// not a number, because it may also be a version or a date.
     Comma,
 }
 
-impl Numbers {
-    /// A cell as a number of JSON, if it is one that is kept as it is written.
-    pub(super) fn plain(self, cell: &str) -> Option<Cow<'_, str>> {
-        self.json(cell).filter(|number| json_text::is_plain_number(number))
+impl DecimalSeparator {
+    /// A cell as a JSON number. `None` if it is not a number, or if it would not be stored as it is written.
+    pub(super) fn to_plain_number(self, cell: &str) -> Option<Cow<'_, str>> {
+        self.with_decimal_point(cell).filter(|number| json_text::is_plain_number(number))
     }
 
-    /// A cell as degrees.
-    pub(super) fn degrees(self, cell: &str) -> Option<f64> {
+    /// A cell as a number of degrees.
+    pub(super) fn to_degrees(self, cell: &str) -> Option<f64> {
         let cell = cell.trim_ascii();
-        let number = self.json(cell.strip_prefix('+').unwrap_or(cell))?;
+        let number = self.with_decimal_point(cell.strip_prefix('+').unwrap_or(cell))?;
         if json_text::is_number(&number) { number.parse().ok() } else { None }
     }
 
-    /// A cell with a decimal point. What it then is, is not asked.
-    fn json(self, cell: &str) -> Option<Cow<'_, str>> {
+    /// A cell with a decimal point in place of the separator. Whether it is a number is not checked.
+    fn with_decimal_point(self, cell: &str) -> Option<Cow<'_, str>> {
         if self == Self::Point {
             return Some(Cow::Borrowed(cell));
         }
@@ -39,7 +39,7 @@ impl Numbers {
         let mut groups = digits.split('.');
         let is_grouped = groups.next().is_some_and(|first| (1..=3).contains(&first.len()))
             && groups.all(|group| group.len() == 3);
-        let is_right = (is_grouped || !digits.contains('.')) && !fraction.contains('.');
-        is_right.then(|| Cow::Owned(format!("{}.{fraction}", whole.replace('.', ""))))
+        let is_number = (is_grouped || !digits.contains('.')) && !fraction.contains('.');
+        is_number.then(|| Cow::Owned(format!("{}.{fraction}", whole.replace('.', ""))))
     }
 }

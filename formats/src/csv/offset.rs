@@ -1,7 +1,7 @@
-//! Offsets from UTC as people and databases write them.
+//! Reads offsets from UTC in the notations of people and databases.
 
-/// Seconds of an offset, and what follows it: `Z`, `+01`, `+0100`, `+01:00`, each with seconds as well. A minus may be
-/// U+2212.
+/// Returns the seconds of an offset, and the text after it. The notations are `Z`, `+01`, `+0100` and
+/// `+01:00`, and the same with seconds. The minus sign may be U+2212.
 pub(super) fn read(text: &str) -> Option<(i32, &str)> {
     if let Some(rest) = text.strip_prefix(['Z', 'z']) {
         let is_word = rest.starts_with(|c: char| c.is_ascii_alphanumeric());

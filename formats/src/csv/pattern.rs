@@ -1,9 +1,11 @@
 //! Reads times by a strptime pattern.
 //!
-//! The specifiers are those of POSIX `strptime` (IEEE Std 1003.1-2017) and the usual extensions of C libraries, Python
-//! and chrono. chrono reads most of them. Some it reads in another way than the users of strptime mean, so they are read
-//! here: it takes `%f` for nanoseconds, passes over whatever stands at `%Z`, reads `24` as the year 24 with `%Y`, has
-//! another pivot for `%y`, wants minutes with `%z`, and no sign with `%s`.
+//! The specifiers are those of POSIX `strptime` (IEEE Std 1003.1-2017) and the usual extensions of C
+//! libraries, Python and chrono. chrono reads most of them.
+//!
+//! This module reads the specifiers that chrono reads in another way than users of strptime expect. chrono
+//! takes `%f` for nanoseconds, skips any text at `%Z`, and reads `24` as the year 24 with `%Y`. It has
+//! another pivot for `%y`, requires minutes with `%z`, and allows no sign with `%s`.
 
 mod specifiers;
 
@@ -15,20 +17,20 @@ use chrono_tz::Tz;
 use domain::limits::CSV_PATTERN_CHARS_MAX;
 
 use super::offset;
-use specifiers::{Fields, bare, expand, tokens};
+use specifiers::{SpecifierLetters, expand, letter, tokens};
 
-/// A pattern that can be read with.
+/// A checked pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
     parts: Vec<Part>,
-    /// As it was given.
+    /// The pattern as it was given.
     text: String,
 }
 
-/// What a pattern reads, one after the other.
+/// One part of a pattern.
 #[derive(Debug, Clone)]
 enum Part {
-    /// What chrono reads: literal text, and all other specifiers.
+    /// Literal text and all other specifiers, which chrono reads.
     Items(Vec<Item<'static>>),
     /// `%Y`: four digits.
     Year,
@@ -36,37 +38,37 @@ enum Part {
     WeekYear,
     /// `%y`: two digits; 69 to 99 are 1969 to 1999, 00 to 68 are 2000 to 2068.
     ShortYear,
-    /// `%g`: as `%y`.
+    /// `%g`: like `%y`.
     ShortWeekYear,
     /// `%f`: the digits after a decimal point.
     Fraction,
-    /// `%s`: seconds since 1970, which chrono reads without a sign only.
+    /// `%s`: seconds since 1970. chrono reads them only without a sign.
     Epoch,
     /// `%z`: `Z`, `+01`, `+0100` or `+01:00`.
     Offset,
-    /// `%Z`: a zone by its name.
+    /// `%Z`: the name of a time zone.
     Zone,
 }
 
-/// What a cell tells.
+/// The time in a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ParsedTime {
     /// An instant, in epoch milliseconds.
     Instant(i64),
-    /// A date and perhaps a time, as clocks show them.
+    /// A local date, with or without a time.
     Local { date: NaiveDate, time: Option<NaiveTime>, zone: WrittenZone },
 }
 
-/// What a cell tells of its zone.
+/// The time zone in a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WrittenZone {
-    /// Nothing.
+    /// The cell has no zone.
     None,
     /// An offset from UTC, in seconds.
     Offset(i32),
-    /// An IANA zone.
+    /// A time zone of the IANA database.
     Named(Tz),
-    /// An abbreviation such as `PST`, which several zones may have.
+    /// An abbreviation such as `PST`, which several time zones may use.
     Abbreviation(String),
 }
 
@@ -74,7 +76,8 @@ impl Pattern {
     /// Checks a pattern.
     ///
     /// # Errors
-    /// What is wrong with it: a specifier that is not known, with its alternative, or what it does not tell.
+    /// The detail of a problem: an unknown specifier and its alternative, or the part of a date that is
+    /// missing.
     pub(super) fn new(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is empty".to_owned());
@@ -82,20 +85,20 @@ impl Pattern {
         if text.chars().count() > CSV_PATTERN_CHARS_MAX {
             return Err(format!("has more than {CSV_PATTERN_CHARS_MAX} characters"));
         }
-        let mut parts = Parts::default();
-        let mut fields = Fields::default();
+        let mut parts = PartsBuilder::default();
+        let mut letters = SpecifierLetters::default();
         for token in tokens(&expand(text)?)? {
-            fields.add(token);
+            letters.add(token);
             parts.push(token);
         }
-        fields.check()?;
-        Ok(Self { parts: parts.end(), text: text.to_owned() })
+        letters.check()?;
+        Ok(Self { parts: parts.build(), text: text.to_owned() })
     }
 
     /// Reads a cell.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The detail of a problem if the cell does not match the pattern, or is not a time.
     pub(super) fn read(&self, cell: &str) -> Result<ParsedTime, String> {
         let mut parsed = Parsed::new();
         let mut zone = WrittenZone::None;
@@ -104,47 +107,49 @@ impl Pattern {
         for part in &self.parts {
             rest = match part {
                 Part::Items(items) => parse_and_remainder(&mut parsed, rest, items.iter())
-                    .map_err(|error| self.unfit(error.kind()))?,
+                    .map_err(|error| self.mismatch(error.kind()))?,
                 Part::Year | Part::WeekYear => {
-                    let (year, rest) = digits(rest.trim_start(), 4..=4).ok_or_else(|| self.no_year(rest))?;
+                    let (year, rest) =
+                        digits(rest.trim_start(), 4..=4).ok_or_else(|| self.year_mismatch(rest))?;
                     let set = if matches!(part, Part::Year) { Parsed::set_year } else { Parsed::set_isoyear };
-                    set(&mut parsed, year).map_err(|error| self.unfit(error.kind()))?;
+                    set(&mut parsed, year).map_err(|error| self.mismatch(error.kind()))?;
                     rest
                 }
                 Part::ShortYear | Part::ShortWeekYear => {
                     let read = digits(rest.trim_start(), 1..=2);
-                    let (year, rest) = read.ok_or_else(|| self.unfit(ParseErrorKind::Invalid))?;
+                    let (year, rest) = read.ok_or_else(|| self.mismatch(ParseErrorKind::Invalid))?;
                     let year = year + if year < 69 { 2_000 } else { 1_900 };
                     let is_year = matches!(part, Part::ShortYear);
                     let set = if is_year { Parsed::set_year } else { Parsed::set_isoyear };
-                    set(&mut parsed, year).map_err(|error| self.unfit(error.kind()))?;
+                    set(&mut parsed, year).map_err(|error| self.mismatch(error.kind()))?;
                     rest
                 }
                 Part::Fraction => {
                     let length = rest.bytes().take_while(u8::is_ascii_digit).count();
                     let (fraction, rest) = rest.split_at(length);
-                    let nanos = nanoseconds(fraction).ok_or_else(|| self.unfit(ParseErrorKind::Invalid))?;
-                    parsed.set_nanosecond(nanos).map_err(|error| self.unfit(error.kind()))?;
+                    let nanos =
+                        nanoseconds(fraction).ok_or_else(|| self.mismatch(ParseErrorKind::Invalid))?;
+                    parsed.set_nanosecond(nanos).map_err(|error| self.mismatch(error.kind()))?;
                     rest
                 }
                 Part::Epoch => {
                     let end = rest.find(|c: char| c != '-' && !c.is_ascii_digit()).unwrap_or(rest.len());
                     let (seconds, rest) = rest.split_at(end);
                     is_negative = seconds.starts_with('-');
-                    let seconds = seconds.parse().map_err(|_| self.unfit(ParseErrorKind::Invalid))?;
-                    parsed.set_timestamp(seconds).map_err(|error| self.unfit(error.kind()))?;
+                    let seconds = seconds.parse().map_err(|_| self.mismatch(ParseErrorKind::Invalid))?;
+                    parsed.set_timestamp(seconds).map_err(|error| self.mismatch(error.kind()))?;
                     rest
                 }
                 Part::Offset => {
                     let read = offset::read(rest.trim_start());
-                    let (seconds, rest) = read.ok_or_else(|| no_offset(rest))?;
+                    let (seconds, rest) = read.ok_or_else(|| offset_mismatch(rest))?;
                     zone = WrittenZone::Offset(seconds);
                     rest
                 }
                 Part::Zone => {
                     let (read, rest) =
-                        written_zone(rest.trim_start()).ok_or("has no zone that is known where %Z stands")?;
-                    // An offset tells more than the name beside it.
+                        read_zone(rest.trim_start()).ok_or("has no known time zone at the place of %Z")?;
+                    // An offset is more precise than the name next to it.
                     if !matches!(zone, WrittenZone::Offset(_)) {
                         zone = read;
                     }
@@ -153,40 +158,40 @@ impl Pattern {
             };
         }
         if !rest.is_empty() {
-            return Err(self.unfit(ParseErrorKind::TooLong));
+            return Err(self.mismatch(ParseErrorKind::TooLong));
         }
         if is_negative && parsed.nanosecond().is_some() {
             return Err("has a fraction after a negative number of seconds, which unix_s reads".to_owned());
         }
-        self.reading(&mut parsed, zone)
+        self.to_parsed_time(&mut parsed, zone)
     }
 
-    /// Whether each time that it reads tells its offset, or needs none.
-    pub(super) fn tells_offsets(&self) -> bool {
+    /// Whether every time that the pattern reads has an offset or needs none.
+    pub(super) fn always_has_offset(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Offset | Part::Epoch))
     }
 
-    fn reading(&self, parsed: &mut Parsed, zone: WrittenZone) -> Result<ParsedTime, String> {
+    fn to_parsed_time(&self, parsed: &mut Parsed, zone: WrittenZone) -> Result<ParsedTime, String> {
         if let Some(seconds) = parsed.timestamp() {
             let nanos = i64::from(parsed.nanosecond().unwrap_or_default());
             let ms = seconds.checked_mul(1_000).and_then(|ms| ms.checked_add(nanos / 1_000_000));
-            return ms.map(ParsedTime::Instant).ok_or_else(|| self.unfit(ParseErrorKind::OutOfRange));
+            return ms.map(ParsedTime::Instant).ok_or_else(|| self.mismatch(ParseErrorKind::OutOfRange));
         }
-        let date = parsed.to_naive_date().map_err(|error| self.unfit(error.kind()))?;
+        let date = parsed.to_naive_date().map_err(|error| self.mismatch(error.kind()))?;
         let has_hour = parsed.hour_div_12().is_some() || parsed.hour_mod_12().is_some();
         if has_hour && parsed.minute().is_none() {
-            parsed.set_minute(0).map_err(|error| self.unfit(error.kind()))?;
+            parsed.set_minute(0).map_err(|error| self.mismatch(error.kind()))?;
         }
         let time = if has_hour {
-            Some(parsed.to_naive_time().map_err(|error| self.unfit(error.kind()))?)
+            Some(parsed.to_naive_time().map_err(|error| self.mismatch(error.kind()))?)
         } else {
             None
         };
         Ok(ParsedTime::Local { date, time, zone })
     }
 
-    /// Why a cell is not of this form.
-    fn unfit(&self, kind: ParseErrorKind) -> String {
+    /// The error for a cell that does not match the pattern.
+    fn mismatch(&self, kind: ParseErrorKind) -> String {
         let reason = match kind {
             ParseErrorKind::Impossible => ": its parts contradict each other",
             ParseErrorKind::OutOfRange => ": a part of it is out of range",
@@ -196,26 +201,26 @@ impl Pattern {
         format!("is no time of the form {:?}{reason}", self.text)
     }
 
-    fn no_year(&self, rest: &str) -> String {
+    fn year_mismatch(&self, rest: &str) -> String {
         let length = rest.trim_start().bytes().take_while(u8::is_ascii_digit).count();
         if length == 2 {
             return "has a year of two digits, which %y reads; %Y reads four".to_owned();
         }
-        self.unfit(ParseErrorKind::Invalid)
+        self.mismatch(ParseErrorKind::Invalid)
     }
 }
 
-/// Puts the parts of a pattern together.
+/// Collects the parts of a pattern.
 #[derive(Default)]
-struct Parts {
+struct PartsBuilder {
     parts: Vec<Part>,
-    /// What chrono reads next.
-    text: String,
+    /// Specifiers and text for the next part that chrono reads.
+    pending: String,
 }
 
-impl Parts {
+impl PartsBuilder {
     fn push(&mut self, token: &str) {
-        let own = match bare(token) {
+        let part = match letter(token) {
             Some('Y') => Part::Year,
             Some('G') => Part::WeekYear,
             Some('y') => Part::ShortYear,
@@ -224,17 +229,17 @@ impl Parts {
             Some('s') => Part::Epoch,
             Some('z') => Part::Offset,
             Some('Z') => Part::Zone,
-            // Of these chrono reads the short names as well, of those only the short ones.
-            Some('b' | 'h') => return self.text.push_str("%B"),
-            Some('a') => return self.text.push_str("%A"),
-            _ => return self.text.push_str(token),
+            // With `%B` and `%A` chrono also reads short names. With `%b` and `%a` it reads short names only.
+            Some('b' | 'h') => return self.pending.push_str("%B"),
+            Some('a') => return self.pending.push_str("%A"),
+            _ => return self.pending.push_str(token),
         };
         self.flush();
-        self.parts.push(own);
+        self.parts.push(part);
     }
 
     fn flush(&mut self) {
-        let text = std::mem::take(&mut self.text);
+        let text = std::mem::take(&mut self.pending);
         if let Ok(items) = StrftimeItems::new(&text).parse_to_owned()
             && !items.is_empty()
         {
@@ -242,29 +247,29 @@ impl Parts {
         }
     }
 
-    fn end(mut self) -> Vec<Part> {
+    fn build(mut self) -> Vec<Part> {
         self.flush();
         self.parts
     }
 }
 
-/// So many digits as a number, and what follows.
+/// Reads a number of this many digits. Returns it and the text after it.
 fn digits(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<(i64, &str)> {
     let length = text.bytes().take(*count.end()).take_while(u8::is_ascii_digit).count();
     let (digits, rest) = text.split_at(length);
     if count.contains(&length) { digits.parse().ok().map(|number| (number, rest)) } else { None }
 }
 
-/// What stands where an offset is to be.
-fn no_offset(rest: &str) -> &'static str {
+/// The error for text that is not an offset.
+fn offset_mismatch(rest: &str) -> &'static str {
     if rest.starts_with(['.', ',']) {
         "has a fraction of a second before its offset, which %.f reads"
     } else {
-        "has no offset such as +01:00 or Z where %z stands"
+        "has no offset such as +01:00 or Z at the place of %z"
     }
 }
 
-/// Nanoseconds of the digits of a fraction; those after the ninth are cut.
+/// Nanoseconds of the digits of a fraction. Digits after the ninth are dropped.
 fn nanoseconds(digits: &str) -> Option<i64> {
     if digits.is_empty() {
         return None;
@@ -273,18 +278,18 @@ fn nanoseconds(digits: &str) -> Option<i64> {
     Some(nine.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
 }
 
-/// A zone as it is written, and what follows.
-fn written_zone(text: &str) -> Option<(WrittenZone, &str)> {
+/// Reads the name of a time zone. Returns it and the text after it.
+fn read_zone(text: &str) -> Option<(WrittenZone, &str)> {
     if let Some((seconds, rest)) = offset::read(text).filter(|_| !text.starts_with(['Z', 'z'])) {
         return Some((WrittenZone::Offset(seconds), rest));
     }
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '+' | '-');
-    let length = text.find(|c: char| !is_of_name(c)).unwrap_or(text.len());
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '+' | '-');
+    let length = text.find(|c: char| !is_in_name(c)).unwrap_or(text.len());
     let (name, rest) = text.split_at(length);
     let zone = match name.to_ascii_uppercase().as_str() {
         "" => return None,
         "UTC" | "GMT" | "UT" | "Z" | "ZULU" => WrittenZone::Offset(0),
-        // Without a slash it may be an abbreviation: EST is not the same in New York and in Sydney.
+        // Without a slash it may be an abbreviation: EST means different offsets in New York and in Sydney.
         _ if name.contains('/') => WrittenZone::Named(Tz::from_str(name).ok()?),
         _ => WrittenZone::Abbreviation(name.to_owned()),
     };

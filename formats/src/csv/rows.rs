@@ -1,4 +1,5 @@
-//! Rows in buffers of a fixed size: neither a long cell nor very many of them take more memory.
+//! Reads rows into buffers of a fixed size. Neither a long cell nor a large number of cells takes more
+//! memory.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use domain::limits::{CSV_COLUMNS_MAX, RECORD_BYTES_MAX};
@@ -7,24 +8,24 @@ use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::reader::{Position, RecordBuffer, excerpt};
 
-/// One row, its quotes resolved.
+/// One row without the quotes and escapes of CSV.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'r> {
-    /// Its cells without anything between them.
+    /// The bytes of all cells, one after the other.
     bytes: &'r [u8],
-    /// Where each cell ends; of a row with too many cells those of the first.
+    /// The end of each cell in `bytes`. If there are too many cells, only the first ones have an end here.
     ends: &'r [usize],
-    /// How many cells it has.
+    /// Number of cells.
     pub(super) cells: usize,
 }
 
 impl<'r> Row<'r> {
-    /// A cell; `None` if it is not there, or is not UTF-8.
+    /// A cell; `None` if it does not exist or is not UTF-8.
     pub(super) fn cell(&self, at: usize) -> Option<&'r str> {
         std::str::from_utf8(self.range(at)?).ok()
     }
 
-    /// The bytes of a cell; none if it is not there.
+    /// The bytes of a cell; empty if it does not exist.
     pub(super) fn bytes(&self, at: usize) -> &'r [u8] {
         self.range(at).unwrap_or_default()
     }
@@ -34,7 +35,7 @@ impl<'r> Row<'r> {
         self.bytes.get(begin..*self.ends.get(at)?)
     }
 
-    /// Whether a cell from this one on holds anything but blanks.
+    /// Whether any cell from this index on holds more than white space.
     pub(super) fn has_content_from(&self, at: usize) -> bool {
         if self.cells <= at {
             return false;
@@ -45,43 +46,43 @@ impl<'r> Row<'r> {
         cells.is_none_or(|cells| !cells.trim_ascii().is_empty())
     }
 
-    /// Its cells, as far as they can be shown.
-    pub(super) fn shown(&self) -> Vec<String> {
+    /// The beginnings of its cells, which can be shown.
+    pub(super) fn excerpts(&self) -> Vec<String> {
         (0..self.ends.len()).map(|at| excerpt(self.bytes(at))).collect()
     }
 
-    /// Bytes of its cells.
-    pub(super) fn length(&self) -> usize {
+    /// Number of bytes of all cells.
+    pub(super) fn content_length(&self) -> usize {
         self.ends.last().copied().unwrap_or_default()
     }
 }
 
-/// Reads rows, the header among them. Lines with nothing in them are no rows, but are lines.
+/// Reads rows, including the header. Empty lines are counted, but they are not rows.
 pub(super) struct Rows {
     bytes: BoundedReader,
     reader: Reader,
-    /// The cells of the row, their quotes resolved.
+    /// The cells of the row, without quotes and escapes.
     output: Box<[u8]>,
-    /// Where they end in `output`.
+    /// The end of each cell in `output`.
     ends: Box<[usize]>,
     cells: usize,
-    /// The row as it stands in the payload.
+    /// The row as it is in the payload.
     record: RecordBuffer,
-    /// The line on which it begins.
+    /// The line on which the row begins.
     line: i64,
-    /// Lines up to its end.
+    /// Number of lines up to the end of the row.
     lines: i64,
-    /// Its number; the header is 0.
+    /// The number of the row; the header is 0.
     number: i64,
 }
 
 impl Rows {
-    /// The rows after so many lines.
+    /// Reads rows. `lines` is the number of lines before the first byte.
     pub(super) fn new(bytes: BoundedReader, delimiter: u8, lines: i64) -> Self {
         Self {
             bytes,
             reader: ReaderBuilder::new().delimiter(delimiter).build(),
-            // What does not fit is longer than a record may be.
+            // A row that does not fit is longer than a record may be.
             output: vec![0; RECORD_BYTES_MAX + 2].into_boxed_slice(),
             ends: vec![0; CSV_COLUMNS_MAX + 1].into_boxed_slice(),
             cells: 0,
@@ -92,14 +93,14 @@ impl Rows {
         }
     }
 
-    /// Goes on elsewhere in the same file, after so many records and lines.
+    /// Continues at another place of the same file, after this number of records and lines.
     pub(super) fn seek(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
         self.bytes = bytes;
         self.number = records;
         self.lines = lines;
     }
 
-    /// The row; of one that is too long, or has too many cells, only the count of its cells is right.
+    /// The current row. If it is too long or has too many cells, only the number of its cells is right.
     pub(super) fn row(&self) -> Row<'_> {
         Row { bytes: &self.output, ends: &self.ends[..self.cells.min(self.ends.len())], cells: self.cells }
     }
@@ -116,7 +117,7 @@ impl Rows {
         Position { byte: self.bytes.offset(), lines: self.lines }
     }
 
-    /// Goes to the next row; `false` at the end.
+    /// Moves to the next row. Returns `false` at the end.
     pub(super) fn advance(&mut self) -> Result<bool, ReadError> {
         while self.skip_empty_lines()? {
             self.read_row()?;
@@ -129,7 +130,7 @@ impl Rows {
         Ok(false)
     }
 
-    /// Goes on after ends of lines; `false` at the end of all.
+    /// Skips line ends. Returns `false` at the end of the file.
     fn skip_empty_lines(&mut self) -> Result<bool, ReadError> {
         let mut last = 0;
         loop {
@@ -138,10 +139,10 @@ impl Rows {
                 return Ok(false);
             }
             let length = block.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            let is_over = length < block.len();
+            let has_content = length < block.len();
             self.lines += count_lines(&block[..length], &mut last);
             self.bytes.consume(length);
-            if is_over {
+            if has_content {
                 return Ok(true);
             }
         }
@@ -155,7 +156,8 @@ impl Rows {
         let (mut last, mut written, mut ended) = (0, 0, 0);
         loop {
             let block = self.bytes.fill()?;
-            // At the end one more line ends, unless a quote is open: then it would be part of a cell.
+            // The end of the file also ends a line, unless a quote is open: then the line end is a part of a
+            // cell.
             let is_at_end = block.is_empty();
             let input = if is_at_end { b"\n" } else { block };
             let (output, ends) = (&mut self.output[written..], &mut self.ends[ended..]);
@@ -169,7 +171,7 @@ impl Rows {
             written += wrote;
             ended += cells;
             match result {
-                ReadRecordResult::InputEmpty if is_at_end => return Err(self.endless()),
+                ReadRecordResult::InputEmpty if is_at_end => return Err(self.unterminated_quote()),
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull => written = 0,
                 ReadRecordResult::OutputEndsFull => ended = 0,
@@ -183,7 +185,7 @@ impl Rows {
         Ok(())
     }
 
-    fn endless(&self) -> ReadError {
+    fn unterminated_quote(&self) -> ReadError {
         let place = match self.number + 1 {
             0 => "the header".to_owned(),
             number => format!("record {number}"),
@@ -192,7 +194,8 @@ impl Rows {
     }
 }
 
-/// Ends of lines in a block; CRLF is one. `last` is the byte before it, and then its last one.
+/// Number of line ends in a block; CRLF is one. `last` is the byte before the block, and afterwards its last
+/// byte.
 fn count_lines(block: &[u8], last: &mut u8) -> i64 {
     let mut count = 0;
     for at in memchr::memchr2_iter(b'\r', b'\n', block) {

@@ -1,4 +1,4 @@
-//! Rows under a header, as RFC 4180 says, and more leniently: LF, CR and CRLF end lines alike.
+//! Reads rows under a header, as in RFC 4180 but more leniently: LF, CR and CRLF all end a line.
 
 use domain::csv_mapping::CsvMapping;
 use domain::draft::{MissingId, Sent};
@@ -8,48 +8,52 @@ use domain::problem::{Code, FieldProblem};
 use encoding_rs::{Encoding, UTF_8};
 use uuid::Uuid;
 
-use super::begin::{self, Begin};
 use super::charset;
-use super::clock::{Clock, Fold};
+use super::fold::{Fold, FoldTracker};
 use super::header::Header;
-use super::plan::Plan;
+use super::preamble::{self, Preamble};
+use super::resolved_mapping::ResolvedMapping;
 use super::rows::Rows;
 use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, Position, RecordReader};
 use crate::{Input, ReadError, detect};
 
-/// Reads rows, and events by the mapping.
+/// Reads rows, and makes events of them by a mapping.
 pub(crate) struct Table {
     rows: Rows,
-    plan: Plan,
+    mapping: ResolvedMapping,
     is_utf8: bool,
-    /// The order of the rows so far, where the order matters.
-    clock: Clock,
-    /// Which instant is meant if the clocks show the time of the row twice.
+    /// The order of the rows so far. It is kept only if it decides what a time means.
+    fold_tracker: FoldTracker,
+    /// Which instant the time of the row means if it is ambiguous.
     fold: Fold,
-    /// The row before, if the clocks show its time twice.
-    before: Option<Vec<u8>>,
-    /// The row is equal to the one before, and the clocks show its time twice.
+    /// The previous row, if its time is ambiguous.
+    previous_row: Option<Vec<u8>>,
+    /// Whether the row equals the previous one, and its time is ambiguous.
     is_repeated: bool,
 }
 
-/// A file up to its header: what is known of it without a mapping of its columns.
+/// A file whose header was read, without a mapping of its columns.
 pub(crate) struct UnmappedTable {
     rows: Rows,
     header: Header,
     width: usize,
     encoding: &'static Encoding,
-    begin: Begin,
+    preamble: Preamble,
 }
 
 impl UnmappedTable {
     /// Reads the header.
+    ///
+    /// # Errors
+    /// [`ReadError::Format`] if there is no header, or it is too long, has too many columns or cannot be
+    /// decoded. Otherwise an error of reading.
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
         let named = charset::by_label(mapping.encoding.as_deref().unwrap_or_default());
         let (mut text, encoding) = charset::decode(bytes, named.map_err(ReadError::Format)?, input)?;
         detect::check_text(Format::Csv, &mut text)?;
-        let begin = begin::skip_to_header(&mut text, mapping)?;
-        let mut rows = Rows::new(text, begin.delimiter, begin.lines);
+        let preamble = preamble::skip_to_header(&mut text, mapping)?;
+        let mut rows = Rows::new(text, preamble.delimiter, preamble.lines);
         if !rows.advance()? {
             return Err(ReadError::format("the CSV is empty: it has no header"));
         }
@@ -58,17 +62,18 @@ impl UnmappedTable {
         }
         let header = Header::read(rows.row()).map_err(ReadError::Format)?;
         let width = rows.row().cells;
-        Ok(Self { rows, header, width, encoding, begin })
+        Ok(Self { rows, header, width, encoding, preamble })
     }
 
-    /// How many cells the header has, those without a name counted.
+    /// Number of cells of the header, including those without a name.
     pub(crate) fn width(&self) -> usize {
         self.width
     }
 
-    /// The current row as CSV with exactly this many cells. Missing cells are empty; surplus cells are dropped.
-    pub(crate) fn cut_to(&self, cells: usize) -> Vec<u8> {
-        let (row, delimiter) = (self.rows.row(), self.begin.delimiter);
+    /// The current row as CSV with exactly this many cells. Missing cells are empty, and surplus cells are
+    /// dropped.
+    pub(crate) fn row_with_cells(&self, cells: usize) -> Vec<u8> {
+        let (row, delimiter) = (self.rows.row(), self.preamble.delimiter);
         let mut out = Vec::with_capacity(self.rows.record().len());
         for at in 0..cells {
             if at > 0 {
@@ -79,39 +84,39 @@ impl UnmappedTable {
         out
     }
 
-    /// Whether the row has cells beyond the header that hold something.
+    /// Whether cells beyond the header are not empty.
     pub(crate) fn has_surplus(&self) -> bool {
         self.rows.row().has_content_from(self.width)
     }
 
-    /// Lays a mapping over the header.
+    /// Applies a mapping to the header.
     ///
     /// # Errors
-    /// The table, and why the mapping does not fit.
+    /// This table, and the detail of a problem, if the mapping does not fit the header.
     pub(crate) fn mapped(self, mapping: &CsvMapping) -> Result<Table, (Box<Self>, String)> {
-        let plan = match Plan::new(mapping, &self.header, self.encoding.name()) {
-            Ok(plan) => plan,
+        let resolved = match ResolvedMapping::new(mapping, &self.header, self.encoding.name()) {
+            Ok(resolved) => resolved,
             Err(detail) => return Err((Box::new(self), detail)),
         };
         Ok(Table {
             rows: self.rows,
-            plan,
+            mapping: resolved,
             is_utf8: self.encoding == UTF_8,
-            clock: Clock::default(),
+            fold_tracker: FoldTracker::default(),
             fold: Fold::Earlier,
-            before: None,
+            previous_row: None,
             is_repeated: false,
         })
     }
 
-    /// What is to be told of it.
+    /// Describes the file.
     pub(crate) fn summary(&self) -> CsvSummary {
         CsvSummary {
             header: (0..self.header.len()).map(|at| self.header.name(at).to_owned()).collect(),
-            delimiter: char::from(self.begin.delimiter),
-            is_delimiter_told: self.begin.is_told,
+            delimiter: char::from(self.preamble.delimiter),
+            has_separator_line: self.preamble.has_separator_line,
             encoding: self.encoding.name(),
-            lines_before: self.begin.lines,
+            lines_before: self.preamble.lines,
         }
     }
 }
@@ -129,18 +134,18 @@ fn push_quoted(out: &mut Vec<u8>, cell: &[u8], delimiter: u8) {
     out.push(b'"');
 }
 
-/// What is to be told of a file of CSV, whatever its columns mean.
+/// Describes a CSV, without the meaning of its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvSummary {
     /// The names of the columns.
     pub header: Vec<String>,
-    /// Between two cells.
+    /// The delimiter between two cells.
     pub delimiter: char,
-    /// The file begins with a line that tells it.
-    pub is_delimiter_told: bool,
-    /// The name of its encoding in the WHATWG encoding standard.
+    /// Whether the file begins with a line that declares the delimiter.
+    pub has_separator_line: bool,
+    /// Name of its encoding in the WHATWG encoding standard.
     pub encoding: &'static str,
-    /// Lines before the header.
+    /// Number of lines before the header.
     pub lines_before: i64,
 }
 
@@ -170,45 +175,49 @@ impl RecordReader for UnmappedTable {
     }
 
     fn cells(&self) -> Vec<String> {
-        self.rows.row().shown()
+        self.rows.row().excerpts()
     }
 }
 
 impl Table {
-    /// Reads the header.
+    /// Reads the header, and applies a mapping to it.
+    ///
+    /// # Errors
+    /// [`ReadError::Format`] also if the mapping does not fit the header. Otherwise as for
+    /// [`UnmappedTable::open`].
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
         let table = UnmappedTable::open(bytes, mapping, input)?;
         table.mapped(mapping).map_err(|(_, detail)| ReadError::Format(detail))
     }
 
-    /// Whether a row can be read without those before it.
+    /// Whether a row can be read without the rows before it.
     pub(crate) fn can_seek(&self) -> bool {
-        self.is_utf8 && !self.plan.needs_order()
+        self.is_utf8 && !self.mapping.needs_order()
     }
 
-    /// Goes on elsewhere in the same file, after so many records and lines.
+    /// Continues at another place of the same file, after this number of records and lines.
     pub(crate) fn seek(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
         self.rows.seek(bytes, records, lines);
     }
 
-    fn follow(&mut self) {
-        let Some(fold) = self.plan.follow(self.rows.row(), &mut self.clock) else {
-            (self.fold, self.before, self.is_repeated) = (Fold::Earlier, None, false);
+    fn update_fold(&mut self) {
+        let Some(fold) = self.mapping.observe(self.rows.row(), &mut self.fold_tracker) else {
+            (self.fold, self.previous_row, self.is_repeated) = (Fold::Earlier, None, false);
             return;
         };
         let raw = self.rows.record().bytes();
-        self.is_repeated = fold == self.fold && self.before.as_deref() == Some(raw);
-        (self.fold, self.before) = (fold, Some(raw.to_owned()));
+        self.is_repeated = fold == self.fold && self.previous_row.as_deref() == Some(raw);
+        (self.fold, self.previous_row) = (fold, Some(raw.to_owned()));
     }
 }
 
 impl RecordReader for Table {
     fn advance(&mut self) -> Result<bool, ReadError> {
-        let is_there = self.rows.advance()?;
-        if is_there && self.plan.needs_order() {
-            self.follow();
+        let has_row = self.rows.advance()?;
+        if has_row && self.mapping.needs_order() {
+            self.update_fold();
         }
-        Ok(is_there)
+        Ok(has_row)
     }
 
     fn raw(&self) -> &[u8] {
@@ -228,25 +237,25 @@ impl RecordReader for Table {
     }
 
     fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
-        let (draft, mut problems) = self.plan.draft(self.rows.row(), self.fold)?;
+        let (draft, mut problems) = self.mapping.draft(self.rows.row(), self.fold)?;
         let has_key = draft.id != Sent::Absent || draft.external_id != Sent::Absent;
         if self.is_repeated && !has_key {
-            let detail = "equals the row before it, at a time that the clocks show twice: only an offset can tell \
-                whether it is another one";
+            let detail = "equals the row before it, at a time that the clocks show twice: \
+                only an offset can show whether it is another event";
             problems.push(FieldProblem::new("/timestamp", Code::InvalidDatetime, detail));
         }
         Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 
     fn explain(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
-        self.plan.explain(problems)
+        self.mapping.explain(problems)
     }
 
     fn cells(&self) -> Vec<String> {
-        self.rows.row().shown()
+        self.rows.row().excerpts()
     }
 
     fn column(&self, pointer: &str) -> Option<usize> {
-        self.plan.column(pointer)
+        self.mapping.column(pointer)
     }
 }

@@ -1,4 +1,5 @@
-//! A mapping is checked before a file is there, and reads the rows of one: times, numbers, keys.
+//! Tests that a mapping is checked before there is a file, and how it reads the rows of one: times, numbers,
+//! keys.
 
 mod files;
 mod times;
@@ -51,11 +52,11 @@ fn open(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Result<Table, Stri
     Table::open(bytes, mapping, &input).map_err(|error| error.to_string())
 }
 
-fn fault(mapping: &CsvMapping, header: &[&str]) -> String {
+fn header_error(mapping: &CsvMapping, header: &[&str]) -> String {
     open(mapping, line(header)).err().expect("the header does not fit")
 }
 
-/// The rows of a file, or what is wrong with their cells.
+/// The drafts of a file, or the problems of its rows.
 fn rows(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Vec<Result<EventDraft, Vec<FieldProblem>>> {
     let mut table = open(mapping, payload).unwrap_or_else(|fault| panic!("{fault}"));
     let mut rows = Vec::new();
@@ -78,7 +79,7 @@ fn draft(mapping: &CsvMapping, header: &[&str], cells: &[&str]) -> EventDraft {
     row(mapping, header, cells).unwrap_or_else(|problems| panic!("{cells:?}: {problems:?}"))
 }
 
-/// All that is wrong with a row, and with the event that it makes.
+/// All problems of a row, and of the event that it makes.
 fn problems(mapping: &CsvMapping, header: &[&str], cells: &[&str]) -> Vec<FieldProblem> {
     let mut table = open(mapping, line(header) + &line(cells)).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(table.advance().expect("it is whole"));
@@ -90,7 +91,7 @@ fn text(value: &str) -> Sent<String> {
 }
 
 #[test]
-fn a_right_mapping_has_no_problems() {
+fn a_valid_mapping_has_no_problems() {
     assert_eq!(check(&mapping()), []);
     for delimiter in [";", "\t", "|", " "] {
         assert_eq!(check(&CsvMapping { delimiter: delimiter.to_owned(), ..mapping() }), []);
@@ -101,7 +102,7 @@ fn a_right_mapping_has_no_problems() {
 }
 
 #[test]
-fn each_wrong_part_of_a_mapping_is_told_at_its_place() {
+fn each_wrong_part_of_a_mapping_has_a_problem_with_its_pointer() {
     let long = "x".repeat(256);
     let name = "x".repeat(TYPE_NAME_CHARS_MAX + 1);
     let endless = "%Y-%m-%d ".repeat(1_111);
@@ -202,7 +203,7 @@ fn a_row_becomes_the_draft_that_its_mapping_says() {
 }
 
 #[test]
-fn cells_are_numbers_only_where_nothing_is_lost() {
+fn cells_become_numbers_only_if_nothing_is_lost() {
     let table = [
         ("0", true),
         ("-1", true),
@@ -249,7 +250,7 @@ fn cells_are_numbers_only_where_nothing_is_lost() {
 }
 
 #[test]
-fn what_is_wrong_with_a_row_tells_the_field_and_the_column() {
+fn problems_of_a_row_name_the_field_and_the_column() {
     let place = CsvMapping {
         latitude_column: some("lat"),
         longitude_column: some("lon"),
@@ -292,8 +293,8 @@ fn what_is_wrong_with_a_row_tells_the_field_and_the_column() {
         expected.map(|(pointer, detail)| FieldProblem::new(pointer, Code::InvalidValue, detail))
     );
     let both = rows(&mapping(), *b"t,x\nnever,\xa9\n").remove(0).expect_err("neither is right");
-    let told: Vec<_> = both.iter().map(|problem| (problem.pointer.as_str(), problem.code)).collect();
-    assert_eq!(told, [("", Code::InvalidValue), ("/timestamp", Code::InvalidDatetime)]);
+    let reported: Vec<_> = both.iter().map(|problem| (problem.pointer.as_str(), problem.code)).collect();
+    assert_eq!(reported, [("", Code::InvalidValue), ("/timestamp", Code::InvalidDatetime)]);
 }
 
 proptest! {
@@ -310,7 +311,7 @@ proptest! {
     }
 
     #[test]
-    fn no_pattern_and_no_cell_makes_the_reader_fail(pattern in "[%a-zA-Z0-9:#.+^_ -]{0,12}", cell in ".{0,20}") {
+    fn no_pattern_and_no_cell_makes_the_reader_panic(pattern in "[%a-zA-Z0-9:#.+^_ -]{0,12}", cell in ".{0,20}") {
         let mapping = CsvMapping { timestamp_format: Some(pattern), time_zone: some("UTC"), ..mapping() };
         if check(&mapping).is_empty() {
             let _either = row(&mapping, &["t"], &[&cell]);

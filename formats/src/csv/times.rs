@@ -1,4 +1,4 @@
-//! Times as the cells of a CSV write them, with the zone of the mapping where they tell no offset.
+//! Reads the times in the cells of a CSV. Times without an offset are in the time zone of the mapping.
 
 use std::str::FromStr;
 
@@ -6,41 +6,41 @@ use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, NaiveTime, Offset, Ti
 use chrono_tz::{OffsetName, Tz};
 use domain::instant;
 
-use super::clock::Fold;
+use super::fold::Fold;
 use super::header::shorten;
 use super::offset;
 use super::pattern::{ParsedTime, Pattern, WrittenZone};
 
 const NO_TIME: &str =
     "is no time: RFC 3339, YYYY-MM-DD or YYYY-MM-DD HH:MM[:SS[.fff]], and perhaps an offset";
-const NO_OFFSET: &str = "tells no offset, and the mapping no timeZone";
-const SKIPPED: &str = "does not exist in the timeZone of the mapping: the clocks go forward over it";
-const SKIPPED_DAY: &str = "does not exist in the timeZone of the mapping: the calendar goes over it";
+const NO_OFFSET: &str = "has no offset, and the mapping has no timeZone";
+const SKIPPED_TIME: &str = "does not exist in the timeZone of the mapping: the clocks go forward and skip it";
+const SKIPPED_DAY: &str = "does not exist in the timeZone of the mapping: the calendar skips this day";
 
-/// How the times of a file are written.
+/// The notation of the times of a file.
 #[derive(Debug, Clone)]
 pub(super) struct Times {
     notation: Notation,
     zone: Option<Tz>,
-    /// Worked out once: it is asked for with each row, and takes up to 28 µs.
+    /// Computed once, because every row needs it and computing it takes up to 28 µs.
     needs_order: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Notation {
-    /// RFC 3339, or `YYYY-MM-DD`, or `YYYY-MM-DD HH:MM[:SS]`, with a blank or `T`, and perhaps an offset.
+    /// RFC 3339, `YYYY-MM-DD`, or `YYYY-MM-DD HH:MM[:SS]` with a blank or `T` and optionally an offset.
     Common,
-    /// Of so many milliseconds, since 1970.
+    /// A number since 1970, of a unit of this many milliseconds.
     Unix(i64),
-    /// What a pattern says.
+    /// The notation of a pattern.
     Pattern(Pattern),
 }
 
 impl Times {
-    /// Times in this format and zone.
+    /// Reads times in this format and time zone.
     ///
     /// # Errors
-    /// What is wrong with the format, or that the zone is not known.
+    /// The detail of a problem if the format is wrong or the time zone is unknown.
     pub(super) fn new(format: Option<&str>, zone: Option<&str>) -> Result<Self, String> {
         let notation = match format {
             None => Notation::Common,
@@ -49,12 +49,12 @@ impl Times {
             Some(pattern) => Notation::Pattern(Pattern::new(pattern)?),
         };
         let zone = zone.map(Tz::from_str).transpose().map_err(|_| "is not a known zone")?;
-        let tells_offsets = match &notation {
+        let always_has_offset = match &notation {
             Notation::Common => false,
             Notation::Unix(_) => true,
-            Notation::Pattern(pattern) => pattern.tells_offsets(),
+            Notation::Pattern(pattern) => pattern.always_has_offset(),
         };
-        let needs_order = !tells_offsets && zone.is_some_and(are_clocks_set);
+        let needs_order = !always_has_offset && zone.is_some_and(changes_offset);
         Ok(Self { notation, zone, needs_order })
     }
 
@@ -63,52 +63,54 @@ impl Times {
         self.needs_order
     }
 
-    /// The time of a cell as clocks show it, if nothing but the zone of the mapping tells its offset, and whether they
-    /// show it twice.
-    pub(super) fn local(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
+    /// The local time in a cell, and whether it is ambiguous. `None` unless its offset depends on the time
+    /// zone of the mapping alone.
+    pub(super) fn local_time(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
         let zone = self.zone?;
-        let Ok(ParsedTime::Local { date, time, zone: WrittenZone::None }) = self.reading(cell.trim_ascii())
+        let Ok(ParsedTime::Local { date, time, zone: WrittenZone::None }) = self.parse(cell.trim_ascii())
         else {
             return None;
         };
         let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
-        // A date alone begins at the first of two midnights.
-        let is_shown_twice =
+        // A date alone means the first of two midnights.
+        let is_ambiguous =
             time.is_some() && matches!(zone.from_local_datetime(&local), chrono::LocalResult::Ambiguous(..));
-        Some((local, is_shown_twice))
+        Some((local, is_ambiguous))
     }
 
-    /// Reads a cell as epoch milliseconds. Of a time that clocks show twice `fold` tells which is meant.
+    /// Reads a cell as epoch milliseconds. `fold` decides what an ambiguous time means.
     ///
     /// # Errors
-    /// What is wrong with the cell.
+    /// The detail of a problem if the cell is not a time, or its instant cannot be determined.
     pub(super) fn read(&self, cell: &str, fold: Fold) -> Result<i64, String> {
-        let ms = match self.reading(cell.trim_ascii())? {
+        let ms = match self.parse(cell.trim_ascii())? {
             ParsedTime::Instant(ms) => ms,
             ParsedTime::Local { date, time, zone: WrittenZone::Offset(seconds) } => {
                 let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
                 local.and_utc().timestamp_millis() - i64::from(seconds) * 1_000
             }
-            ParsedTime::Local { date, time, zone: WrittenZone::Named(zone) } => at(zone, date, time, fold)?,
+            ParsedTime::Local { date, time, zone: WrittenZone::Named(zone) } => {
+                instant_of(zone, date, time, fold)?
+            }
             ParsedTime::Local { date, time, zone: WrittenZone::Abbreviation(name) } => {
-                abbreviated(self.zone, date.and_time(time.unwrap_or(NaiveTime::MIN)), &name)?
+                instant_of_abbreviation(self.zone, date.and_time(time.unwrap_or(NaiveTime::MIN)), &name)?
             }
             ParsedTime::Local { date, time, zone: WrittenZone::None } => {
-                at(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
+                instant_of(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
             }
         };
         if instant::is_in_range(ms) { Ok(ms) } else { Err(instant::RULE.to_owned()) }
     }
 
-    fn reading(&self, cell: &str) -> Result<ParsedTime, String> {
+    fn parse(&self, cell: &str) -> Result<ParsedTime, String> {
         match &self.notation {
             Notation::Common => {
                 let rfc_3339 = || instant::parse(cell).map(|written| ParsedTime::Instant(written.ms));
-                common(cell).or_else(rfc_3339).ok_or_else(|| NO_TIME.to_owned())
+                parse_common(cell).or_else(rfc_3339).ok_or_else(|| NO_TIME.to_owned())
             }
             Notation::Unix(unit_ms) => {
                 let name = if *unit_ms == 1 { "milliseconds" } else { "seconds" };
-                let read = unix(cell, *unit_ms).map(ParsedTime::Instant);
+                let read = parse_unix(cell, *unit_ms).map(ParsedTime::Instant);
                 read.ok_or_else(|| format!("is no number of {name} since 1970"))
             }
             Notation::Pattern(pattern) => pattern.read(cell),
@@ -116,67 +118,74 @@ impl Times {
     }
 }
 
-/// Whether the clocks of a zone have ever been set, by its offset in each month.
-fn are_clocks_set(zone: Tz) -> bool {
+/// Whether the offset of a time zone ever changes, judged by its offset in each month.
+fn changes_offset(zone: Tz) -> bool {
     let month = |n: i64| DateTime::from_timestamp((n - 840) * 2_629_746, 0).unwrap_or_default();
     let offset = |n| zone.offset_from_utc_datetime(&month(n).naive_utc()).fix();
     (1..1_680).any(|n| offset(n) != offset(0))
 }
 
-/// The instant of a local time. A date alone begins at the first instant of its day.
-fn at(zone: Tz, date: NaiveDate, time: Option<NaiveTime>, fold: Fold) -> Result<i64, &'static str> {
+/// The instant of a local time. A date alone means the first instant of its day.
+///
+/// # Errors
+/// The detail of a problem if the time zone skips that time or day.
+fn instant_of(zone: Tz, date: NaiveDate, time: Option<NaiveTime>, fold: Fold) -> Result<i64, &'static str> {
     let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
-    let found = match (zone.from_local_datetime(&local), fold, time) {
+    let instant = match (zone.from_local_datetime(&local), fold, time) {
         (chrono::LocalResult::Ambiguous(_, later), Fold::Later, Some(_)) => later,
         (chrono::LocalResult::Single(one) | chrono::LocalResult::Ambiguous(one, _), ..) => one,
-        (chrono::LocalResult::None, _, Some(_)) => return Err(SKIPPED),
+        (chrono::LocalResult::None, _, Some(_)) => return Err(SKIPPED_TIME),
         (chrono::LocalResult::None, _, None) => {
-            first_after(zone, local).filter(|first| first.date_naive() == date).ok_or(SKIPPED_DAY)?
+            first_instant_after(zone, local).filter(|first| first.date_naive() == date).ok_or(SKIPPED_DAY)?
         }
     };
-    Ok(found.timestamp_millis())
+    Ok(instant.timestamp_millis())
 }
 
-/// The first instant at which the clocks of a zone, which go forward over a local time, show a later one.
-fn first_after(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
-    // No zone is more than 26 hours from UTC, with a day that it skips.
-    let shows =
+/// The first instant at which the local time is later than `local`, which the time zone skips.
+fn first_instant_after(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
+    // The offset of any time zone is at most 26 hours from UTC, including a day that it skips.
+    let local_at =
         |seconds: i64| Some(zone.from_utc_datetime(&DateTime::from_timestamp(seconds, 0)?.naive_utc()));
     let around = Duration::hours(26).num_seconds();
     let (mut before, mut after) =
         (local.and_utc().timestamp() - around, local.and_utc().timestamp() + around);
     while after - before > 1 {
         let middle = before + (after - before) / 2;
-        if shows(middle)?.naive_local() < local {
+        if local_at(middle)?.naive_local() < local {
             before = middle;
         } else {
             after = middle;
         }
     }
-    shows(after)
+    local_at(after)
 }
 
-/// The instant of a local time with an abbreviation, which the zone of the mapping must have at that time.
-fn abbreviated(zone: Option<Tz>, local: NaiveDateTime, name: &str) -> Result<i64, String> {
+/// The instant of a local time with an abbreviation. The time zone of the mapping must use the abbreviation
+/// at that time.
+///
+/// # Errors
+/// The detail of a problem if it does not, or if it skips that time.
+fn instant_of_abbreviation(zone: Option<Tz>, local: NaiveDateTime, name: &str) -> Result<i64, String> {
     let unknown = || {
         format!(
-            "has the zone {:?}, which does not tell its offset: several zones have that abbreviation, and the \
-             timeZone of the mapping has not, at that time",
+            "has the zone {:?}, whose offset is not known: several time zones use that abbreviation, and the \
+             timeZone of the mapping does not use it at that time",
             shorten(name)
         )
     };
     let zone = zone.ok_or_else(unknown)?;
-    let found = match zone.from_local_datetime(&local) {
-        chrono::LocalResult::None => return Err(SKIPPED.to_owned()),
+    let candidates = match zone.from_local_datetime(&local) {
+        chrono::LocalResult::None => return Err(SKIPPED_TIME.to_owned()),
         chrono::LocalResult::Single(one) => [Some(one), None],
         chrono::LocalResult::Ambiguous(earlier, later) => [Some(earlier), Some(later)],
     };
-    let named = found.into_iter().flatten().find(|at| at.offset().abbreviation() == Some(name));
+    let named = candidates.into_iter().flatten().find(|at| at.offset().abbreviation() == Some(name));
     named.map(|at| at.timestamp_millis()).ok_or_else(unknown)
 }
 
-/// `YYYY-MM-DD`, or with a blank or `T` and `HH:MM[:SS[.f…]]` and perhaps an offset after it.
-fn common(text: &str) -> Option<ParsedTime> {
+/// Reads `YYYY-MM-DD`, or the same with a blank or `T`, `HH:MM[:SS[.f…]]`, and optionally an offset.
+fn parse_common(text: &str) -> Option<ParsedTime> {
     let bytes = text.as_bytes();
     let number = |from: usize, length: usize| {
         bytes
@@ -221,7 +230,7 @@ fn common(text: &str) -> Option<ParsedTime> {
     Some(ParsedTime::Local { date, time: Some(time), zone })
 }
 
-/// Milliseconds of the digits after a decimal point, truncated.
+/// Milliseconds of the digits after a decimal point. Further digits are dropped.
 fn thousandths(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -230,8 +239,8 @@ fn thousandths(digits: &[u8]) -> Option<u32> {
     Some(digit(0) * 100 + digit(1) * 10 + digit(2))
 }
 
-/// A number of units of so many milliseconds, truncated to milliseconds.
-fn unix(text: &str, unit_ms: i64) -> Option<i64> {
+/// Reads a number of units of this many milliseconds. Fractions of a millisecond are dropped.
+fn parse_unix(text: &str, unit_ms: i64) -> Option<i64> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let (whole, fraction) = match digits.split_once('.') {
         Some((whole, fraction)) => (whole, thousandths(fraction.as_bytes())?),

@@ -1,4 +1,4 @@
-//! One array of JSON objects.
+//! Reads one JSON array of objects.
 
 use domain::draft::MissingId;
 use domain::problem::FieldProblem;
@@ -9,77 +9,77 @@ use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
-/// Splits the array into its elements; what they are is for [`parse_leniently`] to say.
-pub(crate) struct Array {
+/// Splits the array into its elements. [`parse_leniently`] parses them.
+pub(crate) struct ArrayReader {
     bytes: BoundedReader,
     record: RecordBuffer,
     elements: u64,
-    is_open: bool,
+    has_begun: bool,
 }
 
-impl Array {
+impl ArrayReader {
     pub(crate) fn new(bytes: BoundedReader) -> Self {
-        Self { bytes, record: RecordBuffer::default(), elements: 0, is_open: false }
+        Self { bytes, record: RecordBuffer::default(), elements: 0, has_begun: false }
     }
 
-    /// What is wrong here.
-    fn fault(&self, what: &str) -> ReadError {
+    /// An error at the current place.
+    fn error_here(&self, detail: &str) -> ReadError {
         let (byte, elements) = (self.bytes.offset(), self.elements);
-        ReadError::Format(format!("{what} at byte {byte}, after {elements} elements of the array"))
+        ReadError::Format(format!("{detail} at byte {byte}, after {elements} elements of the array"))
     }
 
-    /// Goes to the next element; false at the end of the array.
-    fn find(&mut self) -> Result<bool, ReadError> {
-        let mut next = self.bytes.skip_blanks()?;
-        if !self.is_open {
+    /// Moves to the next element. Returns `false` at the end of the array.
+    fn find_element(&mut self) -> Result<bool, ReadError> {
+        let mut next = self.bytes.skip_whitespace()?;
+        if !self.has_begun {
             if next != Some(b'[') {
-                return Err(self.fault("the payload is no JSON array"));
+                return Err(self.error_here("the payload is not a JSON array"));
             }
-            self.is_open = true;
+            self.has_begun = true;
             self.bytes.consume(1);
-            next = self.bytes.skip_blanks()?;
+            next = self.bytes.skip_whitespace()?;
         } else if next == Some(b',') {
             self.bytes.consume(1);
-            next = self.bytes.skip_blanks()?;
+            next = self.bytes.skip_whitespace()?;
             return match next {
-                Some(b',' | b']' | b'}') => Err(self.fault("an element is missing")),
+                Some(b',' | b']' | b'}') => Err(self.error_here("an element is missing")),
                 Some(_) => Ok(true),
-                None => Err(self.fault("the array is cut")),
+                None => Err(self.error_here("the array is cut")),
             };
         } else if !matches!(next, Some(b']') | None) {
-            return Err(self.fault("neither a comma nor the end of the array comes"));
+            return Err(self.error_here("a comma or the end of the array is missing"));
         }
         match next {
-            None => Err(self.fault("the array is cut")),
+            None => Err(self.error_here("the array is cut")),
             Some(b']') => {
                 self.bytes.consume(1);
-                match self.bytes.skip_blanks()? {
+                match self.bytes.skip_whitespace()? {
                     None => Ok(false),
-                    Some(_) => Err(self.fault("something follows the array")),
+                    Some(_) => Err(self.error_here("something follows the array")),
                 }
             }
-            Some(b',' | b'}') => Err(self.fault("an element is missing")),
+            Some(b',' | b'}') => Err(self.error_here("an element is missing")),
             Some(_) => Ok(true),
         }
     }
 }
 
-impl RecordReader for Array {
+impl RecordReader for ArrayReader {
     fn advance(&mut self) -> Result<bool, ReadError> {
-        if !self.find()? {
+        if !self.find_element()? {
             return Ok(false);
         }
         self.record.clear();
-        let mut scan = Scan::default();
+        let mut scanner = ElementScanner::default();
         loop {
             let block = self.bytes.fill()?;
             if block.is_empty() {
-                return Err(self.fault("the array is cut"));
+                return Err(self.error_here("the array is cut"));
             }
-            let (length, is_whole) = scan.run(block);
+            let (length, is_complete) = scanner.scan(block);
             self.record.extend(&block[..length]);
             self.bytes.consume(length);
-            if is_whole {
+            if is_complete {
                 self.elements += 1;
                 return Ok(true);
             }
@@ -104,33 +104,34 @@ impl RecordReader for Array {
     }
 }
 
-/// Where in an element a scan stands. However deep it is nested, only the depth is kept.
+/// The state of a scan through one element. However deep the element is nested, only the depth is kept.
 #[derive(Default)]
-struct Scan {
+struct ElementScanner {
     depth: u64,
-    is_in_text: bool,
+    is_in_string: bool,
     is_escaped: bool,
 }
 
-impl Scan {
-    /// Scans on; returns how many bytes belong to the element, and whether it is whole.
-    fn run(&mut self, block: &[u8]) -> (usize, bool) {
+impl ElementScanner {
+    /// Continues the scan. Returns the number of bytes that belong to the element, and whether the element
+    /// ends there.
+    fn scan(&mut self, block: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while at < block.len() {
             if self.is_escaped {
                 self.is_escaped = false;
                 at += 1;
-            } else if self.is_in_text {
+            } else if self.is_in_string {
                 let Some(found) = memchr::memchr2(b'"', b'\\', &block[at..]) else { break };
                 at += found + 1;
                 self.is_escaped = block[at - 1] == b'\\';
-                self.is_in_text = self.is_escaped;
-                if self.depth == 0 && !self.is_in_text {
+                self.is_in_string = self.is_escaped;
+                if self.depth == 0 && !self.is_in_string {
                     return (at, true);
                 }
             } else {
                 match block[at] {
-                    b'"' => self.is_in_text = true,
+                    b'"' => self.is_in_string = true,
                     b'{' | b'[' => self.depth += 1,
                     b'}' | b']' if self.depth > 0 => {
                         self.depth -= 1;

@@ -1,4 +1,5 @@
-//! One JSON object as an event draft: the fields of `EventInput`, and `eventType`, a name.
+//! Reads and writes one JSON object as an event draft. Its fields are those of `EventInput`, and `eventType`,
+//! a name.
 
 use std::fmt;
 
@@ -12,41 +13,48 @@ use serde_json::value::RawValue;
 
 use crate::excerpt;
 
-/// Reads a line.
+/// Parses one record.
 ///
 /// # Errors
-/// `INVALID_JSON` when it is not a JSON object in UTF-8, or names a field twice; `INVALID_VALUE` for
-/// each field that events do not have.
+/// [`Code::InvalidJson`] if it is not a JSON object in UTF-8, or has a field twice. [`Code::InvalidValue`]
+/// for each field that events do not have.
 pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
     let (draft, unknown) = parse_leniently(line)?;
     if unknown.is_empty() { Ok(draft) } else { Err(unknown) }
 }
 
-/// Reads a line, and tells of the fields that events do not have beside the others.
+/// Parses one record. Returns a problem for each field that events do not have, together with the draft.
 ///
 /// # Errors
-/// `INVALID_JSON` as [`parse`].
+/// [`Code::InvalidJson`] as for [`parse`].
 pub(crate) fn parse_leniently(line: &[u8]) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
-    let mended = |fault: serde_json::Error| {
-        mend(text, Syntax::Json).and_then(|mended| read(&mended).ok()).ok_or_else(|| told(&fault, text))
+    let or_mended = |error: serde_json::Error| {
+        mend(text, Syntax::Json)
+            .and_then(|mended| read(&mended).ok())
+            .ok_or_else(|| describe_failure(&error, text))
     };
-    let record = read(text).or_else(mended)?;
+    let record = read(text).or_else(or_mended)?;
     Ok((record.draft, record.unknown))
 }
 
-/// Says what no reader could read.
-fn told(fault: &serde_json::Error, text: &str) -> Vec<FieldProblem> {
-    let (line, column) = (fault.line(), fault.column());
-    let place =
-        if line > 1 { format!("line {line}, column {column} of it") } else { format!("column {column}") };
-    let detail = match fault.classify() {
+/// Describes why a record could not be parsed.
+fn describe_failure(error: &serde_json::Error, text: &str) -> Vec<FieldProblem> {
+    let (line, column) = (error.line(), error.column());
+    let place = if line > 1 {
+        format!("line {line}, column {column} of the record")
+    } else {
+        format!("column {column}")
+    };
+    let detail = match error.classify() {
         Category::Eof if text.trim() == "{" => {
-            "is cut: of NDJSON an object stands on one line; indented objects are read as an array, format JSON".to_owned()
+            "is cut: in NDJSON each object is on one line; send indented objects as an array, with the \
+             format JSON"
+                .to_owned()
         }
         Category::Eof => format!("is cut: it ends at {place} in the middle of a value"),
-        Category::Syntax => format!("is no JSON from {place} on"),
+        Category::Syntax => format!("is not valid JSON at {place}"),
         Category::Data | Category::Io => "is not a JSON object with each field once".to_owned(),
     };
     vec![FieldProblem::new("", Code::InvalidJson, detail)]
@@ -56,8 +64,8 @@ fn read(text: &str) -> serde_json::Result<Record> {
     serde_json::from_str(text)
 }
 
-/// Of the fields that events do not have, so many are told.
-const UNKNOWN_FIELDS_TOLD_MAX: usize = 10;
+/// Number of unknown fields that are reported for one record.
+const UNKNOWN_FIELDS_REPORTED_MAX: usize = 10;
 
 #[derive(Default)]
 struct Record {
@@ -82,12 +90,12 @@ impl<'de> Visitor<'de> for RecordVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Record, A::Error> {
         let mut record = Record::default();
-        let mut seen = 0_u32;
+        let mut seen_fields = 0_u32;
         while let Some(Key(key)) = fields.next_key()? {
             let raw: &RawValue = fields.next_value()?;
             let Some(at) = FIELDS.iter().position(|name| *name == key) else {
-                if record.unknown.len() < UNKNOWN_FIELDS_TOLD_MAX {
-                    // A key is any text: `~` and `/` are escaped as RFC 6901 says.
+                if record.unknown.len() < UNKNOWN_FIELDS_REPORTED_MAX {
+                    // A key may be any text, so `~` and `/` are escaped (RFC 6901, section 3).
                     let pointer =
                         format!("/{}", excerpt(key.as_bytes()).replace('~', "~0").replace('/', "~1"));
                     let detail = "is not a field of an event";
@@ -95,10 +103,10 @@ impl<'de> Visitor<'de> for RecordVisitor {
                 }
                 continue;
             };
-            if seen & (1 << at) != 0 {
-                return Err(A::Error::custom("a field twice"));
+            if seen_fields & (1 << at) != 0 {
+                return Err(A::Error::custom("a field occurs twice"));
             }
-            seen |= 1 << at;
+            seen_fields |= 1 << at;
             set(&mut record.draft, FIELDS[at], raw);
         }
         Ok(record)
@@ -130,7 +138,7 @@ fn set(draft: &mut EventDraft, field: &str, raw: &RawValue) {
     }
 }
 
-/// Text without escapes stands there as it is; it was read once already, as part of the record.
+/// Reads a string. One without escapes is copied as it is, because the record was parsed as JSON before.
 fn text(raw: &RawValue) -> Sent<String> {
     match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Sent::Value(plain.to_owned()),
@@ -150,7 +158,7 @@ fn value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
 fn location(raw: &RawValue) -> Sent<LocationDraft> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Place<'r> {
+    struct RawLocation<'r> {
         #[serde(borrow)]
         latitude: Option<&'r RawValue>,
         #[serde(borrow)]
@@ -158,11 +166,11 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
         #[serde(borrow)]
         name: Option<&'r RawValue>,
     }
-    // A derived reader takes an array for its fields in order; a place is an object.
+    // A derived `Deserialize` also accepts an array of the fields in order, but a location must be an object.
     if raw.get().starts_with('[') {
         return Sent::WrongKind;
     }
-    match serde_json::from_str::<Option<Place<'_>>>(raw.get()) {
+    match serde_json::from_str::<Option<RawLocation<'_>>>(raw.get()) {
         Ok(None) => Sent::Absent,
         Ok(Some(place)) => Sent::Value(LocationDraft {
             latitude: place.latitude.map_or(Sent::Absent, value),
@@ -173,25 +181,25 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
     }
 }
 
-/// Writes a draft as a line of NDJSON that [`parse`] reads back as the same draft, whatever white space its
-/// `properties` were sent with. A value of the wrong kind is written as another one of the wrong kind.
+/// Writes a draft as a line of NDJSON. [`parse`] reads it back as the same draft, except for white space in
+/// its `properties`. A value of the wrong kind becomes another value of the wrong kind.
 #[must_use]
 pub fn write(draft: &EventDraft) -> String {
     let mut fields = Vec::new();
-    let mut text = |name: &str, sent: &Sent<String>| match sent {
+    let mut push_text = |name: &str, sent: &Sent<String>| match sent {
         Sent::Absent => {}
         Sent::Value(value) => fields.push(format!("\"{name}\":{}", serde_json::Value::from(value.as_str()))),
         Sent::WrongKind => fields.push(format!("\"{name}\":false")),
     };
-    text("id", &draft.id);
-    text("eventTypeId", &draft.event_type_id);
-    text("eventType", &draft.event_type);
-    text("timestamp", &draft.timestamp);
-    text("endDate", &draft.end_date);
-    text("timeZone", &draft.time_zone);
-    text("notes", &draft.notes);
-    text("sourceType", &draft.source_type);
-    text("externalId", &draft.external_id);
+    push_text("id", &draft.id);
+    push_text("eventTypeId", &draft.event_type_id);
+    push_text("eventType", &draft.event_type);
+    push_text("timestamp", &draft.timestamp);
+    push_text("endDate", &draft.end_date);
+    push_text("timeZone", &draft.time_zone);
+    push_text("notes", &draft.notes);
+    push_text("sourceType", &draft.source_type);
+    push_text("externalId", &draft.external_id);
     match draft.is_all_day {
         Sent::Absent => {}
         Sent::Value(is_all_day) => fields.push(format!("\"isAllDay\":{is_all_day}")),
@@ -200,8 +208,12 @@ pub fn write(draft: &EventDraft) -> String {
     match &draft.location {
         Sent::Absent => {}
         Sent::Value(place) => {
-            let (latitude, longitude) = (json(&place.latitude), json(&place.longitude));
-            let place = serde_json::json!({ "latitude": latitude, "longitude": longitude, "name": json(&place.name) });
+            let (latitude, longitude) = (field_to_json(&place.latitude), field_to_json(&place.longitude));
+            let place = serde_json::json!({
+                "latitude": latitude,
+                "longitude": longitude,
+                "name": field_to_json(&place.name),
+            });
             fields.push(format!("\"location\":{place}"));
         }
         Sent::WrongKind => fields.push("\"location\":false".to_owned()),
@@ -214,8 +226,9 @@ pub fn write(draft: &EventDraft) -> String {
     format!("{{{}}}\n", fields.join(","))
 }
 
-/// A field of a location; `false` is neither a number nor a text.
-fn json<T: Clone + Into<serde_json::Value>>(sent: &Sent<T>) -> serde_json::Value {
+/// A field of a location as JSON. `false` stands for a value of the wrong kind: it is neither a number nor a
+/// string.
+fn field_to_json<T: Clone + Into<serde_json::Value>>(sent: &Sent<T>) -> serde_json::Value {
     match sent {
         Sent::Absent => serde_json::Value::Null,
         Sent::Value(value) => value.clone().into(),
@@ -223,16 +236,16 @@ fn json<T: Clone + Into<serde_json::Value>>(sent: &Sent<T>) -> serde_json::Value
     }
 }
 
-/// JSON without the white space between its tokens.
+/// Removes the white space between the tokens of JSON.
 fn compact(json: &str) -> String {
-    let (mut is_in_text, mut is_escaped) = (false, false);
+    let (mut is_in_string, mut is_escaped) = (false, false);
     let is_kept = |c: &char| {
-        let is_kept = is_in_text || !matches!(c, ' ' | '\t' | '\n' | '\r');
-        (is_in_text, is_escaped) = match (is_in_text, is_escaped, c) {
+        let is_kept = is_in_string || !matches!(c, ' ' | '\t' | '\n' | '\r');
+        (is_in_string, is_escaped) = match (is_in_string, is_escaped, c) {
             (true, true, _) => (true, false),
             (true, false, '\\') => (true, true),
-            (_, _, '"') => (!is_in_text, false),
-            _ => (is_in_text, false),
+            (_, _, '"') => (!is_in_string, false),
+            _ => (is_in_string, false),
         };
         is_kept
     };

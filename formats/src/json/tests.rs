@@ -1,4 +1,5 @@
-//! A line of NDJSON as a draft: the fields of an event once each, null as absent, kinds as they came.
+//! Tests how a line of NDJSON becomes a draft: each field at most once, null as absent, and wrong kinds
+//! marked as such.
 
 use domain::draft::{EventDraft, LocationDraft, Sent};
 use domain::problem::Code;
@@ -44,7 +45,7 @@ fn a_line_with_all_fields_is_a_draft_with_all_fields() {
 }
 
 #[test]
-fn null_is_absent_and_so_is_nothing() {
+fn null_and_a_missing_field_are_absent() {
     let line = r#"{"id":null,"eventTypeId":null,"eventType":null,"timestamp":null,"endDate":null,
         "isAllDay":null,"timeZone":null,"notes":null,"sourceType":null,"externalId":null,"location":null,
         "properties": null }"#;
@@ -55,7 +56,7 @@ fn null_is_absent_and_so_is_nothing() {
 }
 
 #[test]
-fn a_value_of_another_kind_is_told_field_by_field() {
+fn a_value_of_the_wrong_kind_is_marked_in_its_field() {
     for wrong in ["1", "true", "[]", "{}"] {
         let line = format!(
             r#"{{"id":{wrong},"eventTypeId":{wrong},"eventType":{wrong},"timestamp":{wrong},"endDate":{wrong},
@@ -93,7 +94,7 @@ fn a_value_of_another_kind_is_told_field_by_field() {
 }
 
 #[test]
-fn a_value_of_another_kind_is_written_as_one_of_another_kind() {
+fn a_value_of_the_wrong_kind_is_written_as_another_such_value() {
     for line in [
         r#"{"id":1,"isAllDay":"true","location":{"latitude":"1","longitude":[],"name":5}}"#,
         r#"{"notes":{},"isAllDay":1,"location":[1,2]}"#,
@@ -103,7 +104,7 @@ fn a_value_of_another_kind_is_written_as_one_of_another_kind() {
 }
 
 #[test]
-fn what_no_reader_reads_stays_in_its_field() {
+fn values_that_cannot_be_read_stay_in_their_fields() {
     let read =
         draft(r#"{"notes":"cut \ud83d","timestamp":"\udc00","location":{"latitude":-1e400,"longitude":2}}"#);
     assert_eq!((read.notes, read.timestamp), (text("cut \0\u{fdd0}"), text("\0\u{fdd0}")));
@@ -113,14 +114,14 @@ fn what_no_reader_reads_stays_in_its_field() {
 }
 
 #[test]
-fn properties_are_kept_as_text_whatever_they_are() {
+fn properties_of_any_kind_are_kept_as_text() {
     for value in ["1", "\"a\"", "[]", "{\"a\":1,\"a\":2}", "true"] {
         assert_eq!(draft(&format!(r#"{{"properties":{value}}}"#)).properties, text(value));
     }
 }
 
 #[test]
-fn each_unknown_field_is_a_problem_at_its_place() {
+fn each_unknown_field_is_a_problem_with_its_pointer() {
     let line = br#"{"timestamp":"x","Notes":1,"a/b~c":{},"\u0065vent":null,"":2}"#;
     let expected: Vec<_> =
         ["/Notes", "/a~1b~0c", "/event", "/"].map(|at| (at.to_owned(), Code::InvalidValue)).into();
@@ -133,7 +134,7 @@ fn a_field_named_with_escapes_is_that_field() {
 }
 
 #[test]
-fn what_is_not_one_object_with_each_field_once_is_invalid() {
+fn anything_but_one_object_with_each_field_once_is_invalid() {
     let table: [&[u8]; 18] = [
         b"",
         b" ",
@@ -161,7 +162,7 @@ fn what_is_not_one_object_with_each_field_once_is_invalid() {
 }
 
 #[test]
-fn an_excerpt_is_the_beginning_without_what_a_database_refuses() {
+fn an_excerpt_has_no_characters_that_a_database_refuses() {
     assert_eq!(excerpt(b""), "");
     assert_eq!(excerpt(b"{\"a\":1}"), "{\"a\":1}");
     assert_eq!(excerpt(b"a\0b\xffc"), "a\u{fffd}b\u{fffd}c");
@@ -172,14 +173,14 @@ fn an_excerpt_is_the_beginning_without_what_a_database_refuses() {
 
 proptest! {
     #[test]
-    fn no_line_makes_the_reader_fail(line in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_line_makes_the_reader_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&line);
         let kept = excerpt(&line);
         prop_assert!(kept.chars().count() <= 200 && !kept.contains('\0'));
     }
 
     #[test]
-    fn any_text_comes_through_its_escapes(notes in ".*", id in ".*") {
+    fn any_text_survives_its_escapes(notes in ".*", id in ".*") {
         let quote = |value: &str| serde_json::to_string(value).expect("text is JSON");
         let read = draft(&format!("{{\"notes\":{},\"id\":{}}}", quote(&notes), quote(&id)));
         prop_assert_eq!((read.notes, read.id), (Sent::Value(notes), Sent::Value(id)));
@@ -187,14 +188,14 @@ proptest! {
 }
 
 #[test]
-fn what_is_no_json_is_told_with_its_place() {
-    for (line, said) in [
+fn invalid_json_is_reported_with_its_place() {
+    for (line, detail) in [
         (&br#"{"eventType":"run","notes":"cu"#[..], "is cut: it ends at column 30 in the middle of a value"),
-        (br#"{"eventType":run}"#, "is no JSON from column 14 on"),
-        (b"{\n  'a': 1}", "is no JSON from line 2, column 3 of it on"),
+        (br#"{"eventType":run}"#, "is not valid JSON at column 14"),
+        (b"{\n  'a': 1}", "is not valid JSON at line 2, column 3 of the record"),
         (b"[1]", "is not a JSON object with each field once"),
     ] {
         let problems = parse(line).expect_err("the line is wrong");
-        assert_eq!(problems[0].detail, said, "{}", String::from_utf8_lossy(line));
+        assert_eq!(problems[0].detail, detail, "{}", String::from_utf8_lossy(line));
     }
 }

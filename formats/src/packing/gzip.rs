@@ -1,5 +1,6 @@
-//! Gzip files of one or more members (RFC 1952, section 2.2), which zeros may follow: tools that write blocks of a fixed
-//! size fill the last one with them, and gzip(1) passes over them.
+//! Reads gzip files of one or more members (RFC 1952, section 2.2), which zeros may follow.
+//!
+//! Tools that write blocks of a fixed size fill the last block with zeros, and gzip(1) ignores them.
 
 use std::io::{self, BufRead, Read};
 
@@ -9,7 +10,7 @@ use crate::error::TrailingBytes;
 
 /// Reads the members one after the other.
 pub(super) struct GzipReader<R> {
-    /// Always there, but while one member follows another.
+    /// The current member; `None` after the last one.
     member: Option<GzDecoder<R>>,
 }
 
@@ -44,7 +45,7 @@ impl<R: BufRead> Read for GzipReader<R> {
     }
 }
 
-/// Reads zeros to the end.
+/// Reads to the end, and checks that there are only zeros.
 fn check_zeros(rest: &mut impl BufRead) -> io::Result<()> {
     loop {
         let block = rest.fill_buf()?;

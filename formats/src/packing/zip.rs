@@ -1,5 +1,5 @@
-//! The one file in a zip archive that is read: the only one, or the export of Apple Health among others. Names in an
-//! archive are compared and never used as paths.
+//! Reads one file of a zip archive: the only one, or the export of Apple Health among several. Names in an
+//! archive are compared, and never used as paths.
 
 mod blocks;
 
@@ -13,41 +13,44 @@ use rawzip::{
 };
 
 use crate::{Input, ReadError, apple_health};
-use blocks::{BLOCK_BYTES, Blocks};
+use blocks::{BLOCK_BYTES, BlockReader};
 
-/// Bytes at the end of an archive among which the end of its list is looked for: all that a comment may have.
+/// Number of bytes at the end of an archive that are searched for its end record. This covers the longest
+/// comment that an archive may have.
 const END_BYTES_MAX: u64 = 66 * 1024;
-/// Bytes at the beginning of an XML file that tell whether it is an export: more than its DTD has.
+/// Number of bytes at the beginning of an XML file that are searched for the root of an export. The DTD
+/// before the root is shorter.
 const EXPORT_HEAD_BYTES: u64 = 64 * 1024;
 
-/// Opens the file to be read, unpacked and verified. Returns where in the archive it begins as well.
+/// Opens the file to be read. Its checksum is verified while it is read. Returns the unpacked bytes, and the
+/// offset of the packed bytes in the archive.
 pub(crate) fn open(input: &Input) -> Result<(Box<dyn Read>, u64), ReadError> {
     let archive = Archive::open(input)?;
-    let member = archive.choose()?;
-    archive.read(&member)
+    let member = archive.choose_member()?;
+    archive.open_member(&member)
 }
 
 /// The name of the file to be read.
-pub(crate) fn name(input: &Input) -> Result<String, ReadError> {
-    Ok(Archive::open(input)?.choose()?.name)
+pub(crate) fn member_name(input: &Input) -> Result<String, ReadError> {
+    Ok(Archive::open(input)?.choose_member()?.name)
 }
 
-/// Of an archive with several files, so many names are told.
-const NAMES_TOLD_MAX: usize = 5;
+/// Number of file names that an error lists.
+const NAMES_LISTED_MAX: usize = 5;
 
-/// An archive and what is in it.
+/// An archive and the files in it.
 struct Archive {
-    archive: ZipArchive<Arc<Blocks>>,
-    blocks: Arc<Blocks>,
-    /// The files that somebody has put in.
+    archive: ZipArchive<Arc<BlockReader>>,
+    blocks: Arc<BlockReader>,
+    /// Number of files, without those that an operating system added.
     files: u64,
-    /// The names of the first of them.
+    /// The names of the first of these files.
     names: Vec<String>,
-    /// It is a workbook of Excel.
+    /// Whether the archive is a workbook of Excel.
     is_workbook: bool,
-    /// The only file.
+    /// The file, if there is only one.
     only: Option<Member>,
-    /// Some of those that are called XML.
+    /// The first files whose names end in `.xml`, at most [`ZIP_EXPORTS_LOOKED_AT_MAX`].
     xml: Vec<Member>,
 }
 
@@ -55,27 +58,27 @@ struct Archive {
 #[derive(Debug, Clone)]
 struct Member {
     name: String,
-    place: ZipArchiveEntryWayfinder,
+    wayfinder: ZipArchiveEntryWayfinder,
     method: CompressionMethod,
     is_encrypted: bool,
 }
 
 impl Member {
-    fn is_called_export(&self) -> bool {
+    fn is_named_export(&self) -> bool {
         self.name.rsplit(['/', '\\']).next().is_some_and(|name| name.eq_ignore_ascii_case("export.xml"))
     }
 }
 
 impl Archive {
     fn open(input: &Input) -> Result<Self, ReadError> {
-        let blocks = Arc::new(Blocks::new(input.clone()));
+        let blocks = Arc::new(BlockReader::new(input.clone()));
         let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
         let located = ZipLocator::new().max_search_space(END_BYTES_MAX).locate_in_reader(
             Arc::clone(&blocks),
             &mut buffer,
             input.size(),
         );
-        let archive = located.map_err(|(_, error)| fault(error))?;
+        let archive = located.map_err(|(_, error)| read_error(error))?;
         let mut this = Self {
             archive,
             blocks,
@@ -85,31 +88,31 @@ impl Archive {
             only: None,
             xml: Vec::new(),
         };
-        this.list(&mut buffer)?;
+        this.read_directory(&mut buffer)?;
         Ok(this)
     }
 
-    fn list(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
-        let list_bytes = self.archive.eocd_offset().saturating_sub(self.archive.directory_offset());
-        if list_bytes > ZIP_DIRECTORY_BYTES_MAX {
+    fn read_directory(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
+        let directory_bytes = self.archive.eocd_offset().saturating_sub(self.archive.directory_offset());
+        if directory_bytes > ZIP_DIRECTORY_BYTES_MAX {
             return Err(ReadError::format("the zip archive has too long a list of members"));
         }
         let mut entries = self.archive.entries(buffer);
-        let mut seen = 0_u64;
-        while let Some(entry) = entries.next_entry().map_err(fault)? {
-            seen += 1;
-            if seen > ZIP_MEMBERS_MAX {
+        let mut members = 0_u64;
+        while let Some(entry) = entries.next_entry().map_err(read_error)? {
+            members += 1;
+            if members > ZIP_MEMBERS_MAX {
                 let detail = format!("the zip archive has more than {ZIP_MEMBERS_MAX} members");
                 return Err(ReadError::Format(detail));
             }
             let path = entry.file_path();
             let name = String::from_utf8_lossy(path.as_bytes());
-            if entry.is_dir() || is_of_a_system(&name) {
+            if entry.is_dir() || is_system_file(&name) {
                 continue;
             }
             self.files += 1;
             self.is_workbook |= name == "xl/workbook.xml";
-            if self.names.len() < NAMES_TOLD_MAX {
+            if self.names.len() < NAMES_LISTED_MAX {
                 self.names.push(crate::excerpt(name.as_bytes()));
             }
             let is_xml = name.to_ascii_lowercase().ends_with(".xml");
@@ -119,7 +122,7 @@ impl Archive {
             }
             let member = Member {
                 name: name.into_owned(),
-                place: entry.wayfinder(),
+                wayfinder: entry.wayfinder(),
                 method: entry.compression_method(),
                 is_encrypted: entry.flags().is_encrypted(),
             };
@@ -131,12 +134,12 @@ impl Archive {
         Ok(())
     }
 
-    /// The only file; else the one that is an export of Apple Health by its content, wherever it lies.
-    fn choose(&self) -> Result<Member, ReadError> {
+    /// The only file. Of several files, the one whose content is an export of Apple Health, in any folder.
+    fn choose_member(&self) -> Result<Member, ReadError> {
         if let Some(only) = &self.only {
             return Ok(only.clone());
         }
-        let (mut export, mut unseen) = (None, None);
+        let (mut export, mut not_sent) = (None, None);
         for member in &self.xml {
             match self.is_export(member)? {
                 Some(true) if export.is_some() => {
@@ -144,14 +147,14 @@ impl Archive {
                     return Err(ReadError::format(detail));
                 }
                 Some(true) => export = Some(member.clone()),
-                None if member.is_called_export() => unseen = Some(member.clone()),
+                None if member.is_named_export() => not_sent = Some(member.clone()),
                 _ => {}
             }
         }
-        export.or(unseen).ok_or_else(|| self.too_many())
+        export.or(not_sent).ok_or_else(|| self.too_many_files())
     }
 
-    fn too_many(&self) -> ReadError {
+    fn too_many_files(&self) -> ReadError {
         if self.is_workbook {
             return ReadError::format(
                 "a workbook of Excel is not read: save its sheet as CSV, and send that",
@@ -166,25 +169,26 @@ impl Archive {
         ))
     }
 
-    /// Whether a file begins as an export does. One that cannot be unpacked does not. `None`: too little of it was sent.
+    /// Whether a file begins like an export. A file that cannot be unpacked does not. `None` if too little of
+    /// it was sent.
     fn is_export(&self, member: &Member) -> Result<Option<bool>, ReadError> {
         let mut head = Vec::new();
-        let read = self.read(member).and_then(|(reader, _)| {
+        let read = self.open_member(member).and_then(|(reader, _)| {
             reader.take(EXPORT_HEAD_BYTES).read_to_end(&mut head).map_err(ReadError::from)
         });
         let is_export = apple_health::is_export(&head);
         match read {
-            Err(error) if error.is_cut() => Ok(is_export.then_some(true)),
+            Err(error) if error.is_not_sent() => Ok(is_export.then_some(true)),
             Err(error @ ReadError::Source(_)) => Err(error),
             _ => Ok(Some(is_export)),
         }
     }
 
-    fn read(&self, member: &Member) -> Result<(Box<dyn Read>, u64), ReadError> {
+    fn open_member(&self, member: &Member) -> Result<(Box<dyn Read>, u64), ReadError> {
         if member.is_encrypted {
             return Err(ReadError::format("the member of the zip archive is encrypted"));
         }
-        let entry = self.archive.get_entry(member.place).map_err(fault)?;
+        let entry = self.archive.get_entry(member.wayfinder).map_err(read_error)?;
         let (begin, end) = entry.compressed_data_range();
         let range = RangeReader::new(Arc::clone(&self.blocks), begin..end);
         let packed = BufReader::with_capacity(BLOCK_BYTES, range);
@@ -202,8 +206,8 @@ impl Archive {
     }
 }
 
-/// Whether a file was added by an operating system, and not by a person.
-fn is_of_a_system(path: &str) -> bool {
+/// Whether an operating system added the file, not a person.
+fn is_system_file(path: &str) -> bool {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     let folders = path.split(['/', '\\']);
     name.starts_with("._")
@@ -211,7 +215,7 @@ fn is_of_a_system(path: &str) -> bool {
         || folders.into_iter().any(|folder| folder.eq_ignore_ascii_case("__MACOSX"))
 }
 
-fn fault(error: rawzip::Error) -> ReadError {
+fn read_error(error: rawzip::Error) -> ReadError {
     match error.into_kind() {
         ErrorKind::IO(error) => error.into(),
         _ => ReadError::format("the zip archive is cut or damaged"),

@@ -1,4 +1,4 @@
-//! What is seen of a file without storing it, whole and of the parts that a page sends.
+//! Tests previews of whole files, and of the parts that a web page sends.
 
 use std::io::{Cursor, Write};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn whole(bytes: impl AsRef<[u8]>) -> Input {
     input(bytes, bytes.len(), b"")
 }
 
-fn shown(input: &Input, request: &Request<'_>) -> Value {
+fn preview_json(input: &Input, request: &Request<'_>) -> Value {
     preview(input, request).to_json()
 }
 
@@ -50,95 +50,97 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_csv_without_a_mapping_shows_its_header_and_its_cells() {
-    let seen = shown(&whole(ROWS), &request(None));
-    assert_eq!((&seen["format"], &seen["packing"]), (&json!("CSV"), &json!("plain")));
-    assert_eq!(seen["header"], json!(["when", "what", "miles"]));
-    assert_eq!((&seen["delimiter"], &seen["encoding"]), (&json!(";"), &json!("UTF-8")));
-    assert_eq!(seen["rows"][0]["cells"], json!(["2024-01-02 10:00:00", "run", "1,5"]));
-    assert_eq!((&seen["rowsRead"], &seen["rows"][0]["event"]), (&json!(3), &Value::Null));
-    assert_eq!((&seen["problems"], &seen["rowsRejected"]), (&json!([]), &json!(0)));
+    let output = preview_json(&whole(ROWS), &request(None));
+    assert_eq!((&output["format"], &output["packing"]), (&json!("CSV"), &json!("plain")));
+    assert_eq!(output["header"], json!(["when", "what", "miles"]));
+    assert_eq!((&output["delimiter"], &output["encoding"]), (&json!(";"), &json!("UTF-8")));
+    assert_eq!(output["rows"][0]["cells"], json!(["2024-01-02 10:00:00", "run", "1,5"]));
+    assert_eq!((&output["rowsRead"], &output["rows"][0]["event"]), (&json!(3), &Value::Null));
+    assert_eq!((&output["problems"], &output["rowsRejected"]), (&json!([]), &json!(0)));
 }
 
 #[test]
 fn a_csv_with_a_mapping_shows_the_events_and_the_cells_that_are_wrong() {
     let mapping = mapping();
-    let seen = shown(&whole(ROWS), &request(Some(&mapping)));
-    let event = &seen["rows"][0]["event"];
+    let output = preview_json(&whole(ROWS), &request(Some(&mapping)));
+    let event = &output["rows"][0]["event"];
     assert_eq!(event["timestamp"], "2024-01-02T09:00:00.000Z");
     assert_eq!((&event["eventType"], &event["properties"]), (&json!("run"), &json!({ "miles": 1.5 })));
-    let problem = &seen["rows"][1]["problems"][0];
+    let problem = &output["rows"][1]["problems"][0];
     assert_eq!((&problem["pointer"], &problem["column"]), (&json!("/timestamp"), &json!(0)));
     assert_eq!(problem["code"], "INVALID_DATETIME");
-    assert_eq!(seen["rowsRejected"], 1);
-    let kind = &seen["problemKinds"][0];
+    assert_eq!(output["rowsRejected"], 1);
+    let kind = &output["problemKinds"][0];
     assert_eq!((&kind["rows"], &kind["firstRecord"], &kind["firstLine"]), (&json!(1), &json!(2), &json!(3)));
 }
 
 #[test]
-fn a_mapping_that_does_not_fit_is_told_and_the_cells_are_shown() {
+fn a_mapping_that_does_not_fit_is_reported_and_the_cells_are_shown() {
     let lacking = CsvMapping { timestamp_column: "date".to_owned(), ..mapping() };
     let wrong = CsvMapping { timestamp_column: String::new(), ..mapping() };
     let unreadable = CsvMapping { encoding: Some("klingon".to_owned()), ..mapping() };
     for (mapping, pointer) in
         [(&lacking, "/csv"), (&wrong, "/csv/timestampColumn"), (&unreadable, "/csv/encoding")]
     {
-        let seen = shown(&whole(ROWS), &request(Some(mapping)));
-        assert_eq!(seen["problems"][0]["pointer"], pointer, "{seen}");
-        assert_eq!(seen["rows"][0]["cells"][1], "run", "{seen}");
-        assert_eq!(seen["rows"][0]["event"], Value::Null);
+        let output = preview_json(&whole(ROWS), &request(Some(mapping)));
+        assert_eq!(output["problems"][0]["pointer"], pointer, "{output}");
+        assert_eq!(output["rows"][0]["cells"][1], "run", "{output}");
+        assert_eq!(output["rows"][0]["event"], Value::Null);
     }
 }
 
 #[test]
-fn what_the_cut_ends_is_no_problem() {
+fn a_record_at_the_end_of_a_part_is_not_a_problem() {
     let mapping = mapping();
     for length in 16..ROWS.len() {
-        let seen = shown(&input(&ROWS.as_bytes()[..length], ROWS.len(), b""), &request(Some(&mapping)));
-        assert_eq!((&seen["problems"], &seen["isCut"]), (&json!([]), &json!(true)), "{length}: {seen}");
+        let output =
+            preview_json(&input(&ROWS.as_bytes()[..length], ROWS.len(), b""), &request(Some(&mapping)));
+        assert_eq!((&output["problems"], &output["isCut"]), (&json!([]), &json!(true)), "{length}: {output}");
         let whole_rows = ROWS[..length].matches('\n').count() - 1;
-        assert_eq!(seen["rowsRead"], whole_rows, "{length}");
+        assert_eq!(output["rowsRead"], whole_rows, "{length}");
     }
     let packed = gzip(ROWS.repeat(500).as_bytes());
-    let seen = shown(&input(&packed[..packed.len() / 2], packed.len(), b""), &request(Some(&mapping)));
-    assert_eq!((&seen["packing"], &seen["isCut"]), (&json!("gzip"), &json!(true)));
-    assert_eq!(seen["problems"], json!([]), "{seen}");
+    let output =
+        preview_json(&input(&packed[..packed.len() / 2], packed.len(), b""), &request(Some(&mapping)));
+    assert_eq!((&output["packing"], &output["isCut"]), (&json!("gzip"), &json!(true)));
+    assert_eq!(output["problems"], json!([]), "{output}");
     for format in
         ["[{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"},{\"eventTy", "{\"eventType\""]
     {
-        let seen = shown(&input(format.as_bytes(), 1_000, b""), &request(None));
-        assert_eq!((&seen["problems"], &seen["isCut"]), (&json!([]), &json!(true)), "{seen}");
+        let output = preview_json(&input(format.as_bytes(), 1_000, b""), &request(None));
+        assert_eq!((&output["problems"], &output["isCut"]), (&json!([]), &json!(true)), "{output}");
     }
 }
 
 #[test]
-fn the_records_after_those_shown_are_counted_only_when_asked() {
+fn further_records_are_counted_only_on_request() {
     let mapping = mapping();
     let many = format!("{ROWS}{}", "never;run;2\n".repeat(50));
     let all = Request { records: 2, ..request(Some(&mapping)) };
-    let seen = shown(&whole(&many), &all);
-    assert_eq!((&seen["rowsRead"], &seen["rowsRejected"]), (&json!(53), &json!(51)));
-    assert_eq!((seen["rows"].as_array().map(Vec::len), &seen["isCut"]), (Some(2), &json!(false)));
-    let seen = shown(&whole(&many), &Request { reads_all: false, ..all });
-    assert_eq!((&seen["rowsRead"], &seen["isCut"]), (&json!(2), &json!(true)));
+    let output = preview_json(&whole(&many), &all);
+    assert_eq!((&output["rowsRead"], &output["rowsRejected"]), (&json!(53), &json!(51)));
+    assert_eq!((output["rows"].as_array().map(Vec::len), &output["isCut"]), (Some(2), &json!(false)));
+    let output = preview_json(&whole(&many), &Request { reads_all: false, ..all });
+    assert_eq!((&output["rowsRead"], &output["isCut"]), (&json!(2), &json!(true)));
 }
 
 #[test]
-fn what_cannot_be_read_is_told() {
+fn files_that_cannot_be_read_are_reported() {
     for bytes in
         [&b"7z\xbc\xaf\x27\x1c and more of it"[..], &gzip(&gzip(b"{}")), b"\x89PNG\r\n\x1a\n\0\0\0\x0d\xff"]
     {
-        let seen = shown(&whole(bytes), &request(None));
-        assert_eq!(seen["problems"][0]["code"], "PAYLOAD_FORMAT", "{seen}");
-        assert_eq!((&seen["problems"][1], &seen["rowsRead"]), (&Value::Null, &json!(0)), "{seen}");
+        let output = preview_json(&whole(bytes), &request(None));
+        assert_eq!(output["problems"][0]["code"], "PAYLOAD_FORMAT", "{output}");
+        assert_eq!((&output["problems"][1], &output["rowsRead"]), (&Value::Null, &json!(0)), "{output}");
     }
-    let empty = shown(&whole(b""), &request(None));
+    let empty = preview_json(&whole(b""), &request(None));
     assert_eq!((&empty["rowsRead"], &empty["problems"]), (&json!(0), &json!([])), "{empty}");
     let bomb = gzip(&vec![b' '; 64 << 20]);
-    let seen = shown(&whole(&bomb).cut_after(1 << 20), &request(None));
-    assert_eq!((&seen["isCut"], &seen["problems"]), (&json!(true), &json!([])), "{seen}");
+    let output = preview_json(&whole(&bomb).cut_after(1 << 20), &request(None));
+    assert_eq!((&output["isCut"], &output["problems"]), (&json!(true), &json!([])), "{output}");
 }
 
-/// An archive with an export between two other files of so many bytes.
+/// An archive with an export between two other files of these sizes in bytes.
 fn archive(before: usize, after: usize) -> Vec<u8> {
     let mut zip = rawzip::ZipArchiveWriter::new(Cursor::new(Vec::new()));
     let export = "<?xml version=\"1.0\"?><HealthData><Record type=\"HKQuantityTypeIdentifierStepCount\" \
@@ -161,27 +163,28 @@ fn archive(before: usize, after: usize) -> Vec<u8> {
 }
 
 #[test]
-fn of_a_zip_the_list_at_its_end_tells_what_it_holds() {
-    // All was sent, in two parts.
+fn the_directory_at_the_end_of_a_zip_shows_its_files() {
+    // The whole archive was sent, in two parts.
     let small = archive(1_000, 0);
-    let seen = shown(&input(&small[..900], small.len(), &small[900..]), &request(None));
-    assert_eq!((&seen["format"], &seen["packing"]), (&json!("APPLE_HEALTH"), &json!("zip")), "{seen}");
-    // The export lies in the tail, which does not begin where blocks do.
+    let output = preview_json(&input(&small[..900], small.len(), &small[900..]), &request(None));
+    assert_eq!((&output["format"], &output["packing"]), (&json!("APPLE_HEALTH"), &json!("zip")), "{output}");
+    // The export is in the tail, which does not begin at the start of a block.
     let large = archive(700_000, 50_000);
     let (head, tail) = (&large[..200_000], &large[large.len() - 250_000..]);
-    let seen = shown(&input(head, large.len(), tail), &request(None));
-    assert_eq!((&seen["format"], &seen["rowsRead"]), (&json!("APPLE_HEALTH"), &json!(1)), "{seen}");
-    // Of the export nothing was sent: its name tells.
+    let output = preview_json(&input(head, large.len(), tail), &request(None));
+    assert_eq!((&output["format"], &output["rowsRead"]), (&json!("APPLE_HEALTH"), &json!(1)), "{output}");
+    // No byte of the export was sent, so its name decides.
     let far = archive(700_000, 300_000);
-    let seen = shown(&input(&far[..200_000], far.len(), &far[far.len() - 250_000..]), &request(None));
-    assert_eq!((&seen["format"], &seen["isCut"]), (&json!("APPLE_HEALTH"), &json!(true)), "{seen}");
-    // Not even the list.
-    let seen = shown(&input(head, large.len(), b""), &request(None));
-    assert_eq!((&seen["packing"], &seen["problems"]), (&json!("zip"), &json!([])), "{seen}");
+    let output =
+        preview_json(&input(&far[..200_000], far.len(), &far[far.len() - 250_000..]), &request(None));
+    assert_eq!((&output["format"], &output["isCut"]), (&json!("APPLE_HEALTH"), &json!(true)), "{output}");
+    // Not even the directory of the archive was sent.
+    let output = preview_json(&input(head, large.len(), b""), &request(None));
+    assert_eq!((&output["packing"], &output["problems"]), (&json!("zip"), &json!([])), "{output}");
 }
 
 #[test]
-fn parts_that_are_more_than_the_whole_are_no_source() {
+fn parts_longer_than_the_whole_are_refused() {
     assert!(PartialSource::new(3, b"four".to_vec(), Vec::new()).is_none());
     assert!(PartialSource::new(3, Vec::new(), b"four".to_vec()).is_none());
     let source = PartialSource::new(4, b"four".to_vec(), Vec::new()).expect("it fits");

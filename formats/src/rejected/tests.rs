@@ -1,4 +1,4 @@
-//! Rejected records in files of their own format, which can be read again.
+//! Tests that rejected records are written to a file of their own format, which can be imported again.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ fn input(bytes: &[u8]) -> Input {
     Input::new(Arc::new(source))
 }
 
-/// The file of these records.
+/// The file that is written for these records.
 fn written(bytes: &[u8], format: Format, mapping: Option<&CsvMapping>, records: &[(i64, &str)]) -> String {
     let mut rejected = Rejected::open(&input(bytes), format, mapping).expect("it is read");
     let mut out = rejected.begin();
@@ -44,12 +44,12 @@ fn a_row_has_the_reason_in_a_last_column_and_the_file_is_read_by_the_same_mappin
         out,
         "\u{feff}sep=;\n\nwhen;note;\"rejection\"\nnever;Straße;\"no \"\"time\"\"\"\nnot;;\"no time\"\n2024-01-02;x;y;\"3 cells\"\n"
     );
-    let mended = out.replace("never", "2024-01-03").replace("not;;", "2024-01-04;;");
-    let seen = read(&mended, &mapping);
+    let corrected = out.replace("never", "2024-01-03").replace("not;;", "2024-01-04;;");
+    let output = read(&corrected, &mapping);
     assert_eq!(
-        seen,
+        output,
         [Ok(json!({ "note": "Straße" })), Ok(json!({})), Err("has 4 cells under a header of 3".to_owned())],
-        "{mended}"
+        "{corrected}"
     );
 }
 
@@ -57,9 +57,9 @@ fn a_row_has_the_reason_in_a_last_column_and_the_file_is_read_by_the_same_mappin
 fn read(file: &str, mapping: &CsvMapping) -> Vec<Result<Value, String>> {
     let format = Some(Format::Csv);
     let request = Request { format, file_name: "", mapping: Some(mapping), records: 99, reads_all: true };
-    let seen = preview(&input(file.as_bytes()), &request);
-    assert_eq!(seen.problems, [], "{file}");
-    let rows = seen.to_json()["rows"].as_array().cloned().unwrap_or_default();
+    let output = preview(&input(file.as_bytes()), &request);
+    assert_eq!(output.problems, [], "{file}");
+    let rows = output.to_json()["rows"].as_array().cloned().unwrap_or_default();
     let row = |row: Value| match row["problems"].get(0) {
         Some(problem) => Err(problem["detail"].as_str().unwrap_or_default().to_owned()),
         None => Ok(row["event"]["properties"].clone()),
@@ -77,7 +77,7 @@ fn runs() -> CsvMapping {
 }
 
 #[test]
-fn the_reason_stands_under_its_name_however_many_cells_a_row_has() {
+fn the_reason_is_in_its_column_for_any_number_of_cells() {
     let time = "2024-01-01T00:00:00Z";
     for (file, records) in [
         ("when,v,,,\nnever,2\nnever,3,,,\nnever,4,,,,,\n", 3),
@@ -87,19 +87,19 @@ fn the_reason_stands_under_its_name_however_many_cells_a_row_has() {
         let wanted: Vec<(i64, &str)> = (1..=records).map(|record| (record, "why")).collect();
         let out = written(file.as_bytes(), Format::Csv, Some(&runs()), &wanted);
         // A reason that was not removed becomes a property of that name, and nothing else changes.
-        let with_reason = |seen: Result<Value, String>| {
-            let mut seen = seen.expect("an event");
-            seen["rejection"] = json!("why");
-            seen
+        let with_reason = |output: Result<Value, String>| {
+            let mut output = output.expect("an event");
+            output["rejection"] = json!("why");
+            output
         };
         let expected: Vec<Value> =
             read(&file.replace("never", time), &runs()).into_iter().map(with_reason).collect();
-        let seen: Vec<Value> = read(&out.replace("never", time), &runs())
+        let output: Vec<Value> = read(&out.replace("never", time), &runs())
             .into_iter()
             .map(|row| row.expect("an event"))
             .collect();
-        assert_eq!(seen, expected, "{out}");
-        // What is rejected once more has one reason, the newest.
+        assert_eq!(output, expected, "{out}");
+        // A record that is rejected again has one reason, the newest.
         let again = written(
             out.as_bytes(),
             Format::Csv,
@@ -108,26 +108,26 @@ fn the_reason_stands_under_its_name_however_many_cells_a_row_has() {
         );
         let expected: Vec<Value> = expected
             .into_iter()
-            .map(|mut seen| {
-                seen["rejection"] = json!("new");
-                seen
+            .map(|mut output| {
+                output["rejection"] = json!("new");
+                output
             })
             .collect();
-        let seen: Vec<Value> = read(&again.replace("never", time), &runs())
+        let output: Vec<Value> = read(&again.replace("never", time), &runs())
             .into_iter()
             .map(|row| row.expect("an event"))
             .collect();
-        assert_eq!(seen, expected, "{again}");
+        assert_eq!(output, expected, "{again}");
     }
 }
 
 #[test]
-fn a_mark_that_contradicts_the_mapping_goes_on_to_do_so() {
+fn a_byte_order_mark_still_takes_precedence_over_the_mapping() {
     let mapping = CsvMapping { encoding: Some("windows-1252".to_owned()), ..runs() };
     let file = "\u{feff}when,note\nnever,Straße\n";
     let out = written(file.as_bytes(), Format::Csv, Some(&mapping), &[(1, "why")]);
-    let mended = out.replace("never", "2024-01-01T00:00:00Z");
-    assert_eq!(read(&mended, &mapping), [Ok(json!({ "note": "Straße", "rejection": "why" }))]);
+    let corrected = out.replace("never", "2024-01-01T00:00:00Z");
+    assert_eq!(read(&corrected, &mapping), [Ok(json!({ "note": "Straße", "rejection": "why" }))]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn the_elements_of_an_export_are_an_export() {
 }
 
 #[test]
-fn of_what_is_too_long_the_beginning_is_told() {
+fn records_that_are_too_long_are_cut() {
     let long = "x".repeat(300 * 1024);
     let out =
         written(format!("{{\"notes\":\"{long}\"}}\n").as_bytes(), Format::Ndjson, None, &[(1, "too long")]);
@@ -177,14 +177,14 @@ fn of_what_is_too_long_the_beginning_is_told() {
 }
 
 #[test]
-fn a_record_that_is_not_there_is_none() {
+fn a_missing_record_is_none() {
     let mut rejected = Rejected::open(&input(b"{}\n"), Format::Ndjson, None).expect("it is read");
     assert!(rejected.record(1, "").expect("it is read").is_some());
     assert!(rejected.record(2, "").expect("it is read").is_none());
 }
 
 #[test]
-fn what_is_no_element_becomes_the_text_in_one() {
+fn invalid_xml_becomes_the_text_of_an_element() {
     let export = b"<HealthData><Record type=\"a\"/><Record type=\"b\"></Re+ord></HealthData>\n";
     let out = written(export, Format::AppleHealth, None, &[(1, "one"), (2, "two")]);
     assert_eq!(

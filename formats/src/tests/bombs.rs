@@ -1,4 +1,4 @@
-//! Payloads that are small as they are sent and large once they are decoded.
+//! Tests payloads that are small as they are sent and large when they are unpacked.
 
 use domain::limits::{DECODED_RATIO_FROM_BYTES, DECODED_RATIO_MAX};
 
@@ -6,7 +6,8 @@ use super::*;
 
 const LINE: &[u8] = b"{\"eventType\":\"s\",\"timestamp\":\"2026-01-01T00:00:00Z\"}\n";
 
-/// A zstd frame of `bytes` blanks after a skippable frame (RFC 8878, 3.1.2) that keeps the ratio at `ratio`.
+/// A zstd frame of `bytes` blanks after a skippable frame (RFC 8878, section 3.1.2). The size of the latter
+/// sets the ratio to `ratio`.
 fn blanks(bytes: usize, ratio: usize) -> Vec<u8> {
     let frame = zstd::encode_all(io::repeat(b' ').take(bytes as u64), 1).unwrap();
     let padding = vec![0xaa; bytes / ratio];
@@ -14,7 +15,7 @@ fn blanks(bytes: usize, ratio: usize) -> Vec<u8> {
     [&0x184D_2A50_u32.to_le_bytes()[..], &length.to_le_bytes(), &padding, &frame].concat()
 }
 
-/// A payload of parts, each so many times: it is never in memory as a whole.
+/// A payload of parts, each repeated this many times. It is never in memory as a whole.
 struct Repeated(Vec<(Arc<[u8]>, usize)>);
 
 impl Source for Repeated {
@@ -34,35 +35,35 @@ impl Source for Repeated {
     }
 }
 
-/// How many events are read, and why it ends early.
-fn found(parts: &[(&[u8], usize)]) -> (usize, Option<String>) {
+/// Returns the number of events that are read, and the detail of the error that ends reading.
+fn count_events(parts: &[(&[u8], usize)]) -> (usize, Option<String>) {
     let parts = parts.iter().map(|(part, times)| (Arc::from(*part), *times)).collect();
     let input = Input::new(Arc::new(Repeated(parts)));
     let (mut reader, _) = open(&input, Format::Ndjson, None, Checkpoint::default()).unwrap();
     let (records, error) = read_all(reader.as_mut());
-    let told = error.map(|error| error.problem().unwrap().detail.unwrap());
-    (records.iter().filter(|(_, text, _)| text.contains("eventType")).count(), told)
+    let detail = error.map(|error| error.problem().unwrap().detail.unwrap());
+    (records.iter().filter(|(_, text, _)| text.contains("eventType")).count(), detail)
 }
 
 #[test]
-fn more_than_sixteen_gib_are_not_decoded_however_little_they_are() {
+fn at_most_sixteen_gib_are_decoded_at_any_ratio() {
     const FRAME: usize = 128 << 20;
     let line = zstd::encode_all(LINE, 1).unwrap();
     let end = zstd::encode_all(&b"\n"[..], 1).unwrap();
     let frames = (16 << 30) / FRAME;
     let ratio = usize::try_from(DECODED_RATIO_MAX).unwrap() - 10;
     let blanks = blanks(FRAME, ratio);
-    let told = "the payload is too large once decoded".to_owned();
+    let detail = "the payload is too large once decoded".to_owned();
     let parts = [(&line[..], 1), (&blanks, frames - 1), (&end, 1), (&line, 1), (&blanks, 1), (&line, 1)];
-    assert_eq!(found(&parts), (2, Some(told)), "what fits is read");
+    assert_eq!(count_events(&parts), (2, Some(detail)), "records before the limit are read");
 }
 
 #[test]
-fn what_decodes_to_too_many_times_its_size_is_refused_once_it_is_large() {
+fn a_payload_over_the_ratio_limit_is_refused_once_it_is_large() {
     let from = usize::try_from(DECODED_RATIO_FROM_BYTES).unwrap();
     let line = zstd::encode_all(LINE, 1).unwrap();
-    let with = |bytes, ratio| found(&[(&line[..], 1), (&blanks(bytes, ratio), 1)]);
+    let with = |bytes, ratio| count_events(&[(&line[..], 1), (&blanks(bytes, ratio), 1)]);
     assert_eq!(with(from / 2, 100_000), (1, None), "it is not large");
-    assert_eq!(with(from * 2, 190), (1, None), "it is not so many times");
+    assert_eq!(with(from * 2, 190), (1, None), "its ratio is below the limit");
     assert_eq!(with(from * 2, 100_000), (1, Some("the payload is too large once decoded".to_owned())));
 }

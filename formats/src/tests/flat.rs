@@ -1,19 +1,19 @@
-//! Records without end, columns without number, nesting without bottom: memory stays flat.
+//! Tests that endless records, columns and nesting do not increase the use of memory.
 
 use super::*;
 
-/// A reader of one text behind the other, the second so many times.
-fn long(before: &'static str, again: &'static str, times: u64, behind: &'static str) -> impl Read + 'static {
+/// A reader of `before`, then `again` this many times, and then `after`.
+fn long(before: &'static str, again: &'static str, times: u64, after: &'static str) -> impl Read + 'static {
     let length = times * again.len() as u64;
-    before.as_bytes().chain(Again { text: again.as_bytes(), at: 0 }.take(length)).chain(behind.as_bytes())
+    before.as_bytes().chain(Repeat { text: again.as_bytes(), at: 0 }.take(length)).chain(after.as_bytes())
 }
 
-struct Again {
+struct Repeat {
     text: &'static [u8],
     at: usize,
 }
 
-impl Read for Again {
+impl Read for Repeat {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         for byte in &mut *buffer {
             *byte = self.text[self.at];
@@ -23,7 +23,7 @@ impl Read for Again {
     }
 }
 
-fn read_long(format: Format, reader: impl Read + 'static) -> (Vec<Raw>, String) {
+fn read_long(format: Format, reader: impl Read + 'static) -> (Vec<RawRecord>, String) {
     let (records, error) = match reader_of(format, reader) {
         Ok(mut reader) => read_all(reader.as_mut()),
         Err(error) => (Vec::new(), Some(error)),
@@ -38,7 +38,7 @@ fn read_long(format: Format, reader: impl Read + 'static) -> (Vec<Raw>, String) 
 const MANY: u64 = 16 * 1024 * 1024;
 
 #[test]
-fn a_record_that_is_far_too_long_is_passed_over_and_the_next_one_read() {
+fn a_record_that_is_too_long_is_skipped_and_the_next_one_is_read() {
     let table = [
         (Format::Ndjson, "{}\n{\"notes\":\"", "x", MANY, "\"}\n{\"a\":1}"),
         (Format::Json, "[{}, {\"notes\":\"", "\\\"", MANY / 2, "\"}, {\"a\":1}]"),
@@ -61,19 +61,19 @@ fn a_record_that_is_far_too_long_is_passed_over_and_the_next_one_read() {
             "</Record><Record/></HealthData>",
         ),
     ];
-    for (format, before, again, times, behind) in table {
-        let (records, fault) = read_long(format, long(before, again, times, behind));
+    for (format, before, again, times, after) in table {
+        let (records, error) = read_long(format, long(before, again, times, after));
         let long: Vec<_> = records.iter().map(|(_, _, is_too_long)| *is_too_long).collect();
         if before == "[{}, " {
-            assert_eq!((long, fault.contains("the array is cut")), (vec![false], true));
+            assert_eq!((long, error.contains("the array is cut")), (vec![false], true));
         } else {
-            assert_eq!((long, fault.as_str()), (vec![false, true, false], ""), "{before}");
+            assert_eq!((long, error.as_str()), (vec![false, true, false], ""), "{before}");
         }
     }
 }
 
 #[test]
-fn what_is_passed_over_may_be_as_long_as_it_likes() {
+fn skipped_xml_may_have_any_length() {
     let table = [
         ("<HealthData><!-- ", "- ", "--><Record/></HealthData>"),
         ("<!DOCTYPE HealthData [", "<!ENTITY a \"]>\">", "]><HealthData><Record/></HealthData>"),
@@ -82,56 +82,59 @@ fn what_is_passed_over_may_be_as_long_as_it_likes() {
         ("<HealthData>", "<Other/>", "<Record/></HealthData>"),
         ("<HealthData>", "text", "<Record/></HealthData>"),
     ];
-    for (before, again, behind) in table {
-        let (records, fault) = read_long(Format::AppleHealth, long(before, again, MANY / 16, behind));
-        assert_eq!((records.len(), fault.as_str()), (1, ""), "{before}");
+    for (before, again, after) in table {
+        let (records, error) = read_long(Format::AppleHealth, long(before, again, MANY / 16, after));
+        assert_eq!((records.len(), error.as_str()), (1, ""), "{before}");
     }
 }
 
 #[test]
-fn columns_and_cells_without_number_are_counted_and_not_kept() {
-    let (records, fault) = read_long(Format::Csv, long("k,t", ",c", 1_000_000, "\n1,2\n"));
-    assert_eq!((records.len(), fault.as_str()), (0, "the header is longer than 262144 bytes"));
-    let (_, fault) = read_long(Format::Csv, long("k,t", ",", 100_000, "\n1,2\n"));
-    assert_eq!(fault, "the header has 100002 columns; at most 4096 are allowed");
-    let (records, fault) = read_long(Format::Csv, long("k,t\n1,2\n", ",", 1_000_000, "\n3,4\n"));
+fn any_number_of_columns_and_cells_is_counted_without_being_kept() {
+    let (records, error) = read_long(Format::Csv, long("k,t", ",c", 1_000_000, "\n1,2\n"));
+    assert_eq!((records.len(), error.as_str()), (0, "the header is longer than 262144 bytes"));
+    let (_, error) = read_long(Format::Csv, long("k,t", ",", 100_000, "\n1,2\n"));
+    assert_eq!(error, "the header has 100002 columns; at most 4096 are allowed");
+    let (records, error) = read_long(Format::Csv, long("k,t\n1,2\n", ",", 1_000_000, "\n3,4\n"));
     let long_ones: Vec<_> = records.iter().map(|(line, _, is_too_long)| (*line, *is_too_long)).collect();
-    assert_eq!((long_ones, fault.as_str()), (vec![(Some(2), false), (Some(3), true), (Some(4), false)], ""));
+    assert_eq!((long_ones, error.as_str()), (vec![(Some(2), false), (Some(3), true), (Some(4), false)], ""));
 }
 
 #[test]
-fn a_row_of_too_many_cells_is_refused_with_both_counts() {
+fn a_row_with_too_many_cells_is_refused_with_both_counts() {
     let payload = format!("k,t\n1,2026-01-01T00:00:00Z\n{}\n", ",".repeat(100_000));
-    let found = read(Format::Csv, payload.as_bytes());
-    assert_eq!(found.codes(), ["OK", "INVALID_VALUE"]);
-    assert_eq!(found.seen[1].event.as_ref().unwrap_err()[0].detail, "has 100001 cells under a header of 2");
+    let result = read(Format::Csv, payload.as_bytes());
+    assert_eq!(result.codes(), ["OK", "INVALID_VALUE"]);
+    assert_eq!(
+        result.records[1].event.as_ref().unwrap_err()[0].detail,
+        "has 100001 cells under a header of 2"
+    );
 }
 
 #[test]
-fn elements_that_are_nested_too_deep_end_the_file() {
+fn elements_that_are_nested_too_deep_are_refused() {
     for before in ["<HealthData>", "<HealthData><Record>"] {
-        let (records, fault) = read_long(Format::AppleHealth, long(before, "<a>", 1_000_000, ""));
-        assert_eq!((records.len(), fault.as_str()), (0, "elements of the XML are nested deeper than 16"));
+        let (records, error) = read_long(Format::AppleHealth, long(before, "<a>", 1_000_000, ""));
+        assert_eq!((records.len(), error.as_str()), (0, "elements of the XML are nested deeper than 16"));
     }
-    let (records, fault) = read_long(Format::Json, long("[", "[{\"a\":", 1_000_000, ""));
-    assert_eq!((records.len(), fault.contains("the array is cut")), (0, true));
+    let (records, error) = read_long(Format::Json, long("[", "[{\"a\":", 1_000_000, ""));
+    assert_eq!((records.len(), error.contains("the array is cut")), (0, true));
 }
 
 #[test]
-fn bombs_end_at_the_limit() {
+fn decompression_bombs_end_at_the_limit() {
     let zeros = gzip_of(io::repeat(b' ').take(200 * 1024 * 1024));
     assert!(zeros.len() < 1024 * 1024, "{}", zeros.len());
     for format in [Format::Ndjson, Format::Json] {
-        let found = read(format, &zeros);
-        assert_eq!(found.detail(), "PAYLOAD_LIMIT: the payload is too large once decoded");
+        let result = read(format, &zeros);
+        assert_eq!(result.detail(), "PAYLOAD_LIMIT: the payload is too large once decoded");
     }
     let tags = gzip_of(long("<HealthData>", "<Other a=\"000000000000000000000000\"/>", 5_000_000, ""));
-    let found = read(Format::AppleHealth, &tags);
-    assert_eq!(found.detail(), "PAYLOAD_LIMIT: the payload is too large once decoded");
+    let result = read(Format::AppleHealth, &tags);
+    assert_eq!(result.detail(), "PAYLOAD_LIMIT: the payload is too large once decoded");
     let rows = gzip_of(long("k,t\n", "1,2\n", 40_000_000, ""));
     let done = Checkpoint { records: 1_000_000_000, ..Checkpoint::default() };
-    let found = read_on(Format::Csv, Some(&weather()), &rows, done);
-    assert_eq!(found.detail(), "PAYLOAD_LIMIT: the payload is too large once decoded");
+    let result = read_from(Format::Csv, Some(&weather()), &rows, done);
+    assert_eq!(result.detail(), "PAYLOAD_LIMIT: the payload is too large once decoded");
 }
 
 fn gzip_of(mut reader: impl Read) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Payloads that are not what they should be, and what is said of them.
+//! Tests payloads that are not of their format, and the details of their problems.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn utf_16(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_payload_that_is_packed_otherwise_is_named() {
+fn an_unsupported_packing_is_named() {
     let mut tar = vec![b'a'; 600];
     tar[257..262].copy_from_slice(b"ustar");
     let table: [(&[u8], &str); 5] = [
@@ -38,7 +38,7 @@ fn a_payload_that_is_packed_otherwise_is_named() {
 }
 
 #[test]
-fn zstd_looks_back_eight_mebibytes() {
+fn zstd_windows_have_at_most_eight_mebibytes() {
     let packed = |window_log| {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 19).unwrap();
         encoder.window_log(window_log).unwrap();
@@ -52,7 +52,7 @@ fn zstd_looks_back_eight_mebibytes() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_throughout_is_named() {
+fn utf_16_and_utf_32_are_named() {
     let wide = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
     let big: Vec<u8> = EVENT.encode_utf16().flat_map(u16::to_be_bytes).collect();
     let four: Vec<u8> = EVENT.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
@@ -74,28 +74,29 @@ fn text_that_is_not_utf_8_throughout_is_named() {
 }
 
 #[test]
-fn a_format_that_does_not_fit_is_told_by_the_first_byte() {
+fn a_wrong_format_is_detected_from_the_first_bytes() {
     let bom = "\u{feff} \n\t ";
     let xml = "looks like XML: for an export of Apple Health the format is APPLE_HEALTH";
     let table = [
-        (Format::Ndjson, format!("{bom}[{EVENT}]"), "looks like a JSON array: format JSON"),
+        (Format::Ndjson, format!("{bom}[{EVENT}]"), "looks like a JSON array: use the format JSON"),
         (
             Format::Json,
             format!("{bom}{EVENT}"),
-            "looks like JSON objects without an array around them: for one a line the format is NDJSON",
+            "looks like JSON objects without an array around them: if each is on its own line, \
+             use the format NDJSON",
         ),
-        (Format::Json, "k,t\n1,2".to_owned(), "is no JSON array"),
+        (Format::Json, "k,t\n1,2".to_owned(), "is not a JSON array"),
         (
             Format::Json,
             " ".to_owned(),
-            "the payload is no JSON array at byte 1, after 0 elements of the array",
+            "the payload is not a JSON array at byte 1, after 0 elements of the array",
         ),
-        (Format::Csv, EVENT.to_owned(), "looks like JSON objects: format NDJSON"),
-        (Format::Csv, format!("[{EVENT}]"), "looks like a JSON array: format JSON"),
+        (Format::Csv, EVENT.to_owned(), "looks like JSON objects: use the format NDJSON"),
+        (Format::Csv, format!("[{EVENT}]"), "looks like a JSON array: use the format JSON"),
         (Format::Ndjson, "<?xml version=\"1.0\"?><HealthData/>".to_owned(), xml),
         (Format::Json, "<HealthData/>".to_owned(), xml),
         (Format::Csv, format!("{}<!DOCTYPE a>", " ".repeat(2_000)), xml),
-        (Format::AppleHealth, EVENT.to_owned(), "is no XML, as an export of Apple Health is"),
+        (Format::AppleHealth, EVENT.to_owned(), "is not XML: an export of Apple Health is an XML file"),
         (Format::AppleHealth, "\n".to_owned(), "the XML has no root element"),
         (
             Format::AppleHealth,
@@ -123,13 +124,13 @@ fn a_format_that_does_not_fit_is_told_by_the_first_byte() {
     for format in [Format::Ndjson, Format::Json, Format::Csv, Format::AppleHealth] {
         let empty: &[u8] =
             [&b""[..], b" [ ] ", b"\xef\xbb\xbfk,t", b"<HealthData></HealthData>"][format as usize];
-        let found = read(format, empty);
-        assert!(found.error.is_none() && found.seen.is_empty(), "{format:?}: {found:?}");
+        let result = read(format, empty);
+        assert!(result.error.is_none() && result.records.is_empty(), "{format:?}: {result:?}");
     }
 }
 
 #[test]
-fn what_was_whole_before_the_fault_stays_in() {
+fn records_before_an_error_are_read() {
     let (head, row) = ("k,t\n", "1,2026-01-01T00:00:00Z\n");
     let record = "<Record type=\"a\" startDate=\"2026-01-01 10:00:00 +0100\"/>";
     let table = [
@@ -140,8 +141,8 @@ fn what_was_whole_before_the_fault_stays_in() {
         (Format::Json, format!("[{EVENT},,{EVENT}]"), 1, "an element is missing"),
         (Format::Json, "[,1]".to_owned(), 0, "an element is missing"),
         (Format::Json, "[}]".to_owned(), 0, "an element is missing"),
-        (Format::Json, format!("[{EVENT} {EVENT}]"), 1, "neither a comma nor the end of the array comes"),
-        (Format::Json, format!("[{EVENT}}}]"), 1, "neither a comma nor the end of the array comes"),
+        (Format::Json, format!("[{EVENT} {EVENT}]"), 1, "a comma or the end of the array is missing"),
+        (Format::Json, format!("[{EVENT}}}]"), 1, "a comma or the end of the array is missing"),
         (Format::Json, format!("[{EVENT}] {EVENT}"), 1, "something follows the array at byte"),
         (
             Format::Csv,
@@ -160,20 +161,20 @@ fn what_was_whole_before_the_fault_stays_in() {
         (Format::AppleHealth, format!("<HealthData>{record}<"), 1, "the XML is cut"),
     ];
     for (format, payload, count, expected) in table {
-        let found = read(format, payload.as_bytes());
-        assert_eq!(found.codes(), vec!["OK"; count], "{payload}");
-        assert!(found.detail().contains(expected), "{payload}: {}", found.detail());
+        let result = read(format, payload.as_bytes());
+        assert_eq!(result.codes(), vec!["OK"; count], "{payload}");
+        assert!(result.detail().contains(expected), "{payload}: {}", result.detail());
     }
 }
 
 #[test]
-fn a_record_that_is_wrong_costs_itself() {
-    let found = read(
+fn an_invalid_record_affects_only_itself() {
+    let result = read(
         Format::Json,
         format!("[1, \"]\", [{EVENT}], null, {{\"notes\":1,\"notes\":2}}, {{]}}, {EVENT}]").as_bytes(),
     );
-    assert_eq!(found.codes(), ["INVALID_JSON"; 6], "{found:?}");
-    assert!(found.detail().contains("neither a comma"));
+    assert_eq!(result.codes(), ["INVALID_JSON"; 6], "{result:?}");
+    assert!(result.detail().contains("a comma or the end"));
     let laughs = "<!DOCTYPE HealthData [<!ENTITY lol \"lol\"><!ENTITY lol2 \"&lol;&lol;&lol;&lol;\"><!ENTITY x SYSTEM \"file:///etc/passwd\">]>";
     let record =
         |attribute: &str| format!("<Record type=\"a\" startDate=\"2026-01-01 10:00:00 +0100\" {attribute}/>");
@@ -188,22 +189,22 @@ fn a_record_that_is_wrong_costs_itself() {
         record("value"),
         record("unit=\"a\""),
     );
-    let found = read(Format::AppleHealth, payload.as_bytes());
+    let result = read(Format::AppleHealth, payload.as_bytes());
     let refused = "INVALID_VALUE";
-    assert_eq!(found.codes(), [refused, refused, "OK", "OK", refused, refused, refused, "OK"], "{found:?}");
-    assert!(found.error.is_none());
+    assert_eq!(result.codes(), [refused, refused, "OK", "OK", refused, refused, refused, "OK"], "{result:?}");
+    assert!(result.error.is_none());
 }
 
 #[test]
 fn lines_are_counted_as_a_person_counts_them() {
     let payload = "\n\r\nk,t,n\r\n\n\n1,2026-01-01T00:00:00Z,\"a\nb\rc\r\nd\"\r\n   \r\r2,2026-01-01T00:00:00Z,x\r3,2026-01-01T00:00:00Z,y";
-    let found = read(Format::Csv, payload.as_bytes());
-    assert_eq!(found.codes(), ["OK"; 3], "{found:?}");
-    let lines: Vec<_> = found.seen.iter().map(|seen| seen.line.unwrap()).collect();
-    assert_eq!((lines, found.positions.last().unwrap().lines), (vec![6, 12, 13], 13));
+    let result = read(Format::Csv, payload.as_bytes());
+    assert_eq!(result.codes(), ["OK"; 3], "{result:?}");
+    let lines: Vec<_> = result.records.iter().map(|record| record.line.unwrap()).collect();
+    assert_eq!((lines, result.positions.last().unwrap().lines), (vec![6, 12, 13], 13));
 }
 
-/// A store that fails once, early, and then goes on elsewhere.
+/// A source that fails once, and then continues with bytes of another object.
 struct Failing;
 
 impl Source for Failing {
@@ -227,7 +228,7 @@ impl Read for FailsOnce {
 }
 
 #[test]
-fn what_follows_an_error_of_the_store_is_not_read() {
+fn nothing_is_read_after_an_error_of_the_store() {
     let input = Input::new(Arc::new(Failing));
     let opened = open(&input, Format::Ndjson, None, Checkpoint::default());
     let error = opened.err().expect("nothing is read");

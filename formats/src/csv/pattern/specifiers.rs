@@ -1,11 +1,11 @@
-//! The specifiers of a pattern: which there are, and whether together they tell a date.
+//! Splits a pattern into its specifiers, and checks that together they give a date.
 
 use chrono::format::StrftimeItems;
 
-/// The letters of all specifiers that are read.
+/// The letters of all supported specifiers.
 const LETTERS: &str = "AaBbcDdeFfGgHhIjklMmnPpRrSsTtUuVvWwXxYyZz+%";
 
-/// Specifiers that stand for others.
+/// Specifiers that are short for others.
 const COMPOSITES: [(&str, &str); 10] = [
     ("%D", "%m/%d/%y"),
     ("%F", "%Y-%m-%d"),
@@ -31,7 +31,10 @@ const ALTERNATIVES: [(&str, &str); 8] = [
     ("%O", "write it without O"),
 ];
 
-/// Replaces the specifiers that stand for others.
+/// Replaces the specifiers that are short for others.
+///
+/// # Errors
+/// The detail of a problem if a specifier is unknown.
 pub(super) fn expand(text: &str) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     for token in tokens(text)? {
@@ -41,13 +44,16 @@ pub(super) fn expand(text: &str) -> Result<String, String> {
     Ok(expanded)
 }
 
-/// A pattern as its specifiers and the texts between them.
+/// Splits a pattern into its specifiers and the texts between them.
+///
+/// # Errors
+/// The detail of a problem if a specifier is unknown.
 pub(super) fn tokens(text: &str) -> Result<Vec<&str>, String> {
     let mut tokens = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let length = match rest.find('%') {
-            Some(0) => specifier(rest)?,
+            Some(0) => specifier_length(rest)?,
             Some(at) => at,
             None => rest.len(),
         };
@@ -58,12 +64,15 @@ pub(super) fn tokens(text: &str) -> Result<Vec<&str>, String> {
     Ok(tokens)
 }
 
-/// The length of the specifier that a text begins with.
-pub(super) fn specifier(text: &str) -> Result<usize, String> {
+/// The length in bytes of the specifier at the beginning of a text.
+///
+/// # Errors
+/// The detail of a problem if the specifier is unknown, with its alternative.
+pub(super) fn specifier_length(text: &str) -> Result<usize, String> {
     let is_modifier = |c: char| matches!(c, '-' | '_' | '0' | ':' | '.' | '#' | '3' | '6' | '9');
     let after = text[1..].trim_start_matches(is_modifier);
     let Some(letter) = after.chars().next() else {
-        return Err("ends within a specifier; %% is the character itself".to_owned());
+        return Err("ends within a specifier; write %% for a percent sign".to_owned());
     };
     let length = text.len() - after.len() + letter.len_utf8();
     let name = &text[..length];
@@ -72,29 +81,32 @@ pub(super) fn specifier(text: &str) -> Result<usize, String> {
         return Ok(length);
     }
     let alternative = ALTERNATIVES.iter().find(|(other, _)| *other == name);
-    let alternative = alternative.map_or(String::new(), |(_, told)| format!("; {told}"));
+    let alternative = alternative.map_or(String::new(), |(_, advice)| format!("; {advice}"));
     Err(format!("has a specifier that is not known: {name}{alternative}"))
 }
 
-/// The letter of a specifier; none of other text.
-pub(super) fn bare(token: &str) -> Option<char> {
+/// The letter of a specifier; `None` for other text.
+pub(super) fn letter(token: &str) -> Option<char> {
     token.strip_prefix('%')?.chars().last()
 }
 
-/// What the specifiers of a pattern tell.
+/// The letters of the specifiers of a pattern.
 #[derive(Default)]
-pub(super) struct Fields(Vec<char>);
+pub(super) struct SpecifierLetters(Vec<char>);
 
-impl Fields {
+impl SpecifierLetters {
     pub(super) fn add(&mut self, token: &str) {
-        self.0.extend(bare(token));
+        self.0.extend(letter(token));
     }
 
     fn has(&self, letters: &str) -> bool {
         self.0.iter().any(|letter| letters.contains(*letter))
     }
 
-    /// Whether a date can be told, and what there is of a time.
+    /// Checks that the pattern gives a date, and a time without gaps.
+    ///
+    /// # Errors
+    /// The detail of a problem: the missing part and its specifier.
     pub(super) fn check(&self) -> Result<(), String> {
         let missing = |detail: &str| Err(detail.to_owned());
         if self.has("s") {
@@ -104,20 +116,22 @@ impl Fields {
         let is_week_date = self.has("Gg") && self.has("V") && has_weekday;
         if !is_week_date {
             if !self.has("Yy") {
-                return missing("tells no year: %Y, or %y for two digits");
+                return missing("has no year: add %Y, or %y for two digits");
             }
             let is_day = self.has("de") && self.has("mbBh");
             let is_week = self.has("UW") && has_weekday;
             if !is_day && !is_week && !self.has("j") {
-                return missing("tells no day: %m and %d, or %j");
+                return missing("has no day: add %m and %d, or %j");
             }
         }
         match () {
-            () if self.has("Il") && !self.has("pP") => missing("tells an hour of twelve: %I needs %p"),
-            () if self.has("pP") && !self.has("IlHk") => missing("tells no hour: %p needs %I"),
-            () if self.has("M") && !self.has("HIkl") => missing("tells minutes and no hour: %M needs %H"),
-            () if self.has("S") && !self.has("M") => missing("tells seconds and no minutes: %S needs %M"),
-            () if self.has("f") && !self.has("S") => missing("tells a fraction and no seconds: %f needs %S"),
+            () if self.has("Il") && !self.has("pP") => {
+                missing("has an hour of twelve without AM or PM: %I needs %p")
+            }
+            () if self.has("pP") && !self.has("IlHk") => missing("has AM or PM without an hour: %p needs %I"),
+            () if self.has("M") && !self.has("HIkl") => missing("has minutes without an hour: %M needs %H"),
+            () if self.has("S") && !self.has("M") => missing("has seconds without minutes: %S needs %M"),
+            () if self.has("f") && !self.has("S") => missing("has a fraction without seconds: %f needs %S"),
             () => Ok(()),
         }
     }

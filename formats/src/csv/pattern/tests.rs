@@ -1,10 +1,12 @@
+//! Tests patterns against the examples of the reference page, and patterns and cells that are refused.
+
 use chrono_tz::Tz;
 use domain::instant;
 use proptest::prelude::*;
 
-use super::specifiers::specifier;
+use super::specifiers::specifier_length;
 use super::*;
-use crate::csv::clock::Fold;
+use crate::csv::fold::Fold;
 use crate::csv::times::Times;
 
 const REFERENCE: &str = include_str!("../../../../docs/reference/time-patterns.md");
@@ -36,15 +38,15 @@ fn every_specifier_reads_what_the_reference_says() {
         rows += 1;
     }
     assert!(rows > 20, "{rows} rows");
-    // Every letter that is read has a row.
+    // Every supported letter has a row in the reference.
     for letter in ('a'..='z').chain('A'..='Z') {
-        let is_read = specifier(&format!("%{letter}")).is_ok();
+        let is_read = specifier_length(&format!("%{letter}")).is_ok();
         assert_eq!(is_read, REFERENCE.contains(&format!("`%{letter}`")), "%{letter}");
     }
 }
 
 #[test]
-fn what_other_libraries_write_is_refused_by_name_with_the_alternative() {
+fn unsupported_specifiers_are_refused_with_their_alternative() {
     let table = [
         ("%Y-%m-%d %H:%M:%S.%L", "%L; %f reads"),
         ("%Y-%m-%d %H:%i:%s", "%i; %M reads minutes"),
@@ -54,11 +56,11 @@ fn what_other_libraries_write_is_refused_by_name_with_the_alternative() {
         ("%Y-%m-%d %", "ends within a specifier"),
         ("%C%y-%m-%d", "%C; %Y reads"),
         ("", "is empty"),
-        ("%m/%d", "tells no year"),
-        ("%Y", "tells no day"),
-        ("%Y-%m", "tells no day"),
-        ("%Y %U", "tells no day"),
-        ("%H:%M", "tells no year"),
+        ("%m/%d", "has no year"),
+        ("%Y", "has no day"),
+        ("%Y-%m", "has no day"),
+        ("%Y %U", "has no day"),
+        ("%H:%M", "has no year"),
         ("%F %M", "%M needs %H"),
         ("%F %H:%S", "%S needs %M"),
         ("%F %R.%f", "%f needs %S"),
@@ -73,9 +75,9 @@ fn what_other_libraries_write_is_refused_by_name_with_the_alternative() {
 
 #[test]
 fn years_of_two_digits_never_become_the_first_century() {
-    let told = "has a year of two digits, which %y reads; %Y reads four";
-    assert_eq!(read("%m/%d/%Y", "03/01/24"), Err(told.to_owned()));
-    assert_eq!(read("%Y-%m-%d", "24-03-01"), Err(told.to_owned()));
+    let detail = "has a year of two digits, which %y reads; %Y reads four";
+    assert_eq!(read("%m/%d/%Y", "03/01/24"), Err(detail.to_owned()));
+    assert_eq!(read("%Y-%m-%d", "24-03-01"), Err(detail.to_owned()));
     assert!(read("%G-W%V-%u", "24-W09-5").is_err());
     for (cell, year) in [("68", "2068"), ("69", "1969"), ("99", "1999"), ("00", "2000")] {
         assert_eq!(read("%d.%m.%y", &format!("01.03.{cell}")), Ok(format!("{year}-03-01T00:00:00.000Z")));
@@ -104,11 +106,11 @@ fn a_zone_is_read_as_it_is_written_or_refused() {
     }
     assert!(berlin("PST").expect_err("another zone").contains("\"PST\""));
     assert!(berlin(&"A".repeat(200_000)).expect_err("no zone").len() < 400, "what is quoted is bounded");
-    // An abbreviation tells the passes of a doubled hour apart.
+    // An abbreviation decides what an ambiguous time means.
     let fall = |zone: &str| read_in(Tz::America__New_York, "%F %R %Z", &format!("2024-11-03 01:30 {zone}"));
     assert_eq!(fall("EDT").as_deref(), Ok("2024-11-03T05:30:00.000Z"));
     assert_eq!(fall("EST").as_deref(), Ok("2024-11-03T06:30:00.000Z"));
-    // An offset tells more than the name beside it.
+    // An offset takes precedence over the name next to it.
     let script = read("%a %b %d %Y %T GMT%z (%Z)", "Fri Mar 01 2024 10:00:00 GMT+0100 (CET)");
     assert_eq!(script.as_deref(), Ok("2024-03-01T09:00:00.000Z"));
 }
@@ -136,7 +138,7 @@ fn offsets_are_read_in_every_notation() {
 }
 
 #[test]
-fn what_does_not_fit_is_told_with_the_form() {
+fn a_mismatch_is_reported_with_the_pattern() {
     for (pattern, cell, expected) in [
         ("%d.%m.%Y", "2024-03-01", "is no time of the form \"%d.%m.%Y\""),
         ("%F", "2024-02-30", "out of range"),
@@ -147,14 +149,14 @@ fn what_does_not_fit_is_told_with_the_form() {
         ("%F %T%z", "2024-03-01 10:00:00.5+01", "which %.f reads"),
         ("%s.%f", "-1.5", "which unix_s reads"),
     ] {
-        let told = read(pattern, cell).expect_err(cell);
-        assert!(told.contains(expected), "{pattern} {cell}: {told}");
+        let detail = read(pattern, cell).expect_err(cell);
+        assert!(detail.contains(expected), "{pattern} {cell}: {detail}");
     }
 }
 
 proptest! {
     #[test]
-    fn any_pattern_is_read_with_or_refused(pattern in "[%A-Za-z0-9:./ #_-]{0,20}", cell in "\\PC{0,24}") {
+    fn any_pattern_is_accepted_or_refused(pattern in "[%A-Za-z0-9:./ #_-]{0,20}", cell in "\\PC{0,24}") {
         if let Ok(pattern) = Pattern::new(&pattern) {
             let _either = pattern.read(&cell);
         }
@@ -165,7 +167,7 @@ proptest! {
         let time = chrono::DateTime::from_timestamp(seconds, micros * 1_000).expect("in range");
         let ms = time.timestamp_millis();
         for pattern in ["%Y-%m-%d %H:%M:%S.%f", "%d/%b/%Y:%I:%M:%S%.6f %p", "%j %G-W%V-%u %Y %T,%6f", "%s.%6f"] {
-            // How a fraction before 1970 is written nobody agrees.
+            // There is no agreed notation for a fraction before 1970.
             if seconds < 0 && pattern.starts_with("%s") {
                 continue;
             }

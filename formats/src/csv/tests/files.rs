@@ -1,12 +1,12 @@
-//! Headers, delimiters, encodings and decimal separators as people send them.
+//! Tests headers, delimiters, encodings and decimal separators as people send them.
 
 use super::*;
 
 #[test]
-fn columns_that_are_missing_are_named_with_what_is_there_instead() {
+fn missing_columns_are_named_with_those_of_the_header() {
     let all = CsvMapping { id_column: some("id"), external_id_columns: list(&["a", "b"]), ..mapping() };
     let expected = r#"the header lacks columns of the mapping: "t", "id", "b"; it has "a", "x""#;
-    assert_eq!(fault(&all, &["a", "x"]), expected);
+    assert_eq!(header_error(&all, &["a", "x"]), expected);
     for (header, hint) in [("a;t;b", "';'"), ("a\tt", "a tab"), ("a|t", "'|'")] {
         let fault = open(&mapping(), header).err().expect("one column");
         let expected = format!(
@@ -15,7 +15,7 @@ fn columns_that_are_missing_are_named_with_what_is_there_instead() {
         assert_eq!(fault, expected);
     }
     let wide = vec!["t"; CSV_COLUMNS_MAX + 1];
-    assert!(fault(&mapping(), &wide).contains("4097 columns"));
+    assert!(header_error(&mapping(), &wide).contains("4097 columns"));
     let endless = open(&mapping(), "column,".repeat(100_000)).err().expect("too long");
     assert_eq!(endless, "the header is longer than 262144 bytes");
     let odd = open(&mapping(), *b"t,\xff\n").err().expect("bytes");
@@ -23,7 +23,7 @@ fn columns_that_are_missing_are_named_with_what_is_there_instead() {
 }
 
 #[test]
-fn columns_of_one_name_are_told_apart_by_a_number() {
+fn columns_with_equal_names_are_numbered() {
     let header = ["t", "Distance", "x (2)", "Distance", "x", "x", "Distance"];
     let cells = ["2013-01-01T00:00:00Z", "1", "2", "3", "4", "5", "6"];
     let expected = r#"{"Distance":1,"x (2)":2,"Distance (2)":3,"x":4,"x (3)":5,"Distance (3)":6}"#;
@@ -34,7 +34,7 @@ fn columns_of_one_name_are_told_apart_by_a_number() {
 }
 
 #[test]
-fn cells_that_are_missing_at_the_end_are_empty_and_empty_ones_too_many_are_passed_over() {
+fn missing_cells_at_the_end_are_empty_and_surplus_empty_cells_are_ignored() {
     let time = "2013-01-01T00:00:00Z";
     let read = |text: &str| rows(&mapping(), text.replace('T', time)).remove(0);
     let properties = |text: &str| read(text).expect("a row").properties;
@@ -44,7 +44,7 @@ fn cells_that_are_missing_at_the_end_are_empty_and_empty_ones_too_many_are_passe
     assert_eq!(properties("t,v\nT,2,, ,\n"), text(r#"{"v":2}"#));
     assert_eq!(properties("t,v,,,\nT,2,,,\n"), text(r#"{"v":2}"#));
     assert_eq!(properties("t,v,,,\nT,2\n"), text(r#"{"v":2}"#));
-    // A column at the end that has no name is one as before; more of them are none.
+    // One column without a name at the end counts, but further ones do not.
     assert_eq!(properties("t,v,\nT,2,3\n"), text(r#"{"v":2,"":3}"#));
     for surplus in ["t,v\nT,2,3\n", "t,v\nT,2,,3\n", "t,v,,\nT,2,,3\n"] {
         let problem = read(surplus).expect_err("a cell too many").remove(0);
@@ -56,7 +56,7 @@ fn cells_that_are_missing_at_the_end_are_empty_and_empty_ones_too_many_are_passe
 }
 
 #[test]
-fn what_stands_before_the_header_is_passed_over_or_obeyed() {
+fn lines_before_the_header_are_skipped_or_obeyed() {
     let one = |mapping: &CsvMapping, text: &str| {
         let rows = rows(mapping, text.replace('T', "2013-01-01T00:00:00Z"));
         let [Ok(row)] = rows.as_slice() else { panic!("{text:?}: {rows:?}") };
@@ -84,7 +84,7 @@ fn what_stands_before_the_header_is_passed_over_or_obeyed() {
 }
 
 #[test]
-fn text_may_be_of_another_encoding() {
+fn text_may_have_another_encoding() {
     let in_code_page = b"t;Stra\xdfe\n2013-01-01T00:00:00Z;\x80 5\n".to_vec();
     let wide = |text: &str, mark: &str| -> Vec<u8> {
         format!("{mark}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
@@ -108,7 +108,7 @@ fn text_may_be_of_another_encoding() {
     );
     let none = open(&named("auto"), wide(file, "")).err();
     assert_eq!(none.as_deref(), Some("the text is UTF-16; send UTF-8, or name its encoding in the mapping"));
-    // Bytes that are no text cost their row.
+    // Bytes that cannot be decoded reject their row.
     let broken = b"t,v\n2013-01-01T00:00:00Z,\x82\n2013-01-01T00:00:00Z,\x82\xa0\n".to_vec();
     let read = rows(&CsvMapping { encoding: some("shift_jis"), ..mapping() }, broken);
     assert_eq!(read[0].as_ref().expect_err("half a letter")[0].detail, "is not Shift_JIS (column \"v\")");

@@ -1,9 +1,9 @@
-//! Times in every form that a mapping allows, and those that a calendar does not have or has twice.
+//! Tests times in every notation that a mapping allows, and times that clocks skip or show twice.
 
 use super::*;
 
 #[test]
-fn of_a_doubled_hour_the_order_of_the_rows_tells_which_time_is_meant() {
+fn the_order_of_the_rows_resolves_ambiguous_times() {
     let berlin = CsvMapping { time_zone: some("Europe/Berlin"), ..mapping() };
     let times = |cells: &[&str]| -> Vec<String> {
         let file = cells.iter().fold("t,v\n".to_owned(), |file, cell| file + cell + ",1\n");
@@ -30,12 +30,13 @@ fn of_a_doubled_hour_the_order_of_the_rows_tells_which_time_is_meant() {
         of(&["00:00", "01:00", "02:00", "02:00", "03:00"]),
         ["22:00", "23:00", "00:00", "01:00", "02:00"]
     );
-    // Several rows have one time: nothing tells the passes apart, and of two rows that are equal the second is told.
+    // Several rows have the same time, so nothing distinguishes the passes. Of two equal rows, the second one
+    // is rejected.
     assert_eq!(of(&["01:00", "01:00", "02:00", "02:00"]), ["23:00", "23:00", "00:00", "equals"]);
     let keyed = CsvMapping { external_id_columns: list(&["v"]), ..berlin.clone() };
     let twice = rows(&keyed, "t,v\n2013-10-27 01:00,1\n2013-10-27 02:00,2\n2013-10-27 02:00,2\n");
-    assert!(twice.iter().all(Result::is_ok), "an external id tells that it is the same: {twice:?}");
-    // An offset tells more than the order.
+    assert!(twice.iter().all(Result::is_ok), "an external id shows that it is the same event: {twice:?}");
+    // An offset takes precedence over the order.
     assert_eq!(of(&["02:00+01:00", "02:00+02:00"]), ["01:00", "00:00"]);
     let ends = CsvMapping { end_date_column: some("e"), ..berlin.clone() };
     let read = rows(&ends, "t,e\n2013-10-27 02:50,2013-10-27 02:10\n").remove(0).expect("a row");
@@ -48,7 +49,7 @@ fn a_date_alone_begins_at_the_first_instant_of_its_day() {
         ("America/Santiago", "2023-09-03", Some("2023-09-03T04:00:00.000Z")),
         ("America/Sao_Paulo", "2018-11-04", Some("2018-11-04T03:00:00.000Z")),
         ("Africa/Cairo", "2024-04-26", Some("2024-04-25T22:00:00.000Z")),
-        // The whole day is not there.
+        // The time zone skips the whole day.
         ("Pacific/Apia", "2011-12-30", None),
     ];
     for (zone, date, expected) in table {
@@ -62,7 +63,7 @@ fn a_date_alone_begins_at_the_first_instant_of_its_day() {
 }
 
 #[test]
-fn times_are_read_in_every_form_that_a_mapping_allows() {
+fn times_are_read_in_every_notation_that_a_mapping_allows() {
     let table = [
         (None, None, "2013-01-01T06:00:00Z", "2013-01-01T06:00:00.000Z"),
         (None, None, " 2013-01-01 06:00:00+01:00 ", "2013-01-01T05:00:00.000Z"),
@@ -74,7 +75,7 @@ fn times_are_read_in_every_form_that_a_mapping_allows() {
         (None, Some("Europe/Berlin"), "2013-07-01 10:00", "2013-07-01T08:00:00.000Z"),
         (None, Some("Europe/Berlin"), "2013-07-01T10:00:30", "2013-07-01T08:00:30.000Z"),
         (None, Some("UTC"), "2013-07-01 10:00:30.1239", "2013-07-01T10:00:30.123Z"),
-        // Twice that night: the earlier one, in summer time.
+        // This time occurs twice that night. The earlier one, in summer time, is meant.
         (None, Some("Europe/Berlin"), "2013-10-27 02:30", "2013-10-27T00:30:00.000Z"),
         (None, Some("America/New_York"), "2013-11-03 01:30", "2013-11-03T05:30:00.000Z"),
         (Some("unix_s"), None, "1357020000", "2013-01-01T06:00:00.000Z"),
@@ -103,10 +104,10 @@ fn times_are_read_in_every_form_that_a_mapping_allows() {
 }
 
 #[test]
-fn a_time_that_is_none_is_told_with_its_column() {
+fn an_invalid_time_is_reported_with_its_column() {
     let table = [
-        (None, None, "2013-01-01", "tells no offset"),
-        (None, None, "2013-01-01 10:00", "tells no offset"),
+        (None, None, "2013-01-01", "has no offset"),
+        (None, None, "2013-01-01 10:00", "has no offset"),
         (None, Some("UTC"), "", "is required"),
         (None, Some("UTC"), "yesterday", "is no time"),
         (None, Some("UTC"), "2013-02-30", "is no time"),
@@ -121,7 +122,7 @@ fn a_time_that_is_none_is_told_with_its_column() {
         (Some("unix_s"), None, "-", "is no number of seconds"),
         (Some("unix_s"), None, "99999999999999999999", "is no number of seconds"),
         (Some("unix_ms"), None, "999999999999999", "years 0001 to 9999"),
-        (Some("%d.%m.%Y"), None, "01.02.2013", "tells no offset"),
+        (Some("%d.%m.%Y"), None, "01.02.2013", "has no offset"),
         (Some("%d.%m.%Y"), Some("UTC"), "01.02.2013 10:00", "is no time"),
     ];
     for (format, zone, cell, expected) in table {

@@ -1,4 +1,5 @@
-//! A payload that is read here and there: forward through one stream, in blocks of which the last is kept.
+//! Reads a payload at any offset through one stream that only moves forward. The last block is kept in
+//! memory.
 
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +9,10 @@ use rawzip::ReaderAt;
 use crate::Input;
 use crate::source::CountingReader;
 
-/// Bytes that are read at once.
+/// Size of a block in bytes.
 pub(super) const BLOCK_BYTES: usize = 128 * 1024;
 
-pub(super) struct Blocks {
+pub(super) struct BlockReader {
     input: Input,
     state: Mutex<State>,
 }
@@ -19,33 +20,34 @@ pub(super) struct Blocks {
 #[derive(Default)]
 struct State {
     stream: Option<CountingReader>,
-    /// Where the stream goes on.
+    /// The offset of the next byte of the stream.
     position: u64,
     block: Vec<u8>,
     block_at: u64,
 }
 
-impl Blocks {
+impl BlockReader {
     pub(super) fn new(input: Input) -> Self {
         Self { input, state: Mutex::default() }
     }
 }
 
-impl ReaderAt for Blocks {
+impl ReaderAt for BlockReader {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         if offset >= self.input.size() {
             return Ok(0);
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.after(offset).is_empty() {
+        if state.loaded_from(offset).is_empty() {
             let block_at = offset - offset % BLOCK_BYTES as u64;
-            let _partly = state.load(&self.input, block_at);
-            if state.after(offset).is_empty() {
-                // Where only a part of the payload was sent, the block may begin before it.
+            let _partial = state.load(&self.input, block_at);
+            if state.loaded_from(offset).is_empty() {
+                // If only a part of the payload was sent, the block may begin before that part. Then the
+                // block begins at the offset itself.
                 state.load(&self.input, offset)?;
             }
         }
-        let available = state.after(offset);
+        let available = state.loaded_from(offset);
         let length = available.len().min(buffer.len());
         buffer[..length].copy_from_slice(&available[..length]);
         Ok(length)
@@ -53,13 +55,13 @@ impl ReaderAt for Blocks {
 }
 
 impl State {
-    /// What is there of the block from an offset on.
-    fn after(&self, offset: u64) -> &[u8] {
+    /// The loaded bytes of the block from an offset on.
+    fn loaded_from(&self, offset: u64) -> &[u8] {
         let skip = offset.checked_sub(self.block_at).and_then(|skip| usize::try_from(skip).ok());
         skip.and_then(|skip| self.block.get(skip..)).unwrap_or_default()
     }
 
-    /// Reads a block. What comes before an error is kept.
+    /// Loads the block at an offset. The bytes before an error are kept.
     fn load(&mut self, input: &Input, at: u64) -> io::Result<()> {
         self.block.clear();
         self.block_at = at;

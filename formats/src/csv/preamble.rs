@@ -1,4 +1,4 @@
-//! What stands before the header of a file, and the delimiter that it is written with.
+//! Reads what precedes the header of a file, and determines the delimiter.
 
 use domain::csv_mapping::CsvMapping;
 
@@ -6,25 +6,29 @@ use super::header::delimiters;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
 
-/// Bytes of a line that are looked at.
+/// Number of bytes of a line that are examined.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// What was told before the header.
-pub(super) struct Begin {
-    /// How many lines there were.
+/// What precedes the header.
+pub(super) struct Preamble {
+    /// Number of lines before the header.
     pub(super) lines: i64,
-    /// The delimiter.
+    /// The delimiter of the cells.
     pub(super) delimiter: u8,
-    /// A line `sep=;` told it.
-    pub(super) is_told: bool,
+    /// Whether a line such as `sep=;` declares the delimiter.
+    pub(super) has_separator_line: bool,
 }
 
-/// Passes over the lines before the header.
+/// Skips the lines before the header.
 ///
-/// Excel takes a first line `sep=;` as an instruction, whatever its language; it counts as one of the lines.
-pub(super) fn skip_to_header(bytes: &mut BoundedReader, mapping: &CsvMapping) -> Result<Begin, ReadError> {
-    let told = separator(first_line(bytes)?);
-    let lines = i64::from(mapping.skip_lines).max(i64::from(told.is_some()));
+/// Excel obeys a first line `sep=;`, whatever its language. That line counts as one of the lines that the
+/// mapping skips.
+///
+/// # Errors
+/// [`ReadError::Format`] if the file ends before the header, or an error of reading.
+pub(super) fn skip_to_header(bytes: &mut BoundedReader, mapping: &CsvMapping) -> Result<Preamble, ReadError> {
+    let declared = declared_delimiter(first_line(bytes)?);
+    let lines = i64::from(mapping.skip_lines).max(i64::from(declared.is_some()));
     for line in 0..lines {
         if !skip_line(bytes)? {
             let detail =
@@ -33,27 +37,27 @@ pub(super) fn skip_to_header(bytes: &mut BoundedReader, mapping: &CsvMapping) ->
         }
     }
     let mut lines = lines;
-    // The header is the first line with anything in it.
+    // The header is the first line that is not empty.
     while first_line(bytes)?.is_empty() && skip_line(bytes)? {
         lines += 1;
     }
-    let delimiter = match (told, mapping.delimiter.as_str()) {
-        (Some(told), _) => told,
-        (None, "auto") => likely(first_line(bytes)?, &mapping.timestamp_column),
+    let delimiter = match (declared, mapping.delimiter.as_str()) {
+        (Some(declared), _) => declared,
+        (None, "auto") => guess_delimiter(first_line(bytes)?, &mapping.timestamp_column),
         (None, one) => one.as_bytes().first().copied().unwrap_or(b','),
     };
-    Ok(Begin { lines, delimiter, is_told: told.is_some() })
+    Ok(Preamble { lines, delimiter, has_separator_line: declared.is_some() })
 }
 
-/// What comes next up to the end of its line, as far as it is looked at.
+/// The bytes of the next line, as far as they are examined.
 fn first_line(bytes: &mut BoundedReader) -> Result<&[u8], ReadError> {
-    let block = bytes.look(LINE_BYTES_MAX)?;
+    let block = bytes.peek_available(LINE_BYTES_MAX)?;
     let block = &block[..block.len().min(LINE_BYTES_MAX)];
     Ok(memchr::memchr2(b'\r', b'\n', block).map_or(block, |end| &block[..end]))
 }
 
-/// The delimiter that a line `sep=;` tells.
-fn separator(line: &[u8]) -> Option<u8> {
+/// The delimiter that a line such as `sep=;` declares.
+fn declared_delimiter(line: &[u8]) -> Option<u8> {
     let line = line.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(line);
     let (name, value) = line.split_at_checked(4)?;
     match value {
@@ -63,15 +67,15 @@ fn separator(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// Passes over one line; `false` if there is none.
+/// Skips one line. Returns `false` if there is none.
 fn skip_line(bytes: &mut BoundedReader) -> Result<bool, ReadError> {
-    let mut is_there = false;
+    let mut has_line = false;
     loop {
         let block = bytes.fill()?;
         if block.is_empty() {
-            return Ok(is_there);
+            return Ok(has_line);
         }
-        is_there = true;
+        has_line = true;
         let Some(end) = memchr::memchr2(b'\r', b'\n', block) else {
             let length = block.len();
             bytes.consume(length);
@@ -86,16 +90,16 @@ fn skip_line(bytes: &mut BoundedReader) -> Result<bool, ReadError> {
     }
 }
 
-/// The delimiter of a header: the one that makes the column of the time one of its cells, else the one that is there
-/// most often.
-fn likely(header: &[u8], timestamp_column: &str) -> u8 {
+/// Guesses the delimiter of a header. It is the one that makes the column of the time a cell, or else the
+/// most frequent one.
+fn guess_delimiter(header: &[u8], timestamp_column: &str) -> u8 {
     let cells = |delimiter: char| {
-        let mut quoted = false;
-        let is_end = move |byte: &u8| {
-            quoted ^= *byte == b'"';
-            !quoted && *byte == delimiter as u8
+        let mut is_quoted = false;
+        let is_delimiter = move |byte: &u8| {
+            is_quoted ^= *byte == b'"';
+            !is_quoted && *byte == delimiter as u8
         };
-        header.split(is_end)
+        header.split(is_delimiter)
     };
     let is_time = |cell: &[u8]| {
         let cell = cell.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(cell);
@@ -103,7 +107,8 @@ fn likely(header: &[u8], timestamp_column: &str) -> u8 {
     };
     let has_time = |delimiter: &char| cells(*delimiter).any(is_time);
     let by_time = delimiters().filter(|delimiter| cells(*delimiter).count() > 1).find(has_time);
-    // Of those that are there as often, the first.
+    // `max_by_key` returns the last maximum. In reverse order, that is the first of equally frequent
+    // delimiters.
     let by_count = delimiters().rev().max_by_key(|delimiter| cells(*delimiter).count());
     by_time.or(by_count).map_or(b',', |delimiter| delimiter as u8)
 }

@@ -1,4 +1,4 @@
-//! A preview as JSON, for pages and scripts.
+//! Writes a preview as JSON, for the web page and for scripts.
 
 use domain::draft::{IdOrigin, NewEvent, TypeRef};
 use domain::instant;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Preview, PreviewRecord, ProblemKind};
 
 impl Preview {
-    /// All of it.
+    /// Returns the whole preview as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let csv = self.csv.as_ref();
@@ -34,9 +34,9 @@ impl Preview {
 impl PreviewRecord {
     fn to_json(&self) -> Value {
         let problems = self.problems.iter().map(|cell| {
-            let mut shown = problem(&cell.problem);
-            shown["column"] = cell.column.into();
-            shown
+            let mut object = problem(&cell.problem);
+            object["column"] = cell.column.into();
+            object
         });
         json!({
             "record": self.record,
@@ -51,11 +51,11 @@ impl PreviewRecord {
 
 impl ProblemKind {
     fn to_json(&self) -> Value {
-        let mut shown = problem(&self.problem);
-        shown["rows"] = self.records.into();
-        shown["firstRecord"] = self.record.into();
-        shown["firstLine"] = self.line.into();
-        shown
+        let mut object = problem(&self.problem);
+        object["rows"] = self.records.into();
+        object["firstRecord"] = self.record.into();
+        object["firstLine"] = self.line.into();
+        object
     }
 }
 
@@ -63,14 +63,18 @@ fn problem(problem: &FieldProblem) -> Value {
     json!({ "pointer": problem.pointer, "code": problem.code.name(), "detail": problem.detail })
 }
 
-/// An event as it would be stored. An id that would be made for it is not told: it depends on whose event it is.
+/// An event as it would be stored. Its id is left out unless it was sent, because an id that is made depends
+/// on the user.
 fn event(event: &NewEvent) -> Value {
     let body = &event.body;
     let (type_id, type_name) = match &event.type_ref {
         TypeRef::Id(id) => (Some(id.to_string()), None),
         TypeRef::Name { name, .. } => (None, Some(name)),
     };
-    let place = |place: &Location| json!({ "latitude": place.latitude, "longitude": place.longitude, "name": place.name });
+    let location = |place: &Location| {
+        let Location { latitude, longitude, name } = place;
+        json!({ "latitude": latitude, "longitude": longitude, "name": name })
+    };
     json!({
         "id": (event.origin == IdOrigin::Sent).then(|| event.id.to_string()),
         "eventTypeId": type_id,
@@ -82,7 +86,7 @@ fn event(event: &NewEvent) -> Value {
         "notes": body.notes,
         "sourceType": event.source_type,
         "externalId": event.external_id,
-        "location": body.location.as_ref().map(place),
+        "location": body.location.as_ref().map(location),
         "properties": serde_json::from_str::<Value>(&body.properties).unwrap_or_default(),
     })
 }

@@ -1,32 +1,36 @@
-//! The doubled hour of autumn. Clocks show each of its times twice, and only the order of the rows tells which is meant:
-//! where rows run on in order of time, one that steps back within that hour is in the second pass of it.
+//! Decides which instant an ambiguous local time means. Local times are ambiguous in the hour over which
+//! clocks are set back: each of them occurs twice.
 //!
-//! What rows were read so far decides, and nothing else, so that a file is read alike however often it is begun.
+//! Only the order of the rows can decide. If rows are in the order of time, a row that goes back within that
+//! hour is in its second pass.
+//!
+//! The decision depends on the earlier rows of the file alone. So a file is read alike however often reading
+//! is interrupted.
 
 use std::cmp::Ordering;
 
 use chrono::{NaiveDateTime, TimeDelta};
 
-/// Which of the two instants is meant by a time that clocks show twice.
+/// Which of two instants an ambiguous local time means (the fold of Python's PEP 495).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fold {
-    /// The one before the clocks are set back.
+    /// The instant before the clocks are set back.
     Earlier,
-    /// The one after it.
+    /// The instant after the clocks are set back.
     Later,
 }
 
-/// What the rows so far tell of their order.
+/// What the rows so far show about their order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Clock {
+pub(super) struct FoldTracker {
     last: Option<NaiveDateTime>,
-    /// The last row is in a doubled hour, and in this pass of it.
+    /// The pass of the ambiguous hour in which the last row is; `None` outside of such an hour.
     pass: Option<Fold>,
-    /// How rows follow each other outside of doubled hours: `None` before two were seen.
+    /// The order of rows outside of ambiguous hours; `None` before two different times were seen.
     order: Option<Ordering>,
-    /// Some rows contradict that order.
+    /// Whether some rows contradict that order.
     is_mixed: bool,
-    /// The steps between rows outside of doubled hours, as long as they are all the same.
+    /// The steps between rows outside of ambiguous hours, as long as they are all equal.
     steps: Steps,
 }
 
@@ -34,32 +38,32 @@ pub(super) struct Clock {
 enum Steps {
     #[default]
     None,
-    /// So many of the same length.
+    /// Equal steps, and their number.
     Even(TimeDelta, u32),
     Uneven,
 }
 
-/// A repeated time is the second pass only behind so many even steps.
+/// Number of equal steps from which on a repeated time is in the second pass.
 const EVEN_STEPS_MIN: u32 = 2;
 
-impl Clock {
-    /// The next row has this time. Returns which instant is meant if clocks show it twice.
-    pub(super) fn follow(&mut self, local: NaiveDateTime, is_shown_twice: bool) -> Option<Fold> {
+impl FoldTracker {
+    /// Notes the local time of the next row. Returns which instant it means if it is ambiguous.
+    pub(super) fn observe(&mut self, local: NaiveDateTime, is_ambiguous: bool) -> Option<Fold> {
         if self.last.is_some_and(|last| last.date() != local.date()) {
-            // Not the same doubled hour.
+            // The ambiguous hour is over on another day.
             self.pass = None;
         }
         let step = self.last.map(|last| local - last);
-        // Within a doubled hour, and on the way out of it, clocks tell no order.
+        // Steps within an ambiguous hour, and out of it, show no order.
         if let Some(step) = step.filter(|_| self.pass.is_none()) {
-            self.learn(step);
+            self.note_step(step);
         }
-        self.pass = is_shown_twice.then(|| self.fold(step));
+        self.pass = is_ambiguous.then(|| self.decide(step));
         self.last = Some(local);
         self.pass
     }
 
-    fn learn(&mut self, step: TimeDelta) {
+    fn note_step(&mut self, step: TimeDelta) {
         let order = step.cmp(&TimeDelta::zero());
         if order != Ordering::Equal {
             self.is_mixed |= self.order.is_some_and(|known| known != order);
@@ -72,7 +76,7 @@ impl Clock {
         };
     }
 
-    fn fold(&self, step: Option<TimeDelta>) -> Fold {
+    fn decide(&self, step: Option<TimeDelta>) -> Fold {
         let Some(order) = self.order.filter(|_| !self.is_mixed) else {
             return Fold::Earlier;
         };
@@ -80,14 +84,14 @@ impl Clock {
         let (first, second) =
             if is_descending { (Fold::Later, Fold::Earlier) } else { (Fold::Earlier, Fold::Later) };
         let Some(pass) = self.pass else { return first };
-        let turns_back = match step.map(|step| step.cmp(&TimeDelta::zero())) {
-            // Every hour there was one row, and now there is one at the same time again.
+        let goes_back = match step.map(|step| step.cmp(&TimeDelta::zero())) {
+            // With one row per hour, a repeated time is the next row an hour later.
             Some(Ordering::Equal) => matches!(self.steps, Steps::Even(even, count)
                 if !even.is_zero() && count >= EVEN_STEPS_MIN),
             Some(step) => step != order,
             None => false,
         };
-        if turns_back { second } else { pass }
+        if goes_back { second } else { pass }
     }
 }
 
@@ -95,15 +99,15 @@ impl Clock {
 mod tests {
     use super::*;
 
-    /// Rows at minutes of days whose hour from 120 to 179 is doubled.
+    /// Rows at these minutes, where the hour from minute 120 to 179 of each day is ambiguous.
     fn folds(minutes: &[u32]) -> String {
-        let mut clock = Clock::default();
+        let mut tracker = FoldTracker::default();
         let day = chrono::NaiveDate::from_ymd_opt(2024, 10, 27).expect("a date");
         let fold = |minutes: &u32| {
             let (day, minute) = (day + TimeDelta::days(i64::from(minutes / 1_440)), minutes % 1_440);
             let local = day.and_hms_opt(minute / 60, minute % 60, 0).expect("a time");
-            let is_shown_twice = (120..180).contains(&minute);
-            match clock.follow(local, is_shown_twice) {
+            let is_ambiguous = (120..180).contains(&minute);
+            match tracker.observe(local, is_ambiguous) {
                 None => '-',
                 Some(Fold::Earlier) => 'e',
                 Some(Fold::Later) => 'l',
@@ -117,7 +121,7 @@ mod tests {
         assert_eq!(folds(&[60, 90, 120, 150, 120, 150, 180]), "--eell-");
         assert_eq!(folds(&[60, 90, 150, 200]), "--e-", "one pass only");
         assert_eq!(folds(&[1_500, 1_570, 1_580, 1_561, 1_700]), "-eel-", "of another day");
-        assert_eq!(folds(&[100, 150, 121, 1_570, 1_580]), "-elee", "each doubled hour begins anew");
+        assert_eq!(folds(&[100, 150, 121, 1_570, 1_580]), "-elee", "each ambiguous hour begins anew");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A mapping laid over the header of one file: where the fields of an event stand in its rows.
+//! Applies a mapping to the header of one file, and reads rows as event drafts.
 
 use std::cmp::Ordering;
 
@@ -7,13 +7,13 @@ use domain::draft::{EventDraft, LocationDraft, Sent};
 use domain::problem::{Code, FieldProblem};
 use domain::{instant, json_text};
 
-use super::clock::{Clock, Fold};
+use super::fold::{Fold, FoldTracker};
 use super::header::{Header, Lookup, shorten};
-use super::number::Numbers;
+use super::number::DecimalSeparator;
 use super::rows::Row;
 use super::times::Times;
 
-/// The fields of an event that a column of their own may hold.
+/// The fields of an event that may have a column of their own.
 const POINTERS: [&str; 8] = [
     "/timestamp",
     "/endDate",
@@ -25,11 +25,11 @@ const POINTERS: [&str; 8] = [
     "/eventType",
 ];
 
-/// Reads the rows under a header.
+/// A mapping whose column names are replaced by the places of the columns.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct ResolvedMapping {
     header: Header,
-    event_type: TypeFrom,
+    event_type: EventTypeSource,
     timestamp: usize,
     end_date: Option<usize>,
     id: Option<usize>,
@@ -41,30 +41,30 @@ pub(super) struct Plan {
     source_type: String,
     missing: Vec<String>,
     times: Times,
-    numbers: Numbers,
-    /// The name of the encoding of the file.
+    decimal_separator: DecimalSeparator,
+    /// Name of the encoding of the file.
     encoding: &'static str,
 }
 
-/// Where the name of the type of a row comes from.
+/// Source of the event type of a row.
 #[derive(Debug, Clone)]
-enum TypeFrom {
+enum EventTypeSource {
     Mapping(String),
     Column(usize),
 }
 
-impl Plan {
-    /// Lays a mapping over a header.
+impl ResolvedMapping {
+    /// Applies a mapping to a header.
     ///
     /// # Errors
-    /// One sentence, if the mapping names columns that are not there.
+    /// The detail of a problem, in one sentence, if the mapping names columns that are not in the header.
     pub(super) fn new(mapping: &CsvMapping, header: &Header, encoding: &'static str) -> Result<Self, String> {
         let times = Times::new(mapping.timestamp_format.as_deref(), mapping.time_zone.as_deref());
         let times = times.map_err(|detail| format!("the time format of the mapping {detail}"))?;
         let mut lookup = Lookup::new(header);
         let event_type = match (&mapping.event_type_column, &mapping.event_type) {
-            (Some(column), _) => TypeFrom::Column(lookup.column(column)),
-            (None, name) => TypeFrom::Mapping(name.clone().unwrap_or_default()),
+            (Some(column), _) => EventTypeSource::Column(lookup.column(column)),
+            (None, name) => EventTypeSource::Mapping(name.clone().unwrap_or_default()),
         };
         let timestamp = lookup.column(&mapping.timestamp_column);
         let end_date = lookup.optional(mapping.end_date_column.as_ref());
@@ -79,7 +79,7 @@ impl Plan {
                 let mut mapped = external_id.clone();
                 mapped.push(timestamp);
                 mapped.extend([end_date, id, notes, latitude, longitude].into_iter().flatten());
-                mapped.extend(if let TypeFrom::Column(at) = event_type { Some(at) } else { None });
+                mapped.extend(if let EventTypeSource::Column(at) = event_type { Some(at) } else { None });
                 (0..header.len()).filter(|at| !mapped.contains(at)).collect()
             }
         };
@@ -98,7 +98,11 @@ impl Plan {
             source_type: mapping.source_type.clone().unwrap_or_else(|| "imported".to_owned()),
             missing: missing.unwrap_or_else(|| vec![String::new(), "NA".to_owned()]),
             times,
-            numbers: if mapping.has_decimal_comma { Numbers::Comma } else { Numbers::Point },
+            decimal_separator: if mapping.has_decimal_comma {
+                DecimalSeparator::Comma
+            } else {
+                DecimalSeparator::Point
+            },
             encoding,
             header: header.clone(),
         })
@@ -109,17 +113,17 @@ impl Plan {
         self.times.needs_order()
     }
 
-    /// Which instant is meant by the time of this row, the next one, if the clocks show it twice.
-    pub(super) fn follow(&self, row: Row<'_>, clock: &mut Clock) -> Option<Fold> {
-        let (local, is_shown_twice) = self.times.local(self.cell(row, Some(self.timestamp))?)?;
-        clock.follow(local, is_shown_twice)
+    /// Notes the time of the next row. Returns which instant it means if it is ambiguous.
+    pub(super) fn observe(&self, row: Row<'_>, tracker: &mut FoldTracker) -> Option<Fold> {
+        let (local, is_ambiguous) = self.times.local_time(self.cell(row, Some(self.timestamp))?)?;
+        tracker.observe(local, is_ambiguous)
     }
 
-    /// Reads a row, and tells what is wrong with its cells: the pointer names the field of the event, the detail the
-    /// column. Of a time that clocks show twice `fold` tells which is meant.
+    /// Reads a row. Also returns the problems of its cells: the pointer names the field of the event, and the
+    /// detail names the column. `fold` decides what an ambiguous time means.
     ///
     /// # Errors
-    /// What is wrong with the row as a whole.
+    /// The problems of the row as a whole.
     pub(super) fn draft(
         &self,
         row: Row<'_>,
@@ -132,8 +136,8 @@ impl Plan {
             let cell = self.cell(row, at)?;
             let read = self.times.read(cell, fold);
             let report = |detail| {
-                let named = at.map_or(String::new(), |at| self.named(at));
-                FieldProblem::new(pointer, Code::InvalidDatetime, format!("{detail}{named}"))
+                let column = at.map_or(String::new(), |at| self.column_suffix(at));
+                FieldProblem::new(pointer, Code::InvalidDatetime, format!("{detail}{column}"))
             };
             read.map_err(|detail| problems.push(report(detail))).ok()
         };
@@ -142,7 +146,7 @@ impl Plan {
         if let (Some(start), Some(end)) = (timestamp, end_date)
             && end.cmp(&start) == Ordering::Less
         {
-            // Perhaps the end is in the later pass of the hour that is doubled.
+            // The end may be in the later pass of the ambiguous hour.
             end_date = time("/endDate", self.end_date, Fold::Later);
         }
         let location = self.location(row, &mut problems);
@@ -150,8 +154,8 @@ impl Plan {
         let draft = EventDraft {
             id: text(self.id),
             event_type: match &self.event_type {
-                TypeFrom::Mapping(name) => Sent::Value(name.clone()),
-                TypeFrom::Column(at) => text(Some(*at)),
+                EventTypeSource::Mapping(name) => Sent::Value(name.clone()),
+                EventTypeSource::Column(at) => text(Some(*at)),
             },
             timestamp: written(timestamp),
             end_date: written(end_date),
@@ -165,10 +169,10 @@ impl Plan {
         Ok((draft, problems))
     }
 
-    /// Tells the cells that are no text. Cells that are missing at the end are empty.
+    /// Returns a problem for each cell that is not valid text. Missing cells at the end of a row are empty.
     ///
     /// # Errors
-    /// If cells beyond the header hold something: then any cell may be in the column of another one.
+    /// A problem if cells beyond the header are not empty. Then any cell of the row may be in a wrong column.
     fn check_cells(&self, row: Row<'_>) -> Result<Vec<FieldProblem>, Vec<FieldProblem>> {
         let columns = self.header.len();
         if row.has_content_from(columns) {
@@ -177,32 +181,32 @@ impl Plan {
         }
         let without_text = (0..columns.min(row.cells)).filter(|at| row.cell(*at).is_none());
         let problem = |at| {
-            let detail = format!("is not {}{}", self.encoding, self.named(at));
+            let detail = format!("is not {}{}", self.encoding, self.column_suffix(at));
             FieldProblem::new(self.pointer(at), Code::InvalidValue, detail)
         };
         Ok(without_text.map(problem).collect())
     }
 
-    /// The field of the event that a column holds alone; empty if there is none.
+    /// The field of the event that only this column holds; empty if there is none.
     fn pointer(&self, at: usize) -> &'static str {
         POINTERS.into_iter().find(|pointer| self.column(pointer) == Some(at)).unwrap_or_default()
     }
 
-    /// Names the columns in problems that were found in a draft of this plan.
+    /// Adds the names of columns to the problems of a draft that was read by this mapping.
     pub(super) fn explain(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         for problem in &mut problems {
-            // A cell holds a name, never an id.
+            // A cell holds the name of an event type, never its id.
             if problem.pointer == "/eventTypeId" {
                 "/eventType".clone_into(&mut problem.pointer);
             }
             if let Some(at) = self.column(&problem.pointer) {
-                problem.detail.push_str(&self.named(at));
+                problem.detail.push_str(&self.column_suffix(at));
             }
         }
         problems
     }
 
-    /// The column that holds a field of the event.
+    /// The index of the column that holds a field of the event.
     pub(super) fn column(&self, pointer: &str) -> Option<usize> {
         match pointer {
             "/timestamp" => Some(self.timestamp),
@@ -213,43 +217,43 @@ impl Plan {
             "/location/latitude" => self.latitude,
             "/location/longitude" => self.longitude,
             "/eventType" => match self.event_type {
-                TypeFrom::Column(at) => Some(at),
-                TypeFrom::Mapping(_) => None,
+                EventTypeSource::Column(at) => Some(at),
+                EventTypeSource::Mapping(_) => None,
             },
             _ => None,
         }
     }
 
-    fn named(&self, at: usize) -> String {
+    fn column_suffix(&self, at: usize) -> String {
         format!(" (column {:?})", shorten(self.header.name(at)))
     }
 
-    /// A cell that is not missing.
+    /// A cell; `None` if its value is missing.
     fn cell<'r>(&self, row: Row<'r>, at: Option<usize>) -> Option<&'r str> {
         row.cell(at?).filter(|cell| !self.missing.iter().any(|missing| missing == cell))
     }
 
-    /// The external id; none when all its parts are missing.
+    /// The external id; absent if all its parts are missing.
     fn external_id(&self, row: Row<'_>) -> Sent<String> {
         let mut joined = String::new();
-        let mut is_there = false;
+        let mut has_part = false;
         for (number, at) in self.external_id.iter().enumerate() {
             if number > 0 {
                 joined.push('|');
             }
             let part = self.cell(row, Some(*at));
-            is_there |= part.is_some();
+            has_part |= part.is_some();
             joined.push_str(part.unwrap_or_default());
         }
-        if is_there { Sent::Value(joined) } else { Sent::Absent }
+        if has_part { Sent::Value(joined) } else { Sent::Absent }
     }
 
     fn location(&self, row: Row<'_>, problems: &mut Vec<FieldProblem>) -> Sent<LocationDraft> {
         let mut degrees = |pointer: &str, at: Option<usize>| {
             let (Some(at), Some(cell)) = (at, self.cell(row, at)) else { return Sent::Absent };
-            self.numbers.degrees(cell).map_or_else(
+            self.decimal_separator.to_degrees(cell).map_or_else(
                 || {
-                    let detail = format!("is not a number{}", self.named(at));
+                    let detail = format!("is not a number{}", self.column_suffix(at));
                     problems.push(FieldProblem::new(pointer, Code::InvalidValue, detail));
                     Sent::WrongKind
                 },
@@ -265,14 +269,14 @@ impl Plan {
     }
 
     fn properties(&self, row: Row<'_>) -> Sent<String> {
-        let mut object = String::with_capacity(row.length() * 2);
+        let mut object = String::with_capacity(row.content_length() * 2);
         object.push('{');
         for at in &self.properties {
             let Some(cell) = self.cell(row, Some(*at)) else { continue };
             json_text::push_key(&mut object, self.header.name(*at));
             if matches!(cell, "true" | "false") {
                 object.push_str(cell);
-            } else if let Some(number) = self.numbers.plain(cell) {
+            } else if let Some(number) = self.decimal_separator.to_plain_number(cell) {
                 object.push_str(&number);
             } else {
                 json_text::push_text(&mut object, cell);
