@@ -1,4 +1,4 @@
-//! Users and the heads of their feeds.
+//! Finds and creates the accounts of users, and reads and moves their feed heads.
 
 use ::entity::{account, cluster_state};
 use sea_orm::ActiveValue::Set;
@@ -9,40 +9,41 @@ use uuid::Uuid;
 
 use super::lock::{Lockable, begin_locked};
 use super::row_reader::{Row, RowReader};
-use super::{Store, Tx, to_its_end};
+use super::{Store, Tx, run_to_completion};
 use crate::error::Error;
 
-/// The newest position of a user, and of which counting it is.
+/// The feed head of a user. Positions can be compared only within the same feed epoch and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// The newest position handed out.
+    /// The newest position that the feed has assigned.
     pub feed_head: i64,
-    /// Of which counting.
+    /// The feed epoch of this user, a random number.
     pub feed_epoch: i64,
-    /// Of which generation of all feeds.
+    /// The generation of all feeds; 0 until the first failover or restore.
     pub generation: i64,
 }
 
-/// The id of the user that a token names; the row is made when a process first sees them.
+/// Returns the id of the user that a token names, and creates the account row if there is none.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
     let identity = (issuer.to_owned(), subject.to_owned());
     let cached = store.users.lock().ok().and_then(|mut users| users.get(&identity).copied());
     if let Some(user_id) = cached {
         return Ok(user_id);
     }
-    let found = account::Entity::find()
+    // Plan: one lookup in the unique index `account_identity (issuer, subject)`.
+    let stored = account::Entity::find()
         .filter(account::Column::Issuer.eq(issuer))
         .filter(account::Column::Subject.eq(subject))
         .one(&store.reader)
         .await?;
-    let user_id = match found {
+    let user_id = match stored {
         Some(row) => row.user_id,
         None => {
             let (store, issuer, subject) = (store.clone(), issuer.to_owned(), subject.to_owned());
-            to_its_end(async move { create(&store, &issuer, &subject).await }).await?
+            run_to_completion(async move { create(&store, &issuer, &subject).await }).await?
         }
     };
     if let Ok(mut users) = store.users.lock() {
@@ -76,24 +77,30 @@ async fn insert(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(
     Ok(())
 }
 
-/// The issuer and the subject of a user whom this process has seen.
-fn seen(store: &Store, user_id: Uuid) -> Option<(String, String)> {
+/// Returns the issuer and the subject of a user, if this process has seen a token of theirs.
+fn identity_of(store: &Store, user_id: Uuid) -> Option<(String, String)> {
     let users = store.users.lock().ok()?;
     users.iter().find(|(_, id)| **id == user_id).map(|(identity, _)| identity.clone())
 }
 
-/// Makes the row of a user anew that is gone: a backup was put in place under the running process.
-pub(super) async fn make_anew(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
-    let Some((issuer, subject)) = seen(&tx.store, user_id) else {
+/// Creates the account row of a user again. It can be missing after a backup was restored under the running
+/// process. The devices of the user bring the lost data back (decision 0025).
+///
+/// # Errors
+/// [`Error::Moved`] if this process does not know the identity of the user; [`Error::Database`] if the
+/// database fails.
+pub(super) async fn recreate(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
+    let Some((issuer, subject)) = identity_of(&tx.store, user_id) else {
         return Err(Error::Moved);
     };
-    tracing::warn!(user.id = %user_id, "the row of a user is gone and is made anew");
+    tracing::warn!(user.id = %user_id, "the account row of a user is missing and is created again");
     insert(tx, user_id, &issuer, &subject).await
 }
 
-/// Forgets whom an identity stands for, so that the next request looks it up.
-pub(super) fn forget(store: &Store, user_id: Uuid) -> Error {
-    if let Some(identity) = seen(store, user_id)
+/// Removes a user from the cache, so that the next request looks the identity up again. Returns the error for
+/// this request.
+pub(super) fn evict(store: &Store, user_id: Uuid) -> Error {
+    if let Some(identity) = identity_of(store, user_id)
         && let Ok(mut users) = store.users.lock()
     {
         users.pop(&identity);
@@ -101,16 +108,16 @@ pub(super) fn forget(store: &Store, user_id: Uuid) -> Error {
     Error::Moved
 }
 
-/// The revision of a row that is changed.
+/// The new revision of an account row. Every statement that writes anything of a user increments it.
 fn next_revision() -> SimpleExpr {
     Expr::col(account::Column::Revision).add(1)
 }
 
-/// Moves a head that this transaction has locked. Returns how many were moved: none when it is not where it
-/// was.
+/// Moves the feed head of a user whose account this transaction has locked. Returns how many rows changed: 0
+/// if the head is no longer at `from`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub(super) async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<u64, Error> {
     let moved = account::Entity::update_many()
         .col_expr(account::Column::FeedHead, to.into())
@@ -122,11 +129,14 @@ pub(super) async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Resul
     Ok(moved.rows_affected)
 }
 
-/// Begins a new counting when somebody knows a position that was never handed out: a backup was
-/// restored, and what was lost with it may be on other devices.
+/// Begins a new feed epoch for a user, if the epoch is still `epoch` and its head is before `known`.
+///
+/// A client can know a position that the feed has not assigned only if a backup was restored. The changes
+/// that were lost with it may still be on other devices, so all of them have to start over.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Locked`] if another transaction holds the account for too long; [`Error::Busy`] if too many
+/// writes wait; [`Error::Database`] if the database fails.
 pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -> Result<(), Error> {
     let renew = account::Entity::update_many()
         .col_expr(account::Column::FeedEpoch, store.clock.random().into())
@@ -135,7 +145,7 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
         .filter(account::Column::FeedEpoch.eq(epoch))
         .filter(account::Column::FeedHead.lt(known));
     let store = store.clone();
-    to_its_end(async move {
+    run_to_completion(async move {
         let (tx, _) = begin_locked(&store, user_id, Lockable::Account, Instant::now()).await?;
         renew.exec(&tx.inner).await?;
         tx.commit().await
@@ -143,13 +153,14 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
     .await
 }
 
-/// Begins a new generation of all feeds, because a backup was restored: each device is told to start over and brings
-/// back what the backup had lost.
+/// Begins a new generation of all feeds after a backup was restored. Every device then gets a reset, starts
+/// over, and sends again what the backup lacks.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn renew_all(store: &Store) -> Result<(), Error> {
-    // Random: the database that was lost may have counted on.
+    // A random number, because the database that was lost may have begun further generations. Never 0, which
+    // stands for the first one.
     let generation = store.clock.random() | 1;
     let tx = store.begin().await?;
     cluster_state::Entity::update_many()
@@ -159,25 +170,27 @@ pub async fn renew_all(store: &Store) -> Result<(), Error> {
     tx.commit().await
 }
 
-/// The head as it is now. Where the row is gone it is made.
+/// Reads the feed head of a user. If the account row is missing it is created again.
 ///
 /// # Errors
-/// When the database fails, or nobody knows whose row is gone.
+/// [`Error::Moved`] if the row is missing and this process does not know the identity of the user;
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
-    if let Some(head) = find_head(store, user_id).await? {
+    if let Some(head) = read_head(store, user_id).await? {
         return Ok(head);
     }
-    let own = store.clone();
-    to_its_end(async move {
-        let tx = own.begin().await?;
-        make_anew(&tx, user_id).await?;
+    let shared = store.clone();
+    run_to_completion(async move {
+        let tx = shared.begin().await?;
+        recreate(&tx, user_id).await?;
         tx.commit().await
     })
     .await?;
-    find_head(store, user_id).await?.ok_or_else(|| forget(store, user_id))
+    read_head(store, user_id).await?.ok_or_else(|| evict(store, user_id))
 }
 
-async fn find_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> {
+/// Plan: one lookup by the primary key of `account`, and one of the single row of `cluster_state`.
+async fn read_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> {
     let sql = "SELECT feed_head, feed_epoch, (SELECT generation FROM cluster_state WHERE id = 1) \
         FROM account WHERE user_id = $1";
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);

@@ -1,10 +1,12 @@
-//! Derived columns of rows that were stored by an older rule: they are filled anew, some rows at a time, beside all
-//! other work. Rows that are written meanwhile have the new value already.
+//! Fills derived columns of stored rows again after their rule has changed (decision 0069).
 //!
-//! A step reads some rows without a lock. For each user who has rows to be changed among them it takes the lock of that
-//! user, as every write does, and changes the rows that are still of the version that was read. The place up to which
-//! all is done is moved in the same transaction, and only if it is still where it was: of two processes at one place,
-//! one stores nothing.
+//! It works in steps of some rows, while the server does its other work. Rows that are written in the
+//! meantime have the new value already.
+//!
+//! A step reads some rows without a lock. For each user with rows to change it locks the account, as every
+//! write does, and changes the rows that still have the version that was read. The checkpoint moves in the
+//! same transaction, and only from where it was read. So if two processes do the same step, one of them
+//! stores nothing.
 
 use ::entity::backfill::{Column, Entity};
 use sea_orm::sea_query::Expr;
@@ -15,15 +17,15 @@ use uuid::Uuid;
 use super::dialect::{self, List};
 use super::lock::{Lockable, begin_locked};
 use super::row_reader::{Row, RowReader};
-use super::{Store, Tx, to_its_end};
+use super::{Store, Tx, run_to_completion};
 use crate::error::Error;
 use domain::folded::fold;
 
-/// Rows that a step looks at. With the longest notes that are a few tens of MiB.
+/// How many rows a step reads. With the longest notes they take a few tens of MiB.
 pub const STEP_ROWS: usize = 250;
 
-/// A column of text that is derived from another one of the same row. The table has the key `(user_id, id)` and a
-/// `version` that every write counts.
+/// A text column that is derived from another column of the same row. The table has the primary key
+/// `(user_id, id)` and a `version` that every write increments.
 struct Derived {
     name: &'static str,
     table: &'static str,
@@ -32,7 +34,7 @@ struct Derived {
     derive: fn(&str) -> String,
 }
 
-/// All of them, by name; the migration that makes a rule new adds the row of its name to `backfill`.
+/// All derived columns. The migration that comes with a new rule adds a row with the same name to `backfill`.
 static ALL: [Derived; 1] = [Derived {
     name: "event.notes_search",
     table: "event",
@@ -41,27 +43,28 @@ static ALL: [Derived; 1] = [Derived {
     derive: fold,
 }];
 
-/// How far a backfill is.
+/// The progress of a backfill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backfill {
-    /// The table and the column.
+    /// The table and the column, as in `event.notes_search`.
     pub name: String,
-    /// The last row that was looked at, by its owner and its id.
+    /// The checkpoint: the owner and the id of the last row that was checked.
     after: (Uuid, Uuid),
-    /// Rows looked at.
+    /// How many rows were checked.
     pub rows: i64,
-    /// All rows were looked at.
+    /// Whether all rows were checked.
     pub is_done: bool,
 }
 
 impl Backfill {
-    /// Whether it is as far as another reading of it.
+    /// Whether it has the same checkpoint as another reading of the same backfill.
     #[must_use]
     pub fn is_at(&self, other: &Self) -> bool {
         (&self.name, self.after, self.is_done) == (&other.name, other.after, other.is_done)
     }
 
-    /// The share of all users whose rows were looked at, from 0 to 1. Their ids are spread evenly.
+    /// The share of users whose rows were checked, from 0 to 1. It is estimated from the user id at the
+    /// checkpoint, because user ids are spread evenly.
     #[must_use]
     pub fn share(&self) -> f64 {
         if self.is_done {
@@ -72,21 +75,21 @@ impl Backfill {
     }
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// So many rows were looked at, and it is so far now.
+    /// This number of rows was checked, and this is the progress now.
     Done(usize, Backfill),
-    /// Another process has moved it on meanwhile, or the row of a user is locked.
+    /// Another process has moved the checkpoint, or the account of a user is locked.
     Conflict,
-    /// There was nothing left.
+    /// No rows were left.
     AtEnd,
 }
 
-/// All backfills that this program knows, in the order of their names.
+/// Returns all backfills that this program knows, in the order of their names.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn all(store: &Store) -> Result<Vec<Backfill>, Error> {
     let names = ALL.iter().map(|derived| derived.name);
     let rows = Entity::find().filter(Column::Name.is_in(names)).order_by_asc(Column::Name);
@@ -102,13 +105,16 @@ pub async fn all(store: &Store) -> Result<Vec<Backfill>, Error> {
         .collect())
 }
 
-/// Looks at the next rows, and fills those whose derived text is an older one.
+/// Checks the next rows, and fills those whose derived text is out of date. It is safe to repeat a step after
+/// an error.
 ///
 /// # Errors
-/// When the database fails. It is safe to do the step again.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
-    let derived =
-        ALL.iter().find(|derived| derived.name == backfill.name).ok_or(Error::Bug("it is one of all"))?;
+    let derived = ALL
+        .iter()
+        .find(|derived| derived.name == backfill.name)
+        .ok_or(Error::Bug("a backfill is of a known column"))?;
     let rows = read(store, derived, backfill.after).await?;
     if rows.is_empty() {
         let end = Backfill { is_done: true, ..backfill.clone() };
@@ -116,40 +122,40 @@ pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
         return Ok(if moved { Step::AtEnd } else { Step::Conflict });
     }
     let (store, backfill, mut done) = (store.clone(), backfill.clone(), backfill.clone());
-    to_its_end(async move {
-        let mut looked_at = 0;
-        for of_user in rows.chunk_by(|one, other| one.user_id == other.user_id) {
-            looked_at += of_user.len();
-            let is_stale = of_user.iter().any(|row| row.text.is_some());
-            if !is_stale && looked_at < rows.len() {
+    run_to_completion(async move {
+        let mut checked = 0;
+        for user_rows in rows.chunk_by(|one, other| one.user_id == other.user_id) {
+            checked += user_rows.len();
+            let is_stale = user_rows.iter().any(|row| row.text.is_some());
+            if !is_stale && checked < rows.len() {
                 continue;
             }
-            let after = of_user.last().map_or(done.after, Stale::key);
-            let counted = backfill.rows + i64::try_from(looked_at).unwrap_or_default();
+            let after = user_rows.last().map_or(done.after, CheckedRow::key);
+            let counted = backfill.rows + i64::try_from(checked).unwrap_or_default();
             let next = Backfill { after, rows: counted, ..done.clone() };
             let tx = if is_stale {
                 match begin_locked(&store, after.0, Lockable::Account, Instant::now()).await {
                     Err(Error::Locked | Error::Busy) => return Ok(Step::Conflict),
-                    begun => begun?.0,
+                    locked => locked?.0,
                 }
             } else {
                 store.begin().await?
             };
-            fill(&tx, derived, of_user).await?;
+            fill(&tx, derived, user_rows).await?;
             if !advance(tx, &done, &next).await? {
                 return Ok(Step::Conflict);
             }
             done = next;
         }
-        Ok(Step::Done(looked_at, done))
+        Ok(Step::Done(checked, done))
     })
     .await
 }
 
-/// Begins all of them anew, for rows that an older program has written since.
+/// Restarts all backfills, for rows that an older version of the program has written in the meantime.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn restart(store: &Store) -> Result<(), Error> {
     let tx = store.begin().await?;
     Entity::update_many()
@@ -162,22 +168,25 @@ pub async fn restart(store: &Store) -> Result<(), Error> {
     tx.commit().await
 }
 
-/// A row that was looked at.
-struct Stale {
+/// A row that was checked.
+struct CheckedRow {
     user_id: Uuid,
     id: Uuid,
     version: i32,
-    /// The text that it should have, if it has another one.
+    /// The derived text, if the row is stale: it has another one.
     text: Option<String>,
 }
 
-impl Stale {
+impl CheckedRow {
     fn key(&self) -> (Uuid, Uuid) {
         (self.user_id, self.id)
     }
 }
 
-async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<Vec<Stale>, Error> {
+/// Reads the rows after the checkpoint.
+///
+/// Plan: it walks the primary key `(user_id, id)` from the checkpoint, and stops at the limit.
+async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<Vec<CheckedRow>, Error> {
     let Derived { table, source, target, derive, .. } = derived;
     let sql = format!(
         "SELECT user_id, id, version, {source}, {target} FROM {table} WHERE (user_id, id) > ($1, $2) \
@@ -192,14 +201,17 @@ async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<V
             let (user_id, id, version) = (cells.next()?, cells.next()?, cells.next()?);
             let (source, target): (Option<String>, Option<String>) = (cells.next()?, cells.next()?);
             let text = source.map(|source| derive(&source)).filter(|text| Some(text) != target.as_ref());
-            Ok(Stale { user_id, id, version, text })
+            Ok(CheckedRow { user_id, id, version, text })
         })
         .collect()
 }
 
-/// Fills those of one user's rows that are stale, in one statement.
-async fn fill(tx: &Tx, derived: &Derived, rows: &[Stale]) -> Result<(), Error> {
-    let stale: Vec<(&Stale, &str)> =
+/// Fills the stale rows of one user, with one statement.
+///
+/// Plan: it looks each row up by the primary key. A row with another version was written in the meantime, and
+/// stays.
+async fn fill(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> Result<(), Error> {
+    let stale: Vec<(&CheckedRow, &str)> =
         rows.iter().filter_map(|row| Some((row, row.text.as_deref()?))).collect();
     let Some((first, _)) = stale.first() else { return Ok(()) };
     let Derived { table, target, .. } = derived;
@@ -210,7 +222,7 @@ async fn fill(tx: &Tx, derived: &Derived, rows: &[Stale]) -> Result<(), Error> {
          WHERE {table}.user_id = $1 AND {table}.id = w.id AND {table}.version = CAST(w.version AS integer)"
     );
     let versions: Vec<String> = stale.iter().map(|(row, _)| row.version.to_string()).collect();
-    let columns = [
+    let columns = vec![
         List::Ids(stale.iter().map(|(row, _)| row.id).collect()),
         List::Texts(versions.iter().map(String::as_str).collect()),
         List::Texts(stale.iter().map(|(_, text)| *text).collect()),
@@ -221,8 +233,8 @@ async fn fill(tx: &Tx, derived: &Derived, rows: &[Stale]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves the place on with what else is in the transaction; `false`, and nothing is stored, if it is no longer where it
-/// was.
+/// Moves the checkpoint and commits the transaction. If the checkpoint is no longer at `from`, it rolls the
+/// transaction back and returns false.
 async fn advance(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
     let moved = Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(to.after.0))

@@ -1,9 +1,11 @@
-//! Rows as one array a column, for PostgreSQL: `INSERT … SELECT … FROM unnest(…)`. Its text is the same
-//! for any number of rows, and it has one parameter a column where VALUES has one a cell.
+//! Builds bulk inserts for PostgreSQL with one array for each column: `INSERT … SELECT … FROM unnest(…)`.
 //!
-//! A column that is the same in all rows is one value. An array of sea-query holds no nulls, so that where
-//! there are some, a value that nothing else has stands for them: the nil UUID, the least integer, NaN, no
-//! bytes; text that is there has a mark in front.
+//! The text is the same for any number of rows. It has one parameter for each column, where VALUES has one
+//! for each cell. For a million rows PostgreSQL takes 15 s of CPU instead of 22 s (decision 0029).
+//!
+//! A column with the same value in all rows is a single parameter. The arrays of sea-query cannot hold nulls,
+//! so a null travels as a value that the column never has: the nil UUID, the smallest integer, NaN, or zero
+//! bytes. For text it is the empty string, and every text that is not null gets a mark in front.
 
 use sea_orm::sea_query::{ArrayType, ColumnType};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityName, EntityTrait, IdenStatic, Iterable, Value};
@@ -11,44 +13,46 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// In front of a text that is there; a text that is not there is empty.
+/// Stands in front of every text that is not null. A null travels as the empty string.
 const MARK: char = '=';
 
 /// The column that names the owner of a row.
 const OWNER: &str = "\"user_id\"";
 
-/// From so many rows on, a column travels in the way that suits its values. Below, the way is always the
-/// same, so that few statements are prepared.
+/// From this number of rows on, a column travels in the way that is best for its values. With fewer rows the
+/// way depends on the column alone, so that few different statements are prepared.
 const SUITED_FROM_ROWS: usize = 100;
 
-/// What to do with a row that is there already.
+/// What happens if a row exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Existing {
-    /// There is none, by the decision: one that is there is an error.
+    /// All rows are new by the decision. A row that exists is an error.
     None,
-    /// It is replaced, found by user and id.
+    /// All rows exist by the decision. They are found by user and id, and replaced.
     Replace,
 }
 
-/// Of whom rows are written.
+/// Whose rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owners {
-    /// Of all.
+    /// The rows of all users.
     All,
-    /// Of those whom the CTE `moved` names.
+    /// The rows of the users in the CTE `moved`.
     Moved,
 }
 
 /// How the cells of a column travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// All are the same.
+    /// As one value, which all rows have.
     One,
-    /// None is null.
+    /// As an array without nulls.
     Full,
-    /// Some are null, or may be.
+    /// As an array in which a special value stands for null.
     Holes,
 }
+
+/// The type of a column.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -63,7 +67,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Of what is no kind of its own, a table of ours has none; PostgreSQL refuses it as text.
+    /// Finds the type of a column. Our tables have no columns of other types than these; PostgreSQL would
+    /// refuse them, because they are sent as text.
     fn of(column: &ColumnType) -> Self {
         match column {
             ColumnType::Uuid => Self::Uuid,
@@ -90,7 +95,8 @@ impl Kind {
         }
     }
 
-    /// The elements of an array of it; truth with holes travels as a number.
+    /// The type of the array elements, for sea-query and for SQL. A boolean that can be null travels as a
+    /// number.
     fn element(self, way: Way) -> (ArrayType, &'static str) {
         let array = match self {
             Self::Bool if way == Way::Holes => return (ArrayType::SmallInt, "smallint"),
@@ -106,7 +112,7 @@ impl Kind {
         (array, self.name())
     }
 
-    /// A cell of a column with holes, as SQL reads it back.
+    /// The SQL expression that turns the special value of a cell back into null.
     fn filled(self, cell: &str) -> String {
         match self {
             Self::Uuid => format!("nullif({cell}, '{}')", Uuid::nil()),
@@ -120,7 +126,7 @@ impl Kind {
         }
     }
 
-    /// A cell of a column with holes, as it travels.
+    /// Replaces a null by the special value of its type.
     fn fill(value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(Some(text.map_or_else(String::new, |mut text| {
@@ -139,12 +145,12 @@ impl Kind {
     }
 }
 
-/// What PostgreSQL calls the type of a column.
+/// Returns PostgreSQL's name for the type of a column.
 pub(super) fn cast(column: &impl ColumnTrait) -> &'static str {
     Kind::of(column.def().get_column_type()).name()
 }
 
-/// The way in which these cells travel; `nullable` when some may be null.
+/// Chooses how the cells of a column travel. `nullable` says whether the column may hold nulls.
 fn way(cells: &[Value], nullable: bool) -> Way {
     let is_one = |cells: &[Value]| cells.iter().all(|cell| *cell == cells[0]);
     match cells.len() {
@@ -157,11 +163,18 @@ fn way(cells: &[Value], nullable: bool) -> Way {
     }
 }
 
-/// Adds the values of these rows, all columns of each, to those of a statement; the text that writes them.
-/// There is at least one row.
+/// Returns the text of a bulk insert, and adds its parameters to `values`. There must be at least one row.
+///
+/// ```sql
+/// INSERT INTO event ("user_id", "id", …) SELECT $1::uuid, "id", … FROM unnest($2::uuid[], …) AS r("id", …)
+///   WHERE $1::uuid IN (SELECT user_id FROM moved)          -- Owners::Moved
+///   ON CONFLICT (user_id, id) DO UPDATE SET "id" = excluded."id", …  -- Existing::Replace
+/// ```
+///
+/// Plan: one row of `unnest` after the other; `ON CONFLICT` looks each row up in the primary key.
 ///
 /// # Errors
-/// When a column of a row is not set: all are, in rows of ours.
+/// [`Error::Bug`] if a column of a row is not set.
 pub(super) fn insert<Row: ActiveModelTrait>(
     mut rows: Vec<Row>,
     existing: Existing,
@@ -177,7 +190,10 @@ pub(super) fn insert<Row: ActiveModelTrait>(
             set.collect::<Option<_>>().ok_or(Error::Bug("every column of a row is set"))?;
         let name = format!("\"{}\"", column.as_str());
         let number = values.len() + 1;
-        match way(&column_cells, column.def().is_null()) {
+        // Rows of one user name that user as one parameter.
+        let is_one_owner = name == OWNER && column_cells.iter().all(|cell| *cell == column_cells[0]);
+        let way = if is_one_owner { Way::One } else { way(&column_cells, column.def().is_null()) };
+        match way {
             Way::One => {
                 cells.push(format!("${number}::{}", kind.name()));
                 values.extend(column_cells.pop());

@@ -1,4 +1,6 @@
-//! Time and randomness, as arguments: nothing else in the workspace asks the system for either.
+//! Provides the current time, new ids and random numbers, so that tests can set the time.
+//!
+//! Nothing else in the workspace asks the system for time or randomness.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,12 +10,12 @@ use uuid::Uuid;
 
 use domain::event_id;
 
-/// Where the present comes from.
+/// A source of the current time.
 #[derive(Debug, Clone)]
 pub enum Clock {
-    /// The machine's.
+    /// The clock of the machine.
     System,
-    /// One that a test moves by hand, in epoch milliseconds.
+    /// A time that a test sets, in epoch milliseconds.
     Fixed(Arc<AtomicI64>),
 }
 
@@ -23,13 +25,13 @@ fn system_time() -> SystemTime {
 }
 
 impl Clock {
-    /// A clock that stands at `ms` until it is moved.
+    /// Makes a clock that shows `ms`, in epoch milliseconds, until it is set again.
     #[must_use]
     pub fn fixed(ms: i64) -> Self {
         Self::Fixed(Arc::new(AtomicI64::new(ms)))
     }
 
-    /// Epoch milliseconds.
+    /// The current time in epoch milliseconds.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         match self {
@@ -40,7 +42,7 @@ impl Clock {
         }
     }
 
-    /// A new UUIDv7 of this instant (RFC 9562, section 5.7).
+    /// A new UUIDv7 with the current time (RFC 9562, section 5.7).
     #[must_use]
     pub fn new_id(&self) -> Uuid {
         let mut tail = [0; 10];
@@ -48,7 +50,7 @@ impl Clock {
         event_id::compose(self.now_ms(), tail)
     }
 
-    /// A random number.
+    /// A random number, which may be negative.
     #[must_use]
     pub fn random(&self) -> i64 {
         let mut bytes = [0; 8];

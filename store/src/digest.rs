@@ -1,5 +1,7 @@
-//! Reads what a digest is made of: ids and versions of all living rows, in one statement and so in one
-//! state, streamed, so that memory stays flat.
+//! Computes the digest of a user's living rows from their ids and versions.
+//!
+//! One statement reads all rows, so that they belong to one state of the database. They are streamed, so that
+//! memory does not grow with their number.
 
 use std::ops::ControlFlow;
 
@@ -13,10 +15,17 @@ use crate::error::Error;
 use domain::apply::Entity;
 use domain::digest::{Bucket, Digester};
 
-/// The digest of the living rows of one kind.
+/// Computes the digest of all living events or of all living types, with one bucket for each month.
+///
+/// ```sql
+/// SELECT id, version FROM event WHERE user_id = $1 AND deleted_at IS NULL ORDER BY id
+/// ```
+///
+/// Plan: it walks the primary key `(user_id, id)` over all rows of the user, so it is a heavy read.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time, or too many heavy reads of the user wait;
+/// [`Error::Locked`] if those take too long; [`Error::Database`] if the database fails.
 pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<Bucket>, Error> {
     match entity {
         Entity::Event => {
@@ -26,7 +35,7 @@ pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<
                 .filter(event::Column::UserId.eq(user_id))
                 .filter(event::Column::DeletedAt.is_null())
                 .order_by_asc(event::Column::Id);
-            gather(store, user_id, rows).await
+            digest_rows(store, user_id, rows).await
         }
         Entity::EventType => {
             let rows = event_type::Entity::find()
@@ -35,12 +44,16 @@ pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<
                 .filter(event_type::Column::UserId.eq(user_id))
                 .filter(event_type::Column::DeletedAt.is_null())
                 .order_by_asc(event_type::Column::Id);
-            gather(store, user_id, rows).await
+            digest_rows(store, user_id, rows).await
         }
     }
 }
 
-async fn gather(store: &Store, user_id: Uuid, rows: Select<impl EntityTrait>) -> Result<Vec<Bucket>, Error> {
+async fn digest_rows(
+    store: &Store,
+    user_id: Uuid,
+    rows: Select<impl EntityTrait>,
+) -> Result<Vec<Bucket>, Error> {
     let mut digester = Digester::default();
     let statement = rows.build(store.reader.backend());
     let heavy = store.heavy(user_id).await?;

@@ -1,47 +1,51 @@
-//! What can go wrong beside the items themselves.
+//! The errors of a whole command. Problems of single items are not errors; they are `domain::problem`.
 
 use std::error::Error as _;
 use std::io;
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
-/// A failure of a command as a whole: nothing of it was written.
+/// A failure of a command as a whole. Nothing of the command was written, unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database did not do as asked; the same may work later.
-    #[error("the database is not available")]
+    /// A statement or a connection has failed; the same command may succeed later. If the failure was a
+    /// COMMIT, or a statement outside of a transaction, it may have taken effect.
+    #[error("the database failed")]
     Database(#[from] DbErr),
-    /// The object store did not do as asked; the same may work later.
-    #[error("the payload store is not available")]
+    /// The object store has failed; the same command may succeed later.
+    #[error("the object store of payloads failed")]
     Payload(#[from] object_store::Error),
     /// An object of a payload has another size than when it was received.
     #[error("the payload is not what was received")]
     PayloadChanged,
-    /// What was read has moved on meanwhile; the same may work later.
-    #[error("what was read has moved on")]
+    /// The data that was read has changed in the meantime; the same command may succeed later.
+    #[error("the data changed while it was read")]
     Moved,
-    /// Too many wait, or the writes that went together failed; the same may work later.
-    #[error("not now")]
+    /// Too many commands wait, or the write group of this write has failed; the same command may succeed
+    /// later.
+    #[error("too many requests are waiting")]
     Busy,
-    /// Somebody else holds the row of this user; the same may work later.
-    #[error("somebody else writes for this user")]
+    /// Another transaction holds the lock of the user's account or import; the same command may succeed
+    /// later.
+    #[error("another transaction holds a lock of this user")]
     Locked,
-    /// It took longer than anybody waits; it may be done all the same.
-    #[error("it took too long")]
+    /// The command took longer than the client waits. It may still take effect.
+    #[error("the request took too long")]
     Late,
-    /// The answer would be larger than allowed: fewer items at once.
-    #[error("the answer is too large")]
+    /// The response would be larger than allowed. The client must ask for fewer items at once.
+    #[error("the response is too large")]
     AnswerTooLarge,
-    /// The lease of an import is held by another by now.
-    #[error("the import is no longer held")]
+    /// Another worker holds the lease of the import, or no worker does.
+    #[error("the worker no longer holds the lease of the import")]
     Fenced,
-    /// Something that cannot be, by our own rules; rolled back.
-    #[error("a rule of the store was broken: {0}")]
+    /// An invariant of our own does not hold. The text states the invariant. The transaction is rolled back.
+    #[error("this invariant of the store does not hold: {0}")]
     Bug(&'static str),
 }
 
 impl Error {
-    /// Itself and what it came of, for logs. `Debug` would show rows: PostgreSQL's details quote them.
+    /// The error and its cause, for logs. `Debug` must not be logged, because it shows details of PostgreSQL
+    /// that quote rows.
     #[must_use]
     pub fn in_full(&self) -> String {
         match self.source() {
@@ -50,7 +54,7 @@ impl Error {
         }
     }
 
-    /// What it is, in one word: the label of a metric.
+    /// The error in one word, for the label of a metric.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -66,7 +70,7 @@ impl Error {
         }
     }
 
-    /// Whether the same may work later.
+    /// Whether the same command may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
@@ -77,26 +81,27 @@ impl Error {
         }
     }
 
-    /// Whether PostgreSQL has given up to wait for a lock: `lock_not_available`.
+    /// Whether PostgreSQL could not take a lock in time: `lock_not_available`.
     #[must_use]
     pub(crate) fn is_lock_timeout(&self) -> bool {
         self.database_code().is_some_and(|code| code == "55P03")
     }
 
-    /// Whether PostgreSQL has ended a transaction for another one's sake: `serialization_failure`,
-    /// `deadlock_detected`. The same may work at once.
+    /// Whether PostgreSQL has ended the transaction because of another one: `serialization_failure`,
+    /// `deadlock_detected`. The same command may succeed at once.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         self.database_code().is_some_and(|code| code == "40001" || code == "40P01")
     }
 
-    /// `division_by_zero`: a statement of ours has found a wrong count.
+    /// Whether a statement has divided by zero (`division_by_zero`). A statement of ours does so when it has
+    /// counted other rows than decided.
     #[must_use]
     pub(crate) fn is_division_by_zero(&self) -> bool {
         self.database_code().is_some_and(|code| code == "22012")
     }
 
-    /// The code by which the database tells what is wrong.
+    /// The error code of the database: an SQLSTATE of PostgreSQL, or an extended result code of SQLite.
     fn database_code(&self) -> Option<String> {
         let Self::Database(
             DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
@@ -107,7 +112,7 @@ impl Error {
         Some(error.as_database_error()?.code()?.into_owned())
     }
 
-    /// Whether the connection was dead: the statement did not run, or nobody knows.
+    /// Whether the connection was dead. The statement did not run, or it is unknown whether it did.
     #[must_use]
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self {
@@ -120,8 +125,9 @@ impl Error {
         }
     }
 
-    /// Whether anything else asked now would meet the same: what is asked for is away or in trouble. A
-    /// database that is there and refuses one statement, for what it says or for whom it met, is not.
+    /// Whether any other command would fail now as well, because the database or the object store is not
+    /// available. If the database refuses one statement, because of its data or of another transaction, that
+    /// is no outage.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
@@ -131,8 +137,8 @@ impl Error {
     }
 }
 
-/// Whether this error means that nothing more can come over a connection. A time-out does not: the database may be
-/// busy with what it was asked.
+/// Whether an error means that the connection is dead. A timeout does not: the database may be busy with the
+/// statement.
 pub(crate) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() != io::ErrorKind::TimedOut,
@@ -144,16 +150,17 @@ pub(crate) fn is_lost_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Classes and codes by which PostgreSQL says that it ends a connection, or that it has become a standby, which
-/// writes nothing: `connection_exception`, `admin_shutdown`, `crash_shutdown`, `cannot_connect_now`,
-/// `idle_session_timeout`, `idle_in_transaction_session_timeout`, `read_only_sql_transaction`.
+/// The SQLSTATE classes and codes with which PostgreSQL ends a connection: `connection_exception`,
+/// `admin_shutdown`, `crash_shutdown`, `cannot_connect_now`, `idle_session_timeout`,
+/// `idle_in_transaction_session_timeout`. The last one, `read_only_sql_transaction`, means that the server
+/// has become a standby, which does not write.
 const ENDED: [&str; 7] = ["08", "57P01", "57P02", "57P03", "57P05", "25P03", "25006"];
 
-/// Whether a database that gives this code is there and refuses the statement: for constraints, data and
-/// programs, or for a conflict with another transaction.
+/// Whether a code means that the database is available but refuses the statement: because of a constraint, of
+/// data, of a program limit, or of a conflict with another transaction.
 ///
-/// PostgreSQL gives an SQLSTATE of five characters, which may all be digits; the first two are its class
-/// (appendix A). SQLite gives an extended result code, whose low byte is the primary one.
+/// PostgreSQL returns an SQLSTATE of five characters, which may all be digits; the first two are its class
+/// (manual, appendix A). SQLite returns an extended result code, whose low byte is the primary code.
 fn is_refusal(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(extended) if code.len() != 5 => matches!(extended & 0xff, TOO_BIG..=MISMATCH),
@@ -161,7 +168,7 @@ fn is_refusal(code: &str) -> bool {
     }
 }
 
-/// `SQLITE_TOOBIG`; `SQLITE_CONSTRAINT` stands between the two.
+/// `SQLITE_TOOBIG`. The code between this and [`MISMATCH`] is `SQLITE_CONSTRAINT`.
 const TOO_BIG: u32 = 18;
 /// `SQLITE_MISMATCH`.
 const MISMATCH: u32 = 20;
@@ -171,7 +178,7 @@ mod tests {
     use super::is_refusal;
 
     #[test]
-    fn a_refused_statement_is_told_from_a_database_in_trouble() {
+    fn a_refused_statement_is_distinguished_from_an_outage() {
         let refused = [
             "23505", // unique_violation
             "22P05", // untranslatable_character
@@ -183,7 +190,7 @@ mod tests {
             "1555",  // SQLITE_CONSTRAINT_PRIMARYKEY
             "2067",  // SQLITE_CONSTRAINT_UNIQUE
         ];
-        let in_trouble = [
+        let outage = [
             "08006", // connection_failure
             "25006", // read_only_sql_transaction
             "53100", // disk_full
@@ -198,7 +205,7 @@ mod tests {
         for code in refused {
             assert!(is_refusal(code), "{code}");
         }
-        for code in in_trouble {
+        for code in outage {
             assert!(!is_refusal(code), "{code}");
         }
     }

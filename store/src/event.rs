@@ -1,4 +1,7 @@
-//! Reading events.
+//! Reads events: by id, as pages of a list, and for the rollback of an import.
+//!
+//! The queries are built by SeaORM, because every filter adds a condition. The doc of each function says
+//! which index serves it; `tests/suite/database/query_plans.rs` counts the rows that pages read.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +14,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::model::{self, ColumnSet, event_row};
-use super::page::{Page, PageBuilder, Weigh, Window, first};
+use super::page::{Page, PageBuilder, Weigh, Window, limited};
 use super::row_reader::Row;
 use super::{Store, dialect, event_type};
 use crate::error::Error;
@@ -20,34 +23,39 @@ use domain::fault_injection;
 use domain::folded;
 use domain::row::EventRow;
 
-/// The place of an event in the list: newest timestamp first, then id.
+/// The key of an event in the list: its timestamp in epoch milliseconds, and its id. The list is in
+/// descending order.
 pub type Key = (i64, Uuid);
 
-/// Which events.
+/// The conditions that an event must meet, all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of one of these types.
+    /// The event has one of these types.
     pub event_type_ids: Option<Vec<Uuid>>,
-    /// Not before, epoch milliseconds.
+    /// The event starts at this instant or later, in epoch milliseconds.
     pub from: Option<i64>,
-    /// Before, epoch milliseconds.
+    /// The event starts before this instant, in epoch milliseconds.
     pub to: Option<i64>,
-    /// Whose id was not made before, epoch milliseconds.
+    /// The time in the event's id is this instant or later, in epoch milliseconds.
     pub id_from: Option<i64>,
-    /// Whose id was made before, epoch milliseconds.
+    /// The time in the event's id is before this instant, in epoch milliseconds.
     pub id_to: Option<i64>,
-    /// From one of these sources.
+    /// The event comes from one of these sources.
     pub source_types: Option<Vec<String>>,
-    /// Made by this import.
+    /// The event was created by this import.
     pub import_job_id: Option<Uuid>,
-    /// Whose notes hold this text, in any case.
+    /// The notes contain this text, in upper or lower case.
     pub search: Option<String>,
 }
 
-/// The living events with these ids or aliases, each under the id that was asked for.
+/// Returns the living events with these ids or aliases, each with the id that was asked for. An event is
+/// returned once for its own id and once for each of its aliases.
+///
+/// Plan: one lookup in `id_alias_by_id (user_id, alias_id)` for each id, and one in the primary key of
+/// `event`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<EventRow>)>, Error> {
     let aliases = id_alias::Entity::find()
         .filter(id_alias::Column::UserId.eq(user_id))
@@ -58,22 +66,33 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
     let query = living(user_id).filter(event::Column::Id.is_in(canonical));
     let rows = store.reader.query_all(columns(query).as_query()).await?;
-    let mut found = Vec::with_capacity(rows.len());
+    let mut events = Vec::with_capacity(rows.len());
     for row in rows {
         let row = Arc::new(event_row(Row::of(&row)?, 0, ColumnSet::Response)?);
         let id = row.meta.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
-            found.push((alias.alias_id, Arc::clone(&row)));
+            events.push((alias.alias_id, Arc::clone(&row)));
         }
-        found.push((id, row));
+        events.push((id, row));
     }
-    Ok(found)
+    Ok(events)
 }
 
-/// A page of the living events, which ends at its bytes if not before.
+/// Returns a page of the living events. It ends at its number of rows or at its number of bytes, whichever
+/// comes first. Without a filter the statement is
+///
+/// ```sql
+/// SELECT * FROM (SELECT "id", "version", … FROM event WHERE timestamp IS NOT NULL AND user_id = $1
+///   AND (timestamp, id) < ($2, $3) ORDER BY timestamp DESC, id DESC LIMIT 64) page LIMIT (SELECT $4)
+/// ```
+///
+/// Plan: it walks the index `event_newest (user_id, timestamp DESC, id DESC)` from the key of the window, and
+/// stops at the limit. With one type it walks `event_by_type (user_id, event_type_id, timestamp DESC, id
+/// DESC)`. A search reads all events of the user in the worst case, so it is a heavy read.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time, or too many heavy reads of the user wait;
+/// [`Error::Locked`] if heavy reads of the user take too long; [`Error::Database`] if the database fails.
 pub async fn page(
     store: &Store,
     user_id: Uuid,
@@ -83,39 +102,41 @@ pub async fn page(
 ) -> Result<Page<Arc<EventRow>>, Error> {
     let mut query = filtered(store, user_id, filter).await?;
     if let Some(after) = window.after {
-        query = query.filter(place().lt(key(after)));
+        query = query.filter(key_columns().lt(key(after)));
     }
     if let Some(before) = window.before {
-        query = query.filter(place().gt(key(before)));
+        query = query.filter(key_columns().gt(key(before)));
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
     let mut builder = PageBuilder::new(window.size, weigh);
-    let show = |row: Row<'_>| Ok(builder.take(Arc::new(event_row(row, 0, ColumnSet::Response)?)));
-    let statement = first(columns(query), window.limit(), store);
+    let on_row = |row: Row<'_>| Ok(builder.take(Arc::new(event_row(row, 0, ColumnSet::Response)?)));
+    let statement = limited(columns(query), window.limit(), store);
     if filter.search.is_some() {
-        store.heavy(user_id).await?.reader.0.read(statement, show).await?;
+        store.heavy(user_id).await?.reader.0.read(statement, on_row).await?;
     } else {
-        store.lists.read(statement, show).await?;
+        store.lists.read(statement, on_row).await?;
     }
-    Ok(window.page_of(builder))
+    Ok(window.page_from(builder))
 }
 
-/// How many living events there are.
+/// Counts the living events that meet a filter. It reads all of them, so it is a heavy read.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
+/// if the database fails.
 pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64, Error> {
     let query = filtered(store, user_id, filter).await?;
     Ok(query.count(&store.heavy(user_id).await?.reader).await?)
 }
 
-/// With what is told of an event.
+/// Selects the columns that a response can show of an event.
 pub(super) fn columns(query: Select<event::Entity>) -> Select<event::Entity> {
     static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::EVENT[..model::EVENT_RESPONSE]));
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
+/// Selects the living events of a user. A tombstone has no timestamp.
 fn living(user_id: Uuid) -> Select<event::Entity> {
     let living = event::Entity::find().filter(event::Column::Timestamp.is_not_null());
     if fault_injection::is_injected("plant-no-user") {
@@ -125,7 +146,8 @@ fn living(user_id: Uuid) -> Select<event::Entity> {
     }
 }
 
-fn place() -> SimpleExpr {
+/// The columns of a [`Key`] as one row value.
+fn key_columns() -> SimpleExpr {
     Expr::tuple([Expr::col(event::Column::Timestamp), Expr::col(event::Column::Id)])
 }
 
@@ -139,13 +161,13 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
         let types = event_type::find(store, user_id, ids).await?;
         all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.meta.id)));
     }
-    // As places of the list: of two bounds of one column PostgreSQL makes a narrow range, takes all that is
-    // in it in any order, and sorts.
+    // Both bounds are compared as keys of the list. Of two bounds of one column PostgreSQL would make a
+    // narrow range, read all rows in it in any order, and sort them.
     if let Some(from) = filter.from {
-        all = all.add(place().gte(key((from, Uuid::nil()))));
+        all = all.add(key_columns().gte(key((from, Uuid::nil()))));
     }
     if let Some(to) = filter.to {
-        all = all.add(place().lt(key((to, Uuid::nil()))));
+        all = all.add(key_columns().lt(key((to, Uuid::nil()))));
     }
     if let Some(from) = filter.id_from {
         all = all.add(event::Column::Id.gte(compose_floor(from)));
@@ -161,22 +183,25 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
     }
     if let Some(search) = &filter.search {
         let position = dialect::position(store.reader.backend());
-        let found = Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(folded::fold(search));
-        all = all.add(Expr::expr(found).gt(0));
+        let at = Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(folded::fold(search));
+        all = all.add(Expr::expr(at).gt(0));
     }
     Ok(living(user_id).filter(all))
 }
 
-/// The smallest UUIDv7 of these milliseconds.
+/// The smallest UUIDv7 with this time in epoch milliseconds.
 fn compose_floor(ms: i64) -> Uuid {
     compose(ms, [0; 10])
 }
 
-/// Ids of the events that an import made and that nobody has changed since, in the order of ids, behind
-/// `after`.
+/// Returns the ids of events that an import created and that have not changed since, in the order of ids.
+/// `after` is the last id of the previous call, and `most` is the most ids to return.
+///
+/// Plan: it walks the primary key `(user_id, id)` from `after`, and stops at the limit. No index begins with
+/// the import, so it passes over the events of the user that are of other imports.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn untouched_of_import(
     store: &Store,
     user_id: Uuid,

@@ -1,4 +1,4 @@
-//! Reading event types.
+//! Reads event types: by id, and as pages of a list.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -13,18 +13,22 @@ use uuid::Uuid;
 
 use super::Store;
 use super::model::{self, ColumnSet, type_row};
-use super::page::{Page, Window, first};
+use super::page::{Page, Window, limited};
 use super::row_reader::Row;
 use crate::error::Error;
 use domain::row::TypeRow;
 
-/// The place of a type in the list: by the bytes of its name, then id.
+/// The key of a type in the list: its name and its id. Names are compared by their bytes.
 pub type Key = (String, Uuid);
 
-/// The living types with these ids or aliases, each under the id that was asked for.
+/// Returns the living types with these ids or aliases, each with the id that was asked for. A type is
+/// returned once for its own id and once for each of its aliases.
+///
+/// Plan: one lookup in `id_alias_by_id (user_id, alias_id)` for each id, and one in the primary key of
+/// `event_type`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<TypeRow>)>, Error> {
     let aliases = id_alias::Entity::find()
         .filter(id_alias::Column::UserId.eq(user_id))
@@ -34,21 +38,22 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
     let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(canonical))).await?;
-    let mut found = Vec::with_capacity(rows.len());
+    let mut types = Vec::with_capacity(rows.len());
     for row in rows {
         let id = row.meta.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
-            found.push((alias.alias_id, Arc::clone(&row)));
+            types.push((alias.alias_id, Arc::clone(&row)));
         }
-        found.push((id, row));
+        types.push((id, row));
     }
-    Ok(found)
+    Ok(types)
 }
 
-/// The living types with these ids, none of them an alias, by id.
+/// Returns the living types with these ids, by id. It does not look aliases up, so `ids` must be ids that
+/// rows hold.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn known(
     store: &Store,
     user_id: Uuid,
@@ -61,34 +66,41 @@ pub async fn known(
     Ok(rows.into_iter().map(|row| (row.meta.id, row)).collect())
 }
 
-/// A page of the living types.
+/// Returns a page of the living types.
+///
+/// ```sql
+/// SELECT * FROM (SELECT "id", "version", … FROM event_type WHERE user_id = $1 AND name IS NOT NULL
+///   AND (name, id) > ($2, $3) ORDER BY name, id LIMIT 64) page LIMIT (SELECT $4)
+/// ```
+///
+/// Plan: it walks the unique index `event_type_name (user_id, name)`. A user has few types.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<Page<Arc<TypeRow>>, Error> {
     let mut query = living(user_id);
     if let Some(after) = &window.after {
-        query = query.filter(place().gt(key(after)));
+        query = query.filter(key_columns().gt(key(after)));
     }
     if let Some(before) = &window.before {
-        query = query.filter(place().lt(key(before)));
+        query = query.filter(key_columns().lt(key(before)));
     }
     let order = if window.from_end { Order::Desc } else { Order::Asc };
     let query =
         query.order_by(event_type::Column::Name, order.clone()).order_by(event_type::Column::Id, order);
-    let rows = store.reader.query_all_raw(first(columns(query), window.limit(), store)).await?;
+    let rows = store.reader.query_all_raw(limited(columns(query), window.limit(), store)).await?;
     Ok(window.page(rows.iter().map(read).collect::<Result<_, _>>()?))
 }
 
-/// How many living types there are.
+/// Counts the living types of a user.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn count(store: &Store, user_id: Uuid) -> Result<u64, Error> {
     Ok(living(user_id).count(&store.reader).await?)
 }
 
-/// With what is told of a type.
+/// Selects the columns that a response can show of a type.
 pub(super) fn columns(query: Select<event_type::Entity>) -> Select<event_type::Entity> {
     static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::TYPE[..model::TYPE_RESPONSE]));
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
@@ -102,13 +114,15 @@ fn read(row: &QueryResult) -> Result<Arc<TypeRow>, Error> {
     Ok(Arc::new(type_row(Row::of(row)?, 0, ColumnSet::Response)?))
 }
 
+/// Selects the living types of a user. A tombstone has no name.
 fn living(user_id: Uuid) -> Select<event_type::Entity> {
     event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
         .filter(event_type::Column::Name.is_not_null())
 }
 
-fn place() -> SimpleExpr {
+/// The columns of a [`Key`] as one row value.
+fn key_columns() -> SimpleExpr {
     Expr::tuple([Expr::col(event_type::Column::Name), Expr::col(event_type::Column::Id)])
 }
 

@@ -1,4 +1,7 @@
-//! The change feed: one entry per entity, at its newest position.
+//! Reads the change feed of a user: one entry for each entity, at its newest position.
+//!
+//! A cursor is checked against the feed head that was read in the same statement as the page, so that the
+//! page and the check see one state (decision 0049).
 
 mod read;
 mod sql;
@@ -17,10 +20,10 @@ use crate::error::Error;
 use domain::cursor::Cursor;
 use domain::row::{EventRow, RowMeta, TypeRow};
 
-/// Reads of a page whose events have lost their types meanwhile, before it is given up for now.
+/// How often a page is read while the types of its events are deleted in the meantime.
 const READS_MAX: u32 = 5;
 
-/// An entity that changed, as it is now.
+/// An entity that changed, in its present state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// An event.
@@ -30,7 +33,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// What all kinds share.
+    /// The row metadata, which events and types share.
     #[must_use]
     pub fn meta(&self) -> &RowMeta {
         match self {
@@ -40,23 +43,23 @@ impl Change {
     }
 }
 
-/// Why a cursor does not lead on.
+/// Why a client must start over instead of going on from its cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
-    /// Garbage, or of another user.
+    /// The cursor cannot be decoded, or is that of another user.
     CursorInvalid,
-    /// Of another counting, or of a position that was never handed out.
+    /// The cursor is of another feed epoch or generation, or of a position that was never assigned.
     EpochChanged,
 }
 
-/// How far a page goes, and what it tells.
+/// How large a page may be, and what it contains.
 #[derive(Clone, Copy)]
 pub struct PageBounds<'w> {
-    /// At most so many changes.
+    /// The most changes that the page may have.
     pub first: u64,
-    /// The types of its events come along.
+    /// Whether the page includes the types of its events.
     pub with_types: bool,
-    /// What a change adds to the bytes of the page.
+    /// Returns how many bytes a change adds to the size of the page.
     pub weigh: Weigh<'w, Change>,
 }
 
@@ -66,42 +69,43 @@ impl<'w> PageBounds<'w> {
     }
 }
 
-/// What follows a cursor.
+/// The changes that follow a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangePage {
-    /// In the order of their positions.
+    /// The changes, in the order of their positions.
     pub changes: Vec<Change>,
-    /// The types of its events by id, where they were asked for.
+    /// The types of the events by id, if [`PageBounds::with_types`] is set.
     pub types: HashMap<Uuid, Arc<TypeRow>>,
-    /// Where to go on.
+    /// The cursor after the last change.
     pub cursor: Cursor,
-    /// More follow, as of when it was read.
+    /// Whether more changes followed when the page was read.
     pub has_more: bool,
-    /// Set: the cursor was no good, `cursor` begins a bootstrap.
+    /// Set if the client must start over: then there are no changes, and `cursor` begins a bootstrap.
     pub reset: Option<Reset>,
-    /// What its changes weigh.
+    /// The size of the changes in bytes.
     pub bytes: usize,
 }
 
-/// What a text that should be a cursor comes to.
+/// Decodes a cursor and checks it against the feed head of the user. Without a cursor it returns the start of
+/// a bootstrap.
 ///
 /// # Errors
-/// When the database fails.
+/// As [`account::head`] and [`account::renew_epoch`].
 pub async fn resolve(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
 ) -> Result<(Head, Result<Cursor, Reset>), Error> {
-    judge(store, user_id, account::head(store, user_id).await?, decode(user_id, after)).await
+    check_cursor(store, user_id, account::head(store, user_id).await?, decode(user_id, after)).await
 }
 
-/// The cursor that was given, if one was.
+/// Decodes a cursor, if there is one.
 fn decode(user_id: Uuid, after: Option<&str>) -> Result<Option<Cursor>, Reset> {
     after.map(|text| Cursor::decode(user_id, text).ok_or(Reset::CursorInvalid)).transpose()
 }
 
-/// Whether a cursor leads on, by the head; and the head of the new counting, where one had to begin.
-async fn judge(
+/// Checks a cursor against a feed head. Returns the head, or a new one if a new feed epoch had to begin.
+async fn check_cursor(
     store: &Store,
     user_id: Uuid,
     head: Head,
@@ -109,13 +113,14 @@ async fn judge(
 ) -> Result<(Head, Result<Cursor, Reset>), Error> {
     let cursor = match after {
         Ok(Some(cursor)) => cursor,
-        Ok(None) => return Ok((head, Ok(start_of(head)))),
+        Ok(None) => return Ok((head, Ok(bootstrap_start(head)))),
         Err(reset) => return Ok((head, Err(reset))),
     };
     if (cursor.generation, cursor.epoch) != (head.generation, head.feed_epoch) {
         return Ok((head, Err(Reset::EpochChanged)));
     }
     let known = cursor.seq.max(cursor.bootstrap_head.unwrap_or_default());
+    // The client knows a position that this feed has never assigned: a backup was restored.
     if known > head.feed_head {
         account::renew_epoch(store, user_id, head.feed_epoch, known).await?;
         return Ok((account::head(store, user_id).await?, Err(Reset::EpochChanged)));
@@ -123,30 +128,33 @@ async fn judge(
     Ok((head, Ok(cursor)))
 }
 
-/// The start of a bootstrap: living rows only, up to the head of now.
-fn start_of(head: Head) -> Cursor {
+/// The cursor that starts a bootstrap, which skips tombstones up to the present feed head.
+fn bootstrap_start(head: Head) -> Cursor {
     let bootstrap_head = (head.feed_head > 0).then_some(head.feed_head);
     Cursor { seq: 0, bootstrap_head, ..end_of(head) }
 }
 
-/// The newest position.
+/// Returns the cursor at the feed head of a user.
 ///
 /// # Errors
-/// When the database fails.
+/// As [`account::head`].
 pub async fn head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> {
     Ok(end_of(account::head(store, user_id).await?))
 }
 
-/// The newest position.
+/// The cursor at a feed head, after the newest change.
 #[must_use]
 pub fn end_of(head: Head) -> Cursor {
     Cursor { generation: head.generation, epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None }
 }
 
-/// The page that follows `after`; without it the first of a bootstrap. It ends at its bytes if not before.
+/// Reads the page after the cursor `after`, or the first page of a bootstrap if there is no cursor. The page
+/// ends at its number of changes or at its number of bytes, whichever comes first.
 ///
 /// # Errors
-/// When the database fails, or events and types cannot be read as they stood together.
+/// [`Error::Moved`] if the types of the events kept changing while they were read; [`Error::Busy`] if no
+/// connection is free in time; [`Error::Database`] if the database fails; [`Error::Locked`] as in
+/// [`account::renew_epoch`].
 pub async fn page(
     store: &Store,
     user_id: Uuid,
@@ -155,22 +163,23 @@ pub async fn page(
 ) -> Result<ChangePage, Error> {
     for _ in 0..READS_MAX {
         let page = read_page(store, user_id, after, bounds).await?;
-        let of_events: HashSet<Uuid> = page.changes.iter().filter_map(type_of).collect();
+        let type_ids: HashSet<Uuid> = page.changes.iter().filter_map(event_type_id).collect();
         if !bounds.with_types {
             return Ok(page);
         }
-        let wanted = of_events.len();
-        let types = types::known(store, user_id, of_events).await?;
+        let wanted = type_ids.len();
+        let types = types::known(store, user_id, type_ids).await?;
         if types.len() == wanted {
             return Ok(ChangePage { types, ..page });
         }
-        // A type goes behind its last event: that one has moved on by now.
+        // A type is deleted only after its last event. So an event of this page has changed since it was
+        // read, and the page is read again.
     }
     Err(Error::Moved)
 }
 
-/// The type of a living event.
-fn type_of(change: &Change) -> Option<Uuid> {
+/// The id of the type of a living event.
+fn event_type_id(change: &Change) -> Option<Uuid> {
     match change {
         Change::Event(row) => row.content.as_ref().map(|content| content.event_type_id),
         Change::EventType(_) => None,
@@ -185,15 +194,15 @@ async fn read_page(
 ) -> Result<ChangePage, Error> {
     let after = decode(user_id, after);
     let (head, page) = match after {
-        Ok(after) => read_behind(store, user_id, after, bounds).await?,
+        Ok(after) => read_after(store, user_id, after, bounds).await?,
         Err(_) => (account::head(store, user_id).await?, bounds.page_builder()),
     };
-    let (head, resolved) = judge(store, user_id, head, after).await?;
+    let (head, resolved) = check_cursor(store, user_id, head, after).await?;
     let types = HashMap::new();
     let (from, reset) = match resolved {
         Ok(from) => (from, None),
         Err(reset) => {
-            let cursor = start_of(head);
+            let cursor = bootstrap_start(head);
             let reset = Some(reset);
             return Ok(ChangePage { changes: Vec::new(), types, cursor, has_more: true, reset, bytes: 0 });
         }
@@ -208,22 +217,24 @@ async fn read_page(
     Ok(ChangePage { changes, types, cursor, has_more, reset, bytes })
 }
 
-async fn read_behind<'w>(
+/// Reads the changes after a cursor together with the feed head. If the account row is missing it is created
+/// again, and the changes are read once more.
+async fn read_after<'w>(
     store: &Store,
     user_id: Uuid,
     after: Option<Cursor>,
     bounds: PageBounds<'w>,
 ) -> Result<(Head, PageBuilder<'w, Change>), Error> {
-    if let (Some(head), page) = read::behind(store, user_id, after, bounds).await? {
+    if let (Some(head), page) = read::changes_after(store, user_id, after, bounds).await? {
         return Ok((head, page));
     }
-    // The row of this user is gone and is made anew; what is written behind it is read as well.
     account::head(store, user_id).await?;
-    let (head, page) = read::behind(store, user_id, after, bounds).await?;
+    let (head, page) = read::changes_after(store, user_id, after, bounds).await?;
     Ok((head.ok_or(Error::Moved)?, page))
 }
 
-fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
+/// The condition that a row comes after a cursor. A bootstrap skips tombstones up to its head.
+fn is_after<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
     let all = Condition::all().add(seq.gt(from.seq));
     match from.bootstrap_head {
         Some(end) => all.add(Condition::any().add(deleted_at.is_null()).add(seq.gt(end))),
@@ -231,21 +242,25 @@ fn behind<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
     }
 }
 
-/// How many entities a pull from `from` would bring.
+/// Counts the changes after the cursor `from`, up to the position `head`.
+///
+/// Plan: it reads the index `event_feed (user_id, change_seq)`, and the one of types, from the cursor to the
+/// head. That can be all rows of the user, so it is a heavy read.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
+/// if the database fails.
 pub async fn pending(store: &Store, user_id: Uuid, from: Cursor, head: i64) -> Result<u64, Error> {
     let heavy = store.heavy(user_id).await?;
     let events = event::Entity::find()
         .filter(event::Column::UserId.eq(user_id))
-        .filter(behind(event::Column::ChangeSeq, event::Column::DeletedAt, from))
+        .filter(is_after(event::Column::ChangeSeq, event::Column::DeletedAt, from))
         .filter(event::Column::ChangeSeq.lte(head))
         .count(&heavy.reader)
         .await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
-        .filter(behind(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
+        .filter(is_after(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
         .filter(event_type::Column::ChangeSeq.lte(head))
         .count(&heavy.reader)
         .await?;

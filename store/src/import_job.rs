@@ -1,5 +1,8 @@
-//! The rows of imports. Every step of the state machine is one guarded UPDATE: no row touched means
-//! that the import was not in the state that the step needs.
+//! Reads and changes the rows of imports.
+//!
+//! Every step of the state machine is one UPDATE that is guarded by the state. If it changes no row, the
+//! import was not in a state from which the step leads. The queries are built by SeaORM, because their guards
+//! are shared; the doc of a function says which index serves it.
 
 use std::collections::HashMap;
 
@@ -15,7 +18,7 @@ use uuid::Uuid;
 
 use super::lock::{Lockable, begin_locked};
 use super::page::{Page, Window};
-use super::{Store, Tx, dialect, import_rejection, to_its_end};
+use super::{Store, Tx, dialect, import_rejection};
 use crate::error::Error;
 use domain::import::{Counts, Format, ImportRow, State, Step};
 use domain::payload_objects::PayloadObjects;
@@ -25,6 +28,7 @@ use domain::trace_context::TraceContext;
 mod due;
 mod lease;
 mod retention;
+mod upload;
 mod usage;
 
 use due::runnable;
@@ -36,23 +40,25 @@ pub use lease::{
 pub use retention::{
     expire, forget_payload, forget_rejections, is_upload_over, stale_payloads, stale_rejections,
 };
+pub use upload::{Arrival, receive};
 pub use usage::{count_records, forget_usage, records_of_day};
 
-/// The place of an import in the list: newest first, then id.
+/// The key of an import in the list: its creation in epoch milliseconds, and its id. The list is in
+/// descending order.
 pub type Key = (i64, Uuid);
 
-/// Reads one import.
+/// Reads one import. Returns `None` if the user has no import with this id.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails; [`Error::Bug`] if the row breaks an invariant.
 pub async fn find(store: &Store, user_id: Uuid, id: Uuid) -> Result<Option<ImportRow>, Error> {
     Entity::find_by_id((user_id, id)).one(store.reader()).await?.map(row).transpose()
 }
 
-/// Reads the imports with these ids.
+/// Reads the imports with these ids. Ids of no import of this user are missing in the result.
 ///
 /// # Errors
-/// When the database fails.
+/// As [`find`].
 pub async fn find_all(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, ImportRow>, Error> {
     let query =
         Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::Id.is_in(ids.iter().copied()));
@@ -63,21 +69,23 @@ pub async fn find_all(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Hash
 /// Reads one import within a transaction.
 ///
 /// # Errors
-/// When the database fails.
+/// As [`find`].
 pub async fn find_within(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Option<ImportRow>, Error> {
     Entity::find_by_id((user_id, id)).one(&tx.inner).await?.map(row).transpose()
 }
 
-/// The states in which an import is a worker's.
+/// The states in which a worker works on an import, or is to work on it.
 const WORKED_ON: [State; 3] = [State::Queued, State::Running, State::RollingBack];
 
-/// Users with the same import id that one notification leads to; the next notification finds the others.
+/// How many users with the same import id one notification finds. The next notification finds the others.
 const OWNERS_MAX: u64 = 1_000;
 
-/// Everybody's runnable imports of that id: a notification names no user, the row does.
+/// Returns the users who have a runnable import with this id. A notification names an import but no user.
+///
+/// Plan: a lookup in the index `import_job_id (id)`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn owners(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
     let open = WORKED_ON.map(State::name);
     let runnable = Entity::find().filter(Column::Id.eq(id)).filter(Column::State.is_in(open));
@@ -85,10 +93,12 @@ pub async fn owners(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
     Ok(rows.into_iter().map(|row| row.user_id).collect())
 }
 
-/// A page of a user's imports in these states.
+/// Returns a page of a user's imports, the newest first. With `states` it shows only imports in these states.
+///
+/// Plan: it walks the index `import_job_newest (user_id, created_at DESC, id DESC)`.
 ///
 /// # Errors
-/// When the database fails.
+/// As [`find`].
 pub async fn page(
     store: &Store,
     user_id: Uuid,
@@ -97,10 +107,10 @@ pub async fn page(
 ) -> Result<Page<ImportRow>, Error> {
     let mut query = of_user(user_id, states);
     if let Some(after) = window.after {
-        query = query.filter(place().lt(key(after)));
+        query = query.filter(key_columns().lt(key(after)));
     }
     if let Some(before) = window.before {
-        query = query.filter(place().gt(key(before)));
+        query = query.filter(key_columns().gt(key(before)));
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let rows = query
@@ -112,27 +122,30 @@ pub async fn page(
     Ok(window.page(rows.into_iter().map(row).collect::<Result<_, _>>()?))
 }
 
-/// How many imports a user has in these states.
+/// Counts the imports of a user. With `states` it counts only imports in these states.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn count(store: &Store, user_id: Uuid, states: Option<&[State]>) -> Result<u64, Error> {
     Ok(of_user(user_id, states).count(store.reader()).await?)
 }
 
-/// How many imports of the user wait for their payload or their turn, within a transaction.
+/// Counts the imports of a user that wait for their payload or for a worker, within a transaction.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
     Ok(of_user(user_id, Some(&[State::AwaitingUpload, State::Queued])).count(&tx.inner).await?)
 }
 
-/// Bytes of all imports that the user announced since this instant, within a transaction: those that came, and those
-/// that are awaited. Of a payload that was sent, and was not the one that was announced, all came.
+/// Adds up the payload bytes of the imports that a user has created since an instant, within a transaction.
+///
+/// An import that awaits its payload counts with its announced size. Any other counts with the bytes that
+/// arrived, but one whose payload was not the announced one counts with its announced size: `bytes_received`
+/// is set back to 0 then.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
     let rows = of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms));
     let columns = [Column::State, Column::BytesTotal, Column::BytesReceived, Column::Problem];
@@ -140,9 +153,9 @@ pub async fn bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, E
         rows.select_only().columns(columns).into_tuple().all(&tx.inner).await?;
     let bytes = |(state, total, received, problem): &(String, i64, i64, Option<String>)| {
         let problem = problem.as_deref().and_then(read_problem);
-        let is_whole = state == State::AwaitingUpload.name()
+        let counts_total = state == State::AwaitingUpload.name()
             || problem.is_some_and(|problem| problem.code == Code::PayloadMismatch);
-        if is_whole { *total } else { *received }
+        if counts_total { *total } else { *received }
     };
     Ok(rows.iter().map(bytes).sum())
 }
@@ -155,7 +168,8 @@ fn of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {
     }
 }
 
-fn place() -> SimpleExpr {
+/// The columns of a [`Key`] as one row value.
+fn key_columns() -> SimpleExpr {
     Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)])
 }
 
@@ -163,20 +177,20 @@ fn key((at, id): Key) -> SimpleExpr {
     Expr::tuple([Expr::value(at), Expr::value(id)])
 }
 
-/// The present by the clock of the database, in epoch milliseconds.
+/// Reads the clock of the database, in epoch milliseconds.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn now_ms(tx: &Tx) -> Result<i64, Error> {
     let sql = format!("SELECT {}", dialect::now_ms_text(tx.backend()));
     let row = tx.inner.query_one_raw(Statement::from_string(tx.backend(), sql)).await?;
-    Ok(row.ok_or(Error::Bug("a clock tells a time"))?.try_get_by_index(0)?)
+    Ok(row.ok_or(Error::Bug("the clock of the database returns one row"))?.try_get_by_index(0)?)
 }
 
-/// Adds a new import.
+/// Stores a new import. The transaction must have looked for the id under the lock that it still holds.
 ///
 /// # Errors
-/// When the database fails, or the id is taken: it was asked for under the same lock.
+/// [`Error::Database`] if the database fails; [`Error::Bug`] if an import with this id exists.
 pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
     let model = ActiveModel {
         user_id: Set(new.user_id),
@@ -201,15 +215,16 @@ pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
         .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(&tx.inner)
         .await?;
-    if written == 1 { Ok(()) } else { Err(Error::Bug("an import's id is asked for under the lock")) }
+    if written == 1 { Ok(()) } else { Err(Error::Bug("the id of a new import is free under the lock")) }
 }
 
-/// One import of one user, to be updated under further guards.
+/// An UPDATE of one import, to which callers add columns and guards. Plan: a lookup in the primary key.
 fn one(user_id: Uuid, id: Uuid) -> UpdateMany<Entity> {
     Entity::update_many().filter(Column::UserId.eq(user_id)).filter(Column::Id.eq(id))
 }
 
-async fn happened(update: UpdateMany<Entity>, on: &impl ConnectionTrait) -> Result<bool, Error> {
+/// Runs a guarded UPDATE of one import. Returns false if the guards did not hold.
+async fn is_updated(update: UpdateMany<Entity>, on: &impl ConnectionTrait) -> Result<bool, Error> {
     Ok(update.exec(on).await?.rows_affected == 1)
 }
 
@@ -217,61 +232,21 @@ fn to(state: State) -> SimpleExpr {
     Expr::value(state.name())
 }
 
-/// An object of a payload that was stored, and what the row said before.
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    /// Bytes before it.
-    pub from: i64,
-    /// The names of the objects before it.
-    pub names_before: PayloadObjects,
-    /// Bytes with it.
-    pub up_to: i64,
-    /// The names with it.
-    pub names: PayloadObjects,
-    /// It is the last one.
-    pub complete: bool,
-}
-
-/// Another object of the payload counts; with the last one the import is queued. False when the row has moved on, or
-/// its time is over.
+/// Takes a step that the user asked for. Returns false if the import is in no state from which the step
+/// leads.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn receive(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival) -> Result<bool, Error> {
-    let Arrival { from, names_before, up_to, names, complete } = arrival;
-    let state = if complete { State::Queued } else { State::AwaitingUpload };
-    let update = one(user_id, id)
-        .col_expr(Column::BytesReceived, up_to.into())
-        .col_expr(Column::PayloadObjects, names.as_text().into())
-        .col_expr(Column::State, to(state))
-        .col_expr(Column::Problem, Expr::value(None::<String>))
-        .filter(Column::State.eq(State::AwaitingUpload.name()))
-        .filter(Column::BytesReceived.eq(from))
-        .filter(Column::PayloadObjects.eq(names_before.as_text()))
-        .filter(Expr::col(Column::UploadExpiresAt).gte(dialect::now_ms(store.backend())));
-    let store = store.clone();
-    to_its_end(async move {
-        let (tx, _) = begin_locked(&store, user_id, Lockable::Import(id), Instant::now()).await?;
-        let done = happened(update, &tx.inner).await?;
-        tx.commit().await?;
-        Ok(done)
-    })
-    .await
-}
-
-/// The user takes a step; false when the import is in none of the states for it.
-///
-/// # Errors
-/// When the database fails.
+/// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
+/// wait; [`Error::Database`] if the database fails.
 pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
-    let (from, state) = step.leads();
+    let (from, state) = step.transition();
     let mut update = one(user_id, id)
         .col_expr(Column::State, to(state))
         .filter(Column::State.is_in(from.iter().map(|state| state.name())));
     update = match step {
         Step::Cancel => update.col_expr(Column::FinishedAt, dialect::now_ms(store.backend())),
         Step::Pause => update,
-        Step::Resume | Step::Retry | Step::RollBack => at_once(update),
+        Step::Resume | Step::Retry | Step::RollBack => make_runnable(update),
     };
     if step == Step::Retry {
         let failed = Condition::all()
@@ -281,30 +256,31 @@ pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<
         update = update.filter(failed);
     }
     let (tx, _) = begin_locked(store, user_id, Lockable::Import(id), Instant::now()).await?;
-    let mut done = happened(update, &tx.inner).await?;
+    let mut done = is_updated(update, &tx.inner).await?;
     if !done && step == Step::Retry {
-        done = begin_for_real(&tx, user_id, id).await?;
+        done = restart_for_real(&tx, user_id, id).await?;
     }
     tx.commit().await?;
     Ok(done)
 }
 
-/// Nobody holds it, nothing is held against it, and the next sweep notifications.
-fn at_once(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
-    let nothing = || Expr::value(None::<i64>);
+/// Clears the lease, the pause, the failures and the problem of an import, so that the next sweep notifies a
+/// worker.
+fn make_runnable(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
+    let null = || Expr::value(None::<i64>);
     update
-        .col_expr(Column::LeaseUntil, nothing())
-        .col_expr(Column::NotBefore, nothing())
-        .col_expr(Column::NotifiedAt, nothing())
-        .col_expr(Column::FinishedAt, nothing())
+        .col_expr(Column::LeaseUntil, null())
+        .col_expr(Column::NotBefore, null())
+        .col_expr(Column::NotifiedAt, null())
+        .col_expr(Column::FinishedAt, null())
         .col_expr(Column::Attempts, Expr::value(0))
         .col_expr(Column::CrashCount, Expr::value(0))
         .col_expr(Column::Problem, Expr::value(None::<String>))
 }
 
-/// A dry run that is complete begins anew and stores what it finds.
-async fn begin_for_real(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
-    let mut update = at_once(one(user_id, id))
+/// Restarts a completed dry run as an import that stores its records. Returns false if it is no such dry run.
+async fn restart_for_real(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
+    let mut update = make_runnable(one(user_id, id))
         .col_expr(Column::State, to(State::Queued))
         .col_expr(Column::DryRun, Expr::value(false))
         .col_expr(Column::RecordsTotal, Expr::value(None::<i64>))
@@ -325,13 +301,14 @@ async fn begin_for_real(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error>
     ] {
         update = update.col_expr(column, Expr::value(0_i64));
     }
-    let done = happened(update, &tx.inner).await?;
+    let done = is_updated(update, &tx.inner).await?;
     if done {
         import_rejection::remove(tx, user_id, id).await?;
     }
     Ok(done)
 }
 
+/// Writes a problem as the JSON of the column `problem`.
 fn write_problem(problem: &Problem) -> String {
     serde_json::json!({ "code": problem.code.name(), "detail": problem.detail }).to_string()
 }
@@ -342,14 +319,15 @@ fn read_problem(text: &str) -> Option<Problem> {
     Some(Problem::new(code, stored.get("detail")?.as_str().unwrap_or_default()))
 }
 
-const BAD_OPTIONS: Error = Error::Bug("the options of an import are JSON that we wrote");
+const BAD_OPTIONS: Error = Error::Bug("the stored options of an import are valid JSON");
 
 fn row(model: Model) -> Result<ImportRow, Error> {
     Ok(ImportRow {
         user_id: model.user_id,
         id: model.id,
-        state: State::from_name(&model.state).ok_or(Error::Bug("a stored state is one of ours"))?,
-        format: Format::from_name(&model.format).ok_or(Error::Bug("a stored format is one of ours"))?,
+        state: State::from_name(&model.state).ok_or(Error::Bug("a stored import state is a known name"))?,
+        format: Format::from_name(&model.format)
+            .ok_or(Error::Bug("a stored import format is a known name"))?,
         name: model.name,
         bytes_total: model.bytes_total,
         bytes_received: model.bytes_received,

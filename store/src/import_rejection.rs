@@ -1,4 +1,5 @@
-//! Records of an import that were refused or differ.
+//! Stores and reads the rejections of imports: records that were refused, or that differ from the stored
+//! event.
 
 use ::entity::import_rejection::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -12,10 +13,10 @@ use crate::error::Error;
 use domain::import::Rejection;
 use domain::problem::Code;
 
-/// Keeps rejections, within the transaction of their chunk.
+/// Stores rejections within the transaction of their chunk. A record that has a rejection already keeps it.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn keep(tx: &Tx, user_id: Uuid, import_id: Uuid, rejections: Vec<Rejection>) -> Result<(), Error> {
     if rejections.is_empty() {
         return Ok(());
@@ -37,10 +38,14 @@ pub async fn keep(tx: &Tx, user_id: Uuid, import_id: Uuid, rejections: Vec<Rejec
     Ok(())
 }
 
-/// A page of the rejections of an import, in the order of the records.
+/// Returns a page of the rejections of an import, in the order of the records. Only `after` and `size` of the
+/// window are used.
+///
+/// Plan: it walks the primary key `(user_id, import_job_id, record)` from the last record, and stops at the
+/// limit.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails; [`Error::Bug`] if a stored problem code is not known.
 pub async fn page(
     store: &Store,
     user_id: Uuid,
@@ -56,19 +61,19 @@ pub async fn page(
     Ok(window.page(rows.into_iter().map(rejection).collect::<Result<_, _>>()?))
 }
 
-/// How many rejections of an import are kept.
+/// Counts the stored rejections of an import.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn count(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64, Error> {
     let query = Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::ImportJobId.eq(import_id));
     Ok(query.count(store.reader()).await?)
 }
 
-/// Removes the rejections of an import.
+/// Removes all rejections of an import.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn remove(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
     Entity::delete_many()
         .filter(Column::UserId.eq(user_id))
@@ -78,10 +83,10 @@ pub async fn remove(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error
     Ok(())
 }
 
-/// Removes what rejections quote of their records.
+/// Clears the excerpts of records in the rejections of an import.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn forget_excerpts(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
     Entity::update_many()
         .col_expr(Column::Excerpt, Expr::value(""))
@@ -97,7 +102,7 @@ fn rejection(model: Model) -> Result<Rejection, Error> {
         record: model.record,
         line: model.line,
         pointer: model.pointer,
-        code: Code::from_name(&model.code).ok_or(Error::Bug("a stored code is one of ours"))?,
+        code: Code::from_name(&model.code).ok_or(Error::Bug("a stored problem code is a known name"))?,
         detail: model.detail,
         excerpt: model.excerpt,
     })

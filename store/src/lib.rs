@@ -1,7 +1,8 @@
-//! All SQL, and the objects of payloads. Every function takes a transaction or a connection, and the user
-//! whose rows it touches.
+//! Runs all SQL of the server, and keeps the payloads of imports in an object store.
 //!
-//! What differs between SQLite and PostgreSQL is in `dialect` and nowhere else.
+//! Every function takes a transaction or the [`Store`], and the id of the user whose rows it touches. Only
+//! functions for the import queue and for upkeep name no user. They find out who owns an import, what is due
+//! and what has expired. The differences between SQLite and PostgreSQL are collected in `dialect`.
 
 pub mod account;
 pub mod backfill;
@@ -54,60 +55,65 @@ pub use preflight::{Unfit, preflight};
 use row_reader::RowReader;
 pub use transaction::{Reader, Tx};
 
-/// How long a statement that writes may take.
+/// How long the server waits for a statement that writes.
 const WRITE_MAX: Duration = Duration::from_millis(WRITE_MS_MAX);
-/// How long a statement that reads may take.
+/// How long the server waits for a statement that reads.
 const READ_MAX: Duration = Duration::from_millis(READ_MS_MAX);
-
-/// How long the question may take whether the database can be used.
+/// How long the server waits for a statement of the readiness check.
 const PROBE_MAX: Duration = Duration::from_millis(PROBE_MS_MAX);
 
-/// The database, opened once per process.
+/// The database. A process opens it once; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// For transactions. SQLite has one: whoever writes waits for a permit, in order of arrival.
+    /// For transactions. SQLite has one connection that writes; transactions get it in order of arrival.
     writer: Pool,
-    /// For transactions that wait for a row which somebody else holds. SQLite has none.
+    /// For transactions that wait for a row that another transaction has locked. `None` on SQLite, where the
+    /// only writer holds the lock of all rows.
     waiters: Option<Pool>,
     lock_queues: Arc<LockQueues>,
     reader: Reader,
-    /// For lists.
+    /// For pages of lists and of the change feed.
     lists: Pool,
-    /// For what may read everything that a user has: few, so that lists do not wait for it.
+    /// For reads that may touch all rows of a user. They have few connections of their own, so that lists do
+    /// not wait for them.
     heavy: Pool,
     heavy_queues: Arc<LockQueues>,
-    /// For writes that lock nothing before they store. SQLite has none: there is one writer, and nothing is won.
+    /// For optimistic writes. `None` on SQLite: a round trip is a function call there, so they would gain
+    /// nothing.
     optimistic: Option<OptimisticPools>,
-    /// For whoever asks whether the database can be used, and for nobody else.
+    /// For the readiness check alone, so that it does not wait for other work.
     probe: Pool,
     health: Arc<Health>,
+    /// The ids of users that this process has seen, by issuer and subject.
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
-    /// The present.
+    /// The source of the current time, of new ids and of random numbers.
     pub clock: Clock,
 }
 
-/// The right of a user to read much.
+/// The permit of one user to run a heavy read, with the connections for it.
 pub(crate) struct HeavyReader {
     pub(crate) reader: Reader,
     _permit: LockPermit,
 }
 
-/// Connections for writes that lock nothing before they store.
+/// The connections for optimistic writes, which lock nothing before they store.
 #[derive(Debug, Clone)]
 pub struct OptimisticPools {
     /// For groups of single writes.
     pub groups: Pool,
-    /// For batches, and for what is read ahead of its permit.
+    /// For batches, and for chunks of imports that are read ahead.
     pub batches: Pool,
 }
 
 impl Store {
-    /// Opens `sqlite://…` or `postgres://…`, of which so much may be lost by a failover. To PostgreSQL there are at most
-    /// `connections` for transactions, lists and other reads, a quarter of as many for batches, and eight: two for groups,
-    /// two for heavy reads, three that wait for locks, and one to ask whether it is there.
+    /// Opens `sqlite://…` or `postgres://…`. `failover` says what a failover of this PostgreSQL may lose.
+    ///
+    /// On PostgreSQL half of `connections` are for transactions, a quarter for lists and a quarter for other
+    /// reads. Batches get as many as a quarter on top. Eight more are fixed: two for groups, two for heavy
+    /// reads, three that wait for locks, and one for the readiness check.
     ///
     /// # Errors
-    /// When the database cannot be reached.
+    /// [`Error::Database`] if the URL is not valid or the database cannot be reached.
     pub async fn open(url: &str, connections: u32, failover: Failover, clock: Clock) -> Result<Self, Error> {
         let health = Arc::new(Health::default());
         let invalid = |error: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
@@ -136,9 +142,9 @@ impl Store {
             waiters = Some(Pool::postgres(waiting, LOCK_WAITERS, WRITE_MAX, &health));
             optimistic = Some(OptimisticPools { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
         }
-        // Whoever cannot reach the database hears of it now.
+        // A database that cannot be reached fails the start of the process, and not its first request.
         drop(reader.acquire().await?);
-        let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("not zero");
+        let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("the size of the cache is not zero");
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
         let (lock_queues, heavy_queues) = (Arc::default(), Arc::default());
         Ok(Self {
@@ -157,7 +163,8 @@ impl Store {
         })
     }
 
-    /// A transaction that writes: on SQLite the only one, in order of arrival.
+    /// Begins a transaction that writes. On SQLite only one runs at a time; the others wait in order of
+    /// arrival.
     ///
     /// # Errors
     /// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
@@ -165,18 +172,19 @@ impl Store {
         Tx::begin(self, &self.writer).await
     }
 
-    /// The connections for writes that lock nothing before they store, where there are any.
+    /// The connections for optimistic writes. `None` on SQLite.
     pub fn optimistic(&self) -> Option<&OptimisticPools> {
         self.optimistic.as_ref()
     }
 
-    /// Whether what an import brings can be read without a lock, and decided before its permit.
+    /// Whether a chunk of an import can be read and decided without a lock, before the chunk before it is
+    /// stored.
     #[must_use]
     pub fn can_speculate(&self) -> bool {
         self.optimistic.is_some()
     }
 
-    /// How many groups may be written at once.
+    /// How many write groups this process may store at the same time.
     pub fn group_writers(&self) -> usize {
         if self.optimistic.is_some() { GROUP_WRITERS as usize } else { 1 }
     }
@@ -185,57 +193,62 @@ impl Store {
         self.writer.backend()
     }
 
-    /// For reading.
+    /// The connections for reads that are neither lists nor heavy.
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// The names of the migrations that were applied.
+    /// Returns the names of the migrations that were applied.
     ///
     /// # Errors
-    /// When the database fails, and when no migration ever ran.
+    /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails, or if no
+    /// migration ever ran.
     pub async fn applied_migrations(&self) -> Result<Vec<String>, Error> {
         let sql = "SELECT version FROM seaql_migrations LIMIT 10000";
         let mut names = Vec::new();
-        let show = |row: row_reader::Row<'_>| {
+        let on_row = |row: row_reader::Row<'_>| {
             names.push(RowReader::new(row, 0).next()?);
             Ok(ControlFlow::Continue(()))
         };
-        self.probe.read(Statement::from_string(self.probe.backend(), sql), show).await?;
+        self.probe.read(Statement::from_string(self.probe.backend(), sql), on_row).await?;
         Ok(names)
     }
 
-    /// For a read that may be of everything that a user has. Those of one user wait for one another, and not before
-    /// those of others.
+    /// Waits until no other heavy read of this user runs, and returns the connections for heavy reads. Such
+    /// reads may touch all rows of the user. The reads of other users do not wait for this one.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if too many heavy reads of this user wait; [`Error::Locked`] if the wait takes too
+    /// long.
     pub(crate) async fn heavy(&self, user_id: Uuid) -> Result<HeavyReader, Error> {
         let permit = self.heavy_queues.enter(user_id).await?;
         Ok(HeavyReader { reader: Reader(self.heavy.clone()), _permit: permit })
     }
 
-    /// Whether the database answers.
+    /// What is known about whether the database answers.
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// Connections that work for somebody, and those that wait for work.
+    /// How many connections of all pools are in use, and how many are idle.
     #[must_use]
     pub fn connections(&self) -> (u32, u32) {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.pools()
             .map(Pool::usage)
-            .fold((0, 0), |(lent, idle), pool| (lent + number(pool.0), idle + number(pool.1)))
+            .fold((0, 0), |(used, idle), pool| (used + number(pool.0), idle + number(pool.1)))
     }
 
     fn pools(&self) -> impl Iterator<Item = &Pool> {
-        let of_writes = self.optimistic.iter().flat_map(|pools| [&pools.groups, &pools.batches]);
-        of_writes
+        let optimistic = self.optimistic.iter().flat_map(|pools| [&pools.groups, &pools.batches]);
+        optimistic
             .chain(&self.waiters)
             .chain([&self.writer, &self.heavy, &self.reader.0, &self.lists, &self.probe])
     }
 
-    /// Closes all connections.
+    /// Closes all idle connections now, and those in use as soon as they are given back.
     pub async fn close(&self) {
         for pool in self.pools() {
             pool.close().await;
@@ -243,8 +256,8 @@ impl Store {
     }
 }
 
-/// Runs a transaction to its end even if whoever waits for it goes away.
-async fn to_its_end<T: Send + 'static>(
+/// Runs a transaction to its end, even if the caller is dropped in the meantime.
+async fn run_to_completion<T: Send + 'static>(
     transaction: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     detached(transaction).await.unwrap_or(Err(Error::Bug("a transaction does not panic")))

@@ -1,8 +1,12 @@
-//! The first two steps of a write: the head of its user is locked, and everything that its items can touch is read.
-//! The lock comes first, in a statement of its own, because a statement does not see what is committed after it began.
+//! Does the first two steps of a write: locks the account of the user, and reads all rows that its items can
+//! touch.
 //!
-//! A write needs no lock: every write also increments the revision of the account. The load returns that revision, and
-//! the write is stored only if it has not changed ([`super::save::store_if_unchanged`]).
+//! A pessimistic write takes the lock in a statement of its own before it reads. A PostgreSQL statement does
+//! not see what is committed after it began (READ COMMITTED, manual section 13.2.1).
+//!
+//! An optimistic write takes no lock. Every write increments the revision of the account, and the load
+//! returns that revision. The write is stored only if the revision is still the same
+//! ([`super::save::store_if_unchanged`]).
 
 mod read_set;
 mod sql;
@@ -23,53 +27,53 @@ use super::{Store, Tx, account};
 use crate::error::Error;
 use domain::apply::{Entity, UnitOfWork};
 use domain::limits::BATCH_ITEMS_MAX;
-use read_set::Bodies;
 pub use read_set::ReadSet;
-use sql::{Kind, Shape};
+use read_set::{Bodies, Parameters};
+use sql::{Kind, Owners, Shape};
 
-/// Where a write reads.
+/// How a write reads: with the lock of the account, or without any lock.
 #[derive(Debug, Clone, Copy)]
 pub enum Locking<'a> {
-    /// In a transaction that holds the head. On PostgreSQL of one user only: nobody waits for a head while holding
-    /// another.
+    /// Reads in a transaction that holds the lock of the account. On PostgreSQL it holds the lock of one user
+    /// only: a transaction that waits for a second account could deadlock.
     Pessimistic(&'a Tx),
-    /// Statement by statement, on PostgreSQL. Nothing is locked or waited for.
+    /// Reads on PostgreSQL without a transaction. Nothing is locked, and nothing is waited for.
     Optimistic(&'a Pool),
 }
 
-/// What a decision stands on.
+/// The state of one user that a decision is based on.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ReadVersion {
-    /// The newest position handed out.
+    /// The newest position that the feed had assigned.
     pub feed_head: i64,
     /// The revision of the account row that was read.
     pub(super) revision: i64,
-    /// Statements have read without a lock, and not surely the same.
+    /// True if several statements have read without a lock, and may have seen different states.
     pub(super) may_be_torn: bool,
 }
 
-/// What is known of one user.
+/// The rows of one user that a write needs.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// How it is known.
+    /// The state that was read.
     pub read_version: ReadVersion,
-    /// What was read_sets.
+    /// The rows that were read.
     pub unit: UnitOfWork,
 }
 
-/// Reads what is wanted of each user. Users of whom there is no row are left out.
+/// Reads the read set of each user. Users without an account row are missing in the result.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails;
+/// [`Error::Bug`] if a stored row breaks an invariant.
 pub async fn load(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
-    let all: Vec<Uuid> = read_sets.keys().copied().collect();
-    let mut loaded = load_heads(locking, &all, read_sets).await?;
+    let mut loaded = load_keys(locking, read_sets).await?;
     load_bodies(locking, read_sets, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
-        load_usages(locking, *user_id, read_sets[user_id], of_user).await?;
+        load_event_counts(locking, *user_id, read_sets[user_id], of_user).await?;
     }
     Ok(loaded)
 }
@@ -82,7 +86,7 @@ impl Locking<'_> {
         }
     }
 
-    /// Whether nothing is locked.
+    /// Whether the write reads without a lock.
     pub fn is_optimistic(self) -> bool {
         matches!(self, Self::Optimistic(_))
     }
@@ -91,48 +95,50 @@ impl Locking<'_> {
         self,
         sql: impl Into<String>,
         values: impl IntoIterator<Item = Value>,
-        mut show: impl FnMut(Row<'_>) -> Result<(), Error>,
+        mut on_row: impl FnMut(Row<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         match self {
             Self::Pessimistic(tx) => {
                 let rows = tx.inner.query_all_raw(statement).await?;
-                rows.iter().try_for_each(|row| show(Row::of(row)?))
+                rows.iter().try_for_each(|row| on_row(Row::of(row)?))
             }
             Self::Optimistic(connections) => {
-                connections.read(statement, |row| show(row).map(ControlFlow::Continue)).await
+                connections.read(statement, |row| on_row(row).map(ControlFlow::Continue)).await
             }
         }
     }
 }
 
-/// The same for one user, in a transaction that takes the lock of their head. Whoever else holds it is waited for, as
-/// long as the connection of the transaction allows. If the user's row is gone it is made.
+/// Locks the account of one user in a running transaction, and reads a read set. It waits for the lock as
+/// long as the connection allows. If the account row is missing it is created again.
 ///
 /// # Errors
-/// [`Error::Locked`] if somebody else holds the head for too long; when the database fails, or nobody knows whose row
-/// is gone.
+/// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Moved`] if the account row
+/// is missing and this process does not know the identity of the user; [`Error::Database`] if the database
+/// fails.
 pub async fn load_one(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
     if !lock_in_place(tx, user_id, Lockable::Account).await? {
-        account::make_anew(tx, user_id).await?;
+        account::recreate(tx, user_id).await?;
     }
     load_locked(tx, user_id, read_set).await
 }
 
-/// The same for one user, in a transaction that holds the lock of their head.
+/// Reads a read set of one user, in a transaction that holds the lock of the account.
 ///
 /// # Errors
-/// As [`load`], and if the user's row is gone.
+/// As [`load`], and [`Error::Moved`] if the account row is missing.
 pub(crate) async fn load_locked(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
     let mut loaded = load(Locking::Pessimistic(tx), &BTreeMap::from([(user_id, read_set)])).await?;
-    loaded.remove(&user_id).ok_or_else(|| account::forget(&tx.store, user_id))
+    loaded.remove(&user_id).ok_or_else(|| account::evict(&tx.store, user_id))
 }
 
-/// Begins a transaction that holds the head of a user, and loads what is read_sets. If somebody else holds the head it
-/// is waited for; `since` is when that began.
+/// Begins a transaction that holds the lock of a user's account, and reads a read set. It waits while another
+/// transaction holds the lock; `since` is when the write began to wait.
 ///
 /// # Errors
-/// As [`load_one`].
+/// As [`load_one`], and [`Error::Busy`] if too many writes of the user wait, or no connection is free in
+/// time.
 pub async fn begin_and_load(
     store: &Store,
     user_id: Uuid,
@@ -141,47 +147,47 @@ pub async fn begin_and_load(
 ) -> Result<(Tx, Loaded), Error> {
     let (tx, is_there) = begin_locked(store, user_id, Lockable::Account, since).await?;
     if !is_there {
-        account::make_anew(&tx, user_id).await?;
+        account::recreate(&tx, user_id).await?;
     }
     let loaded = load_locked(&tx, user_id, read_set).await?;
     Ok((tx, loaded))
 }
 
-async fn load_heads(
+/// Reads feed heads, revisions, aliases, types, and the keys of events, in one statement ([`sql::load`]).
+async fn load_keys(
     locking: Locking<'_>,
-    users: &[Uuid],
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = locking.backend();
-    let (values, by_key, by_name) = read_set::tables(backend, users, read_sets);
-    let for_response = read_sets.values().any(|read_set| read_set.bodies() == Bodies::Sent);
-    let shape = Shape { by_key, by_name, for_response };
+    let Parameters { values, owners, by_key, by_name } = read_set::parameters(backend, read_sets);
+    let for_response = read_sets.values().any(|read_set| read_set.bodies() == Bodies::FromRequest);
+    let shape = Shape { owners, by_key, by_name, for_response };
     let sql = sql::load(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
-    // The heads come first; what follows is of users whose heads came, or passed over.
-    let show = |row: Row<'_>| {
+    // The account rows come first. Rows of a user without an account row are skipped.
+    let on_row = |row: Row<'_>| {
         let mut cells = RowReader::new(row, 0);
         let (kind, user_id): (i32, Uuid) = (cells.next()?, cells.next()?);
         if kind != Kind::HEAD {
             return match loaded.get_mut(&user_id) {
-                Some(of_user) => add(&mut of_user.unit, kind, row),
+                Some(of_user) => add_row(&mut of_user.unit, kind, row),
                 None => Ok(()),
             };
         }
         let (_, _): (Option<Uuid>, Option<Uuid>) = (cells.next()?, cells.next()?);
         let (head, revision): (i64, i64) = (cells.next()?, cells.next()?);
         let is_without_bodies =
-            read_sets.get(&user_id).is_some_and(|read_set| read_set.bodies() == Bodies::Sent);
+            read_sets.get(&user_id).is_some_and(|read_set| read_set.bodies() == Bodies::FromRequest);
         let unit = if is_without_bodies { UnitOfWork::without_bodies() } else { UnitOfWork::default() };
         let read_version = ReadVersion { feed_head: head, revision, may_be_torn: false };
         loaded.insert(user_id, Loaded { read_version, unit });
         Ok(())
     };
-    locking.read(sql, values, show).await?;
+    locking.read(sql, values, on_row).await?;
     Ok(loaded)
 }
 
-fn add(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
+fn add_row(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
     let mut cells = RowReader::new(row, 2);
     match kind {
         Kind::EVENT => {
@@ -201,28 +207,33 @@ fn add(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads what the events that were found say, where that is read_sets.
+/// Reads the complete events of those users whose read sets ask for them, with their types.
 async fn load_bodies(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
     loaded: &mut BTreeMap<Uuid, Loaded>,
 ) -> Result<(), Error> {
     let backend = locking.backend();
-    let of_users = loaded.iter().filter(|(user_id, _)| read_sets[user_id].bodies() == Bodies::Read);
-    let found =
+    let of_users = loaded.iter().filter(|(user_id, _)| read_sets[user_id].bodies() == Bodies::FromDatabase);
+    let events =
         of_users.flat_map(|(user_id, of_user)| of_user.unit.event_ids().map(move |id| (*user_id, id)));
-    let (owners, ids): (Vec<Uuid>, Vec<Uuid>) = found.unzip();
+    let (owners, ids): (Vec<Uuid>, Vec<Uuid>) = events.unzip();
     if ids.is_empty() {
         return Ok(());
     }
-    let values = dialect::table(backend, [List::Ids(owners), List::Ids(ids)]);
-    let show = |row: Row<'_>| {
+    let is_one = backend == DbBackend::Postgres && owners.iter().all(|owner| *owner == owners[0]);
+    let (owners, values) = if is_one {
+        (Owners::One, vec![owners[0].into(), dialect::ids(backend, &ids)])
+    } else {
+        (Owners::Many, dialect::table(backend, vec![List::Ids(owners), List::Ids(ids)]))
+    };
+    let on_row = |row: Row<'_>| {
         let mut cells = RowReader::new(row, 0);
         let (user_id, revision): (Uuid, i64) = (cells.next()?, cells.next()?);
         let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
         of_user.read_version.may_be_torn |=
             locking.is_optimistic() && revision != of_user.read_version.revision;
-        // An answer tells of an event's type as well, and an edit may keep it.
+        // A response to an event contains its type, and an edit may leave the type as it is.
         let first_of_type = 2 + model::EVENT.len();
         if RowReader::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
             of_user.unit.load_type(model::type_row(row, first_of_type, ColumnSet::All)?);
@@ -230,21 +241,26 @@ async fn load_bodies(
         of_user.unit.load_event(model::event_row(row, 2, ColumnSet::All)?);
         Ok(())
     };
-    locking.read(sql::load_bodies(backend), values, show).await
+    locking.read(sql::load_bodies(backend, owners), values, on_row).await
 }
 
-/// Counts the living events of types that are to be deleted, up to one more than a call can take away.
-async fn load_usages(
+/// Counts the living events of the types that are to be deleted. It stops counting a type at one more than a
+/// call can delete.
+///
+/// Plan: each type is found by its primary key, and the events of each are counted in the index
+/// `event_by_type (user_id, event_type_id, timestamp DESC, id DESC)` up to the limit. A tombstone has no
+/// type.
+async fn load_event_counts(
     locking: Locking<'_>,
     user_id: Uuid,
     read_set: &ReadSet,
     Loaded { read_version, unit, .. }: &mut Loaded,
 ) -> Result<(), Error> {
-    if read_set.usages().is_empty() {
+    if read_set.counted_types().is_empty() {
         return Ok(());
     }
-    // An id that is not known yet may become an alias of a type found by name, earlier in the same call.
-    let by_id = read_set.usages().iter().filter_map(|id| unit.event_type(*id));
+    // An earlier item of the same call may make an unknown id the alias of a type that is found by its name.
+    let by_id = read_set.counted_types().iter().filter_map(|id| unit.event_type(*id));
     let by_name = read_set.type_names().iter().filter_map(|name| unit.type_by_name(name));
     let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.meta.id).collect();
     if types.is_empty() {
@@ -254,16 +270,17 @@ async fn load_usages(
     let backend = locking.backend();
     let types: Vec<Uuid> = types.into_iter().collect();
     let sql = format!(
-        "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e WHERE e.user_id = $1 AND e.event_type_id = t.id \
-         LIMIT $3) few) AS events FROM event_type t WHERE t.user_id = $1 AND t.id IN (SELECT w.id FROM {})",
+        "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e \
+                       WHERE e.user_id = $1 AND e.event_type_id = t.id LIMIT $3) counted) AS events \
+         FROM event_type t WHERE t.user_id = $1 AND t.id IN (SELECT w.id FROM {})",
         dialect::id_rows(backend, 2),
     );
-    let most = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
-    let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), most.into()];
-    let show = |row: Row<'_>| {
+    let count_max = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
+    let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), count_max.into()];
+    let on_row = |row: Row<'_>| {
         let mut cells = RowReader::new(row, 0);
         unit.load_usage(cells.next()?, cells.next()?);
         Ok(())
     };
-    locking.read(sql, values, show).await
+    locking.read(sql, values, on_row).await
 }

@@ -1,9 +1,10 @@
-//! Waiting for the row of a user that somebody else has locked.
+//! Locks a row of a user, and waits for it while another transaction holds it (decision 0059).
 //!
-//! Whoever has to wait takes nothing that others need. Of each user one write at a time asks for a lock, and the
-//! others queue in memory. A lock that is free is taken on any connection; one that is not is waited for on a few
-//! connections that are kept for that, a moment at a time, so that users whose locks come free soon get past those
-//! whose locks do not. After [`LOCK_WAIT_MS_MAX`] the write is given up, and with it those that queue after it.
+//! A write that waits must not take connections that other users need. For each user one write at a time asks
+//! for a lock, and the others queue in memory. A free lock is taken on any connection. A lock that is held is
+//! awaited on three connections that exist for this, half a second at a time. So users whose locks come free
+//! soon overtake those whose locks do not. After [`LOCK_WAIT_MS_MAX`] the write fails, and with it the writes
+//! that queue after it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -20,33 +21,34 @@ use domain::fault_injection;
 use domain::limits::{ANSWER_MS_MAX, LOCK_TURN_MS_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITING_OF_USER_MAX};
 
 const LOCK_WAIT_MAX: Duration = Duration::from_millis(LOCK_WAIT_MS_MAX);
-const LOCK_TURN_MAX: Duration = Duration::from_millis(LOCK_TURN_MS_MAX);
-/// A write waits as long for others of its user as for its answer.
-const TURN_MAX: Duration = Duration::from_millis(ANSWER_MS_MAX);
+/// How long one attempt on a connection for waiting lasts.
+const LOCK_ATTEMPT_MAX: Duration = Duration::from_millis(LOCK_TURN_MS_MAX);
+/// How long a write queues in memory: as long as its client waits for the response.
+const QUEUE_WAIT_MAX: Duration = Duration::from_millis(ANSWER_MS_MAX);
 
-/// A row of a user that is locked before what belongs to it is changed.
+/// A row that a transaction locks before it changes the rows that belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lockable {
-    /// The user's own row, with the head of their feed.
+    /// The account row of the user, which has the feed head.
     Account,
     /// The import of this id.
     Import(Uuid),
 }
 
-/// The users who ask for locks in this process, each one write at a time.
+/// One queue for each user with writes that need a lock. One write of a user at a time has the permit.
 #[derive(Debug, Default)]
 pub(super) struct LockQueues(Mutex<HashMap<Uuid, Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
     permit: Arc<FairMutex<()>>,
-    /// Tells those who wait for the permit that the lock cannot be had.
+    /// Notifies the writes that wait for the permit that the lock could not be taken in time.
     abandoned: Arc<Notify>,
-    /// Who has the permit, and who waits for it.
+    /// How many writes have the permit or wait for it.
     waiters: usize,
 }
 
-/// A user's permit to ask for a lock.
+/// The permit to ask for a lock of one user. Only one exists for each user.
 #[derive(Debug)]
 pub(super) struct LockPermit {
     waiter: Waiter,
@@ -62,6 +64,10 @@ struct Waiter {
 
 impl LockQueues {
     /// Waits for the permit of a user, in order of arrival.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if too many writes of this user wait; [`Error::Locked`] if the wait takes too long, or
+    /// if a write before this one could not get the lock.
     pub(super) async fn enter(self: &Arc<Self>, user_id: Uuid) -> Result<LockPermit, Error> {
         let (waiter, permit) = self.join(user_id)?;
         let abandoned = Arc::clone(&waiter.abandoned);
@@ -69,7 +75,7 @@ impl LockQueues {
             biased;
             () = abandoned.notified() => Err(Error::Locked),
             permit = permit.lock_owned() => Ok(LockPermit { waiter, _permit: permit }),
-            () = sleep(TURN_MAX) => Err(Error::Locked),
+            () = sleep(QUEUE_WAIT_MAX) => Err(Error::Locked),
         }
     }
 
@@ -96,7 +102,7 @@ impl Drop for Waiter {
     }
 }
 
-/// The right of one write to ask for the locks of its user.
+/// A write that may ask for the locks of its user.
 struct LockRequest<'s> {
     store: &'s Store,
     user_id: Uuid,
@@ -105,31 +111,34 @@ struct LockRequest<'s> {
 }
 
 impl<'s> LockRequest<'s> {
-    /// Waits for the permit of a user, for a write that has waited `since` then. On SQLite there is nothing to wait for
-    /// but the one connection that writes.
+    /// Waits for the permit of a user. `since` is when the write began to wait. SQLite needs no permit: all
+    /// transactions wait for the same connection there.
     ///
     /// # Errors
-    /// [`Error::Locked`] if those before have waited in vain, [`Error::Busy`] if too many wait.
+    /// [`Error::Locked`] if a write before this one could not get the lock; [`Error::Busy`] if too many
+    /// writes wait.
     async fn begin(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
         let permit = match store.waiters {
             Some(_) => Some(store.lock_queues.enter(user_id).await?),
             None => None,
         };
-        let deadline = (since + LOCK_WAIT_MAX).max(Instant::now() + LOCK_TURN_MAX);
+        let deadline = (since + LOCK_WAIT_MAX).max(Instant::now() + LOCK_ATTEMPT_MAX);
         Ok(Self { store, user_id, permit, deadline })
     }
 
-    /// Gives a transaction that holds its lock the permit: the next write of the user comes after it.
+    /// Moves the permit into the transaction that holds the lock. The next write of the user starts after it
+    /// ends.
     fn granted(self, mut tx: Tx) -> Tx {
         tx.permit = self.permit;
         tx
     }
 
-    /// Waits for a row that somebody else holds. Returns a transaction, and whether there is such a row: if so, the
-    /// transaction holds its lock.
+    /// Waits for a row that another transaction has locked. Returns a transaction and whether the row exists.
+    /// If it exists, the transaction holds its lock.
     ///
     /// # Errors
-    /// [`Error::Locked`] if it was in vain.
+    /// [`Error::Locked`] if the lock did not come free in time; then the writes that queue after this one
+    /// fail too. [`Error::Busy`] or [`Error::Database`] as in [`Store::begin`].
     async fn wait_for(self, row: Lockable) -> Result<(Tx, bool), Error> {
         let abandoned = self.permit.as_ref().map(|permit| Arc::clone(&permit.waiter.abandoned));
         let waited = self.wait(row).await;
@@ -140,10 +149,10 @@ impl<'s> LockRequest<'s> {
     }
 
     async fn wait(self, row: Lockable) -> Result<(Tx, bool), Error> {
-        let waiters = self.store.waiters.as_ref().ok_or(Error::Bug("on SQLite nobody waits for a row"))?;
+        let waiters = self.store.waiters.as_ref().ok_or(Error::Bug("on SQLite no row lock is awaited"))?;
         loop {
-            let begun = timeout_at(self.deadline, Tx::begin(self.store, waiters)).await;
-            let tx = begun.unwrap_or(Err(Error::Locked))?;
+            let tx = timeout_at(self.deadline, Tx::begin(self.store, waiters)).await;
+            let tx = tx.unwrap_or(Err(Error::Locked))?;
             match lock(&tx, self.user_id, row, "").await {
                 Ok(is_there) => return Ok((self.granted(tx), is_there)),
                 Err(error) if error.is_lock_timeout() && Instant::now() < self.deadline => {}
@@ -154,11 +163,12 @@ impl<'s> LockRequest<'s> {
     }
 }
 
-/// Begins a transaction that holds the lock of a row, and tells whether there is such a row; `since` is when it began to
-/// wait. On SQLite the transaction holds the lock of all rows.
+/// Begins a transaction that holds the lock of a row, and returns whether the row exists. `since` is when the
+/// write began to wait. On SQLite every transaction holds the lock of all rows.
 ///
 /// # Errors
-/// [`Error::Locked`] if somebody else holds it for too long, [`Error::Busy`] if too many wait for it.
+/// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Busy`] if too many writes
+/// of the user wait for it, or no connection is free in time; [`Error::Database`] if the database fails.
 pub(crate) async fn begin_locked(
     store: &Store,
     user_id: Uuid,
@@ -175,27 +185,33 @@ pub(crate) async fn begin_locked(
     request.wait_for(row).await
 }
 
-/// Locks a row until the end of the transaction; waits for it for as long as the connection allows. Returns whether
-/// there is such a row.
+/// Locks a row until the end of the transaction, and returns whether the row exists. It waits as long as the
+/// `lock_timeout` of the connection allows.
 ///
 /// # Errors
-/// [`Error::Locked`] if somebody else holds it for too long.
+/// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Database`] if the database
+/// fails.
 pub(super) async fn lock_in_place(tx: &Tx, user_id: Uuid, row: Lockable) -> Result<bool, Error> {
     let locked = lock(tx, user_id, row, "").await;
     locked.map_err(|error| if error.is_lock_timeout() { Error::Locked } else { error })
 }
 
-async fn lock(tx: &Tx, user_id: Uuid, row: Lockable, unless_free: &str) -> Result<bool, Error> {
+/// Locks a row and returns whether it exists. `if_held` is empty to wait for the lock, or `SKIP LOCKED` to
+/// treat a row that is locked as missing.
+///
+/// Plan: one lookup in the primary key of `account` or `import_job`. `NO KEY` is the lock that an UPDATE
+/// takes which changes no key column (PostgreSQL manual, section 13.3.2).
+async fn lock(tx: &Tx, user_id: Uuid, row: Lockable, if_held: &str) -> Result<bool, Error> {
     let (sql, values) = match row {
         Lockable::Account => ("SELECT 1 FROM account WHERE user_id = $1", vec![user_id.into()]),
         Lockable::Import(id) => {
             ("SELECT 1 FROM import_job WHERE user_id = $1 AND id = $2", vec![user_id.into(), id.into()])
         }
     };
-    // On SQLite whoever writes has the lock of all rows.
+    // SQLite has no row locks: the transaction that writes holds the lock of all rows.
     let sql = match tx.backend() {
         DbBackend::Postgres if fault_injection::is_injected("plant-no-lock") => sql.to_owned(),
-        DbBackend::Postgres => format!("{sql} FOR NO KEY UPDATE {unless_free}"),
+        DbBackend::Postgres => format!("{sql} FOR NO KEY UPDATE {if_held}"),
         _ => sql.to_owned(),
     };
     let statement = Statement::from_sql_and_values(tx.backend(), sql, values);

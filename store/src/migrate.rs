@@ -1,17 +1,20 @@
-//! Connections for the migrations. They have no time-outs: a migration takes as long as it takes.
+//! Opens the connections for migrations. They have no statement timeout, because a migration may take any
+//! time.
 
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr};
 
-/// Only one process at a time migrates; the number is any that nobody else uses.
+/// Lets only one process migrate at a time. The key is an arbitrary number that no other lock uses.
 const LOCK: &str = "SELECT pg_advisory_lock(4011776581)";
-/// A migration that waits for a table keeps everybody else from it: it had better fail, and be tried again.
+/// While a migration waits for the lock of a table, all later statements on the table wait after it. So it
+/// fails after 10 s, and can be tried again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
 
-/// A connection for migrations, with the lock that lets only one process migrate. Must be closed after use.
+/// Opens a connection for migrations, with the lock that lets only one process migrate. The caller must close
+/// it.
 ///
 /// # Errors
-/// When the database cannot be reached.
+/// [`DbErr`] if the database cannot be reached.
 pub async fn open_to_migrate(url: &str) -> Result<DatabaseConnection, DbErr> {
     let mut options = options(url);
     options.map_sqlx_sqlite_opts(|sqlite| sqlite.create_if_missing(true).pragma("journal_mode", "WAL"));
@@ -23,11 +26,11 @@ pub async fn open_to_migrate(url: &str) -> Result<DatabaseConnection, DbErr> {
     Ok(connection)
 }
 
-/// A connection to look which migrations were applied, which changes nothing. Must be closed after use. `None` if
-/// there is no database of SQLite yet.
+/// Opens a connection to find out which migrations were applied, which changes nothing. The caller must close
+/// it. Returns `None` if the file of a SQLite database does not exist yet.
 ///
 /// # Errors
-/// When the database cannot be reached.
+/// [`DbErr`] if the URL is not valid or the database cannot be reached.
 pub async fn open_to_look(url: &str) -> Result<Option<DatabaseConnection>, DbErr> {
     let mut options = options(url);
     if url.starts_with("sqlite:") {
@@ -38,11 +41,12 @@ pub async fn open_to_look(url: &str) -> Result<Option<DatabaseConnection>, DbErr
         if !file.exists() {
             return Ok(None);
         }
-        let mut log = file.into_os_string();
-        log.push("-wal");
-        // Without a log nobody uses it, and even to read it would make one, unless it is taken for immutable.
-        let is_at_rest = !std::path::Path::new(&log).exists();
-        options.map_sqlx_sqlite_opts(move |sqlite| sqlite.read_only(true).immutable(is_at_rest));
+        let mut wal = file.into_os_string();
+        wal.push("-wal");
+        // If there is no WAL file, no process uses the database. Reading it would create a WAL file, unless
+        // it is opened as immutable.
+        let is_unused = !std::path::Path::new(&wal).exists();
+        options.map_sqlx_sqlite_opts(move |sqlite| sqlite.read_only(true).immutable(is_unused));
     }
     Database::connect(options).await.map(Some)
 }

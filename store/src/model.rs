@@ -1,4 +1,6 @@
-//! Between the tables and the plain values of the rules.
+//! Converts between the rows of tables and the values of `domain`.
+//!
+//! Cells are read by position, so the lists of columns here and the functions that read them belong together.
 
 use ::entity::{event, event_type};
 use sea_orm::ActiveValue::Set;
@@ -14,17 +16,18 @@ use domain::row::{
     DeletedBy, Deletion, EventBody, EventContent, EventRow, Location, RowMeta, TypeContent, TypeRow, Writer,
 };
 
-/// How much of a row is read.
+/// Which columns of a row are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ColumnSet {
-    /// What is told of it. Hash, edits and who deleted it are left out, so that it must not be written back.
+    /// The columns that a response can show. Hash, edit id and the cause of a deletion are missing, so a row
+    /// that was read this way must not be written back.
     Response,
-    /// All.
+    /// All columns.
     All,
 }
 
 impl<'r> RowReader<'r> {
-    /// What the lists of columns below begin with.
+    /// Reads the row metadata that the column lists below begin with.
     fn meta(&mut self) -> Result<RowMeta, Error> {
         Ok(RowMeta {
             id: self.next()?,
@@ -37,12 +40,12 @@ impl<'r> RowReader<'r> {
         })
     }
 
-    /// By a person, until [`RowReader::deleted_by`] says otherwise.
+    /// Reads when a row was deleted. The cause is the user, until [`RowReader::deleted_by`] sets another one.
     fn deleted_at(&mut self) -> Result<Option<Deletion>, Error> {
         Ok(self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }))
     }
 
-    /// What they go on with behind what is told.
+    /// Reads the row metadata that follows the columns of a response.
     fn rest_of_meta(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
         meta.writer.run_start = self.next()?;
         meta.writer.edit_id = self.next()?;
@@ -63,18 +66,20 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// Columns as text. Made once: to name each anew for each page takes a tenth of what it takes to read it.
+/// Returns a list of columns as SQL. Callers keep the text, because building it for each page takes a tenth
+/// of the time of the page.
 pub(super) fn list(columns: &[impl IdenStatic]) -> String {
     let quoted: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.as_str())).collect();
     quoted.join(", ")
 }
 
-/// Columns of a table, each behind a comma.
+/// Returns columns of a table as SQL, with a comma before each.
 pub(super) fn columns(table: &str, columns: &[impl IdenStatic]) -> String {
     columns.iter().map(|column| format!(", {table}.\"{}\"", column.as_str())).collect()
 }
 
-/// As many columns without values. A NULL of PostgreSQL has a type; one of SQLite has none.
+/// Returns a NULL in the place of each of these columns, with a comma before each. On PostgreSQL a NULL needs
+/// a type.
 pub(super) fn nothing(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
     let null = |column| match backend {
         DbBackend::Postgres => format!(", NULL::{}", bulk::cast(column)),
@@ -83,8 +88,11 @@ pub(super) fn nothing(backend: DbBackend, columns: &[impl ColumnTrait]) -> Strin
     columns.iter().map(null).collect()
 }
 
-/// The columns that [`event_row`] reads, in their order: all but the owner and what only a search looks at. As
-/// far as what is told of a type goes, columns of the same place are of the same type.
+/// The columns that [`event_row`] reads, in their order. The owner and the column for searching are not among
+/// them.
+///
+/// The statement of the change feed returns events and types in the same columns. So the first
+/// [`TYPE_RESPONSE`] columns have the same SQL types as those of [`TYPE`].
 pub(super) const EVENT: [event::Column; 25] = {
     use event::Column::*;
     [
@@ -94,7 +102,7 @@ pub(super) const EVENT: [event::Column; 25] = {
     ]
 };
 
-/// How many of them are told.
+/// How many columns of [`EVENT`], from the first on, a response can show.
 pub(super) const EVENT_RESPONSE: usize = 20;
 
 /// Reads an event from the column `at` on.
@@ -135,8 +143,8 @@ pub(super) fn event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<E
     Ok(event)
 }
 
-/// The columns that [`event_head`] reads, each in the place of one of [`TYPE`] that is of the same type; in the
-/// others there is nothing.
+/// The columns that [`event_head`] reads. Each stands in the place of a column of [`TYPE`] that has the same
+/// SQL type, because the statement that loads returns both in the same columns. The other places are empty.
 const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
     use event::Column::*;
     [
@@ -157,24 +165,24 @@ const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
     ]
 };
 
-/// They as columns of `f`, each behind a comma: those that are there, and all of them. The times are there only
-/// if somebody is told of the event.
-pub(super) fn event_head_columns(backend: DbBackend, is_told: bool) -> (String, String) {
+/// Returns [`EVENT_HEAD`] as columns of `f`, with a comma before each: first without the empty places, then
+/// with a NULL in them. The times are read only if a response shows the event.
+pub(super) fn event_head_columns(backend: DbBackend, for_response: bool) -> (String, String) {
     let is_time = |column| matches!(column, event::Column::CreatedAt | event::Column::UpdatedAt);
-    let read = EVENT_HEAD.map(|column| column.filter(|column| is_told || !is_time(*column)));
-    let all = read.iter().zip(TYPE).map(|(column, instead)| match column {
+    let read = EVENT_HEAD.map(|column| column.filter(|column| for_response || !is_time(*column)));
+    let all = read.iter().zip(TYPE).map(|(column, type_column)| match column {
         Some(column) => columns("f", &[*column]),
-        None => nothing(backend, &[instead]),
+        None => nothing(backend, &[type_column]),
     });
     (columns("f", &read.iter().flatten().copied().collect::<Vec<_>>()), all.collect())
 }
 
-/// Reads of an event, from the column `at` on, only keys, version and hash, and where it is told its times and its
-/// import. What it says and who wrote it are left out, so that it must not be written back.
+/// Reads the keys, version and hash of an event from the column `at` on, and its times if a response shows
+/// it. The body and the writer are missing, so the row must not be written back.
 pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -> Result<EventRow, Error> {
     let mut cells = RowReader::new(row, at);
     let (id, version, change_seq) = (cells.next()?, cells.next()?, cells.next()?);
-    let _nothing: Option<&str> = cells.next()?;
+    let _empty: Option<&str> = cells.next()?;
     let mut meta = RowMeta {
         id,
         version,
@@ -185,7 +193,7 @@ pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -
         deletion: cells.deleted_at()?,
     };
     let (source_type, external_id) = (cells.next()?, cells.next()?);
-    let _nothing: (Option<&str>, Option<i32>) = (cells.next()?, cells.next()?);
+    let _empty: (Option<&str>, Option<i32>) = (cells.next()?, cells.next()?);
     let event_type_id = cells.next()?;
     cells.deleted_by(&mut meta)?;
     let content = match event_type_id {
@@ -201,6 +209,7 @@ pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -
     Ok(EventRow { meta, source_type, external_id, content })
 }
 
+/// Makes the row of `event` for a value of `domain`, with every column set.
 pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
     let meta = row.meta;
     let mut model = event::ActiveModel {
@@ -254,7 +263,7 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
     model
 }
 
-/// The columns that [`type_row`] reads, in their order: all but the owner.
+/// The columns that [`type_row`] reads, in their order: all except the owner.
 pub(super) const TYPE: [event_type::Column; 14] = {
     use event_type::Column::*;
     [
@@ -263,7 +272,7 @@ pub(super) const TYPE: [event_type::Column; 14] = {
     ]
 };
 
-/// How many of them are told.
+/// How many columns of [`TYPE`], from the first on, a response can show.
 pub(super) const TYPE_RESPONSE: usize = 10;
 
 /// Reads an event type from the column `at` on.
@@ -285,6 +294,7 @@ pub(super) fn type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<Ty
     Ok(event_type)
 }
 
+/// Makes the row of `event_type` for a value of `domain`, with every column set.
 pub(super) fn type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel {
     let meta = row.meta;
     let (name, color, icon, hash) = match row.content {

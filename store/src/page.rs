@@ -1,5 +1,8 @@
-//! Keyset pages: a window over an order that no write can shift. A page ends at a number of rows, and where
-//! they can be large at a number of bytes as well: then it has fewer rows, and says that more follow.
+//! Builds pages of lists by keyset pagination: a page starts after the key of the last one, so that writes do
+//! not shift it.
+//!
+//! A page ends at a number of rows. Where rows can be large it ends at a number of bytes as well; then it has
+//! fewer rows, and says that more follow.
 
 use std::ops::ControlFlow;
 
@@ -8,67 +11,73 @@ use sea_orm::{EntityTrait, QueryTrait, Select, Statement, Values};
 use super::Store;
 use domain::limits::PAGE_BYTES_MAX;
 
-/// What a row adds to the bytes of its page.
+/// Returns how many bytes a row adds to the size of its page.
 pub type Weigh<'w, Row> = &'w (dyn Fn(&Row) -> usize + Sync);
 
-/// Which part of a list.
+/// The part of a list that a page shows.
 #[derive(Debug, Clone)]
 pub struct Window<Key> {
-    /// Only behind this one.
+    /// Only rows after this key.
     pub after: Option<Key>,
-    /// Only before this one.
+    /// Only rows before this key.
     pub before: Option<Key>,
-    /// At most so many.
+    /// The most rows that the page may have.
     pub size: u64,
-    /// The last ones instead of the first.
+    /// Whether the page shows the last rows of the window instead of the first.
     pub from_end: bool,
 }
 
-/// A part of a list, in the order of the list.
+/// A page of a list.
 #[derive(Debug, Clone)]
 pub struct Page<Row> {
-    /// The rows.
+    /// The rows, in the order of the list.
     pub rows: Vec<Row>,
-    /// More follow.
+    /// Whether rows follow the last one.
     pub has_next: bool,
-    /// More go before.
+    /// Whether rows precede the first one.
     pub has_previous: bool,
-    /// What the rows weigh; 0 where nobody weighs them.
+    /// The size of the rows in bytes; 0 for lists whose pages are not limited by bytes.
     pub bytes: usize,
 }
 
 impl<Key> Window<Key> {
-    /// One row more than asked for tells whether there are more.
+    /// How many rows a query reads: one more than the page shows, to find out whether more follow.
     pub(super) fn limit(&self) -> u64 {
         self.size + 1
     }
 
-    /// Makes a page of what was read, in reading direction, with [`Window::limit`].
+    /// Makes a page of the rows of a query with [`Window::limit`], in the order in which they were read.
     pub(super) fn page<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
-        let more = rows.len() as u64 > self.size;
+        let has_more = rows.len() as u64 > self.size;
         rows.truncate(usize::try_from(self.size).unwrap_or(usize::MAX));
-        self.in_list_order(rows, more, 0)
+        self.in_list_order(rows, has_more, 0)
     }
 
-    /// Makes a page of what found room of what was read, in reading direction.
-    pub(super) fn page_of<Row>(&self, builder: PageBuilder<'_, Row>) -> Page<Row> {
+    /// Makes a page of the rows that a page builder has taken, in the order in which they were read.
+    pub(super) fn page_from<Row>(&self, builder: PageBuilder<'_, Row>) -> Page<Row> {
         self.in_list_order(builder.rows, builder.has_more, builder.bytes)
     }
 
-    fn in_list_order<Row>(&self, mut rows: Vec<Row>, more: bool, bytes: usize) -> Page<Row> {
+    fn in_list_order<Row>(&self, mut rows: Vec<Row>, has_more: bool, bytes: usize) -> Page<Row> {
         if self.from_end {
             rows.reverse();
-            Page { rows, has_next: self.before.is_some(), has_previous: more, bytes }
+            Page { rows, has_next: self.before.is_some(), has_previous: has_more, bytes }
         } else {
-            Page { rows, has_next: more, has_previous: self.after.is_some(), bytes }
+            Page { rows, has_next: has_more, has_previous: self.after.is_some(), bytes }
         }
     }
 }
 
-/// The first rows of a query. How many is a parameter, so that few statements are prepared; but where it is nothing
-/// else, PostgreSQL expects a tenth of all, finds that dear, and plans each call anew, which takes longer than to read
-/// a page. So the next power of two stands in the text as well.
-pub(super) fn first(query: Select<impl EntityTrait>, rows: u64, store: &Store) -> Statement {
+/// Builds a statement that reads the first `rows` rows of a query (decision 0064).
+///
+/// The number is a parameter, so that few different statements are prepared. If it were only a parameter,
+/// PostgreSQL would expect a tenth of all rows, estimate a high cost, and plan each call again. That takes
+/// longer than to read a page. So the text contains the next power of two as well:
+///
+/// ```sql
+/// SELECT * FROM (SELECT … ORDER BY … LIMIT 64) page LIMIT (SELECT $4)
+/// ```
+pub(super) fn limited(query: Select<impl EntityTrait>, rows: u64, store: &Store) -> Statement {
     let mut statement = query.build(store.reader.backend());
     let values = &mut statement.values.get_or_insert_with(|| Values(Vec::new())).0;
     values.push(i64::try_from(rows).unwrap_or(i64::MAX).into());
@@ -78,27 +87,27 @@ pub(super) fn first(query: Select<impl EntityTrait>, rows: u64, store: &Store) -
     statement
 }
 
-/// The rows for which a page has room.
+/// Takes rows until a page is full.
 pub(super) struct PageBuilder<'w, Row> {
     pub(super) rows: Vec<Row>,
-    /// One found no room, and so none behind it does.
+    /// Whether a row did not fit. From then on no further row is taken.
     pub(super) has_more: bool,
-    /// What its rows weigh.
+    /// The size of the rows in bytes.
     pub(super) bytes: usize,
-    most: u64,
+    rows_max: u64,
     weigh: Weigh<'w, Row>,
 }
 
 impl<'w, Row> PageBuilder<'w, Row> {
-    /// With room for so many rows, which weigh no more than a page may.
-    pub(super) fn new(most: u64, weigh: Weigh<'w, Row>) -> Self {
-        Self { rows: Vec::new(), has_more: false, bytes: 0, most, weigh }
+    /// Starts a page of at most `rows_max` rows and [`PAGE_BYTES_MAX`] bytes.
+    pub(super) fn new(rows_max: u64, weigh: Weigh<'w, Row>) -> Self {
+        Self { rows: Vec::new(), has_more: false, bytes: 0, rows_max, weigh }
     }
 
-    /// Takes the next row, or breaks when there is no room for it. The first row has room whatever it weighs.
+    /// Takes the next row, or breaks if it does not fit. The first row always fits, whatever its size.
     pub(super) fn take(&mut self, row: Row) -> ControlFlow<()> {
         let bytes = self.bytes + (self.weigh)(&row);
-        let is_within = (self.rows.len() as u64) < self.most && bytes <= PAGE_BYTES_MAX;
+        let is_within = (self.rows.len() as u64) < self.rows_max && bytes <= PAGE_BYTES_MAX;
         if self.has_more || !(self.rows.is_empty() || is_within) {
             self.has_more = true;
             return ControlFlow::Break(());

@@ -1,5 +1,7 @@
-//! The bytes of imports: runs of objects of 8 MiB, the last shorter, each one `put`. No multipart and
-//! no append, so that every object store is the same.
+//! Stores the payloads of imports as objects of 8 MiB, of which the last may be shorter.
+//!
+//! Each object is written by one `put`. Multipart uploads and appends are not used, because object stores
+//! differ in them. Objects are named by number and content (decision 0062).
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use crate::error::Error;
 use domain::limits::PAYLOAD_OBJECT_BYTES;
 use domain::payload_objects::PayloadObjects;
 
-/// Where payloads are kept.
+/// The object store that holds the payloads.
 #[derive(Debug, Clone)]
 pub struct Payloads {
     objects: Arc<dyn ObjectStore>,
@@ -21,31 +23,33 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    /// Keeps them in `objects`, below `prefix`.
+    /// Stores payloads in `objects`, below `prefix`.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
         Self { objects, prefix }
     }
 
-    /// Stores an object under its name.
+    /// Stores an object of a payload under its name.
     ///
     /// # Errors
-    /// When the object store fails.
+    /// [`Error::Payload`] if the object store fails.
     pub async fn put(&self, user_id: Uuid, import_id: Uuid, name: &str, bytes: Bytes) -> Result<(), Error> {
         self.objects.put(&self.path(user_id, import_id, name), bytes.into()).await?;
         Ok(())
     }
 
-    /// Removes an object that is part of no payload.
+    /// Removes an object that belongs to no payload, because another upload of the same part was recorded.
     ///
     /// # Errors
-    /// When the object store fails.
+    /// [`Error::Payload`] if the object store fails.
     pub async fn remove_object(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Result<(), Error> {
         Ok(self.objects.delete(&self.path(user_id, import_id, name)).await?)
     }
 
-    /// The bytes of a payload of `size` bytes from `offset` on; an error in their place where an object cannot
-    /// be had, or is not of its size: somebody else has changed it.
+    /// Streams a payload of `size` bytes from the byte `offset` on. `names` are the names of its objects.
+    ///
+    /// The stream ends with [`Error::Payload`] if an object cannot be read. It ends with
+    /// [`Error::PayloadChanged`] if an object has another size than when it was received.
     #[must_use]
     pub fn read(
         &self,
@@ -83,7 +87,7 @@ impl Payloads {
     /// Removes all objects of a payload.
     ///
     /// # Errors
-    /// When the object store fails.
+    /// [`Error::Payload`] if the object store fails.
     pub async fn remove(&self, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
         let folder = self.folder(user_id, import_id);
         let paths = self.objects.list(Some(&folder)).map_ok(|object| object.location).boxed();

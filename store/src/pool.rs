@@ -1,9 +1,13 @@
-//! Database connections, lent for one statement or one transaction.
+//! A pool of database connections. A connection is checked out for one statement or one transaction (decision
+//! 0057).
 //!
-//! Every wait has a bound: for a free connection, for a new one, and for the answer to each statement. A connection
-//! whose statement, COMMIT or ROLLBACK has failed in a way that leaves its state unknown is closed, never lent again.
-//! sqlx's own pool is not used: it sends a ping whenever a connection is given back, which takes a tenth of the time
-//! of a page, it waits for that ping without a bound, and it keeps a connection whose COMMIT has failed.
+//! Every wait is bounded: for a free connection, for a new one, and for the result of each statement. If a
+//! failed statement, COMMIT or ROLLBACK leaves the state of a connection unknown, the connection is closed
+//! and never reused.
+//!
+//! sqlx's own pool is not used, for three reasons. It pings a connection each time it is given back, which
+//! takes a tenth of the time of a page. It waits for that ping without a bound. It keeps a connection whose
+//! COMMIT has failed.
 
 mod cluster;
 mod connection;
@@ -30,35 +34,36 @@ pub(super) use engine::{Engine, PostgresOptions};
 pub use health::Health;
 pub(super) use session::Session;
 
-/// A connection that is older is closed when it is given back.
+/// A connection that is older than this is closed when it is given back.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// A connection that was idle for longer is asked for an answer before it is lent.
+/// A connection that was idle for longer than this is pinged before it is used again.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The first pause between two attempts to connect; it doubles up to [`PAUSE_MAX`].
 pub(super) const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to connect.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long whoever needs a connection waits for one, new or given back.
+/// How long a statement or transaction waits for a connection, new or given back.
 pub(super) const ACQUIRE_MAX: Duration = Duration::from_millis(ACQUIRE_MS_MAX);
-/// How long one attempt to connect may take, and a ping.
+/// How long one attempt to connect, a ping, or closing a connection may take.
 const CONNECT_MAX: Duration = Duration::from_millis(CONNECT_MS_MAX);
 
-/// What a statement does, and so whether it may run again if its connection was dead.
+/// Whether a statement reads or writes. Only one that reads may run again after its connection turned out to
+/// be dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
     Reads,
     Writes,
 }
 
-/// What the reader of a row wants next: `Break` means no more rows.
-pub(super) type Shown = Result<std::ops::ControlFlow<()>, Error>;
+/// What a callback for a row returns: `Continue` for the next row, or `Break` if it wants no more rows.
+pub(super) type RowResult = Result<std::ops::ControlFlow<()>, Error>;
 
 /// A pool of connections to either database.
 #[derive(Debug, Clone)]
 pub enum Pool {
-    /// To PostgreSQL.
+    /// Connections to PostgreSQL.
     Postgres(Arc<PoolOf<Postgres>>),
-    /// To SQLite.
+    /// Connections to SQLite.
     Sqlite(Arc<PoolOf<Sqlite>>),
 }
 
@@ -67,22 +72,24 @@ pub enum Pool {
 pub struct PoolOf<DB: Engine> {
     options: DB::Settings,
     size: usize,
-    /// How long the answer to a statement may take.
+    /// How long a statement may take.
     statement_max: Duration,
+    /// One permit for each connection that can still be checked out. Waiters get permits in order of arrival.
     free: Arc<Semaphore>,
     /// `None` once the pool is closed.
     idle: Mutex<Option<Vec<OpenConnection<DB>>>>,
     health: Arc<Health>,
 }
 
-/// A lent connection to either database.
+/// A pooled connection to either database.
 pub(super) enum AnyConnection {
     Postgres(PooledConnection<Postgres>),
     Sqlite(PooledConnection<Sqlite>),
 }
 
 impl Pool {
-    /// A pool of at most `size` connections to PostgreSQL. None is opened before it is needed.
+    /// Makes a pool of at most `size` connections to PostgreSQL. It opens a connection only when one is
+    /// needed.
     pub(super) fn postgres(
         options: PostgresOptions,
         size: u32,
@@ -92,7 +99,7 @@ impl Pool {
         Self::Postgres(Arc::new(PoolOf::new(options, size, statement_max, health)))
     }
 
-    /// A pool of at most `size` connections to SQLite. None is opened before it is needed.
+    /// Makes a pool of at most `size` connections to SQLite. It opens a connection only when one is needed.
     pub(super) fn sqlite(
         options: SqliteConnectOptions,
         size: u32,
@@ -102,41 +109,44 @@ impl Pool {
         Self::Sqlite(Arc::new(PoolOf::new(options, size, statement_max, health)))
     }
 
-    /// Runs a statement that only reads, and shows each row until no more are wanted. If the connection turns out
-    /// to be dead before the first row, the statement runs once more on another one.
+    /// Runs a statement that only reads, and calls `on_row` for each row until it breaks. If the connection
+    /// turns out to be dead before the first row, the statement runs once more on another connection.
     ///
     /// # Errors
-    /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the statement fails or is not
-    /// answered in time; whatever `show` returns.
+    /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the statement fails or does
+    /// not finish in time; any error that `on_row` returns.
     pub(super) async fn read(
         &self,
         statement: Statement,
-        mut show: impl FnMut(Row<'_>) -> Shown,
+        mut on_row: impl FnMut(Row<'_>) -> RowResult,
     ) -> Result<(), Error> {
         match self {
-            Self::Postgres(pool) => pool.read(statement, Effect::Reads, |row| show(Row::Postgres(row))).await,
-            Self::Sqlite(pool) => pool.read(statement, Effect::Reads, |row| show(Row::Sqlite(row))).await,
+            Self::Postgres(pool) => {
+                pool.read(statement, Effect::Reads, |row| on_row(Row::Postgres(row))).await
+            }
+            Self::Sqlite(pool) => pool.read(statement, Effect::Reads, |row| on_row(Row::Sqlite(row))).await,
         }
     }
 
-    /// Runs a statement that writes, once, and shows each row that it returns.
+    /// Runs a statement that writes, and calls `on_row` for each row that it returns. It never runs the
+    /// statement twice.
     ///
     /// # Errors
     /// As [`Self::read`]. After [`Error::Database`] it is unknown whether the statement took effect.
     pub(super) async fn write(
         &self,
         statement: Statement,
-        mut show: impl FnMut(Row<'_>) -> Shown,
+        mut on_row: impl FnMut(Row<'_>) -> RowResult,
     ) -> Result<(), Error> {
         match self {
             Self::Postgres(pool) => {
-                pool.read(statement, Effect::Writes, |row| show(Row::Postgres(row))).await
+                pool.read(statement, Effect::Writes, |row| on_row(Row::Postgres(row))).await
             }
-            Self::Sqlite(pool) => pool.read(statement, Effect::Writes, |row| show(Row::Sqlite(row))).await,
+            Self::Sqlite(pool) => pool.read(statement, Effect::Writes, |row| on_row(Row::Sqlite(row))).await,
         }
     }
 
-    /// Lends a connection.
+    /// Checks a connection out.
     ///
     /// # Errors
     /// [`Error::Busy`] if none is free in time; [`Error::Database`] if a new one cannot be opened.
@@ -154,7 +164,7 @@ impl Pool {
         }
     }
 
-    /// How many connections are lent, and how many are idle.
+    /// How many connections are in use, and how many are idle.
     pub(super) fn usage(&self) -> (usize, usize) {
         match self {
             Self::Postgres(pool) => pool.usage(),
@@ -162,7 +172,7 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections now, and the lent ones when they are given back.
+    /// Closes the idle connections now, and those in use when they are given back.
     pub(super) async fn close(&self) {
         match self {
             Self::Postgres(pool) => pool.close().await,
@@ -180,7 +190,7 @@ impl<DB: Engine> PoolOf<DB> {
 
     async fn acquire(self: &Arc<Self>) -> Result<PooledConnection<DB>, Error> {
         let deadline = Instant::now() + ACQUIRE_MAX;
-        // Most often one is free, and no timer is needed.
+        // Usually a connection is free, and then no timer is needed.
         let permit = match Arc::clone(&self.free).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(Error::Busy),
@@ -199,12 +209,13 @@ impl<DB: Engine> PoolOf<DB> {
         Ok(PooledConnection::new(open, self, permit))
     }
 
-    /// The connection that was used last, if there is an idle one.
+    /// Takes the idle connection that was used last, so that the others grow old and are closed.
     fn pop(&self) -> Result<Option<OpenConnection<DB>>, Error> {
         let mut idle = self.idle.lock().map_err(|_| Error::Busy)?;
         Ok(idle.as_mut().ok_or(Error::Busy)?.pop())
     }
 
+    /// Returns an idle connection if it can still be used, and drops it otherwise.
     async fn check_alive(
         &self,
         mut open: OpenConnection<DB>,
@@ -225,7 +236,8 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    /// Opens a connection, and tries again while nobody listens or there is no room.
+    /// Opens a connection. It tries again while the server does not listen yet, or has no room for more
+    /// connections.
     async fn open(&self, deadline: Instant) -> Result<OpenConnection<DB>, Error> {
         let mut pause = PAUSE_FIRST;
         loop {
@@ -243,15 +255,17 @@ impl<DB: Engine> PoolOf<DB> {
 
     async fn connect(&self, most: Duration) -> Result<OpenConnection<DB>, sqlx::Error> {
         let attempt = self.health.attempt();
-        // Whoever connects while others find their connections dead may have met the same host.
+        // The time before the attempt: if other connections turn out to be dead during it, this one may lead
+        // to the same host, and is distrusted too.
         let opened_at = Instant::now();
         let opened = timeout(most, DB::connect(&self.options)).await;
-        let opened = opened.unwrap_or_else(|_| Err(timed_out("the database does not take connections")));
+        let opened = opened.unwrap_or_else(|_| Err(timed_out("the database does not accept connections")));
         attempt.end(opened.as_ref().err());
         let (connection, interrupt) = opened?;
         Ok(OpenConnection { connection, interrupt, opened_at, used_at: Instant::now() })
     }
 
+    /// Keeps a connection for the next use, unless it is too old or the pool is closed.
     fn put_back(&self, open: OpenConnection<DB>) {
         if open.opened_at.elapsed() < AGE_MAX
             && open.opened_at >= self.health.distrusted_before()
@@ -280,31 +294,31 @@ impl<DB: Engine> PoolOf<DB> {
         self: &Arc<Self>,
         statement: Statement,
         effect: Effect,
-        mut show: impl FnMut(&DB::Row) -> Shown,
+        mut on_row: impl FnMut(&DB::Row) -> RowResult,
     ) -> Result<(), Error> {
-        let mut shown = 0_usize;
+        let mut rows = 0_usize;
         let mut count = |row: &DB::Row| {
-            shown += 1;
-            show(row)
+            rows += 1;
+            on_row(row)
         };
-        let first = if effect == Effect::Reads { Some(statement.clone()) } else { None };
+        let again = if effect == Effect::Reads { Some(statement.clone()) } else { None };
         let Err(error) = self.acquire().await?.read(statement, &mut count).await else { return Ok(()) };
-        match first {
-            Some(statement) if shown == 0 && error.is_lost_connection() => {
-                self.acquire().await?.read(statement, &mut show).await
+        match again {
+            Some(statement) if rows == 0 && error.is_lost_connection() => {
+                self.acquire().await?.read(statement, &mut on_row).await
             }
             _ => Err(error),
         }
     }
 }
 
-/// How long a step may take of what is left until a deadline.
+/// How long an attempt may take: until the deadline, but at most [`CONNECT_MAX`].
 fn bounded(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).min(CONNECT_MAX)
 }
 
-/// Whether nobody listens yet, or the server has no room or is starting: `cannot_connect_now`,
-/// `too_many_connections`.
+/// Whether another attempt to connect may succeed soon: the server does not listen yet, is starting
+/// (`cannot_connect_now`), or has no room (`too_many_connections`).
 pub(super) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => {
@@ -315,7 +329,7 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// A wait that has reached its bound, in the terms of the driver.
+/// The driver's error for a wait that has reached its bound.
 fn timed_out(what: &'static str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
 }

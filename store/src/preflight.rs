@@ -1,5 +1,7 @@
-//! What is asked of a database before a process uses it. Whatever would lose or garble something later refuses the
-//! start, each with one line that says what to do.
+//! Checks a database before a process uses it.
+//!
+//! Anything that would lose or corrupt data later fails the start of the process, with one line that says
+//! what to do.
 
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, PgConnection, Row};
@@ -12,34 +14,34 @@ use domain::limits::CLOCK_SKEW_MS_MAX;
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// It cannot be reached.
+    /// The database cannot be reached.
     #[error("the database cannot be reached{hint}", hint = hint(.0))]
     Unreachable(#[source] sqlx::Error),
-    /// It does not answer.
+    /// The database does not answer.
     #[error("the database does not answer within {} s", ACQUIRE_MAX.as_secs())]
     Silent,
-    /// It cannot hold all texts.
-    #[error("the database is encoded in {0}, which cannot hold all texts: create it with ENCODING 'UTF8'")]
+    /// The encoding of the database cannot store all texts.
+    #[error("the database is encoded in {0}, which cannot store all texts: create it with ENCODING 'UTF8'")]
     Encoding(String),
-    /// Its clock and ours differ.
+    /// The clocks of this machine and of the database differ too much.
     #[error(
         "the clocks of this machine and of the database differ by {} s, more than {} s: set them by NTP",
         .ahead_ms.abs() / 1000,
         CLOCK_SKEW_MS_MAX / 1000
     )]
     Clocks {
-        /// By so much ours is ahead, in milliseconds.
+        /// How far the clock of this machine is ahead, in milliseconds; negative if it is behind.
         ahead_ms: i64,
     },
-    /// Something in between gives the statements of a session to several sessions of the database.
+    /// A pooler gives the statements of one session to several sessions of the database.
     #[error(
-        "a pooler gives each transaction to another session of the database: set pool_mode = session in PgBouncer, \
-         or connect to PostgreSQL itself"
+        "a pooler gives each transaction to another session of the database: set pool_mode = session in \
+         PgBouncer, or connect to PostgreSQL itself"
     )]
     Pooler,
 }
 
-/// What to do about an error, where its own words do not say so.
+/// Returns what to do about an error whose own text does not say so, or an empty text.
 fn hint(error: &sqlx::Error) -> &'static str {
     let is_version = |text: &str| text.contains("UnsupportedCertVersion");
     match error {
@@ -49,19 +51,19 @@ fn hint(error: &sqlx::Error) -> &'static str {
     }
 }
 
-const VERSION_1: &str = ": its TLS certificate is of X.509 version 1, which is not accepted: give it one of version 3 \
-    (openssl: -addext or -extensions), or sslmode=disable where the way to it is private";
+const VERSION_1: &str = ": its TLS certificate is of X.509 version 1, which is not accepted: give it one of \
+    version 3 (openssl: -addext or -extensions), or set sslmode=disable if the network is private";
 
-/// Asks PostgreSQL for all of it; SQLite has none of these faults.
+/// Checks encoding, clock and pooler of PostgreSQL. On SQLite there is nothing to check.
 ///
 /// # Errors
-/// If the database must not be used.
+/// [`Unfit`] with the reason why the database must not be used.
 pub async fn preflight(url: &str, clock: &Clock) -> Result<(), Unfit> {
     if url.starts_with("sqlite:") {
         return Ok(());
     }
     let options: PgConnectOptions = url.parse().map_err(Unfit::Unreachable)?;
-    // Some poolers refuse this one at the start of a session.
+    // Some poolers refuse the startup option `extra_float_digits`, which sqlx sends by default.
     let options = options.application_name("idem").extra_float_digits(None).disable_statement_logging();
     timeout(ACQUIRE_MAX, ask(&options, clock)).await.unwrap_or(Err(Unfit::Silent))
 }
@@ -75,7 +77,8 @@ async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), Unfit> {
     let before_ms = clock.now_ms();
     let now = "SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint";
     let of_database_ms: i64 = one(&mut first, now).await?;
-    // Somewhere between the question and the answer.
+    // The database read its clock at some instant between the two readings of ours. If its time lies between
+    // them, the clocks do not differ.
     let ahead_ms = (before_ms - of_database_ms).max(0) + (clock.now_ms() - of_database_ms).min(0);
     if ahead_ms.abs() > CLOCK_SKEW_MS_MAX {
         return Err(Unfit::Clocks { ahead_ms });
@@ -90,12 +93,13 @@ async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// A pooler that shares sessions gives the one of the first connection to the second, as soon as that needs one.
+/// Checks that no pooler shares sessions. Such a pooler gives the session of the first connection to the
+/// second one as soon as that needs one.
 async fn is_one_session(first: &mut PgConnection, second: &mut PgConnection) -> Result<(), Unfit> {
     let session = "SELECT pg_backend_pid()";
     let before: i32 = one(first, session).await?;
     second.execute("BEGIN").await.map_err(|error| match error {
-        // Some poolers allow none.
+        // Some poolers allow no transactions.
         sqlx::Error::Database(_) => Unfit::Pooler,
         other => Unfit::Unreachable(other),
     })?;
@@ -105,7 +109,7 @@ async fn is_one_session(first: &mut PgConnection, second: &mut PgConnection) -> 
     if before == after && before != other { Ok(()) } else { Err(Unfit::Pooler) }
 }
 
-/// Tries for as long as the database starts or has no room.
+/// Connects, and tries again while the database is starting or has no room for more connections.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Unfit> {
     let mut pause = PAUSE_FIRST;
     loop {
@@ -117,8 +121,8 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Unfit> {
     }
 }
 
-/// The one cell that a statement without parameters returns. It is not prepared: a pooler that shares sessions would
-/// fail for that first.
+/// Runs a statement without parameters and returns its only cell. The statement is not prepared, because a
+/// pooler that shares sessions would refuse that before the check of the pooler.
 async fn one<T>(connection: &mut PgConnection, sql: &'static str) -> Result<T, Unfit>
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
@@ -132,14 +136,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_is_too_old_is_told_with_what_to_do() {
+    fn the_error_for_a_certificate_of_version_1_says_what_to_do() {
         let cause = || "invalid peer certificate: UnsupportedCertVersion";
         for error in [
             sqlx::Error::Tls(cause().into()),
             sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, cause())),
         ] {
-            let said = Unfit::Unreachable(error).to_string();
-            assert!(said.contains("version 1") && said.contains("sslmode=disable"), "{said}");
+            let text = Unfit::Unreachable(error).to_string();
+            assert!(text.contains("version 1") && text.contains("sslmode=disable"), "{text}");
         }
         let other = Unfit::Unreachable(sqlx::Error::PoolClosed).to_string();
         assert_eq!(other, "the database cannot be reached");

@@ -1,40 +1,41 @@
-//! Warnings about what happens often: one a minute says that it happens, a metric says how often.
+//! Limits a warning about something frequent to one a minute. A metric beside it says how often it happens.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The least time between two warnings.
-const EVERY: Duration = Duration::from_secs(60);
+/// The shortest time between two warnings.
+const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lets one warning a minute pass and counts the others.
+/// Lets one warning a minute pass, and counts those that it suppresses.
 #[derive(Debug)]
 pub struct Rarely {
     begun_at: OnceLock<Instant>,
-    /// Milliseconds after `begun_at` from which on the next warning may pass.
+    /// When the next warning may pass, in milliseconds after `begun_at`.
     next_ms: AtomicU64,
-    held_back: AtomicU64,
+    suppressed: AtomicU64,
 }
 
 impl Rarely {
-    /// The first warning passes.
+    /// Makes a limit of which the first warning passes.
     #[must_use]
     pub const fn new() -> Self {
-        Self { begun_at: OnceLock::new(), next_ms: AtomicU64::new(0), held_back: AtomicU64::new(0) }
+        Self { begun_at: OnceLock::new(), next_ms: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
-    /// Whether to warn now; if so, how many warnings were held back since the last one.
+    /// Returns `None` if the warning is to be suppressed. Otherwise it returns how many were suppressed since
+    /// the last warning.
     pub fn pass(&self) -> Option<u64> {
         let elapsed = self.begun_at.get_or_init(Instant::now).elapsed();
         let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let next_ms = self.next_ms.load(Ordering::Relaxed);
-        let later_ms = now_ms.saturating_add(u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX));
+        let later_ms = now_ms.saturating_add(u64::try_from(INTERVAL.as_millis()).unwrap_or(u64::MAX));
         let passes = now_ms >= next_ms
             && self.next_ms.compare_exchange(next_ms, later_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if passes {
-            return Some(self.held_back.swap(0, Ordering::Relaxed));
+            return Some(self.suppressed.swap(0, Ordering::Relaxed));
         }
-        self.held_back.fetch_add(1, Ordering::Relaxed);
+        self.suppressed.fetch_add(1, Ordering::Relaxed);
         None
     }
 }

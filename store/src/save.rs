@@ -1,6 +1,7 @@
-//! The fourth step of a write: the changes rows, each once, and every count as decided.
+//! Does the last step of a write: stores the changed rows, each once, and checks every count against the
+//! decision.
 //!
-//! On PostgreSQL what can be is one statement (`parts`).
+//! On PostgreSQL the rows of all tables are written by one statement where that is possible (`parts`).
 
 mod parts;
 
@@ -24,26 +25,28 @@ use domain::apply::{Alias, Changes, Entity, RecordedEdit};
 use domain::row::{DeletedBy, TypeRow};
 use parts::Parts;
 
-/// Rows of one INSERT: 27 columns of an event stay within SQLite's 32 766 parameters.
+/// Rows of one INSERT on SQLite. An event has 27 columns, so this stays within SQLite's 32 766 parameters.
 const INSERT_ROWS_MAX: usize = 1_000;
 
 /// What was decided for one user.
 #[derive(Debug)]
 pub struct Decision {
-    /// Whose rows they are.
+    /// The owner of the rows.
     pub user_id: Uuid,
-    /// What it was decided over.
+    /// The state that the decision is based on.
     pub read_version: ReadVersion,
-    /// The rows.
+    /// The rows to write.
     pub changes: Changes,
 }
 
-/// Writes what was decided. Wherever anything is written the row of the account is as well, be its head the
-/// same: by that whoever waits for it learns that what they have read is old.
+/// Stores decisions and moves the feed heads, in a transaction that holds the locks of the accounts.
+///
+/// It writes the account row of each user even if the feed head stays, because that increments the revision.
+/// By the revision optimistic writes learn that their reads are out of date.
 ///
 /// # Errors
-/// When the database fails, or wrote another number of rows than decided: then the lock was not
-/// held, or the decision was wrong.
+/// [`Error::Database`] if the database fails. [`Error::Bug`] if a row that should be new exists, or another
+/// number of rows was written than decided; then the lock was not held or the decision was wrong.
 pub async fn save(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
     let heads = all
         .iter()
@@ -54,7 +57,7 @@ pub async fn save(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
     writer.finish().await
 }
 
-/// Writes the rows and aliases, but not the heads.
+/// Stores rows and aliases, but does not move the feed heads.
 ///
 /// # Errors
 /// As [`save`].
@@ -62,7 +65,7 @@ pub async fn save_rows(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
     save_all(tx, all).await?.finish().await
 }
 
-/// Moves a head and writes nothing else.
+/// Moves the feed head of one user and stores nothing else.
 ///
 /// # Errors
 /// As [`save`].
@@ -72,24 +75,27 @@ pub async fn save_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(),
     writer.finish().await
 }
 
-/// Whether what was decided without a lock can be answered and stored without one: it was read at one moment or
-/// will be stored only if nothing has changed since the first, and then by one statement.
+/// Whether an optimistic decision can be stored and answered without a lock.
+///
+/// A decision that changes nothing is safe if its reads saw one state. A decision that changes rows must fit
+/// into one statement, which stores it only if the revision is still the one that was read first.
 #[must_use]
 pub fn can_be_optimistic(read_version: ReadVersion, changes: &Changes) -> bool {
     if changes.is_empty() { !read_version.may_be_torn } else { parts::is_one_statement(changes) }
 }
 
-/// Stores what was decided without a lock ([`can_be_optimistic`]) of those users of whom nothing has changed since
-/// it was read, and nobody holds the head. Returns them.
+/// Stores optimistic decisions ([`can_be_optimistic`]) of the users whose account has not changed since it
+/// was read and is not locked. Returns these users. Nothing is stored of the others.
 ///
 /// # Errors
-/// When the database did not answer; it may be stored all the same. When it contradicts the decision: a row that
-/// should be new is there, or another number of rows than decided would be written; then nothing is stored.
+/// [`Error::Busy`] if no connection is free in time. [`Error::Database`] if the database fails or does not
+/// answer; then it is unknown whether anything is stored. [`Error::Bug`] if a row that should be new exists,
+/// or another number of rows would be written than decided; then nothing is stored.
 pub async fn store_if_unchanged(connections: &Pool, all: Vec<Decision>) -> Result<HashSet<Uuid>, Error> {
     if all.is_empty() { Ok(HashSet::new()) } else { parts::send_if_unchanged(connections, all).await }
 }
 
-/// The rows of all users, a list a table and way.
+/// The rows of all users: one list for each table, with new and changed rows apart.
 #[derive(Default)]
 struct Models {
     changed_types: Vec<event_type::ActiveModel>,
@@ -139,8 +145,8 @@ async fn save_all(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
     Ok(writer)
 }
 
-/// Clears the names of types that change: the unique index is checked row by row, and two types may
-/// exchange their names in one call.
+/// Clears the names of types that change. The unique index is checked row by row, and two types may exchange
+/// their names in one call.
 async fn release_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), Error> {
     if types.is_empty() {
         return Ok(());
@@ -154,7 +160,7 @@ async fn release_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), 
     count(types.len() as u64, cleared.rows_affected)
 }
 
-/// Keeps the last edit of a row and changes nothing else of it.
+/// Records the id of the last edit of a row, and changes nothing else.
 async fn record_edit_id(
     tx: &Tx,
     user_id: Uuid,
@@ -183,7 +189,7 @@ async fn record_edit_id(
     count(1, written.rows_affected)
 }
 
-/// Makes the deletions of events a person's, and changes nothing else of them.
+/// Marks events that a rollback deleted as deleted by the user, and changes nothing else (decision 0024).
 async fn finalize_deletions(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
@@ -198,10 +204,11 @@ async fn finalize_deletions(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(
     count(decided, written.rows_affected)
 }
 
-/// Writes rows, on PostgreSQL as late and as many tables at once as it can.
+/// Writes rows within a transaction. On PostgreSQL it collects them, to write as many tables as it can at
+/// once.
 struct Writer<'a> {
     tx: &'a Tx,
-    /// The statement that is to come.
+    /// The statement that is being collected, on PostgreSQL.
     parts: Parts,
 }
 
@@ -210,7 +217,7 @@ impl<'a> Writer<'a> {
         Self { tx, parts: Parts::default() }
     }
 
-    /// Rows that are all there already, or all not.
+    /// Writes rows of one table. Either all of them exist, or none does.
     async fn rows<Row>(&mut self, mut rows: Vec<Row>, existing: Existing) -> Result<(), Error>
     where
         Row: ActiveModelTrait + ActiveModelBehavior + Send,
@@ -238,7 +245,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Heads: user, from, to.
+    /// Moves feed heads, given as user, old head and new head.
     async fn heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
         if self.tx.backend() == DbBackend::Postgres {
             self.parts.heads(heads);
@@ -255,12 +262,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A key that is there already contradicts the decision; anything else is the database's own trouble.
+/// Converts an error of a statement that writes. A unique violation contradicts the decision, which is a bug
+/// of ours; any other error is a failure of the database.
 fn contradicted(error: DbErr) -> Error {
     if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
         metrics::counter!("idem_decisions_contradicted_total").increment(1);
         tracing::error!(%error, "the database contradicts the decision");
-        return Error::Bug("a row that is new by the decision is there");
+        return Error::Bug("a row that is new by the decision does not exist yet");
     }
     error.into()
 }
@@ -269,13 +277,13 @@ fn count(decided: u64, written: u64) -> Result<(), Error> {
     if decided == written {
         return Ok(());
     }
-    tracing::error!(decided, written, "another number of rows than decided");
+    tracing::error!(decided, written, "the number of rows written differs from the decision");
     Err(miscounted())
 }
 
-/// Another number of rows was written than was decided.
+/// Counts and logs that another number of rows was written than decided, and returns the error for it.
 fn miscounted() -> Error {
     metrics::counter!("idem_decisions_contradicted_total").increment(1);
     tracing::error!("the database contradicts the decision");
-    Error::Bug("the rows written are not the rows decided")
+    Error::Bug("the rows written are the rows decided")
 }

@@ -1,4 +1,4 @@
-//! What a client shows of its sync: counts and newest instants.
+//! Reads the counts and newest instants that a client shows as the status of its sync.
 
 use sea_orm::{FromQueryResult, Statement};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::Store;
 use crate::error::Error;
 use domain::limits::SOURCES_MAX;
 
-/// Numbers of one user.
+/// The totals of one user.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct Totals {
     /// Living events.
@@ -18,44 +18,49 @@ pub struct Totals {
     pub types_live: i64,
     /// Tombstones of types.
     pub types_deleted: i64,
-    /// Newest change, epoch milliseconds.
+    /// When a row last changed, in epoch milliseconds.
     pub last_change_at: Option<i64>,
-    /// Newest event, epoch milliseconds.
+    /// The latest start of an event, in epoch milliseconds.
     pub last_event_at: Option<i64>,
     /// Imports that wait for a worker.
     pub imports_queued: i64,
-    /// Imports that a worker holds.
+    /// Imports that are running or being rolled back.
     pub imports_running: i64,
-    /// Imports that the user halted.
+    /// Imports that the user has paused.
     pub imports_paused: i64,
     /// Imports that failed.
     pub imports_failed: i64,
 }
 
-/// Living events of one source.
+/// The totals of one source of events.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct SourceTotals {
-    /// Its name.
+    /// The name of the source.
     pub source_type: String,
-    /// How many.
+    /// How many living events come from it.
     pub count: i64,
-    /// Newest event, epoch milliseconds.
+    /// The latest start of such an event, in epoch milliseconds.
     pub last_event_at: Option<i64>,
-    /// Newest arrival, epoch milliseconds.
+    /// When such an event was last created, in epoch milliseconds.
     pub last_received_at: Option<i64>,
 }
 
-/// Counts everything of a user.
+/// Counts all events, types and imports of a user.
+///
+/// Plan: it reads all rows of the user in each of the three tables, so it is a heavy read. A tombstone has
+/// neither timestamp nor name.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
+/// if the database fails.
 pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
-    let sql = "SELECT e.live AS events_live, e.dead AS events_deleted, t.live AS types_live, \
-         t.dead AS types_deleted, \
-         CASE WHEN t.changed > e.changed OR e.changed IS NULL THEN t.changed ELSE e.changed END AS last_change_at, \
-         e.newest AS last_event_at, i.queued AS imports_queued, i.running AS imports_running, \
-         i.paused AS imports_paused, \
-         i.failed AS imports_failed \
+    let sql = "SELECT e.live AS events_live, e.dead AS events_deleted, \
+               t.live AS types_live, t.dead AS types_deleted, \
+               CASE WHEN t.changed > e.changed OR e.changed IS NULL THEN t.changed ELSE e.changed END \
+                 AS last_change_at, \
+               e.newest AS last_event_at, \
+               i.queued AS imports_queued, i.running AS imports_running, \
+               i.paused AS imports_paused, i.failed AS imports_failed \
          FROM (SELECT count(timestamp) AS live, count(deleted_at) AS dead, max(updated_at) AS changed, \
                max(timestamp) AS newest FROM event WHERE user_id = $1) e, \
               (SELECT count(name) AS live, count(deleted_at) AS dead, max(updated_at) AS changed \
@@ -67,18 +72,25 @@ pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
                FROM import_job WHERE user_id = $1) i";
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
     let heavy = store.heavy(user_id).await?;
-    Totals::find_by_statement(statement).one(&heavy.reader).await?.ok_or(Error::Bug("counting gives a row"))
+    Totals::find_by_statement(statement)
+        .one(&heavy.reader)
+        .await?
+        .ok_or(Error::Bug("an aggregate returns one row"))
 }
 
-/// Counts the living events by source, for the first [`SOURCES_MAX`] sources by name.
+/// Counts the living events of each source, for the first [`SOURCES_MAX`] sources by name.
+///
+/// Plan: it reads all events of the user, and groups them by source. So it is a heavy read.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
+/// if the database fails.
 pub async fn sources(store: &Store, user_id: Uuid) -> Result<Vec<SourceTotals>, Error> {
     let sql = format!(
         "SELECT source_type, count(*) AS count, max(timestamp) AS last_event_at, \
-         max(created_at) AS last_received_at FROM event \
-         WHERE user_id = $1 AND timestamp IS NOT NULL GROUP BY source_type ORDER BY source_type LIMIT {SOURCES_MAX}"
+                max(created_at) AS last_received_at \
+         FROM event WHERE user_id = $1 AND timestamp IS NOT NULL \
+         GROUP BY source_type ORDER BY source_type LIMIT {SOURCES_MAX}"
     );
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
     let heavy = store.heavy(user_id).await?;

@@ -1,4 +1,8 @@
-//! Transactions that write, and connections for reading, as SeaORM's queries take them.
+//! Gives SeaORM's queries the connections of [`super::pool`]: [`Tx`] for transactions, [`Reader`] for single
+//! reads.
+//!
+//! SeaORM's own transactions and sqlx's pool are not used, because they lend a connection again after a
+//! COMMIT that has failed (decision 0057).
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
@@ -9,16 +13,16 @@ use super::lock::LockPermit;
 use super::pool::{AnyConnection, Pool};
 use crate::error::{Error, is_lost_connection};
 
-/// A transaction that writes. Dropped without [`Tx::commit`], it is rolled back.
+/// A transaction that writes. It is rolled back if it is dropped without [`Tx::commit`].
 pub struct Tx {
-    pub(super) inner: Statements,
+    pub(super) inner: TxConnection,
     pub(super) store: Store,
-    /// Other writes of its user that need a lock come after it.
+    /// Keeps other writes of the same user that need a lock waiting until this transaction ends.
     pub(super) permit: Option<LockPermit>,
 }
 
-/// The connection of a transaction.
-pub(super) struct Statements {
+/// The connection of a transaction, on which SeaORM runs its queries.
+pub(super) struct TxConnection {
     connection: Mutex<AnyConnection>,
     backend: DbBackend,
 }
@@ -30,7 +34,11 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
-    /// Begins a transaction on a connection of `pool`. If that connection is dead, another one is tried.
+    /// Begins a transaction on a connection of `pool`. If that connection turns out to be dead, it tries one
+    /// more.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
     pub(super) async fn begin(store: &Store, pool: &Pool) -> Result<Self, Error> {
         let mut connection = pool.acquire().await?;
         if let Err(error) = connection.begin().await {
@@ -41,21 +49,21 @@ impl Tx {
             connection = pool.acquire().await?;
             connection.begin().await?;
         }
-        let inner = Statements { connection: Mutex::new(connection), backend: pool.backend() };
+        let inner = TxConnection { connection: Mutex::new(connection), backend: pool.backend() };
         Ok(Self { inner, store: store.clone(), permit: None })
     }
 
-    /// Makes the transaction durable and visible.
+    /// Commits: makes the changes durable and visible to others.
     ///
     /// # Errors
-    /// [`Error::Database`] if the database failed or did not answer: then it is unknown whether the transaction is
-    /// committed. [`Error::Bug`] if one of its statements had failed.
+    /// [`Error::Database`] if the database failed or did not answer. Then it is unknown whether the
+    /// transaction is committed. [`Error::Bug`] if one of its statements had failed before.
     pub async fn commit(self) -> Result<(), Error> {
         self.inner.connection.into_inner().commit().await
     }
 
-    /// Ends a transaction that has written nothing. PostgreSQL has noted the locks in its log, and a commit would
-    /// wait for the disk to have them.
+    /// Rolls back a transaction that has written nothing. This is cheaper than a commit: PostgreSQL has
+    /// written the row locks to its log, and a commit would wait until the log is on disk.
     ///
     /// # Errors
     /// [`Error::Database`] if the database did not answer.
@@ -69,7 +77,7 @@ impl Tx {
 }
 
 #[async_trait]
-impl ConnectionTrait for Statements {
+impl ConnectionTrait for TxConnection {
     fn get_database_backend(&self) -> DbBackend {
         self.backend
     }
@@ -91,7 +99,7 @@ impl ConnectionTrait for Statements {
     }
 }
 
-/// Reads with the connections of a pool, each statement on one of its own.
+/// Runs each statement on a connection of its own from a pool. It can only read.
 #[derive(Debug, Clone)]
 pub struct Reader(pub(super) Pool);
 
@@ -106,13 +114,15 @@ impl Reader {
     }
 }
 
-/// What SeaORM can say of an error of a pool.
+/// Converts an error of a pool into the error type of SeaORM's queries.
 fn into_db_err(error: Error) -> DbErr {
     match error {
         Error::Database(error) => error,
         other => DbErr::Conn(RuntimeErr::Internal(other.to_string())),
     }
 }
+
+const READ_ONLY: &str = "a reader runs only statements that read; begin a transaction to write";
 
 #[async_trait]
 impl ConnectionTrait for Reader {
@@ -121,18 +131,18 @@ impl ConnectionTrait for Reader {
     }
 
     async fn execute_raw(&self, _: Statement) -> Result<ExecResult, DbErr> {
-        Err(DbErr::Custom("a reader does not write".to_owned()))
+        Err(DbErr::Custom(READ_ONLY.to_owned()))
     }
 
     async fn execute_unprepared(&self, _: &str) -> Result<ExecResult, DbErr> {
-        Err(DbErr::Custom("a reader does not write".to_owned()))
+        Err(DbErr::Custom(READ_ONLY.to_owned()))
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         Ok(self.query_all_raw(statement).await?.into_iter().next())
     }
 
-    /// If its connection turns out to be dead, the statement runs once more on another one.
+    /// Runs the statement. If the connection turns out to be dead, it runs once more on another one.
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self.try_query(statement.clone()).await {
             Err(DbErr::Query(RuntimeErr::SqlxError(error))) if is_lost_connection(&error) => {

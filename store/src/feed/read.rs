@@ -1,4 +1,6 @@
-//! Reading what stands behind a cursor: types and events as they come, merged by their positions.
+//! Reads the changes after a cursor, and merges types and events by position while they arrive.
+//!
+//! Sorting both in the database would cost SQLite as much again as reading them (decision 0049).
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -14,13 +16,17 @@ use crate::account::Head;
 use crate::error::Error;
 use crate::model::{ColumnSet, event_row, type_row};
 use crate::page::PageBuilder;
-use crate::pool::Shown;
+use crate::pool::RowResult;
 use crate::row_reader::{Row, RowReader};
 use domain::cursor::Cursor;
 
-/// What stands behind a cursor, as far as a page has room for it, and the head as it stood then. Without a
-/// cursor: all that is alive. No head: there is no row of this user.
-pub(super) async fn behind<'w>(
+/// Reads the changes after a cursor until the page is full, and the feed head at that time. Without a cursor
+/// it reads all living entities. The head is `None` if the user has no account row.
+///
+/// # Errors
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails;
+/// [`Error::Bug`] if a stored row breaks an invariant.
+pub(super) async fn changes_after<'w>(
     store: &Store,
     user_id: Uuid,
     after: Option<Cursor>,
@@ -33,7 +39,7 @@ pub(super) async fn behind<'w>(
     let backend = store.reader.backend();
     let rows = i64::try_from(bounds.first + 1).unwrap_or(i64::MAX);
     let values = [Some(user_id.into()), Some(seq.into()), Some(rows.into()), bootstrap_head.map(Value::from)];
-    let sql = sql::behind(backend, bootstrap_head.is_some());
+    let sql = sql::changes_after(backend, bootstrap_head.is_some());
     let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().flatten());
     let mut merge = Merge {
         head: None,
@@ -41,26 +47,27 @@ pub(super) async fn behind<'w>(
         last: (Kind::HEAD, i64::MIN),
         page: bounds.page_builder(),
     };
-    store.lists.read(statement, |row| merge.show(row)).await?;
-    // A page that is full has no room for any of them.
-    let _full = merge.take_types(i64::MAX);
+    store.lists.read(statement, |row| merge.on_row(row)).await?;
+    // The types after the last event. Whether the page is full does not matter any more.
+    let _is_full = merge.take_types(i64::MAX);
     Ok((merge.head, merge.page))
 }
 
+/// Merges the rows of the statement into a page.
 struct Merge<'w> {
     head: Option<Head>,
-    /// They come before the events and are few.
+    /// The types that are not in the page yet. They arrive before the events, and are few.
     types: VecDeque<Change>,
-    /// Kind and position of the last row.
+    /// The kind and the position of the last row.
     last: (i32, i64),
     page: PageBuilder<'w, Change>,
 }
 
 impl Merge<'_> {
-    fn show(&mut self, row: Row<'_>) -> Shown {
+    fn on_row(&mut self, row: Row<'_>) -> RowResult {
         let (kind, position) = (RowReader::new(row, 0).next()?, RowReader::new(row, sql::POSITION).next()?);
         if (kind, position) <= self.last {
-            return Err(Error::Bug("the kinds come one behind the other, and each by position"));
+            return Err(Error::Bug("rows of the feed come by kind, and within a kind by position"));
         }
         self.last = (kind, position);
         match kind {
@@ -84,10 +91,11 @@ impl Merge<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Takes the types that stand before a position.
+    /// Adds the types before a position to the page. Breaks if the page is full.
     fn take_types(&mut self, position: i64) -> ControlFlow<()> {
-        while let Some(earlier) = self.types.pop_front_if(|of_type| of_type.meta().change_seq < position) {
-            self.page.take(earlier)?;
+        let is_earlier = |change: &mut Change| change.meta().change_seq < position;
+        while let Some(event_type) = self.types.pop_front_if(is_earlier) {
+            self.page.take(event_type)?;
         }
         ControlFlow::Continue(())
     }

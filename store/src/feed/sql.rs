@@ -1,4 +1,5 @@
-//! The statement that reads a part of the feed: head, types and events, as they stand together.
+//! The statement that reads a page of the change feed: feed head, types and events in one state of the
+//! database.
 
 use std::sync::LazyLock;
 
@@ -6,28 +7,32 @@ use sea_orm::DbBackend;
 
 use crate::model::{EVENT, EVENT_RESPONSE, TYPE, TYPE_RESPONSE, columns, nothing};
 
-/// Of which kind a row is; they come in this order, and within one by position.
+/// What a row stands for: the number in its first column. Rows come in the order of these numbers, and within
+/// one by position.
 pub(super) struct Kind;
 
 impl Kind {
-    /// The account: [`POSITION`], [`EPOCH`], and after that the generation of all feeds.
+    /// The account: the feed head at [`POSITION`], the feed epoch at [`EPOCH`], and after it the generation
+    /// of all feeds.
     pub(super) const HEAD: i32 = 0;
-    /// What is told of a type.
+    /// A type, with the columns that a response can show.
     pub(super) const TYPE: i32 = 1;
-    /// What is told of an event.
+    /// An event, with the columns that a response can show.
     pub(super) const EVENT: i32 = 2;
 }
 
-/// Where the columns of a type and of an event begin.
+/// The first column of a type or of an event.
 pub(super) const FIRST: usize = 1;
-/// All have a position there, the account its newest.
+/// The column with the position, which for the account is the feed head.
 pub(super) const POSITION: usize = 3;
-/// Of which counting the account is, where others have the instant of their creation.
+/// The column with the feed epoch of the account. Types and events have the instant of their creation there.
 pub(super) const EPOCH: usize = 5;
 
-/// What stands after the position in parameter 2 of the user in parameter 1, at most as many rows of a kind as
-/// parameter 3 says. In a bootstrap tombstones up to the position in parameter 4 are passed over.
-pub(super) fn behind(backend: DbBackend, is_bootstrap: bool) -> &'static str {
+/// Returns the statement that reads a page.
+///
+/// Its parameters are `$1` the user, `$2` the position after which the page starts, and `$3` the most rows of
+/// each kind. In a bootstrap `$4` is the feed head at its start; tombstones up to it are skipped.
+pub(super) fn changes_after(backend: DbBackend, is_bootstrap: bool) -> &'static str {
     static POSTGRES: LazyLock<[String; 2]> =
         LazyLock::new(|| [false, true].map(|bootstrap| text(DbBackend::Postgres, bootstrap)));
     static SQLITE: LazyLock<[String; 2]> =
@@ -36,29 +41,37 @@ pub(super) fn behind(backend: DbBackend, is_bootstrap: bool) -> &'static str {
     &texts[usize::from(is_bootstrap)]
 }
 
+/// Plan: one lookup of the account, and then a walk of the indexes `event_type_feed` and `event_feed`, both
+/// `(user_id, change_seq)`, from the position up to the limit. Nothing is sorted: the branches of a `UNION
+/// ALL` are returned one after the other.
+///
+/// The parameters stand in scalar subqueries, which PostgreSQL cannot look into when it plans. With plain
+/// parameters a plan for this very position looks cheaper than the plan for any position, so that it would
+/// plan each call anew. That took 0.25 ms of 1.3 ms (decision 0049).
 fn text(backend: DbBackend, is_bootstrap: bool) -> String {
-    // Parameters that PostgreSQL cannot look at: else it plans each call anew, for what is behind just this
-    // position, which takes as long as to read the page.
-    let alive = if is_bootstrap { " AND (deleted_at IS NULL OR change_seq > (SELECT $4))" } else { "" };
-    let part = |kind: i32, own: String, table: &str| {
-        format!(
-            " UNION ALL SELECT * FROM (SELECT {kind} AS kind{own} FROM {table} WHERE user_id = (SELECT $1) \
-             AND change_seq > (SELECT $2){alive} ORDER BY change_seq LIMIT (SELECT $3)) {table}"
-        )
+    let (type_columns, event_columns) = (&TYPE[..TYPE_RESPONSE], &EVENT[..EVENT_RESPONSE]);
+    let skip_tombstones = match is_bootstrap {
+        true => " AND (deleted_at IS NULL OR change_seq > (SELECT $4))",
+        false => "",
     };
-    let (of_type, of_event) = (&TYPE[..TYPE_RESPONSE], &EVENT[..EVENT_RESPONSE]);
     format!(
-        "SELECT {head} AS kind{}, feed_head{}, feed_epoch, \
-         (SELECT generation FROM cluster_state WHERE id = 1){} FROM account WHERE user_id = $1{types}{events}",
-        nothing(backend, &of_event[..2]),
-        nothing(backend, &of_event[3..4]),
-        nothing(backend, &of_event[6..]),
+        "SELECT {head} AS kind{before_position}, feed_head{before_epoch}, feed_epoch, \
+           (SELECT generation FROM cluster_state WHERE id = 1){after_generation} \
+           FROM account WHERE user_id = $1 \
+         UNION ALL SELECT * FROM (SELECT {type_kind} AS kind{type_columns}{no_event} FROM event_type \
+           WHERE user_id = (SELECT $1) AND change_seq > (SELECT $2){skip_tombstones} \
+           ORDER BY change_seq LIMIT (SELECT $3)) event_type \
+         UNION ALL SELECT * FROM (SELECT {event_kind} AS kind{event_columns} FROM event \
+           WHERE user_id = (SELECT $1) AND change_seq > (SELECT $2){skip_tombstones} \
+           ORDER BY change_seq LIMIT (SELECT $3)) event",
         head = Kind::HEAD,
-        types = part(
-            Kind::TYPE,
-            columns("event_type", of_type) + &nothing(backend, &of_event[TYPE_RESPONSE..]),
-            "event_type"
-        ),
-        events = part(Kind::EVENT, columns("event", of_event), "event"),
+        before_position = nothing(backend, &event_columns[..2]),
+        before_epoch = nothing(backend, &event_columns[3..4]),
+        after_generation = nothing(backend, &event_columns[6..]),
+        type_kind = Kind::TYPE,
+        type_columns = columns("event_type", type_columns),
+        no_event = nothing(backend, &event_columns[TYPE_RESPONSE..]),
+        event_kind = Kind::EVENT,
+        event_columns = columns("event", event_columns),
     )
 }

@@ -1,4 +1,5 @@
-//! What the sweeper looks for: imports that could run. Rows that somebody else holds are passed over.
+//! Finds the imports that a worker could run, for the sweeper and for claims. Rows that are locked are
+//! skipped.
 
 use ::entity::import_job::{Column, Entity};
 use sea_orm::sea_query::{Expr, Func, LockBehavior, LockType, SimpleExpr};
@@ -8,32 +9,36 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{happened, one};
+use super::{is_updated, one};
 use crate::error::Error;
 use crate::{Store, dialect};
 use domain::import::State;
 use domain::limits::{LEASE_TTL_MS, RETRY_LONGEST_MS};
 
-/// An import that a worker may take now: queued, or to be taken back, or left behind by a worker that is
-/// gone; and rested.
+/// The condition that a worker may claim an import now. The import is queued, or its lease has expired while
+/// it was running or rolling back. Its pause after a failure must be over.
 pub(super) fn runnable(backend: DbBackend) -> Condition {
     let now = || dialect::now_ms(backend);
     let held = [State::Running, State::RollingBack].map(State::name);
-    let left = Condition::all().add(Column::State.is_in(held)).add(living_lease(backend).not());
-    // A time that nobody can have set by this clock is past: the clock was set back.
-    let rested = Condition::any()
+    let abandoned = Condition::all().add(Column::State.is_in(held)).add(has_lease(backend).not());
+    // A pause that ends later than any pause can end was set before the clock of the database was set back.
+    let pause_is_over = Condition::any()
         .add(Column::NotBefore.is_null())
         .add(Expr::col(Column::NotBefore).lte(now()))
         .add(Expr::col(Column::NotBefore).gt(now().add(2 * RETRY_LONGEST_MS)));
-    let waits = Condition::any().add(Column::State.eq(State::Queued.name())).add(left);
-    Condition::all().add(waits).add(rested)
+    let is_waiting = Condition::any().add(Column::State.eq(State::Queued.name())).add(abandoned);
+    Condition::all().add(is_waiting).add(pause_is_over)
 }
 
-/// Imports that could run and were not notified for lately: one of each user first, then the next of
-/// each. Marks them as notified; those whose row somebody else holds are left out.
+/// Returns the ids of up to `most` runnable imports that were not notified in the last `notify_every_ms`, and
+/// marks them as notified. The first import of each user comes first, then the second of each. Locked rows
+/// are skipped.
+///
+/// Plan: it reads the imports in the states that workers work on by the index `import_job_runnable (state,
+/// notified_at)`, and sorts them. There are few of them, because a user has only some at a time.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<Uuid>, Error> {
     let tx = store.begin().await?;
     let backend = tx.backend();
@@ -56,7 +61,7 @@ pub async fn due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<U
         let mark = one(row.user_id, row.id)
             .col_expr(Column::NotifiedAt, now())
             .filter(unlocked(row.user_id, row.id));
-        if happened(mark, &tx.inner).await? {
+        if is_updated(mark, &tx.inner).await? {
             marked.push(row.id);
         }
     }
@@ -64,9 +69,9 @@ pub async fn due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<U
     Ok(marked)
 }
 
-/// Leased to somebody, by the clock of the database. A lease that lasts longer than any was given before that clock was
-/// set back.
-pub(super) fn living_lease(backend: DbBackend) -> Condition {
+/// The condition that a worker holds the lease of an import, by the clock of the database. A lease that lasts
+/// longer than any lease can last was given before that clock was set back, and does not count.
+pub(super) fn has_lease(backend: DbBackend) -> Condition {
     let now = || dialect::now_ms(backend);
     Condition::all()
         .add(Column::LeaseUntil.is_not_null())
@@ -74,10 +79,13 @@ pub(super) fn living_lease(backend: DbBackend) -> Condition {
         .add(Expr::col(Column::LeaseUntil).lte(now().add(LEASE_TTL_MS)))
 }
 
-/// How long the import has waited that could run and has waited longest, in milliseconds; 0 when none waits.
+/// Returns how long the runnable import that waits longest has waited, in milliseconds; 0 if none waits.
+///
+/// Plan: it reads the imports in the states that workers work on by the index `import_job_runnable (state,
+/// notified_at)`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
     let backend = store.reader().backend();
     let since = Func::coalesce([Column::LeaseUntil, Column::NotBefore, Column::CreatedAt].map(Expr::col));
@@ -91,7 +99,12 @@ pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
     Ok(Ord::max(wait.and_then(|(wait,)| wait).unwrap_or_default(), 0))
 }
 
-/// That nobody else holds the row of an import. Whoever clears up passes over the others.
+/// The condition that no other transaction has locked an import. Upkeep skips locked rows instead of waiting
+/// for them.
+///
+/// ```sql
+/// id IN (SELECT id FROM import_job WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE SKIP LOCKED)
+/// ```
 pub(super) fn unlocked(user_id: Uuid, id: Uuid) -> SimpleExpr {
     let row = Entity::find().select_only().column(Column::Id).filter(Column::UserId.eq(user_id));
     let row = row.filter(Column::Id.eq(id));

@@ -1,5 +1,7 @@
-//! The steps of whoever works on an import: claim it, move its checkpoint, give it back. Each is guarded by
-//! state, lease epoch and checkpoint, so that a worker that lost its lease can write nothing.
+//! Does the steps of a worker: it claims an import, moves its checkpoint, and releases it.
+//!
+//! Each step is guarded by state, lease epoch and checkpoint. So a worker that has lost its lease can write
+//! nothing.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,8 +14,8 @@ use sea_orm::{
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::due::living_lease;
-use super::{WORKED_ON, find_within, happened, of_user, one, row, runnable, to, write_problem};
+use super::due::has_lease;
+use super::{WORKED_ON, find_within, is_updated, of_user, one, row, runnable, to, write_problem};
 use crate::error::Error;
 use crate::{Store, Tx, dialect};
 use domain::fault_injection;
@@ -21,19 +23,20 @@ use domain::import::{Counts, ImportRow, State};
 use domain::limits::{CHUNK_RECORDS_MAX, ImportLimits, UPLOAD_TTL_MS};
 use domain::problem::{Code, Problem};
 
-/// Attempts to claim an import while another claim of the same user is under way, or its row is locked.
+/// How often a claim is tried while another claim of the same user is under way, or the row is locked.
 const CLAIM_ATTEMPTS: u32 = 10;
-/// Users with waiting imports who are looked at before an import goes on.
+/// How many waiting imports are looked at to find out whether another user waits.
 const WAITING_USERS_MAX: u64 = 100;
-/// Between two attempts to claim.
+/// The pause between two attempts to claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(30);
 
-/// Takes the lease of an import that is runnable, unless its user has too many running. Claims of one user exclude
-/// each other, so that they count each other. A row that somebody else holds is not waited for: the sweeper notifies
-/// again.
+/// Takes the lease of a runnable import. Returns `None` if the import is not runnable, if its user has as
+/// many running as `limits` allow, or if its row stays locked. In the last case the sweeper notifies again.
+///
+/// Claims of one user exclude each other, because otherwise two claims at once would not count each other.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn claim(
     store: &Store,
     user_id: Uuid,
@@ -60,12 +63,13 @@ pub async fn claim(
     Ok(None)
 }
 
+/// Whether the import exists and is in a state that workers work on, whether or not its row is locked.
 async fn is_open(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
     let open = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
     Ok(open.count(&tx.inner).await? > 0)
 }
 
-/// Claims an import whose row this transaction holds, while no other claim of its user is under way.
+/// Claims an import whose row this transaction has locked, while no other claim of its user is under way.
 async fn claim_locked(
     tx: Tx,
     model: Model,
@@ -76,30 +80,31 @@ async fn claim_locked(
     let (user_id, id) = (model.user_id, model.id);
     let backend = tx.backend();
     let now = || dialect::now_ms(backend);
-    let others = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.ne(id)).filter(living_lease(backend));
+    let others = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.ne(id)).filter(has_lease(backend));
     if others.count(&tx.inner).await? >= limits.running_max {
         return Ok(None);
     }
+    // A worker that releases an import clears `lease_until`. If it is set, the last lease holder has crashed.
     let after_crash = model.lease_until.is_some();
-    let taken = row(model)?.claimed(after_crash);
-    if taken.is_hopeless() {
-        end_hopeless(&tx, &taken).await?;
+    let import = row(model)?.claimed(after_crash);
+    if import.is_hopeless() {
+        end_hopeless(&tx, &import).await?;
         tx.commit().await?;
         return Ok(None);
     }
-    let state = if taken.state == State::RollingBack { State::RollingBack } else { State::Running };
+    let state = if import.state == State::RollingBack { State::RollingBack } else { State::Running };
     let update = one(user_id, id)
-        .col_expr(Column::CrashCount, taken.crash_count.into())
-        .col_expr(Column::ChunkRecords, taken.chunk_records.into())
-        .col_expr(Column::SmallChunksUntil, taken.small_chunks_until.into())
+        .col_expr(Column::CrashCount, import.crash_count.into())
+        .col_expr(Column::ChunkRecords, import.chunk_records.into())
+        .col_expr(Column::SmallChunksUntil, import.small_chunks_until.into())
         .col_expr(Column::State, to(state))
         .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
         .col_expr(Column::LeaseOwner, Expr::value(owner))
         .col_expr(Column::LeaseUntil, now().add(lease_ttl_ms))
         .col_expr(Column::StartedAt, Func::coalesce([Expr::col(Column::StartedAt), now()]).into())
         .filter(runnable(backend));
-    let claimed = happened(update, &tx.inner).await?;
-    let row = if claimed { find_within(&tx, user_id, id).await? } else { None };
+    let is_claimed = is_updated(update, &tx.inner).await?;
+    let row = if is_claimed { find_within(&tx, user_id, id).await? } else { None };
     tx.commit().await?;
     if row.is_some() && after_crash {
         metrics::counter!("idem_import_crashes_total").increment(1);
@@ -107,9 +112,11 @@ async fn claim_locked(
     Ok(row)
 }
 
-/// Ends an import that killed every worker before one of them had stored anything.
+/// Ends an import on which every worker has crashed without making progress.
 async fn end_hopeless(tx: &Tx, import: &ImportRow) -> Result<(), Error> {
-    let problem = Problem::new(Code::NoProgress, "whoever worked on it died of it before anything was done");
+    let detail = "every worker crashed on this import before it made progress; retry it later, or send its \
+        records in smaller files";
+    let problem = Problem::new(Code::NoProgress, detail);
     let update = one(import.user_id, import.id)
         .col_expr(Column::State, to(State::Failed))
         .col_expr(Column::CrashCount, import.crash_count.into())
@@ -117,25 +124,26 @@ async fn end_hopeless(tx: &Tx, import: &ImportRow) -> Result<(), Error> {
         .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
         .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()))
         .filter(runnable(tx.backend()));
-    if happened(update, &tx.inner).await? {
-        tracing::warn!(import.id = %import.id, "an import has ended that nobody survives");
+    if is_updated(update, &tx.inner).await? {
+        tracing::warn!(import.id = %import.id, "an import has ended because every worker crashed on it");
         metrics::counter!("idem_imports_finished_total", "state" => "failed").increment(1);
     }
     Ok(())
 }
 
-/// A held import and where its holder left it: the guard of every step a worker takes.
+/// An import whose lease a worker holds, as the worker knows it. Every step of the worker is guarded by these
+/// values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Owner.
+    /// The user who owns the import.
     pub user_id: Uuid,
-    /// Its id.
+    /// The id of the import.
     pub id: Uuid,
-    /// Running, or rolling back.
+    /// Either `RUNNING` or `ROLLING_BACK`.
     pub state: State,
-    /// Fence.
+    /// The fencing token: each claim increments it.
     pub lease_epoch: i64,
-    /// Checkpoint.
+    /// The checkpoint: how many records are done.
     pub next_record: i64,
 }
 
@@ -151,7 +159,9 @@ impl From<&ImportRow> for Held {
     }
 }
 
-fn held(held: Held) -> UpdateMany<Entity> {
+/// An UPDATE of an import that changes nothing if the worker no longer holds the lease, or the checkpoint has
+/// moved.
+fn fenced(held: Held) -> UpdateMany<Entity> {
     if fault_injection::is_injected("plant-no-fence") {
         return one(held.user_id, held.id);
     }
@@ -161,76 +171,81 @@ fn held(held: Held) -> UpdateMany<Entity> {
         .filter(Column::NextRecord.eq(held.next_record))
 }
 
-/// Where the payload goes on behind a chunk.
+/// The place in a payload after a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Records before it.
+    /// How many records come before it.
     pub next_record: i64,
-    /// Offset in the decoded payload.
+    /// Its byte offset in the decoded payload.
     pub next_byte: i64,
-    /// Lines before that offset, where the format has lines.
+    /// How many lines come before it, if the format has lines.
     pub next_line: i64,
-    /// Offset in the payload as sent, as far as the decoder has read.
+    /// How many bytes of the payload, as it was sent, the decoder has read.
     pub bytes_processed: i64,
 }
 
-/// Moves the checkpoint, within the transaction of the chunk and before anything else of it.
+/// Moves the checkpoint and renews the lease. It is the first statement in the transaction of a chunk.
 ///
 /// # Errors
-/// [`Error::Fenced`] when another holds the import, or nobody; when the database fails.
+/// [`Error::Fenced`] if the worker no longer holds the lease; [`Error::Database`] if the database fails.
 pub async fn advance(tx: &Tx, import: Held, next: Checkpoint, lease_ttl_ms: i64) -> Result<(), Error> {
-    let is_safe = Expr::col(Column::SmallChunksUntil).lte(next.next_record);
-    let most = i32::try_from(CHUNK_RECORDS_MAX).unwrap_or(i32::MAX);
-    let update = alive(tx, import, lease_ttl_ms)
+    // After crashes chunks are small. They get their full size again once the records near the crash are
+    // done.
+    let is_past_crash = Expr::col(Column::SmallChunksUntil).lte(next.next_record);
+    let full_size = i32::try_from(CHUNK_RECORDS_MAX).unwrap_or(i32::MAX);
+    let update = renewed(tx, import, lease_ttl_ms)
         .col_expr(Column::NextRecord, next.next_record.into())
         .col_expr(Column::NextByte, next.next_byte.into())
         .col_expr(Column::NextLine, next.next_line.into())
         .col_expr(Column::BytesProcessed, next.bytes_processed.into())
         .col_expr(
             Column::ChunkRecords,
-            Expr::case(is_safe, most).finally(Expr::col(Column::ChunkRecords)).into(),
+            Expr::case(is_past_crash, full_size).finally(Expr::col(Column::ChunkRecords)).into(),
         );
-    if happened(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    if is_updated(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Asks within a transaction, before anything else of it, whether the import is still held.
+/// Renews the lease but does not move the checkpoint. It is the first statement in a transaction that rolls
+/// events back.
 ///
 /// # Errors
 /// As [`advance`].
 pub async fn hold(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
-    if happened(alive(tx, import, lease_ttl_ms), &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    let update = renewed(tx, import, lease_ttl_ms);
+    if is_updated(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Progress: the lease is longer, and no failure counts any more.
-fn alive(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany<Entity> {
-    held(import)
+/// An UPDATE after progress: it renews the lease, and sets the counts of failures and crashes back.
+fn renewed(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany<Entity> {
+    fenced(import)
         .col_expr(Column::Attempts, Expr::value(0))
         .col_expr(Column::CrashCount, Expr::value(0))
         .col_expr(Column::LeaseUntil, dialect::now_ms(tx.backend()).add(lease_ttl_ms))
 }
 
-/// Nothing is left to take back.
+/// Ends a rollback, because no event is left to roll back.
 ///
 /// # Errors
-/// As [`advance`].
+/// As [`advance`], and [`Error::Busy`] if no connection is free in time.
 pub async fn rolled_back(store: &Store, import: Held) -> Result<(), Error> {
     let tx = store.begin().await?;
-    let update = held(import)
+    let update = fenced(import)
         .col_expr(Column::State, to(State::RolledBack))
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
         .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()));
-    let done = happened(update, &tx.inner).await?;
+    let done = is_updated(update, &tx.inner).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Adds to the counts of an import whose checkpoint this transaction has moved; the last chunk ends it.
+/// Adds to the counts of an import whose checkpoint this transaction has moved. The last chunk completes the
+/// import.
 ///
 /// # Errors
-/// When the database fails.
+/// As [`advance`].
 pub async fn tally(tx: &Tx, import: Held, counts: Counts, is_last: bool) -> Result<(), Error> {
     let plus = |column: Column, add: i64| Expr::col(column).add(add);
-    let mut update = held(import)
+    let mut update = fenced(import)
         .col_expr(Column::CountInserted, plus(Column::CountInserted, counts.inserted))
         .col_expr(Column::CountDuplicates, plus(Column::CountDuplicates, counts.duplicates))
         .col_expr(Column::CountDiffering, plus(Column::CountDiffering, counts.differing))
@@ -245,52 +260,54 @@ pub async fn tally(tx: &Tx, import: Held, counts: Counts, is_last: bool) -> Resu
             .col_expr(Column::Problem, Expr::value(None::<String>))
             .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()));
     }
-    if happened(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    if is_updated(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// What a worker does with an import that it no longer works on.
+/// Why a worker releases an import, and what becomes of it.
 #[derive(Debug, Clone)]
 pub enum Release {
-    /// Its time is over: queued, from the checkpoint.
+    /// The slice is over. The import is queued again, from its checkpoint.
     Yield,
-    /// A passing failure: queued, after a pause of so many milliseconds.
+    /// A temporary failure. The import is queued again after a pause, and the failure counts.
     Retry {
-        /// Rest.
+        /// The pause in milliseconds.
         pause_ms: i64,
     },
-    /// Its user had enough records today: queued, after a pause, and no failure.
+    /// The user has used up the daily allowance of records. The import is queued again after a pause, and no
+    /// failure counts.
     Rest {
-        /// Rest.
+        /// The pause in milliseconds.
         pause_ms: i64,
     },
-    /// The payload is not the one announced: to be sent again.
+    /// The payload is not the announced one. The import awaits its payload again.
     SendAgain(Problem),
-    /// It can never work.
+    /// The import can never succeed. It ends as `FAILED`.
     Fail(Problem),
 }
 
-/// Gives a held import back.
+/// Releases the lease of an import. Returns false if the worker no longer holds it.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn release(store: &Store, import: Held, release: Release) -> Result<bool, Error> {
     let tx = store.begin().await?;
-    let mut update = held(import).col_expr(Column::LeaseUntil, Expr::value(None::<i64>));
-    // What is rolled back stays so until it is done.
-    let waits = if import.state == State::Running { State::Queued } else { import.state };
+    let mut update = fenced(import).col_expr(Column::LeaseUntil, Expr::value(None::<i64>));
+    // An import that is being rolled back stays in that state until the rollback is done.
+    let waiting = if import.state == State::Running { State::Queued } else { import.state };
     let from_now = |pause_ms: i64| dialect::now_ms(tx.backend()).add(pause_ms);
     update = match release {
-        Release::Yield => update.col_expr(Column::State, to(waits)),
+        Release::Yield => update.col_expr(Column::State, to(waiting)),
         Release::Retry { pause_ms } => update
-            .col_expr(Column::State, to(waits))
+            .col_expr(Column::State, to(waiting))
             .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
             .col_expr(Column::NotBefore, from_now(pause_ms)),
         Release::Rest { pause_ms } => {
-            update.col_expr(Column::State, to(waits)).col_expr(Column::NotBefore, from_now(pause_ms))
+            update.col_expr(Column::State, to(waiting)).col_expr(Column::NotBefore, from_now(pause_ms))
         }
         Release::SendAgain(problem) => update
             .col_expr(Column::State, to(State::AwaitingUpload))
-            // It is awaited as long as a new one: perhaps the first came a day ago.
+            // The client gets the full time for a new upload, because the first one may have arrived a day
+            // ago.
             .col_expr(Column::UploadExpiresAt, from_now(UPLOAD_TTL_MS))
             .col_expr(Column::BytesReceived, Expr::value(0_i64))
             .col_expr(Column::PayloadObjects, Expr::value(""))
@@ -300,40 +317,41 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
             .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
             .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend())),
     };
-    let done = happened(update, &tx.inner).await?;
+    let done = is_updated(update, &tx.inner).await?;
     tx.commit().await?;
     Ok(done)
 }
 
-/// Says of a held import what is wrong with it, before its holder does anything about it.
+/// Stores a problem of an import while the worker keeps its lease.
 ///
 /// # Errors
 /// As [`renew`].
 pub async fn note(store: &Store, import: Held, problem: &Problem) -> Result<(), Error> {
     let tx = store.begin().await?;
-    let update = held(import).col_expr(Column::Problem, Expr::value(write_problem(problem)));
-    let done = happened(update, &tx.inner).await?;
+    let update = fenced(import).col_expr(Column::Problem, Expr::value(write_problem(problem)));
+    let done = is_updated(update, &tx.inner).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// A sign of life while the holder reads its way to the checkpoint.
+/// Renews the lease while the worker decodes the payload up to the checkpoint (a heartbeat).
 ///
 /// # Errors
-/// [`Error::Fenced`] when the import is no longer held; when the database fails.
+/// [`Error::Fenced`] if the worker no longer holds the lease; [`Error::Busy`] if no connection is free in
+/// time; [`Error::Database`] if the database fails.
 pub async fn renew(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
     let tx = store.begin().await?;
     let until = dialect::now_ms(tx.backend()).add(lease_ttl_ms);
-    let done = happened(held(import).col_expr(Column::LeaseUntil, until), &tx.inner).await?;
+    let done = is_updated(fenced(import).col_expr(Column::LeaseUntil, until), &tx.inner).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Whether another import could run if the holder of this one gave way: it waits, and its user may have one more. One of
-/// this user that waits for this very import to end does not count.
+/// Whether another import could run if the worker yielded this one. Such an import is runnable, and its user
+/// has fewer running than `limits` allow. An import that waits for this one to end does not count.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn is_another_waiting(store: &Store, import: Held, limits: &ImportLimits) -> Result<bool, Error> {
     let backend = store.backend();
     let other = Condition::any().add(Column::UserId.ne(import.user_id)).add(Column::Id.ne(import.id));
@@ -348,7 +366,7 @@ pub async fn is_another_waiting(store: &Store, import: Held, limits: &ImportLimi
         .into_iter()
         .collect();
     for user_id in users {
-        let running = of_user(user_id, Some(&WORKED_ON)).filter(living_lease(backend));
+        let running = of_user(user_id, Some(&WORKED_ON)).filter(has_lease(backend));
         if running.count(store.reader()).await? < limits.running_max {
             return Ok(true);
         }

@@ -1,5 +1,8 @@
-//! What is cleared away of imports: uploads that never came, payloads and rejections that were kept long
-//! enough. Looked for of everybody, each step guarded for itself.
+//! Removes what imports no longer need: uploads that never came, and payloads and rejections whose retention
+//! is over.
+//!
+//! It looks for them among all users. Each change is guarded by itself, so several sweepers may run at the
+//! same time.
 
 use ::entity::import_job::{Column, Entity};
 use sea_orm::sea_query::Expr;
@@ -9,16 +12,19 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::due::unlocked;
-use super::{happened, one, to, write_problem};
+use super::{is_updated, one, to, write_problem};
 use crate::error::Error;
 use crate::{Store, Tx, dialect, import_rejection};
 use domain::import::State;
 use domain::problem::{Code, Problem};
 
-/// Ends imports whose payload did not arrive in time; returns them.
+/// Ends up to `most` imports whose payload did not arrive in time. Returns their users and ids.
+///
+/// Plan: it reads the imports that await their payload by the index `import_job_runnable (state,
+/// notified_at)`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
     let now = || dialect::now_ms(store.backend());
     let late = Condition::all()
@@ -35,7 +41,7 @@ pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error
             .col_expr(Column::FinishedAt, now())
             .filter(late.clone())
             .filter(unlocked(row.user_id, row.id));
-        let done = happened(update, &tx.inner).await?;
+        let done = is_updated(update, &tx.inner).await?;
         tx.commit().await?;
         if done {
             ended.push((row.user_id, row.id));
@@ -44,27 +50,36 @@ pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error
     Ok(ended)
 }
 
-/// Whether the time is over in which the payload of an import may arrive, by the clock of the database.
+/// Whether the time for the upload of an import is over, by the clock of the database.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn is_upload_over(store: &Store, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
     let late = Expr::col(Column::UploadExpiresAt).lt(dialect::now_ms(store.backend()));
     let late = Entity::find_by_id((user_id, id)).filter(late).count(store.reader()).await?;
     Ok(late > 0)
 }
 
-/// Ended, and this of it still kept.
-fn ended(kept: Column) -> Condition {
+/// The condition that an import has ended and that something of it is still kept: `removed_at` is null.
+fn ended(removed_at: Column) -> Condition {
     let ended = State::ALL.into_iter().filter(|state| state.is_final()).map(State::name);
-    Condition::all().add(Column::State.is_in(ended)).add(kept.is_null())
+    Condition::all().add(Column::State.is_in(ended)).add(removed_at.is_null())
 }
 
-/// Ended so long ago by the clock of the database, which decides wherever something is thrown away.
-async fn stale(store: &Store, kept_ms: i64, kept: Column, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
+/// Returns imports that ended more than `kept_ms` ago, of which something is still kept. The clock of the
+/// database decides, as it does for everything that is removed.
+///
+/// Plan: it walks `import_job_payload_kept (finished_at) WHERE payload_removed_at IS NULL`, or the same index
+/// for rejections, the oldest first.
+async fn stale(
+    store: &Store,
+    kept_ms: i64,
+    removed_at: Column,
+    most: u64,
+) -> Result<Vec<(Uuid, Uuid)>, Error> {
     let before = dialect::now_ms(store.backend()).sub(kept_ms);
     let rows = Entity::find()
-        .filter(ended(kept))
+        .filter(ended(removed_at))
         .filter(Expr::col(Column::FinishedAt).lt(before))
         .order_by_asc(Column::FinishedAt)
         .limit(most)
@@ -73,50 +88,53 @@ async fn stale(store: &Store, kept_ms: i64, kept: Column, most: u64) -> Result<V
     Ok(rows.into_iter().map(|row| (row.user_id, row.id)).collect())
 }
 
-/// Imports that ended longer than so many milliseconds ago, whose payload is still kept.
+/// Returns up to `most` imports that ended more than `kept_ms` milliseconds ago and still have their payload.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn stale_payloads(store: &Store, kept_ms: i64, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
     stale(store, kept_ms, Column::PayloadRemovedAt, most).await
 }
 
-/// Imports that ended longer than so many milliseconds ago, whose rejections are still kept.
+/// Returns up to `most` imports that ended more than `kept_ms` milliseconds ago and still have their
+/// rejections.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn stale_rejections(store: &Store, kept_ms: i64, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
     stale(store, kept_ms, Column::RejectionsRemovedAt, most).await
 }
 
-/// The objects of a payload are gone; what its rejections quote of it goes as well.
+/// Records that the objects of a payload are removed, and clears the excerpts of it in the rejections.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn forget_payload(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
     let tx = store.begin().await?;
-    if forget(&tx, user_id, id, Column::PayloadRemovedAt).await? {
+    if mark_removed(&tx, user_id, id, Column::PayloadRemovedAt).await? {
         import_rejection::forget_excerpts(&tx, user_id, id).await?;
     }
     tx.commit().await
 }
 
-/// Removes the rejections of an import; its counts stay.
+/// Removes the rejections of an import. Its counts stay.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn forget_rejections(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
     let tx = store.begin().await?;
-    if forget(&tx, user_id, id, Column::RejectionsRemovedAt).await? {
+    if mark_removed(&tx, user_id, id, Column::RejectionsRemovedAt).await? {
         import_rejection::remove(&tx, user_id, id).await?;
     }
     tx.commit().await
 }
 
-async fn forget(tx: &Tx, user_id: Uuid, id: Uuid, kept: Column) -> Result<bool, Error> {
+/// Sets the column `removed_at`. Returns false if it is set already, or another transaction has locked the
+/// row.
+async fn mark_removed(tx: &Tx, user_id: Uuid, id: Uuid, removed_at: Column) -> Result<bool, Error> {
     let update = one(user_id, id)
-        .col_expr(kept, dialect::now_ms(tx.backend()))
-        .filter(ended(kept))
+        .col_expr(removed_at, dialect::now_ms(tx.backend()))
+        .filter(ended(removed_at))
         .filter(unlocked(user_id, id));
-    happened(update, &tx.inner).await
+    is_updated(update, &tx.inner).await
 }

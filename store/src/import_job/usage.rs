@@ -1,5 +1,7 @@
-//! Records that the imports of a user took: counted in the transaction that takes them, by the hour, so that they count on
-//! the day they are taken, whatever becomes of their import.
+//! Counts the records that the imports of a user take, for the daily allowance (decision 0063).
+//!
+//! The records of each hour are counted in the transaction that takes them. So they count on the day on which
+//! they are taken, whatever becomes of their import.
 
 use ::entity::import_usage::{Column, Entity};
 use sea_orm::sea_query::Expr;
@@ -12,19 +14,21 @@ use crate::error::Error;
 use crate::{Store, Tx, dialect};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
-/// Rows that are removed at once.
-const FORGOTTEN_MAX: u64 = 1_000;
-/// Hours that a day's allowance counts, this one included.
+/// How many rows one call removes.
+const REMOVED_MAX: u64 = 1_000;
+/// How many hours the daily allowance counts, including the present one.
 const DAY_HOURS: i64 = 24;
 
-/// Adds records to those of this hour.
+/// Adds records to the count of the present hour.
+///
+/// Plan: one lookup in the primary key `(user_id, hour)`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn count_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<(), Error> {
-    let hour = dialect::now_ms_text(tx.backend());
+    let now_ms = dialect::now_ms_text(tx.backend());
     let sql = format!(
-        "INSERT INTO import_usage (user_id, hour, records) VALUES ($1, {hour} / {HOUR_MS}, $2) \
+        "INSERT INTO import_usage (user_id, hour, records) VALUES ($1, {now_ms} / {HOUR_MS}, $2) \
          ON CONFLICT (user_id, hour) DO UPDATE SET records = import_usage.records + excluded.records"
     );
     let statement = Statement::from_sql_and_values(tx.backend(), sql, [user_id.into(), records.into()]);
@@ -32,16 +36,18 @@ pub async fn count_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<(), E
     Ok(())
 }
 
-/// Records that the imports of a user took within a day.
+/// Returns how many records the imports of a user have taken in the last 24 hours.
+///
+/// Plan: it reads at most 24 entries of the primary key `(user_id, hour)`.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> {
     let hour = || dialect::now_ms(store.backend()).div(HOUR_MS);
     let counted = Entity::find()
         .filter(Column::UserId.eq(user_id))
         .filter(Expr::col(Column::Hour).gt(hour().sub(DAY_HOURS)))
-        // An hour to come is of a clock that was set back.
+        // An hour in the future was counted before the clock of the database was set back.
         .filter(Expr::col(Column::Hour).lte(hour()))
         .select_only()
         .column(Column::Records)
@@ -49,18 +55,21 @@ pub async fn records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> 
     Ok(counted.all(store.reader()).await?.into_iter().sum())
 }
 
-/// Removes some of what counts for no day any more.
+/// Removes up to 1 000 counts that are older than two days.
+///
+/// Plan: no index begins with the hour, so it reads the table in the order of the primary key until it has
+/// found enough. The table has a row for each user and hour of the last days.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn forget_usage(store: &Store) -> Result<(), Error> {
     let tx = store.begin().await?;
-    let hour = dialect::now_ms_text(tx.backend());
-    // Another sweeper may be at it.
+    let now_ms = dialect::now_ms_text(tx.backend());
+    // The sweeper of another process may remove the same rows.
     let lock = if tx.backend() == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(
         "DELETE FROM import_usage WHERE (user_id, hour) IN (SELECT user_id, hour FROM import_usage \
-         WHERE hour < {hour} / {HOUR_MS} - 2 * {DAY_HOURS} LIMIT {FORGOTTEN_MAX} {lock})"
+         WHERE hour < {now_ms} / {HOUR_MS} - 2 * {DAY_HOURS} LIMIT {REMOVED_MAX} {lock})"
     );
     tx.inner.execute_unprepared(&sql).await?;
     tx.commit().await

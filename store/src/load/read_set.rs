@@ -1,53 +1,56 @@
-//! What the items of a call can touch, by the keys under which it may be found.
+//! Collects the keys of all rows that the items of a call can touch, and turns them into query parameters.
 
 use std::collections::{BTreeMap, HashSet};
 
 use sea_orm::{DbBackend, Value};
 use uuid::Uuid;
 
+use super::sql::Owners;
 use crate::dialect::{self, List};
 use domain::apply::Write;
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 
-/// The keys by which items of one user may find something.
+/// The keys of the rows that the items of one user can touch.
 #[derive(Debug, Default, Clone)]
 pub struct ReadSet {
     ids: HashSet<Uuid>,
-    /// External keys, each with the id that goes before it.
+    /// External keys: source type, external id, and the id of the item. A key is looked up only if no event
+    /// has the id.
     keys: HashSet<(String, String, Uuid)>,
     type_names: HashSet<String>,
-    /// Types whose living events are counted.
-    usages: HashSet<Uuid>,
+    /// Types whose living events are counted, because the call deletes them.
+    counted_types: HashSet<Uuid>,
     bodies: Bodies,
 }
 
-/// What is to be read of what stored events say, beside keys, hash and version.
+/// Where the bodies of stored events come from. Keys, hashes and versions are always read (decision 0041).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Bodies {
-    /// Nothing, and nobody is told of it.
+    /// No body is needed: the call has no response that shows events.
     #[default]
-    Untold,
-    /// Nothing: where the hash is the same it says what was sent. Where not, it is read later.
-    Sent,
-    /// All.
-    Read,
+    NotNeeded,
+    /// The request has the body of every event whose hash is unchanged. An event with another hash is read
+    /// later.
+    FromRequest,
+    /// All bodies are read from the database.
+    FromDatabase,
 }
 
 impl ReadSet {
-    /// Adds an id of any kind, of which all is read.
+    /// Adds an id of any kind of row. The bodies of all events in this read set are then read.
     pub fn id(&mut self, id: Uuid) {
         self.ids.insert(id);
-        self.bodies = Bodies::Read;
+        self.bodies = Bodies::FromDatabase;
     }
 
-    /// Whether nothing is read of what stored events say: creates, and whatever is of types alone.
+    /// Whether no body of a stored event is read. This is so for creates, and for writes of types alone.
     #[must_use]
     pub fn needs_no_bodies(&self) -> bool {
-        self.bodies != Bodies::Read
+        self.bodies != Bodies::FromDatabase
     }
 
-    /// Adds the keys of an event, for whoever asks only whether it is there. The bodies of stored events stay empty, unless
-    /// it may be stored by a former id.
+    /// Adds the keys of an event to find out whether it is stored. Its body is read only if the event may be
+    /// stored under a former id.
     pub fn event(&mut self, new: &NewEvent) {
         self.ids.insert(new.id);
         if let Some(former) = new.former_id {
@@ -67,7 +70,7 @@ impl ReadSet {
         match write {
             Write::CreateEvent(new) => {
                 self.event(new);
-                self.bodies = self.bodies.max(Bodies::Sent);
+                self.bodies = self.bodies.max(Bodies::FromRequest);
             }
             Write::UpdateEvent(edit) => edit.ids().for_each(|id| self.id(id)),
             Write::RestoreEvent(restore) => restore.ids().for_each(|id| self.id(id)),
@@ -79,21 +82,21 @@ impl ReadSet {
             Write::DeleteEvent(removal) => self.id(removal.id),
             Write::DeleteEventType(removal) => {
                 self.id(removal.id);
-                self.usages.insert(removal.id);
+                self.counted_types.insert(removal.id);
             }
         }
     }
 
-    /// Adds what another call of the same user read_set.
+    /// Adds the read set of another call of the same user.
     pub fn extend(&mut self, other: &Self) {
         self.ids.extend(&other.ids);
         self.keys.extend(other.keys.iter().cloned());
         self.type_names.extend(other.type_names.iter().cloned());
-        self.usages.extend(&other.usages);
+        self.counted_types.extend(&other.counted_types);
         self.bodies = self.bodies.max(other.bodies);
     }
 
-    /// Adds the keys of a type.
+    /// Adds the keys of a new type.
     fn event_type(&mut self, new: &NewType) {
         if new.origin == IdOrigin::Sent {
             self.ids.insert(new.id);
@@ -101,8 +104,8 @@ impl ReadSet {
         self.type_names.insert(new.name.clone());
     }
 
-    pub(super) fn usages(&self) -> &HashSet<Uuid> {
-        &self.usages
+    pub(super) fn counted_types(&self) -> &HashSet<Uuid> {
+        &self.counted_types
     }
 
     pub(super) fn type_names(&self) -> &HashSet<String> {
@@ -114,37 +117,52 @@ impl ReadSet {
     }
 }
 
-/// The parameters of [`super::sql::load`], and whether there are external keys and names among them.
-pub(super) fn tables(
-    backend: DbBackend,
-    users: &[Uuid],
-    read_sets: &BTreeMap<Uuid, &ReadSet>,
-) -> (Vec<Value>, bool, bool) {
-    let of_each = || users.iter().map(|user_id| (*user_id, read_sets[user_id]));
-    let ids = of_each().flat_map(|(user, read_set)| read_set.ids.iter().map(move |id| (user, *id)));
-    let mut ids: Vec<(Uuid, Uuid)> = ids.collect();
-    // In the order of the index.
-    ids.sort_unstable();
-    let (owners, ids) = ids.into_iter().unzip();
-    let mut values = vec![dialect::ids(backend, users)];
-    values.extend(dialect::table(backend, [List::Ids(owners), List::Ids(ids)]));
+/// The parameters of [`super::sql::load`], and which variant they are for.
+pub(super) struct Parameters {
+    pub(super) values: Vec<Value>,
+    pub(super) owners: Owners,
+    pub(super) by_key: bool,
+    pub(super) by_name: bool,
+}
 
-    let keys = of_each().flat_map(|(user, read_set)| read_set.keys.iter().map(move |key| (user, key)));
-    let (owners, keys): (Vec<Uuid>, Vec<&(String, String, Uuid)>) = keys.unzip();
+/// Returns the parameters that load these read sets.
+pub(super) fn parameters(backend: DbBackend, read_sets: &BTreeMap<Uuid, &ReadSet>) -> Parameters {
+    let users: Vec<Uuid> = read_sets.keys().copied().collect();
+    let owners = if users.len() == 1 && backend == DbBackend::Postgres { Owners::One } else { Owners::Many };
+    // With one user, the user is a parameter of its own, and no key has an owner beside it.
+    let mut values = match owners {
+        Owners::One => vec![users[0].into()],
+        Owners::Many => vec![dialect::ids(backend, &users)],
+    };
+    let mut add = |of_keys: Vec<Uuid>, columns: Vec<List<'_>>| {
+        let of_keys = (owners == Owners::Many).then_some(List::Ids(of_keys));
+        values.extend(dialect::table(backend, of_keys.into_iter().chain(columns).collect()));
+    };
+
+    let ids = read_sets.iter().flat_map(|(user, read_set)| read_set.ids.iter().map(move |id| (*user, *id)));
+    let mut ids: Vec<(Uuid, Uuid)> = ids.collect();
+    // Sorted, so that the lookups walk the index in its order.
+    ids.sort_unstable();
+    let (of_ids, ids) = ids.into_iter().unzip();
+    add(of_ids, vec![List::Ids(ids)]);
+
+    let keys =
+        read_sets.iter().flat_map(|(user, read_set)| read_set.keys.iter().map(move |key| (*user, key)));
+    let (of_keys, keys): (Vec<Uuid>, Vec<&(String, String, Uuid)>) = keys.unzip();
     if !keys.is_empty() {
         let ids = keys.iter().map(|(_, _, id)| *id).collect();
         let (sources, externals) =
             keys.iter().map(|(source, key, _)| (source.as_str(), key.as_str())).unzip();
-        let columns = [List::Ids(owners), List::Ids(ids), List::Texts(sources), List::Texts(externals)];
-        values.extend(dialect::table(backend, columns));
+        add(of_keys, vec![List::Ids(ids), List::Texts(sources), List::Texts(externals)]);
     }
 
-    let names = of_each()
-        .flat_map(|(user, read_set)| read_set.type_names.iter().map(move |name| (user, name.as_str())));
-    let (owners, names): (Vec<Uuid>, Vec<&str>) = names.unzip();
-    let has_names = !names.is_empty();
-    if has_names {
-        values.extend(dialect::table(backend, [List::Ids(owners), List::Texts(names)]));
+    let names = read_sets
+        .iter()
+        .flat_map(|(user, read_set)| read_set.type_names.iter().map(move |name| (*user, name.as_str())));
+    let (of_names, names): (Vec<Uuid>, Vec<&str>) = names.unzip();
+    let by_name = !names.is_empty();
+    if by_name {
+        add(of_names, vec![List::Texts(names)]);
     }
-    (values, !keys.is_empty(), has_names)
+    Parameters { by_key: !keys.is_empty(), by_name, owners, values }
 }

@@ -1,168 +1,184 @@
-//! The statements that load. Their texts are few and the same for any number of users and items, so
-//! that each is prepared once a connection.
+//! The statements that load the rows a write needs. Each stands whole in a file of `load/sql/`.
+//!
+//! There are few texts, and each is the same for any number of items. So each is prepared once for each
+//! connection. All keys travel as arrays, or as JSON on SQLite.
 
 use std::sync::LazyLock;
 
 use sea_orm::DbBackend;
 
-use crate::dialect;
 use crate::model::{self, columns, nothing};
 
-/// Of which kind a row of [`load`] is. They come in this order. Each has an owner, and the columns that
-/// are named behind it: starting the statement takes the longer the more columns there are, so that kinds share
-/// them.
+/// What a row of [`load`] stands for: the number in its first column. Rows come in the order of these
+/// numbers.
+///
+/// All kinds share the columns `kind`, `user_id`, `id`, `other`, `number`, `revision`, and after these the
+/// columns of [`model::TYPE`]. They share them because PostgreSQL takes longer to start a statement with more
+/// columns (decision 0041).
+///
+/// Kind 1 is a name of a row: `other` stands for the row `id`. `number` is 1 for the alias of an event, 2 for
+/// the alias of a type, and 3 for an import under its own id.
 pub(super) struct Kind;
 
 impl Kind {
-    /// `number` is the newest position, and `revision` that of the account.
+    /// An account: `number` is its feed head, and `revision` its revision.
     pub(super) const HEAD: i32 = 0;
-    /// `id` is called `other` by the kind `number`: 1 an event, 2 a type, 3 an import by its own id.
-    const NAME: i32 = 1;
-    /// The head of an event from [`FIRST`] on, `other` its import where it is told.
+    /// The keys, hash and version of an event, from [`FIRST`] on. `other` is its import, if a response shows
+    /// it.
     pub(super) const EVENT: i32 = 2;
-    /// A type from [`FIRST`] on.
+    /// A type, from [`FIRST`] on.
     pub(super) const TYPE: i32 = 3;
 }
 
-/// Where the columns of an event and those of a type begin.
+/// The first column of an event or of a type.
 pub(super) const FIRST: usize = 6;
 
-/// Which statement it is.
+/// For whom a statement loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// One user, who is parameter 1 of every lookup. A PostgreSQL that is sharded by user can run it.
+    One,
+    /// Any number of users; each key has its owner beside it.
+    Many,
+}
+
+/// Which variant of [`load`] a write needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// Events are looked for by external keys as well.
+    /// For whom it loads. On SQLite both variants have the same text.
+    pub(super) owners: Owners,
+    /// Whether it looks events up by external keys as well.
     pub(super) by_key: bool,
-    /// Types are looked for by names as well.
+    /// Whether it looks types up by names as well.
     pub(super) by_name: bool,
-    /// Somebody is told of the events.
+    /// Whether a response shows the events, so that it reads their times and imports.
     pub(super) for_response: bool,
 }
 
 impl Shape {
     fn number(self) -> usize {
-        let bits = [self.for_response, self.by_key, self.by_name];
+        let bits = [self.owners == Owners::Many, self.for_response, self.by_key, self.by_name];
         bits.iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
     fn of(number: usize) -> Self {
         let has = |bit: usize| number & bit != 0;
-        Self { for_response: has(4), by_key: has(2), by_name: has(1) }
+        let owners = if has(8) { Owners::Many } else { Owners::One };
+        Self { owners, for_response: has(4), by_key: has(2), by_name: has(1) }
     }
 }
 
-/// Heads, names, heads of events, and types. Its parameters: users, a table of owners and ids, and where the
-/// shape says so one of owners, ids, sources and external ids, where a key is looked for only if its id is none
-/// of an event, and one of owners and names.
+/// Returns the statement that reads accounts, names, keys of events, and types.
+///
+/// With `by_key` it looks events up first, and everything else only by ids that belong to no event: an id
+/// stands for one row only (decision 0047). That pays off where most ids are events, in a file that is
+/// imported again, whose records have external keys. Elsewhere most ids are new, and it would cost 20 µs a
+/// statement.
+///
+/// Plan on PostgreSQL: each lateral subquery is one lookup in a unique index for each key, and PostgreSQL has
+/// no other choice (decision 0030). A plain join of a small table became a hash join over all of it, and that
+/// plan was kept: an import of a million rows took 112 s instead of 33 s. With `f.id = w.id` and no statistics
+/// yet, PostgreSQL took any index that begins with the user. Only the unique index returns rows in the order
+/// of its last column, and connections that write do not sort. `MATERIALIZED` keeps PostgreSQL from merging
+/// the tables of keys into the lookups.
 pub(super) fn load(backend: DbBackend, shape: Shape) -> &'static str {
-    static POSTGRES: LazyLock<[String; 8]> =
+    static POSTGRES: LazyLock<[String; 16]> =
         LazyLock::new(|| std::array::from_fn(|n| load_text(DbBackend::Postgres, Shape::of(n))));
-    static SQLITE: LazyLock<[String; 8]> =
+    static SQLITE: LazyLock<[String; 16]> =
         LazyLock::new(|| std::array::from_fn(|n| load_text(DbBackend::Sqlite, Shape::of(n))));
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
     &texts[shape.number()]
 }
 
-/// All that events say, and their types, by a table of owners and ids; and the revisions of the
-/// accounts.
-pub(super) fn load_bodies(backend: DbBackend) -> &'static str {
-    static POSTGRES: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Postgres));
-    static SQLITE: LazyLock<String> = LazyLock::new(|| load_bodies_text(DbBackend::Sqlite));
-    if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE }
-}
-
-fn load_bodies_text(backend: DbBackend) -> String {
-    let rows = dialect::rows(backend, &mut 1, &OWNED);
-    format!(
-        "SELECT w.user_id, (SELECT a.revision FROM account a WHERE a.user_id = w.user_id){event_columns}{type_columns} FROM {rows} {event} {event_type}",
-        event_columns = columns("f", &model::EVENT),
-        type_columns = columns("t", &model::TYPE),
-        event = dialect::join(backend, "event f", "*", &BY_ID),
-        event_type = dialect::left_join(
-            backend,
-            "event_type t",
-            "*",
-            &[("user_id", "f.user_id"), ("id", "f.event_type_id")]
-        ),
-    )
-}
-
-const OWNED: [(&str, &str); 2] = [("user_id", "uuid"), ("id", "uuid")];
-const BY_ID: [(&str, &str); 2] = [("user_id", "w.user_id"), ("id", "w.id")];
-
 fn load_text(backend: DbBackend, shape: Shape) -> String {
-    let no_id = match backend {
-        DbBackend::Postgres => "NULL::uuid",
-        _ => "NULL",
+    let is_postgres = backend == DbBackend::Postgres;
+    let (template, owner, name) = match (is_postgres, shape.owners, shape.by_key) {
+        (true, Owners::One, false) => (include_str!("sql/postgres_one_user.sql"), "", "$3"),
+        (true, Owners::One, true) => (include_str!("sql/postgres_one_user.sql"), "", "$6"),
+        (true, Owners::Many, false) => (include_str!("sql/postgres_many_users.sql"), "$4", "$5"),
+        (true, Owners::Many, true) => (include_str!("sql/postgres_many_users.sql"), "$8", "$9"),
+        (false, _, false) => (include_str!("sql/sqlite.sql"), "", "$3"),
+        (false, _, true) => (include_str!("sql/sqlite.sql"), "", "$4"),
     };
-    let no_row = nothing(backend, &model::TYPE);
-    let (read_of_event, event_head) = model::event_head_columns(backend, shape.for_response);
-    let import = if shape.for_response { "f.import_job_id" } else { no_id };
-    let whole_type = columns("f", &model::TYPE);
-    let each = |rows: &str, table: &str, columns: &str, key: &[(&str, &str)]| {
-        format!("{rows} {}", dialect::join(backend, &format!("{table} f"), columns, key))
-    };
-    let own_import = if shape.for_response { ", f.import_job_id" } else { "" };
-    let own_event = format!("f.user_id{read_of_event}{own_import}");
-    let each_event = |rows: &str, key: &[(&str, &str)]| each(rows, "event", &own_event, key);
-    let event = |found: &str| {
-        let kind = Kind::EVENT;
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {import}, 0, 0{event_head} FROM {found}")
-    };
-    let event_type = |rows: &str, key: &[(&str, &str)]| {
-        let (kind, found) = (Kind::TYPE, each(rows, "event_type", &format!("f.user_id{whole_type}"), key));
-        format!(" UNION ALL SELECT {kind}, f.user_id, f.id, {no_id}, 0, 0{whole_type} FROM {found}")
-    };
+    let no_id = if is_postgres { "NULL::uuid" } else { "NULL" };
+    let (event_read, event_row) = model::event_head_columns(backend, shape.for_response);
+    let (read_import, import) =
+        if shape.for_response { (", f.import_job_id", "f.import_job_id") } else { ("", no_id) };
+    let type_row = columns("f", &model::TYPE);
+    variant(template, shape)
+        .replace("{event_read}", &format!("f.user_id{event_read}{read_import}"))
+        .replace("{event_row}", &event_row)
+        .replace("{import}", import)
+        .replace("{type_read}", &format!("f.user_id{type_row}"))
+        .replace("{type_row}", &type_row)
+        .replace("{no_row}", &nothing(backend, &model::TYPE))
+        .replace("{owner}", owner)
+        .replace("{name}", name)
+}
 
-    let mut number = 2;
-    let mut table = |columns: &[(&str, &str)]| dialect::rows(backend, &mut number, columns);
-    let alias = [("user_id", "w.user_id"), ("alias_id", "w.id")];
-    // An id stands for one thing only: what is an event is looked for nowhere else. To sort that out pays
-    // where most are, in a file that is sent again, and such records have external keys.
-    let is_no_event = "(w.user_id, w.id) NOT IN (SELECT user_id, id FROM found)";
-    let (rest, sorted_out) = if shape.by_key {
-        let sorted_out = format!(
-            "found AS MATERIALIZED (SELECT {own_event} FROM {events}), \
-             rest AS MATERIALIZED (SELECT w.user_id, w.id FROM want w WHERE {is_no_event}), ",
-            events = each_event("want w", &BY_ID),
-        );
-        ("rest", sorted_out)
-    } else {
-        ("want", String::new())
-    };
-    let mut sql = format!(
-        "WITH want AS MATERIALIZED (SELECT w.user_id, w.id FROM {wanted}), {sorted_out}\
-         name AS MATERIALIZED ( \
-           SELECT f.user_id, f.entity AS number, f.alias_id, f.id FROM {aliases} \
-           UNION ALL SELECT f.user_id, 3, f.id, f.id FROM {imports}), \
-         called AS MATERIALIZED (SELECT user_id, id FROM {rest} UNION ALL SELECT user_id, id FROM name) \
-         SELECT {is_head} AS kind, h.user_id, {no_id} AS id, {no_id} AS other, \
-           h.feed_head AS number, h.revision{no_row} FROM ({heads}) h \
-         UNION ALL SELECT {is_name}, n.user_id, n.id, n.alias_id, n.number, 0{no_row} FROM name n",
-        heads = dialect::heads(backend),
-        wanted = table(&OWNED),
-        aliases = each(&format!("{rest} w"), "id_alias", "f.user_id, f.entity, f.alias_id, f.id", &alias),
-        imports = each(&format!("{rest} w"), "import_job", "f.user_id, f.id", &BY_ID),
-        is_head = Kind::HEAD,
-        is_name = Kind::NAME,
-    );
-    let events = if shape.by_key {
-        event("found f") + &event(&each_event("name w", &BY_ID))
-    } else {
-        event(&each_event("called w", &BY_ID))
-    };
-    sql += &events;
-    if shape.by_key {
-        let keys =
-            table(&[("user_id", "uuid"), ("id", "uuid"), ("source_type", "text"), ("external_id", "text")]);
-        let key =
-            [("user_id", "w.user_id"), ("source_type", "w.source_type"), ("external_id", "w.external_id")];
-        sql += &event(&format!("{} WHERE {is_no_event}", each_event(&keys, &key)));
+/// Returns the lines of a template that a variant consists of. A line may end with a condition as a comment;
+/// lines that are comments are left out.
+fn variant(template: &str, shape: Shape) -> String {
+    let mut text = String::new();
+    for line in template.lines() {
+        let (sql, condition) = line.split_once("--").unwrap_or((line, ""));
+        let holds = match condition.trim() {
+            "" => true,
+            "by_key" => shape.by_key,
+            "not by_key" => !shape.by_key,
+            "by_name" => shape.by_name,
+            _ => false,
+        };
+        if holds && !sql.trim().is_empty() {
+            text.push_str(sql.trim_end());
+            text.push('\n');
+        }
     }
-    sql += &event_type("called w", &BY_ID);
-    if shape.by_name {
-        let names = table(&[("user_id", "uuid"), ("text", "text")]);
-        let key = [("user_id", "w.user_id"), ("name", "w.text")];
-        sql += &event_type(&names, &key);
+    text
+}
+
+/// Returns the statement that reads complete events with their types, and the revisions of the accounts. Its
+/// parameters are the user and the ids, or for many users a table of owners and ids.
+///
+/// Plan: one lookup in the primary key of `event`, `event_type` and `account` for each event, as in [`load`].
+/// The revision shows whether anything of the user has changed since [`load`] read it.
+pub(super) fn load_bodies(backend: DbBackend, owners: Owners) -> &'static str {
+    static POSTGRES: LazyLock<[String; 2]> =
+        LazyLock::new(|| [POSTGRES_BODIES_OF_ONE, POSTGRES_BODIES_OF_MANY].map(with_columns));
+    static SQLITE: LazyLock<String> = LazyLock::new(|| with_columns(SQLITE_BODIES));
+    match (backend, owners) {
+        (DbBackend::Postgres, Owners::One) => &POSTGRES[0],
+        (DbBackend::Postgres, Owners::Many) => &POSTGRES[1],
+        _ => &SQLITE,
     }
-    sql
+}
+
+const POSTGRES_BODIES_OF_ONE: &str = "\
+SELECT f.user_id, (SELECT a.revision FROM account a WHERE a.user_id = $1){event}{type}
+FROM unnest($2::uuid[]) AS w(id)
+CROSS JOIN LATERAL (
+  SELECT * FROM event f WHERE f.user_id = $1 AND f.id >= w.id AND f.id <= w.id ORDER BY f.id LIMIT 1) f
+LEFT JOIN LATERAL (
+  SELECT * FROM event_type t WHERE t.user_id = $1 AND t.id >= f.event_type_id AND t.id <= f.event_type_id
+  ORDER BY t.id LIMIT 1) t ON true";
+
+const POSTGRES_BODIES_OF_MANY: &str = "\
+SELECT w.user_id, (SELECT a.revision FROM account a WHERE a.user_id = w.user_id){event}{type}
+FROM unnest($1::uuid[], $2::uuid[]) AS w(user_id, id)
+CROSS JOIN LATERAL (
+  SELECT * FROM event f WHERE f.user_id = w.user_id AND f.id >= w.id AND f.id <= w.id
+  ORDER BY f.id LIMIT 1) f
+LEFT JOIN LATERAL (
+  SELECT * FROM event_type t
+  WHERE t.user_id = f.user_id AND t.id >= f.event_type_id AND t.id <= f.event_type_id
+  ORDER BY t.id LIMIT 1) t ON true";
+
+const SQLITE_BODIES: &str = "\
+SELECT w.user_id, (SELECT a.revision FROM account a WHERE a.user_id = w.user_id){event}{type}
+FROM (SELECT unhex(value ->> 0) AS user_id, unhex(value ->> 1) AS id FROM json_each($1)) w
+CROSS JOIN event f ON f.user_id = w.user_id AND f.id = w.id
+LEFT JOIN event_type t ON t.user_id = f.user_id AND t.id = f.event_type_id";
+
+fn with_columns(template: &str) -> String {
+    template.replace("{event}", &columns("f", &model::EVENT)).replace("{type}", &columns("t", &model::TYPE))
 }

@@ -1,26 +1,32 @@
-//! Whether a connection leads to the cluster that handed out the positions of the feeds so far.
+//! Checks whether a connection leads to the same PostgreSQL cluster that has assigned the feed positions so
+//! far (decision 0060).
 //!
-//! After a failover to a standby that had not received everything, and after a restore, positions would be handed out
-//! twice, and a device would miss what stands at those that it knows already. PostgreSQL begins a new timeline then
-//! (manual, section 26.3.5), and another cluster has another system identifier. Each new connection looks at both
-//! before it is used, and compares them with a row of ours. If they differ, the feeds get a new generation: every
-//! cursor of before is answered with a reset, and the devices bring back what was lost.
+//! After a failover to a standby that lacks the last writes, and after a restore, positions would be assigned
+//! twice. A device would then miss the changes at positions that it believes to know. PostgreSQL begins a new
+//! timeline in these cases (manual, section 26.3.5), and another cluster has another system identifier.
+//!
+//! Each new connection reads both before it is used, and compares them with the row of `cluster_state`. If
+//! they differ, all feeds get a new generation. Every earlier cursor then leads to a reset, and the devices
+//! send again what was lost.
 
 use sea_orm::sqlx::{self, Connection, PgConnection, Row};
 
 use crate::clock::Clock;
 
-/// What may be lost when another server takes over.
+/// What a failover to another server may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failover {
-    /// The last writes: replication is asynchronous, or nobody knows.
+    /// The last writes may be lost, because replication is asynchronous, or because it is not known to be
+    /// synchronous.
     Lossy,
-    /// Nothing: a write is acknowledged when the standby that may take over has it.
+    /// No acknowledged write is lost, because a write is acknowledged only when the standby that may take
+    /// over has it.
     Lossless,
 }
 
-/// Some services do not let a role ask: `insufficient_privilege`, `undefined_function`, `feature_not_supported`.
-const NOT_TOLD: [&str; 3] = ["42501", "42883", "0A000"];
+/// The errors of hosted services that do not let a role identify the cluster: `insufficient_privilege`,
+/// `undefined_function`, `feature_not_supported`.
+const IDENTITY_REFUSED: [&str; 3] = ["42501", "42883", "0A000"];
 
 /// The identity of a cluster.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,27 +35,34 @@ struct Identity {
     timeline: i64,
 }
 
-/// Compares the cluster with the one that was recorded. Cursors of a cluster that is another one become invalid before
-/// this returns.
+/// Compares the cluster of a connection with the recorded one. If it is another cluster, all earlier cursors
+/// are invalid before this returns.
 ///
 /// # Errors
-/// If the database fails, or is a standby.
+/// [`sqlx::Error`] if the database fails, or if the server is a standby.
 pub(super) async fn check(connection: &mut PgConnection, failover: Failover) -> Result<(), sqlx::Error> {
     let state = "SELECT pg_is_in_recovery(), to_regclass('cluster_state') IS NOT NULL";
     let state = sqlx::query(state).fetch_one(&mut *connection).await?;
     if state.try_get(0)? {
-        // As one that does not listen: the name may lead to another server in a moment.
+        // It counts as a server that does not listen, and is tried again: the name may soon lead to the new
+        // primary.
         let standby = "the server is a standby, which writes nothing";
         return Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::ConnectionRefused, standby)));
     }
-    // Before the migrations there are no cursors either.
+    // The table does not exist before the migrations ran. Then there are no cursors either.
     if !state.try_get::<bool, _>(1)? {
         return Ok(());
     }
     match identity(connection).await {
         Ok(now) => compare(connection, now, failover).await,
-        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| NOT_TOLD.contains(&&*code)) => {
-            tracing::warn!(%error, "a lossy failover would not be noticed: the cluster cannot be identified");
+        Err(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| IDENTITY_REFUSED.contains(&&*code)) =>
+        {
+            tracing::warn!(
+                %error,
+                "the database role may not identify the cluster; a failover that loses writes will go \
+                 unnoticed"
+            );
             Ok(())
         }
         Err(error) => Err(error),
@@ -57,7 +70,8 @@ pub(super) async fn check(connection: &mut PgConnection, failover: Failover) -> 
 }
 
 async fn identity(connection: &mut PgConnection) -> Result<Identity, sqlx::Error> {
-    // The name of the log file that is written tells the timeline at once, other functions after a checkpoint.
+    // The name of the current WAL file begins with the timeline. It changes at once;
+    // `pg_control_checkpoint()` shows a new timeline only after a checkpoint.
     let sql = "SELECT (SELECT system_identifier::text FROM pg_control_system()), \
         ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint";
     let row = sqlx::query(sql).fetch_one(connection).await?;
@@ -80,21 +94,27 @@ async fn compare(
     if before == now {
         return Ok(());
     }
-    // If it is not recorded, another process was faster and has done the same.
+    // If nothing was recorded here, another process has recorded the same a moment before.
     if record(connection, &now, Some((&before, failover))).await? && failover == Failover::Lossy {
         metrics::counter!("idem_failovers_total").increment(1);
-        tracing::warn!(?before, ?now, "another database cluster has taken over: all devices sync anew");
+        tracing::warn!(
+            ?before,
+            ?now,
+            "another database cluster has taken over; every device starts its sync over"
+        );
     }
     Ok(())
 }
 
-/// Records the cluster, unless something else than `before` is recorded by now.
+/// Records the cluster if the recorded one is still `before`. Returns whether it did. After a lossy failover
+/// it begins a new generation of all feeds in the same statement.
 async fn record(
     connection: &mut PgConnection,
     now: &Identity,
     before: Option<(&Identity, Failover)>,
 ) -> Result<bool, sqlx::Error> {
-    // Random and never 0: the cluster that was lost may have counted on.
+    // A random number, because the cluster that was lost may have begun further generations. Never 0, which
+    // stands for the first one.
     let generation = match before {
         Some((_, Failover::Lossy)) => Some(Clock::System.random() | 1),
         _ => None,
@@ -103,8 +123,8 @@ async fn record(
         generation = coalesce($3, generation) WHERE id = 1 \
         AND system_identifier IS NOT DISTINCT FROM $4 AND timeline IS NOT DISTINCT FROM $5";
     let before = before.map(|(before, _)| before);
-    // A server that has just taken over may have no standby yet that would confirm it, and nobody could even read.
-    // If this is lost with the server, the next one is another cluster again.
+    // A server that has just taken over may have no standby yet. Waiting for one to confirm this commit would
+    // stop even reads. If the commit is lost with the server, the next server is another cluster again.
     let mut tx = connection.begin().await?;
     sqlx::query("SET LOCAL synchronous_commit = local").execute(&mut *tx).await?;
     let recorded = sqlx::query(sql)

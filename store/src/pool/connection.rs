@@ -1,4 +1,8 @@
-//! One connection while it is lent: its statements, its transaction, and what becomes of it afterwards.
+//! A connection while it is checked out of the pool: it runs statements and a transaction, and is cleaned up
+//! afterwards.
+//!
+//! The connection knows what it is in the middle of. If its user is dropped there, the statement or
+//! transaction is ended in the background before the connection is reused.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -13,20 +17,21 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, Shown, timed_out};
+use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, RowResult, timed_out};
 use crate::error::{Error, is_lost_connection};
 
-/// After the last row that is wanted, so many more are read at once; a list with more is ended in the background.
+/// How many rows are read and dropped after the last wanted one. A statement with more is ended in the
+/// background.
 const REST_MAX: usize = 16;
-/// How long a connection may take to end what its reader has left. After that it is closed, and the database ends
-/// the statement.
+/// How long a connection may take to end a statement or transaction that was abandoned. After that it is
+/// closed, and the database ends the statement.
 const END_MAX: Duration = Duration::from_millis(500);
 
 /// An open connection.
 pub(super) struct OpenConnection<DB: Engine> {
     pub(super) connection: DB::Connection,
-    /// Set, it ends the statement that runs on this connection. PostgreSQL has none: it ends a statement whose
-    /// connection was closed.
+    /// Setting it ends the statement that runs on this connection. `None` on PostgreSQL, which ends a
+    /// statement by itself when its connection is closed.
     pub(super) interrupt: Option<Arc<AtomicBool>>,
     pub(super) opened_at: Instant,
     pub(super) used_at: Instant,
@@ -38,24 +43,25 @@ impl<DB: Engine> std::fmt::Debug for OpenConnection<DB> {
     }
 }
 
-/// What a lent connection is in the middle of.
+/// What a pooled connection is in the middle of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing: it can be lent again.
+    /// Nothing runs. The connection can be reused.
     Idle,
-    /// A statement outside of a transaction.
+    /// A statement outside of a transaction runs.
     Statement,
-    /// A transaction, between two statements.
+    /// A transaction is open, and no statement runs.
     Transaction,
-    /// A transaction of which a statement has failed: it can only be rolled back.
+    /// A statement of the transaction has failed. The transaction can only be rolled back.
     Failed,
-    /// Unknown: it must be closed.
+    /// The state is unknown. The connection must be closed.
     Unknown,
 }
 
-/// A lent connection. However its use ends, it is idle before it is lent again, or closed.
+/// A connection that is checked out. Afterwards it is brought back to [`State::Idle`] before it is reused, or
+/// closed.
 pub(crate) struct PooledConnection<DB: Engine> {
-    /// Always there until it is dropped.
+    /// `None` only while it is dropped.
     open: Option<OpenConnection<DB>>,
     state: State,
     pool: Arc<PoolOf<DB>>,
@@ -80,7 +86,7 @@ impl<DB: Engine> Drop for PooledConnection<DB> {
     }
 }
 
-/// Ends what a connection is in the middle of. `None`: it had to be closed.
+/// Ends the statement or transaction of a connection. Returns `None` if the connection had to be closed.
 async fn end<DB: Engine>(mut open: OpenConnection<DB>, state: State) -> Option<OpenConnection<DB>> {
     if let Some(interrupt) = &open.interrupt {
         interrupt.store(true, Ordering::Relaxed);
@@ -88,7 +94,7 @@ async fn end<DB: Engine>(mut open: OpenConnection<DB>, state: State) -> Option<O
     let connection = &mut open.connection;
     let ended = match state {
         State::Idle => true,
-        // What is left of the answer is read first.
+        // To get the response of the ping, the driver first reads the remaining rows of the statement.
         State::Statement => matches!(timeout(END_MAX, connection.ping()).await, Ok(Ok(()))),
         State::Transaction | State::Failed => {
             matches!(timeout(END_MAX, DB::command(connection, "ROLLBACK")).await, Ok(Ok(())))
@@ -101,7 +107,7 @@ async fn end<DB: Engine>(mut open: OpenConnection<DB>, state: State) -> Option<O
         }
         return Some(open);
     }
-    // Waited for: SQLite gives up the lock of a transaction with it.
+    // Closing is awaited, because SQLite releases the lock of a transaction only then.
     let _closed = timeout(CONNECT_MAX, DB::end(open.connection)).await;
     None
 }
@@ -115,7 +121,7 @@ impl<DB: Engine> PooledConnection<DB> {
         Self { open: Some(open), state: State::Idle, pool: Arc::clone(pool), permit: Some(permit) }
     }
 
-    /// Begins a transaction, never one within another.
+    /// Begins a transaction. The connection must not be in one already.
     async fn begin(&mut self) -> Result<(), Error> {
         if self.state != State::Idle {
             return Err(Error::Bug("a transaction does not begin within another"));
@@ -126,7 +132,7 @@ impl<DB: Engine> PooledConnection<DB> {
         Ok(())
     }
 
-    /// Commits. If that fails the connection is not used again.
+    /// Commits the transaction. If that fails the connection is not used again.
     async fn commit(&mut self) -> Result<(), Error> {
         if self.state != State::Transaction {
             return Err(Error::Bug(
@@ -136,7 +142,7 @@ impl<DB: Engine> PooledConnection<DB> {
         self.finish("COMMIT").await
     }
 
-    /// Rolls back. If that fails the connection is not used again.
+    /// Rolls the transaction back. If that fails the connection is not used again.
     async fn roll_back(&mut self) -> Result<(), Error> {
         if !matches!(self.state, State::Transaction | State::Failed) {
             return Err(Error::Bug("only a transaction is rolled back"));
@@ -144,6 +150,7 @@ impl<DB: Engine> PooledConnection<DB> {
         self.finish("ROLLBACK").await
     }
 
+    /// Ends the transaction with COMMIT or ROLLBACK.
     async fn finish(&mut self, command: &'static str) -> Result<(), Error> {
         self.state = State::Unknown;
         self.command(command).await.map_err(query_failed)?;
@@ -174,20 +181,20 @@ impl<DB: Engine> PooledConnection<DB> {
         rows
     }
 
-    /// Shows the rows of a statement outside of a transaction until no more are wanted.
+    /// Runs a statement outside of a transaction, and calls `on_row` for each row until it breaks.
     pub(super) async fn read(
         mut self,
         statement: Statement,
-        mut show: impl FnMut(&DB::Row) -> Shown,
+        mut on_row: impl FnMut(&DB::Row) -> RowResult,
     ) -> Result<(), Error> {
         let state = self.enter().map_err(query_failed)?;
-        let Some(open) = &mut self.open else { return Err(Error::Bug("what is lent is there")) };
+        let Some(open) = &mut self.open else { return Err(Error::Bug("a pooled connection is open")) };
         let read = async {
             let mut rows = DB::fetch(&mut open.connection, statement);
             let (mut is_wanted, mut rest) = (true, 0);
             while let Some(row) = rows.try_next().await? {
                 if is_wanted {
-                    match show(&row) {
+                    match on_row(&row) {
                         Ok(next) => is_wanted = next.is_continue(),
                         Err(error) => return Ok(Err(error)),
                     }
@@ -205,9 +212,9 @@ impl<DB: Engine> PooledConnection<DB> {
                 self.leave(state, None);
                 Ok(())
             }
-            // The rest is ended in the background.
+            // The state stays `Statement`, so that the rest of the rows is ended in the background.
             Ok(Ok(ControlFlow::Break(()))) => Ok(()),
-            Ok(Err(refused)) => Err(refused),
+            Ok(Err(error)) => Err(error),
             Err(error) => {
                 self.leave(state, Some(&error));
                 Err(query_failed(error))
@@ -215,21 +222,23 @@ impl<DB: Engine> PooledConnection<DB> {
         }
     }
 
-    /// A statement begins. Until it has ended, its connection is in the middle of it.
+    /// Enters the state of a running statement. Returns the state before, to which [`Self::leave`] goes back.
     fn enter(&mut self) -> Result<State, sqlx::Error> {
         let before = self.state;
         self.state = match before {
             State::Idle => State::Statement,
             State::Transaction => State::Unknown,
             State::Statement | State::Failed | State::Unknown => {
-                return Err(sqlx::Error::Configuration("a statement before this one has failed".into()));
+                return Err(sqlx::Error::Configuration(
+                    "an earlier statement of the transaction has failed".into(),
+                ));
             }
         };
         Ok(before)
     }
 
-    /// A statement has ended. After a failure a transaction can only be rolled back: SQLite may have done so by
-    /// itself, and would store what follows statement by statement.
+    /// Leaves the state of a running statement. After a failure a transaction can only be rolled back. SQLite
+    /// may have rolled it back by itself, and would then store each further statement on its own.
     fn leave(&mut self, before: State, error: Option<&sqlx::Error>) {
         let is_lost = self.note(error);
         self.state = match (before, error) {
@@ -239,7 +248,8 @@ impl<DB: Engine> PooledConnection<DB> {
         };
     }
 
-    /// Whether an error means that nothing more can come over this connection: then others may be dead as well.
+    /// Whether an error means that the connection is dead. If so, all connections opened so far are
+    /// distrusted.
     fn note(&self, error: Option<&sqlx::Error>) -> bool {
         let is_lost =
             error.is_some_and(|error| matches!(error, sqlx::Error::Io(_)) || is_lost_connection(error));
@@ -250,16 +260,16 @@ impl<DB: Engine> PooledConnection<DB> {
     }
 }
 
-/// Waits for an answer of the database within the bound of a pool.
+/// Waits for a result of the database, at most as long as the pool allows.
 async fn within<DB: Engine, T>(
     pool: &PoolOf<DB>,
-    answer: impl Future<Output = Result<T, sqlx::Error>>,
+    result: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
     let attempt = pool.health.attempt();
-    let answer = timeout(pool.statement_max, answer).await;
-    let answer = answer.unwrap_or_else(|_| Err(timed_out("the database does not answer")));
-    attempt.end(answer.as_ref().err());
-    answer
+    let result = timeout(pool.statement_max, result).await;
+    let result = result.unwrap_or_else(|_| Err(timed_out("the database does not answer")));
+    attempt.end(result.as_ref().err());
+    result
 }
 
 fn query_failed(error: sqlx::Error) -> Error {
@@ -270,7 +280,7 @@ impl AnyConnection {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// [`Error::Database`] if the database fails.
+    /// [`Error::Database`] if the database fails; [`Error::Bug`] if a transaction is open already.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
         match self {
             Self::Postgres(connection) => connection.begin().await,
@@ -281,7 +291,8 @@ impl AnyConnection {
     /// Commits the transaction.
     ///
     /// # Errors
-    /// [`Error::Database`] if the database fails: then it is unknown whether it is committed.
+    /// [`Error::Database`] if the database fails; then it is unknown whether the transaction is committed.
+    /// [`Error::Bug`] if no transaction is open, or one of its statements has failed.
     pub(crate) async fn commit(&mut self) -> Result<(), Error> {
         match self {
             Self::Postgres(connection) => connection.commit().await,
@@ -292,7 +303,8 @@ impl AnyConnection {
     /// Rolls the transaction back.
     ///
     /// # Errors
-    /// [`Error::Database`] if the database fails: then the transaction ends with its connection.
+    /// [`Error::Database`] if the database fails; then closing the connection ends the transaction.
+    /// [`Error::Bug`] if no transaction is open.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
         match self {
             Self::Postgres(connection) => connection.roll_back().await,
@@ -303,7 +315,7 @@ impl AnyConnection {
     /// Runs a statement that returns no rows.
     ///
     /// # Errors
-    /// If the statement fails or is not answered in time.
+    /// [`DbErr::Exec`] if the statement fails or does not finish in time.
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
         let failed = |error: sqlx::Error| DbErr::Exec(RuntimeErr::SqlxError(error.into()));
         Ok(match self {
@@ -315,7 +327,7 @@ impl AnyConnection {
     /// Runs a statement and returns its rows.
     ///
     /// # Errors
-    /// If the statement fails or is not answered in time.
+    /// [`DbErr::Query`] if the statement fails or does not finish in time.
     pub(crate) async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let failed = |error: sqlx::Error| DbErr::Query(RuntimeErr::SqlxError(error.into()));
         Ok(match self {

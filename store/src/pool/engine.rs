@@ -1,4 +1,4 @@
-//! What a pool needs of each kind of database: how a connection is opened, used and closed.
+//! Opens, uses and closes the connections of each kind of database, for the pool.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,18 +17,19 @@ use sea_query_sqlx::SqlxValues;
 use super::cluster::{self, Failover};
 use super::session::{self, Session};
 
-/// SQLite asks after so many steps of its virtual machine whether the statement is still wanted.
+/// After this many steps of its virtual machine SQLite asks whether to go on with the statement.
 const INTERRUPT_STEPS: i32 = 10_000;
 
-/// A connection, and how to interrupt the statement that runs on it where only the client can do that.
+/// A connection, and a flag that interrupts its running statement. PostgreSQL has no flag: it ends a
+/// statement by itself when the connection is closed.
 pub type Connected<C> = (C, Option<Arc<AtomicBool>>);
 
-/// A kind of database.
+/// A kind of database: PostgreSQL or SQLite.
 pub trait Engine: Database {
-    /// How its connections are opened.
+    /// The options with which connections are opened.
     type Settings: Send + Sync + std::fmt::Debug + 'static;
 
-    /// Begins a transaction that writes.
+    /// The statement that begins a transaction that writes.
     const BEGIN: &'static str;
 
     /// Opens a connection and prepares its session.
@@ -36,7 +37,7 @@ pub trait Engine: Database {
         settings: &Self::Settings,
     ) -> impl Future<Output = Result<Connected<Self::Connection>, sqlx::Error>> + Send;
 
-    /// Closes a connection whose state is unknown, without a word to the server.
+    /// Closes a connection whose state is unknown, without sending anything to the server.
     fn end(connection: Self::Connection) -> impl Future<Output = ()> + Send;
 
     /// Runs a statement without parameters or rows.
@@ -45,33 +46,33 @@ pub trait Engine: Database {
         sql: &'static str,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Runs a statement and counts what it changed.
+    /// Runs a statement and counts the rows that it changed.
     fn execute(
         connection: &mut Self::Connection,
         statement: Statement,
     ) -> impl Future<Output = Result<Self::QueryResult, sqlx::Error>> + Send;
 
-    /// Runs a statement and reads its rows.
+    /// Runs a statement and returns all its rows.
     fn fetch_all(
         connection: &mut Self::Connection,
         statement: Statement,
     ) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
 
-    /// Runs a statement and reads its rows as they come.
+    /// Runs a statement and returns its rows as a stream.
     fn fetch(
         connection: &mut Self::Connection,
         statement: Statement,
     ) -> BoxStream<'_, Result<Self::Row, sqlx::Error>>;
 }
 
-/// How connections to PostgreSQL are opened.
+/// The options with which connections to PostgreSQL are opened.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// Where the server is, and as whom to log in.
+    /// The address of the server, and the login.
     pub connect: PgConnectOptions,
-    /// What is set on each connection.
+    /// The settings of each session.
     pub session: Session,
-    /// What may be lost when another server takes over.
+    /// What a failover may lose.
     pub failover: Failover,
 }
 
@@ -87,7 +88,7 @@ impl Engine for Postgres {
         Ok((connection, None))
     }
 
-    /// Once the socket is closed the server ends what runs (`client_connection_check_interval`).
+    /// Once the socket is closed, the server ends the running statement (`client_connection_check_interval`).
     async fn end(connection: PgConnection) {
         drop(connection);
     }
@@ -132,7 +133,8 @@ impl Engine for Sqlite {
         Ok((connection, Some(interrupt)))
     }
 
-    /// Waited for: a transaction gives up its lock when the thread of the connection has closed it.
+    /// It waits until the connection is closed, because a transaction releases its lock only when the thread
+    /// of the connection has closed it.
     async fn end(connection: SqliteConnection) {
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "a connection did not close");

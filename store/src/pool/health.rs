@@ -1,4 +1,4 @@
-//! What a process knows of its database: whether it answers, and since when its connections cannot be trusted.
+//! Keeps track of whether the database answers, and which connections may be dead.
 
 use std::io::ErrorKind;
 use std::sync::Mutex;
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use sea_orm::sqlx;
 
-/// Shared by all pools of a process.
+/// The health of the database, as all pools of a process see it.
 #[derive(Debug)]
 pub struct Health {
     begun_at: Instant,
-    /// Attempts that are under way or were given up since the database answered last; 0 means none.
-    /// Milliseconds after `begun_at`, and 1 more, of the first of them.
+    /// When the first attempt began that has had no answer since the last answer: milliseconds after
+    /// `begun_at`, plus 1. It is 0 if there is no such attempt.
     silent_since: AtomicU64,
-    /// When something was asked last, in the same way.
+    /// When the last attempt began, in the same unit.
     asked_at: AtomicU64,
-    /// Connections that were opened before are closed instead of lent.
+    /// Connections that were opened before this instant are closed instead of used again.
     distrusted_before: Mutex<Instant>,
 }
 
-/// Something that was asked of the database.
+/// A statement or an attempt to connect that is under way.
 pub(super) struct Attempt<'h> {
     health: &'h Health,
-    /// What it has set `silent_since` to, if it was the first.
+    /// The value of `silent_since`, if this attempt has set it.
     since: Option<u64>,
 }
 
@@ -40,8 +40,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// How long the database has been silent though it was asked: from the first question without an answer to the
-    /// last one. Zero after an answer.
+    /// How long the database has not answered: the time from the first attempt without an answer to the last
+    /// attempt. It is zero after an answer, and does not grow while nothing is attempted.
     #[must_use]
     pub fn silent_for(&self) -> Duration {
         match self.silent_since.load(Ordering::Relaxed) {
@@ -50,7 +50,7 @@ impl Health {
         }
     }
 
-    /// Something is asked.
+    /// Begins an attempt.
     pub(super) fn attempt(&self) -> Attempt<'_> {
         let mut since = None;
         let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
@@ -65,7 +65,7 @@ impl Health {
         self.silent_since.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// A connection was found dead: all that were opened before now may be.
+    /// Records that a connection was dead. All connections that were opened before now may be dead too.
     pub(super) fn distrust(&self) {
         if let Ok(mut before) = self.distrusted_before.lock() {
             *before = Instant::now();
@@ -78,7 +78,8 @@ impl Health {
 }
 
 impl Attempt<'_> {
-    /// It has ended. Any answer is a sign of life, a refusal included; only silence is none.
+    /// Ends an attempt. Every answer shows that the database is alive, also an error; only a timeout does
+    /// not.
     pub(super) fn end(mut self, error: Option<&sqlx::Error>) {
         let is_silence = matches!(error, Some(sqlx::Error::Io(error)) if error.kind() == ErrorKind::TimedOut);
         if !is_silence {
@@ -88,11 +89,11 @@ impl Attempt<'_> {
     }
 }
 
-/// Nobody waits for it any more: it tells nothing.
+/// An attempt that is dropped before its end says nothing about the database.
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(since) = self.since {
-            let _answered_since = self.health.replace_silence(since, 0);
+            let _is_first = self.health.replace_silence(since, 0);
         }
     }
 }
@@ -104,15 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_lasts_from_the_first_question_without_an_answer_to_the_last_one() {
+    fn silence_lasts_from_the_first_attempt_without_an_answer_to_the_last_one() {
         let health = Health::default();
         let silence = sqlx::Error::Io(ErrorKind::TimedOut.into());
         health.attempt().end(Some(&silence));
         sleep(Duration::from_millis(30));
-        assert_eq!(health.silent_for(), Duration::ZERO, "nobody has asked since");
+        assert_eq!(health.silent_for(), Duration::ZERO, "nothing was attempted since");
         health.attempt().end(Some(&silence));
         assert!(health.silent_for() >= Duration::from_millis(30));
         health.attempt().end(Some(&sqlx::Error::RowNotFound));
-        assert_eq!(health.silent_for(), Duration::ZERO, "a refusal is an answer");
+        assert_eq!(health.silent_for(), Duration::ZERO, "an error is an answer");
     }
 }

@@ -1,21 +1,22 @@
-//! The session of a connection to PostgreSQL: what is set on it, and that it is set.
+//! Applies the settings of a PostgreSQL session, and checks that they took effect (decision 0058).
 //!
-//! Settings are sent as statements and not as options of the startup message, which poolers refuse or ignore, and
-//! are read back in a statement of their own.
+//! Settings are sent as statements, because poolers refuse or ignore the options of the startup message. They
+//! are read back in a statement of their own, which a pooler that shares sessions would give to another
+//! session.
 
 use std::collections::HashMap;
 
 use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::sqlx::{self, AssertSqlSafe, Executor, PgConnection, Row};
 
-/// What is set on a connection: names of PostgreSQL's settings and their values.
+/// The settings of a session: names of PostgreSQL's parameters and their values.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     settings: Vec<(&'static str, String)>,
 }
 
 impl Session {
-    /// Adds a setting, or gives it another value. One that the server does not know, because it is older, is left out.
+    /// Adds a setting, or replaces its value. A setting that an older server does not know is left out.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.settings.retain(|(other, _)| *other != name);
@@ -24,15 +25,16 @@ impl Session {
     }
 }
 
-/// Sets what is to be set, and reads it back.
+/// Applies the settings, and reads them back.
 ///
 /// # Errors
-/// If the server refuses a setting or has not kept it: then a pooler in between gives each statement to another
-/// session.
+/// [`sqlx::Error::Database`] if the server refuses a setting. [`sqlx::Error::Configuration`] if a setting was
+/// not kept; then a pooler in between gives each statement to another session.
 pub(super) async fn prepare(connection: &mut PgConnection, session: &Session) -> Result<(), sqlx::Error> {
     let rows = session.settings.iter().map(|(name, value)| format!("('{name}', '{value}')"));
     let wanted = rows.collect::<Vec<_>>().join(", ");
-    // `off` acknowledges what a crash loses, and `local` what a failover loses; any stronger setting is kept.
+    // `synchronous_commit = off` acknowledges writes that a crash loses, and `local` writes that a failover
+    // loses. Both become `on`, and any stronger value is kept.
     let set = format!(
         "SELECT name, set_config(name, value, false) FROM (VALUES {wanted}, ('synchronous_commit', \
          CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' WHEN 'local' THEN 'on' \
@@ -47,9 +49,10 @@ pub(super) async fn prepare(connection: &mut PgConnection, session: &Session) ->
     let kept = read.iter().map(cells).collect::<Result<HashMap<_, _>, _>>()?;
     for (name, value) in &set {
         if kept.get(name) != Some(value) {
-            let lost =
-                format!("{name} was set to {value} and is not: is there a pooler that shares sessions?");
-            return Err(sqlx::Error::Configuration(lost.into()));
+            let detail = format!(
+                "the setting {name} = {value} was not kept; connect without a pooler that shares sessions"
+            );
+            return Err(sqlx::Error::Configuration(detail.into()));
         }
     }
     Ok(())

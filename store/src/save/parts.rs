@@ -1,4 +1,5 @@
-//! Rows of several tables as one statement of PostgreSQL: a CTE for each table, and one for the heads.
+//! Writes rows of several tables with one statement of PostgreSQL: one CTE for each table, and one for the
+//! feed heads.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -15,12 +16,14 @@ use crate::pool::Pool;
 use crate::row_reader::RowReader;
 use domain::apply::Changes;
 
-/// What the statement is made of.
+/// The statement that is being built.
 #[derive(Default)]
 pub(super) struct Parts {
-    /// The text of each, with its table.
+    /// The INSERT or UPDATE of each CTE, with the name of its table.
     parts: Vec<(&'static str, String)>,
+    /// The parameters of all CTEs.
     values: Vec<Value>,
+    /// How many rows all CTEs must write.
     decided: u64,
 }
 
@@ -29,12 +32,14 @@ impl Parts {
         self.parts.is_empty()
     }
 
-    /// Parts do not see each other, and of one table what one gives up another may take.
+    /// Whether a CTE for this table exists. A table must not have two: CTEs do not see each other's changes,
+    /// and a row of the second may need a unique key that the first gives up (PostgreSQL manual, section
+    /// 7.8.4).
     pub(super) fn has(&self, table: &str) -> bool {
         self.parts.iter().any(|(other, _)| *other == table)
     }
 
-    /// Rows, if there are any, that are all there already or all not.
+    /// Adds rows of one table. Either all of them exist, or none does.
     pub(super) fn rows<Row: ActiveModelTrait>(
         &mut self,
         rows: Vec<Row>,
@@ -50,14 +55,23 @@ impl Parts {
         Ok(())
     }
 
-    /// Heads that are locked: user, from, to.
+    /// Adds moves of feed heads whose accounts are locked: user, old head and new head.
     pub(super) fn heads(&mut self, heads: Vec<(Uuid, i64, i64)>) {
         self.decided += heads.len() as u64;
         let part = dialect::move_heads(heads, &mut self.values);
         self.parts.push(("account", part));
     }
 
-    /// Writes all of it.
+    /// Runs the statement within a transaction, and compares the number of rows with the decision.
+    ///
+    /// ```sql
+    /// WITH p0 AS (INSERT INTO event … RETURNING 1), p1 AS (UPDATE account … RETURNING 1)
+    /// SELECT (SELECT count(*) FROM p0) + (SELECT count(*) FROM p1) AS written
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the database fails. [`Error::Bug`] if a row that should be new exists, or
+    /// another number of rows was written than decided.
     pub(super) async fn send(&mut self, tx: &Tx) -> Result<(), Error> {
         let (with, written) = self.take();
         let statement = self.statement(format!("WITH {with} SELECT {written} AS written"));
@@ -67,7 +81,7 @@ impl Parts {
         count(std::mem::take(&mut self.decided), written)
     }
 
-    /// The parts as CTEs, and how many rows they have written.
+    /// Returns the text of the CTEs, and the expression that counts the rows they have written.
     fn take(&mut self) -> (String, String) {
         let parts: Vec<String> = self.parts.drain(..).map(|(_, part)| part).collect();
         let with = parts.iter().enumerate().map(|(n, part)| format!("p{n} AS ({part} RETURNING 1)"));
@@ -80,19 +94,33 @@ impl Parts {
     }
 }
 
-/// Whether what is to be written of a user can be written by one statement.
+/// Whether one statement can write the changes of a user. It cannot if one of its CTEs would have to see the
+/// changes of another one.
 pub(super) fn is_one_statement(changes: &Changes) -> bool {
     let has_both = |new: usize, changed: usize| new > 0 && changed > 0;
     changes.recorded_edit_ids.is_empty()
         && changes.finalized_deletions.is_empty()
-        // Two types may exchange their names.
+        // Two types may exchange their names, which needs a statement that clears the names first.
         && changes.changed_types.len() < 2
         && !has_both(changes.new_types.len(), changes.changed_types.len())
         && !has_both(changes.new_events.len(), changes.changed_events.len())
 }
 
-/// Writes what was decided without a lock, of those users whose row of the account is still the one that was
-/// read and is held by nobody. Returns them.
+/// Stores optimistic decisions of those users whose account has the revision that was read and is not locked.
+/// Returns these users.
+///
+/// ```sql
+/// WITH held AS (SELECT user_id FROM account … FOR NO KEY UPDATE SKIP LOCKED),
+///      moved AS (UPDATE account … RETURNING user_id),
+///      p0 AS (INSERT INTO event … WHERE user_id IN (SELECT user_id FROM moved) RETURNING 1),
+///      counts AS (SELECT (SELECT count(*) FROM p0) AS written, … AS decided)
+/// SELECT m.user_id, c.written, 1 / (c.written = c.decided)::integer FROM moved m CROSS JOIN counts c
+/// ```
+///
+/// The statement is a transaction of its own, so it is one round trip (decision 0053).
+///
+/// # Errors
+/// As [`super::store_if_unchanged`].
 pub(super) async fn send_if_unchanged(
     connections: &Pool,
     all: Vec<Decision>,
@@ -113,7 +141,7 @@ pub(super) async fn send_if_unchanged(
     parts.rows(models.aliases, Existing::None, Owners::Moved)?;
     let (with, written) = parts.take();
     let wanted = dialect::decided_of_moved(&decided, &mut parts.values);
-    // A count that is not the one decided divides by zero, and nothing is written.
+    // If the number of rows differs from the decision the statement divides by zero, and writes nothing.
     let statement = parts.statement(format!(
         "WITH {moved}, {with}, counts AS (SELECT {written} AS written, {wanted} AS decided) \
          SELECT m.user_id, c.written, 1 / (c.written = c.decided)::integer FROM moved m CROSS JOIN counts c"

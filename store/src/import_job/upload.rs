@@ -1,0 +1,57 @@
+//! Records the arrival of the payload objects of an import.
+
+use ::entity::import_job::Column;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, ExprTrait, QueryFilter};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{is_updated, one, to};
+use crate::error::Error;
+use crate::lock::{Lockable, begin_locked};
+use crate::{Store, dialect, run_to_completion};
+use domain::import::State;
+use domain::payload_objects::PayloadObjects;
+
+/// A payload object that was stored, with the state of the import before and after it.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The bytes received before it.
+    pub from: i64,
+    /// The names of the objects before it.
+    pub names_before: PayloadObjects,
+    /// The bytes received including it.
+    pub up_to: i64,
+    /// The names of the objects including it.
+    pub names: PayloadObjects,
+    /// Whether it is the last object of the payload.
+    pub complete: bool,
+}
+
+/// Records that a payload object has arrived. The last object makes the import `QUEUED`. Returns false if the
+/// import is no longer in the state of `arrival`, or if the time for its upload is over.
+///
+/// # Errors
+/// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
+/// wait; [`Error::Database`] if the database fails.
+pub async fn receive(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival) -> Result<bool, Error> {
+    let Arrival { from, names_before, up_to, names, complete } = arrival;
+    let state = if complete { State::Queued } else { State::AwaitingUpload };
+    let update = one(user_id, id)
+        .col_expr(Column::BytesReceived, up_to.into())
+        .col_expr(Column::PayloadObjects, names.as_text().into())
+        .col_expr(Column::State, to(state))
+        .col_expr(Column::Problem, Expr::value(None::<String>))
+        .filter(Column::State.eq(State::AwaitingUpload.name()))
+        .filter(Column::BytesReceived.eq(from))
+        .filter(Column::PayloadObjects.eq(names_before.as_text()))
+        .filter(Expr::col(Column::UploadExpiresAt).gte(dialect::now_ms(store.backend())));
+    let store = store.clone();
+    run_to_completion(async move {
+        let (tx, _) = begin_locked(&store, user_id, Lockable::Import(id), Instant::now()).await?;
+        let done = is_updated(update, &tx.inner).await?;
+        tx.commit().await?;
+        Ok(done)
+    })
+    .await
+}
