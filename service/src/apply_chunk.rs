@@ -1,7 +1,9 @@
-//! One chunk of an import: its rows, its rejections, its counts and its checkpoint, in one transaction.
+//! Stores one chunk of an import in one transaction: its rows, its rejections, its counts and its checkpoint.
 //!
-//! In a file that is sent again nothing is new. Such a chunk can be decided before its turn and without a lock,
-//! while the one before it is stored: what a record is a duplicate of was there before both.
+//! A chunk can also be decided speculatively: without a lock, while the chunk before it is still being
+//! stored. That helps when a file is sent again, because all its records are duplicates and nothing has to be
+//! stored. It is correct because what a record is a duplicate of was stored before both chunks. A chunk that
+//! brings something new is decided again under the lock.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -25,106 +27,112 @@ use store::import_job::{Checkpoint, Held};
 use store::load::{ReadSet, load_one};
 use store::{Store, Tx, import_job, import_rejection};
 
-/// A record as it was read.
+/// One record of a payload, parsed and checked.
 #[derive(Debug)]
 pub struct Record {
-    /// Counts from 1, where the format has lines.
+    /// The number of its line, from 1. `None` if the format has no lines.
     pub line: Option<i64>,
-    /// The event, or all that is wrong with it.
+    /// The event, or everything that is wrong with the record.
     pub event: Result<NewEvent, Vec<FieldProblem>>,
-    /// Its beginning, to be kept if it is refused.
+    /// The beginning of the record. It is stored with the rejection if the record is rejected.
     pub excerpt: String,
 }
 
-/// Consecutive records and where the payload goes on behind them.
+/// Consecutive records of a payload, and the checkpoint after them.
 #[derive(Debug)]
 pub struct Chunk {
     /// At most 500.
     pub records: Vec<Record>,
-    /// Records of the payload up to the last of these.
+    /// How many records of the payload are done with this chunk.
     pub next_record: i64,
-    /// Offset behind them in the decoded payload.
+    /// The offset in the decoded payload after the last of them, in bytes.
     pub next_byte: i64,
-    /// Lines before that offset, where the format has lines.
+    /// The number of lines before that offset, if the format has lines.
     pub next_line: i64,
-    /// Offset behind them in the payload as sent, as far as the decoder has read.
+    /// How many bytes of the payload as sent the decoder has read so far.
     pub bytes_processed: i64,
-    /// Nothing follows: with this chunk the import is complete.
+    /// Whether the payload ends here. The import is complete with its last chunk.
     pub is_last: bool,
 }
 
-/// What becomes of the records of a chunk.
+/// The outcomes of the records of a chunk.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub struct ChunkDecision {
     counts: Counts,
     rejections: Vec<Rejection>,
 }
 
-/// An import that the caller holds, and what its chunks need to know of it.
+/// An import whose lease the caller holds, and what its chunks need to know of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Import {
-    /// Guard and checkpoint.
+    /// The lease epoch, the state and the checkpoint, which guard each step.
     pub held: Held,
-    /// It decides and reports, and stores nothing.
+    /// Whether the records are only decided and reported, and no event is stored.
     pub dry_run: bool,
-    /// Its rejections so far.
+    /// The number of rejections so far.
     pub rejections: i64,
-    /// Its records count towards a daily allowance.
+    /// Whether the records count towards a daily limit.
     pub is_counted: bool,
 }
 
-/// What a chunk has come to.
+/// The result of a chunk that was applied.
 #[derive(Debug)]
 pub struct Applied {
     /// The import at its new checkpoint.
     pub held: Held,
-    /// What became of the records.
+    /// How many records had which outcome.
     pub counts: Counts,
-    /// Something of them was stored.
-    pub is_new: bool,
+    /// Whether the chunk changed any event, event type or alias.
+    pub has_changes: bool,
 }
 
-/// Decides a chunk before its turn; none where something of it is to be stored, which only its turn can do.
+/// Decides a chunk without a lock, before the chunks before it are stored.
+///
+/// Returns `None` if the chunk has something to store: that must be decided under the lock. A dry run never
+/// has. Also returns `None` on SQLite and if the bodies of events are needed, as every optimistic load.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
 pub async fn decide_speculatively(
     store: &Store,
     user_id: Uuid,
     import_id: Uuid,
     dry_run: bool,
     chunk: &Chunk,
-) -> Result<Option<Verdict>, Error> {
+) -> Result<Option<ChunkDecision>, Error> {
     let Some((read_version, mut unit)) = load_optimistic(store, user_id, &chunk.read_set()).await? else {
         return Ok(None);
     };
-    let verdict = chunk.decide(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
-    Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(verdict))
+    let decision = chunk.decide(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
+    Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(decision))
 }
 
-/// Applies a chunk, with the verdict if one was found chunks. The records at the places in `poison` are refused unread.
+/// Applies a chunk: moves the checkpoint, decides and stores the records, and adds to the counts.
+///
+/// With `speculative`, the chunk was decided before and has nothing to store, so no account row is locked.
+/// The records at the indexes in `poison` are rejected without being decided.
 ///
 /// # Errors
-/// [`Error::Fenced`] when somebody else holds it by now, or it was ended; when the database fails.
-/// Then nothing of the chunk is stored.
+/// [`Error::Fenced`] if another worker holds the import now, or the user has ended it. Otherwise as
+/// [`write_within`]. Nothing of the chunk is stored then, unless the database failed during the commit.
 pub async fn apply_chunk(
     store: &Store,
     notifier: &dyn Notifier,
     import: Import,
     chunk: &Chunk,
-    verdict: Option<Verdict>,
+    speculative: Option<ChunkDecision>,
     poison: &BTreeSet<usize>,
 ) -> Result<Applied, Error> {
     let held = import.held;
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
     import_job::advance(&tx, held, chunk.checkpoint(), LEASE_TTL_MS).await?;
-    let (verdict, stored) = match verdict {
-        Some(verdict) => (verdict, Stored::default()),
+    let (decision, stored) = match speculative {
+        Some(decision) => (decision, Stored::default()),
         None if chunk.records.is_empty() => Default::default(),
         None => decide_locked(&tx, import, chunk, now_ms, poison).await?,
     };
-    let Verdict { counts, mut rejections } = verdict;
+    let ChunkDecision { counts, mut rejections } = decision;
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
     rejections.truncate(room);
     if import.is_counted {
@@ -139,53 +147,56 @@ pub async fn apply_chunk(
         let tx = store.begin().await?;
         import_job::tally(&tx, held, counts, chunk.is_last).await?;
         tx.commit().await?;
-        return Ok(Applied { held, counts, is_new: stored.is_anything });
+        return Ok(Applied { held, counts, has_changes: stored.has_changes });
     }
     import_job::tally(&tx, held, counts, chunk.is_last).await?;
     tx.commit().await?;
     if stored.moves_feed {
         notifier.notify(Notification::Feed(held.user_id));
     }
-    Ok(Applied { held, counts, is_new: stored.is_anything })
+    Ok(Applied { held, counts, has_changes: stored.has_changes })
 }
 
-/// The records of a chunk whose decision or storing panics, by their places: each is tried alone, in a transaction that
-/// is rolled back.
+/// Finds the records that make the process panic when they are decided or stored. Returns their indexes in
+/// the chunk.
+///
+/// Each record is tried alone, in a transaction that is rolled back.
 ///
 /// # Errors
-/// When the database fails.
+/// As [`write_within`].
 pub async fn find_poison(store: &Store, import: Import, chunk: &Chunk) -> Result<BTreeSet<usize>, Error> {
     let mut poison = BTreeSet::new();
-    for place in 0..chunk.records.len() {
-        match AssertUnwindSafe(try_alone(store, import, chunk, place)).catch_unwind().await {
+    for index in 0..chunk.records.len() {
+        match AssertUnwindSafe(try_record(store, import, chunk, index)).catch_unwind().await {
             Ok(tried) => tried?,
-            Err(_) => drop(poison.insert(place)),
+            Err(_) => drop(poison.insert(index)),
         }
     }
     Ok(poison)
 }
 
-async fn try_alone(store: &Store, import: Import, chunk: &Chunk, place: usize) -> Result<(), Error> {
+/// Decides and stores one record, and rolls it back.
+async fn try_record(store: &Store, import: Import, chunk: &Chunk, index: usize) -> Result<(), Error> {
     let Held { user_id, id, .. } = import.held;
     let now_ms = store.clock.now_ms();
     let mut read_set = ReadSet::default();
-    if let Ok(new) = &chunk.records[place].event {
+    if let Ok(new) = &chunk.records[index].event {
         read_set.event(new);
     }
     let tx = store.begin().await?;
-    let others: BTreeSet<usize> = (0..chunk.records.len()).filter(|other| *other != place).collect();
+    let others: BTreeSet<usize> = (0..chunk.records.len()).filter(|other| *other != index).collect();
     write_within(&tx, user_id, read_set, |unit| chunk.decide(unit, id, now_ms, &others)).await?;
     tx.release().await
 }
 
-/// Under the lock of the head.
+/// Decides a chunk under the lock of the account row, and stores its changes unless it is a dry run.
 async fn decide_locked(
     tx: &Tx,
     import: Import,
     chunk: &Chunk,
     now_ms: i64,
     poison: &BTreeSet<usize>,
-) -> Result<(Verdict, Stored), Error> {
+) -> Result<(ChunkDecision, Stored), Error> {
     let Held { user_id, id, .. } = import.held;
     let read_set = chunk.read_set();
     if import.dry_run {
@@ -213,19 +224,19 @@ impl Chunk {
         }
     }
 
-    /// What becomes of the records, each by itself. Those that are `poison` are refused.
+    /// Decides the records one by one. Those at the indexes in `poison` are rejected.
     fn decide(
         &self,
         unit: &mut UnitOfWork,
         import_id: Uuid,
         now_ms: i64,
         poison: &BTreeSet<usize>,
-    ) -> Verdict {
+    ) -> ChunkDecision {
         let context = WriteContext { now_ms, client_id: None, import_job_id: Some(import_id) };
-        let done = self.next_record - i64::try_from(self.records.len()).unwrap_or(i64::MAX);
+        let records_before = self.next_record - i64::try_from(self.records.len()).unwrap_or(i64::MAX);
         let (mut counts, mut rejections) = (Counts::default(), Vec::new());
-        for (place, (record, number)) in self.records.iter().zip(done + 1..).enumerate() {
-            let is_poison = poison.contains(&place);
+        for (index, (record, number)) in self.records.iter().zip(records_before + 1..).enumerate() {
+            let is_poison = poison.contains(&index);
             inject_fault(record, is_poison);
             let answer = match &record.event {
                 _ if is_poison => Answer::rejected(Problem::new(Code::Poison, "the record cannot be stored")),
@@ -235,19 +246,19 @@ impl Chunk {
             count(&mut counts, &answer);
             rejections.extend(rejection(answer, number, record));
         }
-        Verdict { counts, rejections }
+        ChunkDecision { counts, rejections }
     }
 }
 
-/// The injected faults: a record that kills the process, and one that panics.
-fn inject_fault(record: &Record, is_refused: bool) {
-    let is_meant = record.excerpt.contains("poison") && record.event.is_ok() && !is_refused;
-    if is_meant && fault_injection::is_injected("plant-abort-on-record") {
+/// The injected faults `plant-abort-on-record`, which aborts the process, and `plant-panic-on-record`.
+fn inject_fault(record: &Record, is_rejected: bool) {
+    let is_target = record.excerpt.contains("poison") && record.event.is_ok() && !is_rejected;
+    if is_target && fault_injection::is_injected("plant-abort-on-record") {
         std::process::abort();
     }
     assert!(
-        !(is_meant && fault_injection::is_injected("plant-panic-on-record")),
-        "a record panics, as it was told to"
+        !(is_target && fault_injection::is_injected("plant-panic-on-record")),
+        "the injected fault: a record panics"
     );
 }
 
@@ -255,7 +266,7 @@ fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
     let counter = match answer.outcome {
         Outcome::Created => &mut counts.inserted,
         Outcome::Duplicate if answer.differs => &mut counts.differing,
-        // A create changes nothing that is there, and asks for no version.
+        // A create never changes a stored event and expects no version, so only `Duplicate` can occur here.
         Outcome::Duplicate | Outcome::Updated | Outcome::Unchanged | Outcome::Conflict => {
             &mut counts.duplicates
         }
@@ -265,14 +276,15 @@ fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
     *counter += 1;
 }
 
-/// How a record that was refused, or differs, is kept.
+/// The rejection to store for a record that was rejected, or that differs from the stored event.
 fn rejection(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<Rejection> {
-    let kept = |pointer, code, detail| {
+    let rejection = |pointer, code, detail| {
         let (line, excerpt) = (record.line, record.excerpt.clone());
         Rejection { record: number, line, pointer, code, detail, excerpt }
     };
     if answer.outcome == Outcome::Duplicate && answer.differs {
-        return Some(kept(None, Code::Differs, "stored already, with other content".to_owned()));
+        let detail = "the event is already stored with different content, which was kept";
+        return Some(rejection(None, Code::Differs, detail.to_owned()));
     }
     let problem = answer.problem?;
     let detail = match problem.errors.as_slice() {
@@ -286,7 +298,7 @@ fn rejection(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<R
         }
     };
     let pointer = problem.errors.first().map(|error| error.pointer.clone());
-    // A detail may quote what was sent.
+    // A detail may quote text of the record, which can be long.
     let detail = detail.chars().take(REJECTION_CHARS_MAX).collect();
-    Some(kept(pointer, problem.code, detail))
+    Some(rejection(pointer, problem.code, detail))
 }

@@ -1,41 +1,50 @@
-//! Applies one write of one user, in a transaction that it may share with whoever writes at the same time.
+//! Applies one write of one user through the group writer, so that it may share a transaction with other
+//! writes.
+
+use std::sync::Arc;
 
 use crate::Actor;
-use crate::apply_mutations::{Item, Mutation, MutationAnswer, complete};
+use crate::apply_mutations::{Item, Mutation, MutationAnswer, load_missing_bodies};
 use crate::write::group::GroupWriter;
 use domain::apply::{UnitOfWork, WriteContext};
 use store::Store;
 use store::error::Error;
 use store::load::ReadSet;
 
-/// As [`Fits`](super::apply_mutations::Fits), for as long as the write waits.
-pub type FitsOne = Box<dyn Fn(&[MutationAnswer]) -> bool + Send + Sync>;
+/// As [`FitsResponse`](super::apply_mutations::FitsResponse), but owned, because the write may outlive its
+/// caller.
+pub type OwnedFitsResponse = Arc<dyn Fn(&[MutationAnswer]) -> bool + Send + Sync>;
 
-/// Applies one write. The answer is of an event where the write is to one, and else of an event type.
+/// Applies one write. What is wrong with it is in its answer and is no error.
 ///
 /// # Errors
-/// When too many writes wait, when the database fails, or the answer does not fit; what is wrong with the
-/// item is in its answer.
+/// [`Error::AnswerTooLarge`] if the answer does not fit into a response; then nothing but an alias is
+/// written. Otherwise as [`GroupWriter::write`], and [`Error::Moved`] if the event was deleted before the response could
+/// describe it.
 pub async fn apply_mutation(
     writer: &GroupWriter<MutationAnswer>,
     store: &Store,
     actor: &Actor,
     client_id: Option<String>,
     mutation: Mutation,
-    fits: FitsOne,
+    fits: OwnedFitsResponse,
 ) -> Result<MutationAnswer, Error> {
     let mut read_set = ReadSet::default();
-    let item = Item::read(mutation, store, &mut read_set);
-    let (now_ms, is_wrong) = (store.clock.now_ms(), item.is_wrong());
-    let decide = move |unit: &mut UnitOfWork| {
-        let context = WriteContext { now_ms, client_id: client_id.as_deref(), import_job_id: None };
-        let answer = item.decide(unit, &context);
+    let item = Item::parse(mutation, store, &mut read_set);
+    let (now_ms, is_invalid) = (store.clock.now_ms(), item.is_invalid());
+    let check_size = move |answer: MutationAnswer| {
         if fits(std::slice::from_ref(&answer)) { Ok(answer) } else { Err(Error::AnswerTooLarge) }
     };
-    if is_wrong {
+    let check_decided = check_size.clone();
+    let decide = move |unit: &mut UnitOfWork| {
+        let context = WriteContext { now_ms, client_id: client_id.as_deref(), import_job_id: None };
+        check_decided(item.decide(unit, &context))
+    };
+    if is_invalid {
         return decide(&mut UnitOfWork::default());
     }
     let mut answer = writer.write(actor.user_id, read_set, Box::new(decide)).await?;
-    complete(store, actor.user_id, std::slice::from_mut(&mut answer)).await?;
-    Ok(answer)
+    // An event that lacks its body is a duplicate, of which nothing but an alias is stored.
+    let has_grown = load_missing_bodies(store, actor.user_id, std::slice::from_mut(&mut answer)).await?;
+    if has_grown { check_size(answer) } else { Ok(answer) }
 }

@@ -1,5 +1,6 @@
-//! Applies writes of one user, in order and in one transaction: a batch or a whole outbox.
-//! Every answer is to its own item, and one bad item never harms another.
+//! Applies several writes of one user in order and in one transaction: a batch mutation, or a whole outbox.
+//!
+//! Each item has its own answer, and a bad item never harms another one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use store::error::Error;
 use store::load::ReadSet;
 use store::{Store, event, event_type};
 
-/// One write as it was sent.
+/// One write as the client sent it. Its draft is not checked yet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mutation {
     /// Stores an event.
@@ -32,9 +33,9 @@ pub enum Mutation {
     DeleteEvent(RemovalDraft),
     /// Brings a deleted event back.
     RestoreEvent {
-        /// What it is to say again.
+        /// The content that the event gets.
         event: EventDraft,
-        /// On what terms.
+        /// The expected version and the edit id.
         guard: GuardDraft,
     },
     /// Stores an event type.
@@ -45,27 +46,27 @@ pub enum Mutation {
     DeleteEventType(RemovalDraft),
 }
 
-/// The answer to an event, with its type as it was after the item.
+/// The answer to a write to an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventAnswer {
-    /// What became of the item.
+    /// The outcome of the item, and the event after it.
     pub answer: Answer<EventRow>,
-    /// The type of a living event.
+    /// The type of the event as it was after the item. `None` for a tombstone and for a rejected item.
     pub event_type: Option<Arc<TypeRow>>,
 }
 
 /// The answer to one write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MutationAnswer {
-    /// Of an event.
+    /// The write was to an event.
     Event(EventAnswer),
-    /// Of an event type.
+    /// The write was to an event type.
     EventType(Answer<TypeRow>),
 }
 
 impl MutationAnswer {
-    /// The id of an event whose body was not loaded.
-    fn lacking_body(&self) -> Option<Uuid> {
+    /// The id of the event if its body was not loaded, so that the response needs it from the database.
+    fn id_without_body(&self) -> Option<Uuid> {
         match self {
             Self::Event(EventAnswer { answer, .. }) if answer.lacks_body => {
                 answer.row.as_ref().map(|row| row.meta.id)
@@ -74,34 +75,35 @@ impl MutationAnswer {
         }
     }
 
-    /// The answer to a write to an event.
+    /// Returns the answer to a write to an event.
     ///
     /// # Errors
-    /// When it is none.
+    /// [`Error::Bug`] if the write was to an event type.
     pub fn into_event(self) -> Result<EventAnswer, Error> {
         match self {
             Self::Event(answer) => Ok(answer),
-            Self::EventType(_) => Err(Error::Bug("a write to an event has an answer of an event")),
+            Self::EventType(_) => Err(Error::Bug("a write to an event has an answer for an event type")),
         }
     }
 
-    /// The answer to a write to an event type.
+    /// Returns the answer to a write to an event type.
     ///
     /// # Errors
-    /// When it is none.
+    /// [`Error::Bug`] if the write was to an event.
     pub fn into_event_type(self) -> Result<Answer<TypeRow>, Error> {
         match self {
             Self::EventType(answer) => Ok(answer),
-            Self::Event(_) => Err(Error::Bug("a write to an event type has an answer of an event type")),
+            Self::Event(_) => Err(Error::Bug("a write to an event type has an answer for an event")),
         }
     }
 }
 
-/// Says whether answers are few and small enough to be told; if not, nothing is written.
-pub type Fits<'f> = &'f (dyn Fn(&[MutationAnswer]) -> bool + Sync);
+/// Returns whether the response with these answers is within the response size limit. If it is not, nothing
+/// is written.
+pub type FitsResponse<'f> = &'f (dyn Fn(&[MutationAnswer]) -> bool + Sync);
 
 impl Mutation {
-    /// The id that the item is about, as it was sent.
+    /// The id of the event or event type, as it was sent.
     #[must_use]
     pub fn sent_id(&self) -> &Sent<String> {
         match self {
@@ -113,7 +115,7 @@ impl Mutation {
         }
     }
 
-    fn is_of_event(&self) -> bool {
+    fn targets_event(&self) -> bool {
         matches!(
             self,
             Self::CreateEvent(_) | Self::UpdateEvent(_) | Self::DeleteEvent(_) | Self::RestoreEvent { .. }
@@ -121,19 +123,19 @@ impl Mutation {
     }
 
     fn parse(self, store: &Store) -> Result<Write, Vec<FieldProblem>> {
-        // Randomness costs a call of the system.
-        let fresh = |is_needed| if is_needed { store.clock.new_id() } else { Uuid::nil() };
+        // An id is made only if it is needed, because random bytes cost a system call.
+        let new_id_if = |is_needed| if is_needed { store.clock.new_id() } else { Uuid::nil() };
         Ok(match self {
             Self::CreateEvent(event) => {
-                let made = MissingId::Made(fresh(matches!(event.id, Sent::Absent)));
-                let type_id = fresh(!matches!(event.event_type, Sent::Absent));
+                let made = MissingId::Made(new_id_if(matches!(event.id, Sent::Absent)));
+                let type_id = new_id_if(!matches!(event.event_type, Sent::Absent));
                 Write::CreateEvent(draft::parse_event(event, made, type_id)?)
             }
             Self::UpdateEvent(edit) => Write::UpdateEvent(draft::parse_event_edit(edit)?),
             Self::DeleteEvent(removal) => Write::DeleteEvent(draft::parse_removal(removal)?),
             Self::RestoreEvent { event, guard } => Write::RestoreEvent(draft::parse_restore(event, guard)?),
             Self::CreateEventType(event_type) => {
-                let made = fresh(matches!(event_type.id, Sent::Absent));
+                let made = new_id_if(matches!(event_type.id, Sent::Absent));
                 Write::CreateEventType(draft::parse_type(event_type, made)?)
             }
             Self::UpdateEventType(edit) => Write::UpdateEventType(draft::parse_type_edit(edit)?),
@@ -142,38 +144,40 @@ impl Mutation {
     }
 }
 
-/// An item as it was read: what later items need to know of it should it be rejected, and the write.
+/// A parsed item. If it is invalid, it still knows its id: later items of the call may depend on it.
 pub(super) struct Item {
     id: Option<Uuid>,
-    is_of_event: bool,
+    targets_event: bool,
     write: Result<Write, Vec<FieldProblem>>,
 }
 
 impl Item {
-    pub(super) fn read(mutation: Mutation, store: &Store, read_set: &mut ReadSet) -> Self {
+    /// Checks the draft, and adds what the write can touch to the read set.
+    pub(super) fn parse(mutation: Mutation, store: &Store, read_set: &mut ReadSet) -> Self {
         let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
-        let is_of_event = mutation.is_of_event();
+        let targets_event = mutation.targets_event();
         let write = mutation.parse(store).inspect(|write| read_set.write(write));
-        Self { id, is_of_event, write }
+        Self { id, targets_event, write }
     }
 
-    /// It is wrong in itself, whatever is stored.
-    pub(super) fn is_wrong(&self) -> bool {
+    /// Whether the draft is invalid. Then the item is rejected, whatever is stored.
+    pub(super) fn is_invalid(&self) -> bool {
         self.write.is_err()
     }
 
-    /// What becomes of it.
+    /// Decides the item over the unit of work. A rejection is kept there, for later items that depend on this
+    /// one.
     pub(super) fn decide(&self, unit: &mut UnitOfWork, context: &WriteContext<'_>) -> MutationAnswer {
         let rejected = |errors: &Vec<FieldProblem>| Problem::of_fields(errors.clone());
-        let written = match &self.write {
+        let answer = match &self.write {
             Ok(write) => apply::apply(unit, context, write),
-            Err(errors) if self.is_of_event => WriteAnswer::Event(Answer::rejected(rejected(errors))),
+            Err(errors) if self.targets_event => WriteAnswer::Event(Answer::rejected(rejected(errors))),
             Err(errors) => WriteAnswer::EventType(Answer::rejected(rejected(errors))),
         };
-        if let (Some(id), Some(problem)) = (self.id, written.rejection()) {
+        if let (Some(id), Some(problem)) = (self.id, answer.rejection()) {
             unit.reject(id, problem.clone());
         }
-        match written {
+        match answer {
             WriteAnswer::Event(answer) => {
                 let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
                 let event_type = content.and_then(|content| unit.event_type(content.event_type_id));
@@ -184,18 +188,20 @@ impl Item {
     }
 }
 
-/// Reads the bodies that the decision did not need: those of events that were sent again with other content. They are
-/// read after the commit, and so may be of a newer version than the one that the decision found.
+/// Loads the event bodies that the response needs and the decision did not. Returns whether there were any.
+///
+/// These are the bodies of events that were sent again with different content. They are read after the
+/// decision, so they may be of a newer version than the one that was decided over.
 ///
 /// # Errors
-/// [`Error::Moved`] if such an event was deleted in between: sent again, the write is answered by that.
-pub(super) async fn complete(
+/// [`Error::Moved`] if such an event was deleted since the decision. If the client sends the write again, the
+/// answer tells of the deletion. [`Error::Database`] if the database fails.
+pub(super) async fn load_missing_bodies(
     store: &Store,
     user_id: Uuid,
     answers: &mut [MutationAnswer],
 ) -> Result<bool, Error> {
-    let lacking = || answers.iter().filter_map(MutationAnswer::lacking_body);
-    let ids: Vec<Uuid> = lacking().collect();
+    let ids: Vec<Uuid> = answers.iter().filter_map(MutationAnswer::id_without_body).collect();
     if ids.is_empty() {
         return Ok(false);
     }
@@ -204,7 +210,7 @@ pub(super) async fn complete(
     let types = contents.map(|content| content.event_type_id).collect();
     let types = event_type::known(store, user_id, types).await?;
     for answer in answers {
-        let Some(id) = answer.lacking_body() else { continue };
+        let Some(id) = answer.id_without_body() else { continue };
         if let MutationAnswer::Event(EventAnswer { answer, event_type }) = answer {
             let row = rows.get(&id).ok_or(Error::Moved)?;
             let content = row.content.as_ref().ok_or(Error::Moved)?;
@@ -215,32 +221,39 @@ pub(super) async fn complete(
     Ok(true)
 }
 
-/// Applies writes, in order: one answer each. Sent again whole, what was applied before is answered so.
+/// Applies the writes in order, and returns one answer for each.
+///
+/// The call may be sent again as a whole: writes that were applied before are answered as such. What is wrong
+/// with an item is in its answer and is no error.
 ///
 /// # Errors
-/// When the database fails, or the answers do not fit; what is wrong with an item is in its answer.
+/// [`Error::AnswerTooLarge`] if the answers do not fit into a response, [`Error::Moved`] if an event was
+/// deleted before the response could describe it; then nothing is written. Otherwise as [`write()`].
 pub async fn apply_mutations(
     store: &Store,
     notifier: &dyn Notifier,
     actor: &Actor,
     client_id: Option<&str>,
     mutations: Vec<Mutation>,
-    fits: Fits<'_>,
+    fits: FitsResponse<'_>,
 ) -> Result<Vec<MutationAnswer>, Error> {
-    let told = |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::AnswerTooLarge) };
+    let check_size = |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::AnswerTooLarge) };
     let mut read_set = ReadSet::default();
     let items: Vec<Item> =
-        mutations.into_iter().map(|mutation| Item::read(mutation, store, &mut read_set)).collect();
-    if items.iter().all(Item::is_wrong) {
-        let mut nothing = UnitOfWork::default();
+        mutations.into_iter().map(|mutation| Item::parse(mutation, store, &mut read_set)).collect();
+    if items.iter().all(Item::is_invalid) {
+        let mut unit = UnitOfWork::default();
         let context = WriteContext { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
-        return told(items.iter().map(|item| item.decide(&mut nothing, &context)).collect());
+        return check_size(items.iter().map(|item| item.decide(&mut unit, &context)).collect());
     }
     let now_ms = store.clock.now_ms();
-    let mut answers = write(store, notifier, actor.user_id, read_set, |unit| {
+    let decide = |unit: &mut UnitOfWork| {
         let context = WriteContext { now_ms, client_id, import_job_id: None };
-        told(items.iter().map(|item| item.decide(unit, &context)).collect())
-    })
-    .await?;
-    if complete(store, actor.user_id, &mut answers).await? { told(answers) } else { Ok(answers) }
+        Ok(items.iter().map(|item| item.decide(unit, &context)).collect())
+    };
+    let complete = |mut answers: Vec<MutationAnswer>| async move {
+        load_missing_bodies(store, actor.user_id, &mut answers).await?;
+        check_size(answers)
+    };
+    write(store, notifier, actor.user_id, read_set, decide, complete).await
 }

@@ -1,5 +1,7 @@
-//! The steps that a user takes with an import: cancel, pause, resume, retry, roll back. Each works at once,
-//! for a chunk under way finds another state and rolls back.
+//! Cancels, pauses, resumes, retries or rolls back an import for its user.
+//!
+//! Each step takes effect at once. A worker that is storing a chunk finds another state than it expects, and
+//! its transaction is rolled back.
 
 use uuid::Uuid;
 
@@ -11,10 +13,14 @@ use domain::problem::{Code, Problem};
 use store::error::Error;
 use store::{Store, import_job};
 
-/// Takes a step; taken before, the import is returned as it is.
+/// Takes a step, and returns the import after it. If the step was taken before, nothing changes.
+///
+/// A step that the state of the import does not allow, and an unknown id, are problems in the answer and no
+/// errors.
 ///
 /// # Errors
-/// When the database fails; an impossible step is a problem that says the state.
+/// [`Error::Locked`] if another transaction holds the row of the import for too long, [`Error::Busy`] if too
+/// many requests wait for it or no connection is free in time, [`Error::Database`] if the database fails.
 pub async fn control_import(
     store: &Store,
     notifier: &dyn Notifier,
@@ -30,19 +36,19 @@ pub async fn control_import(
     let Some(job) = import_job::find(store, actor.user_id, id).await? else {
         return Ok(unknown());
     };
-    if taken && matches!(step.leads().1, State::Queued | State::RollingBack) {
+    if taken && matches!(step.transition().1, State::Queued | State::RollingBack) {
         notifier.notify(Notification::Import(id));
     }
-    let problem = (!taken && !step.is_taken(job.state)).then(|| impossible(&job, step));
+    let problem = (!taken && !step.is_taken(job.state)).then(|| not_allowed(&job, step));
     Ok(ImportAnswer { job: Some(job), problem })
 }
 
-fn impossible(job: &ImportRow, step: Step) -> Problem {
-    let why = if step == Step::Retry && job.state == State::Failed && !job.has_payload() {
-        ": its payload is no longer there"
+fn not_allowed(job: &ImportRow, step: Step) -> Problem {
+    let reason = if step == Step::Retry && job.state == State::Failed && !job.has_payload() {
+        ": its payload is no longer stored"
     } else {
         ""
     };
-    let detail = format!("an import that is {} cannot be {}{why}", job.state.name(), step.participle());
+    let detail = format!("an import that is {} cannot be {}{reason}", job.state.name(), step.participle());
     Problem::new(Code::ImportState, detail)
 }

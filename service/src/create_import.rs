@@ -1,4 +1,5 @@
-//! Announces an import, or says what became of it when it was announced before.
+//! Creates an import, which then waits for its payload. If the import was created before, returns it as it
+//! is.
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -8,7 +9,10 @@ use domain::apply::{Entity, UnitOfWork};
 use domain::csv_mapping::CsvMapping;
 use domain::event_id;
 use domain::import::{Counts, Format, ImportRow, Options, State};
-use domain::limits::{self, ImportLimits};
+use domain::limits::{
+    CHUNK_RECORDS_MAX, DAY_RETRY_MS, IMPORT_DAY_MS, IMPORT_NAME_CHARS_MAX, ImportLimits, PAYLOAD_BYTES_MAX,
+    UPLOAD_TTL_MS, WAITING_RETRY_MS,
+};
 use domain::payload_objects::PayloadObjects;
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::trace_context::TraceContext;
@@ -17,38 +21,38 @@ use store::load::{Loaded, ReadSet, begin_and_load};
 use store::save::save_head;
 use store::{Store, Tx, import_job};
 
-/// An import as it was announced.
+/// A new import as the client sent it. It is not checked yet.
 #[derive(Debug, Clone)]
 pub struct ImportDraft {
-    /// UUIDv7.
+    /// A UUIDv7, made by the client.
     pub id: String,
-    /// What its payload holds.
+    /// The file format of the payload.
     pub format: Format,
-    /// What the user calls it.
+    /// The name that the user gave the import.
     pub name: Option<String>,
-    /// Size of the payload as it will be sent.
+    /// The size of the payload as it will be sent, in bytes.
     pub size_bytes: i64,
-    /// Its SHA-256 in hexadecimal digits.
+    /// The SHA-256 of the payload, as hexadecimal digits.
     pub sha256: Option<String>,
-    /// How its columns become events, if it is a CSV, or what is wrong with that.
+    /// How the columns of a CSV become events, or what is wrong with the mapping.
     pub csv: Option<Result<CsvMapping, Vec<FieldProblem>>>,
-    /// It is to decide and report, and to store nothing.
+    /// Whether the records are only decided and reported, and no event is stored.
     pub dry_run: bool,
-    /// The request that announces it.
+    /// The trace context of the request, to link the spans of the import with it.
     pub trace_context: Option<TraceContext>,
 }
 
-/// What an import was refused for, and as what it stands.
+/// The answer to a request about an import.
 #[derive(Debug, Clone, Default)]
 pub struct ImportAnswer {
-    /// The import as it is; none when it is unknown or was refused.
+    /// The import as it is now. `None` if it is unknown or was not created.
     pub job: Option<ImportRow>,
-    /// Why not.
+    /// Why the request was refused.
     pub problem: Option<Problem>,
 }
 
 impl ImportAnswer {
-    /// Refused.
+    /// An answer that refuses the request and shows no import.
     #[must_use]
     pub fn refused(problem: Problem) -> Self {
         Self { job: None, problem: Some(problem) }
@@ -61,10 +65,12 @@ impl From<ImportRow> for ImportAnswer {
     }
 }
 
-/// Announces an import.
+/// Creates an import. What is wrong with the import itself is in the answer and is no error.
 ///
 /// # Errors
-/// When the database fails; what is wrong with the import itself is in the answer.
+/// [`Error::Locked`] if another transaction holds the account row for too long, [`Error::Busy`] if too many
+/// writes wait for it or no connection is free in time, [`Error::Moved`] if the account row is gone and this
+/// process does not know the user's identity, [`Error::Database`] if the database fails.
 pub async fn create_import(
     store: &Store,
     limits: &ImportLimits,
@@ -96,12 +102,12 @@ pub async fn create_import(
         counts: Counts::default(),
         attempts: 0,
         crash_count: 0,
-        chunk_records: i32::try_from(limits::CHUNK_RECORDS_MAX).unwrap_or(i32::MAX),
+        chunk_records: i32::try_from(CHUNK_RECORDS_MAX).unwrap_or(i32::MAX),
         small_chunks_until: 0,
         lease_epoch: 0,
         problem: None,
         trace_context: draft.trace_context,
-        upload_expires_at: now_ms + limits::UPLOAD_TTL_MS,
+        upload_expires_at: now_ms + UPLOAD_TTL_MS,
         created_at: now_ms,
         started_at: None,
         finished_at: None,
@@ -110,16 +116,17 @@ pub async fn create_import(
     let mut read_set = ReadSet::default();
     read_set.id(new.id);
     let (tx, loaded) = begin_and_load(store, new.user_id, &read_set, Instant::now()).await?;
-    let answer = announce(&tx, loaded, limits, new).await?;
+    let answer = insert_if_allowed(&tx, loaded, limits, new).await?;
     tx.commit().await?;
     Ok(answer)
 }
 
-/// Looks under the head whether the id is known or free, and adds the import if it may be added.
-async fn announce(
+/// Inserts the import if its id is free and the limits of the user allow it. The transaction must hold the
+/// lock of the account row, so that no other write can take the id in the meantime.
+async fn insert_if_allowed(
     tx: &Tx,
     loaded: Loaded,
-    allowed: &ImportLimits,
+    limits: &ImportLimits,
     new: ImportRow,
 ) -> Result<ImportAnswer, Error> {
     let (user_id, id) = (new.user_id, new.id);
@@ -129,57 +136,52 @@ async fn announce(
             && known.bytes_total == new.bytes_total
             && known.sha256 == new.sha256
             && known.options == new.options;
-        let reused = Problem::new(Code::ImportIdReused, "this id was first sent with other options");
+        let detail = "an import with this id exists and has other options: use a new id";
+        let reused = Problem::new(Code::ImportIdReused, detail);
         return Ok(if same { known.into() } else { ImportAnswer::refused(reused) });
     }
-    if let Some(problem) = refuse_new(&unit, id, new.created_at) {
+    if let Some(problem) = check_id(&unit, id, new.created_at) {
         return Ok(ImportAnswer::refused(problem));
     }
-    if import_job::waiting(tx, user_id).await? >= allowed.waiting_max {
-        let most = allowed.waiting_max;
+    if import_job::waiting(tx, user_id).await? >= limits.waiting_max {
+        let most = limits.waiting_max;
         let detail = format!(
-            "at most {most} imports may wait at once: send their payloads, or cancel those that are of no use"
+            "at most {most} imports may wait at the same time: send their payloads, or cancel some of them"
         );
-        return Ok(ImportAnswer::refused(Problem::later(
-            Code::TooManyImports,
-            detail,
-            limits::WAITING_RETRY_MS,
-        )));
+        return Ok(ImportAnswer::refused(Problem::later(Code::TooManyImports, detail, WAITING_RETRY_MS)));
     }
-    if let Some(most) = allowed.bytes_a_day {
-        let since = new.created_at - limits::IMPORT_DAY_MS;
+    if let Some(most) = limits.bytes_a_day {
+        let since = new.created_at - IMPORT_DAY_MS;
         if import_job::bytes_since(tx, user_id, since).await?.saturating_add(new.bytes_total) > most {
-            let detail = format!("at most {most} bytes may be sent in a day");
-            return Ok(ImportAnswer::refused(Problem::later(
-                Code::TooManyImports,
-                detail,
-                limits::DAY_RETRY_MS,
-            )));
+            let detail = format!("at most {most} bytes may be imported in 24 hours: try again later");
+            return Ok(ImportAnswer::refused(Problem::later(Code::TooManyImports, detail, DAY_RETRY_MS)));
         }
     }
-    // By the clock that it ends by.
-    let upload_expires_at = import_job::now_ms(tx).await? + limits::UPLOAD_TTL_MS;
+    // The sweeper compares this with the clock of the database, so it is set by that clock.
+    let upload_expires_at = import_job::now_ms(tx).await? + UPLOAD_TTL_MS;
     let new = ImportRow { upload_expires_at, ..new };
     import_job::insert(tx, &new).await?;
-    // For whoever waits for the head: an id that was free is not.
+    // The feed does not move, but the revision of the account must: other writes may have loaded this id as
+    // free.
     save_head(tx, user_id, read_version.feed_head, read_version.feed_head).await?;
     Ok(new.into())
 }
 
-/// What speaks against a new import of this id.
-fn refuse_new(unit: &UnitOfWork, id: Uuid, now_ms: i64) -> Option<Problem> {
-    let in_use = [Entity::Event, Entity::EventType].into_iter().any(|entity| unit.is_used_beside(entity, id));
-    let fault = if in_use {
+/// Checks whether a new import may have this id.
+fn check_id(unit: &UnitOfWork, id: Uuid, now_ms: i64) -> Option<Problem> {
+    let in_use =
+        [Entity::Event, Entity::EventType].into_iter().any(|entity| unit.is_used_elsewhere(entity, id));
+    let error = if in_use {
         FieldProblem::new("/id", Code::IdInUse, "the id belongs to something else of yours")
     } else {
         event_id::check_new(id, now_ms, true).err()?
     };
-    let mut problem = Problem::of_fields(vec![fault]);
+    let mut problem = Problem::of_fields(vec![error]);
     event_id::with_retry(&mut problem, id, now_ms);
     Some(problem)
 }
 
-/// What was sent as text, or may be wrong in itself.
+/// The checked fields of a draft.
 struct Parsed {
     id: Uuid,
     sha256: Option<Vec<u8>>,
@@ -195,14 +197,14 @@ fn parse(draft: &ImportDraft) -> Result<Parsed, Vec<FieldProblem>> {
     }
     if let Some(name) = &draft.name {
         if name.contains('\0') {
-            add("/name", Code::NulCharacter, "must not hold a NUL character");
-        } else if name.chars().count() > limits::IMPORT_NAME_CHARS_MAX {
+            add("/name", Code::NulCharacter, "must not contain a NUL character");
+        } else if name.chars().count() > IMPORT_NAME_CHARS_MAX {
             add("/name", Code::TooLong, "at most 255 characters are allowed");
         }
     }
     if draft.size_bytes < 1 {
         add("/sizeBytes", Code::OutOfRange, "must be at least 1");
-    } else if draft.size_bytes > limits::PAYLOAD_BYTES_MAX {
+    } else if draft.size_bytes > PAYLOAD_BYTES_MAX {
         add("/sizeBytes", Code::PayloadLimit, "at most 4 GiB are allowed");
     }
     match (&draft.csv, draft.format == Format::Csv) {

@@ -1,4 +1,4 @@
-//! An import with its payload in the same call: `createImport` and the upload, one after the other.
+//! Creates an import and stores its payload in the same call, as `createImport` and an upload would.
 
 use bytes::Bytes;
 use futures::stream;
@@ -15,23 +15,23 @@ use store::error::Error;
 use store::payload::Payloads;
 use store::{Store, import_job};
 
-/// Events as they were sent, to be imported in the background.
+/// Events as the client sent them, to be imported in the background.
 #[derive(Debug, Clone)]
 pub struct EventsDraft {
-    /// UUIDv7 of the import.
+    /// The id of the import: a UUIDv7, made by the client.
     pub id: String,
-    /// What the user calls it.
+    /// The name that the user gave the import.
     pub name: Option<String>,
-    /// Its records, as NDJSON.
+    /// The events, as NDJSON.
     pub payload: String,
-    /// The request that sends them.
+    /// The trace context of the request, to link the spans of the import with it.
     pub trace_context: Option<TraceContext>,
 }
 
-/// Imports events; the same events under the same id are the same import.
+/// Creates an import of these events. The same events with the same id are the same import.
 ///
 /// # Errors
-/// When the database or the object store fails; then the same call may be sent again.
+/// As [`create_import`] and [`receive_payload`]. The same call may be sent again after any of them.
 pub async fn import_events(
     store: &Store,
     payloads: &Payloads,

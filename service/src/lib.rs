@@ -1,7 +1,9 @@
-//! The use cases of the server, one a file. A use case runs in one transaction, or within its caller's.
+//! The use cases of the server, one in each file. Each runs in one transaction of its own, or in its
+//! caller's.
 //!
-//! No other crate writes through `store`. What `api` and `worker` may call without a use case of its own is
-//! re-exported here: [`queries`] only read, [`import_lease`] and [`import_upkeep`] are for workers.
+//! This is the only crate that may write through `store`. It knows nothing of HTTP, GraphQL or the queue.
+//! Functions of `store` that `api` and `worker` may call without a use case are re-exported here: [`queries`]
+//! only reads, and [`import_lease`] and [`import_upkeep`] are for workers.
 
 pub mod apply_chunk;
 mod apply_mutation;
@@ -30,61 +32,61 @@ pub use store::payload::Payloads;
 pub use store::rarely::Rarely;
 pub use store::{Failover, Store, open_to_look, open_to_migrate, preflight};
 
-/// Reads that need no use case. Each names the user whose rows it may see.
+/// Reads that need no use case. Each takes the id of the user whose rows it may see.
 pub mod queries {
     pub use store::page;
 
-    /// Users and the newest positions of their feeds.
+    /// The account of the user that a token names.
     pub mod account {
         pub use store::account::resolve;
     }
 
-    /// Checksums of what a user has.
+    /// Checksums over all rows of a user, to compare with a client.
     pub mod digest {
         pub use store::digest::digest;
     }
 
-    /// Events.
+    /// Reads events.
     pub mod event {
         pub use store::event::{Filter, Key, count, find, page};
     }
 
-    /// Event types.
+    /// Reads event types.
     pub mod event_type {
         pub use store::event_type::{Key, count, find, known, page};
     }
 
-    /// The change feed.
+    /// Reads the change feed.
     pub mod feed {
         pub use store::feed::{
             Change, ChangePage, PageBounds, Reset, end_of, head_cursor, page, pending, resolve,
         };
     }
 
-    /// Imports.
+    /// Reads imports.
     pub mod import_job {
         pub use store::import_job::{Key, count, find, find_all, page};
     }
 
-    /// Records of imports that were rejected.
+    /// Reads the rejections of imports.
     pub mod import_rejection {
         pub use store::import_rejection::{count, page};
     }
 
-    /// What a client shows of its sync.
+    /// Totals that a client shows as the status of its synchronization.
     pub mod status {
         pub use store::status::{SourceTotals, Totals, sources, totals};
     }
 }
 
-/// The lease by which a worker holds an import.
+/// The lease of an import: a worker claims, renews and releases it.
 pub mod import_lease {
     pub use store::import_job::{
         Held, Release, claim, is_another_waiting, note, owners, records_of_day, release, renew,
     };
 }
 
-/// What has to be done for imports from time to time.
+/// Regular maintenance of imports, which the sweeper does.
 pub mod import_upkeep {
     pub use store::import_job::{
         due, expire, forget_payload, forget_rejections, forget_usage, longest_wait_ms, stale_payloads,
@@ -92,23 +94,23 @@ pub mod import_upkeep {
     };
 }
 
-/// Derived columns of older rows, which are filled anew.
+/// Backfills: they fill derived columns of rows that an older version has written.
 pub mod backfill {
     pub use store::backfill::{Backfill, Step, all, restart, step};
 }
 
-/// The generation of all feeds.
+/// The generation of all feeds, which is renewed after a backup was restored.
 pub mod feeds {
     pub use store::account::renew_all;
 }
 
-/// Who asks.
+/// The user who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// Their user.
+    /// The id of the user.
     pub user_id: Uuid,
-    /// The `iss` of their token; empty when it has none.
+    /// The `iss` claim of the token. Empty if the token has none.
     pub issuer: String,
-    /// The `sub` of their token.
+    /// The `sub` claim of the token.
     pub subject: String,
 }

@@ -1,7 +1,8 @@
-//! The notification: tells a worker that an import may be runnable, and readers that a feed has moved.
+//! Notifies workers that an import may be runnable, and feed readers that a feed has moved.
 //!
-//! A notification is a hint. It may be lost, doubled or forged; the rows decide what happens. The sweeper notifies
-//! again for imports that were forgotten, and readers look by themselves every few seconds.
+//! A notification is only a hint. It may be lost, duplicated or forged, because the rows decide what happens.
+//! The sweeper notifies again for imports whose notification was lost, and feed readers poll every few
+//! seconds.
 
 use std::fmt::Debug;
 
@@ -11,17 +12,17 @@ use uuid::Uuid;
 /// What a notification is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Notification {
-    /// This import, whoever owns it, may be runnable.
+    /// The import with this id may be runnable. Different users may have imports with the same id.
     Import(Uuid),
-    /// The feed of this user has moved.
+    /// The feed of the user with this id has moved.
     Feed(Uuid),
 }
 
-/// Something that wakes whoever runs imports and whoever reads feeds; made by the composition root.
+/// Sends notifications to workers and feed readers. The binary makes one and passes it to all use cases.
 pub trait Notifier: Debug + Send + Sync {
-    /// Rings. Returns at once; never fails, never waits for a queue.
+    /// Sends a notification. Returns at once: it never fails and never waits for a queue.
     fn notify(&self, notification: Notification);
 
-    /// The users whose feeds have moved, in any process, from now on.
+    /// The ids of users whose feeds move from now on, in this process or another one.
     fn feeds(&self) -> BoxStream<'static, Uuid>;
 }

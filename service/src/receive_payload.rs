@@ -1,4 +1,7 @@
-//! Takes the bytes of an import as they stream in, and queues it with the last one.
+//! Stores the payload of an import while it streams in, and queues the import after the last byte.
+//!
+//! The payload is stored in objects of 8 MiB. The row of the import names the objects that are its payload,
+//! so an object that no row names does not count.
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -16,12 +19,12 @@ use store::import_job::Arrival;
 use store::payload::Payloads;
 use store::{Store, import_job};
 
-/// How far a payload has come.
+/// How much of a payload has been received.
 #[derive(Debug, Clone)]
 pub struct Receipt {
-    /// What is stored; none when the import is unknown.
+    /// The number of bytes that are stored. `None` if the import is unknown.
     pub offset: Option<i64>,
-    /// Why no more was taken.
+    /// Why the request was refused.
     pub problem: Option<Problem>,
 }
 
@@ -35,10 +38,10 @@ impl Receipt {
     }
 }
 
-/// Tells how much of a payload has arrived.
+/// Returns how much of a payload has been received. An unknown import is a problem in the receipt.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Database`] if the database fails.
 pub async fn payload_offset(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
     Ok(row.map_or_else(unknown, |row| Receipt::at(row.bytes_received)))
@@ -48,11 +51,16 @@ fn unknown() -> Receipt {
     Receipt::refused(None, Code::NotFound, "no import is known by this id")
 }
 
-/// Takes a body: all of the payload, or with `offset` what goes on there. A body that breaks off
-/// leaves what has arrived in whole objects.
+/// Receives the body of an upload.
+///
+/// Without `offset` the body is the whole payload, and the bytes that are already stored are skipped. With
+/// `offset` it is the rest of the payload from there. If the body breaks off, all complete objects that
+/// arrived stay stored.
 ///
 /// # Errors
-/// When the database or the object store fails.
+/// [`Error::Payload`] if the object store fails, [`Error::Database`] if the database fails. [`Error::Locked`]
+/// if another transaction holds the row of the import for too long, [`Error::Busy`] if too many requests wait
+/// for it or no connection is free in time.
 pub async fn receive_payload<E: Send>(
     store: &Store,
     payloads: &Payloads,
@@ -69,73 +77,76 @@ pub async fn receive_payload<E: Send>(
         return Ok(receipt);
     }
     if import_job::is_upload_over(store, actor.user_id, id).await? {
-        let detail = "the payload did not arrive in time";
+        let detail = "the payload did not arrive in time: create a new import";
         return Ok(Receipt::refused(Some(row.bytes_received), Code::UploadExpired, detail));
     }
-    let (stored, names) = (row.bytes_received, row.payload_objects.clone());
-    let mut upload = Upload { store, payloads, row: &row, stored, names, waiting: BytesMut::new() };
+    let (stored, objects) = (row.bytes_received, row.payload_objects.clone());
+    let mut upload = Upload { store, payloads, row: &row, stored, objects, buffer: BytesMut::new() };
     let mut skip = if offset.is_some() { 0 } else { row.bytes_received };
     while let Some(Ok(mut bytes)) = body.next().await {
         let skipped = skip.min(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
         skip -= skipped;
-        let _passed = bytes.split_to(usize::try_from(skipped).unwrap_or_default());
-        upload.waiting.extend_from_slice(&bytes);
+        let _skipped = bytes.split_to(usize::try_from(skipped).unwrap_or_default());
+        upload.buffer.extend_from_slice(&bytes);
         if upload.is_too_long() {
-            let detail = "the payload is larger than announced";
+            let detail = "the payload is larger than announced: send exactly sizeBytes bytes";
             return Ok(Receipt::refused(Some(upload.stored), Code::PayloadLimit, detail));
         }
         while upload.has_whole_object() {
             if !upload.store_object().await? {
-                return moved(store, actor, id).await;
+                return state_changed(store, actor, id).await;
             }
         }
     }
     if upload.is_complete() {
         if !upload.store_object().await? {
-            return moved(store, actor, id).await;
+            return state_changed(store, actor, id).await;
         }
         notifier.notify(Notification::Import(id));
     }
     Ok(Receipt::at(upload.stored))
 }
 
-/// Another sender, or a cancel, was faster.
-async fn moved(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
+/// The receipt for an upload whose import was changed by another upload, or was canceled, in the meantime.
+async fn state_changed(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
-    let detail = "the import has moved on meanwhile";
+    let detail = "the import was changed in the meantime: ask for its offset and go on from there";
     Ok(Receipt::refused(row.map(|row| row.bytes_received), Code::ImportState, detail))
 }
 
-/// What can be said before a byte of the body is read.
+/// Refuses an upload, or reports that nothing more is needed, before the body is read.
 fn refuse(row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
     let stored = row.bytes_received;
     match row.state {
         State::Canceled | State::Failed | State::RollingBack | State::RolledBack => {
-            let detail = format!("an import that is {} takes no payload", row.state.name());
+            let detail = format!("an import that is {} accepts no payload", row.state.name());
             Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
         }
         State::Queued | State::Running | State::Paused | State::Completed => Some(Receipt::at(stored)),
         State::AwaitingUpload if offset.is_some_and(|offset| offset != stored) => {
-            let detail = format!("the payload goes on at {stored}");
+            let detail = format!("the payload continues at byte {stored}: send it from there");
             Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
         }
         State::AwaitingUpload => None,
     }
 }
 
+/// An upload in progress.
 struct Upload<'a> {
     store: &'a Store,
     payloads: &'a Payloads,
     row: &'a ImportRow,
+    /// The number of bytes that are stored.
     stored: i64,
-    /// Of what is stored.
-    names: PayloadObjects,
-    waiting: BytesMut,
+    /// The objects that are stored.
+    objects: PayloadObjects,
+    /// Bytes that have arrived and are not stored yet.
+    buffer: BytesMut,
 }
 
 impl Upload<'_> {
     fn arrived(&self) -> i64 {
-        self.stored + i64::try_from(self.waiting.len()).unwrap_or(i64::MAX)
+        self.stored + i64::try_from(self.buffer.len()).unwrap_or(i64::MAX)
     }
 
     fn is_too_long(&self) -> bool {
@@ -143,50 +154,56 @@ impl Upload<'_> {
     }
 
     fn is_complete(&self) -> bool {
-        self.arrived() == self.row.bytes_total && !self.waiting.is_empty()
+        self.arrived() == self.row.bytes_total && !self.buffer.is_empty()
     }
 
-    /// The last object waits for the end of the body: a byte more would make it wrong.
+    /// Whether an object is complete and is not the last one. The last one is stored only at the end of the
+    /// body, because one more byte would make the payload too long.
     fn has_whole_object(&self) -> bool {
-        self.waiting.len() >= PAYLOAD_OBJECT_BYTES
+        self.buffer.len() >= PAYLOAD_OBJECT_BYTES
             && self.stored + (PAYLOAD_OBJECT_BYTES as i64) < self.row.bytes_total
     }
 
+    /// Stores the next object and adds it to the row of the import. Returns `false` if the row does not
+    /// accept it, because it was changed in the meantime.
     async fn store_object(&mut self) -> Result<bool, Error> {
-        let object = self.waiting.split_to(self.waiting.len().min(PAYLOAD_OBJECT_BYTES)).freeze();
+        let object = self.buffer.split_to(self.buffer.len().min(PAYLOAD_OBJECT_BYTES)).freeze();
         let up_to = self.stored + i64::try_from(object.len()).unwrap_or(i64::MAX);
         let complete = up_to == self.row.bytes_total;
         let (user_id, id) = (self.row.user_id, self.row.id);
         let number = u64::try_from(self.stored).unwrap_or_default() / PAYLOAD_OBJECT_BYTES as u64;
-        let (names, name) = self.names.with(number, &object);
+        let (objects, name) = self.objects.with(number, &object);
         let arrival = Arrival {
             from: self.stored,
-            names_before: self.names.clone(),
+            names_before: self.objects.clone(),
             up_to,
-            names: names.clone(),
+            names: objects.clone(),
             complete,
         };
         let (store, payloads) = (self.store.clone(), self.payloads.clone());
-        // It runs to its end even if the client hangs up: else an object could stay that no row names.
+        // This runs to its end even if the client disconnects. Otherwise an object could remain that no row
+        // names.
         let stored = detached(async move {
             payloads.put(user_id, id, &name, object).await?;
-            let counts = import_job::receive(&store, user_id, id, arrival).await?;
-            if !counts {
-                take_back(&store, &payloads, (user_id, id), number, &name).await?;
+            let is_accepted = import_job::receive(&store, user_id, id, arrival).await?;
+            if !is_accepted {
+                remove_if_unused(&store, &payloads, (user_id, id), number, &name).await?;
             }
-            Ok(counts)
+            Ok(is_accepted)
         });
-        if !stored.await.unwrap_or(Err(Error::Bug("to store an object does not panic")))? {
+        if !stored.await.unwrap_or(Err(Error::Bug("storing an object panicked")))? {
             return Ok(false);
         }
-        (self.stored, self.names) = (up_to, names);
+        (self.stored, self.objects) = (up_to, objects);
         Ok(true)
     }
 }
 
-/// Removes an object that does not count: another sender was faster, or the import has ended. If that one has
-/// sent the same bytes, the object is part of its payload.
-async fn take_back(
+/// Removes an object that the row did not accept, because another upload was faster or the import has ended.
+///
+/// If the other upload sent the same bytes, the object has the same name and is part of the payload: then it
+/// stays.
+async fn remove_if_unused(
     store: &Store,
     payloads: &Payloads,
     (user_id, id): (Uuid, Uuid),
@@ -194,7 +211,7 @@ async fn take_back(
     name: &str,
 ) -> Result<(), Error> {
     let row = import_job::find(store, user_id, id).await?;
-    let counts =
+    let is_used =
         row.is_some_and(|row| row.payload_removed_at.is_none() && row.payload_objects.name(number) == name);
-    if counts { Ok(()) } else { payloads.remove_object(user_id, id, name).await }
+    if is_used { Ok(()) } else { payloads.remove_object(user_id, id, name).await }
 }

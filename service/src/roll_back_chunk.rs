@@ -1,4 +1,4 @@
-//! Takes some rows of an import back, through the feed: tombstones that a later create makes anew.
+//! Rolls back some events of an import. They become tombstones in the feed, which a later create may replace.
 
 use uuid::Uuid;
 
@@ -11,12 +11,14 @@ use store::import_job::Held;
 use store::load::ReadSet;
 use store::{Store, event, import_job};
 
-/// Takes back the next rows behind `after` of an import that the caller holds: those that nobody has
-/// changed since the import wrote them. Returns where to go on; `None` when nothing is left, and then the
-/// import is rolled back.
+/// Deletes the next events of an import, at most 500, in the order of their ids after `after`.
+///
+/// Only events that have not been changed since the import wrote them are deleted. Returns the id to go on
+/// after. `None` means that none were left: then the state of the import is `ROLLED_BACK`.
 ///
 /// # Errors
-/// [`Error::Fenced`] when somebody else holds it by now; when the database fails. Then nothing was written.
+/// [`Error::Fenced`] if another worker holds the import now. Otherwise as [`write_within`]. Nothing is
+/// written then, unless the database failed during the commit.
 pub async fn roll_back_chunk(
     store: &Store,
     notifier: &dyn Notifier,
@@ -38,7 +40,7 @@ pub async fn roll_back_chunk(
     let ((), stored) = write_within(&tx, held.user_id, read_set, |unit| {
         let context = WriteContext { now_ms, client_id: None, import_job_id: Some(held.id) };
         for id in ids {
-            apply::take_back_event(unit, &context, id);
+            apply::roll_back_event(unit, &context, id);
         }
     })
     .await?;

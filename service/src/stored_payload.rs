@@ -1,4 +1,5 @@
-//! The bytes of a stored payload for a thread that blocks: a task fetches them and hands them on.
+//! Reads a stored payload from a blocking thread. A task fetches the bytes and sends them through a bounded
+//! channel.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -15,16 +16,16 @@ use formats::{Source, SourceError};
 use store::error::Error;
 use store::payload::Payloads;
 
-/// PayloadReader that are fetched ahead.
+/// How many blocks are fetched before the reader needs them.
 const BLOCKS_AHEAD: usize = 4;
 
-/// The payload of an import.
+/// The payload of an import, as a source that `formats` can read.
 #[derive(Clone)]
 pub struct StoredPayload {
     payloads: Payloads,
     user_id: Uuid,
     import_id: Uuid,
-    names: PayloadObjects,
+    objects: PayloadObjects,
     size: u64,
     runtime: Handle,
     is_wanted: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -37,7 +38,9 @@ impl std::fmt::Debug for StoredPayload {
 }
 
 impl StoredPayload {
-    /// The payload of an import; within a runtime. Once `is_wanted` says no, nothing more is fetched.
+    /// Makes a source of the payload of an import. When `is_wanted` returns `false`, nothing more is fetched.
+    ///
+    /// Must be called within a tokio runtime, which runs the tasks that fetch.
     #[must_use]
     pub fn new(
         payloads: &Payloads,
@@ -48,7 +51,7 @@ impl StoredPayload {
             payloads: payloads.clone(),
             user_id: row.user_id,
             import_id: row.id,
-            names: row.payload_objects.clone(),
+            objects: row.payload_objects.clone(),
             size: u64::try_from(row.bytes_total).unwrap_or_default(),
             runtime: Handle::current(),
             is_wanted: Arc::new(is_wanted),
@@ -62,8 +65,8 @@ impl Source for StoredPayload {
     }
 
     fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
-        let mut stream = self.payloads.read(self.user_id, self.import_id, &self.names, offset, self.size);
-        let (pieces_in, blocks) = mpsc::channel(BLOCKS_AHEAD);
+        let mut stream = self.payloads.read(self.user_id, self.import_id, &self.objects, offset, self.size);
+        let (sender, blocks) = mpsc::channel(BLOCKS_AHEAD);
         self.runtime.spawn(async move {
             while let Some(block) = stream.next().await {
                 let block = block.map_err(|error| match error {
@@ -71,23 +74,25 @@ impl Source for StoredPayload {
                     Error::PayloadChanged => SourceError::Changed,
                     _ => SourceError::Unavailable,
                 });
-                // What follows an error may be of the next object: it would not be where it is taken to be.
+                // Blocks after an error may belong to the next object, and would be taken for the missing
+                // bytes.
                 let is_last = block.is_err();
-                if pieces_in.send(block).await.is_err() || is_last {
+                if sender.send(block).await.is_err() || is_last {
                     return;
                 }
             }
         });
-        let (left, is_wanted) = (self.size.saturating_sub(offset), Arc::clone(&self.is_wanted));
-        Ok(Box::new(PayloadReader { blocks, current: Bytes::new(), left, is_wanted }))
+        let (remaining, is_wanted) = (self.size.saturating_sub(offset), Arc::clone(&self.is_wanted));
+        Ok(Box::new(PayloadReader { blocks, current: Bytes::new(), remaining, is_wanted }))
     }
 }
 
-/// The bytes of a payload as they come out of a channel.
+/// Reads the bytes of a payload from the channel. It blocks, so it must not run on a runtime thread.
 struct PayloadReader {
     blocks: mpsc::Receiver<Result<Bytes, SourceError>>,
     current: Bytes,
-    left: u64,
+    /// Bytes of the payload that were not consumed yet.
+    remaining: u64,
     is_wanted: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -98,8 +103,8 @@ impl BufRead for PayloadReader {
                 return Err(SourceError::Unavailable.into());
             }
             match self.blocks.blocking_recv() {
-                // A stream that ends early is no end of the payload.
-                None if self.left > 0 => return Err(SourceError::Unavailable.into()),
+                // The stream ended early: this is not the end of the payload.
+                None if self.remaining > 0 => return Err(SourceError::Unavailable.into()),
                 None => break,
                 Some(block) => self.current = block?,
             }
@@ -109,7 +114,7 @@ impl BufRead for PayloadReader {
 
     fn consume(&mut self, bytes: usize) {
         self.current.advance(bytes);
-        self.left = self.left.saturating_sub(bytes as u64);
+        self.remaining = self.remaining.saturating_sub(bytes as u64);
     }
 }
 

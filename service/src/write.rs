@@ -1,8 +1,57 @@
-//! Every write is four steps: lock, load, decide, store.
+//! The write path: decides one user's write over the rows that are stored, and stores what it changes.
 //!
-//! On PostgreSQL single writes, and batches that read nothing of what events say, are tried without the lock first:
-//! load, decide, and store if nothing of the user has changed meanwhile, in two round trips. Where something has, or
-//! more than one statement is needed, it is all four in one transaction. On SQLite it always is.
+//! Every write has four steps:
+//!
+//! 1. **Lock** the account row of the user. It holds the feed head, so writes of one user exclude each other.
+//! 2. **Load** the rows that the write can touch: its read set.
+//! 3. **Decide** over those rows, in memory. The decision is a pure function and returns an answer and the
+//!    changes.
+//! 4. **Store** the changes, and move the feed head.
+//!
+//! On PostgreSQL a write first tries to do without step 1. It loads without a lock, decides, and stores only
+//! if the account row is still free and has the revision that was loaded. If that fails, it takes all four
+//! steps, in one transaction.
+//!
+//! ```text
+//!                account row unchanged and unlocked
+//!  optimistic ───────────────────────────────────────> stored
+//!      │
+//!      │ (1)
+//!      v
+//!  contended ─────> locked ──────────────────────────> stored
+//!                     │
+//!                     │ (2) writes of a group only
+//!                     v
+//!                 one by one, locked ────────────────> stored | failed alone
+//! ```
+//!
+//! - **optimistic -> stored.** This is two round trips to PostgreSQL instead of four. Together with our own
+//!   connection pool, one create at a time reached 0.41 to 0.56 of pgbench instead of 0.33 to 0.37
+//!   (docs/performance.md).
+//! - **(1) optimistic -> contended**, for any of these reasons:
+//!   - Another transaction holds the account row, or has changed it since the load. Every statement that
+//!     writes anything of a user increments `account.revision`, so a changed row means that the decision may
+//!     be outdated.
+//!   - The changes need more than one statement.
+//!   - Nothing is to be stored, but the rows were loaded by several statements, and the account may have
+//!     changed between them. No store step would detect that.
+//!   - PostgreSQL ended the statement because of another transaction (`serialization_failure`,
+//!     `deadlock_detected`).
+//!   - The write shares a group with others, and its decision or the statement of the whole group failed.
+//! - **contended -> locked.** The write waits for the account row for a limited time
+//!   ([`LOCK_WAIT_MS_MAX`](domain::limits::LOCK_WAIT_MS_MAX)), and decides again under the lock, where the
+//!   loaded rows cannot change. It holds up no write of another user.
+//! - **(2) locked -> one by one.** The [`group`] writer stores several writes of one user together. If they
+//!   fail together, each is written in its own transaction, so that one bad write harms no other.
+//!
+//! Two kinds of writes begin with the lock:
+//!
+//! - All writes to SQLite. A round trip there is a function call, and the only writer holds the lock of all
+//!   rows, so nothing would be gained.
+//! - Batches that need the bodies of stored events. Most of them also create events, need a second statement
+//!   to store, and would be decided twice (decision 0053).
+//!
+//! The write path relies on one rule: no code writes rows of a user without also writing the account row.
 
 pub mod group;
 
@@ -19,34 +68,48 @@ use store::load::{Loaded, Locking, ReadSet, ReadVersion, begin_and_load, load, l
 use store::save::{Decision, can_be_optimistic, save, save_head, save_rows, store_if_unchanged};
 use store::{Store, Tx};
 
-/// Runs one decision, perhaps more than once.
+/// Loads the read set of a user, decides, stores the changes and notifies the readers of the feed.
+///
+/// `decide` is pure. It runs again, over newly loaded rows, whenever an attempt could not be stored.
+/// `complete` adds what only the response needs, and checks its size, before anything is stored.
 ///
 /// # Errors
-/// When the database fails, or the decision; then nothing was written.
-pub async fn write<T>(
+/// Nothing is written, with one exception, if one of these comes back:
+/// - any error that `decide` or `complete` returns;
+/// - [`Error::Locked`] if other transactions hold the account row for too long;
+/// - [`Error::Busy`] if too many writes of this user wait for their lock, or no connection is free in time;
+/// - [`Error::Moved`] if the account row is gone and this process does not know the user's identity;
+/// - [`Error::Bug`] if the database contradicts the decision;
+/// - [`Error::Database`] if the database fails. If it fails during the commit, the changes may be stored.
+pub async fn write<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
     read_set: ReadSet,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
+    complete: impl Fn(T) -> C,
 ) -> Result<T, Error> {
     if fault_injection::is_injected("plant-late-lock") {
-        return write_locked(store, notifier, user_id, read_set, Instant::now(), decide).await;
+        return write_locked(store, notifier, user_id, read_set, Instant::now(), decide, complete).await;
     }
-    match try_optimistic(store, notifier, user_id, &read_set, &decide).await {
+    match try_optimistic(store, notifier, user_id, &read_set, &decide, &complete).await {
         Ok(Some(answer)) => Ok(answer),
         Err(error) if !error.is_conflict() => Err(error),
-        Ok(None) | Err(_) => write_locked(store, notifier, user_id, read_set, Instant::now(), decide).await,
+        // PostgreSQL ended the statement because of another transaction. Under the lock it can succeed.
+        Ok(None) | Err(_) => {
+            write_locked(store, notifier, user_id, read_set, Instant::now(), decide, complete).await
+        }
     }
 }
 
-/// Without a lock; none where that does not do.
-async fn try_optimistic<T>(
+/// Runs the write optimistically. Returns `None` if it needs the lock; then nothing is stored.
+async fn try_optimistic<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
     read_set: &ReadSet,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
+    complete: impl Fn(T) -> C,
 ) -> Result<Option<T>, Error> {
     let (Some(pools), Some((read_version, mut unit))) =
         (store.optimistic(), load_optimistic(store, user_id, read_set).await?)
@@ -58,26 +121,29 @@ async fn try_optimistic<T>(
     if !can_be_optimistic(read_version, &changes) {
         return Ok(None);
     }
+    let answer = complete(answer).await?;
     if changes.is_empty() {
         return Ok(Some(answer));
     }
-    let moved = changes.head != read_version.feed_head;
+    let moves_feed = changes.head != read_version.feed_head;
     let stored =
         store_if_unchanged(&pools.batches, vec![Decision { user_id, read_version, changes }]).await?;
     if !stored.contains(&user_id) {
         return Ok(None);
     }
-    if moved {
+    if moves_feed {
         notifier.notify(Notification::Feed(user_id));
     }
     Ok(Some(answer))
 }
 
-/// What a user has at one moment, of which nothing is locked. None on SQLite, where nothing would be won, and
-/// where more would have to be read than keys and hashes.
+/// Loads the read set of a user without a lock, with the version that was read.
+///
+/// Returns `None` if the write needs the lock: on SQLite, if the read set needs the bodies of events, and if
+/// the user has no account row.
 ///
 /// # Errors
-/// When the database fails.
+/// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
 pub(crate) async fn load_optimistic(
     store: &Store,
     user_id: Uuid,
@@ -89,40 +155,45 @@ pub(crate) async fn load_optimistic(
     Ok(loaded.remove(&user_id).map(|Loaded { read_version, unit, .. }| (read_version, unit)))
 }
 
-/// Runs one decision in a transaction of its own, which waits for the lock; `since` is when it began to wait. A
-/// transaction that PostgreSQL has ended for the sake of another one is tried once more.
+/// Runs the write in one transaction, which waits for the lock of the account row.
+///
+/// The time limit of the wait begins at `waiting_since`. If PostgreSQL ends the transaction because of
+/// another one (`serialization_failure` or `deadlock_detected`), it runs once more.
 ///
 /// # Errors
 /// As [`write()`].
-async fn write_locked<T>(
+async fn write_locked<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
     read_set: ReadSet,
-    since: Instant,
+    waiting_since: Instant,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
+    complete: impl Fn(T) -> C,
 ) -> Result<T, Error> {
-    match try_locked(store, notifier, user_id, read_set.clone(), since, &decide).await {
+    match try_locked(store, notifier, user_id, read_set.clone(), waiting_since, &decide, &complete).await {
         Err(error) if error.is_conflict() => {
-            try_locked(store, notifier, user_id, read_set, since, &decide).await
+            try_locked(store, notifier, user_id, read_set, waiting_since, &decide, &complete).await
         }
         other => other,
     }
 }
 
-async fn try_locked<T>(
+/// Makes one attempt under the lock: lock, load, decide, complete, store, commit.
+async fn try_locked<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
     read_set: ReadSet,
-    since: Instant,
+    waiting_since: Instant,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
+    complete: impl Fn(T) -> C,
 ) -> Result<T, Error> {
     if fault_injection::is_injected("plant-late-lock") {
         return write_with_late_lock(store, user_id, read_set, decide).await;
     }
-    let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, since).await?;
-    let answer = decide(&mut loaded.unit)?;
+    let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, waiting_since).await?;
+    let answer = complete(decide(&mut loaded.unit)?).await?;
     let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
     if changes.is_empty() {
         tx.release().await?;
@@ -136,19 +207,20 @@ async fn try_locked<T>(
     Ok(answer)
 }
 
-/// What a decision within a transaction has come to.
+/// What a write has stored in a transaction that is not committed yet.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Stored {
-    /// Something is written.
-    pub is_anything: bool,
-    /// With the commit the feed moves.
+    /// Whether the write changed anything.
+    pub has_changes: bool,
+    /// Whether the feed head moves with the commit. If so, the caller notifies after it.
     pub moves_feed: bool,
 }
 
-/// Runs one decision, which is taken once, within a transaction that holds no head yet.
+/// Takes the four steps within a transaction of the caller, which must not hold the account row of any user
+/// yet.
 ///
 /// # Errors
-/// When the database fails; then the transaction must not be committed.
+/// As [`write()`], without the errors of a decision. The caller must not commit the transaction then.
 pub async fn write_within<T>(
     tx: &Tx,
     user_id: Uuid,
@@ -161,7 +233,7 @@ pub async fn write_within<T>(
     Ok((answer, store_changes(tx, user_id, loaded.read_version, changes).await?))
 }
 
-/// The last step.
+/// Stores the changes under the lock, if there are any.
 async fn store_changes(
     tx: &Tx,
     user_id: Uuid,
@@ -169,14 +241,15 @@ async fn store_changes(
     changes: Changes,
 ) -> Result<Stored, Error> {
     let stored =
-        Stored { is_anything: !changes.is_empty(), moves_feed: changes.head != read_version.feed_head };
-    if stored.is_anything {
+        Stored { has_changes: !changes.is_empty(), moves_feed: changes.head != read_version.feed_head };
+    if stored.has_changes {
         save(tx, vec![Decision { user_id, read_version, changes }]).await?;
     }
     Ok(stored)
 }
 
-/// The injected fault: positions are taken in a transaction of their own, committed before the rows.
+/// The injected fault `plant-late-lock`: moves the feed head in one transaction, and stores the rows in a
+/// later one.
 async fn write_with_late_lock<T>(
     store: &Store,
     user_id: Uuid,

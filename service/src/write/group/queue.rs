@@ -1,4 +1,7 @@
-//! What waits for a group writer: users in turn, and of each user the writes in order.
+//! The queue of single writes: users take turns, and the writes of one user keep their order.
+//!
+//! It holds plain state behind the mutex of the group writer. It starts no tasks: each method that makes work
+//! available returns whether it has claimed a writer slot, and then the caller must start a writer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -16,129 +19,135 @@ use domain::limits::{
 use store::error::Error;
 use store::load::ReadSet;
 
-/// One write that waits for its answer.
-pub(super) struct Job<T> {
+/// One write whose caller waits for the answer.
+pub(super) struct QueuedWrite<T> {
     pub(super) user_id: Uuid,
     pub(super) read_set: ReadSet,
     decide: Decide<T>,
     answer: oneshot::Sender<Result<T, Error>>,
-    since: Instant,
+    queued_at: Instant,
 }
 
-impl<T> Job<T> {
+impl<T> QueuedWrite<T> {
     pub(super) fn new(
         user_id: Uuid,
         read_set: ReadSet,
         decide: Decide<T>,
         answer: oneshot::Sender<Result<T, Error>>,
     ) -> Self {
-        Self { user_id, read_set, decide, answer, since: Instant::now() }
+        Self { user_id, read_set, decide, answer, queued_at: Instant::now() }
     }
 
-    /// A decision that panics has failed, and no other with it.
+    /// Runs the decision. A panic is caught and becomes an error, so that it fails no other write.
     pub(super) fn decide(&self, unit: &mut UnitOfWork) -> Result<T, Error> {
         let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(unit)));
         decided.unwrap_or(Err(Error::Bug("a decision panicked")))
     }
 
-    /// Answers; whoever asked may be gone.
-    pub(super) fn tell(self, answer: Result<T, Error>) {
-        let _gone = self.answer.send(answer);
+    /// Sends the answer to the caller, who may have gone away.
+    pub(super) fn answer(self, answer: Result<T, Error>) {
+        let _caller_is_gone = self.answer.send(answer);
     }
 }
 
-/// Writes of one user that go together.
-pub(super) struct Batch<T> {
+/// Consecutive writes of one user that are decided and stored together.
+pub(super) struct UserWrites<T> {
     pub(super) user_id: Uuid,
-    /// How many it was when it was taken.
-    pub(super) items: usize,
-    jobs: Vec<Job<T>>,
+    /// How many writes were taken from the queue. `writes` is emptied before they are counted as done.
+    taken: usize,
+    writes: Vec<QueuedWrite<T>>,
 }
 
-impl<T> Batch<T> {
+impl<T> UserWrites<T> {
     pub(super) fn len(&self) -> usize {
-        self.jobs.len()
+        self.writes.len()
     }
 
-    /// When the first of them came.
-    pub(super) fn since(&self) -> Instant {
-        self.jobs.first().map_or_else(Instant::now, |job| job.since)
+    /// When the oldest of them was queued.
+    pub(super) fn queued_at(&self) -> Instant {
+        self.writes.first().map_or_else(Instant::now, |write| write.queued_at)
     }
 
-    /// What any of them can touch.
+    /// Everything that any of them can touch.
     pub(super) fn read_set(&self) -> ReadSet {
-        let mut all = self.jobs.iter().map(|job| &job.read_set);
+        let mut all = self.writes.iter().map(|write| &write.read_set);
         let mut read_set = all.next().cloned().unwrap_or_default();
         all.for_each(|other| read_set.extend(other));
         read_set
     }
 
-    /// Decides one after the other; what one call has rejected is no matter of the next.
+    /// Decides them in order. A rejection in one call must not affect the items of the next call.
     pub(super) fn decide(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
-        let decide = |job: &Job<T>| {
+        let decide = |write: &QueuedWrite<T>| {
             unit.begin_call();
-            job.decide(unit)
+            write.decide(unit)
         };
-        self.jobs.iter().map(decide).collect()
+        self.writes.iter().map(decide).collect()
     }
 
-    pub(super) fn take(&mut self) -> Vec<Job<T>> {
-        std::mem::take(&mut self.jobs)
+    /// Takes the writes out, to answer them.
+    pub(super) fn take(&mut self) -> Vec<QueuedWrite<T>> {
+        std::mem::take(&mut self.writes)
     }
 }
 
-/// The writes that wait, and the writers that are free.
-pub(super) struct Queue<T> {
-    waiting: HashMap<Uuid, VecDeque<Job<T>>>,
-    /// Users with waiting writes of whom none is on its way; next first.
+/// The writes that wait, the users whose writes are in flight, and the free writer slots.
+pub(super) struct WriteQueue<T> {
+    waiting: HashMap<Uuid, VecDeque<QueuedWrite<T>>>,
+    /// Users who have waiting writes and none in flight, in the order in which they are served.
     ready_users: VecDeque<Uuid>,
-    in_flight: HashSet<Uuid>,
-    /// Waiting or on their way.
-    items: usize,
+    users_in_flight: HashSet<Uuid>,
+    /// Writes that wait or are in flight.
+    pending: usize,
     free_slots: usize,
 }
 
-impl<T> fmt::Debug for Queue<T> {
+impl<T> fmt::Debug for WriteQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("items", &self.items).finish_non_exhaustive()
+        f.debug_struct("WriteQueue").field("pending", &self.pending).finish_non_exhaustive()
     }
 }
 
-impl<T> Queue<T> {
-    pub(super) fn new(writers: usize) -> Self {
+impl<T> WriteQueue<T> {
+    pub(super) fn new(slots: usize) -> Self {
         Self {
             waiting: HashMap::new(),
             ready_users: VecDeque::new(),
-            in_flight: HashSet::new(),
-            items: 0,
-            free_slots: writers,
+            users_in_flight: HashSet::new(),
+            pending: 0,
+            free_slots: slots,
         }
     }
 
-    /// Adds a write. Returns whether a writer that was free is to run now.
-    pub(super) fn push(&mut self, job: Job<T>) -> Result<bool, Error> {
-        let user_id = job.user_id;
-        if self.items >= WRITES_WAITING_MAX {
+    /// Adds a write. Returns whether a writer slot was claimed for it.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if too many writes of the process, or of this user, are pending.
+    pub(super) fn push(&mut self, write: QueuedWrite<T>) -> Result<bool, Error> {
+        let user_id = write.user_id;
+        if self.pending >= WRITES_WAITING_MAX {
             return Err(Error::Busy);
         }
-        // Half of the room that is left: whoever cannot be written now takes the others' room by and by, never all.
-        let room = ((WRITES_WAITING_MAX - self.items) / 2)
+        // A user may take half of the room that is left. So a user whose writes cannot be stored now takes
+        // room from the others bit by bit, but never all of it.
+        let room = ((WRITES_WAITING_MAX - self.pending) / 2)
             .clamp(GROUP_ITEMS_OF_USER_MAX, WRITES_WAITING_OF_USER_MAX);
         let of_user = self.waiting.entry(user_id).or_default();
         if of_user.len() >= room {
             return Err(Error::Busy);
         }
-        of_user.push_back(job);
-        self.items += 1;
-        if of_user.len() == 1 && !self.in_flight.contains(&user_id) {
+        of_user.push_back(write);
+        self.pending += 1;
+        if of_user.len() == 1 && !self.users_in_flight.contains(&user_id) {
             self.ready_users.push_back(user_id);
         }
         Ok(self.claim_slot())
     }
 
-    /// The next group, at least one write of each user in turn; empty when nothing can be written now, and
-    /// then the writer's place is free again.
-    pub(super) fn take(&mut self) -> Vec<Batch<T>> {
+    /// Takes the next write group: at least one write of each ready user, in their order.
+    ///
+    /// The group is empty if no user is ready. Then the writer slot of the caller is free again.
+    pub(super) fn take_group(&mut self) -> Vec<UserWrites<T>> {
         let now = Instant::now();
         let users = self.ready_users.len().min(GROUP_ITEMS_MAX);
         let share = match users {
@@ -149,43 +158,47 @@ impl<T> Queue<T> {
             1 => GROUP_ITEMS_MAX,
             _ => (GROUP_ITEMS_MAX / users).min(GROUP_ITEMS_OF_USER_MAX),
         };
-        let mut batches = Vec::with_capacity(users);
+        let mut group = Vec::with_capacity(users);
         for user_id in self.ready_users.drain(..users) {
-            self.in_flight.insert(user_id);
+            self.users_in_flight.insert(user_id);
             let of_user = self.waiting.entry(user_id).or_default();
-            let jobs: Vec<Job<T>> = of_user.drain(..share.min(of_user.len())).collect();
-            for job in &jobs {
-                metrics::histogram!("idem_write_wait_seconds").record((now - job.since).as_secs_f64());
+            let writes: Vec<QueuedWrite<T>> = of_user.drain(..share.min(of_user.len())).collect();
+            for write in &writes {
+                let waited = now - write.queued_at;
+                metrics::histogram!("idem_write_wait_seconds").record(waited.as_secs_f64());
             }
-            batches.push(Batch { user_id, items: jobs.len(), jobs });
+            group.push(UserWrites { user_id, taken: writes.len(), writes });
         }
-        batches
+        group
     }
 
-    /// These were answered. Returns whether a writer that was free is to run now, where one is wanted.
-    pub(super) fn complete(&mut self, batches: &[Batch<T>], wants_writer: bool) -> bool {
-        for batch in batches {
-            self.items -= batch.items;
-            self.in_flight.remove(&batch.user_id);
-            if self.waiting.get(&batch.user_id).is_some_and(|of_user| !of_user.is_empty()) {
-                self.ready_users.push_back(batch.user_id);
+    /// Counts these writes as done, so that the next ones of their users can be taken. Returns whether a
+    /// writer slot was claimed for them, which happens only if `wants_writer`.
+    pub(super) fn complete(&mut self, group: &[UserWrites<T>], wants_writer: bool) -> bool {
+        for done in group {
+            self.pending -= done.taken;
+            self.users_in_flight.remove(&done.user_id);
+            if self.waiting.get(&done.user_id).is_some_and(|of_user| !of_user.is_empty()) {
+                self.ready_users.push_back(done.user_id);
             } else {
-                self.waiting.remove(&batch.user_id);
+                self.waiting.remove(&done.user_id);
             }
         }
         wants_writer && self.claim_slot()
     }
 
-    /// A writer has ended without having found the queue empty. Returns whether one is to run in its place.
+    /// Frees the slot of a writer that ended before it found the queue empty. Returns whether the slot was
+    /// claimed again, for a writer that takes its place.
     pub(super) fn release_slot(&mut self) -> bool {
         self.free_slots += 1;
         self.claim_slot()
     }
 
+    /// Claims a writer slot if a user is ready and a slot is free.
     fn claim_slot(&mut self) -> bool {
-        let is_wanted = !self.ready_users.is_empty() && self.free_slots > 0;
-        self.free_slots -= usize::from(is_wanted);
-        is_wanted
+        let is_claimed = !self.ready_users.is_empty() && self.free_slots > 0;
+        self.free_slots -= usize::from(is_claimed);
+        is_claimed
     }
 }
 
@@ -193,83 +206,89 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    /// Write `number` of a user.
-    fn job(user: u128, number: usize) -> Job<usize> {
-        let (answer, _nobody) = oneshot::channel();
-        Job::new(Uuid::from_u128(user), ReadSet::default(), Box::new(move |_| Ok(number)), answer)
+    /// A write of a user, whose answer is `number`.
+    fn write(user: u128, number: usize) -> QueuedWrite<usize> {
+        let (answer, _caller) = oneshot::channel();
+        QueuedWrite::new(Uuid::from_u128(user), ReadSet::default(), Box::new(move |_| Ok(number)), answer)
     }
 
-    fn queue(writers: usize, jobs: impl IntoIterator<Item = (u128, usize)>) -> Queue<usize> {
-        let mut queue = Queue::new(writers);
-        for (user, number) in jobs {
-            queue.push(job(user, number)).expect("there is room");
+    fn queue(slots: usize, writes: impl IntoIterator<Item = (u128, usize)>) -> WriteQueue<usize> {
+        let mut queue = WriteQueue::new(slots);
+        for (user, number) in writes {
+            queue.push(write(user, number)).expect("there is room");
         }
         queue
     }
 
-    /// Who is in a group, with the numbers of their writes.
-    fn members(group: &[Batch<usize>]) -> Vec<(u128, Vec<usize>)> {
-        let numbers = |batch: &Batch<usize>| batch.decide(&mut UnitOfWork::default()).expect("all are good");
-        group.iter().map(|batch| (batch.user_id.as_u128(), numbers(batch))).collect()
+    /// The users in a group, with the numbers of their writes.
+    fn members(group: &[UserWrites<usize>]) -> Vec<(u128, Vec<usize>)> {
+        let numbers =
+            |writes: &UserWrites<usize>| writes.decide(&mut UnitOfWork::default()).expect("all succeed");
+        group.iter().map(|writes| (writes.user_id.as_u128(), numbers(writes))).collect()
     }
 
     #[test]
-    fn alone_a_user_fills_the_group_in_order() {
+    fn a_single_user_fills_the_group_in_order() {
         let mut queue = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
-        assert_eq!(members(&queue.take()), [(1, (0..GROUP_ITEMS_MAX).collect())]);
+        assert_eq!(members(&queue.take_group()), [(1, (0..GROUP_ITEMS_MAX).collect())]);
     }
 
     #[test]
-    fn while_others_wait_a_user_has_a_share_and_then_another_turn() {
+    fn while_others_wait_a_user_gets_a_share_of_each_group() {
         let share = GROUP_ITEMS_OF_USER_MAX;
         let mut queue = queue(1, (0..3 * share).map(|number| (1, number)).chain([(2, 0)]));
-        let first = queue.take();
+        let first = queue.take_group();
         assert_eq!(members(&first), [(1, (0..share).collect()), (2, vec![0])]);
-        queue.push(job(2, 1)).expect("there is room");
-        queue.push(job(3, 0)).expect("there is room");
+        queue.push(write(2, 1)).expect("there is room");
+        queue.push(write(3, 0)).expect("there is room");
         assert!(!queue.complete(&first, false));
-        // Whoever came while the others were on their way is first.
-        assert_eq!(members(&queue.take()), [(3, vec![0]), (1, (share..2 * share).collect()), (2, vec![1])]);
+        // A user who came while the others were in flight is first.
+        assert_eq!(
+            members(&queue.take_group()),
+            [(3, vec![0]), (1, (share..2 * share).collect()), (2, vec![1])]
+        );
     }
 
     #[test]
-    fn however_many_users_wait_a_group_has_its_bound() {
+    fn a_group_is_bounded_however_many_users_wait() {
         let users = GROUP_ITEMS_MAX as u128 + 7;
         let mut queue = queue(1, (0..users).flat_map(|user| [(user, 0), (user, 1)]));
-        let (first, second) = (queue.take(), queue.take());
+        let (first, second) = (queue.take_group(), queue.take_group());
         assert_eq!((first.len(), second.len()), (GROUP_ITEMS_MAX, 7));
-        assert!(first.iter().all(|batch| batch.len() == 1) && second.iter().all(|batch| batch.len() == 2));
+        assert!(
+            first.iter().all(|writes| writes.len() == 1) && second.iter().all(|writes| writes.len() == 2)
+        );
     }
 
     #[test]
-    fn of_a_user_on_their_way_no_others_are_taken() {
+    fn no_writes_are_taken_of_a_user_with_writes_in_flight() {
         let mut queue = queue(2, [(1, 0)]);
-        let first = queue.take();
-        assert!(!queue.push(job(1, 1)).expect("there is room"), "no writer is started for them");
-        assert!(queue.take().is_empty());
-        assert!(queue.complete(&first, true), "the one that found nothing is free again");
-        assert_eq!(members(&queue.take()), [(1, vec![1])]);
+        let first = queue.take_group();
+        assert!(!queue.push(write(1, 1)).expect("there is room"), "no writer is started for them");
+        assert!(queue.take_group().is_empty());
+        assert!(queue.complete(&first, true), "the writer that found nothing has freed its slot");
+        assert_eq!(members(&queue.take_group()), [(1, vec![1])]);
     }
 
     #[test]
-    fn what_is_full_refuses_and_what_is_complete_makes_room() {
+    fn a_full_queue_refuses_until_writes_are_complete() {
         let mut full = queue(1, (0..WRITES_WAITING_MAX).map(|number| (number as u128 / 4, number)));
-        assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)));
-        let group = full.take();
-        assert!(matches!(full.push(job(9_999, 0)), Err(Error::Busy)), "they are on their way");
+        assert!(matches!(full.push(write(9_999, 0)), Err(Error::Busy)));
+        let group = full.take_group();
+        assert!(matches!(full.push(write(9_999, 0)), Err(Error::Busy)), "the writes are in flight");
         full.complete(&group, false);
-        assert!(full.push(job(9_999, 0)).is_ok());
+        assert!(full.push(write(9_999, 0)).is_ok());
         let mut of_one = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
-        assert!(matches!(of_one.push(job(1, 0)), Err(Error::Busy)));
-        assert!(of_one.push(job(2, 0)).is_ok());
+        assert!(matches!(of_one.push(write(1, 0)), Err(Error::Busy)));
+        assert!(of_one.push(write(2, 0)).is_ok());
     }
 
     #[test]
-    fn a_writer_that_broke_is_replaced_where_something_waits() {
+    fn a_writer_that_broke_is_replaced_while_writes_wait() {
         let mut queue = queue(1, [(1, 0), (2, 0)]);
-        assert_eq!(queue.free_slots, 0, "the first write has started it");
+        assert_eq!(queue.free_slots, 0, "the first write has claimed the slot");
         assert!(queue.release_slot());
-        queue.take();
+        queue.take_group();
         assert!(!queue.release_slot());
     }
 }
