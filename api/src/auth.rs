@@ -1,7 +1,10 @@
-//! Who is asking: bearer tokens (RFC 7519), verified here and nowhere else, without asking anybody.
+//! Authenticates requests by their bearer tokens (RFC 7519).
+//!
+//! Tokens are verified here and nowhere else. The issuer is asked for its public keys, but never about a
+//! token.
 
 mod jwks;
-mod verified;
+mod token_cache;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +21,15 @@ use tokio::time::timeout;
 
 use crate::error::ApiError;
 use jwks::Jwks;
-use verified::{Signer, Verified};
+use token_cache::{Signer, TokenCache};
 
+/// How much the clocks of the issuer and of this server may differ.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// How long the database may take to tell a user.
-const IDENTIFY_MAX: Duration = Duration::from_millis(IDENTIFY_MS_MAX);
+/// How long the database may take to find or create the user of a token.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_millis(IDENTIFY_MS_MAX);
 
-/// Why keys could not be had.
+/// Why the verification keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The file could not be read.
@@ -34,25 +38,25 @@ pub enum KeysError {
     /// The URL could not be fetched.
     #[error("the JWKS cannot be fetched")]
     Fetch(#[from] reqwest::Error),
-    /// It is no key set.
-    #[error("the JWKS is no key set")]
+    /// The content is not a JSON Web Key Set (RFC 7517).
+    #[error("the JWKS is not a JSON Web Key Set (RFC 7517)")]
     Format(#[from] serde_json::Error),
-    /// It is longer than any key set.
+    /// The content is longer than [`JWKS_BYTES_MAX`].
     #[error("the JWKS is longer than {JWKS_BYTES_MAX} bytes")]
     TooLong,
-    /// It would let nobody in.
+    /// The set has no usable key, so that every token would be refused.
     #[error("the JWKS has no RS256, ES256 or EdDSA key with a kid")]
     Empty,
 }
 
-/// The keys that tokens are verified with, and what else a token must say.
+/// The keys that tokens are verified with, and the issuers and the audience that tokens must name.
 #[derive(Debug, Clone)]
 pub struct Keys {
     secrets: Vec<Arc<DecodingKey>>,
     jwks: Option<Arc<Jwks>>,
     issuers: Vec<String>,
     audience: Option<String>,
-    verified: Arc<Verified>,
+    token_cache: Arc<TokenCache>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -60,25 +64,31 @@ struct Claims {
     sub: String,
     #[serde(default)]
     iss: String,
-    /// RFC 7519, section 2: seconds, and not always whole ones.
+    /// Seconds since the epoch. RFC 7519, section 2 (NumericDate) permits fractions.
     exp: f64,
 }
 
-/// Somebody whose token is good, and for how long.
+/// An authenticated user, and when the token expires.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// Who it is.
+    /// The user that the token names.
     pub actor: Actor,
-    /// When the token ends, leeway included, in epoch milliseconds.
-    pub ends_at_ms: i64,
+    /// When the token expires, in epoch milliseconds. The leeway is included.
+    pub expires_at_ms: i64,
 }
 
 impl Keys {
-    /// HS256 secrets, any of which verifies, and a key set by file or URL; `iss` and `aud` are asked
-    /// where they are given.
+    /// Loads the keys. A token may be signed with any of the HS256 `secrets` or with a key of `jwks`.
+    ///
+    /// `jwks` is a file or a URL. If `issuers` is not empty, `iss` of a token must be one of them. If
+    /// `audience` is given, `aud` must contain it.
     ///
     /// # Errors
-    /// When the key set cannot be had.
+    /// - [`KeysError::File`] if the file cannot be read.
+    /// - [`KeysError::Fetch`] if the URL cannot be fetched.
+    /// - [`KeysError::TooLong`] if the URL returns more than [`JWKS_BYTES_MAX`] bytes.
+    /// - [`KeysError::Format`] if the content is not a key set.
+    /// - [`KeysError::Empty`] if the set has no usable key.
     pub async fn load(
         secrets: &[String],
         jwks: Option<String>,
@@ -91,57 +101,69 @@ impl Keys {
             Some(source) => Some(Jwks::load(source).await?),
             None => None,
         };
-        Ok(Self { secrets, jwks, issuers, audience, verified: Arc::default() })
+        Ok(Self { secrets, jwks, issuers, audience, token_cache: Arc::default() })
     }
 
-    /// The user that a request speaks for.
+    /// Returns the user whose token is in the Authorization header.
+    ///
+    /// # Errors
+    /// [`ApiError::Unauthenticated`] if there is no valid token; [`ApiError::Unavailable`] or
+    /// [`ApiError::Internal`] if the database cannot find the user.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, store: &Store) -> Result<Actor, ApiError> {
         let token = bearer(headers).ok_or(ApiError::Unauthenticated)?;
-        Ok(self.recognize(token, store).await?.actor)
+        Ok(self.authenticate_token(token, store).await?.actor)
     }
 
-    /// The user that a token speaks for, and until when.
-    pub(crate) async fn recognize(&self, token: &str, store: &Store) -> Result<Caller, ApiError> {
+    /// Verifies a token. Returns its user and the time at which it expires.
+    ///
+    /// # Errors
+    /// [`ApiError::Unauthenticated`] if the token is not valid; [`ApiError::Unavailable`] or
+    /// [`ApiError::Internal`] if the database cannot find the user.
+    pub(crate) async fn authenticate_token(&self, token: &str, store: &Store) -> Result<Caller, ApiError> {
         let claims = self.verify(token, &store.clock).await.ok_or(ApiError::Unauthenticated)?;
-        let user_id = timeout(IDENTIFY_MAX, account::resolve(store, &claims.iss, &claims.sub)).await;
+        let user_id = timeout(IDENTIFY_TIMEOUT, account::resolve(store, &claims.iss, &claims.sub)).await;
         let user_id = user_id.unwrap_or(Err(Error::Late))?;
-        let ends_at_ms = ends_at_ms(claims.exp);
-        Ok(Caller { actor: Actor { user_id, issuer: claims.iss, subject: claims.sub }, ends_at_ms })
+        let expires_at_ms = expires_at_ms(claims.exp);
+        Ok(Caller { actor: Actor { user_id, issuer: claims.iss, subject: claims.sub }, expires_at_ms })
     }
 
-    /// What a good token says. Once verified it is known until it ends, or its key may be gone.
+    /// Returns the claims of a valid token, and `None` for any other. A verified token stays in the cache
+    /// until it expires, or until the key set is replaced, because its key may have been removed.
     async fn verify(&self, token: &str, clock: &Clock) -> Option<Claims> {
-        let name = verified::name(token);
-        let newest = self.jwks.as_ref().and_then(|jwks| jwks.newest());
-        if let Some(claims) = self.verified.find(&name, newest) {
+        let hash = token_cache::hash(token);
+        let key_set_version = self.jwks.as_ref().and_then(|jwks| jwks.version());
+        if let Some(claims) = self.token_cache.find(&hash, key_set_version) {
             return Some(claims);
         }
-        let (claims, signer) = self.verify_anew(token, clock).await?;
+        let (claims, signer) = self.verify_signature(token, clock).await?;
         let fits = |text: &str| text.len() <= IDENTITY_BYTES_MAX && !text.contains('\0');
         if claims.sub.is_empty() || !fits(&claims.sub) || !fits(&claims.iss) {
             return None;
         }
-        self.verified.add(name, claims.clone(), signer);
+        self.token_cache.add(hash, claims.clone(), signer);
         Some(claims)
     }
 
-    async fn verify_anew(&self, token: &str, clock: &Clock) -> Option<(Claims, Signer)> {
+    async fn verify_signature(&self, token: &str, clock: &Clock) -> Option<(Claims, Signer)> {
         let header = decode_header(token).ok()?;
         if header.crit.is_some() {
-            // RFC 7515, section 4.1.11: extensions that must be understood, and none is.
+            // RFC 7515, section 4.1.11: a token with critical extensions that are not understood must be
+            // rejected. This server understands none.
             return None;
         }
         if header.alg == Algorithm::HS256 {
-            let claims = self.secrets.iter().find_map(|key| self.check(token, key, Algorithm::HS256))?;
+            let claims =
+                self.secrets.iter().find_map(|key| self.decode_claims(token, key, Algorithm::HS256))?;
             return Some((claims, Signer::Secret));
         }
         let jwks = self.jwks.as_ref()?;
         let kid = header.kid?;
-        let (fetch, algorithm, key) = jwks.find(&kid, clock).await?;
-        Some((self.check(token, &key, algorithm)?, Signer::Set(fetch)))
+        let found = jwks.find(&kid, clock).await?;
+        let claims = self.decode_claims(token, &found.key, found.algorithm)?;
+        Some((claims, Signer::KeySet { version: found.key_set_version }))
     }
 
-    fn check(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<Claims> {
+    fn decode_claims(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<Claims> {
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
@@ -162,13 +184,13 @@ impl Keys {
     }
 }
 
-fn ends_at_ms(exp: f64) -> i64 {
+fn expires_at_ms(exp: f64) -> i64 {
     let ms = (exp + LEEWAY_SECONDS as f64) * 1_000.0;
-    // Saturates: a token may outlive the calendar.
+    // The cast saturates, because `exp` may be larger than any time in milliseconds.
     ms as i64
 }
 
-/// The token of the Authorization header.
+/// Returns the token of the Authorization header. `None` if the header is missing or has another scheme.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

@@ -1,6 +1,8 @@
-//! The one shape of every refusal of a request. What is wrong with an item is data, not an error.
+//! Defines the errors that refuse a whole request. A problem with a single item is data of the response, not
+//! an error.
 //!
-//! [`ApiError`] has no `Display`, and `From<domain::Error>` is its only door: inner text cannot leak.
+//! Internal error texts cannot leak to clients: [`ApiError`] has no `Display`, and internal errors become one
+//! only through `From<service::Error>`.
 
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
 use domain::limits::ANSWER_BYTES_MAX;
@@ -11,55 +13,57 @@ use service::Rarely;
 use crate::limiter::Level;
 use crate::query_limits::Refusal;
 
-/// When it is worth to send a request again that was refused with `UNAVAILABLE`, in milliseconds.
+/// How long a client should wait before it repeats a request that was refused with `UNAVAILABLE`, in
+/// milliseconds.
 const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// No valid token.
+    /// The request has no valid token.
     Unauthenticated,
-    /// Not from there.
+    /// The origin of the page is not allowed.
     Forbidden,
-    /// The request is not one that can be answered.
+    /// The request is malformed or invalid. The text says why.
     BadUserInput(String),
-    /// A hash came alone, and its document is not known.
+    /// The request has only the hash of a document, and the server does not know the document.
     PersistedQueryNotFound,
-    /// More than allowed.
+    /// The request exceeds a limit.
     Limit {
-        /// As the table of limits names it.
+        /// The name in the table of limits (`docs/reference/limits.md`).
         name: &'static str,
-        /// The most that is allowed.
+        /// The largest value that is allowed.
         max: u64,
-        /// One sentence, with the way out.
+        /// One sentence that also says how to stay within the limit.
         detail: String,
     },
     /// The body is larger than allowed.
     PayloadTooLarge {
-        /// In bytes.
+        /// The largest size that is allowed, in bytes.
         max: u64,
     },
-    /// More than the user has points for at the moment.
+    /// The user has too few points left for this request.
     RateLimited {
-        /// For so many milliseconds.
+        /// After this time the user has enough points, in milliseconds.
         retry_after_ms: u64,
-        /// What is there.
+        /// How full the bucket of the user is.
         level: Level,
     },
-    /// Not now.
+    /// The request cannot be executed now, but it may succeed later.
     Unavailable,
-    /// Our own mistake.
+    /// The server has a fault. The log has the details.
     Internal,
 }
 
 impl ApiError {
+    /// The error for a response that would have more than [`ANSWER_BYTES_MAX`] bytes.
     pub(crate) fn answer_too_large() -> Self {
         let mib = ANSWER_BYTES_MAX / (1024 * 1024);
-        let detail = format!("the answer would be larger than {mib} MiB: ask for less at once");
+        let detail = format!("the response would be larger than {mib} MiB: request less at once");
         Self::Limit { name: "answer", max: ANSWER_BYTES_MAX as u64, detail }
     }
 
-    /// The stable code.
+    /// The stable code that clients compare with.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -75,7 +79,7 @@ impl ApiError {
         }
     }
 
-    /// The HTTP status, where it is answered before anything is executed.
+    /// The HTTP status of a request that is refused before anything is executed.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -93,18 +97,22 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::Unauthenticated => "a valid token is required".to_owned(),
-            // Clients look for this very text.
+            // Clients with automatic persisted queries compare the message with exactly this text.
             Self::PersistedQueryNotFound => "PersistedQueryNotFound".to_owned(),
-            Self::Forbidden => "pages of this origin may not call".to_owned(),
+            Self::Forbidden => "pages of this origin may not use this API".to_owned(),
             Self::BadUserInput(detail) | Self::Limit { detail, .. } => detail.clone(),
             Self::PayloadTooLarge { max } => format!("the body is larger than {max} bytes"),
-            Self::RateLimited { .. } => "too much in too short a time: go on after retryAfterMs".to_owned(),
-            Self::Unavailable => "not available for the moment".to_owned(),
-            Self::Internal => "something went wrong on our side".to_owned(),
+            Self::RateLimited { .. } => {
+                "too many points were used in a short time: retry after retryAfterMs".to_owned()
+            }
+            Self::Unavailable => "the server is not available at the moment: retry later".to_owned(),
+            Self::Internal => {
+                "an error occurred in the server: if it persists, report the requestId".to_owned()
+            }
         }
     }
 
-    /// RFC 9457, with our members.
+    /// Returns the problem object (RFC 9457) with the extension members of this API.
     #[must_use]
     pub fn problem(&self, request_id: &str) -> serde_json::Value {
         let mut problem = problem(self.code(), self.status(), &self.detail(), request_id);
@@ -124,7 +132,7 @@ impl ApiError {
         values
     }
 
-    /// As an entry of GraphQL's `errors`.
+    /// Returns the error as an entry of `errors` in a GraphQL response.
     #[must_use]
     pub fn to_server_error(&self) -> ServerError {
         let mut error = ServerError::new(self.detail(), None);
@@ -133,10 +141,10 @@ impl ApiError {
     }
 }
 
-/// RFC 9457 with a code, for GraphQL errors and for plain routes alike.
+/// Returns a problem object (RFC 9457) with a `code`. GraphQL errors and the other routes both use it.
 pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -> serde_json::Value {
     let retry_after_ms = match status {
-        // With another token, at once.
+        // A client may retry at once with another token.
         401 => Some(0),
         429 | 503 => Some(UNAVAILABLE_RETRY_MS),
         _ => None,
@@ -157,8 +165,8 @@ pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -
     problem
 }
 
-/// Load that is shed, and a database that is away, meet every request.
-static UNAVAILABLE: Rarely = Rarely::new();
+/// Limits the warnings, because overload and a database outage affect every request.
+static UNAVAILABLE_WARNINGS: Rarely = Rarely::new();
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
@@ -167,8 +175,8 @@ impl From<Error> for ApiError {
         }
         if !error.is_outage() {
             tracing::error!(error = error.in_full(), "a request failed");
-        } else if let Some(held_back) = UNAVAILABLE.pass() {
-            tracing::warn!(error = error.in_full(), held_back, "requests are answered UNAVAILABLE");
+        } else if let Some(held_back) = UNAVAILABLE_WARNINGS.pass() {
+            tracing::warn!(error = error.in_full(), held_back, "requests are refused with UNAVAILABLE");
         }
         if !error.retryable() {
             return Self::Internal;
@@ -189,15 +197,15 @@ impl From<Refusal> for ApiError {
 
 impl From<ApiError> for async_graphql::Error {
     fn from(error: ApiError) -> Self {
-        let mut shown = Self::new(error.detail());
-        shown.extensions = Some(error.extensions());
-        shown
+        let mut graphql_error = Self::new(error.detail());
+        graphql_error.extensions = Some(error.extensions());
+        graphql_error
     }
 }
 
-/// Gives every error of a response its code and its problem: what the library refused by itself is
-/// bad input.
-pub(crate) fn complete(response: &mut Response, request_id: &str) {
+/// Adds a code and a problem to every error of a response. Errors that the GraphQL library raised have no
+/// code; they become `BAD_USER_INPUT`.
+pub(crate) fn add_problems(response: &mut Response, request_id: &str) {
     for error in &mut response.errors {
         let values = error.extensions.get_or_insert_default();
         let code = match values.get("code") {

@@ -1,7 +1,7 @@
-//! GraphQL and HTTP: async-graphql and axum live here and nowhere else.
+//! Serves the GraphQL and HTTP API. Only this crate uses async-graphql and axum.
 //!
-//! A request is met by `http`, named by `auth`, weighed by `gate`, paid for at `limiter` and answered by
-//! `graphql`.
+//! A request passes through the modules in this order: `http` receives it, `auth` identifies the user,
+//! `query_limits` bounds the document, `limiter` charges for it, and `graphql` executes it.
 
 mod auth;
 mod error;

@@ -1,6 +1,8 @@
-//! How much a user may ask for: a bucket of points each, in this process. It refills all the time, and a
-//! refusal takes nothing out of it, so that whoever goes on asking is let in as soon as somebody who waited.
-//! What an operation takes is told by [`cost`].
+//! Limits how much each user may request, with a token bucket of points for each user.
+//!
+//! The buckets are kept in the memory of this process. They refill continuously, and a refused request takes
+//! no points. A client that keeps trying is therefore accepted as soon as one that waited. [`cost`]
+//! calculates the points of an operation.
 
 pub(crate) mod cost;
 #[cfg(test)]
@@ -20,45 +22,45 @@ use uuid::Uuid;
 
 use crate::error::ApiError;
 
-/// `RateLimit` of draft-ietf-httpapi-ratelimit-headers.
+/// The `RateLimit` header of draft-ietf-httpapi-ratelimit-headers.
 pub(crate) const LEVEL_HEADER: HeaderName = HeaderName::from_static("ratelimit");
-/// `RateLimit-Policy` of the same draft.
+/// The `RateLimit-Policy` header of the same draft.
 pub(crate) const POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Pause between two looks for users whose bucket is full again.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Time between two evictions of full buckets.
+const EVICT_EVERY: Duration = Duration::from_secs(60);
 
 type Buckets<C> = RateLimiter<Uuid, DashMapStateStore<Uuid>, C, StateInformationMiddleware>;
 
-/// The buckets of all users who have asked for something of late. A full bucket is none: it is forgotten.
+/// The buckets of all users that are not full. A missing bucket counts as full, so full ones are evicted.
 pub(crate) struct Limiter<C: Clock = MonotonicClock> {
     buckets: Buckets<C>,
     quota: Quota,
-    forgot_at: Mutex<C::Instant>,
+    evicted_at: Mutex<C::Instant>,
 }
 
-/// What an operation costs, and how its user stands behind it.
+/// The cost of an operation, and the level of the bucket after it was taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Charge {
-    /// In points.
+    /// The points that the operation costs.
     pub cost: u32,
-    /// None without a limit.
+    /// `None` if the server has no rate limit.
     pub level: Option<Level>,
 }
 
 /// How full a bucket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
-    /// Points of a full one.
+    /// The points of a full bucket.
     pub points: u32,
-    /// Whole points that are left.
+    /// The whole points that are left.
     pub remaining: u32,
-    /// For one point to come back.
+    /// The time in which one point is added.
     pub(crate) point_every: Duration,
 }
 
 impl Limiter {
-    /// By the clock that no one sets: with one set back, nothing would refill until it is where it was.
+    /// Uses the monotonic clock. If a wall clock were set back, no bucket would refill until it caught up.
     pub(crate) fn new(limit: RateLimit) -> Self {
         Self::with_clock(limit, MonotonicClock)
     }
@@ -68,22 +70,22 @@ impl<C: Clock> Limiter<C> {
     fn with_clock(limit: RateLimit, clock: C) -> Self {
         let RateLimit { points, per_second } = limit;
         let quota = Quota::per_second(per_second).allow_burst(points);
-        let forgot_at = Mutex::new(clock.now());
+        let evicted_at = Mutex::new(clock.now());
         let buckets = RateLimiter::dashmap_with_clock(quota, clock).with_middleware();
-        Self { buckets, quota, forgot_at }
+        Self { buckets, quota, evicted_at }
     }
 
-    /// Takes what an operation costs from the bucket of its user; of one that costs more than a bucket holds,
-    /// a whole bucket.
+    /// Takes the points of an operation from the bucket of its user. An operation that costs more than a full
+    /// bucket takes a full bucket.
     ///
     /// # Errors
-    /// When so much is not there yet. Then nothing is taken.
+    /// [`ApiError::RateLimited`] if the bucket has too few points. Then nothing is taken.
     pub(crate) fn take(&self, user_id: Uuid, cost: u32) -> Result<Charge, ApiError> {
-        self.forget();
+        self.evict_full();
         let (points, point_every) = (self.quota.burst_size(), self.quota.replenish_interval());
         let cost = NonZeroU32::new(cost).unwrap_or(NonZeroU32::MIN).min(points);
         let level = |remaining| Level { points: points.get(), remaining, point_every };
-        match self.buckets.check_key_n(&user_id, cost).expect("it is no more than a bucket holds") {
+        match self.buckets.check_key_n(&user_id, cost).expect("the cost is at most a full bucket") {
             Ok(state) => {
                 Ok(Charge { cost: cost.get(), level: Some(level(state.remaining_burst_capacity())) })
             }
@@ -98,15 +100,15 @@ impl<C: Clock> Limiter<C> {
         }
     }
 
-    /// Forgets who has not asked for so long that nothing is missing. Whoever comes first does it, so that no
-    /// task has to end with the server.
-    fn forget(&self) {
+    /// Evicts the buckets that are full again, once per [`EVICT_EVERY`]. A request does this on its way, so
+    /// that no background task is needed that would have to stop with the server.
+    fn evict_full(&self) {
         let now = self.buckets.clock().now();
-        let Ok(mut forgot_at) = self.forgot_at.try_lock() else {
+        let Ok(mut evicted_at) = self.evicted_at.try_lock() else {
             return;
         };
-        if Duration::from(now.duration_since(*forgot_at)) >= FORGET_EVERY {
-            *forgot_at = now;
+        if Duration::from(now.duration_since(*evicted_at)) >= EVICT_EVERY {
+            *evicted_at = now;
             self.buckets.retain_recent();
             self.buckets.shrink_to_fit();
         }
@@ -114,7 +116,7 @@ impl<C: Clock> Limiter<C> {
 }
 
 impl Charge {
-    /// Tells it in the head of an answer.
+    /// Adds the rate limit headers to a response, if there is a limit.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         if let Some(level) = self.level {
             level.write(headers);
@@ -123,12 +125,13 @@ impl Charge {
 }
 
 impl Level {
-    /// Until the bucket is full, by the whole point.
+    /// Milliseconds until the bucket is full, calculated from whole points.
     pub(crate) fn full_in_ms(&self) -> u64 {
         millis(self.point_every.saturating_mul(self.points - self.remaining))
     }
 
-    /// Tells it in the head of an answer. The window of the policy is what an empty bucket takes to fill.
+    /// Adds the rate limit headers to a response. The window `w` of the policy is the time in which an empty
+    /// bucket fills.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         let window_ms = millis(self.point_every.saturating_mul(self.points));
         let policy = format!("\"user\";q={};w={}", self.points, seconds(window_ms));
@@ -139,12 +142,12 @@ impl Level {
     }
 }
 
-/// Whole milliseconds, rounded up: so long is enough.
+/// Whole milliseconds. They are rounded up, so that a client that waits this long has waited long enough.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Whole seconds, rounded up, as headers want them.
+/// Whole seconds, rounded up. The headers count in seconds.
 pub(crate) fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1_000)
 }

@@ -1,8 +1,8 @@
-//! The gate: refuses hostile GraphQL documents before anything else reads them.
+//! Refuses hostile GraphQL documents before they are validated or executed.
 //!
-//! It owns the limits of a document as text and as a tree. It knows neither the schema nor who
-//! asks. Order matters: the parser recurses on the caller's stack, so `scan` bounds the nesting
-//! of the bytes first; only then is the text parsed, once, and the parsed document counted.
+//! This module enforces the limits of a document as text and as a syntax tree. It knows neither the schema
+//! nor the user. The order of the steps matters: the parser recurses on the caller's stack, so `scan` limits
+//! the nesting of the bytes first. Then the text is parsed once, and `count` checks the parsed document.
 
 mod count;
 mod scan;
@@ -11,52 +11,53 @@ use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::parser::{Error, parse_query};
 use domain::mended::{Syntax, mend};
 
-/// A document over a limit, or one that does not parse.
+/// Why a document was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The document is over one of the limits of `domain::limits`.
+    /// The document exceeds one of the limits of `domain::limits`.
     #[error("{detail}")]
     Limit {
-        /// The limit, as the contract names it: `query depth`.
+        /// The name in the table of limits, such as `query depth`.
         name: &'static str,
-        /// The most that is allowed.
+        /// The largest value that is allowed.
         max: u64,
-        /// What was found and what is allowed, for the reader of the answer.
+        /// The size of the document, the limit, and how to stay within it, for the developer of the client.
         detail: String,
     },
-    /// The document is not GraphQL, or its fragments have no end.
+    /// The document is not valid GraphQL syntax, or its fragments form a cycle.
     #[error("{detail}")]
     Syntax {
-        /// Where and what, without the text of the document.
+        /// The error and its position, without any text of the document.
         detail: String,
     },
 }
 
-/// Scans the bytes, parses them and counts the parsed document.
+/// Checks a document against all limits and returns it parsed, so that it is parsed only once.
 ///
-/// Linear in the text, whatever the fragments do. The document is handed on so that nobody
-/// parses it a second time.
+/// The time is linear in the length of the text, even if fragments spread other fragments many times.
 ///
 /// # Errors
-/// `Limit` for the first limit that is exceeded, `Syntax` when the text is no executable
-/// document or its fragments spread each other in a cycle.
+/// - [`Refusal::Limit`] with the first limit that is exceeded.
+/// - [`Refusal::Syntax`] if the text is not an executable document, if its fragments spread each other in a
+///   cycle, or if a subscription has several root fields.
 pub fn admit(text: &str) -> Result<ExecutableDocument, Refusal> {
     scan::scan(text)?;
     let document = parse_query(text).or_else(|error| {
-        // What is wrong in a literal is for the item to say that holds it.
+        // A literal may be one that the parser rejects although the grammar allows it, such as half of a
+        // surrogate pair. Such a literal is replaced, so that only the item that contains it gets a problem.
         let mended = mend(text, Syntax::GraphQl).map(parse_query);
-        mended.and_then(Result::ok).ok_or_else(|| unreadable(&error))
+        mended.and_then(Result::ok).ok_or_else(|| syntax_error(&error))
     })?;
     count::count(&document)?;
     Ok(document)
 }
 
-/// The parser's own message quotes the whole line, which may be all 64 KiB of the text, so the
-/// place is told instead.
-fn unreadable(error: &Error) -> Refusal {
+/// Describes a parser error by its position. The message of the parser itself quotes the whole line, which
+/// may be all 64 KiB of the text.
+fn syntax_error(error: &Error) -> Refusal {
     let what = match error {
-        Error::Syntax { .. } => "the document cannot be read as graphql",
-        Error::MultipleOperations { .. } => "an operation without a name must be the only one",
+        Error::Syntax { .. } => "the document is not valid GraphQL syntax",
+        Error::MultipleOperations { .. } => "an operation without a name must be the only operation",
         Error::OperationDuplicated { .. } => "two operations have the same name",
         Error::FragmentDuplicated { .. } => "two fragments have the same name",
         Error::MissingOperation => "the document has no operation",
@@ -71,7 +72,7 @@ fn unreadable(error: &Error) -> Refusal {
 mod tests {
     use super::*;
 
-    /// The query that graphql-js, and with it GraphiQL and every code generator, sends.
+    /// The introspection query of graphql-js, which GraphiQL and the code generators send.
     fn introspection() -> String {
         let of_type = (0..9).fold(String::new(), |inner, _| format!(" ofType {{ kind name{inner} }}"));
         format!(
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_documents_meet_the_limit_that_is_meant_for_them() {
+    fn hostile_documents_are_refused_by_the_limit_that_is_meant_for_them() {
         let twice = |n: usize| format!("fragment F{n} on Q {{ ...F{} ...F{} }} ", n + 1, n + 1);
         let bomb = "{ ...F0 } ".to_owned() + &(0..30).map(twice).collect::<String>();
         let cases = [
@@ -147,18 +148,21 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_does_not_parse_is_told_where_and_nothing_is_quoted() {
+    fn a_syntax_error_names_its_position_and_quotes_nothing() {
         let cases = [
-            ("", "the document cannot be read as graphql at line 1, column 1"),
-            ("{ a\n  secret( }", "the document cannot be read as graphql at line 2, column 11"),
-            ("{ a } query B { b }", "an operation without a name must be the only one at line 1, column 1"),
+            ("", "the document is not valid GraphQL syntax at line 1, column 1"),
+            ("{ a\n  secret( }", "the document is not valid GraphQL syntax at line 2, column 11"),
+            (
+                "{ a } query B { b }",
+                "an operation without a name must be the only operation at line 1, column 1",
+            ),
             ("query A { a } query A { b }", "two operations have the same name at line 1, column 15"),
             (
                 "{ a } fragment F on Q { a } fragment F on Q { b }",
                 "two fragments have the same name at line 1, column 29",
             ),
             ("fragment F on Q { a }", "the document has no operation"),
-            (r#"{ a(b: "\u12") }"#, "the document cannot be read as graphql at line 1, column 8"),
+            (r#"{ a(b: "\u12") }"#, "the document is not valid GraphQL syntax at line 1, column 8"),
         ];
         for (text, expected) in cases {
             let Err(Refusal::Syntax { detail }) = admit(text) else { panic!("admitted or limited: {text}") };
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_javascript_cut_and_a_number_beyond_a_double_reach_the_rules() {
+    fn half_a_surrogate_pair_and_a_number_beyond_a_double_are_admitted() {
         assert!(admit(r#"{ a(b: "\uD800 \ud83d\ude00", c: 1e400) }"#).is_ok());
     }
 }

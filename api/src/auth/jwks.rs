@@ -1,5 +1,7 @@
-//! The public keys of the token issuer (RFC 7517), by file or URL. The set is asked for again every minute, so that a key
-//! that the issuer has removed is trusted for no longer than two, as long as the issuer can be asked.
+//! Loads the public keys of the token issuer (RFC 7517) from a file or a URL.
+//!
+//! The set is fetched again about once a minute. A key that the issuer has removed is therefore trusted for
+//! at most two minutes, as long as the issuer can be reached.
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -16,52 +18,67 @@ use tokio::sync::Mutex;
 
 use super::KeysError;
 
-/// A token with a key that is not known has the set asked for again, at most so often.
-const EVERY_MS: u64 = 60_000;
-/// The set is asked for again after so many milliseconds, and up to [`JITTER_MS`] more.
+/// Tokens with an unknown key cause at most one fetch in this time.
+const UNKNOWN_KEY_FETCH_EVERY_MS: u64 = 60_000;
+/// The set is fetched again after this time and a random delay of up to [`JITTER_MS`].
 const REFRESH_MS: u64 = 45_000;
 const JITTER_MS: u64 = 10_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-static NOT_REFRESHED: Rarely = Rarely::new();
+static REFRESH_WARNINGS: Rarely = Rarely::new();
 
-/// A key set, as it was fetched last.
+/// The key set of the last successful fetch.
 #[derive(Debug)]
 pub(super) struct Jwks {
     source: String,
     client: reqwest::Client,
     keys: RwLock<KeySet>,
-    /// Held while the set is on its way.
-    state: Mutex<State>,
+    /// Locked during a fetch.
+    fetch_state: Mutex<FetchState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// When it was last asked for because of a token, in epoch milliseconds.
-    asked_at_ms: Option<i64>,
-    /// What the issuer calls what it answered last.
+struct FetchState {
+    /// When an unknown key last caused a fetch, in epoch milliseconds.
+    unknown_key_fetch_at_ms: Option<i64>,
+    /// The ETag of the last response.
     etag: Option<String>,
-    /// What it was.
+    /// The content of the last response.
     bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct KeySet {
-    /// Which one it is of those that were had.
-    fetch: u64,
+    /// Incremented each time that the content changes.
+    version: u64,
     by_kid: ByKid,
 }
 
-/// Keys by their `kid`, each with the one algorithm that it is for.
+/// A key that was found by its `kid`.
+pub(super) struct FoundKey {
+    /// The version of the key set that contains the key.
+    pub key_set_version: u64,
+    /// The only algorithm that the key may be used for.
+    pub algorithm: Algorithm,
+    pub key: DecodingKey,
+}
+
+/// Keys by their `kid`, each with the only algorithm that it may be used for.
 type ByKid = HashMap<String, (Algorithm, DecodingKey)>;
 
 impl Jwks {
-    /// Fetches a set, and goes on to do so while it is used.
+    /// Fetches the set. A background task refreshes it until the returned value is dropped.
+    ///
+    /// # Errors
+    /// - [`KeysError::File`] or [`KeysError::Fetch`] if the source cannot be read.
+    /// - [`KeysError::TooLong`] if the response has more than [`JWKS_BYTES_MAX`] bytes.
+    /// - [`KeysError::Format`] if the content is not a key set.
+    /// - [`KeysError::Empty`] if the set has no usable key.
     pub(super) async fn load(source: String) -> Result<Arc<Self>, KeysError> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-        let keys = RwLock::new(KeySet { fetch: 0, by_kid: HashMap::new() });
-        let jwks = Arc::new(Self { source, client, keys, state: Mutex::default() });
-        jwks.fetch(&mut *jwks.state.lock().await).await?;
+        let keys = RwLock::new(KeySet { version: 0, by_kid: HashMap::new() });
+        let jwks = Arc::new(Self { source, client, keys, fetch_state: Mutex::default() });
+        jwks.fetch(&mut *jwks.fetch_state.lock().await).await?;
         if jwks.keys.read().is_ok_and(|keys| keys.by_kid.is_empty()) {
             return Err(KeysError::Empty);
         }
@@ -71,64 +88,68 @@ impl Jwks {
                 let jitter_ms = Clock::System.random().unsigned_abs() % JITTER_MS;
                 tokio::time::sleep(Duration::from_millis(REFRESH_MS + jitter_ms)).await;
                 let Some(jwks) = watched.upgrade() else { return };
-                let mut state = jwks.state.lock().await;
+                let mut state = jwks.fetch_state.lock().await;
                 jwks.refresh(&mut state).await;
             }
         });
         Ok(jwks)
     }
 
-    pub(super) async fn find(
-        self: &Arc<Self>,
-        kid: &str,
-        clock: &Clock,
-    ) -> Option<(u64, Algorithm, DecodingKey)> {
-        let known = self.known(kid);
-        if known.is_some() {
-            return known;
+    /// Returns the key with this `kid`. Fetches the set first if the key is unknown and no other unknown key
+    /// caused a fetch in the last minute.
+    pub(super) async fn find(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<FoundKey> {
+        let cached = self.cached(kid);
+        if cached.is_some() {
+            return cached;
         }
-        let (jwks, clock, wanted) = (Arc::clone(self), clock.clone(), kid.to_owned());
-        // Detached: a client that hangs up would take the only fetch of this minute with it.
-        tokio::spawn(async move { jwks.look_for(&wanted, &clock).await }).await.ok()?;
-        self.known(kid)
+        let (jwks, clock, unknown) = (Arc::clone(self), clock.clone(), kid.to_owned());
+        // The fetch runs in its own task. Otherwise a client that disconnects would cancel the only fetch of
+        // this minute.
+        tokio::spawn(async move { jwks.fetch_unknown_key(&unknown, &clock).await }).await.ok()?;
+        self.cached(kid)
     }
 
-    fn known(&self, kid: &str) -> Option<(u64, Algorithm, DecodingKey)> {
+    fn cached(&self, kid: &str) -> Option<FoundKey> {
         let keys = self.keys.read().ok()?;
         let (algorithm, key) = keys.by_kid.get(kid)?;
-        Some((keys.fetch, *algorithm, key.clone()))
+        Some(FoundKey { key_set_version: keys.version, algorithm: *algorithm, key: key.clone() })
     }
 
-    /// Which fetch brought the keys of now.
-    pub(super) fn newest(&self) -> Option<u64> {
-        Some(self.keys.read().ok()?.fetch)
+    /// The version of the current key set.
+    pub(super) fn version(&self) -> Option<u64> {
+        Some(self.keys.read().ok()?.version)
     }
 
-    /// Asks for the set because a key is not known, unless that was done within a minute. Who comes while it is on its
-    /// way waits, because the key may be in it.
-    async fn look_for(&self, kid: &str, clock: &Clock) {
-        let mut state = self.state.lock().await;
+    /// Fetches the set because a key is unknown, unless that was done within the last minute. Requests that
+    /// arrive during the fetch wait for it, because the set may contain their key.
+    async fn fetch_unknown_key(&self, kid: &str, clock: &Clock) {
+        let mut state = self.fetch_state.lock().await;
         let now_ms = clock.now_ms();
-        let is_recent = state.asked_at_ms.is_some_and(|at_ms| now_ms.abs_diff(at_ms) < EVERY_MS);
-        if is_recent || self.known(kid).is_some() {
+        let is_recent = state
+            .unknown_key_fetch_at_ms
+            .is_some_and(|at_ms| now_ms.abs_diff(at_ms) < UNKNOWN_KEY_FETCH_EVERY_MS);
+        if is_recent || self.cached(kid).is_some() {
             return;
         }
-        // Noted first: a set that cannot be fetched is not asked for by every request.
-        state.asked_at_ms = Some(now_ms);
+        // The time is recorded before the fetch. Otherwise every request would fetch a set that is
+        // unavailable.
+        state.unknown_key_fetch_at_ms = Some(now_ms);
         self.refresh(&mut state).await;
     }
 
-    /// Keeps the keys of before if the set cannot be had. One that has no keys is had: all were removed.
-    async fn refresh(&self, state: &mut State) {
+    /// Fetches the set, and keeps the previous keys if that fails. A set without keys is accepted: the issuer
+    /// has removed all of them.
+    async fn refresh(&self, state: &mut FetchState) {
         if let Err(error) = self.fetch(state).await {
             metrics::counter!("idem_jwks_failures_total").increment(1);
-            if let Some(held_back) = NOT_REFRESHED.pass() {
-                tracing::warn!(%error, held_back, "the key set was not refreshed");
+            if let Some(held_back) = REFRESH_WARNINGS.pass() {
+                tracing::warn!(%error, held_back, "the key set was not refreshed; its keys stay in use");
             }
         }
     }
 
-    async fn fetch(&self, state: &mut State) -> Result<(), KeysError> {
+    /// Reads the source. Replaces the keys if the content has changed.
+    async fn fetch(&self, state: &mut FetchState) -> Result<(), KeysError> {
         let (bytes, etag) = if self.source.starts_with("https://") || self.source.starts_with("http://") {
             match self.download(state.etag.as_deref()).await? {
                 Some(downloaded) => downloaded,
@@ -142,13 +163,13 @@ impl Jwks {
         }
         let by_kid = parse(&bytes)?;
         if let Ok(mut keys) = self.keys.write() {
-            *keys = KeySet { fetch: keys.fetch + 1, by_kid };
+            *keys = KeySet { version: keys.version + 1, by_kid };
         }
         (state.bytes, state.etag) = (bytes, etag);
         Ok(())
     }
 
-    /// `None`: it is what it was.
+    /// Returns the content and its ETag. `None` if the content still has this `etag` (status 304).
     async fn download(&self, etag: Option<&str>) -> Result<Option<(Vec<u8>, Option<String>)>, KeysError> {
         let request = self.client.get(&self.source);
         let request = match etag {
@@ -171,6 +192,7 @@ impl Jwks {
     }
 }
 
+/// Reads a key set. Leaves out keys without a `kid` and keys that no supported algorithm can use.
 fn parse(bytes: &[u8]) -> Result<ByKid, KeysError> {
     let set: JwkSet = serde_json::from_slice(bytes)?;
     let usable = set
@@ -184,8 +206,8 @@ fn parse(bytes: &[u8]) -> Result<ByKid, KeysError> {
     Ok(usable)
 }
 
-/// The one algorithm that a key is for: that of its kind. `alg` is optional (RFC 7517, section 4.4), but what it says
-/// must fit.
+/// Returns the only algorithm that a key may be used for, which follows from its type. `alg` is optional (RFC
+/// 7517, section 4.4), but if it is present it must name this algorithm.
 fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
@@ -193,7 +215,7 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
         _ => return None,
     };
-    let is_said = jwk.common.key_algorithm.is_none_or(|said| said == algorithm.into());
+    let alg_matches = jwk.common.key_algorithm.is_none_or(|alg| alg == algorithm.into());
     let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-    (is_said && signs).then_some(algorithm)
+    (alg_matches && signs).then_some(algorithm)
 }

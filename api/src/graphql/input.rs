@@ -1,5 +1,7 @@
-//! The inputs of the contract, and how they become drafts. In items, what is required is nullable on the
-//! wire: a missing field is then a problem of its item, and its neighbours are stored.
+//! The input types of the schema, and their conversion into drafts.
+//!
+//! Required fields of items are nullable in the schema. A missing field is then a problem of its item, and
+//! the other items are stored.
 
 mod edit;
 mod import;
@@ -17,100 +19,104 @@ pub use import::{CreateImportInput, CsvMapping, ImportControlInput, ImportEvents
 use super::scalar::{DateTime, Id, JsonObject};
 use crate::error::ApiError;
 
-/// An event as a client made it.
+/// The content of a new event.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventInput {
-    /// Client UUIDv7. Absent: the server makes one. Sent again, `createEvent` and `createEvents` make another; in an
-    /// import it is made from the content, so that the same event is the same one.
+    /// A UUIDv7 that the client makes. Without it the server makes a new one each time, so `createEvent` and
+    /// `createEvents` store another event when they are sent again. An import derives a missing id from the
+    /// content, so the same record stays the same event.
     id: Option<Id>,
-    /// Required.
+    /// Required. The id or alias of an event type.
     event_type_id: Option<Id>,
-    /// Required.
+    /// Required. When the event happened or began.
     timestamp: Option<DateTime>,
-    /// Not before `timestamp`.
+    /// When the event ended, not before `timestamp`.
     end_date: Option<DateTime>,
-    /// When true, `timestamp` and `endDate` are dates: as written, their times and offsets dropped.
+    /// If true, `timestamp` and `endDate` are dates: the date as written counts, and time and offset are
+    /// dropped.
     #[graphql(default_with = "Some(false)")]
     is_all_day: Option<bool>,
-    /// IANA zone in which it happened, e.g. Europe/Berlin.
+    /// The IANA time zone in which the event happened, such as Europe/Berlin.
     time_zone: Option<String>,
-    /// At most 10 000 characters.
+    /// Free text of at most 10 000 characters.
     notes: Option<String>,
-    #[expect(rustdoc::broken_intra_doc_links, reason = "a text of the schema")]
-    /// ^[a-z][a-z0-9_-]{0,31}$
+    /// The source of the event: `^[a-z][a-z0-9_-]{0,31}$`. It cannot be changed later.
     #[graphql(default_with = "Some(\"manual\".to_owned())")]
     source_type: Option<String>,
-    /// 1 to 255 characters.
+    /// The id of the event at its source, 1 to 255 characters. It cannot be changed later.
     external_id: Option<String>,
-    /// Where it happened.
+    /// Where the event happened.
     location: Option<LocationInput>,
-    /// What else there is to say.
+    /// Further data of the event.
     properties: Option<JsonObject>,
 }
 
-/// Both coordinates are required and in range, or it is a problem of the item.
+/// The place where an event happened. Both coordinates are required and must be in range.
 #[derive(Debug, Clone, InputObject)]
 pub struct LocationInput {
-    /// Degrees, -90 to 90.
+    /// Required. In degrees, -90 to 90.
     latitude: Option<f64>,
-    /// Degrees, -180 to 180.
+    /// Required. In degrees, -180 to 180.
     longitude: Option<f64>,
-    /// At most 255 characters.
+    /// The name of the place, at most 255 characters.
     name: Option<String>,
 }
 
-/// An event type as a client made it.
+/// The content of a new event type.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventTypeInput {
-    /// Client UUIDv7. Absent: the server makes one.
+    /// A UUIDv7 that the client makes. Without it the server makes one.
     id: Option<Id>,
-    /// Required.
+    /// Required. 1 to 100 characters after trimming, unique among the living event types of the user.
     name: Option<String>,
-    /// At most 32 characters.
+    /// A color for display, free text of at most 32 characters.
     color: Option<String>,
-    /// At most 64 characters.
+    /// An icon for display, free text of at most 64 characters.
     icon: Option<String>,
 }
 
-/// What `createEvent` takes.
+/// The input of `createEvent`.
 #[derive(Debug, Clone, InputObject)]
 pub struct CreateEventInput {
-    /// The event.
+    /// The event to create.
     pub event: EventInput,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     pub client_id: Option<Id>,
 }
 
-/// What `createEvents` takes.
+/// The input of `createEvents`.
 #[derive(Debug, Clone, InputObject)]
 pub struct CreateEventsInput {
-    /// 1 to 500
+    /// The events to create, 1 to 500.
     pub events: Vec<EventInput>,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     pub client_id: Option<Id>,
 }
 
-/// What `createEventType` takes.
+/// The input of `createEventType`.
 #[derive(Debug, Clone, InputObject)]
 pub struct CreateEventTypeInput {
-    /// The event type.
+    /// The event type to create.
     pub event_type: EventTypeInput,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     pub client_id: Option<Id>,
 }
 
-/// One write and the installation that it comes from.
-pub(crate) type ClientWrite = (Option<Id>, Mutation);
+/// One write, with the app installation that it comes from.
+pub(crate) struct ClientWrite {
+    pub(crate) client_id: Option<Id>,
+    pub(crate) mutation: Mutation,
+}
 
 impl From<CreateEventInput> for ClientWrite {
     fn from(input: CreateEventInput) -> Self {
-        (input.client_id, Mutation::CreateEvent(input.event.into()))
+        Self { client_id: input.client_id, mutation: Mutation::CreateEvent(input.event.into()) }
     }
 }
 
 impl From<CreateEventTypeInput> for ClientWrite {
     fn from(input: CreateEventTypeInput) -> Self {
-        (input.client_id, Mutation::CreateEventType(input.event_type.into()))
+        Self { client_id: input.client_id, mutation: Mutation::CreateEventType(input.event_type.into()) }
     }
 }
 
@@ -154,12 +160,15 @@ impl From<EventTypeInput> for EventTypeDraft {
     }
 }
 
-/// The `sentId` of an item: the text of its id, if text was sent.
+/// The `sentId` of a result: the id of the item, if the client sent a string.
 pub(crate) fn sent_id(id: &Sent<String>) -> Option<String> {
     if let Sent::Value(text) = id { Some(text.clone()) } else { None }
 }
 
-/// The name of an installation, or the request is refused.
+/// Checks a `clientId`.
+///
+/// # Errors
+/// [`ApiError::BadUserInput`] if it does not match `^[A-Za-z0-9._-]{1,64}$`.
 pub(crate) fn client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
     match Id::draft(id) {
         Sent::Absent => Ok(None),
@@ -168,10 +177,11 @@ pub(crate) fn client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// A list of items that is neither empty nor too long.
+/// Checks the length of a list of items. `name` is the name of its limit. `way_out` ends the sentence that
+/// tells the client to send fewer items.
 ///
 /// # Errors
-/// For one that is too long with `way_out`: what to do other than to send fewer.
+/// [`ApiError::BadUserInput`] if the list is empty, [`ApiError::Limit`] if it has more than `max` items.
 pub(crate) fn items<T>(
     items: Vec<T>,
     name: &'static str,
@@ -179,11 +189,12 @@ pub(crate) fn items<T>(
     way_out: &str,
 ) -> Result<Vec<T>, ApiError> {
     if items.is_empty() {
-        return Err(ApiError::BadUserInput("the list is empty".to_owned()));
+        return Err(ApiError::BadUserInput("the list of items is empty: send at least 1 item".to_owned()));
     }
     if items.len() > max {
-        let found = items.len();
-        let detail = format!("{found} items; at most {max} are allowed: send fewer at once{way_out}");
+        let count = items.len();
+        let detail =
+            format!("{count} items were sent and at most {max} are allowed: send fewer at once{way_out}");
         return Err(ApiError::Limit { name, max: max as u64, detail });
     }
     Ok(items)

@@ -1,8 +1,10 @@
-//! Lists of rows that write themselves as text. A page of 500 changes has some ten thousand fields, and to
-//! make a value of each, put it into a map and write the map costs ten times what the row itself does.
+//! Writes lists of rows directly as JSON text, without an intermediate value for each field.
 //!
-//! What the client selects is made into a `JsonPlan` once; each row is then written by it. Where a plan cannot
-//! say how, the list is resolved by the library as any other: the answer is the same.
+//! A page of 500 changes has some ten thousand fields. To make a value of each field, put it into a map and
+//! write the map costs ten times as much as the row itself.
+//!
+//! The selection of the client is compiled into a `JsonPlan` once per list, and the plan writes each row. If
+//! a plan cannot write the list, async-graphql resolves it like any other list. The result is the same.
 
 pub(crate) mod answer;
 mod plan;
@@ -15,22 +17,23 @@ use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::resolve_list;
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
 
-pub(crate) use plan::{JsonPlan, known};
+pub(crate) use plan::{JsonPlan, always};
 pub use plan::{SelectedField, WriteField};
 pub use text::JsonText;
 
-/// What can stand in a list of rows.
+/// A row type whose lists a plan can write.
 pub trait WriteJson: OutputType + 'static {
-    /// The interface by which a fragment may call it, beside its own name.
+    /// The interface that the type implements. Fragments on it apply to the type, like those on the type
+    /// itself.
     const INTERFACE: Option<&'static str> = None;
 
-    /// How a field is written. None: it has to be resolved.
+    /// Returns the writer of a field, or `None` if async-graphql has to resolve the field.
     fn field_writer(_field: SelectedField<'_>) -> Option<WriteField<Self>> {
         None
     }
 }
 
-/// A list whose rows write themselves.
+/// A list of rows that a plan writes.
 #[derive(Debug, Clone)]
 pub struct JsonList<T>(pub(crate) Vec<T>);
 
@@ -48,9 +51,9 @@ impl<T: WriteJson> OutputType for JsonList<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        let written = JsonPlan::of(ctx).and_then(|plan: JsonPlan<T>| plan.list(&self.0));
-        match written {
-            Some(text) => Ok(Value::Binary(text.into_bytes().into())),
+        let json = JsonPlan::for_list(ctx).and_then(|plan: JsonPlan<T>| plan.write_list(&self.0));
+        match json {
+            Some(json) => Ok(Value::Binary(json.into_bytes().into())),
             None => resolve_list(ctx, field, &self.0, Some(self.0.len())).await,
         }
     }

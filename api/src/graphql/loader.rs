@@ -1,4 +1,4 @@
-//! Loads what many answers of one request need, once.
+//! Loads the event types of events in batches, so that one request reads each type once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use uuid::Uuid;
 use super::types::event::EventType;
 use crate::error::ApiError;
 
-/// The event types of one user by id.
+/// Loads event types of one user by id, as the source of a `DataLoader`.
 #[derive(Debug, Clone)]
 pub struct TypeLoader {
-    /// Where they are.
+    /// The store that is read.
     pub store: Store,
-    /// Whose they are.
+    /// The owner of the types.
     pub user_id: Uuid,
 }
 
@@ -27,20 +27,21 @@ impl Loader<Uuid> for TypeLoader {
 
     async fn load(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, EventType>, ApiError> {
         let rows = event_type::find(&self.store, self.user_id, ids).await?;
-        Ok(shown(rows))
+        Ok(living_types(rows))
     }
 }
 
-/// The types of these events, as far as they are still there.
+/// Loads the types of the living events among `rows`. A type that has been deleted is missing from the
+/// result.
 pub(crate) async fn types(
     store: &Store,
     user_id: Uuid,
     rows: &[Arc<EventRow>],
 ) -> Result<HashMap<Uuid, EventType>, ApiError> {
-    let of_rows = rows.iter().filter_map(|row| row.content.as_ref()).map(|content| content.event_type_id);
-    Ok(shown(event_type::known(store, user_id, of_rows.collect()).await?))
+    let type_ids = rows.iter().filter_map(|row| row.content.as_ref()).map(|content| content.event_type_id);
+    Ok(living_types(event_type::known(store, user_id, type_ids.collect()).await?))
 }
 
-fn shown(rows: impl IntoIterator<Item = (Uuid, Arc<TypeRow>)>) -> HashMap<Uuid, EventType> {
+fn living_types(rows: impl IntoIterator<Item = (Uuid, Arc<TypeRow>)>) -> HashMap<Uuid, EventType> {
     rows.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?))).collect()
 }

@@ -1,4 +1,7 @@
-//! The schema: what the API can be asked. Resolvers are thin: actor, convert, one command, convert.
+//! The GraphQL schema of the API, and access to the values that its resolvers share.
+//!
+//! Resolvers are thin: they take the actor from the context, convert the arguments, call one use case of
+//! `service`, and convert its result. They contain no business rules.
 
 pub mod input;
 pub mod json_writer;
@@ -32,31 +35,33 @@ use response_size::ResponseSize;
 use subscription::Subscription;
 use types::event::Node;
 use types::result::WriteResult;
-use wake::Wakes;
+use wake::WakeUps;
 
-/// The schema, ready to execute.
+/// The executable schema.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
-/// What resolvers work with.
+/// The services that all resolvers use.
 #[derive(Debug, Clone)]
 pub struct Services {
-    /// The database.
+    /// The store, through which the database is read and written.
     pub store: Store,
-    /// The payloads of imports.
+    /// The storage of import payloads.
     pub payloads: Payloads,
-    /// Wakes the workers.
+    /// Notifies workers of imports that can run, and feed readers of changes.
     pub notifier: Arc<dyn Notifier>,
-    /// What the imports of one user may take.
+    /// The limits on the imports of one user.
     pub import_limits: ImportLimits,
 }
 
-/// Builds the schema. Without `hints`, errors suggest nothing.
+/// Builds the executable schema. Without `hints`, error messages do not suggest names from the schema.
+///
+/// Must be called within a tokio runtime, because it starts the task that wakes feed readers.
 #[must_use]
 pub fn schema(services: Services, hints: bool) -> Schema {
-    let wakes = Wakes::new(services.notifier.as_ref());
+    let wake_ups = WakeUps::new(services.notifier.as_ref());
     let writer = GroupWriter::<MutationAnswer>::new(services.store.clone(), Arc::clone(&services.notifier));
     let builder = definition()
-        .data(wakes)
+        .data(wake_ups)
         .data(writer)
         .data(services.store)
         .data(services.payloads)
@@ -65,7 +70,7 @@ pub fn schema(services: Services, hints: bool) -> Schema {
     if hints { builder.finish() } else { builder.disable_suggestions().finish() }
 }
 
-/// The schema as text, for `schema.graphql`.
+/// The schema in SDL, as `schema.graphql` contains it.
 #[must_use]
 pub fn sdl() -> String {
     definition().finish().sdl_with_options(SDLExportOptions::new().include_specified_by())
@@ -79,16 +84,17 @@ fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
         .with_sorted_enums()
 }
 
-/// Executes a request for somebody in process and over this store, whose clock may be its own: for whoever
-/// needs the schema without HTTP. The answer is its JSON text.
+/// Executes a request of `actor` in process, without HTTP, and returns the response as JSON text.
+///
+/// The request uses `store` instead of the store of the schema, so that it can have a clock of its own.
 pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
     json_writer::answer::text(&schema.execute(speak_for(request.data(store.clone()), actor, store)).await)
 }
 
-/// Lets a request speak for somebody.
+/// Attaches the actor to a request, with the type loader and the response size that belong to one request.
 pub(crate) fn speak_for(request: Request, actor: Actor, store: &Store) -> Request {
-    let types = TypeLoader { store: store.clone(), user_id: actor.user_id };
-    request.data(DataLoader::new(types, tokio::spawn)).data(ResponseSize::default()).data(actor)
+    let type_loader = TypeLoader { store: store.clone(), user_id: actor.user_id };
+    request.data(DataLoader::new(type_loader, tokio::spawn)).data(ResponseSize::default()).data(actor)
 }
 
 fn actor<'c>(context: &Context<'c>) -> &'c Actor {
@@ -103,12 +109,12 @@ fn import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
     context.data_unchecked::<ImportLimits>()
 }
 
-/// The request, if it belongs to a trace.
+/// The trace that the request belongs to, if there is one.
 fn trace_context(context: &Context<'_>) -> Option<TraceContext> {
     context.data_opt::<TraceContext>().copied()
 }
 
-/// What the request costs; nothing where it came without HTTP.
+/// What the request cost its user. It is zero for a request that did not come over HTTP.
 fn charge(context: &Context<'_>) -> Charge {
     context.data_opt::<Charge>().copied().unwrap_or_default()
 }

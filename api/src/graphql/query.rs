@@ -1,4 +1,6 @@
-//! Everything that can be read. Another user's id is exactly an unknown one.
+//! The queries.
+//!
+//! Every read names the user of the request. The id of another user's object counts as an unknown id.
 
 mod node;
 
@@ -24,7 +26,8 @@ use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest,
 use super::{actor, charge, loader, size_of_response, store};
 use crate::error::ApiError;
 
-/// The root of all reading.
+/// The queries. They return data of the authenticated user only; the id of another user's object counts as
+/// unknown.
 #[derive(Debug)]
 pub struct Query;
 
@@ -46,37 +49,41 @@ impl Listed for EventType {
     }
 }
 
-/// `from` and `idFrom` are included, `to` and `idTo` are not. idFrom/idTo: the time inside the id.
+/// Selects events. An event must match every field that is set. `from` and `idFrom` are inclusive, `to` and
+/// `idTo` are exclusive.
 #[derive(Debug, async_graphql::InputObject)]
 pub struct EventFilter {
-    /// Of one of these types.
+    /// Events of one of these event types. 1 to 500 ids; an unknown id matches nothing.
     event_type_ids: Option<Vec<Id>>,
-    /// Happened at or after.
+    /// Events whose `timestamp` is at or after this instant.
     from: Option<DateTime>,
-    /// Happened before.
+    /// Events whose `timestamp` is before this instant.
     to: Option<DateTime>,
-    /// Made at or after.
+    /// Events whose id was made at or after this instant, by the time inside the UUIDv7.
     id_from: Option<DateTime>,
-    /// Made before.
+    /// Events whose id was made before this instant, by the time inside the UUIDv7.
     id_to: Option<DateTime>,
-    /// From one of these sources.
+    /// Events from one of these sources. 1 to 500 values of `sourceType`.
     source_types: Option<Vec<String>>,
-    /// Made by this import.
+    /// Events that this import created.
     import_job_id: Option<Id>,
-    /// Case-insensitive part of notes, 2 to 100 characters.
+    /// Events whose `notes` contain this text, compared without regard to case. 2 to 100 characters.
     search: Option<String>,
 }
 
 impl EventFilter {
-    fn read(this: Option<Self>) -> Result<event::Filter, ApiError> {
+    fn parse(this: Option<Self>) -> Result<event::Filter, ApiError> {
         let Some(filter) = this else {
             return Ok(event::Filter::default());
         };
         let search_fits = |text: &String| limits::SEARCH_CHARS.contains(&text.chars().count());
         if filter.search.as_ref().is_some_and(|text| !search_fits(text) || text.contains('\0')) {
-            return Err(ApiError::BadUserInput("search takes 2 to 100 characters".to_owned()));
+            return Err(ApiError::BadUserInput(
+                "search must have 2 to 100 characters, none of them NUL".to_owned(),
+            ));
         }
-        let (event_type_ids, source_types) = (listed(filter.event_type_ids)?, listed(filter.source_types)?);
+        let event_type_ids = filter_values(filter.event_type_ids)?;
+        let source_types = filter_values(filter.source_types)?;
         Ok(event::Filter {
             event_type_ids: event_type_ids.map(|ids| ids.iter().filter_map(Id::uuid).collect()),
             from: DateTime::argument(filter.from)?,
@@ -84,38 +91,49 @@ impl EventFilter {
             id_from: DateTime::argument(filter.id_from)?,
             id_to: DateTime::argument(filter.id_to)?,
             source_types: source_types.map(|all| all.into_iter().filter(|s| !s.contains('\0')).collect()),
-            // What is no UUID made nothing: the nil UUID is no import's.
+            // No import has the nil UUID, so a value that is not a UUID matches no event.
             import_job_id: filter.import_job_id.map(|id| id.uuid().unwrap_or_default()),
             search: filter.search,
         })
     }
 }
 
-/// A list of a filter: absent asks for nothing, and an empty one could find nothing.
-fn listed<T>(values: Option<Vec<T>>) -> Result<Option<Vec<T>>, ApiError> {
+/// Checks the length of a list in a filter. An absent list matches everything.
+///
+/// # Errors
+/// [`ApiError::BadUserInput`] if the list is empty, because it could not match anything.
+/// [`ApiError::Limit`] if it has more than [`limits::FILTER_VALUES_MAX`] values.
+fn filter_values<T>(values: Option<Vec<T>>) -> Result<Option<Vec<T>>, ApiError> {
     let max = limits::FILTER_VALUES_MAX;
     match values {
-        Some(values) if values.is_empty() => {
-            Err(ApiError::BadUserInput("a list of a filter has at least 1 value".to_owned()))
-        }
+        Some(values) if values.is_empty() => Err(ApiError::BadUserInput(
+            "a list in a filter must have at least 1 value: leave it out to match all".to_owned(),
+        )),
         Some(values) if values.len() > max => {
-            let detail = format!("a list of a filter has at most {max} values: ask several times");
+            let detail =
+                format!("a list in a filter has at most {max} values: split it over several requests");
             Err(ApiError::Limit { name: "filter", max: max as u64, detail })
         }
         values => Ok(values),
     }
 }
 
-/// The root of all reading.
+/// The queries. They return data of the authenticated user only; the id of another user's object counts as
+/// unknown.
 #[Object]
 impl Query {
-    /// What follows `after`; without it the first page of a bootstrap. A page ends at 4 MiB of content if not
-    /// before; `hasMore` says so.
+    /// A page of the change feed, in the order of positions. Without `after` it is the first page of a
+    /// bootstrap, which contains living entities only. A page can end before `first` entries, after 4 MiB of
+    /// content: go on with its `cursor` while `hasMore` is true.
     async fn changes(
         &self,
         context: &Context<'_>,
-        after: Option<Cursor>,
-        #[graphql(default_with = "limits::CHANGES_FIRST_DEFAULT", desc = "1 to 5 000")] first: i32,
+        #[graphql(desc = "The cursor of the page before. Absent: starts a bootstrap.")] after: Option<Cursor>,
+        #[graphql(
+            default_with = "limits::CHANGES_FIRST_DEFAULT",
+            desc = "The size of the page, 1 to 5 000."
+        )]
+        first: i32,
     ) -> Result<ChangePage, ApiError> {
         let (store, actor) = (store(context), actor(context));
         let first = page_size(first, limits::CHANGES_FIRST_MAX)?;
@@ -128,13 +146,14 @@ impl Query {
         Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
     }
 
-    /// The living event with that id or alias.
+    /// The living event with this id or alias; null if there is none.
     async fn event(&self, context: &Context<'_>, id: Id) -> Result<Option<Event>, ApiError> {
         node::event(context, &id).await
     }
 
-    /// Newest timestamp first, then id. 1 to 1 000; neither first nor last: 50; both: an error. A page ends at
-    /// 4 MiB of content if not before; `pageInfo` says so.
+    /// Living events, by `timestamp` and then by id, both descending. `first` or `last` is 1 to 1 000;
+    /// without either it is 50; both together are an error. A page can end early, after 4 MiB of content:
+    /// `pageInfo` says whether more events follow.
     async fn events(
         &self,
         context: &Context<'_>,
@@ -146,7 +165,7 @@ impl Query {
     ) -> Result<Connection<Event>, ApiError> {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let window = window(first, after, last, before)?;
-        let filter = EventFilter::read(filter)?;
+        let filter = EventFilter::parse(filter)?;
         let counts = SelectionCounts::of_events(context);
         let weigh = |row: &Arc<EventRow>| counts.event(row);
         let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
@@ -166,12 +185,13 @@ impl Query {
         ))
     }
 
-    /// The living event type with that id or alias.
+    /// The living event type with this id or alias; null if there is none.
     async fn event_type(&self, context: &Context<'_>, id: Id) -> Result<Option<EventType>, ApiError> {
         node::event_type(context, &id).await
     }
 
-    /// By name (bytes), then id; limits as for events.
+    /// Living event types, by name (compared as bytes) and then by id, both ascending. `first` and `last` are
+    /// as for `events`.
     async fn event_types(
         &self,
         context: &Context<'_>,
@@ -183,8 +203,8 @@ impl Query {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let page = event_type::page(&store, user_id, &window(first, after, last, before)?).await?;
         let counts = SelectionCounts::of(context);
-        let said: usize = page.rows.iter().map(|row| counts.event_type(row)).sum();
-        size_of_response(context).add(said + counts.rows(page.rows.len()))?;
+        let content_bytes: usize = page.rows.iter().map(|row| counts.event_type(row)).sum();
+        size_of_response(context).add(content_bytes + counts.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| EventType::of(row).ok(),
@@ -195,12 +215,13 @@ impl Query {
         ))
     }
 
-    /// The import with that id.
+    /// The import with this id; null if there is none.
     async fn import_job(&self, context: &Context<'_>, id: Id) -> Result<Option<ImportJob>, ApiError> {
         node::import(context, &id).await
     }
 
-    /// Newest first, then id; limits as for events.
+    /// Imports, by `createdAt` and then by id, both descending. `states` selects imports in one of these
+    /// states; without it all are listed. `first` and `last` are as for `events`.
     async fn import_jobs(
         &self,
         context: &Context<'_>,
@@ -211,7 +232,7 @@ impl Query {
         states: Option<Vec<ImportState>>,
     ) -> Result<Connection<ImportJob>, ApiError> {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
-        let states = listed(states)?;
+        let states = filter_values(states)?;
         let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(State::from).collect());
         let window = window(first, after, last, before)?;
         let page = import_job::page(&store, user_id, states.as_deref(), &window).await?;
@@ -226,40 +247,43 @@ impl Query {
         ))
     }
 
-    /// Anything with that id.
+    /// The event, event type or import with this id; null if there is none. Events and event types are also
+    /// found by an alias.
     async fn node(&self, context: &Context<'_>, id: Id) -> Result<Option<Node>, ApiError> {
         Ok(node::nodes(context, &[id]).await?.into_iter().next().flatten())
     }
 
-    /// 1 to 1 000, order kept, null where unknown.
+    /// The objects with these ids, 1 to 1 000, in the order of `ids`, with null for each unknown id.
     async fn nodes(&self, context: &Context<'_>, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
-        let asked = i32::try_from(ids.len()).unwrap_or(i32::MAX);
-        page_size(asked, limits::PAGE_FIRST_MAX)?;
+        let count = i32::try_from(ids.len()).unwrap_or(i32::MAX);
+        page_size(count, limits::PAGE_FIRST_MAX)?;
         node::nodes(context, &ids).await
     }
 
-    /// What this request takes from what its user may ask for, and what is left of it.
+    /// What this request cost, and how many points the user has left.
     async fn rate_limit(&self, context: &Context<'_>) -> RateLimit {
         RateLimit::of(charge(context), store(context).clock.now_ms())
     }
 
-    /// What of a kind is alive, by month: a copy that differs in a month fetches that month again.
+    /// Checksums of the living entities of one kind, one per month of the time inside their ids. A client
+    /// whose copy differs in a month fetches that month again: events with `idFrom` and `idTo` of
+    /// `EventFilter`.
     async fn sync_digest(&self, context: &Context<'_>, entity: EntityType) -> Result<SyncDigest, ApiError> {
         let buckets = digest::digest(store(context), actor(context).user_id, entity.into()).await?;
         size_of_response(context).add(SelectionCounts::of(context).rows(buckets.len()))?;
         Ok(SyncDigest::new(entity, buckets))
     }
 
-    /// Where this user's sync stands; with `after`, where that cursor stands.
+    /// An overview of the data of the user. With `after`, also how far a copy at that cursor is behind.
     async fn sync_status(
         &self,
         context: &Context<'_>,
-        after: Option<Cursor>,
+        #[graphql(desc = "The cursor that the client has stored.")] after: Option<Cursor>,
     ) -> Result<SyncStatus, ApiError> {
         sync_status(store(context), actor(context).user_id, after).await
     }
 
-    /// Who is asking.
+    /// The authenticated user.
     async fn viewer(&self, context: &Context<'_>) -> Viewer {
         let actor = actor(context);
         Viewer {

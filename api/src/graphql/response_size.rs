@@ -1,6 +1,8 @@
-//! What an answer weighs in bytes, before it is made. What is stored is known once the rows are read, and
-//! what is told of each row, and how often, stands in the document: so a page ends in time, and an answer
-//! that would be too large is refused while it is still rows.
+//! Estimates the size of a response in bytes before the response is built.
+//!
+//! The sizes of the stored values are known once the rows are read. The document says which of these values
+//! the response contains, and how often. So a page ends in time, and a response that would be too large is
+//! refused while it still consists of rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,20 +15,20 @@ use service::queries::feed::Change;
 
 use crate::error::ApiError;
 
-/// A field of one row, beside its text: its name, its brackets, and its place in memory.
+/// Bytes of one field of a row beside its value: its name, its brackets and its place in memory.
 const FIELD_BYTES: usize = 64;
-/// A value inside of JSON, beside its text.
+/// Bytes of one value within free JSON beside its text.
 const JSON_VALUE_BYTES: usize = 64;
 
-/// What the answer to one request weighs so far.
+/// The size of the response to one request so far. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ResponseSize(Arc<AtomicUsize>);
 
 impl ResponseSize {
-    /// Adds to it.
+    /// Adds bytes to the size.
     ///
     /// # Errors
-    /// When that is too much for one answer.
+    /// [`ApiError::Limit`] if the response would be larger than [`ANSWER_BYTES_MAX`].
     pub(crate) fn add(&self, bytes: usize) -> Result<(), ApiError> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= ANSWER_BYTES_MAX {
@@ -36,70 +38,74 @@ impl ResponseSize {
         }
     }
 
-    /// Takes off what was added before, and adds this.
+    /// Replaces an earlier addition of `before` bytes by `bytes`.
     ///
     /// # Errors
-    /// As [`ResponseSize::add`].
+    /// [`ApiError::Limit`] if the response would be larger than [`ANSWER_BYTES_MAX`].
     pub(crate) fn replace(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
         self.0.fetch_sub(before, Ordering::Relaxed);
         self.add(bytes)
     }
 
-    /// The next answer of a subscription begins.
-    pub(crate) fn begin(&self) {
+    /// Sets the size to zero for the next response of a subscription.
+    pub(crate) fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
-/// How often a field and all that is below it tell of a row what may be long.
+/// How often a selection contains the fields whose values can be long. Nested selections are included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SelectionCounts {
+    /// All selected fields.
     fields: usize,
     notes: usize,
     properties: usize,
-    names: usize,
+    /// The fields `externalId`, `name`, `excerpt` and `detail`.
+    short_texts: usize,
+    /// The field `eventType` of events.
     types: usize,
 }
 
 impl SelectionCounts {
-    /// Of the field that is being resolved.
+    /// Counts the selection of the field that is being resolved.
     pub(crate) fn of(context: &Context<'_>) -> Self {
         let mut counts = Self::default();
         counts.count(context.field(), false);
         counts
     }
 
-    /// Of a list of events that is being resolved.
+    /// Counts the selection of a list of events that is being resolved.
     pub(crate) fn of_events(context: &Context<'_>) -> Self {
         let mut counts = Self::default();
         counts.count(context.field(), true);
         counts
     }
 
-    /// Recursion is as deep as the document, which the gate has bounded.
+    /// The recursion is as deep as the document, whose depth the query limits have bounded.
     fn count(&mut self, field: SelectionField<'_>, in_event: bool) {
         for inner in field.selection_set() {
             let name = inner.name();
             self.fields += 1;
             self.notes += usize::from(name == "notes");
             self.properties += usize::from(name == "properties");
-            self.names += usize::from(matches!(name, "externalId" | "name" | "excerpt" | "detail"));
+            self.short_texts += usize::from(matches!(name, "externalId" | "name" | "excerpt" | "detail"));
             self.types += usize::from(in_event && name == "eventType");
             self.count(inner, in_event || name == "event");
         }
     }
 
-    /// Whether the types of events are told as well.
+    /// Whether the response contains the event types of events.
     pub(crate) fn has_types(&self) -> bool {
         self.types > 0
     }
 
-    /// So many rows without what they say.
+    /// Bytes of the fields of `rows` rows without their values.
     pub(crate) fn rows(&self, rows: usize) -> usize {
         rows * self.fields.max(1) * FIELD_BYTES
     }
 
-    /// What an event says. It is held in memory once though nothing of it is told.
+    /// Bytes of the values of an event. They count at least once, because the row is in memory even if the
+    /// response contains none of them.
     pub(crate) fn event(&self, row: &EventRow) -> usize {
         let Some(content) = &row.content else {
             return 0;
@@ -108,16 +114,16 @@ impl SelectionCounts {
         let properties = &content.body.properties;
         let place = content.body.location.as_ref().map_or(0, |place| length(&place.name));
         length(&content.body.notes) * self.notes.max(1)
-            + properties.len().max(json(properties) * self.properties)
-            + self.name(length(&row.external_id) + place)
+            + properties.len().max(json_bytes(properties) * self.properties)
+            + self.short_text(length(&row.external_id) + place)
     }
 
-    /// What an event type says.
+    /// Bytes of the values of an event type.
     pub(crate) fn event_type(&self, row: &TypeRow) -> usize {
-        row.content.as_ref().map_or(0, |content| self.name(content.name.len()))
+        row.content.as_ref().map_or(0, |content| self.short_text(content.name.len()))
     }
 
-    /// What a change says.
+    /// Bytes of the values of a change.
     pub(crate) fn change(&self, change: &Change) -> usize {
         match change {
             Change::Event(row) => self.event(row),
@@ -125,23 +131,23 @@ impl SelectionCounts {
         }
     }
 
-    /// Answers to writes.
+    /// Bytes of the results of writes.
     pub(crate) fn answers(&self, answers: &[MutationAnswer]) -> usize {
-        let said = answers.iter().map(|answer| match answer {
+        let content_bytes = answers.iter().map(|answer| match answer {
             MutationAnswer::Event(event) => event.answer.row.as_ref().map_or(0, |row| self.event(row)),
             MutationAnswer::EventType(answer) => answer.row.as_ref().map_or(0, |row| self.event_type(row)),
         });
-        said.sum::<usize>() + self.rows(answers.len())
+        content_bytes.sum::<usize>() + self.rows(answers.len())
     }
 
-    /// So many bytes of what is as short as a name.
-    pub(crate) fn name(&self, bytes: usize) -> usize {
-        bytes * self.names.max(1)
+    /// Bytes of a short text: counted once for each time the selection contains one, and at least once.
+    pub(crate) fn short_text(&self, bytes: usize) -> usize {
+        bytes * self.short_texts.max(1)
     }
 }
 
-/// A JSON text, taken apart into its values.
-fn json(text: &str) -> usize {
+/// Bytes of a JSON text once it is parsed into its values.
+fn json_bytes(text: &str) -> usize {
     let values = text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     text.len() + values * JSON_VALUE_BYTES
 }
@@ -151,17 +157,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_refused_from_the_byte_on_that_is_too_much() {
+    fn a_response_is_refused_at_the_first_byte_over_the_limit() {
         let response_size = ResponseSize::default();
         assert!(response_size.add(ANSWER_BYTES_MAX - 1).is_ok() && response_size.add(1).is_ok());
         assert_eq!(response_size.add(1), Err(ApiError::answer_too_large()));
-        response_size.begin();
+        response_size.clear();
         assert!(response_size.add(1).is_ok());
     }
 
     #[test]
-    fn json_weighs_its_text_and_its_values() {
-        assert_eq!(json("{}"), 2 + 64);
-        assert_eq!(json(r#"{"a":[[],[]]}"#), 13 + 5 * 64);
+    fn the_size_of_json_includes_each_of_its_values() {
+        assert_eq!(json_bytes("{}"), 2 + 64);
+        assert_eq!(json_bytes(r#"{"a":[[],[]]}"#), 13 + 5 * 64);
     }
 }

@@ -1,5 +1,7 @@
-//! The scalars of the contract. Each takes any JSON value where an item may hold it: a wrong value is
-//! then a problem of the item, and its neighbours are stored.
+//! The scalars of the schema.
+//!
+//! A scalar that an item can contain accepts any JSON value. A wrong value is then a problem of its item, and
+//! the other items are stored.
 
 use std::borrow::Cow;
 
@@ -14,7 +16,7 @@ use super::json_writer::answer::json_text;
 use crate::error::ApiError;
 use crate::http::variables::DUPLICATE_KEY;
 
-/// Text as it was sent, whatever kind of JSON it is.
+/// Converts a JSON value that should be a string.
 fn sent(value: Option<Value>) -> Sent<String> {
     match value {
         None | Some(Value::Null) => Sent::Absent,
@@ -23,18 +25,22 @@ fn sent(value: Option<Value>) -> Sent<String> {
     }
 }
 
-/// RFC 3339 with any offset in; `YYYY-MM-DDTHH:MM:SS.sssZ` out. Truncated to milliseconds, compared as an
-/// instant; years 0001 to 9999 in UTC. 23:59:60 UTC reads as the next second; a date alone does not parse.
+/// An instant. Responses have the form `YYYY-MM-DDTHH:MM:SS.sssZ`. Inputs are RFC 3339 with any offset; they
+/// are truncated to milliseconds and compared as instants. The year is 0001 to 9999 in UTC. 23:59:60 UTC is
+/// read as the next second. A date without a time is not accepted. In an item a wrong value is a problem of
+/// that item; in an argument or a filter it refuses the request.
 #[derive(Debug, Clone)]
 pub enum DateTime {
-    /// An instant of ours, epoch milliseconds.
+    /// An instant of the server, in epoch milliseconds.
     At(i64),
-    /// What a client sent.
+    /// A value as a client sent it.
     Sent(Value),
 }
 
-/// RFC 3339 with any offset in; `YYYY-MM-DDTHH:MM:SS.sssZ` out. Truncated to milliseconds, compared as an
-/// instant; years 0001 to 9999 in UTC. 23:59:60 UTC reads as the next second; a date alone does not parse.
+/// An instant. Responses have the form `YYYY-MM-DDTHH:MM:SS.sssZ`. Inputs are RFC 3339 with any offset; they
+/// are truncated to milliseconds and compared as instants. The year is 0001 to 9999 in UTC. 23:59:60 UTC is
+/// read as the next second. A date without a time is not accepted. In an item a wrong value is a problem of
+/// that item; in an argument or a filter it refuses the request.
 #[Scalar(specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -50,7 +56,7 @@ impl ScalarType for DateTime {
 }
 
 impl DateTime {
-    /// As the field of an item.
+    /// The value as a field of a draft, not yet checked.
     pub(crate) fn draft(this: Option<Self>) -> Sent<String> {
         match this {
             Some(Self::Sent(value)) => sent(Some(value)),
@@ -59,25 +65,32 @@ impl DateTime {
         }
     }
 
-    /// As an argument: epoch milliseconds, or the request is refused.
+    /// The value as an argument, in epoch milliseconds.
+    ///
+    /// # Errors
+    /// [`ApiError::BadUserInput`] if the value is not an RFC 3339 instant of the years 0001 to 9999.
     pub(crate) fn argument(this: Option<Self>) -> Result<Option<i64>, ApiError> {
         match Self::draft(this) {
             Sent::Absent => Ok(None),
             Sent::Value(text) if instant::parse(&text).is_some() => {
-                Ok(instant::parse(&text).map(|written| written.ms))
+                Ok(instant::parse(&text).map(|parsed| parsed.ms))
             }
-            _ => Err(ApiError::BadUserInput("a DateTime must be RFC 3339".to_owned())),
+            _ => Err(ApiError::BadUserInput(
+                "a DateTime must be RFC 3339, such as 2026-01-31T08:00:00Z".to_owned(),
+            )),
         }
     }
 }
 
-/// A JSON object: at most 16 KiB as canonical text, depth at most 8. Key order is not kept. Integers from
-/// -2^63 to 2^64-1 are exact, other numbers f64.
+/// A JSON object of at most 16 KiB as canonical JSON, nested at most 8 levels deep. The order of keys is not
+/// kept. Integers from -2^63 to 2^64-1 are exact; other numbers are 64-bit floats. An object with a duplicate
+/// key is a problem of its item.
 #[derive(Debug, Clone)]
 pub struct JsonObject(Value);
 
-/// A JSON object: at most 16 KiB as canonical text, depth at most 8. Key order is not kept. Integers from
-/// -2^63 to 2^64-1 are exact, other numbers f64.
+/// A JSON object of at most 16 KiB as canonical JSON, nested at most 8 levels deep. The order of keys is not
+/// kept. Integers from -2^63 to 2^64-1 are exact; other numbers are 64-bit floats. An object with a duplicate
+/// key is a problem of its item.
 #[Scalar(name = "JSONObject", specified_by_url = "https://www.rfc-editor.org/rfc/rfc8259")]
 impl ScalarType for JsonObject {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -90,16 +103,16 @@ impl ScalarType for JsonObject {
 }
 
 impl JsonObject {
-    /// Of canonical text that is stored.
+    /// Parses canonical text from the database.
     pub(crate) fn stored(text: &str) -> Self {
         Self(serde_json::from_str(text).unwrap_or_default())
     }
 
-    /// As the field of an item.
+    /// The value as a field of a draft, not yet checked.
     pub(crate) fn draft(this: Option<Self>) -> Sent<String> {
         match this.map(|object| object.0) {
             None | Some(Value::Null) => Sent::Absent,
-            // A variable, as the text that was sent.
+            // In variables, free JSON stays the text that the client sent: see `http::variables`.
             Some(Value::Binary(text)) => String::from_utf8(text.into()).map_or(Sent::WrongKind, Sent::Value),
             Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => {
                 Sent::Value(unmend_numbers(&json_text(&value)).into_owned())
@@ -119,17 +132,17 @@ fn has_duplicate_key(value: &Value) -> bool {
     }
 }
 
-/// Opaque position in the caller's change feed; safe to store for ever. (Connections page by String
-/// cursors, which are something else.)
+/// An opaque position in the change feed of the user. A client can store it for any length of time. It is not
+/// a cursor of a connection; those are of type `String`.
 #[derive(Debug, Clone)]
 pub struct Cursor(pub String);
 
-/// Opaque position in the caller's change feed; safe to store for ever. (Connections page by String
-/// cursors, which are something else.)
+/// An opaque position in the change feed of the user. A client can store it for any length of time. It is not
+/// a cursor of a connection; those are of type `String`.
 #[Scalar]
 impl ScalarType for Cursor {
     fn parse(value: Value) -> InputValueResult<Self> {
-        // What is no text is no cursor of ours either, and is answered like one that is not.
+        // A value that is not a string is handled like a string that is not a cursor.
         Ok(Self(if let Value::String(text) = value { text } else { String::new() }))
     }
 
@@ -138,11 +151,11 @@ impl ScalarType for Cursor {
     }
 }
 
-/// Whole number up to 2^53 - 1, a JSON number.
+/// A whole number from -(2^53 - 1) to 2^53 - 1, as a JSON number.
 #[derive(Debug, Clone, Copy)]
 pub struct Long(pub i64);
 
-/// Whole number up to 2^53 - 1, a JSON number.
+/// A whole number from -(2^53 - 1) to 2^53 - 1, as a JSON number.
 #[Scalar]
 impl ScalarType for Long {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -159,7 +172,7 @@ impl ScalarType for Long {
     }
 }
 
-/// GraphQL's own `ID` in inputs, taking any JSON value: what is no UUID is a problem of its item.
+/// The built-in scalar `ID` in inputs. It accepts any JSON value: a wrong id is a problem of its item.
 #[derive(Debug, Clone)]
 pub struct Id(Value);
 
@@ -192,17 +205,17 @@ impl InputType for Id {
 }
 
 impl Id {
-    /// As the field of an item.
+    /// The value as a field of a draft, not yet checked.
     pub(crate) fn draft(this: Option<Self>) -> Sent<String> {
         sent(this.map(|id| id.0))
     }
 
-    /// In a query: what is no UUID is unknown.
+    /// The UUID, or `None` if the value is not one. Queries treat such a value as an unknown id.
     pub(crate) fn uuid(&self) -> Option<Uuid> {
         event_id::parse(&self.text()?)
     }
 
-    /// The text that was sent, if it was text.
+    /// The value if it is a string.
     pub(crate) fn text(&self) -> Option<String> {
         if let Value::String(text) = &self.0 { Some(text.clone()) } else { None }
     }

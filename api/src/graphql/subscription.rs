@@ -1,5 +1,8 @@
-//! What can be followed. A wake-up is a hint and the cursor the truth: each reader pulls its own pages at
-//! its own speed, so that a slow one holds no memory and a lost wake-up costs seconds, not changes.
+//! The subscriptions.
+//!
+//! A wake-up is only a hint; the cursor of a reader decides what it reads next. Each reader pulls its own
+//! pages at its own speed. So a slow reader holds no memory, and a lost wake-up delays changes by seconds and
+//! loses none.
 
 use std::time::Duration;
 
@@ -17,44 +20,54 @@ use super::response_size::{ResponseSize, SelectionCounts};
 use super::scalar::{Cursor, Id};
 use super::types::import::ImportJob;
 use super::types::sync::ChangePage;
-use super::wake::Wakes;
+use super::wake::WakeUps;
 use super::{actor, size_of_response, store};
 use crate::error::ApiError;
 
-/// How often a reader looks though nobody woke it.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// An empty page is sent behind so long a silence.
+/// How often a reader reads the feed without a wake-up.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+/// The longest time without a page. After it an empty page is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Pause between two looks at an import.
+/// The pause between two reads of an import.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// The root of all following.
+/// The subscriptions. They return data of the authenticated user only.
 #[derive(Debug, Default)]
 pub struct Subscription;
 
-/// The root of all following.
+/// The subscriptions. They return data of the authenticated user only.
 #[Root]
 impl Subscription {
-    /// What comes after `after` (absent: from now), then each page as it commits; an empty page every 30 s. A
-    /// `reset` page is the last: the stream completes.
+    /// The changes after the cursor `after`, and then each new change when it is committed. Without `after`
+    /// the stream starts at the newest position. After 30 s without changes an empty page is sent. A page
+    /// with `reset` is the last one, and the stream completes: bootstrap from the `cursor` of that page.
     async fn changes(
         &self,
         context: &Context<'_>,
+        #[graphql(desc = "The cursor that the client has stored. Absent: the newest position.")]
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = ChangePage> + use<>, ApiError> {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
-        let moved = context.data_unchecked::<Wakes>().listen(user_id);
+        let wake_ups = context.data_unchecked::<WakeUps>().listen(user_id);
         let after = match after {
             Some(cursor) => cursor.0,
             None => feed::head_cursor(&store, user_id).await?.encode(user_id),
         };
         let (counts, response_size) = (SelectionCounts::of(context), size_of_response(context).clone());
-        let reader =
-            Reader { store, user_id, after: Some(after), moved, told: Instant::now(), counts, response_size };
+        let reader = Reader {
+            store,
+            user_id,
+            after: Some(after),
+            wake_ups,
+            last_sent_at: Instant::now(),
+            counts,
+            response_size,
+        };
         Ok(futures::stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) }))
     }
 
-    /// The job now, then at most once a second, until it ends.
+    /// The import as it is now, and then after each change, at most once a second, until it ends. An unknown
+    /// id is refused as BAD_USER_INPUT.
     #[graphql(name = "importProgress")]
     async fn import_progress(
         &self,
@@ -65,61 +78,66 @@ impl Subscription {
         let (store, user_id) = (store(context).clone(), actor(context).user_id);
         let id = id.uuid().ok_or_else(unknown)?;
         let job = import_job::find(&store, user_id, id).await?.ok_or_else(unknown)?;
-        let ended = job.state.is_final();
-        let begin = futures::stream::once(std::future::ready(ImportJob(job.clone())));
-        let watcher = Watcher { store, last: job, ended, response_size: size_of_response(context).clone() };
-        let rest = futures::stream::unfold(watcher, |mut watcher| async move {
+        let has_ended = job.state.is_final();
+        let current = futures::stream::once(std::future::ready(ImportJob(job.clone())));
+        let watcher =
+            Watcher { store, last: job, has_ended, response_size: size_of_response(context).clone() };
+        let updates = futures::stream::unfold(watcher, |mut watcher| async move {
             Some((ImportJob(watcher.next().await?), watcher))
         });
-        Ok(futures::StreamExt::chain(begin, rest))
+        Ok(futures::StreamExt::chain(current, updates))
     }
 }
 
-/// A reader of a feed and how far it is.
+/// A reader of a change feed.
 struct Reader {
     store: Store,
     user_id: Uuid,
-    /// None behind a reset.
+    /// The cursor to go on from. `None` after a reset, which ends the stream.
     after: Option<String>,
-    moved: watch::Receiver<()>,
-    /// When it was last sent something.
-    told: Instant,
-    /// What it is told of a change.
+    wake_ups: watch::Receiver<()>,
+    /// When the last page was sent.
+    last_sent_at: Instant,
+    /// The selection of the client, for the size of its pages.
     counts: SelectionCounts,
     response_size: ResponseSize,
 }
 
 impl Reader {
+    /// Waits for the next page to send. Returns `None` after a reset.
     async fn next(&mut self) -> Option<ChangePage> {
         loop {
             let after = self.after.clone()?;
-            // What commits behind this look wakes the wait below.
-            self.moved.mark_unchanged();
+            // Marked before the read, so that a commit during the read ends the wait below.
+            self.wake_ups.mark_unchanged();
             match self.read(&after).await {
                 Ok(page) => {
-                    let is_worth_telling = !page.changes.is_empty() || page.reset.is_some();
-                    if is_worth_telling || self.told.elapsed() >= SILENCE_MAX {
+                    let has_news = !page.changes.is_empty() || page.reset.is_some();
+                    if has_news || self.last_sent_at.elapsed() >= SILENCE_MAX {
                         let is_last = page.reset.is_some();
                         let page = ChangePage::new(page, self.user_id, self.store.clock.now_ms());
                         self.after = (!is_last).then(|| page.end().to_owned());
-                        self.told = Instant::now();
-                        self.response_size.begin();
+                        self.last_sent_at = Instant::now();
+                        self.response_size.clear();
                         return Some(page);
                     }
                 }
-                // It comes back by itself: the reader looks again.
+                // The stream goes on: the reader tries again after the wait below.
                 Err(error) => {
-                    tracing::debug!(error = error.in_full(), "a feed could not be read for a moment")
+                    tracing::debug!(
+                        error = error.in_full(),
+                        "a change feed could not be read and will be read again"
+                    )
                 }
             }
-            let silence_ends = self.told + SILENCE_MAX;
+            let silence_ends = self.last_sent_at + SILENCE_MAX;
             tokio::select! {
-                changed = self.moved.changed() => {
+                changed = self.wake_ups.changed() => {
                     if changed.is_err() {
-                        tokio::time::sleep(LOOK_EVERY).await;
+                        tokio::time::sleep(POLL_EVERY).await;
                     }
                 }
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_EVERY) => {}
                 () = tokio::time::sleep_until(silence_ends) => {}
             }
         }
@@ -138,30 +156,33 @@ impl Reader {
     }
 }
 
-/// Somebody who watches an import.
+/// A reader that follows one import.
 struct Watcher {
     store: Store,
     last: domain::import::ImportRow,
-    ended: bool,
+    has_ended: bool,
     response_size: ResponseSize,
 }
 
 impl Watcher {
-    /// The import as soon as it has changed; none once its end was told.
+    /// Waits until the import has changed. Returns `None` after its final state was sent, or if it is gone.
     async fn next(&mut self) -> Option<domain::import::ImportRow> {
-        while !self.ended {
+        while !self.has_ended {
             tokio::time::sleep(PROGRESS_EVERY).await;
             match import_job::find(&self.store, self.last.user_id, self.last.id).await {
                 Ok(Some(job)) if job != self.last => {
-                    self.ended = job.state.is_final();
+                    self.has_ended = job.state.is_final();
                     self.last = job;
-                    self.response_size.begin();
+                    self.response_size.clear();
                     return Some(self.last.clone());
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
                 Err(error) => {
-                    tracing::debug!(error = error.in_full(), "an import could not be read for a moment")
+                    tracing::debug!(
+                        error = error.in_full(),
+                        "an import could not be read and will be read again"
+                    )
                 }
             }
         }

@@ -1,5 +1,7 @@
-//! Wakes the readers of a feed: one listener to the notifier for the whole process, and for each user who has
-//! readers a flag that they wait on. Readers keep a cursor of their own, so a wake-up carries nothing.
+//! Wakes the readers of a change feed when the feed moves.
+//!
+//! One task per process listens to the notifier. Each user with readers has a watch channel on which the
+//! readers wait. Each reader keeps its own cursor, so a wake-up carries no data.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,42 +11,44 @@ use service::notifier::Notifier;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Users with readers below which nothing is swept.
-const SWEEP_FROM: usize = 1_024;
+/// The number of channels from which on channels without readers are removed.
+const PRUNE_FROM_CHANNELS: usize = 1_024;
 
-/// The readers of all users in this process.
+/// The watch channels of all users with readers in this process.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wakes(Arc<Mutex<HashMap<Uuid, watch::Sender<()>>>>);
+pub(crate) struct WakeUps(Arc<Mutex<HashMap<Uuid, watch::Sender<()>>>>);
 
-impl Wakes {
-    /// Passes on what the notifier tells, until there is no notifier. Must be called within a tokio runtime.
+impl WakeUps {
+    /// Starts the task that passes on the notifications until the notifier is dropped.
+    ///
+    /// Must be called within a tokio runtime.
     pub(crate) fn new(notifier: &dyn Notifier) -> Self {
         let this = Self::default();
-        let (wakes, mut feeds) = (this.clone(), notifier.feeds());
+        let (wake_ups, mut feeds) = (this.clone(), notifier.feeds());
         tokio::spawn(async move {
             while let Some(user_id) = feeds.next().await {
-                wakes.wake(user_id);
+                wake_ups.wake(user_id);
             }
         });
         this
     }
 
-    /// Notices from now on when the feed of this user moves.
+    /// Returns a receiver that changes each time the feed of this user moves from now on.
     pub(crate) fn listen(&self, user_id: Uuid) -> watch::Receiver<()> {
-        let Ok(mut users) = self.0.lock() else {
+        let Ok(mut channels) = self.0.lock() else {
             return watch::channel(()).1;
         };
-        if users.len() >= SWEEP_FROM && users.len().is_power_of_two() {
-            users.retain(|_, readers| readers.receiver_count() > 0);
+        if channels.len() >= PRUNE_FROM_CHANNELS && channels.len().is_power_of_two() {
+            channels.retain(|_, channel| channel.receiver_count() > 0);
         }
-        users.entry(user_id).or_insert_with(|| watch::channel(()).0).subscribe()
+        channels.entry(user_id).or_insert_with(|| watch::channel(()).0).subscribe()
     }
 
     fn wake(&self, user_id: Uuid) {
-        if let Ok(users) = self.0.lock()
-            && let Some(readers) = users.get(&user_id)
+        if let Ok(channels) = self.0.lock()
+            && let Some(channel) = channels.get(&user_id)
         {
-            readers.send_replace(());
+            channel.send_replace(());
         }
     }
 }

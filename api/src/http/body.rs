@@ -1,4 +1,4 @@
-//! Reads bodies within their limits, and no faster than there is room for them.
+//! Reads request bodies within the limits of size, time and memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +14,28 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::encoding::Encoding;
 use crate::error::ApiError;
 
-/// A body that makes no progress for so long is given up.
+/// A body that makes no progress for this long is refused.
 pub(crate) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body is given up behind so long a time and what its bytes have earned.
+/// The time for a whole body, plus one second for each [`BODY_BYTES_A_SECOND_MIN`] bytes that have arrived.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 const KIB: usize = 1024;
 
+/// How long a refused body is read at most.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A whole body, decoded, and the room that it takes. The room is taken as the bytes come: what is only announced
-/// takes none.
+/// Reads and decodes a whole body. Returns it with the permit for the memory that it occupies.
+///
+/// `memory` has one permit for each KiB. Memory is taken as the bytes arrive. A size that is only announced
+/// in `Content-Length` takes none.
+///
+/// # Errors
+/// - [`ApiError::PayloadTooLarge`] if the body is larger than [`BODY_BYTES_MAX`], encoded or decoded.
+/// - [`ApiError::Unavailable`] if there is too little memory for it at the moment.
+/// - [`ApiError::BadUserInput`] if it arrives too slowly, ends early or is not encoded as announced.
 pub(crate) async fn read(
-    room: &Arc<Semaphore>,
+    memory: &Arc<Semaphore>,
     headers: &HeaderMap,
     encoding: Encoding,
     body: Body,
@@ -38,35 +46,35 @@ pub(crate) async fn read(
         drain(body, 4 * BODY_BYTES_MAX).await;
         return Err(ApiError::PayloadTooLarge { max: BODY_BYTES_MAX as u64 });
     }
-    if room.available_permits() < size / KIB {
+    if memory.available_permits() < size / KIB {
         return Err(ApiError::Unavailable);
     }
-    let (encoded, mut taken) = collect(room, body, WHOLE_TIMEOUT).await?;
+    let (encoded, mut permit) = collect(memory, body, WHOLE_TIMEOUT).await?;
     if encoding == Encoding::Identity {
-        return Ok((encoded, taken));
+        return Ok((encoded, permit));
     }
-    // Room is taken for the most that it may become, and given back for what it did not.
+    // Memory is taken for the largest possible result, and the unused part is released after the decoding.
     let size = encoded.len();
-    grow(room, &mut taken, size + encoding.decoded_max(size))?;
+    grow(memory, &mut permit, size + encoding.decoded_max(size))?;
     let bytes = encoding.decode(encoded).await?;
-    let left = taken.num_permits().saturating_sub(bytes.len() / KIB + 1);
-    drop(taken.split(left));
-    Ok((bytes, taken))
+    let unused = permit.num_permits().saturating_sub(bytes.len() / KIB + 1);
+    drop(permit.split(unused));
+    Ok((bytes, permit))
 }
 
-/// Reads a little of the body of somebody unknown, so that the refusal gets through to its sender.
-pub(crate) async fn drain_anonymous(body: Body) {
+/// Reads a small part of the body of an unauthenticated request, so that its sender receives the response.
+pub(crate) async fn drain_unauthenticated(body: Body) {
     drain(body, ANONYMOUS_DRAIN_BYTES_MAX).await;
 }
 
-/// Reads a body that is refused and keeps nothing of it.
+/// Reads and discards at most `bytes_max` bytes of a refused body.
 pub(crate) async fn drain(body: Body, bytes_max: usize) {
-    pass_over(body.into_data_stream(), bytes_max).await;
+    discard(body.into_data_stream(), bytes_max).await;
 }
 
-/// Reads what is left of a stream and keeps nothing of it: a sender that is still writing would not read
-/// the answer. Bounded in bytes and in time.
-pub(crate) async fn pass_over<E>(mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin, bytes_max: usize) {
+/// Reads and discards the rest of a stream, because a sender that is still writing would not read the
+/// response. Stops after `bytes_max` bytes or [`DRAIN_TIMEOUT`].
+pub(crate) async fn discard<E>(mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin, bytes_max: usize) {
     let mut left = bytes_max;
     let read = async {
         while let Some(Ok(bytes)) = stream.next().await {
@@ -74,40 +82,47 @@ pub(crate) async fn pass_over<E>(mut stream: impl Stream<Item = Result<Bytes, E>
             left = rest;
         }
     };
-    let _over = timeout(DRAIN_TIMEOUT, read).await;
+    let _is_best_effort = timeout(DRAIN_TIMEOUT, read).await;
 }
 
-/// Takes as much more room as bytes have come.
-fn grow(room: &Arc<Semaphore>, taken: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), ApiError> {
-    let more = (bytes / KIB + 1).saturating_sub(taken.num_permits());
+/// Extends the permit so that it covers `bytes`.
+///
+/// # Errors
+/// [`ApiError::Unavailable`] if there is too little memory.
+fn grow(memory: &Arc<Semaphore>, permit: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), ApiError> {
+    let more = (bytes / KIB + 1).saturating_sub(permit.num_permits());
     let more = u32::try_from(more).unwrap_or(u32::MAX);
-    taken.merge(Arc::clone(room).try_acquire_many_owned(more).map_err(|_| ApiError::Unavailable)?);
+    permit.merge(Arc::clone(memory).try_acquire_many_owned(more).map_err(|_| ApiError::Unavailable)?);
     Ok(())
 }
 
+/// Reads a body that is not longer than [`BODY_BYTES_MAX`]. `whole` is the time for it before its bytes
+/// extend it.
 async fn collect(
-    room: &Arc<Semaphore>,
+    memory: &Arc<Semaphore>,
     body: Body,
     whole: Duration,
 ) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
-    let began = Instant::now();
+    let started_at = Instant::now();
     let mut stream = body.into_data_stream();
     let mut all = BytesMut::new();
-    let mut taken = Arc::clone(room).try_acquire_owned().map_err(|_| ApiError::Unavailable)?;
+    let mut permit = Arc::clone(memory).try_acquire_owned().map_err(|_| ApiError::Unavailable)?;
     loop {
         let earned = Duration::from_secs((all.len() / BODY_BYTES_A_SECOND_MIN) as u64);
-        let latest = (began + whole + earned).min(Instant::now() + PROGRESS_TIMEOUT);
-        let next = timeout_at(latest, stream.next()).await;
-        match next.map_err(|_| ApiError::BadUserInput("the body came too slowly".to_owned()))? {
-            None => return Ok((all.freeze(), taken)),
+        let deadline = (started_at + whole + earned).min(Instant::now() + PROGRESS_TIMEOUT);
+        let next = timeout_at(deadline, stream.next()).await;
+        match next.map_err(|_| ApiError::BadUserInput("the body arrived too slowly".to_owned()))? {
+            None => return Ok((all.freeze(), permit)),
             Some(Ok(bytes)) if all.len() + bytes.len() > BODY_BYTES_MAX => {
                 return Err(ApiError::PayloadTooLarge { max: BODY_BYTES_MAX as u64 });
             }
             Some(Ok(bytes)) => {
-                grow(room, &mut taken, all.len() + bytes.len())?;
+                grow(memory, &mut permit, all.len() + bytes.len())?;
                 all.extend_from_slice(&bytes);
             }
-            Some(Err(_)) => return Err(ApiError::BadUserInput("the body broke off".to_owned())),
+            Some(Err(_)) => {
+                return Err(ApiError::BadUserInput("the body ended before its announced end".to_owned()));
+            }
         }
     }
 }
@@ -120,7 +135,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// A body of so many pieces, one every 20 ms.
+    /// A body of `pieces` pieces of `bytes` bytes, one every 20 ms.
     fn drip(pieces: usize, bytes: usize) -> Body {
         Body::from_stream(stream::unfold(0, move |sent| async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -129,29 +144,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_never_pauses_and_never_ends_is_given_up() {
-        let room = Arc::new(Semaphore::new(64));
-        let error = collect(&room, drip(usize::MAX, 1), Duration::from_millis(200)).await;
-        assert_eq!(error.expect_err("it is given up").code(), "BAD_USER_INPUT");
-        assert_eq!(room.available_permits(), 64);
+    async fn a_body_that_never_pauses_and_never_ends_is_refused() {
+        let memory = Arc::new(Semaphore::new(64));
+        let error = collect(&memory, drip(usize::MAX, 1), Duration::from_millis(200)).await;
+        assert_eq!(error.expect_err("the body is refused").code(), "BAD_USER_INPUT");
+        assert_eq!(memory.available_permits(), 64);
     }
 
     #[tokio::test]
-    async fn a_slow_body_has_the_time_that_its_bytes_earn() {
-        let room = Arc::new(Semaphore::new(4_096));
-        let read = collect(&room, drip(20, 64 * KIB), Duration::from_millis(100)).await;
-        assert_eq!(read.expect("it comes in time").0.len(), 20 * 64 * KIB);
+    async fn a_slow_body_gets_more_time_as_its_bytes_arrive() {
+        let memory = Arc::new(Semaphore::new(4_096));
+        let read = collect(&memory, drip(20, 64 * KIB), Duration::from_millis(100)).await;
+        assert_eq!(read.expect("the body arrives in time").0.len(), 20 * 64 * KIB);
     }
 
     #[tokio::test]
-    async fn room_is_taken_for_what_has_come_and_for_no_more() {
-        let room = Arc::new(Semaphore::new(64));
-        let read = collect(&room, Body::from(vec![0; 10 * KIB]), MINUTE).await;
-        let (bytes, taken) = read.expect("there is room");
-        assert_eq!((bytes.len(), taken.num_permits()), (10 * KIB, 11));
-        let error = collect(&room, Body::from(vec![0; 60 * KIB]), MINUTE).await.expect_err("there is none");
+    async fn memory_is_taken_for_the_bytes_that_have_arrived_and_no_more() {
+        let memory = Arc::new(Semaphore::new(64));
+        let read = collect(&memory, Body::from(vec![0; 10 * KIB]), MINUTE).await;
+        let (bytes, permit) = read.expect("there is enough memory");
+        assert_eq!((bytes.len(), permit.num_permits()), (10 * KIB, 11));
+        let error = collect(&memory, Body::from(vec![0; 60 * KIB]), MINUTE)
+            .await
+            .expect_err("there is too little memory");
         assert_eq!(error, ApiError::Unavailable);
-        drop(taken);
-        assert_eq!(room.available_permits(), 64);
+        drop(permit);
+        assert_eq!(memory.available_permits(), 64);
     }
 }

@@ -1,4 +1,4 @@
-//! Which pages of other origins may call, and with which headers.
+//! Decides which pages of other origins may use the API, and with which headers (CORS).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::limiter::{LEVEL_HEADER, POLICY_HEADER};
 
-/// What Apollo, Relay, urql, Sentry, Datadog and OpenTelemetry send, beside what the routes take.
+/// Request headers of the routes, and those that Apollo, Relay, urql, Sentry, Datadog and OpenTelemetry add.
 const REQUEST_HEADERS: [&str; 26] = [
     "authorization",
     "content-type",
@@ -38,7 +38,7 @@ const REQUEST_HEADERS: [&str; 26] = [
     "x-datadog-trace-id",
 ];
 
-/// Origins whose pages may call.
+/// The origins whose pages may use the API.
 #[derive(Debug, Clone)]
 pub(crate) struct Origins(Arc<[String]>);
 
@@ -53,22 +53,26 @@ impl Origins {
     }
 }
 
-/// Answers preflights, and marks the answers that pages of these origins may read. `more` are headers that they may send
-/// beside the usual ones.
-pub(super) fn layer(origins: Origins, more: &[HeaderName]) -> CorsLayer {
-    let may_call = move |origin: &HeaderValue, _: &Parts| origins.allow(origin);
-    let sent = REQUEST_HEADERS.into_iter().map(HeaderName::from_static).chain(more.iter().cloned());
-    let read = ["upload-offset", "x-request-id"].map(HeaderName::from_static);
+/// Responds to preflight requests, and marks the responses that pages of these origins may read.
+/// `additional_headers` are request headers that they may send in addition to [`REQUEST_HEADERS`].
+pub(super) fn layer(origins: Origins, additional_headers: &[HeaderName]) -> CorsLayer {
+    let is_allowed = move |origin: &HeaderValue, _: &Parts| origins.allow(origin);
+    let additional_headers = additional_headers.iter().cloned();
+    let request_headers = REQUEST_HEADERS.into_iter().map(HeaderName::from_static).chain(additional_headers);
+    let response_headers = ["upload-offset", "x-request-id"].map(HeaderName::from_static);
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(may_call))
+        .allow_origin(AllowOrigin::predicate(is_allowed))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::HEAD])
-        .allow_headers(sent.collect::<Vec<_>>())
+        .allow_headers(request_headers.collect::<Vec<_>>())
         .expose_headers(
-            read.into_iter().chain([header::RETRY_AFTER, LEVEL_HEADER, POLICY_HEADER]).collect::<Vec<_>>(),
+            response_headers
+                .into_iter()
+                .chain([header::RETRY_AFTER, LEVEL_HEADER, POLICY_HEADER])
+                .collect::<Vec<_>>(),
         )
 }
 
-/// Exact, but that an allowed `http://localhost:*` takes any port.
+/// Compares exactly. An allowed origin that ends in `:*`, such as `http://localhost:*`, matches any port.
 fn is_origin(allowed: &str, origin: &str) -> bool {
     let Some(host) = allowed.strip_suffix(":*") else {
         return allowed == origin;

@@ -1,4 +1,6 @@
-//! `Content-Encoding` (RFC 9110, section 8.4): requests are read as gzip and zstd, within the limits of plain ones.
+//! Decodes request bodies by their `Content-Encoding` (RFC 9110, section 8.4): gzip and zstd.
+//!
+//! The limits of plain bodies apply to the decoded bytes.
 
 use std::io::{self, Read};
 
@@ -9,9 +11,9 @@ use formats::Packing;
 
 use crate::error::ApiError;
 
-/// Decoded bytes from which on their ratio to the encoded ones is asked.
+/// The ratio of decoded to encoded bytes is limited only above this number of decoded bytes.
 const RATIO_FROM_BYTES: usize = 64 * 1024;
-/// So many first bytes tell how the rest is encoded.
+/// The encoding can be detected from this number of bytes at the start.
 const MAGIC_BYTES: usize = 4;
 
 /// How a body is encoded.
@@ -23,12 +25,12 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// What the headers of a request say.
+    /// Reads the encoding from the headers of a request.
     ///
     /// # Errors
-    /// The name of an encoding that is not read, or of several.
+    /// A text for the client, if the encoding is not supported or there are several.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, String> {
-        // Several lines are one list (RFC 9110, section 5.3).
+        // Several header lines form one list (RFC 9110, section 5.3).
         let lines = headers.get_all(header::CONTENT_ENCODING).iter();
         let names: Vec<&str> = lines.map(|value| value.to_str().unwrap_or("?").trim()).collect();
         let name = names.join(", ").to_ascii_lowercase();
@@ -36,22 +38,23 @@ impl Encoding {
             "" | "identity" => Ok(Self::Identity),
             "gzip" | "x-gzip" => Ok(Self::Gzip),
             "zstd" => Ok(Self::Zstd),
-            _ => Err(format!("Content-Encoding is gzip or zstd, and not {name:?}")),
+            _ => Err(format!("Content-Encoding must be gzip or zstd, not {name:?}")),
         }
     }
 
-    /// Whether bytes that begin so, as far as they have come, can be encoded in this way.
-    pub(super) fn fits(self, begin: &[u8]) -> bool {
-        let is_told = begin.len() >= MAGIC_BYTES;
+    /// Whether a body that begins with these bytes can have this encoding. True if there are too few bytes to
+    /// know.
+    pub(super) fn matches(self, begin: &[u8]) -> bool {
+        let can_detect = begin.len() >= MAGIC_BYTES;
         match self {
-            _ if !is_told => true,
+            _ if !can_detect => true,
             Self::Identity => true,
             Self::Gzip => Packing::told_by(begin) == Some(Packing::Gzip),
             Self::Zstd => Packing::told_by(begin) == Some(Packing::Zstd),
         }
     }
 
-    /// How many bytes a body may have once it is decoded.
+    /// The most bytes that a body of `encoded` bytes may have when it is decoded.
     pub(super) fn decoded_max(self, encoded: usize) -> usize {
         let ratio_max = usize::try_from(DECODED_RATIO_MAX).unwrap_or(usize::MAX);
         match self {
@@ -60,34 +63,36 @@ impl Encoding {
         }
     }
 
-    /// Decodes a body, in a thread where that holds nobody up.
+    /// Decodes a body in a blocking thread, so that other tasks are not delayed.
     ///
     /// # Errors
-    /// `BadUserInput` if it is not encoded so; `PayloadTooLarge` if it is too large once decoded.
+    /// - [`ApiError::BadUserInput`] if the body does not have this encoding.
+    /// - [`ApiError::PayloadTooLarge`] if the decoded body is too large.
+    /// - [`ApiError::Internal`] if the decoder panics.
     pub(super) async fn decode(self, body: Bytes) -> Result<Bytes, ApiError> {
         if self == Self::Identity {
             return Ok(body);
         }
-        let decoded = tokio::task::spawn_blocking(move || self.decode_now(&body)).await;
+        let decoded = tokio::task::spawn_blocking(move || self.decode_blocking(&body)).await;
         decoded.unwrap_or(Err(ApiError::Internal))
     }
 
-    fn decode_now(self, body: &[u8]) -> Result<Bytes, ApiError> {
-        let is_broken = |_: io::Error| {
-            ApiError::BadUserInput("the body is not what its Content-Encoding says".to_owned())
+    fn decode_blocking(self, body: &[u8]) -> Result<Bytes, ApiError> {
+        let invalid = |_: io::Error| {
+            ApiError::BadUserInput("the body does not have the encoding of its Content-Encoding".to_owned())
         };
         let mut decoder: Box<dyn Read + '_> = match self {
             Self::Identity => Box::new(body),
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(body)),
             Self::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(is_broken)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(is_broken)?;
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(invalid)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(invalid)?;
                 Box::new(decoder)
             }
         };
         let max = self.decoded_max(body.len()) as u64;
         let mut decoded = Vec::new();
-        decoder.by_ref().take(max + 1).read_to_end(&mut decoded).map_err(is_broken)?;
+        decoder.by_ref().take(max + 1).read_to_end(&mut decoded).map_err(invalid)?;
         if decoded.len() as u64 > max {
             return Err(ApiError::PayloadTooLarge { max });
         }

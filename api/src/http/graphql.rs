@@ -1,8 +1,10 @@
-//! `/graphql`: GraphQL over HTTP, one request a call; its streams and its sockets begin here.
+//! Handles `/graphql` by the GraphQL over HTTP specification, with one operation per request.
+//!
+//! The handlers here also start the streams and the WebSockets of subscriptions.
 
-mod answer;
 mod execute;
 mod media;
+mod response;
 mod stream;
 
 use std::sync::Arc;
@@ -21,45 +23,45 @@ use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::encoding::Encoding;
-use super::observe::Traced;
+use super::observe::RequestTrace;
 use super::persisted::Extensions;
 use super::server::ConnectionPermit;
 use super::variables::{Body, variables};
 use super::{App, RequestId, body, socket};
 use crate::auth::{Caller, bearer};
 use crate::error::ApiError;
-use answer::{refuse, write};
-use media::{Media, Wanted};
+use media::{Accepted, Media};
+use response::{http_response, refuse};
 use stream::Framing;
 
-pub(super) use answer::{is_refused, refusal};
-pub(super) use execute::{Operation, admit, answers};
+pub(super) use execute::{Operation, admit, execute_stream};
+pub(super) use response::{graphql_error_response, is_request_error};
 pub(super) use stream::within_a_year;
 
-/// `POST /graphql`
+/// `POST /graphql`: executes any operation.
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
-    Extension(trace): Extension<Traced>,
+    Extension(trace): Extension<RequestTrace>,
     headers: HeaderMap,
     http_body: HttpBody,
 ) -> Response {
-    let wanted = Wanted::of(&headers);
-    let media = media::refusal(wanted);
+    let accepted = Accepted::of(&headers);
+    let error_media = media::for_error(accepted);
     let caller = match caller(&app, &headers).await {
         Ok(caller) => caller,
         Err(error) => {
-            body::drain_anonymous(http_body).await;
-            return refuse(&error, None, media, &id);
+            body::drain_unauthenticated(http_body).await;
+            return refuse(&error, None, error_media, &id);
         }
     };
-    let wanted = match wanted.ok_or_else(|| not_acceptable(&id)) {
-        Ok(wanted) if is_json(&headers) => wanted,
+    let accepted = match accepted.ok_or_else(|| not_acceptable(&id)) {
+        Ok(accepted) if is_json(&headers) => accepted,
         refused => {
             body::drain(http_body, BODY_BYTES_MAX).await;
             return refused.err().unwrap_or_else(|| {
-                let error = bad("the body must be application/json in UTF-8");
-                refuse(&error, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), media, &id)
+                let error = bad("Content-Type must be application/json in UTF-8");
+                refuse(&error, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), error_media, &id)
             });
         }
     };
@@ -67,24 +69,27 @@ pub(super) async fn post(
         Ok(encoding) => encoding,
         Err(detail) => {
             body::drain(http_body, BODY_BYTES_MAX).await;
-            return refuse(&bad(&detail), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), media, &id);
+            let status = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            return refuse(&bad(&detail), status, error_media, &id);
         }
     };
-    let (bytes, room) = match body::read(&app.bodies, &headers, encoding, http_body).await {
+    let (bytes, memory_permit) = match body::read(&app.bodies, &headers, encoding, http_body).await {
         Ok(read) => read,
-        Err(error) => return refuse(&error, None, media, &id),
+        Err(error) => return refuse(&error, None, error_media, &id),
     };
     match Body::read(&bytes) {
         Ok(body) => {
-            run(&app, caller, Sent { body, room: vec![room], trace, is_get: false }, wanted, &id).await
+            let received = ReceivedRequest { body, permits: vec![memory_permit], trace, is_get: false };
+            run(&app, caller, received, accepted, &id).await
         }
-        Err(error) => refuse(&error, None, media, &id),
+        Err(error) => refuse(&error, None, error_media, &id),
     }
 }
 
+/// Authenticates the request.
 async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let token = bearer(headers).ok_or(ApiError::Unauthenticated)?;
-    app.keys.recognize(token, &app.services.store).await
+    app.keys.authenticate_token(token, &app.services.store).await
 }
 
 fn bad(detail: &str) -> ApiError {
@@ -92,15 +97,19 @@ fn bad(detail: &str) -> ApiError {
 }
 
 fn not_acceptable(request_id: &str) -> Response {
-    let error = bad("answers are application/json, application/graphql-response+json, text/event-stream or \
-         multipart/mixed;subscriptionSpec=1.0");
+    let error = bad(
+        "Accept must name one of application/json, application/graphql-response+json, text/event-stream or \
+         multipart/mixed;subscriptionSpec=1.0",
+    );
     refuse(&error, Some(StatusCode::NOT_ACCEPTABLE), Media::Json, request_id)
 }
 
+/// Whether the body is JSON in UTF-8. Without `charset`, JSON is in UTF-8 (RFC 8259, section 8.1).
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut parts = kind.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/json"));
     let is_utf8 = parts
         .all(|part| !part.to_lowercase().starts_with("charset=") || part.to_lowercase().contains("utf-8"));
     is_json && is_utf8
@@ -116,114 +125,136 @@ pub(super) struct Parameters {
     extensions: Option<String>,
 }
 
-/// `GET /graphql`: a socket where one is asked for; else anything but mutations.
+/// `GET /graphql`: opens a WebSocket if the client requests an upgrade. Otherwise executes anything but
+/// mutations.
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
-    Extension(trace): Extension<Traced>,
+    Extension(trace): Extension<RequestTrace>,
     Extension(connection_permit): Extension<ConnectionPermit>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Response {
     let id = &request_id.0;
-    let wanted = Wanted::of(&headers);
-    let media = media::refusal(wanted);
-    if asks_for_socket(&headers) {
+    let accepted = Accepted::of(&headers);
+    let error_media = media::for_error(accepted);
+    if requests_websocket(&headers) {
         let refused = match upgrade {
-            _ if !may_come_from(&app, &headers) => ApiError::Forbidden,
+            _ if !is_origin_allowed(&app, &headers) => ApiError::Forbidden,
             Ok(upgrade) => return socket::open(app, upgrade, &headers, connection_permit, id),
-            Err(_) => bad("this is no upgrade to a WebSocket of version 13"),
+            Err(_) => bad("the upgrade must be to a WebSocket of version 13 (RFC 6455)"),
         };
-        return refuse(&refused, None, media, id);
+        return refuse(&refused, None, error_media, id);
     }
     let caller = match caller(&app, &headers).await {
         Ok(caller) => caller,
-        Err(error) => return refuse(&error, None, media, id),
+        Err(error) => return refuse(&error, None, error_media, id),
     };
-    let Some(wanted) = wanted else {
+    let Some(accepted) = accepted else {
         return not_acceptable(id);
     };
-    match parameters.map_err(|_| bad("the parameters cannot be read")).and_then(|Query(sent)| sent.body()) {
-        Ok(body) => run(&app, caller, Sent { body, room: Vec::new(), trace, is_get: true }, wanted, id).await,
-        Err(error) => refuse(&error, None, media, id),
+    let parameters = parameters.map_err(|_| bad("the parameters of the URL cannot be read"));
+    match parameters.and_then(|Query(parameters)| parameters.body()) {
+        Ok(body) => {
+            let received = ReceivedRequest { body, permits: Vec::new(), trace, is_get: true };
+            run(&app, caller, received, accepted, id).await
+        }
+        Err(error) => refuse(&error, None, error_media, id),
     }
 }
 
-/// Whether the upgrade is one to a WebSocket; any other may be passed over (RFC 9110, section 7.8).
-fn asks_for_socket(headers: &HeaderMap) -> bool {
+/// Whether the client requests an upgrade to a WebSocket. A server may ignore any other (RFC 9110, section
+/// 7.8).
+fn requests_websocket(headers: &HeaderMap) -> bool {
     let offers = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
     let mut protocols = offers.flat_map(|offers| offers.split(',')).map(str::trim);
     protocols.any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
 }
 
 impl Parameters {
+    /// Parses the parameters into the same form as a body of `POST`.
+    ///
+    /// # Errors
+    /// [`ApiError::BadUserInput`] if a parameter is malformed or there is no document; [`ApiError::Limit`] if
+    /// the variables are too deep.
     fn body(self) -> Result<Body, ApiError> {
         let variables =
             self.variables.as_deref().map(|text| variables(text, false)).transpose()?.unwrap_or_default();
         let extensions = self.extensions.as_deref().map(serde_json::from_str::<Extensions>).transpose();
         let extensions = extensions.map_err(|_| bad("extensions must be a JSON object"))?;
         let hash = extensions.unwrap_or_default().hash()?;
-        Body { query: self.query, hash, operation_name: self.operation_name, variables }.asking()
+        Body { query: self.query, hash, operation_name: self.operation_name, variables }.with_document()
     }
 }
 
-/// Browsers ask no leave before they open a socket, so the origin is asked here.
-fn may_come_from(app: &App, headers: &HeaderMap) -> bool {
+/// Whether the origin may open a WebSocket. Browsers send no preflight request before they open one, so CORS
+/// does not protect it.
+fn is_origin_allowed(app: &App, headers: &HeaderMap) -> bool {
     headers.get(header::ORIGIN).is_none_or(|origin| app.origins.allow(origin))
 }
 
-/// Any other method.
+/// Refuses all other methods.
 pub(super) async fn other_method(
     Extension(RequestId(id)): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Response {
-    let media = media::refusal(Wanted::of(&headers));
-    let error = bad("POST a request, or GET a query");
-    refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), media, &id)
+    let error_media = media::for_error(Accepted::of(&headers));
+    let error = bad("send the request with POST, or a query with GET");
+    refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), error_media, &id)
 }
 
-/// A request as it was sent.
-struct Sent {
+/// A request whose body was read, but not yet checked.
+struct ReceivedRequest {
     body: Body,
-    /// What its bytes take of the memory for bodies.
-    room: Vec<OwnedSemaphorePermit>,
-    trace: Traced,
+    /// Permits for the memory that the body occupies.
+    permits: Vec<OwnedSemaphorePermit>,
+    trace: RequestTrace,
     is_get: bool,
 }
 
-async fn run(app: &Arc<App>, caller: Caller, sent: Sent, wanted: Wanted, request_id: &str) -> Response {
-    let Sent { body, room, trace, is_get } = sent;
-    let plain = wanted.refusal();
-    // GraphQL over HTTP: a well-formed request whose document is refused is 200 in plain JSON. A hash that
-    // is not known is no failure: clients send the document next.
+/// Prepares and executes the request, and writes its response in the media type that the client prefers.
+async fn run(
+    app: &Arc<App>,
+    caller: Caller,
+    received: ReceivedRequest,
+    accepted: Accepted,
+    request_id: &str,
+) -> Response {
+    let ReceivedRequest { body, permits, trace, is_get } = received;
+    let error_media = accepted.for_error();
+    // GraphQL over HTTP: in plain JSON, a well-formed request whose document is refused has the status 200.
+    // An unknown hash has it too, because it is not a failure: the client sends the document next.
     let refused = |error: &ApiError| {
-        let is_ok = plain == Media::Json || *error == ApiError::PersistedQueryNotFound;
-        refuse(error, is_ok.then_some(StatusCode::OK), plain, request_id)
+        let is_ok = error_media == Media::Json || *error == ApiError::PersistedQueryNotFound;
+        refuse(error, is_ok.then_some(StatusCode::OK), error_media, request_id)
     };
     let operation = match admit(app, caller.actor, body) {
-        Ok(operation) => operation.with_room(room).within(trace),
+        Ok(operation) => operation.with_permits(permits).with_trace(trace),
         Err(error) => return refused(&error),
     };
-    if is_get && operation.kind == OperationType::Mutation {
-        let error = bad("GET takes no mutations");
-        return refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), plain, request_id);
+    if is_get && operation.operation_type == OperationType::Mutation {
+        let error = bad("send mutations with POST, not with GET");
+        return refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), error_media, request_id);
     }
-    let Some(media) = wanted.answer(operation.kind) else {
+    let Some(media) = accepted.for_operation(operation.operation_type) else {
         return refused(&bad("a subscription needs graphql-transport-ws, text/event-stream or \
              multipart/mixed;subscriptionSpec=1.0"));
     };
-    let operation = match operation.paid(app) {
+    let operation = match operation.take_points(app) {
         Ok(operation) => operation,
-        Err(error) => return refuse(&error, None, plain, request_id),
+        Err(error) => return refuse(&error, None, error_media, request_id),
     };
     let charge = operation.charge;
-    let stream =
-        |operation, framing| stream::respond(app, operation, caller.ends_at_ms, framing, plain, request_id);
+    let stream = |operation, framing| {
+        stream::respond(app, operation, caller.expires_at_ms, framing, error_media, request_id)
+    };
     let mut response = match media {
-        Media::Json | Media::Response => write(&execute::answer(app, operation, request_id).await, media),
-        Media::Events => stream(operation, Framing::Events).await,
-        Media::Parts => stream(operation, Framing::Parts).await,
+        Media::Json | Media::GraphqlResponse => {
+            http_response(&execute::execute(app, operation, request_id).await, media)
+        }
+        Media::EventStream => stream(operation, Framing::EventStream).await,
+        Media::Multipart => stream(operation, Framing::Multipart).await,
     };
     charge.write(response.headers_mut());
     response

@@ -1,4 +1,4 @@
-//! The routes, and what every request goes through: an id, a span, a token, limits.
+//! Defines the HTTP routes and the middleware of every request: request id, span, metrics and CORS.
 
 mod body;
 mod cors;
@@ -40,40 +40,40 @@ use crate::error::{ApiError, problem};
 use crate::graphql::{Schema, Services, schema};
 use crate::limiter::{Limiter, seconds};
 use cors::Origins;
-use persisted::Persisted;
+use persisted::PersistedDocuments;
 use server::{Probes, Server};
 
-/// RFC 9457
+/// The media type of problem objects (RFC 9457).
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What the handlers share.
+/// The state that all handlers share.
 pub(crate) struct App {
     pub services: Services,
     pub schema: Schema,
     pub keys: Keys,
     pub probes: Probes,
-    /// Mutations that run to their end even if the client hangs up, and sockets.
+    /// Tracks the sockets, and the mutations that run to their end even if the client disconnects.
     pub tracker: TaskTracker,
-    /// Ends what would go on by itself: sockets and streams.
+    /// Ends sockets and streams at shutdown, because they would never end by themselves.
     pub shutdown: CancellationToken,
-    /// Pages that may call.
+    /// The origins whose pages may use the API.
     pub origins: Origins,
-    /// Headers that they may send beside the usual ones.
+    /// Additional request headers that these pages may send.
     pub cors_headers: Vec<HeaderName>,
-    /// What users may ask for; none means anything.
+    /// The rate limit of each user. `None`: there is no limit.
     pub limiter: Option<Limiter>,
-    /// Room for bodies, in KiB.
+    /// The memory for request bodies: one permit for each KiB.
     pub bodies: Arc<Semaphore>,
-    /// Payloads that arrive at once: each holds up to 8 MiB.
+    /// Limits the payloads that are uploaded at the same time. Each holds up to 8 MiB in memory.
     pub uploads: Arc<Semaphore>,
-    /// Previews that are made at once.
+    /// Limits the previews that are made at the same time.
     pub previews: Arc<Semaphore>,
-    /// Payloads that are read at once for their rejected records.
-    pub payload_readers: Arc<rejected::Readers>,
-    /// Parsed documents by their text.
+    /// Limits the payloads that are read for their rejected records at the same time.
+    pub payload_readers: Arc<rejected::PayloadReaders>,
+    /// The cache of parsed documents by their text.
     pub documents: Mutex<LruCache<String, Arc<ExecutableDocument>>>,
-    /// Documents by their hash, for clients that send the hash alone.
-    pub persisted: Persisted,
+    /// The documents that clients may name by their hash alone.
+    pub persisted: PersistedDocuments,
 }
 
 impl App {
@@ -105,12 +105,12 @@ impl App {
             previews: Arc::new(Semaphore::new(PREVIEWS_AT_ONCE_MAX)),
             payload_readers: Arc::default(),
             documents: Mutex::new(LruCache::new(entries)),
-            persisted: Persisted::new(),
+            persisted: PersistedDocuments::new(),
         }
     }
 }
 
-/// The id of a request, taken from the client or made.
+/// The id of a request: the `X-Request-Id` of the client, or a new id.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub String);
 
@@ -130,10 +130,11 @@ fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .with_state(app);
     let observed = routes.layer(middleware::from_fn(observe::observe));
-    // Refusals of a preflight have the id of their request as well.
+    // The request id is the outermost layer, so that the response to a refused preflight has it too.
     observed.layer(cors).layer(middleware::from_fn(with_request_id))
 }
 
+/// Gives each request an id, and gives a problem object to error responses that have none.
 async fn with_request_id(mut request: Request, next: Next) -> Response {
     let sent = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -143,8 +144,8 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(RequestId(id.clone()));
     let is_graphql = request.uri().path() == "/graphql";
     let mut response = next.run(request).await;
-    if !is_graphql && is_bare(&response) {
-        response = explained(response, &id);
+    if !is_graphql && lacks_problem(&response) {
+        response = with_problem(response, &id);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
@@ -152,89 +153,93 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether a refusal says nothing of itself: one of the router or of a layer, and not of a handler.
-fn is_bare(response: &Response) -> bool {
+/// Whether this is an error response without a problem object. The router and the layers make such responses.
+fn lacks_problem(response: &Response) -> bool {
     let status = response.status();
-    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    (status.is_client_error() || status.is_server_error()) && kind != Some(PROBLEM_JSON.as_bytes())
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    (status.is_client_error() || status.is_server_error()) && content_type != Some(PROBLEM_JSON.as_bytes())
 }
 
-/// The same refusal with a problem as its body. What else its headers say, as to pages of other origins, stays.
-fn explained(response: Response, request_id: &str) -> Response {
+/// Replaces the body of an error response by a problem object. The other headers stay, such as those of CORS.
+fn with_problem(response: Response, request_id: &str) -> Response {
     let status = response.status();
     let (code, detail) = match status {
-        StatusCode::SERVICE_UNAVAILABLE => ("UNAVAILABLE", "not available for the moment"),
-        status if status.is_server_error() => ("INTERNAL", "something went wrong on our side"),
-        _ => ("BAD_USER_INPUT", "the request cannot be read: look at its path and its headers"),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            ("UNAVAILABLE", "the server is not available at the moment: retry later")
+        }
+        status if status.is_server_error() => {
+            ("INTERNAL", "an error occurred in the server: if it persists, report the requestId")
+        }
+        _ => ("BAD_USER_INPUT", "the request cannot be read: check its path and its headers"),
     };
-    let (mut headers, _) = response.into_parts();
-    let mut explained = plain(problem(code, status.as_u16(), detail, request_id), status);
-    headers.headers.remove(header::CONTENT_LENGTH);
-    headers.headers.extend(std::mem::take(explained.headers_mut()));
-    Response::from_parts(headers, explained.into_body())
+    let (mut head, _) = response.into_parts();
+    let mut replacement = problem_response(problem(code, status.as_u16(), detail, request_id), status);
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(std::mem::take(replacement.headers_mut()));
+    Response::from_parts(head, replacement.into_body())
 }
 
-/// The user who calls a route that reads no body. A request without a valid token is refused.
-pub(crate) struct Caller(pub Actor);
+/// Extracts the user of a request whose body is not read. A request without a valid token is refused.
+pub(crate) struct CurrentUser(pub Actor);
 
-impl FromRequestParts<Arc<App>> for Caller {
+impl FromRequestParts<Arc<App>> for CurrentUser {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         let actor = app.keys.authenticate(&parts.headers, &app.services.store).await;
         actor.map(Self).map_err(|error| {
             let request_id = parts.extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
-            refused(&error, request_id)
+            error_response(&error, request_id)
         })
     }
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    told((app.probes.is_ready)().await)
+    probe_response((app.probes.is_ready)().await)
 }
 
 async fn livez(State(app): State<Arc<App>>) -> Response {
-    told((app.probes.is_alive)())
+    probe_response((app.probes.is_alive)())
 }
 
-fn told(is_good: bool) -> Response {
+fn probe_response(is_good: bool) -> Response {
     if is_good { "ok".into_response() } else { StatusCode::SERVICE_UNAVAILABLE.into_response() }
 }
 
 async fn not_found(Extension(RequestId(id)): Extension<RequestId>) -> Response {
-    plain(problem("NOT_FOUND", 404, "there is nothing at this path", &id), StatusCode::NOT_FOUND)
+    problem_response(problem("NOT_FOUND", 404, "this path does not exist", &id), StatusCode::NOT_FOUND)
 }
 
 async fn method_not_allowed(Extension(RequestId(id)): Extension<RequestId>) -> Response {
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    plain(problem("BAD_USER_INPUT", 405, "this path does not take this method", &id), status)
+    problem_response(problem("BAD_USER_INPUT", 405, "this path does not support this method", &id), status)
 }
 
-/// A refusal outside `/graphql`: RFC 9457.
-fn refused(error: &ApiError, request_id: &str) -> Response {
+/// The response to a refused request of any route except `/graphql`: a problem object (RFC 9457).
+fn error_response(error: &ApiError, request_id: &str) -> Response {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = plain(error.problem(request_id), status);
-    explain_level(error, &mut response);
+    let mut response = problem_response(error.problem(request_id), status);
+    add_rate_limit_headers(error, &mut response);
     response
 }
 
-fn plain(problem: serde_json::Value, status: StatusCode) -> Response {
+fn problem_response(problem: serde_json::Value, status: StatusCode) -> Response {
     let mut response = (status, Json(problem)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    explain(&mut response);
+    add_status_headers(&mut response);
     response
 }
 
-/// How long a user has to wait who has no points left, and how they stand.
-fn explain_level(error: &ApiError, response: &mut Response) {
+/// Adds `Retry-After` and the rate limit headers if the user has too few points left.
+fn add_rate_limit_headers(error: &ApiError, response: &mut Response) {
     if let ApiError::RateLimited { retry_after_ms, level } = error {
         response.headers_mut().insert(header::RETRY_AFTER, seconds(*retry_after_ms).into());
         level.write(response.headers_mut());
     }
 }
 
-/// What the headers of a refusal must say (RFC 9110): when to come back, and what to come with.
-fn explain(response: &mut Response) {
+/// Adds the header that RFC 9110 recommends for 503 (`Retry-After`) or requires for 401 (`WWW-Authenticate`).
+fn add_status_headers(response: &mut Response) {
     let (name, value) = match response.status() {
         StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "1"),
         StatusCode::UNAUTHORIZED => (header::WWW_AUTHENTICATE, "Bearer realm=\"idem\""),

@@ -1,5 +1,7 @@
-//! What is told of a request: a span and two metrics, by method, template of the route and status. Never a
-//! path, a query, a body or a header, but for the id and the trace that the request names.
+//! Records a span and two metrics for each request, by method, route template and status.
+//!
+//! Paths, queries, bodies and headers are never recorded. The only exceptions are the request id and the
+//! trace that the request names.
 
 use std::time::Instant;
 
@@ -16,43 +18,46 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::RequestId;
 
-/// The span of a request, or without tracing the one that its client names.
+/// The trace context of a request. It is that of the span of the request, or without tracing that of the
+/// client.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Traced(pub Option<TraceContext>);
+pub(crate) struct RequestTrace(pub Option<TraceContext>);
 
-/// Needs the [`RequestId`].
+/// Middleware that records the span and the metrics. It must run after the layer that sets the [`RequestId`].
 pub(super) async fn observe(mut request: Request, next: Next) -> Response {
-    let mut seen = Seen::new(&request);
-    let span = seen.span(request.extensions().get::<RequestId>().map_or("", |id| &id.0));
-    let sent = sent(request.headers());
-    if let Some(sent) = sent {
-        // Without tracing there is nothing to be a child of it.
-        let _without = span.set_parent(Context::new().with_remote_span_context(remote(sent)));
+    let mut record = RequestRecord::new(&request);
+    let span = record.span(request.extensions().get::<RequestId>().map_or("", |id| &id.0));
+    let client_trace = client_trace(request.headers());
+    if let Some(client_trace) = client_trace {
+        // This fails without tracing, because there is no span that could have a parent.
+        let _fails_without_tracing =
+            span.set_parent(Context::new().with_remote_span_context(remote(client_trace)));
     }
-    request.extensions_mut().insert(Traced(own(&span).or(sent)));
+    request.extensions_mut().insert(RequestTrace(span_trace(&span).or(client_trace)));
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
-    seen.status = Some(status);
+    record.status = Some(status);
     response
 }
 
-/// One request, counted when it is dropped: its client may hang up before the answer.
-struct Seen {
-    begun: Instant,
+/// The record of one request. The metrics are written when it is dropped, because a client may disconnect
+/// before the response.
+struct RequestRecord {
+    started_at: Instant,
     method: &'static str,
     route: String,
     status: Option<StatusCode>,
 }
 
-impl Seen {
+impl RequestRecord {
     fn new(request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
         let method = method(request.method());
-        Self { begun: Instant::now(), method, route: route.to_owned(), status: None }
+        Self { started_at: Instant::now(), method, route: route.to_owned(), status: None }
     }
 
     fn span(&self, request_id: &str) -> Span {
@@ -71,12 +76,12 @@ impl Seen {
     }
 }
 
-impl Drop for Seen {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let status = self.status.map_or_else(|| "none".to_owned(), |status| status.as_str().to_owned());
         let route = std::mem::take(&mut self.route);
         metrics::histogram!("idem_http_request_seconds", "method" => self.method, "route" => route.clone())
-            .record(self.begun.elapsed().as_secs_f64());
+            .record(self.started_at.elapsed().as_secs_f64());
         metrics::counter!(
             "idem_http_requests_total", "method" => self.method, "route" => route, "status" => status
         )
@@ -84,7 +89,7 @@ impl Drop for Seen {
     }
 }
 
-/// A client may make up methods.
+/// The label of a method. Unknown methods share one label, because a client may invent any number of them.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -98,7 +103,8 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-fn sent(headers: &HeaderMap) -> Option<TraceContext> {
+/// The trace context that the client sent (W3C Trace Context).
+fn client_trace(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceContext::parse)
 }
 
@@ -108,13 +114,13 @@ fn remote(context: TraceContext) -> SpanContext {
     SpanContext::new(trace_id.into(), span_id.into(), flags, true, TraceState::NONE)
 }
 
-/// None without tracing.
-fn own(span: &Span) -> Option<TraceContext> {
+/// The trace context of a span. `None` without tracing.
+fn span_trace(span: &Span) -> Option<TraceContext> {
     let context = span.context();
-    let own = context.span().span_context().clone();
-    own.is_valid().then(|| TraceContext {
-        trace_id: u128::from_be_bytes(own.trace_id().to_bytes()),
-        span_id: u64::from_be_bytes(own.span_id().to_bytes()),
-        is_sampled: own.is_sampled(),
+    let span_context = context.span().span_context().clone();
+    span_context.is_valid().then(|| TraceContext {
+        trace_id: u128::from_be_bytes(span_context.trace_id().to_bytes()),
+        span_id: u64::from_be_bytes(span_context.span_id().to_bytes()),
+        is_sampled: span_context.is_sampled(),
     })
 }

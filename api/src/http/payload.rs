@@ -1,4 +1,4 @@
-//! `/imports/{id}/…`: the bytes that go into an import, and the report that comes out.
+//! Handles `/imports/{id}/payload`, which receives the bytes of an import, and `/imports/{id}/report`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +21,19 @@ use service::{Actor, Receipt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::body::{PROGRESS_TIMEOUT, drain_anonymous, pass_over};
+use super::body::{PROGRESS_TIMEOUT, discard, drain_unauthenticated};
 use super::encoding::Encoding;
-use super::{App, Caller, RequestId, plain, refused};
+use super::{App, CurrentUser, RequestId, error_response, problem_response};
 use crate::error::{ApiError, problem};
 
-/// How many bytes of the payload are stored.
+/// The header with the number of payload bytes that are stored.
 pub(super) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
-/// How long it may take to look how far an upload is that was refused.
-const OFFSET_MAX: Duration = Duration::from_secs(2);
-/// Of a payload that is not taken, so much is passed over before the answer.
-const LEFT_OVER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long the database may take to find the offset of an upload that was refused.
+const OFFSET_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most bytes of a refused payload that are discarded before the response.
+const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// `PUT /imports/{id}/payload`
+/// `PUT /imports/{id}/payload`: stores a part of the payload.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
@@ -44,25 +44,25 @@ pub(super) async fn put(
     let actor = match app.keys.authenticate(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            drain_anonymous(body).await;
-            return refused(&error, &request_id);
+            drain_unauthenticated(body).await;
+            return error_response(&error, &request_id);
         }
     };
     let id = event_id::parse(&id).unwrap_or_default();
-    let mut response = take(&app, &actor, id, &headers, body, &request_id).await;
+    let mut response = receive(&app, &actor, id, &headers, body, &request_id).await;
     if !response.headers().contains_key(&UPLOAD_OFFSET) {
-        // The client resumes from this offset after any refusal. The timeout keeps a database that is down from
-        // delaying the answer a second time.
-        let looked = timeout(OFFSET_MAX, service::payload_offset(&app.services.store, &actor, id)).await;
-        if let Ok(Ok(Receipt { offset: Some(offset), .. })) = looked {
+        // The client resumes from this offset after any refusal. The timeout keeps a database that is down
+        // from delaying the response a second time.
+        let receipt = timeout(OFFSET_TIMEOUT, service::payload_offset(&app.services.store, &actor, id)).await;
+        if let Ok(Ok(Receipt { offset: Some(offset), .. })) = receipt {
             response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
         }
     }
     response
 }
 
-/// Takes the bytes for an import.
-async fn take(
+/// Checks the headers and stores the bytes of the body.
+async fn receive(
     app: &App,
     actor: &Actor,
     id: Uuid,
@@ -74,69 +74,73 @@ async fn take(
         None => None,
         Some(Some(offset)) => Some(offset),
         Some(None) => {
-            pass_over(body.into_data_stream(), LEFT_OVER_BYTES_MAX).await;
-            let error = ApiError::BadUserInput("Upload-Offset must be a number".to_owned());
-            return refused(&error, request_id);
+            discard(body.into_data_stream(), DISCARDED_BYTES_MAX).await;
+            let error = ApiError::BadUserInput("Upload-Offset must be a whole number of bytes".to_owned());
+            return error_response(&error, request_id);
         }
     };
     let encoding = match Encoding::of(headers) {
         Ok(encoding) => encoding,
         Err(detail) => {
-            drain_anonymous(body).await;
+            drain_unauthenticated(body).await;
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return plain(problem("BAD_USER_INPUT", status.as_u16(), &detail, request_id), status);
+            let problem = problem("BAD_USER_INPUT", status.as_u16(), &detail, request_id);
+            return problem_response(problem, status);
         }
     };
-    let Ok(_room) = Arc::clone(&app.uploads).try_acquire_owned() else {
-        drain_anonymous(body).await;
-        return refused(&ApiError::Unavailable, request_id);
+    let Ok(_upload_permit) = Arc::clone(&app.uploads).try_acquire_owned() else {
+        drain_unauthenticated(body).await;
+        return error_response(&ApiError::Unavailable, request_id);
     };
-    let mut bytes = Box::pin(with_pause_limit(body).fuse().peekable());
-    // What goes on in the middle tells nothing of its encoding.
-    let is_asked = encoding != Encoding::Identity && offset.unwrap_or_default() == 0;
-    let first = if is_asked { bytes.as_mut().peek().await } else { None };
+    let mut bytes = Box::pin(with_progress_timeout(body).fuse().peekable());
+    // Only the first bytes of a payload show its encoding. A request that continues an upload does not have
+    // them.
+    let is_checked = encoding != Encoding::Identity && offset.unwrap_or_default() == 0;
+    let first = if is_checked { bytes.as_mut().peek().await } else { None };
     let services = &app.services;
-    if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.fits(piece))) {
-        pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
-        let error = ApiError::BadUserInput("the payload is not what its Content-Encoding says".to_owned());
-        return refused(&error, request_id);
+    if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.matches(piece))) {
+        discard(bytes, DISCARDED_BYTES_MAX).await;
+        let error = ApiError::BadUserInput(
+            "the payload does not have the encoding of its Content-Encoding".to_owned(),
+        );
+        return error_response(&error, request_id);
     }
     let (store, payloads, notifier) = (&services.store, &services.payloads, services.notifier.as_ref());
     let received = service::receive_payload(store, payloads, notifier, actor, id, offset, &mut bytes).await;
-    // What was not taken is passed over: a sender that is still writing would not read the answer.
-    pass_over(bytes, LEFT_OVER_BYTES_MAX).await;
+    // The rest is discarded, because a sender that is still writing would not read the response.
+    discard(bytes, DISCARDED_BYTES_MAX).await;
     match received {
-        Ok(receipt) => show(receipt, request_id),
-        Err(error) => refused(&error.into(), request_id),
+        Ok(receipt) => receipt_response(receipt, request_id),
+        Err(error) => error_response(&error.into(), request_id),
     }
 }
 
-/// A body that ends in an error when it makes no progress.
-fn with_pause_limit(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
+/// Ends the body if no bytes arrive for [`PROGRESS_TIMEOUT`].
+fn with_progress_timeout(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
     stream::unfold(body.into_data_stream(), |mut stream| async move {
         let next = timeout(PROGRESS_TIMEOUT, stream.next()).await.unwrap_or(None)?;
         Some((next.map_err(|_| ()), stream))
     })
 }
 
-/// `HEAD /imports/{id}/payload`
+/// `HEAD /imports/{id}/payload`: returns how many bytes are stored.
 pub(super) async fn head(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
-    Caller(actor): Caller,
+    CurrentUser(actor): CurrentUser,
 ) -> Response {
     let store = &app.services.store;
     match service::payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
-        Ok(receipt) => show(receipt, &request_id),
-        Err(error) => refused(&error.into(), &request_id),
+        Ok(receipt) => receipt_response(receipt, &request_id),
+        Err(error) => error_response(&error.into(), &request_id),
     }
 }
 
-fn show(receipt: Receipt, request_id: &str) -> Response {
+fn receipt_response(receipt: Receipt, request_id: &str) -> Response {
     let mut response = match receipt.problem {
         None => StatusCode::OK.into_response(),
-        Some(problem) => show_problem(&problem, request_id),
+        Some(problem) => import_problem_response(&problem, request_id),
     };
     if let Some(offset) = receipt.offset {
         response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
@@ -144,40 +148,44 @@ fn show(receipt: Receipt, request_id: &str) -> Response {
     response
 }
 
-pub(super) fn no_import(request_id: &str) -> Response {
+pub(super) fn import_not_found(request_id: &str) -> Response {
     let detail = "no import is known by this id";
-    plain(problem("NOT_FOUND", 404, detail, request_id), StatusCode::NOT_FOUND)
+    problem_response(problem("NOT_FOUND", 404, detail, request_id), StatusCode::NOT_FOUND)
 }
 
-pub(super) fn show_problem(fault: &Problem, request_id: &str) -> Response {
-    let status = StatusCode::from_u16(fault.code.status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
-    let detail = fault.detail.as_deref().unwrap_or_default();
-    plain(problem(fault.code.name(), status.as_u16(), detail, request_id), status)
+/// The response for a problem of an import.
+pub(super) fn import_problem_response(import_problem: &Problem, request_id: &str) -> Response {
+    let status =
+        StatusCode::from_u16(import_problem.code.status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+    let detail = import_problem.detail.as_deref().unwrap_or_default();
+    problem_response(problem(import_problem.code.name(), status.as_u16(), detail, request_id), status)
 }
 
-/// `GET /imports/{id}/report`: a refused or differing record a line.
+/// `GET /imports/{id}/report`: returns one line of JSON for each rejected or differing record.
 pub(super) async fn report(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
-    Caller(actor): Caller,
+    CurrentUser(actor): CurrentUser,
 ) -> Response {
     let store = app.services.store.clone();
     let id = event_id::parse(&id).unwrap_or_default();
     match import_job::find(&store, actor.user_id, id).await {
         Ok(Some(row)) => {
             let lines = Body::from_stream(lines(store, actor.user_id, id));
-            let kind = HeaderValue::from_static("application/x-ndjson");
-            let headers =
-                [(header::CONTENT_TYPE, kind), (UPLOAD_OFFSET, HeaderValue::from(row.bytes_received))];
+            let content_type = HeaderValue::from_static("application/x-ndjson");
+            let headers = [
+                (header::CONTENT_TYPE, content_type),
+                (UPLOAD_OFFSET, HeaderValue::from(row.bytes_received)),
+            ];
             (headers, lines).into_response()
         }
-        Ok(None) => no_import(&request_id),
-        Err(error) => refused(&error.into(), &request_id),
+        Ok(None) => import_not_found(&request_id),
+        Err(error) => error_response(&error.into(), &request_id),
     }
 }
 
-/// The report page by page: it never stands in memory as a whole.
+/// Streams the lines of the report page by page, so that the whole report is never in memory.
 fn lines(store: Store, user_id: Uuid, id: Uuid) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
     stream::try_unfold(Some(0), move |after: Option<i64>| {
         let store = store.clone();

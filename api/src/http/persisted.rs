@@ -1,5 +1,7 @@
-//! Automatic persisted queries: a client sends the SHA-256 of a document, and the document itself only
-//! when it is not known yet. What is kept was executed once for somebody with a valid token.
+//! Implements automatic persisted queries.
+//!
+//! A client sends the SHA-256 of a document, and the document itself only if the server does not know it yet.
+//! Only documents that were executed for a user with a valid token are stored.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -14,7 +16,7 @@ use crate::error::ApiError;
 /// The SHA-256 of a document.
 pub(crate) type Hash = [u8; 32];
 
-/// What a request may say beside its document.
+/// The member `extensions` of a request.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Extensions {
     #[serde(rename = "persistedQuery")]
@@ -29,10 +31,10 @@ struct PersistedQuery {
 }
 
 impl Extensions {
-    /// The hash that the client sent.
+    /// Returns the hash that the client sent, if any.
     ///
     /// # Errors
-    /// When it is none, or of a version that is not known.
+    /// [`ApiError::BadUserInput`] if the hash is malformed or the version is not 1.
     pub(crate) fn hash(self) -> Result<Option<Hash>, ApiError> {
         let Some(PersistedQuery { version, sha256_hash }) = self.persisted_query else {
             return Ok(None);
@@ -40,25 +42,26 @@ impl Extensions {
         let hash = hex::decode(sha256_hash).ok().and_then(|bytes| Hash::try_from(bytes).ok());
         match hash {
             Some(hash) if version == 1 => Ok(Some(hash)),
-            _ => Err(bad("persistedQuery takes version 1 and a sha256Hash of 64 hexadecimal digits")),
+            _ => Err(bad("persistedQuery must have version 1 and a sha256Hash of 64 hexadecimal digits")),
         }
     }
 }
 
-/// The documents of this process by their hash.
+/// The documents that this process knows by their hash. The least recently used ones are evicted.
 #[derive(Debug, Clone)]
-pub(crate) struct Persisted(Arc<Mutex<LruCache<Hash, Arc<str>>>>);
+pub(crate) struct PersistedDocuments(Arc<Mutex<LruCache<Hash, Arc<str>>>>);
 
-impl Persisted {
+impl PersistedDocuments {
     pub(crate) fn new() -> Self {
-        let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
+        let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("the constant is not zero");
         Self(Arc::new(Mutex::new(LruCache::new(entries))))
     }
 
-    /// The document that is meant.
+    /// Returns the document of a request.
     ///
     /// # Errors
-    /// When a hash comes alone and is not known, or is not that of the document.
+    /// - [`ApiError::PersistedQueryNotFound`] if there is only a hash and the document is not known.
+    /// - [`ApiError::BadUserInput`] if the hash is not that of the document.
     pub(crate) fn resolve(&self, query: Option<String>, hash: Option<Hash>) -> Result<String, ApiError> {
         match (query, hash) {
             (Some(query), Some(hash)) if Hash::from(Sha256::digest(&query)) != hash => {
@@ -72,12 +75,12 @@ impl Persisted {
         }
     }
 
-    /// Keeps a document that was executed.
-    pub(crate) fn keep(&self, hash: Hash, query: &str) {
-        if let Ok(mut known) = self.0.lock()
-            && !known.contains(&hash)
+    /// Stores a document that was executed.
+    pub(crate) fn store(&self, hash: Hash, query: &str) {
+        if let Ok(mut documents) = self.0.lock()
+            && !documents.contains(&hash)
         {
-            known.put(hash, Arc::from(query));
+            documents.put(hash, Arc::from(query));
         }
     }
 }

@@ -1,5 +1,6 @@
-//! `POST /imports/preview`: shows how an import would read a file. The client sends the beginning of the file, and for
-//! a zip its end as well. Nothing is stored.
+//! Handles `POST /imports/preview`, which shows how an import would read a file.
+//!
+//! The client sends the beginning of the file, and for a zip also its end. Nothing is stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,43 +23,44 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::body::{drain, drain_anonymous, read};
+use super::body::{drain, drain_unauthenticated, read};
 use super::encoding::Encoding;
-use super::{App, RequestId, plain, refused};
+use super::{App, RequestId, error_response, problem_response};
 use crate::error::{ApiError, problem};
 use crate::graphql::input::CsvMapping;
 
-/// How long a preview waits for its turn.
-const TURN_MAX: Duration = Duration::from_secs(10);
-/// So much is told of what is wrong with the body.
-const FAULT_CHARS_MAX: usize = 300;
-/// Of a body that is not read, so much is passed over before the answer.
-const LEFT_OVER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a request waits until fewer than [`PREVIEWS_AT_ONCE_MAX`](domain::limits::PREVIEWS_AT_ONCE_MAX)
+/// others run.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most characters of a parse error that a response shows.
+const PARSE_ERROR_CHARS_MAX: usize = 300;
+/// The most bytes of a refused body that are discarded before the response.
+const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The body of the request.
+/// The body of a request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Sent {
-    /// Bytes of the whole file.
+struct RequestBody {
+    /// The size of the whole file in bytes.
     size: u64,
-    /// Its beginning, in base64.
+    /// The beginning of the file, in base64.
     head: String,
-    /// Its end, in base64.
+    /// The end of the file, in base64.
     tail: Option<String>,
     format: Option<String>,
     csv: Option<CsvMapping>,
     rows: Option<usize>,
 }
 
-/// What is to be looked at.
-struct Wanted {
+/// A request that was checked.
+struct PreviewRequest {
     source: PartialSource,
     format: Option<Format>,
     csv: Option<CsvMapping>,
     rows: usize,
 }
 
-/// `POST /imports/preview`
+/// `POST /imports/preview`: returns a preview of a part of a file.
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
@@ -68,84 +70,97 @@ pub(super) async fn post(
     let actor = match app.keys.authenticate(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            drain_anonymous(body).await;
-            return refused(&error, &request_id);
+            drain_unauthenticated(body).await;
+            return error_response(&error, &request_id);
         }
     };
     let encoding = match Encoding::of(&headers) {
         Ok(encoding) => encoding,
         Err(detail) => {
-            drain(body, LEFT_OVER_BYTES_MAX).await;
+            drain(body, DISCARDED_BYTES_MAX).await;
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return plain(problem("BAD_USER_INPUT", status.as_u16(), &detail, &request_id), status);
+            let problem = problem("BAD_USER_INPUT", status.as_u16(), &detail, &request_id);
+            return problem_response(problem, status);
         }
     };
-    let answer = async {
-        let (bytes, _room) = read(&app.bodies, &headers, encoding, body).await?;
-        let wanted = Wanted::parse(&bytes)?;
-        let turn = timeout(TURN_MAX, Arc::clone(&app.previews).acquire_owned()).await;
-        let turn = turn.ok().and_then(Result::ok).ok_or(ApiError::Unavailable)?;
+    let result = async {
+        let (bytes, _memory_permit) = read(&app.bodies, &headers, encoding, body).await?;
+        let request = PreviewRequest::parse(&bytes)?;
+        let permit = timeout(PERMIT_TIMEOUT, Arc::clone(&app.previews).acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok).ok_or(ApiError::Unavailable)?;
         let charge = app.limiter.as_ref().map(|limiter| limiter.take(actor.user_id, 1)).transpose()?;
-        let seen = look(wanted, turn).await?;
-        Ok::<_, ApiError>((charge, seen))
+        let preview = make_preview(request, permit).await?;
+        Ok::<_, ApiError>((charge, preview))
     };
-    match answer.await {
-        Ok((charge, seen)) => {
-            let mut response = Json(seen).into_response();
+    match result.await {
+        Ok((charge, preview)) => {
+            let mut response = Json(preview).into_response();
             response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
             if let Some(charge) = charge {
                 charge.write(response.headers_mut());
             }
             response
         }
-        Err(error) => refused(&error, &request_id),
+        Err(error) => error_response(&error, &request_id),
     }
 }
 
-/// Looks at it in a thread that may block.
-async fn look(wanted: Wanted, turn: OwnedSemaphorePermit) -> Result<Value, ApiError> {
-    let looking = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        let (mapping, problems) = wanted.csv.map(CsvMapping::read).unzip();
-        let request = Request {
-            format: wanted.format,
+/// Makes the preview in a blocking thread.
+///
+/// # Errors
+/// [`ApiError::Internal`] if the reader of the format panics.
+async fn make_preview(request: PreviewRequest, permit: OwnedSemaphorePermit) -> Result<Value, ApiError> {
+    let task = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let (mapping, problems) = request.csv.map(CsvMapping::read).unzip();
+        let preview_request = Request {
+            format: request.format,
             file_name: "",
             mapping: mapping.as_ref(),
-            records: wanted.rows,
+            records: request.rows,
             reads_all: false,
         };
-        let input = Input::new(Arc::new(wanted.source)).cut_after(PREVIEW_DECODED_BYTES_MAX);
-        let mut seen = preview(&input, &request);
-        seen.problems.extend(problems.unwrap_or_default());
-        seen.to_json()
+        let input = Input::new(Arc::new(request.source)).cut_after(PREVIEW_DECODED_BYTES_MAX);
+        let mut preview = preview(&input, &preview_request);
+        preview.problems.extend(problems.unwrap_or_default());
+        preview.to_json()
     });
-    // A file that makes a reader fail is our own mistake.
-    looking.await.map_err(|_| ApiError::Internal)
+    // If a file makes a reader panic, the fault is in the reader.
+    task.await.map_err(|_| ApiError::Internal)
 }
 
-impl Wanted {
+impl PreviewRequest {
+    /// Parses and checks the body of a request.
+    ///
+    /// # Errors
+    /// [`ApiError::BadUserInput`] if the body is malformed or a value is out of range.
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let sent: Sent = serde_json::from_slice(bytes).map_err(|error| {
-            // The library names the field, and may quote what was sent.
-            let told: String = error.to_string().chars().take(FAULT_CHARS_MAX).collect();
-            bad(&format!("the body is not {{ size, head, tail, format, csv, rows }}: {told}"))
+        let body: RequestBody = serde_json::from_slice(bytes).map_err(|error| {
+            // The library names the field. It may also quote the value, so the text is cut.
+            let error: String = error.to_string().chars().take(PARSE_ERROR_CHARS_MAX).collect();
+            bad(&format!("the body must be {{ size, head, tail, format, csv, rows }}: {error}"))
         })?;
-        let head = part("head", &sent.head)?;
-        let tail = part("tail", sent.tail.as_deref().unwrap_or_default())?;
-        let source = PartialSource::new(sent.size, head, tail)
-            .ok_or_else(|| bad("/size: must be that of the whole file, of which head and tail are parts"))?;
-        let format = sent.format.map(|name| {
+        let head = decode_part("head", &body.head)?;
+        let tail = decode_part("tail", body.tail.as_deref().unwrap_or_default())?;
+        let source = PartialSource::new(body.size, head, tail).ok_or_else(|| {
+            bad("/size: must be the size of the whole file, so at least that of head and of tail")
+        })?;
+        let format = body.format.map(|name| {
             Format::from_name(&name).ok_or_else(|| bad("/format: must be NDJSON, JSON, CSV or APPLE_HEALTH"))
         });
-        let rows = sent.rows.unwrap_or(PREVIEW_ROWS_DEFAULT);
+        let rows = body.rows.unwrap_or(PREVIEW_ROWS_DEFAULT);
         if !(1..=PREVIEW_ROWS_MAX).contains(&rows) {
             return Err(bad(&format!("/rows: must be 1 to {PREVIEW_ROWS_MAX}")));
         }
-        Ok(Self { source, format: format.transpose()?, csv: sent.csv, rows })
+        Ok(Self { source, format: format.transpose()?, csv: body.csv, rows })
     }
 }
 
-fn part(name: &str, base64: &str) -> Result<Vec<u8>, ApiError> {
+/// Decodes the base64 of a part of the file.
+///
+/// # Errors
+/// [`ApiError::BadUserInput`] if it is not base64 or too long.
+fn decode_part(name: &str, base64: &str) -> Result<Vec<u8>, ApiError> {
     let bytes = BASE64_STANDARD.decode(base64).ok().filter(|bytes| bytes.len() <= PREVIEW_PART_BYTES_MAX);
     bytes.ok_or_else(|| {
         bad(&format!(

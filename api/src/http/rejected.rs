@@ -1,5 +1,7 @@
-//! `GET /imports/{id}/rejected`: the rejected records of an import as they were sent, each with its reason. They are cut
-//! out of the payload once more, so that there is nothing to keep.
+//! Handles `GET /imports/{id}/rejected`, which returns the rejected records of an import as they were sent,
+//! each with its reason.
+//!
+//! The records are read from the payload again, so that they need not be stored separately.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,53 +27,58 @@ use service::queries::{import_job, import_rejection};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::payload::{UPLOAD_OFFSET, no_import, show_problem};
-use super::{App, Caller, RequestId, refused};
+use super::payload::{UPLOAD_OFFSET, import_not_found, import_problem_response};
+use super::{App, CurrentUser, RequestId, error_response};
 use crate::error::ApiError;
 
-/// What it costs: the whole payload may have to be read.
+/// The cost of a request. It is high because the whole payload may have to be read.
 const POINTS: u32 = 50;
-/// The client may keep the writer waiting for this long in all, plus one second for each
-/// [`BODY_BYTES_A_SECOND_MIN`] bytes it was sent.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Pieces of the answer that wait for the client.
-const RECORDS_AHEAD: usize = 64;
+/// How long the writer waits for the client in total, plus one second for each [`BODY_BYTES_A_SECOND_MIN`]
+/// bytes that were sent.
+const CLIENT_WAIT_MAX: Duration = Duration::from_secs(60);
+/// The most pieces of the response, and the most rejections, that wait in a channel.
+const CHANNEL_CAPACITY: usize = 64;
 
-/// A record to be written, by its number, and why it was rejected.
-type Wanted = (i64, String);
-/// Pieces of the answer; it breaks off at an error.
+/// A record that the response must contain.
+struct RejectedRecord {
+    /// The number of the record in the payload.
+    number: i64,
+    reason: String,
+}
+
+/// The pieces of the response body. An error aborts the response.
 type Pieces = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
-/// `GET /imports/{id}/rejected`
+/// `GET /imports/{id}/rejected`: returns the rejected records.
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
-    Caller(actor): Caller,
+    CurrentUser(actor): CurrentUser,
 ) -> Response {
     let store = &app.services.store;
     let row = match import_job::find(store, actor.user_id, event_id::parse(&id).unwrap_or_default()).await {
         Ok(Some(row)) => row,
-        Ok(None) => return no_import(&request_id),
-        Err(error) => return refused(&error.into(), &request_id),
+        Ok(None) => return import_not_found(&request_id),
+        Err(error) => return error_response(&error.into(), &request_id),
     };
-    let mut response = answer(&app, &row, &request_id).await;
+    let mut response = respond(&app, &row, &request_id).await;
     response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(row.bytes_received));
     response
 }
 
-async fn answer(app: &App, row: &ImportRow, request_id: &str) -> Response {
+async fn respond(app: &App, row: &ImportRow, request_id: &str) -> Response {
     if !row.has_payload() {
-        return show_problem(&without_payload(row), request_id);
+        return import_problem_response(&missing_payload(row), request_id);
     }
-    let Some(turn) = Readers::turn(&app.payload_readers, row.user_id) else {
-        return refused(&ApiError::Unavailable, request_id);
+    let Some(permit) = PayloadReaders::acquire(&app.payload_readers, row.user_id) else {
+        return error_response(&ApiError::Unavailable, request_id);
     };
     let charge = match app.limiter.as_ref().map(|limiter| limiter.take(row.user_id, POINTS)).transpose() {
         Ok(charge) => charge,
-        Err(error) => return refused(&error, request_id),
+        Err(error) => return error_response(&error, request_id),
     };
-    match begin(app, row, turn).await {
+    match stream_records(app, row, permit).await {
         Ok(mut response) => {
             if let Some(charge) = charge {
                 charge.write(response.headers_mut());
@@ -79,73 +86,79 @@ async fn answer(app: &App, row: &ImportRow, request_id: &str) -> Response {
             response
         }
         Err(error) => match error.problem() {
-            Some(problem) => show_problem(&problem, request_id),
-            None => refused(&ApiError::Unavailable, request_id),
+            Some(problem) => import_problem_response(&problem, request_id),
+            None => error_response(&ApiError::Unavailable, request_id),
         },
     }
 }
 
-/// The users whose payloads are read now, each of them once: one alone cannot keep the others out.
+/// The users whose payloads are being read. Each user may read one at a time, so that a single user cannot
+/// block the others.
 #[derive(Debug, Default)]
-pub(crate) struct Readers(Mutex<HashSet<Uuid>>);
+pub(crate) struct PayloadReaders(Mutex<HashSet<Uuid>>);
 
-impl Readers {
-    /// A turn for a user; `None` if this one has a turn, or all turns are given.
-    fn turn(readers: &Arc<Self>, user_id: Uuid) -> Option<Turn> {
+impl PayloadReaders {
+    /// Returns a permit for a user. `None` if the user already has one, or no permit is left.
+    fn acquire(readers: &Arc<Self>, user_id: Uuid) -> Option<ReadPermit> {
         let mut users = readers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = users.len() < PAYLOADS_READ_AT_ONCE_MAX && users.insert(user_id);
-        is_free.then(|| Turn { readers: Arc::clone(readers), user_id })
+        is_free.then(|| ReadPermit { readers: Arc::clone(readers), user_id })
     }
 }
 
-/// Given back when it is dropped.
-struct Turn {
-    readers: Arc<Readers>,
+/// Permits one user to read a payload. It is released when it is dropped.
+struct ReadPermit {
+    readers: Arc<PayloadReaders>,
     user_id: Uuid,
 }
 
-impl Drop for Turn {
+impl Drop for ReadPermit {
     fn drop(&mut self) {
         self.readers.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.user_id);
     }
 }
 
-fn without_payload(row: &ImportRow) -> Problem {
+/// The problem of an import whose payload is not stored.
+fn missing_payload(row: &ImportRow) -> Problem {
     if row.payload_removed_at.is_some() {
         Problem::new(
             Code::PayloadGone,
-            "the payload is no longer kept; the report still tells what was wrong",
+            "the payload was deleted; the report still lists what was wrong with each record",
         )
     } else {
-        Problem::new(Code::ImportState, "its payload has not arrived yet")
+        Problem::new(Code::ImportState, "the payload of the import was not uploaded completely yet")
     }
 }
 
-/// Opens the payload, and answers once it can be read.
-async fn begin(app: &App, row: &ImportRow, turn: Turn) -> Result<Response, ReadError> {
-    let (pieces, pieces_out) = mpsc::channel(RECORDS_AHEAD);
-    let (wanted_in, wanted) = mpsc::channel(RECORDS_AHEAD);
-    let (opened_in, opened) = oneshot::channel();
-    let is_read = pieces.clone();
-    let payload = StoredPayload::new(&app.services.payloads, row, move || !is_read.is_closed());
+/// Opens the payload, and returns a response that streams the records.
+///
+/// # Errors
+/// A [`ReadError`] if the payload cannot be opened.
+async fn stream_records(app: &App, row: &ImportRow, permit: ReadPermit) -> Result<Response, ReadError> {
+    let (pieces, piece_receiver) = mpsc::channel(CHANNEL_CAPACITY);
+    let (record_sender, records) = mpsc::channel(CHANNEL_CAPACITY);
+    let (opened_sender, opened) = oneshot::channel();
+    let body_sender = pieces.clone();
+    // The payload is read only as long as the client is connected.
+    let payload = StoredPayload::new(&app.services.payloads, row, move || !body_sender.is_closed());
     let (format, csv) = (row.format, row.options.csv.clone());
-    tokio::spawn(ask(app.services.store.clone(), row.clone(), wanted_in));
+    tokio::spawn(load_rejections(app.services.store.clone(), row.clone(), record_sender));
     tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let _permit = permit;
         match Rejected::open(&Input::new(Arc::new(payload)), format, csv.as_ref()) {
             Ok(rejected) => {
-                if opened_in.send(Ok(rejected.media_type())).is_ok() {
-                    write(rejected, wanted, &pieces);
+                if opened_sender.send(Ok(rejected.media_type())).is_ok() {
+                    write_records(rejected, records, &pieces);
                 }
             }
             Err(error) => {
-                let _nobody_waits = opened_in.send(Err(error));
+                let _client_may_be_gone = opened_sender.send(Err(error));
             }
         }
     });
-    let gone = || ReadError::Source(formats::SourceError::Unavailable);
-    let media_type = opened.await.unwrap_or_else(|_| Err(gone()))?;
-    let body = Body::from_stream(stream::unfold(pieces_out, |mut pieces| async move {
+    let aborted = || ReadError::Source(formats::SourceError::Unavailable);
+    let media_type = opened.await.unwrap_or_else(|_| Err(aborted()))?;
+    let body = Body::from_stream(stream::unfold(piece_receiver, |mut pieces| async move {
         let next = pieces.recv().await?;
         Some((next, pieces))
     }));
@@ -156,8 +169,12 @@ async fn begin(app: &App, row: &ImportRow, turn: Turn) -> Result<Response, ReadE
     Ok((headers, body).into_response())
 }
 
-/// Asks for the rejections page by page, in order.
-async fn ask(store: Store, row: ImportRow, wanted: mpsc::Sender<Result<Wanted, std::io::Error>>) {
+/// Loads the rejections page by page, in the order of the records, and sends them to the writer.
+async fn load_rejections(
+    store: Store,
+    row: ImportRow,
+    records: mpsc::Sender<Result<RejectedRecord, std::io::Error>>,
+) {
     let size = u64::try_from(PAGE_FIRST_MAX).unwrap_or_default();
     let mut after = 0;
     loop {
@@ -165,14 +182,15 @@ async fn ask(store: Store, row: ImportRow, wanted: mpsc::Sender<Result<Wanted, s
         let page = match import_rejection::page(&store, row.user_id, row.id, &window).await {
             Ok(page) => page,
             Err(error) => {
-                let _nobody_waits = wanted.send(Err(std::io::Error::other(error))).await;
+                let _writer_may_be_gone = records.send(Err(std::io::Error::other(error))).await;
                 return;
             }
         };
         let Some(last) = page.rows.last().map(|row| row.record) else { return };
         let rejected = page.rows.iter().filter(|row| row.code != Code::Differs);
         for Rejection { record, code, detail, .. } in rejected {
-            if wanted.send(Ok((*record, format!("{}: {detail}", code.name())))).await.is_err() {
+            let reason = format!("{}: {detail}", code.name());
+            if records.send(Ok(RejectedRecord { number: *record, reason })).await.is_err() {
                 return;
             }
         }
@@ -183,39 +201,41 @@ async fn ask(store: Store, row: ImportRow, wanted: mpsc::Sender<Result<Wanted, s
     }
 }
 
-/// Writes the records until the end, an error, or until nobody reads any more. Blocks.
-fn write(
+/// Writes the records until the end, an error, or until the client is gone or too slow. Blocks the thread.
+fn write_records(
     mut rejected: Rejected,
-    mut wanted: mpsc::Receiver<Result<Wanted, std::io::Error>>,
+    mut records: mpsc::Receiver<Result<RejectedRecord, std::io::Error>>,
     pieces: &Pieces,
 ) {
-    let (mut sent, mut waited) = (0, Duration::ZERO);
+    let (mut sent_bytes, mut waited) = (0, Duration::ZERO);
+    // Returns whether the client still reads fast enough.
     let mut send = |bytes: Vec<u8>| {
-        let (length, begun) = (bytes.len(), Instant::now());
-        let is_read = pieces.blocking_send(Ok(Bytes::from(bytes))).is_ok();
-        sent += length;
-        waited += begun.elapsed();
-        let most = PATIENCE + Duration::from_secs((sent / BODY_BYTES_A_SECOND_MIN) as u64);
-        if is_read && waited > most {
-            let too_slow = std::io::Error::other("it is read too slowly");
-            let _nobody_reads = pieces.blocking_send(Err(too_slow));
+        let (length, started_at) = (bytes.len(), Instant::now());
+        let is_connected = pieces.blocking_send(Ok(Bytes::from(bytes))).is_ok();
+        sent_bytes += length;
+        waited += started_at.elapsed();
+        let wait_max = CLIENT_WAIT_MAX + Duration::from_secs((sent_bytes / BODY_BYTES_A_SECOND_MIN) as u64);
+        if is_connected && waited > wait_max {
+            let too_slow = std::io::Error::other("the client reads too slowly");
+            let _client_may_be_gone = pieces.blocking_send(Err(too_slow));
         }
-        is_read && waited <= most
+        is_connected && waited <= wait_max
     };
-    let mut is_read = send(rejected.begin());
-    while let Some(next) = wanted.blocking_recv().filter(|_| is_read) {
-        let written =
-            next.and_then(|(record, reason)| rejected.record(record, &reason).map_err(std::io::Error::other));
+    let mut is_reading = send(rejected.begin());
+    while let Some(next) = records.blocking_recv().filter(|_| is_reading) {
+        let written = next.and_then(|RejectedRecord { number, reason }| {
+            rejected.record(number, &reason).map_err(std::io::Error::other)
+        });
         match written {
-            Ok(Some(bytes)) => is_read = send(bytes),
+            Ok(Some(bytes)) => is_reading = send(bytes),
             Ok(None) => break,
             Err(error) => {
-                let _nobody_reads = pieces.blocking_send(Err(error));
+                let _client_may_be_gone = pieces.blocking_send(Err(error));
                 return;
             }
         }
     }
-    if is_read {
+    if is_reading {
         send(rejected.end());
     }
 }

@@ -1,7 +1,8 @@
-//! A connection that is polled again at once when it has woken itself.
+//! Polls a future again at once if it woke itself while it was polled.
 //!
-//! hyper does so for each body: who reads it tells the connection that there is room, and both are the same task.
-//! The runtime would queue the task and wake another thread to look for it.
+//! hyper wakes itself for each request body: the handler that reads the body notifies the connection that
+//! there is room, and both belong to the same task. Without this wrapper the runtime would queue the task and
+//! wake another thread to look for it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures::task::AtomicWaker;
 
-/// So often in a row; then others have their turn.
+/// Polls in a row. After that the task yields, so that other tasks can run.
 const POLLS_MAX: usize = 4;
 
-/// Looks at once whether it was woken while it was polled.
+/// A future that is polled again if it was woken during its poll.
 pub(super) struct SelfWake<F> {
     inner: Pin<Box<F>>,
     flag: Arc<WakeFlag>,
@@ -34,7 +35,8 @@ impl Wake for WakeFlag {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.was_woken.store(true, Ordering::SeqCst);
-        // Whoever polls looks behind the poll, and has said before that they no longer do.
+        // During a poll the wake is only recorded: `poll` clears `is_polled` first and checks `was_woken`
+        // after that. A wake is therefore never lost between the two.
         if !self.is_polled.load(Ordering::SeqCst) {
             self.task.wake();
         }
@@ -59,7 +61,7 @@ impl<F: Future> Future for SelfWake<F> {
             flag.is_polled.store(true, Ordering::SeqCst);
             let polled = inner.as_mut().poll(&mut Context::from_waker(waker));
             flag.is_polled.store(false, Ordering::SeqCst);
-            // What was told before the wake is seen by the next poll.
+            // The swap also makes everything that happened before the wake visible to the next poll.
             if polled.is_ready() || !flag.was_woken.swap(false, Ordering::SeqCst) {
                 return polled;
             }
@@ -80,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// Pending so often, and woken each time.
+    /// A future that is pending `times` times and wakes itself each time.
     fn waking(times: usize) -> impl Future<Output = usize> {
         let mut polls = 0;
         poll_fn(move |context| {
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wakes_themselves_is_polled_again_at_once_within_bounds() {
+    fn a_future_that_wakes_itself_is_polled_again_at_once_within_bounds() {
         let waker = noop_waker();
         let mut context = Context::from_waker(&waker);
         let mut few = Box::pin(SelfWake::new(waking(POLLS_MAX - 1)));
@@ -102,24 +104,24 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn no_word_of_others_is_lost() {
+    async fn no_wake_of_other_tasks_is_lost() {
         for _ in 0..1_000 {
-            let (hers, his): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel::<()>()).unzip();
+            let (senders, receivers): (Vec<_>, Vec<_>) = (0..8).map(|_| oneshot::channel::<()>()).unzip();
             let reader = tokio::spawn(SelfWake::new(async move {
-                for word in his {
-                    word.await.expect("it is sent");
+                for receiver in receivers {
+                    receiver.await.expect("the message is sent");
                 }
                 waking(2 * POLLS_MAX).await
             }));
             let writer = tokio::spawn(async move {
-                for word in hers {
-                    word.send(()).expect("it is waited for");
+                for sender in senders {
+                    sender.send(()).expect("the receiver still waits");
                     tokio::task::yield_now().await;
                 }
             });
-            writer.await.expect("it ends");
-            let read = timeout(Duration::from_secs(60), reader).await.expect("no word is lost");
-            assert_eq!(read.expect("it ends"), 2 * POLLS_MAX + 1);
+            writer.await.expect("the writer ends");
+            let read = timeout(Duration::from_secs(60), reader).await.expect("no wake is lost");
+            assert_eq!(read.expect("the reader ends"), 2 * POLLS_MAX + 1);
         }
     }
 }

@@ -1,4 +1,7 @@
-//! The accept loop: connections within bounds, headers within a time, and an end that nobody notices.
+//! Accepts connections and serves HTTP on them.
+//!
+//! The number of connections and the time for the request headers are bounded. At shutdown, requests that
+//! have already begun are completed.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,62 +29,67 @@ use super::{App, router};
 use crate::auth::Keys;
 use crate::graphql::Services;
 
-/// Whoever asks for metrics: few.
+/// Only a few monitoring systems read the metrics.
 const METRICS_CONNECTIONS_MAX: usize = 100;
+/// How long a client may take to send the request headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connections may take to end at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(7);
-/// Connections beyond the most that are told so at once; more are closed without a word.
-const TURNED_AWAY_MAX: usize = 256;
-/// How long such a connection may take to say what it wants.
-const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
-/// What it is told.
-const TURNED_AWAY: &[u8] =
+/// Connections above the maximum that are answered with 503 at the same time. Further ones are closed without
+/// a response.
+const REFUSED_AT_ONCE_MAX: usize = 256;
+/// How long such a connection may take to send its request and to read the response.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The response on such a connection.
+const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A place among the connections. Whoever takes a connection over takes its place along.
+/// Counts as one of the permitted connections while it exists. A WebSocket keeps the permit of its
+/// connection.
 #[derive(Clone)]
 pub(super) struct ConnectionPermit(
     #[expect(dead_code, reason = "it is held, not read")] Arc<OwnedSemaphorePermit>,
 );
 
-/// What a server is made of.
+/// The parts and settings of a server.
 pub struct Server {
-    /// What its resolvers work with.
+    /// What the resolvers work with.
     pub services: Services,
-    /// What its tokens are verified with.
+    /// The keys that tokens are verified with.
     pub keys: Keys,
-    /// Origins whose pages may call it.
+    /// The origins whose pages may use the API.
     pub cors_origins: Vec<String>,
-    /// Headers that those pages may send beside the usual ones.
+    /// Additional request headers that those pages may send.
     pub cors_headers: Vec<String>,
-    /// Connections at once; more are told to come back.
+    /// The most connections at the same time. Further ones are answered with 503 and `Retry-After`.
     pub connections_max: usize,
-    /// What each of its users may ask for; none means anything.
+    /// The rate limit of each user. `None`: there is no limit.
     pub rate_limit: Option<RateLimit>,
-    /// Whether errors suggest what may have been meant.
+    /// Whether error messages suggest similar names of the schema.
     pub hints: bool,
-    /// What it tells its supervisor.
+    /// The health checks of the process.
     pub probes: Probes,
 }
 
-/// What a server tells its supervisor of itself.
+/// The health checks that `/readyz` and `/livez` run.
 #[derive(Clone)]
 pub struct Probes {
-    /// `/readyz`: whether it can serve, by its database and its migrations.
+    /// `/readyz`: whether the server can serve requests. This depends on its database and its migrations.
     pub is_ready: Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>,
-    /// `/livez`: whether it need not be started anew.
+    /// `/livez`: false if the process must be restarted.
     pub is_alive: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Probes {
-    /// Always ready and alive.
+    /// Checks that always succeed.
     #[must_use]
     pub fn good() -> Self {
         Self { is_ready: Arc::new(|| Box::pin(async { true })), is_alive: Arc::new(|| true) }
     }
 }
 
-/// Serves until `shutdown`; then what has begun is finished.
+/// Serves the API until `shutdown`. Then it stops accepting connections, and completes the requests that have
+/// begun.
 pub async fn serve(listener: TcpListener, server: Server, shutdown: CancellationToken) {
     let connections_max = server.connections_max;
     let app = Arc::new(App::new(server, shutdown.clone()));
@@ -91,7 +99,7 @@ pub async fn serve(listener: TcpListener, server: Server, shutdown: Cancellation
     tracker.wait().await;
 }
 
-/// Serves the metrics, on a port of their own.
+/// Serves the metrics on a separate port until `shutdown`.
 pub async fn serve_metrics(
     listener: TcpListener,
     render: Arc<dyn Fn() -> String + Send + Sync>,
@@ -104,23 +112,23 @@ pub async fn serve_metrics(
 async fn accept(listener: TcpListener, router: Router, connections_max: usize, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let connections = Arc::new(Semaphore::new(connections_max));
-    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+    let refusals = Arc::new(Semaphore::new(REFUSED_AT_ONCE_MAX));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
         let Ok((stream, _)) = accepted else {
-            // Out of file descriptors: the next one may be free in a moment.
+            // The process has no free file descriptor. One may become free shortly.
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
             metrics::counter!("idem_connections_refused_total").increment(1);
-            if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
+            if let Ok(refusal_permit) = Arc::clone(&refusals).try_acquire_owned() {
                 tokio::spawn(async move {
-                    let _gone = timeout(TURN_AWAY_TIMEOUT, turn_away(stream)).await;
-                    drop(place);
+                    let _is_best_effort = timeout(REFUSAL_TIMEOUT, refuse_connection(stream)).await;
+                    drop(refusal_permit);
                 });
             }
             continue;
@@ -139,35 +147,36 @@ async fn accept(listener: TcpListener, router: Router, connections_max: usize, s
         let stop = shutdown.clone();
         tasks.spawn(SelfWake::new(async move {
             let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
+            let result = tokio::select! {
+                result = connection.as_mut() => result,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
             };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+            if let Err(error) = result {
+                tracing::debug!(%error, "a connection ended with an error");
             }
         }));
     }
     drop(listener);
     tasks.close();
     if timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
-        tracing::warn!("connections were still open at the end");
+        tracing::warn!("connections were still open after the drain timeout");
     }
 }
 
-/// Waits for a request and answers that there is no room. Clients take an answer that comes before their request for a
-/// broken connection.
-async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
+/// Waits for a request and responds with 503. A response that arrives before the request would look like a
+/// broken connection to clients.
+async fn refuse_connection(mut stream: TcpStream) -> std::io::Result<()> {
     let mut bytes = [0; 4096];
     if stream.read(&mut bytes).await? == 0 {
         return Ok(());
     }
-    stream.write_all(TURNED_AWAY).await?;
+    stream.write_all(REFUSAL).await?;
     stream.shutdown().await?;
-    // What is still on its way is read: closed before that, the connection would take its answer back.
+    // Read the rest of the request. If the connection were closed with unread bytes, the kernel would reset
+    // it, and the client could lose the response.
     while stream.read(&mut bytes).await? > 0 {}
     Ok(())
 }

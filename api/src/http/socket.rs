@@ -1,6 +1,7 @@
-//! Subscriptions over WebSocket: graphql-transport-ws. One task a socket, and one timer in it; while a
-//! write waits for its client, nothing is read and no operation goes on, so that a client that does not
-//! read holds one answer and no more.
+//! Serves GraphQL over WebSocket with the protocol graphql-transport-ws.
+//!
+//! Each socket has one task with one timer. While a write waits for the client, no message is read and no
+//! operation is polled. A client that does not read therefore occupies the memory of one response only.
 
 mod operations;
 mod protocol;
@@ -21,26 +22,28 @@ use tokio_tungstenite::tungstenite;
 use async_graphql::parser::types::OperationType;
 
 use super::App;
-use super::graphql::{Operation, admit, answers, is_refused, refusal, within_a_year};
+use super::graphql::{
+    Operation, admit, execute_stream, graphql_error_response, is_request_error, within_a_year,
+};
 use super::server::ConnectionPermit;
 use super::variables::Body;
 use crate::auth::{Caller, bearer};
 use crate::error::ApiError;
-use operations::{Event, Operations};
+use operations::{OperationEvent, Operations};
 use protocol::{Close, Incoming, Outgoing, PROTOCOL, token};
 
-/// From the upgrade to `connection_init`.
+/// The longest time from the upgrade to `connection_init`.
 const INIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two pings.
+/// The time between two pings.
 const PING_EVERY: Duration = Duration::from_secs(25);
-/// A client that was not heard of for so long is gone: it left two pings without an answer.
+/// A client from which nothing was received for this long is gone, because it has not replied to two pings.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// For the other side to take our close, or for operations to end at shutdown.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// Buffers of a socket for each direction.
+/// The time for the client to reply to a close frame, and for operations to end at shutdown.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The size of the read buffer and of the write buffer of a socket.
 const BUFFER_BYTES: usize = 4 * 1024;
 
-/// Takes a connection over as a socket.
+/// Accepts the upgrade and starts the session. The socket keeps the permit of its connection.
 pub(super) fn open(
     app: Arc<App>,
     upgrade: WebSocketUpgrade,
@@ -54,11 +57,12 @@ pub(super) fn open(
         .write_buffer_size(BUFFER_BYTES)
         .max_message_size(SOCKET_MESSAGE_BYTES_MAX)
         .max_frame_size(SOCKET_MESSAGE_BYTES_MAX);
-    let is_spoken = upgrade.selected_protocol().is_some();
-    let other = upgrade.requested_protocols().next().filter(|_| !is_spoken).cloned();
-    if let Some(other) = other {
-        // Granted, for else the client would give up the upgrade and not see why.
-        upgrade.set_selected_protocol(other);
+    let is_supported = upgrade.selected_protocol().is_some();
+    let unsupported = upgrade.requested_protocols().next().filter(|_| !is_supported).cloned();
+    if let Some(unsupported) = unsupported {
+        // The upgrade succeeds with the unsupported protocol, and the socket is closed with 4406 after that.
+        // If the upgrade failed, the client could not see the reason.
+        upgrade.set_selected_protocol(unsupported);
     }
     let token = bearer(headers).map(str::to_owned);
     let request_id = request_id.into();
@@ -71,96 +75,100 @@ pub(super) fn open(
             request_id,
             token,
             caller: None,
-            ends_at: None,
+            expires_at: None,
             operations: Operations::default(),
-            requests: Arc::new(Semaphore::new(SOCKET_REQUESTS_MAX)),
+            request_permits: Arc::new(Semaphore::new(SOCKET_REQUESTS_MAX)),
             opened_at: now,
-            heard_at: now,
+            received_at: now,
             pinged_at: now,
         };
         async move {
-            session.run(is_spoken).await;
+            session.run(is_supported).await;
             drop((connection_permit, tracked));
         }
     })
 }
 
-/// One client on its socket.
+/// The session of one client on its socket.
 struct WebSocketSession {
     app: Arc<App>,
     socket: WebSocket,
     request_id: Arc<str>,
-    /// Of the upgrade's header, until the init.
+    /// The token in the header of the upgrade, until `connection_init`.
     token: Option<String>,
-    /// None before the init.
+    /// `None` before `connection_init`.
     caller: Option<Caller>,
-    /// When the token ends.
-    ends_at: Option<Instant>,
+    /// When the token expires. The socket is closed then.
+    expires_at: Option<Instant>,
     operations: Operations,
-    /// Room for queries and mutations; a mutation takes it to its end, even when it was dropped.
-    requests: Arc<Semaphore>,
+    /// Limits the queries and mutations that run at the same time. A mutation keeps its permit to its end,
+    /// even if the client has stopped it.
+    request_permits: Arc<Semaphore>,
     opened_at: Instant,
-    heard_at: Instant,
+    /// When the last message was received.
+    received_at: Instant,
     pinged_at: Instant,
 }
 
-/// What happened.
-enum Step {
-    Heard(Option<Result<Message, axum::Error>>),
-    Came(Box<Event>),
-    Due,
+/// What the session reacts to.
+enum Input {
+    Message(Option<Result<Message, axum::Error>>),
+    Operation(Box<OperationEvent>),
+    Timer,
 }
 
 impl WebSocketSession {
-    async fn run(mut self, is_spoken: bool) {
-        let why = if is_spoken { self.session().await } else { Close::SUBPROTOCOL };
-        if why == Close::GOING_AWAY {
-            // Nothing new: what was begun may still be told.
+    /// Runs the session to its end, and closes the socket.
+    async fn run(mut self, is_supported: bool) {
+        let reason = if is_supported { self.process().await } else { Close::SUBPROTOCOL };
+        if reason == Close::GOING_AWAY {
+            // Operations that have begun may still send their responses, but no message is read any more.
             self.operations.stop_subscriptions();
-            let _in_time = timeout(FAREWELL, self.finish()).await;
+            let _is_best_effort = timeout(CLOSE_TIMEOUT, self.finish_operations()).await;
         }
         self.operations = Operations::default();
-        let _in_time = timeout(FAREWELL, self.close(why)).await;
+        let _is_best_effort = timeout(CLOSE_TIMEOUT, self.close(reason)).await;
     }
 
-    /// Talks until there is a reason to close.
-    async fn session(&mut self) -> Close {
+    /// Processes messages, operations and timers until there is a reason to close the socket.
+    async fn process(&mut self) -> Close {
         let shutdown = self.app.shutdown.clone();
         loop {
-            let due = self.due();
-            let step = tokio::select! {
+            let deadline = self.next_deadline();
+            let input = tokio::select! {
                 () = shutdown.cancelled() => return Close::GOING_AWAY,
-                () = sleep_until(due) => Step::Due,
-                message = hear(&mut self.socket, &self.requests), if self.operations.has_room() => {
-                    Step::Heard(message)
-                }
-                event = self.operations.next() => Step::Came(Box::new(event)),
+                () = sleep_until(deadline) => Input::Timer,
+                message = next_message(&mut self.socket, &self.request_permits),
+                    if self.operations.has_room() => Input::Message(message),
+                event = self.operations.next() => Input::Operation(Box::new(event)),
             };
-            let done = match step {
-                Step::Due => self.tick().await,
-                Step::Came(event) => self.tell(*event).await,
-                Step::Heard(message) => self.hear(message).await,
+            let result = match input {
+                Input::Timer => self.check_timers().await,
+                Input::Operation(event) => self.send_event(*event).await,
+                Input::Message(message) => self.receive(message).await,
             };
-            if let Err(why) = done {
-                return why;
+            if let Err(reason) = result {
+                return reason;
             }
         }
     }
 
-    /// When something must be done though nothing happens.
-    fn due(&self) -> Instant {
-        let ends_at = self.ends_at.unwrap_or(self.opened_at + INIT_TIMEOUT);
-        ends_at.min(self.pinged_at + PING_EVERY)
+    /// When the timers must be checked next.
+    fn next_deadline(&self) -> Instant {
+        let expires_at = self.expires_at.unwrap_or(self.opened_at + INIT_TIMEOUT);
+        expires_at.min(self.pinged_at + PING_EVERY)
     }
 
-    async fn tick(&mut self) -> Result<(), Close> {
+    /// Checks the timeout of `connection_init`, the expiry of the token and the silence of the client. Sends
+    /// a ping if it is time for one.
+    async fn check_timers(&mut self) -> Result<(), Close> {
         let now = Instant::now();
-        match self.ends_at {
+        match self.expires_at {
             None if now >= self.opened_at + INIT_TIMEOUT => return Err(Close::NO_INIT),
-            Some(ends_at) if now >= ends_at => return Err(Close::FORBIDDEN),
+            Some(expires_at) if now >= expires_at => return Err(Close::FORBIDDEN),
             _ => {}
         }
-        if now >= self.heard_at + SILENCE_MAX {
+        if now >= self.received_at + SILENCE_MAX {
             return Err(Close::GOING_AWAY);
         }
         if now >= self.pinged_at + PING_EVERY {
@@ -170,20 +178,24 @@ impl WebSocketSession {
         Ok(())
     }
 
-    async fn hear(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), Close> {
-        self.heard_at = Instant::now();
+    /// Processes one message of the client.
+    ///
+    /// # Errors
+    /// The [`Close`] with which the socket must be closed.
+    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), Close> {
+        self.received_at = Instant::now();
         let text = match message {
             None | Some(Ok(Message::Close(_))) => return Err(Close::DONE),
-            Some(Err(error)) => return Err(fault(error)),
+            Some(Err(error)) => return Err(close_reason(error)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(()),
             Some(Ok(Message::Binary(_))) => return Err(Close::MALFORMED),
             Some(Ok(Message::Text(text))) => text,
         };
         match Incoming::read(&text).ok_or(Close::MALFORMED)? {
             Incoming::Init(_) if self.caller.is_some() => Err(Close::SECOND_INIT),
-            // Apart on the heap: it happens once, and would be the largest part of every socket.
+            // Boxed, because this future runs once and would otherwise be the largest part of every session.
             Incoming::Init(payload) => Box::pin(self.init(payload)).await,
-            Incoming::Ping(payload) => self.say(&Outgoing::Pong { payload }).await,
+            Incoming::Ping(payload) => self.send_message(&Outgoing::Pong { payload }).await,
             Incoming::Pong => Ok(()),
             Incoming::Subscribe { id, payload } => self.subscribe(id, payload).await,
             Incoming::Complete { id } => {
@@ -193,20 +205,22 @@ impl WebSocketSession {
         }
     }
 
+    /// Authenticates the client with the token of the payload, or with that of the upgrade.
     async fn init(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
-        let said = payload.map(token).transpose().map_err(|()| Close::FORBIDDEN)?.flatten();
-        let token = said.or(self.token.take()).ok_or(Close::FORBIDDEN)?;
+        let payload_token = payload.map(token).transpose().map_err(|()| Close::FORBIDDEN)?.flatten();
+        let token = payload_token.or(self.token.take()).ok_or(Close::FORBIDDEN)?;
         let store = &self.app.services.store;
-        let caller = self.app.keys.recognize(&token, store).await.map_err(|error| match error {
+        let caller = self.app.keys.authenticate_token(&token, store).await.map_err(|error| match error {
             ApiError::Unauthenticated => Close::FORBIDDEN,
-            _ => Close::NOT_NOW,
+            _ => Close::TRY_AGAIN_LATER,
         })?;
-        let left_ms = caller.ends_at_ms.saturating_sub(store.clock.now_ms());
-        self.ends_at = Some(Instant::now() + within_a_year(left_ms));
+        let left_ms = caller.expires_at_ms.saturating_sub(store.clock.now_ms());
+        self.expires_at = Some(Instant::now() + within_a_year(left_ms));
         self.caller = Some(caller);
-        self.say(&Outgoing::ConnectionAck).await
+        self.send_message(&Outgoing::ConnectionAck).await
     }
 
+    /// Starts an operation, or sends why it was refused.
     async fn subscribe(&mut self, id: String, payload: &RawValue) -> Result<(), Close> {
         let caller = self.caller.as_ref().ok_or(Close::UNAUTHORIZED)?;
         if self.operations.contains(&id) {
@@ -214,100 +228,111 @@ impl WebSocketSession {
         }
         let body = Body::read(payload.get().as_bytes());
         let admitted = body.and_then(|body| admit(&self.app, caller.actor.clone(), body));
-        let allowed = admitted.and_then(|operation| self.allow(operation, payload.get().len()));
-        match allowed.and_then(|operation| operation.paid(&self.app)) {
+        let permitted = admitted.and_then(|operation| self.take_permits(operation, payload.get().len()));
+        match permitted.and_then(|operation| operation.take_points(&self.app)) {
             Ok(operation) => {
-                let is_subscription = operation.kind == OperationType::Subscription;
-                let answers = answers(&self.app, operation, Arc::clone(&self.request_id));
-                self.operations.start(id, is_subscription, answers);
+                let is_subscription = operation.operation_type == OperationType::Subscription;
+                let responses = execute_stream(&self.app, operation, Arc::clone(&self.request_id));
+                self.operations.start(id, is_subscription, responses);
                 Ok(())
             }
             Err(error) => {
-                let answer = refusal(&error, error.status(), &self.request_id);
-                self.say(&Outgoing::Error { id: &id, payload: &answer.errors }).await
+                let response = graphql_error_response(&error, error.status(), &self.request_id);
+                self.send_message(&Outgoing::Error { id: &id, payload: &response.errors }).await
             }
         }
     }
 
-    /// Gives an operation of so many bytes the room that it takes.
-    fn allow(&self, operation: Operation, bytes: usize) -> Result<Operation, ApiError> {
-        if operation.kind != OperationType::Subscription {
+    /// Attaches the permits that an operation needs. `bytes` is the length of its message.
+    ///
+    /// # Errors
+    /// - [`ApiError::Unavailable`] if there is too little memory for a query or a mutation.
+    /// - [`ApiError::Limit`] if the socket has too many subscriptions.
+    fn take_permits(&self, operation: Operation, bytes: usize) -> Result<Operation, ApiError> {
+        if operation.operation_type != OperationType::Subscription {
             let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-            // Only this task takes requests, and it reads nothing while there is no room for one.
-            let request = Arc::clone(&self.requests).try_acquire_owned();
+            // A request permit is always available here. Only this task takes them, and it reads no message
+            // while there is none.
+            let request = Arc::clone(&self.request_permits).try_acquire_owned();
             let body = Arc::clone(&self.app.bodies).try_acquire_many_owned(kib);
-            let room = request.and_then(|request| Ok(vec![request, body?]));
-            return Ok(operation.with_room(room.map_err(|_| ApiError::Unavailable)?));
+            let permits = request.and_then(|request| Ok(vec![request, body?]));
+            return Ok(operation.with_permits(permits.map_err(|_| ApiError::Unavailable)?));
         }
         if self.operations.is_full() {
             return Err(ApiError::Limit {
                 name: "subscriptions",
                 max: SOCKET_SUBSCRIPTIONS_MAX as u64,
-                detail: format!("a socket has at most {SOCKET_SUBSCRIPTIONS_MAX} subscriptions"),
+                detail: format!(
+                    "a WebSocket has at most {SOCKET_SUBSCRIPTIONS_MAX} subscriptions: complete one first"
+                ),
             });
         }
         Ok(operation)
     }
 
-    /// Passes on what came of an operation.
-    async fn tell(&mut self, event: Event) -> Result<(), Close> {
-        let Event { id, answer, has_failed } = event;
-        let Some(answer) = answer else {
-            return self.say(&Outgoing::Complete { id: &id }).await;
+    /// Sends a response or the end of an operation to the client.
+    async fn send_event(&mut self, event: OperationEvent) -> Result<(), Close> {
+        let OperationEvent { id, response, has_failed } = event;
+        let Some(response) = response else {
+            return self.send_message(&Outgoing::Complete { id: &id }).await;
         };
-        if has_failed || is_refused(&answer) {
+        if has_failed || is_request_error(&response) {
             self.operations.stop(&id);
-            return self.say(&Outgoing::Error { id: &id, payload: &answer.errors }).await;
+            return self.send_message(&Outgoing::Error { id: &id, payload: &response.errors }).await;
         }
-        self.say(&Outgoing::Next { id: &id, payload: &answer }).await
+        self.send_message(&Outgoing::Next { id: &id, payload: &response }).await
     }
 
-    /// Tells what has begun to its end.
-    async fn finish(&mut self) {
+    /// Sends the responses of the running operations until all have ended.
+    async fn finish_operations(&mut self) {
         while !self.operations.is_empty() {
             let event = self.operations.next().await;
-            if self.tell(event).await.is_err() {
+            if self.send_event(event).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn say(&mut self, message: &Outgoing<'_>) -> Result<(), Close> {
+    async fn send_message(&mut self, message: &Outgoing<'_>) -> Result<(), Close> {
         self.send(Message::Text(message.write().into())).await
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Close> {
         tokio::select! {
             biased;
-            sent = self.socket.send(message) => sent.map_err(fault),
-            // Who does not read does not hold up the shutdown.
+            sent = self.socket.send(message) => sent.map_err(close_reason),
+            // A client that does not read must not delay the shutdown.
             () = self.app.shutdown.cancelled() => Err(Close::GOING_AWAY),
         }
     }
 
-    /// Says why, and waits for the other side to have read it: what is still on its way to us would make
-    /// the kernel reset the connection, and take our close back from the client.
-    async fn close(&mut self, why: Close) {
-        let frame = CloseFrame { code: why.0, reason: why.1.into() };
-        // Fails where the client has closed first; reading on sends our answer to that.
-        let _told = self.socket.send(Message::Close(Some(frame))).await;
-        if why == Close::TOO_BIG {
-            // Behind a message that was not read to its end there is nothing to be understood.
+    /// Sends a close frame, and waits until the client has read it. If the connection were closed with unread
+    /// bytes, the kernel would reset it, and the client could lose the close frame.
+    async fn close(&mut self, reason: Close) {
+        let frame = CloseFrame { code: reason.0, reason: reason.1.into() };
+        // This fails if the client has closed first. Reading on then sends the reply to its close frame.
+        let _fails_if_closed = self.socket.send(Message::Close(Some(frame))).await;
+        if reason == Close::TOO_BIG {
+            // The message was not read to its end, so the bytes after it cannot be interpreted. Wait for the
+            // timeout.
             return std::future::pending().await;
         }
         while let Some(Ok(_)) = self.socket.recv().await {}
     }
 }
 
-/// The next message, as soon as there is room for one more request.
-async fn hear(socket: &mut WebSocket, requests: &Semaphore) -> Option<Result<Message, axum::Error>> {
-    // Given back at once: this only waits.
-    drop(requests.acquire().await);
+/// Reads the next message, as soon as one more request may run.
+async fn next_message(
+    socket: &mut WebSocket,
+    request_permits: &Semaphore,
+) -> Option<Result<Message, axum::Error>> {
+    // The permit is released at once, because this call only waits for one.
+    drop(request_permits.acquire().await);
     socket.recv().await
 }
 
-/// How a socket is closed that cannot be read from or written to.
-fn fault(error: axum::Error) -> Close {
+/// The reason to close a socket after an error of reading or writing.
+fn close_reason(error: axum::Error) -> Close {
     let Ok(error) = error.into_inner().downcast::<tungstenite::Error>() else {
         return Close::BROKEN;
     };

@@ -1,6 +1,8 @@
-//! The body of a GraphQL request. Read by hand, because two things must be seen that the library does
-//! not show: a key that stands twice in one object, and how deep the variables go. And because the library makes
-//! a map of each object and copies it twice: free JSON stays the text that it is.
+//! Parses the body of a GraphQL request.
+//!
+//! The request type of the GraphQL library is not used, for three reasons. It does not show duplicate keys of
+//! an object, and it does not show how deep the variables are nested. It also makes a map of each object and
+//! copies it twice, while this module keeps free JSON as the text that was sent.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,23 +18,23 @@ use serde_json::value::RawValue;
 use super::persisted::{Extensions, Hash};
 use crate::error::ApiError;
 
-/// Stands in an object that had a key twice. No client can name it: as an input field it is unknown, as
-/// a key of free JSON it is refused.
+/// The key that is added to an object with a duplicate key. Such an object is always refused: an input object
+/// has no such field, and free JSON may not contain it.
 pub(crate) const DUPLICATE_KEY: &str = "\u{0}duplicate";
 
-/// The field that free JSON stands in, wherever an input has one.
+/// The field that contains free JSON, in every input that has free JSON.
 const FREE_JSON: &str = "properties";
 
-/// What a client asks for.
+/// A GraphQL request of a client.
 #[derive(Debug)]
 pub(crate) struct Body {
-    /// The document, if it came along.
+    /// The document. `None` if the client sent only its hash.
     pub query: Option<String>,
-    /// The SHA-256 of the document, of which the server may know it.
+    /// The SHA-256 of the document (automatic persisted queries).
     pub hash: Option<Hash>,
-    /// Which operation of it.
+    /// The operation of the document to execute.
     pub operation_name: Option<String>,
-    /// Values for it.
+    /// The values of the variables of the operation.
     pub variables: Variables,
 }
 
@@ -47,59 +49,69 @@ struct Raw<'b> {
 }
 
 impl Body {
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// When it is no request in JSON, or its variables are too deep.
+    /// - [`ApiError::BadUserInput`] if the body is not a GraphQL request in JSON, or has neither a document
+    ///   nor a hash.
+    /// - [`ApiError::Limit`] if the variables are nested too deeply.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, ApiError> {
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            return Err(ApiError::BadUserInput("requests are not batched in arrays".to_owned()));
+            return Err(ApiError::BadUserInput(
+                "arrays of requests are not supported: send one request at a time".to_owned(),
+            ));
         }
-        let no_request = || ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned());
+        let not_a_request = || ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned());
         let (mended, is_mended): (String, bool);
         let raw: Raw<'_> = match serde_json::from_slice(bytes) {
             Ok(raw) => {
                 is_mended = false;
                 raw
             }
-            // Perhaps for half of a surrogate pair in the document.
+            // The reason may be half of a surrogate pair in the document. JSON permits it, but the parser
+            // does not.
             Err(_) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| no_request())?;
-                mended = mend(text, Syntax::Json).ok_or_else(no_request)?;
+                let text = std::str::from_utf8(bytes).map_err(|_| not_a_request())?;
+                mended = mend(text, Syntax::Json).ok_or_else(not_a_request)?;
                 is_mended = true;
-                serde_json::from_str(&mended).map_err(|_| no_request())?
+                serde_json::from_str(&mended).map_err(|_| not_a_request())?
             }
         };
         let variables =
             raw.variables.map(|text| variables(text.get(), is_mended)).transpose()?.unwrap_or_default();
         let hash = raw.extensions.unwrap_or_default().hash()?;
-        Self { query: raw.query, hash, operation_name: raw.operation_name, variables }.asking()
+        Self { query: raw.query, hash, operation_name: raw.operation_name, variables }.with_document()
     }
 
-    /// Itself, if it asks for anything.
+    /// Returns the request unchanged if it names a document.
     ///
     /// # Errors
-    /// When it has neither a document nor a hash.
-    pub(crate) fn asking(self) -> Result<Self, ApiError> {
+    /// [`ApiError::BadUserInput`] if it has neither a document nor a hash.
+    pub(crate) fn with_document(self) -> Result<Self, ApiError> {
         if self.query.is_none() && self.hash.is_none() {
-            return Err(ApiError::BadUserInput("query is missing".to_owned()));
+            return Err(ApiError::BadUserInput(
+                "the request has no query: send the document in query".to_owned(),
+            ));
         }
         Ok(self)
     }
 }
 
-/// Reads the variables of a request, in which what cannot be read may have been replaced already.
+/// Parses the variables of a request. `is_mended` is true if unreadable literals of `text` were already
+/// replaced.
 ///
 /// # Errors
-/// When they are no JSON object, or too deep.
+/// - [`ApiError::BadUserInput`] if they are not a JSON object.
+/// - [`ApiError::Limit`] if they are nested too deeply.
 pub(crate) fn variables(text: &str, is_mended: bool) -> Result<Variables, ApiError> {
     let too_deep = Cell::new(false);
     let read = |text: &str, is_mended| {
         let mut reader = serde_json::Deserializer::from_str(text);
-        let seed = Nested { depth: 0, too_deep: &too_deep, is_mended };
+        let seed = ValueSeed { depth: 0, too_deep: &too_deep, is_mended };
         seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value)).ok()
     };
-    // What JSON allows and no reader reads is for the item to say that holds it.
+    // A value may be one that JSON permits but the parser rejects, such as half of a surrogate pair. Such a
+    // value is replaced, so that only the item that contains it gets a problem.
     let value =
         read(text, is_mended).or_else(|| mend(text, Syntax::Json).and_then(|mended| read(&mended, true)));
     match value.ok_or(()) {
@@ -108,21 +120,25 @@ pub(crate) fn variables(text: &str, is_mended: bool) -> Result<Variables, ApiErr
         _ if too_deep.get() => Err(ApiError::Limit {
             name: "variables depth",
             max: VARIABLES_DEPTH_MAX as u64,
-            detail: format!("variables are nested deeper than {VARIABLES_DEPTH_MAX}"),
+            detail: format!("the variables are nested deeper than {VARIABLES_DEPTH_MAX} levels"),
         }),
         _ => Err(ApiError::BadUserInput("variables must be a JSON object".to_owned())),
     }
 }
 
+/// Deserializes one value of the variables, and counts how deep it is nested.
 #[derive(Clone, Copy)]
-struct Nested<'f> {
+struct ValueSeed<'f> {
+    /// The number of arrays and objects around the value.
     depth: usize,
+    /// Set if the value is nested too deeply. The error type of the deserializer cannot say so.
     too_deep: &'f Cell<bool>,
-    /// What cannot be read was replaced.
+    /// Whether unreadable literals of the text were replaced.
     is_mended: bool,
 }
 
-impl Nested<'_> {
+impl ValueSeed<'_> {
+    /// The seed for a value one level deeper.
     fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == VARIABLES_DEPTH_MAX {
             self.too_deep.set(true);
@@ -131,8 +147,8 @@ impl Nested<'_> {
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
-    /// An object as its text. What else it may be is read as anywhere.
-    fn free<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
+    /// Keeps an object as its text. Any other value is deserialized as usual.
+    fn free_json<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
         let text = json.get();
         if !text.starts_with('{') {
             return self.deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(E::custom);
@@ -146,9 +162,9 @@ impl Nested<'_> {
     }
 }
 
-/// How deep arrays and objects of JSON stand in each other.
+/// How deep the arrays and objects of a JSON text are nested.
 fn nesting(json: &str) -> usize {
-    let (mut depth, mut most, mut is_in_string, mut is_escaped) = (0_usize, 0, false, false);
+    let (mut depth, mut deepest, mut is_in_string, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
         match byte {
             _ if is_escaped => is_escaped = false,
@@ -156,16 +172,16 @@ fn nesting(json: &str) -> usize {
             b'"' => is_in_string = !is_in_string,
             b'{' | b'[' if !is_in_string => {
                 depth += 1;
-                most = most.max(depth);
+                deepest = deepest.max(depth);
             }
             b'}' | b']' if !is_in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    most
+    deepest
 }
 
-impl<'de> DeserializeSeed<'de> for Nested<'_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -173,7 +189,7 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Nested<'_> {
+impl<'de> Visitor<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,7 +238,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
         let mut all = async_graphql::indexmap::IndexMap::new();
         while let Some(key) = fields.next_key::<String>()? {
             let value = if self.depth > 0 && key == FREE_JSON {
-                inner.free(fields.next_value()?)?
+                inner.free_json(fields.next_value()?)?
             } else {
                 fields.next_value_seed(inner)?
             };

@@ -1,4 +1,5 @@
-//! A connection that is given up when its peer stops reading: what waits to be written is memory.
+//! Closes a connection whose peer has stopped reading, because the bytes that wait to be written occupy
+//! memory.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,29 +10,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// A write that makes no progress for so long ends the connection.
+/// A write that makes no progress for this long ends the connection.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// Ends in an error when a write stalls.
+/// A TCP stream whose writes fail with [`io::ErrorKind::TimedOut`] if the peer does not read.
 #[derive(Debug)]
 pub(super) struct WriteTimeout {
     stream: TcpStream,
-    /// Since a write found no room. There is none while all is well: an idle connection has no timer.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// The timer that runs while a write is blocked. An idle connection has no timer.
+    stall_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl WriteTimeout {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, stalled: None }
+        Self { stream, stall_timer: None }
     }
 
-    fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Starts the timer if a write is blocked, and stops it if the write has made progress.
+    fn check_stall<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.stalled = None;
+            self.stall_timer = None;
             return written;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_MAX)));
-        stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let stall_timer = self.stall_timer.get_or_insert_with(|| Box::pin(sleep(STALL_MAX)));
+        stall_timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -52,7 +58,7 @@ impl AsyncWrite for WriteTimeout {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, written)
+        self.check_stall(context, written)
     }
 
     fn poll_write_vectored(
@@ -61,7 +67,7 @@ impl AsyncWrite for WriteTimeout {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watch(context, written)
+        self.check_stall(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

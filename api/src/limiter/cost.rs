@@ -1,6 +1,8 @@
-//! What an operation costs, in points: told by its document and its variables, before it is executed and
-//! whatever it finds. Reads are counted by the entries that they ask for, writes by their items. It knows the
-//! schema's lists by name; the gate has bounded how much there is to walk.
+//! Calculates the cost of an operation in points, before it is executed.
+//!
+//! The cost depends on the document and the variables only, not on what is found in the database. Reads cost
+//! by the entries that they request, writes by their items. The lists of the schema are known by name. This
+//! module relies on the query limits, which bound the size of the document.
 
 use async_graphql::Variables;
 use async_graphql::parser::types::{
@@ -9,177 +11,189 @@ use async_graphql::parser::types::{
 use async_graphql_value::{ConstValue, Value};
 use domain::limits::{CHANGES_FIRST_DEFAULT, CHANGES_FIRST_MAX, PAGE_FIRST_DEFAULT};
 
-/// Entries that are read for a point.
-const ENTRIES_A_POINT: u64 = 100;
-/// Points of what may read everything that a user has, beside its entries: a search, a digest.
-const READ_ALL_POINTS: u64 = 50;
-/// Points of what may count everything that a user has.
-const COUNT_ALL_POINTS: u64 = 10;
-/// Items of `importEvents` for a point: they are stored in the background.
-const IMPORTED_A_POINT: u64 = 10;
+/// Entries of lists that one point pays for.
+const ENTRIES_PER_POINT: u64 = 100;
+/// Additional points of a field that may read all events of a user, such as a search or a digest.
+const FULL_READ_POINTS: u64 = 50;
+/// Additional points of a field that may count all events of a user.
+const FULL_COUNT_POINTS: u64 = 10;
+/// Items of `importEvents` that one point pays for. They are cheaper because they are stored in the
+/// background.
+const IMPORTED_PER_POINT: u64 = 10;
 
-/// What one of these operations costs at most: which of them is meant is clear in every request that is
-/// executed. At least 1.
+/// Returns the highest cost of these operations, at least 1. A request that is executed always names a single
+/// operation, so the maximum matters only for requests that are refused later.
 pub(crate) fn cost<'r>(
     document: &'r ExecutableDocument,
     operations: impl Iterator<Item = &'r OperationDefinition>,
     variables: &'r Variables,
 ) -> u32 {
-    let costs = operations.map(|operation| Asked { document, operation, variables }.cost());
+    let costs = operations.map(|operation| CostedOperation { document, operation, variables }.cost());
     u32::try_from(costs.max().unwrap_or(1).max(1)).unwrap_or(u32::MAX)
 }
 
 /// One operation with its variables.
-struct Asked<'r> {
+struct CostedOperation<'r> {
     document: &'r ExecutableDocument,
     operation: &'r OperationDefinition,
     variables: &'r Variables,
 }
 
-/// A value as it stands in the document, or as it was sent beside it.
+/// The value of an argument: a literal of the document, or the value of a variable.
 #[derive(Clone, Copy)]
-enum Given<'r> {
+enum ArgumentValue<'r> {
     Literal(&'r Value),
     Variable(&'r ConstValue),
 }
 
-impl<'r> Asked<'r> {
+impl<'r> CostedOperation<'r> {
     fn cost(&self) -> u64 {
-        let roots = self.fields(&self.operation.selection_set.node);
+        let roots = self.selected_fields(&self.operation.selection_set.node);
         match self.operation.ty {
-            // One page at a time, at the speed of its reader.
+            // A subscription reads one page at a time, and only as fast as its client.
             OperationType::Subscription => 1,
-            OperationType::Query => roots.into_iter().map(|field| 1 + self.read(field)).sum(),
+            OperationType::Query => roots.into_iter().map(|field| 1 + self.read_points(field)).sum(),
             OperationType::Mutation => {
-                roots.into_iter().map(|field| self.written(field) + self.read(field)).sum()
+                roots.into_iter().map(|field| self.write_points(field) + self.read_points(field)).sum()
             }
         }
     }
 
-    /// For the items of a mutation: 1 each, and 1 where it has no list.
-    fn written(&self, field: &'r Field) -> u64 {
+    /// The points for the items of a mutation: 1 for each item, and 1 for a mutation without a list.
+    fn write_points(&self, field: &'r Field) -> u64 {
         let input = self.argument(field, "input").map(|input| self.members(input)).unwrap_or_default();
         let items: u64 = input.into_iter().map(length).sum();
-        let points = if field.name.node == "importEvents" { items.div_ceil(IMPORTED_A_POINT) } else { items };
+        let points =
+            if field.name.node == "importEvents" { items.div_ceil(IMPORTED_PER_POINT) } else { items };
         points.max(1)
     }
 
-    /// For the entries of a field at the root and of the lists below it.
-    fn read(&self, field: &'r Field) -> u64 {
-        let own = match field.name.node.as_str() {
-            "changes" => Some(self.asked_for(field, CHANGES_FIRST_DEFAULT)),
-            "events" | "eventTypes" | "importJobs" => Some(self.asked_for(field, PAGE_FIRST_DEFAULT)),
+    /// The points for the entries of a root field and of the lists below it.
+    fn read_points(&self, field: &'r Field) -> u64 {
+        let entries = match field.name.node.as_str() {
+            "changes" => Some(self.page_size(field, CHANGES_FIRST_DEFAULT)),
+            "events" | "eventTypes" | "importJobs" => Some(self.page_size(field, PAGE_FIRST_DEFAULT)),
             "nodes" => Some(self.argument(field, "ids").map_or(0, length)),
             _ => None,
         };
-        let below = self.below(field, own.unwrap_or(1));
-        (own.unwrap_or(0) + below).div_ceil(ENTRIES_A_POINT) + self.of_all(field)
+        let nested = self.nested_entries(field, entries.unwrap_or(1));
+        (entries.unwrap_or(0) + nested).div_ceil(ENTRIES_PER_POINT) + self.full_read_points(field)
     }
 
-    /// For what may have to look at all events of the user, whatever it returns.
-    fn of_all(&self, field: &'r Field) -> u64 {
-        let counts = || {
-            let below = self.fields(&field.selection_set.node);
-            below.iter().filter(|inner| inner.name.node == "totalCount").count() as u64
+    /// The additional points of a field that may have to look at all events of the user, however little it
+    /// returns.
+    fn full_read_points(&self, field: &'r Field) -> u64 {
+        let total_counts = || {
+            let selected = self.selected_fields(&field.selection_set.node);
+            selected.iter().filter(|inner| inner.name.node == "totalCount").count() as u64
         };
         match field.name.node.as_str() {
-            "syncDigest" => READ_ALL_POINTS,
-            "syncStatus" => COUNT_ALL_POINTS,
-            "events" if self.is_search(field) => (1 + counts()) * READ_ALL_POINTS,
-            "events" => counts() * COUNT_ALL_POINTS,
+            "syncDigest" => FULL_READ_POINTS,
+            "syncStatus" => FULL_COUNT_POINTS,
+            "events" if self.is_search(field) => (1 + total_counts()) * FULL_READ_POINTS,
+            "events" => total_counts() * FULL_COUNT_POINTS,
             _ => 0,
         }
     }
 
     fn is_search(&self, field: &'r Field) -> bool {
-        let member = |filter: Given<'r>| match filter {
-            Given::Literal(Value::Object(members)) => {
-                members.get("search").and_then(|value| self.given(value))
+        let member = |filter: ArgumentValue<'r>| match filter {
+            ArgumentValue::Literal(Value::Object(members)) => {
+                members.get("search").and_then(|value| self.resolve(value))
             }
-            Given::Variable(ConstValue::Object(members)) => members.get("search").map(Given::Variable),
+            ArgumentValue::Variable(ConstValue::Object(members)) => {
+                members.get("search").map(ArgumentValue::Variable)
+            }
             _ => None,
         };
         let search = self.argument(field, "filter").and_then(member);
-        !matches!(search, None | Some(Given::Literal(Value::Null) | Given::Variable(ConstValue::Null)))
+        !matches!(
+            search,
+            None | Some(ArgumentValue::Literal(Value::Null) | ArgumentValue::Variable(ConstValue::Null))
+        )
     }
 
-    /// Entries of lists within so many entries: rejections of imports are the only ones.
-    fn below(&self, field: &'r Field, times: u64) -> u64 {
-        let fields = self.fields(&field.selection_set.node).into_iter();
+    /// The entries of the lists below `parents` entries. The rejections of imports are the only such lists.
+    fn nested_entries(&self, field: &'r Field, parents: u64) -> u64 {
+        let fields = self.selected_fields(&field.selection_set.node).into_iter();
         let entries = fields.map(|inner| match inner.name.node.as_str() {
-            "rejections" => times * self.asked_for(inner, PAGE_FIRST_DEFAULT),
-            _ => self.below(inner, times),
+            "rejections" => parents * self.page_size(inner, PAGE_FIRST_DEFAULT),
+            _ => self.nested_entries(inner, parents),
         });
         entries.sum()
     }
 
-    /// Entries that a page is asked for. More than any page has is refused, and so no reason to pay more.
-    fn asked_for(&self, field: &'r Field, default: i32) -> u64 {
-        let said = ["first", "last"].into_iter().filter_map(|name| number(self.argument(field, name)?)).max();
-        let asked = said.unwrap_or(default.into()).clamp(0, CHANGES_FIRST_MAX.into());
-        asked.unsigned_abs()
+    /// The page size that a list field requests. It is clamped to the largest page, because a larger request
+    /// is refused and must not cost more.
+    fn page_size(&self, field: &'r Field, default: i32) -> u64 {
+        let requested =
+            ["first", "last"].into_iter().filter_map(|name| number(self.argument(field, name)?)).max();
+        requested.unwrap_or(default.into()).clamp(0, CHANGES_FIRST_MAX.into()).unsigned_abs()
     }
 
-    /// The fields of a set, fragments spread. What is skipped counts: nobody has to ask for it.
-    fn fields(&self, set: &'r SelectionSet) -> Vec<&'r Field> {
-        let mut found = Vec::new();
+    /// The fields of a selection set, with all fragments spread. Skipped fields count too, because a client
+    /// can leave them out.
+    fn selected_fields(&self, set: &'r SelectionSet) -> Vec<&'r Field> {
+        let mut fields = Vec::new();
         for item in &set.items {
             match &item.node {
-                Selection::Field(field) => found.push(&field.node),
+                Selection::Field(field) => fields.push(&field.node),
                 Selection::InlineFragment(inline) => {
-                    found.extend(self.fields(&inline.node.selection_set.node))
+                    fields.extend(self.selected_fields(&inline.node.selection_set.node))
                 }
                 Selection::FragmentSpread(spread) => {
                     let fragment = self.document.fragments.get(&spread.node.fragment_name.node);
                     let set = fragment.map(|fragment| &fragment.node.selection_set.node);
-                    found.extend(set.map(|set| self.fields(set)).unwrap_or_default());
+                    fields.extend(set.map(|set| self.selected_fields(set)).unwrap_or_default());
                 }
             }
         }
-        found
+        fields
     }
 
-    fn argument(&self, field: &'r Field, name: &str) -> Option<Given<'r>> {
-        self.given(&field.get_argument(name)?.node)
+    fn argument(&self, field: &'r Field, name: &str) -> Option<ArgumentValue<'r>> {
+        self.resolve(&field.get_argument(name)?.node)
     }
 
-    fn given(&self, value: &'r Value) -> Option<Given<'r>> {
+    /// Replaces a variable by its value or its default. `None` if it has neither.
+    fn resolve(&self, value: &'r Value) -> Option<ArgumentValue<'r>> {
         let Value::Variable(name) = value else {
-            return Some(Given::Literal(value));
+            return Some(ArgumentValue::Literal(value));
         };
         let default = || {
             let mut defined = self.operation.variable_definitions.iter().map(|definition| &definition.node);
             defined.find(|definition| definition.name.node == *name)?.default_value()
         };
-        self.variables.get(name).or_else(default).map(Given::Variable)
+        self.variables.get(name).or_else(default).map(ArgumentValue::Variable)
     }
 
-    /// The values of an object.
-    fn members(&self, object: Given<'r>) -> Vec<Given<'r>> {
+    /// The values of the members of an object. Any other value has none.
+    fn members(&self, object: ArgumentValue<'r>) -> Vec<ArgumentValue<'r>> {
         match object {
-            Given::Literal(Value::Object(members)) => {
-                members.values().filter_map(|value| self.given(value)).collect()
+            ArgumentValue::Literal(Value::Object(members)) => {
+                members.values().filter_map(|value| self.resolve(value)).collect()
             }
-            Given::Variable(ConstValue::Object(members)) => members.values().map(Given::Variable).collect(),
+            ArgumentValue::Variable(ConstValue::Object(members)) => {
+                members.values().map(ArgumentValue::Variable).collect()
+            }
             _ => Vec::new(),
         }
     }
 }
 
-/// Items of a list; 0 of anything else.
-fn length(value: Given<'_>) -> u64 {
+/// The number of items of a list, and 0 for any other value.
+fn length(value: ArgumentValue<'_>) -> u64 {
     match value {
-        Given::Literal(Value::List(items)) => items.len() as u64,
-        Given::Variable(ConstValue::List(items)) => items.len() as u64,
+        ArgumentValue::Literal(Value::List(items)) => items.len() as u64,
+        ArgumentValue::Variable(ConstValue::List(items)) => items.len() as u64,
         _ => 0,
     }
 }
 
-fn number(value: Given<'_>) -> Option<i64> {
+fn number(value: ArgumentValue<'_>) -> Option<i64> {
     match value {
-        Given::Literal(Value::Number(number)) | Given::Variable(ConstValue::Number(number)) => {
-            number.as_i64()
-        }
+        ArgumentValue::Literal(Value::Number(number))
+        | ArgumentValue::Variable(ConstValue::Number(number)) => number.as_i64(),
         _ => None,
     }
 }
@@ -199,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_costs_a_point_and_one_for_each_hundred_entries_begun() {
+    fn a_read_costs_one_point_and_one_more_for_each_started_hundred_of_entries() {
         let cases = [
             ("{ viewer { userId } }", 1),
             ("{ viewer { userId } syncStatus { pending } __typename }", 13),
@@ -236,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_costs_a_point_an_item_and_one_behind_it_a_tenth() {
+    fn a_write_costs_one_point_per_item_and_an_imported_item_a_tenth() {
         let cases = [
             ("mutation { createEvent(input: { event: { notes: \"a\" } }) { result { index } } }", 1),
             ("mutation { createEvents(input: { events: [{}, {}, {}] }) { created } }", 3),
@@ -267,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_count_wherever_they_stand() {
+    fn arguments_count_as_literals_as_variables_and_as_defaults() {
         let events = json!(vec![json!({}); 500]);
         let cases = [
             (
@@ -310,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_spread_and_what_is_skipped_counts() {
+    fn fragments_are_spread_and_skipped_fields_count() {
         let spread = "{ ...A ... { viewer { userId } } } fragment A on Query { ...B x: viewer { userId } } \
              fragment B on Query { events(first: 1000) { nodes { id } } }";
         assert_eq!(of(spread, json!({})), 13);
@@ -329,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_operations_the_one_that_costs_most_counts() {
+    fn the_most_expensive_of_several_operations_counts() {
         let both = "query A { viewer { userId } } query B { changes { cursor } }";
         assert_eq!(of(both, json!({})), 6);
         let document = parse_query("{ viewer { userId } }").expect("parses");

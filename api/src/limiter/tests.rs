@@ -12,7 +12,7 @@ fn limiter(points: u32, per_second: u32) -> (Limiter<FakeRelativeClock>, FakeRel
     (Limiter::with_clock(limit, clock.clone()), clock)
 }
 
-/// What is left, or how long to wait and what is there.
+/// Returns the points that are left, or the milliseconds to wait and the points that are left.
 fn take(limiter: &Limiter<FakeRelativeClock>, user_id: Uuid, cost: u32) -> Result<u32, (u64, u32)> {
     match limiter.take(user_id, cost) {
         Ok(charge) => Ok(charge.level.expect("there is a limit").remaining),
@@ -22,13 +22,13 @@ fn take(limiter: &Limiter<FakeRelativeClock>, user_id: Uuid, cost: u32) -> Resul
 }
 
 #[test]
-fn a_refusal_takes_nothing_and_what_it_says_to_wait_is_enough() {
+fn a_refusal_takes_no_points_and_its_waiting_time_is_enough() {
     let (limiter, clock) = limiter(100, 10);
     assert_eq!(take(&limiter, ANN, 95), Ok(5));
     for _ in 0..1_000 {
         assert_eq!(take(&limiter, ANN, 7), Err((200, 5)));
     }
-    // What costs less still gets in.
+    // A cheaper operation is still accepted.
     assert_eq!(take(&limiter, ANN, 2), Ok(3));
     assert_eq!(take(&limiter, ANN, 7), Err((400, 3)));
     clock.advance(Duration::from_millis(399));
@@ -41,7 +41,7 @@ fn a_refusal_takes_nothing_and_what_it_says_to_wait_is_enough() {
 }
 
 #[test]
-fn what_costs_more_than_a_bucket_holds_takes_a_whole_one() {
+fn an_operation_that_costs_more_than_a_full_bucket_takes_a_full_bucket() {
     let (limiter, clock) = limiter(100, 10);
     let charge = limiter.take(ANN, u32::MAX).expect("the bucket is full");
     assert_eq!((charge.cost, charge.level.map(|level| level.remaining)), (100, Some(0)));
@@ -51,7 +51,7 @@ fn what_costs_more_than_a_bucket_holds_takes_a_whole_one() {
 }
 
 #[test]
-fn the_greatest_settings_can_be_counted_with() {
+fn the_largest_settings_do_not_overflow() {
     for (points, per_second) in
         [(1_000_000_000, 1), (1_000_000_000, 1_000_000_000), (1, 1), (1, 1_000_000_000)]
     {
@@ -64,22 +64,22 @@ fn the_greatest_settings_can_be_counted_with() {
 }
 
 #[test]
-fn whose_bucket_is_full_again_is_forgotten() {
+fn full_buckets_are_evicted() {
     let (limiter, clock) = limiter(1_000, 10);
     for user in 0..500 {
         assert_eq!(take(&limiter, Uuid::from_u128(user), 1), Ok(999));
     }
     assert_eq!(take(&limiter, ANN, 999), Ok(0));
-    clock.advance(FORGET_EVERY);
+    clock.advance(EVICT_EVERY);
     assert_eq!(take(&limiter, BOB, 1), Ok(999));
-    // Ann's lacks 400 points still.
+    // Ann's bucket still lacks 400 points.
     assert_eq!((limiter.buckets.len(), take(&limiter, ANN, 601)), (2, Err((100, 600))));
 }
 
 #[test]
-fn the_head_of_an_answer_tells_policy_and_level_as_structured_fields() {
+fn the_headers_show_policy_and_level_as_structured_fields() {
     let (limiter, clock) = limiter(20_000, 200);
-    let said = |cost| {
+    let headers_after = |cost| {
         let mut headers = HeaderMap::new();
         match limiter.take(ANN, cost) {
             Ok(charge) => charge.write(&mut headers),
@@ -88,10 +88,10 @@ fn the_head_of_an_answer_tells_policy_and_level_as_structured_fields() {
         }
         [POLICY_HEADER, LEVEL_HEADER].map(|name| headers[name].to_str().map(str::to_owned).expect("ASCII"))
     };
-    assert_eq!(said(10), ["\"user\";q=20000;w=100", "\"user\";r=19990;t=1"]);
-    assert_eq!(said(19_990), ["\"user\";q=20000;w=100", "\"user\";r=0;t=100"]);
+    assert_eq!(headers_after(10), ["\"user\";q=20000;w=100", "\"user\";r=19990;t=1"]);
+    assert_eq!(headers_after(19_990), ["\"user\";q=20000;w=100", "\"user\";r=0;t=100"]);
     clock.advance(Duration::from_millis(1_502));
-    assert_eq!(said(400), ["\"user\";q=20000;w=100", "\"user\";r=300;t=99"]);
+    assert_eq!(headers_after(400), ["\"user\";q=20000;w=100", "\"user\";r=300;t=99"]);
     let mut headers = HeaderMap::new();
     Charge { cost: 1, level: None }.write(&mut headers);
     assert!(headers.is_empty());

@@ -1,9 +1,9 @@
-//! The counts of a parsed document: what its operations come to once all fragments are spread.
+//! Counts what a parsed document would contain if all its fragments were spread, and checks the limits.
 //!
-//! Nothing is spread to be counted. Every fragment is summed up once, behind the fragments it
-//! spreads, and its sums stand for it wherever it is spread, so the work is linear in the text
-//! while the numbers may saturate. Knows nothing of the schema: names that do not exist are the
-//! validator's. Runs behind the scan only, which bounds the recursion into selection sets.
+//! The fragments are not really spread. Each fragment is counted once, after the fragments that it spreads,
+//! and its counts are used wherever it is spread. The work is therefore linear in the text, while the numbers
+//! may saturate. This module does not know the schema: the validator reports names that do not exist. It must
+//! run after the scan, which bounds the recursion into selection sets.
 
 use std::collections::HashMap;
 
@@ -15,88 +15,89 @@ use domain::limits::{
 
 use super::Refusal;
 
-/// Refuses a document that is over a limit. Each operation is counted by itself and the worst
-/// one decides, whichever is to be executed.
+/// Refuses a document that exceeds a limit. Each operation is counted separately, and for each limit the
+/// largest count decides, no matter which operation is to be executed.
 ///
 /// # Errors
-/// `Limit` for the first limit that is exceeded, `Syntax` when fragments spread each other in a
-/// cycle, or a subscription has several root fields.
+/// - [`Refusal::Limit`] with the first limit that is exceeded.
+/// - [`Refusal::Syntax`] if fragments spread each other in a cycle, or a subscription has several root
+///   fields.
 pub(super) fn count(document: &ExecutableDocument) -> Result<(), Refusal> {
     let fragments = document.fragments.len() as u64;
-    within("query fragments", "fragments", fragments, QUERY_FRAGMENTS_MAX as u64)?;
-    within("query directives", "directives", directives(document), QUERY_DIRECTIVES_MAX as u64)?;
+    check_limit("query fragments", "fragments", fragments, QUERY_FRAGMENTS_MAX as u64)?;
+    check_limit("query directives", "directives", directives(document), QUERY_DIRECTIVES_MAX as u64)?;
 
-    let fragments = sum_up_fragments(document)?;
-    let mut worst = Sums::default();
+    let fragments = count_fragments(document)?;
+    let mut largest = Counts::default();
     for (_, operation) in document.operations.iter() {
-        let sums = Sums::of(&operation.node.selection_set.node, &fragments);
-        // GraphQL, section 5.2.3.1, which the library does not ask for.
-        if operation.node.ty == OperationType::Subscription && sums.top_fields > 1 {
-            let detail = "a subscription has one field at its root".to_owned();
+        let counts = Counts::of(&operation.node.selection_set.node, &fragments);
+        // GraphQL, section 5.2.3.1. The library does not check this rule.
+        if operation.node.ty == OperationType::Subscription && counts.top_fields > 1 {
+            let detail = "a subscription must have exactly one root field".to_owned();
             return Err(Refusal::Syntax { detail });
         }
-        worst = worst.max(sums);
+        largest = largest.max(counts);
     }
-    // The validator walks fragments that no operation spreads as well; used ones are no larger
-    // than the operation that uses them.
-    let unused = fragments.values().map(|sums| sums.selections).max().unwrap_or(0);
+    // The validator also walks fragments that no operation spreads. A fragment that is spread has no more
+    // selections than the operation that spreads it.
+    let unused = fragments.values().map(|counts| counts.selections).max().unwrap_or(0);
 
-    within("query selections", "selections", worst.selections.max(unused), QUERY_SELECTIONS_MAX)?;
-    within("query aliases", "aliases", worst.aliases, QUERY_ALIASES_MAX)?;
-    within("query root fields", "root fields", worst.top_fields, QUERY_ROOT_FIELDS_MAX)?;
-    within("query depth", "levels of fields", worst.depth, QUERY_DEPTH_MAX as u64)?;
+    check_limit("query selections", "selections", largest.selections.max(unused), QUERY_SELECTIONS_MAX)?;
+    check_limit("query aliases", "aliases", largest.aliases, QUERY_ALIASES_MAX)?;
+    check_limit("query root fields", "root fields", largest.top_fields, QUERY_ROOT_FIELDS_MAX)?;
+    check_limit("query depth", "levels of fields", largest.depth, QUERY_DEPTH_MAX as u64)?;
     let (levels, max) = ("levels of introspection", INTROSPECTION_DEPTH_MAX as u64);
-    within("query depth", levels, worst.introspection_depth, max)
+    check_limit("query depth", levels, largest.introspection_depth, max)
 }
 
-fn within(name: &'static str, what: &str, found: u64, max: u64) -> Result<(), Refusal> {
-    if found <= max {
+fn check_limit(name: &'static str, what: &str, count: u64, max: u64) -> Result<(), Refusal> {
+    if count <= max {
         return Ok(());
     }
-    let way_out = match name {
+    let advice = match name {
         "query aliases" | "query root fields" => {
-            "send several requests, and many items in one list, as createEvents and applyMutations take them"
+            "send several requests, or send many items in one list of createEvents or applyMutations"
         }
-        "query depth" => "ask for what is further down by its id, in a request of its own",
-        "query directives" => "leave fields out of the document instead",
-        _ => "ask for less in one request, and for the rest in another",
+        "query depth" => "request the deeper objects by id in another request",
+        "query directives" => "leave fields out of the document instead of skipping them",
+        _ => "split the request into several smaller ones",
     };
-    let detail = format!("the document comes to {found} {what}, at most {max} are allowed: {way_out}");
+    let detail = format!("the document has {count} {what}; at most {max} are allowed: {advice}");
     Err(Refusal::Limit { name, max, detail })
 }
 
-/// What a selection set comes to once its fragments are spread. The sums saturate.
+/// The counts of a selection set with all fragments spread. They saturate.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Sums {
-    /// Fields, and the spreads and inline fragments around them: each costs the validator a step.
+struct Counts {
+    /// Fields, fragment spreads and inline fragments. The validator needs one step for each of them.
     selections: u64,
     aliases: u64,
-    /// Fields of the set itself; root fields if the set is an operation's.
+    /// Fields of the set itself. In the set of an operation these are the root fields.
     top_fields: u64,
-    /// Levels of fields below and with the top fields, but for `__schema` and `__type`.
+    /// Levels of fields, including the top level. Below `__schema` and `__type` they are counted separately.
     depth: u64,
-    /// The same below `__schema` and `__type` among the top fields.
+    /// Levels of fields of the `__schema` and `__type` among the top fields.
     introspection_depth: u64,
 }
 
-impl Sums {
-    fn of(set: &SelectionSet, fragments: &HashMap<&str, Sums>) -> Self {
-        set.items.iter().fold(Self::default(), |sums, item| {
+impl Counts {
+    fn of(set: &SelectionSet, fragments: &HashMap<&str, Counts>) -> Self {
+        set.items.iter().fold(Self::default(), |counts, item| {
             let selected = match &item.node {
                 Selection::Field(field) => Self::of_field(&field.node, fragments),
                 Selection::InlineFragment(inline) => {
-                    Self::of(&inline.node.selection_set.node, fragments).wrapped()
+                    Self::of(&inline.node.selection_set.node, fragments).in_fragment()
                 }
                 Selection::FragmentSpread(spread) => {
                     let fragment = fragments.get(spread.node.fragment_name.node.as_str());
-                    fragment.copied().unwrap_or_default().wrapped()
+                    fragment.copied().unwrap_or_default().in_fragment()
                 }
             };
-            sums.plus(selected)
+            counts.plus(selected)
         })
     }
 
-    fn of_field(field: &Field, fragments: &HashMap<&str, Sums>) -> Self {
+    fn of_field(field: &Field, fragments: &HashMap<&str, Counts>) -> Self {
         let below = Self::of(&field.selection_set.node, fragments);
         let depth = below.depth.max(below.introspection_depth).saturating_add(1);
         let introspects = matches!(field.name.node.as_str(), "__schema" | "__type");
@@ -109,12 +110,12 @@ impl Sums {
         }
     }
 
-    /// The same with the spread or inline fragment around it.
-    fn wrapped(self) -> Self {
+    /// Adds one selection for the fragment spread or inline fragment that contains these selections.
+    fn in_fragment(self) -> Self {
         Self { selections: self.selections.saturating_add(1), ..self }
     }
 
-    /// Both side by side in one set.
+    /// The counts of one set that contains both.
     fn plus(self, other: Self) -> Self {
         Self {
             selections: self.selections.saturating_add(other.selections),
@@ -125,7 +126,7 @@ impl Sums {
         }
     }
 
-    /// The worse of both, number by number.
+    /// The larger of both, for each count separately.
     fn max(self, other: Self) -> Self {
         Self {
             selections: self.selections.max(other.selections),
@@ -137,22 +138,25 @@ impl Sums {
     }
 }
 
-/// Sums up every fragment behind those it spreads: at most one round per fragment.
-fn sum_up_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Sums>, Refusal> {
-    let mut sums = HashMap::with_capacity(document.fragments.len());
+/// Counts every fragment after the fragments that it spreads. This takes at most one round per fragment.
+///
+/// # Errors
+/// [`Refusal::Syntax`] if fragments spread each other in a cycle.
+fn count_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Counts>, Refusal> {
+    let mut counts = HashMap::with_capacity(document.fragments.len());
     let mut waiting: Vec<_> = document.fragments.iter().collect();
     let mut spreads: HashMap<&str, Vec<&str>> = HashMap::with_capacity(waiting.len());
     for (name, fragment) in &waiting {
-        let written = written(&fragment.node.selection_set.node);
+        let selections = all_selections(&fragment.node.selection_set.node);
         let known = |name: &&str| document.fragments.contains_key(*name);
-        spreads.insert(name.as_str(), written.into_iter().filter_map(spread_name).filter(known).collect());
+        spreads.insert(name.as_str(), selections.into_iter().filter_map(spread_name).filter(known).collect());
     }
     while !waiting.is_empty() {
         let before = waiting.len();
         waiting.retain(|(name, fragment)| {
-            let ready = spreads[name.as_str()].iter().all(|spread| sums.contains_key(spread));
+            let ready = spreads[name.as_str()].iter().all(|spread| counts.contains_key(spread));
             if ready {
-                sums.insert(name.as_str(), Sums::of(&fragment.node.selection_set.node, &sums));
+                counts.insert(name.as_str(), Counts::of(&fragment.node.selection_set.node, &counts));
             }
             !ready
         });
@@ -160,11 +164,11 @@ fn sum_up_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Sums>
             return Err(Refusal::Syntax { detail: "fragments spread each other in a cycle".to_owned() });
         }
     }
-    Ok(sums)
+    Ok(counts)
 }
 
-/// All selections below a set as they are written, none spread.
-fn written(set: &SelectionSet) -> Vec<&Selection> {
+/// All selections of a set and of the sets below it. Fragments are not spread.
+fn all_selections(set: &SelectionSet) -> Vec<&Selection> {
     let mut selections = Vec::new();
     let mut sets = vec![set];
     while let Some(set) = sets.pop() {
@@ -187,10 +191,11 @@ fn spread_name(selection: &Selection) -> Option<&str> {
     }
 }
 
-/// Directives as they are written, wherever one may stand.
+/// Counts the directives of the text in every place where the grammar allows one. Fragments are not spread.
 fn directives(document: &ExecutableDocument) -> u64 {
-    let below =
-        |set| written(set).into_iter().map(|selection| selection.directives().len() as u64).sum::<u64>();
+    let below = |set| {
+        all_selections(set).into_iter().map(|selection| selection.directives().len() as u64).sum::<u64>()
+    };
     let operations = document.operations.iter().map(|(_, operation)| {
         let variables = operation.node.variable_definitions.iter();
         let variables = variables.map(|variable| variable.node.directives.len() as u64).sum::<u64>();
@@ -208,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// `query depth 12`, `cycle` or `passes`.
+    /// Returns the limit that refuses the document (such as `query depth 12`), `cycle`, or `passes`.
     fn outcome(text: &str) -> String {
         match count(&parse_query(text).expect("a test document parses")) {
             Ok(()) => "passes".to_owned(),
@@ -217,7 +222,7 @@ mod tests {
         }
     }
 
-    /// `root { a { a … } }` with so many levels of fields.
+    /// Returns `root { a { a … } }` with `depth` levels of fields.
     fn deep(root: &str, depth: usize) -> String {
         format!("{{ {root} {} {} }}", "{ a ".repeat(depth - 1), "}".repeat(depth - 1))
     }
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_are_counted_wherever_they_stand() {
+    fn directives_are_counted_in_every_place() {
         let text = "query A($v: Int @a) @a { b @a @a ... @a { c @a } ...F @a } \
                     fragment F on Q @a { d @a { e @a } }";
         assert_eq!(outcome(text), "passes");
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_fragment_holds_counts_wherever_it_is_spread() {
+    fn the_selections_of_a_fragment_count_wherever_it_is_spread() {
         let aliases =
             |n: usize| format!("{{ a {{ {} }} }} fragment F on Q {{ x: a y: b }}", "...F ".repeat(n));
         assert_eq!(outcome(&aliases(7)), "passes");
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_is_counted_by_itself_and_the_worst_decides() {
+    fn each_operation_is_counted_separately_and_the_largest_decides() {
         let named = |name: &str, n: usize| format!("query {name} {{ {} }} ", "a ".repeat(n));
         assert_eq!(outcome(&(named("A", 10) + &named("B", 10))), "passes");
         assert_eq!(outcome(&(named("A", 1) + &named("B", 11) + &named("C", 2))), "query root fields 10");
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_of_nothing_known_is_left_to_the_validator() {
+    fn a_spread_of_an_unknown_fragment_is_left_to_the_validator() {
         assert_eq!(outcome("{ ...Nowhere a }"), "passes");
     }
 }

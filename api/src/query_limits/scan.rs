@@ -1,8 +1,8 @@
-//! The scan of a document's bytes before the parser sees them: size, tokens, nesting.
+//! Scans the bytes of a document before they are parsed, and limits their size, tokens and nesting.
 //!
-//! One loop without recursion. It must split the text where the parser splits it, else a
-//! bracket that it takes for the inside of a string is one that the parser recurses on. It knows
-//! nothing of the grammar above the tokens.
+//! The scan is one loop without recursion. It must split the text into tokens exactly as the parser does.
+//! Otherwise it could take a bracket for a part of a string while the parser recurses on that bracket. It
+//! does not know the grammar above the tokens.
 
 use std::collections::HashSet;
 
@@ -10,17 +10,17 @@ use domain::limits::{QUERY_BYTES_MAX, QUERY_NESTING_MAX, QUERY_TOKENS_MAX};
 
 use super::Refusal;
 
-/// Refuses a text that is too long, has too many tokens, nests its brackets too deeply, or gives a value
-/// with a key twice: the parser would keep the last one and say nothing.
+/// Refuses a text that is too long, has too many tokens or nests its brackets too deeply. Also refuses an
+/// object value with a duplicate key, because the parser would silently keep only the last value.
 ///
 /// # Errors
-/// `Limit` for the first limit met on the way through the text; `Syntax` for a string that is
-/// not closed and for a key that comes twice.
+/// - [`Refusal::Limit`] with the first limit that is exceeded.
+/// - [`Refusal::Syntax`] if a string is not closed or an object value has a duplicate key.
 pub(super) fn scan(text: &str) -> Result<(), Refusal> {
     if text.len() > QUERY_BYTES_MAX {
         let bytes = text.len();
         let detail = format!(
-            "the document has {bytes} bytes, at most {QUERY_BYTES_MAX} are allowed: send values as variables"
+            "the document has {bytes} bytes; at most {QUERY_BYTES_MAX} are allowed: send values as variables"
         );
         return Err(Refusal::Limit { name: "query text", max: QUERY_BYTES_MAX as u64, detail });
     }
@@ -28,7 +28,8 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
     let mut keys = Keys::default();
     while let Some(&first) = rest.first() {
         let length = match first {
-            // Outside of strings and comments the parser takes no byte above ASCII but a BOM's.
+            // Outside of strings and comments the parser accepts no bytes above ASCII except a byte order
+            // mark.
             b' ' | b',' | b'\t' | b'\n' | b'\r' | 0x80.. => {
                 rest = &rest[1..];
                 continue;
@@ -45,47 +46,47 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
                 nesting = nesting.saturating_sub(1);
                 1
             }
-            // The parser would take an open `"""` for an empty string and read on behind it.
-            b'"' => string(rest).ok_or_else(|| open_string(text.len() - rest.len()))?,
+            // The parser would take an unclosed `"""` for an empty string and continue after it.
+            b'"' => string(rest).ok_or_else(|| unclosed_string(text.len() - rest.len()))?,
             b'-' | b'0'..=b'9' => number(rest),
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => name(rest),
             b'.' if rest.starts_with(b"...") => 3,
             _ => 1,
         };
         let at = text.len() - rest.len();
-        if !keys.is_new(text.as_bytes(), at, length) {
-            let detail = format!("the value around byte {at} has the same key twice");
+        if !keys.accept(text.as_bytes(), at, length) {
+            let detail = format!("the object value at byte {at} has the same key twice");
             return Err(Refusal::Syntax { detail });
         }
         rest = &rest[length..];
         tokens += 1;
         if tokens > QUERY_TOKENS_MAX {
-            let detail = format!(
-                "the document has more than the {QUERY_TOKENS_MAX} tokens that are allowed: send values as variables"
-            );
+            let detail =
+                format!("the document has more than {QUERY_TOKENS_MAX} tokens: send values as variables");
             return Err(Refusal::Limit { name: "query tokens", max: QUERY_TOKENS_MAX as u64, detail });
         }
         if nesting > QUERY_NESTING_MAX {
-            let detail = format!(
-                "the brackets of the document nest deeper than the {QUERY_NESTING_MAX} allowed: send deep values as variables"
-            );
+            let detail =
+                format!("brackets are nested deeper than {QUERY_NESTING_MAX}: send deep values as variables");
             return Err(Refusal::Limit { name: "query nesting", max: QUERY_NESTING_MAX as u64, detail });
         }
     }
     Ok(())
 }
 
-/// The keys of the values that are open, with the end of the last name: a key once a colon follows.
+/// The keys of the object values that are not closed yet.
 #[derive(Default)]
 struct Keys<'t> {
     open: Vec<(u8, HashSet<&'t [u8]>)>,
+    /// Where the last name ends. The name is a key if a colon follows.
     name_end: usize,
 }
 
 impl<'t> Keys<'t> {
-    /// Takes the token of `length` at `at`; false when it makes a key one too many. Braces are a value's
-    /// where a parenthesis is open around them, else a selection's.
-    fn is_new(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
+    /// Reads the token of `length` bytes at offset `at`. Returns false if it completes a duplicate key.
+    ///
+    /// Braces within parentheses belong to an object value. All other braces belong to a selection set.
+    fn accept(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
         match text[at] {
             bracket @ (b'{' | b'[' | b'(') => self.open.push((bracket, HashSet::new())),
             b'}' | b']' | b')' => drop(self.open.pop()),
@@ -95,7 +96,7 @@ impl<'t> Keys<'t> {
                 let Some((b'{', keys)) = self.open.last_mut().filter(|_| in_value) else {
                     return true;
                 };
-                // A word of the parser may be only the end of the name.
+                // `name` splits `truec` into two tokens, so the last token may be only the end of the key.
                 let before = &text[..self.name_end];
                 let is_part = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
                 let begin = before.iter().rposition(|byte| !is_part(byte)).map_or(0, |end| end + 1);
@@ -107,20 +108,20 @@ impl<'t> Keys<'t> {
     }
 }
 
-fn open_string(offset: usize) -> Refusal {
+fn unclosed_string(offset: usize) -> Refusal {
     Refusal::Syntax { detail: format!("the string that begins at byte {offset} is not closed") }
 }
 
-/// Bytes from the start of `rest` that all belong.
-fn run(rest: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
-    rest.iter().position(|&byte| !belongs(byte)).unwrap_or(rest.len())
+/// The number of bytes at the start of `rest` for which `matches` is true.
+fn run(rest: &[u8], matches: impl Fn(u8) -> bool) -> usize {
+    rest.iter().position(|&byte| !matches(byte)).unwrap_or(rest.len())
 }
 
 fn digits(rest: &[u8]) -> usize {
     run(rest, |byte| byte.is_ascii_digit())
 }
 
-/// The length of the string at the start of `rest`; none when it is not closed.
+/// The length of the string at the start of `rest`. `None` if it is not closed.
 fn string(rest: &[u8]) -> Option<usize> {
     let block = rest.starts_with(b"\"\"\"");
     let mut at = if block { 3 } else { 1 };
@@ -141,7 +142,7 @@ fn string(rest: &[u8]) -> Option<usize> {
     None
 }
 
-/// The length of the number at the start of `rest`. As for the parser, `00` is two numbers.
+/// The length of the number at the start of `rest`. `00` is two numbers, as it is for the parser.
 fn number(rest: &[u8]) -> usize {
     let sign = usize::from(rest[0] == b'-');
     let mut at = sign + if rest.get(sign) == Some(&b'0') { 1 } else { digits(&rest[sign..]) };
@@ -159,8 +160,9 @@ fn number(rest: &[u8]) -> usize {
 
 /// The length of the name at the start of `rest`.
 ///
-/// The parser reads `[truetruetrue]` as three values; counted as one, a text would get thousands
-/// of values past the limit. So these words are tokens even where they begin a longer name.
+/// The parser reads `[truetruetrue]` as three values. If that counted as one token, a text could contain
+/// thousands of values and stay below the limit. These words are therefore tokens even at the start of a
+/// longer name.
 fn name(rest: &[u8]) -> usize {
     let words: [&[u8]; 3] = [b"true", b"false", b"null"];
     match words.iter().find(|word| rest.starts_with(word)) {
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_of_all_kinds_count_together_and_closed_ones_no_longer() {
+    fn brackets_of_all_kinds_count_together_until_they_are_closed() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(outcome(&nested(64)), "passes");
         assert_eq!(outcome(&nested(65)), "query nesting");
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_that_is_not_closed_is_refused_so_that_it_hides_nothing() {
+    fn an_unclosed_string_is_refused_so_that_it_cannot_hide_brackets() {
         let many = "[".repeat(4096);
         let cases = [
             format!("{{ a(b: [\"\"\"\" {many}"),
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_twice_in_one_value_is_refused_and_in_two_is_not() {
+    fn a_duplicate_key_in_one_value_is_refused_and_in_two_values_is_not() {
         let twice = [
             "{ a(b: { c: 1, c: 2 }) }",
             "{ a(b: [{ c: 1 d: { c: 1 } c #d\n : 2 }]) }",
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn spaces_commas_comments_and_byte_order_marks_are_no_tokens() {
+    fn spaces_commas_comments_and_byte_order_marks_are_not_tokens() {
         let text = "\u{feff} ,\t\r\n#\n".repeat(5000);
         assert_eq!(outcome(&text), "passes");
         assert_eq!(outcome(&" ".repeat(QUERY_BYTES_MAX)), "passes");

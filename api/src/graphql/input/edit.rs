@@ -1,4 +1,4 @@
-//! The inputs of edits. Absent keeps, null clears.
+//! The inputs of updates, deletions and restores, and of the outbox.
 
 use async_graphql::{InputObject, MaybeUndefined, OneofObject};
 use domain::draft::{
@@ -9,190 +9,212 @@ use service::apply_mutations::Mutation;
 use super::{ClientWrite, EventInput, EventTypeInput, LocationInput, sent};
 use crate::graphql::scalar::{DateTime, Id, JsonObject};
 
-/// Absent keeps, null clears; null on a field that must have a value is a problem of the item. `properties`
-/// and `location` are replaced whole.
+/// The changes to an event. An absent field keeps its value, and null clears it. Null in a field that must
+/// have a value is a problem of the item. `properties` and `location` are replaced as a whole.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventPatch {
-    /// Must have a value.
+    /// The id or alias of the event type. It cannot be null.
     event_type_id: MaybeUndefined<Id>,
-    /// Must have a value.
+    /// When the event happened or began. It cannot be null.
     timestamp: MaybeUndefined<DateTime>,
-    /// Not before `timestamp`.
+    /// When the event ended, not before `timestamp`.
     end_date: MaybeUndefined<DateTime>,
-    /// Must have a value. Alone: what is stored becomes its UTC date.
+    /// Whether `timestamp` and `endDate` are dates. It cannot be null. If a patch sets true without new
+    /// instants, the stored instants become their UTC dates.
     is_all_day: MaybeUndefined<bool>,
-    /// IANA zone in which it happened.
+    /// The IANA time zone in which the event happened, such as Europe/Berlin.
     time_zone: MaybeUndefined<String>,
-    /// At most 10 000 characters.
+    /// Free text of at most 10 000 characters.
     notes: MaybeUndefined<String>,
-    /// Where it happened.
+    /// Where the event happened.
     location: MaybeUndefined<LocationInput>,
-    /// What else there is to say; null is `{}`.
+    /// Further data of the event. Null stores an empty object.
     properties: MaybeUndefined<JsonObject>,
 }
 
-/// Absent keeps, null clears; null on a field that must have a value is a problem of the item.
+/// The changes to an event type. An absent field keeps its value, and null clears it. Null in a field that
+/// must have a value is a problem of the item.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventTypePatch {
-    /// Must have a value.
+    /// The name, 1 to 100 characters after trimming. It cannot be null.
     name: MaybeUndefined<String>,
-    /// At most 32 characters.
+    /// A color for display, free text of at most 32 characters.
     color: MaybeUndefined<String>,
-    /// At most 64 characters.
+    /// An icon for display, free text of at most 64 characters.
     icon: MaybeUndefined<String>,
 }
 
-/// What `updateEvent` takes.
+/// The input of `updateEvent`.
 #[derive(Debug, Clone, InputObject)]
 pub struct UpdateEventInput {
-    /// Id or alias of the event.
+    /// The id or alias of the event.
     id: Id,
-    /// What to change.
+    /// The fields to change.
     patch: EventPatch,
-    /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the outcome is
+    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     client_id: Option<Id>,
 }
 
-/// What `deleteEvent` takes.
+/// The input of `deleteEvent`.
 #[derive(Debug, Clone, InputObject)]
 pub struct DeleteEventInput {
-    /// Id or alias of the event.
+    /// The id or alias of the event.
     id: Id,
-    /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the outcome is
+    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     client_id: Option<Id>,
 }
 
-/// Brings the content: a deleted event has none left.
+/// The input of `restoreEvent`. It contains the content, because the server keeps none of a deleted event.
 #[derive(Debug, Clone, InputObject)]
 pub struct RestoreEventInput {
-    /// What it is to say again; its `sourceType` and `externalId` stay as they were, whatever is sent.
+    /// The content of the restored event; its `id` is required. `sourceType` and `externalId` are ignored and
+    /// stay as they were.
     event: EventInput,
-    /// The version of the tombstone that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version of the deleted event that the client saw. If another writer has changed it since, the
+    /// outcome is CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     client_id: Option<Id>,
 }
 
-/// What `updateEventType` takes.
+/// The input of `updateEventType`.
 #[derive(Debug, Clone, InputObject)]
 pub struct UpdateEventTypeInput {
-    /// Id or alias of the type.
+    /// The id or alias of the event type.
     id: Id,
-    /// What to change.
+    /// The fields to change.
     patch: EventTypePatch,
-    /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the outcome is
+    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     client_id: Option<Id>,
 }
 
-/// What `deleteEventType` takes.
+/// The input of `deleteEventType`.
 #[derive(Debug, Clone, InputObject)]
 pub struct DeleteEventTypeInput {
-    /// Id or alias of the type.
+    /// The id or alias of the event type.
     id: Id,
-    /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the outcome is
+    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     client_id: Option<Id>,
 }
 
-/// What `applyMutations` takes.
+/// The input of `applyMutations`.
 #[derive(Debug, Clone, InputObject)]
 pub struct ApplyMutationsInput {
-    /// The installation that writes: ^[A-Za-z0-9._-]{1,64}$, stable between starts.
+    /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     pub client_id: Id,
-    /// 1 to 500, applied in order
+    /// The mutations, 1 to 500, which are applied in this order.
     pub mutations: Vec<MutationInput>,
 }
 
-/// One entry of a device's outbox.
+/// One entry of a client's outbox. Exactly one field must be set.
 #[derive(Debug, Clone, OneofObject)]
 pub enum MutationInput {
-    /// As `createEventType`.
+    /// Creates an event type, as `createEventType` does.
     CreateEventType(EventTypeInput),
-    /// As `updateEventType`.
+    /// Changes an event type, as `updateEventType` does.
     UpdateEventType(EventTypeUpdate),
-    /// As `deleteEventType`.
+    /// Deletes an event type, as `deleteEventType` does.
     DeleteEventType(EntityDelete),
-    /// As `createEvent`.
+    /// Creates an event, as `createEvent` does.
     CreateEvent(EventInput),
-    /// As `updateEvent`.
+    /// Changes an event, as `updateEvent` does.
     UpdateEvent(EventUpdate),
-    /// As `deleteEvent`.
+    /// Deletes an event, as `deleteEvent` does.
     DeleteEvent(EntityDelete),
-    /// As `restoreEvent`.
+    /// Restores a deleted event, as `restoreEvent` does.
     RestoreEvent(EventRestore),
 }
 
-/// An edit of an event in an outbox.
+/// An update of an event in an outbox.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventUpdate {
-    /// Id or alias of the event.
+    /// The id or alias of the event.
     id: Id,
-    /// What to change.
+    /// The fields to change.
     patch: EventPatch,
-    /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the outcome is
+    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
 }
 
-/// An edit of an event type in an outbox.
+/// An update of an event type in an outbox.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventTypeUpdate {
-    /// Id or alias of the type.
+    /// The id or alias of the event type.
     id: Id,
-    /// What to change.
+    /// The fields to change.
     patch: EventTypePatch,
-    /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the outcome is
+    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
 }
 
-/// A deletion in an outbox.
+/// A deletion of an event or event type in an outbox.
 #[derive(Debug, Clone, InputObject)]
 pub struct EntityDelete {
-    /// Id or alias of the entity.
+    /// The id or alias of the event or event type.
     id: Id,
-    /// The version that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the outcome is
+    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
 }
 
-/// A restore in an outbox.
+/// A restore of an event in an outbox.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventRestore {
-    /// What it is to say again; its `sourceType` and `externalId` stay as they were, whatever is sent.
+    /// The content of the restored event; its `id` is required. `sourceType` and `externalId` are ignored and
+    /// stay as they were.
     event: EventInput,
-    /// The version of the tombstone that the client saw: if it no longer holds, CONFLICT. Absent: the last write wins.
+    /// The version of the deleted event that the client saw. If another writer has changed it since, the
+    /// outcome is CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
     expected_version: Option<i32>,
-    /// UUIDv7 of the edit, made with it and kept when it is sent again; later edits of a client have greater ones. Counts
-    /// only with a `clientId`. With `expectedVersion` as well the edit is safe to send again.
+    /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
+    /// the client must have greater ids. It has an effect only with a `clientId`. Together with
+    /// `expectedVersion` it makes the edit safe to send again.
     edit_id: Option<Id>,
 }
 
@@ -200,7 +222,7 @@ impl From<UpdateEventInput> for ClientWrite {
     fn from(input: UpdateEventInput) -> Self {
         let UpdateEventInput { id, patch, expected_version, edit_id, client_id } = input;
         let update = EventUpdate { id, patch, expected_version, edit_id };
-        (client_id, Mutation::UpdateEvent(update.into()))
+        Self { client_id, mutation: Mutation::UpdateEvent(update.into()) }
     }
 }
 
@@ -208,32 +230,34 @@ impl From<UpdateEventTypeInput> for ClientWrite {
     fn from(input: UpdateEventTypeInput) -> Self {
         let UpdateEventTypeInput { id, patch, expected_version, edit_id, client_id } = input;
         let update = EventTypeUpdate { id, patch, expected_version, edit_id };
-        (client_id, Mutation::UpdateEventType(update.into()))
+        Self { client_id, mutation: Mutation::UpdateEventType(update.into()) }
     }
 }
 
 impl From<DeleteEventInput> for ClientWrite {
     fn from(input: DeleteEventInput) -> Self {
         let DeleteEventInput { id, expected_version, edit_id, client_id } = input;
-        (client_id, Mutation::DeleteEvent(EntityDelete { id, expected_version, edit_id }.into()))
+        let delete = EntityDelete { id, expected_version, edit_id };
+        Self { client_id, mutation: Mutation::DeleteEvent(delete.into()) }
     }
 }
 
 impl From<DeleteEventTypeInput> for ClientWrite {
     fn from(input: DeleteEventTypeInput) -> Self {
         let DeleteEventTypeInput { id, expected_version, edit_id, client_id } = input;
-        (client_id, Mutation::DeleteEventType(EntityDelete { id, expected_version, edit_id }.into()))
+        let delete = EntityDelete { id, expected_version, edit_id };
+        Self { client_id, mutation: Mutation::DeleteEventType(delete.into()) }
     }
 }
 
 impl From<RestoreEventInput> for ClientWrite {
     fn from(input: RestoreEventInput) -> Self {
         let RestoreEventInput { event, expected_version, edit_id, client_id } = input;
-        (client_id, EventRestore { event, expected_version, edit_id }.into())
+        Self { client_id, mutation: EventRestore { event, expected_version, edit_id }.into() }
     }
 }
 
-/// A field of a patch: absent, or what became of it once it was read.
+/// Converts a field of a patch: `None` if it is absent, else what `read` makes of its value or of null.
 fn patched<T, R>(field: MaybeUndefined<T>, read: impl FnOnce(Option<T>) -> Sent<R>) -> Option<Sent<R>> {
     match field {
         MaybeUndefined::Undefined => None,

@@ -1,4 +1,4 @@
-//! What imports take.
+//! The inputs of imports.
 
 use async_graphql::InputObject;
 use domain::csv_mapping;
@@ -11,102 +11,105 @@ use super::EventInput;
 use crate::graphql::scalar::{Id, Long};
 use crate::graphql::types::import::ImportFormat;
 
-/// What `importEvents` takes.
+/// The input of `importEvents`.
 #[derive(Debug, Clone, InputObject)]
 pub struct ImportEventsInput {
-    /// Client UUIDv7 of the import.
+    /// The id of the import, a UUIDv7 that the client makes.
     pub id: Id,
-    /// At most 255 characters.
+    /// A name for display, at most 255 characters.
     pub name: Option<String>,
-    /// 1 to 5 000
+    /// The events to import, 1 to 5 000.
     pub events: Vec<EventInput>,
 }
 
-/// What `createImport` takes.
+/// The input of `createImport`.
 #[derive(Debug, Clone, InputObject)]
 pub struct CreateImportInput {
-    /// Client UUIDv7 of the import.
+    /// The id of the import, a UUIDv7 that the client makes.
     pub id: Id,
-    /// What the payload holds; gzip, zstd and zip are told by its first bytes.
+    /// The format of the payload. Compression by gzip, zstd or zip is detected from its first bytes.
     pub format: ImportFormat,
-    /// At most 255 characters.
+    /// A name for display, at most 255 characters.
     pub name: Option<String>,
-    /// Size of the payload as it will be sent.
+    /// The size of the payload in bytes, as it will be sent.
     pub size_bytes: Long,
-    /// Its digest, 64 hexadecimal digits; asked before the first record is read.
+    /// The SHA-256 of the payload, 64 hexadecimal digits. It is checked before the first record is read.
     pub sha256: Option<String>,
-    /// How the columns become events; for the format CSV, and required there.
+    /// How columns become fields of events. It is required for the format CSV and only allowed there.
     pub csv: Option<CsvMapping>,
-    /// Decides and reports, and stores nothing; `retryImport` then does it for real.
+    /// If true, the import decides and reports on each record without storing events. `retryImport` then
+    /// stores them.
     #[graphql(default_with = "Some(false)")]
     pub dry_run: Option<bool>,
 }
 
-/// What steers an import.
+/// The input of the mutations that pause, resume, cancel, retry or roll back an import.
 #[derive(Debug, Clone, InputObject)]
 pub struct ImportControlInput {
-    /// Its id.
+    /// The id of the import.
     pub id: Id,
 }
 
-/// Column names of the header.
+/// How the columns of a CSV file become fields of events. Columns are named as in the header of the file.
 #[derive(Debug, Clone, InputObject, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CsvMapping {
-    /// A type name for all rows…
+    /// The name of the event type of all rows. Give either this or `eventTypeColumn`.
     event_type: Option<String>,
-    /// …or the column that holds it.
+    /// The column with the name of the event type. Give either this or `eventType`.
     event_type_column: Option<String>,
-    /// The column of the timestamp.
-    // A preview may be asked for before it is chosen.
+    /// The column of `timestamp`.
+    // A preview can be requested before the column is chosen.
     #[serde(default)]
     timestamp_column: String,
-    /// The column of the end.
+    /// The column of `endDate`.
     end_date_column: Option<String>,
-    /// The column of the id.
+    /// The column of the event id.
     id_column: Option<String>,
-    /// Joined with `|` into the external id.
+    /// The columns whose cells, joined with `|`, are the external id.
     external_id_columns: Option<Vec<String>>,
-    /// The column of the notes.
+    /// The column of `notes`.
     notes_column: Option<String>,
-    /// The source of all rows; `imported` unless said.
+    /// The `sourceType` of all rows. Absent: `imported`.
     source_type: Option<String>,
-    /// The column of the latitude.
+    /// The column of the latitude. It is required with `longitudeColumn`.
     latitude_column: Option<String>,
-    /// The column of the longitude.
+    /// The column of the longitude. It is required with `latitudeColumn`.
     longitude_column: Option<String>,
-    /// Columns for properties; absent: all that are not mapped.
+    /// The columns that become `properties`. Absent: all columns that are not mapped to another field.
     property_columns: Option<Vec<String>>,
-    /// Cells that mean missing; absent: the empty cell and NA.
+    /// The cells that mean a missing value. Absent: the empty cell and `NA`.
     missing: Option<Vec<String>>,
-    /// IANA zone for times without an offset; without it they are rejected.
+    /// The IANA time zone of times without an offset. Absent: rows with such times are rejected.
     time_zone: Option<String>,
-    #[expect(rustdoc::broken_intra_doc_links, reason = "a text of the schema")]
-    /// strptime pattern, or unix_s, unix_ms; absent: RFC 3339 and YYYY-MM-DD[ HH:MM[:SS]].
+    /// How times are written: a strptime pattern, `unix_s` or `unix_ms`. Absent: RFC 3339 and
+    /// `YYYY-MM-DD[ HH:MM[:SS]]`.
     timestamp_format: Option<String>,
-    /// One character, `tab`, or `auto`: told by the header.
+    /// The separator of cells: one ASCII character, `tab`, or `auto` to detect it from the header.
     #[graphql(default_with = "Some(\",\".to_owned())")]
     delimiter: Option<String>,
-    /// Lines before the header, 0 to 100.
+    /// How many lines precede the header, 0 to 100.
     #[graphql(default_with = "Some(0)")]
     skip_lines: Option<i32>,
-    /// `.` or `,`: how numbers of properties and coordinates are written.
+    /// The decimal separator of numbers in properties and coordinates: `.` or `,`.
     #[graphql(default_with = "Some(\".\".to_owned())")]
     decimal_separator: Option<String>,
-    /// `auto` (UTF-8, UTF-16 by its BOM), or a label of the WHATWG encoding standard such as windows-1252.
+    /// The text encoding: a label of the WHATWG Encoding Standard such as `windows-1252`, or `auto` for
+    /// UTF-8, and for UTF-16 with a byte order mark.
     #[graphql(default_with = "Some(\"auto\".to_owned())")]
     encoding: Option<String>,
 }
 
 impl CsvMapping {
-    /// The mapping, or all that is wrong with it.
+    /// Converts and checks the mapping. The error lists all wrong fields.
     fn parse(self) -> Result<csv_mapping::CsvMapping, Vec<FieldProblem>> {
         let (mapping, mut problems) = self.read();
         problems.extend(csv::check(&mapping));
         if problems.is_empty() { Ok(mapping) } else { Err(problems) }
     }
 
-    /// The mapping, and what cannot be said by one.
+    /// Converts the mapping. The problems are the values that a mapping cannot express, such as a negative
+    /// number.
     pub(crate) fn read(self) -> (csv_mapping::CsvMapping, Vec<FieldProblem>) {
         let mut problems = Vec::new();
         let skip_lines = u32::try_from(self.skip_lines.unwrap_or_default()).unwrap_or_else(|_| {
@@ -145,7 +148,8 @@ impl CsvMapping {
             delimiter,
             skip_lines,
             has_decimal_comma,
-            // What is the default is not said, so that imports that were announced before it could be stay the same.
+            // The default is left out, so that an import that was created before this field existed is still
+            // the same.
             encoding: self.encoding.filter(|label| label != "auto"),
         };
         (mapping, problems)

@@ -1,4 +1,5 @@
-//! A whole answer as JSON: what the library resolved, and within it the lists that were written already.
+//! Writes a whole response as JSON: the values that async-graphql resolved, and the lists that a plan has
+//! already written.
 
 use std::mem;
 
@@ -7,82 +8,82 @@ use bytes::Bytes;
 
 use super::JsonText;
 
-/// A list from so many bytes on is a piece of its own; one that is shorter is copied.
+/// A written list of at least this many bytes becomes a piece of its own. A shorter one is copied.
 const PIECE_BYTES_MIN: usize = 4 * 1024;
 
-/// The text of an answer.
-pub(crate) fn text(answer: &Response) -> String {
-    joined(&pieces(answer))
+/// The JSON text of a response.
+pub(crate) fn text(response: &Response) -> String {
+    joined(&pieces(response))
 }
 
-/// The text that pieces are of.
+/// Joins pieces into one text.
 pub(crate) fn joined(pieces: &[Bytes]) -> String {
     String::from_utf8(pieces.concat()).unwrap_or_default()
 }
 
-/// The text of a value. What stands in it as bytes is JSON already.
+/// The JSON text of a value. Bytes within it are JSON that is already written.
 pub(crate) fn json_text(value: &Value) -> String {
     let mut pieces = Pieces::default();
     pieces.value(value);
-    pieces.cut();
-    joined(&pieces.whole)
+    pieces.finish_piece();
+    joined(&pieces.finished)
 }
 
-/// The text of an answer in pieces, which follow each other.
-pub(crate) fn pieces(answer: &Response) -> Vec<Bytes> {
+/// The JSON text of a response as consecutive pieces, so that long lists are not copied again.
+pub(crate) fn pieces(response: &Response) -> Vec<Bytes> {
     let mut pieces = Pieces::default();
     pieces.text.raw(r#"{"data":"#);
-    pieces.value(&answer.data);
-    if !answer.extensions.is_empty() {
+    pieces.value(&response.data);
+    if !response.extensions.is_empty() {
         pieces.text.raw(r#","extensions":"#);
-        pieces.text.json(&answer.extensions);
+        pieces.text.json(&response.extensions);
     }
-    if !answer.errors.is_empty() {
+    if !response.errors.is_empty() {
         pieces.text.raw(r#","errors":"#);
-        pieces.text.json(&answer.errors);
+        pieces.text.json(&response.errors);
     }
     pieces.text.raw("}");
-    pieces.cut();
-    pieces.whole
+    pieces.finish_piece();
+    pieces.finished
 }
 
 #[derive(Default)]
 struct Pieces {
-    whole: Vec<Bytes>,
-    /// The one that is being written.
+    finished: Vec<Bytes>,
+    /// The piece that is being written.
     text: JsonText,
 }
 
 impl Pieces {
-    fn cut(&mut self) {
-        self.whole.push(mem::take(&mut self.text).into_bytes().into());
+    fn finish_piece(&mut self) {
+        self.finished.push(mem::take(&mut self.text).into_bytes().into());
     }
 
-    /// Bytes in a value are what was written already.
+    /// Writes a value. `Value::Binary` holds the JSON of a list that a plan has written.
     fn value(&mut self, value: &Value) {
         match value {
-            Value::Binary(written) if written.len() >= PIECE_BYTES_MIN => {
-                self.cut();
-                self.whole.push(written.clone());
+            Value::Binary(json) if json.len() >= PIECE_BYTES_MIN => {
+                self.finish_piece();
+                self.finished.push(json.clone());
             }
-            Value::Binary(written) => self.text.written(written),
+            Value::Binary(json) => self.text.raw_bytes(json),
             Value::Object(fields) => {
-                let mut before = "{";
+                let mut separator = "{";
                 for (name, value) in fields {
-                    self.text.raw(before);
+                    self.text.raw(separator);
                     self.text.json(name.as_str());
                     self.text.raw(":");
                     self.value(value);
-                    before = ",";
+                    separator = ",";
                 }
                 self.text.raw(if fields.is_empty() { "{}" } else { "}" });
             }
             Value::List(items) => {
-                let mut before = "[";
+                let mut separator = "[";
                 for item in items {
-                    self.text.raw(before);
+                    self.text.raw(separator);
                     self.value(item);
-                    before = ",";
+                    separator = ",";
                 }
                 self.text.raw(if items.is_empty() { "[]" } else { "]" });
             }

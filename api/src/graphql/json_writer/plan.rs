@@ -1,4 +1,5 @@
-//! What of a row is written, in which order and under which names.
+//! Compiles the selection of a client into the steps that write a row: its fields, their order and their
+//! keys.
 
 use std::collections::HashMap;
 
@@ -7,11 +8,12 @@ use async_graphql::{ContextSelectionSet, Name, Positioned};
 
 use super::{JsonText, WriteJson};
 
-/// Writes a field of a row; false when the row does not know it and it has to be resolved.
+/// Writes one field of a row. Returns `false` if the row does not have the value and async-graphql has to
+/// resolve it.
 pub type WriteField<T> = Box<dyn Fn(&T, &mut JsonText) -> bool + Send + Sync>;
 
-/// A step of a field that each row knows.
-pub(crate) fn known<T>(write: impl Fn(&T, &mut JsonText) + Send + Sync + 'static) -> Option<WriteField<T>> {
+/// The writer of a field whose value every row has.
+pub(crate) fn always<T>(write: impl Fn(&T, &mut JsonText) + Send + Sync + 'static) -> Option<WriteField<T>> {
     Some(Box::new(move |row, text| {
         write(row, text);
         true
@@ -20,7 +22,7 @@ pub(crate) fn known<T>(write: impl Fn(&T, &mut JsonText) + Send + Sync + 'static
 
 type Fragments = HashMap<Name, Positioned<FragmentDefinition>>;
 
-/// A field that a client selects.
+/// A field in the selection of the client.
 #[derive(Debug, Clone, Copy)]
 pub struct SelectedField<'q> {
     field: &'q Field,
@@ -28,80 +30,86 @@ pub struct SelectedField<'q> {
 }
 
 impl<'q> SelectedField<'q> {
+    /// The name of the field in the schema, not its alias.
     pub(crate) fn name(self) -> &'q str {
         self.field.name.node.as_str()
     }
 
-    /// How the object is written that stands there.
+    /// The plan of the object that the field holds, or `None` if async-graphql has to resolve one of its
+    /// fields.
     pub(crate) fn plan<T: WriteJson>(self) -> Option<JsonPlan<T>> {
-        JsonPlan::read(&self.field.selection_set.node, self.fragments)
+        JsonPlan::compile(&self.field.selection_set.node, self.fragments)
     }
 }
 
-/// The fields of a row, with what goes before each.
+/// The fields of a row: for each the JSON text before its value, and the writer of the value.
 pub(crate) struct JsonPlan<T>(Vec<(String, WriteField<T>)>);
 
 impl<T: WriteJson> JsonPlan<T> {
-    /// Of the rows of a list. None: there is a field that has to be resolved, or one of several selections of
-    /// the same object, which the library merges.
-    pub(crate) fn of(context: &ContextSelectionSet<'_>) -> Option<Self> {
+    /// Compiles the plan for the rows of the list that is being resolved.
+    ///
+    /// Returns `None` if a field has to be resolved, or if the document selects an object more than once,
+    /// because async-graphql merges such selections.
+    pub(crate) fn for_list(context: &ContextSelectionSet<'_>) -> Option<Self> {
         let (operation, fragments) = (&context.query_env.operation, &context.query_env.fragments);
         if !is_selected_once(&operation.node.selection_set.node, fragments) {
             return None;
         }
-        Self::read(&context.item.node, fragments)
+        Self::compile(&context.item.node, fragments)
     }
 
-    fn read(set: &SelectionSet, fragments: &Fragments) -> Option<Self> {
+    fn compile(set: &SelectionSet, fragments: &Fragments) -> Option<Self> {
         let mut fields = Vec::new();
-        let of_type = |name: &str| T::INTERFACE == Some(name) || T::type_name() == name;
-        flatten(set, fragments, &of_type, &mut fields)?;
+        let applies = |name: &str| T::INTERFACE == Some(name) || T::type_name() == name;
+        flatten(set, fragments, &applies, &mut fields)?;
         let mut steps: Vec<(String, WriteField<T>)> = Vec::with_capacity(fields.len());
         let mut keys: Vec<&str> = Vec::with_capacity(fields.len());
         for field in fields {
             let key = field.response_key().node.as_str();
-            // Of the same name is the same field: the document is valid.
+            // The document is valid, so fields with the same response key are the same field
+            // (GraphQL specification, "Field Selection Merging").
             if keys.contains(&key) {
                 continue;
             }
             keys.push(key);
-            let before = if steps.is_empty() { '{' } else { ',' };
+            let separator = if steps.is_empty() { '{' } else { ',' };
             let step = match field.name.node.as_str() {
-                "__typename" => known(|_, text| text.json(&*T::type_name())),
+                "__typename" => always(|_, text| text.json(&*T::type_name())),
                 _ => T::field_writer(SelectedField { field, fragments }),
             };
-            steps.push((format!("{before}\"{key}\":"), step?));
+            steps.push((format!("{separator}\"{key}\":"), step?));
         }
         if steps.is_empty() { None } else { Some(Self(steps)) }
     }
 
-    /// All rows. None: one does not know a field.
-    pub(crate) fn list(&self, rows: &[T]) -> Option<JsonText> {
-        const BYTES_OF_FIELD: usize = 32;
-        let mut text = JsonText::with_capacity(2 + rows.len() * self.0.len() * BYTES_OF_FIELD);
-        let mut before = "[";
+    /// Writes all rows as an array. Returns `None` if a row does not have the value of a field.
+    pub(crate) fn write_list(&self, rows: &[T]) -> Option<JsonText> {
+        const BYTES_PER_FIELD: usize = 32;
+        let mut text = JsonText::with_capacity(2 + rows.len() * self.0.len() * BYTES_PER_FIELD);
+        let mut separator = "[";
         for row in rows {
-            text.raw(before);
+            text.raw(separator);
             if !self.write(row, &mut text) {
                 return None;
             }
-            before = ",";
+            separator = ",";
         }
         text.raw(if rows.is_empty() { "[]" } else { "]" });
         Some(text)
     }
 
-    /// One row; false when it does not know a field.
+    /// Writes one row as an object. Returns `false` if the row does not have the value of a field. The text
+    /// is then incomplete and must not be used.
     pub(crate) fn write(&self, row: &T, text: &mut JsonText) -> bool {
-        let is_whole = self.0.iter().all(|(before, step)| {
-            text.raw(before);
-            step(row, text)
+        let is_complete = self.0.iter().all(|(key, write_field)| {
+            text.raw(key);
+            write_field(row, text)
         });
         text.raw("}");
-        is_whole
+        is_complete
     }
 
-    /// One row that may be missing.
+    /// Writes a row as [`JsonPlan::write`] does, or `null` if there is none.
     pub(crate) fn write_option(&self, row: Option<&T>, text: &mut JsonText) -> bool {
         match row {
             Some(row) => self.write(row, text),
@@ -113,11 +121,12 @@ impl<T: WriteJson> JsonPlan<T> {
     }
 }
 
-/// The fields of a set with its fragments spread. None: a fragment is of another type.
+/// Collects the fields of a selection set with its fragments expanded. Returns `None` if a fragment does not
+/// apply.
 fn flatten<'q>(
     set: &'q SelectionSet,
     fragments: &'q Fragments,
-    of_type: &impl Fn(&str) -> bool,
+    applies: &impl Fn(&str) -> bool,
     fields: &mut Vec<&'q Field>,
 ) -> Option<()> {
     for selection in &set.items {
@@ -134,16 +143,17 @@ fn flatten<'q>(
                 (&inline.node.selection_set, inline.node.type_condition.as_ref())
             }
         };
-        if condition.is_some_and(|condition| !of_type(condition.node.on.node.as_str())) {
+        if condition.is_some_and(|condition| !applies(condition.node.on.node.as_str())) {
             return None;
         }
-        flatten(&inner.node, fragments, of_type, fields)?;
+        flatten(&inner.node, fragments, applies, fields)?;
     }
     Some(())
 }
 
-/// Whether each object of an operation has one selection, which no other is merged with. As deep as the
-/// document, which the gate has bounded.
+/// Whether the operation selects each object only once, so that no two selections have to be merged.
+///
+/// The recursion is as deep as the document, whose depth the query limits have bounded.
 fn is_selected_once(set: &SelectionSet, fragments: &Fragments) -> bool {
     let mut fields = Vec::new();
     if flatten(set, fragments, &|_| true, &mut fields).is_none() {
@@ -168,43 +178,45 @@ mod tests {
     use crate::graphql::types::result::EventResult;
     use crate::graphql::types::sync::Change;
 
-    /// The fields of a type that no step writes, by the schema.
-    fn unwritten<T: WriteJson>() -> Vec<String> {
-        let schema = parse_schema(sdl()).expect("the schema is one");
-        let of_type = schema.definitions.into_iter().find_map(|definition| match definition {
+    /// The fields of a type in the schema for which there is no writer.
+    fn fields_without_writer<T: WriteJson>() -> Vec<String> {
+        let schema = parse_schema(sdl()).expect("the SDL parses");
+        let type_kind = schema.definitions.into_iter().find_map(|definition| match definition {
             TypeSystemDefinition::Type(ty) if ty.node.name.node == *T::type_name() => Some(ty.node.kind),
             _ => None,
         });
-        let Some(TypeKind::Object(object)) = of_type else { panic!("{} is an object", T::type_name()) };
+        let Some(TypeKind::Object(object)) = type_kind else {
+            panic!("{} is not an object type", T::type_name())
+        };
         let names = object.fields.into_iter().map(|field| field.node.name.node.to_string());
-        let is_written = |name: &str| {
+        let has_writer = |name: &str| {
             ["{ rows { FIELD } }", "{ rows { FIELD { __typename } } }"].iter().any(|query| {
-                let query = parse_query(query.replace("FIELD", name)).expect("a query");
-                let (_, operation) = query.operations.iter().next().expect("one operation");
+                let query = parse_query(query.replace("FIELD", name)).expect("the query parses");
+                let (_, operation) = query.operations.iter().next().expect("the query has an operation");
                 let Selection::Field(rows) = &operation.node.selection_set.node.items[0].node else {
-                    panic!("a field")
+                    panic!("the first selection is not a field")
                 };
-                JsonPlan::<T>::read(&rows.node.selection_set.node, &query.fragments).is_some()
+                JsonPlan::<T>::compile(&rows.node.selection_set.node, &query.fragments).is_some()
             })
         };
-        names.filter(|name| !is_written(name)).collect()
+        names.filter(|name| !has_writer(name)).collect()
     }
 
     #[test]
-    fn all_that_the_schema_has_is_written() {
-        assert_eq!(unwritten::<Event>(), [""; 0]);
-        assert_eq!(unwritten::<EventType>(), [""; 0]);
-        assert_eq!(unwritten::<Location>(), [""; 0]);
-        assert_eq!(unwritten::<Change>(), [""; 0]);
-        assert_eq!(unwritten::<Edge<Event>>(), [""; 0]);
-        assert_eq!(unwritten::<EventResult>(), [""; 0]);
+    fn every_field_in_the_schema_has_a_writer() {
+        assert_eq!(fields_without_writer::<Event>(), [""; 0]);
+        assert_eq!(fields_without_writer::<EventType>(), [""; 0]);
+        assert_eq!(fields_without_writer::<Location>(), [""; 0]);
+        assert_eq!(fields_without_writer::<Change>(), [""; 0]);
+        assert_eq!(fields_without_writer::<Edge<Event>>(), [""; 0]);
+        assert_eq!(fields_without_writer::<EventResult>(), [""; 0]);
     }
 
     #[test]
-    fn what_the_library_would_merge_is_left_to_it() {
+    fn an_object_that_is_selected_twice_is_detected() {
         let is_selected_once = |text: &str| {
-            let query = parse_query(text).expect("a query");
-            let (_, operation) = query.operations.iter().next().expect("one operation");
+            let query = parse_query(text).expect("the query parses");
+            let (_, operation) = query.operations.iter().next().expect("the query has an operation");
             is_selected_once(&operation.node.selection_set.node, &query.fragments)
         };
         assert!(is_selected_once("{ a { b c } d: a { b } e e }"));

@@ -1,4 +1,4 @@
-//! Writes to event types.
+//! Mutations of event types.
 
 use async_graphql::{Context, Object};
 
@@ -12,7 +12,8 @@ pub(crate) struct EventTypeMutations;
 
 #[Object]
 impl EventTypeMutations {
-    /// Stores an event type, found again by its id or its name.
+    /// Creates an event type. An event type whose id or name is already stored is returned as it is, with the
+    /// outcome DUPLICATE.
     async fn create_event_type(
         &self,
         context: &Context<'_>,
@@ -21,7 +22,8 @@ impl EventTypeMutations {
         write_event_type(context, input.into()).await
     }
 
-    /// Changes an event type: absent keeps, null clears.
+    /// Changes an event type. Fields that are absent from the patch keep their values; null clears a field.
+    /// Safe to send again with `expectedVersion` and `editId`.
     async fn update_event_type(
         &self,
         context: &Context<'_>,
@@ -30,7 +32,8 @@ impl EventTypeMutations {
         write_event_type(context, input.into()).await
     }
 
-    /// Deletes an event type that no living event is of; its name is free afterwards.
+    /// Deletes an event type. It is rejected as EVENT_TYPE_IN_USE while living events have this type.
+    /// Afterwards the name can be used again.
     async fn delete_event_type(
         &self,
         context: &Context<'_>,

@@ -1,4 +1,4 @@
-//! Writes to events, one at a time and in batches.
+//! Mutations of events, one at a time and in batches.
 
 use async_graphql::{Context, Object};
 use domain::limits;
@@ -20,7 +20,8 @@ pub(crate) struct EventMutations;
 
 #[Object]
 impl EventMutations {
-    /// Stores an event, once however often it is sent.
+    /// Creates an event. An event whose id or external id is already stored is returned as it is, with the
+    /// outcome DUPLICATE.
     async fn create_event(
         &self,
         context: &Context<'_>,
@@ -29,7 +30,8 @@ impl EventMutations {
         write_event(context, input.into()).await
     }
 
-    /// Stores events, each once; one result an event, in their order, and one bad event never harms another.
+    /// Creates 1 to 500 events in one transaction. There is one result for each event, in the order of the
+    /// input. A rejected event does not affect the others.
     async fn create_events(
         &self,
         context: &Context<'_>,
@@ -39,12 +41,13 @@ impl EventMutations {
             items(input.events, "batch", limits::BATCH_ITEMS_MAX, ", or use importEvents or createImport")?;
         let creates = events.into_iter().map(|event| Mutation::CreateEvent(event.into())).collect();
         let results = write_all(context, input.client_id, creates).await?;
-        let of_event = |result| if let WriteResult::Event(result) = result { Some(result) } else { None };
-        Ok(payload(results.into_iter().filter_map(of_event).collect()))
+        let event_result = |result| if let WriteResult::Event(result) = result { Some(result) } else { None };
+        Ok(payload(results.into_iter().filter_map(event_result).collect()))
     }
 
-    /// Applies the outbox of a device, in order; one result an item. Sent again whole after a lost answer,
-    /// what was applied before is answered so.
+    /// Applies 1 to 500 mutations from the outbox of a client, in order and in one transaction. There is one
+    /// result for each mutation. After a lost response send the same list again; edits must carry
+    /// `expectedVersion` and `editId` for that.
     async fn apply_mutations(
         &self,
         context: &Context<'_>,
@@ -55,7 +58,8 @@ impl EventMutations {
         Ok(ApplyMutationsPayload { results: write_all(context, Some(input.client_id), mutations).await? })
     }
 
-    /// Changes an event: absent keeps, null clears. Safe to send again with `expectedVersion` and `editId`.
+    /// Changes an event. Fields that are absent from the patch keep their values; null clears a field. Safe
+    /// to send again with `expectedVersion` and `editId`.
     async fn update_event(
         &self,
         context: &Context<'_>,
@@ -64,7 +68,8 @@ impl EventMutations {
         write_event(context, input.into()).await
     }
 
-    /// Deletes an event. Its id and external id stay taken.
+    /// Deletes an event. Its id and external id stay in use: a later create with either of them has the
+    /// outcome DELETED. Only `restoreEvent` brings the event back.
     async fn delete_event(
         &self,
         context: &Context<'_>,
@@ -73,7 +78,8 @@ impl EventMutations {
         write_event(context, input.into()).await
     }
 
-    /// Brings a deleted event back, with the content that comes along.
+    /// Restores a deleted event with the content of the input, because the server keeps none of a deleted
+    /// event.
     async fn restore_event(
         &self,
         context: &Context<'_>,

@@ -1,4 +1,4 @@
-//! Imports: announced, or sent in one call, and controlled.
+//! Mutations of imports: to create one, and to pause, resume, cancel, retry or roll it back.
 
 use async_graphql::{Context, Object};
 use domain::draft::EventDraft;
@@ -18,7 +18,8 @@ pub(crate) struct ImportMutations;
 
 #[Object]
 impl ImportMutations {
-    /// Announces an import; its payload goes to `upload.url`. The same announcement again is the same import.
+    /// Creates an import and waits for its payload: send it with PUT to `upload.url`. The same input again
+    /// returns the same import.
     async fn create_import(
         &self,
         context: &Context<'_>,
@@ -28,7 +29,7 @@ impl ImportMutations {
         Ok(create_import(store(context), import_limits(context), actor(context), draft).await?.into())
     }
 
-    /// `createImport` and its payload in one call, done in the background.
+    /// Creates an import with 1 to 5 000 events as its payload. The events are stored in the background.
     async fn import_events(
         &self,
         context: &Context<'_>,
@@ -47,7 +48,7 @@ impl ImportMutations {
         Ok(imported.await?.into())
     }
 
-    /// Halts an import at once; it goes on from there with `resumeImport`.
+    /// Pauses a queued or running import at once. `resumeImport` continues it from the same place.
     async fn pause_import(
         &self,
         context: &Context<'_>,
@@ -56,7 +57,7 @@ impl ImportMutations {
         control_import(context, &input, Step::Pause).await
     }
 
-    /// Lets a paused import go on where it was.
+    /// Continues a paused import from the place where it was paused.
     async fn resume_import(
         &self,
         context: &Context<'_>,
@@ -65,7 +66,7 @@ impl ImportMutations {
         control_import(context, &input, Step::Resume).await
     }
 
-    /// Ends an import at once; what is in stays in.
+    /// Cancels a waiting, running or paused import at once. Events that it has already stored stay stored.
     async fn cancel_import(
         &self,
         context: &Context<'_>,
@@ -74,7 +75,8 @@ impl ImportMutations {
         control_import(context, &input, Step::Cancel).await
     }
 
-    /// Lets a failed import go on where it was, while its payload is kept; a completed dry run is done for real.
+    /// Continues a failed import from the place where it failed, as long as its payload is kept. A completed
+    /// dry run is run again from the start, and its events are stored.
     async fn retry_import(
         &self,
         context: &Context<'_>,
@@ -83,7 +85,8 @@ impl ImportMutations {
         control_import(context, &input, Step::Retry).await
     }
 
-    /// Takes the events of an import back, those that nobody has changed since; other devices follow. The types that it made stay.
+    /// Deletes the events that an ended import has created, except those that were changed since. Other
+    /// clients see the deletions in the change feed. Event types that the import created stay.
     async fn rollback_import(
         &self,
         context: &Context<'_>,
@@ -93,7 +96,7 @@ impl ImportMutations {
     }
 }
 
-/// One step with an import, answered.
+/// Takes a step with an import and returns the import as it is afterwards.
 async fn control_import(
     context: &Context<'_>,
     input: &ImportControlInput,

@@ -1,9 +1,12 @@
-//! Everything that can be written, by subject.
+//! The mutations, one file per subject.
+//!
+//! Each resolver converts its input into drafts and calls one use case of `service`, which does all checks.
 
 mod event_types;
 mod events;
 mod imports;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_graphql::{Context, MergedObject};
@@ -18,46 +21,51 @@ use crate::graphql::types::result::{
 };
 use crate::graphql::{actor, notifier, size_of_response, store, writer};
 
-/// The root of all writing. Sending a create again is always safe, and so is an edit with `expectedVersion` and
-/// `editId`. `expectedVersion` alone never undoes what another client did. `editId` alone is safe while no other
-/// client edits the same thing: only the last edit of its last writer is kept.
+/// The mutations. They change data of the authenticated user only.
+///
+/// After a lost response, a create that carries an `id` is always safe to send again. An update, deletion or
+/// restore is safe to send again with `expectedVersion` and `editId`. With `expectedVersion` alone it never
+/// undoes what another client did. With `editId` alone it is safe while no other client edits the same
+/// entity, because the server keeps only the last edit of the last writer.
 #[derive(Debug, Default, MergedObject)]
 pub struct Mutation(events::EventMutations, event_types::EventTypeMutations, imports::ImportMutations);
 
-/// Whether answers have room in the response. It is asked each time they are decided, before anything is committed,
-/// and once more if bodies were read after the commit: each time anew.
+/// Returns a check whether the results of a write fit into the response.
+///
+/// The check runs each time the results are decided, before anything is committed, and once more if bodies
+/// were read after the commit. Each run replaces the size that the run before has added.
 fn fits(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
     let (counts, response_size) = (SelectionCounts::of(context), size_of_response(context).clone());
-    let counted = AtomicUsize::new(0);
+    let added = AtomicUsize::new(0);
     move |answers| {
         let bytes = counts.answers(answers);
-        response_size.replace(counted.swap(bytes, Ordering::Relaxed), bytes).is_ok()
+        response_size.replace(added.swap(bytes, Ordering::Relaxed), bytes).is_ok()
     }
 }
 
-/// One write to an event, answered.
+/// Applies one write to an event.
 async fn write_event(context: &Context<'_>, write: ClientWrite) -> Result<EventPayload, ApiError> {
-    let id = sent_id(write.1.sent_id());
+    let id = sent_id(write.mutation.sent_id());
     let answer = write_one(context, write).await?.into_event()?;
     Ok(EventPayload { result: EventResult::new(0, id, answer) })
 }
 
-/// One write to an event type, answered.
+/// Applies one write to an event type.
 async fn write_event_type(context: &Context<'_>, write: ClientWrite) -> Result<EventTypePayload, ApiError> {
-    let id = sent_id(write.1.sent_id());
+    let id = sent_id(write.mutation.sent_id());
     let answer = write_one(context, write).await?.into_event_type()?;
     Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
 }
 
-/// One write, in a transaction with whatever else waits.
+/// Applies one write, in a transaction that it may share with other writes that wait at the same time.
 async fn write_one(context: &Context<'_>, write: ClientWrite) -> Result<MutationAnswer, ApiError> {
-    let client = client_id(write.0)?;
+    let client = client_id(write.client_id)?;
     let (writer, store, actor) = (writer(context), store(context), actor(context));
-    let fits = Box::new(fits(context));
-    Ok(service::apply_mutation(writer, store, actor, client, write.1, fits).await?)
+    let fits = Arc::new(fits(context));
+    Ok(service::apply_mutation(writer, store, actor, client, write.mutation, fits).await?)
 }
 
-/// Many writes in one transaction, each answered.
+/// Applies writes in one transaction, with one result for each.
 async fn write_all(
     context: &Context<'_>,
     client: Option<Id>,
@@ -68,8 +76,8 @@ async fn write_all(
     let (store, notifier, actor) = (store(context), notifier(context), actor(context));
     let fits = fits(context);
     let answers = apply_mutations(store, notifier, actor, client.as_deref(), writes, &fits).await?;
-    let answered = ids.into_iter().zip(answers).enumerate();
-    Ok(answered
+    let items = ids.into_iter().zip(answers).enumerate();
+    Ok(items
         .map(|(index, (id, answer))| match answer {
             MutationAnswer::Event(answer) => WriteResult::Event(EventResult::new(index, id, answer)),
             MutationAnswer::EventType(answer) => {

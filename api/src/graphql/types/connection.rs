@@ -1,4 +1,4 @@
-//! Relay connections: one shape for every list.
+//! Connections as the Relay specification defines them: the pages of all lists, and their cursors.
 
 use std::borrow::Cow;
 
@@ -13,22 +13,22 @@ use service::Error;
 use service::queries::page::{Page, Window};
 
 use crate::error::ApiError;
-use crate::graphql::json_writer::{JsonList, SelectedField, WriteField, WriteJson, known};
+use crate::graphql::json_writer::{JsonList, SelectedField, WriteField, WriteJson, always};
 
-/// What a list is made of.
+/// A type that connections list.
 pub trait Listed: WriteJson + Clone {
-    /// Name of the type.
+    /// The GraphQL name of the type.
     const NAME: &'static str;
-    /// Its place in the list.
+    /// The sort key of the list, from which its cursors are made.
     type Key: Serialize;
-    /// Its place in the list.
+    /// The sort key of this row.
     fn key(&self) -> Self::Key;
 }
 
-/// Counts the whole list, when asked.
+/// Counts the whole list. It is called only if the client selects `totalCount`.
 type Total = Box<dyn Fn() -> BoxFuture<'static, Result<u64, Error>> + Send + Sync>;
 
-/// A part of a list.
+/// One page of a list.
 pub struct Connection<T> {
     nodes: JsonList<T>,
     has_next: bool,
@@ -36,32 +36,33 @@ pub struct Connection<T> {
     total: Total,
 }
 
-/// One of a list, and its place.
+/// One entry of a list with its cursor.
 #[derive(Clone)]
 pub struct Edge<T>(T);
 
-/// Where a page stands in its list.
+/// Where a page is within its list.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct PageInfo {
-    /// More follow.
+    /// Whether entries follow after this page.
     has_next_page: bool,
-    /// More go before.
+    /// Whether entries precede this page.
     has_previous_page: bool,
-    /// Place of the first.
+    /// The cursor of the first entry, for `before`; null if the page is empty.
     start_cursor: Option<String>,
-    /// Place of the last.
+    /// The cursor of the last entry, for `after`; null if the page is empty.
     end_cursor: Option<String>,
 }
 
 impl<T> Connection<T> {
-    /// A page of rows, each made into what is shown.
+    /// Makes a connection of a page, with each row converted by `convert`. Rows without a result are left
+    /// out.
     pub(crate) fn new<Row>(
         page: Page<Row>,
-        show: impl Fn(Row) -> Option<T>,
+        convert: impl Fn(Row) -> Option<T>,
         total: impl Fn() -> BoxFuture<'static, Result<u64, Error>> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            nodes: JsonList(page.rows.into_iter().filter_map(show).collect()),
+            nodes: JsonList(page.rows.into_iter().filter_map(convert).collect()),
             has_next: page.has_next,
             has_previous: page.has_previous,
             total: Box::new(total),
@@ -81,20 +82,20 @@ impl<T: Listed> TypeName for Edge<T> {
     }
 }
 
-/// A part of a list.
+/// One page of a list.
 #[Object(name_type)]
 impl<T: Listed> Connection<T> {
-    /// Each with its place.
+    /// The entries of the page with their cursors.
     async fn edges(&self) -> JsonList<Edge<T>> {
         JsonList(self.nodes.0.iter().cloned().map(Edge).collect())
     }
 
-    /// The same without their places.
+    /// The entries of the page without their cursors.
     async fn nodes(&self) -> &JsonList<T> {
         &self.nodes
     }
 
-    /// Where the page stands.
+    /// Where the page is within the list, and how to go on from it.
     async fn page_info(&self) -> PageInfo {
         PageInfo {
             has_next_page: self.has_next,
@@ -104,21 +105,21 @@ impl<T: Listed> Connection<T> {
         }
     }
 
-    /// Counted only when asked for.
+    /// The number of entries in the whole list. The server counts them only if this field is selected.
     async fn total_count(&self) -> Result<i32, ApiError> {
         Ok(i32::try_from((self.total)().await?).unwrap_or(i32::MAX))
     }
 }
 
-/// One of a list, and its place.
+/// One entry of a list with its cursor.
 #[Object(name_type)]
 impl<T: Listed> Edge<T> {
-    /// Its place, for `after` and `before`.
+    /// The cursor of the entry, for `after` and `before` of the same list.
     async fn cursor(&self) -> String {
         cursor(&self.0.key())
     }
 
-    /// What stands there.
+    /// The entry itself.
     async fn node(&self) -> &T {
         &self.0
     }
@@ -127,7 +128,7 @@ impl<T: Listed> Edge<T> {
 impl<T: Listed> WriteJson for Edge<T> {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "cursor" => known(|edge: &Self, text| text.json(&cursor(&edge.0.key()))),
+            "cursor" => always(|edge: &Self, text| text.json(&cursor(&edge.0.key()))),
             "node" => {
                 let plan = field.plan::<T>()?;
                 Some(Box::new(move |edge, text| plan.write(&edge.0, text)))
@@ -141,18 +142,23 @@ fn cursor(key: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(key).unwrap_or_default())
 }
 
-fn place<Key: DeserializeOwned>(text: Option<String>) -> Result<Option<Key>, ApiError> {
+fn parse_cursor<Key: DeserializeOwned>(text: Option<String>) -> Result<Option<Key>, ApiError> {
     let Some(text) = text else {
         return Ok(None);
     };
-    let read = || serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok();
-    read().map(Some).ok_or_else(|| ApiError::BadUserInput("not a cursor of this list".to_owned()))
+    let key = || serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok();
+    key().map(Some).ok_or_else(|| {
+        ApiError::BadUserInput(
+            "this is not a cursor of this list: use one that the same list has returned".to_owned(),
+        )
+    })
 }
 
-/// The arguments of a list as a window over it.
+/// Converts the arguments of a list into a window over it. A size out of range is refused and never clamped.
 ///
 /// # Errors
-/// `first` and `last` together or out of range, and cursors that are none of ours: never a clamp.
+/// [`ApiError::BadUserInput`] if `first` and `last` are both given, if the size is below 1, or if a cursor is
+/// not one of this list. [`ApiError::Limit`] if the size is above [`PAGE_FIRST_MAX`].
 pub(crate) fn window<Key: DeserializeOwned>(
     first: Option<i32>,
     after: Option<String>,
@@ -160,22 +166,23 @@ pub(crate) fn window<Key: DeserializeOwned>(
     before: Option<String>,
 ) -> Result<Window<Key>, ApiError> {
     if first.is_some() && last.is_some() {
-        return Err(ApiError::BadUserInput("give first or last, not both".to_owned()));
+        return Err(ApiError::BadUserInput("give either first or last, not both".to_owned()));
     }
     let size = page_size(first.or(last).unwrap_or(PAGE_FIRST_DEFAULT), PAGE_FIRST_MAX)?;
-    Ok(Window { after: place(after)?, before: place(before)?, size, from_end: last.is_some() })
+    Ok(Window { after: parse_cursor(after)?, before: parse_cursor(before)?, size, from_end: last.is_some() })
 }
 
-/// The size of a page within its bounds.
+/// Checks the size of a page.
 ///
 /// # Errors
-/// Below 1 it is bad input, above `max` over the limit.
+/// [`ApiError::BadUserInput`] if the size is below 1, [`ApiError::Limit`] if it is above `max`.
 pub(crate) fn page_size(size: i32, max: i32) -> Result<u64, ApiError> {
     if size < 1 {
-        return Err(ApiError::BadUserInput("a page has at least 1 entry".to_owned()));
+        return Err(ApiError::BadUserInput("ask for at least 1 entry".to_owned()));
     }
     if size > max {
-        let detail = format!("at most {max} at once: page on by cursor");
+        let detail =
+            format!("at most {max} entries are allowed at once: ask for the rest in further requests");
         return Err(ApiError::Limit { name: "first", max: u64::try_from(max).unwrap_or_default(), detail });
     }
     Ok(u64::try_from(size).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Events, event types, and who is asking.
+//! Events, event types and the authenticated user.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use super::import::ImportJob;
 use crate::error::ApiError;
-use crate::graphql::json_writer::{JsonText, SelectedField, WriteField, WriteJson, known};
+use crate::graphql::json_writer::{JsonText, SelectedField, WriteField, WriteJson, always};
 use crate::graphql::loader::TypeLoader;
 use crate::graphql::scalar::{DateTime, JsonObject};
 
-/// Anything that node(id) can find. Only types that implement Node have a field called `id`: clients
-/// normalise by it.
+/// An object that `node(id)` can find. Only types that implement `Node` have a field called `id`, so that
+/// clients can normalise their cache by it.
 #[derive(Debug, Interface)]
-#[graphql(field(name = "id", ty = "ID", desc = "Its id."))]
+#[graphql(field(name = "id", ty = "ID", desc = "The id of the object, a lower-case UUIDv7."))]
 pub enum Node {
     /// An event.
     Event(Box<Event>),
@@ -31,37 +31,37 @@ pub enum Node {
 #[derive(Debug, Clone)]
 pub struct Event {
     row: Arc<EventRow>,
-    /// Its type, where it is known already.
+    /// Its event type, if it was loaded with the event.
     event_type: Option<EventType>,
 }
 
 impl Event {
-    /// A tombstone is none, and comes back.
+    /// Wraps the row of a living event. A tombstone is returned as the error.
     pub(crate) fn of(row: Arc<EventRow>) -> Result<Self, Arc<EventRow>> {
         if row.content.is_some() { Ok(Self { row, event_type: None }) } else { Err(row) }
     }
 
     fn content(&self) -> &EventContent {
-        self.row.content.as_ref().expect("asked before it was made")
+        self.row.content.as_ref().expect("only living rows are wrapped")
     }
 
-    /// With its type as it was when the event was written or read: it may be deleted since.
+    /// Attaches the event type as it was when the event was written or read. It may have been deleted since.
     pub(crate) fn with_type(self, event_type: Option<EventType>) -> Self {
         Self { event_type, ..self }
     }
 
-    /// With its type, where it is among those.
+    /// Attaches the event type if `types` contains it.
     pub(crate) fn with_type_of(self, types: &HashMap<Uuid, EventType>) -> Self {
         let event_type = types.get(&self.type_id()).cloned();
         self.with_type(event_type)
     }
 
-    /// The id of its type.
+    /// The id of its event type.
     pub(crate) fn type_id(&self) -> Uuid {
         self.content().event_type_id
     }
 
-    /// Its place in the list of events.
+    /// Its sort key in the list of events.
     pub(crate) fn key(&self) -> service::queries::event::Key {
         (self.body().timestamp, self.meta().id)
     }
@@ -75,104 +75,107 @@ impl Event {
     }
 }
 
-/// Something that happened, once.
+/// Something that happened, once, at an instant or over a period.
 #[Object]
 impl Event {
-    /// Lower-case UUIDv7, made by the client that created it.
+    /// A lower-case UUIDv7. The client that created the event has usually made it.
     async fn id(&self) -> ID {
         self.meta().id.into()
     }
 
-    /// The id of its type.
+    /// The id of the event type.
     async fn event_type_id(&self) -> ID {
         self.type_id().into()
     }
 
-    /// Its type.
+    /// The event type.
     async fn event_type(&self, context: &Context<'_>) -> Result<EventType, ApiError> {
         if let Some(event_type) = &self.event_type {
             return Ok(event_type.clone());
         }
         let loader = context.data_unchecked::<DataLoader<TypeLoader>>();
-        let found = loader.load_one(self.type_id()).await?;
-        // It goes behind its last event: this one was deleted or changed since it was read.
-        found.ok_or(ApiError::Unavailable)
+        let event_type = loader.load_one(self.type_id()).await?;
+        // An event type is deleted only after its last event. So a missing type means that this event was
+        // deleted or changed since it was read.
+        event_type.ok_or(ApiError::Unavailable)
     }
 
-    /// When it happened, or began.
+    /// When the event happened or began.
     async fn timestamp(&self) -> DateTime {
         DateTime::At(self.body().timestamp)
     }
 
-    /// When it ended.
+    /// When the event ended; null if it has no end.
     async fn end_date(&self) -> Option<DateTime> {
         self.body().end_date.map(DateTime::At)
     }
 
-    /// When true, `timestamp` and `endDate` are dates at 00:00 UTC and are shown as the UTC date everywhere.
+    /// If true, `timestamp` and `endDate` are dates at 00:00 UTC. Show them as the UTC date in every time
+    /// zone.
     async fn is_all_day(&self) -> bool {
         self.body().is_all_day
     }
 
-    /// IANA zone in which it happened, e.g. Europe/Berlin.
+    /// The IANA time zone in which the event happened, such as Europe/Berlin; null if unknown.
     async fn time_zone(&self) -> Option<&str> {
         self.body().time_zone.as_deref()
     }
 
-    /// Free text.
+    /// Free text of at most 10 000 characters; null if there is none.
     async fn notes(&self) -> Option<&str> {
         self.body().notes.as_deref()
     }
 
-    /// Where it comes from: manual, healthkit, geofence, imported, … Never changes.
+    /// The source of the event, such as manual, healthkit, geofence or imported. It never changes.
     async fn source_type(&self) -> &str {
         &self.row.source_type
     }
 
-    /// The source's own id of it, unique per user and source. Never changes.
+    /// The id of the event at its source, unique per user and source; null if there is none. It never
+    /// changes.
     async fn external_id(&self) -> Option<&str> {
         self.row.external_id.as_deref()
     }
 
-    /// Where it happened.
+    /// Where the event happened; null if unknown.
     async fn location(&self) -> Option<Location> {
         self.body().location.clone().map(Location::from)
     }
 
-    /// What else there is to say.
+    /// Further data of the event. It is an empty object if there is none.
     async fn properties(&self) -> JsonObject {
         JsonObject::stored(&self.body().properties)
     }
 
-    /// 1 when first created, +1 for each change that changed something.
+    /// 1 when first created. Each write that changes something adds 1.
     async fn version(&self) -> i32 {
         self.meta().version
     }
 
-    /// The import that made it.
+    /// The id of the import that created the event; null if no import did.
     async fn import_job_id(&self) -> Option<ID> {
         self.content().import_job_id.map(ID::from)
     }
 
-    /// When the server first stored it.
+    /// When the server stored it as new.
     async fn created_at(&self) -> DateTime {
         DateTime::At(self.meta().created_at)
     }
 
-    /// When it last changed.
+    /// When its content last changed on the server.
     async fn updated_at(&self) -> DateTime {
         DateTime::At(self.meta().updated_at)
     }
 }
 
-/// A place.
+/// The place where an event happened.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct Location {
-    /// Degrees, -90 to 90.
+    /// In degrees, -90 to 90.
     latitude: f64,
-    /// Degrees, -180 to 180.
+    /// In degrees, -180 to 180.
     longitude: f64,
-    /// At most 255 characters.
+    /// The name of the place, at most 255 characters; null if there is none.
     name: Option<String>,
 }
 
@@ -187,8 +190,8 @@ impl WriteJson for Event {
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "id" => known(|event: &Self, text| text.id(event.meta().id)),
-            "eventTypeId" => known(|event: &Self, text| text.id(event.type_id())),
+            "id" => always(|event: &Self, text| text.id(event.meta().id)),
+            "eventTypeId" => always(|event: &Self, text| text.id(event.type_id())),
             "eventType" => {
                 let plan = field.plan::<EventType>()?;
                 let write = move |event: &Self, text: &mut JsonText| {
@@ -196,18 +199,18 @@ impl WriteJson for Event {
                 };
                 Some(Box::new(write))
             }
-            "timestamp" => known(|event: &Self, text| text.instant(event.body().timestamp)),
-            "endDate" => known(|event: &Self, text| text.option(event.body().end_date, JsonText::instant)),
-            "isAllDay" => known(|event: &Self, text| text.json(&event.body().is_all_day)),
+            "timestamp" => always(|event: &Self, text| text.instant(event.body().timestamp)),
+            "endDate" => always(|event: &Self, text| text.option(event.body().end_date, JsonText::instant)),
+            "isAllDay" => always(|event: &Self, text| text.json(&event.body().is_all_day)),
             "timeZone" => {
-                known(|event: &Self, text| text.option(event.body().time_zone.as_deref(), JsonText::string))
+                always(|event: &Self, text| text.option(event.body().time_zone.as_deref(), JsonText::string))
             }
             "notes" => {
-                known(|event: &Self, text| text.option(event.body().notes.as_deref(), JsonText::string))
+                always(|event: &Self, text| text.option(event.body().notes.as_deref(), JsonText::string))
             }
-            "sourceType" => known(|event: &Self, text| text.string(&event.row.source_type)),
+            "sourceType" => always(|event: &Self, text| text.string(&event.row.source_type)),
             "externalId" => {
-                known(|event: &Self, text| text.option(event.row.external_id.as_deref(), JsonText::string))
+                always(|event: &Self, text| text.option(event.row.external_id.as_deref(), JsonText::string))
             }
             "location" => {
                 let plan = field.plan::<Location>()?;
@@ -217,14 +220,14 @@ impl WriteJson for Event {
                 };
                 Some(Box::new(write))
             }
-            // It is stored as the text that it is.
-            "properties" => known(|event: &Self, text| text.raw(&event.body().properties)),
-            "version" => known(|event: &Self, text| text.json(&event.meta().version)),
+            // The stored text is canonical JSON already.
+            "properties" => always(|event: &Self, text| text.raw(&event.body().properties)),
+            "version" => always(|event: &Self, text| text.json(&event.meta().version)),
             "importJobId" => {
-                known(|event: &Self, text| text.option(event.content().import_job_id, JsonText::id))
+                always(|event: &Self, text| text.option(event.content().import_job_id, JsonText::id))
             }
-            "createdAt" => known(|event: &Self, text| text.instant(event.meta().created_at)),
-            "updatedAt" => known(|event: &Self, text| text.instant(event.meta().updated_at)),
+            "createdAt" => always(|event: &Self, text| text.instant(event.meta().created_at)),
+            "updatedAt" => always(|event: &Self, text| text.instant(event.meta().updated_at)),
             _ => None,
         }
     }
@@ -233,9 +236,9 @@ impl WriteJson for Event {
 impl WriteJson for Location {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "latitude" => known(|place: &Self, text| text.json(&place.latitude)),
-            "longitude" => known(|place: &Self, text| text.json(&place.longitude)),
-            "name" => known(|place: &Self, text| text.option(place.name.as_deref(), JsonText::string)),
+            "latitude" => always(|place: &Self, text| text.json(&place.latitude)),
+            "longitude" => always(|place: &Self, text| text.json(&place.longitude)),
+            "name" => always(|place: &Self, text| text.option(place.name.as_deref(), JsonText::string)),
             _ => None,
         }
     }
@@ -246,12 +249,12 @@ impl WriteJson for Location {
 pub struct EventType(Arc<TypeRow>);
 
 impl EventType {
-    /// A tombstone is none, and comes back.
+    /// Wraps the row of a living event type. A tombstone is returned as the error.
     pub(crate) fn of(row: Arc<TypeRow>) -> Result<Self, Arc<TypeRow>> {
         if row.content.is_some() { Ok(Self(row)) } else { Err(row) }
     }
 
-    /// Its place in the list of types.
+    /// Its sort key in the list of event types.
     pub(crate) fn key(&self) -> service::queries::event_type::Key {
         (self.content().name.clone(), self.meta().id)
     }
@@ -261,44 +264,45 @@ impl EventType {
     }
 
     fn content(&self) -> &TypeContent {
-        self.0.content.as_ref().expect("asked before it was made")
+        self.0.content.as_ref().expect("only living rows are wrapped")
     }
 }
 
-/// A kind of event that a user made.
+/// A type that the user has defined for events, such as "Run" or "Headache".
 #[Object]
 impl EventType {
-    /// Lower-case UUIDv7.
+    /// A lower-case UUIDv7. The client that created the event type has usually made it.
     async fn id(&self) -> ID {
         self.meta().id.into()
     }
 
-    /// 1 to 100 characters, trimmed, NFC; unique among the user's living types.
+    /// The name: 1 to 100 characters, trimmed, in Unicode normalization form C. It is unique among the living
+    /// event types of the user.
     async fn name(&self) -> &str {
         &self.content().name
     }
 
-    /// At most 32 characters.
+    /// A color for display, free text of at most 32 characters; null if none is set.
     async fn color(&self) -> Option<&str> {
         self.content().color.as_deref()
     }
 
-    /// At most 64 characters.
+    /// An icon for display, free text of at most 64 characters; null if none is set.
     async fn icon(&self) -> Option<&str> {
         self.content().icon.as_deref()
     }
 
-    /// 1 when first created, +1 for each change that changed something.
+    /// 1 when first created. Each write that changes something adds 1.
     async fn version(&self) -> i32 {
         self.meta().version
     }
 
-    /// When the server first stored it.
+    /// When the server stored it as new.
     async fn created_at(&self) -> DateTime {
         DateTime::At(self.meta().created_at)
     }
 
-    /// When it last changed.
+    /// When its content last changed on the server.
     async fn updated_at(&self) -> DateTime {
         DateTime::At(self.meta().updated_at)
     }
@@ -309,29 +313,29 @@ impl WriteJson for EventType {
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "id" => known(|event_type: &Self, text| text.id(event_type.meta().id)),
-            "name" => known(|event_type: &Self, text| text.string(&event_type.content().name)),
-            "color" => known(|event_type: &Self, text| {
+            "id" => always(|event_type: &Self, text| text.id(event_type.meta().id)),
+            "name" => always(|event_type: &Self, text| text.string(&event_type.content().name)),
+            "color" => always(|event_type: &Self, text| {
                 text.option(event_type.content().color.as_deref(), JsonText::string)
             }),
-            "icon" => known(|event_type: &Self, text| {
+            "icon" => always(|event_type: &Self, text| {
                 text.option(event_type.content().icon.as_deref(), JsonText::string)
             }),
-            "version" => known(|event_type: &Self, text| text.json(&event_type.meta().version)),
-            "createdAt" => known(|event_type: &Self, text| text.instant(event_type.meta().created_at)),
-            "updatedAt" => known(|event_type: &Self, text| text.instant(event_type.meta().updated_at)),
+            "version" => always(|event_type: &Self, text| text.json(&event_type.meta().version)),
+            "createdAt" => always(|event_type: &Self, text| text.instant(event_type.meta().created_at)),
+            "updatedAt" => always(|event_type: &Self, text| text.instant(event_type.meta().updated_at)),
             _ => None,
         }
     }
 }
 
-/// Who is asking.
+/// The authenticated user.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct Viewer {
-    /// The id of the user in this system.
+    /// The id of the user on this server.
     pub user_id: ID,
-    /// The `iss` of the token.
+    /// The `iss` claim of the token; null if the token has none.
     pub issuer: Option<String>,
-    /// The `sub` of the token.
+    /// The `sub` claim of the token.
     pub subject: String,
 }

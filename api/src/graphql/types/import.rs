@@ -1,4 +1,4 @@
-//! Imports: where they stand, and what they refused.
+//! Imports: their state and progress, and the records that they rejected.
 
 use async_graphql::{Context, Enum, ID, Object, SimpleObject};
 use domain::import::{Format, ImportRow, Rejection, State};
@@ -15,45 +15,46 @@ use crate::graphql::json_writer::WriteJson;
 use crate::graphql::response_size::{ResponseSize, SelectionCounts};
 use crate::graphql::scalar::{DateTime, Long};
 
-/// Where an import stands.
+/// The state of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "State")]
 pub enum ImportState {
-    /// Its payload is not complete.
+    /// The server waits for the payload, or for the rest of it.
     AwaitingUpload,
-    /// It waits for a worker.
+    /// The import waits for a worker.
     Queued,
-    /// A worker holds it.
+    /// A worker processes the import.
     Running,
-    /// Every record has its outcome.
+    /// Every record has its outcome; `counts` has the totals.
     Completed,
-    /// It cannot go on; what was in stays in.
+    /// The import cannot continue; `problem` gives the reason. Events that it has stored stay stored.
     Failed,
-    /// The user ended it; what was in stays in.
+    /// The user canceled the import. Events that it has stored stay stored.
     Canceled,
-    /// The user halted it; `resumeImport` lets it go on.
+    /// The user paused the import; `resumeImport` continues it.
     Paused,
-    /// Its events are being taken back.
+    /// The events of the import are being deleted.
     RollingBack,
-    /// Its events are taken back, but for those that somebody has changed.
+    /// The events of the import were deleted, except those that were changed after the import.
     RolledBack,
 }
 
-/// What a payload holds.
+/// The format of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "Format")]
 pub enum ImportFormat {
-    /// One JSON object a line: the fields of EventInput; `eventType`, a name, may stand for `eventTypeId`.
+    /// One JSON object per line, with the fields of `EventInput`. Instead of `eventTypeId` it can have
+    /// `eventType`, the name of an event type, which is created if it does not exist.
     Ndjson,
-    /// One array of such objects.
+    /// One JSON array of objects as in NDJSON.
     Json,
-    /// Rows under a header, read by a CsvMapping.
+    /// A header and rows, which are read by a `CsvMapping`.
     Csv,
-    /// The export of Apple Health: `export.xml`, alone or in its `export.zip`.
+    /// An export of Apple Health: its `export.xml`, or the `export.zip` that contains it.
     AppleHealth,
 }
 
-/// An import.
+/// An import, made from its row.
 #[derive(Debug, Clone)]
 pub struct ImportJob(pub ImportRow);
 
@@ -76,32 +77,32 @@ impl ImportJob {
 /// A background import of many events.
 #[Object]
 impl ImportJob {
-    /// The id that the client made.
+    /// A lower-case UUIDv7, made by the client.
     pub async fn id(&self) -> ID {
         self.0.id.into()
     }
 
-    /// Where it stands.
+    /// The state of the import.
     async fn state(&self) -> ImportState {
         self.0.state.into()
     }
 
-    /// What its payload holds.
+    /// The format of the payload.
     async fn format(&self) -> ImportFormat {
         self.0.format.into()
     }
 
-    /// What the user calls it.
+    /// The name that the user gave the import; null if there is none.
     async fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
-    /// Whether it only tries.
+    /// Whether the import decides and reports on each record without storing events.
     async fn dry_run(&self) -> bool {
         self.0.dry_run
     }
 
-    /// How its records came out so far.
+    /// The outcomes of the records that are processed so far.
     async fn counts(&self) -> ImportRecordCounts {
         let counts = self.0.counts;
         ImportRecordCounts {
@@ -114,41 +115,42 @@ impl ImportJob {
         }
     }
 
-    /// Null until the end of the payload has been seen.
+    /// The number of records in the payload; null until the end of the payload has been read.
     async fn records_total(&self) -> Option<Long> {
         self.0.records_total.map(Long)
     }
 
-    /// Size of the payload as announced.
+    /// The announced size of the payload in bytes, as sent.
     async fn bytes_total(&self) -> Long {
         Long(self.0.bytes_total)
     }
 
-    /// How far into the payload it has come.
+    /// How many bytes of the payload, as sent, are processed so far.
     async fn bytes_processed(&self) -> Long {
         Long(self.0.bytes_processed)
     }
 
-    /// 0 to 1, by bytes.
+    /// The processed part of the payload by bytes, from 0 to 1.
     async fn progress(&self) -> f64 {
         self.progress_fraction()
     }
 
-    /// Records a second since it was first taken up.
+    /// The average number of records per second since `startedAt`; null before.
     async fn rate_per_second(&self, context: &Context<'_>) -> Option<f64> {
         let seconds = self.elapsed_seconds(&context.data_unchecked::<Store>().clock)?;
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no exact count")]
         Some(self.0.counts.records() as f64 / seconds)
     }
 
-    /// Seconds until its end, at the rate so far.
+    /// The estimated seconds until the import ends, at the average rate so far; null unless it is running.
     async fn eta_seconds(&self, context: &Context<'_>) -> Option<f64> {
         let seconds = self.elapsed_seconds(&context.data_unchecked::<Store>().clock)?;
         let done = self.progress_fraction();
         (self.0.state == State::Running && done > 0.0).then(|| seconds / done * (1.0 - done))
     }
 
-    /// Records that were refused or differ, in their order.
+    /// Records that were rejected or differ from the stored event, in the order of the payload. Only the
+    /// first 100 000 are kept; `counts` includes all. `first` is 1 to 1 000.
     async fn rejections(
         &self,
         context: &Context<'_>,
@@ -160,11 +162,11 @@ impl ImportJob {
         let window: Window<i64> = window(Some(first), after, None, None)?;
         let (counts, response_size) =
             (SelectionCounts::of(context), context.data_unchecked::<ResponseSize>());
-        // One of a list of imports reads nothing once the others were too much.
+        // In a list of imports this reads nothing once the rejections of the others have exceeded the limit.
         response_size.add(0)?;
         let page = import_rejection::page(&store, user_id, id, &window).await?;
-        let said = page.rows.iter().map(|row| counts.name(row.detail.len() + row.excerpt.len()));
-        response_size.add(said.sum::<usize>() + counts.rows(page.rows.len()))?;
+        let texts = page.rows.iter().map(|row| counts.short_text(row.detail.len() + row.excerpt.len()));
+        response_size.add(texts.sum::<usize>() + counts.rows(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportRejection::from(row)),
@@ -175,12 +177,12 @@ impl ImportJob {
         ))
     }
 
-    /// What ended it, or why its payload must be sent again.
+    /// Why the import failed, or why its payload must be sent again; null if neither.
     async fn problem(&self) -> Option<Problem> {
         self.0.problem.clone().map(Problem::from)
     }
 
-    /// Where to send the payload, while it is awaited.
+    /// Where to send the payload; null unless the state is AWAITING_UPLOAD.
     async fn upload(&self) -> Option<ImportUpload> {
         (self.0.state == State::AwaitingUpload).then(|| ImportUpload {
             url: format!("/imports/{}/payload", self.0.id),
@@ -189,23 +191,23 @@ impl ImportJob {
         })
     }
 
-    /// When it was announced.
+    /// When the import was created.
     async fn created_at(&self) -> DateTime {
         DateTime::At(self.0.created_at)
     }
 
-    /// When a worker first took it up.
+    /// When a worker first began with the import; null before.
     async fn started_at(&self) -> Option<DateTime> {
         self.0.started_at.map(DateTime::At)
     }
 
-    /// When it ended.
+    /// When the import ended; null before.
     async fn finished_at(&self) -> Option<DateTime> {
         self.0.finished_at.map(DateTime::At)
     }
 }
 
-// Of imports there are few.
+// A user has few imports, so async-graphql resolves their lists.
 impl WriteJson for ImportJob {}
 
 impl Listed for ImportJob {
@@ -217,49 +219,49 @@ impl Listed for ImportJob {
     }
 }
 
-/// records = inserted + duplicates + differing + deleted + rejected, always.
+/// The outcomes of the records of an import. `inserted`, `duplicates`, `differing`, `deleted` and `rejected`
+/// always add up to `records`.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ImportRecordCounts {
-    /// All so far.
+    /// All records that are processed so far.
     records: Long,
-    /// New rows.
+    /// Records that created an event.
     inserted: Long,
-    /// There already, equal.
+    /// Records whose event was already stored, with the same content.
     duplicates: Long,
-    /// There already, with other content.
+    /// Records whose event was already stored, with other content. The stored event did not change.
     differing: Long,
-    /// Deleted earlier; stays so.
+    /// Records whose event was deleted earlier and stays deleted.
     deleted: Long,
-    /// Refused.
+    /// Records that were rejected.
     rejected: Long,
 }
 
-/// Where a payload goes.
+/// Where to send the payload of an import.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ImportUpload {
-    /// Where to PUT.
+    /// The path on this server to which the payload is sent with PUT.
     url: String,
-    /// What has arrived.
+    /// How many bytes of the payload have arrived. Continue there, with the header `Upload-Offset`.
     offset: Long,
-    /// Until when it is awaited.
+    /// The import fails if the payload is not complete at this time.
     expires_at: DateTime,
 }
 
-/// record counts from 1; line too, where the format has lines. Differing records are listed too, code
-/// DIFFERS. The first 100 000 are kept; the counts are exact.
+/// A record that was rejected, or that differs from the stored event and then has the code DIFFERS.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ImportRejection {
-    /// Counts from 1.
+    /// The number of the record in the payload, from 1.
     record: Long,
-    /// Counts from 1, blank lines too.
+    /// The number of the line, from 1, with blank lines counted; null if the format has no lines.
     line: Option<Long>,
-    /// JSON Pointer inside the record.
+    /// A JSON Pointer (RFC 6901) to the wrong field of the record; null if no single field is at fault.
     pointer: Option<String>,
-    /// What is wrong.
+    /// What is wrong with the record.
     code: ProblemCode,
-    /// One sentence for a person.
+    /// One sentence for people, which may change.
     detail: String,
-    /// The beginning of the record.
+    /// The beginning of the record, at most 200 characters.
     excerpt: String,
 }
 

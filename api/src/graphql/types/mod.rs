@@ -1,4 +1,4 @@
-//! What the API answers with. A GraphQL type is never a row: it is made from one.
+//! The output types of the schema. Each is made from a row of the domain and is never the row itself.
 
 pub mod connection;
 pub mod event;

@@ -1,41 +1,40 @@
-//! Why an item was not done.
+//! Problems: why an item, an import or a record was refused.
 
 use async_graphql::{Enum, SimpleObject};
 use domain::problem;
 
-/// RFC 9457, with a stable code.
+/// Why an item or an import was refused, as problem details (RFC 9457) with a stable code.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct Problem {
-    #[expect(rustdoc::invalid_html_tags, reason = "a text of the schema")]
-    /// "urn:idem:problem:<code in kebab case>"
+    /// `urn:idem:problem:` and the code in kebab case, such as `urn:idem:problem:not-found`.
     #[graphql(name = "type")]
     kind: String,
-    /// The code in words.
+    /// The code in words, the same for all problems with this code.
     title: String,
-    /// The HTTP status that says the same.
+    /// The HTTP status code that fits the code.
     status: i32,
-    /// One sentence for a person.
+    /// One sentence for people, which may change; null if there is none.
     detail: Option<String>,
-    /// What it is about.
+    /// A URI of this occurrence. The server does not set it for items and imports, so it is null.
     instance: Option<String>,
-    /// Stable: switch on it.
+    /// The stable code. Programs decide by it and by `retryable`, not by the texts.
     code: ProblemCode,
-    /// Whether the same, sent again, may work.
+    /// Whether the same input may succeed if it is sent again later.
     retryable: bool,
-    /// When it is worth sending again.
+    /// How many milliseconds to wait before sending again; null if the server gives no time.
     retry_after_ms: Option<i32>,
-    /// All of them, not the first.
+    /// All wrong fields, not only the first one. The list is empty if no single field is at fault.
     errors: Vec<FieldProblem>,
 }
 
 /// One wrong field.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct FieldProblem {
-    /// JSON Pointer inside the item, e.g. /timestamp
+    /// A JSON Pointer (RFC 6901) within the item, such as `/timestamp` or `/patch/notes`.
     pointer: String,
-    /// What is wrong with it.
+    /// What is wrong with the field.
     code: ProblemCode,
-    /// One sentence for a person.
+    /// One sentence for people, which may change.
     detail: String,
 }
 
@@ -63,77 +62,77 @@ impl From<problem::Problem> for Problem {
     }
 }
 
-/// Values may be added: treat an unknown one by `retryable`. One field problem: its own code; several:
-/// VALIDATION_FAILED.
+/// The stable code of a problem. Values may be added: treat an unknown one by `retryable`. If one field is
+/// wrong, the problem has the code of that field; if several are, it is VALIDATION_FAILED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "problem::Code")]
 pub enum ProblemCode {
-    /// Several fields are wrong: see `errors`.
+    /// Several fields are wrong; `errors` lists them.
     ValidationFailed,
-    /// A field that must have a value has none.
+    /// A required field is absent or null.
     Required,
-    /// Not 8-4-4-4-12 hexadecimal digits.
+    /// The id is not a UUID of 8-4-4-4-12 hexadecimal digits.
     InvalidUuid,
-    /// A UUID of another version or variant.
+    /// The id is a UUID of another version or variant than UUIDv7.
     NotUuidV7,
-    /// The time inside the id is more than a minute ahead.
+    /// The time inside the id is more than 60 s ahead of the server. It is retryable up to 24 h ahead.
     IdInFuture,
-    /// The id belongs to something else of the same user.
+    /// The id belongs to another object of the user, such as an event type or an import. Use a new id.
     IdInUse,
-    /// Not RFC 3339, or outside the years 0001 to 9999.
+    /// The value is not an RFC 3339 instant, or is outside the years 0001 to 9999.
     InvalidDatetime,
-    /// Not a JSON object that can be kept exactly.
+    /// The value is not a JSON object that can be stored exactly.
     InvalidJson,
-    /// Not one of the values that the field takes.
+    /// The value is not one that the field accepts.
     InvalidValue,
-    /// More characters than allowed.
+    /// The text has more characters than allowed.
     TooLong,
-    /// More bytes than allowed.
+    /// The value has more bytes than allowed.
     TooLarge,
-    /// Nested deeper than allowed.
+    /// The JSON object is nested more deeply than allowed.
     TooDeep,
-    /// A number outside its range.
+    /// The number is outside its range.
     OutOfRange,
-    /// The end is before the start.
+    /// `endDate` is before `timestamp`.
     EndBeforeStart,
-    /// A NUL character, which cannot be stored.
+    /// The text contains a NUL character, which cannot be stored.
     NulCharacter,
-    /// Not a name of the IANA time zone database.
+    /// The time zone is not in the IANA time zone database.
     UnknownTimeZone,
-    /// Nothing is known by that id.
+    /// There is nothing with this id.
     NotFound,
-    /// No living event type is known by that id.
+    /// There is no living event type with this id.
     EventTypeNotFound,
-    /// Living events are of that type.
+    /// The event type cannot be deleted while living events have this type.
     EventTypeInUse,
-    /// Another living type has that name.
+    /// Another living event type has this name.
     NameTaken,
-    /// The expected version no longer holds.
+    /// `expectedVersion` no longer holds, because the entity has changed.
     VersionConflict,
-    /// What it needs was rejected earlier in the call.
+    /// An entity that the item needs was rejected earlier in the same call.
     DependencyRejected,
-    /// The import was first sent with other options.
+    /// The id belongs to an import that was first sent with other options.
     ImportIdReused,
-    /// Not possible in the state that the import is in.
+    /// The step is not possible in the present state of the import.
     ImportState,
-    /// Too many imports of this user are waiting.
+    /// Too many imports of the user are waiting, or the daily allowance of bytes is used up.
     TooManyImports,
-    /// The payload did not arrive in time.
+    /// The payload did not arrive within 24 hours after the import was created.
     UploadExpired,
-    /// The payload is not the one that was announced.
+    /// The payload differs from the announced one, for example in its SHA-256. Send it again.
     PayloadMismatch,
-    /// The payload is no longer there.
+    /// The payload has been removed.
     PayloadGone,
-    /// The payload is not what its format says.
+    /// The content of the payload does not have the announced format.
     PayloadFormat,
     /// The payload is larger than announced or allowed.
     PayloadLimit,
-    /// One record is larger than allowed.
+    /// The record is larger than allowed.
     RecordTooLarge,
-    /// The import failed too often without getting on.
+    /// The import failed too often without progress.
     NoProgress,
-    /// The record made its reader crash.
+    /// The record repeatedly crashed the worker that read it, or cannot be stored.
     Poison,
-    /// The record is stored already, with other content.
+    /// The event of this record is already stored, with other content. It was not changed.
     Differs,
 }

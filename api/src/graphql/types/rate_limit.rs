@@ -1,22 +1,22 @@
-//! What a user may ask for.
+//! The rate limit of the user.
 
 use async_graphql::SimpleObject;
 
 use crate::graphql::scalar::DateTime;
 use crate::limiter::Charge;
 
-/// How this user stands, in points: the bucket of one process, which refills all the time. A server without a
-/// limit tells 2147483647 as `limit` and as `remaining`.
+/// The rate limit of the user, in points. Each server process keeps its own bucket for the user, which
+/// refills continuously. A server without a rate limit returns 2147483647 for `limit` and `remaining`.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct RateLimit {
-    /// Points of a full bucket.
+    /// The points of a full bucket.
     limit: i32,
-    /// What this request took: at least 1 a field at its root, 1 an item that is written, 1 for each hundred
-    /// entries that a list is asked for.
+    /// The points that this request took. These are at least 1 for each root field, 1 for each item that is
+    /// written, and 1 for each hundred entries that a list is asked for.
     cost: i32,
-    /// What is left.
+    /// The whole points that are left after this request.
     remaining: i32,
-    /// When the bucket is full again, if nothing is asked for until then.
+    /// When the bucket is full again if the user makes no further request until then.
     reset_at: DateTime,
 }
 

@@ -1,4 +1,4 @@
-//! What became of an item.
+//! The results of writes: the outcome of each item, and the payloads of mutations.
 
 use async_graphql::{Enum, ID, Interface, SimpleObject};
 use domain::apply::{self, Answer};
@@ -9,106 +9,127 @@ use service::create_import::ImportAnswer;
 use super::event::{Event, EventType};
 use super::import::ImportJob;
 use super::problem::Problem;
-use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, known};
+use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, always};
 
-/// What became of it. Clients switch on this alone.
+/// The outcome of one item. It alone tells a client what to do with its local row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "apply::Outcome")]
 pub enum WriteOutcome {
-    /// New row, or one that a rollback had taken back.
+    /// The entity was created. It may be one that the rollback of an import had deleted before.
     Created,
-    /// Was there already: returned as stored, no record changed.
+    /// The entity was already stored and did not change. It is returned as stored: take it over.
     Duplicate,
-    /// Changed (update, restore).
+    /// The entity was changed by an update or a restore.
     Updated,
-    /// Nothing to do: same content, or already deleted.
+    /// Nothing was changed: the content is already the same, the entity is already deleted, or the edit is
+    /// not newer than the last applied edit of this client.
     Unchanged,
-    /// The id is deleted: just now (delete), or earlier and stays so (create, update). Remove the local row.
+    /// The entity is deleted: by this item, or earlier, and then a create or an update does not bring it
+    /// back. Remove the local row.
     Deleted,
-    /// expectedVersion no longer holds; the current state comes along.
+    /// `expectedVersion` no longer holds, and nothing was changed. The result contains the current state:
+    /// merge onto it and send again with its version.
     Conflict,
-    /// Will not work as sent, unless problem.retryable. Nothing written.
+    /// The item was not applied. Sending it again can succeed only if `problem.retryable` is true.
     Rejected,
 }
 
-/// By which key an existing one was found.
+/// The key by which an existing entity was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "apply::MatchKey")]
 pub enum MatchKey {
-    /// Its id, or an alias of it.
+    /// Its id or an alias.
     Id,
     /// Its source and external id.
     ExternalId,
-    /// Its name.
+    /// The name of an event type.
     Name,
 }
 
-/// The answer to one item.
+/// The result of one item of a write.
 #[derive(Debug, Interface)]
 #[graphql(
-    field(name = "index", ty = "&i32", desc = "Position of the input that it answers."),
-    field(name = "sent_id", ty = "&Option<ID>", desc = "The id as it was sent."),
-    field(name = "outcome", ty = "&WriteOutcome", desc = "What became of it."),
-    field(name = "matched_by", ty = "&Option<MatchKey>", desc = "By which key an existing one was found."),
-    field(name = "differs", ty = "&bool", desc = "DUPLICATE: what was sent is not what is stored now."),
+    field(name = "index", ty = "&i32", desc = "The position of the item in the input, from 0."),
+    field(
+        name = "sent_id",
+        ty = "&Option<ID>",
+        desc = "The id as the client sent it; null if it sent none."
+    ),
+    field(name = "outcome", ty = "&WriteOutcome", desc = "The outcome of the item."),
+    field(
+        name = "matched_by",
+        ty = "&Option<MatchKey>",
+        desc = "The key by which an existing entity was found; null if none was."
+    ),
+    field(
+        name = "differs",
+        ty = "&bool",
+        desc = "True for a DUPLICATE whose content differs from what is stored now."
+    ),
     field(
         name = "version",
         ty = "&Option<i32>",
-        desc = "Of the record after this item, deleted ones too; null when rejected."
+        desc = "The version of the entity after this item, also if it is deleted; null if rejected."
     ),
-    field(name = "problem", ty = "&Option<Problem>", desc = "Why it was rejected.")
+    field(
+        name = "problem",
+        ty = "&Option<Problem>",
+        desc = "Why the outcome is REJECTED or CONFLICT; null for all others."
+    )
 )]
 pub enum WriteResult {
-    /// Of an event.
+    /// The result of a write to an event.
     Event(EventResult),
-    /// Of an event type.
+    /// The result of a write to an event type.
     EventType(EventTypeResult),
 }
 
-/// The answer to one event.
+/// The result of a write to an event.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventResult {
-    /// Position of the input that it answers.
+    /// The position of the item in the input, from 0.
     index: i32,
-    /// The id as it was sent.
+    /// The id as the client sent it; null if it sent none.
     sent_id: Option<ID>,
-    /// What became of it.
+    /// The outcome of the item.
     pub(crate) outcome: WriteOutcome,
-    /// By which key an existing one was found.
+    /// The key by which an existing entity was found; null if none was.
     matched_by: Option<MatchKey>,
-    /// DUPLICATE: what was sent is not what is stored now.
+    /// True for a DUPLICATE whose content differs from what is stored now.
     differs: bool,
-    /// Of the record after this item, deleted ones too; null when rejected.
+    /// The version of the entity after this item, also if it is deleted; null if rejected.
     version: Option<i32>,
-    /// Why it was rejected.
+    /// Why the outcome is REJECTED or CONFLICT; null for all others.
     problem: Option<Problem>,
-    /// After this item, before the next; null when rejected or deleted.
+    /// The event after this item and before the next one; null if the item is rejected or the event is
+    /// deleted. Its id may differ from `sentId` and is the id to use from then on.
     event: Option<Event>,
 }
 
-/// The answer to one event type.
+/// The result of a write to an event type.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventTypeResult {
-    /// Position of the input that it answers.
+    /// The position of the item in the input, from 0.
     index: i32,
-    /// The id as it was sent.
+    /// The id as the client sent it; null if it sent none.
     sent_id: Option<ID>,
-    /// What became of it.
+    /// The outcome of the item.
     outcome: WriteOutcome,
-    /// By which key an existing one was found.
+    /// The key by which an existing entity was found; null if none was.
     matched_by: Option<MatchKey>,
-    /// DUPLICATE: what was sent is not what is stored now.
+    /// True for a DUPLICATE whose content differs from what is stored now.
     differs: bool,
-    /// Of the record after this item, deleted ones too; null when rejected.
+    /// The version of the entity after this item, also if it is deleted; null if rejected.
     version: Option<i32>,
-    /// Why it was rejected.
+    /// Why the outcome is REJECTED or CONFLICT; null for all others.
     problem: Option<Problem>,
-    /// After this item, before the next; null when rejected or deleted.
+    /// The event type after this item and before the next one; null if the item is rejected or the event type
+    /// is deleted. Its id may differ from `sentId` and is the id to use from then on.
     event_type: Option<EventType>,
 }
 
 impl EventResult {
-    /// The answer to the item at `index`.
+    /// Converts the answer to the item at `index` of the input.
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
         let EventAnswer { answer, event_type } = answer;
         let version = answer.row.as_ref().map(|row| row.meta.version);
@@ -132,13 +153,13 @@ impl WriteJson for EventResult {
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "index" => known(|result: &Self, text| text.json(&result.index)),
-            "sentId" => known(|result: &Self, text| text.json(&result.sent_id)),
-            "outcome" => known(|result: &Self, text| text.name(result.outcome)),
-            "matchedBy" => known(|result: &Self, text| text.option(result.matched_by, JsonText::name)),
-            "differs" => known(|result: &Self, text| text.json(&result.differs)),
-            "version" => known(|result: &Self, text| text.json(&result.version)),
-            // Few have one, and what it says is many fields more.
+            "index" => always(|result: &Self, text| text.json(&result.index)),
+            "sentId" => always(|result: &Self, text| text.json(&result.sent_id)),
+            "outcome" => always(|result: &Self, text| text.name(result.outcome)),
+            "matchedBy" => always(|result: &Self, text| text.option(result.matched_by, JsonText::name)),
+            "differs" => always(|result: &Self, text| text.json(&result.differs)),
+            "version" => always(|result: &Self, text| text.json(&result.version)),
+            // Few results have a problem. async-graphql resolves the lists that contain one.
             "problem" => Some(Box::new(|result, text| {
                 text.raw("null");
                 result.problem.is_none()
@@ -153,7 +174,7 @@ impl WriteJson for EventResult {
 }
 
 impl EventTypeResult {
-    /// The answer to the item at `index`.
+    /// Converts the answer to the item at `index` of the input.
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: Answer<TypeRow>) -> Self {
         Self {
             index: i32::try_from(index).unwrap_or(i32::MAX),
@@ -168,49 +189,49 @@ impl EventTypeResult {
     }
 }
 
-/// What `createEvent` answers.
+/// The response of a mutation of one event.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventPayload {
-    /// What became of the event.
+    /// The result of the write.
     pub result: EventResult,
 }
 
-/// What `createEventType` answers.
+/// The response of a mutation of one event type.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventTypePayload {
-    /// What became of the event type.
+    /// The result of the write.
     pub result: EventTypeResult,
 }
 
-/// results = created + duplicates + deleted + rejected
+/// The response of `createEvents`. `created`, `duplicates`, `deleted` and `rejected` add up to the number of
+/// results.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventsPayload {
-    /// One each, in the order of the input.
+    /// One result for each item, in the order of the input.
     pub results: JsonList<EventResult>,
-    /// New ones.
+    /// How many have the outcome CREATED.
     pub created: i32,
-    /// There already.
+    /// How many have the outcome DUPLICATE.
     pub duplicates: i32,
-    /// Deleted earlier.
+    /// How many have the outcome DELETED.
     pub deleted: i32,
-    /// Not written.
+    /// How many have the outcome REJECTED.
     pub rejected: i32,
 }
 
-/// What `applyMutations` answers.
+/// The response of `applyMutations`.
 #[derive(Debug, SimpleObject)]
 pub struct ApplyMutationsPayload {
-    /// One each, in the order of the input.
+    /// One result for each item, in the order of the input.
     pub results: Vec<WriteResult>,
 }
 
-/// `problem`: why a step was impossible. `importJob`: the state as it is; null when the id is unknown or the
-/// import was refused.
+/// The response of a mutation of an import.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ImportPayload {
-    /// The import as it is.
+    /// The import as it is now; null if the id is unknown or the import was refused.
     pub import_job: Option<ImportJob>,
-    /// Why not.
+    /// Why the import was refused or the step is not possible; null if neither.
     pub problem: Option<Problem>,
 }
 

@@ -1,4 +1,4 @@
-//! The change feed and the state of a client's sync.
+//! The change feed, the digests for comparing copies, and the sync status.
 
 use std::collections::HashMap;
 
@@ -12,57 +12,58 @@ use service::queries::status::{SourceTotals, Totals};
 use uuid::Uuid;
 
 use super::event::{Event, EventType};
-use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, known};
+use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, always};
 use crate::graphql::scalar::{Cursor, DateTime, Long};
 
-/// The kinds that the feed tells of.
+/// The kinds of entities in the change feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "Entity")]
 pub enum EntityType {
-    /// An event.
+    /// An `Event`.
     Event,
-    /// An event type.
+    /// An `EventType`.
     EventType,
 }
 
-/// Why a cursor does not lead on.
+/// Why the feed cannot continue from a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "Reset")]
 pub enum ResetReason {
-    /// It is none of this user's.
+    /// The cursor is malformed or belongs to another user. Bootstrap.
     CursorInvalid,
-    /// It is of another counting: a backup was restored.
+    /// The cursor belongs to another feed epoch: a backup was restored. Send the local rows again, then
+    /// bootstrap.
     EpochChanged,
 }
 
-/// What follows a cursor.
+/// One page of the change feed.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ChangePage {
-    /// In the order of their positions.
+    /// The changed entities in the order of their positions. It is empty if `reset` is set.
     changes: JsonList<Change>,
-    /// Where to go on. With `reset`: the start of a bootstrap.
+    /// The cursor for the next page. With `reset` it starts a bootstrap. Store it together with the changes.
     cursor: Cursor,
-    /// More follow.
+    /// Whether more changes follow. It is true if `reset` is set.
     has_more: bool,
-    /// Set: the cursor was no good.
+    /// Why the feed could not continue from `after`; null if it could.
     reset: Option<ResetReason>,
-    /// The server's clock.
+    /// The time of the server's clock.
     server_time: DateTime,
 }
 
-/// One entity at its newest position.
+/// One entity at its newest position in the feed.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A living event.
     Event(Event),
     /// A living event type.
     EventType(EventType),
-    /// What was deleted.
+    /// The tombstone of an event or an event type.
     Tombstone(feed::Change),
 }
 
 impl ChangePage {
-    /// Of a user, at an instant.
+    /// Converts a page of the user's feed. `now_ms` is the server time in epoch milliseconds.
     pub(crate) fn new(page: feed::ChangePage, user_id: Uuid, now_ms: i64) -> Self {
         let types = page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?)));
         let types: HashMap<Uuid, EventType> = types.collect();
@@ -75,14 +76,14 @@ impl ChangePage {
         }
     }
 
-    /// Where to go on.
+    /// The cursor for the next page.
     pub(crate) fn end(&self) -> &str {
         &self.cursor.0
     }
 }
 
 impl Change {
-    /// With the type of its event, where it is among those.
+    /// Converts a change and attaches the type of its event, if `types` contains it.
     fn new(change: feed::Change, types: &HashMap<Uuid, EventType>) -> Self {
         match change {
             feed::Change::Event(row) => match Event::of(row) {
@@ -104,7 +105,7 @@ impl Change {
         }
     }
 
-    fn kind(&self) -> EntityType {
+    fn entity_type(&self) -> EntityType {
         match self {
             Self::Event(_) | Self::Tombstone(feed::Change::Event(_)) => EntityType::Event,
             Self::EventType(_) | Self::Tombstone(feed::Change::EventType(_)) => EntityType::EventType,
@@ -120,40 +121,42 @@ impl Change {
     }
 }
 
-/// One entity at its newest position. A type renamed late comes after its events: apply without foreign keys.
+/// One entity at its newest position in the feed. An event type that was changed lately comes after its
+/// events, so apply changes without foreign keys.
 #[Object]
 impl Change {
-    /// Its kind.
+    /// The kind of the entity.
     async fn entity(&self) -> EntityType {
-        self.kind()
+        self.entity_type()
     }
 
-    /// Its id.
+    /// The id of the entity.
     async fn entity_id(&self) -> ID {
         self.meta().id.into()
     }
 
-    /// Its version.
+    /// The version of the entity, counting its deletion.
     async fn version(&self) -> i32 {
         self.meta().version
     }
 
-    /// Whether it is deleted.
+    /// Whether the entity is deleted. If so, remove the local row.
     async fn deleted(&self) -> bool {
         self.meta().deletion.is_some()
     }
 
-    /// The last writer; a hint, not a reason to skip.
+    /// The `clientId` of the last writer; null if it sent none. It is a hint and no reason to skip the
+    /// change.
     async fn origin_client_id(&self) -> Option<ID> {
         self.meta().writer.client_id.clone().map(ID::from)
     }
 
-    /// The event as it is, unless deleted.
+    /// The event as it is now; null for an event type or a deleted event.
     async fn event(&self) -> Option<&Event> {
         self.living_event()
     }
 
-    /// The type as it is, unless deleted.
+    /// The event type as it is now; null for an event or a deleted event type.
     async fn event_type(&self) -> Option<&EventType> {
         self.living_type()
     }
@@ -162,11 +165,11 @@ impl Change {
 impl WriteJson for Change {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.name() {
-            "entity" => known(|change: &Self, text| text.name(change.kind())),
-            "entityId" => known(|change: &Self, text| text.id(change.meta().id)),
-            "version" => known(|change: &Self, text| text.json(&change.meta().version)),
-            "deleted" => known(|change: &Self, text| text.json(&change.meta().deletion.is_some())),
-            "originClientId" => known(|change: &Self, text| {
+            "entity" => always(|change: &Self, text| text.name(change.entity_type())),
+            "entityId" => always(|change: &Self, text| text.id(change.meta().id)),
+            "version" => always(|change: &Self, text| text.json(&change.meta().version)),
+            "deleted" => always(|change: &Self, text| text.json(&change.meta().deletion.is_some())),
+            "originClientId" => always(|change: &Self, text| {
                 text.option(change.meta().writer.client_id.as_deref(), JsonText::string)
             }),
             "event" => {
@@ -182,24 +185,24 @@ impl WriteJson for Change {
     }
 }
 
-/// What of a kind is alive, to be compared with a copy.
+/// Checksums of the living entities of one kind, for comparison with a local copy.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SyncDigest {
-    /// The kind.
+    /// The kind of the entities.
     entity: EntityType,
-    /// Ascending months; those without rows are left out.
+    /// One bucket per month, in ascending order. Months without living entities are left out.
     buckets: Vec<DigestBucket>,
 }
 
-/// One UTC month of id time, YYYY-MM. hash: lower-case hex SHA-256 over the lines `id:version` + LF of its living
-/// rows, sorted by id.
+/// The living entities whose ids were made in one UTC month, by the time inside the UUIDv7.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct DigestBucket {
-    /// YYYY-MM
+    /// The month as `YYYY-MM`, in UTC.
     month: String,
-    /// Living rows.
+    /// The number of living entities.
     count: i32,
-    /// 64 hexadecimal digits.
+    /// The SHA-256 of the lines `id:version`, each with a line feed, of the living entities sorted by id. It
+    /// has 64 lower-case hexadecimal digits.
     hash: String,
 }
 
@@ -207,102 +210,103 @@ impl SyncDigest {
     pub(crate) fn new(entity: EntityType, buckets: Vec<Bucket>) -> Self {
         let buckets = buckets.into_iter().map(|bucket| DigestBucket {
             month: bucket.month,
-            count: number(bucket.count),
+            count: int(bucket.count),
             hash: bucket.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         });
         Self { entity, buckets: buckets.collect() }
     }
 }
 
-/// Where a cursor stands.
+/// How a cursor relates to the newest position of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum SyncState {
-    /// Nothing follows it.
+    /// No changes follow the cursor.
     UpToDate,
-    /// Something follows it.
+    /// Changes follow the cursor. Pull them.
     Behind,
-    /// It does not lead on.
+    /// The feed cannot continue from the cursor. `changes` gives the reason and starts a bootstrap.
     ResetRequired,
 }
 
-/// What a client shows of its sync.
+/// An overview of the user's data and of the sync, for display.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SyncStatus {
-    /// Of the cursor given as `after`; null without one.
+    /// The state of the cursor `after`; null if none was given.
     pub state: Option<SyncState>,
-    /// Entities that a pull from `after` would bring.
+    /// How many entities a pull from `after` would bring; null without `after` or if a reset is required.
     pub pending: Option<i32>,
-    /// The newest position.
+    /// The cursor of the newest position.
     pub head_cursor: Cursor,
-    /// When anything last changed.
+    /// When an event or event type last changed; null if there has been none.
     pub last_change_at: Option<DateTime>,
-    /// When the newest event happened.
+    /// The latest `timestamp` of a living event; null if there is none.
     pub last_event_at: Option<DateTime>,
-    /// How many of each kind.
+    /// The number of entities of each kind.
     pub counts: Vec<EntityCount>,
-    /// Living events by source, for the first 1 000 sources by name.
+    /// The living events of each source, for the first 1 000 sources by name.
     pub sources: Vec<SourceStatus>,
-    /// Imports by what they do.
+    /// The number of imports by state.
     pub imports: ImportCounts,
-    /// What a client must keep to.
+    /// The limits that a client must keep.
     pub limits: SyncLimits,
-    /// The server's clock.
+    /// The time of the server's clock.
     pub server_time: DateTime,
 }
 
-/// How many of a kind.
+/// The number of entities of one kind.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EntityCount {
-    /// The kind.
+    /// The kind of the entities.
     entity: EntityType,
-    /// Living ones.
+    /// The number of living entities.
     live: i32,
-    /// Tombstones.
+    /// The number of deleted entities.
     deleted: i32,
 }
 
-/// Living events of one source.
+/// The living events of one source.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SourceStatus {
-    /// Its name.
+    /// The name of the source.
     source_type: String,
-    /// How many.
+    /// The number of living events.
     count: i32,
-    /// When the newest happened.
+    /// The latest `timestamp` of these events.
     last_event_at: Option<DateTime>,
-    /// When the newest arrived.
+    /// When the server last stored a new one of these events.
     last_received_at: Option<DateTime>,
 }
 
-/// Imports by what they do.
+/// The number of imports by state.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ImportCounts {
-    /// They wait for a worker.
+    /// Imports that wait for a worker.
     queued: i32,
-    /// A worker holds them.
+    /// Imports that are running or being rolled back.
     running: i32,
-    /// Stopped by the user for now.
+    /// Imports that the user has paused.
     paused: i32,
-    /// They cannot go on.
+    /// Imports that have failed.
     failed: i32,
 }
 
-/// What a client must keep to.
+/// The limits that a client must keep.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SyncLimits {
-    /// Items of one batch.
+    /// The most items of one batch mutation.
     batch_items_max: i32,
-    /// Bytes of one request.
+    /// The most bytes of one request body.
     batch_bytes_max: i32,
-    /// Entries of one page of `changes`.
+    /// The most entries of one page of `changes`.
     pull_first_max: i32,
-    /// How far ahead the time of an id may be.
+    /// How many milliseconds the time inside a new id may be ahead of the server.
     future_skew_ms_max: i32,
-    /// Bytes of one import.
+    /// The most bytes of one import payload.
     import_bytes_max: Long,
 }
 
-fn number(count: i64) -> i32 {
+/// A count as GraphQL's `Int`, which has 32 bits. A greater count becomes the greatest `Int`.
+fn int(count: i64) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
@@ -310,29 +314,29 @@ impl From<SourceTotals> for SourceStatus {
     fn from(totals: SourceTotals) -> Self {
         Self {
             source_type: totals.source_type,
-            count: number(totals.count),
+            count: int(totals.count),
             last_event_at: totals.last_event_at.map(DateTime::At),
             last_received_at: totals.last_received_at.map(DateTime::At),
         }
     }
 }
 
-/// Both kinds, counted.
+/// The number of events and of event types.
 pub(crate) fn entity_counts(totals: &Totals) -> Vec<EntityCount> {
-    let count = |entity, live, deleted| EntityCount { entity, live: number(live), deleted: number(deleted) };
+    let count = |entity, live, deleted| EntityCount { entity, live: int(live), deleted: int(deleted) };
     vec![
         count(EntityType::Event, totals.events_live, totals.events_deleted),
         count(EntityType::EventType, totals.types_live, totals.types_deleted),
     ]
 }
 
-/// Imports, counted.
+/// The number of imports by state.
 pub(crate) fn import_counts(totals: &Totals) -> ImportCounts {
     ImportCounts {
-        queued: number(totals.imports_queued),
-        running: number(totals.imports_running),
-        paused: number(totals.imports_paused),
-        failed: number(totals.imports_failed),
+        queued: int(totals.imports_queued),
+        running: int(totals.imports_running),
+        paused: int(totals.imports_paused),
+        failed: int(totals.imports_failed),
     }
 }
 

@@ -1,10 +1,10 @@
-//! What every transport does with a request: admit its document, say who asks, execute it.
+//! Prepares and executes a GraphQL request. All transports use this module.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
-use async_graphql::{Request, Response as Answer, Value};
+use async_graphql::{Request, Response as GraphqlResponse, Value};
 use domain::limits::ANSWER_MS_MAX;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
@@ -16,45 +16,46 @@ use tokio::time::timeout;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::answer::{is_refused, refusal};
-use crate::error::{ApiError, complete};
+use super::response::{graphql_error_response, is_request_error};
+use crate::error::{ApiError, add_problems};
 use crate::http::App;
-use crate::http::observe::Traced;
-use crate::http::persisted::{Hash, Persisted};
+use crate::http::observe::RequestTrace;
+use crate::http::persisted::{Hash, PersistedDocuments};
 use crate::http::variables::Body;
 use crate::limiter::Charge;
 use crate::limiter::cost::cost;
 use crate::{graphql, query_limits};
 
-/// How long an answer may take. Statements have bounds of their own, but there may be many in a request.
-const ANSWER_MAX: Duration = Duration::from_millis(ANSWER_MS_MAX);
+/// How long the execution of a request may take. Each SQL statement has its own timeout, but a request may
+/// run many.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(ANSWER_MS_MAX);
 
-/// A request whose document has passed the gate.
+/// A request whose document is within the query limits.
 pub(in crate::http) struct Operation {
     request: Request,
     user_id: Uuid,
-    /// What is asked for.
-    pub kind: OperationType,
-    /// What it costs, and once it is paid how its user stands.
+    pub operation_type: OperationType,
+    /// The cost. After [`Self::take_points`] it also has the level of the bucket.
     pub charge: Charge,
-    /// The document and its hash, to be kept once it was executed.
-    keep: Option<Keep>,
-    /// What it takes of bounded things, given back when it has ended: a mutation whose client is gone still
-    /// takes it.
-    room: Vec<OwnedSemaphorePermit>,
+    /// The document and its hash. They are stored after the execution.
+    unpersisted: Option<UnpersistedDocument>,
+    /// The memory and the other limited resources that the request occupies. They are released when it has
+    /// ended, because a mutation goes on even if its client disconnects.
+    permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl Operation {
-    /// With the room that it takes.
-    pub fn with_room(self, room: Vec<OwnedSemaphorePermit>) -> Self {
-        Self { room, ..self }
+    /// Attaches the permits that the operation holds until it has ended.
+    pub fn with_permits(self, permits: Vec<OwnedSemaphorePermit>) -> Self {
+        Self { permits, ..self }
     }
 
-    /// Paid for by its user: the last that is asked before it is executed, for nothing is given back.
+    /// Takes the points of the operation from its user. This must be the last check before the execution,
+    /// because points are never given back.
     ///
     /// # Errors
-    /// When the user has not got so much for now.
-    pub fn paid(self, app: &App) -> Result<Self, ApiError> {
+    /// [`ApiError::RateLimited`] if the user has too few points left.
+    pub fn take_points(self, app: &App) -> Result<Self, ApiError> {
         let charge = match &app.limiter {
             Some(limiter) => limiter.take(self.user_id, self.charge.cost)?,
             None => self.charge,
@@ -62,8 +63,8 @@ impl Operation {
         Ok(Self { request: self.request.data(charge), charge, ..self })
     }
 
-    /// As part of a trace.
-    pub fn within(self, trace: Traced) -> Self {
+    /// Attaches the trace that the operation belongs to.
+    pub fn with_trace(self, trace: RequestTrace) -> Self {
         match trace.0 {
             Some(context) => Self { request: self.request.data(context), ..self },
             None => self,
@@ -71,38 +72,48 @@ impl Operation {
     }
 }
 
-struct Keep {
-    known: Persisted,
+/// A document that is stored under its hash once it was executed.
+struct UnpersistedDocument {
+    documents: PersistedDocuments,
     hash: Hash,
     query: Arc<str>,
 }
 
-impl Keep {
-    fn executed(&self, answer: &Answer) {
-        if !is_refused(answer) {
-            self.known.keep(self.hash, &self.query);
+impl UnpersistedDocument {
+    /// Stores the document, unless the request was refused.
+    fn persist(&self, response: &GraphqlResponse) {
+        if !is_request_error(response) {
+            self.documents.store(self.hash, &self.query);
         }
     }
 }
 
-/// Lets a request through the gate, in the name of somebody.
+/// Prepares a request of a user: finds its document, checks the query limits and calculates the cost.
+///
+/// # Errors
+/// - [`ApiError::PersistedQueryNotFound`] if the request has only the hash of an unknown document.
+/// - [`ApiError::BadUserInput`] if the document has a syntax error or the hash is not that of the document.
+/// - [`ApiError::Limit`] if the document exceeds a limit.
 pub(in crate::http) fn admit(app: &App, actor: Actor, body: Body) -> Result<Operation, ApiError> {
     let query = app.persisted.resolve(body.query, body.hash)?;
     let document = document(app, &query)?;
-    let operations = || asked(&document, body.operation_name.as_deref());
-    let kind = kind(operations());
+    let operations = || candidates(&document, body.operation_name.as_deref());
+    let operation_type = operation_type(operations());
     let charge = Charge { cost: cost(&document, operations(), &body.variables), level: None };
-    let keep =
-        body.hash.map(|hash| Keep { known: app.persisted.clone(), hash, query: query.as_str().into() });
+    let unpersisted = body.hash.map(|hash| UnpersistedDocument {
+        documents: app.persisted.clone(),
+        hash,
+        query: query.as_str().into(),
+    });
     let mut request = Request::new(query).variables(body.variables);
     request.operation_name = body.operation_name;
     request.set_parsed_query(ExecutableDocument::clone(&document));
     let user_id = actor.user_id;
     let request = graphql::speak_for(request, actor, &app.services.store);
-    Ok(Operation { request, user_id, kind, charge, keep, room: Vec::new() })
+    Ok(Operation { request, user_id, operation_type, charge, unpersisted, permits: Vec::new() })
 }
 
-/// The parsed document, from the cache or through the gate.
+/// Returns the parsed document from the cache, or checks the limits and parses it.
 fn document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
     let cached = app.documents.lock().ok().and_then(|mut documents| documents.get(text).map(Arc::clone));
     if let Some(document) = cached {
@@ -115,101 +126,106 @@ fn document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> 
     Ok(document)
 }
 
-/// The operations that may be meant: one, in all requests that are executed.
-fn asked<'d>(
+/// The operations that the request may mean. There is exactly one in each request that is executed.
+fn candidates<'d>(
     document: &'d ExecutableDocument,
     operation_name: Option<&str>,
 ) -> impl Iterator<Item = &'d OperationDefinition> {
-    let asked = document.operations.iter().filter(move |(name, _)| {
-        operation_name.is_none_or(|asked| name.is_none_or(|name| name.as_str() == asked))
+    let candidates = document.operations.iter().filter(move |(name, _)| {
+        operation_name.is_none_or(|requested| name.is_none_or(|name| name.as_str() == requested))
     });
-    asked.map(|(_, operation)| &operation.node)
+    candidates.map(|(_, operation)| &operation.node)
 }
 
-/// What is asked for; where it is not clear which operation, the weightiest of them.
-fn kind<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> OperationType {
-    let mut kinds: Vec<_> = operations.map(|operation| operation.ty).collect();
-    kinds.sort_by_key(|kind| match kind {
+/// The type of the operation. If several operations are possible, a mutation takes precedence over a
+/// subscription, and a subscription over a query.
+fn operation_type<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> OperationType {
+    let mut types: Vec<_> = operations.map(|operation| operation.ty).collect();
+    types.sort_by_key(|operation_type| match operation_type {
         OperationType::Mutation => 0,
         OperationType::Subscription => 1,
         OperationType::Query => 2,
     });
-    kinds.first().copied().unwrap_or(OperationType::Query)
+    types.first().copied().unwrap_or(OperationType::Query)
 }
 
-/// Executes a query or a mutation. It is answered in time, even if the database is not. A subscription is not meant.
-pub(in crate::http) async fn answer(app: &App, operation: Operation, request_id: &str) -> Answer {
-    let Operation { request, kind, charge, keep, room, .. } = operation;
-    let refused = |error: &ApiError| refusal(error, error.status(), request_id);
-    let mut answer = if kind == OperationType::Mutation {
-        // Begun, it runs to its end even if the client hangs up: a future dropped in the middle would
-        // leave its connection inside a transaction.
+/// Executes a query or a mutation. It must not be called for a subscription.
+///
+/// The response comes within [`RESPONSE_TIMEOUT`], even if the database does not respond.
+pub(in crate::http) async fn execute(app: &App, operation: Operation, request_id: &str) -> GraphqlResponse {
+    let Operation { request, operation_type, charge, unpersisted, permits, .. } = operation;
+    let refused = |error: &ApiError| graphql_error_response(error, error.status(), request_id);
+    let mut response = if operation_type == OperationType::Mutation {
+        // A mutation that has begun runs to its end even if the client disconnects. If its future were
+        // dropped before that, its database connection would stay inside a transaction.
         let schema = app.schema.clone();
         let mutation = async move {
-            let answer = schema.execute(request).await;
-            drop(room);
-            answer
+            let response = schema.execute(request).await;
+            drop(permits);
+            response
         };
         let mutation = detached(app.tracker.track_future(mutation.in_current_span()));
-        match timeout(ANSWER_MAX, mutation).await {
-            Ok(Ok(answer)) => answer,
+        match timeout(RESPONSE_TIMEOUT, mutation).await {
+            Ok(Ok(response)) => response,
             Ok(Err(Panicked)) => return refused(&ApiError::Internal),
-            Err(_) => return refused(&late()),
+            Err(_) => return refused(&timed_out()),
         }
     } else {
-        let Ok(answer) = timeout(ANSWER_MAX, app.schema.execute(request)).await else {
-            return refused(&late());
+        let Ok(response) = timeout(RESPONSE_TIMEOUT, app.schema.execute(request)).await else {
+            return refused(&timed_out());
         };
-        drop(room);
-        answer
+        drop(permits);
+        response
     };
-    if let Some(keep) = keep {
-        keep.executed(&answer);
+    if let Some(unpersisted) = unpersisted {
+        unpersisted.persist(&response);
     }
-    complete(&mut answer, request_id);
-    answer.extension("cost", charge.cost.into())
+    add_problems(&mut response, request_id);
+    response.extension("cost", charge.cost.into())
 }
 
-/// The answer did not come in time. What was begun goes on, and nobody knows yet what becomes of it.
-fn late() -> ApiError {
+/// The error for an execution that took too long. A mutation goes on, and its outcome is not known yet.
+fn timed_out() -> ApiError {
     Error::Late.into()
 }
 
-/// Executes anything. A document that validation refuses is known at the first poll. A subscription ends
-/// with the first answer that has errors, and nothing is told of that answer but them: its client comes back
-/// with the cursor that it has, where the next page would have led it past this one.
-pub(in crate::http) fn answers(
+/// Executes any operation. Errors of validation are returned by the first poll.
+///
+/// A subscription ends with the first response that has errors, and the data of that response is removed. The
+/// client then resumes with the cursor that it has. The next page would have led it past the failed page.
+pub(in crate::http) fn execute_stream(
     app: &Arc<App>,
     operation: Operation,
     request_id: Arc<str>,
-) -> BoxStream<'static, Answer> {
-    if operation.kind != OperationType::Subscription {
+) -> BoxStream<'static, GraphqlResponse> {
+    if operation.operation_type != OperationType::Subscription {
         let (app, tracker) = (Arc::clone(app), app.tracker.clone());
-        let is_mutation = operation.kind == OperationType::Mutation;
-        let answer = async move { answer(&app, operation, &request_id).await };
+        let is_mutation = operation.operation_type == OperationType::Mutation;
+        let response = async move { execute(&app, operation, &request_id).await };
         if !is_mutation {
-            return stream::once(answer).boxed();
+            return stream::once(response).boxed();
         }
-        // Nobody polls a stream whose reader is slow, and what has begun may hold what others wait for.
-        let running = tracker.spawn(answer.in_current_span());
-        return stream::once(running).filter_map(async |answer| answer.ok()).boxed();
+        // A stream is not polled while its client does not read. A mutation that has begun may hold locks
+        // that other requests wait for, so it runs in its own task.
+        let running = tracker.spawn(response.in_current_span());
+        return stream::once(running).filter_map(async |response| response.ok()).boxed();
     }
-    let answers = app.schema.execute_stream(operation.request);
-    let begin = Some((answers, operation.keep));
+    let responses = app.schema.execute_stream(operation.request);
+    let begin = Some((responses, operation.unpersisted));
     stream::unfold(begin, move |state| {
         let request_id = Arc::clone(&request_id);
         async move {
-            let (mut answers, keep) = state?;
-            let mut answer = answers.next().await?;
-            if let Some(keep) = keep {
-                keep.executed(&answer);
+            let (mut responses, unpersisted) = state?;
+            let mut response = responses.next().await?;
+            if let Some(unpersisted) = unpersisted {
+                unpersisted.persist(&response);
             }
-            complete(&mut answer, &request_id);
-            if answer.errors.is_empty() {
-                return Some((answer, Some((answers, None))));
+            add_problems(&mut response, &request_id);
+            if response.errors.is_empty() {
+                return Some((response, Some((responses, None))));
             }
-            answer.data = Value::Null;
-            Some((answer, None))
+            response.data = Value::Null;
+            Some((response, None))
         }
     })
     .boxed()

@@ -1,84 +1,92 @@
-//! What the client takes: `Accept`, as GraphQL over HTTP and the two streaming protocols read it.
+//! Chooses the media type of a response from `Accept`, by the rules of GraphQL over HTTP and of the two
+//! streaming protocols.
 
 use async_graphql::parser::types::OperationType;
 use axum::http::{HeaderMap, header};
 
-/// How an answer is written.
+/// A media type that responses can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Media {
     /// `application/json`
     Json,
     /// `application/graphql-response+json`
-    Response,
-    /// `text/event-stream`: graphql-sse, distinct connections.
-    Events,
+    GraphqlResponse,
+    /// `text/event-stream`: graphql-sse in distinct connections mode.
+    EventStream,
     /// `multipart/mixed;subscriptionSpec=1.0`: Apollo's multipart subscriptions.
-    Parts,
+    Multipart,
 }
 
-/// What a client wants to be answered in: of all that it takes the best, the best that is one answer,
-/// and the best that is a stream of them.
+/// The media types that a client prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct Accepted {
+    /// The preferred one of all supported media types.
     best: Media,
-    one: Option<Media>,
+    /// The preferred one of those for a single response.
+    single: Option<Media>,
+    /// The preferred one of those for a stream of responses.
     stream: Option<Media>,
 }
 
-impl Wanted {
-    /// Reads `Accept`; plain JSON when it is not there, none when we speak nothing of it.
+impl Accepted {
+    /// Reads `Accept`. A missing header means plain JSON. Returns `None` if the client accepts no supported
+    /// type.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(header::ACCEPT) {
-            return Some(Self { best: Media::Json, one: Some(Media::Json), stream: None });
+            return Some(Self { best: Media::Json, single: Some(Media::Json), stream: None });
         }
         let fields = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let ranges: Vec<_> = fields.flat_map(|field| field.split(',')).filter_map(weigh).collect();
-        let one = |media: &Media| matches!(media, Media::Json | Media::Response);
+        let ranges: Vec<_> = fields.flat_map(|field| field.split(',')).filter_map(parse_range).collect();
+        let is_single = |media: &Media| matches!(media, Media::Json | Media::GraphqlResponse);
         Some(Self {
-            best: most(&ranges, |_| true)?,
-            one: most(&ranges, one),
-            stream: most(&ranges, |media| !one(media)),
+            best: preferred(&ranges, |_| true)?,
+            single: preferred(&ranges, is_single),
+            stream: preferred(&ranges, |media| !is_single(media)),
         })
     }
 
-    /// In what a refusal is written that comes instead of any answer.
-    pub(super) fn refusal(self) -> Media {
+    /// The media type of an error response when nothing was executed.
+    pub(super) fn for_error(self) -> Media {
         match self.best {
-            // graphql-sse: a stream that does not begin is a status of 4xx.
-            Media::Events => Media::Response,
-            _ => self.one.unwrap_or(Media::Response),
+            // graphql-sse: an error before the stream begins has a status 4xx, which plain JSON would not
+            // have.
+            Media::EventStream => Media::GraphqlResponse,
+            _ => self.single.unwrap_or(Media::GraphqlResponse),
         }
     }
 
-    /// In what an operation is answered; none for a subscription when no stream is wanted.
-    pub(super) fn answer(self, kind: OperationType) -> Option<Media> {
-        match (kind, self.best) {
+    /// The media type of the response to an operation. `None` for a subscription if the client accepts no
+    /// stream.
+    pub(super) fn for_operation(self, operation_type: OperationType) -> Option<Media> {
+        match (operation_type, self.best) {
             (OperationType::Subscription, _) => self.stream,
-            // Apollo's clients name it first, and mean it for subscriptions.
-            (_, Media::Parts) => Some(self.one.unwrap_or(Media::Parts)),
+            // Apollo's clients name this type first, but use it only for subscriptions.
+            (_, Media::Multipart) => Some(self.single.unwrap_or(Media::Multipart)),
             (_, best) => Some(best),
         }
     }
 }
 
-/// The media type of refusals where no body was looked at yet.
-pub(super) fn refusal(wanted: Option<Wanted>) -> Media {
-    wanted.map_or(Media::Json, Wanted::refusal)
+/// The media type of an error response. It is plain JSON if the client accepts no supported type.
+pub(super) fn for_error(accepted: Option<Accepted>) -> Media {
+    accepted.map_or(Media::Json, Accepted::for_error)
 }
 
-fn most(ranges: &[(Media, f32)], fits: impl Fn(&Media) -> bool) -> Option<Media> {
+/// Returns the media type with the highest quality of those for which `is_eligible` is true.
+fn preferred(ranges: &[(Media, f32)], is_eligible: impl Fn(&Media) -> bool) -> Option<Media> {
     let mut best = None;
-    for (media, quality) in ranges.iter().filter(|(media, _)| fits(media)) {
-        // Of equal ones the first.
-        if *quality > best.map_or(0.0, |(_, most)| most) {
+    for (media, quality) in ranges.iter().filter(|(media, _)| is_eligible(media)) {
+        // The first one wins if several have the same quality. The quality 0 means "not acceptable".
+        if *quality > best.map_or(0.0, |(_, highest)| highest) {
             best = Some((*media, *quality));
         }
     }
     best.map(|(media, _)| media)
 }
 
-/// A range of `Accept` that we can answer, and how much it is wanted (RFC 9110, section 12.4.2).
-fn weigh(range: &str) -> Option<(Media, f32)> {
+/// Parses one media range of `Accept` and its quality (RFC 9110, section 12.4.2). `None` if the type is not
+/// supported.
+fn parse_range(range: &str) -> Option<(Media, f32)> {
     let mut parts = range.split(';').map(str::trim);
     let name = parts.next()?.to_ascii_lowercase();
     let (mut quality, mut is_subscription) = (1.0, false);
@@ -90,11 +98,11 @@ fn weigh(range: &str) -> Option<(Media, f32)> {
         }
     }
     let media = match name.as_str() {
-        "application/graphql-response+json" => Media::Response,
+        "application/graphql-response+json" => Media::GraphqlResponse,
         "application/json" | "*/*" | "application/*" => Media::Json,
-        "text/event-stream" => Media::Events,
-        // Without the parameter it is another protocol: answers in pieces (`deferSpec`).
-        "multipart/mixed" if is_subscription => Media::Parts,
+        "text/event-stream" => Media::EventStream,
+        // Without this parameter it is another protocol: incremental delivery (`deferSpec`).
+        "multipart/mixed" if is_subscription => Media::Multipart,
         _ => return None,
     };
     Some((media, quality))

@@ -1,11 +1,13 @@
-//! Answers as they come, over HTTP: graphql-sse in distinct connections mode, and Apollo's multipart
-//! subscriptions. The body is pulled: a client that does not read is not written for.
+//! Streams responses over HTTP: graphql-sse in distinct connections mode, and Apollo's multipart
+//! subscriptions.
+//!
+//! The client pulls the body. While a client does not read, nothing is executed or written for it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::Response as Answer;
+use async_graphql::Response as GraphqlResponse;
 use async_graphql::parser::types::OperationType;
 use axum::body::Body;
 use axum::http::{HeaderName, header};
@@ -15,67 +17,71 @@ use futures::{FutureExt, StreamExt, stream};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answer::{is_refused, pieces, refusal, write};
-use super::execute::{Operation, answers};
+use super::execute::{Operation, execute_stream};
 use super::media::Media;
+use super::response::{graphql_error_response, http_response, is_request_error, pieces};
 use crate::error::ApiError;
 use crate::graphql::json_writer::answer::joined;
 use crate::http::App;
 
-/// How answers are told apart in one body.
+/// How the responses of one body are separated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// `event: next` and its data.
-    Events,
-    /// A part each, with the boundary line behind it.
-    Parts,
+    /// An event `next` for each response.
+    EventStream,
+    /// A part for each response, with a boundary line after it.
+    Multipart,
 }
 
 impl Framing {
     fn content_type(self) -> &'static str {
         match self {
-            Self::Events => "text/event-stream; charset=utf-8",
-            Self::Parts => "multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0",
+            Self::EventStream => "text/event-stream; charset=utf-8",
+            Self::Multipart => "multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0",
         }
     }
 
-    /// Longest silence, so that nobody on the way takes the connection for dead.
-    fn beat_every(self) -> Duration {
+    /// The longest time without any bytes. Proxies could otherwise close the connection as idle.
+    fn heartbeat_every(self) -> Duration {
         match self {
-            Self::Events => Duration::from_secs(12),
-            Self::Parts => Duration::from_secs(5),
+            Self::EventStream => Duration::from_secs(12),
+            Self::Multipart => Duration::from_secs(5),
         }
     }
 
+    /// The bytes before the first response.
     fn begin(self) -> String {
         match self {
-            Self::Events => ":\n\n".to_owned(),
-            Self::Parts => "--graphql".to_owned(),
+            Self::EventStream => ":\n\n".to_owned(),
+            Self::Multipart => "--graphql".to_owned(),
         }
     }
 
-    fn beat(self) -> String {
+    /// The bytes of a heartbeat, which clients ignore.
+    fn heartbeat(self) -> String {
         match self {
-            Self::Events => ":\n\n".to_owned(),
-            Self::Parts => part("{}"),
+            Self::EventStream => ":\n\n".to_owned(),
+            Self::Multipart => part("{}"),
         }
     }
 
-    fn next(self, answer: &Answer) -> String {
-        let text = joined(&pieces(answer));
+    /// The bytes of one response.
+    fn next(self, response: &GraphqlResponse) -> String {
+        let text = joined(&pieces(response));
         match self {
-            Self::Events => format!("event: next\ndata: {text}\n\n"),
-            Self::Parts => part(&format!("{{\"payload\":{text}}}")),
+            Self::EventStream => format!("event: next\ndata: {text}\n\n"),
+            Self::Multipart => part(&format!("{{\"payload\":{text}}}")),
         }
     }
 
-    fn end(self, why: Option<&ApiError>, request_id: &str) -> String {
+    /// The bytes at the end of the body. `error` is the reason if the operation did not end by itself.
+    fn end(self, error: Option<&ApiError>, request_id: &str) -> String {
         match self {
-            // With an empty `data`: browsers pass over events that have none.
-            Self::Events => "event: complete\ndata:\n\n".to_owned(),
-            Self::Parts => {
-                let fatal = why.map(|error| {
-                    let errors = refusal(error, error.status(), request_id).errors;
+            // The event has an empty `data`, because browsers ignore events without one.
+            Self::EventStream => "event: complete\ndata:\n\n".to_owned(),
+            Self::Multipart => {
+                let fatal = error.map(|error| {
+                    let errors = graphql_error_response(error, error.status(), request_id).errors;
                     part(&json!({ "payload": null, "errors": errors }).to_string())
                 });
                 format!("{}--\r\n", fatal.unwrap_or_default())
@@ -84,51 +90,56 @@ impl Framing {
     }
 }
 
-/// A part and, at once, the boundary behind it: clients take a part as whole only then.
+/// A part with the boundary after it. The boundary is sent at once, because clients process a part only after
+/// they have read it.
 fn part(json: &str) -> String {
     format!("\r\ncontent-type: application/json\r\n\r\n{json}\r\n--graphql")
 }
 
-/// Answers an operation as a stream. What validation refuses is refused before the stream begins, in
-/// `plain`.
+/// Responds to an operation with a stream. If validation refuses the operation, the response is a single
+/// error in `error_media` and no stream begins.
 pub(super) async fn respond(
     app: &Arc<App>,
     operation: Operation,
-    ends_at_ms: i64,
+    expires_at_ms: i64,
     framing: Framing,
-    plain: Media,
+    error_media: Media,
     request_id: &str,
 ) -> Response {
     let request_id: Arc<str> = request_id.into();
-    let is_subscription = operation.kind == OperationType::Subscription;
-    let mut answers = answers(app, operation, Arc::clone(&request_id));
-    let first = if is_subscription { answers.next().now_or_never().flatten() } else { answers.next().await };
-    if let Some(refused) = first.as_ref().filter(|answer| is_refused(answer)) {
-        return write(refused, plain);
+    let is_subscription = operation.operation_type == OperationType::Subscription;
+    let mut responses = execute_stream(app, operation, Arc::clone(&request_id));
+    // The first poll of a subscription already returns the errors of validation. Its first response may take
+    // longer.
+    let first =
+        if is_subscription { responses.next().now_or_never().flatten() } else { responses.next().await };
+    if let Some(refused) = first.as_ref().filter(|response| is_request_error(response)) {
+        return http_response(refused, error_media);
     }
-    let left_ms = ends_at_ms.saturating_sub(app.services.store.clock.now_ms());
-    let follower = Follower {
-        answers: stream::iter(first).chain(answers).boxed().fuse(),
+    let left_ms = expires_at_ms.saturating_sub(app.services.store.clock.now_ms());
+    let body = StreamBody {
+        responses: stream::iter(first).chain(responses).boxed().fuse(),
         framing,
-        ends_at: Instant::now() + within_a_year(left_ms),
+        expires_at: Instant::now() + within_a_year(left_ms),
         app: Arc::clone(app),
         request_id,
         stage: Stage::Begin,
     };
-    let chunks = stream::unfold(follower, |mut follower| async move {
-        let chunk = follower.next().await?;
-        Some((Ok::<_, Infallible>(chunk), follower))
+    let chunks = stream::unfold(body, |mut body| async move {
+        let chunk = body.next().await?;
+        Some((Ok::<_, Infallible>(chunk), body))
     });
     let headers = [
         (header::CONTENT_TYPE, framing.content_type()),
         (header::CACHE_CONTROL, "no-store"),
-        // nginx would hold answers back until its buffer is full.
+        // Without this header nginx would buffer the responses until its buffer is full.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, Body::from_stream(chunks)).into_response()
 }
 
-/// A timer takes no more.
+/// Milliseconds as a duration of at most one year, because the timer of tokio does not support arbitrary
+/// times.
 pub(in crate::http) fn within_a_year(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(Duration::from_secs(365 * 24 * 3_600))
 }
@@ -136,41 +147,43 @@ pub(in crate::http) fn within_a_year(ms: i64) -> Duration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Begin,
-    Middle,
+    Responses,
     Ended,
 }
 
-/// One client that follows.
-struct Follower {
-    answers: Fuse<BoxStream<'static, Answer>>,
+/// The body of a streamed response.
+struct StreamBody {
+    responses: Fuse<BoxStream<'static, GraphqlResponse>>,
     framing: Framing,
-    ends_at: Instant,
+    /// When the token of the client expires. The stream ends then.
+    expires_at: Instant,
     app: Arc<App>,
     request_id: Arc<str>,
     stage: Stage,
 }
 
-impl Follower {
+impl StreamBody {
+    /// Returns the next bytes of the body, and `None` at its end.
     async fn next(&mut self) -> Option<String> {
         match self.stage {
             Stage::Ended => return None,
             Stage::Begin => {
-                self.stage = Stage::Middle;
+                self.stage = Stage::Responses;
                 return Some(self.framing.begin());
             }
-            Stage::Middle => {}
+            Stage::Responses => {}
         }
-        let why = tokio::select! {
+        let error = tokio::select! {
             biased;
             () = self.app.shutdown.cancelled() => Some(ApiError::Unavailable),
-            () = sleep_until(self.ends_at) => Some(ApiError::Unauthenticated),
-            answer = self.answers.next() => match answer {
-                Some(answer) => return Some(self.framing.next(&answer)),
+            () = sleep_until(self.expires_at) => Some(ApiError::Unauthenticated),
+            response = self.responses.next() => match response {
+                Some(response) => return Some(self.framing.next(&response)),
                 None => None,
             },
-            () = sleep(self.framing.beat_every()) => return Some(self.framing.beat()),
+            () = sleep(self.framing.heartbeat_every()) => return Some(self.framing.heartbeat()),
         };
         self.stage = Stage::Ended;
-        Some(self.framing.end(why.as_ref(), &self.request_id))
+        Some(self.framing.end(error.as_ref(), &self.request_id))
     }
 }

@@ -1,32 +1,34 @@
-//! What runs on one socket. An operation is polled only when its socket asks for the next answer, so that
-//! a client that does not read holds up its own operations and nothing else.
+//! Runs the operations of one socket.
+//!
+//! The operations are polled only when the socket requests the next event. A client that does not read
+//! therefore delays its own operations and nothing else.
 
 use std::task::{Context, Poll};
 
-use async_graphql::{Response as Answer, Value};
+use async_graphql::{Response as GraphqlResponse, Value};
 use domain::limits::{SOCKET_REQUESTS_MAX, SOCKET_SUBSCRIPTIONS_MAX};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-/// The operations of one socket.
+/// The running operations of one socket.
 #[derive(Default)]
 pub(super) struct Operations {
-    /// The one that is polled first comes first.
+    /// In the order in which they are polled.
     running: Vec<Running>,
 }
 
 struct Running {
     id: String,
     is_subscription: bool,
-    answers: BoxStream<'static, Answer>,
+    responses: BoxStream<'static, GraphqlResponse>,
 }
 
-/// What comes of an operation.
-pub(super) struct Event {
+/// A response of an operation, or its end.
+pub(super) struct OperationEvent {
     pub id: String,
-    /// None when it has ended.
-    pub answer: Option<Answer>,
-    /// Whether a subscription was refused where it should have begun, or ends with an answer that failed.
+    /// `None` if the operation has ended.
+    pub response: Option<GraphqlResponse>,
+    /// Whether a subscription was refused at its start, or ends with a response that failed.
     pub has_failed: bool,
 }
 
@@ -39,7 +41,7 @@ impl Operations {
         self.count(true) >= SOCKET_SUBSCRIPTIONS_MAX
     }
 
-    /// Whether the answer to one more query or mutation may wait here.
+    /// Whether one more query or mutation may run on this socket.
     pub(super) fn has_room(&self) -> bool {
         self.count(false) < SOCKET_REQUESTS_MAX
     }
@@ -52,47 +54,54 @@ impl Operations {
         self.running.is_empty()
     }
 
-    pub(super) fn start(&mut self, id: String, is_subscription: bool, answers: BoxStream<'static, Answer>) {
-        self.running.push(Running { id, is_subscription, answers });
+    pub(super) fn start(
+        &mut self,
+        id: String,
+        is_subscription: bool,
+        responses: BoxStream<'static, GraphqlResponse>,
+    ) {
+        self.running.push(Running { id, is_subscription, responses });
     }
 
-    /// Drops an operation; a mutation that has begun goes on.
+    /// Removes an operation. A mutation that has begun still runs to its end.
     pub(super) fn stop(&mut self, id: &str) {
         self.running.retain(|running| running.id != id);
         self.shrink();
     }
 
-    /// Drops what would not end by itself.
+    /// Removes all subscriptions, because they would not end by themselves.
     pub(super) fn stop_subscriptions(&mut self) {
         self.running.retain(|running| !running.is_subscription);
     }
 
-    /// What comes next, of whichever operation. Waits for ever when there is none.
-    pub(super) async fn next(&mut self) -> Event {
+    /// Waits for the next event of any operation. Never returns while there is no operation.
+    pub(super) async fn next(&mut self) -> OperationEvent {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<OperationEvent> {
         for index in 0..self.running.len() {
-            let Poll::Ready(answer) = self.running[index].answers.poll_next_unpin(context) else {
+            let Poll::Ready(response) = self.running[index].responses.poll_next_unpin(context) else {
                 continue;
             };
             let running = self.running.remove(index);
             let id = running.id.clone();
-            let is_failure = |answer: &Answer| !answer.errors.is_empty() && answer.data == Value::Null;
-            let has_failed = running.is_subscription && answer.as_ref().is_some_and(is_failure);
-            if answer.is_some() {
-                // To the end of the row: a busy one does not starve the others.
+            let is_failure =
+                |response: &GraphqlResponse| !response.errors.is_empty() && response.data == Value::Null;
+            let has_failed = running.is_subscription && response.as_ref().is_some_and(is_failure);
+            if response.is_some() {
+                // The operation moves to the end of the list, so that a busy one does not starve the others.
                 self.running.push(running);
             } else {
                 self.shrink();
             }
-            return Poll::Ready(Event { id, answer, has_failed });
+            return Poll::Ready(OperationEvent { id, response, has_failed });
         }
         Poll::Pending
     }
 
-    /// A socket that once was busy holds no more than one that never was.
+    /// Releases the memory of the list when it is empty. A socket that was busy once then occupies no more
+    /// memory than any other.
     fn shrink(&mut self) {
         if self.running.is_empty() {
             self.running = Vec::new();

@@ -1,19 +1,19 @@
-//! The messages of graphql-transport-ws, and the codes that its sockets are closed with. Knows nothing of
-//! sockets.
+//! Parses and writes the messages of graphql-transport-ws, and defines its close codes. This module does not
+//! know sockets.
 
 use std::borrow::Cow;
 
-use async_graphql::{Response as Answer, ServerError};
+use async_graphql::{Response as GraphqlResponse, ServerError};
 use domain::limits::SOCKET_ID_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::graphql::json_writer;
 
-/// The name of the protocol in the upgrade.
+/// The name of the protocol in `Sec-WebSocket-Protocol`.
 pub(super) const PROTOCOL: &str = "graphql-transport-ws";
 
-/// Why a socket is closed: a code and its reason.
+/// Why a socket is closed: the close code and the reason text of the close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Close(pub u16, pub &'static str);
 
@@ -22,7 +22,7 @@ impl Close {
     pub(super) const GOING_AWAY: Self = Self(1001, "Going away");
     pub(super) const BROKEN: Self = Self(1002, "Protocol error");
     pub(super) const TOO_BIG: Self = Self(1009, "Message too big");
-    pub(super) const NOT_NOW: Self = Self(1013, "Try again later");
+    pub(super) const TRY_AGAIN_LATER: Self = Self(1013, "Try again later");
     pub(super) const MALFORMED: Self = Self(4400, "Invalid message received");
     pub(super) const UNAUTHORIZED: Self = Self(4401, "Unauthorized");
     pub(super) const FORBIDDEN: Self = Self(4403, "Forbidden");
@@ -32,7 +32,7 @@ impl Close {
     pub(super) const SECOND_INIT: Self = Self(4429, "Too many initialisation requests");
 }
 
-/// What a client says.
+/// A message of the client.
 #[derive(Debug)]
 pub(super) enum Incoming<'m> {
     Init(Option<&'m RawValue>),
@@ -45,20 +45,20 @@ pub(super) enum Incoming<'m> {
 #[derive(Deserialize)]
 struct Raw<'m> {
     #[serde(rename = "type", borrow)]
-    kind: Cow<'m, str>,
+    message_type: Cow<'m, str>,
     id: Option<String>,
     #[serde(borrow)]
     payload: Option<&'m RawValue>,
 }
 
 impl<'m> Incoming<'m> {
-    /// Reads a message; none when it is no message of the protocol.
+    /// Parses a message. `None` if it does not conform to the protocol.
     pub(super) fn read(text: &'m str) -> Option<Self> {
-        let Raw { kind, id, payload } = serde_json::from_str(text).ok()?;
+        let Raw { message_type, id, payload } = serde_json::from_str(text).ok()?;
         let id = id.filter(|id| (1..=SOCKET_ID_BYTES_MAX).contains(&id.len()));
         let payload = payload.filter(|payload| payload.get() != "null");
         let is_object = payload.is_none_or(|payload| payload.get().starts_with('{'));
-        match &*kind {
+        match &*message_type {
             _ if !is_object => None,
             "connection_init" => Some(Self::Init(payload)),
             "ping" => Some(Self::Ping(payload)),
@@ -70,15 +70,18 @@ impl<'m> Incoming<'m> {
     }
 }
 
-/// The token in the payload of an init: `authorization`, `Authorization` or `headers.authorization`, with
-/// or without `Bearer`. An error when there is one that is no text.
+/// Returns the token in the payload of `connection_init`. It is in `authorization`, `Authorization`,
+/// `headers.authorization` or `headers.Authorization`, with or without `Bearer`.
+///
+/// # Errors
+/// `()` if the value is not a string.
 pub(super) fn token(payload: &RawValue) -> Result<Option<String>, ()> {
     let payload: serde_json::Value = serde_json::from_str(payload.get()).map_err(|_| ())?;
     let names = ["/authorization", "/Authorization", "/headers/authorization", "/headers/Authorization"];
-    let Some(found) = names.iter().find_map(|name| payload.pointer(name)) else {
+    let Some(value) = names.iter().find_map(|name| payload.pointer(name)) else {
         return Ok(None);
     };
-    let text = found.as_str().ok_or(())?.trim();
+    let text = value.as_str().ok_or(())?.trim();
     let token = match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         _ => text,
@@ -86,7 +89,7 @@ pub(super) fn token(payload: &RawValue) -> Result<Option<String>, ()> {
     Ok(Some(token.to_owned()))
 }
 
-/// What we say.
+/// A message of the server.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Outgoing<'m> {
@@ -98,7 +101,7 @@ pub(super) enum Outgoing<'m> {
     Next {
         id: &'m str,
         #[serde(skip)]
-        payload: &'m Answer,
+        payload: &'m GraphqlResponse,
     },
     Error {
         id: &'m str,
@@ -110,10 +113,11 @@ pub(super) enum Outgoing<'m> {
 }
 
 impl Outgoing<'_> {
+    /// The message as JSON.
     pub(super) fn write(&self) -> String {
         let mut text = serde_json::to_string(self).unwrap_or_default();
         if let Self::Next { payload, .. } = self {
-            // As the last member of the object: it is text already, for the most part.
+            // The payload is appended as text, because the lists in it are already JSON text.
             text.pop();
             text += ",\"payload\":";
             text += &json_writer::answer::text(payload);
@@ -128,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_messages_of_the_protocol_are_read() {
+    fn only_messages_of_the_protocol_are_accepted() {
         let long = format!(r#"{{"type":"complete","id":"{}"}}"#, "x".repeat(SOCKET_ID_BYTES_MAX + 1));
         let bad = [
             "",
