@@ -1,25 +1,25 @@
-//! How far each backfill is: derived columns of older rows that are filled anew, one row a column.
+//! The table `backfill`: the progress of each backfill, which fills a derived column of older rows.
 
 use sea_orm::entity::prelude::*;
 
-/// A backfill.
+/// One backfill.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "backfill")]
 pub struct Model {
-    /// The table and the column: `event.notes_search`.
+    /// The table and the column, such as `event.notes_search`.
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
-    /// The owner of the last row that was looked at; nil before the first.
+    /// The owner of the last row that was processed. The nil UUID before the first row.
     pub after_user_id: Uuid,
     /// The id of that row.
     pub after_id: Uuid,
-    /// Rows looked at.
+    /// How many rows were processed.
     pub rows: i64,
-    /// All rows were looked at.
+    /// Whether all rows were processed.
     pub is_done: bool,
 }
 
-/// No relation is declared: it only names a column.
+/// No relation is declared, because the row refers to a column and not to other rows.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

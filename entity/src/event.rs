@@ -1,70 +1,72 @@
-//! One event, living or a tombstone.
+//! The table `event`: one row for each event, living or deleted. A deleted event is a tombstone without
+//! content.
 
 use sea_orm::entity::prelude::*;
 
-/// One row.
+/// One event.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "event")]
 pub struct Model {
-    /// Owner.
+    /// The owner.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// The id that the client made.
+    /// The id, usually made by the client.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// Null in a tombstone, like all content.
+    /// The id of its event type. Null in a tombstone, as all content.
     pub event_type_id: Option<Uuid>,
-    /// Epoch milliseconds.
+    /// When it happened, in epoch milliseconds.
     pub timestamp: Option<i64>,
-    /// Epoch milliseconds.
+    /// When it ended, in epoch milliseconds.
     pub end_date: Option<i64>,
-    /// Whether the instants are dates.
+    /// Whether `timestamp` and `end_date` are dates at 00:00 UTC.
     pub is_all_day: Option<bool>,
-    /// IANA name.
+    /// The IANA name of a time zone.
     pub time_zone: Option<String>,
     /// Free text.
     pub notes: Option<String>,
-    /// `notes` as a search compares them, so that it is the same on both databases; a backfill fills it.
+    /// `notes` in the form that a search compares. It is derived in the program, so that both databases find
+    /// the same. A backfill fills it in older rows.
     pub notes_search: Option<String>,
-    /// Kept by a tombstone.
+    /// The source of the external id. A tombstone keeps it.
     pub source_type: String,
-    /// Kept by a tombstone.
+    /// The id that the event has in its source. A tombstone keeps it.
     pub external_id: Option<String>,
-    /// Degrees.
+    /// In degrees.
     pub latitude: Option<f64>,
-    /// Degrees.
+    /// In degrees.
     pub longitude: Option<f64>,
-    /// Name of the place.
+    /// The name of the place.
     pub location_name: Option<String>,
-    /// Canonical JSON text.
+    /// A JSON object as canonical JSON text.
     pub properties: Option<String>,
-    /// SHA-256 of the content.
+    /// The content hash: SHA-256 of the content.
     pub content_hash: Option<Vec<u8>>,
-    /// 1 when first created.
+    /// 1 when first created, and incremented by every change.
     pub version: i32,
-    /// The version that its import gave it.
+    /// The version that its import gave it. If `version` is the same, nobody has changed it since.
     pub import_version: Option<i32>,
-    /// Position in the feed of its user.
+    /// The position of the newest change in the feed of the user.
     pub change_seq: i64,
-    /// The installation that wrote last.
+    /// The client id of the installation that wrote last.
     pub writer_client_id: Option<String>,
-    /// The version with which that installation began its unbroken run.
+    /// The writer run: the version since which only that installation has written.
     pub writer_run_start: i32,
-    /// The newest edit that installation applied.
+    /// The newest edit id that this installation has applied.
     pub writer_edit_id: Option<Uuid>,
-    /// The import that made it.
+    /// The import that created it.
     pub import_job_id: Option<Uuid>,
-    /// Epoch milliseconds.
+    /// In epoch milliseconds.
     pub created_at: i64,
-    /// Epoch milliseconds.
+    /// In epoch milliseconds.
     pub updated_at: i64,
-    /// Epoch milliseconds; set in a tombstone.
+    /// In epoch milliseconds. Set only in a tombstone.
     pub deleted_at: Option<i64>,
-    /// `user` or `rollback`.
+    /// `user` or `rollback`. Set only in a tombstone.
     pub deleted_by: Option<String>,
 }
 
-/// No relation is declared: every query names its user and joins by hand.
+/// No relation is declared, because every query names its user and writes its own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

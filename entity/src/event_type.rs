@@ -1,46 +1,46 @@
-//! One event type, living or a tombstone.
+//! The table `event_type`: one row for each event type, living or deleted. A deleted one is a tombstone.
 
 use sea_orm::entity::prelude::*;
 
-/// One row.
+/// One event type.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "event_type")]
 pub struct Model {
-    /// Owner.
+    /// The owner.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// The id that the client made.
+    /// The id, usually made by the client.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// Trimmed, NFC; null in a tombstone, so that the name is free.
+    /// The name, trimmed and in Unicode NFC. Null in a tombstone, so that the name can be used again.
     pub name: Option<String>,
-    /// Any text a client shows a colour by.
+    /// Text that tells a client which colour to show.
     pub color: Option<String>,
-    /// Any text a client shows an icon by.
+    /// Text that tells a client which icon to show.
     pub icon: Option<String>,
-    /// SHA-256 of the content.
+    /// The content hash: SHA-256 of the content.
     pub content_hash: Option<Vec<u8>>,
-    /// 1 when first created.
+    /// 1 when first created, and incremented by every change.
     pub version: i32,
-    /// Position in the feed of its user.
+    /// The position of the newest change in the feed of the user.
     pub change_seq: i64,
-    /// The installation that wrote last.
+    /// The client id of the installation that wrote last.
     pub writer_client_id: Option<String>,
-    /// The version with which that installation began its unbroken run.
+    /// The writer run: the version since which only that installation has written.
     pub writer_run_start: i32,
-    /// The newest edit that installation applied.
+    /// The newest edit id that this installation has applied.
     pub writer_edit_id: Option<Uuid>,
-    /// Epoch milliseconds.
+    /// In epoch milliseconds.
     pub created_at: i64,
-    /// Epoch milliseconds.
+    /// In epoch milliseconds.
     pub updated_at: i64,
-    /// Epoch milliseconds; set in a tombstone.
+    /// In epoch milliseconds. Set only in a tombstone.
     pub deleted_at: Option<i64>,
-    /// `user` or `rollback`.
+    /// `user` or `rollback`. Set only in a tombstone.
     pub deleted_by: Option<String>,
 }
 
-/// No relation is declared: every query names its user and joins by hand.
+/// No relation is declared, because every query names its user and writes its own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

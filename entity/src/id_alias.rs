@@ -1,25 +1,25 @@
-//! An id that was sent for something that is stored under another.
+//! The table `id_alias`: ids that clients sent for rows that are stored under another id.
 
 use sea_orm::entity::prelude::*;
 
-/// One row.
+/// One alias.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "id_alias")]
 pub struct Model {
-    /// Owner.
+    /// The owner.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// 1 event, 2 event type.
+    /// What the row is: 1 for an event, 2 for an event type.
     #[sea_orm(primary_key, auto_increment = false)]
     pub entity: i16,
     /// The id as it was sent.
     #[sea_orm(primary_key, auto_increment = false)]
     pub alias_id: Uuid,
-    /// The id of the row that it stands for; never an alias itself.
+    /// The id of the row that it stands for. It is never an alias itself.
     pub id: Uuid,
 }
 
-/// No relation is declared: every query names its user and joins by hand.
+/// No relation is declared, because every query names its user and writes its own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

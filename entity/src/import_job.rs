@@ -1,92 +1,94 @@
-//! One import: state machine, checkpoint, lease and outbox in one row.
+//! The table `import_job`: one row for each import, with its state, checkpoint and lease. The rows are also
+//! the outbox from which lost notifications are sent again.
 
 use sea_orm::entity::prelude::*;
 
-/// One row.
+/// One import.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "import_job")]
 pub struct Model {
-    /// Owner.
+    /// The owner.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// The id that the client made.
+    /// The id, made by the client.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// Name of the state as on the wire.
+    /// The name of the state, as on the wire.
     pub state: String,
-    /// Name of the format as on the wire.
+    /// The name of the format, as on the wire.
     pub format: String,
-    /// What the user calls it.
+    /// The name that the user gave it.
     pub name: Option<String>,
-    /// JSON of what it was announced with beside format, size and digest.
+    /// The options that it was created with, as JSON. Format, size and digest have columns of their own.
     pub options: String,
-    /// It decides and reports, and stores nothing.
+    /// Whether the records are only decided and reported, and no event is stored.
     pub dry_run: bool,
-    /// Announced size of the payload.
+    /// The announced size of the payload, in bytes.
     pub bytes_total: i64,
-    /// What has arrived and is stored.
+    /// How many bytes of the payload are stored.
     pub bytes_received: i64,
-    /// The names of the objects of its payload, as `rules::payload_objects` writes them.
+    /// The names of the payload objects, as `domain::payload_objects` writes them.
     pub payload_objects: String,
-    /// Announced digest, 32 bytes.
+    /// The announced SHA-256 of the payload, 32 bytes.
     pub sha256: Option<Vec<u8>>,
-    /// Records done: the checkpoint.
+    /// The checkpoint: how many records are done.
     pub next_record: i64,
-    /// Offset in the decoded payload behind the last record done.
+    /// The offset in the decoded payload after the last record that is done, in bytes.
     pub next_byte: i64,
-    /// Lines before that offset, where the format has lines.
+    /// The number of lines before that offset, if the format has lines.
     pub next_line: i64,
-    /// Offset in the payload as it was sent, for progress.
+    /// How many bytes of the payload as sent were read. A client shows it as progress.
     pub bytes_processed: i64,
-    /// Records seen, once the end has been seen.
+    /// The number of records. Set when the import is complete.
     pub records_total: Option<i64>,
-    /// New rows.
+    /// Records that became new events.
     pub count_inserted: i64,
-    /// There already, equal.
+    /// Records whose event is already stored with the same content.
     pub count_duplicates: i64,
-    /// There already, with other content.
+    /// Records whose event is already stored with different content.
     pub count_differing: i64,
-    /// Deleted earlier.
+    /// Records whose event was deleted before.
     pub count_deleted: i64,
-    /// Refused.
+    /// Records that were rejected.
     pub count_rejected: i64,
     /// Transient failures since the last progress.
     pub attempts: i32,
-    /// Leases lost at this checkpoint.
+    /// Leases that expired at this checkpoint, because their holder crashed.
     pub crash_count: i32,
-    /// Records of one chunk: fewer behind crashes, until `small_chunks_until` records are done.
+    /// How many records a chunk has. Fewer after crashes, until `small_chunks_until` records are done.
     pub chunk_records: i32,
-    /// Up to this record its chunks stay small.
+    /// The record up to which chunks stay small.
     pub small_chunks_until: i64,
-    /// Not before this instant, epoch milliseconds.
+    /// No worker may claim it before this instant, in epoch milliseconds.
     pub not_before: Option<i64>,
-    /// Fence: raised by each claim.
+    /// The fencing token. Every claim increments it.
     pub lease_epoch: i64,
-    /// Who holds the lease.
+    /// The process that holds the lease, or held the last one.
     pub lease_owner: Option<String>,
-    /// Until when, by the clock of the database, epoch milliseconds.
+    /// When the lease expires, by the clock of the database, in epoch milliseconds. Null if there is no
+    /// lease.
     pub lease_until: Option<i64>,
-    /// When the notification was last notified for it, epoch milliseconds.
+    /// When the sweeper last notified workers of it, in epoch milliseconds.
     pub notified_at: Option<i64>,
-    /// JSON of the problem that ended or bounced it.
+    /// The problem for which it failed or for which its payload must be sent again, as JSON.
     pub problem: Option<String>,
-    /// `traceparent` of the request that made it.
+    /// The `traceparent` of the request that created it.
     pub trace_context: Option<String>,
-    /// Until when its payload is awaited, epoch milliseconds.
+    /// When the time for sending the payload ends, in epoch milliseconds.
     pub upload_expires_at: i64,
-    /// Epoch milliseconds.
+    /// In epoch milliseconds.
     pub created_at: i64,
-    /// Epoch milliseconds of the first claim.
+    /// When it was first claimed, in epoch milliseconds.
     pub started_at: Option<i64>,
-    /// Epoch milliseconds of the end.
+    /// When it ended, in epoch milliseconds.
     pub finished_at: Option<i64>,
-    /// Epoch milliseconds of the removal of its payload and of the excerpts of its rejections.
+    /// When its payload and the excerpts of its rejections were removed, in epoch milliseconds.
     pub payload_removed_at: Option<i64>,
-    /// Epoch milliseconds of the removal of its rejections.
+    /// When its rejections were removed, in epoch milliseconds.
     pub rejections_removed_at: Option<i64>,
 }
 
-/// No relation is declared: every query names its user and joins by hand.
+/// No relation is declared, because every query names its user and writes its own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

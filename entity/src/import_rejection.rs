@@ -1,33 +1,33 @@
-//! One record of an import that was refused or differs.
+//! The table `import_rejection`: records of imports that were rejected, or that differ from the stored event.
 
 use sea_orm::entity::prelude::*;
 
-/// One row.
+/// One rejection.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "import_rejection")]
 pub struct Model {
-    /// Owner.
+    /// The owner.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// Its import.
+    /// The import.
     #[sea_orm(primary_key, auto_increment = false)]
     pub import_job_id: Uuid,
-    /// Counts from 1.
+    /// The number of the record in the payload, from 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub record: i64,
-    /// Counts from 1, where the format has lines.
+    /// The number of its line, from 1. Null if the format has no lines.
     pub line: Option<i64>,
-    /// JSON Pointer inside the record.
+    /// A JSON Pointer to the field in the record.
     pub pointer: Option<String>,
-    /// Problem code as on the wire.
+    /// The problem code, as on the wire.
     pub code: String,
-    /// One sentence.
+    /// What is wrong, in one sentence.
     pub detail: String,
     /// The beginning of the record.
     pub excerpt: String,
 }
 
-/// No relation is declared: every query names its user and joins by hand.
+/// No relation is declared, because every query names its user and writes its own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

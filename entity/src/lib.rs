@@ -1,7 +1,7 @@
-//! The tables as SeaORM entities: one file a table, and nothing but the shape.
+//! The tables as SeaORM entities, one file for each table. They describe the columns and contain no logic.
 //!
-//! Instants are epoch milliseconds, `properties` is canonical JSON text: exact, equal and ordered
-//! alike on SQLite and PostgreSQL. These types never leave `store`.
+//! Instants are epoch milliseconds and `properties` is canonical JSON text, so that values are exact, and
+//! compare and sort the same on SQLite and PostgreSQL. Only `store` uses these types.
 
 pub mod account;
 pub mod backfill;

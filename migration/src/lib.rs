@@ -1,6 +1,7 @@
-//! The tables, one migration a file, for SQLite and PostgreSQL alike.
+//! The migrations of the database schema, one in each file, for both SQLite and PostgreSQL.
 //!
-//! A migration is never edited once it has landed: what is wrong is mended by the next one.
+//! The statements of a migration must not be changed after it was released. A new migration corrects what is
+//! wrong.
 
 use std::collections::HashSet;
 
@@ -47,11 +48,13 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// How many migrations a database lacks; changes nothing. Those of a newer program may be there already: while servers
-/// are replaced, old ones go on, and start again.
+/// Returns how many migrations the database lacks. Changes nothing.
+///
+/// The database may have migrations of a newer version. During a rolling upgrade the old servers go on, and
+/// may start again.
 ///
 /// # Errors
-/// When the database fails.
+/// [`DbErr`] if the database fails.
 pub async fn pending(connection: &DatabaseConnection) -> Result<usize, DbErr> {
     let all = Migrator::migrations();
     let table = Migrator::migration_table_name();
@@ -64,15 +67,17 @@ pub async fn pending(connection: &DatabaseConnection) -> Result<usize, DbErr> {
     Ok(all.iter().filter(|migration| !applied.contains(migration.name())).count())
 }
 
-/// Applies the migrations that a database lacks.
+/// Applies the migrations that the database lacks.
 ///
 /// # Errors
-/// When the database or a migration fails, and when migrations are missing in between those of another program.
+/// [`DbErr`] if the database or a migration fails, or if the database has migrations that this version does
+/// not know and lacks others.
 pub async fn apply(connection: &DatabaseConnection) -> Result<(), DbErr> {
     if pending(connection).await? > 0 { Migrator::up(connection, None).await } else { Ok(()) }
 }
 
-/// Text that sorts by its bytes on every database, whatever locale the server was made with.
+/// A text column that sorts by its bytes on both databases. On PostgreSQL the default collation depends on
+/// the locale of the cluster.
 fn byte_text(manager: &SchemaManager<'_>, name: &'static str) -> ColumnDef {
     let mut column = ColumnDef::new(name);
     if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
@@ -83,7 +88,8 @@ fn byte_text(manager: &SchemaManager<'_>, name: &'static str) -> ColumnDef {
     column
 }
 
-/// An index with a name, so that a violation is told by it.
+/// A named index over columns, each with whether it is descending. The database reports a violation by the
+/// name.
 fn index(table: &'static str, name: &'static str, columns: &[(&'static str, bool)]) -> IndexCreateStatement {
     let mut index = Index::create();
     index.table(table).name(name);

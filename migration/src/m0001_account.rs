@@ -1,4 +1,4 @@
-//! The users, each with the head of their feed.
+//! Creates `account`: the users, each with the head of their change feed.
 
 use sea_orm_migration::prelude::*;
 

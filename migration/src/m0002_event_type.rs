@@ -1,4 +1,4 @@
-//! Event types.
+//! Creates `event_type`.
 
 use sea_orm_migration::prelude::*;
 
@@ -33,7 +33,8 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
-        // A tombstone has no name, and nulls are distinct: unique among the living.
+        // Nulls are distinct in a unique index, and a tombstone has no name. So names are unique among living
+        // types.
         let name = [("user_id", false), ("name", false)];
         manager.create_index(index("event_type", "event_type_name", &name).unique().to_owned()).await?;
         let feed = [("user_id", false), ("change_seq", false)];

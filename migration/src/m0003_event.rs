@@ -1,4 +1,4 @@
-//! Events.
+//! Creates `event`.
 
 use sea_orm_migration::prelude::*;
 
@@ -47,7 +47,7 @@ impl MigrationTrait for Migration {
             .await?;
         let feed = [("user_id", false), ("change_seq", false)];
         manager.create_index(index("event", "event_feed", &feed).unique().to_owned()).await?;
-        // Nulls are distinct: unique where there is an external id.
+        // Nulls are distinct in a unique index, so only events with an external id must be unique.
         let external = [("user_id", false), ("source_type", false), ("external_id", false)];
         manager.create_index(index("event", "event_external", &external).unique().to_owned()).await?;
         let newest = [("user_id", false), ("timestamp", true), ("id", true)];

@@ -1,4 +1,4 @@
-//! Ids that were sent for rows stored under another.
+//! Creates `id_alias`: ids that clients sent for rows that are stored under another id.
 
 use sea_orm_migration::prelude::*;
 

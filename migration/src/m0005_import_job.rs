@@ -1,4 +1,4 @@
-//! Imports: state machine, checkpoint, lease and outbox in one row.
+//! Creates `import_job`: the imports, each with its state, checkpoint and lease in one row.
 
 use sea_orm_migration::prelude::*;
 
@@ -52,8 +52,8 @@ impl MigrationTrait for Migration {
             .await?;
         let newest = [("user_id", false), ("created_at", true), ("id", true)];
         manager.create_index(index("import_job", "import_job_newest", &newest)).await?;
-        // The doorbell carries an id alone, and the sweeper looks for work of everybody: the two
-        // indexes that do not begin with the user.
+        // These two indexes do not begin with the user. A notification contains only the id of an import, and
+        // the sweeper looks for runnable imports of all users.
         manager.create_index(index("import_job", "import_job_id", &[("id", false)])).await?;
         let runnable = [("state", false), ("rung_at", false)];
         manager.create_index(index("import_job", "import_job_runnable", &runnable)).await?;

@@ -1,4 +1,4 @@
-//! Records of an import that were refused or differ.
+//! Creates `import_rejection`: records of imports that were rejected, or that differ from the stored event.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,11 +1,11 @@
-//! Imports that are tried, halted, taken back and cleared away.
+//! Adds the columns of `import_job` for dry runs, small chunks after crashes, and the removal of old data.
 
 use sea_orm_migration::prelude::*;
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// SQLite adds one column a statement.
+/// The new columns. SQLite can add only one column in a statement.
 fn columns() -> [ColumnDef; 6] {
     let count = |name: &'static str| ColumnDef::new(name).big_integer().not_null().default(0).to_owned();
     [
@@ -25,7 +25,7 @@ impl MigrationTrait for Migration {
             let table = Table::alter().table("import_job").add_column(column).to_owned();
             manager.alter_table(table).await?;
         }
-        // What is still kept of ended imports, oldest first: the sweeper looks for everybody.
+        // For the sweeper, which looks for data of ended imports of all users, oldest first.
         for (name, column) in [
             ("import_job_payload_kept", "payload_removed_at"),
             ("import_job_rejections_kept", "rejections_removed_at"),

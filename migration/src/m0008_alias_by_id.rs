@@ -1,4 +1,4 @@
-//! An alias stands for one thing, so that it is found by its owner and itself alone.
+//! Adds a unique index of `id_alias` by owner and alias. An alias stands for one row only, whatever its kind.
 
 use sea_orm_migration::prelude::*;
 
@@ -12,7 +12,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let by_id = [("user_id", false), ("alias_id", false)];
         manager.create_index(index("id_alias", "id_alias_by_id", &by_id).unique().to_owned()).await?;
-        // Nobody looks for the aliases of a row.
+        // No query looks for the aliases of a row.
         manager.drop_index(Index::drop().name("id_alias_row").table("id_alias").to_owned()).await
     }
 

@@ -1,4 +1,4 @@
-//! Which database cluster this is, and since which generation of the feeds it hands out positions.
+//! Creates `cluster_state`: which PostgreSQL cluster this is, and the generation of all feeds.
 
 use sea_orm_migration::prelude::*;
 

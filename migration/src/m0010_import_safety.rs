@@ -1,5 +1,7 @@
-//! What imports need so that what is committed is what was stored, and so that records count on the day they are taken:
-//! the names of the objects of a payload, and records by user and hour.
+//! Adds `import_job.payload_objects` and creates `import_usage`.
+//!
+//! The names of the payload objects in the row say which bytes were received. The records by user and hour
+//! make records count towards the limit of the day on which they are processed.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,5 +1,7 @@
-//! How far derived columns of older rows are filled anew; the first is what a search of notes looks at. The rows
-//! themselves are filled later, in steps.
+//! Creates `backfill`, the progress of backfills, with the first one: the column that a search of notes
+//! compares.
+//!
+//! The migration does not fill the rows themselves. That happens later, in steps, because it takes long.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::prelude::Uuid;

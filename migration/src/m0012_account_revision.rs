@@ -1,8 +1,10 @@
-//! `account.revision`, which every statement that writes anything of a user increments. It is how a write that
-//! locks nothing learns that what it has read is still current: compare-and-set.
+//! Adds `account.revision`, which every statement that writes anything of a user increments.
 //!
-//! A program of before does not increment it, and may run on the same database during an upgrade. So a trigger
-//! increments it wherever an UPDATE of the row leaves it as it was. The trigger goes with the next version.
+//! An optimistic write compares it (compare-and-set) to learn whether the rows that it read are still
+//! current.
+//!
+//! The previous version does not increment it, and may run on the same database during an upgrade. So a
+//! trigger increments it if an UPDATE of the row leaves it unchanged. The next version removes the trigger.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;

@@ -1,8 +1,9 @@
-//! Two columns of `import_job` get names that say what they hold: `rung_at` becomes `notified_at`, and
-//! `careful_until` becomes `small_chunks_until`.
+//! Renames two columns of `import_job`: `rung_at` becomes `notified_at`, and `careful_until` becomes
+//! `small_chunks_until`.
 //!
-//! A program of before knows the old names only, and may run on the same database during an upgrade. So the old
-//! columns stay for one version, and triggers copy whichever of a pair was changed to the other one.
+//! The previous version knows only the old names, and may run on the same database during an upgrade. So the
+//! old columns stay for one version. If one column of a pair is changed, a trigger copies the value to the
+//! other one.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -10,7 +11,7 @@ use sea_orm_migration::sea_orm::DbBackend;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// Of each pair the old name and the new one.
+/// The old and the new name of each column.
 const RENAMED: [(&str, &str); 2] = [("rung_at", "notified_at"), ("careful_until", "small_chunks_until")];
 
 const POSTGRES_FUNCTION: &str = "CREATE FUNCTION import_job_copy_renamed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
@@ -25,7 +26,8 @@ const POSTGRES_TRIGGER: &str = "CREATE TRIGGER import_job_copy_renamed BEFORE UP
      OR NEW.careful_until <> OLD.careful_until OR NEW.small_chunks_until <> OLD.small_chunks_until) \
      EXECUTE FUNCTION import_job_copy_renamed()";
 
-/// SQLite has no assignment to NEW: a trigger for each direction updates the row once more.
+/// A trigger that copies a changed column to another. SQLite cannot assign to NEW, so a trigger for each
+/// direction updates the row once more.
 fn sqlite_trigger(from: &str, to: &str) -> String {
     format!(
         "CREATE TRIGGER import_job_copy_{from} AFTER UPDATE OF {from} ON import_job FOR EACH ROW \

@@ -1,5 +1,5 @@
-//! Fills columns anew ([`service::backfill`]): beside traffic with pauses in between, or at once before a process
-//! serves.
+//! Runs the backfills ([`service::backfill`]): in the background with pauses, or at full speed before a
+//! process serves requests.
 
 use std::time::Duration;
 
@@ -10,51 +10,56 @@ use service::backfill::{self, Backfill, Step};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Beside traffic a step is followed by a pause of so many times its length.
+/// In the background a step is followed by a pause of this many times its duration.
 const PAUSE_FACTOR: u32 = 4;
+/// The shortest pause between two steps.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// The pause while another process fills it. Longer than a step and its own pause.
+/// The pause while another process works on the backfill. It is longer than a step of that process with its
+/// pause.
 const PAUSE_OTHERS: Duration = Duration::from_secs(2);
 /// The pause after an error.
 const PAUSE_FAILED: Duration = Duration::from_secs(30);
-static FAILURES: Rarely = Rarely::new();
+/// Limits the warnings about errors, which repeat while the database is away.
+static FAILURE_WARNINGS: Rarely = Rarely::new();
 
-/// How much of the time is worked.
+/// How much of the time a backfill works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// A fifth.
+    /// A fifth of the time, so that requests are served at the same time.
     BesideTraffic,
-    /// All of it.
+    /// All the time.
     Alone,
 }
 
-/// Fills all backfills, and tells how far each is whenever that has changed. Beside traffic it begins once no other
-/// process moves them on.
+/// Runs all backfills to their end. Calls `report` with each of them at the start and after every step.
+///
+/// With [`Pace::BesideTraffic`] it begins a backfill only when no other process makes progress with it.
 ///
 /// # Errors
-/// When the database fails. What is done stays done.
-pub async fn fill(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) -> Result<(), Error> {
-    let mut seen: Option<Backfill> = None;
+/// [`Error::Database`] if the database fails, [`Error::Busy`] if no connection is free in time. The steps
+/// that are done stay done.
+pub async fn fill(store: &Store, pace: Pace, report: &(dyn Fn(&Backfill) + Sync)) -> Result<(), Error> {
+    let mut last_seen: Option<Backfill> = None;
     loop {
         let all = backfill::all(store).await?;
         for backfill in &all {
             metrics::gauge!("idem_backfill_share", "column" => backfill.name.clone()).set(backfill.share());
             rows_counter(backfill).increment(0);
-            tell(backfill);
+            report(backfill);
         }
         let Some(next) = all.into_iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
-        let is_ours = seen.as_ref().is_some_and(|seen| seen.is_at(&next));
-        if pace == Pace::BesideTraffic && !is_ours {
-            seen = Some(next);
+        let is_unmoved = last_seen.as_ref().is_some_and(|seen| seen.is_at(&next));
+        if pace == Pace::BesideTraffic && !is_unmoved {
+            last_seen = Some(next);
             tokio::time::sleep(PAUSE_OTHERS).await;
             continue;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         match backfill::step(store, &next).await? {
             Step::Done(rows, done) => {
                 let rows = u64::try_from(rows).unwrap_or_default();
                 rows_counter(&next).increment(rows);
-                seen = Some(done);
+                last_seen = Some(done);
             }
             Step::Conflict => {
                 tokio::time::sleep(PAUSE_OTHERS).await;
@@ -63,7 +68,7 @@ pub async fn fill(store: &Store, pace: Pace, tell: &(dyn Fn(&Backfill) + Sync)) 
             Step::AtEnd => {}
         }
         if pace == Pace::BesideTraffic {
-            tokio::time::sleep((begun.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN)).await;
+            tokio::time::sleep((started.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN)).await;
         }
     }
 }
@@ -72,12 +77,12 @@ fn rows_counter(backfill: &Backfill) -> metrics::Counter {
     metrics::counter!("idem_backfill_rows_total", "column" => backfill.name.clone())
 }
 
-/// Fills them beside traffic, however often that fails, until all is done or `shutdown`.
+/// Runs all backfills in the background until they are done or `shutdown` is cancelled. Errors are retried.
 pub async fn run(store: Store, shutdown: CancellationToken) {
     let work = async {
         while let Err(error) = fill(&store, Pace::BesideTraffic, &|_| ()).await {
-            if FAILURES.pass().is_some() {
-                tracing::warn!(error = %error.in_full(), "a backfill failed, and goes on later");
+            if FAILURE_WARNINGS.pass().is_some() {
+                tracing::warn!(error = %error.in_full(), "a backfill failed and is tried again in 30 s");
             }
             tokio::time::sleep(PAUSE_FAILED).await;
         }

@@ -1,7 +1,7 @@
-//! Carries word of feeds that moved to whoever reads them, in this process and in others.
+//! Delivers the notifications of feeds that moved to the feed readers of this process and of others.
 //!
-//! Word is a hint: lost, doubled or forged, it costs a look at the database. Redis's publish and subscribe
-//! forgets what nobody hears, which is just what is needed.
+//! A notification is only a hint. If it is lost, duplicated or forged, that costs a look at the database. So
+//! Redis's publish and subscribe is enough: it drops a message that has no subscriber.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,75 +16,78 @@ use service::Clock;
 use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 
-/// The channel of word between processes.
+/// The Redis channel for notifications between processes.
 const CHANNEL: &str = "idem:feeds";
-/// Feeds that moved and were not told of yet; beyond it word is lost.
-const WORDS_IN_HAND_MAX: usize = 4_096;
-/// Word of so many feeds goes out at once.
-const WORDS_AT_ONCE_MAX: usize = 256;
-/// The time that publishing may take.
+/// How many notifications may wait to be delivered. More are lost.
+const PENDING_MAX: usize = 4_096;
+/// How many notifications are published in one round trip.
+const PUBLISHED_AT_ONCE_MAX: usize = 256;
+/// How long it may take to publish them.
 const PUBLISH_TIME_MAX: Duration = Duration::from_millis(250);
-/// Silence behind which the connection of the listener is tried.
+/// If the subscription is silent for this long, its connection is checked.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
-/// Pause before the listener connects again.
-const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long the check may take.
+const PING_TIME_MAX: Duration = Duration::from_secs(5);
+/// The pause before the subscription is opened again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// The word of one process.
+/// Notifies feed readers. Clones share one channel.
 #[derive(Debug, Clone)]
-pub(crate) struct Feeds {
-    here: broadcast::Sender<Uuid>,
-    elsewhere: Option<Elsewhere>,
+pub(crate) struct FeedBroadcast {
+    local: broadcast::Sender<Uuid>,
+    remote: Option<RemoteFeeds>,
 }
 
-/// The way to other processes.
+/// The connection with other processes.
 #[derive(Debug, Clone)]
-struct Elsewhere {
-    words: mpsc::Sender<Uuid>,
+struct RemoteFeeds {
+    to_publish: mpsc::Sender<Uuid>,
     client: Client,
-    /// Tells our own word from that of others.
-    process: Uuid,
-    is_listening: Arc<AtomicBool>,
+    /// A random id, by which this process ignores its own messages.
+    process_id: Uuid,
+    is_subscribed: Arc<AtomicBool>,
 }
 
-impl Feeds {
-    /// Within this process only.
-    pub(crate) fn here() -> Self {
-        Self { here: broadcast::channel(WORDS_IN_HAND_MAX).0, elsewhere: None }
+impl FeedBroadcast {
+    /// Notifies the readers of this process only.
+    pub(crate) fn local() -> Self {
+        Self { local: broadcast::channel(PENDING_MAX).0, remote: None }
     }
 
-    /// Through a Redis as well. Must be called within a tokio runtime.
-    pub(crate) fn everywhere(client: Client) -> Self {
-        let (words, waiting) = mpsc::channel(WORDS_IN_HAND_MAX);
-        let process = Clock::System.new_id();
-        tokio::spawn(publish(client.clone(), process, waiting));
-        let elsewhere = Elsewhere { words, client, process, is_listening: Arc::default() };
-        Self { elsewhere: Some(elsewhere), ..Self::here() }
+    /// Notifies the readers of all processes that use this Redis. Must be called within a tokio runtime.
+    pub(crate) fn with_redis(client: Client) -> Self {
+        let (to_publish, pending) = mpsc::channel(PENDING_MAX);
+        let process_id = Clock::System.new_id();
+        tokio::spawn(publish(client.clone(), process_id, pending));
+        let remote = RemoteFeeds { to_publish, client, process_id, is_subscribed: Arc::default() };
+        Self { remote: Some(remote), ..Self::local() }
     }
 
-    /// The feed of this user has moved.
-    pub(crate) fn moved(&self, user_id: Uuid) {
-        // Nobody may be listening here.
-        let _heard = self.here.send(user_id);
-        if let Some(elsewhere) = &self.elsewhere
-            && elsewhere.words.try_send(user_id).is_err()
+    /// Notifies readers that the feed of this user has moved. Never waits.
+    pub(crate) fn notify(&self, user_id: Uuid) {
+        // Fails if this process has no reader.
+        let _receivers = self.local.send(user_id);
+        if let Some(remote) = &self.remote
+            && remote.to_publish.try_send(user_id).is_err()
         {
             metrics::counter!("idem_notifications_lost_total").increment(1);
         }
     }
 
-    /// The users whose feeds move from now on. Must be called within a tokio runtime.
-    pub(crate) fn listen(&self) -> BoxStream<'static, Uuid> {
-        if let Some(elsewhere) = &self.elsewhere
-            && !elsewhere.is_listening.swap(true, Ordering::SeqCst)
+    /// Returns the ids of the users whose feeds move from now on. Must be called within a tokio runtime.
+    pub(crate) fn subscribe(&self) -> BoxStream<'static, Uuid> {
+        if let Some(remote) = &self.remote
+            && !remote.is_subscribed.swap(true, Ordering::SeqCst)
         {
-            tokio::spawn(hear(elsewhere.client.clone(), elsewhere.process, self.here.clone()));
+            tokio::spawn(receive(remote.client.clone(), remote.process_id, self.local.clone()));
         }
-        let heard = self.here.subscribe();
-        futures::stream::unfold(heard, |mut heard| async move {
+        let receiver = self.local.subscribe();
+        futures::stream::unfold(receiver, |mut receiver| async move {
             loop {
-                match heard.recv().await {
-                    Ok(user_id) => return Some((user_id, heard)),
-                    // Too slow: what was missed is seen at the reader's next look.
+                match receiver.recv().await {
+                    Ok(user_id) => return Some((user_id, receiver)),
+                    // The receiver was too slow. Each reader finds what it missed when it polls its feed
+                    // again.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -95,8 +98,9 @@ impl Feeds {
     }
 }
 
-/// Publishes word, each feed once however often it moved meanwhile. Ends with the last notifier.
-async fn publish(client: Client, process: Uuid, mut waiting: mpsc::Receiver<Uuid>) {
+/// Publishes notifications until the last notifier is dropped. A feed that moved several times while they
+/// waited is published once.
+async fn publish(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<Uuid>) {
     let settings = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(PUBLISH_TIME_MAX))
@@ -104,53 +108,59 @@ async fn publish(client: Client, process: Uuid, mut waiting: mpsc::Receiver<Uuid
     let Ok(mut connection) = client.get_connection_manager_lazy(settings) else {
         return;
     };
-    let mut words = Vec::with_capacity(WORDS_AT_ONCE_MAX);
-    while waiting.recv_many(&mut words, WORDS_AT_ONCE_MAX).await > 0 {
-        let moved: HashSet<Uuid> = words.drain(..).collect();
-        let sent = tokio::time::timeout(PUBLISH_TIME_MAX, send(&mut connection, process, &moved)).await;
+    let mut users = Vec::with_capacity(PUBLISHED_AT_ONCE_MAX);
+    while pending.recv_many(&mut users, PUBLISHED_AT_ONCE_MAX).await > 0 {
+        let moved: HashSet<Uuid> = users.drain(..).collect();
+        let sent = tokio::time::timeout(PUBLISH_TIME_MAX, send(&mut connection, process_id, &moved)).await;
         if !matches!(sent, Ok(Ok(()))) {
             metrics::counter!("idem_notifications_lost_total").increment(moved.len() as u64);
         }
     }
 }
 
+/// Publishes one message for each user: the id of this process, and the id of the user.
 async fn send(
     connection: &mut ConnectionManager,
-    process: Uuid,
+    process_id: Uuid,
     moved: &HashSet<Uuid>,
 ) -> Result<(), RedisError> {
     let mut pipe = redis::pipe();
     for user_id in moved {
-        let word = [process.as_bytes().as_slice(), user_id.as_bytes()].concat();
-        pipe.publish(CHANNEL, word).ignore();
+        let message = [process_id.as_bytes().as_slice(), user_id.as_bytes()].concat();
+        pipe.publish(CHANNEL, message).ignore();
     }
     pipe.query_async(connection).await
 }
 
-/// Passes on the word of other processes, for ever.
-async fn hear(client: Client, process: Uuid, here: broadcast::Sender<Uuid>) {
+/// Receives the notifications of other processes. Connects again whenever the connection ends.
+async fn receive(client: Client, process_id: Uuid, local: broadcast::Sender<Uuid>) {
     loop {
-        if let Err(error) = hear_once(&client, process, &here).await {
-            tracing::debug!(%error, "nothing is heard of other processes for a moment");
+        if let Err(error) = receive_until_closed(&client, process_id, &local).await {
+            tracing::debug!(%error, "the subscription to other processes ended and is opened again");
         }
-        tokio::time::sleep(CONNECT_AGAIN_AFTER).await;
+        tokio::time::sleep(RECONNECT_PAUSE).await;
     }
 }
 
-/// The life of one connection; a half-open one is found by asking when it was silent for long.
-async fn hear_once(client: &Client, process: Uuid, here: &broadcast::Sender<Uuid>) -> Result<(), RedisError> {
-    let (mut asks, mut words) = client.get_async_pubsub().await?.split();
-    asks.subscribe(CHANNEL).await?;
+/// Receives over one connection until it ends. After a long silence it is checked, which finds a half-open
+/// one.
+async fn receive_until_closed(
+    client: &Client,
+    process_id: Uuid,
+    local: &broadcast::Sender<Uuid>,
+) -> Result<(), RedisError> {
+    let (mut sink, mut messages) = client.get_async_pubsub().await?.split();
+    sink.subscribe(CHANNEL).await?;
     loop {
-        match tokio::time::timeout(SILENCE_MAX, words.next()).await {
-            Ok(Some(word)) => {
-                if let Some(user_id) = foreign(word.get_payload_bytes(), process) {
-                    let _heard = here.send(user_id);
+        match tokio::time::timeout(SILENCE_MAX, messages.next()).await {
+            Ok(Some(message)) => {
+                if let Some(user_id) = parse_remote(message.get_payload_bytes(), process_id) {
+                    let _receivers = local.send(user_id);
                 }
             }
             Ok(None) => return Ok(()),
             Err(_) => {
-                if !is_alive(&mut asks, &mut words).await {
+                if !is_alive(&mut sink, &mut messages).await {
                     return Ok(());
                 }
             }
@@ -158,21 +168,23 @@ async fn hear_once(client: &Client, process: Uuid, here: &broadcast::Sender<Uuid
     }
 }
 
-/// Asks, and reads on meanwhile: the answer comes through the same connection.
-async fn is_alive<S: Stream + Unpin>(asks: &mut redis::aio::PubSubSink, words: &mut S) -> bool {
-    let answer = async {
+/// Whether the connection still works. It must be read while the ping waits, because the reply comes through
+/// the same stream.
+async fn is_alive<S: Stream + Unpin>(sink: &mut redis::aio::PubSubSink, messages: &mut S) -> bool {
+    let reply = async {
         tokio::select! {
-            answer = asks.ping::<redis::Value>() => answer.is_ok(),
-            word = words.next() => word.is_some(),
+            reply = sink.ping::<redis::Value>() => reply.is_ok(),
+            message = messages.next() => message.is_some(),
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), answer).await.unwrap_or(false)
+    tokio::time::timeout(PING_TIME_MAX, reply).await.unwrap_or(false)
 }
 
-/// The user that another process tells of; anything else is no word of ours.
-fn foreign(bytes: &[u8], process: Uuid) -> Option<Uuid> {
-    let (from, user_id) = bytes.split_at_checked(16)?;
-    if from == process.as_bytes() {
+/// The user in a message of another process. `None` for a message of this process, and for anything
+/// malformed.
+fn parse_remote(message: &[u8], process_id: Uuid) -> Option<Uuid> {
+    let (sender, user_id) = message.split_at_checked(16)?;
+    if sender == process_id.as_bytes() {
         return None;
     }
     Uuid::from_slice(user_id).ok()
@@ -183,13 +195,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_word_of_other_processes_is_heard() {
+    fn only_messages_of_other_processes_are_delivered() {
         let (own, other, user) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
-        let word = |from: Uuid| [from.as_bytes().as_slice(), user.as_bytes()].concat();
-        assert_eq!(foreign(&word(other), own), Some(user));
-        assert_eq!(foreign(&word(own), own), None);
+        let message = |from: Uuid| [from.as_bytes().as_slice(), user.as_bytes()].concat();
+        assert_eq!(parse_remote(&message(other), own), Some(user));
+        assert_eq!(parse_remote(&message(own), own), None);
         for garbage in [b"".as_slice(), b"rubbish", &[7; 31], &[7; 33]] {
-            assert_eq!(foreign(garbage, own), None);
+            assert_eq!(parse_remote(garbage, own), None);
         }
     }
 }

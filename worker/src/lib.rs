@@ -1,7 +1,8 @@
-//! Background work: apalis and redis live here and nowhere else.
+//! Background work: runs imports, delivers notifications, and does regular maintenance.
 //!
-//! The row of an import is the truth, the queue a notification: losing, doubling or forging a message costs a
-//! little time and never data.
+//! This is the only crate that uses apalis and Redis. The row of an import is the source of truth, and a
+//! message in the queue is only a hint. A message that is lost, duplicated or forged costs a little time and
+//! never data.
 
 pub mod backfill;
 mod feeds;

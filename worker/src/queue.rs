@@ -1,8 +1,8 @@
-//! The queue that carries notifications from whoever changed an import to whoever runs imports.
+//! The queue that carries the notifications of runnable imports to the processes that run imports.
 //!
-//! Owns what a notification looks like, and the workers that take notifications out of it; it must not know what
-//! a handler does. A notification is a hint: a queue may lose, double or forge it, and may be emptied at
-//! any time, because the row decides and the sweeper notifies again.
+//! This module defines the message and runs the queue workers that take messages out. It must not know what a
+//! handler does. A message is only a hint: a queue may lose, duplicate or forge it, and may be emptied at any
+//! time, because the row of the import decides and the sweeper notifies again.
 
 use std::error::Error;
 use std::fmt::{self, Debug};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::feeds::Feeds;
+use crate::feeds::FeedBroadcast;
 use crate::notifier::QueueNotifier;
 
 pub(crate) mod memory;
@@ -23,10 +23,11 @@ mod tests;
 
 use supervisor::Supervisor;
 
-/// Where the notifications wait. The braces keep its keys on one node of a Redis Cluster.
+/// The prefix of all Redis keys of the queue. The braces are a hash tag, which keeps the keys in one slot of
+/// a Redis Cluster.
 pub const QUEUE_NAME: &str = "idem:{rings}";
 
-/// The one message of the queue.
+/// The only message of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
@@ -37,25 +38,25 @@ pub struct Message {
 /// Why a queue cannot be used, or why one of its workers ended.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The address is not one of a Redis, or asks for something that is not built in (TLS).
+    /// The URL is not one of a Redis, or it needs TLS, which is not built in.
     #[error("the address of the queue is not a Redis URL")]
     Url(#[source] ::redis::RedisError),
-    /// No connection, or a command that failed.
-    #[error("the queue refused, or cannot be reached")]
+    /// Redis cannot be reached, or a command failed.
+    #[error("Redis cannot be reached, or refused a command")]
     Redis(#[source] ::redis::RedisError),
-    /// A command was not answered in time.
-    #[error("the queue did not answer in time")]
+    /// Redis did not reply to a command in time.
+    #[error("Redis did not reply in time")]
     Silent,
-    /// A worker gave up.
-    #[error("the worker ended")]
+    /// A queue worker ended with an error.
+    #[error("the queue worker ended with an error")]
     Worker(#[source] WorkerError),
-    /// A worker ended without saying why.
-    #[error("the worker ended without an error")]
+    /// A queue worker ended without an error, although it was not stopped.
+    #[error("the queue worker ended without an error")]
     Ended,
 }
 
 impl QueueError {
-    /// What is below, for the log: the text of the error itself leaves it out.
+    /// The source of the error, for the log. The text of the error does not include it.
     fn cause(&self) -> Option<tracing::field::DisplayValue<&(dyn Error + 'static)>> {
         self.source().map(tracing::field::display)
     }
@@ -64,11 +65,11 @@ impl QueueError {
 /// Which queue to use.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Queue {
-    /// Inside this process; gone with it.
+    /// In the memory of this process. Its messages are lost when the process ends.
     Memory,
-    /// In a Redis, for many processes.
+    /// In Redis, for several processes.
     Redis {
-        /// Its address, `redis://…`; it may hold a password, so that it is never printed.
+        /// The URL, `redis://…`. It may contain a password, so `Debug` does not print it.
         url: String,
     },
 }
@@ -83,13 +84,13 @@ impl Debug for Queue {
 }
 
 impl Queue {
-    /// Both ends of the queue. Connects to nothing yet: a queue that is down stops nobody.
+    /// Returns both ends of the queue. It does not connect yet, so a process can start while Redis is down.
     ///
-    /// Must be called within a tokio runtime, where the notifier's task goes. A process that runs no
-    /// imports drops the consumer.
+    /// Must be called within a tokio runtime, because it starts the task of the notifier. A process that runs
+    /// no imports drops the consumer.
     ///
     /// # Errors
-    /// [`QueueError::Url`] when the address cannot be one.
+    /// [`QueueError::Url`] if the URL is not one of a Redis.
     pub fn open(&self) -> Result<(QueueNotifier, Consumer), QueueError> {
         match self {
             Self::Memory => Ok(memory()),
@@ -98,27 +99,27 @@ impl Queue {
     }
 }
 
-/// Both ends of a queue inside this process; see [`Queue::open`].
+/// Returns both ends of a queue in the memory of this process. See [`Queue::open`].
 #[must_use]
 pub fn memory() -> (QueueNotifier, Consumer) {
     let (sender, receiver) = memory::channel();
     (QueueNotifier::memory(sender), Consumer(Source::Memory(receiver)))
 }
 
-/// Both ends of the queue in the Redis at `url`; see [`Queue::open`].
+/// Returns both ends of the queue in the Redis at `url`. See [`Queue::open`].
 ///
 /// # Errors
-/// [`QueueError::Url`] when the address cannot be one.
+/// [`QueueError::Url`] if `url` is not the URL of a Redis.
 pub fn redis(url: &str) -> Result<(QueueNotifier, Consumer), QueueError> {
     let client = ::redis::Client::open(url).map_err(QueueError::Url)?;
     let sender = redis::RedisSender::new(client.clone());
     Ok((
-        QueueNotifier::redis(sender, Feeds::everywhere(client.clone())),
+        QueueNotifier::redis(sender, FeedBroadcast::with_redis(client.clone())),
         Consumer(Source::Redis(Box::new(client))),
     ))
 }
 
-/// The end of the queue where notifications come out.
+/// The receiving end of the queue.
 #[derive(Debug)]
 pub struct Consumer(Source);
 
@@ -129,11 +130,12 @@ enum Source {
 }
 
 impl Consumer {
-    /// Hands each notification to `handler`, at most `concurrency` at once, until `shutdown`.
+    /// Calls `handler` with the import id of each message, until `shutdown` is cancelled. At most
+    /// `concurrency` handlers run at the same time.
     ///
-    /// Never fails: a worker that ends is replaced, and the handlers that it ran go on. A handler
-    /// that panics is logged, and the notification counts as handled. Returns when the last handler has
-    /// returned; a handler is told of the end by the same token, not by being dropped.
+    /// It never fails. A queue worker that ends is replaced, and the handlers that it started go on. If a
+    /// handler panics, that is logged and the message counts as handled. It returns after the last handler
+    /// has returned. Handlers are not dropped at the shutdown: they must watch the same token.
     pub async fn run<F, Fut>(self, concurrency: usize, shutdown: CancellationToken, handler: F)
     where
         F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
@@ -144,6 +146,6 @@ impl Consumer {
             Source::Memory(receiver) => memory::serve(&receiver, &supervisor).await,
             Source::Redis(client) => redis::serve(&client, &supervisor).await,
         }
-        supervisor.finish().await;
+        supervisor.wait_for_handlers().await;
     }
 }

@@ -1,5 +1,7 @@
-//! Rings for whatever the queue forgot, ends what waited too long for its payload, and clears away what was
-//! kept long enough. It is the outbox: nothing that must happen is only in the queue.
+//! Notifies for imports that the queue has lost, ends imports whose payload never came, and removes old data.
+//!
+//! The rows of imports are an outbox: everything that must happen can be seen in them, and the queue may lose
+//! messages.
 
 use std::time::Duration;
 
@@ -12,25 +14,26 @@ use service::{Store, import_upkeep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-const EVERY_MS: i64 = 5_000;
-/// Usage is looked through once a minute: there is no index for it.
-static FORGETS: Rarely = Rarely::new();
+/// The average pause between two sweeps.
+const SWEEP_EVERY_MS: i64 = 5_000;
+/// Lets old usage rows be removed only once a minute: there is no index to find them.
+static USAGE_REMOVAL: Rarely = Rarely::new();
 
-/// What a sweeper works with.
+/// The regular maintenance of imports. Several processes may run it at the same time.
 #[derive(Debug, Clone)]
-pub struct Sweeper<B> {
+pub struct Sweeper<N> {
     /// The database.
     pub store: Store,
-    /// The payloads.
+    /// The payloads of imports.
     pub payloads: Payloads,
-    /// To notification for what was forgotten.
-    pub notifier: B,
+    /// Notifies workers of imports whose notification was lost.
+    pub notifier: N,
     /// How long the payload of an ended import is kept.
     pub payload_retention: Duration,
 }
 
-impl<B: Notifier> Sweeper<B> {
-    /// Sweeps every 5 s, with jitter, until `shutdown`.
+impl<N: Notifier> Sweeper<N> {
+    /// Sweeps every 5 s, with 0.5 s of jitter, until `shutdown` is cancelled. Errors are logged.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut due_ms = self.store.clock.now_ms();
         loop {
@@ -40,7 +43,7 @@ impl<B: Notifier> Sweeper<B> {
             if let Err(error) = self.tick().await {
                 tracing::warn!(error = error.in_full(), "a sweep failed");
             }
-            let pause_ms = EVERY_MS - 500 + self.store.clock.random().rem_euclid(1_000);
+            let pause_ms = SWEEP_EVERY_MS - 500 + self.store.clock.random().rem_euclid(1_000);
             due_ms = self.store.clock.now_ms() + pause_ms;
             let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or_default());
             tokio::select! {
@@ -53,7 +56,8 @@ impl<B: Notifier> Sweeper<B> {
     /// Sweeps once.
     ///
     /// # Errors
-    /// When the database or the object store fails; the next sweep goes on.
+    /// [`Error::Database`] or [`Error::Busy`] if the database fails, [`Error::Payload`] if the object store
+    /// fails. The next sweep does the rest.
     pub async fn tick(&self) -> Result<(), Error> {
         let store = &self.store;
         let waited_ms = import_upkeep::longest_wait_ms(store).await?;
@@ -63,25 +67,26 @@ impl<B: Notifier> Sweeper<B> {
             self.notifier.notify(Notification::Import(id));
         }
         for (user_id, id) in import_upkeep::expire(store, NOTIFICATIONS_MAX).await? {
-            self.forget_payload(user_id, id).await?;
+            self.remove_payload(user_id, id).await?;
         }
         let kept_ms = i64::try_from(self.payload_retention.as_millis()).unwrap_or(i64::MAX);
         for (user_id, id) in import_upkeep::stale_payloads(store, kept_ms, NOTIFICATIONS_MAX).await? {
-            self.forget_payload(user_id, id).await?;
+            self.remove_payload(user_id, id).await?;
         }
         for (user_id, id) in
             import_upkeep::stale_rejections(store, REJECTIONS_TTL_MS, NOTIFICATIONS_MAX).await?
         {
             import_upkeep::forget_rejections(store, user_id, id).await?;
         }
-        if FORGETS.pass().is_some() {
+        if USAGE_REMOVAL.pass().is_some() {
             import_upkeep::forget_usage(store).await?;
         }
         Ok(())
     }
 
-    /// The objects first: whatever ends in between is swept again.
-    async fn forget_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
+    /// Removes a payload. The objects go first: if the process ends before the row says so, the next sweep
+    /// finds it again.
+    async fn remove_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
         self.payloads.remove(user_id, id).await?;
         import_upkeep::forget_payload(&self.store, user_id, id).await
     }

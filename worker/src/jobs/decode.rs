@@ -1,5 +1,7 @@
-//! From the bytes of a payload to chunks of records, in a thread of its own before a bounded channel. What the bytes
-//! mean is for `formats` to say. Memory is flat in the size of the payload.
+//! Decodes the payload of an import into chunks of records.
+//!
+//! It runs in a blocking thread and sends the chunks through a bounded channel, so the memory does not grow
+//! with the size of the payload. The crate `formats` reads the records, and this module knows no format.
 
 #[cfg(test)]
 mod tests;
@@ -21,101 +23,102 @@ use service::{Payloads, StoredPayload};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// Chunks that are read chunks.
+/// How many decoded chunks may wait to be stored.
 const CHUNKS_AHEAD: usize = 2;
 
-/// Why no more records come.
+/// Why a payload cannot be decoded any further.
 #[derive(Debug)]
-pub(crate) enum Fault {
-    /// The payload can never be read.
-    Payload(Problem),
-    /// The payload could not be fetched for now.
-    Fetch,
+pub(crate) enum DecodeError {
+    /// The payload is invalid, removed or changed, so another attempt cannot succeed.
+    Unreadable(Problem),
+    /// The payload could not be fetched. Another attempt may succeed.
+    Unavailable,
 }
 
-impl From<ReadError> for Fault {
+impl From<ReadError> for DecodeError {
     fn from(error: ReadError) -> Self {
-        error.problem().map_or(Self::Fetch, Self::Payload)
+        error.problem().map_or(Self::Unavailable, Self::Unreadable)
     }
 }
 
-impl From<SourceError> for Fault {
+impl From<SourceError> for DecodeError {
     fn from(error: SourceError) -> Self {
         ReadError::from(error).into()
     }
 }
 
-/// Where chunks go, or why there are no more.
-type Chunks = mpsc::Sender<Result<Chunk, Fault>>;
+/// Sends decoded chunks, and at last the error if the payload cannot be decoded to its end.
+type ChunkSender = mpsc::Sender<Result<Chunk, DecodeError>>;
 
-/// Starts to read at the checkpoint of an import.
+/// Starts to decode the payload of an import at its checkpoint. Returns the receiver of the chunks.
 pub(crate) fn open(
     payloads: &Payloads,
     clock: Clock,
     row: &ImportRow,
-) -> mpsc::Receiver<Result<Chunk, Fault>> {
-    let (chunks, chunks_out) = mpsc::channel(CHUNKS_AHEAD);
-    // Once nobody takes the records, nothing more is fetched.
-    let taken = chunks.clone();
-    let source = StoredPayload::new(payloads, row, move || !taken.is_closed());
+) -> mpsc::Receiver<Result<Chunk, DecodeError>> {
+    let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+    // When the receiver is dropped, nothing more is fetched.
+    let probe = sender.clone();
+    let source = StoredPayload::new(payloads, row, move || !probe.is_closed());
     let row = row.clone();
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = read(&Input::new(Arc::new(source)), &row, &clock, &chunks) {
-            let _nobody_waits = chunks.blocking_send(Err(error.into()));
+        if let Err(error) = decode(&Input::new(Arc::new(source)), &row, &clock, &sender) {
+            let _receiver_is_gone = sender.blocking_send(Err(error.into()));
         }
     });
-    chunks_out
+    chunks
 }
 
-/// Reads until the end, a fault, or until nobody takes chunks any more. Blocks.
-fn read(input: &Input, row: &ImportRow, clock: &Clock, chunks: &Chunks) -> Result<(), ReadError> {
+/// Decodes until the payload ends, cannot be read, or the receiver is dropped. Blocks.
+fn decode(input: &Input, row: &ImportRow, clock: &Clock, sender: &ChunkSender) -> Result<(), ReadError> {
     let checkpoint = Checkpoint {
         records: row.next_record,
         byte: u64::try_from(row.next_byte).unwrap_or_default(),
         lines: row.next_line,
     };
-    let (mut reader, done) = formats::open(input, row.format, row.options.csv.as_ref(), checkpoint)?;
-    let job = Job {
+    let (mut reader, records_before) =
+        formats::open(input, row.format, row.options.csv.as_ref(), checkpoint)?;
+    let decoder = ChunkDecoder {
         user_id: row.user_id,
-        skip: row.next_record,
+        records_done: row.next_record,
         chunk_records: usize::try_from(row.chunk_records).unwrap_or(1).max(1),
         poison: row.poison(),
         clock,
-        chunks,
+        sender,
         input,
-        fresh_type_ids: RefCell::default(),
+        new_type_ids: RefCell::default(),
     };
-    job.run(reader.as_mut(), done)
+    decoder.run(reader.as_mut(), records_before)
 }
 
-/// What becomes of the records of one payload.
-struct Job<'j> {
-    /// Owner: derived ids depend on it.
+/// Decodes the records of one payload and groups them into chunks.
+struct ChunkDecoder<'d> {
+    /// The owner of the import. Ids that are derived from a record depend on it.
     user_id: Uuid,
-    /// Records that are done.
-    skip: i64,
-    /// Records of a chunk.
+    /// How many records are done: the checkpoint. They are skipped.
+    records_done: i64,
+    /// How many records a chunk has.
     chunk_records: usize,
-    /// The record that is refused unread: workers died of it.
+    /// The number of the record at which workers have crashed. It is rejected without being read.
     poison: Option<i64>,
-    clock: &'j Clock,
-    chunks: &'j Chunks,
-    input: &'j Input,
-    /// The id of the type that a record names, should it be missing: one for each name of a chunk, for
-    /// fresh ones cost a call of the system each.
-    fresh_type_ids: RefCell<HashMap<String, Uuid>>,
+    clock: &'d Clock,
+    sender: &'d ChunkSender,
+    input: &'d Input,
+    /// An id for each event type name in the chunk, in case the type does not exist. Records with the same
+    /// name share one, because each new id costs a system call.
+    new_type_ids: RefCell<HashMap<String, Uuid>>,
 }
 
-impl Job<'_> {
-    /// Hands out chunks after the `done` records at which the reader begins. What is whole before a
-    /// fault is handed out as well.
-    fn run(&self, reader: &mut dyn RecordReader, done: i64) -> Result<(), ReadError> {
-        let mut number = done;
+impl ChunkDecoder<'_> {
+    /// Sends all chunks after the checkpoint. The reader begins after `records_before` records. If it fails,
+    /// the complete records before the error are sent first.
+    fn run(&self, reader: &mut dyn RecordReader, records_before: i64) -> Result<(), ReadError> {
+        let mut number = records_before;
         let mut records = Vec::with_capacity(self.chunk_records);
         let mut position = reader.position();
         loop {
-            let is_more = match reader.advance() {
-                Ok(is_more) => is_more,
+            let has_more = match reader.advance() {
+                Ok(has_more) => has_more,
                 Err(error) if records.is_empty() => return Err(error),
                 Err(error) => {
                     self.send(records, number, position, false);
@@ -123,15 +126,15 @@ impl Job<'_> {
                 }
             };
             position = reader.position();
-            if !is_more {
+            if !has_more {
                 self.send(records, number, position, true);
                 return Ok(());
             }
             number += 1;
-            if number <= self.skip {
+            if number <= self.records_done {
                 continue;
             }
-            records.push(self.record(reader, number));
+            records.push(self.read_record(reader, number));
             if records.len() == self.chunk_records {
                 let full = std::mem::replace(&mut records, Vec::with_capacity(self.chunk_records));
                 if !self.send(full, number, position, false) {
@@ -141,48 +144,48 @@ impl Job<'_> {
         }
     }
 
-    /// Whether somebody waits for more.
+    /// Sends a chunk. Returns `false` if the receiver was dropped.
     fn send(&self, records: Vec<Record>, next_record: i64, position: Position, is_last: bool) -> bool {
-        // The next chunk may find the type deleted that this one makes, and then needs another id.
-        self.fresh_type_ids.borrow_mut().clear();
+        // The next chunk needs other ids: a type that this chunk creates may be deleted before that one is
+        // stored.
+        self.new_type_ids.borrow_mut().clear();
         let chunk = Chunk {
             records,
-            next_record: next_record.max(self.skip),
+            next_record: next_record.max(self.records_done),
             next_byte: i64::try_from(position.byte).unwrap_or(i64::MAX),
             next_line: position.lines,
             bytes_processed: i64::try_from(self.input.taken()).unwrap_or(i64::MAX),
             is_last,
         };
-        self.chunks.blocking_send(Ok(chunk)).is_ok()
+        self.sender.blocking_send(Ok(chunk)).is_ok()
     }
 
-    /// Reads one record. A reader that panics has met a record that is poison: it is refused, and the
-    /// import goes on.
-    fn record(&self, reader: &dyn RecordReader, number: i64) -> Record {
-        let refused = |code, detail: String| Err(vec![FieldProblem::new("", code, detail)]);
+    /// Reads one record. If the reader panics, the record is rejected as poison and the import goes on.
+    fn read_record(&self, reader: &dyn RecordReader, number: i64) -> Record {
+        let rejected = |code, detail: String| Err(vec![FieldProblem::new("", code, detail)]);
         let event = if self.poison == Some(number) {
-            refused(Code::Poison, "workers died of this record".to_owned())
+            rejected(Code::Poison, "workers crashed at this record, so it was skipped".to_owned())
         } else {
             let read = AssertUnwindSafe(|| {
-                let is_meant = fault_injection::is_injected("plant-panic-on-read");
+                let is_injected = fault_injection::is_injected("plant-panic-on-read");
                 assert!(
-                    !(is_meant && reader.raw().windows(6).any(|word| word == b"poison")),
-                    "as it was told to"
+                    !(is_injected && reader.raw().windows(6).any(|word| word == b"poison")),
+                    "the injected fault: a reader panics"
                 );
-                reader.event(self.user_id, &|draft| self.fresh_type_id(draft))
+                reader.event(self.user_id, &|draft| self.new_type_id(draft))
             });
             catch_unwind(read)
-                .unwrap_or_else(|_| refused(Code::Poison, "the record cannot be read".to_owned()))
+                .unwrap_or_else(|_| rejected(Code::Poison, "the record cannot be read".to_owned()))
         };
         Record { line: reader.line(), event, excerpt: formats::excerpt(reader.raw()) }
     }
 
-    /// The id that the type gets if it is made; nobody asks for it where the record brings no name.
-    fn fresh_type_id(&self, draft: &EventDraft) -> Uuid {
+    /// The id that the event type of a record gets if it is created. A record without a type name needs none.
+    fn new_type_id(&self, draft: &EventDraft) -> Uuid {
         let Sent::Value(name) = &draft.event_type else {
             return Uuid::nil();
         };
-        let mut ids = self.fresh_type_ids.borrow_mut();
+        let mut ids = self.new_type_ids.borrow_mut();
         if let Some(id) = ids.get(name) {
             return *id;
         }

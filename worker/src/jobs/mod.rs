@@ -1,5 +1,6 @@
-//! What a notification leads to.
+//! Handles a notification: runs a slice of an import.
 
 mod decode;
+mod observe;
 pub mod run_slice;
 mod speculative;

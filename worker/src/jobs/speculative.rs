@@ -1,111 +1,118 @@
-//! The chunks of an import in their order. As long as they bring nothing new, the next are decided while one is
-//! applied, so that neither the database nor this process waits for the other.
+//! Yields the chunks of an import in order, some of them decided speculatively.
+//!
+//! While the chunks of an import bring nothing new, the next ones are decided while one is being stored. So
+//! neither the database nor this process waits for the other. An import of 1 000 000 records that is sent
+//! again went from about 67 000 to 122 000 records a second (decision 0055).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use domain::import::ImportRow;
 use service::Store;
-use service::apply_chunk::{Chunk, Verdict, decide_speculatively};
+use service::apply_chunk::{Chunk, ChunkDecision, decide_speculatively};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::decode::Fault;
+use super::decode::DecodeError;
 
-/// Chunks that are decided before their turn, at most.
+/// How many chunks may be decided before the chunks before them are stored.
 const SPECULATIVE_CHUNKS_MAX: usize = 2;
 
-/// Chunks on their way.
+/// The decoded chunks of an import, in order.
 pub(super) struct SpeculativeChunks {
     store: Store,
     user_id: Uuid,
     import_id: Uuid,
     dry_run: bool,
-    read: Receiver<Result<Chunk, Fault>>,
-    begun: VecDeque<Result<StartedChunk, Fault>>,
-    /// Nobody has died of what comes: whoever does must do so where the checkpoint is.
+    decoded: Receiver<Result<Chunk, DecodeError>>,
+    started: VecDeque<Result<StartedChunk, DecodeError>>,
+    /// False after a crash at these records. A worker that crashes while it decides a record must do so at
+    /// the checkpoint, or the wrong record would be rejected as poison.
     allows_speculation: bool,
-    /// Whether chunks are decided before their turn: in vain where something is new.
+    /// Whether chunks are decided speculatively now. That is useless while chunks bring something new.
     is_speculating: bool,
 }
 
-/// A chunk that may be decided by now.
+/// A chunk that was received, and the task that decides it speculatively.
 struct StartedChunk {
     chunk: Arc<Chunk>,
-    decided: Option<AbortOnDropHandle<Option<Verdict>>>,
+    decision: Option<AbortOnDropHandle<Option<ChunkDecision>>>,
 }
 
 impl SpeculativeChunks {
-    /// Chunks of a held import, as they are read.
-    pub(super) fn new(store: &Store, row: &ImportRow, read: Receiver<Result<Chunk, Fault>>) -> Self {
+    /// Makes the sequence of the chunks of `row`, an import whose lease the caller holds. A dry run
+    /// speculates from the beginning, because its chunks never have anything to store.
+    pub(super) fn new(store: &Store, row: &ImportRow, decoded: Receiver<Result<Chunk, DecodeError>>) -> Self {
         let allows_speculation = store.can_speculate() && row.allows_speculation();
         Self {
             store: store.clone(),
             user_id: row.user_id,
             import_id: row.id,
             dry_run: row.dry_run,
-            read,
-            begun: VecDeque::new(),
+            decoded,
+            started: VecDeque::new(),
             allows_speculation,
             is_speculating: allows_speculation && row.dry_run,
         }
     }
 
-    /// The next chunk, and what becomes of it where that was decided before.
-    pub(super) async fn next(&mut self) -> Option<Result<(Arc<Chunk>, Option<Verdict>), Fault>> {
-        let next = match self.begun.pop_front() {
-            Some(begun) => begun,
+    /// Returns the next chunk, with its decision if it was decided speculatively. `None` if the decoder has
+    /// ended.
+    pub(super) async fn next(&mut self) -> Option<Result<(Arc<Chunk>, Option<ChunkDecision>), DecodeError>> {
+        let next = match self.started.pop_front() {
+            Some(started) => started,
             None => {
-                let read = self.read.recv().await?;
-                self.begin(read)
+                let decoded = self.decoded.recv().await?;
+                self.start(decoded)
             }
         };
-        self.fill();
-        let StartedChunk { chunk, decided } = match next {
-            Ok(begun) => begun,
-            Err(fault) => return Some(Err(fault)),
+        self.start_ready();
+        let StartedChunk { chunk, decision } = match next {
+            Ok(started) => started,
+            Err(error) => return Some(Err(error)),
         };
-        // What has failed before its turn is tried again in its turn.
-        let verdict = match decided {
-            Some(decided) => decided.await.ok().flatten(),
+        // If a speculative decision failed, the chunk is decided again under the lock.
+        let decision = match decision {
+            Some(decision) => decision.await.ok().flatten(),
             None => None,
         };
-        // More may have been read meanwhile.
-        self.fill();
-        Some(Ok((chunk, verdict)))
+        // More chunks may have been decoded in the meantime.
+        self.start_ready();
+        Some(Ok((chunk, decision)))
     }
 
-    /// Begins as many as may be on their way, of those that are read.
-    fn fill(&mut self) {
+    /// Starts to decide the chunks that are decoded, as many as are allowed.
+    fn start_ready(&mut self) {
         while self.is_speculating
-            && self.begun.len() < SPECULATIVE_CHUNKS_MAX
-            && let Ok(read) = self.read.try_recv()
+            && self.started.len() < SPECULATIVE_CHUNKS_MAX
+            && let Ok(decoded) = self.decoded.try_recv()
         {
-            let begun = self.begin(read);
-            self.begun.push_back(begun);
+            let started = self.start(decoded);
+            self.started.push_back(started);
         }
     }
 
-    /// A chunk was applied, and something of it stored or not: what brings nothing new is followed by its like.
-    pub(super) fn applied(&mut self, is_new: bool) {
-        self.is_speculating = self.allows_speculation && !is_new;
+    /// Must be called after each chunk was applied. A chunk without changes is usually followed by another
+    /// one, so the next chunks are decided speculatively.
+    pub(super) fn applied(&mut self, has_changes: bool) {
+        self.is_speculating = self.allows_speculation && !has_changes;
     }
 
-    fn begin(&self, read: Result<Chunk, Fault>) -> Result<StartedChunk, Fault> {
-        let chunk = Arc::new(read?);
+    fn start(&self, decoded: Result<Chunk, DecodeError>) -> Result<StartedChunk, DecodeError> {
+        let chunk = Arc::new(decoded?);
         let is_speculating = self.is_speculating && !chunk.records.is_empty();
-        let decided = is_speculating.then(|| {
+        let decision = is_speculating.then(|| {
             let (store, chunk) = (self.store.clone(), Arc::clone(&chunk));
             let (user_id, import_id, dry_run) = (self.user_id, self.import_id, self.dry_run);
             AbortOnDropHandle::new(tokio::spawn(async move {
-                let decided = decide_speculatively(&store, user_id, import_id, dry_run, &chunk).await;
-                decided.unwrap_or_else(|error| {
-                    tracing::debug!(%error, "a chunk could not be decided before its turn");
+                let decision = decide_speculatively(&store, user_id, import_id, dry_run, &chunk).await;
+                decision.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "a chunk could not be decided speculatively");
                     None
                 })
             }))
         });
-        Ok(StartedChunk { chunk, decided })
+        Ok(StartedChunk { chunk, decision })
     }
 }

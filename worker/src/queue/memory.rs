@@ -1,7 +1,7 @@
-//! The queue inside the process: a bounded channel, read through apalis's `MemoryStorage`.
+//! The queue in the memory of the process: a bounded channel, read through apalis's `MemoryStorage`.
 //!
-//! Its `MemorySink` is left alone: `start_send` panics whenever the worker's `poll_ready` holds the
-//! sink's lock at that instant, and it has no bound.
+//! apalis's `MemorySink` is not used for sending. It has no bound, and its `start_send` panics if the
+//! `poll_ready` of the worker holds the lock of the sink at that moment.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,10 +21,10 @@ use uuid::Uuid;
 use super::supervisor::{Supervisor, first_pause, worker_name};
 use super::{Message, QueueError};
 
-/// The end for the notifier.
+/// The sending end, for the notifier.
 pub(crate) type Sender = mpsc::Sender<Uuid>;
 
-/// The end for the workers, one after the other.
+/// The receiving end. Each new queue worker goes on with it.
 #[derive(Debug, Clone)]
 pub(super) struct Receiver(Arc<Mutex<mpsc::Receiver<Uuid>>>);
 
@@ -36,13 +36,13 @@ pub(super) fn channel() -> (Sender, Receiver) {
 impl Receiver {
     fn storage(&self) -> MemoryStorage<Message> {
         let receiver = Arc::clone(&self.0);
-        let notifications = stream::poll_fn(move |context| {
+        let messages = stream::poll_fn(move |context| {
             receiver.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context)
         });
         let unused: Box<dyn futures::Sink<Task<Message>, Error = MemoryStorageError> + Send + Sync + Unpin> =
             Box::new(sink::drain().sink_map_err(|never| match never {}));
         let unused = MemorySink::new(Arc::new(futures::lock::Mutex::new(unused)));
-        MemoryStorage::new_with(unused, notifications.map(task).boxed())
+        MemoryStorage::new_with(unused, messages.map(task).boxed())
     }
 }
 
@@ -52,46 +52,48 @@ fn task(import_id: Uuid) -> Task<Message> {
         .build()
 }
 
-/// Runs workers until the supervisor's token is cancelled, or until nobody can notification any more.
+/// Runs queue workers until the shutdown of the supervisor. If the last notifier is dropped before that, it
+/// only waits for the shutdown.
 pub(super) async fn serve<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut pause = first_pause();
-    while !supervisor.shutdown.is_cancelled() && !receiver.is_over() {
-        let Err(error) = work(receiver, supervisor).await else { return };
-        if receiver.is_over() {
+    while !supervisor.shutdown.is_cancelled() && !receiver.is_finished() {
+        let Err(error) = run_worker(receiver, supervisor).await else { return };
+        if receiver.is_finished() {
             break;
         }
-        tracing::warn!(%error, cause = error.cause(), "a worker ended and is replaced");
-        if !supervisor.rest(&mut pause).await {
+        tracing::warn!(%error, cause = error.cause(), "a queue worker ended and is replaced");
+        if !supervisor.pause_before_restart(&mut pause).await {
             break;
         }
     }
     supervisor.shutdown.cancelled().await;
 }
 
-async fn work<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>) -> Result<(), QueueError>
+/// Runs one queue worker until it ends or the supervisor shuts down.
+async fn run_worker<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>) -> Result<(), QueueError>
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let context = WorkerContext::new(&worker_name());
-    let handling = supervisor.clone();
+    let handlers = supervisor.clone();
     let worker = WorkerBuilder::new(&context)
         .backend(receiver.storage())
         .concurrency(supervisor.concurrency)
-        .build(move |notification: Message| {
-            let handling = handling.clone();
-            async move { handling.take(notification.import_id).await }
+        .build(move |message: Message| {
+            let handlers = handlers.clone();
+            async move { handlers.handle(message.import_id).await }
         });
-    supervisor.watch(&context, worker.run()).await
+    supervisor.run_worker(&context, worker.run()).await
 }
 
 impl Receiver {
-    /// Whether the last notifier is gone, and its notifications with it.
-    fn is_over(&self) -> bool {
+    /// Whether the last notifier was dropped and all its messages were taken.
+    fn is_finished(&self) -> bool {
         let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         receiver.is_closed() && receiver.is_empty()
     }

@@ -1,7 +1,7 @@
-//! The queue in Redis: how a notification gets in, and the supervised workers that take it out.
+//! The queue in Redis: puts messages in, and runs the supervised queue workers that take them out.
 //!
-//! Redis is trusted with nothing. It may be down, stall, forget everything, or hold entries that
-//! nobody of us wrote; none of that may end a process, block a notification, or wedge the queue.
+//! Redis is not trusted. It may be down, stall, lose all data, or contain entries that this program did not
+//! write. None of that may end a process, block a notification, or stop the queue for good.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,26 +25,27 @@ use super::{Message, QUEUE_NAME, QueueError};
 
 mod cleanup;
 
-/// How often an idle worker looks: nothing else wakes it in time.
+/// How often an idle worker polls the queue. Nothing else wakes it in time.
 const POLL_EVERY: Duration = Duration::from_millis(200);
-/// How often a worker shows that it lives.
+/// How often a worker sends a heartbeat.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
-/// Heartbeats missed until its notifications are given to others.
+/// After this many missed heartbeats the messages of a worker are given to other workers.
 const HEARTBEATS_MISSED_MAX: usize = 3;
-/// By default a stall of half a second ends a worker.
+/// How long Redis may take to reply. With the default of half a second, a short stall would end a worker.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(12);
-/// The time that a connection may take.
+/// How long it may take to connect.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
-/// Bytes of a notification: an object with one id is half of it.
-const RING_BYTES_MAX: usize = 128;
-/// Behind a life of this length the next worker starts soon.
-const LIFE_FAIR: Duration = Duration::from_secs(5);
-/// A worker that lived for so long, heartbeats and all, was not ended by what is in the queue.
-const LIFE_LONG: Duration = Duration::from_secs(30);
-/// Workers ended in a row by a Redis that answers, until what is in the queue is to blame.
-const SHORT_LIVES_MAX: u32 = 3;
+/// The largest message, in bytes. An object with one id is half as long.
+const MESSAGE_BYTES_MAX: usize = 128;
+/// After a worker that ran for this long, the next one starts after the shortest pause.
+const STABLE_RUN_MIN: Duration = Duration::from_secs(5);
+/// A worker that ran for this long, with its heartbeats, was not ended by an entry of the queue.
+const HEALTHY_RUN_MIN: Duration = Duration::from_secs(30);
+/// After this many short runs in a row, while Redis replies, an entry of the queue is considered the cause.
+/// Then the queue is emptied.
+const SHORT_RUNS_MAX: u32 = 3;
 
-/// The names of the keys, and how the workers behave.
+/// The settings of apalis: the names of the keys, and the heartbeats.
 fn config() -> Config {
     Config::default()
         .queue(QUEUE_NAME)
@@ -54,7 +55,7 @@ fn config() -> Config {
         .emit_events(false)
 }
 
-/// The way into the queue, for one sender task.
+/// The sending end of the queue, for the task of the notifier.
 #[derive(Debug)]
 pub(crate) struct RedisSender {
     client: Client,
@@ -67,13 +68,21 @@ impl RedisSender {
         Self { client, config: config(), connection: None }
     }
 
-    /// Puts one notification in; `false` when too many wait. Takes as long as Redis does.
+    /// Puts one message into the queue. Returns `false` if the queue is full.
+    ///
+    /// It waits for Redis without a limit of its own, so the caller must limit the time.
+    ///
+    /// # Errors
+    /// An error of apalis if Redis cannot be reached or refuses a command.
     pub(crate) async fn push(&mut self, import_id: Uuid) -> Result<bool, apalis_redis::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.client.get_connection_manager_lazy(manager())?),
+            not_connected => {
+                not_connected.insert(self.client.get_connection_manager_lazy(connection_settings())?)
+            }
         };
-        // A pushed notification is scheduled for now, and gets into the list with a worker's next look.
+        // apalis schedules a pushed message for now, and a worker moves it into the list when it polls. So
+        // both count.
         let (listed, scheduled): (u64, u64) = ::redis::pipe()
             .llen(self.config.active_jobs_list())
             .zcard(self.config.scheduled_jobs_set())
@@ -82,62 +91,62 @@ impl RedisSender {
         if listed.saturating_add(scheduled) >= NOTIFICATIONS_MAX {
             return Ok(false);
         }
-        let notification = serde_json::to_vec(&Message { import_id }).map_err(apalis_redis::Error::Json)?;
-        let task = TaskBuilder::new(notification).build();
+        let message = serde_json::to_vec(&Message { import_id }).map_err(apalis_redis::Error::Json)?;
+        let task = TaskBuilder::new(message).build();
         apalis_redis::queries::push_tasks(connection, &self.config, &[task]).await?;
         Ok(true)
     }
 
-    /// Drops a connection that does not answer; the next notification makes another.
-    pub(crate) fn hang_up(&mut self) {
+    /// Drops a connection that does not reply. The next message opens another one.
+    pub(crate) fn disconnect(&mut self) {
         self.connection = None;
     }
 }
 
-/// One attempt a time: whoever uses it tries again by itself.
-fn manager() -> ConnectionManagerConfig {
+/// The settings of a connection: one attempt only, because the callers try again themselves.
+fn connection_settings() -> ConnectionManagerConfig {
     ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(CONNECT_TIME_MAX))
         .set_response_timeout(Some(RESPONSE_TIME_MAX))
 }
 
-/// Reads notifications; whatever else it finds is none, and no error: an error would end the worker.
+/// Decodes messages. Anything that is not a message becomes `None`, because an error would end the worker.
 #[derive(Debug, Clone, Copy)]
-struct StrictMessage;
+struct TolerantCodec;
 
-impl Codec<Option<Message>> for StrictMessage {
+impl Codec<Option<Message>> for TolerantCodec {
     type Error = serde_json::Error;
     type Compact = Vec<u8>;
 
-    fn encode(&self, notification: &Option<Message>) -> Result<Vec<u8>, Self::Error> {
-        serde_json::to_vec(notification)
+    fn encode(&self, message: &Option<Message>) -> Result<Vec<u8>, Self::Error> {
+        serde_json::to_vec(message)
     }
 
     fn decode(&self, bytes: &Vec<u8>) -> Result<Option<Message>, Self::Error> {
-        if bytes.len() > RING_BYTES_MAX {
+        if bytes.len() > MESSAGE_BYTES_MAX {
             return Ok(None);
         }
         Ok(serde_json::from_slice(bytes).ok())
     }
 }
 
-/// Makes an idle worker look at the queue every [`POLL_EVERY`].
+/// Makes an idle worker poll the queue every [`POLL_EVERY`].
 ///
-/// apalis's own interval does not arm its next tick when one is due as a fetch returns: behind a
-/// stall of more than one interval, the worker would sleep until its heartbeat.
+/// apalis's own interval does not arm its next tick if a tick is due when a fetch returns. After a stall of
+/// more than one interval, the worker would sleep until its heartbeat.
 #[derive(Debug)]
-struct Look(Interval);
+struct SteadyPolling(Interval);
 
-impl Look {
+impl SteadyPolling {
     fn new() -> Self {
-        let mut every = tokio::time::interval(POLL_EVERY);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self(every)
+        let mut interval = tokio::time::interval(POLL_EVERY);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(interval)
     }
 }
 
-impl PollStrategy for Look {
+impl PollStrategy for SteadyPolling {
     fn poll_drive(&mut self, context: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
         let mut due = Poll::Pending;
         while self.0.poll_tick(context).is_ready() {
@@ -147,7 +156,7 @@ impl PollStrategy for Look {
     }
 }
 
-/// Runs workers until the supervisor's token is cancelled.
+/// Runs queue workers, one after the other, until the shutdown of the supervisor.
 pub(super) async fn serve<F, Fut>(client: &Client, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
@@ -156,49 +165,51 @@ where
     let mut hourly = tokio::time::interval(cleanup::CLEAN_UP_EVERY);
     hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut pause = first_pause();
-    let mut short_lives = 0;
+    let mut short_runs = 0;
     loop {
-        let born = Instant::now();
-        let work = work(client, supervisor, &mut hourly, short_lives >= SHORT_LIVES_MAX);
-        let Err(Death { error, by_content }) = work.await else { return };
+        let started = Instant::now();
+        let run = run_worker(client, supervisor, &mut hourly, short_runs >= SHORT_RUNS_MAX);
+        let Err(WorkerFailure { error, redis_replies }) = run.await else { return };
         if supervisor.shutdown.is_cancelled() {
             return;
         }
-        if born.elapsed() >= LIFE_FAIR {
+        if started.elapsed() >= STABLE_RUN_MIN {
             pause = first_pause();
         }
-        let short = by_content && born.elapsed() < LIFE_LONG;
-        short_lives = if short { short_lives % SHORT_LIVES_MAX + 1 } else { 0 };
+        let is_short = redis_replies && started.elapsed() < HEALTHY_RUN_MIN;
+        short_runs = if is_short { short_runs % SHORT_RUNS_MAX + 1 } else { 0 };
         if pause == first_pause() {
-            tracing::warn!(%error, cause = error.cause(), "a worker ended and is replaced");
+            tracing::warn!(%error, cause = error.cause(), "a queue worker ended and is replaced");
         } else {
-            tracing::debug!(%error, cause = error.cause(), "a worker ended again and is replaced");
+            tracing::debug!(%error, cause = error.cause(), "a queue worker ended again and is replaced");
         }
-        if !supervisor.rest(&mut pause).await {
+        if !supervisor.pause_before_restart(&mut pause).await {
             return;
         }
     }
 }
 
-/// How a worker ended: `by_content` when Redis answered right behind it.
-struct Death {
+/// Why a queue worker ended.
+struct WorkerFailure {
     error: QueueError,
-    by_content: bool,
+    /// Whether Redis replied right after the worker had ended. Then an entry of the queue may have ended it.
+    redis_replies: bool,
 }
 
-impl From<QueueError> for Death {
+impl From<QueueError> for WorkerFailure {
     fn from(error: QueueError) -> Self {
-        Self { error, by_content: false }
+        Self { error, redis_replies: false }
     }
 }
 
-/// The life of one worker, from its connection to what it leaves behind.
-async fn work<F, Fut>(
+/// Connects, runs one queue worker until it ends, and deregisters it. With `empty_first` it empties the queue
+/// before.
+async fn run_worker<F, Fut>(
     client: &Client,
     supervisor: &Supervisor<F>,
     hourly: &mut Interval,
     empty_first: bool,
-) -> Result<(), Death>
+) -> Result<(), WorkerFailure>
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -209,34 +220,34 @@ where
     let config = config();
     if empty_first {
         let keys = cleanup::empty(&connection).await?;
-        tracing::warn!(keys, "the queue ended each worker and was emptied");
+        tracing::warn!(keys, "an entry of the queue ended each worker: the queue was emptied");
     }
     let context = WorkerContext::new(&worker_name());
     let storage = RedisStorage::<Option<Message>>::new(connection.clone()).with_config(config.clone());
-    let swept = storage.clone();
-    let handling = supervisor.clone();
+    let storage_to_clean = storage.clone();
+    let handlers = supervisor.clone();
     let worker = WorkerBuilder::new(&context)
-        .backend(storage.with_codec(StrictMessage).poll_with_strategy(Look::new()))
+        .backend(storage.with_codec(TolerantCodec).poll_with_strategy(SteadyPolling::new()))
         .concurrency(supervisor.concurrency)
-        .build(move |notification: Option<Message>| {
-            let handling = handling.clone();
+        .build(move |message: Option<Message>| {
+            let handlers = handlers.clone();
             async move {
-                match notification {
-                    Some(notification) => handling.take(notification.import_id).await,
-                    None => tracing::debug!("what is no notification was dropped from the queue"),
+                match message {
+                    Some(message) => handlers.handle(message.import_id).await,
+                    None => tracing::debug!("an entry of the queue is not a message and was dropped"),
                 }
             }
         });
     let end = tokio::select! {
-        end = supervisor.watch(&context, worker.run()) => end,
-        never = cleanup::clean_up_hourly(swept, hourly) => match never {},
+        end = supervisor.run_worker(&context, worker.run()) => end,
+        never = cleanup::clean_up_hourly(storage_to_clean, hourly) => match never {},
     };
-    let buried = cleanup::deregister(&connection, &config, &context).await;
-    end.map_err(|error| Death { error, by_content: has_answered(&buried) })
+    let deregistered = cleanup::deregister(&connection, &config, &context).await;
+    end.map_err(|error| WorkerFailure { error, redis_replies: has_replied(&deregistered) })
 }
 
-/// Whether Redis is there, if only to refuse.
-fn has_answered(result: &Result<(), QueueError>) -> bool {
+/// Whether Redis replied to a command, even if it refused it.
+fn has_replied(result: &Result<(), QueueError>) -> bool {
     match result {
         Ok(()) => true,
         Err(QueueError::Redis(error)) => {
@@ -247,11 +258,17 @@ fn has_answered(result: &Result<(), QueueError>) -> bool {
 }
 
 async fn connect(client: &Client) -> Result<ConnectionManager, QueueError> {
-    client.get_connection_manager_with_config(manager()).await.map_err(QueueError::Redis)
+    client.get_connection_manager_with_config(connection_settings()).await.map_err(QueueError::Redis)
 }
 
-/// Asks within a time that a shutdown can wait.
-async fn in_time<T>(time_max: Duration, ask: impl Future<Output = RedisResult<T>>) -> Result<T, QueueError> {
-    let answer = tokio::time::timeout(time_max, ask).await;
-    answer.map_err(|_| QueueError::Silent)?.map_err(QueueError::Redis)
+/// Runs commands with a time limit, so that they cannot hold up a shutdown.
+///
+/// # Errors
+/// [`QueueError::Silent`] if they take longer than `time_max`, [`QueueError::Redis`] if a command fails.
+async fn in_time<T>(
+    time_max: Duration,
+    commands: impl Future<Output = RedisResult<T>>,
+) -> Result<T, QueueError> {
+    let reply = tokio::time::timeout(time_max, commands).await;
+    reply.map_err(|_| QueueError::Silent)?.map_err(QueueError::Redis)
 }

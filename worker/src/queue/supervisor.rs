@@ -1,5 +1,7 @@
-//! The supervisor of a consumer: runs the handler in tasks of its own, so that a worker that ends takes
-//! none of them along, and drives one worker of apalis until it ends or shall end.
+//! Supervises the queue workers of a consumer.
+//!
+//! It runs each handler in a task of its own, so that the handlers outlive the queue worker that started
+//! them. It runs one worker of apalis until that ends, or until the shutdown.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,20 +18,20 @@ use uuid::Uuid;
 
 use super::QueueError;
 
-/// First pause before another worker is started; it doubles.
-const RESTART_FIRST: Duration = Duration::from_millis(500);
-/// Longest pause before another worker is started.
-const RESTART_LONGEST: Duration = Duration::from_secs(5);
-/// The time that a worker has to say goodbye, once its handlers are through.
-const STOP_MAX: Duration = Duration::from_secs(1);
+/// The first pause before another worker is started. Each further one is twice as long.
+const RESTART_PAUSE_FIRST: Duration = Duration::from_millis(500);
+/// The longest pause before another worker is started.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a worker may take to stop after its handlers have returned.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What outlives a worker.
+/// What all queue workers of a consumer share.
 #[derive(Clone)]
 pub(super) struct Supervisor<F> {
     handler: F,
-    /// How many notifications are handled at once.
+    /// How many handlers may run at the same time.
     pub(super) concurrency: usize,
-    /// Ends it all.
+    /// Ends the workers. Handlers watch it themselves.
     pub(super) shutdown: CancellationToken,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -46,10 +48,11 @@ where
         Self { handler, concurrency, shutdown, permits, tasks: TaskTracker::new() }
     }
 
-    /// Handles one notification; it goes on when this future is dropped.
+    /// Runs the handler for one message. The handler goes on if this future is dropped.
     ///
-    /// The permit counts the handlers that a former worker left behind, which apalis does not.
-    pub(super) async fn take(&self, import_id: Uuid) {
+    /// A permit bounds the number of handlers. apalis has such a bound too, but does not count the handlers
+    /// that an earlier worker started.
+    pub(super) async fn handle(&self, import_id: Uuid) {
         let permit = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return,
@@ -65,12 +68,16 @@ where
             drop(permit);
         });
         if let Err(error) = task.await {
-            tracing::debug!(import.id = %import_id, %error, "a notification was not handled to the end");
+            tracing::debug!(import.id = %import_id, %error, "the handler of a notification did not return");
         }
     }
 
-    /// Drives one worker. An `Ok` says that it ended because it was asked to.
-    pub(super) async fn watch(
+    /// Runs one queue worker. Returns `Ok` if it ended because of the shutdown.
+    ///
+    /// # Errors
+    /// [`QueueError::Worker`] if the worker ended with an error, [`QueueError::Ended`] if it ended without
+    /// one.
+    pub(super) async fn run_worker(
         &self,
         context: &WorkerContext,
         worker: impl Future<Output = Result<(), WorkerError>>,
@@ -83,38 +90,39 @@ where
             },
             () = self.shutdown.cancelled() => {}
         }
-        // Fails when the worker has not begun yet, or has ended: the wait below is for both.
+        // This fails if the worker has not started yet or has ended. The wait below covers both cases.
         let _ = context.stop();
-        let enough = async {
-            self.finish().await;
-            tokio::time::sleep(STOP_MAX).await;
+        let stop_timeout = async {
+            self.wait_for_handlers().await;
+            tokio::time::sleep(STOP_TIME_MAX).await;
         };
         tokio::select! {
             end = worker => end.map_err(QueueError::Worker),
-            () = enough => Ok(()),
+            () = stop_timeout => Ok(()),
         }
     }
 
-    /// Waits for the handlers that run.
-    pub(super) async fn finish(&self) {
+    /// Waits until all running handlers have returned.
+    pub(super) async fn wait_for_handlers(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Waits before another worker is started; `false` when there shall be none.
-    pub(super) async fn rest(&self, pause: &mut Duration) -> bool {
+    /// Waits before another worker is started, and doubles the next pause. Returns `false` at the shutdown:
+    /// then no worker must be started.
+    pub(super) async fn pause_before_restart(&self, pause: &mut Duration) -> bool {
         let wait = tokio::time::sleep(*pause);
-        *pause = RESTART_LONGEST.min(*pause * 2);
+        *pause = RESTART_PAUSE_MAX.min(*pause * 2);
         self.shutdown.run_until_cancelled(wait).await.is_some()
     }
 }
 
-/// The first of the pauses for [`Supervisor::rest`].
+/// The first of the pauses for [`Supervisor::pause_before_restart`].
 pub(super) fn first_pause() -> Duration {
-    RESTART_FIRST
+    RESTART_PAUSE_FIRST
 }
 
-/// A name that no worker ever had: in Redis a name cannot be used again before it is dead.
+/// A new name for a queue worker. A name in Redis cannot be used again until its worker counts as dead.
 pub(super) fn worker_name() -> String {
     format!("idem-{}", Clock::System.new_id().simple())
 }

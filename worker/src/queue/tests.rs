@@ -1,4 +1,5 @@
-//! The queue inside the process; the one in Redis is tried by the tests that start a Redis.
+//! Tests the queue in memory. The queue in Redis is tested in the suite that starts a Redis
+//! (`tests/suite/queue.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,25 +19,25 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_notification_reaches_the_handler_and_a_panic_stops_nothing() {
     let (notifier, consumer) = memory();
-    let (heard, mut ids) = mpsc::unbounded_channel();
+    let (handled, mut ids) = mpsc::unbounded_channel();
     let shutdown = CancellationToken::new();
     let bad = Uuid::from_u128(1);
     let run = tokio::spawn(consumer.run(2, shutdown.clone(), move |id| {
-        let heard = heard.clone();
+        let handled = handled.clone();
         async move {
-            assert_ne!(id, bad, "one that panics");
-            let _ = heard.send(id);
+            assert_ne!(id, bad, "this handler panics");
+            let _ = handled.send(id);
         }
     }));
-    let wanted: Vec<Uuid> = (2..50).map(Uuid::from_u128).collect();
+    let expected: Vec<Uuid> = (2..50).map(Uuid::from_u128).collect();
     notifier.notify(Notification::Import(bad));
-    wanted.iter().for_each(|id| notifier.notify(Notification::Import(*id)));
+    expected.iter().for_each(|id| notifier.notify(Notification::Import(*id)));
     let mut got = Vec::new();
-    while got.len() < wanted.len() {
+    while got.len() < expected.len() {
         got.push(timeout(DEADLINE, ids.recv()).await.expect("in time").expect("a notification"));
     }
     got.sort();
-    assert_eq!(got, wanted);
+    assert_eq!(got, expected);
     shutdown.cancel();
     timeout(DEADLINE, run).await.expect("in time").expect("no panic");
 }
@@ -45,19 +46,20 @@ async fn each_notification_reaches_the_handler_and_a_panic_stops_nothing() {
 async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
     let (notifier, consumer) = memory();
     let shutdown = CancellationToken::new();
-    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (running, running_max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (started, may_return) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let done = Arc::new(AtomicBool::new(false));
     let run = {
-        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-        let (begun, go_on, done) = (Arc::clone(&begun), Arc::clone(&go_on), Arc::clone(&done));
+        let (running, running_max) = (Arc::clone(&running), Arc::clone(&running_max));
+        let (started, may_return, done) = (Arc::clone(&started), Arc::clone(&may_return), Arc::clone(&done));
         tokio::spawn(consumer.run(2, shutdown.clone(), move |_| {
-            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            let (begun, go_on, done) = (Arc::clone(&begun), Arc::clone(&go_on), Arc::clone(&done));
+            let (running, running_max) = (Arc::clone(&running), Arc::clone(&running_max));
+            let (started, may_return, done) =
+                (Arc::clone(&started), Arc::clone(&may_return), Arc::clone(&done));
             async move {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                begun.notify_one();
-                go_on.notified().await;
+                running_max.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                started.notify_one();
+                may_return.notified().await;
                 running.fetch_sub(1, Ordering::SeqCst);
                 done.store(true, Ordering::SeqCst);
             }
@@ -65,7 +67,7 @@ async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
     };
     (1..10).map(Uuid::from_u128).for_each(|id| notifier.notify(Notification::Import(id)));
     for _ in 0..2 {
-        timeout(DEADLINE, begun.notified()).await.expect("in time");
+        timeout(DEADLINE, started.notified()).await.expect("in time");
         if running.load(Ordering::SeqCst) == 2 {
             break;
         }
@@ -74,12 +76,12 @@ async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
     assert!(!run.is_finished());
     assert!(!done.load(Ordering::SeqCst));
     while !run.is_finished() {
-        go_on.notify_waiters();
+        may_return.notify_waiters();
         tokio::task::yield_now().await;
     }
     run.await.expect("no panic");
     assert_eq!(running.load(Ordering::SeqCst), 0);
-    assert!(most.load(Ordering::SeqCst) <= 2);
+    assert!(running_max.load(Ordering::SeqCst) <= 2);
 }
 
 #[tokio::test]

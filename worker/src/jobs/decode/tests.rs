@@ -1,4 +1,4 @@
-//! Chunks of a payload in an object store. What is read of which bytes is tested where the formats are.
+//! Tests how a payload in an object store is split into chunks. The formats have their own tests.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use super::*;
 
 const OBJECT_BYTES: usize = domain::limits::PAYLOAD_OBJECT_BYTES;
 
-/// An import of NDJSON, from its start.
+/// An NDJSON import that has not processed any record.
 fn import(payload: &[u8]) -> ImportRow {
     ImportRow {
         user_id: Uuid::nil(),
@@ -55,13 +55,13 @@ async fn stored(row: &ImportRow, payload: &[u8]) -> Payloads {
     payloads
 }
 
-async fn chunks(payloads: &Payloads, row: &ImportRow) -> (Vec<Chunk>, Option<Fault>) {
-    let mut read = open(payloads, Clock::System, row);
+async fn chunks(payloads: &Payloads, row: &ImportRow) -> (Vec<Chunk>, Option<DecodeError>) {
+    let mut receiver = open(payloads, Clock::System, row);
     let mut chunks = Vec::new();
-    while let Some(chunk) = read.recv().await {
+    while let Some(chunk) = receiver.recv().await {
         match chunk {
             Ok(chunk) => chunks.push(chunk),
-            Err(fault) => return (chunks, Some(fault)),
+            Err(error) => return (chunks, Some(error)),
         }
     }
     (chunks, None)
@@ -78,13 +78,13 @@ fn lines(count: usize, notes: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_are_full_and_go_on_where_the_checkpoint_is() {
+async fn chunks_are_full_and_continue_at_the_checkpoint() {
     let payload = lines(1_200, 9_000);
-    assert!(payload.len() > OBJECT_BYTES, "a payload of several objects");
+    assert!(payload.len() > OBJECT_BYTES, "the payload has several objects");
     let mut row = import(&payload);
     let payloads = stored(&row, &payload).await;
-    let (whole, fault) = chunks(&payloads, &row).await;
-    assert!(fault.is_none(), "{fault:?}");
+    let (whole, error) = chunks(&payloads, &row).await;
+    assert!(error.is_none(), "{error:?}");
     let sizes: Vec<_> =
         whole.iter().map(|chunk| (chunk.records.len(), chunk.next_record, chunk.is_last)).collect();
     assert_eq!(sizes, [(500, 500, false), (500, 1_000, false), (200, 1_200, true)]);
@@ -99,29 +99,29 @@ async fn chunks_are_full_and_go_on_where_the_checkpoint_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_kills_its_reader_is_refused_unread() {
+async fn a_record_at_which_workers_crash_is_rejected_without_being_read() {
     let payload = lines(3, 1);
     let mut row = import(&payload);
     (row.crash_count, row.chunk_records) = (3, 1);
     let (chunks, _) = chunks(&stored(&row, &payload).await, &row).await;
-    let codes: Vec<_> =
+    let accepted: Vec<_> =
         chunks.iter().flat_map(|chunk| &chunk.records).map(|record| record.event.is_ok()).collect();
-    assert_eq!(codes, [false, true, true]);
+    assert_eq!(accepted, [false, true, true]);
     assert_eq!(chunks[0].records[0].event.as_ref().unwrap_err()[0].code, Code::Poison);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_that_is_gone_or_changed_is_told_after_what_was_whole() {
+async fn a_removed_or_changed_object_is_an_error_after_the_complete_chunks() {
     let payload = lines(1_200, 9_000);
     let row = import(&payload);
     let payloads = stored(&row, &payload).await;
     payloads.put(row.user_id, row.id, "1", Bytes::from_static(b"short")).await.unwrap();
-    let (whole, fault) = chunks(&payloads, &row).await;
-    let code = |fault: Option<Fault>| match fault {
-        Some(Fault::Payload(problem)) => problem.code,
+    let (whole, error) = chunks(&payloads, &row).await;
+    let code = |error: Option<DecodeError>| match error {
+        Some(DecodeError::Unreadable(problem)) => problem.code,
         other => panic!("{other:?}"),
     };
-    assert!(!whole.is_empty() && code(fault) == Code::PayloadMismatch);
+    assert!(!whole.is_empty() && code(error) == Code::PayloadMismatch);
     payloads.remove_object(row.user_id, row.id, "1").await.unwrap();
     assert_eq!(code(chunks(&payloads, &row).await.1), Code::PayloadGone);
 }

@@ -1,5 +1,5 @@
-//! What apalis leaves lying about in Redis, swept up: done notifications, dead workers, and entries that
-//! end every worker which meets them.
+//! Removes what apalis leaves in Redis: messages that are done, workers that have ended, and entries that end
+//! every worker that reads them.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,18 +14,19 @@ use tokio::time::Interval;
 use super::super::{Message, QUEUE_NAME, QueueError};
 use super::in_time;
 
-/// How often done notifications are removed.
+/// How often messages that are done are removed.
 pub(super) const CLEAN_UP_EVERY: Duration = Duration::from_secs(60 * 60);
-/// How long a done notification is kept.
-const DONE_KEPT: Duration = Duration::from_secs(60 * 60);
-/// The time that Redis has to forget a worker.
+/// How long a message that is done is kept.
+const DONE_TTL: Duration = Duration::from_secs(60 * 60);
+/// How long it may take to deregister a worker.
 const DEREGISTER_TIME_MAX: Duration = Duration::from_secs(1);
-/// The time that Redis has to empty the queue.
+/// How long it may take to empty the queue.
 const EMPTY_TIME_MAX: Duration = Duration::from_secs(10);
-/// Keys looked at in one step of emptying.
+/// How many keys one SCAN looks at.
 const SCAN_STEP: usize = 1_000;
 
-/// Removes done notifications, hour by hour. The clock is the caller's, so that it outlives a worker.
+/// Removes messages that are done, once an hour. The interval belongs to the caller, so that it goes on when
+/// the worker is replaced.
 pub(super) async fn clean_up_hourly(
     mut storage: RedisStorage<Option<Message>>,
     hourly: &mut Interval,
@@ -33,24 +34,28 @@ pub(super) async fn clean_up_hourly(
     loop {
         hourly.tick().await;
         match clean_up(&mut storage).await {
-            Ok(notifications) => tracing::debug!(notifications, "done notifications removed"),
-            Err(error) => tracing::debug!(%error, "done notifications not removed"),
+            Ok(messages) => tracing::debug!(messages, "removed messages that were done"),
+            Err(error) => tracing::debug!(%error, "could not remove messages that were done"),
         }
     }
 }
 
-/// The sets name notifications that are done or dead; apalis only ever adds to them.
+/// Removes messages that are done, and the sets of done and dead messages, to which apalis only adds. Returns
+/// the number of messages.
 async fn clean_up(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, apalis_redis::Error> {
-    let notifications = storage.vacuum_before(DONE_KEPT).await?;
+    let messages = storage.vacuum_before(DONE_TTL).await?;
     let sets = [storage.get_config().done_jobs_set(), storage.get_config().dead_jobs_set()];
     let _: u64 = storage.get_connection().unlink(&sets).await?;
-    Ok(notifications)
+    Ok(messages)
 }
 
-/// Forgets a worker and what it had in hand.
+/// Removes a worker and the messages that it was working on.
 ///
-/// Else its notifications would be given to another worker after 30 s, and an entry that ended this one
-/// would end that one too, for ever. A notification that is lost so is notified again by the sweeper.
+/// Otherwise these messages would be given to another worker after 30 s, and an entry that ended this worker
+/// would end that one too, again and again. If a valid message is lost by this, the sweeper notifies again.
+///
+/// # Errors
+/// As [`in_time`].
 pub(super) async fn deregister(
     connection: &ConnectionManager,
     config: &Config,
@@ -58,16 +63,16 @@ pub(super) async fn deregister(
 ) -> Result<(), QueueError> {
     in_time(DEREGISTER_TIME_MAX, async {
         let mut connection = connection.clone();
-        let in_hand = config.inflight_set_for(worker);
-        let ids: Vec<Vec<u8>> = connection.smembers(&in_hand).await?;
-        let mut forget = ::redis::pipe();
+        let in_flight = config.inflight_set_for(worker);
+        let ids: Vec<Vec<u8>> = connection.smembers(&in_flight).await?;
+        let mut removal = ::redis::pipe();
         for id in ids {
             let mut meta = format!("{}:", config.job_meta_hash()).into_bytes();
             meta.extend_from_slice(&id);
-            forget.hdel(config.job_data_hash(), id).unlink(meta);
+            removal.hdel(config.job_data_hash(), id).unlink(meta);
         }
-        forget
-            .unlink(in_hand)
+        removal
+            .unlink(in_flight)
             .unlink(config.worker_metadata_key(worker))
             .zrem(config.workers_set(), worker.name())
             .exec_async(&mut connection)
@@ -76,7 +81,11 @@ pub(super) async fn deregister(
     .await
 }
 
-/// Removes every key of the queue, whatever its type; the other workers start anew.
+/// Removes all keys of the queue, whatever their type, and returns how many. Workers of other processes end
+/// and are replaced.
+///
+/// # Errors
+/// As [`in_time`].
 pub(super) async fn empty(connection: &ConnectionManager) -> Result<u64, QueueError> {
     in_time(EMPTY_TIME_MAX, async {
         let mut connection = connection.clone();
