@@ -1,4 +1,4 @@
--- A hundred events by hand, in one statement; what they hold travels as two arrays.
+-- Inserts a hundred events with one statement, as plain SQL would. Their notes and properties are two arrays.
 \set user {user}
 BEGIN;
 UPDATE account SET feed_head = feed_head + 100

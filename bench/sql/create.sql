@@ -1,4 +1,5 @@
--- One event by hand: take a position, which locks the user's feed, and insert the row that carries it.
+-- Inserts one event, as plain SQL would: takes the next feed position, which locks the user's account row,
+-- and inserts the row with that position.
 \set user {user}
 BEGIN;
 UPDATE account SET feed_head = feed_head + 1

@@ -1,4 +1,5 @@
--- A file by hand, in one transaction: copy it in, insert what is not there yet, number what came in.
+-- Imports a file in one transaction, as plain SQL would: copies it into a table, inserts the rows that do not
+-- exist yet, and gives them feed positions.
 BEGIN;
 CREATE TABLE staging (n bigserial, id uuid, event_type_id uuid, "timestamp" bigint, notes text,
     source_type text, external_id text, properties text, content_hash bytea);
@@ -8,7 +9,7 @@ INSERT INTO event (user_id, id, event_type_id, "timestamp", is_all_day, notes, n
     external_id, properties, content_hash, version, import_version, change_seq, writer_run_start,
     import_job_id, created_at, updated_at)
 SELECT '{user_id}', id, event_type_id, "timestamp", false, notes, lower(notes), source_type,
-    external_id, properties, content_hash, 1, 1, {place}, 1, '{import_id}', {first_ms}, {first_ms}
+    external_id, properties, content_hash, 1, 1, {position}, 1, '{import_id}', {first_ms}, {first_ms}
 FROM staging ORDER BY n
 ON CONFLICT DO NOTHING;
 {numbering}

@@ -1,4 +1,4 @@
--- Five hundred entries of the feed behind some position.
+-- Reads five hundred entries of the feed after a random position.
 \set user {user}
 \set after random(0, {after_max})
 SELECT * FROM event

@@ -1,6 +1,7 @@
-//! What is written: events as a phone sends them, numbered, each number an id and a second of its own.
+//! Makes the requests that write events, as a phone would send them. Events are numbered, and the number
+//! determines the id and the timestamp.
 //!
-//! The rows that `sql/fill.sql` makes are numbered the same way, and so are those of pgbench.
+//! The rows of `sql/fill.sql` and the events that pgbench inserts are numbered in the same way.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,18 +11,18 @@ use serde_json::{Value, json};
 
 use crate::http;
 
-/// 2020-01-01 in epoch milliseconds; event `n` lies `n` seconds behind it.
+/// 2020-01-01 in milliseconds since the Unix epoch. Event `n` is `n` seconds later.
 pub const FIRST_MS: i64 = 1_577_836_800_000;
 /// The event type of every user.
 pub const TYPE_ID: &str = "019b6fff-0000-7000-8000-000000000001";
-/// What a person noted.
+/// The notes of every event.
 pub const NOTES: &str =
     "Along the river to the old bridge and back, light rain, the last two kilometres felt easy";
-/// What the watch added, in canonical form.
+/// The properties of every event, as canonical JSON.
 pub const PROPERTIES: &str =
     r#"{"calories":612,"distance_m":8214,"duration_s":2731,"heart_rate_avg":148,"shoes":"blue, 2nd pair"}"#;
 
-/// What the external id of event `n` begins with; its twelve digits follow.
+/// The prefix of external ids. The number of the event follows, with twelve digits.
 pub const EXTERNAL_ID_PREFIX: &str = "watch-";
 
 const CREATE: &str = "mutation CreateEvent($input: CreateEventInput!) { createEvent(input: $input) { result { \
@@ -29,22 +30,22 @@ const CREATE: &str = "mutation CreateEvent($input: CreateEventInput!) { createEv
 const CREATE_MANY: &str = "mutation CreateEvents($input: CreateEventsInput!) { createEvents(input: $input) { \
     created duplicates deleted rejected results { index outcome version problem { code detail retryable } } } }";
 
-/// Stands for the number in an id; twelve digits, as it has.
-const NUMBER_MARK: &str = "############";
-/// Stands for the time that goes with it; as long as one.
-const TIME_MARK: &str = "@@@@-@@-@@T@@:@@:@@.@@@Z";
+/// Placeholder for the number of an event: twelve characters, as many as the digits that replace it.
+const NUMBER_PLACEHOLDER: &str = "############";
+/// Placeholder for the timestamp of an event, as long as the timestamp that replaces it.
+const TIME_PLACEHOLDER: &str = "@@@@-@@-@@T@@:@@:@@.@@@Z";
 
-/// Hands out numbers that no event of this run has yet.
+/// Gives out event numbers that were not used in this run.
 #[derive(Clone)]
 pub struct Numbers(Rc<Cell<u64>>);
 
 impl Numbers {
-    /// Far above the rows that are made by SQL.
+    /// Starts far above the numbers of the rows that SQL inserts.
     pub fn new() -> Self {
         Self(Rc::new(Cell::new(100_000_000)))
     }
 
-    /// The next one.
+    /// The next number.
     pub fn take(&self) -> u64 {
         let number = self.0.get();
         self.0.set(number + 1);
@@ -52,21 +53,21 @@ impl Numbers {
     }
 }
 
-/// What an event says beside its id and its time.
+/// The content of an event besides its id and timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// A note and properties.
+    /// Notes and properties.
     Plain,
-    /// The same, and an external id that has the number of the event.
-    Keyed,
-    /// As keyed, with another note.
+    /// As `Plain`, with an external id that contains the number of the event.
+    WithExternalId,
+    /// As `WithExternalId`, with other notes.
     Changed,
 }
 
-/// A request whose events are renumbered in place.
+/// A request whose events get new numbers in place, so that building it costs next to nothing.
 pub struct Template {
     request: Vec<u8>,
-    /// Where each event has its number and its time.
+    /// Where the number and the timestamp of each event are.
     slots: Vec<Slot>,
 }
 
@@ -82,7 +83,7 @@ impl Template {
         Self::new(token, CREATE, &input)
     }
 
-    /// A `createEvents` of so many.
+    /// A `createEvents` with this many events.
     pub fn batch(token: &str, events: usize, content: Content) -> Self {
         let events = vec![event(content); events];
         Self::new(token, CREATE_MANY, &json!({ "events": events, "clientId": "phone-1" }))
@@ -92,9 +93,9 @@ impl Template {
         let body = json!({ "query": query, "variables": { "input": input } }).to_string();
         let request = http::graphql(token, &body);
         let text = String::from_utf8_lossy(&request);
-        let numbers: Vec<usize> = text.match_indices(NUMBER_MARK).map(|(at, _)| at).collect();
-        let times: Vec<usize> = text.match_indices(TIME_MARK).map(|(at, _)| at).collect();
-        // Every event has the same number of marks.
+        let numbers: Vec<usize> = text.match_indices(NUMBER_PLACEHOLDER).map(|(at, _)| at).collect();
+        let times: Vec<usize> = text.match_indices(TIME_PLACEHOLDER).map(|(at, _)| at).collect();
+        // Each event has the same number of placeholders.
         let numbers = numbers.chunks((numbers.len() / times.len().max(1)).max(1));
         let slots =
             numbers.zip(&times).map(|(numbers, time)| Slot { numbers: numbers.to_vec(), time: *time });
@@ -102,7 +103,7 @@ impl Template {
         Self { slots, request }
     }
 
-    /// The request with the next number for each of its events.
+    /// The request, with a number from `next` for each of its events.
     pub fn render(&mut self, mut next: impl FnMut() -> u64) -> &[u8] {
         for slot in &self.slots {
             let number = next();
@@ -117,7 +118,7 @@ impl Template {
     }
 }
 
-/// The id of event `number`; the marks are not hexadecimal, so that one left over is refused.
+/// The id of an event. The placeholder is not hexadecimal, so the server refuses one that was not replaced.
 fn id(digits: &str) -> String {
     format!("019b7000-0000-7000-8000-{digits}")
 }
@@ -125,11 +126,11 @@ fn id(digits: &str) -> String {
 fn event(content: Content) -> Value {
     let properties: Value = serde_json::from_str(PROPERTIES).unwrap_or_default();
     let mut event = json!({
-        "id": id(NUMBER_MARK), "eventTypeId": TYPE_ID, "timestamp": TIME_MARK, "timeZone": "Europe/Berlin",
+        "id": id(NUMBER_PLACEHOLDER), "eventTypeId": TYPE_ID, "timestamp": TIME_PLACEHOLDER, "timeZone": "Europe/Berlin",
         "notes": NOTES, "properties": properties,
     });
     if content != Content::Plain {
-        event["externalId"] = json!(format!("{EXTERNAL_ID_PREFIX}{NUMBER_MARK}"));
+        event["externalId"] = json!(format!("{EXTERNAL_ID_PREFIX}{NUMBER_PLACEHOLDER}"));
     }
     if content == Content::Changed {
         event["notes"] = json!("Another note");
@@ -137,23 +138,23 @@ fn event(content: Content) -> Value {
     event
 }
 
-/// The time of event `number`, as it is written.
+/// The timestamp of event `number`, as RFC 3339.
 pub fn time(number: u64) -> String {
     let ms = FIRST_MS + i64::try_from(number).unwrap_or_default() * 1_000;
     let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// A quick source of numbers that look random (xorshift64; Marsaglia 2003), the same in every run.
+/// A fast pseudorandom number generator (xorshift64; Marsaglia 2003) with the same sequence in every run.
 pub struct Random(u64);
 
 impl Random {
-    /// One that differs by its seed.
+    /// A generator whose sequence depends on the seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// The next one below `end`.
+    /// The next number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

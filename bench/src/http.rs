@@ -1,4 +1,5 @@
-//! Just enough of HTTP/1.1: requests rendered beforehand, answers found by their length.
+//! A minimal HTTP/1.1 client that costs little CPU: requests are built beforehand, and a response is read by
+//! its `Content-Length`.
 
 use std::net::SocketAddr;
 
@@ -7,14 +8,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// One connection that is kept alive.
+/// A connection that is kept alive.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// What came back.
-pub struct Answer<'a> {
+/// A response.
+pub struct Response<'a> {
     /// The status code.
     pub status: u16,
     /// The whole body.
@@ -22,17 +23,17 @@ pub struct Answer<'a> {
 }
 
 impl Connection {
-    /// Opens one.
+    /// Connects.
     pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
     }
 
-    /// Sends a request and reads its answer.
-    pub async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
+    /// Sends a request and reads the response.
+    pub async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Response<'_>> {
         self.stream.write_all(request).await?;
-        self.answer().await
+        self.response().await
     }
 
     /// Sends a part of a request.
@@ -40,12 +41,12 @@ impl Connection {
         Ok(self.stream.write_all(part).await?)
     }
 
-    /// Reads an answer to its end.
-    pub async fn answer(&mut self) -> anyhow::Result<Answer<'_>> {
+    /// Reads a whole response.
+    pub async fn response(&mut self) -> anyhow::Result<Response<'_>> {
         self.buffer.clear();
         let head = loop {
             let read = self.stream.read_buf(&mut self.buffer).await?;
-            ensure!(read > 0, "the server hung up");
+            ensure!(read > 0, "the server closed the connection");
             if let Some(end) = position(&self.buffer, b"\r\n\r\n") {
                 break end + 4;
             }
@@ -53,24 +54,24 @@ impl Connection {
         let (status, length) = read_head(&self.buffer[..head])?;
         while self.buffer.len() < head + length {
             let read = self.stream.read_buf(&mut self.buffer).await?;
-            ensure!(read > 0, "the server hung up within an answer");
+            ensure!(read > 0, "the server closed the connection within a response");
         }
-        Ok(Answer { status, body: &self.buffer[head..head + length] })
+        Ok(Response { status, body: &self.buffer[head..head + length] })
     }
 
-    /// Asks by GraphQL, outside of what is measured; the data.
-    pub async fn ask(&mut self, token: &str, query: &str, variables: Value) -> anyhow::Result<Value> {
+    /// Sends a GraphQL request that is not measured, and returns its `data`.
+    pub async fn graphql(&mut self, token: &str, query: &str, variables: Value) -> anyhow::Result<Value> {
         let body = json!({ "query": query, "variables": variables }).to_string();
-        let answer = self.exchange(&graphql(token, &body)).await?;
-        let mut whole: Value = serde_json::from_slice(answer.body)?;
-        ensure!(answer.status == 200 && whole.get("errors").is_none(), "{}: {whole}", answer.status);
-        Ok(whole["data"].take())
+        let response = self.exchange(&graphql(token, &body)).await?;
+        let mut result: Value = serde_json::from_slice(response.body)?;
+        ensure!(response.status == 200 && result.get("errors").is_none(), "{}: {result}", response.status);
+        Ok(result["data"].take())
     }
 }
 
 fn read_head(head: &[u8]) -> anyhow::Result<(u16, usize)> {
     let text = std::str::from_utf8(head)?;
-    let status = text.get(9..12).context("the answer has a status")?.parse()?;
+    let status = text.get(9..12).context("the response has no status")?.parse()?;
     for line in text.split("\r\n") {
         if let Some((name, value)) = line.split_once(':')
             && name.eq_ignore_ascii_case("content-length")
@@ -78,22 +79,22 @@ fn read_head(head: &[u8]) -> anyhow::Result<(u16, usize)> {
             return Ok((status, value.trim().parse()?));
         }
     }
-    bail!("an answer without a length: {text}")
+    bail!("a response without Content-Length: {text}")
 }
 
-/// Where a text begins in bytes.
+/// The position of a text in bytes.
 pub fn position(bytes: &[u8], text: &[u8]) -> Option<usize> {
     bytes.windows(text.len()).position(|window| window == text)
 }
 
-/// `POST /graphql` with this body.
+/// A `POST /graphql` with this body.
 pub fn graphql(token: &str, body: &str) -> Vec<u8> {
     let mut request = head("POST", "/graphql", token, body.len() as u64);
     request.push_str(body);
     request.into_bytes()
 }
 
-/// `PUT` of the payload of an import, without its bytes.
+/// The head of a `PUT` of an import's payload; the bytes follow.
 pub fn put(token: &str, import_id: &str, length: u64) -> Vec<u8> {
     head("PUT", &format!("/imports/{import_id}/payload"), token, length).into_bytes()
 }

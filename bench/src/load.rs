@@ -1,4 +1,4 @@
-//! Load on our server: each connection sends its next request when the last one is answered.
+//! Puts load on an idem server. Each connection sends its next request when the last one was answered.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -14,17 +14,18 @@ use crate::measure::{Sample, Spent};
 use crate::process;
 use crate::stage::Stage;
 
+/// Load before the measurement.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Until whoever was refused comes again, at most: not all at once.
-const REST_MS_MAX: u64 = 1_000;
+/// After a refusal, a connection waits for a random time up to this, so that not all of them retry at once.
+const RETRY_MS_MAX: u64 = 1_000;
 
 /// What one connection sends.
 pub enum Source {
-    /// Events that are new.
+    /// New events of one user.
     Fresh(Template, Numbers),
-    /// Events that are new, each of one of these users at random.
+    /// New events, each for a random user: one template per user.
     Spread(Vec<Template>, Numbers, Random),
-    /// One of these at random.
+    /// A random one of these requests.
     Among(Vec<Vec<u8>>, Random),
 }
 
@@ -44,41 +45,41 @@ impl Source {
     }
 }
 
-/// What every answer must say, and for how many items it stands.
+/// What every response must contain, and how many items it counts as.
 #[derive(Clone, Copy)]
 pub struct Expected {
-    /// A part of the body.
+    /// A text in the body.
     pub text: &'static str,
-    /// Created or read by one request.
+    /// How many items one request creates or reads.
     pub items: usize,
 }
 
-/// Puts load on the server of a stage for `seconds`, behind a second to warm up.
+/// Puts load on the server of a stage for `seconds`, after a second of warm-up.
 pub async fn run(
     stage: &Stage<'_>,
     sources: Vec<Source>,
     expected: Expected,
     seconds: u64,
 ) -> anyhow::Result<Sample> {
-    Ok(run_beside(stage, sources, Vec::new(), expected, seconds).await?.0)
+    Ok(run_with_background(stage, sources, Vec::new(), expected, seconds).await?.0)
 }
 
-/// What a crowd got, which may be refused for now.
-pub struct Crowd {
-    /// Its requests that were answered.
+/// The results of the background connections, whose requests may be refused.
+pub struct Background {
+    /// The requests that were answered with 200.
     pub served: Sample,
-    /// Those that were refused with 503.
+    /// The requests that were refused with 503.
     pub refused: Sample,
 }
 
-/// The same with a crowd beside.
-pub async fn run_beside(
+/// As [`run`], with more connections in the background.
+pub async fn run_with_background(
     stage: &Stage<'_>,
     sources: Vec<Source>,
-    beside: Vec<Source>,
+    background: Vec<Source>,
     expected: Expected,
     seconds: u64,
-) -> anyhow::Result<(Sample, Crowd)> {
+) -> anyhow::Result<(Sample, Background)> {
     let from = Instant::now() + WARM_UP;
     let until = from + Duration::from_secs(seconds);
     let over = Rc::new(Cell::new(false));
@@ -90,23 +91,29 @@ pub async fn run_beside(
                 let over = Rc::clone(&over);
                 connections.spawn_local(drive(stage.server.address, source, expected, (from, until), over));
             }
-            let mut crowd = JoinSet::new();
-            for (number, source) in beside.into_iter().enumerate() {
-                let (rests, over) = (Random::new(number as u64 + 1), Rc::clone(&over));
-                crowd.spawn_local(crowd_in(stage.server.address, source, rests, (from, until), over));
+            let mut background_tasks = JoinSet::new();
+            for (number, source) in background.into_iter().enumerate() {
+                let (random, over) = (Random::new(number as u64 + 1), Rc::clone(&over));
+                background_tasks.spawn_local(drive_background(
+                    stage.server.address,
+                    source,
+                    random,
+                    (from, until),
+                    over,
+                ));
             }
             tokio::time::sleep_until(from.into()).await;
-            let (begun, before) = (Instant::now(), spent(stage)?);
+            let (started, before) = (Instant::now(), spent(stage)?);
             tokio::time::sleep_until(until.into()).await;
-            let (elapsed, after) = (begun.elapsed(), spent(stage)?);
+            let (elapsed, after) = (started.elapsed(), spent(stage)?);
             over.set(true);
             let mut latencies_us = Vec::new();
-            while let Some(of_one) = connections.join_next().await {
-                latencies_us.extend(of_one.context("a connection does not panic")??);
+            while let Some(result) = connections.join_next().await {
+                latencies_us.extend(result.context("a connection panicked")??);
             }
             let (mut served_us, mut refused_us) = (Vec::new(), Vec::new());
-            while let Some(of_one) = crowd.join_next().await {
-                let (served, refused) = of_one.context("a connection does not panic")??;
+            while let Some(result) = background_tasks.join_next().await {
+                let (served, refused) = result.context("a connection panicked")??;
                 served_us.extend(served);
                 refused_us.extend(refused);
             }
@@ -114,17 +121,17 @@ pub async fn run_beside(
             let sample = |latencies_us: Vec<u64>| {
                 Sample::new(latencies_us.len() * expected.items, elapsed, latencies_us, spent)
             };
-            Ok((sample(latencies_us), Crowd { served: sample(served_us), refused: sample(refused_us) }))
+            Ok((sample(latencies_us), Background { served: sample(served_us), refused: sample(refused_us) }))
         })
         .await
 }
 
-/// Runs one connection of a crowd, which rests for a while when it is refused; what answers and what refusals took
-/// within the window, in microseconds.
-async fn crowd_in(
+/// Runs one background connection, which waits for a while after a refusal. Returns the latencies of the
+/// requests that were answered and of those that were refused within the window, in microseconds.
+async fn drive_background(
     address: SocketAddr,
     mut source: Source,
-    mut rests: Random,
+    mut random: Random,
     (from, until): (Instant, Instant),
     over: Rc<Cell<bool>>,
 ) -> anyhow::Result<(Vec<u64>, Vec<u64>)> {
@@ -137,16 +144,17 @@ async fn crowd_in(
         let answered = Instant::now();
         ensure!(status == 200 || status == 503, "{status} instead of 200 or 503");
         if answered >= from && answered <= until {
-            let all_us = if status == 200 { &mut served_us } else { &mut refused_us };
-            all_us.push(u64::try_from((answered - sent).as_micros())?);
+            let latencies_us = if status == 200 { &mut served_us } else { &mut refused_us };
+            latencies_us.push(u64::try_from((answered - sent).as_micros())?);
         }
         if status == 503 {
-            tokio::time::sleep(Duration::from_millis(rests.below(REST_MS_MAX))).await;
+            tokio::time::sleep(Duration::from_millis(random.below(RETRY_MS_MAX))).await;
         }
     }
     Ok((served_us, refused_us))
 }
 
+/// The CPU time that server, PostgreSQL and clients have used so far.
 fn spent(stage: &Stage<'_>) -> anyhow::Result<Spent> {
     Ok(Spent {
         server: Some(stage.server.cpu()?),
@@ -155,7 +163,7 @@ fn spent(stage: &Stage<'_>) -> anyhow::Result<Spent> {
     })
 }
 
-/// Runs one connection; the latencies of the answers within the window, in microseconds.
+/// Runs one connection. Returns the latencies of the responses within the window, in microseconds.
 async fn drive(
     address: SocketAddr,
     mut source: Source,
@@ -168,14 +176,14 @@ async fn drive(
     while !over.get() {
         let request = source.next();
         let sent = Instant::now();
-        let answer = connection.exchange(request).await?;
+        let response = connection.exchange(request).await?;
         let answered = Instant::now();
         ensure!(
-            answer.status == 200 && position(answer.body, expected.text.as_bytes()).is_some(),
+            response.status == 200 && position(response.body, expected.text.as_bytes()).is_some(),
             "{} instead of {}: {}",
-            answer.status,
+            response.status,
             expected.text,
-            String::from_utf8_lossy(&answer.body[..answer.body.len().min(600)])
+            String::from_utf8_lossy(&response.body[..response.body.len().min(600)])
         );
         if answered >= from && answered <= until {
             latencies_us.push(u64::try_from((answered - sent).as_micros())?);

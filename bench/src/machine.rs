@@ -1,4 +1,4 @@
-//! On what the figures were taken.
+//! Describes the machine on which the figures were measured.
 
 use std::fs;
 
@@ -9,19 +9,19 @@ use serde::Serialize;
 pub struct Machine {
     /// Processors that this process may use.
     pub processors: usize,
-    /// As the processor calls itself.
+    /// The model name of the processor.
     pub model: String,
-    /// All of its memory.
+    /// The total memory, in GiB.
     pub memory_gib: f64,
-    /// The kernel.
+    /// The release of the kernel.
     pub linux: String,
-    /// Tasks that wanted to run, on average over a minute, before the first measurement.
+    /// The load average over one minute, before the first measurement.
     pub load_before: f64,
 }
 
 impl Machine {
-    /// This one.
-    pub fn look() -> anyhow::Result<Self> {
+    /// Reads the description of this machine from `/proc`.
+    pub fn describe() -> anyhow::Result<Self> {
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
             line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())

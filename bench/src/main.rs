@@ -1,7 +1,8 @@
-//! Measures `idem` as its users start it, each kind of work beside pgbench or plain SQL that does the same
-//! on the same private PostgreSQL in the same run, in turn.
+//! Measures `idem` as its users start it. For each kind of work, pgbench or plain SQL does the same work on
+//! the same private PostgreSQL in the same run, in turn with `idem`.
 //!
-//! It knows nothing of the crates it measures: it speaks HTTP to the program and SQL to the database.
+//! The benchmark uses none of the crates that it measures. It speaks HTTP to the program and SQL to the
+//! database.
 
 mod content;
 mod http;
@@ -32,9 +33,9 @@ use postgres::Postgres;
 use report::Report;
 use server::Program;
 
-/// Users with a connection of their own, in the widest scenario that has such.
+/// The largest number of users that have one connection each.
 const USERS: usize = 64;
-/// Users that have a token: as many as any scenario has.
+/// Users that have a token. No scenario has more users.
 const TOKENS: usize = 1_000;
 
 /// What all scenarios share.
@@ -55,21 +56,21 @@ impl Bench {
         Ok(Self { options, program, postgres: OnceCell::new(), folder, tokens, numbers: Numbers::new() })
     }
 
-    /// Started when first asked for.
+    /// The private PostgreSQL, which is started when a scenario first needs it.
     fn postgres(&self) -> anyhow::Result<&Postgres> {
         if self.postgres.get().is_none() {
             let _unset = self.postgres.set(Postgres::start()?);
         }
-        self.postgres.get().context("it was set")
+        self.postgres.get().context("PostgreSQL was just started")
     }
 }
 
-/// The load is made by this thread alone, so that it leaves the processors to what is measured.
+/// A single thread makes the load, so that the other processors are left to what is measured.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let mut terminated = signal(SignalKind::terminate())?;
-    // Ended early, it still ends what it has started and clears its folder away.
+    // If it is interrupted, it still stops the servers that it has started and removes its directory.
     tokio::select! {
         done = measure(options) => done,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
@@ -82,7 +83,7 @@ async fn measure(options: Options) -> anyhow::Result<()> {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("../bench.json"),
     };
-    let machine = Machine::look()?;
+    let machine = Machine::describe()?;
     let bench = Bench::prepare(options)?;
     let mut report = Report {
         machine,
@@ -95,7 +96,7 @@ async fn measure(options: Options) -> anyhow::Result<()> {
     for scenario in bench.options.scenarios() {
         eprintln!("{scenario:?}");
         scenario::run(&bench, scenario, &mut report).await.with_context(|| format!("{scenario:?}"))?;
-        // What was measured is kept even if what follows fails.
+        // The figures so far are kept even if a later scenario fails.
         std::fs::write(&json, serde_json::to_string_pretty(&report)?)?;
     }
     if let Some(postgres) = bench.postgres.get() {

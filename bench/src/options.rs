@@ -1,84 +1,85 @@
-//! The command line.
+//! Defines the command line.
 
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-/// Measures idem beside pgbench and plain SQL, which do the same work on the same private PostgreSQL.
+/// Measures idem and, for comparison, pgbench and plain SQL that do the same work on the same private
+/// PostgreSQL
 #[derive(Debug, Parser)]
 #[command(name = "idem-bench", after_help = EXAMPLES)]
 pub struct Options {
-    /// Only these
+    /// Run only these scenarios [default: all]
     #[arg(long, value_delimiter = ',', value_name = "NAME,NAME")]
     pub only: Vec<Scenario>,
-    /// How long one measurement takes, behind a second to warm up
+    /// Seconds per measurement, after one second of warm-up
     #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
-    /// How often each side is measured in turn; told are the medians
+    /// How often idem and its counterpart are measured in turn; the medians are reported
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Records of the import
+    /// Records in the file of the scenario `import`
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub records: u64,
-    /// How the file of the import is sent
+    /// How that file is sent
     #[arg(long, value_enum, default_value_t = Payload::Gzip)]
     pub payload: Payload,
-    /// Rows of the large table of `growth`; the small one has 100 000
+    /// Rows of the large table of the scenario `growth`; the small one has 100 000
     #[arg(long, default_value_t = 5_000_000, value_name = "N")]
     pub rows: u64,
-    /// The program [default: idem beside this one]
+    /// The idem binary [default: idem in the directory of this binary]
     #[arg(long, value_name = "PATH")]
     pub idem: Option<PathBuf>,
-    /// Where the figures go as JSON [default: target/bench.json]
+    /// File for the figures as JSON [default: target/bench.json]
     #[arg(long, value_name = "PATH")]
     pub json: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  make bench                                     everything
+  make bench                                     all scenarios
   make bench BENCH='--only create --seconds 10'
   idem-bench --only import --records 200000
   idem-bench --only growth --rows 1000000 --rounds 5";
 
-/// How a file is sent.
+/// How the file of an import is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Payload {
-    /// As gzip -1 makes it
+    /// Compressed, as by gzip -1
     Gzip,
-    /// As it is
+    /// Not compressed
     Plain,
 }
 
-/// What can be measured.
+/// A kind of work that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// One event a call
+    /// Create one event per call
     Create,
-    /// A hundred events a call
+    /// Create a hundred events per call
     Batch,
-    /// Events that are there already
+    /// Send events that are already stored
     Duplicates,
-    /// The newest fifty
+    /// Read the newest fifty events
     Page,
-    /// Five hundred entries of the feed
+    /// Read five hundred entries of the change feed
     Pull,
-    /// A file, twice
+    /// Import a file, and import it again
     Import,
-    /// Start, memory, size
+    /// Start time, memory and binary size of an idle server
     Idle,
-    /// A small table and a large one
+    /// Read and create over a small and a large table
     Growth,
-    /// One event a call, on SQLite
+    /// Create one event per call, on SQLite
     Sqlite,
-    /// A user beside one who floods
+    /// Create events while another user floods the server
     Flood,
-    /// A thousand users at random, a million events before, with external ids
+    /// Create and read for a thousand random users with external ids, over a million events
     Phones,
 }
 
 impl Options {
-    /// The scenarios of this run, in their order.
+    /// The scenarios to run, in order.
     pub fn scenarios(&self) -> Vec<Scenario> {
         let all = Scenario::value_variants().iter().copied();
         all.filter(|scenario| self.only.is_empty() || self.only.contains(scenario)).collect()

@@ -1,4 +1,4 @@
-//! The same work without us: pgbench on the same server, with prepared statements.
+//! Runs pgbench, with prepared statements, on a copy of the database for comparison.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,20 +11,20 @@ use crate::measure::{Sample, Spent};
 use crate::process;
 use crate::stage::Stage;
 
-/// Rates and latencies begin behind it, as ours do.
+/// The warm-up that rates and latencies leave out, as for idem.
 const WARM_UP_US: u64 = 1_000_000;
 
-/// One script, run by many connections.
+/// A script that many connections run.
 pub struct Work<'a> {
-    /// Where the script lies.
+    /// The path of the script.
     pub script: &'a Path,
-    /// How many at once.
+    /// The number of connections.
     pub connections: usize,
-    /// For how many items a transaction stands.
+    /// The number of items that one transaction writes or reads.
     pub items: usize,
 }
 
-/// Runs pgbench for `seconds` behind a second to warm up.
+/// Runs pgbench for `seconds`, after a second of warm-up.
 pub fn run(stage: &Stage<'_>, work: &Work<'_>, seconds: u64) -> anyhow::Result<Sample> {
     let logs = tempfile::tempdir()?;
     let before = spent(stage)?;
@@ -38,18 +38,19 @@ pub fn run(stage: &Stage<'_>, work: &Work<'_>, seconds: u64) -> anyhow::Result<S
         .arg(stage.url_of_copy())
         .stdin(Stdio::null())
         .output()
-        .context("pgbench does not start")?;
+        .context("cannot start pgbench")?;
     let after = spent(stage)?;
     if !output.status.success() {
         bail!("pgbench: {}", String::from_utf8_lossy(&output.stderr));
     }
     let mut log = read_logs(logs.path())?;
-    // CPU is that of the whole run, and so is the number of transactions that it is divided by.
-    let whole = log.len();
-    let first = log.iter().map(|(ended, latency)| ended - latency).min().context("pgbench did nothing")?;
+    // The CPU time is that of the whole run, so only the window's share of all transactions counts.
+    let total = log.len();
+    let first =
+        log.iter().map(|(ended, latency)| ended - latency).min().context("pgbench has run no transaction")?;
     let window = (first + WARM_UP_US)..=(first + WARM_UP_US + seconds * 1_000_000);
     log.retain(|(ended, _)| window.contains(ended));
-    let share = log.len() as f64 / whole as f64;
+    let share = log.len() as f64 / total as f64;
     let latencies_us: Vec<u64> = log.into_iter().map(|(_, latency)| latency).collect();
     let items = latencies_us.len() * work.items;
     let elapsed = Duration::from_secs(seconds);
@@ -60,7 +61,7 @@ fn spent(stage: &Stage<'_>) -> anyhow::Result<Spent> {
     Ok(Spent { server: None, postgres: stage.postgres_cpu()?, client: process::cpu_of_clients()? })
 }
 
-/// What the scripts send, as parameters: the same text as ours.
+/// The parameters of the scripts: the same contents that idem gets.
 fn variables(items: usize) -> Vec<String> {
     let array = |text: &str| {
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
@@ -78,15 +79,15 @@ fn variables(items: usize) -> Vec<String> {
     values.into_iter().flat_map(|(name, value)| ["--define".to_owned(), format!("{name}={value}")]).collect()
 }
 
-/// When each transaction ended and how long it took, in microseconds.
+/// The end and the duration of each transaction, in microseconds.
 fn read_logs(folder: &Path) -> anyhow::Result<Vec<(u64, u64)>> {
     let mut log = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         for line in std::fs::read_to_string(entry?.path())?.lines() {
-            // client, transaction, latency, script, seconds, microseconds
+            // The fields are: client, transaction, latency, script, end in seconds, microseconds of the end.
             let fields: Vec<&str> = line.split(' ').collect();
             let number = |at: usize| -> anyhow::Result<u64> {
-                Ok(fields.get(at).context("pgbench logs six fields")?.parse()?)
+                Ok(fields.get(at).context("a line of pgbench's log has six fields")?.parse()?)
             };
             log.push((number(4)? * 1_000_000 + number(5)?, number(2)?));
         }

@@ -1,4 +1,4 @@
-//! The file of an import: the same records as NDJSON for us and as rows for COPY.
+//! Writes the files of the scenario `import`: the same records as NDJSON for idem and as rows for COPY.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,22 +10,22 @@ use flate2::write::GzEncoder;
 use crate::content::{FIRST_MS, Random, TYPE_ID, time};
 use crate::options::Payload;
 
-/// Five minutes between one record and the next.
-const APART_S: u64 = 300;
-const KINDS: [&str; 6] = ["Run", "Ride", "Swim", "Walk", "Strength training", "Heart rate"];
+/// The time between two records: five minutes.
+const INTERVAL_S: u64 = 300;
+const EVENT_TYPES: [&str; 6] = ["Run", "Ride", "Swim", "Walk", "Strength training", "Heart rate"];
 const PLACES: [&str; 4] = ["Along the river", "Round the lake", "In the hall", "Up the hill and down again"];
 
-/// Where they lie.
+/// The files that were written.
 pub struct Files {
-    /// What is sent to us.
+    /// The payload for idem.
     pub payload: PathBuf,
-    /// What psql copies in.
+    /// The rows for psql's `\copy`.
     pub rows: PathBuf,
-    /// How many records each of them has.
+    /// The number of records in each file.
     pub records: u64,
 }
 
-/// Writes both.
+/// Writes both files.
 pub fn write(folder: &Path, records: u64, form: Payload) -> anyhow::Result<Files> {
     let (payload, rows) = (folder.join("records.ndjson"), folder.join("records.tsv"));
     let mut lines: Box<dyn Write> = match form {
@@ -51,13 +51,13 @@ fn write_record(
     number: u64,
     random: &mut Random,
 ) -> anyhow::Result<()> {
-    let second = number * APART_S;
+    let second = number * INTERVAL_S;
     let ms = FIRST_MS + i64::try_from(second * 1_000)?;
-    let kind = KINDS[usize::try_from(random.below(KINDS.len() as u64))?];
+    let event_type = EVENT_TYPES[usize::try_from(random.below(EVENT_TYPES.len() as u64))?];
     let place = PLACES[usize::try_from(random.below(PLACES.len() as u64))?];
     let (duration_s, distance_m) = (600 + random.below(6_000), random.below(20_000));
     let (heart_rate, speed) = (90 + random.below(90), random.below(400));
-    // In canonical form, so that it is stored as it stands.
+    // This is canonical JSON, so both sides store the same text.
     let properties = format!(
         r#"{{"distance_m":{distance_m},"duration_s":{duration_s},"heart_rate_avg":{heart_rate},"place":"{place}","speed_kmh":{}.{}5}}"#,
         speed / 10,
@@ -66,9 +66,9 @@ fn write_record(
     let time = time(second);
     writeln!(
         lines,
-        r#"{{"externalId":"watch-{number:09}","eventType":"{kind}","timestamp":"{time}","sourceType":"watch","notes":"{place}, lap {number}","properties":{properties}}}"#
+        r#"{{"externalId":"watch-{number:09}","eventType":"{event_type}","timestamp":"{time}","sourceType":"watch","notes":"{place}, lap {number}","properties":{properties}}}"#
     )?;
-    // A UUIDv7 of that time, as ours are, and a hash of the length of ours.
+    // A UUIDv7 with this timestamp and a content hash of the same length, as idem stores them.
     let id = format!("{ms:012x}7abc8def{:012x}", random.below(1 << 48));
     let hash = format!("{:016x}", random.below(u64::MAX)).repeat(4);
     writeln!(

@@ -1,4 +1,4 @@
-//! What comes out: a table to read, and everything as JSON.
+//! Formats the results: a Markdown table for people, and everything as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,59 +7,59 @@ use serde::Serialize;
 use crate::machine::Machine;
 use crate::measure::Sample;
 
-/// All of a run.
+/// The results of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// On what.
+    /// The machine.
     pub machine: Machine,
-    /// Versions and settings.
+    /// The versions of idem and PostgreSQL, and PostgreSQL's settings.
     pub versions: Vec<(String, String)>,
-    /// How long and how often.
+    /// Seconds per measurement.
     pub seconds: u64,
-    /// How long and how often.
+    /// The number of rounds.
     pub rounds: u32,
-    /// Work beside the same work.
+    /// The kinds of work that were measured.
     pub rows: Vec<Row>,
-    /// Single figures.
+    /// Figures without a counterpart.
     pub facts: Vec<Fact>,
 }
 
-/// One kind of work, ours beside theirs.
+/// One kind of work: idem and its counterpart.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// Of which scenario.
+    /// The scenario.
     pub scenario: &'static str,
-    /// Which of its kinds.
+    /// The variant of the scenario.
     pub variant: String,
-    /// What is counted.
+    /// The item that is counted.
     pub item: &'static str,
-    /// Our server.
+    /// The figures of idem.
     pub ours: Side,
-    /// pgbench or psql, where there is a counterpart.
+    /// The figures of pgbench or psql, if there is a counterpart.
     pub theirs: Option<Side>,
-    /// Rate of ours by rate of theirs, of the medians.
+    /// The median rate of idem divided by the median rate of the counterpart.
     pub ratio: Option<f64>,
 }
 
-/// One side of it.
+/// The measurements of idem or of its counterpart.
 #[derive(Debug, Serialize)]
 pub struct Side {
     /// The median of each figure.
     pub median: Sample,
-    /// Each measurement, in turn with the other side.
+    /// All measurements, in their order.
     pub samples: Vec<Sample>,
 }
 
-/// A figure by itself.
+/// A single figure.
 #[derive(Debug, Serialize)]
 pub struct Fact {
-    /// Of which scenario.
+    /// The scenario.
     pub scenario: &'static str,
-    /// What it is.
+    /// What was measured.
     pub name: String,
-    /// How much.
+    /// The value.
     pub value: f64,
-    /// Of what.
+    /// The unit.
     pub unit: &'static str,
 }
 
@@ -71,7 +71,7 @@ impl Side {
 }
 
 impl Row {
-    /// Puts two sides beside each other.
+    /// Compares idem with its counterpart.
     pub fn new(
         scenario: &'static str,
         variant: String,
@@ -109,7 +109,7 @@ const HEAD: [&str; 10] = [
     "work",
     "item",
     "idem /s",
-    "beside it /s",
+    "counterpart /s",
     "ratio",
     "p50 ms",
     "p95 ms",
@@ -119,11 +119,11 @@ const HEAD: [&str; 10] = [
 ];
 
 impl Report {
-    /// As Markdown; left is idem's, right is the other side's.
+    /// The results as Markdown. In a pair of figures, idem's is the left one.
     pub fn table(&self) -> anyhow::Result<String> {
         let machine = &self.machine;
         let mut text = format!(
-            "{} × {}, {} GiB, Linux {}, load before it {}; medians of {} × {} s\n\n",
+            "{} × {}, {} GiB, Linux {}, load before the run {}; medians of {} × {} s\n\n",
             machine.processors,
             machine.model,
             machine.memory_gib,
@@ -141,7 +141,7 @@ impl Report {
         }
         if !self.facts.is_empty() {
             text.push('\n');
-            write_row(&mut text, &["what", "how much"])?;
+            write_row(&mut text, &["figure", "value"])?;
             write_row(&mut text, &["---"; 2])?;
             for fact in &self.facts {
                 let name = format!("`{}` {}", fact.scenario, fact.name);
@@ -163,7 +163,7 @@ fn write_row(text: &mut String, cells: &[impl AsRef<str>]) -> std::fmt::Result {
     Ok(())
 }
 
-/// Three digits that count, and groups of three.
+/// A figure with three significant digits, and with its digits in groups of three.
 pub fn show(figure: f64) -> String {
     if figure < 10.0 {
         return format!("{figure:.2}");

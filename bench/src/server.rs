@@ -1,4 +1,4 @@
-//! The program that is measured: the `idem` of the same folder, as its users would start it.
+//! Starts the program that is measured: the `idem` binary in the same directory, as its users would start it.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -12,51 +12,51 @@ use crate::http::Connection;
 use crate::process;
 
 const SECRET: &str = "the benchmarks sign their tokens with this";
-/// Tokens name it, so that the rows of the users can be made beforehand.
+/// The issuer of all tokens. It is known, so that the rows of the users can be inserted beforehand.
 pub const ISSUER: &str = "bench";
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The program.
+/// The `idem` binary.
 pub struct Program {
     path: PathBuf,
 }
 
-/// One `idem serve`, with its worker inside.
+/// A running `idem serve`, which also runs imports.
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address of the API.
     pub address: SocketAddr,
-    /// From its start to the first 200 of `/readyz`.
+    /// The time from its start to the first 200 of `/readyz`.
     pub ready_after: Duration,
 }
 
 impl Program {
-    /// The one at this path, or beside this program.
+    /// The binary at this path, or else the one in the directory of this program.
     pub fn find(path: Option<PathBuf>) -> anyhow::Result<Self> {
         let path = match path {
             Some(path) => path,
             None => std::env::current_exe()?.with_file_name("idem"),
         };
-        ensure!(path.is_file(), "{} is not there: cargo build --release -p idem", path.display());
+        ensure!(path.is_file(), "{} does not exist: run cargo build --release -p idem", path.display());
         Ok(Self { path })
     }
 
-    /// Where it lies.
+    /// The path of the binary.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it calls itself.
+    /// The output of `idem --version`.
     pub fn version(&self) -> anyhow::Result<String> {
         self.output(&["--version"], None)
     }
 
-    /// A token of a user.
+    /// A token for a user.
     pub fn token(&self, subject: &str) -> anyhow::Result<String> {
         self.output(&["token", "--subject", subject], None)
     }
 
-    /// Makes the tables.
+    /// Creates the tables.
     pub fn migrate(&self, database_url: &str) -> anyhow::Result<()> {
         self.output(&["migrate"], Some(database_url)).map(drop)
     }
@@ -70,7 +70,7 @@ impl Program {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// Only with settings of ours: none of the caller's environment, none of a file.
+    /// A command with no settings but these: neither the caller's environment nor a settings file is read.
     fn command(&self, folder: &Path, database_url: Option<&str>) -> Command {
         let mut command = Command::new(&self.path);
         command
@@ -80,7 +80,7 @@ impl Program {
             .env("IDEM_JWT_SECRET", SECRET)
             .env("IDEM_JWT_ISSUER", ISSUER)
             .env("IDEM_METRICS_LISTEN", "127.0.0.1:0")
-            // One user sends what the machine can take.
+            // One user sends as much as the machine can process.
             .env("IDEM_RATE_LIMIT", "0")
             .stdin(Stdio::null());
         if let Some(url) = database_url {
@@ -89,13 +89,14 @@ impl Program {
         command
     }
 
-    /// Serves what lies in `folder`, or in the database where one is given, and waits until it is ready.
+    /// Starts a server on the database, or on SQLite in `folder` if none is given, and waits until it is
+    /// ready.
     pub async fn serve(&self, folder: &Path, database_url: Option<&str>) -> anyhow::Result<Server> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let log = folder.join("serve.log");
         let errors = File::create(&log)?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let child = self
             .command(folder, database_url)
             .args(["serve", "--listen", &address.to_string()])
@@ -107,10 +108,10 @@ impl Program {
             if let Some(status) = server.child.try_wait()? {
                 bail!("idem serve ended ({status}): {}", std::fs::read_to_string(&log)?);
             }
-            ensure!(begun.elapsed() < READY_TIMEOUT, "idem serve is not ready after {READY_TIMEOUT:?}");
+            ensure!(started.elapsed() < READY_TIMEOUT, "idem serve is not ready after {READY_TIMEOUT:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        server.ready_after = begun.elapsed();
+        server.ready_after = started.elapsed();
         Ok(server)
     }
 }
@@ -118,21 +119,21 @@ impl Program {
 async fn is_ready(address: SocketAddr) -> bool {
     let Ok(mut connection) = Connection::open(address).await else { return false };
     let request = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
-    connection.exchange(request).await.is_ok_and(|answer| answer.status == 200)
+    connection.exchange(request).await.is_ok_and(|response| response.status == 200)
 }
 
 impl Server {
-    /// Seconds of CPU so far.
+    /// The CPU time so far, in seconds.
     pub fn cpu(&self) -> anyhow::Result<f64> {
         process::cpu(self.child.id()).context("idem serve has ended")
     }
 
-    /// Resident memory.
+    /// The resident memory, in bytes.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         process::resident_bytes(self.child.id()).context("idem serve has ended")
     }
 
-    /// Ends it as a service manager would, and waits.
+    /// Stops the server with SIGTERM, as a service manager would, and waits until it has ended.
     pub fn stop(mut self) -> anyhow::Result<()> {
         Command::new("kill").arg(self.child.id().to_string()).status()?;
         let status = self.child.wait()?;

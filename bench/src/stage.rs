@@ -1,5 +1,5 @@
-//! What a scenario works on: a server over a database of its own, and a copy of that database for the
-//! other side, with the same users, rows and indexes.
+//! Prepares what a scenario works on: a server with a database of its own, and a copy of that database for
+//! the counterpart, with the same users, rows and indexes.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ use crate::server::{ISSUER, Server};
 const CREATE_TYPE: &str = "mutation($input: CreateEventTypeInput!) { createEventType(input: $input) { \
     result { outcome problem { code detail } } } }";
 
-/// One server and its data.
+/// A server and its data.
 pub struct Stage<'a> {
     bench: &'a Bench,
-    /// Serves.
+    /// The server.
     pub server: Server,
     databases: Option<Databases<'a>>,
     _folder: TempDir,
@@ -32,13 +32,13 @@ struct Databases<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// On PostgreSQL, with so many users and so many events in all, spread alike and laid down as they
-    /// would have come in.
+    /// A stage on PostgreSQL with this many users and `rows` events in total. Each user has the same number
+    /// of events, and the rows are in the order in which they would have come in.
     pub async fn on_postgres(bench: &'a Bench, name: &str, users: usize, rows: u64) -> anyhow::Result<Self> {
         Self::with_external_ids(bench, name, users, rows, "NULL").await
     }
 
-    /// The same, with this expression of SQL as the external id of event `m` of all.
+    /// As [`Self::on_postgres`], with this SQL expression as the external id of row `m`.
     pub async fn with_external_ids(
         bench: &'a Bench,
         name: &str,
@@ -67,7 +67,7 @@ impl<'a> Stage<'a> {
         Ok(Self { bench, server, databases: Some(Databases { postgres, ours, copy }), _folder: folder })
     }
 
-    /// On SQLite, without rows.
+    /// A stage on SQLite, without events.
     pub async fn on_sqlite(bench: &'a Bench, users: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(bench.folder.path())?;
         let server = bench.program.serve(folder.path(), None).await?;
@@ -75,32 +75,32 @@ impl<'a> Stage<'a> {
         Ok(Self { bench, server, databases: None, _folder: folder })
     }
 
-    /// The token of user `n`, from 0.
+    /// The token of a user; the first one is 0.
     pub fn token(&self, user: usize) -> &str {
         &self.bench.tokens[user]
     }
 
-    /// Where the other side works.
+    /// The URL of the copy of the database. It is empty on SQLite.
     pub fn url_of_copy(&self) -> String {
-        self.databases.as_ref().map_or_else(String::new, |of| of.postgres.url(&of.copy))
+        self.databases.as_ref().map_or_else(String::new, |databases| databases.postgres.url(&databases.copy))
     }
 
-    /// Seconds of CPU of PostgreSQL; none on SQLite, which is within the server.
+    /// The CPU time of PostgreSQL in seconds. It is 0 on SQLite, which runs inside the server.
     pub fn postgres_cpu(&self) -> anyhow::Result<f64> {
-        self.databases.as_ref().map_or(Ok(0.0), |of| of.postgres.cpu())
+        self.databases.as_ref().map_or(Ok(0.0), |databases| databases.postgres.cpu())
     }
 
-    /// Lets nobody pay for the writes of another.
+    /// Makes a checkpoint, so that the next measurement does not pay for earlier writes.
     pub fn settle(&self) -> anyhow::Result<()> {
-        self.databases.as_ref().map_or(Ok(()), |of| of.postgres.checkpoint())
+        self.databases.as_ref().map_or(Ok(()), |databases| databases.postgres.checkpoint())
     }
 
-    /// Ends the server and drops the databases.
+    /// Stops the server and drops the databases.
     pub fn end(self) -> anyhow::Result<()> {
         self.server.stop()?;
-        if let Some(of) = self.databases {
-            of.postgres.drop(&of.ours)?;
-            of.postgres.drop(&of.copy)?;
+        if let Some(databases) = self.databases {
+            databases.postgres.drop(&databases.ours)?;
+            databases.postgres.drop(&databases.copy)?;
         }
         Ok(())
     }
@@ -110,17 +110,22 @@ async fn create_types(bench: &Bench, server: &Server, users: usize) -> anyhow::R
     let mut connection = Connection::open(server.address).await?;
     let input = json!({ "input": { "eventType": { "id": TYPE_ID, "name": "Run" } } });
     for token in &bench.tokens[..users] {
-        let data = connection.ask(token, CREATE_TYPE, input.clone()).await?;
+        let data = connection.graphql(token, CREATE_TYPE, input.clone()).await?;
         ensure!(data["createEventType"]["result"]["outcome"] == "CREATED", "{data}");
     }
     Ok(())
 }
 
-fn fill_script(folder: &Path, users: usize, of_user: u64, external_id: &str) -> anyhow::Result<PathBuf> {
+fn fill_script(
+    folder: &Path,
+    users: usize,
+    events_per_user: u64,
+    external_id: &str,
+) -> anyhow::Result<PathBuf> {
     let values = [
         ("external_id", external_id.to_owned()),
         ("users", users.to_string()),
-        ("of_user", of_user.to_string()),
+        ("events_per_user", events_per_user.to_string()),
         ("first_ms", FIRST_MS.to_string()),
         ("type_id", TYPE_ID.to_owned()),
         ("notes", NOTES.to_owned()),

@@ -1,4 +1,4 @@
-//! The command line: its words and their help, nothing of what they do.
+//! Defines the command line: commands, flags and their help texts. What a command does is in other modules.
 
 use std::time::Duration;
 
@@ -7,93 +7,98 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::parse_duration;
 use crate::import::ImportArgs;
 
-/// The offline-first event API: send it twice, it is stored once.
+/// Idem, an offline-first event API: an event that is sent twice is stored once
 #[derive(Debug, Parser)]
 #[command(name = "idem", version, about, after_help = EXAMPLES)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  idem serve --dev                          a server to try things on; prints a token
-  idem config > idem.toml                   a file of all settings, commented
-  idem token --subject ada                  a token for one user
+  idem serve --dev                 start a development server, which prints a token to use
+  idem config > idem.toml          write a file with all settings and what they do
+  idem token --subject ada         print a token for the user `ada`
   idem import events.ndjson --url http://127.0.0.1:8080 --token \"$TOKEN\"
 
-Settings: flags > environment (IDEM_…) > idem.toml (or the file IDEM_CONFIG names) > defaults.";
+Settings: a flag overrides the environment variable (IDEM_…), which overrides the file idem.toml
+(or the one that IDEM_CONFIG names), which overrides the default. `idem config` lists them all.";
 
-/// The commands.
+/// The commands of `idem`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the API, and run imports unless told otherwise
+    /// Serve the API and run imports (unless --no-worker is given)
     Serve(ServeArgs),
-    /// Run imports only, beside servers that share the database and Redis
+    /// Run imports only; servers and workers share the database, Redis and the payload store
     #[command(
         after_help = "Example:\n  IDEM_DATABASE_URL=postgres://db IDEM_REDIS_URL=redis://cache idem worker"
     )]
     Worker,
-    /// Bring the database to this version's shape
+    /// Apply the migrations that the database lacks, and fill derived columns
     #[command(
-        after_help = "Examples:\n  idem migrate\n  idem migrate --check   # for a deployment to ask first"
+        after_help = "Examples:\n  idem migrate\n  idem migrate --check     # is a migration pending? changes nothing\n  \
+                      idem migrate --refill    # after the last process of an older version has stopped"
     )]
     Migrate {
-        /// Change nothing; fail when a migration is pending
+        /// Only print how many migrations are pending; the exit code is 1 if there are any
         #[arg(long, conflicts_with = "refill")]
         check: bool,
-        /// Fill derived columns once more, after an older version has written beside this one
+        /// Fill all derived columns again; needed after an older version wrote to the database during an
+        /// upgrade
         #[arg(long)]
         refill: bool,
     },
-    /// Tell every device to start over, after a backup of the database was restored
-    #[command(after_help = "Example:\n  idem restored   # before the servers are started again")]
+    /// Make every device sync from the start; run it each time a backup of the database was restored
+    #[command(
+        after_help = "Example:\n  idem restored   # after the restore, before any server or worker starts"
+    )]
     Restored,
     /// Print the GraphQL schema
     #[command(after_help = "Example:\n  idem schema > schema.graphql")]
     Schema,
-    /// Print a file of all settings, commented, with their defaults
+    /// Print a settings file in which every setting is explained and commented out
     #[command(after_help = "Examples:\n  idem config > idem.toml\n  idem config --check")]
     Config {
-        /// Print nothing; fail when the settings in force are wrong
+        /// Only check the current settings: print `ok`, or what is wrong and exit with 1
         #[arg(long)]
         check: bool,
     },
-    /// Print a token, signed with the first secret
+    /// Print an API token for a user, signed with the first secret of IDEM_JWT_SECRET
     #[command(after_help = "Example:\n  export IDEM_TOKEN=$(idem token --subject ada --ttl 7d)")]
     Token {
-        /// Whose token it is
-        #[arg(long, value_name = "S")]
+        /// The user: the `sub` claim of the token
+        #[arg(long, value_name = "SUBJECT")]
         subject: String,
-        /// How long it is good, as in 30m, 24h, 7d
+        /// How long the token is valid, for example 30m, 24h or 7d
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
         ttl: Duration,
     },
-    /// Send a file of events to a server and wait until it is stored
+    /// Upload a file of events to a server and wait until it is stored
     Import(Box<ImportArgs>),
-    /// Ask a server whether it is ready; the exit code is the answer
+    /// Check whether a server is ready: exit code 0 if it is, 1 if not
     #[command(after_help = "Example:\n  idem healthcheck --url http://127.0.0.1:8080")]
     Healthcheck {
-        /// The server; without it, where the settings say that one listens
+        /// Base URL of the server [default: this machine, at the port of IDEM_LISTEN]
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
 }
 
-/// What `idem serve` takes.
+/// The arguments of `idem serve`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  idem serve --dev\n  idem serve --listen 0.0.0.0:8080 --data-dir /var/lib/idem"
 )]
 pub struct ServeArgs {
-    /// For development: this machine only, with a secret of its own and a token to paste
+    /// For development: accept this machine only, create a signing secret, print a token, log as text
     #[arg(long)]
     pub dev: bool,
-    /// Leave imports to `idem worker`; needs Redis
+    /// Do not run imports in this process, but in `idem worker`; needs Redis
     #[arg(long)]
     pub no_worker: bool,
-    /// Leave the database's shape to `idem migrate`
+    /// Do not apply migrations at the start; run `idem migrate` before
     #[arg(long)]
     pub no_migrate: bool,
     /// Address and port of the API [default: 127.0.0.1:8080]
@@ -102,19 +107,19 @@ pub struct ServeArgs {
     /// Address and port of /metrics [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
-    /// Where the embedded database and payloads live [default: ./data]
-    #[arg(long, value_name = "FOLDER")]
+    /// Directory of the SQLite database and the payloads [default: ./data]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// The database [default: idem.db in the data directory, by SQLite]
+    /// Database URL, sqlite://… or postgres://… [default: the SQLite file idem.db in the data directory]
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
-    /// Redis for queue and wake-ups [default: none, both in this process]
+    /// Redis URL for the import queue [default: none, the queue is in this process]
     #[arg(long, value_name = "URL")]
     pub redis_url: Option<String>,
 }
 
 impl ServeArgs {
-    /// The settings among them, as [`Config::load`](crate::config::Config::load) takes them.
+    /// The settings that were given as flags, as [`Config::load`](crate::config::Config::load) takes them.
     #[must_use]
     pub fn overrides(&self) -> Vec<(&'static str, String)> {
         let flags = [

@@ -1,5 +1,5 @@
-//! All settings, read once at the start: flags before the environment before `idem.toml` before defaults.
-//! What is wrong in them refuses the start, with the name of the setting.
+//! Loads and checks all settings, once at the start. Flags override the environment, which overrides
+//! `idem.toml`, which overrides the defaults. A wrong setting is an error that names it.
 
 mod dev;
 mod duration;
@@ -24,114 +24,130 @@ pub use self::setting::default_file;
 
 use self::source::Sources;
 
-/// An HS256 key below the size of its hash is weaker than the signature (RFC 7518, 3.2).
+/// An HS256 key must be at least as long as the hash output (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
-/// The origins of web pages served by this machine, on any port.
+/// Web origins that a development server accepts: pages that this machine serves, on any port.
 const DEV_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+
+/// The log filter of a development server. Libraries log warnings only, because their lines about migrations
+/// and workers would hide the token that `--dev` prints.
+const DEV_LOG: &str = "info,sqlx=warn,sea_orm_migration=warn,apalis_core=warn";
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For eyes.
+    /// Text for people.
     Pretty,
-    /// For machines, one object a line.
+    /// One JSON object per line, for programs.
     Json,
 }
 
-/// The settings of one process. It holds secrets, and so has no `Debug`.
+/// The settings of one process. There is no `Debug`, because some of them are secrets.
 #[derive(Clone)]
 pub struct Config {
-    /// Where the API listens.
+    /// The address and port of the API.
     pub listen: SocketAddr,
-    /// Where `/metrics` listens.
+    /// The address and port of `/metrics`.
     pub metrics_listen: SocketAddr,
-    /// Where everything embedded is kept.
+    /// The directory of the SQLite database, the payloads and the development secret.
     pub data_dir: PathBuf,
-    /// `sqlite:…` or `postgres://…`.
+    /// The URL of the database: `sqlite:…` or `postgres://…`.
     pub database_url: String,
-    /// What may be lost when another database server takes over.
+    /// Whether a failover to another database server may lose acknowledged writes.
     pub failover: Failover,
-    /// Redis, if the queue and wake-ups are to leave the process.
+    /// The URL of Redis for the import queue. `None` keeps the queue inside this process.
     pub redis_url: Option<String>,
-    /// The object store of payloads.
+    /// The URL of the object store for payloads.
     pub payload_url: String,
-    /// How long the payload of an import is kept behind its end.
+    /// How long the payload of an import is kept after the import has ended.
     pub payload_retention: Duration,
-    /// Imports of a user that run at once.
+    /// How many imports of one user may run at the same time.
     pub imports_running_max: u64,
-    /// Imports of a user that wait for their payload or their turn.
+    /// How many imports of one user may wait for their payload or for a worker.
     pub imports_waiting_max: u64,
-    /// Records that the imports of a user take a day; none means any number.
+    /// How many records the imports of one user may process per day. `None` is unlimited.
     pub import_records_a_day: Option<u64>,
-    /// Payload bytes that a user announces a day; none means any number.
+    /// How many payload bytes one user may announce per day. `None` is unlimited.
     pub import_bytes_a_day: Option<u64>,
-    /// Connections at once.
+    /// How many client connections may be open at the same time.
     pub connections_max: usize,
-    /// What one user may ask of this process; none means anything.
+    /// The rate limit of each user in this process. `None` is unlimited.
     pub rate_limit: Option<RateLimit>,
-    /// HS256 secrets: any verifies, the first signs.
+    /// HS256 secrets. Each of them verifies tokens, and the first one signs.
     pub jwt_secrets: Vec<String>,
-    /// Public keys: a file or an `http(s)` URL.
+    /// The key set (JWKS) with the public keys of the issuer: a file or an `http(s)` URL.
     pub jwks: Option<String>,
-    /// Accepted issuers; none means any.
+    /// The accepted `iss` claims. If there are none, every issuer is accepted.
     pub jwt_issuers: Vec<String>,
-    /// The audience a token must name.
+    /// The `aud` claim that tokens must have. `None` accepts every token.
     pub jwt_audience: Option<String>,
-    /// Web origins that may call the API, `scheme://host[:port]`; the port `*` stands for any or none.
+    /// Web origins that may call the API, as `scheme://host[:port]`. The port `*` stands for any port or
+    /// none.
     pub cors_origins: Vec<String>,
-    /// Headers that their pages may send beside the usual ones.
+    /// Request headers that their pages may send in addition to the usual ones.
     pub cors_headers: Vec<String>,
-    /// The log filter.
+    /// The log filter: a level, or directives of `tracing_subscriber`.
     pub log: String,
-    /// The log format; none means by whether stderr is a terminal.
+    /// The log format. `None` is text if stderr is a terminal, else JSON.
     pub log_format: Option<LogFormat>,
-    /// How long `/readyz` says no before the listener closes.
+    /// How long `/readyz` responds 503 at shutdown before the listener closes.
     pub drain_delay: Duration,
-    /// Whether this is a development server.
+    /// Whether this is a development server (`--dev`).
     pub dev: bool,
 }
 
 impl Config {
-    /// Whether the database is the embedded one.
+    /// Whether the database is SQLite.
     pub fn is_sqlite(&self) -> bool {
         self.database_url.starts_with("sqlite:")
     }
 
-    /// Reads the settings. `overrides` are flags, as key and value; `env` is the environment (see
-    /// [`process_env`]), of which names beginning with `IDEM_` count. With `dev` a missing secret is made.
+    /// Loads the settings. `overrides` are flags, as key and value. `env` is the environment (see
+    /// [`process_env`]), of which only names that begin with `IDEM_` are read. With `dev`, the signing secret
+    /// is created if none is set, and the log has other defaults.
     ///
     /// # Errors
-    /// When a key is unknown, a value does not parse, a file cannot be read, a secret is too short, or `dev`
-    /// would listen to other machines.
+    /// If a key is unknown, a value does not parse, a file cannot be read, a secret is too short, or `dev` is
+    /// set and an address is not a loopback address.
     pub fn load(
         overrides: &[(&str, String)],
         env: impl IntoIterator<Item = (String, String)>,
         dev: bool,
     ) -> anyhow::Result<Self> {
         let sources = Sources::read(overrides, env)?;
-        let data_dir = PathBuf::from(sources.text("data_dir")?);
-        let redis_url = sources.set("redis_url")?;
-        let drain_delay = match sources.set("drain_delay")? {
+        let data_dir = PathBuf::from(sources.get_or_default("data_dir")?);
+        let redis_url = sources.get("redis_url")?;
+        let log = match sources.get("log")? {
+            None if dev => DEV_LOG.to_owned(),
+            _ => sources.get_or_default("log")?,
+        };
+        let drain_delay = match sources.get("drain_delay")? {
             Some(text) => parse_duration(&text).context("in setting `drain_delay`")?,
             None if redis_url.is_some() => Duration::from_secs(5),
             None => Duration::ZERO,
         };
-        let secrets = sources.set("jwt_secret")?.unwrap_or_default();
+        let secrets = sources.get("jwt_secret")?.unwrap_or_default();
         let mut config = Self {
             listen: address(&sources, "listen")?,
             metrics_listen: address(&sources, "metrics_listen")?,
-            database_url: below(&sources, "database_url", &data_dir)?,
-            failover: failover(&sources.text("failover")?)?,
+            database_url: url_in_data_dir(&sources, "database_url", &data_dir)?,
+            failover: failover(&sources.get_or_default("failover")?)?,
             redis_url,
-            payload_url: below(&sources, "payload_url", &data_dir)?,
-            payload_retention: parse_duration(&sources.text("payload_retention")?)
+            payload_url: url_in_data_dir(&sources, "payload_url", &data_dir)?,
+            payload_retention: parse_duration(&sources.get_or_default("payload_retention")?)
                 .context("in setting `payload_retention`")?,
-            imports_running_max: count("imports_running_max", &sources.text("imports_running_max")?)?,
-            imports_waiting_max: count("imports_waiting_max", &sources.text("imports_waiting_max")?)?,
+            imports_running_max: count(
+                "imports_running_max",
+                &sources.get_or_default("imports_running_max")?,
+            )?,
+            imports_waiting_max: count(
+                "imports_waiting_max",
+                &sources.get_or_default("imports_waiting_max")?,
+            )?,
             import_records_a_day: optional_count(&sources, "import_records_a_day")?,
             import_bytes_a_day: optional_count(&sources, "import_bytes_a_day")?,
-            connections_max: connections_max(&sources.text("connections_max")?)?,
+            connections_max: connections_max(&sources.get_or_default("connections_max")?)?,
             rate_limit: rate_limit(&sources)?,
             jwt_secrets: secrets
                 .lines()
@@ -139,13 +155,13 @@ impl Config {
                 .filter(|it| !it.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            jwks: sources.set("jwks")?,
-            jwt_issuers: sources.list("jwt_issuer")?,
-            jwt_audience: sources.set("jwt_audience")?,
-            cors_origins: sources.list("cors_origins")?,
-            cors_headers: sources.list("cors_headers")?,
-            log: sources.text("log")?,
-            log_format: log_format(sources.set("log_format")?.as_deref())?,
+            jwks: sources.get("jwks")?,
+            jwt_issuers: sources.get_list("jwt_issuer")?,
+            jwt_audience: sources.get("jwt_audience")?,
+            cors_origins: sources.get_list("cors_origins")?,
+            cors_headers: sources.get_list("cors_headers")?,
+            log,
+            log_format: log_format(sources.get("log_format")?.as_deref())?,
             drain_delay,
             data_dir,
             dev,
@@ -157,56 +173,59 @@ impl Config {
         Ok(config)
     }
 
-    /// Refuses a server that could verify no token at all.
+    /// Checks that the server has a key to verify tokens with.
     ///
     /// # Errors
-    /// When neither a secret nor a key set is there.
+    /// If neither a secret nor a key set is configured.
     pub fn require_keys(&self) -> anyhow::Result<()> {
         ensure!(
             !self.jwt_secrets.is_empty() || self.jwks.is_some(),
-            "no key to verify tokens with: set IDEM_JWT_SECRET (or its _FILE) or IDEM_JWKS, or use --dev"
+            "no key to verify tokens: set IDEM_JWT_SECRET, IDEM_JWT_SECRET_FILE or IDEM_JWKS, or use --dev"
         );
         Ok(())
     }
 
-    /// The secret that `idem token` signs with: the first one set, else what `--dev` left behind.
+    /// The secret that `idem token` signs with: the first configured one, else the one that `--dev` created.
     ///
     /// # Errors
-    /// When there is neither, or the file cannot be read.
+    /// If there is neither of them, or the file of `--dev` cannot be read.
     pub fn signing_secret(&self) -> anyhow::Result<String> {
         if let Some(secret) = self.jwt_secrets.first() {
             return Ok(secret.clone());
         }
-        dev::find(&self.data_dir)?
-            .context("no secret to sign with: set IDEM_JWT_SECRET, or run `idem serve --dev` once")
+        dev::load(&self.data_dir)?.context(
+            "no secret to sign with: set IDEM_JWT_SECRET, or run `idem serve --dev` once to create one",
+        )
     }
 
     fn prepare_dev(&mut self) -> anyhow::Result<()> {
         for address in [self.listen, self.metrics_listen] {
             ensure!(
                 address.ip().is_loopback(),
-                "--dev serves this machine only: {address} is not a loopback address"
+                "--dev accepts this machine only: {address} is not a loopback address, use 127.0.0.1"
             );
         }
         if self.cors_origins.is_empty() {
             self.cors_origins = DEV_ORIGINS.map(str::to_owned).to_vec();
         }
         if self.jwt_secrets.is_empty() {
-            self.jwt_secrets.push(dev::find_or_make(&self.data_dir)?);
+            self.jwt_secrets.push(dev::load_or_create(&self.data_dir)?);
         }
+        // A person reads the output of a development server, even where it is not a terminal.
+        self.log_format.get_or_insert(LogFormat::Pretty);
         Ok(())
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        scheme("database_url", &self.database_url, &["sqlite:", "postgres://", "postgresql://"])?;
-        scheme("payload_url", &self.payload_url, &["file://", "s3://", "gs://", "az://"])?;
+        check_scheme("database_url", &self.database_url, &["sqlite:", "postgres://", "postgresql://"])?;
+        check_scheme("payload_url", &self.payload_url, &["file://", "s3://", "gs://", "az://"])?;
         if let Some(url) = &self.redis_url {
-            scheme("redis_url", url, &["redis://", "rediss://", "redis+unix://", "unix://"])?;
+            check_scheme("redis_url", url, &["redis://", "rediss://", "redis+unix://", "unix://"])?;
         }
         for secret in &self.jwt_secrets {
             ensure!(
                 secret.len() >= SECRET_BYTES_MIN,
-                "a secret in `jwt_secret` is shorter than {SECRET_BYTES_MIN} bytes"
+                "in setting `jwt_secret`: a secret must have at least {SECRET_BYTES_MIN} bytes"
             );
         }
         self.cors_origins.iter().try_for_each(|origin| check_origin(origin))?;
@@ -216,30 +235,32 @@ impl Config {
     }
 }
 
-/// The environment of this process as [`Config::load`] takes it.
+/// The environment variables of this process, as [`Config::load`] takes them.
 pub fn process_env() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 fn address(sources: &Sources, key: &str) -> anyhow::Result<SocketAddr> {
-    let text = sources.text(key)?;
-    text.parse().with_context(|| format!("in setting `{key}`: `{text}` is not an IP address and a port"))
+    let text = sources.get_or_default(key)?;
+    text.parse().with_context(|| {
+        format!("in setting `{key}`: `{text}` is not an IP address and port, such as 127.0.0.1:8080")
+    })
 }
 
 fn count(key: &str, text: &str) -> anyhow::Result<u64> {
     text.parse()
         .ok()
         .filter(|count| *count > 0)
-        .with_context(|| format!("in setting `{key}`: `{text}` is no whole number above 0"))
+        .with_context(|| format!("in setting `{key}`: `{text}` is not a whole number above 0"))
 }
 
 fn rate_limit(sources: &Sources) -> anyhow::Result<Option<RateLimit>> {
-    let read = |key, least| -> anyhow::Result<Option<NonZeroU32>> {
-        let text = sources.text(key)?;
-        let points = text.parse().ok().filter(|points| (least..=RATE_LIMIT_MAX).contains(points));
+    let read = |key, min| -> anyhow::Result<Option<NonZeroU32>> {
+        let text = sources.get_or_default(key)?;
+        let points = text.parse().ok().filter(|points| (min..=RATE_LIMIT_MAX).contains(points));
         let points = points.with_context(|| {
-            format!("in setting `{key}`: `{text}` is no whole number from {least} to {RATE_LIMIT_MAX}")
+            format!("in setting `{key}`: `{text}` is not a whole number from {min} to {RATE_LIMIT_MAX}")
         })?;
         Ok(NonZeroU32::new(points))
     };
@@ -248,31 +269,34 @@ fn rate_limit(sources: &Sources) -> anyhow::Result<Option<RateLimit>> {
 }
 
 fn optional_count(sources: &Sources, key: &str) -> anyhow::Result<Option<u64>> {
-    sources.set(key)?.map(|text| count(key, &text)).transpose()
+    sources.get(key)?.map(|text| count(key, &text)).transpose()
 }
 
-/// A URL whose default lies in the data directory: made absolute and escaped there, taken as it is when set.
-fn below(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String> {
-    let text = sources.text(key)?;
+/// Reads a URL. If it begins with `<scheme>://<data>/`, as the defaults do, `<data>` is replaced by the
+/// absolute and percent-encoded path of the data directory.
+fn url_in_data_dir(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String> {
+    let text = sources.get_or_default(key)?;
     let Some((scheme, name)) = text.split_once("://<data>/") else {
         return Ok(text);
     };
     let path = std::path::absolute(data_dir).context("in setting `data_dir`")?.join(name);
-    let url = Url::from_file_path(&path).ok().with_context(|| format!("no URL for {}", path.display()))?;
+    let url = Url::from_file_path(&path)
+        .ok()
+        .with_context(|| format!("in setting `{key}`: {} cannot be written as a URL", path.display()))?;
     Ok(format!("{scheme}://{}", url.path()))
 }
 
 fn connections_max(text: &str) -> anyhow::Result<usize> {
-    let most: usize = text.parse().context("in setting `connections_max`")?;
-    ensure!(most > 0, "setting `connections_max` is at least 1");
-    Ok(most)
+    let max: usize = text.parse().context("in setting `connections_max`")?;
+    ensure!(max > 0, "in setting `connections_max`: must be at least 1");
+    Ok(max)
 }
 
 fn failover(text: &str) -> anyhow::Result<Failover> {
     match text {
         "lossy" => Ok(Failover::Lossy),
         "lossless" => Ok(Failover::Lossless),
-        other => bail!("setting `failover` is `lossy` or `lossless`, not `{other}`"),
+        other => bail!("in setting `failover`: must be `lossy` or `lossless`, not `{other}`"),
     }
 }
 
@@ -281,21 +305,21 @@ fn log_format(text: Option<&str>) -> anyhow::Result<Option<LogFormat>> {
         None => None,
         Some("pretty") => Some(LogFormat::Pretty),
         Some("json") => Some(LogFormat::Json),
-        Some(other) => bail!("in setting `log_format`: `{other}` is neither pretty nor json"),
+        Some(other) => bail!("in setting `log_format`: must be `pretty` or `json`, not `{other}`"),
     })
 }
 
-/// The value is not shown: it may hold a password.
-fn scheme(key: &str, url: &str, accepted: &[&str]) -> anyhow::Result<()> {
+/// Checks the scheme of a URL. The error does not show the URL, because it may hold a password.
+fn check_scheme(key: &str, url: &str, accepted: &[&str]) -> anyhow::Result<()> {
     let is_accepted = accepted.iter().any(|scheme| url.starts_with(scheme));
-    ensure!(is_accepted, "in setting `{key}`: must begin with one of {}", accepted.join(" "));
+    ensure!(is_accepted, "in setting `{key}`: the URL must begin with one of {}", accepted.join(" "));
     Ok(())
 }
 
-/// A token of RFC 9110, section 5.6.2.
+/// Checks that a header name is a token (RFC 9110, section 5.6.2).
 fn check_header(name: &str) -> anyhow::Result<()> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    ensure!(name.chars().all(is_token), "in setting `cors_headers`: `{name}` is no name of a header");
+    ensure!(name.chars().all(is_token), "in setting `cors_headers`: `{name}` is not a header name");
     Ok(())
 }
 
@@ -307,7 +331,7 @@ fn check_origin(origin: &str) -> anyhow::Result<()> {
     });
     ensure!(
         is_origin && !origin.ends_with('/'),
-        "in setting `cors_origins`: `{origin}` is no origin such as https://app.example"
+        "in setting `cors_origins`: `{origin}` is not an origin, such as https://app.example"
     );
     Ok(())
 }

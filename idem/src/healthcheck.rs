@@ -1,4 +1,5 @@
-//! `idem healthcheck`: one question to `/readyz`, answered by the exit code. For containers without curl.
+//! `idem healthcheck`: requests `/readyz` once and reports the result as exit code, for containers without
+//! curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -8,9 +9,10 @@ use anyhow::{Context, ensure};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks `{url}/readyz`; a success within two seconds is exit code 0, all else is 1 with the reason on stderr.
+/// Requests `{url}/readyz`. The exit code is 0 after a success within two seconds, else 1 with the reason on
+/// stderr.
 pub async fn run(url: &str) -> ExitCode {
-    match ask(url).await {
+    match check(url).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("not ready: {error:#}");
@@ -19,7 +21,8 @@ pub async fn run(url: &str) -> ExitCode {
     }
 }
 
-/// Where a server that listens on `listen` can be asked from its own machine.
+/// The URL of a server that listens on `listen`, as seen from its own machine. An unspecified
+/// address such as `0.0.0.0` means all interfaces, so the loopback address takes its place.
 #[must_use]
 pub fn local_url(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
@@ -30,11 +33,12 @@ pub fn local_url(listen: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
-async fn ask(url: &str) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build().context("cannot make an HTTP client")?;
+async fn check(url: &str) -> anyhow::Result<()> {
+    let client =
+        reqwest::Client::builder().timeout(TIMEOUT).build().context("cannot create an HTTP client")?;
     let url = format!("{}/readyz", url.trim_end_matches('/'));
-    let answer = client.get(&url).send().await?;
-    ensure!(answer.status().is_success(), "{url} answers {}", answer.status());
+    let response = client.get(&url).send().await?;
+    ensure!(response.status().is_success(), "{url} responded {}", response.status());
     Ok(())
 }
 
@@ -43,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_for_all_is_asked_on_loopback() -> anyhow::Result<()> {
+    fn an_unspecified_address_is_checked_on_loopback() -> anyhow::Result<()> {
         for (listen, url) in [
             ("0.0.0.0:8080", "http://127.0.0.1:8080"),
             ("[::]:1", "http://[::1]:1"),

@@ -1,5 +1,5 @@
-//! `idem import`: sends a file to a server and waits until it is stored. Everything can be done again: the
-//! same id with the same file goes on where it was.
+//! `idem import`: uploads a file to a server and waits until it is stored. The command can be repeated: the
+//! same id with the same file continues where it was interrupted.
 
 mod args;
 mod bar;
@@ -29,84 +29,87 @@ use self::args::ImportFormat;
 use self::remote::{Failure, Problem, Remote};
 use self::watch::{Job, Rejection};
 
-/// Some records were rejected, or are stored with other content; the others are in.
+/// Exit code if some records were rejected, or are stored with other content. All others are stored.
 const EXIT_REJECTED: u8 = 2;
 
-/// Of the reasons why records were rejected, so many are told.
-const REASONS_TOLD_MAX: usize = 5;
+/// How many different reasons for rejections are printed.
+const REASONS_SHOWN_MAX: usize = 5;
 
-/// How often an import is announced before the server counts as away.
-const CREATE_TRIES_MAX: u32 = 4;
-/// Ended by Ctrl-C, as shells count it.
+/// How many attempts to create the import are made before the command fails.
+const CREATE_ATTEMPTS_MAX: u32 = 4;
+/// Exit code after Ctrl-C: 128 and the number of SIGINT, as shells report it.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// Sends the file and, unless told otherwise, waits for its end. The result goes to stdout, all else to
-/// stderr.
-/// Exit code 0: all in; 2: some records rejected or differing; 1: the import failed; 130: interrupted.
+/// Uploads the file and, without `--no-wait`, waits until the import has ended. The result goes to stdout,
+/// everything else to stderr.
+///
+/// Exit code 0: all records are stored; 2: some were rejected or differ; 1: the import failed; 130:
+/// interrupted.
 ///
 /// # Errors
-/// When the file cannot be read, the server refuses the import, or it cannot be reached for long.
+/// If the file cannot be read, the server refuses the import, or the server cannot be reached for too long.
 pub async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     if args.preview {
         return preview::run(args).await;
     }
     let id = args.id.unwrap_or_else(|| Clock::System.new_id());
-    let has_arrived = Cell::new(false);
+    let is_uploaded = Cell::new(false);
     tokio::select! {
-        done = send(args, id, &has_arrived) => done,
+        done = import(args, id, &is_uploaded) => done,
         interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("signals cannot be heard")?;
-            let left = if has_arrived.get() {
-                "the file is there and the import goes on by itself; to see its end"
+            interrupted.context("cannot wait for Ctrl-C")?;
+            let state = if is_uploaded.get() {
+                "the file is uploaded and the server continues the import; to see how it ends"
             } else {
-                "what has arrived stays there; to go on"
+                "the server keeps what is uploaded; to continue"
             };
-            eprintln!("interrupted: {left}, run the same command with --id {id}");
+            eprintln!("interrupted: {state}, run the same command with --id {id}");
             Ok(ExitCode::from(EXIT_INTERRUPTED))
         }
     }
 }
 
-async fn send(args: &ImportArgs, id: Uuid, has_arrived: &Cell<bool>) -> anyhow::Result<ExitCode> {
+/// Creates the import, uploads the file and reports the result. Sets `is_uploaded` once the server has the
+/// whole file.
+async fn import(args: &ImportArgs, id: Uuid, is_uploaded: &Cell<bool>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let remote = Remote::new(&args.url, &args.token)?;
-    let said = args.format;
+    let given_format = args.format;
     let path = args.file.clone();
-    let columns_are_named = args.csv.timestamp_column.is_some();
+    let has_columns = args.csv.timestamp_column.is_some();
     let format =
-        blocking(args, move || said.map_or_else(|| sniff::format(&path, columns_are_named), Ok)).await?;
+        blocking(args, move || given_format.map_or_else(|| sniff::detect_format(&path, has_columns), Ok))
+            .await?;
     let csv = args.csv.mapping(format).with_context(|| args.file.display().to_string())?;
-    eprintln!("import {id}, {}: to go on after a cut, run the same command with --id {id}", format.noun());
+    eprintln!("import {id} ({}): to continue it later, run the same command with --id {id}", format.noun());
     let path = args.file.clone();
     let (size, sha256) = blocking(args, move || measure(&path)).await?;
 
-    let created = create(&remote, &announcement(args, id, format, csv, size, &sha256)).await?;
+    let created = create(&remote, &create_input(args, id, format, csv, size, &sha256)).await?;
     if created.state == "AWAITING_UPLOAD" {
-        let target = created.upload.context("the server does not say where to send the file")?;
-        upload::send(&remote, &args.file, &target.url, size).await?;
+        let target = created.upload.context("the server returned no upload URL")?;
+        upload::upload(&remote, &args.file, &target.url, size).await?;
     }
-    has_arrived.set(true);
-    let job = if args.no_wait {
-        watch::ask_once(&remote, id).await?
-    } else {
-        watch::until_done(&remote, id).await?
-    };
+    is_uploaded.set(true);
+    let job =
+        if args.no_wait { watch::query(&remote, id).await? } else { watch::until_done(&remote, id).await? };
     let has_rejections = job.counts.rejected + job.counts.differing > 0;
     let rejections = if has_rejections { watch::rejections(&remote, id).await } else { Vec::new() };
     report(&job, &rejections, args, started.elapsed().as_secs_f64())?;
     Ok(exit_code(&job, args.no_wait))
 }
 
-/// Reads the file in a thread where that holds nobody up.
+/// Runs `read` on a thread for blocking work, so that Ctrl-C is still noticed.
 async fn blocking<T: Send + 'static>(
     args: &ImportArgs,
     read: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
-    let done = tokio::task::spawn_blocking(read).await.context("reading the file was cut short")?;
+    let done =
+        tokio::task::spawn_blocking(read).await.context("the thread that reads the file has failed")?;
     done.with_context(|| format!("cannot read {}", args.file.display()))
 }
 
-/// Size and SHA-256 of the file, read once in pieces.
+/// The size in bytes and the SHA-256 in hexadecimal of a file, which is read once.
 fn measure(path: &Path) -> anyhow::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -114,13 +117,13 @@ fn measure(path: &Path) -> anyhow::Result<(u64, String)> {
     let bar = bar::bytes("reading", metadata.len());
     let mut hash = Sha256::new();
     let mut size = 0;
-    let mut piece = vec![0; 1 << 20];
+    let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file.read(&mut piece)?;
+        let read = file.read(&mut buffer)?;
         if read == 0 {
             break;
         }
-        hash.update(&piece[..read]);
+        hash.update(&buffer[..read]);
         size += read as u64;
         bar.set_position(size);
     }
@@ -155,8 +158,8 @@ struct UploadTarget {
 const CREATE: &str = "mutation Create($input: CreateImportInput!) { createImport(input: $input) { \
     importJob { id state upload { url offset } } problem { code detail errors { pointer code detail } } } }";
 
-/// What the server is told of the import; the same each time for the same command.
-fn announcement(
+/// The input of `createImport`. It is the same each time the same command is run.
+fn create_input(
     args: &ImportArgs,
     id: Uuid,
     format: ImportFormat,
@@ -176,29 +179,32 @@ fn announcement(
     })
 }
 
+/// Creates the import, or finds the one that was created with this id before.
 async fn create(remote: &Remote, input: &Value) -> anyhow::Result<CreatedJob> {
-    let payload = ask_to_create(remote, input).await?.create_import;
+    let payload = call_create(remote, input).await?.create_import;
     if let Some(problem) = payload.problem {
         bail!("the server refuses the import: {problem}");
     }
-    payload.import_job.context("the server answers neither an import nor a problem")
+    payload.import_job.context("the server returned neither an import nor a problem")
 }
 
-/// The same id makes the same import: a call that was cut is made again.
-async fn ask_to_create(remote: &Remote, input: &Value) -> anyhow::Result<CreateImport> {
-    let mut tries = 1;
+/// Calls `createImport`, and repeats the call after a temporary failure. That is safe, because the same id
+/// never creates a second import.
+async fn call_create(remote: &Remote, input: &Value) -> anyhow::Result<CreateImport> {
+    let mut attempts = 1;
     loop {
         match remote.graphql(CREATE, json!({ "input": input })).await {
-            Ok(answer) => return Ok(answer),
-            Err(Failure::Passing { wait, .. }) if tries < CREATE_TRIES_MAX => {
-                tokio::time::sleep(wait.max(upload::backoff(tries))).await;
-                tries += 1;
+            Ok(created) => return Ok(created),
+            Err(Failure::Temporary { wait, .. }) if attempts < CREATE_ATTEMPTS_MAX => {
+                tokio::time::sleep(wait.max(upload::backoff(attempts))).await;
+                attempts += 1;
             }
             Err(failure) => return Err(failure.into_error()),
         }
     }
 }
 
+/// Prints the result on stdout, and the reasons for rejections on stderr.
 fn report(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -209,44 +215,45 @@ fn report(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) 
         });
         writeln!(out, "{line}")?;
     } else {
-        writeln!(out, "{}", sentence(job, seconds))?;
+        writeln!(out, "{}", summary(job, seconds))?;
     }
     out.flush()?;
     if job.counts.rejected + job.counts.differing > 0 {
-        explain(rejections);
+        print_reasons(rejections);
         let base = args.url.trim_end_matches('/');
         eprintln!(
-            "all of them, one a line: curl -H \"Authorization: Bearer $IDEM_TOKEN\" {base}/imports/{}/report",
+            "the whole report: curl -H \"Authorization: Bearer $IDEM_TOKEN\" {base}/imports/{}/report",
             job.id
         );
     }
     Ok(())
 }
 
-/// Says of each reason once which record had it first.
-fn explain(rejections: &[Rejection]) {
-    let mut told = Vec::new();
+/// Prints each reason once, with the first record that has it.
+fn print_reasons(rejections: &[Rejection]) {
+    let mut shown = Vec::new();
     for Rejection { record, line, code, detail } in rejections {
         let reason = (code, detail);
-        if told.contains(&reason) {
+        if shown.contains(&reason) {
             continue;
         }
-        if told.len() == REASONS_TOLD_MAX {
-            eprintln!("  and other reasons");
+        if shown.len() == REASONS_SHOWN_MAX {
+            eprintln!("  and more reasons");
             return;
         }
-        told.push(reason);
+        shown.push(reason);
         let line = line.map_or(String::new(), |line| format!(", line {line}"));
         eprintln!("  record {record}{line}: {code}: {}", detail.trim_start_matches(": "));
     }
 }
 
-fn sentence(job: &Job, seconds: f64) -> String {
+/// The result in one line, for people.
+fn summary(job: &Job, seconds: f64) -> String {
     let counts = &job.counts;
-    let kind = if job.dry_run { "dry run, nothing is stored, " } else { "" };
-    let why = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
+    let prefix = if job.dry_run { "dry run, nothing is stored, " } else { "" };
+    let problem = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
     format!(
-        "{kind}{}{why}: {} records, {} inserted, {} duplicates, {} differing, {} deleted, \
+        "{prefix}{}{problem}: {} records, {} inserted, {} duplicates, {} differing, {} deleted, \
          {} rejected, {seconds:.1} s",
         job.state.to_lowercase().replace('_', " "),
         counts.records,
@@ -258,7 +265,7 @@ fn sentence(job: &Job, seconds: f64) -> String {
     )
 }
 
-/// Before the end, with `--no-wait`, what has arrived is a success.
+/// With `--no-wait`, an import that has not ended yet is a success, because the file is uploaded.
 fn exit_code(job: &Job, no_wait: bool) -> ExitCode {
     match job.state.as_str() {
         "COMPLETED" if job.counts.rejected + job.counts.differing > 0 => ExitCode::from(EXIT_REJECTED),

@@ -1,7 +1,10 @@
-//! The composition root: reads the settings, opens what is needed, and wires domain, api and worker.
+//! Runs the commands of `idem`: reads the command line and the settings, then starts the API and the worker.
+//!
+//! This crate is the composition root. It connects the other crates and holds no rules about events itself.
 
 mod cli;
 mod config;
+mod database;
 mod healthcheck;
 mod import;
 mod lifecycle;
@@ -24,23 +27,24 @@ use config::{Config, default_file, process_env};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code of a command line that cannot be read: 2 means that an import refused some records.
-const USAGE: u8 = 64;
+/// Exit code for a command line that cannot be parsed (`EX_USAGE` of sysexits.h). The usual 2 is taken: it
+/// means that an import rejected some records.
+const EXIT_USAGE: u8 = 64;
 
-/// Runs the command line of this process.
+/// Runs the command that the arguments of this process name, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _unprinted = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("idem: no runtime: {error}");
+            eprintln!("idem: cannot start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -57,9 +61,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => lifecycle::serve(load(&args)?, &args).await?,
         Command::Worker => lifecycle::work(Config::load(&[], process_env(), false)?).await?,
         Command::Migrate { check, refill } => {
-            return lifecycle::migrate(&Config::load(&[], process_env(), false)?, check, refill).await;
+            return database::migrate(&Config::load(&[], process_env(), false)?, check, refill).await;
         }
-        Command::Restored => lifecycle::restored(&Config::load(&[], process_env(), false)?).await?,
+        Command::Restored => database::restored(&Config::load(&[], process_env(), false)?).await?,
         Command::Schema => print!("{}", api::sdl()),
         Command::Config { check } => {
             if check {

@@ -1,19 +1,19 @@
-//! How a process begins and ends: opens the database, the payloads and the queue, serves, works, and on
-//! SIGTERM stops in the order in which nothing is lost.
+//! Starts and stops the processes of `idem serve` and `idem worker`.
+//!
+//! A process opens the database, the payload store and the queue before it accepts anything. On SIGTERM it
+//! first stops imports and reports that it is not ready, and then closes the listener, so that nothing
+//! acknowledged is lost.
 
-use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use api::{Keys, Probes, Server, Services};
 use domain::limits::ImportLimits;
 use futures::FutureExt;
-use migration::{Migrator, MigratorTrait};
 use service::Clock;
 use service::Payloads;
-use service::backfill::Backfill;
-use service::{Store, feeds};
+use service::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -28,49 +28,57 @@ use worker::sweeper::Sweeper;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
+use crate::database::{open_store, preflight, prepare, run_backfills};
 use crate::open_files;
 use crate::payloads::open_payloads;
 use crate::readiness::Readiness;
 use crate::telemetry::Telemetry;
 use crate::token;
 
+/// Pooled database connections for requests.
 const SERVE_CONNECTIONS: u32 = 20;
+/// Pooled database connections for imports.
 const WORKER_CONNECTIONS: u32 = 8;
-const SLICES_AT_ONCE: usize = 4;
-/// A process that has heard nothing from its database for so long, though it asked, is better started anew.
+/// Import slices that one process runs at the same time.
+const SLICES_MAX: usize = 4;
+/// `/livez` fails if the database has not responded for this long although it was asked: a restart may help
+/// then.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long what has begun may take at the end, and how long to close what is open: together less than the 10 s that
-/// are promised.
+/// How long running tasks may take at shutdown. Together with [`CLOSE_MAX`] it must stay below the 10 s after
+/// which the documentation allows SIGKILL.
 const TASKS_END_MAX: Duration = Duration::from_secs(8);
+/// How long closing connections may take at shutdown.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
-const REFILL_TOLD_EVERY: Duration = Duration::from_secs(2);
+/// How long the token that `--dev` prints is valid.
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// `idem serve`
+/// `idem serve`: serves the API until SIGTERM or SIGINT.
 pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
     config.require_keys()?;
     if args.no_worker && config.redis_url.is_none() {
-        bail!("serve --no-worker needs IDEM_REDIS_URL: without it the queue is in this process");
+        bail!("serve --no-worker needs IDEM_REDIS_URL: without Redis, no worker can read the import queue");
     }
     let telemetry = Telemetry::install(&config)?;
     open_files::raise_limit(config.connections_max);
     preflight(&config).await?;
     if !args.no_migrate {
-        prepare_database(&config).await?;
+        prepare(&config).await?;
     }
     let store = open_store(&config, SERVE_CONNECTIONS).await?;
     if !args.no_migrate && config.is_sqlite() {
-        // Nobody is served yet, and nothing waits.
-        refill(&store, Pace::Alone, |words| tracing::info!("{words}")).await?;
+        // No request is served yet, so the backfill need not pause for others.
+        run_backfills(&store, Pace::Alone, |progress| tracing::info!("{progress}")).await?;
     }
-    // Imports have connections of their own; SQLite has one that writes, whoever does.
+    // Imports get a pool of their own, so that they do not take the connections of requests. With SQLite that
+    // would gain nothing, because only one connection writes.
     let mut stores = vec![store.clone()];
     if !config.is_sqlite() {
         stores.push(open_store(&config, WORKER_CONNECTIONS).await?);
     }
     let import_store = stores[stores.len() - 1].clone();
     let payloads = open_payloads(&config)?;
-    let (notifier, consumer) = queue(&config).open().context("the queue cannot be opened")?;
+    let (notifier, consumer) =
+        queue(&config).open().context("cannot open the import queue of IDEM_REDIS_URL")?;
     let keys = Keys::load(
         &config.jwt_secrets,
         config.jwks.clone(),
@@ -78,9 +86,9 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         config.jwt_audience.clone(),
     )
     .await
-    .context("the keys cannot be loaded")?;
+    .context("cannot load the keys that verify tokens")?;
 
-    let (ending, is_ending) = watch::channel(false);
+    let (shutdown, is_shutting_down) = watch::channel(false);
     let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     if !args.no_worker {
@@ -105,30 +113,31 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         connections_max: config.connections_max,
         rate_limit: config.rate_limit,
         hints: config.dev,
-        probes: probes(&store, is_ending),
+        probes: probes(&store, is_shutting_down),
     };
     tasks.spawn(api::serve(listener, server, stop_serving.clone()));
 
     terminated().await?;
-    tracing::info!("stopping");
-    ending.send_replace(true);
+    tracing::info!("shutting down");
+    shutdown.send_replace(true);
     stop_working.cancel();
     tokio::time::sleep(config.drain_delay).await;
     stop_serving.cancel();
-    end(&tasks, telemetry, &stores).await;
+    shut_down(&tasks, telemetry, &stores).await;
     Ok(())
 }
 
-/// `idem worker`
+/// `idem worker`: runs imports until SIGTERM or SIGINT.
 pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
     if config.redis_url.is_none() {
-        bail!("worker needs IDEM_REDIS_URL: without it the queue is inside `idem serve`");
+        bail!("worker needs IDEM_REDIS_URL: without Redis, the import queue is inside `idem serve`");
     }
     let telemetry = Telemetry::install(&config)?;
     preflight(&config).await?;
     let store = open_store(&config, WORKER_CONNECTIONS).await?;
     let payloads = open_payloads(&config)?;
-    let (notifier, consumer) = queue(&config).open().context("the queue cannot be opened")?;
+    let (notifier, consumer) =
+        queue(&config).open().context("cannot open the import queue of IDEM_REDIS_URL")?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     spawn_worker(&tasks, &config, &store, &payloads, &notifier, consumer, &stop);
@@ -138,25 +147,28 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
         Ok(listener) => {
             tasks.spawn(serve_metrics(listener, &telemetry, vec![store.clone()], stop.clone()));
         }
-        // Several workers of one machine share a default port; only metrics are missed.
-        Err(error) => tracing::warn!(%error, "metrics are not served: set IDEM_METRICS_LISTEN"),
+        // Several workers on one machine have the same default port. A worker is useful without metrics.
+        Err(error) => {
+            tracing::warn!(%error, "metrics are not served: set IDEM_METRICS_LISTEN to a free address")
+        }
     }
-    tracing::info!("working");
+    tracing::info!("worker started");
     terminated().await?;
-    tracing::info!("stopping");
+    tracing::info!("shutting down");
     stop.cancel();
-    end(&tasks, telemetry, &[store]).await;
+    shut_down(&tasks, telemetry, &[store]).await;
     Ok(())
 }
 
-/// Waits until what has begun is finished, within bounds: whatever is not was not acknowledged.
-async fn end(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) {
+/// Waits until the running tasks have ended and closes all connections, each for a limited time. What a task
+/// had not finished by then was not acknowledged.
+async fn shut_down(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) {
     tasks.close();
     if timeout(TASKS_END_MAX, tasks.wait()).await.is_err() {
-        tracing::warn!("something was still under way at the end");
+        tracing::warn!(limit_s = TASKS_END_MAX.as_secs(), "some tasks did not end in time and are aborted");
     }
     let close = async {
-        telemetry.end().await;
+        telemetry.shut_down().await;
         for store in stores {
             store.close().await;
         }
@@ -164,85 +176,11 @@ async fn end(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) {
     let _left_open = timeout(CLOSE_MAX, close).await;
 }
 
-/// `idem migrate`. With `check` it only asks, and changes nothing; with `refill` derived columns are filled once more.
-pub(crate) async fn migrate(config: &Config, check: bool, refill_all: bool) -> anyhow::Result<ExitCode> {
-    preflight(config).await?;
-    if !check {
-        prepare_database(config).await?;
-        let store = open_store(config, 4).await?;
-        if refill_all {
-            service::backfill::restart(&store).await.context("the backfills cannot be begun anew")?;
-        }
-        refill(&store, Pace::BesideTraffic, |words| eprintln!("{words}")).await?;
-        store.close().await;
-    }
-    let looked =
-        service::open_to_look(&config.database_url).await.context("the database cannot be reached")?;
-    let pending = match looked {
-        Some(connection) => {
-            let pending = migration::pending(&connection).await?;
-            connection.close().await?;
-            pending
-        }
-        // There is no database yet.
-        None => Migrator::migrations().len(),
-    };
-    println!("{pending} migrations pending");
-    Ok(if pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Fills derived columns of older rows, and tells how far that is.
-async fn refill(store: &Store, pace: Pace, say: impl Fn(String) + Sync) -> anyhow::Result<()> {
-    let told_at = Mutex::new(Instant::now());
-    let tell = |backfill: &Backfill| {
-        let Ok(mut told_at) = told_at.lock() else { return };
-        if !backfill.is_done && told_at.elapsed() >= REFILL_TOLD_EVERY {
-            *told_at = Instant::now();
-            let Backfill { name, rows, .. } = backfill;
-            say(format!("filling {name}: {rows} rows, {:.0} % of the users", backfill.share() * 100.0));
-        }
-    };
-    backfill::fill(store, pace, &tell).await.map_err(|error| anyhow!(error.in_full()))
-}
-
-/// `idem restored`
-pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
-    preflight(config).await?;
-    let store = open_store(config, 2).await?;
-    feeds::renew_all(&store).await.context("the feeds could not be renewed")?;
-    println!("all feeds begin anew: devices send what they have once more, then read all");
-    Ok(())
-}
-
 fn queue(config: &Config) -> Queue {
     match &config.redis_url {
         Some(url) => Queue::Redis { url: url.clone() },
         None => Queue::Memory,
     }
-}
-
-/// Refuses a database that would lose or garble something later.
-async fn preflight(config: &Config) -> anyhow::Result<()> {
-    Ok(service::preflight(&config.database_url, &Clock::System).await?)
-}
-
-/// Makes the data directory and brings the tables up to date.
-async fn prepare_database(config: &Config) -> anyhow::Result<()> {
-    make_data_dir(config).await?;
-    let connection =
-        service::open_to_migrate(&config.database_url).await.context("the database cannot be reached")?;
-    migration::apply(&connection).await.context("the migrations failed")?;
-    Ok(connection.close().await?)
-}
-
-async fn make_data_dir(config: &Config) -> anyhow::Result<()> {
-    tokio::fs::create_dir_all(&config.data_dir).await.context("the data directory cannot be made")
-}
-
-async fn open_store(config: &Config, connections: u32) -> anyhow::Result<Store> {
-    make_data_dir(config).await?;
-    let store = Store::open(&config.database_url, connections, config.failover, Clock::System).await;
-    store.map_err(|error| anyhow!(error.in_full())).context("the database cannot be reached")
 }
 
 fn import_limits(config: &Config) -> ImportLimits {
@@ -285,7 +223,7 @@ fn spawn_worker(
         limits: import_limits(config),
         shutdown: stop.clone(),
     };
-    tasks.spawn(consumer.run(SLICES_AT_ONCE, stop.clone(), move |import_id| {
+    tasks.spawn(consumer.run(SLICES_MAX, stop.clone(), move |import_id| {
         let context = context.clone();
         async move { run_slice(&context, import_id).await }
     }));
@@ -316,9 +254,9 @@ fn serve_metrics(
     }
 }
 
-/// What `/readyz` and `/livez` answer.
-fn probes(store: &Store, is_ending: watch::Receiver<bool>) -> Probes {
-    let (readiness, store) = (Arc::new(Readiness::new(store.clone(), is_ending)), store.clone());
+/// The checks of `/readyz` and `/livez`.
+fn probes(store: &Store, is_shutting_down: watch::Receiver<bool>) -> Probes {
+    let (readiness, store) = (Arc::new(Readiness::new(store.clone(), is_shutting_down)), store.clone());
     Probes {
         is_ready: Arc::new(move || {
             let readiness = Arc::clone(&readiness);
@@ -328,9 +266,10 @@ fn probes(store: &Store, is_ending: watch::Receiver<bool>) -> Probes {
     }
 }
 
+/// Logs the address, and for a development server prints what a person needs for a first request.
 fn announce(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    tracing::info!(%address, "serving");
+    tracing::info!(%address, "API server started");
     if !config.dev {
         return Ok(());
     }
@@ -342,16 +281,27 @@ fn announce(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {
         DEV_TOKEN_TTL,
         Clock::System.now_ms(),
     )?;
-    let query = r#"mutation { createEventType(input: { eventType: { name: \"run\" } }) { result { outcome eventType { id name } } } }"#;
     println!(
-        "Idem listens on http://{address}/graphql\n\nA token for the user `dev`:\n\n{token}\n\nA first mutation:\n"
-    );
-    println!(
-        "curl -s http://{address}/graphql -H 'Content-Type: application/json' \\\n  -H 'Authorization: Bearer {token}' \\\n  -d '{{\"query\":\"{query}\"}}'\n"
+        r#"
+Idem listens on http://{address}/graphql. Its data directory is {}. Press Ctrl-C to stop it.
+
+Paste this into another terminal. The token is for the user `dev` and is valid for 30 days.
+
+  export IDEM_URL=http://{address}
+  export IDEM_TOKEN={token}
+
+Then create a first event type:
+
+  curl -s $IDEM_URL/graphql -H "Authorization: Bearer $IDEM_TOKEN" -H 'Content-Type: application/json' -d '{{
+    "query": "mutation($input: CreateEventTypeInput!) {{ createEventType(input: $input) {{ result {{ outcome }} }} }}",
+    "variables": {{"input": {{"eventType": {{"name": "run"}}}}}}}}'
+"#,
+        config.data_dir.display()
     );
     Ok(())
 }
 
+/// Waits for SIGTERM or SIGINT (Ctrl-C).
 async fn terminated() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

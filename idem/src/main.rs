@@ -1,4 +1,5 @@
-//! The binary `idem`.
+//! The `idem` binary. Everything is in the library, so that the tests can build a binary of their own from
+//! it.
 
 fn main() -> std::process::ExitCode {
     idem::main()

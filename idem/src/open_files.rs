@@ -1,25 +1,27 @@
-//! How many files and connections this process may have open.
+//! Raises the limit of open files of this process.
 //!
-//! Most systems start a process with a soft limit of 1 024, for the sake of programs that use `select(2)`, and let it
-//! raise that up to a hard limit (getrlimit(2)). A server has a connection for each client.
+//! Most systems start a process with a soft limit of 1 024, for programs that use `select(2)`, and let it
+//! raise that up to a hard limit (getrlimit(2)). A server needs one file descriptor for each client
+//! connection.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Beside the connections of clients: those to database, queue and object store, and files.
-const OTHERS_MAX: u64 = 256;
+/// File descriptors for all but client connections: database, queue, object store and files.
+const OTHER_FILES_MAX: u64 = 256;
 
-/// Raises the soft limit to the hard one, and warns if that is too low for so many connections.
+/// Raises the soft limit to the hard limit, and logs a warning if that is too low for `connections_max`
+/// clients.
 pub(crate) fn raise_limit(connections_max: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let most = if raised.is_ok() { maximum } else { current };
-    // None is no limit.
-    let wanted = connections_max as u64 + OTHERS_MAX;
+    // `None` means that there is no limit.
+    let wanted = connections_max as u64 + OTHER_FILES_MAX;
     if let Some(most) = most.filter(|most| *most < wanted) {
         tracing::warn!(
             open_files_max = most,
             wanted,
-            "too few files may be open for IDEM_CONNECTIONS_MAX: raise the limit (`LimitNOFILE` in systemd)"
+            "too few files may be open: raise the limit (`LimitNOFILE` in systemd) or lower IDEM_CONNECTIONS_MAX"
         );
     }
 }

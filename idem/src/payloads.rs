@@ -1,4 +1,4 @@
-//! Opens the store that `IDEM_PAYLOAD_URL` names: a folder of this machine, or a bucket of a cloud.
+//! Opens the payload store that `IDEM_PAYLOAD_URL` names: a directory of this machine or a bucket of a cloud.
 
 use std::sync::Arc;
 
@@ -10,32 +10,40 @@ use service::Payloads;
 
 use crate::config::{Config, process_env};
 
-/// Opens the payload store of the settings. A bucket is not asked for anything yet: one that cannot be
-/// reached shows when the first payload comes.
+/// Opens the payload store. No request is sent to a bucket yet: if it cannot be reached, the first upload
+/// fails.
 ///
 /// # Errors
-/// When the URL names no store, the folder cannot be made, or a variable of the cloud is wrong.
+/// If the URL names no supported store, the directory cannot be created, or a variable of the cloud is wrong.
 pub(crate) fn open_payloads(config: &Config) -> anyhow::Result<Payloads> {
     let url: Url = config.payload_url.parse().context("IDEM_PAYLOAD_URL is not a URL")?;
     if url.scheme() == "file" {
-        return open_folder(&url);
+        return open_directory(&url);
     }
     let options = options(url.scheme(), process_env())?;
+    if cfg!(not(feature = "cloud-stores")) {
+        bail!(
+            "IDEM_PAYLOAD_URL names a cloud, but this build only supports file://: build it with the feature \
+             cloud-stores, as `make release` does"
+        );
+    }
     let (objects, prefix) = object_store::parse_url_opts(&url, options)
-        .context("the store of IDEM_PAYLOAD_URL cannot be opened")?;
+        .context("cannot open the payload store of IDEM_PAYLOAD_URL")?;
     Ok(Payloads::new(Arc::from(objects), prefix))
 }
 
-fn open_folder(url: &Url) -> anyhow::Result<Payloads> {
-    let path = url.to_file_path().map_err(|()| anyhow::anyhow!("IDEM_PAYLOAD_URL names no folder"))?;
-    std::fs::create_dir_all(&path).context("the payload directory cannot be made")?;
-    // What the row calls received must survive a power cut, like the row.
+fn open_directory(url: &Url) -> anyhow::Result<Payloads> {
+    let path = url
+        .to_file_path()
+        .map_err(|()| anyhow::anyhow!("IDEM_PAYLOAD_URL does not name a directory of this machine"))?;
+    std::fs::create_dir_all(&path).context("cannot create the payload directory of IDEM_PAYLOAD_URL")?;
+    // Bytes that the import's row counts as received must survive a power failure, as the row does.
     let files = LocalFileSystem::new_with_prefix(&path)?.with_fsync(true);
     Ok(Payloads::new(Arc::new(files), Path::default()))
 }
 
-/// The variables of one cloud and of no other program: the store would take a plain `TOKEN` or `REGION`
-/// for its own too.
+/// The environment variables of one cloud. All others are left out, because the object store would also use a
+/// plain `TOKEN` or `REGION`, which may belong to another program.
 fn options(
     scheme: &str,
     env: impl Iterator<Item = (String, String)>,
@@ -44,7 +52,7 @@ fn options(
         "s3" => "AWS_",
         "gs" => "GOOGLE_",
         "az" => "AZURE_",
-        _ => bail!("IDEM_PAYLOAD_URL names no store that this build knows"),
+        _ => bail!("IDEM_PAYLOAD_URL must begin with file://, s3://, gs:// or az://"),
     };
     Ok(env.filter(|(name, value)| name.starts_with(prefix) && !value.is_empty()).collect())
 }
@@ -58,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_sees_the_variables_of_its_cloud_only() -> anyhow::Result<()> {
+    fn a_store_gets_the_variables_of_its_cloud_only() -> anyhow::Result<()> {
         let all = ["AWS_REGION", "GOOGLE_SERVICE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME", "TOKEN", "REGION"];
         for (scheme, name) in [("s3", all[0]), ("gs", all[1]), ("az", all[2])] {
             assert_eq!(options(scheme, env(&all).into_iter())?, env(&[name]), "{scheme}");
@@ -67,8 +75,9 @@ mod tests {
         Ok(())
     }
 
+    #[cfg(feature = "cloud-stores")]
     #[test]
-    fn every_cloud_of_the_settings_is_in_this_build() {
+    fn this_build_supports_every_cloud_of_the_settings() {
         let aws = [("aws_region", "eu-central-1")];
         let azure = [("azure_storage_account_name", "me"), ("azure_storage_access_key", "a2V5")];
         for (url, options) in [("s3://b/a/b", &aws[..]), ("gs://b/a/b", &[]), ("az://c/a/b", &azure)] {

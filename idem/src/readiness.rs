@@ -1,4 +1,5 @@
-//! Whether this process can serve: its database answers, all migrations ran, and it is not about to end.
+//! Decides whether this process is ready: its database responds, all migrations are applied, and it is not
+//! shutting down.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -7,53 +8,53 @@ use migration::{Migrator, MigratorTrait};
 use service::Store;
 use tokio::sync::{Mutex, watch};
 
-/// An answer is given again for so long. Whoever asks more often costs the database nothing.
-const ANSWER_MAX_AGE: Duration = Duration::from_secs(1);
+/// A result is reused for this long, so that frequent probes cost the database nothing.
+const RESULT_MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Answers `/readyz`. One question at a time goes to the database, on a connection that nothing else uses.
+/// Answers `/readyz`. It sends one query at a time to the database, on a connection that nothing else uses.
 pub(crate) struct Readiness {
     store: Store,
     migrations: HashSet<String>,
-    ending: watch::Receiver<bool>,
+    is_shutting_down: watch::Receiver<bool>,
     last: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Readiness {
-    /// Not ready once `ending` is true.
-    pub(crate) fn new(store: Store, ending: watch::Receiver<bool>) -> Self {
-        Self { store, migrations: names(), ending, last: Mutex::new(None) }
+    /// A check that is never ready again once `is_shutting_down` holds `true`.
+    pub(crate) fn new(store: Store, is_shutting_down: watch::Receiver<bool>) -> Self {
+        Self { store, migrations: migration_names(), is_shutting_down, last: Mutex::new(None) }
     }
 
-    /// Asks the database, unless it was asked a moment ago.
+    /// Whether the process is ready. Queries the database unless the last result is recent.
     pub(crate) async fn is_ready(&self) -> bool {
-        if *self.ending.borrow() {
+        if *self.is_shutting_down.borrow() {
             return false;
         }
         let mut last = self.last.lock().await;
         if let Some((at, is_ready)) = *last
-            && at.elapsed() < ANSWER_MAX_AGE
+            && at.elapsed() < RESULT_MAX_AGE
         {
             return is_ready;
         }
-        let is_ready = self.ask().await;
+        let is_ready = self.check().await;
         *last = Some((Instant::now(), is_ready));
-        is_ready && !*self.ending.borrow()
+        is_ready && !*self.is_shutting_down.borrow()
     }
 
-    async fn ask(&self) -> bool {
+    async fn check(&self) -> bool {
         match self.store.applied_migrations().await {
             Ok(applied) => {
                 applied.iter().filter(|name| self.migrations.contains(*name)).count() == self.migrations.len()
             }
             Err(error) => {
-                tracing::debug!(error = error.in_full(), "the database cannot be used");
+                tracing::debug!(error = error.in_full(), "the readiness check cannot read the database");
                 false
             }
         }
     }
 }
 
-/// The names of all migrations that this program knows.
-pub(crate) fn names() -> HashSet<String> {
+/// The names of all migrations of this version.
+fn migration_names() -> HashSet<String> {
     Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect()
 }

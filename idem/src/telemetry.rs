@@ -1,7 +1,11 @@
-//! What a process tells of itself: logs to stderr, metrics, and traces where a collector is named. Installed
-//! once, at the start.
+//! Installs logs (to stderr), metrics and, if a collector is configured, traces. A process does this once, at
+//! the start.
 
 mod metrics;
+#[cfg(feature = "otlp")]
+mod traces;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/no_traces.rs"]
 mod traces;
 
 use std::io::IsTerminal;
@@ -17,53 +21,57 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 use crate::config::{Config, LogFormat};
 use traces::Traces;
 
-/// Something that listens to spans and events.
-type Listener = Box<dyn Layer<Registry> + Send + Sync>;
+/// A layer that receives spans and log events.
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What was installed.
+/// The handles of what was installed.
 pub(crate) struct Telemetry {
     metrics: PrometheusHandle,
     traces: Option<Traces>,
 }
 
 impl Telemetry {
-    /// Installs logs, metrics and traces, as the settings and the environment say. Must be called within the
-    /// runtime, which sends the traces.
+    /// Installs logs, metrics and traces as the settings and the environment say. Must be called within the
+    /// Tokio runtime, which sends the traces.
     ///
     /// # Errors
-    /// When the filter does not parse, the collector's URL is none, or something is installed already.
+    /// If the log filter does not parse, the collector's URL is not valid, or a logger or recorder is already
+    /// installed.
     pub fn install(config: &Config) -> anyhow::Result<Self> {
-        let (traces, layer) = Traces::open().context("traces cannot be sent")?.unzip();
-        let listeners: Vec<Listener> = [logs(config)?].into_iter().chain(layer).collect();
-        let installed = tracing_subscriber::registry().with(listeners).try_init();
-        installed.map_err(|error| anyhow!(error)).context("cannot install the log")?;
+        let (traces, layer) = Traces::open().context("cannot set up traces")?.unzip();
+        let layers: Vec<BoxedLayer> = [logs(config)?].into_iter().chain(layer).collect();
+        let installed = tracing_subscriber::registry().with(layers).try_init();
+        installed.map_err(|error| anyhow!(error)).context("cannot install the logger")?;
         Ok(Self { metrics: metrics::install()?, traces })
     }
 
-    /// The metrics as they are now, for Prometheus.
+    /// Returns a function that renders all metrics in Prometheus' text format. `stores` are the pools whose
+    /// connections are counted.
     pub fn metrics(&self, stores: Vec<Store>) -> impl Fn() -> String + Send + Sync + use<> {
         let handle = self.metrics.clone();
         move || {
-            metrics::look(&stores);
+            metrics::set_connections(&stores);
             handle.render()
         }
     }
 
-    /// Must be called every few seconds: it makes room.
+    /// Returns the upkeep of the metrics recorder. Call it every few seconds, because it frees the memory of
+    /// samples.
     pub fn upkeep(&self) -> impl Fn() + Send + Sync + use<> {
         let handle = self.metrics.clone();
         move || handle.run_upkeep()
     }
 
-    /// Sends the spans that were not sent yet, in 2 s at most.
-    pub async fn end(self) {
+    /// Sends the remaining spans, for at most 2 s.
+    pub async fn shut_down(self) {
         if let Some(traces) = self.traces {
-            traces.end().await;
+            traces.shut_down().await;
         }
     }
 }
 
-fn logs(config: &Config) -> anyhow::Result<Listener> {
+/// The layer that writes log lines to stderr, as text or JSON.
+fn logs(config: &Config) -> anyhow::Result<BoxedLayer> {
     let filter = filter(&config.log)?;
     let is_terminal = std::io::stderr().is_terminal();
     let logs = fmt::layer().with_writer(std::io::stderr);
@@ -76,8 +84,8 @@ fn logs(config: &Config) -> anyhow::Result<Listener> {
     })
 }
 
-/// By level and target alone, where that is all that is asked: what can ask for fields of spans as well looks at
-/// each step into a span and out of it.
+/// Parses the log filter. [`Targets`] is used if the directives name only targets and levels, because
+/// [`EnvFilter`] can also match fields of spans and so does work whenever a span is entered or left.
 fn filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> {
     let by_target = log.parse::<Targets>().ok().filter(|_| log.split(',').all(is_by_target));
     match by_target {
@@ -86,10 +94,10 @@ fn filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> 
     }
 }
 
-/// Whether both filters read a directive alike.
+/// Whether [`Targets`] and [`EnvFilter`] read a directive in the same way.
 fn is_by_target(directive: &str) -> bool {
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '=');
-    !directive.is_empty() && !directive.ends_with('=') && directive.chars().all(is_of_name)
+    let is_name_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '=');
+    !directive.is_empty() && !directive.ends_with('=') && directive.chars().all(is_name_char)
 }
 
 #[cfg(test)]
@@ -97,7 +105,7 @@ mod tests {
     use super::is_by_target;
 
     #[test]
-    fn a_filter_that_asks_for_more_than_level_and_target_is_read_in_full() {
+    fn a_directive_with_more_than_target_and_level_needs_the_full_filter() {
         assert!("info,idem=debug,api::http=trace,off".split(',').all(is_by_target));
         for directive in ["", "idem=", "[request]=debug", "[{request.id}]=debug", "idem[x]", " info"] {
             assert!(!is_by_target(directive), "{directive}");

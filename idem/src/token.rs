@@ -1,4 +1,4 @@
-//! Tokens for people at a keyboard: `idem token` and the one that `serve --dev` prints.
+//! Signs the HS256 tokens that `idem token` and `idem serve --dev` print.
 
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ struct Claims<'a> {
     aud: Option<&'a str>,
 }
 
-/// Signs an HS256 token for `subject` that is good from `now_ms` (epoch milliseconds) for `ttl`.
+/// Signs an HS256 token for `subject`. It is valid for `ttl` from `now_ms`, in milliseconds since the Unix
+/// epoch.
 ///
 /// # Errors
-/// When the subject is empty, or `ttl` reaches beyond what a number of seconds can tell.
+/// If the subject is empty, or the time of expiry in seconds does not fit into an `i64`.
 pub fn sign(
     secret: &str,
     subject: &str,
@@ -29,10 +30,11 @@ pub fn sign(
     ttl: Duration,
     now_ms: i64,
 ) -> anyhow::Result<String> {
-    anyhow::ensure!(!subject.is_empty(), "a token needs a subject");
+    anyhow::ensure!(!subject.is_empty(), "the subject of a token must not be empty");
     let iat = now_ms.div_euclid(1_000);
     let ttl_s = i64::try_from(ttl.as_secs()).ok();
-    let exp = ttl_s.and_then(|ttl_s| iat.checked_add(ttl_s)).context("the token would live too long")?;
+    let exp =
+        ttl_s.and_then(|ttl_s| iat.checked_add(ttl_s)).context("the lifetime of the token is too long")?;
     let claims = Claims { sub: subject, iat, exp, iss: issuer, aud: audience };
     let key = EncodingKey::from_secret(secret.as_bytes());
     encode(&Header::new(Algorithm::HS256), &claims, &key).context("cannot sign the token")
@@ -47,7 +49,7 @@ mod tests {
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn a_signed_token_says_what_was_asked() -> anyhow::Result<()> {
+    fn a_signed_token_holds_the_requested_claims() -> anyhow::Result<()> {
         let token = sign(SECRET, "ada", Some("me"), None, Duration::from_secs(60), 1_700_000_000_999)?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.validate_exp = false;

@@ -1,6 +1,6 @@
-//! Writing: one event a call, and a hundred.
+//! Measures creates: one event per call, and a hundred events per call.
 
-use super::{Case, compare, user_of_each, without_external_id};
+use super::{Case, compare, user_per_connection, without_external_id};
 use crate::Bench;
 use crate::content::{Content, Template};
 use crate::load::{Expected, Source};
@@ -9,14 +9,14 @@ use crate::stage::Stage;
 
 pub(super) const CREATE: &str = include_str!("../../sql/create.sql");
 pub(super) const BATCH: &str = include_str!("../../sql/batch.sql");
-/// What is there beforehand: over an empty table the planner of PostgreSQL knows nothing yet.
+/// Rows before the measurement. Over an empty table, PostgreSQL's planner has no statistics yet.
 const ROWS: u64 = 100_000;
 const BATCH_EVENTS: usize = 100;
 const BATCH_CONNECTIONS: usize = 8;
-/// Every answer says so of its one event.
+/// What every response contains for its one event.
 pub(super) const CREATED: Expected = Expected { text: "\"outcome\":\"CREATED\"", items: 1 };
 
-/// `create`: users of their own, and in the last row one user on all connections.
+/// `create`: each connection has its own user, and in the last row all connections have the same user.
 pub(super) async fn single(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (connections, users) in [(1, 1), (16, 16), (64, 64), (64, 1)] {
@@ -32,7 +32,7 @@ pub(super) async fn single(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The same on any stage, by so many connections for so many users.
+/// Creates on any stage, by this many connections for this many users.
 pub(super) fn case<'a>(
     bench: &'a Bench,
     stage: &'a Stage<'a>,
@@ -40,7 +40,7 @@ pub(super) fn case<'a>(
     variant: String,
     (connections, users): (usize, usize),
 ) -> Case<'a> {
-    let user = if users == 1 { ("user", "1".to_owned()) } else { user_of_each() };
+    let user = if users == 1 { ("user", "1".to_owned()) } else { user_per_connection() };
     Case {
         stage,
         scenario,
@@ -52,13 +52,13 @@ pub(super) fn case<'a>(
     }
 }
 
-/// New events on so many connections, spread over so many users.
+/// New events on this many connections, which are spread over this many users.
 pub(super) fn fresh(bench: &Bench, stage: &Stage<'_>, connections: usize, users: usize) -> Vec<Source> {
     let template = |connection: usize| Template::single(stage.token(connection % users), Content::Plain);
     (0..connections).map(|connection| Source::Fresh(template(connection), bench.numbers.clone())).collect()
 }
 
-/// `batch`
+/// `batch`: a hundred events per call.
 pub(super) async fn batch(bench: &Bench) -> anyhow::Result<Row> {
     let stage = Stage::on_postgres(bench, "batch", BATCH_CONNECTIONS, ROWS).await?;
     let template = |user: usize| Template::batch(stage.token(user), BATCH_EVENTS, Content::Plain);
@@ -71,7 +71,7 @@ pub(super) async fn batch(bench: &Bench) -> anyhow::Result<Row> {
             (0..BATCH_CONNECTIONS).map(|user| Source::Fresh(template(user), bench.numbers.clone())).collect()
         }),
         expected: Expected { text: "\"created\":100,", items: BATCH_EVENTS },
-        script: Some((BATCH, vec![user_of_each(), without_external_id()])),
+        script: Some((BATCH, vec![user_per_connection(), without_external_id()])),
     };
     let row = compare(bench, case).await?;
     stage.end()?;

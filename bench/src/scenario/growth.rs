@@ -1,4 +1,4 @@
-//! Whether a full table is slower: the same work on a small one and on a large one.
+//! Measures whether a large table is slower: the same work on a small table and on a large one.
 
 use super::{compare_all, create, read};
 use crate::Bench;
@@ -8,16 +8,16 @@ use crate::stage::Stage;
 const USERS: usize = 16;
 const SMALL_ROWS: u64 = 100_000;
 
-/// `growth`
+/// `growth`: pages and creates.
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let large_rows = bench.options.rows;
     let small = Stage::on_postgres(bench, "small", USERS, SMALL_ROWS).await?;
     let large = Stage::on_postgres(bench, "large", USERS, large_rows).await?;
-    let both = [(&small, SMALL_ROWS), (&large, large_rows)];
-    let reads = both.map(|(stage, rows)| {
+    let stages = [(&small, SMALL_ROWS), (&large, large_rows)];
+    let reads = stages.map(|(stage, rows)| {
         read::page_case(stage, "growth", format!("page of 50 over {} rows", show(rows as f64)))
     });
-    let writes = both.map(|(stage, rows)| {
+    let writes = stages.map(|(stage, rows)| {
         create::case(
             bench,
             stage,
@@ -38,9 +38,9 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
 }
 
 fn ratios(what: &str, small: &Row, large: &Row) -> Vec<Fact> {
-    let fact = |who: &str, value: f64| Fact {
+    let fact = |program: &str, value: f64| Fact {
         scenario: "growth",
-        name: format!("{what}: rate over the large table by rate over the small one, {who}"),
+        name: format!("{what}: rate over the large table divided by the rate over the small one, {program}"),
         value,
         unit: "",
     };

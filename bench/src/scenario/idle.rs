@@ -1,4 +1,4 @@
-//! What it costs to be there: start, memory, size.
+//! Measures an idle server: start time, memory and binary size.
 
 use std::process::Command;
 use std::time::Duration;
@@ -7,9 +7,10 @@ use crate::Bench;
 use crate::measure::median;
 use crate::report::Fact;
 
-const REST: Duration = Duration::from_secs(5);
+/// How long the server runs before its memory is read.
+const IDLE_TIME: Duration = Duration::from_secs(5);
 
-/// `idle`
+/// `idle`: on SQLite, first in a new directory and then in the same one again.
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
     let (mut fresh_ms, mut again_ms, mut resident_mib) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.options.rounds {
@@ -19,7 +20,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
         server.stop()?;
         let server = bench.program.serve(folder.path(), None).await?;
         again_ms.push(server.ready_after.as_secs_f64() * 1_000.0);
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(IDLE_TIME).await;
         resident_mib.push(mib(server.resident_bytes()?));
         server.stop()?;
     }
@@ -30,8 +31,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
         unit,
     };
     let mut facts = vec![
-        fact("from start to ready, new folder, SQLite", median(fresh_ms), "ms"),
-        fact("from start to ready, folder that is there", median(again_ms), "ms"),
+        fact("from start to ready, new directory, SQLite", median(fresh_ms), "ms"),
+        fact("from start to ready, existing directory, SQLite", median(again_ms), "ms"),
         fact("resident memory after 5 s", median(resident_mib), "MiB"),
         fact("binary as built", mib(bench.program.path().metadata()?.len()), "MiB"),
     ];

@@ -1,4 +1,4 @@
-//! A file of many records, and the same file again; beside it what one would type into psql.
+//! Measures the import of a file and of the same file again, in comparison with COPY and SQL in psql.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,56 +19,58 @@ use crate::server::{ISSUER, Server};
 
 const LOAD: &str = include_str!("../../sql/load.sql");
 const NUMBER: &str = include_str!("../../sql/number.sql");
-/// The first user of `sql/accounts.sql`.
+/// The id of the first user of `sql/accounts.sql`.
 const USER_ID: &str = "00000000-0000-5000-8000-000000000001";
 const IMPORT_IDS: [&str; 2] =
     ["019b7000-0000-7000-8000-00000000000a", "019b7000-0000-7000-8000-00000000000b"];
 const POLL: Duration = Duration::from_millis(100);
+/// How much of the payload is sent at a time.
 const PART_BYTES: usize = 256 * 1024;
 
-/// How the rows get their places in the feed by hand.
+/// How psql gives the rows their positions in the feed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Places {
-    /// Without gaps, as ours: by an UPDATE behind the INSERT, which alone knows what was new.
-    Whole,
-    /// Within the INSERT, which leaves a gap where a record was there already.
+enum Positions {
+    /// Without gaps, as idem does: by an UPDATE after the INSERT, because only the INSERT knows which rows
+    /// are new.
+    Consecutive,
+    /// Within the INSERT, which leaves a gap for each record that already exists.
     WithGaps,
 }
 
-/// `import`
+/// `import`: the first import of a file and the second one of the same file.
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let (records, payload) = (bench.options.records, bench.options.payload);
     let files = records::write(bench.folder.path(), records, payload)?;
     prepare(bench)?;
-    // Of each side: the first time, and again.
+    // For idem and both variants of psql: the samples of the first import and of the second one.
     let mut sides = [const { [const { Vec::new() }; 2] }; 3];
     for round in 1..=bench.options.rounds {
         let measured = [
-            ("idem", by_us(bench, &files).await?),
-            ("psql", by_hand(bench, &files, Places::Whole)?),
-            ("psql, gaps left", by_hand(bench, &files, Places::WithGaps)?),
+            ("idem", measure_idem(bench, &files).await?),
+            ("psql", measure_psql(bench, &files, Positions::Consecutive)?),
+            ("psql, with gaps", measure_psql(bench, &files, Positions::WithGaps)?),
         ];
         for (side, (name, samples)) in sides.iter_mut().zip(measured) {
-            for (times, sample) in side.iter_mut().zip(samples) {
+            for (series, sample) in side.iter_mut().zip(samples) {
                 eprintln!("  {round}: {name} {:.0}/s", sample.rate);
-                times.push(sample);
+                series.push(sample);
             }
         }
     }
     let form = if payload == Payload::Gzip { "gzip" } else { "plain" };
     let count = show(records as f64);
-    let [ours, whole, with_gaps] = sides;
-    for (theirs, beside) in [(whole, ""), (with_gaps, ", beside places with gaps")] {
-        let variants = [format!("of {count}, {form}{beside}"), format!("of the same {count} again{beside}")];
+    let [ours, consecutive, with_gaps] = sides;
+    for (theirs, note) in [(consecutive, ""), (with_gaps, ", psql with gaps")] {
+        let variants = [format!("of {count}, {form}{note}"), format!("of the same {count} again{note}")];
         for (variant, (ours, theirs)) in variants.into_iter().zip(ours.iter().zip(theirs)) {
-            let ours = Side::new(ours.clone()).context("it was measured")?;
+            let ours = Side::new(ours.clone()).context("idem was not measured")?;
             report.rows.push(Row::new("import", variant, "record", ours, Side::new(theirs)));
         }
     }
     Ok(())
 }
 
-/// An empty database with one user, to be copied for each round of each side.
+/// Creates a database with one user and no events. It is copied for each measurement.
 fn prepare(bench: &Bench) -> anyhow::Result<()> {
     let postgres = bench.postgres()?;
     postgres.create("import_template")?;
@@ -79,7 +81,8 @@ fn prepare(bench: &Bench) -> anyhow::Result<()> {
     postgres.run("import_template", &accounts).map(drop)
 }
 
-async fn by_us(bench: &Bench, files: &Files) -> anyhow::Result<Vec<Sample>> {
+/// Measures both imports by idem.
+async fn measure_idem(bench: &Bench, files: &Files) -> anyhow::Result<Vec<Sample>> {
     let postgres = bench.postgres()?;
     postgres.copy("import_template", "import_ours")?;
     postgres.checkpoint()?;
@@ -92,7 +95,7 @@ async fn by_us(bench: &Bench, files: &Files) -> anyhow::Result<Vec<Sample>> {
         let after = spent(postgres, Some(&server))?;
         ensure!(
             counts["inserted"] == inserted && counts["duplicates"] == files.records - inserted,
-            "the import came out otherwise: {counts}"
+            "the import has other counts than expected: {counts}"
         );
         samples.push(sample(files, elapsed, after.since(before)));
         postgres.checkpoint()?;
@@ -102,7 +105,7 @@ async fn by_us(bench: &Bench, files: &Files) -> anyhow::Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// From the first byte sent until it is completed; the counts.
+/// Imports a file. Returns the time from the first byte sent until the import is completed, and the counts.
 async fn import(bench: &Bench, server: &Server, file: &Path, id: &str) -> anyhow::Result<(Duration, Value)> {
     let token = bench.tokens.first().context("there are users")?;
     let mut connection = Connection::open(server.address).await?;
@@ -110,39 +113,40 @@ async fn import(bench: &Bench, server: &Server, file: &Path, id: &str) -> anyhow
     let query = "mutation($input: CreateImportInput!) { createImport(input: $input) { \
         importJob { state } problem { code detail } } }";
     let input = json!({ "id": id, "format": "NDJSON", "sizeBytes": bytes.len() });
-    let data = connection.ask(token, query, json!({ "input": input })).await?;
+    let data = connection.graphql(token, query, json!({ "input": input })).await?;
     ensure!(data["createImport"]["importJob"]["state"] == "AWAITING_UPLOAD", "{data}");
 
-    let begun = Instant::now();
+    let started = Instant::now();
     connection.send(&http::put(token, id, bytes.len() as u64)).await?;
     for part in bytes.chunks(PART_BYTES) {
         connection.send(part).await?;
     }
-    let answer = connection.answer().await?;
-    ensure!(answer.status == 200, "{}: {}", answer.status, String::from_utf8_lossy(answer.body));
+    let response = connection.response().await?;
+    ensure!(response.status == 200, "{}: {}", response.status, String::from_utf8_lossy(response.body));
     let query = "query($id: ID!) { importJob(id: $id) { state problem { code detail } \
         counts { inserted duplicates differing deleted rejected } } }";
     loop {
-        let mut data = connection.ask(token, query, json!({ "id": id })).await?;
+        let mut data = connection.graphql(token, query, json!({ "id": id })).await?;
         let job = data["importJob"].take();
         match job["state"].as_str() {
-            Some("COMPLETED") => return Ok((begun.elapsed(), job["counts"].clone())),
+            Some("COMPLETED") => return Ok((started.elapsed(), job["counts"].clone())),
             Some("QUEUED" | "RUNNING") => tokio::time::sleep(POLL).await,
-            _ => anyhow::bail!("the import ends otherwise: {job}"),
+            _ => anyhow::bail!("the import is not completed: {job}"),
         }
     }
 }
 
-fn by_hand(bench: &Bench, files: &Files, places: Places) -> anyhow::Result<Vec<Sample>> {
+/// Measures both imports by psql.
+fn measure_psql(bench: &Bench, files: &Files, positions: Positions) -> anyhow::Result<Vec<Sample>> {
     let postgres = bench.postgres()?;
     postgres.copy("import_template", "import_copy")?;
-    let (place, numbering) = match places {
-        Places::Whole => ("-n", NUMBER.replace("{user_id}", USER_ID)),
-        Places::WithGaps => (":head + n", String::new()),
+    let (position, numbering) = match positions {
+        Positions::Consecutive => ("-n", NUMBER.replace("{user_id}", USER_ID)),
+        Positions::WithGaps => (":head + n", String::new()),
     };
     let values = IMPORT_IDS.map(|id| {
         [
-            ("place", place.to_owned()),
+            ("position", position.to_owned()),
             ("numbering", numbering.clone()),
             ("file", files.rows.to_string_lossy().into_owned()),
             ("user_id", USER_ID.to_owned()),
@@ -151,21 +155,25 @@ fn by_hand(bench: &Bench, files: &Files, places: Places) -> anyhow::Result<Vec<S
         ]
     });
     let mut samples = Vec::new();
-    for (values, found) in values.iter().zip(["0", &files.records.to_string()]) {
+    for (values, existing) in values.iter().zip(["0", &files.records.to_string()]) {
         let work = script(bench.folder.path(), "load.sql", LOAD, values)?;
-        ensure!(postgres.query("import_copy", "SELECT count(*) FROM event")? == found, "what was found");
+        ensure!(
+            postgres.query("import_copy", "SELECT count(*) FROM event")? == existing,
+            "psql stored another number of rows than expected"
+        );
         postgres.checkpoint()?;
-        let (begun, before) = (Instant::now(), spent(postgres, None)?);
+        let (started, before) = (Instant::now(), spent(postgres, None)?);
         postgres.run("import_copy", &work)?;
-        let (elapsed, after) = (begun.elapsed(), spent(postgres, None)?);
+        let (elapsed, after) = (started.elapsed(), spent(postgres, None)?);
         samples.push(sample(files, elapsed, after.since(before)));
     }
     let head = postgres.query("import_copy", "SELECT feed_head FROM account")?;
-    ensure!(head == files.records.to_string(), "each record has one place: {head}");
+    ensure!(head == files.records.to_string(), "each record must have one position: {head}");
     postgres.drop("import_copy")?;
     Ok(samples)
 }
 
+/// The CPU time that server, PostgreSQL and clients have used so far.
 fn spent(postgres: &Postgres, server: Option<&Server>) -> anyhow::Result<Spent> {
     Ok(Spent {
         server: server.map(Server::cpu).transpose()?,

@@ -1,4 +1,5 @@
-//! What is measured.
+//! Runs the scenarios. A scenario is a list of cases, and each case is the same work for idem and for
+//! pgbench.
 
 mod create;
 mod flood;
@@ -20,7 +21,7 @@ use crate::postgres::script;
 use crate::report::{Report, Row, Side};
 use crate::stage::Stage;
 
-/// Runs one of them and adds what came out.
+/// Runs one scenario and adds its results to the report.
 pub async fn run(bench: &Bench, scenario: Scenario, report: &mut Report) -> anyhow::Result<()> {
     match scenario {
         Scenario::Create => report.rows.extend(create::single(bench).await?),
@@ -38,21 +39,22 @@ pub async fn run(bench: &Bench, scenario: Scenario, report: &mut Report) -> anyh
     Ok(())
 }
 
-/// Work of both sides by many connections on one stage.
+/// The same work for idem and for pgbench, by many connections on one stage.
 struct Case<'a> {
     stage: &'a Stage<'a>,
     scenario: &'static str,
     variant: String,
     item: &'static str,
-    /// What each connection of ours sends.
+    /// What each connection to idem sends.
     sources: Box<dyn Fn() -> Vec<Source> + 'a>,
     expected: Expected,
-    /// What each connection of pgbench runs, and what is filled in.
+    /// The script that each connection of pgbench runs, with the values of its placeholders. `None` if there
+    /// is no counterpart.
     script: Option<(&'static str, Vec<(&'static str, String)>)>,
 }
 
-/// Each connection of pgbench works for a user of its own.
-fn user_of_each() -> (&'static str, String) {
+/// Each connection of pgbench has its own user.
+fn user_per_connection() -> (&'static str, String) {
     ("user", ":client_id + 1".to_owned())
 }
 
@@ -60,40 +62,40 @@ fn without_external_id() -> (&'static str, String) {
     ("external_id", "NULL".to_owned())
 }
 
-/// Measures both sides of one case in turn.
+/// Measures idem and pgbench on one case, in turn.
 async fn compare(bench: &Bench, case: Case<'_>) -> anyhow::Result<Row> {
     let rows = compare_all(bench, &[case]).await?;
-    rows.into_iter().next().context("one case is one row")
+    rows.into_iter().next().context("one case must give one row")
 }
 
-/// Measures both sides of each case, one case after the other in each round, so that what else the
-/// machine does meets all of them.
+/// Measures idem and pgbench on each case. Each round measures all cases, so that other load on the machine
+/// affects all of them alike.
 async fn compare_all(bench: &Bench, cases: &[Case<'_>]) -> anyhow::Result<Vec<Row>> {
     let mut sides: Vec<_> = cases.iter().map(|_| (Vec::new(), Vec::new())).collect();
     for round in 1..=bench.options.rounds {
         for (case, (ours, theirs)) in cases.iter().zip(&mut sides) {
-            let sample = by_us(bench, case).await?;
+            let sample = measure_idem(bench, case).await?;
             eprintln!("  {round}, {}: idem {:.0}/s", case.variant, sample.rate);
             ours.push(sample);
-            if let Some(sample) = by_hand(bench, case)? {
+            if let Some(sample) = measure_pgbench(bench, case)? {
                 eprintln!("  {round}, {}: pgbench {:.0}/s", case.variant, sample.rate);
                 theirs.push(sample);
             }
         }
     }
     let row = |(case, (ours, theirs)): (&Case<'_>, (Vec<Sample>, Vec<Sample>))| {
-        let ours = Side::new(ours).context("something was measured")?;
+        let ours = Side::new(ours).context("idem was not measured")?;
         Ok(Row::new(case.scenario, case.variant.clone(), case.item, ours, Side::new(theirs)))
     };
     cases.iter().zip(sides).map(row).collect()
 }
 
-async fn by_us(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Sample> {
+async fn measure_idem(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Sample> {
     case.stage.settle()?;
     load::run(case.stage, (case.sources)(), case.expected, bench.options.seconds).await
 }
 
-fn by_hand(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Option<Sample>> {
+fn measure_pgbench(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Option<Sample>> {
     let Some((text, values)) = &case.script else { return Ok(None) };
     let folder = tempfile::tempdir_in(bench.folder.path())?;
     let file = script(folder.path(), "work.sql", text, values)?;

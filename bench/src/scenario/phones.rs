@@ -1,5 +1,5 @@
-//! What phones send: a thousand users at random, each event with an external id, over a million events that are there,
-//! and the worker in the server.
+//! Measures what phones send: events of a thousand random users, each with an external id, over a million
+//! existing events. The server also runs the worker.
 
 use anyhow::ensure;
 use serde_json::json;
@@ -17,12 +17,12 @@ use crate::{Bench, TOKENS as USERS};
 const FIND: &str = include_str!("../../sql/find.sql");
 const ROWS: u64 = 1_000_000;
 const BATCH_EVENTS: usize = 100;
-/// Connections of everything but single creates.
+/// Connections of all cases but single creates.
 const CONNECTIONS: usize = 16;
-/// Events that were created by the requests that send them again, of so many users.
-const KNOWN: usize = 20_000;
+/// Events of all users that are created beforehand and then sent again.
+const RESENT_EVENTS: usize = 20_000;
 
-/// `phones`
+/// `phones`: creates, batches, events that are sent again, and pages.
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let external_id = format!("'{EXTERNAL_ID_PREFIX}' || lpad((1 + m / {USERS})::text, 12, '0')");
     let stage = Stage::with_external_ids(bench, "phones", USERS, ROWS, &external_id).await?;
@@ -31,9 +31,9 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         rows.push(compare(bench, create(bench, &stage, connections)).await?);
     }
     rows.push(compare(bench, batch(bench, &stage)).await?);
-    let numbers = send_first(bench, &stage).await?;
-    let known = [("equal", Content::Keyed), ("other content", Content::Changed)];
-    let cases = known.map(|(what, content)| again(&stage, what, &numbers, content));
+    let resent = create_resent(bench, &stage).await?;
+    let contents = [("equal", Content::WithExternalId), ("other content", Content::Changed)];
+    let cases = contents.map(|(what, content)| resend(&stage, what, &resent, content));
     rows.extend(compare_all(bench, &cases).await?);
     drop(cases);
     let by_type = json!({ "eventTypeIds": [TYPE_ID] });
@@ -45,8 +45,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Each transaction of pgbench is for a user at random.
-fn any_user() -> (&'static str, String) {
+/// Each transaction of pgbench is for a random user.
+fn random_user() -> (&'static str, String) {
     ("user", format!("random(1, {USERS})"))
 }
 
@@ -55,7 +55,8 @@ fn external_id(number: &str) -> (&'static str, String) {
 }
 
 fn create<'a>(bench: &'a Bench, stage: &'a Stage<'a>, connections: usize) -> Case<'a> {
-    let templates = || (0..USERS).map(|user| Template::single(stage.token(user), Content::Keyed)).collect();
+    let templates =
+        || (0..USERS).map(|user| Template::single(stage.token(user), Content::WithExternalId)).collect();
     let spread =
         move |seed: usize| Source::Spread(templates(), bench.numbers.clone(), Random::new(seed as u64 + 1));
     Case {
@@ -65,15 +66,16 @@ fn create<'a>(bench: &'a Bench, stage: &'a Stage<'a>, connections: usize) -> Cas
         item: "event",
         sources: Box::new(move || (0..connections).map(&spread).collect()),
         expected: CREATED,
-        script: Some((CREATE, vec![any_user(), external_id(":feed_head")])),
+        script: Some((CREATE, vec![random_user(), external_id(":feed_head")])),
     }
 }
 
-/// Each connection has users of its own: the requests are large.
+/// Batches. Each connection has its own users, because the requests are large and so the templates take
+/// memory.
 fn batch<'a>(bench: &'a Bench, stage: &'a Stage<'a>) -> Case<'a> {
     let spread = move |connection: usize| {
         let users = (connection..USERS).step_by(CONNECTIONS);
-        let template = |user| Template::batch(stage.token(user), BATCH_EVENTS, Content::Keyed);
+        let template = |user| Template::batch(stage.token(user), BATCH_EVENTS, Content::WithExternalId);
         Source::Spread(
             users.map(template).collect(),
             bench.numbers.clone(),
@@ -87,27 +89,29 @@ fn batch<'a>(bench: &'a Bench, stage: &'a Stage<'a>) -> Case<'a> {
         item: "event",
         sources: Box::new(move || (0..CONNECTIONS).map(spread).collect()),
         expected: Expected { text: "\"created\":100,", items: BATCH_EVENTS },
-        script: Some((BATCH, vec![any_user(), external_id("(:head::bigint + n)")])),
+        script: Some((BATCH, vec![random_user(), external_id("(:head::bigint + n)")])),
     }
 }
 
-/// Creates the events that are sent again; their users and numbers. Rows that SQL makes would all differ.
-async fn send_first(bench: &Bench, stage: &Stage<'_>) -> anyhow::Result<Vec<(usize, u64)>> {
+/// Creates the events that are sent again, and returns their users and numbers. Rows that SQL inserts would
+/// not do, because their content hash differs.
+async fn create_resent(bench: &Bench, stage: &Stage<'_>) -> anyhow::Result<Vec<(usize, u64)>> {
     let mut connection = Connection::open(stage.server.address).await?;
-    let mut known = Vec::with_capacity(KNOWN);
-    for at in 0..KNOWN {
-        let (user, number) = (at % USERS, bench.numbers.take());
-        let mut template = Template::single(stage.token(user), Content::Keyed);
-        let answer = connection.exchange(template.render(|| number)).await?;
-        ensure!(position(answer.body, CREATED.text.as_bytes()).is_some(), "each is created first");
-        known.push((user, number));
+    let mut events = Vec::with_capacity(RESENT_EVENTS);
+    for index in 0..RESENT_EVENTS {
+        let (user, number) = (index % USERS, bench.numbers.take());
+        let mut template = Template::single(stage.token(user), Content::WithExternalId);
+        let response = connection.exchange(template.render(|| number)).await?;
+        ensure!(position(response.body, CREATED.text.as_bytes()).is_some(), "an event was not created");
+        events.push((user, number));
     }
-    Ok(known)
+    Ok(events)
 }
 
-fn again<'a>(stage: &'a Stage<'a>, what: &str, known: &[(usize, u64)], content: Content) -> Case<'a> {
+/// Sends existing events again, with equal or other content.
+fn resend<'a>(stage: &'a Stage<'a>, what: &str, events: &[(usize, u64)], content: Content) -> Case<'a> {
     let request = |connection: usize| -> Vec<Vec<u8>> {
-        let own = known.iter().skip(connection).step_by(CONNECTIONS);
+        let own = events.iter().skip(connection).step_by(CONNECTIONS);
         own.map(|(user, number)| Template::single(stage.token(*user), content).render(|| *number).to_vec())
             .collect()
     };
@@ -122,7 +126,7 @@ fn again<'a>(stage: &'a Stage<'a>, what: &str, known: &[(usize, u64)], content: 
             seeded.map(|(requests, seed)| Source::Among(requests.clone(), Random::new(seed))).collect()
         }),
         expected: Expected { text: "\"outcome\":\"DUPLICATE\"", items: 1 },
-        script: Some((FIND, vec![any_user(), ("of_user", (ROWS / USERS as u64).to_string())])),
+        script: Some((FIND, vec![random_user(), ("events_per_user", (ROWS / USERS as u64).to_string())])),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Reading: an event that is there already, a page, a part of the feed.
+//! Measures reads: a duplicate, which is a create of an existing event, a page, and a pull from the change
+//! feed.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::{Case, compare, user_of_each};
+use super::{Case, compare, user_per_connection};
 use crate::content::{Content, Random, Template};
 use crate::http::{Connection, graphql, position};
 use crate::load::{Expected, Source};
@@ -17,28 +18,32 @@ const PULL: &str = include_str!("../../sql/pull.sql");
 const READERS: usize = 16;
 const ROWS: u64 = 100_000;
 const PULL_ENTRIES: u64 = 500;
-const CURSORS_APART: u64 = 100;
-const DUPLICATES_OF_USER: u64 = 100;
+/// Feed entries between two cursors that a pull can start at.
+const CURSOR_INTERVAL: u64 = 100;
+/// Events per user that SQL inserts, and as many that are created and sent again.
+const EVENTS_PER_USER: u64 = 100;
 
 /// All scalar fields of an event.
 pub(super) const FIELDS: &str = "id eventTypeId timestamp endDate isAllDay timeZone notes sourceType externalId \
     location { latitude longitude name } properties version importJobId createdAt updatedAt";
 
-/// `duplicates`: sent again are events that were created by the same requests.
+/// `duplicates`: sends events again that the same requests created before.
 pub(super) async fn duplicates(bench: &Bench) -> anyhow::Result<Row> {
-    let rows = USERS as u64 * DUPLICATES_OF_USER;
+    let rows = USERS as u64 * EVENTS_PER_USER;
     let stage = Stage::on_postgres(bench, "duplicates", USERS, rows).await?;
-    // Rows that SQL makes have no hash of ours, and would differ from what is sent: these come behind them.
+    // Rows that SQL inserts have another content hash, so they would not count as duplicates. The events that
+    // are sent have the numbers after them.
     let requests = |user: usize| -> Vec<Vec<u8>> {
         let mut template = Template::single(stage.token(user), Content::Plain);
-        let numbers = 1 + DUPLICATES_OF_USER..=2 * DUPLICATES_OF_USER;
+        let numbers = 1 + EVENTS_PER_USER..=2 * EVENTS_PER_USER;
         numbers.map(|number| template.render(|| number).to_vec()).collect()
     };
     let mut connection = Connection::open(stage.server.address).await?;
     for user in 0..USERS {
         for request in requests(user) {
-            let answer = connection.exchange(&request).await?;
-            ensure!(position(answer.body, b"\"outcome\":\"CREATED\"").is_some(), "each is created first");
+            let response = connection.exchange(&request).await?;
+            let is_created = position(response.body, b"\"outcome\":\"CREATED\"").is_some();
+            ensure!(is_created, "an event was not created");
         }
     }
     let source = |user: usize| Source::Among(requests(user), Random::new(user as u64));
@@ -49,14 +54,14 @@ pub(super) async fn duplicates(bench: &Bench) -> anyhow::Result<Row> {
         item: "event",
         sources: Box::new(|| (0..USERS).map(source).collect()),
         expected: Expected { text: "\"outcome\":\"DUPLICATE\"", items: 1 },
-        script: Some((FIND, vec![user_of_each(), ("of_user", DUPLICATES_OF_USER.to_string())])),
+        script: Some((FIND, vec![user_per_connection(), ("events_per_user", EVENTS_PER_USER.to_string())])),
     };
     let row = compare(bench, case).await?;
     stage.end()?;
     Ok(row)
 }
 
-/// `page`
+/// `page`: the newest fifty events.
 pub(super) async fn page(bench: &Bench) -> anyhow::Result<Row> {
     let stage = Stage::on_postgres(bench, "page", READERS, ROWS).await?;
     let variant = format!("of 50, {READERS} connections");
@@ -65,7 +70,7 @@ pub(super) async fn page(bench: &Bench) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// The same on any stage with as many users.
+/// Pages on any stage with at least [`READERS`] users.
 pub(super) fn page_case<'a>(stage: &'a Stage<'a>, scenario: &'static str, variant: String) -> Case<'a> {
     let query = format!(
         "query Newest($first: Int) {{ events(first: $first) {{ nodes {{ {FIELDS} }} pageInfo {{ hasNextPage endCursor }} }} }}"
@@ -79,11 +84,11 @@ pub(super) fn page_case<'a>(stage: &'a Stage<'a>, scenario: &'static str, varian
         item: "page",
         sources: Box::new(move || (0..READERS).map(&source).collect()),
         expected: Expected { text: "\"nodes\":[{", items: 1 },
-        script: Some((PAGE, vec![user_of_each()])),
+        script: Some((PAGE, vec![user_per_connection()])),
     }
 }
 
-/// `pull`
+/// `pull`: five hundred entries of the change feed.
 pub(super) async fn pull(bench: &Bench) -> anyhow::Result<Row> {
     let stage = Stage::on_postgres(bench, "pull", READERS, ROWS).await?;
     let query = format!(
@@ -93,7 +98,7 @@ pub(super) async fn pull(bench: &Bench) -> anyhow::Result<Row> {
     );
     let mut cursors = Vec::new();
     for user in 0..READERS {
-        cursors.push(walk(&stage, user).await?);
+        cursors.push(read_cursors(&stage, user).await?);
     }
     let request = |user: usize, cursor: &String| {
         let variables = json!({ "after": cursor, "first": PULL_ENTRIES });
@@ -112,30 +117,30 @@ pub(super) async fn pull(bench: &Bench) -> anyhow::Result<Row> {
         item: "pull",
         sources: Box::new(|| (0..READERS).map(source).collect()),
         expected: Expected { text: "\"changes\":[{", items: 1 },
-        script: Some((PULL, vec![user_of_each(), ("after_max", after_max.to_string())])),
+        script: Some((PULL, vec![user_per_connection(), ("after_max", after_max.to_string())])),
     };
     let row = compare(bench, case).await?;
     stage.end()?;
     Ok(row)
 }
 
-/// Cursors of a user, evenly apart, each with a whole pull behind it.
-async fn walk(stage: &Stage<'_>, user: usize) -> anyhow::Result<Vec<String>> {
+/// Cursors of a user at even intervals. At least [`PULL_ENTRIES`] entries follow each of them.
+async fn read_cursors(stage: &Stage<'_>, user: usize) -> anyhow::Result<Vec<String>> {
     let query =
         "query($after: Cursor, $first: Int!) { changes(after: $after, first: $first) { cursor hasMore } }";
     let mut connection = Connection::open(stage.server.address).await?;
     let mut cursors: Vec<String> = Vec::new();
     loop {
-        let variables = json!({ "after": cursors.last(), "first": CURSORS_APART });
-        let mut data = connection.ask(stage.token(user), query, variables).await?;
+        let variables = json!({ "after": cursors.last(), "first": CURSOR_INTERVAL });
+        let mut data = connection.graphql(stage.token(user), query, variables).await?;
         let page = data["changes"].take();
         if page["hasMore"] != Value::Bool(true) {
             break;
         }
-        cursors.push(page["cursor"].as_str().context("a page has a cursor")?.to_owned());
+        cursors.push(page["cursor"].as_str().context("a page has no cursor")?.to_owned());
     }
-    let whole = cursors.len().saturating_sub(usize::try_from(PULL_ENTRIES / CURSORS_APART)?);
-    ensure!(whole > 0, "the feed is long enough");
-    cursors.truncate(whole);
+    let usable = cursors.len().saturating_sub(usize::try_from(PULL_ENTRIES / CURSOR_INTERVAL)?);
+    ensure!(usable > 0, "the feed is too short");
+    cursors.truncate(usable);
     Ok(cursors)
 }

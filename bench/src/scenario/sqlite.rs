@@ -1,11 +1,11 @@
-//! Writing on SQLite, one event a call.
+//! Measures creates on SQLite, one event per call.
 
 use super::{Case, compare, create};
 use crate::Bench;
 use crate::report::Row;
 use crate::stage::Stage;
 
-/// `sqlite`
+/// `sqlite`: one connection, and many.
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (connections, variant) in [(1, "1 connection"), (64, "64 connections, 64 users")] {

@@ -1,4 +1,5 @@
-//! The secret of a development server: made once, kept in the data directory, readable by its owner only.
+//! Keeps the signing secret of a development server in the data directory. It is created once, and only its
+//! owner can read it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -9,13 +10,13 @@ use anyhow::Context;
 
 const SECRET_BYTES: usize = 32;
 
-/// Where the secret of `--dev` is kept.
+/// The file that holds the secret.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("dev-secret")
 }
 
-/// The kept secret, if one was made.
-pub(super) fn find(data_dir: &Path) -> anyhow::Result<Option<String>> {
+/// Reads the secret. Returns `None` if none was created yet.
+pub(super) fn load(data_dir: &Path) -> anyhow::Result<Option<String>> {
     let path = path(data_dir);
     match fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
@@ -24,27 +25,26 @@ pub(super) fn find(data_dir: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// The kept secret, made now if there is none.
-pub(super) fn find_or_make(data_dir: &Path) -> anyhow::Result<String> {
-    if let Some(secret) = find(data_dir)? {
+/// Reads the secret, or creates it if there is none.
+pub(super) fn load_or_create(data_dir: &Path) -> anyhow::Result<String> {
+    if let Some(secret) = load(data_dir)? {
         return Ok(secret);
     }
     let path = path(data_dir);
-    let secret = make(data_dir, &path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(secret)
+    create(data_dir, &path).with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Written beside and renamed, so that a crash never leaves half a secret.
-fn make(data_dir: &Path, path: &Path) -> std::io::Result<String> {
+/// Writes the secret to a temporary file and renames it, so that a crash never leaves half a secret.
+fn create(data_dir: &Path, path: &Path) -> std::io::Result<String> {
     let mut bytes = [0; SECRET_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let secret = hex::encode(bytes);
     fs::create_dir_all(data_dir)?;
-    let draft = path.with_extension(std::process::id().to_string());
-    let _ = fs::remove_file(&draft);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let temporary = path.with_extension(std::process::id().to_string());
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     writeln!(file, "{secret}")?;
     file.sync_all()?;
-    fs::rename(&draft, path)?;
+    fs::rename(&temporary, path)?;
     Ok(secret)
 }

@@ -1,135 +1,189 @@
-//! The one table of settings. The environment names, the keys of `idem.toml`, the printed default file
-//! and the check for unknown keys all come from it.
+//! Lists every setting with its default and its description. The environment variables, the keys of
+//! `idem.toml`, the output of `idem config` and the check for unknown keys are derived from this table.
 
 use std::fmt::Write as _;
 
-/// One thing that can be set.
+/// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// The key in `idem.toml`; in the environment it is `IDEM_` and this in capitals.
+    /// The key in `idem.toml`. The environment variable is `IDEM_` and this key in capitals.
     pub key: &'static str,
-    /// What it does, in lines for the default file.
+    /// What the setting does, in one or more lines for `idem config`.
     pub doc: &'static str,
-    /// The text that stands when nothing is set; `<data>` is the data directory.
+    /// The value if nothing is set. `<data>` stands for the data directory. `None` if there is no fixed
+    /// default.
     pub default: Option<&'static str>,
-    /// What to show in the default file where there is no fixed default.
+    /// The value that `idem config` prints: the default, or an example if there is none.
     pub example: &'static str,
-    /// Whether it may be read from a file named by `<key>_file`.
-    pub secret: bool,
+    /// Whether `<key>_file` may name a file that holds the value.
+    pub is_secret: bool,
 }
 
 impl Setting {
-    /// Its name in the environment.
+    /// The name of the environment variable.
     #[must_use]
     pub fn env_name(&self) -> String {
         format!("IDEM_{}", self.key.to_ascii_uppercase())
     }
 
-    /// The key that names a file to read it from.
+    /// The key that names a file with the value, if the setting is a secret.
     #[must_use]
     pub fn file_key(&self) -> Option<String> {
-        self.secret.then(|| format!("{}_file", self.key))
+        self.is_secret.then(|| format!("{}_file", self.key))
     }
 }
 
-const fn fixed(key: &'static str, default: &'static str, doc: &'static str) -> Setting {
-    Setting { key, doc, default: Some(default), example: default, secret: false }
+const fn with_default(key: &'static str, default: &'static str, doc: &'static str) -> Setting {
+    Setting { key, doc, default: Some(default), example: default, is_secret: false }
 }
 
-const fn open(key: &'static str, example: &'static str, doc: &'static str) -> Setting {
-    Setting { key, doc, default: None, example, secret: false }
+const fn without_default(key: &'static str, example: &'static str, doc: &'static str) -> Setting {
+    Setting { key, doc, default: None, example, is_secret: false }
 }
 
 const fn secret(setting: Setting) -> Setting {
-    Setting { secret: true, ..setting }
+    Setting { is_secret: true, ..setting }
 }
 
-/// Every setting there is, in the order of the default file.
+/// All settings, in the order in which `idem config` prints them.
 pub const SETTINGS: &[Setting] = &[
-    fixed("listen", "127.0.0.1:8080", "Address and port of the API."),
-    fixed("metrics_listen", "127.0.0.1:9090", "Address and port of /metrics, apart from the API."),
-    fixed("data_dir", "./data", "Where the embedded database and the payloads live."),
-    secret(fixed(
+    with_default("listen", "127.0.0.1:8080", "Address and port of the API."),
+    with_default(
+        "metrics_listen",
+        "127.0.0.1:9090",
+        "Address and port of /metrics, which is not served on the port of the API.",
+    ),
+    with_default(
+        "data_dir",
+        "./data",
+        "Directory of the SQLite database and the payloads. It is created if it is missing.",
+    ),
+    secret(with_default(
         "database_url",
         "sqlite://<data>/idem.db",
-        "The database: sqlite://<path> or postgres://user:password@host/name.",
+        "URL of the database: sqlite://<path> or postgres://user:password@host/name.",
     )),
-    fixed(
+    with_default(
         "failover",
         "lossy",
-        "What may be lost when another PostgreSQL server takes over: `lossy` (replication is asynchronous, or nobody\n\
-         knows) has all devices sync anew then, `lossless` (a write is acknowledged when the standby has it) has not.",
+        "Whether acknowledged writes can be lost when another PostgreSQL server takes over.\n\
+         lossy: they can, as with asynchronous replication. Every device then syncs from the start.\n\
+         lossless: they cannot, because each write waits for the standby. No device syncs again.\n\
+         If you are not sure, keep `lossy`: with a wrong `lossless`, devices miss changes.",
     ),
-    secret(open(
+    secret(without_default(
         "redis_url",
         "redis://127.0.0.1:6379",
-        "Redis for the queue and wake-ups. Without it both stay in this process, and `idem worker`\n\
-         and `idem serve --no-worker` refuse to start.",
+        "URL of Redis, which holds the import queue. Several processes need it. If not set, the queue is\n\
+         inside this process, and `idem worker` and `idem serve --no-worker` do not start.",
     )),
-    secret(fixed(
+    secret(with_default(
         "payload_url",
         "file://<data>/payloads",
-        "Where the bytes of imports are kept: file://<folder>, s3://<bucket>/<prefix>, gs://<bucket>/<prefix>\n\
-         or az://<container>/<prefix>. Keys and endpoint of a cloud come from its own variables: AWS_…,\n\
-         GOOGLE_… or AZURE_….",
+        "Where the payloads of imports are stored: file://<directory>, s3://<bucket>/<prefix>,\n\
+         gs://<bucket>/<prefix> or az://<container>/<prefix>. Credentials and endpoint of a cloud come from\n\
+         its usual variables: AWS_…, GOOGLE_… or AZURE_….",
     )),
-    fixed("payload_retention", "7d", "How long the bytes of an import are kept behind its end."),
-    fixed("imports_running_max", "2", "Imports of one user that run at once."),
-    fixed("imports_waiting_max", "20", "Imports of one user that wait for their payload or their turn."),
-    open(
+    with_default(
+        "payload_retention",
+        "7d",
+        "How long the payload of an import is kept after the import has ended. Units: ms, s, m, h, d.",
+    ),
+    with_default("imports_running_max", "2", "How many imports of one user may run at the same time."),
+    with_default(
+        "imports_waiting_max",
+        "20",
+        "How many imports of one user may wait for their payload or for a worker. Further ones are refused.",
+    ),
+    without_default(
         "import_records_a_day",
         "5000000",
-        "Records that the imports of one user take a day; unset: any number.",
+        "How many records the imports of one user may process per day. Further ones wait.\n\
+         If not set: unlimited.",
     ),
-    open("import_bytes_a_day", "10000000000", "Payload bytes that one user sends a day; unset: any number."),
-    fixed(
+    without_default(
+        "import_bytes_a_day",
+        "10000000000",
+        "How many payload bytes one user may announce per day. Further imports are refused.\n\
+         If not set: unlimited.",
+    ),
+    with_default(
         "connections_max",
         "10000",
-        "Connections at once; more are answered 503 with Retry-After. Each takes a file descriptor.",
+        "How many client connections may be open at the same time. Further ones are answered 503 with\n\
+         Retry-After. Each connection takes a file descriptor.",
     ),
-    fixed(
+    with_default(
         "rate_limit",
         "20000",
-        "Points that one user may spend at once in this process; 0: any number. What costs how much: docs/api.md.",
+        "How many points one user may spend at once in this process. docs/reference/rate-limit.md lists what each operation\n\
+         costs. 0 turns the limit off.",
     ),
-    fixed("rate_limit_per_second", "200", "Points that come back to each user in a second."),
-    secret(open(
+    with_default(
+        "rate_limit_per_second",
+        "200",
+        "How many points each user gets back per second, up to `rate_limit`.",
+    ),
+    secret(without_default(
         "jwt_secret",
         "at least 32 bytes, for example from: openssl rand -hex 32",
-        "HS256 secrets, one a line: any verifies, the first signs.",
+        "HS256 secrets for tokens, one per line, each of at least 32 bytes. Each of them verifies tokens,\n\
+         and the first one signs.",
     )),
-    open("jwks", "https://issuer.example/jwks.json", "Public keys of the token issuer: a file or a URL."),
-    open("jwt_issuer", "https://issuer.example", "Accepted `iss` values, separated by commas; unset: any."),
-    open("jwt_audience", "idem", "The `aud` a token must name; unset: not asked."),
-    open(
+    without_default(
+        "jwks",
+        "https://issuer.example/jwks.json",
+        "Key set (JWKS) with the public keys of the token issuer: a file or a URL. RS256, ES256 or EdDSA.",
+    ),
+    without_default(
+        "jwt_issuer",
+        "https://issuer.example",
+        "Accepted `iss` claims of tokens, separated by commas. If not set: every issuer.",
+    ),
+    without_default(
+        "jwt_audience",
+        "idem",
+        "The `aud` claim that a token must have. If not set: `aud` is not checked.",
+    ),
+    without_default(
         "cors_origins",
         "https://app.example",
-        "Web origins that may call the API, separated by commas; port `*` means any.\n\
-         Unset: none, and with --dev those of this machine.",
+        "Web origins that may call the API, separated by commas. The port `*` stands for any port.\n\
+         If not set: none, or with --dev the origins of this machine.",
     ),
-    open(
+    without_default(
         "cors_headers",
         "x-my-header",
-        "Headers that pages of those origins may send, separated by commas, beside what Apollo, Relay, urql,\n\
-         Sentry, Datadog and OpenTelemetry send.",
+        "Request headers that pages of these origins may send, separated by commas, in addition to those\n\
+         that Apollo, Relay, urql, Sentry, Datadog and OpenTelemetry send.",
     ),
-    fixed("log", "info", "What to log: a level, or directives as in `info,idem=debug`."),
-    open("log_format", "json", "`pretty` or `json`; unset: pretty on a terminal, else json."),
-    open(
+    with_default(
+        "log",
+        "info",
+        "What to log: a level (error, warn, info, debug, trace), or directives such as `info,idem=debug`.\n\
+         With --dev, the libraries for database and queue log only warnings by default.",
+    ),
+    without_default(
+        "log_format",
+        "json",
+        "Log lines as text (`pretty`) or as one JSON object each (`json`). If not set: `pretty`\n\
+         on a terminal and with --dev, else `json`.",
+    ),
+    without_default(
         "drain_delay",
         "5s",
-        "How long /readyz says no before the listener closes, for load balancers to notice.\n\
-         Unset: 5s with redis_url, else 0s.",
+        "How long /readyz responds 503 at shutdown before the listener closes, so that load\n\
+         balancers notice. If not set: 5s if redis_url is set, else 0s. Units: ms, s, m, h, d.",
     ),
 ];
 
-/// The default file: every key commented out, with what it does and its default.
+/// The text that `idem config` prints: a settings file in which every setting is explained and commented out.
 #[must_use]
 pub fn default_file() -> String {
     let mut text = String::from(
-        "# Settings of idem. Flags come before the environment, the environment before this file.\n\
-         # An empty value counts as not set; an unknown key refuses the start.\n\
-         # <data> stands for data_dir in the defaults below.\n",
+        "# Settings of Idem. A flag overrides the environment variable, which overrides this file.\n\
+         # An empty value counts as not set. An unknown key is an error.\n\
+         # <data> stands for the directory of data_dir.\n",
     );
     for setting in SETTINGS {
         text.push('\n');
@@ -137,11 +191,11 @@ pub fn default_file() -> String {
             let _ = writeln!(text, "# {line}");
         }
         let _ = write!(text, "# Environment: {}", setting.env_name());
-        if setting.secret {
-            let _ = write!(text, ", or {}_FILE naming a file that holds it", setting.env_name());
+        if setting.is_secret {
+            let _ = write!(text, ", or {}_FILE for the path of a file with the value", setting.env_name());
         }
-        let kind = if setting.default.is_some() { "" } else { " (an example; not set by default)" };
-        let _ = writeln!(text, "{kind}\n# {} = \"{}\"", setting.key, setting.example);
+        let note = if setting.default.is_some() { "" } else { "\n# Not set by default. An example:" };
+        let _ = writeln!(text, "{note}\n# {} = \"{}\"", setting.key, setting.example);
     }
     text
 }

@@ -1,4 +1,4 @@
-//! Where settings come from: flags, the environment, `idem.toml`, in this order, and which of them wins.
+//! Reads settings from flags, the environment and `idem.toml`, and decides which of these sources wins.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,45 +7,53 @@ use anyhow::{Context, bail};
 
 use super::setting::{SETTINGS, Setting};
 
-/// Variables beginning with `IDEM_` that are not settings: where the file is, faults injected by tests,
-/// and what `idem import` takes.
+/// Variables that begin with `IDEM_` and are not settings: the path of the settings file, the faults that
+/// tests inject, and arguments of `idem import`.
 const OTHER_VARIABLES: [&str; 4] = ["IDEM_CONFIG", "IDEM_PLANT", "IDEM_TOKEN", "IDEM_URL"];
 
+/// The settings file that is read if `IDEM_CONFIG` names none.
 const DEFAULT_FILE: &str = "idem.toml";
 
 type Layer = BTreeMap<String, String>;
 
-/// The layers of settings, strongest first, holding known keys only.
+/// The settings of each source, the strongest source first. All keys in it are known.
 pub(super) struct Sources {
     layers: [Layer; 3],
 }
 
 impl Sources {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// If a key is unknown, or the settings file cannot be read or is not valid.
     pub(super) fn read(
         overrides: &[(&str, String)],
         env: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
         let mut flags = Layer::new();
         for (key, value) in overrides {
-            flags.insert(known(key)?, value.clone());
+            flags.insert(known_key(key)?, value.clone());
         }
-        let (variables, path) = environment(env)?;
+        let (variables, path) = read_environment(env)?;
         let file = match path {
-            Some(path) => file(&path)?,
-            None if Path::new(DEFAULT_FILE).exists() => file(Path::new(DEFAULT_FILE))?,
+            Some(path) => read_file(&path)?,
+            None if Path::new(DEFAULT_FILE).exists() => read_file(Path::new(DEFAULT_FILE))?,
             None => Layer::new(),
         };
         Ok(Self { layers: [flags, variables, file] })
     }
 
-    /// What is set for `key`, without its default. An empty text is not set.
-    pub(super) fn set(&self, key: &str) -> anyhow::Result<Option<String>> {
+    /// The configured value of `key`, or `None` if no source sets it. An empty value counts as not set.
+    ///
+    /// # Errors
+    /// If one source sets both the value and its file, or that file cannot be read or is empty.
+    pub(super) fn get(&self, key: &str) -> anyhow::Result<Option<String>> {
         let setting = setting(key)?;
         for layer in &self.layers {
-            let of = |key: &str| layer.get(key).filter(|value| !value.trim().is_empty());
-            let named = setting.file_key().and_then(|key| of(&key));
-            match (of(key), named) {
-                (Some(_), Some(_)) => bail!("`{key}` and `{key}_file` are both set: keep one"),
+            let value_of = |key: &str| layer.get(key).filter(|value| !value.trim().is_empty());
+            let path = setting.file_key().and_then(|key| value_of(&key));
+            match (value_of(key), path) {
+                (Some(_), Some(_)) => bail!("`{key}` and `{key}_file` are both set: keep only one of them"),
                 (Some(value), None) => return Ok(Some(value.trim().to_owned())),
                 (None, Some(path)) => {
                     let text = std::fs::read_to_string(path.trim())
@@ -61,15 +69,21 @@ impl Sources {
         Ok(None)
     }
 
-    /// What is set for `key`, or its fixed default.
-    pub(super) fn text(&self, key: &str) -> anyhow::Result<String> {
+    /// The configured value of `key`, or its default.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) fn get_or_default(&self, key: &str) -> anyhow::Result<String> {
         let default = setting(key)?.default.unwrap_or_default();
-        Ok(self.set(key)?.unwrap_or_else(|| default.to_owned()))
+        Ok(self.get(key)?.unwrap_or_else(|| default.to_owned()))
     }
 
-    /// The parts of a list; none when it is not set.
-    pub(super) fn list(&self, key: &str) -> anyhow::Result<Vec<String>> {
-        let text = self.set(key)?.unwrap_or_default();
+    /// The items of a list, which commas or line ends separate. The list is empty if nothing is set.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) fn get_list(&self, key: &str) -> anyhow::Result<Vec<String>> {
+        let text = self.get(key)?.unwrap_or_default();
         let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
         Ok(parts.map(str::to_owned).collect())
     }
@@ -79,18 +93,20 @@ fn setting(key: &str) -> anyhow::Result<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key).with_context(|| format!("unknown setting `{key}`"))
 }
 
-/// The key itself, when it is one of a setting or of a secret's file.
-fn known(key: &str) -> anyhow::Result<String> {
+/// Returns the key if it is a setting or names the file of a secret.
+fn known_key(key: &str) -> anyhow::Result<String> {
     let is_known =
         |setting: &Setting| setting.key == key || setting.file_key().is_some_and(|file| file == key);
     if !SETTINGS.iter().any(is_known) {
-        bail!("unknown setting `{key}`: `idem config` prints all there are");
+        bail!("unknown setting `{key}`: `idem config` lists all settings");
     }
     Ok(key.to_owned())
 }
 
-/// The settings in the environment, and the file that `IDEM_CONFIG` names.
-fn environment(env: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<(Layer, Option<PathBuf>)> {
+/// The settings in the environment, and the path of the settings file from `IDEM_CONFIG`.
+fn read_environment(
+    env: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<(Layer, Option<PathBuf>)> {
     let mut layer = Layer::new();
     let mut path = None;
     for (name, value) in env {
@@ -99,31 +115,33 @@ fn environment(env: impl IntoIterator<Item = (String, String)>) -> anyhow::Resul
             path = Some(PathBuf::from(value));
         } else if !OTHER_VARIABLES.contains(&name.as_str()) {
             let is_upper = !rest.contains(|letter: char| letter.is_ascii_lowercase());
-            let key = known(&rest.to_ascii_lowercase()).ok().filter(|_| is_upper);
+            let key = known_key(&rest.to_ascii_lowercase()).ok().filter(|_| is_upper);
             let key =
-                key.with_context(|| format!("unknown variable {name}: `idem config` prints all there are"))?;
+                key.with_context(|| format!("unknown variable {name}: `idem config` lists all settings"))?;
             layer.insert(key, value);
         }
     }
     Ok((layer, path))
 }
 
-fn file(path: &Path) -> anyhow::Result<Layer> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    let table: toml::Table = text.parse().with_context(|| format!("{shown} is not TOML"))?;
+/// The settings in a file.
+fn read_file(path: &Path) -> anyhow::Result<Layer> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
+    let table: toml::Table = text.parse().with_context(|| format!("{file} is not valid TOML"))?;
     let mut layer = Layer::new();
     for (key, value) in table {
-        let key = known(&key).with_context(|| format!("in {shown}"))?;
-        let value = plain(&value)
-            .with_context(|| format!("in {shown}: `{key}` is neither a text nor a list of texts"))?;
+        let key = known_key(&key).with_context(|| format!("in {file}"))?;
+        let value = as_text(&value).with_context(|| {
+            format!("in {file}: the value of `{key}` must be a string or a list of strings")
+        })?;
         layer.insert(key, value);
     }
     Ok(layer)
 }
 
-/// A TOML value as the text that the environment would carry; a list is its texts, one a line.
-fn plain(value: &toml::Value) -> Option<String> {
+/// A TOML value as the text that an environment variable would hold. A list becomes one line per item.
+fn as_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Array(items) => {

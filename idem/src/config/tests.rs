@@ -6,7 +6,7 @@ use service::Clock;
 use super::setting::SETTINGS;
 use super::*;
 
-/// A folder of its own for each test, removed with it.
+/// A temporary directory that is removed with the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -63,7 +63,7 @@ fn nothing_set_gives_the_defaults() -> anyhow::Result<()> {
 }
 
 #[test]
-fn what_users_may_ask_for_can_be_set_and_left_open() -> anyhow::Result<()> {
+fn the_rate_limit_can_be_set_and_turned_off() -> anyhow::Result<()> {
     let limit = |points: &str, per_second: &str| {
         let set = env(&[("IDEM_RATE_LIMIT", points), ("IDEM_RATE_LIMIT_PER_SECOND", per_second)]);
         Config::load(&[], set, false)
@@ -76,7 +76,7 @@ fn what_users_may_ask_for_can_be_set_and_left_open() -> anyhow::Result<()> {
 }
 
 #[test]
-fn what_imports_may_take_can_be_set() -> anyhow::Result<()> {
+fn the_limits_of_imports_can_be_set() -> anyhow::Result<()> {
     let config = Config::load(
         &[],
         env(&[
@@ -95,7 +95,7 @@ fn what_imports_may_take_can_be_set() -> anyhow::Result<()> {
 }
 
 #[test]
-fn flags_come_before_the_environment_before_the_file() -> anyhow::Result<()> {
+fn flags_override_the_environment_which_overrides_the_file() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let path = folder.file(
         "idem.toml",
@@ -122,7 +122,7 @@ fn an_empty_value_is_not_set() -> anyhow::Result<()> {
 }
 
 #[test]
-fn unknown_keys_refuse_the_start() -> anyhow::Result<()> {
+fn unknown_keys_are_refused() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     assert!(refusal(Config::load(&[], env(&[("IDEM_LISTNE", "x")]), false)).contains("IDEM_LISTNE"));
     assert!(
@@ -142,7 +142,7 @@ fn unknown_keys_refuse_the_start() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_named_file_that_is_missing_refuses_the_start() {
+fn a_missing_file_of_idem_config_is_refused() {
     assert!(
         refusal(Config::load(&[], env(&[("IDEM_CONFIG", "/no/such/idem.toml")]), false)).contains("/no/such")
     );
@@ -183,7 +183,7 @@ fn a_secret_and_its_file_exclude_each_other() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_stronger_layer_wins_over_a_weaker_file() -> anyhow::Result<()> {
+fn a_value_in_the_environment_overrides_a_secret_file_of_the_settings_file() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let secret = folder.file("secret", OTHER_SECRET)?;
     let path = folder.file("idem.toml", &format!("jwt_secret_file = \"{secret}\""))?;
@@ -215,14 +215,14 @@ fn bad_values_name_their_setting_and_show_no_password() {
         ("IDEM_RATE_LIMIT", "1000000001"),
         ("IDEM_RATE_LIMIT_PER_SECOND", "0"),
     ] {
-        let said = refusal(Config::load(&[], env(&[(name, value)]), false));
-        assert!(said.contains(&name["IDEM_".len()..].to_lowercase()), "{name}: {said}");
-        assert!(!said.contains("hunter2"), "{said}");
+        let message = refusal(Config::load(&[], env(&[(name, value)]), false));
+        assert!(message.contains(&name["IDEM_".len()..].to_lowercase()), "{name}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
     }
 }
 
 #[test]
-fn dev_makes_a_secret_once_that_only_its_owner_can_read() -> anyhow::Result<()> {
+fn dev_creates_a_secret_once_that_only_its_owner_can_read() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let data_dir = [folder.data_dir()];
     let first = Config::load(&data_dir, [], true)?;
@@ -233,13 +233,13 @@ fn dev_makes_a_secret_once_that_only_its_owner_can_read() -> anyhow::Result<()> 
     assert_eq!(first.cors_origins, DEV_ORIGINS);
     assert!(first.database_url.ends_with("/my%20data/idem.db"), "{}", first.database_url);
     let later = Config::load(&data_dir, [], false)?;
-    assert!(later.require_keys().is_err(), "outside --dev its secret does not count");
+    assert!(later.require_keys().is_err(), "without --dev its secret does not verify tokens");
     assert_eq!(later.signing_secret()?, first.jwt_secrets[0]);
     Ok(())
 }
 
 #[test]
-fn dev_listens_to_this_machine_only() -> anyhow::Result<()> {
+fn dev_accepts_this_machine_only() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     for key in ["listen", "metrics_listen"] {
         let flags = [folder.data_dir(), (key, "0.0.0.0:8080".to_owned())];
@@ -249,12 +249,26 @@ fn dev_listens_to_this_machine_only() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_default_file_says_nothing_until_uncommented_and_then_the_defaults() -> anyhow::Result<()> {
+fn dev_logs_text_and_only_warnings_of_libraries_unless_the_settings_say_otherwise() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let data_dir = [folder.data_dir()];
+    let dev = Config::load(&data_dir, [], true)?;
+    assert_eq!((dev.log.as_str(), dev.log_format), (DEV_LOG, Some(LogFormat::Pretty)));
+    let set = env(&[("IDEM_LOG", "debug"), ("IDEM_LOG_FORMAT", "json")]);
+    let dev = Config::load(&data_dir, set, true)?;
+    assert_eq!((dev.log.as_str(), dev.log_format), ("debug", Some(LogFormat::Json)));
+    let production = Config::load(&[], [], false)?;
+    assert_eq!((production.log.as_str(), production.log_format), ("info", None));
+    Ok(())
+}
+
+#[test]
+fn the_printed_file_sets_nothing_until_a_line_is_uncommented_and_then_the_default() -> anyhow::Result<()> {
     let text = default_file();
     assert!(text.parse::<toml::Table>()?.is_empty());
     for setting in SETTINGS {
         let line = format!("# {} = ", setting.key);
-        let line = text.lines().find(|it| it.starts_with(&line)).expect("each setting has its line");
+        let line = text.lines().find(|it| it.starts_with(&line)).expect("each setting has a line");
         let table: toml::Table = line.trim_start_matches("# ").parse()?;
         assert_eq!(table[setting.key].as_str(), Some(setting.default.unwrap_or(setting.example)));
         assert!(text.contains(&setting.env_name()));

@@ -1,4 +1,4 @@
-//! What `idem import` takes, and the part of it that tells how the columns of a CSV become events.
+//! The arguments of `idem import`, and how those for CSV become the mapping of columns to events.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// What `idem import` takes.
+/// The arguments of `idem import`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ImportArgs {
-    /// The file to send: plain, gzip, zstd or zip
+    /// The file to upload: plain, gzip, zstd or a zip of one file
     pub file: PathBuf,
-    /// The server
+    /// Base URL of the server, for example http://127.0.0.1:8080
     #[arg(
         long,
         env = "IDEM_URL",
@@ -26,7 +26,7 @@ pub struct ImportArgs {
         required_unless_present = "preview"
     )]
     pub url: String,
-    /// The token of the user whose events they are
+    /// Token of the user who gets the events
     #[arg(
         long,
         env = "IDEM_TOKEN",
@@ -37,28 +37,29 @@ pub struct ImportArgs {
         required_unless_present = "preview"
     )]
     pub token: String,
-    /// Show what would be made of the file, without a server: its first records and all its problems
+    /// Show how the file would be read, without a server: its first records and all problems
     #[arg(long, conflicts_with_all = ["dry_run", "no_wait", "id"])]
     pub preview: bool,
-    /// Records that --preview shows
+    /// How many records --preview shows
     #[arg(long, value_name = "N", default_value_t = 10, requires = "preview")]
     pub rows: usize,
-    /// The import's own UUIDv7: the same id goes on where it was cut [default: a new one, printed first]
+    /// Id of the import, a UUIDv7; give it again to continue an interrupted import [default: a new id, which
+    /// is printed]
     #[arg(long, value_name = "UUID")]
     pub id: Option<Uuid>,
-    /// What the file holds [default: told by its content]
+    /// Format of the file [default: detected from its content]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub format: Option<ImportFormat>,
-    /// A name to find it by [default: the file's]
+    /// Name of the import, as the API shows it [default: the file name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// How the columns of a CSV become events
+    /// The options for CSV
     #[command(flatten)]
     pub csv: CsvArgs,
-    /// Decide and report as if, and store nothing
+    /// Check every record and report the result, but store nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Return when the file has arrived, before it is stored
+    /// Exit once the file is uploaded, without waiting until it is stored
     #[arg(long)]
     pub no_wait: bool,
     /// Print the result as one JSON object
@@ -67,103 +68,110 @@ pub struct ImportArgs {
 }
 
 const EXAMPLES: &str = "\
-Examples, with IDEM_URL and IDEM_TOKEN set or --url and --token given:
+Examples (set IDEM_URL and IDEM_TOKEN first, or add --url and --token):
   idem import flights-2013.ndjson.gz
-  idem import weather-2013.csv.gz --event-type weather --timestamp time_hour --external-id origin,time_hour
-  idem import strava.csv --preview             # its columns and first rows, without a server
-  idem import export.zip                       # as Apple Health writes it
-  idem import events.json --dry-run --json     # what would come of it
-  idem import events.ndjson --id 01980c5e-7a3b-7c1d-9f2e-3b4a5c6d7e8f     # goes on after a cut
+  idem import weather-2013.csv.gz --event-type weather --timestamp time_hour \\
+      --external-id origin,time_hour
+  idem import strava.csv --preview             # shows columns and first rows, needs no server
+  idem import export.zip                       # an export of Apple Health
+  idem import events.json --dry-run --json     # what would be stored
+  idem import events.ndjson --id 01980c5e-7a3b-7c1d-9f2e-3b4a5c6d7e8f   # continue an import
 
-Exit code: 0 all records are in, 2 some were rejected or are stored with other content, 1 it failed, 130 interrupted.";
+Exit codes:
+    0  all records are stored
+    1  the import failed
+    2  some records were rejected, or are stored with other content; all others are stored
+   64  the command line is wrong
+  130  interrupted by Ctrl-C";
 
-/// How the columns of a CSV become events. Written out, it is `CsvMapping` of the schema.
+/// How the columns of a CSV become events. It serializes to the input `CsvMapping` of the GraphQL schema.
 #[derive(Debug, Clone, Default, Args, Serialize)]
-#[command(next_help_heading = "Options for CSV, which take columns by the names of the header")]
+#[command(next_help_heading = "Options for CSV (COL is the name of a column in the header)")]
 #[serde(rename_all = "camelCase")]
 pub struct CsvArgs {
-    /// The type of all events…
+    /// Event type of all rows (give this or --event-type-column)
     #[arg(long, value_name = "NAME", conflicts_with = "event_type_column")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
-    /// …or the column that holds it
+    /// Column with the event type of each row (give this or --event-type)
     #[arg(long, value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type_column: Option<String>,
-    /// The column of the time
+    /// Column with the time of the event; required for CSV
     #[arg(long = "timestamp", value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_column: Option<String>,
-    /// How times are written: a pattern as %d.%m.%Y %H:%M, unix_s or unix_ms; docs/reference/time-patterns.md has all
-    /// [default: as 2024-03-01 08:00:00, or RFC 3339]
+    /// How times are written: unix_s, unix_ms, or a pattern such as '%d.%m.%Y %H:%M'; all patterns are listed
+    /// in docs/reference/time-patterns.md [default: like 2024-03-01 08:00:00, or RFC 3339]
     #[arg(long, value_name = "PATTERN")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_format: Option<String>,
-    /// The IANA zone of times without an offset, as in Europe/Berlin; without it they are rejected
+    /// IANA time zone of times without an offset, for example Europe/Berlin; without it, they are rejected
     #[arg(long, value_name = "ZONE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// The column of the end
+    /// Column with the end of the event
     #[arg(long = "end-date", value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_date_column: Option<String>,
-    /// The columns that together tell a record from all others
+    /// Columns that together identify a row
     #[arg(long = "external-id", value_name = "COL,COL", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id_columns: Option<Vec<String>>,
-    /// The column of a UUIDv7
+    /// Column with the id of the event, a UUIDv7
     #[arg(long, value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_column: Option<String>,
-    /// The column of the notes
+    /// Column with the notes
     #[arg(long = "notes", value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notes_column: Option<String>,
-    /// Where the records come from [default: imported]
+    /// Source type of all events, for example the app that they come from [default: imported]
     #[arg(long, value_name = "SOURCE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_type: Option<String>,
-    /// The column of the latitude
+    /// Column with the latitude; needs --longitude
     #[arg(long = "latitude", value_name = "COL", requires = "longitude_column")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latitude_column: Option<String>,
-    /// The column of the longitude
+    /// Column with the longitude; needs --latitude
     #[arg(long = "longitude", value_name = "COL", requires = "latitude_column")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longitude_column: Option<String>,
-    /// The columns that become properties, '' for none [default: all without another use]
+    /// Columns that become properties, '' for none [default: all columns that no other option uses]
     #[arg(long = "properties", value_name = "COL,COL", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub property_columns: Option<Vec<String>>,
-    /// Cells that mean that there is no value [default: the empty cell and NA]
+    /// Cell contents that mean that there is no value [default: the empty cell and NA]
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<String>>,
-    /// The character between cells, tab, or auto: told by the header [default: ,]
+    /// Character between cells, `tab`, or `auto` to detect it from the header [default: ,]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<String>,
-    /// Lines before the header [default: 0]
+    /// How many lines to skip before the header, at most 100 [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_lines: Option<u32>,
-    /// The decimal separator of numbers: a point or a comma [default: .]
+    /// Decimal separator of numbers, a point or a comma [default: .]
     #[arg(long, value_name = "CHAR", value_parser = [".", ","])]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decimal_separator: Option<String>,
-    /// The encoding, as in windows-1252 [default: UTF-8, or UTF-16 by its byte order mark]
+    /// Text encoding, for example windows-1252 [default: UTF-8, or UTF-16 if the file has its byte order
+    /// mark]
     #[arg(long, value_name = "LABEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
 }
 
 impl CsvArgs {
-    /// Whether anything is said of a CSV.
+    /// Whether any option for CSV is given.
     pub fn is_given(&self) -> bool {
-        serde_json::to_value(self).is_ok_and(|said| said != Value::Object(serde_json::Map::new()))
+        serde_json::to_value(self).is_ok_and(|mapping| mapping != Value::Object(serde_json::Map::new()))
     }
 
-    /// The mapping as the server would read it.
+    /// The mapping as the server would parse it, for `--preview`.
     pub fn to_mapping(&self) -> CsvMapping {
         let mut property_columns = self.property_columns.clone();
         if let Some(columns) = &mut property_columns {
@@ -191,37 +199,40 @@ impl CsvArgs {
         }
     }
 
-    /// The mapping for a file of this format; none for all but CSV.
+    /// The mapping to send for a file of this format. It is `None` for every format but CSV.
     ///
     /// # Errors
-    /// When a CSV lacks what it needs, or another format is given what only a CSV takes.
+    /// If a required option for CSV is missing, or an option for CSV is given for another format.
     pub fn mapping(&self, format: ImportFormat) -> anyhow::Result<Option<Value>> {
         let mut mapping = self.clone();
         if let Some(columns) = &mut mapping.property_columns {
             columns.retain(|column| !column.is_empty());
         }
-        let mapping = serde_json::to_value(mapping).context("the columns cannot be written out")?;
+        let mapping = serde_json::to_value(mapping).context("cannot serialize the options for CSV")?;
         if format != ImportFormat::Csv {
             let is_empty = mapping.as_object().is_none_or(serde_json::Map::is_empty);
             if !is_empty {
-                bail!("the options for CSV do not go with {}; if it is CSV, say --format csv", format.noun());
+                bail!(
+                    "the options for CSV do not apply to {}: remove them, or give --format csv if it is CSV",
+                    format.noun()
+                );
             }
             return Ok(None);
         }
         if self.timestamp_column.is_none() {
-            bail!("CSV needs --timestamp COL, the column of the time");
+            bail!("CSV needs --timestamp COL, the column with the time");
         }
         if self.event_type.is_none() && self.event_type_column.is_none() {
-            bail!("CSV needs --event-type NAME, or --event-type-column COL where each row has its own");
+            bail!("CSV needs --event-type NAME, or --event-type-column COL if each row names its type");
         }
         Ok(Some(mapping))
     }
 }
 
-/// The flag that says what the mapping has at a pointer: `--timestamp` for `/csv/timestampColumn`.
+/// The flag for the field of the mapping at a JSON pointer: `--timestamp` for `/csv/timestampColumn`.
 pub fn flag_of(pointer: &str) -> Option<String> {
     let name = pointer.strip_prefix("/csv/")?;
-    // The fields of the mapping are those of the flags, in the other spelling.
+    // The ids of the flags are the names of the mapping's fields in snake case.
     let id = name.chars().fold(String::new(), |mut id, c| {
         if c.is_ascii_uppercase() {
             id.push('_');
@@ -238,20 +249,20 @@ fn delimiter(text: &str) -> anyhow::Result<String> {
         "tab" | "\\t" => Ok("\t".to_owned()),
         "auto" => Ok("auto".to_owned()),
         _ if text.chars().count() == 1 => Ok(text.to_owned()),
-        _ => bail!("one character, tab, or auto"),
+        _ => bail!("it must be one character, `tab` or `auto`"),
     }
 }
 
-/// What a file of an import can hold.
+/// The format of a file to import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ImportFormat {
-    /// One event a line, as JSON
+    /// One event per line, as JSON
     Ndjson,
-    /// An array of events
+    /// A JSON array of events
     Json,
-    /// Rows under a header
+    /// Rows below a header
     Csv,
-    /// What Apple Health exports
+    /// An export of Apple Health: its XML or the zip
     AppleHealth,
 }
 
@@ -278,7 +289,7 @@ impl From<ImportFormat> for Format {
 }
 
 impl ImportFormat {
-    /// Its name in GraphQL.
+    /// The name in the GraphQL schema.
     #[must_use]
     pub fn graphql_name(self) -> &'static str {
         match self {
@@ -289,7 +300,7 @@ impl ImportFormat {
         }
     }
 
-    /// As people say it.
+    /// The name in messages for people.
     #[must_use]
     pub fn noun(self) -> &'static str {
         match self {
@@ -320,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_become_the_mapping_of_the_schema() -> anyhow::Result<()> {
+    fn the_flags_become_the_mapping_of_the_schema() -> anyhow::Result<()> {
         let all = "--event-type weather --timestamp time --timestamp-format unix_s --time-zone UTC --end-date end \
             --external-id a,b --id-column id --notes note --source-type s --latitude y --longitude x \
             --properties p,q --missing NA,- --delimiter tab --skip-lines 2 --decimal-separator , \
@@ -341,14 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_does_not_fit_is_named() -> anyhow::Result<()> {
-        let said = |flags: &[&str], format| -> anyhow::Result<String> {
+    fn a_missing_or_unsuitable_option_is_named() -> anyhow::Result<()> {
+        let message = |flags: &[&str], format| -> anyhow::Result<String> {
             let refused = parse(flags)?.csv.mapping(format).err();
             Ok(refused.context("it must be refused")?.to_string())
         };
-        assert!(said(&["--event-type", "x"], ImportFormat::Csv)?.contains("--timestamp"));
-        assert!(said(&["--timestamp", "x"], ImportFormat::Csv)?.contains("--event-type"));
-        assert!(said(&["--timestamp", "x"], ImportFormat::Json)?.contains("a JSON array"));
+        assert!(message(&["--event-type", "x"], ImportFormat::Csv)?.contains("--timestamp"));
+        assert!(message(&["--timestamp", "x"], ImportFormat::Csv)?.contains("--event-type"));
+        assert!(message(&["--timestamp", "x"], ImportFormat::Json)?.contains("a JSON array"));
         assert!(parse(&[])?.csv.mapping(ImportFormat::Ndjson)?.is_none());
         for wrong in [
             &["--latitude", "x"][..],

@@ -1,22 +1,23 @@
-//! Progress on stderr, when it is a terminal; nothing at all when it is not.
+//! Progress bars on stderr. Nothing is shown if stderr is not a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The parts of [`share`]: fine enough that a long bar moves smoothly.
-pub(super) const SHARE_PARTS: u64 = 10_000;
+/// The length of a [`fraction`] bar, which is fine enough that a long bar moves smoothly.
+pub(super) const FRACTION_STEPS: u64 = 10_000;
 
-/// A bar over bytes.
+/// A bar that counts bytes up to `size`.
 pub(super) fn bytes(what: &'static str, size: u64) -> ProgressBar {
     styled(what, size, "{prefix:>10} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
 }
 
-/// A bar over a share from 0 to [`SHARE_PARTS`], with a message of its own.
-pub(super) fn share(what: &'static str) -> ProgressBar {
-    styled(what, SHARE_PARTS, "{prefix:>10} {bar:20} {percent:>3}% {wide_msg}")
+/// A bar from 0 to [`FRACTION_STEPS`], shown as a percentage and followed by the bar's message.
+pub(super) fn fraction(what: &'static str) -> ProgressBar {
+    styled(what, FRACTION_STEPS, "{prefix:>10} {bar:20} {percent:>3}% {wide_msg}")
 }
 
 fn styled(what: &'static str, length: u64, template: &str) -> ProgressBar {

@@ -1,5 +1,5 @@
-//! A GraphQL subscription over graphql-sse, in distinct connections mode: one request, and its events as
-//! they come in the body.
+//! Reads a GraphQL subscription over graphql-sse in distinct connections mode: one request, whose response
+//! body is a stream of events.
 
 use std::time::Duration;
 
@@ -9,106 +9,114 @@ use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A stream that says nothing is taken for dead: the server gives a heartbeat every 12 s.
+/// A stream without any data for this long counts as broken. The server sends a heartbeat every 12 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// The first event is due at once. What holds it back longer is a proxy that waits for the end.
-const FIRST_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of one event.
+/// The server sends the first event at once. If it takes longer, a proxy buffers the whole response.
+const FIRST_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest event that is accepted, in bytes.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
-/// One subscription that is read.
-pub(super) struct Follower {
-    answer: Response,
-    frames: Frames,
-    has_begun: bool,
+/// A running subscription.
+pub(super) struct Subscription {
+    response: Response,
+    parser: Parser,
+    has_first_event: bool,
 }
 
-impl Follower {
-    /// Reads the body of this answer.
-    pub(super) fn new(answer: Response) -> anyhow::Result<Self> {
-        let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
-        ensure!(is_stream, "the server answers with no stream of events");
-        Ok(Self { answer, frames: Frames::default(), has_begun: false })
-    }
-
-    /// The data of the next event; none when the server has completed the stream.
+impl Subscription {
+    /// Reads the subscription from the body of a response.
     ///
     /// # Errors
-    /// When the stream is cut, silent for long, or says something else.
-    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
-        let frame = if self.has_begun {
-            self.frame().await?
-        } else {
-            let first = tokio::time::timeout(FIRST_WITHIN, self.frame()).await;
-            first.map_err(|_| anyhow!("nothing came for {} s", FIRST_WITHIN.as_secs()))??
-        };
-        self.has_begun = true;
-        if frame.event == "complete" {
-            return Ok(None);
-        }
-        let mut answer: Value = serde_json::from_str(&frame.data)?;
-        if let Some(error) = answer["errors"].get(0) {
-            return Err(anyhow!("the server answers: {}", error["message"]));
-        }
-        Ok(Some(serde_json::from_value(answer["data"].take())?))
+    /// If the response is not an event stream.
+    pub(super) fn new(response: Response) -> anyhow::Result<Self> {
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_stream = content_type.is_some_and(|it| it.starts_with("text/event-stream"));
+        ensure!(is_stream, "the server did not respond with an event stream");
+        Ok(Self { response, parser: Parser::default(), has_first_event: false })
     }
 
-    /// The next whole frame. A heartbeat is none, but it ends a silence.
-    async fn frame(&mut self) -> anyhow::Result<Frame> {
+    /// The `data` of the next event, or `None` if the server has completed the subscription.
+    ///
+    /// # Errors
+    /// If the connection breaks, no data comes for too long, or the event is an error or not a `T`.
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
+        let event = if self.has_first_event {
+            self.next_event().await?
+        } else {
+            let first = tokio::time::timeout(FIRST_EVENT_TIMEOUT, self.next_event()).await;
+            first.map_err(|_| anyhow!("no event within {} s", FIRST_EVENT_TIMEOUT.as_secs()))??
+        };
+        self.has_first_event = true;
+        if event.name == "complete" {
+            return Ok(None);
+        }
+        let mut result: Value = serde_json::from_str(&event.data)?;
+        if let Some(error) = result["errors"].get(0) {
+            return Err(anyhow!("the server responded with an error: {}", error["message"]));
+        }
+        Ok(Some(serde_json::from_value(result["data"].take())?))
+    }
+
+    /// The next complete event. A heartbeat is not an event, but it shows that the connection works.
+    async fn next_event(&mut self) -> anyhow::Result<Event> {
         loop {
-            if let Some(frame) = self.frames.take() {
-                return Ok(frame);
+            if let Some(event) = self.parser.next_event() {
+                return Ok(event);
             }
-            let piece = tokio::time::timeout(SILENCE_MAX, self.answer.chunk()).await;
-            let piece = piece.map_err(|_| anyhow!("nothing came for {} s", SILENCE_MAX.as_secs()))??;
-            self.frames.push(&piece.ok_or_else(|| anyhow!("the stream was cut"))?)?;
+            let bytes = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await;
+            let bytes = bytes.map_err(|_| anyhow!("no data for {} s", SILENCE_MAX.as_secs()))??;
+            self.parser.push(&bytes.ok_or_else(|| anyhow!("the connection was closed early"))?)?;
         }
     }
 }
 
-/// One event of the stream.
+/// One server-sent event.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Frame {
-    event: String,
+struct Event {
+    name: String,
     data: String,
 }
 
-/// Cuts the bytes of `text/event-stream` into frames (HTML Living Standard, 9.2.6).
+/// Parses the bytes of `text/event-stream` (HTML Living Standard, section 9.2.6).
 #[derive(Default)]
-struct Frames {
+struct Parser {
     bytes: Vec<u8>,
-    begun: Frame,
+    /// The event whose blank line has not come yet.
+    current: Event,
 }
 
-impl Frames {
-    fn push(&mut self, piece: &[u8]) -> anyhow::Result<()> {
-        self.bytes.extend_from_slice(piece);
-        ensure!(self.bytes.len() + self.begun.data.len() <= EVENT_BYTES_MAX, "an event is too long");
+impl Parser {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// If they make the current event larger than [`EVENT_BYTES_MAX`].
+    fn push(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        ensure!(self.bytes.len() + self.current.data.len() <= EVENT_BYTES_MAX, "an event is too long");
         Ok(())
     }
 
-    /// The next frame that has an event or data, once its blank line is there.
-    fn take(&mut self) -> Option<Frame> {
+    /// The next event that has a name or data and is complete, that is, followed by a blank line.
+    fn next_event(&mut self) -> Option<Event> {
         while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.bytes.drain(..=end).collect();
             let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
             if line.is_empty() {
-                let frame = std::mem::take(&mut self.begun);
-                if frame != Frame::default() {
-                    return Some(frame);
+                let event = std::mem::take(&mut self.current);
+                if event != Event::default() {
+                    return Some(event);
                 }
                 continue;
             }
             let (field, value) = line.split_once(':').unwrap_or((&line, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
-                "event" => value.clone_into(&mut self.begun.event),
+                "event" => value.clone_into(&mut self.current.name),
                 "data" => {
-                    if !self.begun.data.is_empty() {
-                        self.begun.data.push('\n');
+                    if !self.current.data.is_empty() {
+                        self.current.data.push('\n');
                     }
-                    self.begun.data.push_str(value);
+                    self.current.data.push_str(value);
                 }
                 _ => {}
             }
@@ -121,33 +129,33 @@ impl Frames {
 mod tests {
     use super::*;
 
-    fn frame(event: &str, data: &str) -> Frame {
-        Frame { event: event.to_owned(), data: data.to_owned() }
+    fn event(name: &str, data: &str) -> Event {
+        Event { name: name.to_owned(), data: data.to_owned() }
     }
 
     #[test]
-    fn frames_are_the_same_however_the_bytes_are_cut() -> anyhow::Result<()> {
+    fn events_do_not_depend_on_how_the_bytes_are_split() -> anyhow::Result<()> {
         let stream = ":\n\nevent: next\ndata: {\"a\":\"ü\"}\n\n:\n\nid: 7\r\nevent:next\r\ndata: 1\r\ndata: 2\r\n\r\n\
                       event: complete\ndata:\n\nevent: next\ndata: cut";
-        let expected = [frame("next", "{\"a\":\"ü\"}"), frame("next", "1\n2"), frame("complete", "")];
+        let expected = [event("next", "{\"a\":\"ü\"}"), event("next", "1\n2"), event("complete", "")];
         for size in 1..=stream.len() {
-            let mut frames = Frames::default();
-            let mut found = Vec::new();
-            for piece in stream.as_bytes().chunks(size) {
-                frames.push(piece)?;
-                found.extend(std::iter::from_fn(|| frames.take()));
+            let mut parser = Parser::default();
+            let mut events = Vec::new();
+            for bytes in stream.as_bytes().chunks(size) {
+                parser.push(bytes)?;
+                events.extend(std::iter::from_fn(|| parser.next_event()));
             }
-            assert_eq!(found, expected, "in pieces of {size}");
+            assert_eq!(events, expected, "{size} bytes at a time");
         }
         Ok(())
     }
 
     #[test]
     fn an_event_without_end_is_refused() -> anyhow::Result<()> {
-        let mut frames = Frames::default();
-        let piece = vec![b'x'; EVENT_BYTES_MAX];
-        frames.push(&piece)?;
-        assert!(frames.take().is_none() && frames.push(&piece).is_err());
+        let mut parser = Parser::default();
+        let bytes = vec![b'x'; EVENT_BYTES_MAX];
+        parser.push(&bytes)?;
+        assert!(parser.next_event().is_none() && parser.push(&bytes).is_err());
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The server as the import sees it: GraphQL calls and the two verbs of a payload. It tells what may pass
-//! (a cut, a busy server) from what will not.
+//! The HTTP client of `idem import`: GraphQL calls, and HEAD and PUT of a payload. It separates temporary
+//! failures, such as a broken connection or a busy server, from permanent ones.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,47 +12,48 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::args::flag_of;
-use super::follow::Follower;
+use super::follow::Subscription;
 
 const UPLOAD_OFFSET: &str = "upload-offset";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A server that asks for more patience than this is asked again anyway.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// If `Retry-After` is longer than this, the next attempt is made after this time.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-/// GraphQL errors that another try may not meet.
-const PASSING_CODES: [&str; 3] = ["UNAVAILABLE", "RATE_LIMITED", "INTERNAL"];
+/// Codes of GraphQL errors that are temporary.
+const TEMPORARY_CODES: [&str; 3] = ["UNAVAILABLE", "RATE_LIMITED", "INTERNAL"];
 
-/// Why a call brought nothing.
+/// Why a call failed.
 pub(super) enum Failure {
-    /// Worth another try, not before `wait`.
-    Passing { error: anyhow::Error, wait: Duration },
-    /// The same call would fail the same way.
-    Lasting(anyhow::Error),
+    /// Another attempt may succeed, but not before `wait` has passed.
+    Temporary { error: anyhow::Error, wait: Duration },
+    /// The same call would fail in the same way.
+    Permanent(anyhow::Error),
 }
 
 impl Failure {
-    pub(super) fn passing(error: impl Into<anyhow::Error>) -> Self {
-        Self::Passing { error: error.into(), wait: Duration::ZERO }
+    /// A temporary failure after which the next attempt need not wait.
+    pub(super) fn temporary(error: impl Into<anyhow::Error>) -> Self {
+        Self::Temporary { error: error.into(), wait: Duration::ZERO }
     }
 
     pub(super) fn into_error(self) -> anyhow::Error {
         match self {
-            Self::Passing { error, .. } | Self::Lasting(error) => error,
+            Self::Temporary { error, .. } | Self::Permanent(error) => error,
         }
     }
 }
 
-/// The part of a GraphQL `Problem` that is shown.
+/// A GraphQL `Problem`, with the fields that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Problem {
     pub(super) code: String,
     pub(super) detail: Option<String>,
-    /// The fields that are wrong, where they were asked for.
+    /// The fields that are wrong, if the query selects them.
     #[serde(default)]
     errors: Vec<FieldProblem>,
 }
 
-/// A field that is wrong.
+/// A wrong field of the input.
 #[derive(Debug, Deserialize)]
 struct FieldProblem {
     pointer: String,
@@ -75,15 +76,15 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What the server has of a payload.
+/// How much of a payload the server has received.
 pub(super) enum Received {
-    /// This many bytes.
+    /// The number of bytes.
     Bytes(u64),
-    /// It takes no bytes any more: all are there, or the import has ended.
+    /// The server accepts no more bytes: it has all of them, or the import has ended.
     Closed,
 }
 
-/// One server, as one user.
+/// A client of one server with the token of one user.
 pub(super) struct Remote {
     http: Client,
     base: String,
@@ -92,7 +93,7 @@ pub(super) struct Remote {
 impl Remote {
     pub(super) fn new(url: &str, token: &str) -> anyhow::Result<Self> {
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-            .context("the token holds characters that no token has")?;
+            .context("the token has characters that a token cannot have")?;
         authorization.set_sensitive(true);
         let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
         let http = Client::builder()
@@ -100,58 +101,60 @@ impl Remote {
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .context("cannot make an HTTP client")?;
+            .context("cannot create an HTTP client")?;
         Ok(Self { http, base: url.trim_end_matches('/').to_owned() })
     }
 
+    /// Sends a GraphQL request and returns its `data`.
     pub(super) async fn graphql<T: DeserializeOwned>(
         &self,
         query: &str,
         variables: Value,
     ) -> Result<T, Failure> {
         let body = json!({ "query": query, "variables": variables });
-        let request = self.http.post(format!("{}/graphql", self.base)).timeout(ANSWER_TIMEOUT).json(&body);
-        let answer = request.send().await.map_err(Failure::passing)?;
-        if !answer.status().is_success() {
-            return Err(refused(answer).await);
+        let request = self.http.post(format!("{}/graphql", self.base)).timeout(RESPONSE_TIMEOUT).json(&body);
+        let response = request.send().await.map_err(Failure::temporary)?;
+        if !response.status().is_success() {
+            return Err(failure(response).await);
         }
-        let mut answer: Value = answer.json().await.map_err(Failure::passing)?;
-        if let Some(error) = answer["errors"].get(0) {
+        let mut result: Value = response.json().await.map_err(Failure::temporary)?;
+        if let Some(error) = result["errors"].get(0) {
             let message = error["message"].as_str().unwrap_or("an error without a message");
             let code = error["extensions"]["code"].as_str().unwrap_or_default();
-            let error = anyhow!("the server answers: {message}");
-            let is_passing = PASSING_CODES.contains(&code);
-            return Err(if is_passing { Failure::passing(error) } else { Failure::Lasting(error) });
+            let error = anyhow!("the server responded with an error: {message}");
+            let is_temporary = TEMPORARY_CODES.contains(&code);
+            return Err(if is_temporary { Failure::temporary(error) } else { Failure::Permanent(error) });
         }
-        serde_json::from_value(answer["data"].take())
-            .context("the server's answer is not what was asked for: is this Idem?")
-            .map_err(Failure::Lasting)
+        serde_json::from_value(result["data"].take())
+            .context("the response does not match the query: is --url the URL of an Idem server?")
+            .map_err(Failure::Permanent)
     }
 
-    /// Begins a subscription.
-    pub(super) async fn follow(&self, query: &str, variables: Value) -> anyhow::Result<Follower> {
+    /// Starts a subscription.
+    pub(super) async fn subscribe(&self, query: &str, variables: Value) -> anyhow::Result<Subscription> {
         let body = json!({ "query": query, "variables": variables });
         let request =
             self.http.post(format!("{}/graphql", self.base)).header(ACCEPT, "text/event-stream").json(&body);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await??;
-        if !answer.status().is_success() {
-            return Err(refused(answer).await.into_error());
+        let response = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await??;
+        if !response.status().is_success() {
+            return Err(failure(response).await.into_error());
         }
-        Follower::new(answer)
+        Subscription::new(response)
     }
 
-    /// How much of the payload at `path` has arrived.
+    /// Asks how much of the payload at `path` the server has received.
     pub(super) async fn received(&self, path: &str) -> Result<Received, Failure> {
-        let request = self.http.head(format!("{}{path}", self.base)).timeout(ANSWER_TIMEOUT);
-        let answer = request.send().await.map_err(Failure::passing)?;
-        match answer.status() {
+        let request = self.http.head(format!("{}{path}", self.base)).timeout(RESPONSE_TIMEOUT);
+        let response = request.send().await.map_err(Failure::temporary)?;
+        match response.status() {
             StatusCode::CONFLICT => Ok(Received::Closed),
-            status if status.is_success() => offset(&answer).map(Received::Bytes),
-            _ => Err(refused(answer).await),
+            status if status.is_success() => offset(&response).map(Received::Bytes),
+            _ => Err(failure(response).await),
         }
     }
 
-    /// Sends the `length` bytes of `body`, which begin at `from` in the payload; says what has arrived then.
+    /// Uploads the `length` bytes of `body`, which start at offset `from` of the payload. Returns how much
+    /// the server has received afterwards.
     pub(super) async fn put(
         &self,
         path: &str,
@@ -165,40 +168,41 @@ impl Remote {
             .header(UPLOAD_OFFSET, from)
             .header(CONTENT_LENGTH, length)
             .body(body);
-        let answer = request.send().await.map_err(Failure::passing)?;
-        if answer.status().is_success() {
-            return offset(&answer).map(Received::Bytes);
+        let response = request.send().await.map_err(Failure::temporary)?;
+        if response.status().is_success() {
+            return offset(&response).map(Received::Bytes);
         }
-        if answer.status() != StatusCode::CONFLICT {
-            return Err(refused(answer).await);
+        if response.status() != StatusCode::CONFLICT {
+            return Err(failure(response).await);
         }
-        let right = offset(&answer);
-        let problem: Value = answer.json().await.unwrap_or_default();
-        let is_state =
+        let right_offset = offset(&response);
+        let problem: Value = response.json().await.unwrap_or_default();
+        let is_closed =
             problem["code"] == "IMPORT_STATE" || problem["type"] == "urn:idem:problem:import-state";
-        if is_state { Ok(Received::Closed) } else { right.map(Received::Bytes) }
+        if is_closed { Ok(Received::Closed) } else { right_offset.map(Received::Bytes) }
     }
 }
 
-fn offset(answer: &Response) -> Result<u64, Failure> {
-    let text = answer.headers().get(UPLOAD_OFFSET).and_then(|value| value.to_str().ok());
+/// The `Upload-Offset` of a response.
+fn offset(response: &Response) -> Result<u64, Failure> {
+    let text = response.headers().get(UPLOAD_OFFSET).and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok())
-        .context("the server does not say what has arrived (no Upload-Offset): is this Idem?")
-        .map_err(Failure::Lasting)
+        .context("the response has no valid Upload-Offset: is --url the URL of an Idem server?")
+        .map_err(Failure::Permanent)
 }
 
-/// A status that is no success, with the server's own words for it.
-async fn refused(answer: Response) -> Failure {
-    let status = answer.status();
-    let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+/// The failure that a response with an error status stands for, with the server's text.
+async fn failure(response: Response) -> Failure {
+    let status = response.status();
+    let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let wait = after.map(Duration::from_secs).unwrap_or_default().min(RETRY_AFTER_MAX);
-    let body: Value = answer.json().await.unwrap_or_default();
-    let said = [&body["detail"], &body["errors"][0]["message"], &body["title"]];
-    let error = match said.iter().find_map(|text| text.as_str()) {
-        Some(text) => anyhow!("the server answers {status}: {text}"),
-        None => anyhow!("the server answers {status}"),
+    let body: Value = response.json().await.unwrap_or_default();
+    let texts = [&body["detail"], &body["errors"][0]["message"], &body["title"]];
+    let error = match texts.iter().find_map(|text| text.as_str()) {
+        Some(text) => anyhow!("the server responded {status}: {text}"),
+        None => anyhow!("the server responded {status}"),
     };
-    let is_passing = status.is_server_error()
+    let is_temporary = status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-    if is_passing { Failure::Passing { error, wait } } else { Failure::Lasting(error) }
+    if is_temporary { Failure::Temporary { error, wait } } else { Failure::Permanent(error) }
 }

@@ -1,4 +1,4 @@
-//! What a file holds, told by its content; its name helps only where that says nothing.
+//! Detects the format of a file from its content. The file name is used only if the content is not enough.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,21 +9,22 @@ use formats::{FileSource, Input, Source};
 
 use super::args::ImportFormat;
 
-/// Tells the format of the file. What is neither JSON nor XML is CSV when a column of it was named.
+/// Detects the format of the file. If it is neither JSON nor XML and `has_columns` says that CSV columns were
+/// given, it is CSV.
 ///
 /// # Errors
-/// When the file cannot be read or unpacked, or says nothing of its format.
-pub(super) fn format(path: &Path, columns_are_named: bool) -> anyhow::Result<ImportFormat> {
+/// If the file cannot be read or unpacked, or its format cannot be detected.
+pub(super) fn detect_format(path: &Path, has_columns: bool) -> anyhow::Result<ImportFormat> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let source = FileSource::new(path)?;
     ensure!(source.size() > 0, "it is empty");
-    let (_, format) = formats::detect(&Input::new(Arc::new(source)), &name, columns_are_named)?;
+    let (_, format) = formats::detect(&Input::new(Arc::new(source)), &name, has_columns)?;
     match format {
-        Some(Format::Csv) if !columns_are_named => bail!("CSV needs --timestamp COL, the column of the time"),
+        Some(Format::Csv) if !has_columns => bail!("CSV needs --timestamp COL, the column with the time"),
         Some(format) => Ok(format.into()),
         None => bail!(
-            "its content does not tell what it holds: for CSV name the column of the time with --timestamp, \
-             else say --format"
+            "its format cannot be detected: for CSV give --timestamp COL, the column with the time, \
+             else give --format"
         ),
     }
 }

@@ -1,4 +1,5 @@
-//! The way of a file to the server: from what has arrived, to its end, through any number of cuts.
+//! Uploads a file. Each attempt continues where the server's copy ends, so the connection may break any
+//! number of times.
 
 use std::io::SeekFrom;
 use std::path::Path;
@@ -17,60 +18,68 @@ use tokio_util::io::ReaderStream;
 use super::bar;
 use super::remote::{Failure, Received, Remote};
 
-const PIECE_BYTES: usize = 256 << 10;
-/// Tries in a row that bring the payload no further.
-const TRIES_MAX: u32 = 10;
+/// How much of the file is read at a time.
+const READ_BYTES: usize = 256 << 10;
+/// The upload fails after this many attempts in a row that upload nothing.
+const ATTEMPTS_MAX: u32 = 10;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// A connection that takes no byte for so long is given up.
-const STALL: Duration = Duration::from_secs(60);
+/// An attempt fails if the connection accepts no byte for this long.
+const STALL_MAX: Duration = Duration::from_secs(60);
 
-/// Sends the file to `path` until the server has `size` bytes or takes no more.
-pub(super) async fn send(remote: &Remote, file: &Path, path: &str, size: u64) -> anyhow::Result<()> {
-    anyhow::ensure!(path.starts_with('/'), "the server names a place to send to that is not its own: {path}");
+/// Uploads the file to `path` until the server has all `size` bytes or accepts no more.
+///
+/// # Errors
+/// If a failure is permanent, or [`ATTEMPTS_MAX`] attempts in a row upload nothing.
+pub(super) async fn upload(remote: &Remote, file: &Path, path: &str, size: u64) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        path.starts_with('/'),
+        "the server returned an upload URL that is not a path on itself: {path}"
+    );
     let bar = bar::bytes("uploading", size);
-    let mut best = 0;
-    let mut tries = 0;
+    let mut uploaded = 0;
+    let mut attempts = 0;
     loop {
-        let (wait, said) = match send_once(remote, file, path, size, &bar).await {
+        let (wait, error) = match upload_once(remote, file, path, size, &bar).await {
             Ok(Received::Closed) => break,
-            Ok(Received::Bytes(arrived)) if arrived >= size => break,
-            Ok(Received::Bytes(arrived)) if arrived > best => {
-                best = arrived;
-                tries = 0;
+            Ok(Received::Bytes(received)) if received >= size => break,
+            Ok(Received::Bytes(received)) if received > uploaded => {
+                uploaded = received;
+                attempts = 0;
                 continue;
             }
-            Ok(Received::Bytes(arrived)) => {
-                (Duration::ZERO, anyhow!("{arrived} of {size} bytes have arrived"))
+            Ok(Received::Bytes(received)) => {
+                (Duration::ZERO, anyhow!("the server has {received} of {size} bytes"))
             }
-            Err(Failure::Passing { error, wait }) => (wait, error),
-            Err(Failure::Lasting(error)) => return Err(error),
+            Err(Failure::Temporary { error, wait }) => (wait, error),
+            Err(Failure::Permanent(error)) => return Err(error),
         };
-        // What a cut try brought is only known by asking; a server that cannot be asked brought nothing.
-        if let Ok(Received::Bytes(arrived)) = remote.received(path).await
-            && arrived > best
+        // Only the server knows how much a broken attempt uploaded. If it cannot be asked, the attempt counts
+        // as if it had uploaded nothing.
+        if let Ok(Received::Bytes(received)) = remote.received(path).await
+            && received > uploaded
         {
-            best = arrived;
-            tries = 0;
+            uploaded = received;
+            attempts = 0;
         }
-        tries += 1;
-        if tries >= TRIES_MAX {
-            return Err(said.context(format!("the upload made no progress in {TRIES_MAX} tries")));
+        attempts += 1;
+        if attempts >= ATTEMPTS_MAX {
+            return Err(error.context(format!("the upload made no progress in {ATTEMPTS_MAX} attempts")));
         }
-        bar.suspend(|| eprintln!("upload cut, going on: {said:#}"));
-        tokio::time::sleep(wait.max(backoff(tries))).await;
+        bar.suspend(|| eprintln!("upload interrupted, trying again: {error:#}"));
+        tokio::time::sleep(wait.max(backoff(attempts))).await;
     }
     bar.finish_and_clear();
     Ok(())
 }
 
-/// How long to wait behind so many tries.
-pub(super) fn backoff(tries: u32) -> Duration {
-    BACKOFF_MIN.saturating_mul(1 << (tries - 1).min(16)).min(BACKOFF_MAX)
+/// How long to wait after this many attempts: twice as long each time, up to [`BACKOFF_MAX`].
+pub(super) fn backoff(attempts: u32) -> Duration {
+    BACKOFF_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(BACKOFF_MAX)
 }
 
-/// Asks what has arrived and sends the rest.
-async fn send_once(
+/// Asks the server how much it has and uploads the rest.
+async fn upload_once(
     remote: &Remote,
     file: &Path,
     path: &str,
@@ -78,44 +87,47 @@ async fn send_once(
     bar: &ProgressBar,
 ) -> Result<Received, Failure> {
     let from = match remote.received(path).await? {
-        Received::Bytes(arrived) if arrived < size => arrived,
-        done => return Ok(done),
+        Received::Bytes(received) if received < size => received,
+        complete => return Ok(complete),
     };
-    let moved = Arc::new(AtomicU64::new(0));
-    let body = body(file, from, size - from, bar, &moved).await.map_err(Failure::Lasting)?;
+    let sent = Arc::new(AtomicU64::new(0));
+    let body = body(file, from, size - from, bar, &sent).await.map_err(Failure::Permanent)?;
     tokio::select! {
-        answer = remote.put(path, from, size - from, body) => answer,
-        () = stalled(&moved) => Err(Failure::passing(anyhow!("no byte was taken for {} s", STALL.as_secs()))),
+        received = remote.put(path, from, size - from, body) => received,
+        () = stalled(&sent) => {
+            Err(Failure::temporary(anyhow!("the connection accepted no data for {} s", STALL_MAX.as_secs())))
+        },
     }
 }
 
-/// The file from `from` on, counting what is taken.
+/// The bytes of the file from `from` on, as a request body. `sent` counts the bytes that the connection has
+/// accepted.
 async fn body(
     file: &Path,
     from: u64,
     length: u64,
     bar: &ProgressBar,
-    moved: &Arc<AtomicU64>,
+    sent: &Arc<AtomicU64>,
 ) -> anyhow::Result<Body> {
     let context = || format!("cannot read {}", file.display());
     let mut reader = File::open(file).await.with_context(context)?;
     reader.seek(SeekFrom::Start(from)).await.with_context(context)?;
     bar.set_position(from);
     bar.reset_eta();
-    let (bar, moved) = (bar.clone(), Arc::clone(moved));
-    let pieces = ReaderStream::with_capacity(reader.take(length), PIECE_BYTES).inspect_ok(move |piece| {
-        moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        bar.inc(piece.len() as u64);
+    let (bar, sent) = (bar.clone(), Arc::clone(sent));
+    let stream = ReaderStream::with_capacity(reader.take(length), READ_BYTES).inspect_ok(move |bytes| {
+        sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        bar.inc(bytes.len() as u64);
     });
-    Ok(Body::wrap_stream(pieces))
+    Ok(Body::wrap_stream(stream))
 }
 
-/// Returns once nothing has moved for the length of a stall.
-async fn stalled(moved: &AtomicU64) {
-    let mut before = moved.load(Ordering::Relaxed);
+/// Returns once no byte was sent for [`STALL_MAX`].
+async fn stalled(sent: &AtomicU64) {
+    let mut before = sent.load(Ordering::Relaxed);
     loop {
-        tokio::time::sleep(STALL).await;
-        let now = moved.load(Ordering::Relaxed);
+        tokio::time::sleep(STALL_MAX).await;
+        let now = sent.load(Ordering::Relaxed);
         if now == before {
             return;
         }
@@ -128,8 +140,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_doubles_up_to_a_bound() {
-        let waits: Vec<_> = (1..=8).map(|tries| backoff(tries).as_millis()).collect();
+    fn the_wait_doubles_up_to_a_maximum() {
+        let waits: Vec<_> = (1..=8).map(|attempts| backoff(attempts).as_millis()).collect();
         assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
         assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
     }

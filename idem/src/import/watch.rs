@@ -1,5 +1,5 @@
-//! The processing of an import, followed from outside until it ends. Its progress comes as a subscription;
-//! where that breaks, the import is asked for, so that no end is missed.
+//! Waits until the server has processed an import, and shows its progress. The progress comes from a
+//! subscription. If that breaks, the import is queried, so that its end is never missed.
 
 use std::time::{Duration, Instant};
 
@@ -9,16 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::bar::{self, SHARE_PARTS};
+use super::bar::{self, FRACTION_STEPS};
 use super::remote::{Failure, Problem, Remote};
 
+/// How long to wait between two queries.
 const POLL: Duration = Duration::from_millis(500);
-/// How long the server may be away before waiting for it ends.
-const AWAY_MAX: Duration = Duration::from_secs(120);
-/// Subscriptions in a row that brought nothing, behind which the import is only asked for.
-const FRUITLESS_MAX: u32 = 3;
+/// How long the server may be unreachable before the command fails.
+const UNREACHABLE_MAX: Duration = Duration::from_secs(120);
+/// After this many subscriptions in a row without an event, the import is only queried.
+const EMPTY_SUBSCRIPTIONS_MAX: u32 = 3;
 
-/// The import as the server tells it.
+/// The import as the server reports it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Job {
@@ -34,7 +35,7 @@ pub(super) struct Job {
     pub(super) problem: Option<Problem>,
 }
 
-/// What became of its records.
+/// How many records of an import had which outcome.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) records: u64,
@@ -47,17 +48,17 @@ pub(super) struct Counts {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct JobData {
     import_job: Option<Job>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Progress {
+struct ProgressData {
     import_progress: Job,
 }
 
-/// Why a record was rejected, or what of it differs.
+/// Why a record was rejected, or how it differs from what is stored.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rejection {
     pub(super) record: u64,
@@ -68,7 +69,7 @@ pub(super) struct Rejection {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Reasons {
+struct RejectionsData {
     import_job: Option<Rejections>,
 }
 
@@ -82,81 +83,98 @@ struct Nodes {
     nodes: Vec<Rejection>,
 }
 
-/// The first rejections of an import; none if the server cannot be asked for the moment.
+/// The first 100 rejections of an import. The list is empty if the server cannot be reached.
 pub(super) async fn rejections(remote: &Remote, id: Uuid) -> Vec<Rejection> {
     let query = "query Reasons($id: ID!) { importJob(id: $id) { rejections(first: 100) { nodes { record line code detail } } } }";
-    let asked: Result<Reasons, Failure> = remote.graphql(query, json!({ "id": id.to_string() })).await;
-    asked.ok().and_then(|reasons| reasons.import_job).map_or_else(Vec::new, |job| job.rejections.nodes)
+    let data: Result<RejectionsData, Failure> = remote.graphql(query, json!({ "id": id.to_string() })).await;
+    data.ok().and_then(|data| data.import_job).map_or_else(Vec::new, |job| job.rejections.nodes)
 }
 
 const FIELDS: &str = "id state format dryRun counts { records inserted duplicates differing deleted rejected } \
     recordsTotal progress ratePerSecond etaSeconds problem { code detail }";
 
-/// The job as it is now; a server that is away for a moment is waited for.
-pub(super) async fn ask_once(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
-    let query = format!("query Job($id: ID!) {{ importJob(id: $id) {{ {FIELDS} }} }}");
-    let mut away_since: Option<Instant> = None;
+/// Queries the import. Repeats the query for up to [`UNREACHABLE_MAX`] while failures are temporary.
+///
+/// # Errors
+/// If the server has no such import, a failure is permanent, or the server cannot be reached for too long.
+pub(super) async fn query(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
+    let document = format!("query Job($id: ID!) {{ importJob(id: $id) {{ {FIELDS} }} }}");
+    let mut unreachable_since: Option<Instant> = None;
     loop {
-        let answer: Result<Answer, Failure> = remote.graphql(&query, json!({ "id": id.to_string() })).await;
-        let (error, wait) = match answer {
-            Ok(answer) => return answer.import_job.context("the server knows no such import"),
-            Err(Failure::Passing { error, wait }) => (error, wait),
-            Err(Failure::Lasting(error)) => return Err(error),
+        let data: Result<JobData, Failure> = remote.graphql(&document, json!({ "id": id.to_string() })).await;
+        let (error, wait) = match data {
+            Ok(data) => return data.import_job.with_context(|| format!("the server has no import {id}")),
+            Err(Failure::Temporary { error, wait }) => (error, wait),
+            Err(Failure::Permanent(error)) => return Err(error),
         };
-        if away_since.get_or_insert_with(Instant::now).elapsed() > AWAY_MAX {
-            return Err(error.context("the server is away; the import may still go on there"));
+        if unreachable_since.get_or_insert_with(Instant::now).elapsed() > UNREACHABLE_MAX {
+            return Err(error.context(format!(
+                "the server cannot be reached; the import may continue there: to see how it ends, \
+                 run the same command with --id {id}"
+            )));
         }
         tokio::time::sleep(wait.max(POLL)).await;
     }
 }
 
-/// The job once it has ended.
+/// Waits until the import has ended, and returns it.
+///
+/// # Errors
+/// As [`query`], and if the server needs the file again.
 pub(super) async fn until_done(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
-    let mut eye = Eye { bar: bar::share("storing"), state: String::new() };
-    let mut fruitless = 0;
+    let mut display = Display { bar: bar::fraction("storing"), state: String::new() };
+    let mut empty_subscriptions = 0;
     loop {
-        let job = ask_once(remote, id).await?;
-        if eye.sees_end(&job, id)? {
+        let job = query(remote, id).await?;
+        if display.update(&job, id)? {
             return Ok(job);
         }
-        if fruitless < FRUITLESS_MAX {
+        if empty_subscriptions < EMPTY_SUBSCRIPTIONS_MAX {
             let mut events = 0;
-            match follow(remote, id, &mut eye, &mut events).await? {
+            match follow(remote, id, &mut display, &mut events).await? {
                 Some(job) => return Ok(job),
-                None if events == 0 => fruitless += 1,
-                None => fruitless = 0,
+                None if events == 0 => empty_subscriptions += 1,
+                None => empty_subscriptions = 0,
             }
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// Follows the job by a subscription: it, once it has ended; none when the stream broke before. Counts
-/// what came.
-async fn follow(remote: &Remote, id: Uuid, eye: &mut Eye, events: &mut u64) -> anyhow::Result<Option<Job>> {
-    let query = format!("subscription Progress($id: ID!) {{ importProgress(id: $id) {{ {FIELDS} }} }}");
-    // Why it broke does not matter: what lasts is met when the import is asked for.
-    let Ok(mut follower) = remote.follow(&query, json!({ "id": id.to_string() })).await else {
+/// Follows the import by a subscription. Returns it once it has ended, or `None` if the stream ends before.
+/// `events` counts the events of the stream.
+async fn follow(
+    remote: &Remote,
+    id: Uuid,
+    display: &mut Display,
+    events: &mut u64,
+) -> anyhow::Result<Option<Job>> {
+    let document = format!("subscription Progress($id: ID!) {{ importProgress(id: $id) {{ {FIELDS} }} }}");
+    // The error is not needed: a permanent failure also shows when the import is queried.
+    let Ok(mut subscription) = remote.subscribe(&document, json!({ "id": id.to_string() })).await else {
         return Ok(None);
     };
-    while let Ok(Some(Progress { import_progress: job })) = follower.next().await {
+    while let Ok(Some(ProgressData { import_progress: job })) = subscription.next().await {
         *events += 1;
-        if eye.sees_end(&job, id)? {
+        if display.update(&job, id)? {
             return Ok(Some(job));
         }
     }
     Ok(None)
 }
 
-/// What is shown of a job, and the state it was last seen in.
-struct Eye {
+/// The progress bar of an import, and the state that was shown last.
+struct Display {
     bar: ProgressBar,
     state: String,
 }
 
-impl Eye {
-    /// Shows the job; whether it has ended.
-    fn sees_end(&mut self, job: &Job, id: Uuid) -> anyhow::Result<bool> {
+impl Display {
+    /// Shows the import. Returns whether it has ended.
+    ///
+    /// # Errors
+    /// If the server needs the file again.
+    fn update(&mut self, job: &Job, id: Uuid) -> anyhow::Result<bool> {
         match job.state.as_str() {
             "COMPLETED" | "FAILED" | "CANCELED" | "ROLLED_BACK" => {
                 self.bar.finish_and_clear();
@@ -164,14 +182,14 @@ impl Eye {
             }
             "AWAITING_UPLOAD" => {
                 self.bar.finish_and_clear();
-                let why = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
-                bail!("the server waits for bytes{why}: run the same command with --id {id}")
+                let problem = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
+                bail!("the server needs the file again{problem}: run the same command with --id {id}")
             }
             state if state != self.state => {
                 match state {
-                    "PAUSED" => self.say("paused; waiting until somebody resumes it (resumeImport)"),
-                    "ROLLING_BACK" => self.say("somebody takes it back (rollbackImport)"),
-                    _ if self.state == "PAUSED" => self.say("it goes on"),
+                    "PAUSED" => self.print("paused: waiting until the mutation resumeImport resumes it"),
+                    "ROLLING_BACK" => self.print("rolling back: the mutation rollbackImport was called"),
+                    _ if self.state == "PAUSED" => self.print("resumed"),
                     _ => {}
                 }
                 state.clone_into(&mut self.state);
@@ -182,12 +200,13 @@ impl Eye {
         Ok(false)
     }
 
-    fn say(&self, words: &str) {
-        self.bar.suspend(|| eprintln!("{words}"));
+    /// Prints a line above the bar.
+    fn print(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
     }
 
     fn show(&self, job: &Job) {
-        self.bar.set_position((job.progress.clamp(0.0, 1.0) * SHARE_PARTS as f64) as u64);
+        self.bar.set_position((job.progress.clamp(0.0, 1.0) * FRACTION_STEPS as f64) as u64);
         let total = job.records_total.map(|total| format!("/{total}")).unwrap_or_default();
         let rate = job.rate_per_second.map(|rate| format!(", {rate:.0}/s")).unwrap_or_default();
         let left = job.eta_seconds.and_then(|eta| Duration::try_from_secs_f64(eta).ok());

@@ -1,6 +1,7 @@
-//! Spans to a collector by OTLP over HTTP, when one of the standard variables names it. They wait in a queue
-//! of bounded length and leave it on a thread of their own; where the collector does not take them, they are
-//! dropped and nobody waits.
+//! Sends spans to a trace collector by OTLP over HTTP, if one of the standard variables names one.
+//!
+//! Spans wait in a bounded queue and are sent from a thread of their own. If the collector does not accept
+//! them, they are dropped, and no request waits for that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,40 +19,45 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::FilterFn;
 
-use super::Listener;
+use super::BoxedLayer;
 
-/// Either turns traces on.
+/// The variables that name the collector. Each of them turns traces on.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-/// Crates whose spans are sent: each field of them is chosen. Log lines are not sent.
+/// The crates whose spans are sent. Each of their fields was chosen so that it holds no content of users. Log
+/// lines are not sent.
 const TARGETS: [&str; 2] = ["api::", "worker::"];
+/// How long one request to the collector may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-/// Of the collector's answer.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long the remaining spans may take at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest response of the collector that is read.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
-/// Where spans go.
+/// The provider that sends spans.
 pub(super) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// None when no collector is named. Must be called within the runtime.
+    /// Opens the exporter. Returns `None` if no collector is configured. Must be called within the Tokio
+    /// runtime.
     ///
     /// # Errors
-    /// When its URL is none.
-    pub fn open() -> anyhow::Result<Option<(Self, Listener)>> {
-        if !ENDPOINTS.iter().any(|name| set(name).is_some()) || is_disabled() {
+    /// If the collector's URL is not valid.
+    pub fn open() -> anyhow::Result<Option<(Self, BoxedLayer)>> {
+        if !ENDPOINTS.iter().any(|name| variable(name).is_some()) || is_disabled() {
             return Ok(None);
         }
         let client = reqwest::Client::builder().timeout(SEND_TIMEOUT).build()?;
-        let courier = Courier { client, runtime: Handle::current(), is_failing: AtomicBool::new(false) };
+        let collector =
+            CollectorClient { client, runtime: Handle::current(), is_failing: AtomicBool::new(false) };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
-            .with_http_client(courier)
+            .with_http_client(collector)
             .build()
             .with_context(|| format!("in {}", ENDPOINTS.join(" or ")))?;
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
-        let ours = FilterFn::new(|metadata| {
+        let own_spans = FilterFn::new(|metadata| {
             metadata.is_span() && TARGETS.iter().any(|target| metadata.target().starts_with(target))
         });
         let layer = tracing_opentelemetry::layer()
@@ -60,92 +66,94 @@ impl Traces {
             .with_target(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
+            .with_filter(own_spans.with_max_level_hint(LevelFilter::INFO))
             .boxed();
         Ok(Some((Self(provider), layer)))
     }
 
-    /// Sends what is left.
-    pub async fn end(self) {
-        // The provider waits for its thread.
-        let ended = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(END_TIMEOUT)).await;
-        if let Ok(Err(error)) = ended {
-            tracing::debug!(%error, "the last spans were not sent");
+    /// Sends the remaining spans.
+    pub async fn shut_down(self) {
+        // The call blocks until the provider's thread has ended.
+        let result =
+            tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
+        if let Ok(Err(error)) = result {
+            tracing::debug!(%error, "the remaining spans were not sent");
         }
     }
 }
 
-fn set(name: &str) -> Option<String> {
+/// The value of an environment variable, unless it is empty.
+fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn is_disabled() -> bool {
-    set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// `idem`, unless the environment has another name for it.
+/// The resource of all spans. The service name is `idem` unless the environment sets another one.
 fn resource() -> Resource {
-    let is_named = set("OTEL_SERVICE_NAME").is_some()
-        || set("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|sent| sent.contains("service.name="));
+    let is_named = variable("OTEL_SERVICE_NAME").is_some()
+        || variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|value| value.contains("service.name="));
     let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource = Resource::builder().with_attribute(version);
     if is_named { resource.build() } else { resource.with_service_name("idem").build() }
 }
 
-/// Carries batches to the collector, with the client and the TLS that the process has anyway. The thread that
-/// asks has no runtime, so the request runs on that of the process.
+/// Sends batches to the collector with the HTTP client and TLS library that the process uses anyway. The
+/// exporter's thread has no Tokio runtime, so the request runs on the runtime of the process.
 #[derive(Debug)]
-struct Courier {
+struct CollectorClient {
     client: reqwest::Client,
     runtime: Handle,
     is_failing: AtomicBool,
 }
 
 #[async_trait]
-impl HttpClient for Courier {
+impl HttpClient for CollectorClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let sending = send(self.client.clone(), request.try_into()?);
-        let sent = self.runtime.spawn(sending).await?;
-        let failed = match &sent {
+        let request = send(self.client.clone(), request.try_into()?);
+        let result = self.runtime.spawn(request).await?;
+        let failure = match &result {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(response.status().to_string()),
             Err(error) => Some(error.to_string()),
         };
-        self.note(failed.as_deref());
-        sent
+        self.record(failure.as_deref());
+        result
     }
 }
 
-impl Courier {
-    /// Counts each failure, and logs the first of a row.
-    fn note(&self, failed: Option<&str>) {
-        let was_failing = self.is_failing.swap(failed.is_some(), Ordering::Relaxed);
-        match failed {
+impl CollectorClient {
+    /// Counts every failure, but logs only the first of several in a row.
+    fn record(&self, failure: Option<&str>) {
+        let was_failing = self.is_failing.swap(failure.is_some(), Ordering::Relaxed);
+        match failure {
             Some(error) => {
                 metrics::counter!("idem_trace_exports_failed_total").increment(1);
                 if !was_failing {
-                    tracing::warn!(error, "the collector does not take traces");
+                    tracing::warn!(error, "cannot send spans to the trace collector, they are dropped");
                 }
             }
-            None if was_failing => tracing::info!("the collector takes traces again"),
+            None if was_failing => tracing::info!("spans are sent to the trace collector again"),
             None => {}
         }
     }
 }
 
 async fn send(client: reqwest::Client, request: reqwest::Request) -> Result<Response<Bytes>, HttpError> {
-    // The URL may hold a password.
+    // The URL may hold a password, so no error shows it.
     let mut response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
-    let mut answer = Response::builder().status(response.status());
-    if let Some(headers) = answer.headers_mut() {
+    let mut builder = Response::builder().status(response.status());
+    if let Some(headers) = builder.headers_mut() {
         *headers = response.headers().clone();
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err("the collector's answer is too long".into());
+        if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
+            return Err("the response of the trace collector is too long".into());
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(answer.body(body.freeze())?)
+    Ok(builder.body(body.freeze())?)
 }

@@ -1,0 +1,102 @@
+//! Opens and migrates the database, and runs the commands `idem migrate` and `idem restored`.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use migration::{Migrator, MigratorTrait};
+use service::backfill::Backfill;
+use service::{Clock, Store, feeds};
+use worker::backfill::{self, Pace};
+
+use crate::config::Config;
+
+/// How often the progress of a backfill is reported.
+const BACKFILL_REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// `idem migrate`: applies migrations and fills derived columns; with `refill` it fills all of them again.
+/// With `check` it changes nothing. The exit code is 0 if no migration is pending at the end.
+pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyhow::Result<ExitCode> {
+    preflight(config).await?;
+    if !check {
+        prepare(config).await?;
+        let store = open_store(config, 4).await?;
+        if refill {
+            service::backfill::restart(&store).await.context("cannot restart the backfills")?;
+        }
+        run_backfills(&store, Pace::BesideTraffic, |progress| eprintln!("{progress}")).await?;
+        store.close().await;
+    }
+    let connection = service::open_to_look(&config.database_url).await.context("cannot open the database")?;
+    let pending = match connection {
+        Some(connection) => {
+            let pending = migration::pending(&connection).await?;
+            connection.close().await?;
+            pending
+        }
+        // The SQLite file does not exist yet.
+        None => Migrator::migrations().len(),
+    };
+    println!("{pending} migrations pending");
+    Ok(if pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `idem restored`: resets all change feeds after a backup was restored.
+pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
+    preflight(config).await?;
+    let store = open_store(config, 2).await?;
+    feeds::renew_all(&store).await.context("cannot reset the change feeds")?;
+    println!(
+        "all change feeds are reset: each device sends what it has once more and then syncs from the start"
+    );
+    Ok(())
+}
+
+/// Fills the derived columns of older rows, and passes the progress to `report` every few seconds.
+pub(crate) async fn run_backfills(
+    store: &Store,
+    pace: Pace,
+    report: impl Fn(String) + Sync,
+) -> anyhow::Result<()> {
+    let reported_at = Mutex::new(Instant::now());
+    let on_progress = |backfill: &Backfill| {
+        let Ok(mut reported_at) = reported_at.lock() else { return };
+        if !backfill.is_done && reported_at.elapsed() >= BACKFILL_REPORT_INTERVAL {
+            *reported_at = Instant::now();
+            let Backfill { name, rows, .. } = backfill;
+            let percent = backfill.share() * 100.0;
+            report(format!("filling {name}: {rows} rows done, {percent:.0} % of the users"));
+        }
+    };
+    backfill::fill(store, pace, &on_progress).await.map_err(|error| anyhow!(error.in_full()))
+}
+
+/// Refuses a database that would lose or corrupt data later, for example one with another encoding than
+/// UTF-8.
+pub(crate) async fn preflight(config: &Config) -> anyhow::Result<()> {
+    Ok(service::preflight(&config.database_url, &Clock::System).await?)
+}
+
+/// Creates the data directory and applies the migrations that the database lacks.
+pub(crate) async fn prepare(config: &Config) -> anyhow::Result<()> {
+    make_data_dir(config).await?;
+    let connection =
+        service::open_to_migrate(&config.database_url).await.context("cannot open the database")?;
+    migration::apply(&connection).await.context("cannot apply the migrations")?;
+    Ok(connection.close().await?)
+}
+
+async fn make_data_dir(config: &Config) -> anyhow::Result<()> {
+    let dir = &config.data_dir;
+    tokio::fs::create_dir_all(dir)
+        .await
+        .with_context(|| format!("cannot create the data directory {} (IDEM_DATA_DIR)", dir.display()))
+}
+
+/// Opens a pool of at most `connections` database connections.
+pub(crate) async fn open_store(config: &Config, connections: u32) -> anyhow::Result<Store> {
+    make_data_dir(config).await?;
+    let store = Store::open(&config.database_url, connections, config.failover, Clock::System).await;
+    store.map_err(|error| anyhow!(error.in_full())).context("cannot open the database")
+}
