@@ -1,6 +1,6 @@
-/* A disk that fails on order, for tests: loaded in front of libc (LD_PRELOAD), it lets writes and syncs of files
- * fail. The file that FAILING_DISK names says which: "ERRNO CALL PART", for example "28 write -wal": every write to
- * a file whose path holds "-wal" fails with ENOSPC. While there is no such file, nothing fails. */
+/* Makes writes and syncs of files fail, for tests. It is loaded before libc with LD_PRELOAD. The file in FAILING_DISK
+ * says what fails: "ERRNO CALL PART". With "28 write -wal", every write to a file whose path contains "-wal"
+ * fails with ENOSPC. While there is no such file, nothing fails. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +13,11 @@
 static int fails(int fd, const char *call) {
     const char *control = getenv("FAILING_DISK");
     if (!control) return 0;
-    int order = syscall(SYS_openat, AT_FDCWD, control, O_RDONLY);
-    if (order < 0) return 0;
+    int file = syscall(SYS_openat, AT_FDCWD, control, O_RDONLY);
+    if (file < 0) return 0;
     char text[128] = {0}, link[64], path[512] = {0}, wanted[16], part[64];
-    ssize_t length = syscall(SYS_read, order, text, sizeof text - 1);
-    syscall(SYS_close, order);
+    ssize_t length = syscall(SYS_read, file, text, sizeof text - 1);
+    syscall(SYS_close, file);
     int error;
     if (length <= 0 || sscanf(text, "%d %15s %63s", &error, wanted, part) != 3 || strcmp(wanted, call)) return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Starts a private PostgreSQL and a private Redis on free ports with throwaway data, prints where they are,
-# and ends both when its standard input ends: that is, when whoever started it is gone, however it went.
-# Until then it takes one command a line, and prints `done` behind each: see the loop at the end.
+# Starts a private PostgreSQL and a private Redis on free ports with temporary data, and prints their URLs. It
+# stops both when its standard input ends, which also happens when the process that started it crashes or is
+# killed. Until then it reads one command per line and prints `done` after each. The loop at the end lists the
+# commands.
 set -eu
 bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
 dir=$(mktemp -d)
@@ -13,8 +14,8 @@ start_postgres() {
         -c unix_socket_directories= -c max_connections=300 -c shared_buffers=256MB" start >/dev/null
 }
 stop_postgres() { as "$bin/pg_ctl" -D "$dir/pg" -m immediate -w stop >/dev/null 2>&1; }
-# A standby of the server, at a port of its own, that gets what it replicates from another: by way of whatever the
-# test has put in between.
+# Starts a standby of the server on the port $1. It replicates from the port $2, so that a test can put a
+# proxy between the two.
 start_standby() {
     standby_port=$1
     as "$bin/pg_basebackup" -D "$dir/standby" -R -X stream -c fast -d "host=127.0.0.1 port=$2 user=idem"
@@ -30,12 +31,12 @@ start_redis() {
     tries=0
     until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do
         tries=$((tries + 1))
-        # Somebody else may have taken the port meanwhile.
-        [ "$tries" -lt 400 ] || { echo "redis does not answer on port $redis_port" >&2; exit 1; }
+        # Another process may have taken the port in the meantime.
+        [ "$tries" -lt 400 ] || { echo "redis does not respond on port $redis_port" >&2; exit 1; }
         sleep 0.05
     done
 }
-# SIGKILL, for one that is stalled hears nothing else.
+# SIGKILL, because a stopped process does not handle other signals.
 kill_redis() {
     [ -n "$redis" ] || return 0
     kill -KILL "$redis" 2>/dev/null || true
@@ -54,7 +55,7 @@ finish() {
     rm -rf "$dir"
 }
 trap finish EXIT
-# A signal to the whole group, as of Ctrl-C, is an end like any other, and so is nobody who listens.
+# A signal to the process group, such as Ctrl-C, stops the servers too, and so does a closed output (PIPE).
 trap 'exit 1' HUP INT TERM PIPE
 chmod 755 "$dir"
 [ "$(id -u)" != 0 ] || chown postgres "$dir"

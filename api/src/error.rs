@@ -5,10 +5,10 @@
 //! only through `From<service::Error>`.
 
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
-use domain::limits::ANSWER_BYTES_MAX;
+use domain::limits::RESPONSE_BYTES_MAX;
 use serde_json::json;
 use service::Error;
-use service::Rarely;
+use service::LogThrottle;
 
 use crate::limiter::Level;
 use crate::query_limits::Refusal;
@@ -56,11 +56,11 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The error for a response that would have more than [`ANSWER_BYTES_MAX`] bytes.
-    pub(crate) fn answer_too_large() -> Self {
-        let mib = ANSWER_BYTES_MAX / (1024 * 1024);
+    /// The error for a response that would have more than [`RESPONSE_BYTES_MAX`] bytes.
+    pub(crate) fn response_too_large() -> Self {
+        let mib = RESPONSE_BYTES_MAX / (1024 * 1024);
         let detail = format!("the response would be larger than {mib} MiB: request less at once");
-        Self::Limit { name: "answer", max: ANSWER_BYTES_MAX as u64, detail }
+        Self::Limit { name: "answer", max: RESPONSE_BYTES_MAX as u64, detail }
     }
 
     /// The stable code that clients compare with.
@@ -166,17 +166,17 @@ pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -
 }
 
 /// Limits the warnings, because overload and a database outage affect every request.
-static UNAVAILABLE_WARNINGS: Rarely = Rarely::new();
+static UNAVAILABLE_WARNINGS: LogThrottle = LogThrottle::new();
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        if matches!(error, Error::AnswerTooLarge) {
-            return Self::answer_too_large();
+        if matches!(error, Error::ResponseTooLarge) {
+            return Self::response_too_large();
         }
         if !error.is_outage() {
             tracing::error!(error = error.in_full(), "a request failed");
-        } else if let Some(held_back) = UNAVAILABLE_WARNINGS.pass() {
-            tracing::warn!(error = error.in_full(), held_back, "requests are refused with UNAVAILABLE");
+        } else if let Some(suppressed) = UNAVAILABLE_WARNINGS.pass() {
+            tracing::warn!(error = error.in_full(), suppressed, "requests are refused with UNAVAILABLE");
         }
         if !error.retryable() {
             return Self::Internal;

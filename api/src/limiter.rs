@@ -126,7 +126,7 @@ impl Charge {
 
 impl Level {
     /// Milliseconds until the bucket is full, calculated from whole points.
-    pub(crate) fn full_in_ms(&self) -> u64 {
+    pub(crate) fn ms_until_full(&self) -> u64 {
         millis(self.point_every.saturating_mul(self.points - self.remaining))
     }
 
@@ -135,7 +135,7 @@ impl Level {
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         let window_ms = millis(self.point_every.saturating_mul(self.points));
         let policy = format!("\"user\";q={};w={}", self.points, seconds(window_ms));
-        let level = format!("\"user\";r={};t={}", self.remaining, seconds(self.full_in_ms()));
+        let level = format!("\"user\";r={};t={}", self.remaining, seconds(self.ms_until_full()));
         for (name, text) in [(POLICY_HEADER, policy), (LEVEL_HEADER, level)] {
             headers.insert(name, HeaderValue::try_from(text).expect("ASCII"));
         }

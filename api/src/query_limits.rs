@@ -9,7 +9,7 @@ mod scan;
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::parser::{Error, parse_query};
-use domain::mended::{Syntax, mend};
+use domain::text_repair::{Syntax, repair};
 
 /// Why a document was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ pub fn admit(text: &str) -> Result<ExecutableDocument, Refusal> {
     let document = parse_query(text).or_else(|error| {
         // A literal may be one that the parser rejects although the grammar allows it, such as half of a
         // surrogate pair. Such a literal is replaced, so that only the item that contains it gets a problem.
-        let mended = mend(text, Syntax::GraphQl).map(parse_query);
+        let mended = repair(text, Syntax::GraphQl).map(parse_query);
         mended.and_then(Result::ok).ok_or_else(|| syntax_error(&error))
     })?;
     count::count(&document)?;

@@ -12,8 +12,8 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 
 use crate::json_text::push_text;
 use crate::limits::{PROPERTIES_BYTES_MAX, PROPERTIES_DEPTH_MAX};
-use crate::mended::{self, Flaw, LONE_SURROGATE_MARKER};
 use crate::problem::Code;
+use crate::text_repair::{self, Flaw, LONE_SURROGATE_MARKER};
 
 /// The empty object.
 pub const EMPTY: &str = "{}";
@@ -86,7 +86,7 @@ impl Fault {
 
 /// The fault of a text that the JSON parser refused. The parser's own error is only text for people.
 fn syntax_fault(text: &str) -> Fault {
-    match mended::flaw(text) {
+    match text_repair::flaw(text) {
         Some(Flaw::LoneSurrogate) => Fault::LoneSurrogate,
         Some(Flaw::NumberTooLarge) => Fault::NumberTooLarge,
         None => Fault::NotAnObject,

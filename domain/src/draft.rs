@@ -29,7 +29,7 @@ pub enum Sent<T> {
     /// A value of the expected JSON type.
     Value(T),
     /// A value of another JSON type.
-    WrongKind,
+    WrongType,
 }
 
 /// An event as it was sent, unchecked.
@@ -91,7 +91,7 @@ pub enum IdOrigin {
     /// The client. If the row exists under another id, this id becomes an alias.
     Sent,
     /// The server, at random or from the content. No client knows the id yet.
-    Made,
+    Generated,
 }
 
 /// How an event refers to its type.
@@ -146,11 +146,11 @@ pub struct NewType {
 #[derive(Debug, Clone, Copy)]
 pub enum MissingId {
     /// It gets this id, which the caller generated for it.
-    Made(Uuid),
+    Generated(Uuid),
     /// Its id is derived from this user, its start and its content.
     Derived(Uuid),
     /// Its id is derived from this user, its start and these keys.
-    Keyed(Uuid, Keys),
+    FromKeys(Uuid, Keys),
 }
 
 /// The digests that identify an event of a source without ids.
@@ -224,18 +224,18 @@ fn read_event(
     let mut former_id = None;
     let (id, origin) = match (id, missing) {
         (Some(id), _) => (id, IdOrigin::Sent),
-        (None, MissingId::Made(id)) => (id, IdOrigin::Made),
+        (None, MissingId::Generated(id)) => (id, IdOrigin::Generated),
         (None, MissingId::Derived(user_id)) => {
             let content =
                 content_hash::of_event(type_key(&type_ref), &source_type, external_id.as_deref(), &body);
-            (event_id::derive(user_id, timestamp, &content), IdOrigin::Made)
+            (event_id::derive(user_id, timestamp, &content), IdOrigin::Generated)
         }
-        (None, MissingId::Keyed(user_id, Keys { key, former })) => {
+        (None, MissingId::FromKeys(user_id, Keys { key, former })) => {
             former_id = former.map(|(key, distinguished_by)| FormerId {
                 id: event_id::derive(user_id, timestamp, &key),
                 distinguished_by,
             });
-            (event_id::derive(user_id, timestamp, &key), IdOrigin::Made)
+            (event_id::derive(user_id, timestamp, &key), IdOrigin::Generated)
         }
     };
     Some(NewEvent { id, origin, type_ref, source_type, external_id, body, former_id })
@@ -264,7 +264,7 @@ pub fn parse_type(draft: EventTypeDraft, generated_id: Uuid) -> Result<NewType, 
     let Some(name) = name.filter(|_| fields.are_valid()) else {
         return Err(fields.into_problems());
     };
-    let (id, origin) = id.map_or((generated_id, IdOrigin::Made), |id| (id, IdOrigin::Sent));
+    let (id, origin) = id.map_or((generated_id, IdOrigin::Generated), |id| (id, IdOrigin::Sent));
     Ok(NewType { id, origin, name, color, icon })
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::csv_mapping::CsvMapping;
-use crate::limits::{CHUNK_RECORDS_MAX, CRASHES_MAX, RETRY_FIRST_MS, RETRY_LONGEST_MS};
+use crate::limits::{CHUNK_RECORDS_MAX, CRASHES_MAX, RETRY_FIRST_MS, RETRY_PAUSE_MS_MAX};
 use crate::payload_objects::PayloadObjects;
 use crate::problem::{Code, Problem};
 use crate::trace_context::TraceContext;
@@ -142,7 +142,7 @@ impl Counts {
 #[must_use]
 pub fn retry_pause_ms(attempts: i32, jitter: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 20) - 1).expect("clamped");
-    let pause = (RETRY_FIRST_MS << doublings).min(RETRY_LONGEST_MS);
+    let pause = (RETRY_FIRST_MS << doublings).min(RETRY_PAUSE_MS_MAX);
     pause - jitter.rem_euclid(pause / 4)
 }
 
@@ -242,14 +242,14 @@ impl ImportRow {
     /// The record to reject without reading it, counted from 1: workers crashed on it when it was alone in
     /// its chunk.
     #[must_use]
-    pub fn poison(&self) -> Option<i64> {
+    pub fn poison_record(&self) -> Option<i64> {
         (self.chunk_records == 1 && self.crash_count >= CRASHES_MAX).then_some(self.next_record + 1)
     }
 
     /// Whether workers go on crashing although the record on which they crashed is rejected without reading
     /// it. Then nothing in the payload can be the cause, and the import must end. A rollback goes on.
     #[must_use]
-    pub fn is_hopeless(&self) -> bool {
+    pub fn cannot_progress(&self) -> bool {
         self.chunk_records == 1 && self.crash_count >= 2 * CRASHES_MAX && self.state != State::RollingBack
     }
 
@@ -303,7 +303,7 @@ impl Step {
 
     /// Whether an import in this state has taken the step already.
     #[must_use]
-    pub fn is_taken(self, state: State) -> bool {
+    pub fn is_taken_in(self, state: State) -> bool {
         match self {
             Self::Cancel => state == State::Canceled,
             Self::Pause => state == State::Paused,
@@ -312,9 +312,9 @@ impl Step {
         }
     }
 
-    /// The past participle of the step, for the detail of a problem.
+    /// The past past_participle of the step, for the detail of a problem.
     #[must_use]
-    pub fn participle(self) -> &'static str {
+    pub fn past_participle(self) -> &'static str {
         match self {
             Self::Cancel => "canceled",
             Self::Pause => "paused",

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod canonical_json;
+pub mod case_folding;
 pub mod content_hash;
 pub mod csv_mapping;
 pub mod cursor;
@@ -12,13 +13,12 @@ pub mod digest;
 pub mod draft;
 pub mod event_id;
 pub mod fault_injection;
-pub mod folded;
 pub mod import;
 pub mod instant;
 pub mod json_text;
 pub mod limits;
-pub mod mended;
 pub mod payload_objects;
 pub mod problem;
 pub mod row;
+pub mod text_repair;
 pub mod trace_context;

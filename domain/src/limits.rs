@@ -16,12 +16,12 @@ pub const GROUP_ITEMS_OF_USER_MAX: usize = 16;
 /// How many write groups a process stores in PostgreSQL at the same time.
 pub const GROUP_WRITERS: u32 = 2;
 /// The connections for reads that may touch all rows of a user.
-pub const HEAVY_READERS: u32 = 2;
+pub const HEAVY_READ_CONNECTIONS: u32 = 2;
 /// The connections on which a process waits for locks that other transactions hold.
 pub const LOCK_WAITERS: u32 = 3;
 /// How long one attempt for a lock may wait on such a connection before another write may use it, in
 /// milliseconds.
-pub const LOCK_TURN_MS_MAX: u64 = 500;
+pub const LOCK_ATTEMPT_MS_MAX: u64 = 500;
 /// The most batches and steps of imports of one user that wait for a lock, in each process.
 pub const LOCK_WAITING_OF_USER_MAX: usize = 64;
 /// How long one attempt to connect to the database may take, in milliseconds.
@@ -36,7 +36,7 @@ pub const READ_MS_MAX: u64 = 15_000;
 pub const IDENTIFY_MS_MAX: u64 = 8_000;
 /// How long a response may take after the authentication, in milliseconds. After that a mutation goes on, but
 /// its client gets an error.
-pub const ANSWER_MS_MAX: u64 = 25_000;
+pub const RESPONSE_MS_MAX: u64 = 25_000;
 /// How far the clocks of a process and of its database may differ when the process starts, in milliseconds.
 pub const CLOCK_SKEW_MS_MAX: i64 = 60_000;
 /// How long the check whether the database is available may take, in milliseconds.
@@ -67,7 +67,7 @@ pub const FILTER_VALUES_MAX: usize = 500;
 /// whatever its size.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most bytes of one response, as estimated before the response is built.
-pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const RESPONSE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The most bytes of a request body.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most bytes of request bodies in memory, in each process.
@@ -76,7 +76,7 @@ pub const BODIES_IN_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const BODY_BYTES_A_SECOND_MIN: usize = 64 * 1024;
 /// The bytes that are read of the body of an unauthenticated request, so that its client receives the
 /// refusal.
-pub const ANONYMOUS_DRAIN_BYTES_MAX: usize = 64 * 1024;
+pub const UNAUTHENTICATED_DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// How deep a JSON value in the variables may be nested.
 pub const VARIABLES_DEPTH_MAX: usize = 32;
 /// The most bytes of a GraphQL document.
@@ -206,7 +206,7 @@ pub const DAY_RETRY_MS: i64 = 60 * 60 * 1000;
 /// When to retry an import that was refused because too many others wait, in milliseconds.
 pub const WAITING_RETRY_MS: i64 = 60 * 1000;
 /// How long an import pauses whose user has reached the daily limit of records, in milliseconds.
-pub const IMPORT_REST_MS: i64 = 10 * 60 * 1000;
+pub const IMPORT_PAUSE_MS: i64 = 10 * 60 * 1000;
 /// How long the rejections of an ended import are stored, in milliseconds.
 pub const REJECTIONS_TTL_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 /// The time from the creation of an import to the last byte of its payload, in milliseconds.
@@ -229,7 +229,7 @@ pub const ATTEMPTS_MAX: i32 = 20;
 /// The first pause after a transient failure, in milliseconds. It doubles with each further failure.
 pub const RETRY_FIRST_MS: i64 = 5_000;
 /// The longest pause after a transient failure, in milliseconds.
-pub const RETRY_LONGEST_MS: i64 = 15 * 60 * 1000;
+pub const RETRY_PAUSE_MS_MAX: i64 = 15 * 60 * 1000;
 
 /// The limits of the imports of one user. Each is a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -309,7 +309,7 @@ fn check_resent(call: &Call) {
             other => panic!("a call of creates has {other:?}"),
         };
         // A generated id that was not used is free for other rows. In production no client knows such an id.
-        if origin == IdOrigin::Made && row.is_none_or(|row| row.0 != id) {
+        if origin == IdOrigin::Generated && row.is_none_or(|row| row.0 != id) {
             continue;
         }
         let expected = if before == Outcome::Created { Outcome::Duplicate } else { before };

@@ -25,11 +25,11 @@ fn minimal() -> EventDraft {
 }
 
 fn parsed(draft: EventDraft) -> NewEvent {
-    parse_event(draft, MissingId::Made(MADE), FRESH).unwrap_or_else(|errors| panic!("{errors:?}"))
+    parse_event(draft, MissingId::Generated(MADE), FRESH).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 fn problems(draft: EventDraft) -> Vec<(String, Code)> {
-    let errors = parse_event(draft, MissingId::Made(MADE), FRESH).err().unwrap_or_default();
+    let errors = parse_event(draft, MissingId::Generated(MADE), FRESH).err().unwrap_or_default();
     errors.into_iter().map(|error| (error.pointer, error.code)).collect()
 }
 
@@ -49,7 +49,7 @@ fn at(pointer: &str, code: Code) -> Option<(String, Code)> {
 #[test]
 fn missing_fields_have_defaults() {
     let new = parsed(minimal());
-    assert_eq!((new.id, new.origin), (MADE, IdOrigin::Made));
+    assert_eq!((new.id, new.origin), (MADE, IdOrigin::Generated));
     assert_eq!(new.type_ref, TypeRef::Id(TYPE.parse().expect("an id")));
     assert_eq!((new.source_type.as_str(), new.external_id), ("manual", None));
     assert_eq!((new.body.timestamp, new.body.end_date, new.body.is_all_day), (START_MS, None, false));
@@ -81,8 +81,8 @@ fn all_problems_are_reported_at_once_in_the_order_of_the_schema() {
         event_type_id: Sent::Absent,
         event_type: Sent::Absent,
         timestamp: text("yesterday"),
-        end_date: Sent::WrongKind,
-        is_all_day: Sent::WrongKind,
+        end_date: Sent::WrongType,
+        is_all_day: Sent::WrongType,
         time_zone: text("Mars/Olympus"),
         notes: text(&"x".repeat(10_001)),
         source_type: text("Manual"),
@@ -112,17 +112,17 @@ fn all_problems_are_reported_at_once_in_the_order_of_the_schema() {
 
 #[test]
 fn a_value_of_the_wrong_json_type_has_the_code_of_its_scalar() {
-    assert_eq!(problem(|e| e.id = Sent::WrongKind), at("/id", Code::InvalidUuid));
-    assert_eq!(problem(|e| e.event_type_id = Sent::WrongKind), at("/eventTypeId", Code::InvalidUuid));
-    assert_eq!(problem(|e| e.timestamp = Sent::WrongKind), at("/timestamp", Code::InvalidDatetime));
-    assert_eq!(problem(|e| e.properties = Sent::WrongKind), at("/properties", Code::InvalidJson));
-    assert_eq!(problem(|e| e.is_all_day = Sent::WrongKind), at("/isAllDay", Code::InvalidValue));
-    assert_eq!(problem(|e| e.time_zone = Sent::WrongKind), at("/timeZone", Code::InvalidValue));
-    assert_eq!(problem(|e| e.notes = Sent::WrongKind), at("/notes", Code::InvalidValue));
-    assert_eq!(problem(|e| e.source_type = Sent::WrongKind), at("/sourceType", Code::InvalidValue));
-    assert_eq!(problem(|e| e.external_id = Sent::WrongKind), at("/externalId", Code::InvalidValue));
-    assert_eq!(problem(|e| e.location = Sent::WrongKind), at("/location", Code::InvalidValue));
-    let named = EventDraft { event_type_id: Sent::Absent, event_type: Sent::WrongKind, ..minimal() };
+    assert_eq!(problem(|e| e.id = Sent::WrongType), at("/id", Code::InvalidUuid));
+    assert_eq!(problem(|e| e.event_type_id = Sent::WrongType), at("/eventTypeId", Code::InvalidUuid));
+    assert_eq!(problem(|e| e.timestamp = Sent::WrongType), at("/timestamp", Code::InvalidDatetime));
+    assert_eq!(problem(|e| e.properties = Sent::WrongType), at("/properties", Code::InvalidJson));
+    assert_eq!(problem(|e| e.is_all_day = Sent::WrongType), at("/isAllDay", Code::InvalidValue));
+    assert_eq!(problem(|e| e.time_zone = Sent::WrongType), at("/timeZone", Code::InvalidValue));
+    assert_eq!(problem(|e| e.notes = Sent::WrongType), at("/notes", Code::InvalidValue));
+    assert_eq!(problem(|e| e.source_type = Sent::WrongType), at("/sourceType", Code::InvalidValue));
+    assert_eq!(problem(|e| e.external_id = Sent::WrongType), at("/externalId", Code::InvalidValue));
+    assert_eq!(problem(|e| e.location = Sent::WrongType), at("/location", Code::InvalidValue));
+    let named = EventDraft { event_type_id: Sent::Absent, event_type: Sent::WrongType, ..minimal() };
     assert_eq!(problems(named), [("/eventType".to_owned(), Code::InvalidValue)]);
 }
 
@@ -190,8 +190,8 @@ fn an_all_day_event_takes_the_date_as_it_was_written() {
     ];
     for (written, expected) in table {
         let draft = EventDraft { is_all_day: Sent::Value(true), timestamp: text(written), ..minimal() };
-        let read =
-            parse_event(draft, MissingId::Made(MADE), FRESH).map(|new| instant::format(new.body.timestamp));
+        let read = parse_event(draft, MissingId::Generated(MADE), FRESH)
+            .map(|new| instant::format(new.body.timestamp));
         assert_eq!(read.ok().as_deref(), expected, "{written}");
     }
 }
@@ -269,14 +269,14 @@ fn coordinates_are_required_and_in_range() {
     }
     assert_eq!(location(value(0.0), value(180.5)), at("/location/longitude", Code::OutOfRange));
     assert_eq!(location(Sent::Absent, value(0.0)), at("/location/latitude", Code::Required));
-    assert_eq!(location(value(0.0), Sent::WrongKind), at("/location/longitude", Code::InvalidValue));
+    assert_eq!(location(value(0.0), Sent::WrongType), at("/location/longitude", Code::InvalidValue));
 }
 
 #[test]
 fn a_type_has_a_trimmed_nfc_name_and_two_texts() {
     let draft = |name: &str| EventTypeDraft { name: text(name), ..EventTypeDraft::default() };
     let new = parse_type(draft("\u{2003}Cafe\u{301} \n"), MADE).unwrap_or_else(|errors| panic!("{errors:?}"));
-    assert_eq!((new.id, new.origin, new.name.as_str()), (MADE, IdOrigin::Made, "Café"));
+    assert_eq!((new.id, new.origin, new.name.as_str()), (MADE, IdOrigin::Generated, "Café"));
     assert_eq!((new.color, new.icon), (None, None));
     let table = [
         ("é".repeat(100), None),
@@ -320,7 +320,7 @@ fn a_client_id_matches_its_pattern() {
 
 fn derived(draft: EventDraft, user: u128) -> Uuid {
     let new = parse_event(draft, MissingId::Derived(Uuid::from_u128(user)), FRESH).expect("a valid draft");
-    assert_eq!(new.origin, IdOrigin::Made);
+    assert_eq!(new.origin, IdOrigin::Generated);
     new.id
 }
 

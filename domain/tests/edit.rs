@@ -152,7 +152,7 @@ fn null_in_a_required_field_is_a_problem() {
 #[test]
 fn a_wrong_value_of_an_event_patch_is_reported_once_with_its_pointer() {
     let wrong = |pointer: &str, code: Code| vec![(pointer.to_owned(), code)];
-    for bad in [text("x"), Sent::WrongKind] {
+    for bad in [text("x"), Sent::WrongType] {
         let (event_type, start, end) = (bad.clone(), bad.clone(), bad.clone());
         assert_eq!(
             patch_problems(|p| p.event_type_id = Some(event_type)),
@@ -172,19 +172,19 @@ fn a_wrong_value_of_an_event_patch_is_reported_once_with_its_pointer() {
         );
     }
     assert_eq!(
-        patch_problems(|p| p.is_all_day = Some(Sent::WrongKind)),
+        patch_problems(|p| p.is_all_day = Some(Sent::WrongType)),
         wrong("/patch/isAllDay", Code::InvalidValue)
     );
     assert_eq!(
-        patch_problems(|p| p.notes = Some(Sent::WrongKind)),
+        patch_problems(|p| p.notes = Some(Sent::WrongType)),
         wrong("/patch/notes", Code::InvalidValue)
     );
     assert_eq!(
-        patch_problems(|p| p.time_zone = Some(Sent::WrongKind)),
+        patch_problems(|p| p.time_zone = Some(Sent::WrongType)),
         wrong("/patch/timeZone", Code::InvalidValue)
     );
     assert_eq!(
-        patch_problems(|p| p.location = Some(Sent::WrongKind)),
+        patch_problems(|p| p.location = Some(Sent::WrongType)),
         wrong("/patch/location", Code::InvalidValue)
     );
     assert_eq!(
@@ -216,7 +216,7 @@ fn a_wrong_value_of_a_type_patch_is_reported_once_with_its_pointer() {
         (text(" \u{a0}"), Code::InvalidValue),
         (text(&"x".repeat(101)), Code::TooLong),
         (text("a\0"), Code::NulCharacter),
-        (Sent::WrongKind, Code::InvalidValue),
+        (Sent::WrongType, Code::InvalidValue),
     ] {
         assert_eq!(type_patch_problems(|p| p.name = Some(name)), expected(&[("/patch/name", code)]));
     }
@@ -247,7 +247,7 @@ fn wrong_conditions_of_an_edit_are_reported_beside_its_patch() {
         (text(V4), Code::NotUuidV7),
         (other_variant, Code::NotUuidV7),
         (text("x"), Code::InvalidUuid),
-        (Sent::WrongKind, Code::InvalidUuid),
+        (Sent::WrongType, Code::InvalidUuid),
     ] {
         let guard = GuardDraft { expected_version: None, edit_id: edit_id.clone() };
         let wrong = expected(&[("/editId", code)]);

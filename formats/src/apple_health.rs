@@ -186,7 +186,7 @@ impl RecordReader for ExportReader {
 
     fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
         let sample = sample::parse(self.record.bytes())?;
-        let missing_id = MissingId::Keyed(user_id, sample.keys);
+        let missing_id = MissingId::FromKeys(user_id, sample.keys);
         Ok(ParsedRecord { draft: sample.draft, missing_id, problems: sample.problems })
     }
 }

@@ -125,7 +125,7 @@ impl BoundedReader {
     fn check_limits(&self) -> Result<(), ReadError> {
         let decoded = self.offset + (self.end - self.begin) as u64;
         let is_over_ratio = self.packed_at.is_some_and(|packed_at| {
-            let packed = self.input.taken().saturating_sub(packed_at);
+            let packed = self.input.bytes_read().saturating_sub(packed_at);
             decoded > DECODED_RATIO_FROM_BYTES && decoded / packed.max(1) > DECODED_RATIO_MAX
         });
         if self.input.is_over_decoded_max(decoded) {

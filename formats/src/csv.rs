@@ -97,7 +97,7 @@ fn check_values(mapping: &CsvMapping) -> impl Iterator<Item = FieldProblem> {
         source_type: text(&mapping.source_type),
         ..EventDraft::default()
     };
-    let problems = parse_event(draft, MissingId::Made(Uuid::nil()), Uuid::nil()).err();
+    let problems = parse_event(draft, MissingId::Generated(Uuid::nil()), Uuid::nil()).err();
     problems
         .into_iter()
         .flatten()

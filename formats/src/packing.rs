@@ -41,7 +41,7 @@ impl Packing {
     /// Detects how bytes are packed. `begin` holds the first of them, at least four. Returns `None` if they
     /// are not packed, or in a way that is not supported.
     #[must_use]
-    pub fn told_by(begin: &[u8]) -> Option<Self> {
+    pub fn by_magic(begin: &[u8]) -> Option<Self> {
         Self::of(begin).ok().filter(|packing| *packing != Self::Plain)
     }
 

@@ -16,16 +16,18 @@ use crate::{Checkpoint, Input, ReadError, RecordReader, apple_health, excerpt};
 const REASON: &str = "rejection";
 
 /// A payload whose rejected records are written to a file.
-pub struct Rejected {
+pub struct RejectedRecordsWriter {
     content: Content,
     /// The number of the current record.
     number_read: i64,
     written: u64,
 }
 
-impl std::fmt::Debug for Rejected {
+impl std::fmt::Debug for RejectedRecordsWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rejected").field("number_read", &self.number_read).finish_non_exhaustive()
+        f.debug_struct("RejectedRecordsWriter")
+            .field("number_read", &self.number_read)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,7 +48,7 @@ impl Content {
     }
 }
 
-impl Rejected {
+impl RejectedRecordsWriter {
     /// Opens a payload.
     ///
     /// # Errors

@@ -152,7 +152,7 @@ pub struct Input {
 
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Input").field("size", &self.size()).field("taken", &self.taken()).finish()
+        f.debug_struct("Input").field("size", &self.size()).field("taken", &self.bytes_read()).finish()
     }
 }
 
@@ -166,11 +166,11 @@ impl Input {
     /// Limits the unpacked bytes. Reading ends there with [`SourceError::NotSent`], as if the rest had not
     /// been sent.
     #[must_use]
-    pub fn cut_after(self, decoded_bytes: u64) -> Self {
+    pub fn with_decoded_limit(self, decoded_bytes: u64) -> Self {
         Self { decoded_max: Some(decoded_bytes), ..self }
     }
 
-    /// Whether this number of unpacked bytes is over the limit of [`Self::cut_after`].
+    /// Whether this number of unpacked bytes is over the limit of [`Self::with_decoded_limit`].
     pub(crate) fn is_over_decoded_max(&self, decoded_bytes: u64) -> bool {
         self.decoded_max.is_some_and(|limit| decoded_bytes > limit)
     }
@@ -183,7 +183,7 @@ impl Input {
 
     /// The offset in bytes, in the packed payload, at which the last read ended.
     #[must_use]
-    pub fn taken(&self) -> u64 {
+    pub fn bytes_read(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 

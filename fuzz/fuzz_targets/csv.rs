@@ -1,4 +1,4 @@
-//! Calls `fuzzing::csv` with bytes that libFuzzer makes up.
+//! Calls `fuzzing::csv` with bytes that libFuzzer generates.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzzing::csv(bytes));

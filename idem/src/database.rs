@@ -25,10 +25,11 @@ pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyho
         if refill {
             service::backfill::restart(&store).await.context("cannot restart the backfills")?;
         }
-        run_backfills(&store, Pace::BesideTraffic, |progress| eprintln!("{progress}")).await?;
+        run_backfills(&store, Pace::Throttled, |progress| eprintln!("{progress}")).await?;
         store.close().await;
     }
-    let connection = service::open_to_look(&config.database_url).await.context("cannot open the database")?;
+    let connection =
+        service::open_read_only(&config.database_url).await.context("cannot open the database")?;
     let pending = match connection {
         Some(connection) => {
             let pending = migration::pending(&connection).await?;
@@ -46,7 +47,7 @@ pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyho
 pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
     preflight(config).await?;
     let store = open_store(config, 2).await?;
-    feeds::renew_all(&store).await.context("cannot reset the change feeds")?;
+    feeds::renew_generation(&store).await.context("cannot reset the change feeds")?;
     println!(
         "all change feeds are reset: each device sends what it has once more and then syncs from the start"
     );

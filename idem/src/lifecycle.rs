@@ -67,7 +67,7 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     let store = open_store(&config, SERVE_CONNECTIONS).await?;
     if !args.no_migrate && config.is_sqlite() {
         // No request is served yet, so the backfill need not pause for others.
-        run_backfills(&store, Pace::Alone, |progress| tracing::info!("{progress}")).await?;
+        run_backfills(&store, Pace::Full, |progress| tracing::info!("{progress}")).await?;
     }
     // Imports get a pool of their own, so that they do not take the connections of requests. With SQLite that
     // would gain nothing, because only one connection writes.

@@ -139,17 +139,17 @@ pub async fn apply_chunk(
         let records = i64::try_from(chunk.records.len()).unwrap_or(i64::MAX);
         import_job::count_records(&tx, held.user_id, records).await?;
     }
-    import_rejection::keep(&tx, held.user_id, held.id, rejections).await?;
+    import_rejection::insert(&tx, held.user_id, held.id, rejections).await?;
     let held = Held { next_record: chunk.next_record, ..held };
     if fault_injection::is_injected("plant-late-tally") {
         tx.commit().await?;
         sleep(Duration::from_millis(400)).await;
         let tx = store.begin().await?;
-        import_job::tally(&tx, held, counts, chunk.is_last).await?;
+        import_job::add_counts(&tx, held, counts, chunk.is_last).await?;
         tx.commit().await?;
         return Ok(Applied { held, counts, has_changes: stored.has_changes });
     }
-    import_job::tally(&tx, held, counts, chunk.is_last).await?;
+    import_job::add_counts(&tx, held, counts, chunk.is_last).await?;
     tx.commit().await?;
     if stored.moves_feed {
         notifier.notify(Notification::Feed(held.user_id));

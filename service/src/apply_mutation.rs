@@ -18,7 +18,7 @@ pub type OwnedFitsResponse = Arc<dyn Fn(&[MutationAnswer]) -> bool + Send + Sync
 /// Applies one write. What is wrong with it is in its answer and is no error.
 ///
 /// # Errors
-/// [`Error::AnswerTooLarge`] if the answer does not fit into a response; then nothing but an alias is
+/// [`Error::ResponseTooLarge`] if the answer does not fit into a response; then nothing but an alias is
 /// written. Otherwise as [`GroupWriter::write`], and [`Error::Moved`] if the event was deleted before the response could
 /// describe it.
 pub async fn apply_mutation(
@@ -33,7 +33,7 @@ pub async fn apply_mutation(
     let item = Item::parse(mutation, store, &mut read_set);
     let (now_ms, is_invalid) = (store.clock.now_ms(), item.is_invalid());
     let check_size = move |answer: MutationAnswer| {
-        if fits(std::slice::from_ref(&answer)) { Ok(answer) } else { Err(Error::AnswerTooLarge) }
+        if fits(std::slice::from_ref(&answer)) { Ok(answer) } else { Err(Error::ResponseTooLarge) }
     };
     let check_decided = check_size.clone();
     let decide = move |unit: &mut UnitOfWork| {

@@ -127,7 +127,7 @@ impl Mutation {
         let new_id_if = |is_needed| if is_needed { store.clock.new_id() } else { Uuid::nil() };
         Ok(match self {
             Self::CreateEvent(event) => {
-                let made = MissingId::Made(new_id_if(matches!(event.id, Sent::Absent)));
+                let made = MissingId::Generated(new_id_if(matches!(event.id, Sent::Absent)));
                 let type_id = new_id_if(!matches!(event.event_type, Sent::Absent));
                 Write::CreateEvent(draft::parse_event(event, made, type_id)?)
             }
@@ -208,7 +208,7 @@ pub(super) async fn load_missing_bodies(
     let rows: HashMap<Uuid, Arc<EventRow>> = event::find(store, user_id, &ids).await?.into_iter().collect();
     let contents = rows.values().filter_map(|row| row.content.as_ref());
     let types = contents.map(|content| content.event_type_id).collect();
-    let types = event_type::known(store, user_id, types).await?;
+    let types = event_type::find_by_row_ids(store, user_id, types).await?;
     for answer in answers {
         let Some(id) = answer.id_without_body() else { continue };
         if let MutationAnswer::Event(EventAnswer { answer, event_type }) = answer {
@@ -227,7 +227,7 @@ pub(super) async fn load_missing_bodies(
 /// with an item is in its answer and is no error.
 ///
 /// # Errors
-/// [`Error::AnswerTooLarge`] if the answers do not fit into a response, [`Error::Moved`] if an event was
+/// [`Error::ResponseTooLarge`] if the answers do not fit into a response, [`Error::Moved`] if an event was
 /// deleted before the response could describe it; then nothing is written. Otherwise as [`write()`].
 pub async fn apply_mutations(
     store: &Store,
@@ -237,7 +237,8 @@ pub async fn apply_mutations(
     mutations: Vec<Mutation>,
     fits: FitsResponse<'_>,
 ) -> Result<Vec<MutationAnswer>, Error> {
-    let check_size = |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::AnswerTooLarge) };
+    let check_size =
+        |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::ResponseTooLarge) };
     let mut read_set = ReadSet::default();
     let items: Vec<Item> =
         mutations.into_iter().map(|mutation| Item::parse(mutation, store, &mut read_set)).collect();

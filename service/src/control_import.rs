@@ -32,14 +32,14 @@ pub async fn control_import(
     let Some(id) = id else {
         return Ok(unknown());
     };
-    let taken = import_job::take(store, actor.user_id, id, step).await?;
+    let taken = import_job::apply_step(store, actor.user_id, id, step).await?;
     let Some(job) = import_job::find(store, actor.user_id, id).await? else {
         return Ok(unknown());
     };
     if taken && matches!(step.transition().1, State::Queued | State::RollingBack) {
         notifier.notify(Notification::Import(id));
     }
-    let problem = (!taken && !step.is_taken(job.state)).then(|| not_allowed(&job, step));
+    let problem = (!taken && !step.is_taken_in(job.state)).then(|| not_allowed(&job, step));
     Ok(ImportAnswer { job: Some(job), problem })
 }
 
@@ -49,6 +49,7 @@ fn not_allowed(job: &ImportRow, step: Step) -> Problem {
     } else {
         ""
     };
-    let detail = format!("an import that is {} cannot be {}{reason}", job.state.name(), step.participle());
+    let detail =
+        format!("an import that is {} cannot be {}{reason}", job.state.name(), step.past_participle());
     Problem::new(Code::ImportState, detail)
 }

@@ -143,7 +143,7 @@ async fn insert_if_allowed(
     if let Some(problem) = check_id(&unit, id, new.created_at) {
         return Ok(ImportAnswer::refused(problem));
     }
-    if import_job::waiting(tx, user_id).await? >= limits.waiting_max {
+    if import_job::count_waiting(tx, user_id).await? >= limits.waiting_max {
         let most = limits.waiting_max;
         let detail = format!(
             "at most {most} imports may wait at the same time: send their payloads, or cancel some of them"

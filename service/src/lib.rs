@@ -28,9 +28,9 @@ pub use stored_payload::StoredPayload;
 pub use store::clock::Clock;
 pub use store::detached;
 pub use store::error::Error;
+pub use store::log_throttle::LogThrottle;
 pub use store::payload::Payloads;
-pub use store::rarely::Rarely;
-pub use store::{Failover, Store, open_to_look, open_to_migrate, preflight};
+pub use store::{Failover, Store, open_read_only, open_to_migrate, preflight};
 
 /// Reads that need no use case. Each takes the id of the user whose rows it may see.
 pub mod queries {
@@ -53,13 +53,13 @@ pub mod queries {
 
     /// Reads event types.
     pub mod event_type {
-        pub use store::event_type::{Key, count, find, known, page};
+        pub use store::event_type::{Key, count, find, find_by_row_ids, page};
     }
 
     /// Reads the change feed.
     pub mod feed {
         pub use store::feed::{
-            Change, ChangePage, PageBounds, Reset, end_of, head_cursor, page, pending, resolve,
+            Change, ChangePage, PageBounds, Reset, cursor_at, head_cursor, page, pending, resolve,
         };
     }
 
@@ -82,15 +82,15 @@ pub mod queries {
 /// The lease of an import: a worker claims, renews and releases it.
 pub mod import_lease {
     pub use store::import_job::{
-        Held, Release, claim, is_another_waiting, note, owners, records_of_day, release, renew,
+        Held, Release, claim, is_another_waiting, owners, record_problem, records_of_day, release, renew,
     };
 }
 
 /// Regular maintenance of imports, which the sweeper does.
 pub mod import_upkeep {
     pub use store::import_job::{
-        due, expire, forget_payload, forget_rejections, forget_usage, longest_wait_ms, stale_payloads,
-        stale_rejections,
+        due, expire, longest_wait_ms, mark_payload_removed, remove_old_usage, remove_rejections,
+        stale_payloads, stale_rejections,
     };
 }
 
@@ -101,7 +101,7 @@ pub mod backfill {
 
 /// The generation of all feeds, which is renewed after a backup was restored.
 pub mod feeds {
-    pub use store::account::renew_all;
+    pub use store::account::renew_generation;
 }
 
 /// The user who makes a request.

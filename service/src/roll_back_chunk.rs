@@ -25,9 +25,9 @@ pub async fn roll_back_chunk(
     held: Held,
     after: Option<Uuid>,
 ) -> Result<Option<Uuid>, Error> {
-    let ids = event::untouched_of_import(store, held.user_id, held.id, after, CHUNK_RECORDS_MAX).await?;
+    let ids = event::unchanged_of_import(store, held.user_id, held.id, after, CHUNK_RECORDS_MAX).await?;
     let Some(last) = ids.last().copied() else {
-        import_job::rolled_back(store, held).await?;
+        import_job::finish_rollback(store, held).await?;
         return Ok(None);
     };
     let mut read_set = ReadSet::default();
@@ -36,7 +36,7 @@ pub async fn roll_back_chunk(
     }
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
-    import_job::hold(&tx, held, LEASE_TTL_MS).await?;
+    import_job::check_lease(&tx, held, LEASE_TTL_MS).await?;
     let ((), stored) = write_within(&tx, held.user_id, read_set, |unit| {
         let context = WriteContext { now_ms, client_id: None, import_job_id: Some(held.id) };
         for id in ids {

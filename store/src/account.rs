@@ -158,7 +158,7 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn renew_all(store: &Store) -> Result<(), Error> {
+pub async fn renew_generation(store: &Store) -> Result<(), Error> {
     // A random number, because the database that was lost may have begun further generations. Never 0, which
     // stands for the first one.
     let generation = store.clock.random() | 1;

@@ -19,7 +19,7 @@ use super::lock::{Lockable, begin_locked};
 use super::row_reader::{Row, RowReader};
 use super::{Store, Tx, run_to_completion};
 use crate::error::Error;
-use domain::folded::fold;
+use domain::case_folding::fold;
 
 /// How many rows a step reads. With the longest notes they take a few tens of MiB.
 pub const STEP_ROWS: usize = 250;

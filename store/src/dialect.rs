@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::pool::{Failover, PostgresOptions, Session};
 use domain::fault_injection;
-use domain::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_TURN_MS_MAX, LOCK_WAIT_MS_MAX};
+use domain::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_ATTEMPT_MS_MAX, LOCK_WAIT_MS_MAX};
 
 /// How much shorter PostgreSQL's own timeout of a statement is than ours.
 const SERVER_GIVES_UP_EARLIER: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ pub(super) fn keeping_plans(mut options: PostgresOptions) -> PostgresOptions {
 /// Changes the options for connections that wait for locks: each attempt is short, so that all waiting users
 /// get one.
 pub(super) fn waiting_a_moment(mut options: PostgresOptions) -> PostgresOptions {
-    options.session = options.session.with("lock_timeout", LOCK_TURN_MS_MAX);
+    options.session = options.session.with("lock_timeout", LOCK_ATTEMPT_MS_MAX);
     options
 }
 

@@ -34,7 +34,7 @@ pub enum Error {
     Late,
     /// The response would be larger than allowed. The client must ask for fewer items at once.
     #[error("the response is too large")]
-    AnswerTooLarge,
+    ResponseTooLarge,
     /// Another worker holds the lease of the import, or no worker does.
     #[error("the worker no longer holds the lease of the import")]
     Fenced,
@@ -64,7 +64,7 @@ impl Error {
             Self::Busy => "busy",
             Self::Locked => "locked",
             Self::Late => "late",
-            Self::AnswerTooLarge => "answer_too_large",
+            Self::ResponseTooLarge => "answer_too_large",
             Self::Fenced => "fenced",
             Self::Bug(_) => "bug",
         }
@@ -77,7 +77,7 @@ impl Error {
             Self::Database(_) | Self::Payload(_) | Self::Moved | Self::Busy | Self::Locked | Self::Late => {
                 true
             }
-            Self::PayloadChanged | Self::AnswerTooLarge | Self::Fenced | Self::Bug(_) => false,
+            Self::PayloadChanged | Self::ResponseTooLarge | Self::Fenced | Self::Bug(_) => false,
         }
     }
 

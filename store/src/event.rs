@@ -18,9 +18,9 @@ use super::page::{Page, PageBuilder, Weigh, Window, limited};
 use super::row_reader::Row;
 use super::{Store, dialect, event_type};
 use crate::error::Error;
+use domain::case_folding;
 use domain::event_id::compose;
 use domain::fault_injection;
-use domain::folded;
 use domain::row::EventRow;
 
 /// The key of an event in the list: its timestamp in epoch milliseconds, and its id. The list is in
@@ -183,7 +183,8 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
     }
     if let Some(search) = &filter.search {
         let position = dialect::position(store.reader.backend());
-        let at = Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(folded::fold(search));
+        let at =
+            Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(case_folding::fold(search));
         all = all.add(Expr::expr(at).gt(0));
     }
     Ok(living(user_id).filter(all))
@@ -202,7 +203,7 @@ fn compose_floor(ms: i64) -> Uuid {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn untouched_of_import(
+pub async fn unchanged_of_import(
     store: &Store,
     user_id: Uuid,
     import_id: Uuid,

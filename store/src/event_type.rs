@@ -54,7 +54,7 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn known(
+pub async fn find_by_row_ids(
     store: &Store,
     user_id: Uuid,
     ids: HashSet<Uuid>,

@@ -131,7 +131,7 @@ async fn check_cursor(
 /// The cursor that starts a bootstrap, which skips tombstones up to the present feed head.
 fn bootstrap_start(head: Head) -> Cursor {
     let bootstrap_head = (head.feed_head > 0).then_some(head.feed_head);
-    Cursor { seq: 0, bootstrap_head, ..end_of(head) }
+    Cursor { seq: 0, bootstrap_head, ..cursor_at(head) }
 }
 
 /// Returns the cursor at the feed head of a user.
@@ -139,12 +139,12 @@ fn bootstrap_start(head: Head) -> Cursor {
 /// # Errors
 /// As [`account::head`].
 pub async fn head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> {
-    Ok(end_of(account::head(store, user_id).await?))
+    Ok(cursor_at(account::head(store, user_id).await?))
 }
 
 /// The cursor at a feed head, after the newest change.
 #[must_use]
-pub fn end_of(head: Head) -> Cursor {
+pub fn cursor_at(head: Head) -> Cursor {
     Cursor { generation: head.generation, epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None }
 }
 
@@ -168,7 +168,7 @@ pub async fn page(
             return Ok(page);
         }
         let wanted = type_ids.len();
-        let types = types::known(store, user_id, type_ids).await?;
+        let types = types::find_by_row_ids(store, user_id, type_ids).await?;
         if types.len() == wanted {
             return Ok(ChangePage { types, ..page });
         }
@@ -213,7 +213,7 @@ async fn read_page(
         _ => head.feed_head,
     };
     let bootstrap_head = from.bootstrap_head.filter(|end| seq < *end);
-    let cursor = Cursor { seq, bootstrap_head, ..end_of(head) };
+    let cursor = Cursor { seq, bootstrap_head, ..cursor_at(head) };
     Ok(ChangePage { changes, types, cursor, has_more, reset, bytes })
 }
 

@@ -34,14 +34,14 @@ mod usage;
 use due::runnable;
 pub use due::{due, longest_wait_ms};
 pub use lease::{
-    Checkpoint, Held, Release, advance, claim, hold, is_another_waiting, note, release, renew, rolled_back,
-    tally,
+    Checkpoint, Held, Release, add_counts, advance, check_lease, claim, finish_rollback, is_another_waiting,
+    record_problem, release, renew,
 };
 pub use retention::{
-    expire, forget_payload, forget_rejections, is_upload_over, stale_payloads, stale_rejections,
+    expire, is_upload_over, mark_payload_removed, remove_rejections, stale_payloads, stale_rejections,
 };
 pub use upload::{Arrival, receive};
-pub use usage::{count_records, forget_usage, records_of_day};
+pub use usage::{count_records, records_of_day, remove_old_usage};
 
 /// The key of an import in the list: its creation in epoch milliseconds, and its id. The list is in
 /// descending order.
@@ -134,7 +134,7 @@ pub async fn count(store: &Store, user_id: Uuid, states: Option<&[State]>) -> Re
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
+pub async fn count_waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
     Ok(of_user(user_id, Some(&[State::AwaitingUpload, State::Queued])).count(&tx.inner).await?)
 }
 
@@ -223,7 +223,7 @@ fn one(user_id: Uuid, id: Uuid) -> UpdateMany<Entity> {
     Entity::update_many().filter(Column::UserId.eq(user_id)).filter(Column::Id.eq(id))
 }
 
-/// Runs a guarded UPDATE of one import. Returns false if the guards did not hold.
+/// Runs a guarded UPDATE of one import. Returns false if the guards did not check_lease.
 async fn is_updated(update: UpdateMany<Entity>, on: &impl ConnectionTrait) -> Result<bool, Error> {
     Ok(update.exec(on).await?.rows_affected == 1)
 }
@@ -238,7 +238,7 @@ fn to(state: State) -> SimpleExpr {
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
 /// wait; [`Error::Database`] if the database fails.
-pub async fn take(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
+pub async fn apply_step(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
     let (from, state) = step.transition();
     let mut update = one(user_id, id)
         .col_expr(Column::State, to(state))

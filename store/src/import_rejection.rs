@@ -17,7 +17,12 @@ use domain::problem::Code;
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn keep(tx: &Tx, user_id: Uuid, import_id: Uuid, rejections: Vec<Rejection>) -> Result<(), Error> {
+pub async fn insert(
+    tx: &Tx,
+    user_id: Uuid,
+    import_id: Uuid,
+    rejections: Vec<Rejection>,
+) -> Result<(), Error> {
     if rejections.is_empty() {
         return Ok(());
     }
@@ -87,7 +92,7 @@ pub async fn remove(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn forget_excerpts(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+pub async fn clear_excerpts(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
     Entity::update_many()
         .col_expr(Column::Excerpt, Expr::value(""))
         .filter(Column::UserId.eq(user_id))

@@ -19,13 +19,13 @@ pub mod import_job;
 pub mod import_rejection;
 pub mod load;
 pub(crate) mod lock;
+pub mod log_throttle;
 mod migrate;
 mod model;
 pub mod page;
 pub mod payload;
 pub mod pool;
 mod preflight;
-pub mod rarely;
 mod row_reader;
 pub mod save;
 pub mod status;
@@ -44,14 +44,14 @@ use crate::clock::Clock;
 use crate::detached::detached;
 use crate::error::Error;
 use domain::limits::{
-    GROUP_WRITERS, HEAVY_READERS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX,
+    GROUP_WRITERS, HEAVY_READ_CONNECTIONS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX,
     WRITE_MS_MAX,
 };
 use lock::{LockPermit, LockQueues};
-pub use migrate::{open_to_look, open_to_migrate};
+pub use migrate::{open_read_only, open_to_migrate};
 use pool::Pool;
 pub use pool::{Failover, Health};
-pub use preflight::{Unfit, preflight};
+pub use preflight::{PreflightError, preflight};
 use row_reader::RowReader;
 pub use transaction::{Reader, Tx};
 
@@ -122,7 +122,7 @@ impl Store {
             let options = dialect::sqlite_options(url).map_err(invalid)?;
             let pool = |size, most| Pool::sqlite(options.clone(), size, most, &health);
             (writer, reader, lists) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX));
-            heavy = pool(HEAVY_READERS, READ_MAX);
+            heavy = pool(HEAVY_READ_CONNECTIONS, READ_MAX);
             (waiters, optimistic) = (None, None);
             probe = pool(1, PROBE_MAX);
         } else {
@@ -132,7 +132,7 @@ impl Store {
             reader = Pool::postgres(reading.clone(), quarter, READ_MAX, &health);
             let listing = dialect::in_order_of_index(reading);
             lists = Pool::postgres(listing.clone(), quarter, READ_MAX, &health);
-            heavy = Pool::postgres(listing, HEAVY_READERS, READ_MAX, &health);
+            heavy = Pool::postgres(listing, HEAVY_READ_CONNECTIONS, READ_MAX, &health);
             let probing = options(PROBE_MAX)?;
             probe = Pool::postgres(probing, 1, PROBE_MAX, &health);
             let writing = dialect::keeping_plans(options(WRITE_MAX)?);

@@ -18,13 +18,13 @@ use uuid::Uuid;
 use super::{Store, Tx};
 use crate::error::Error;
 use domain::fault_injection;
-use domain::limits::{ANSWER_MS_MAX, LOCK_TURN_MS_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITING_OF_USER_MAX};
+use domain::limits::{LOCK_ATTEMPT_MS_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITING_OF_USER_MAX, RESPONSE_MS_MAX};
 
 const LOCK_WAIT_MAX: Duration = Duration::from_millis(LOCK_WAIT_MS_MAX);
 /// How long one attempt on a connection for waiting lasts.
-const LOCK_ATTEMPT_MAX: Duration = Duration::from_millis(LOCK_TURN_MS_MAX);
+const LOCK_ATTEMPT_MAX: Duration = Duration::from_millis(LOCK_ATTEMPT_MS_MAX);
 /// How long a write queues in memory: as long as its client waits for the response.
-const QUEUE_WAIT_MAX: Duration = Duration::from_millis(ANSWER_MS_MAX);
+const QUEUE_WAIT_MAX: Duration = Duration::from_millis(RESPONSE_MS_MAX);
 
 /// A row that a transaction locks before it changes the rows that belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::bulk;
 use super::row_reader::{Row, RowReader};
 use crate::error::Error;
 use domain::canonical_json::EMPTY;
-use domain::folded;
+use domain::case_folding;
 use domain::row::{
     DeletedBy, Deletion, EventBody, EventContent, EventRow, Location, RowMeta, TypeContent, TypeRow, Writer,
 };
@@ -248,7 +248,7 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
         model.end_date = Set(body.end_date);
         model.is_all_day = Set(Some(body.is_all_day));
         model.time_zone = Set(body.time_zone);
-        model.notes_search = Set(body.notes.as_deref().map(folded::fold));
+        model.notes_search = Set(body.notes.as_deref().map(case_folding::fold));
         model.notes = Set(body.notes);
         if let Some(place) = body.location {
             model.latitude = Set(Some(place.latitude));

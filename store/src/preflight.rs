@@ -13,7 +13,7 @@ use domain::limits::CLOCK_SKEW_MS_MAX;
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Unfit {
+pub enum PreflightError {
     /// The database cannot be reached.
     #[error("the database cannot be reached{hint}", hint = hint(.0))]
     Unreachable(#[source] sqlx::Error),
@@ -57,22 +57,22 @@ const VERSION_1: &str = ": its TLS certificate is of X.509 version 1, which is n
 /// Checks encoding, clock and pooler of PostgreSQL. On SQLite there is nothing to check.
 ///
 /// # Errors
-/// [`Unfit`] with the reason why the database must not be used.
-pub async fn preflight(url: &str, clock: &Clock) -> Result<(), Unfit> {
+/// [`PreflightError`] with the reason why the database must not be used.
+pub async fn preflight(url: &str, clock: &Clock) -> Result<(), PreflightError> {
     if url.starts_with("sqlite:") {
         return Ok(());
     }
-    let options: PgConnectOptions = url.parse().map_err(Unfit::Unreachable)?;
+    let options: PgConnectOptions = url.parse().map_err(PreflightError::Unreachable)?;
     // Some poolers refuse the startup option `extra_float_digits`, which sqlx sends by default.
     let options = options.application_name("idem").extra_float_digits(None).disable_statement_logging();
-    timeout(ACQUIRE_MAX, ask(&options, clock)).await.unwrap_or(Err(Unfit::Silent))
+    timeout(ACQUIRE_MAX, ask(&options, clock)).await.unwrap_or(Err(PreflightError::Silent))
 }
 
-async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), Unfit> {
+async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), PreflightError> {
     let mut first = connect(options).await?;
     let encoding: String = one(&mut first, "SHOW server_encoding").await?;
     if encoding != "UTF8" {
-        return Err(Unfit::Encoding(encoding));
+        return Err(PreflightError::Encoding(encoding));
     }
     let before_ms = clock.now_ms();
     let now = "SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint";
@@ -81,7 +81,7 @@ async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), Unfit> {
     // them, the clocks do not differ.
     let ahead_ms = (before_ms - of_database_ms).max(0) + (clock.now_ms() - of_database_ms).min(0);
     if ahead_ms.abs() > CLOCK_SKEW_MS_MAX {
-        return Err(Unfit::Clocks { ahead_ms });
+        return Err(PreflightError::Clocks { ahead_ms });
     }
     let mut second = connect(options).await?;
     is_one_session(&mut first, &mut second).await?;
@@ -95,27 +95,27 @@ async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), Unfit> {
 
 /// Checks that no pooler shares sessions. Such a pooler gives the session of the first connection to the
 /// second one as soon as that needs one.
-async fn is_one_session(first: &mut PgConnection, second: &mut PgConnection) -> Result<(), Unfit> {
+async fn is_one_session(first: &mut PgConnection, second: &mut PgConnection) -> Result<(), PreflightError> {
     let session = "SELECT pg_backend_pid()";
     let before: i32 = one(first, session).await?;
     second.execute("BEGIN").await.map_err(|error| match error {
         // Some poolers allow no transactions.
-        sqlx::Error::Database(_) => Unfit::Pooler,
-        other => Unfit::Unreachable(other),
+        sqlx::Error::Database(_) => PreflightError::Pooler,
+        other => PreflightError::Unreachable(other),
     })?;
     let other: i32 = one(second, session).await?;
     let after: i32 = one(first, session).await?;
-    second.execute("ROLLBACK").await.map_err(Unfit::Unreachable)?;
-    if before == after && before != other { Ok(()) } else { Err(Unfit::Pooler) }
+    second.execute("ROLLBACK").await.map_err(PreflightError::Unreachable)?;
+    if before == after && before != other { Ok(()) } else { Err(PreflightError::Pooler) }
 }
 
 /// Connects, and tries again while the database is starting or has no room for more connections.
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Unfit> {
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, PreflightError> {
     let mut pause = PAUSE_FIRST;
     loop {
         match options.connect().await {
             Err(error) if is_passing(&error) => tokio::time::sleep(pause).await,
-            connected => return connected.map_err(Unfit::Unreachable),
+            connected => return connected.map_err(PreflightError::Unreachable),
         }
         pause = (2 * pause).min(PAUSE_MAX);
     }
@@ -123,12 +123,12 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Unfit> {
 
 /// Runs a statement without parameters and returns its only cell. The statement is not prepared, because a
 /// pooler that shares sessions would refuse that before the check of the pooler.
-async fn one<T>(connection: &mut PgConnection, sql: &'static str) -> Result<T, Unfit>
+async fn one<T>(connection: &mut PgConnection, sql: &'static str) -> Result<T, PreflightError>
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {
-    let row = connection.fetch_one(sql).await.map_err(Unfit::Unreachable)?;
-    row.try_get(0).map_err(Unfit::Unreachable)
+    let row = connection.fetch_one(sql).await.map_err(PreflightError::Unreachable)?;
+    row.try_get(0).map_err(PreflightError::Unreachable)
 }
 
 #[cfg(test)]
@@ -142,10 +142,10 @@ mod tests {
             sqlx::Error::Tls(cause().into()),
             sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, cause())),
         ] {
-            let text = Unfit::Unreachable(error).to_string();
+            let text = PreflightError::Unreachable(error).to_string();
             assert!(text.contains("version 1") && text.contains("sslmode=disable"), "{text}");
         }
-        let other = Unfit::Unreachable(sqlx::Error::PoolClosed).to_string();
+        let other = PreflightError::Unreachable(sqlx::Error::PoolClosed).to_string();
         assert_eq!(other, "the database cannot be reached");
     }
 }

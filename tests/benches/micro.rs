@@ -1,4 +1,4 @@
-//! What single steps cost: the rules of ids, the gate, a record of an import, a page as text.
+//! Measures single steps: the rules of ids, the query limits, a record of an import, and a page of events.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -35,18 +35,18 @@ const CREATE_TYPE: &str = "mutation($id: ID) { createEventType(input: { eventTyp
 
 fn rules(criterion: &mut Criterion) {
     let text = event_id::compose(NOW_MS, [7; 10]).to_string();
-    criterion.bench_function("an id, read and checked", |bencher| {
+    criterion.bench_function("parse and check an id", |bencher| {
         bencher.iter(|| {
             let id = event_id::parse(black_box(&text));
             id.map(|id| event_id::check_new(id, NOW_MS, true).is_ok())
         });
     });
     criterion
-        .bench_function("an instant, written", |bencher| bencher.iter(|| instant::digits(black_box(NOW_MS))));
-    criterion.bench_function("the gate, a query of a page", |bencher| {
+        .bench_function("format an instant", |bencher| bencher.iter(|| instant::digits(black_box(NOW_MS))));
+    criterion.bench_function("check the query limits of a page", |bencher| {
         bencher.iter(|| query_limits::admit(black_box(PAGE)).is_ok());
     });
-    criterion.bench_function("a record of an import, as a valid event", |bencher| {
+    criterion.bench_function("parse a record of an import", |bencher| {
         bencher.iter(|| {
             let draft = json::parse_record(black_box(RECORD.as_bytes()))?;
             parse_event(draft, MissingId::Derived(Uuid::nil()), Uuid::nil())
@@ -54,19 +54,20 @@ fn rules(criterion: &mut Criterion) {
     });
 }
 
+/// A notifier that sends nothing.
 #[derive(Debug)]
-struct Nobody;
+struct SilentNotifier;
 
-impl Notifier for Nobody {
-    fn notify(&self, _ring: Notification) {}
+impl Notifier for SilentNotifier {
+    fn notify(&self, _notification: Notification) {}
 
     fn feeds(&self) -> BoxStream<'static, Uuid> {
         futures::stream::pending().boxed()
     }
 }
 
-/// A schema over a new database on SQLite with so many events of one user.
-async fn stage(folder: &Path, events: usize) -> (Schema, Store, Actor) {
+/// Returns a schema on a new SQLite database, its store, and a user with so many events.
+async fn open(folder: &Path, events: usize) -> (Schema, Store, Actor) {
     let url = format!("sqlite://{}/idem.db", folder.display());
     let tables = open_to_migrate(&url).await.expect("a database");
     Migrator::up(&tables, None).await.expect("its tables");
@@ -83,7 +84,7 @@ async fn stage(folder: &Path, events: usize) -> (Schema, Store, Actor) {
             Arc::new(object_store::memory::InMemory::new()),
             object_store::path::Path::default(),
         ),
-        notifier: Arc::new(Nobody),
+        notifier: Arc::new(SilentNotifier),
         import_limits: domain::limits::ImportLimits::default(),
     };
     let schema = api::graphql::schema(services, false);
@@ -107,12 +108,12 @@ async fn ask(schema: &Schema, store: &Store, actor: &Actor, query: &str, variabl
 fn page(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
-    let (schema, store, actor) = runtime.block_on(stage(folder.path(), 500));
+    let (schema, store, actor) = runtime.block_on(open(folder.path(), 500));
     for rows in [1, 50, 500] {
         let variables = json!({ "first": rows });
-        let answer = runtime.block_on(ask(&schema, &store, &actor, PAGE, variables.clone()));
-        assert_eq!(answer.matches("\"timestamp\"").count(), rows, "{answer}");
-        criterion.bench_function(&format!("a page of {rows}, read from SQLite and written"), |bencher| {
+        let response = runtime.block_on(ask(&schema, &store, &actor, PAGE, variables.clone()));
+        assert_eq!(response.matches("\"timestamp\"").count(), rows, "{response}");
+        criterion.bench_function(&format!("read a page of {rows} from SQLite"), |bencher| {
             bencher.iter(|| runtime.block_on(ask(&schema, &store, &actor, PAGE, variables.clone())));
         });
     }

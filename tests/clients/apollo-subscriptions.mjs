@@ -1,4 +1,5 @@
-// Apollo Client, 3 and 4: the feed by graphql-ws and by multipart answers, on past cut connections.
+// Tests the feed with Apollo Client 3 and 4, by graphql-ws and by multipart responses, over connections that
+// are cut.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
@@ -6,11 +7,11 @@ import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
 
 import { ApolloClient, ApolloLink, GraphQLWsLink, HttpLink, InMemoryCache, getMainDefinition, gql } from './apollo-version.mjs';
-import { eventually, newUser, openWire } from './bed.mjs';
-import { CHANGES, openReader, tellsEachOncePastCuts } from './feed.mjs';
+import { eventually, newUser, openProxy } from './test-user.mjs';
+import { CHANGES, openReader, receivesEachChangeOnceDespiteCuts } from './feed.mjs';
 
-/** A client over this wire; `connected` counts the streams that began. */
-function open(user, wire, kind) {
+/** Opens a client that connects through this proxy. `connected` counts the streams that were opened. */
+function open(user, proxy, kind) {
   let connected = 0;
   const fetching = async (...request) => {
     const response = await fetch(...request);
@@ -18,9 +19,9 @@ function open(user, wire, kind) {
     connected += 1;
     return response;
   };
-  const http = new HttpLink({ uri: `${wire.url}/graphql`, headers: user.headers, fetch: fetching });
+  const http = new HttpLink({ uri: `${proxy.url}/graphql`, headers: user.headers, fetch: fetching });
   const socket = createClient({
-    url: `${wire.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0,
+    url: `${proxy.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0,
     connectionParams: { authorization: `Bearer ${user.token}` }, on: { connected: () => { connected += 1; } },
   });
   const streamed = ({ query }) => kind === 'graphql-ws' && getMainDefinition(query).operation === 'subscription';
@@ -30,14 +31,14 @@ function open(user, wire, kind) {
 }
 
 /**
- * Subscribes from the reader's cursor, and again when the stream ends or fails: Apollo sends the variables
- * it was given, so only a new subscription goes on from a newer cursor.
+ * Subscribes from the reader's cursor, and again when the stream ends or fails. Apollo always sends the
+ * variables that it was given, so only a new subscription can use a newer cursor.
  */
 function follow(client, reader) {
   let current;
   let stopped = false;
   const begin = () => {
-    // On a cut Apollo may tell of an error and of the end: one of them begins anew.
+    // After a cut Apollo may call both `error` and `complete`. Only the first call subscribes again.
     let ended = false;
     const again = () => {
       if (ended || stopped) return;
@@ -58,22 +59,22 @@ function follow(client, reader) {
 for (const kind of ['graphql-ws', 'multipart']) {
   test(`changes by ${kind} go on from the last cursor after a cut, missing nothing, twice nothing`, async () => {
     const user = newUser();
-    const wire = await openWire();
+    const proxy = await openProxy();
     const reader = await openReader(user);
-    const { client, connected, close } = open(user, wire, kind);
+    const { client, connected, close } = open(user, proxy, kind);
     const stop = follow(client, reader);
-    await tellsEachOncePastCuts(user, reader, wire, connected);
+    await receivesEachChangeOnceDespiteCuts(user, reader, proxy, connected);
     stop();
     await close();
-    await wire.close();
+    await proxy.close();
   });
 
   test(`an event that comes by ${kind} is written to the cache by its id`, async () => {
     const user = newUser();
     const [id] = await user.newEvents(await user.newType(), ['before']);
-    const wire = await openWire();
+    const proxy = await openProxy();
     const reader = await openReader(user);
-    const { client, close } = open(user, wire, kind);
+    const { client, close } = open(user, proxy, kind);
     const kept = () => client.readFragment({ id: `Event:${id}`, fragment: gql('fragment N on Event { notes }') })?.notes;
     const variables = { after: reader.variables.after };
     const watching = client.subscribe({ query: gql(CHANGES), variables }).subscribe({});
@@ -81,6 +82,6 @@ for (const kind of ['graphql-ws', 'multipart']) {
     await eventually('the cache has it', () => kept() === 'after');
     watching.unsubscribe();
     await close();
-    await wire.close();
+    await proxy.close();
   });
 }

@@ -1,10 +1,11 @@
-// Apollo Client as APOLLO says, 3 or 4: the parts that both have, under the names of 4.
+// Exports the parts that Apollo Client 3 and 4 have in common, under the names of 4. APOLLO is the major
+// version.
 import { createRequire } from 'node:module';
 
-// The CommonJS build of either: the ES modules of 3 cannot be loaded by Node.
+// The CommonJS builds are used, because Node cannot load the ES modules of version 3.
 const require = createRequire(import.meta.url);
 const major = process.env.APOLLO;
-if (major !== '3' && major !== '4') throw new Error('APOLLO says which: 3 or 4');
+if (major !== '3' && major !== '4') throw new Error('APOLLO must be 3 or 4');
 const [name, core] = major === '3' ? ['apollo3', 'apollo3/core'] : ['@apollo/client', '@apollo/client'];
 
 export const { ApolloClient, ApolloLink, HttpLink, InMemoryCache, gql } = require(core);

@@ -1,11 +1,12 @@
-// Apollo Client, 3 and 4 (APOLLO says which): its cache, its retries and its optimistic answers.
+// Tests Apollo Client 3 and 4: its cache, its retries and its optimistic responses. APOLLO is the major
+// version.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import {
   ApolloClient, ApolloLink, HttpLink, InMemoryCache, RetryLink, gql, relayStylePagination,
 } from './apollo-version.mjs';
-import { eventually, newId, newUser, server } from './bed.mjs';
+import { eventually, newId, newUser, server } from './test-user.mjs';
 
 const EVENT = gql`fragment E on Event { id version notes timestamp eventType { id name version } }`;
 const batch = (kind) => gql`
@@ -33,7 +34,7 @@ const LIST = gql`
   }
   ${EVENT}`;
 
-/** A client of this user, with what an app would configure: connections that grow by pages. */
+/** Returns a client of this user, configured like that of an app: pages of a connection are merged into one list. */
 function clientOf(user, { fetch: fetching = fetch, links = [] } = {}) {
   const http = new HttpLink({ uri: `${server}/graphql`, headers: user.headers, fetch: fetching });
   const typePolicies = { Query: { fields: { events: relayStylePagination(['filter']) } } };
@@ -42,7 +43,7 @@ function clientOf(user, { fetch: fetching = fetch, links = [] } = {}) {
 
 const event = (eventTypeId, more) => ({ id: newId(), eventTypeId, timestamp: '2026-01-02T03:04:05Z', ...more });
 
-test('the cache keeps what is a Node by its id, and nothing else', async () => {
+test('the cache normalizes Nodes by their ids, and nothing else', async () => {
   const user = newUser();
   const type = await user.newType('run');
   const client = clientOf(user);
@@ -115,7 +116,7 @@ test('pages of events grow into one list by relayStylePagination', async () => {
   assert.deepEqual(shown().edges.map(({ node }) => node.id), ids.reverse());
 });
 
-test('RetryLink after an answer lost behind the commit stores the batch once', async () => {
+test('RetryLink stores a batch once although its response was lost after the commit', async () => {
   const user = newUser();
   const type = await user.newType();
   let sent = 0;
@@ -135,7 +136,7 @@ test('RetryLink after an answer lost behind the commit stores the batch once', a
   assert.equal(await user.countEvents(), 2);
 });
 
-test('an event shown before its answer is taken back when it is rejected, and stays when it is created', async () => {
+test('an optimistic event is removed when it is rejected, and stays when it is created', async () => {
   const user = newUser();
   const type = await user.newType('run');
   await user.newEvents(type, ['there']);
@@ -173,7 +174,7 @@ test('an event shown before its answer is taken back when it is rejected, and st
   });
   const refused = await create(event(newId(), { notes: 'refused' }));
   assert.equal(refused.data.createEvent.result.problem.code, 'EVENT_TYPE_NOT_FOUND');
-  await eventually('it is taken back', () => seen.length === 3);
+  await eventually('the optimistic event is removed', () => seen.length === 3);
   const kept = await create(event(type, { notes: 'kept' }));
   assert.equal(kept.data.createEvent.result.outcome, 'CREATED');
   await eventually('it is shown', () => seen.length === 4);

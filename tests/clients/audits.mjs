@@ -1,11 +1,11 @@
-// The official audits of GraphQL over HTTP (npm graphql-http) against the server at URL, as the user of
-// TOKEN. Every one must pass: the optional ones too, for clients count on them.
+// Runs the official audits of GraphQL over HTTP (npm graphql-http) against the server at URL, as the user of
+// TOKEN. All must pass, even the optional ones, because clients rely on them.
 import { serverAudits } from 'graphql-http';
 
 const { URL: url, TOKEN: token } = process.env;
-if (!url || !token) throw new Error('URL and TOKEN say whom to audit');
+if (!url || !token) throw new Error('URL and TOKEN must be set');
 
-// The number of audits in the pinned version: fewer would be a check that has gone.
+// The number of audits in the pinned version. It is checked so that no audit gets lost.
 const EXPECTED = 61;
 
 const fetchFn = (target, init = {}) =>
@@ -24,7 +24,7 @@ for (const level of ['MUST', 'SHOULD', 'MAY']) {
 if (results.length !== EXPECTED) console.error(`${results.length} audits ran, not ${EXPECTED}`);
 process.exitCode = failed.length === 0 && results.length === EXPECTED ? 0 : 1;
 
-/** The body, where the audit has not read it. */
+/** Returns the body, unless the audit has read it. */
 async function text(response) {
   return response.bodyUsed ? '(read by the audit)' : (await response.text()).slice(0, 500);
 }

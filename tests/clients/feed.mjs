@@ -1,48 +1,50 @@
-// The subscription that the tests of streams follow, and a run of writes past cut connections.
+// The subscription that the tests of streams use, and a check that no change is lost when connections are
+// cut.
 import assert from 'node:assert/strict';
 
-import { eventually } from './bed.mjs';
+import { eventually } from './test-user.mjs';
 
 export const CHANGES = `subscription Changes($after: Cursor) {
   changes(after: $after) { cursor hasMore reset changes { entity entityId version deleted event { id notes } } }
 }`;
 
-/** Where the feed of this user ends now. */
+/** Returns the cursor of the feed head of this user. */
 export const headOf = async (user) => (await user.ask('{ syncStatus { headCursor } }')).syncStatus.headCursor;
 
 /**
- * What a device keeps of its feed: the cursor, and what it was told. `variables` is read anew each time a
- * client sends it, so that one that subscribes again by itself goes on from the last cursor.
+ * Returns a reader that stores its cursor and the ids of the changes that it receives. A client evaluates
+ * `variables` each time it sends them, so that a client that resubscribes by itself goes on from the last
+ * cursor.
  */
 export async function openReader(user) {
-  const told = [];
+  const received = [];
   let cursor = await headOf(user);
   return {
-    told,
+    received,
     variables: { get after() { return cursor; } },
     take(page) {
       assert.equal(page.reset, null);
       cursor = page.cursor;
-      told.push(...page.changes.map(({ entityId }) => entityId));
+      received.push(...page.changes.map(({ entityId }) => entityId));
     },
   };
 }
 
-/** Writes events, cutting the wire before, between and behind them; each must be told once, in order. */
-export async function tellsEachOncePastCuts(user, reader, wire, subscribed) {
+/** Writes events and cuts the connections in between. The reader must receive each change once, in order. */
+export async function receivesEachChangeOnceDespiteCuts(user, reader, proxy, connectionCount) {
   const type = await user.newType();
   const ids = [type];
-  const toldAll = () => eventually(`${ids.length} entities are told`, () => reader.told.length >= ids.length);
-  await toldAll();
+  const allReceived = () => eventually(`${ids.length} changes are received`, () => reader.received.length >= ids.length);
+  await allReceived();
   for (let round = 0; round < 4; round += 1) {
     ids.push(...(await user.newEvents(type, [`shown ${round}`])));
-    await toldAll();
-    const before = subscribed();
-    wire.cut();
-    // Nobody listens now: only the cursor brings these.
+    await allReceived();
+    const before = connectionCount();
+    proxy.cut();
+    // The reader is not connected now, so it receives these events only through its cursor.
     for (const note of ['missed', 'missed too']) ids.push(...(await user.newEvents(type, [note])));
-    await toldAll();
-    assert.ok(subscribed() > before, 'the connection was made anew');
+    await allReceived();
+    assert.ok(connectionCount() > before, 'the client has reconnected');
   }
-  assert.deepEqual(reader.told, ids);
+  assert.deepEqual(reader.received, ids);
 }

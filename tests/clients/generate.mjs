@@ -1,4 +1,4 @@
-// What generators make of the schema: graphql-codegen's types, and the artifacts of the relay-compiler.
+// Tests that code generators accept the schema: graphql-codegen and the relay-compiler.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
@@ -10,16 +10,16 @@ import { promisify } from 'node:util';
 
 import { parse } from 'graphql';
 
-import { server } from './bed.mjs';
+import { server } from './test-user.mjs';
 
-// These packages are CommonJS with a default export of their own.
+// These packages are CommonJS modules, so they are loaded with `require`.
 const require = createRequire(import.meta.url);
 const { codegen } = require('@graphql-codegen/core');
 const run = promisify(execFile);
 const here = import.meta.dirname;
 const bin = (name) => path.join(here, 'node_modules', '.bin', name);
 
-/** How the scalars look in TypeScript; docs/api.md names the same. */
+/** How the scalars look in TypeScript; docs/reference/schema.md names the same. */
 const SCALARS = { Cursor: 'string', DateTime: 'string', JSONObject: 'Record<string, unknown>', Long: 'number' };
 
 async function open(t) {
@@ -32,7 +32,7 @@ async function open(t) {
   return { folder, sdl };
 }
 
-/** Compiles these files, strictly; fails with what the compiler says. */
+/** Compiles these files in strict mode. Fails with the output of the compiler. */
 async function compile(folder, files) {
   const flags = ['--noEmit', '--strict', '--target', 'es2022', '--module', 'nodenext', '--types', ''];
   await run(bin('tsc'), [...flags, ...files], { cwd: folder }).catch(({ stdout }) => assert.fail(stdout));
@@ -46,7 +46,8 @@ test('graphql-codegen makes types that an app compiles with', async (t) => {
     config: { scalars: SCALARS, strictScalars: true, enumsAsTypes: true, useTypeImports: true },
     pluginMap: { [plugin]: require(`@graphql-codegen/${plugin}`) },
   });
-  // The one for all types of the schema, the other for what the operations name: each is whole by itself.
+  // One file has all types of the schema and the other the types of the operations. Neither imports the
+  // other.
   await writeFile(path.join(folder, 'schema.ts'), await make('schema.ts', [], 'typescript'));
   await writeFile(path.join(folder, 'types.ts'), await make('types.ts', [{ document }], 'typescript-operations'));
   await cp(path.join(here, 'generate/uses.ts'), path.join(folder, 'uses.ts'));

@@ -1,11 +1,12 @@
-// RxDB with the adapter of docs/api.md: devices that were offline end identical.
+// Tests RxDB with the adapter of the documentation: devices that were offline have the same rows after they
+// sync.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { createRxDatabase } from 'rxdb';
 import { getRxStorageMemory } from 'rxdb/plugins/storage-memory';
 
-import { eventually, newId, newUser, server } from './bed.mjs';
+import { eventually, newId, newUser, server } from './test-user.mjs';
 import { editIdAfter } from './id.mjs';
 
 let lastEdit = null;
@@ -16,7 +17,7 @@ let devices = 0;
 const opened = [];
 test.afterEach(() => Promise.all(opened.splice(0).map((database) => database.close())));
 
-/** A device of this user: its rows, and a switch for its network. */
+/** Opens a device of this user: its rows, and functions that switch its network on and off. */
 async function open(user) {
   devices += 1;
   const name = `device${devices}`;
@@ -30,7 +31,8 @@ async function open(user) {
   const resets = [];
   let replication;
   const online = ({ identifier = 'one', fetch: fetching } = {}) => {
-    // RxDB shares a socket between replications of one URL, the token of the first with it: a URL each.
+    // RxDB shares a socket, with its token, between replications that have the same URL. So each device has
+    // its own URL.
     const socket = `${server.replace('http', 'ws')}/graphql?device=${name}`;
     replication = replicateIdem({
       collection: entries, url: `${server}/graphql`, fetch: fetching, socket, token: user.token, clientId: name, identifier,
@@ -41,7 +43,7 @@ async function open(user) {
   return {
     entries, rejected, resets, online,
     offline: () => replication.cancel(),
-    /** The living rows: what of them a person sees. */
+    /** Returns the id, the text and the version of all rows that are not deleted. */
     rows: async () => (await entries.find({ sort: [{ id: 'asc' }] }).exec())
       .map(({ id, notes, name: called, version }) => ({ id, shown: notes ?? called, version })),
     add: (row) => entries.insert({ id: newId(), version: 1, ...row }),
@@ -53,7 +55,7 @@ async function open(user) {
 const type = (name) => ({ entity: 'EVENT_TYPE', name });
 const event = (eventTypeId, notes) => ({ entity: 'EVENT', eventTypeId, notes, timestamp: '2026-01-02T03:04:05.000Z' });
 
-/** Waits until every device shows the same, and that `shown`. */
+/** Waits until all devices have the same rows, with the texts `shown`. */
 async function agree(shown, ...parties) {
   let last;
   await eventually(`all show ${shown}`, async () => {
@@ -63,15 +65,15 @@ async function agree(shown, ...parties) {
   }).catch((error) => { throw new Error(`${error.message}: ${JSON.stringify(last, null, 1)}`); });
 }
 
-/** Waits until the server has told a device of all its rows. */
-const told = (device) => eventually('all is told of', async () => (await device.entries.find().exec()).every((row) => row.createdAt));
+/** Waits until a device has received all its rows from the server. */
+const synced = (device) => eventually('all rows are synced', async () => (await device.entries.find().exec()).every((row) => row.createdAt));
 
-test('two devices with conflicting edits made offline end identical, and a stranger sees nothing', async () => {
+test('two devices with conflicting offline edits have the same rows in the end, and another user sees none', async () => {
   const user = newUser();
-  const [phone, laptop, stranger] = await Promise.all([open(user), open(user), open(newUser())]);
+  const [phone, laptop, otherUser] = await Promise.all([open(user), open(user), open(newUser())]);
   const run = await phone.add(type('run'));
   const [first, second] = [await phone.add(event(run.id, 'first')), await phone.add(event(run.id, 'second'))];
-  for (const device of [phone, laptop, stranger]) device.online();
+  for (const device of [phone, laptop, otherUser]) device.online();
   await agree(['run', 'first', 'second'], phone, laptop);
 
   await Promise.all([phone.offline(), laptop.offline()]);
@@ -83,9 +85,9 @@ test('two devices with conflicting edits made offline end identical, and a stran
   await eventually('the edits of the phone are there', async () =>
     (await user.ask('{ events { nodes { notes } } }')).events.nodes.filter(({ notes }) => notes.startsWith('phone')).length === 2);
   laptop.online();
-  // The laptop met the phone's edit as a conflict, and its own wins by the handler.
+  // The laptop's edit conflicts with that of the phone, and the conflict handler lets the laptop's edit win.
   await agree(['run', 'laptop', 'phone too', 'third'], phone, laptop);
-  assert.deepEqual(await stranger.rows(), []);
+  assert.deepEqual(await otherUser.rows(), []);
   assert.deepEqual([...phone.rejected, ...laptop.rejected, ...phone.resets], []);
 });
 
@@ -104,7 +106,7 @@ test('a deletion reaches a device that edited the row offline', async () => {
   await agree(['run', 'kept'], phone, laptop);
 });
 
-test('a row that the server refuses is told, and holds up no other; corrected, it goes in', async () => {
+test('a row that the server rejects is reported and blocks no other row, and is stored once it is corrected', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
   const run = await phone.add(type('run'));
@@ -113,13 +115,13 @@ test('a row that the server refuses is told, and holds up no other; corrected, i
   await phone.add(event(run.id, 'behind'));
   for (const device of [phone, laptop]) device.online();
   await agree(['run', 'before', 'behind'], laptop);
-  await eventually('it is told', () => phone.rejected.length > 0);
+  await eventually('the rejection is reported', () => phone.rejected.length > 0);
   assert.deepEqual(phone.rejected, [[poison.id, 'TOO_LONG']]);
   await phone.edit(poison.id, { notes: 'short' });
   await agree(['run', 'before', 'short', 'behind'], phone, laptop);
 });
 
-test('a row made and removed before it was sent is no matter, and one removed later goes everywhere', async () => {
+test('a row that is removed before it was sent causes no error, and a later removal reaches all devices', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
   const run = await phone.add(type('run'));
@@ -132,17 +134,17 @@ test('a row made and removed before it was sent is no matter, and one removed la
   assert.deepEqual([...phone.rejected, ...laptop.rejected], []);
 });
 
-test('after a reset the copy is replicated anew: nothing is lost, nothing is stored twice', async () => {
+test('after a reset all rows are replicated again, and none is lost or stored twice', async () => {
   const user = newUser();
   const phone = await open(user);
   const run = await phone.add(type('run'));
   await phone.add(event(run.id, 'kept'));
   phone.online();
-  await told(phone);
+  await synced(phone);
   await phone.offline();
   await phone.add(event(run.id, 'new'));
   phone.online({ fetch: forgetful });
-  await eventually('the reset is told', () => phone.resets.length > 0);
+  await eventually('the reset is reported', () => phone.resets.length > 0);
   assert.equal(phone.resets[0], 'CURSOR_INVALID');
   await phone.offline();
   phone.online({ identifier: 'two' });
@@ -151,7 +153,7 @@ test('after a reset the copy is replicated anew: nothing is lost, nothing is sto
   assert.deepEqual(phone.rejected, []);
 });
 
-test('more rows than one push takes go in and stay', async () => {
+test('more rows than fit into one push are all stored', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
   const run = await phone.add(type('run'));
@@ -160,12 +162,12 @@ test('more rows than one push takes go in and stay', async () => {
   const removed = [];
   phone.entries.remove$.subscribe((change) => removed.push(change.documentId));
   for (const device of [phone, laptop]) device.online();
-  await told(phone);
+  await synced(phone);
   await agree(['run', ...notes], phone, laptop);
   assert.deepEqual([...phone.rejected, ...removed], []);
 });
 
-test('rows behind a push that is cut wait for it', async () => {
+test('rows after a push that fails wait until it succeeds', async () => {
   const user = newUser();
   const phone = await open(user);
   const rows = (of, count) => Array.from({ length: count }, (_, n) => ({ id: newId(), version: 1, editId: nextEdit(), ...event(of.id, `note ${n}`) }));
@@ -174,68 +176,68 @@ test('rows behind a push that is cut wait for it', async () => {
   const run = await phone.add(type('run'));
   await phone.entries.bulkInsert(rows(run, 150));
   let pushes = 0;
-  // A hundred rows go alone, the others at once.
+  // The first push has a hundred rows, and the others follow at once.
   const push = async (send) => {
     pushes += 1;
     if (pushes === 2) throw new Error('cut');
     return send();
   };
   phone.online({ fetch: between({ push }) });
-  await told(phone);
+  await synced(phone);
   assert.equal(await user.countEvents(), 249);
   assert.deepEqual([pushes, ...phone.rejected], [4]);
 });
 
-test('a row whose push is answered behind the pull that brings it has its version all the same', async () => {
+test('a row has the right version even if a pull has the row before the response to its push arrives', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
-  const [asked, stored, pulled] = [gate(), gate(), gate()];
+  const [asked, stored, pulled] = [latch(), latch(), latch()];
   const hold = {};
   for (const device of [phone, laptop]) device.online(device === phone ? { fetch: between(hold) } : {});
   const run = await phone.add(type('run'));
   await agree(['run'], phone, laptop);
-  await told(phone);
+  await synced(phone);
 
   hold.pull = async (send) => {
     asked.open();
     await stored.passed;
-    const answer = await send();
+    const response = await send();
     setTimeout(pulled.open, 200);
-    return answer;
+    return response;
   };
   hold.push = async (send) => {
-    const answer = await send();
+    const response = await send();
     stored.open();
     await pulled.passed;
-    return answer;
+    return response;
   };
   await laptop.add(event(run.id, 'other'));
   await asked.passed;
   await phone.add(event(run.id, 'own'));
   await agree(['run', 'other', 'own'], phone, laptop);
-  await told(phone);
+  await synced(phone);
 });
 
 test('a page that is older than a push does not undo it', async () => {
   const user = newUser();
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
-  const [read, pushed] = [gate(), gate()];
-  const textOf = (answer) => answer.clone().text();
+  const [read, pushed] = [latch(), latch()];
+  const textOf = (response) => response.clone().text();
   phone.online({
     fetch: between({
       pull: async (send) => {
-        const answer = await send();
-        if ((await textOf(answer)).includes('theirs')) {
+        const response = await send();
+        if ((await textOf(response)).includes('theirs')) {
           read.open();
           await pushed.passed;
         }
-        return answer;
+        return response;
       },
       push: async (send) => {
-        const answer = await send();
-        // Behind a conflict.
-        if ((await textOf(answer)).includes('UPDATED')) setTimeout(pushed.open, 200);
-        return answer;
+        const response = await send();
+        // The first push was a conflict, and this is the second one.
+        if ((await textOf(response)).includes('UPDATED')) setTimeout(pushed.open, 200);
+        return response;
       },
     }),
   });
@@ -257,7 +259,7 @@ test('a deletion reaches a device that has pushed, and pulled no row yet', async
   const [phone, laptop] = await Promise.all([open(user), open(user)]);
   const run = await phone.add(type('run'));
   const gone = await phone.add(event(run.id, 'gone'));
-  const removed = gate();
+  const removed = latch();
   const order = [];
   phone.online({
     fetch: between({
@@ -266,7 +268,7 @@ test('a deletion reaches a device that has pushed, and pulled no row yet', async
         return send();
       },
       pull: async (send) => {
-        // Time enough for a push that does not wait.
+        // This is long enough for a push that would not wait for the first page.
         await (order.length === 0 ? new Promise((done) => { setTimeout(done, 200); }) : removed.passed);
         order.push('pull');
         return send();
@@ -291,25 +293,25 @@ test('a replication that is cancelled while it starts ends, however often', asyn
   await eventually('it is stored', async () => (await phone.entries.findOne(run.id).exec(true)).createdAt);
 });
 
-/** Something to wait for. */
-function gate() {
+/** Returns a promise and the function that resolves it. */
+function latch() {
   let open;
   const passed = new Promise((done) => { open = done; });
   return { passed, open };
 }
 
-/** Hands pushes and pulls to whoever holds them up by now. */
+/** Returns a `fetch` that passes pushes and pulls to the handlers in `hold`, if there are any. */
 function between(hold) {
-  return async (request, options) => {
-    const asked = new Request(request, options);
-    const { query } = await asked.clone().json();
+  return async (input, options) => {
+    const request = new Request(input, options);
+    const { query } = await request.clone().json();
     const [push, pull] = [query.includes('applyMutations'), query.includes('first: $first')];
-    const held = (push && hold.push) || (pull && hold.pull) || ((send) => send());
-    return held(() => fetch(asked));
+    const handler = (push && hold.push) || (pull && hold.pull) || ((send) => send());
+    return handler(() => fetch(request));
   };
 }
 
-/** Sends a cursor that is none, as a copy of another server's would. */
+/** Replaces the cursor with an invalid one, as if it came from another server. */
 async function forgetful(request) {
   const body = await request.json();
   if (body.variables.first) body.variables.after = 'nonsense';

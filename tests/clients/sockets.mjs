@@ -1,12 +1,12 @@
-// graphql-ws: the token in connection_init, going on after a cut, and how a socket is closed.
+// Tests graphql-ws: the token in connection_init, reconnecting after a cut, and the close codes.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
 
-import { newUser, openWire, server } from './bed.mjs';
-import { CHANGES, openReader, tellsEachOncePastCuts } from './feed.mjs';
+import { newUser, openProxy, server } from './test-user.mjs';
+import { CHANGES, openReader, receivesEachChangeOnceDespiteCuts } from './feed.mjs';
 
 const socketUrl = (url) => `${url.replace('http', 'ws')}/graphql`;
 
@@ -15,12 +15,12 @@ for (const [place, params] of [
   ['Authorization', (value) => ({ Authorization: value })],
   ['headers.authorization', (value) => ({ headers: { authorization: value } })],
 ]) {
-  test(`graphql-ws is let in by a token in ${place} of connection_init`, async () => {
+  test(`graphql-ws is accepted with a token in ${place} of connection_init`, async () => {
     const user = newUser();
     const connectionParams = params(`Bearer ${user.token}`);
     const client = createClient({ url: socketUrl(server), webSocketImpl: WebSocket, connectionParams });
-    const answers = client.iterate({ query: '{ viewer { userId } }' });
-    const { value } = await answers.next();
+    const responses = client.iterate({ query: '{ viewer { userId } }' });
+    const { value } = await responses.next();
     assert.deepEqual(value.data, await user.ask('{ viewer { userId } }'));
     await client.dispose();
   });
@@ -28,11 +28,11 @@ for (const [place, params] of [
 
 test('graphql-ws goes on from the last cursor after the connection is cut, missing nothing, twice nothing', async () => {
   const user = newUser();
-  const wire = await openWire();
+  const proxy = await openProxy();
   const reader = await openReader(user);
   let connected = 0;
   const client = createClient({
-    url: socketUrl(wire.url), webSocketImpl: WebSocket, shouldRetry: () => true, retryAttempts: 100,
+    url: socketUrl(proxy.url), webSocketImpl: WebSocket, shouldRetry: () => true, retryAttempts: 100,
     retryWait: async () => {}, connectionParams: { authorization: `Bearer ${user.token}` },
     on: { connected: () => { connected += 1; } },
   });
@@ -40,14 +40,14 @@ test('graphql-ws goes on from the last cursor after the connection is cut, missi
   const stop = client.subscribe({ query: CHANGES, variables: reader.variables }, {
     next: ({ data }) => reader.take(data.changes), error: (error) => failures.push(error), complete: () => {},
   });
-  await tellsEachOncePastCuts(user, reader, wire, () => connected);
+  await receivesEachChangeOnceDespiteCuts(user, reader, proxy, () => connected);
   stop();
   await client.dispose();
-  await wire.close();
+  await proxy.close();
   assert.deepEqual(failures, []);
 });
 
-test('graphql-ws closed with 4403 asks for the token anew and goes on', async () => {
+test('graphql-ws requests a new token after it was closed with 4403, and goes on', async () => {
   const user = newUser();
   const tokens = ['no', 'not either', user.token];
   const client = createClient({
@@ -63,7 +63,7 @@ test('graphql-ws closed with 4403 asks for the token anew and goes on', async ()
 const init = { type: 'connection_init', payload: { authorization: `Bearer ${newUser().token}` } };
 const subscribe = { id: 'one', type: 'subscribe', payload: { query: CHANGES } };
 
-/** The table of docs/api.md. */
+/** The table of docs/reference/close-codes.md. */
 for (const [code, when, messages, protocol = 'graphql-transport-ws'] of [
   [4400, 'a message is malformed', ['{']],
   [4401, 'an operation comes before the ack', [subscribe]],
@@ -82,7 +82,7 @@ for (const [code, when, messages, protocol = 'graphql-transport-ws'] of [
       for (const message of messages) {
         const sent = typeof message === 'string' ? message : JSON.stringify(message);
         socket.send(sent);
-        // An operation is only in order behind the ack of the init.
+        // An operation is allowed only after the ack of connection_init.
         if (message === init && messages[1] !== init) await new Promise((resolve) => socket.once('message', resolve));
       }
     });

@@ -1,11 +1,11 @@
-// graphql-sse in its mode of distinct connections: the feed as server-sent events.
+// Tests the feed as server-sent events with graphql-sse in its mode of distinct connections.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { createClient } from 'graphql-sse';
 
-import { newUser, openWire, server } from './bed.mjs';
-import { CHANGES, openReader, tellsEachOncePastCuts } from './feed.mjs';
+import { newUser, openProxy, server } from './test-user.mjs';
+import { CHANGES, openReader, receivesEachChangeOnceDespiteCuts } from './feed.mjs';
 
 test('graphql-sse answers a query', async () => {
   const user = newUser();
@@ -17,21 +17,21 @@ test('graphql-sse answers a query', async () => {
 
 test('graphql-sse goes on from the last cursor after the connection is cut, missing nothing, twice nothing', async () => {
   const user = newUser();
-  const wire = await openWire();
+  const proxy = await openProxy();
   const reader = await openReader(user);
   let connected = 0;
   const client = createClient({
-    url: `${wire.url}/graphql`, headers: user.headers, retryAttempts: 100, retry: async () => {},
+    url: `${proxy.url}/graphql`, headers: user.headers, retryAttempts: 100, retry: async () => {},
     fetchFn: async (...request) => { const response = await fetch(...request); connected += 1; return response; },
   });
   const failures = [];
   const stop = client.subscribe({ query: CHANGES, variables: reader.variables }, {
     next: ({ data }) => reader.take(data.changes), error: (error) => failures.push(error), complete: () => {},
   });
-  await tellsEachOncePastCuts(user, reader, wire, () => connected);
+  await receivesEachChangeOnceDespiteCuts(user, reader, proxy, () => connected);
   stop();
   client.dispose();
-  await wire.close();
+  await proxy.close();
   assert.deepEqual(failures, []);
 });
 

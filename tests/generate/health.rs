@@ -1,6 +1,8 @@
-//! Writes an export like those of Apple Health, as big as one likes, with what real ones have that readers
-//! stumble over, and prints as JSON what a right reader finds in it. `samples.txt` holds its elements, each
-//! behind a line `== weight records nested`.
+//! Writes an export like those of Apple Health, of any size, with the irregularities of real exports that are
+//! hard to read. Prints as JSON the counts that a correct reader finds in it.
+//!
+//! `samples.txt` has the elements. The line `== weight records nested` before each element has its relative
+//! frequency, and the numbers of its records and of its nested records.
 
 mod packing;
 
@@ -18,39 +20,39 @@ const BAD: &str = " <Record type=\"HKQuantityTypeIdentifierStepCount\" sourceNam
 const ROUTE: &str =
     "<?xml version=\"1.0\"?>\n<gpx><trk><trkseg><trkpt lon=\"13\" lat=\"52\"/></trkseg></trk></gpx>\n";
 const CDA: &str = "<?xml version=\"1.0\"?>\n<ClinicalDocument xmlns=\"urn:hl7-org:v3\"/>\n";
-/// Apostrophe and no-break space as Apple writes them, a control character that XML does not know, doubled
-/// spaces, other scripts.
+/// Names of sources, with the apostrophe and the no-break space of Apple, a control character that XML does
+/// not allow, double spaces, and other scripts.
 const SOURCES: [&str; 5] =
     ["Anna’s Apple\u{a0}Watch", "Anna’s iPhone", "Fit\u{3}Bit &amp; Co", "Health  Mate", "体重計 Größe"];
 /// 2014-01-01T00:00:00Z
 const FIRST_S: i64 = 1_388_534_400;
 const HALF_YEAR_S: i64 = 15_768_000;
 const FLUSH_BYTES: usize = 1 << 16;
-/// The record behind which the bad one comes.
-const BAD_BEHIND: u64 = 9;
+/// The number of records before the bad one.
+const BAD_AFTER: u64 = 9;
 
-/// What a reader must find.
+/// The counts that a reader must find.
 #[derive(Default)]
 struct Truth {
     bytes: u64,
-    /// Samples and workouts at the top, bad and repeated ones too.
+    /// Samples and workouts at the top level, including bad and repeated ones.
     records: u64,
-    /// Samples inside correlations; each stands at the top too.
+    /// Samples inside correlations. Each is at the top level as well.
     nested: u64,
-    /// Samples that differ from an earlier one in device text and creation date only.
+    /// Samples that differ from an earlier one only in the text of the device and the creation date.
     repeated: u64,
-    /// Samples whose times are none.
+    /// Samples with an invalid time.
     bad: u64,
 }
 
-/// An element: text, and behind each piece of it the name of what stands there.
+/// An element: pieces of text, each with the name of the value that follows it.
 struct Template {
     pieces: Vec<(&'static str, &'static str)>,
     records: u64,
     nested: u64,
 }
 
-/// The elements, each as often as it weighs.
+/// Parses the elements. Each is in the result as often as its weight.
 fn templates() -> Result<Vec<Template>, Box<dyn std::error::Error>> {
     let mut all = Vec::new();
     for block in SAMPLES.split("== ").skip(1) {
@@ -72,32 +74,34 @@ struct Export {
 }
 
 impl Export {
-    fn roll(&mut self, below: u64) -> u64 {
+    /// Draws a number below `below` (xorshift64).
+    fn random(&mut self, below: u64) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
         (self.state >> 11) % below
     }
 
-    /// `2014-01-01 10:11:12 +0100`; every other half year is summer.
+    /// Writes a time like `2014-01-01 10:11:12 +0100`. Every second half year is summer time.
     fn date(&mut self, at: i64) {
         let is_summer = at / HALF_YEAR_S % 2 == 1;
         let local = at + if is_summer { 7_200 } else { 3_600 };
         let second = local.rem_euclid(86_400);
         let (year, month, day) = civil(local.div_euclid(86_400));
         let parts = [year / 100, year % 100, month, day, second / 3_600, second / 60 % 60, second % 60];
-        for (part, behind) in parts.into_iter().zip(*b"\0-- ::\0") {
+        for (part, separator) in parts.into_iter().zip(*b"\0-- ::\0") {
             self.text.extend([b'0' + (part / 10) as u8, b'0' + (part % 10) as u8]);
-            self.text.extend((behind != 0).then_some(behind));
+            self.text.extend((separator != 0).then_some(separator));
         }
         self.text.extend(if is_summer { b" +0200" } else { b" +0100" });
     }
 
-    /// An element at this time; sometimes once more, with another device text and made later.
+    /// Writes an element with this start time. Sometimes it is written twice, with another device text and a
+    /// later creation date.
     fn element(&mut self, template: &Template, start: i64) {
-        let value = format!("{}.{}", self.roll(200), 1 + self.roll(99));
-        let (source, end) = (SOURCES[self.roll(5) as usize], start + self.roll(600) as i64);
-        let times = if template.records == 1 && self.roll(400) == 0 { 2 } else { 1 };
+        let value = format!("{}.{}", self.random(200), 1 + self.random(99));
+        let (source, end) = (SOURCES[self.random(5) as usize], start + self.random(600) as i64);
+        let times = if template.records == 1 && self.random(400) == 0 { 2 } else { 1 };
         for time in 0..times {
             for (text, name) in &template.pieces {
                 self.text.extend_from_slice(text.as_bytes());
@@ -108,7 +112,7 @@ impl Export {
                     "source" => self.text.extend_from_slice(source.as_bytes()),
                     "value" => self.text.extend_from_slice(value.as_bytes()),
                     "device" => {
-                        let pointer = 0x2_8300_0000 + self.roll(1 << 24);
+                        let pointer = 0x2_8300_0000 + self.random(1 << 24);
                         let device = format!(
                             "&lt;&lt;HKDevice: {pointer:#x}&gt;, name:Apple Watch, manufacturer:Apple Inc., \
                              model:Watch, hardware:Watch6,2, software:9.1&gt;"
@@ -132,7 +136,8 @@ impl Export {
     }
 }
 
-/// Writes an export until one of both is reached, each sample later than the one before.
+/// Writes an export until it has `bytes_max` bytes or `records_max` records. Each sample is later than the
+/// one before.
 fn write(
     out: &mut dyn Write,
     templates: &[Template],
@@ -140,18 +145,18 @@ fn write(
     bytes_max: u64,
     records_max: u64,
 ) -> io::Result<Truth> {
-    // A state of zero would stay so.
+    // The state must not be zero, because xorshift would never leave zero.
     let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut export = Export { text: HEAD.as_bytes().to_vec(), state, truth: Truth::default() };
     let mut now = FIRST_S;
     while export.truth.bytes + (export.text.len() as u64) < bytes_max && export.truth.records < records_max {
-        if export.truth.bad == 0 && export.truth.records >= BAD_BEHIND {
+        if export.truth.bad == 0 && export.truth.records >= BAD_AFTER {
             export.text.extend_from_slice(BAD.as_bytes());
             export.truth.records += 1;
             export.truth.bad += 1;
         }
-        now += 1 + export.roll(60) as i64;
-        let which = export.roll(templates.len() as u64) as usize;
+        now += 1 + export.random(60) as i64;
+        let which = export.random(templates.len() as u64) as usize;
         export.element(&templates[which], now);
         if export.text.len() >= FLUSH_BYTES {
             export.flush(out)?;
@@ -162,7 +167,8 @@ fn write(
     Ok(export.truth)
 }
 
-/// Year, month and day of a day since 1970 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// Returns year, month and day of a day since 1970 (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms").
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let of_era = days.rem_euclid(146_097);

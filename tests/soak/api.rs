@@ -1,5 +1,4 @@
-//! How a device reaches the servers: any of them, over a connection that may be lost, with answers that may be lost as
-//! well.
+//! Sends the requests of a device. Each goes to a random server, and requests and responses may be lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,85 +7,87 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::dice::Dice;
 use crate::harness::Client;
 use crate::log::Log;
+use crate::rng::Rng;
 
-/// Longer than anybody may wait, so that it is noticed.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// It is longer than any response may take, so that a slow response is recorded as a finding.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// A device of a user.
+/// The client of one device of a user.
 pub struct Api {
     clients: Vec<Client>,
     http: reqwest::Client,
     pub user: usize,
     pub device: usize,
-    pub dice: Dice,
+    pub rng: Rng,
     pub log: Arc<Log>,
 }
 
 impl Api {
     pub fn new(cluster: &Cluster, user: usize, device: usize, seed: u64, log: &Arc<Log>) -> Self {
         let clients = cluster.urls().iter().map(|url| Client::new(url, &format!("user {user}"))).collect();
-        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
-        let dice = Dice::new(seed, (user * 10 + device + 1) as u64);
-        Self { clients, http, user, device, dice, log: Arc::clone(log) }
+        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().unwrap();
+        let rng = Rng::new(seed, (user * 10 + device + 1) as u64);
+        Self { clients, http, user, device, rng, log: Arc::clone(log) }
     }
 
-    /// The installation that writes.
+    /// Returns the client id of the device.
     pub fn client_id(&self) -> String {
         format!("device-{}-{}", self.user, self.device)
     }
 
-    /// What only this user writes: whoever else reads it has been told too much.
+    /// Returns the prefix of all notes of this user. No other user may receive it.
     pub fn canary(&self) -> String {
         format!("canary of user {}:", self.user)
     }
 
-    /// One of the servers.
+    /// Returns a client of a random server.
     pub fn server(&mut self) -> Client {
-        let place = self.dice.below(self.clients.len());
-        self.clients[place].clone()
+        let index = self.rng.below(self.clients.len());
+        self.clients[index].clone()
     }
 
-    /// An id with a random part of its own, made now.
+    /// Returns a new UUIDv7.
     pub fn new_id(&self) -> String {
         crate::harness::new_id()
     }
 
-    /// Asks once. `None`: there was no answer, it was lost, or it was not available.
+    /// Sends a request once and returns its `data`. Returns `None` if there was no response or the server was
+    /// unavailable. Any other error is a finding.
     pub async fn ask(&mut self, query: &str, variables: &Value) -> Option<Value> {
         let server = self.server();
         let body = json!({ "query": query, "variables": variables });
         let request =
             self.http.post(format!("{}/graphql", server.url)).bearer_auth(&server.token).json(&body);
-        let begun = Instant::now();
-        let answering = async { request.send().await.ok()?.json::<Value>().await.ok() };
-        // Now and then whoever asks is gone before the answer.
-        let answer = if self.dice.chance(4) {
-            let patience = Duration::from_millis(self.dice.below(40) as u64);
-            tokio::time::timeout(patience, answering).await.ok().flatten()
+        let started_at = Instant::now();
+        let receive = async { request.send().await.ok()?.json::<Value>().await.ok() };
+        // Sometimes the client disconnects before the response.
+        let response = if self.rng.chance(4) {
+            let limit = Duration::from_millis(self.rng.below(40) as u64);
+            tokio::time::timeout(limit, receive).await.ok().flatten()
         } else {
-            let answer = answering.await;
-            self.log.waited(begun.elapsed(), query.split('(').next().unwrap_or_default());
-            answer
+            let response = receive.await;
+            self.log.waited(started_at.elapsed(), query.split('(').next().unwrap_or_default());
+            response
         };
-        let Some(mut answer) = answer else {
+        let Some(mut response) = response else {
             self.log.unanswered();
             return None;
         };
-        if answer["errors"].is_null() {
-            return Some(answer["data"].take());
+        if response["errors"].is_null() {
+            return Some(response["data"].take());
         }
-        match answer["errors"][0]["extensions"]["code"].as_str() {
+        match response["errors"][0]["extensions"]["code"].as_str() {
             Some("UNAVAILABLE") => self.log.unavailable(),
-            _ => self.log.wrong(format!("an error that nobody deserves: {answer}")),
+            _ => self.log.wrong(format!("an unexpected error: {response}")),
         }
         None
     }
 
-    /// Asks until there is an answer, with the same words. `None`: something is wrong, and all is over.
-    pub async fn insist(&mut self, query: &str, variables: &Value) -> Option<Value> {
+    /// Sends the same request until there is a response, and returns its `data`. Returns `None` if the test
+    /// has to stop, because there is a finding.
+    pub async fn ask_until_answered(&mut self, query: &str, variables: &Value) -> Option<Value> {
         loop {
             if let Some(data) = self.ask(query, variables).await {
                 return Some(data);
@@ -94,24 +95,25 @@ impl Api {
             if self.log.is_over() {
                 return None;
             }
-            tokio::time::sleep(Duration::from_millis(50 + self.dice.below(150) as u64)).await;
+            tokio::time::sleep(Duration::from_millis(50 + self.rng.below(150) as u64)).await;
         }
     }
 
-    /// Sends a payload as often as it takes, and goes on where it was cut.
+    /// Uploads a payload, and repeats the upload until it succeeds. Returns `None` if the test has to stop,
+    /// because there is a finding.
     pub async fn upload(&mut self, id: &str, payload: &[u8]) -> Option<()> {
         loop {
             let server = self.server();
             let url = format!("{}/imports/{id}/payload", server.url);
             let request = self.http.put(url).bearer_auth(&server.token).body(payload.to_vec());
-            let begun = Instant::now();
-            let status = request.send().await.map(|answer| answer.status());
-            self.log.waited(begun.elapsed(), "PUT");
+            let started_at = Instant::now();
+            let status = request.send().await.map(|response| response.status());
+            self.log.waited(started_at.elapsed(), "PUT");
             match status {
                 Ok(StatusCode::OK) => return Some(()),
-                // A step that another attempt of ours has taken meanwhile.
+                // 409: an earlier attempt of this device is still running or has completed the upload.
                 Ok(StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT) => self.log.unavailable(),
-                Ok(status) => self.log.wrong(format!("a payload was answered {status}")),
+                Ok(status) => self.log.wrong(format!("an upload was answered with {status}")),
                 Err(_) => self.log.unanswered(),
             }
             if self.log.is_over() {

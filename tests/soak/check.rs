@@ -1,4 +1,4 @@
-//! What must hold in the end.
+//! Checks at the end of a soak test, and the growth of memory during it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,40 +10,47 @@ use crate::cluster::Cluster;
 use crate::harness::{assert_feeds_are_whole, number};
 use crate::imports::Imported;
 use crate::log::Log;
-use crate::readers::Fold;
+use crate::readers::Replica;
 use crate::writers::{Known, Model};
 
-/// Compares what was told with what is stored.
-pub async fn all(cluster: &Cluster, log: &Log, models: &[Model], imported: &[Imported], folds: &[Fold]) {
+/// Compares the responses that the devices got with what is stored.
+pub async fn all(
+    cluster: &Cluster,
+    log: &Log,
+    models: &[Model],
+    imported: &[Imported],
+    replicas: &[Replica],
+) {
     let sql = Database::connect(&cluster.database).await.unwrap();
     if number(&sql, "SELECT count(*) FROM account").await == 0 {
-        log.wrong("nothing was done".to_owned());
+        log.wrong("the clients did nothing".to_owned());
         return;
     }
-    feeds_are_whole(&sql, log).await;
+    check_feeds(&sql, log).await;
     for user in 0..crate::USERS {
         let table = table(&sql, user).await;
         let models: Vec<&Model> = models.iter().filter(|model| model.user == user).collect();
-        what_is_acknowledged_is_stored(user, &table, &models, log);
+        check_acknowledged(user, &table, &models, log);
         let rows_of_imports: i64 = imported.iter().filter(|it| it.user == user).map(|it| it.inserted).sum();
-        let of_devices: usize = models.iter().map(|model| model.own.len()).sum();
+        let rows_of_devices: usize = models.iter().map(|model| model.own.len()).sum();
         let contested = models.iter().flat_map(|model| model.contested.keys());
         let contested = contested.collect::<std::collections::BTreeSet<_>>().len();
-        let expected = i64::try_from(of_devices + contested).unwrap() + rows_of_imports;
+        let expected = i64::try_from(rows_of_devices + contested).unwrap() + rows_of_imports;
         if !log.is_over() && i64::try_from(table.len()).unwrap() != expected {
             log.wrong(format!("user {user} has {} events, not {expected}", table.len()));
         }
-        for fold in folds.iter().filter(|fold| fold.user == user) {
-            a_reader_has_all(fold, &table, log);
+        for replica in replicas.iter().filter(|replica| replica.user == user) {
+            check_replica(replica, &table, log);
         }
     }
-    imports_are_exact(&sql, imported, log).await;
-    nothing_is_held(cluster, log).await;
-    no_log_tells_a_note(cluster, log);
+    check_imports(&sql, imported, log).await;
+    check_resources(cluster, log).await;
+    check_process_logs(cluster, log);
     sql.close().await.unwrap();
 }
 
-/// Events of a user by their ids.
+/// Returns the version and the notes of all events of a user by their ids. The notes of a deleted event are
+/// `None`.
 async fn table(sql: &DatabaseConnection, user: usize) -> BTreeMap<String, (i64, Option<String>)> {
     let text = format!(
         "SELECT e.id, e.version, e.notes, e.deleted_at FROM event e JOIN account a ON a.user_id = e.user_id \
@@ -60,64 +67,70 @@ async fn table(sql: &DatabaseConnection, user: usize) -> BTreeMap<String, (i64, 
     rows.iter().map(row).collect()
 }
 
-async fn feeds_are_whole(sql: &DatabaseConnection, log: &Log) {
+/// Checks that all feeds are consistent.
+async fn check_feeds(sql: &DatabaseConnection, log: &Log) {
     let other = sql.clone();
     if tokio::spawn(async move { assert_feeds_are_whole(&other).await }).await.is_err() {
-        log.wrong("a feed is not whole: positions are not unique, or the newest is not the head".to_owned());
+        log.wrong(
+            "a feed is inconsistent: positions are not unique, or the greatest is not the head".to_owned(),
+        );
     }
 }
 
-fn what_is_acknowledged_is_stored(
+/// Checks that all acknowledged writes are stored. At most five findings of a user are recorded.
+fn check_acknowledged(
     user: usize,
     table: &BTreeMap<String, (i64, Option<String>)>,
     models: &[&Model],
     log: &Log,
 ) {
     let mut wrong = 0;
-    let mut tell = |what: String| {
+    let mut report = |finding: String| {
         wrong += 1;
         if wrong <= 5 {
-            log.wrong(what);
+            log.wrong(finding);
         }
     };
     for model in models {
         for (id, Known { notes, version }) in &model.own {
             match table.get(id) {
-                None => tell(format!("user {user} was told of {id}, which is not stored")),
+                None => report(format!("{id} of user {user} was acknowledged and is not stored")),
                 Some(stored) if *stored != (*version, notes.clone()) => {
-                    tell(format!("{id} of user {user} is {stored:?}, not {notes:?} of version {version}"));
+                    report(format!("{id} of user {user} is {stored:?}, not {notes:?} of version {version}"));
                 }
                 Some(_) => {}
             }
         }
         for (id, notes) in &model.contested {
             if table.get(id).and_then(|(_, notes)| notes.as_ref()) != Some(notes) {
-                tell(format!("{id} of user {user} is {:?}, and {notes:?} was told", table.get(id)));
+                report(format!("{id} of user {user} is {:?}, and the response had {notes:?}", table.get(id)));
             }
         }
     }
 }
 
-fn a_reader_has_all(fold: &Fold, table: &BTreeMap<String, (i64, Option<String>)>, log: &Log) {
-    // Whoever begins late is told of no deletion before.
+/// Checks that a replica has exactly the living events of its user.
+fn check_replica(replica: &Replica, table: &BTreeMap<String, (i64, Option<String>)>, log: &Log) {
+    // Deleted events are left out, because a bootstrap does not have the deletions before it.
     let living = |all: &BTreeMap<String, (i64, Option<String>)>| -> BTreeMap<String, (i64, Option<String>)> {
         all.iter()
             .filter(|(_, (_, notes))| notes.is_some())
             .map(|(id, row)| (id.clone(), row.clone()))
             .collect()
     };
-    let (told, stored) = (living(&fold.events), living(table));
-    let missed = stored.iter().filter(|(id, row)| told.get(*id) != Some(row)).count();
-    let beyond = told.keys().filter(|id| !stored.contains_key(*id)).count();
-    if missed + beyond > 0 {
-        let Fold { user, how, .. } = fold;
+    let (received, stored) = (living(&replica.events), living(table));
+    let missed = stored.iter().filter(|(id, row)| received.get(*id) != Some(row)).count();
+    let extra = received.keys().filter(|id| !stored.contains_key(*id)).count();
+    if missed + extra > 0 {
+        let Replica { user, transport, .. } = replica;
         log.wrong(format!(
-            "user {user} by {how}: {missed} changes missed, {beyond} events that are not there"
+            "user {user} by {transport}: {missed} changes are missing, {extra} events are not stored"
         ));
     }
 }
 
-async fn imports_are_exact(sql: &DatabaseConnection, imported: &[Imported], log: &Log) {
+/// Checks that each import has the expected counts, and as many rows as it inserted.
+async fn check_imports(sql: &DatabaseConnection, imported: &[Imported], log: &Log) {
     let text = "SELECT j.id, j.state, j.count_inserted, j.count_duplicates, coalesce(e.rows_of, 0) \
         FROM import_job j LEFT JOIN (SELECT import_job_id, count(*) AS rows_of FROM event GROUP BY import_job_id) e \
         ON e.import_job_id = j.id";
@@ -130,90 +143,92 @@ async fn imports_are_exact(sql: &DatabaseConnection, imported: &[Imported], log:
     };
     let stored: BTreeMap<_, _> = rows.iter().map(row).collect();
     for import in imported {
-        let told = ("COMPLETED".to_owned(), import.inserted, import.duplicates, import.inserted);
-        if stored.get(&import.id) != Some(&told) {
-            log.wrong(format!("import {} is {:?}, and {told:?} was told", import.id, stored.get(&import.id)));
+        let expected = ("COMPLETED".to_owned(), import.inserted, import.duplicates, import.inserted);
+        if stored.get(&import.id) != Some(&expected) {
+            log.wrong(format!("import {} is {:?}, not {expected:?}", import.id, stored.get(&import.id)));
         }
     }
 }
 
-/// All connections are given back, and nobody works on an import.
-async fn nothing_is_held(cluster: &Cluster, log: &Log) {
+/// Checks that all connections are back in their pools, and that no worker runs an import.
+async fn check_resources(cluster: &Cluster, log: &Log) {
     tokio::time::sleep(Duration::from_secs(2)).await;
     for url in cluster.metrics() {
-        let Ok(answer) = reqwest::get(&url).await else { continue };
-        let text = answer.text().await.unwrap_or_default();
-        for held in ["idem_database_connections{state=\"in_use\"}", "idem_imports_in_flight"] {
-            let line = text.lines().find_map(|line| line.strip_prefix(held));
+        let Ok(response) = reqwest::get(&url).await else { continue };
+        let text = response.text().await.unwrap_or_default();
+        for metric in ["idem_database_connections{state=\"in_use\"}", "idem_imports_in_flight"] {
+            let line = text.lines().find_map(|line| line.strip_prefix(metric));
             if line.is_some_and(|count| count.trim().parse::<f64>().unwrap_or_default() > 1.0) {
-                log.wrong(format!("{held} is {} at the end", line.unwrap_or_default().trim()));
+                log.wrong(format!("{metric} is {} at the end", line.unwrap_or_default().trim()));
             }
         }
     }
 }
 
-fn no_log_tells_a_note(cluster: &Cluster, log: &Log) {
-    for place in 0..cluster.places.len() {
-        let text = std::fs::read_to_string(cluster.log_of(place)).unwrap_or_default();
+/// Checks that no process has logged notes of a user, a panic, or a contradiction.
+fn check_process_logs(cluster: &Cluster, log: &Log) {
+    for slot in 0..cluster.slots.len() {
+        let text = std::fs::read_to_string(cluster.log_of(slot)).unwrap_or_default();
         if text.contains("canary of user") {
-            log.wrong(format!("the log of process {place} tells notes"));
+            log.wrong(format!("the log of process {slot} has notes of a user"));
         }
         for line in
             text.lines().filter(|line| line.contains("panicked") || line.contains("contradicts")).take(3)
         {
-            log.wrong(format!("the log of process {place}: {line}"));
+            log.wrong(format!("the log of process {slot}: {line}"));
         }
     }
 }
 
-/// How much memory processes took, as it was seen.
+/// The memory of all processes over time.
 #[derive(Default)]
 pub struct Memory {
-    seen: Vec<Vec<u64>>,
-    last: Option<std::time::Instant>,
+    /// One sample a second in KiB, for each process.
+    samples: Vec<Vec<u64>>,
+    sampled_at: Option<std::time::Instant>,
 }
 
-/// Of a process that was replaced and is young, and of caches that fill up.
+/// The allowed growth. A process may have been replaced and be young, and its caches fill up.
 const GROWTH_MAX_KIB: u64 = 48 * 1024;
 
 impl Memory {
-    /// Once a second.
-    pub fn look(&mut self, cluster: &Cluster) {
-        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+    /// Takes a sample, unless the last one was less than a second ago.
+    pub fn sample(&mut self, cluster: &Cluster) {
+        if self.sampled_at.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
             return;
         }
-        self.last = Some(std::time::Instant::now());
-        self.seen.resize(cluster.places.len(), Vec::new());
-        for (place, seen) in self.seen.iter_mut().enumerate() {
-            seen.push(cluster.memory_kib(place));
+        self.sampled_at = Some(std::time::Instant::now());
+        self.samples.resize(cluster.slots.len(), Vec::new());
+        for (slot, samples) in self.samples.iter_mut().enumerate() {
+            samples.push(cluster.memory_kib(slot));
         }
     }
 
-    /// The second quarter and the last one, medians in KiB.
-    fn quarters(seen: &[u64]) -> (u64, u64) {
-        let quarter = seen.len() / 4;
+    /// Returns the medians of the second quarter and of the last one, in KiB.
+    fn quarters(samples: &[u64]) -> (u64, u64) {
+        let quarter = samples.len() / 4;
         let median = |part: &[u64]| {
             let mut part = part.to_vec();
             part.sort_unstable();
             part.get(part.len() / 2).copied().unwrap_or_default()
         };
-        (median(&seen[quarter..2 * quarter]), median(&seen[3 * quarter..]))
+        (median(&samples[quarter..2 * quarter]), median(&samples[3 * quarter..]))
     }
 
-    /// Flat in time.
+    /// Checks that the memory of no process grows. It needs at least 240 samples.
     pub fn check(&self, log: &Log) {
-        for seen in self.seen.iter().filter(|seen| seen.len() >= 240) {
-            let (early, late) = Self::quarters(seen);
+        for samples in self.samples.iter().filter(|samples| samples.len() >= 240) {
+            let (early, late) = Self::quarters(samples);
             if late > early + GROWTH_MAX_KIB {
-                log.wrong(format!("memory grows: {early} KiB in the second quarter, {late} in the last"));
+                log.wrong(format!("memory grows: {early} KiB in the second quarter, {late} KiB in the last"));
             }
         }
     }
 
-    pub fn told(&self) -> String {
-        let each = self.seen.iter().map(|seen| {
-            let (early, late) = Self::quarters(seen);
-            format!("{} → {} (most {})", early / 1024, late / 1024, seen.iter().max().unwrap_or(&0) / 1024)
+    pub fn summary(&self) -> String {
+        let each = self.samples.iter().map(|samples| {
+            let (early, late) = Self::quarters(samples);
+            format!("{} → {} (max {})", early / 1024, late / 1024, samples.iter().max().unwrap_or(&0) / 1024)
         });
         format!("memory in MiB, second quarter → last: {}", each.collect::<Vec<_>>().join("; "))
     }

@@ -1,5 +1,5 @@
-//! What goes wrong, and when: each fault begins when so much more was acknowledged, in an order that the seed decides, and
-//! heals by itself.
+//! Injects faults. Each begins after a number of further acknowledged writes, in an order that the seed
+//! determines, and is repaired before the next one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,44 +8,44 @@ use sea_orm::{ConnectionTrait, Database, IsolationLevel, TransactionTrait};
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, Role};
-use crate::dice::Dice;
-use crate::harness::Column;
+use crate::harness::DatabaseKind;
 use crate::log::Log;
+use crate::rng::Rng;
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    /// SIGKILL, and another process in its place.
+    /// A process gets SIGKILL and is replaced.
     KillApi,
     KillWorker,
-    /// SIGTERM: it ends with 0, in time.
+    /// A process gets SIGTERM. It must exit with code 0 in time.
     EndApi,
     EndWorker,
-    /// SIGSTOP for a while; of a worker longer than its lease.
+    /// A process is suspended with SIGSTOP for a while. A worker is suspended longer than its lease.
     FreezeApi,
     FreezeWorkerPastItsLease,
-    /// PostgreSQL stops at once and comes back.
+    /// PostgreSQL is stopped in immediate mode and started again.
     CrashDatabase,
-    /// Redis forgets everything, dies, stalls.
+    /// Redis is flushed, killed, or suspended.
     FlushRedis,
     RestartRedis,
     StallRedis,
-    /// Connections are cut, or fall silent, or are slow.
+    /// Connections are closed, silent, or slow.
     CutDatabase,
     SilenceDatabase,
     SlowDatabase,
     CutRedis,
     SilenceRedis,
-    /// Somebody holds the row of a user.
+    /// Another session holds the account row of a user.
     LockUser,
-    /// The database says that transactions are another kind by default.
+    /// The default isolation level of the database is changed.
     ChangeIsolation,
-    /// The disk is full, over quota, or broken.
+    /// Writes to the WAL of SQLite fail with ENOSPC, EDQUOT or EIO, or syncs fail with EIO.
     FillDisk,
     ExceedQuota,
     BreakDisk,
     BreakSync,
-    /// The payload store takes nothing.
+    /// Nothing can be stored in the folder of the payloads.
     BreakPayloads,
 }
 
@@ -81,129 +81,131 @@ const SQLITE: [Fault; 8] = [
     Fault::BreakPayloads,
 ];
 
-/// A server must have ended by then.
-const END_MAX: Duration = Duration::from_secs(10);
+/// The longest time that a process may take to exit.
+const EXIT_MAX: Duration = Duration::from_secs(10);
 
-/// Which fault comes when.
+/// Decides which fault is injected when.
 pub struct Schedule {
     kinds: &'static [Fault],
-    dice: Dice,
-    /// Those of this round, the next one last.
+    rng: Rng,
+    /// The faults of this round that are left. The last one is the next.
     round: Vec<Fault>,
-    /// How much must be acknowledged before the next one.
+    /// The number of acknowledged writes at which the next fault is due.
     next_at: u64,
-    happened: BTreeMap<Fault, u64>,
+    injected: BTreeMap<Fault, u64>,
 }
 
 impl Schedule {
-    pub fn new(column: Column, dice: Dice) -> Self {
-        let kinds: &[Fault] = if column == Column::Sqlite { &SQLITE } else { &POSTGRES };
-        Self { kinds, dice, round: Vec::new(), next_at: 100, happened: BTreeMap::new() }
+    pub fn new(database_kind: DatabaseKind, rng: Rng) -> Self {
+        let kinds: &[Fault] = if database_kind == DatabaseKind::Sqlite { &SQLITE } else { &POSTGRES };
+        Self { kinds, rng, round: Vec::new(), next_at: 100, injected: BTreeMap::new() }
     }
 
-    /// How many faults there were.
+    /// Returns the number of injected faults.
     pub fn count(&self) -> u64 {
-        self.happened.values().sum()
+        self.injected.values().sum()
     }
 
-    pub fn told(&self) -> String {
-        self.happened.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect::<Vec<_>>().join(", ")
+    pub fn summary(&self) -> String {
+        self.injected.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// Each kind must have happened.
+    /// Checks that each kind of fault was injected.
     pub fn check(&self, log: &Log) {
-        for fault in self.kinds.iter().filter(|fault| !self.happened.contains_key(fault)) {
-            log.wrong(format!("{fault:?} never happened"));
+        for fault in self.kinds.iter().filter(|fault| !self.injected.contains_key(fault)) {
+            log.wrong(format!("{fault:?} was never injected"));
         }
     }
 
-    /// Lets the next fault happen, if it is time for it. Returns when it is healed.
-    pub async fn go_on(&mut self, cluster: &mut Cluster, log: &Log) {
+    /// Injects the next fault, if it is due. Returns when the fault is repaired.
+    pub async fn inject_due(&mut self, cluster: &mut Cluster, log: &Log) {
         if log.progress() < self.next_at {
             return;
         }
         let fault = self.draw();
-        happen(fault, cluster, log, &mut self.dice).await;
-        *self.happened.entry(fault).or_default() += 1;
-        self.next_at = log.progress() + 60 + self.dice.below(240) as u64;
+        inject(fault, cluster, log, &mut self.rng).await;
+        *self.injected.entry(fault).or_default() += 1;
+        self.next_at = log.progress() + 60 + self.rng.below(240) as u64;
     }
 
-    /// Each kind once a round, in another order each time.
+    /// Returns the next fault. Each round has every kind once, in a random order.
     fn draw(&mut self) -> Fault {
         if self.round.is_empty() {
             self.round = self.kinds.to_vec();
             for end in (1..self.round.len()).rev() {
-                self.round.swap(end, self.dice.below(end + 1));
+                self.round.swap(end, self.rng.below(end + 1));
             }
         }
         self.round.pop().unwrap_or(self.kinds[0])
     }
 }
 
-/// One of the processes of a role.
-fn any(cluster: &Cluster, role: Role, dice: &mut Dice) -> usize {
-    let places: Vec<usize> =
-        (0..cluster.places.len()).filter(|place| cluster.places[*place].role == role).collect();
-    places[dice.below(places.len())]
+/// Returns a random process of a role.
+fn any(cluster: &Cluster, role: Role, rng: &mut Rng) -> usize {
+    let slots: Vec<usize> =
+        (0..cluster.slots.len()).filter(|slot| cluster.slots[*slot].role == role).collect();
+    slots[rng.below(slots.len())]
 }
 
-/// One of the workers that work, if there is one within a moment: those that rest have nothing to lose.
-async fn busy_worker(cluster: &Cluster, dice: &mut Dice) -> usize {
+/// Returns a worker that runs an import, if one is found within 5 s, because a fault of an idle worker tests
+/// nothing.
+async fn busy_worker(cluster: &Cluster, rng: &mut Rng) -> usize {
     for _ in 0..50 {
-        let place = any(cluster, Role::Worker, dice);
-        if cluster.works_on_imports(place).await {
-            return place;
+        let slot = any(cluster, Role::Worker, rng);
+        if cluster.runs_import(slot).await {
+            return slot;
         }
         sleep(Duration::from_millis(100)).await;
     }
-    any(cluster, Role::Worker, dice)
+    any(cluster, Role::Worker, rng)
 }
 
-fn seconds(dice: &mut Dice, from: usize, to: usize) -> Duration {
-    Duration::from_millis((from * 1_000 + dice.below((to - from) * 1_000)) as u64)
+/// Draws a duration between two numbers of seconds.
+fn seconds(rng: &mut Rng, from: usize, to: usize) -> Duration {
+    Duration::from_millis((from * 1_000 + rng.below((to - from) * 1_000)) as u64)
 }
 
-async fn happen(fault: Fault, cluster: &mut Cluster, log: &Log, dice: &mut Dice) {
+async fn inject(fault: Fault, cluster: &mut Cluster, log: &Log, rng: &mut Rng) {
     match fault {
         Fault::KillApi => {
-            let place = any(cluster, Role::Api, dice);
-            kill(cluster, place, log).await;
+            let slot = any(cluster, Role::Api, rng);
+            kill(cluster, slot, log).await;
         }
         Fault::KillWorker => {
-            let place = busy_worker(cluster, dice).await;
-            kill(cluster, place, log).await;
+            let slot = busy_worker(cluster, rng).await;
+            kill(cluster, slot, log).await;
         }
-        Fault::EndApi => end(cluster, Role::Api, log, dice).await,
-        Fault::EndWorker => end(cluster, Role::Worker, log, dice).await,
+        Fault::EndApi => end(cluster, Role::Api, log, rng).await,
+        Fault::EndWorker => end(cluster, Role::Worker, log, rng).await,
         Fault::FreezeApi => {
-            let place = any(cluster, Role::Api, dice);
-            freeze(cluster, place, seconds(dice, 1, 8)).await;
+            let slot = any(cluster, Role::Api, rng);
+            freeze(cluster, slot, seconds(rng, 1, 8)).await;
         }
         Fault::FreezeWorkerPastItsLease => {
-            let place = busy_worker(cluster, dice).await;
-            freeze(cluster, place, seconds(dice, 32, 36)).await;
+            let slot = busy_worker(cluster, rng).await;
+            freeze(cluster, slot, seconds(rng, 32, 36)).await;
         }
-        Fault::CrashDatabase => order(cluster, &["stop-postgres", "start-postgres"]),
+        Fault::CrashDatabase => run_commands(cluster, &["stop-postgres", "start-postgres"]),
         Fault::FlushRedis => {
             if let Some(servers) = &cluster.servers {
                 servers.redis_cli(0, &["FLUSHALL"]);
             }
         }
-        Fault::RestartRedis => order(cluster, &["kill-redis", "start-redis"]),
-        Fault::StallRedis => order(cluster, &["stall-redis"]),
+        Fault::RestartRedis => run_commands(cluster, &["kill-redis", "start-redis"]),
+        Fault::StallRedis => run_commands(cluster, &["stall-redis"]),
         Fault::CutDatabase | Fault::SilenceDatabase | Fault::SlowDatabase => {
-            let place = dice.below(cluster.places.len());
-            let Some(network) = &cluster.places[place].database else { return };
+            let slot = rng.below(cluster.slots.len());
+            let Some(network) = &cluster.slots[slot].database else { return };
             match fault {
                 Fault::CutDatabase => network.cut(),
                 Fault::SilenceDatabase => {
                     network.vanish();
-                    sleep(seconds(dice, 3, 15)).await;
+                    sleep(seconds(rng, 3, 15)).await;
                     network.appear();
                 }
                 _ => {
                     network.slow_down(Duration::from_millis(20));
-                    sleep(seconds(dice, 2, 5)).await;
+                    sleep(seconds(rng, 2, 5)).await;
                     network.slow_down(Duration::ZERO);
                 }
             }
@@ -216,78 +218,78 @@ async fn happen(fault: Fault, cluster: &mut Cluster, log: &Log, dice: &mut Dice)
         Fault::SilenceRedis => {
             if let Some(redis) = &cluster.redis {
                 redis.vanish();
-                sleep(seconds(dice, 2, 8)).await;
+                sleep(seconds(rng, 2, 8)).await;
                 redis.appear();
             }
         }
-        Fault::LockUser => lock_user(cluster, dice).await,
-        Fault::ChangeIsolation => change_isolation(cluster, dice).await,
+        Fault::LockUser => lock_user(cluster, rng).await,
+        Fault::ChangeIsolation => change_isolation(cluster, rng).await,
         Fault::FillDisk => break_disk(cluster, log, "28 write -wal").await,
         Fault::ExceedQuota => break_disk(cluster, log, "122 write -wal").await,
         Fault::BreakDisk => break_disk(cluster, log, "5 write -wal").await,
         Fault::BreakSync => break_disk(cluster, log, "5 sync -wal").await,
-        Fault::BreakPayloads => break_payloads(cluster, dice).await,
+        Fault::BreakPayloads => break_payloads(cluster, rng).await,
     }
 }
 
-async fn kill(cluster: &mut Cluster, place: usize, log: &Log) {
-    cluster.signal(place, "KILL");
-    cluster.ends(place, END_MAX).await;
-    cluster.replace(place);
-    cluster.is_ready(place, log).await;
+async fn kill(cluster: &mut Cluster, slot: usize, log: &Log) {
+    cluster.signal(slot, "KILL");
+    cluster.wait_for_exit(slot, EXIT_MAX).await;
+    cluster.replace(slot);
+    cluster.wait_until_ready(slot, log).await;
 }
 
-async fn end(cluster: &mut Cluster, role: Role, log: &Log, dice: &mut Dice) {
-    let place = any(cluster, role, dice);
-    cluster.signal(place, "TERM");
-    if cluster.ends(place, END_MAX).await != Some(Some(0)) {
-        log.wrong(format!("{role:?} did not end well, or not within {END_MAX:?}"));
-        cluster.signal(place, "KILL");
-        cluster.ends(place, END_MAX).await;
+async fn end(cluster: &mut Cluster, role: Role, log: &Log, rng: &mut Rng) {
+    let slot = any(cluster, role, rng);
+    cluster.signal(slot, "TERM");
+    if cluster.wait_for_exit(slot, EXIT_MAX).await != Some(Some(0)) {
+        log.wrong(format!("{role:?} did not exit with code 0 within {EXIT_MAX:?}"));
+        cluster.signal(slot, "KILL");
+        cluster.wait_for_exit(slot, EXIT_MAX).await;
     }
-    cluster.replace(place);
-    cluster.is_ready(place, log).await;
+    cluster.replace(slot);
+    cluster.wait_until_ready(slot, log).await;
 }
 
-async fn freeze(cluster: &Cluster, place: usize, time: Duration) {
-    cluster.signal(place, "STOP");
+async fn freeze(cluster: &Cluster, slot: usize, time: Duration) {
+    cluster.signal(slot, "STOP");
     sleep(time).await;
-    cluster.signal(place, "CONT");
+    cluster.signal(slot, "CONT");
 }
 
-fn order(cluster: &mut Cluster, commands: &[&str]) {
+fn run_commands(cluster: &mut Cluster, commands: &[&str]) {
     if let Some(servers) = &mut cluster.servers {
-        commands.iter().for_each(|command| servers.order(command));
+        commands.iter().for_each(|command| servers.run_command(command));
     }
 }
 
-async fn lock_user(cluster: &Cluster, dice: &mut Dice) {
+async fn lock_user(cluster: &Cluster, rng: &mut Rng) {
     let sql = Database::connect(&cluster.database).await.unwrap();
     let held = sql.begin_with_config(Some(IsolationLevel::ReadCommitted), None).await.unwrap();
-    let user = dice.below(crate::USERS);
+    let user = rng.below(crate::USERS);
     let lock = format!("SELECT 1 FROM account WHERE subject = 'user {user}' FOR UPDATE");
     held.execute_unprepared(&lock).await.unwrap();
-    sleep(seconds(dice, 2, 9)).await;
+    sleep(seconds(rng, 2, 9)).await;
     held.rollback().await.unwrap();
     sql.close().await.unwrap();
 }
 
-async fn change_isolation(cluster: &Cluster, dice: &mut Dice) {
+async fn change_isolation(cluster: &Cluster, rng: &mut Rng) {
     let sql = Database::connect(&cluster.database).await.unwrap();
-    let level = ["serializable", "repeatable read", "read committed"][dice.below(3)];
+    let level = ["serializable", "repeatable read", "read committed"][rng.below(3)];
     let change = format!("ALTER DATABASE soak SET default_transaction_isolation = '{level}'");
     sql.execute_unprepared(&change).await.unwrap();
     sql.close().await.unwrap();
-    for place in &cluster.places {
-        if let Some(network) = &place.database {
+    for slot in &cluster.slots {
+        if let Some(network) = &slot.database {
             network.cut();
         }
     }
 }
 
-/// Until a few writes have met it.
-async fn break_disk(cluster: &Cluster, log: &Log, what: &str) {
-    std::fs::write(cluster.disk_order(), what).unwrap();
+/// Makes the disk fail until five requests were refused, or for 2 s.
+async fn break_disk(cluster: &Cluster, log: &Log, failure: &str) {
+    std::fs::write(cluster.disk_control(), failure).unwrap();
     let before = log.refused();
     for _ in 0..40 {
         if log.refused() >= before + 5 {
@@ -295,17 +297,17 @@ async fn break_disk(cluster: &Cluster, log: &Log, what: &str) {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    std::fs::remove_file(cluster.disk_order()).unwrap();
+    std::fs::remove_file(cluster.disk_control()).unwrap();
 }
 
-async fn break_payloads(cluster: &Cluster, dice: &mut Dice) {
+async fn break_payloads(cluster: &Cluster, rng: &mut Rng) {
     let hidden = cluster.dir.path().join("hidden");
     if std::fs::rename(cluster.payloads(), &hidden).is_err() {
         return;
     }
-    // A file in the place of the folder: nothing can be put below it.
+    // A file takes the path of the folder, so that nothing can be stored below it.
     std::fs::write(cluster.payloads(), "").unwrap();
-    sleep(seconds(dice, 1, 3)).await;
+    sleep(seconds(rng, 1, 3)).await;
     std::fs::remove_file(cluster.payloads()).unwrap();
     std::fs::rename(&hidden, cluster.payloads()).unwrap();
 }

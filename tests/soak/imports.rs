@@ -1,4 +1,4 @@
-//! A device that imports: files of its own, and each third one again.
+//! A device that imports files of its own. Each third import has the file of the one before again.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -8,23 +8,22 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 
-/// An import that ended, and what must be stored of it.
+/// A finished import, and what must be stored of it.
 #[derive(Debug)]
 pub struct Imported {
     pub user: usize,
     pub id: String,
-    /// New rows.
     pub inserted: i64,
-    /// Records that were there.
     pub duplicates: i64,
 }
 
-const LOOK: &str = "query($id: ID!) { importJob(id: $id) { state problem { code } counts { records inserted \
+const IMPORT: &str = "query($id: ID!) { importJob(id: $id) { state problem { code } counts { records inserted \
     duplicates differing deleted rejected } } }";
-/// Imports that have ended and are looked at again after each one: whoever lost a lease must not move them.
-const LOOKED_AT_AGAIN: usize = 8;
+/// The number of finished imports that are loaded again after each import. A worker that has lost its lease
+/// must not change them.
+const CHECKED_AGAIN: usize = 8;
 
-/// Imports until it is told to stop; what must be there.
+/// Imports files until writing is over. Returns the imports and what must be stored of them.
 pub async fn run(mut api: Api) -> Vec<Imported> {
     let mut imported = Vec::new();
     let (mut number, mut last) = (0, None);
@@ -32,7 +31,7 @@ pub async fn run(mut api: Api) -> Vec<Imported> {
     while !api.log.is_writing_over() {
         number += 1;
         let (payload, records) = match last.take() {
-            Some(again) if number % 3 == 0 => again,
+            Some(same) if number % 3 == 0 => same,
             _ => file(&mut api, number),
         };
         let is_new = number % 3 != 0;
@@ -45,14 +44,14 @@ pub async fn run(mut api: Api) -> Vec<Imported> {
         }
         api.log.acknowledged(if is_new { "imported" } else { "imported again" });
         ended.push_back((id.clone(), job));
-        if ended.len() > LOOKED_AT_AGAIN {
+        if ended.len() > CHECKED_AGAIN {
             ended.pop_front();
         }
-        for (id, told) in &ended {
-            let Some(mut data) = api.insist(LOOK, &json!({ "id": id })).await else { break };
+        for (id, before) in &ended {
+            let Some(mut data) = api.ask_until_answered(IMPORT, &json!({ "id": id })).await else { break };
             let now = data["importJob"].take();
-            if now != *told {
-                api.log.wrong(format!("import {id} had ended as {told} and is {now}"));
+            if now != *before {
+                api.log.wrong(format!("import {id} had ended as {before} and is {now}"));
             }
         }
         imported.push(Imported { user: api.user, id, inserted, duplicates });
@@ -61,9 +60,10 @@ pub async fn run(mut api: Api) -> Vec<Imported> {
     imported
 }
 
-/// Records with external ids that no other file has, as they are or packed.
+/// Returns a file and the number of its records. Their external ids are in no other file. Half of the files
+/// are gzip.
 fn file(api: &mut Api, number: usize) -> (Vec<u8>, i64) {
-    let records = 300 + api.dice.below(2_500);
+    let records = 300 + api.rng.below(2_500);
     let mut text = String::new();
     for record in 0..records {
         let line = json!({
@@ -74,31 +74,31 @@ fn file(api: &mut Api, number: usize) -> (Vec<u8>, i64) {
         text += &format!("{line}\n");
     }
     let records = i64::try_from(records).unwrap();
-    if !api.dice.chance(50) {
+    if !api.rng.chance(50) {
         return (text.into_bytes(), records);
     }
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(text.as_bytes()).unwrap();
-    (packed.finish().unwrap(), records)
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    (encoder.finish().unwrap(), records)
 }
 
-/// Brings one file in, however often that takes.
+/// Imports one file, and retries until the import has ended. Returns the import.
 async fn import(api: &mut Api, id: &str, payload: &[u8]) -> Option<Value> {
     let announce = "mutation($i: CreateImportInput!) { createImport(input: $i) { problem { code } } }";
     let input = json!({ "i": { "id": id, "format": "NDJSON", "sizeBytes": payload.len() } });
-    let announced = api.insist(announce, &input).await?;
+    let announced = api.ask_until_answered(announce, &input).await?;
     if !announced["createImport"]["problem"].is_null() {
         api.log.wrong(format!("an import was refused: {announced}"));
     }
     api.upload(id, payload).await?;
     loop {
-        let job = api.insist(LOOK, &json!({ "id": id })).await?["importJob"].take();
+        let job = api.ask_until_answered(IMPORT, &json!({ "id": id })).await?["importJob"].take();
         match (job["state"].as_str(), job["problem"]["code"].as_str()) {
             (Some("COMPLETED" | "CANCELED"), _) => return Some(job),
-            // The payload store was away: from the checkpoint once more.
+            // The payload store was broken for a while, so the import is retried from its checkpoint.
             (Some("FAILED"), Some("PAYLOAD_GONE" | "NO_PROGRESS")) => {
                 let retry = "mutation($id: ID!) { retryImport(input: { id: $id }) { problem { code } } }";
-                api.insist(retry, &json!({ "id": id })).await?;
+                api.ask_until_answered(retry, &json!({ "id": id })).await?;
             }
             (Some("FAILED"), _) => return Some(job),
             _ => {}

@@ -1,8 +1,10 @@
-//! Everything at once, for a while: own servers with networks between them, all kinds of clients, and faults that begin by
-//! progress. Afterwards all is healed, and a checker compares what clients were told with what is stored.
+//! A soak test: many clients use private servers for a while, and faults are injected after so many
+//! acknowledged writes. At the end all faults are repaired, and a check compares the responses that clients
+//! got with what is stored.
 //!
-//! `SEED` decides the programs of the clients and the order of the faults, `MINUTES` how long, `DATABASE` which:
-//! `sqlite`, `postgres` or both. What is wrong is printed, and the exit code is 1.
+//! `SEED` determines what the clients do and the order of the faults. `MINUTES` is the duration. `DATABASE`
+//! is `sqlite` or `postgres`; without it both are tested. Findings are printed, and the exit code is 1 if
+//! there are any.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, unused_imports, unused_macros, reason = "the suite uses all of it")]
@@ -12,11 +14,11 @@ mod harness;
 mod api;
 mod check;
 mod cluster;
-mod dice;
 mod faults;
 mod imports;
 mod log;
 mod readers;
+mod rng;
 mod writers;
 
 use std::process::ExitCode;
@@ -27,42 +29,43 @@ use tokio::task::JoinSet;
 
 use api::Api;
 use cluster::Cluster;
-use dice::Dice;
-use harness::Column;
+use harness::DatabaseKind;
 use log::Log;
+use rng::Rng;
 
-/// Users, each with two devices that write, one that imports, one that pulls and one that is told.
+/// The number of users. Each has two devices that write, one that imports, one that pulls and one that
+/// subscribes.
 const USERS: usize = 5;
-/// How long whatever was sent may take to be acknowledged once all is healed.
+/// How long the last requests may take to be acknowledged once all faults are repaired.
 const SETTLE_MAX: Duration = Duration::from_secs(240);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let asked = |name: &str| std::env::var(name).ok();
-    let seed = asked("SEED").map_or(42, |text| text.parse().unwrap());
-    let minutes: f64 = asked("MINUTES").map_or(0.5, |text| text.parse().unwrap());
-    let columns = match asked("DATABASE").as_deref() {
-        Some("sqlite") => vec![Column::Sqlite],
-        Some("postgres") => vec![Column::Postgres],
-        _ => vec![Column::Sqlite, Column::Postgres],
+    let variable = |name: &str| std::env::var(name).ok();
+    let seed = variable("SEED").map_or(42, |text| text.parse().unwrap());
+    let minutes: f64 = variable("MINUTES").map_or(0.5, |text| text.parse().unwrap());
+    let database_kinds = match variable("DATABASE").as_deref() {
+        Some("sqlite") => vec![DatabaseKind::Sqlite],
+        Some("postgres") => vec![DatabaseKind::Postgres],
+        _ => vec![DatabaseKind::Sqlite, DatabaseKind::Postgres],
     };
-    let (all, mut failed) = (columns.len(), 0);
-    for column in columns {
-        let found = run(column, seed, Duration::from_secs_f64(minutes * 60.0)).await;
-        for finding in &found {
+    let (all, mut failed) = (database_kinds.len(), 0);
+    for database_kind in database_kinds {
+        let findings = run(database_kind, seed, Duration::from_secs_f64(minutes * 60.0)).await;
+        for finding in &findings {
             println!("  wrong: {finding}");
         }
-        failed += usize::from(!found.is_empty());
-        println!("soak {column:?} {seed}: {}", if found.is_empty() { "ok" } else { "FAILED" });
+        failed += usize::from(!findings.is_empty());
+        println!("soak {database_kind:?} {seed}: {}", if findings.is_empty() { "ok" } else { "FAILED" });
     }
     println!("{} of {all} passed", all - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One soak; all that is wrong.
-async fn run(column: Column, seed: u64, time: Duration) -> Vec<String> {
+/// Runs the soak test on one database. Returns its findings.
+async fn run(database_kind: DatabaseKind, seed: u64, time: Duration) -> Vec<String> {
     let log = Arc::new(Log::default());
-    let mut cluster = Cluster::start(column, &log).await;
+    let mut cluster = Cluster::start(database_kind, &log).await;
     let (mut writers, mut imports, mut readers) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     for user in 0..USERS {
         let api = |device: usize| Api::new(&cluster, user, device, seed, &log);
@@ -71,17 +74,17 @@ async fn run(column: Column, seed: u64, time: Duration) -> Vec<String> {
         }
         imports.spawn(imports::run(api(2)));
         readers.spawn(readers::pull(api(3)));
-        readers.spawn(readers::follow(api(4)));
+        readers.spawn(readers::subscribe(api(4)));
     }
-    let begun = Instant::now();
-    let mut schedule = faults::Schedule::new(column, Dice::new(seed, 0));
+    let started_at = Instant::now();
+    let mut schedule = faults::Schedule::new(database_kind, Rng::new(seed, 0));
     let mut memory = check::Memory::default();
-    while begun.elapsed() < time && !log.is_over() {
-        memory.look(&cluster);
-        schedule.go_on(&mut cluster, &log).await;
+    while started_at.elapsed() < time && !log.is_over() {
+        memory.sample(&cluster);
+        schedule.inject_due(&mut cluster, &log).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    cluster.heal(&log).await;
+    cluster.repair(&log).await;
     log.end_writing();
     let settled = tokio::time::timeout(SETTLE_MAX, async {
         let mut models = Vec::new();
@@ -93,23 +96,27 @@ async fn run(column: Column, seed: u64, time: Duration) -> Vec<String> {
             imported.extend(import.expect("an importer does not panic"));
         }
         log.end_reading();
-        let mut folds = Vec::new();
-        while let Some(fold) = readers.join_next().await {
-            folds.push(fold.expect("a reader does not panic"));
+        let mut replicas = Vec::new();
+        while let Some(replica) = readers.join_next().await {
+            replicas.push(replica.expect("a reader does not panic"));
         }
-        (models, imported, folds)
+        (models, imported, replicas)
     });
     match settled.await {
-        Ok((models, imported, folds)) => check::all(&cluster, &log, &models, &imported, &folds).await,
-        Err(_) => log.wrong(format!("not all is acknowledged {SETTLE_MAX:?} after all was healed")),
+        Ok((models, imported, replicas)) => check::all(&cluster, &log, &models, &imported, &replicas).await,
+        Err(_) => {
+            log.wrong(format!(
+                "some requests are not acknowledged {SETTLE_MAX:?} after all faults were repaired"
+            ));
+        }
     }
     memory.check(&log);
     if time > Duration::from_secs(600) {
         schedule.check(&log);
     }
-    println!("  {} faults: {}", schedule.count(), schedule.told());
-    println!("  {}", log.told());
-    println!("  {}", memory.told());
+    println!("  {} faults: {}", schedule.count(), schedule.summary());
+    println!("  {}", log.summary());
+    println!("  {}", memory.summary());
     cluster.stop().await;
     log.findings()
 }

@@ -1,4 +1,5 @@
-//! Devices that read: one pulls, one is told. Each keeps what it was told; in the end that is the table.
+//! Devices that read: one pulls, and one subscribes. Each keeps a replica, which at the end must equal the
+//! table.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,23 +15,23 @@ use crate::api::Api;
 
 const PAGE: &str = "cursor hasMore reset changes { entity entityId version deleted event { notes } }";
 
-/// What a device was told.
+/// The events that a device has received.
 #[derive(Debug, Default)]
-pub struct Fold {
+pub struct Replica {
     pub user: usize,
-    pub how: &'static str,
-    /// Events by their ids: version, and notes unless deleted.
+    pub transport: &'static str,
+    /// The version and the notes of each event by its id. The notes of a deleted event are `None`.
     pub events: BTreeMap<String, (i64, Option<String>)>,
     cursor: Option<String>,
 }
 
-impl Fold {
-    fn new(api: &Api, how: &'static str) -> Self {
-        Self { user: api.user, how, ..Self::default() }
+impl Replica {
+    fn new(api: &Api, transport: &'static str) -> Self {
+        Self { user: api.user, transport, ..Self::default() }
     }
 
-    /// Takes a page; whether more follow.
-    fn take(&mut self, page: &Value, api: &Api) -> bool {
+    /// Applies a page of changes. Returns whether more follow.
+    fn apply(&mut self, page: &Value, api: &Api) -> bool {
         if !page["reset"].is_null() {
             api.log.wrong(format!("a reader was reset: {page}"));
         }
@@ -39,7 +40,7 @@ impl Fold {
             let version = change["version"].as_i64().unwrap();
             let notes = change["event"]["notes"].as_str().map(str::to_owned);
             if notes.as_ref().is_some_and(|notes| !notes.starts_with(&api.canary())) {
-                api.log.wrong(format!("user {} was told {notes:?}", api.user));
+                api.log.wrong(format!("user {} received {notes:?}", api.user));
             }
             if self.events.get(&id).is_some_and(|(before, _)| *before > version) {
                 api.log.wrong(format!("{id} went back to version {version}"));
@@ -51,74 +52,76 @@ impl Fold {
     }
 }
 
-/// Pulls until nothing changes any more.
-pub async fn pull(mut api: Api) -> Fold {
-    let mut fold = Fold::new(&api, "pull");
+/// Pulls until nothing changes any more. Returns the replica.
+pub async fn pull(mut api: Api) -> Replica {
+    let mut replica = Replica::new(&api, "pull");
     loop {
         let is_last = api.log.is_reading_over();
-        let first = 1 + api.dice.below(700);
+        let first = 1 + api.rng.below(700);
         let query = format!("query($c: Cursor, $n: Int!) {{ changes(after: $c, first: $n) {{ {PAGE} }} }}");
-        let Some(data) = api.insist(&query, &json!({ "c": fold.cursor, "n": first })).await else {
-            return fold;
+        let Some(data) = api.ask_until_answered(&query, &json!({ "c": replica.cursor, "n": first })).await
+        else {
+            return replica;
         };
-        let has_more = fold.take(&data["changes"], &api);
+        let has_more = replica.apply(&data["changes"], &api);
         if !has_more && is_last {
-            return fold;
+            return replica;
         }
         if !has_more {
-            tokio::time::sleep(Duration::from_millis(100 + api.dice.below(400) as u64)).await;
+            tokio::time::sleep(Duration::from_millis(100 + api.rng.below(400) as u64)).await;
         }
     }
 }
 
-/// Follows by a socket, which is opened again from the cursor whenever it ends.
-pub async fn follow(mut api: Api) -> Fold {
-    let mut fold = Fold::new(&api, "socket");
-    // A subscription without a cursor begins now.
-    to_the_end(&mut api, &mut fold).await;
+/// Subscribes over a WebSocket, and reconnects from the last cursor whenever it ends. Returns the replica.
+pub async fn subscribe(mut api: Api) -> Replica {
+    let mut replica = Replica::new(&api, "socket");
+    // It pulls first, because a subscription without a cursor has only the changes from now on.
+    pull_to_head(&mut api, &mut replica).await;
     while !api.log.is_reading_over() {
-        let _ended = follow_once(&mut api, &mut fold).await;
+        let _ended = subscribe_once(&mut api, &mut replica).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    to_the_end(&mut api, &mut fold).await;
-    fold
+    pull_to_head(&mut api, &mut replica).await;
+    replica
 }
 
-/// Pulls until nothing follows.
-async fn to_the_end(api: &mut Api, fold: &mut Fold) {
+/// Pulls until the feed has no more changes.
+async fn pull_to_head(api: &mut Api, replica: &mut Replica) {
     let query = format!("query($c: Cursor) {{ changes(after: $c) {{ {PAGE} }} }}");
-    while let Some(data) = api.insist(&query, &json!({ "c": fold.cursor })).await {
-        if !fold.take(&data["changes"], api) {
+    while let Some(data) = api.ask_until_answered(&query, &json!({ "c": replica.cursor })).await {
+        if !replica.apply(&data["changes"], api) {
             return;
         }
     }
 }
 
-/// A socket that says nothing for longer than this has lost its server.
-const SILENCE_MAX: Duration = Duration::from_secs(40);
+/// The longest time that the opening of a socket may take.
+const CONNECT_MAX: Duration = Duration::from_secs(40);
 
-async fn follow_once(api: &mut Api, fold: &mut Fold) -> Option<()> {
+/// Subscribes on one socket for 5 to 35 s. Returns `None` if the socket ends before that.
+async fn subscribe_once(api: &mut Api, replica: &mut Replica) -> Option<()> {
     let server = api.server();
     let mut request = format!("{}/graphql", server.url.replace("http", "ws")).into_client_request().ok()?;
     let protocol = HeaderValue::from_static("graphql-transport-ws");
     request.headers_mut().insert("sec-websocket-protocol", protocol);
-    let opened = tokio::time::timeout(SILENCE_MAX, connect_async(request)).await.ok()?;
+    let opened = tokio::time::timeout(CONNECT_MAX, connect_async(request)).await.ok()?;
     let (mut socket, _) = opened.ok()?;
     let init = json!({ "type": "connection_init", "payload": { "authorization": format!("Bearer {}", server.token) } });
     socket.send(Message::text(init.to_string())).await.ok()?;
     let subscription = format!("subscription($c: Cursor) {{ changes(after: $c) {{ {PAGE} }} }}");
-    let payload = json!({ "query": subscription, "variables": { "c": fold.cursor } });
+    let payload = json!({ "query": subscription, "variables": { "c": replica.cursor } });
     let subscribe = json!({ "type": "subscribe", "id": "1", "payload": payload });
-    let begun = Instant::now();
-    let life = Duration::from_secs(5 + api.dice.below(30) as u64);
-    while !api.log.is_reading_over() && begun.elapsed() < life {
+    let started_at = Instant::now();
+    let lifetime = Duration::from_secs(5 + api.rng.below(30) as u64);
+    while !api.log.is_reading_over() && started_at.elapsed() < lifetime {
         let Ok(next) = tokio::time::timeout(Duration::from_secs(1), socket.next()).await else { continue };
         let Message::Text(text) = next?.ok()? else { continue };
         let message: Value = serde_json::from_str(&text).ok()?;
         match message["type"].as_str()? {
             "connection_ack" => socket.send(Message::text(subscribe.to_string())).await.ok()?,
             "next" if message["payload"]["errors"].is_null() => {
-                fold.take(&message["payload"]["data"]["changes"], api);
+                replica.apply(&message["payload"]["data"]["changes"], api);
             }
             "ping" => socket.send(Message::text(json!({ "type": "pong" }).to_string())).await.ok()?,
             _ => return None,

@@ -1,4 +1,4 @@
-//! Clients that others wrote, from `tests/clients`, against a server in process.
+//! Runs the tests of third-party client libraries in `tests/clients` against a server in this process.
 
 use std::fs;
 use std::path::Path;
@@ -9,13 +9,13 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::harness::{Column, SECRET, TestServer};
+use crate::harness::{DatabaseKind, SECRET, TestServer};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
-/// Installs the packages of the lock file, where they are not there or older than it.
+/// Installs the packages of the lock file, unless they are installed and newer than it.
 async fn install() {
     let modified = |name: &str| fs::metadata(Path::new(DIR).join(name)).and_then(|file| file.modified()).ok();
     let locked = modified("package-lock.json").unwrap();
@@ -24,20 +24,19 @@ async fn install() {
     }
 }
 
-/// Runs a program in `tests/clients`; fails with what it said when it fails.
+/// Runs a program in `tests/clients` and returns its output. Fails with the output if the program fails.
 async fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
     let mut command = Command::new(program);
     command.args(args).current_dir(DIR).envs(env.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.unwrap_or_else(|error| panic!("{program}: {error}: see `make test`"));
-    let (said, complained) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {args:?}\n{said}\n{complained}");
-    said.into_owned()
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program} {args:?}\n{stdout}\n{stderr}");
+    stdout.into_owned()
 }
 
-/// Runs a file of tests for Node against a server of its own.
+/// Runs a file of Node tests against a new server.
 async fn run_tests(file: &str, env: &[(&str, &str)]) {
-    let test_server = TestServer::open(Column::Sqlite).await;
+    let test_server = TestServer::open(DatabaseKind::Sqlite).await;
     run_tests_on(&test_server, file, env).await;
     test_server.end().await;
 }
@@ -46,54 +45,55 @@ async fn run_tests_on(test_server: &TestServer, file: &str, env: &[(&str, &str)]
     run_node(&test_server.url, file, env).await;
 }
 
-/// Runs a file of tests for Node against the server at `url`. One that lost its tests, or skips one, fails: Node
-/// itself would call that a success.
+/// Runs a file of Node tests against the server at `url`. A file without tests, or with a skipped test, fails
+/// here, as Node itself would report success.
 pub async fn run_node(url: &str, file: &str, env: &[(&str, &str)]) {
     INSTALLED.get_or_init(install).await;
     let mut all = vec![("IDEM_URL", url), ("IDEM_SECRET", SECRET)];
     all.extend_from_slice(env);
     let args = ["--test", "--test-reporter=tap", "--test-timeout=60000", file];
-    let said = run("node", &args, &all).await;
-    println!("{said}");
+    let output = run("node", &args, &all).await;
+    println!("{output}");
     let count = |name: &str| {
-        let line = said.lines().find_map(|line| line.strip_prefix(&format!("# {name} ")));
-        line.unwrap_or_else(|| panic!("no count of {name}: {said}")).parse::<u32>().unwrap()
+        let line = output.lines().find_map(|line| line.strip_prefix(&format!("# {name} ")));
+        line.unwrap_or_else(|| panic!("no count of {name}: {output}")).parse::<u32>().unwrap()
     };
-    assert!(count("pass") > 0 && count("pass") == count("tests"), "not every test ran: {said}");
+    assert!(count("pass") > 0 && count("pass") == count("tests"), "not every test ran: {output}");
 }
 
-/// Serves what a client cannot bring about: `/backup` keeps all tables, `/restore` puts them back, and all but
-/// `/backup` have the feeds count anew, as they do after a restored backup.
+/// Serves requests by which the Node tests control the database. `/backup` copies all tables and `/restore`
+/// puts the copies back. Every other path than `/backup` also starts a new generation, as an operator does
+/// after a restore.
 async fn serve_restores(test_server: &TestServer, listener: TcpListener) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];
         let length = stream.read(&mut head).await.unwrap();
-        let asked = String::from_utf8_lossy(&head[..length]).into_owned();
+        let request = String::from_utf8_lossy(&head[..length]).into_owned();
         for table in ["event", "event_type", "id_alias", "account"] {
-            if asked.starts_with("GET /backup") {
+            if request.starts_with("GET /backup") {
                 test_server.execute(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}")).await;
-            } else if asked.starts_with("GET /restore") {
+            } else if request.starts_with("GET /restore") {
                 test_server.execute(&format!("DELETE FROM {table}")).await;
                 test_server.execute(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
             }
         }
-        if !asked.starts_with("GET /backup") {
+        if !request.starts_with("GET /backup") {
             test_server.execute("UPDATE cluster_state SET generation = generation + 1").await;
         }
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        stream.write_all(answer).await.unwrap();
+        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(response).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_official_audit_of_graphql_over_http_passes() {
     INSTALLED.get_or_init(install).await;
-    let test_server = TestServer::open(Column::Sqlite).await;
+    let test_server = TestServer::open(DatabaseKind::Sqlite).await;
     let url = format!("{}/graphql", test_server.url);
     let token = test_server.client("ann").token;
-    let said = run("node", &["audits.mjs"], &[("URL", url.as_str()), ("TOKEN", token.as_str())]).await;
-    println!("{said}");
+    let output = run("node", &["audits.mjs"], &[("URL", url.as_str()), ("TOKEN", token.as_str())]).await;
+    println!("{output}");
     test_server.end().await;
 }
 
@@ -149,7 +149,7 @@ async fn graphql_codegen_and_the_relay_compiler_take_the_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_code_and_the_commands_of_the_manual_do_what_it_says() {
-    let test_server = TestServer::open(Column::Sqlite).await;
+    let test_server = TestServer::open(DatabaseKind::Sqlite).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let env = [("IDEM_RESTORE_URL", url.as_str())];

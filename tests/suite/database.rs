@@ -1,4 +1,4 @@
-//! What happens to the database under a running server, and what its users see of it.
+//! Tests faults and changes of the database under a running server, and what users see of them.
 
 mod backfill;
 mod commits;

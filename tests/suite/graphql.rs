@@ -1,4 +1,4 @@
-//! What is special to GraphQL: the schema, the fast JSON writer, persisted queries.
+//! Tests the schema, the fast JSON writer and persisted queries.
 
 mod json_writer;
 mod persisted_queries;

@@ -1,4 +1,5 @@
-//! The front door: who is let in, what is read, and how refusals look.
+//! Tests HTTP at `/graphql`: authentication, the parsing of requests, content negotiation, and the form of
+//! refusals.
 
 mod body_limits;
 mod compression;
@@ -16,17 +17,17 @@ use serde_json::{Value, json};
 use crate::harness::{Client, TestServer, event, on_both};
 
 on_both!(
-    nobody_without_a_valid_token_learns_anything,
+    all_requests_without_a_valid_token_get_the_same_response,
     every_refusal_has_one_shape_and_its_status,
     hostile_documents_are_refused_and_the_process_lives,
-    answers_are_negotiated_as_graphql_over_http_says,
-    a_mutation_ends_even_if_its_client_hangs_up,
+    content_types_are_negotiated_as_graphql_over_http_specifies,
+    a_mutation_completes_even_if_its_client_disconnects,
     duplicate_keys_are_a_problem_of_their_item,
-    an_upgrade_to_anything_but_a_websocket_is_passed_over,
-    nothing_is_suggested_to_strangers,
+    an_upgrade_to_anything_but_a_websocket_is_ignored,
+    errors_suggest_no_names_of_the_schema,
 );
 
-async fn nobody_without_a_valid_token_learns_anything(server: &TestServer) {
+async fn all_requests_without_a_valid_token_get_the_same_response(server: &TestServer) {
     let client = server.client("ann");
     let url = format!("{}/graphql", server.url);
     let now = 1_700_000_000_000;
@@ -42,9 +43,9 @@ async fn nobody_without_a_valid_token_learns_anything(server: &TestServer) {
             if let Some(token) = token {
                 request = request.bearer_auth(token);
             }
-            let answer = request.send().await.unwrap();
-            assert_eq!(answer.status(), 401);
-            bodies.push(answer.text().await.unwrap());
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 401);
+            bodies.push(response.text().await.unwrap());
         }
     }
     assert!(bodies.iter().all(|body| *body == bodies[0] && body.contains("UNAUTHENTICATED")));
@@ -56,8 +57,8 @@ async fn nobody_without_a_valid_token_learns_anything(server: &TestServer) {
 async fn post(client: &Client, kind: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
     let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
     let request = request.header("content-type", kind).header("accept", "application/graphql-response+json");
-    let answer = request.body(body).send().await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
+    let response = request.body(body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
 }
 
 async fn every_refusal_has_one_shape_and_its_status(server: &TestServer) {
@@ -81,13 +82,13 @@ async fn every_refusal_has_one_shape_and_its_status(server: &TestServer) {
         (json, vec![b' '; 4 * 1024 * 1024 + 1], 413, "PAYLOAD_TOO_LARGE"),
     ];
     for (kind, body, status, code) in cases {
-        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
-        let (got, answer) = post(&client, kind, body).await;
-        let extensions = &answer["errors"][0]["extensions"];
-        assert_eq!((got, &extensions["code"]), (status, &json!(code)), "{shown}: {answer}");
+        let excerpt = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        let (got, response) = post(&client, kind, body).await;
+        let extensions = &response["errors"][0]["extensions"];
+        assert_eq!((got, &extensions["code"]), (status, &json!(code)), "{excerpt}: {response}");
         assert!(
-            extensions["problem"]["requestId"].is_string() && answer.get("data").is_none(),
-            "{shown}: {answer}"
+            extensions["problem"]["requestId"].is_string() && response.get("data").is_none(),
+            "{excerpt}: {response}"
         );
     }
     let mutation = "mutation { createEvent(input: { event: {} }) { result { outcome } } }";
@@ -120,16 +121,16 @@ async fn hostile_documents_are_refused_and_the_process_lives(server: &TestServer
         (long, "query text"),
     ];
     for (document, limit) in cases {
-        let (status, answer) =
+        let (status, response) =
             post(&client, "application/json", json!({ "query": document }).to_string()).await;
-        let extensions = &answer["errors"][0]["extensions"];
-        assert_eq!((status, &extensions["code"]), (400, &json!("LIMIT_EXCEEDED")), "{answer}");
-        assert!(extensions["limit"]["max"].is_u64(), "{limit}: {answer}");
+        let extensions = &response["errors"][0]["extensions"];
+        assert_eq!((status, &extensions["code"]), (400, &json!("LIMIT_EXCEEDED")), "{response}");
+        assert!(extensions["limit"]["max"].is_u64(), "{limit}: {response}");
     }
     assert!(client.ask("{ viewer { userId } }", json!({})).await["viewer"]["userId"].is_string());
 }
 
-async fn answers_are_negotiated_as_graphql_over_http_says(server: &TestServer) {
+async fn content_types_are_negotiated_as_graphql_over_http_specifies(server: &TestServer) {
     let client = server.client("ann");
     let ask = |accept: Option<&'static str>, query: &'static str| {
         let mut request = client.http.post(format!("{}/graphql", server.url)).bearer_auth(&client.token);
@@ -138,25 +139,25 @@ async fn answers_are_negotiated_as_graphql_over_http_says(server: &TestServer) {
         }
         let request = request.json(&json!({ "query": query }));
         async move {
-            let answer = request.send().await.unwrap();
-            let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
-            (answer.status().as_u16(), kind.split(';').next().unwrap().to_owned())
+            let response = request.send().await.unwrap();
+            let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+            (response.status().as_u16(), content_type.split(';').next().unwrap().to_owned())
         }
     };
     let (good, bad) = ("{ viewer { userId } }", "{ nothing }");
-    let (json, response) = ("application/json".to_owned(), "application/graphql-response+json".to_owned());
+    let (json, graphql) = ("application/json".to_owned(), "application/graphql-response+json".to_owned());
     assert_eq!(ask(None, good).await, (200, json.clone()));
     assert_eq!(ask(Some("*/*"), good).await, (200, json.clone()));
     assert_eq!(ask(Some("application/json"), bad).await, (200, json.clone()));
     assert_eq!(
         ask(Some("application/graphql-response+json, application/json;q=0.9"), good).await,
-        (200, response.clone())
+        (200, graphql.clone())
     );
-    assert_eq!(ask(Some("application/graphql-response+json"), bad).await, (400, response));
+    assert_eq!(ask(Some("application/graphql-response+json"), bad).await, (400, graphql));
     assert_eq!(ask(Some("text/html"), good).await.0, 406);
 }
 
-async fn a_mutation_ends_even_if_its_client_hangs_up(server: &TestServer) {
+async fn a_mutation_completes_even_if_its_client_disconnects(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let mut sent = 0;
@@ -169,8 +170,8 @@ async fn a_mutation_ends_even_if_its_client_hangs_up(server: &TestServer) {
             client.http.post(format!("{}/graphql", server.url)).bearer_auth(&client.token).json(&body);
         let _cut = tokio::time::timeout(Duration::from_millis(wait_ms), request.send()).await;
         sent += 50;
-        // Half a batch would be one that ended inside its transaction.
-        crate::harness::eventually("each batch is whole", || async {
+        // A part of a batch would mean that a transaction was not atomic.
+        crate::harness::eventually("each batch is stored completely or not at all", || async {
             server.number("SELECT count(*) FROM event").await % 50 == 0
         })
         .await;
@@ -188,15 +189,15 @@ async fn duplicate_keys_are_a_problem_of_their_item(server: &TestServer) {
          {{\"eventTypeId\":\"{kind}\",\"timestamp\":\"2026-01-01T00:00:00Z\",\"properties\":{{\"a\":1,\"a\":2}}}},\
          {{\"eventTypeId\":\"{kind}\",\"timestamp\":\"2026-01-01T00:00:00Z\",\"properties\":{{\"a\":18446744073709551615}}}}]}}}}"
     );
-    let (status, answer) = post(&client, "application/json", body).await;
-    let payload = &answer["data"]["createEvents"];
-    assert_eq!((status, &payload["created"]), (200, &json!(1)), "{answer}");
+    let (status, response) = post(&client, "application/json", body).await;
+    let payload = &response["data"]["createEvents"];
+    assert_eq!((status, &payload["created"]), (200, &json!(1)), "{response}");
     assert_eq!(payload["results"][0]["problem"]["code"], "INVALID_JSON");
     let read = client.ask("{ events { nodes { properties } } }", json!({})).await;
     assert_eq!(read["events"]["nodes"][0]["properties"]["a"], json!(u64::MAX));
 }
 
-async fn an_upgrade_to_anything_but_a_websocket_is_passed_over(server: &TestServer) {
+async fn an_upgrade_to_anything_but_a_websocket_is_ignored(server: &TestServer) {
     let client = server.client("ann");
     let get = async |upgrade: &'static str| {
         let url = format!("{}/graphql", server.url);
@@ -205,19 +206,19 @@ async fn an_upgrade_to_anything_but_a_websocket_is_passed_over(server: &TestServ
         request.header("connection", "Upgrade, HTTP2-Settings").send().await.unwrap()
     };
     for upgrade in ["h2c", "TLS/1.0, h2c"] {
-        let answer = get(upgrade).await;
-        assert_eq!(answer.status(), 200, "{upgrade}");
-        let answer: Value = answer.json().await.unwrap();
-        assert!(answer["data"]["viewer"]["userId"].is_string(), "{answer}");
+        let response = get(upgrade).await;
+        assert_eq!(response.status(), 200, "{upgrade}");
+        let response: Value = response.json().await.unwrap();
+        assert!(response["data"]["viewer"]["userId"].is_string(), "{response}");
     }
-    // Without the other headers of a WebSocket it is none.
+    // A WebSocket upgrade without its other headers is refused.
     for upgrade in ["WebSocket", "h2c, websocket"] {
         assert_eq!(get(upgrade).await.status(), 400, "{upgrade}");
     }
 }
 
-/// A suggestion tells of a schema that only `--dev` shows to everybody.
-async fn nothing_is_suggested_to_strangers(server: &TestServer) {
+/// Suggestions would reveal names of the schema, which only `--dev` allows.
+async fn errors_suggest_no_names_of_the_schema(server: &TestServer) {
     let client = server.client("ann");
     for query in [
         "{ viewr { userId } }",
@@ -227,8 +228,8 @@ async fn nothing_is_suggested_to_strangers(server: &TestServer) {
         "mutation { createEvent(input: { evnt: {} }) { result { outcome } } }",
         "{ events(filter: { tpyes: [] }) { nodes { id } } }",
     ] {
-        let answer = client.send(query, json!({})).await;
-        let message = answer["errors"][0]["message"].as_str().unwrap();
+        let response = client.send(query, json!({})).await;
+        let message = response["errors"][0]["message"].as_str().unwrap();
         assert!(!message.to_lowercase().contains("did you mean"), "{query}: {message}");
     }
 }

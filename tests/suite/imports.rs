@@ -1,4 +1,5 @@
-//! Imports from the outside: payloads of every kind, and the counts that come of them.
+//! Tests imports through GraphQL and the upload route: payloads of every kind, and the counts of their
+//! records.
 
 mod control;
 mod formats;
@@ -21,19 +22,19 @@ use store::import_job;
 use crate::harness::{TestServer, new_id, on_both};
 
 on_both!(
-    the_same_flights_twice_are_stored_once_and_the_feed_stands_still,
-    a_bad_line_costs_itself_and_nothing_else,
-    an_import_whose_slice_ends_where_its_payload_ends_completes,
-    an_import_that_nobody_waits_for_keeps_its_lease,
+    the_same_flights_twice_are_stored_once_and_do_not_change_the_feed,
+    a_bad_line_is_rejected_and_all_others_are_stored,
+    an_import_whose_slice_ends_with_its_payload_completes,
+    an_import_keeps_its_lease_if_no_other_import_waits,
     a_user_has_two_imports_running_however_many_are_claimed_at_once,
-    a_payload_that_is_gone_ends_its_import,
-    a_cut_gzip_fails_and_what_was_in_stays_in,
-    a_payload_that_is_not_as_announced_is_told,
-    a_payload_goes_on_where_it_was_cut,
-    import_events_is_an_import_with_its_payload,
-    an_import_id_stands_for_one_import,
-    a_canceled_import_takes_nothing_more,
-    records_are_events_like_any_other,
+    an_import_whose_payload_is_gone_fails,
+    a_truncated_gzip_fails_and_the_records_before_it_stay_stored,
+    a_payload_that_differs_from_its_announcement_is_refused,
+    an_upload_is_resumed_where_it_was_cut,
+    import_events_creates_an_import_with_its_payload,
+    an_import_id_can_be_used_for_one_import_only,
+    a_canceled_import_accepts_no_payload,
+    imported_records_are_matched_with_stored_events,
 );
 
 const FLIGHTS: &[u8] = include_bytes!("../data/flights-2000.ndjson.gz");
@@ -50,7 +51,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-async fn the_same_flights_twice_are_stored_once_and_the_feed_stands_still(server: &TestServer) {
+async fn the_same_flights_twice_are_stored_once_and_do_not_change_the_feed(server: &TestServer) {
     let client = server.client("ann");
     let job = client.import_all(&new_id(), FLIGHTS.to_vec()).await;
     assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(2000)));
@@ -63,7 +64,7 @@ async fn the_same_flights_twice_are_stored_once_and_the_feed_stands_still(server
     assert_eq!(client.pull(None, 700).await.0.len(), 2001);
 }
 
-async fn a_bad_line_costs_itself_and_nothing_else(server: &TestServer) {
+async fn a_bad_line_is_rejected_and_all_others_are_stored(server: &TestServer) {
     let mut lines: Vec<Vec<u8>> =
         plain_flights().split(|b| *b == b'\n').take(20).map(<[u8]>::to_vec).collect();
     lines[6] = b"garbage".to_vec();
@@ -79,10 +80,10 @@ async fn a_bad_line_costs_itself_and_nothing_else(server: &TestServer) {
     assert_eq!(job["state"], "COMPLETED", "{job}");
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["rejected"]), (&json!(15), &json!(4)));
     let nodes = job["rejections"]["nodes"].as_array().unwrap();
-    let told: Vec<_> =
+    let rejections: Vec<_> =
         nodes.iter().map(|n| (n["line"].as_i64().unwrap(), n["code"].as_str().unwrap())).collect();
     assert_eq!(
-        told,
+        rejections,
         [(7, "INVALID_JSON"), (9, "RECORD_TOO_LARGE"), (13, "INVALID_VALUE"), (15, "INVALID_JSON")]
     );
     assert_eq!((&nodes[0]["excerpt"], &nodes[2]["pointer"]), (&json!("garbage"), &json!("/speed")));
@@ -96,7 +97,7 @@ async fn a_bad_line_costs_itself_and_nothing_else(server: &TestServer) {
     );
 }
 
-/// So many records, the first two of them refused.
+/// Returns NDJSON of so many records, of which the first two are invalid.
 fn samples(count: usize) -> Vec<u8> {
     let mut lines = vec![r#"{"a\u0000b":1}"#.to_owned(); 2];
     lines
@@ -106,8 +107,9 @@ fn samples(count: usize) -> Vec<u8> {
     lines.join("\n").into_bytes()
 }
 
-async fn an_import_whose_slice_ends_where_its_payload_ends_completes(server: &TestServer) {
-    // Somebody waits for a turn, so that the import gives way at the end of its slice: 50 chunks of 500.
+async fn an_import_whose_slice_ends_with_its_payload_completes(server: &TestServer) {
+    // Another import waits, so that this one gives up its lease at the end of its slice of 50 chunks of 500
+    // records.
     server.client("bob").create_import(&new_id(), 10, None).await;
     server.execute("UPDATE import_job SET state = 'QUEUED'").await;
     let job = server.client("ann").import_all(&new_id(), samples(25_000)).await;
@@ -117,7 +119,7 @@ async fn an_import_whose_slice_ends_where_its_payload_ends_completes(server: &Te
     server.execute("UPDATE import_job SET state = 'CANCELED' WHERE state = 'QUEUED'").await;
 }
 
-async fn an_import_that_nobody_waits_for_keeps_its_lease(server: &TestServer) {
+async fn an_import_keeps_its_lease_if_no_other_import_waits(server: &TestServer) {
     let job = server.client("ann").import_all(&new_id(), gzip(&samples(26_000))).await;
     assert_eq!((&job["state"], &job["recordsTotal"]), (&json!("COMPLETED"), &json!(26_000)), "{job}");
     assert_eq!(server.number("SELECT lease_epoch FROM import_job").await, 1);
@@ -143,17 +145,17 @@ async fn a_user_has_two_imports_running_however_many_are_claimed_at_once(server:
     server.execute("UPDATE import_job SET state = 'CANCELED'").await;
 }
 
-async fn a_payload_that_is_gone_ends_its_import(server: &TestServer) {
+async fn an_import_whose_payload_is_gone_fails(server: &TestServer) {
     let client = server.client("ann");
     let id = new_id();
     client.create_import(&id, 10, None).await;
     server.execute("UPDATE import_job SET state = 'QUEUED', bytes_received = 10").await;
     server.notifier.notify(Notification::Import(id.parse().unwrap()));
-    let job = client.ended(&id).await;
+    let job = client.wait_for_end(&id).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_GONE")));
 }
 
-async fn a_cut_gzip_fails_and_what_was_in_stays_in(server: &TestServer) {
+async fn a_truncated_gzip_fails_and_the_records_before_it_stay_stored(server: &TestServer) {
     let client = server.client("ann");
     let job = client.import_all(&new_id(), FLIGHTS[..FLIGHTS.len() / 2].to_vec()).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_FORMAT")));
@@ -164,7 +166,7 @@ async fn a_cut_gzip_fails_and_what_was_in_stays_in(server: &TestServer) {
     assert_eq!((&twice["state"], &twice["problem"]["code"]), (&json!("FAILED"), &json!("PAYLOAD_FORMAT")));
 }
 
-async fn a_payload_that_is_not_as_announced_is_told(server: &TestServer) {
+async fn a_payload_that_differs_from_its_announcement_is_refused(server: &TestServer) {
     let client = server.client("ann");
     let id = new_id();
     assert_eq!(
@@ -177,8 +179,8 @@ async fn a_payload_that_is_not_as_announced_is_told(server: &TestServer) {
     assert_eq!(long.status(), 413);
     assert_eq!(long.json::<Value>().await.unwrap()["code"], "PAYLOAD_LIMIT");
     assert_eq!(client.put(&id, Some(5), vec![b'x'; 5]).await.status(), 409);
-    let awaited = async || server.number("SELECT upload_expires_at FROM import_job").await;
-    let until = awaited().await;
+    let expiry = async || server.number("SELECT upload_expires_at FROM import_job").await;
+    let first_expiry = expiry().await;
     server.execute("UPDATE import_job SET upload_expires_at = upload_expires_at - 82800000").await;
     assert_eq!(client.put(&id, None, vec![b'x'; 10]).await.status(), 200);
     crate::harness::eventually("the digest is found wrong", || async {
@@ -186,15 +188,15 @@ async fn a_payload_that_is_not_as_announced_is_told(server: &TestServer) {
         job["state"] == "AWAITING_UPLOAD" && job["problem"]["code"] == "PAYLOAD_MISMATCH"
     })
     .await;
-    assert!(awaited().await >= until, "it is awaited for another day");
-    assert_eq!(retention::objects(server), 0, "what was sent is removed");
+    assert!(expiry().await >= first_expiry, "the upload may take another day");
+    assert_eq!(retention::count_objects(server), 0, "the wrong payload is removed");
     for size in [0, 5 * 1024 * 1024 * 1024_usize] {
         let refused = client.create_import(&new_id(), size, None).await;
         assert!(["OUT_OF_RANGE", "PAYLOAD_LIMIT"].contains(&refused["problem"]["code"].as_str().unwrap()));
     }
 }
 
-async fn a_payload_goes_on_where_it_was_cut(server: &TestServer) {
+async fn an_upload_is_resumed_where_it_was_cut(server: &TestServer) {
     let client = server.client("ann");
     let id = new_id();
     let mut payload = plain_flights();
@@ -206,13 +208,13 @@ async fn a_payload_goes_on_where_it_was_cut(server: &TestServer) {
     let offset: usize = first.headers()["upload-offset"].to_str().unwrap().parse().unwrap();
     assert_eq!(offset, 8 * 1024 * 1024);
     assert_eq!(client.put(&id, Some(offset), payload[offset..].to_vec()).await.status(), 200);
-    // All is there: sending it again reads nothing and changes nothing.
+    // The payload is complete, so sending it again changes nothing.
     assert_eq!(client.put(&id, None, payload).await.status(), 200);
-    let job = client.ended(&id).await;
+    let job = client.wait_for_end(&id).await;
     assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(2000)));
 }
 
-async fn import_events_is_an_import_with_its_payload(server: &TestServer) {
+async fn import_events_creates_an_import_with_its_payload(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let query = "mutation($id: ID!, $events: [EventInput!]!) { importEvents(input: { id: $id, events: $events }) \
@@ -224,16 +226,16 @@ async fn import_events_is_an_import_with_its_payload(server: &TestServer) {
     let events: Vec<Value> = (0..1200).map(event).chain([json!({ "timestamp": 7 })]).collect();
     let id = new_id();
     for _ in 0..2 {
-        let answer = client.ask(query, json!({ "id": id, "events": events })).await;
-        assert_eq!(answer["importEvents"]["importJob"]["id"], json!(id));
+        let payload = client.ask(query, json!({ "id": id, "events": events })).await;
+        assert_eq!(payload["importEvents"]["importJob"]["id"], json!(id));
     }
-    let job = client.ended(&id).await;
+    let job = client.wait_for_end(&id).await;
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["rejected"]), (&json!(1200), &json!(1)));
     let other = client.ask(query, json!({ "id": id, "events": [event(1)] })).await["importEvents"].take();
     assert_eq!((&other["importJob"], &other["problem"]["code"]), (&Value::Null, &json!("IMPORT_ID_REUSED")));
 }
 
-async fn an_import_id_stands_for_one_import(server: &TestServer) {
+async fn an_import_id_can_be_used_for_one_import_only(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let id = new_id();
@@ -251,15 +253,15 @@ async fn an_import_id_stands_for_one_import(server: &TestServer) {
     assert_eq!(refused["problem"], json!({ "code": "TOO_MANY_IMPORTS", "retryable": true }));
 }
 
-async fn a_canceled_import_takes_nothing_more(server: &TestServer) {
+async fn a_canceled_import_accepts_no_payload(server: &TestServer) {
     let client = server.client("ann");
     let id = new_id();
     client.create_import(&id, 10, None).await;
     let query =
         "mutation($id: ID!) { cancelImport(input: { id: $id }) { importJob { state } problem { code } } }";
     for _ in 0..2 {
-        let answer = client.ask(query, json!({ "id": id })).await;
-        assert_eq!(answer["cancelImport"], json!({ "importJob": { "state": "CANCELED" }, "problem": null }));
+        let payload = client.ask(query, json!({ "id": id })).await;
+        assert_eq!(payload["cancelImport"], json!({ "importJob": { "state": "CANCELED" }, "problem": null }));
     }
     let refused = client.put(&id, None, vec![b'x'; 10]).await;
     assert_eq!(refused.status(), 409);
@@ -270,7 +272,7 @@ async fn a_canceled_import_takes_nothing_more(server: &TestServer) {
     assert_eq!(late, json!({ "importJob": { "state": "COMPLETED" }, "problem": { "code": "IMPORT_STATE" } }));
 }
 
-async fn records_are_events_like_any_other(server: &TestServer) {
+async fn imported_records_are_matched_with_stored_events(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("flight").await;
     let mut mine = crate::harness::event(&kind);

@@ -1,4 +1,4 @@
-//! The tests of the tests: with a fault injected, the test that guards against it must fail.
+//! Tests the tests: with an injected fault, the test that guards against it must fail.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, new_id};
 use crate::processes::cluster::Cluster;
 
-/// Runs one test of this binary under an injected fault; whether it passed, and what it said.
+/// Runs one test of this binary with an injected fault. Returns whether it passed, and its output.
 fn run(test: &str, fault: &str) -> (bool, String) {
     let binary = std::env::current_exe().unwrap();
     let mut command = Command::new(binary);
@@ -21,16 +21,17 @@ fn run(test: &str, fault: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn catches(test: &str, fault: &str) {
-    let (passed, said) = run(test, "none");
-    assert!(passed && said.contains("1 passed"), "without a mistake it passes: {said}");
-    let (passed, said) = run(test, fault);
-    assert!(!passed && said.contains("1 failed"), "{fault} is not caught: {said}");
+/// Fails unless the test passes without a fault and fails with it.
+fn assert_catches(test: &str, fault: &str) {
+    let (passed, output) = run(test, "none");
+    assert!(passed && output.contains("1 passed"), "the test fails without a fault: {output}");
+    let (passed, output) = run(test, fault);
+    assert!(!passed && output.contains("1 failed"), "{fault} is not caught: {output}");
 }
 
 #[test]
 fn positions_taken_before_their_rows_are_caught_on_sqlite() {
-    catches(
+    assert_catches(
         "sync::slow_commit::sqlite::a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit",
         "plant-late-lock",
     );
@@ -38,93 +39,95 @@ fn positions_taken_before_their_rows_are_caught_on_sqlite() {
 
 #[test]
 fn positions_taken_before_their_rows_are_caught_on_postgres() {
-    catches(
+    assert_catches(
         "sync::slow_commit::postgres::a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit",
         "plant-late-lock",
     );
 }
 
 #[test]
-fn positions_taken_before_their_rows_are_caught_by_readers_that_tail() {
-    let name = "every_reader_ends_with_the_table_however_it_reads_and_however_often_it_is_cut";
+fn positions_taken_before_their_rows_are_caught_by_readers_of_the_feed() {
+    let name = "every_reader_ends_with_the_content_of_the_table_however_often_it_is_cut";
     for database in ["sqlite", "postgres"] {
-        catches(&format!("sync::readers_and_writers::{database}::{name}"), "plant-late-lock");
+        assert_catches(&format!("sync::readers_and_writers::{database}::{name}"), "plant-late-lock");
     }
 }
 
 #[test]
-fn a_guard_that_looks_at_positions_alone_is_caught() {
+fn a_check_for_changes_that_compares_only_positions_is_caught() {
     let name = "a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batch";
-    catches(&format!("events::groups::contention::{name}"), "plant-head-alone");
+    assert_catches(&format!("events::groups::contention::{name}"), "plant-head-alone");
 }
 
-/// The test that compares fifty schedules with the oracle.
+/// The test that compares the server with the oracle. [`run`] limits it to fifty simulations.
 const SIMULATOR: &str = "simulator::devices_agree_on_sqlite_whatever_the_network_does";
 
 #[test]
 fn a_duplicate_that_takes_a_position_is_caught_by_the_simulator() {
-    catches(SIMULATOR, "plant-duplicate-bumps");
+    assert_catches(SIMULATOR, "plant-duplicate-bumps");
 }
 
 #[test]
-fn a_create_that_revives_what_was_deleted_is_caught_by_the_simulator() {
-    catches(SIMULATOR, "plant-create-revives");
+fn a_create_that_restores_a_deleted_event_is_caught_by_the_simulator() {
+    assert_catches(SIMULATOR, "plant-create-revives");
 }
 
 #[test]
-fn a_patch_that_clears_what_it_does_not_name_is_caught_by_the_simulator() {
-    catches(SIMULATOR, "plant-absent-is-null");
+fn a_patch_that_clears_absent_fields_is_caught_by_the_simulator() {
+    assert_catches(SIMULATOR, "plant-absent-is-null");
 }
 
 #[test]
 fn a_write_that_takes_no_lock_is_caught_on_postgres() {
-    catches(
+    assert_catches(
         "events::groups::two_processes::processes_that_send_the_same_outboxes_at_once_store_each_event_once",
         "plant-no-lock",
     );
 }
 
-/// Three deaths at each size of chunk: 500, 50, 5 and 1.
-const DEATHS: usize = 12;
+/// A record crashes three workers at each size of the chunk: 500, 50, 5 and 1.
+const CRASHES: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_aborts_whoever_stores_it_is_refused_alone() {
+async fn a_record_that_aborts_its_worker_is_rejected_alone() {
     let mut cluster = Cluster::start_with("plant-abort-on-record").await;
     let client = cluster.client("ann");
-    let (deaths, counts) = poisoned(&mut cluster, &client, 777).await;
-    assert_eq!((deaths, &counts["inserted"]), (DEATHS, &json!(2_999)));
-    // Hardly anything else is new: whoever looks ahead dies before its turn, once.
-    let (deaths, counts) = poisoned(&mut cluster, &client, 2_777).await;
-    assert!((DEATHS..=DEATHS + 1).contains(&deaths), "{deaths}");
+    let (crashes, counts) = import_poison(&mut cluster, &client, 777).await;
+    assert_eq!((crashes, &counts["inserted"]), (CRASHES, &json!(2_999)));
+    // Almost all records are duplicates now. They are decided ahead of the checkpoint, which may cost one
+    // more crash.
+    let (crashes, counts) = import_poison(&mut cluster, &client, 2_777).await;
+    assert!((CRASHES..=CRASHES + 1).contains(&crashes), "{crashes}");
     assert_eq!((&counts["inserted"], &counts["duplicates"]), (&json!(1), &json!(2_998)));
-    cluster.assert_all_live();
+    cluster.assert_all_run();
     cluster.assert_feeds_are_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_on_which_whoever_decides_panics_is_refused_at_once() {
+async fn a_record_on_which_the_decision_panics_is_rejected_at_once() {
     let mut cluster = Cluster::start_with("plant-panic-on-record").await;
     let client = cluster.client("ann");
-    let begun = Instant::now();
-    let (deaths, counts) = poisoned(&mut cluster, &client, 777).await;
-    assert_eq!((deaths, &counts["inserted"]), (0, &json!(2_999)));
+    let started_at = Instant::now();
+    let (crashes, counts) = import_poison(&mut cluster, &client, 777).await;
+    assert_eq!((crashes, &counts["inserted"]), (0, &json!(2_999)));
     assert_eq!(cluster.number("SELECT lease_epoch FROM import_job").await, 1, "no lease was lost");
-    assert!(begun.elapsed() < Duration::from_secs(25), "it took {:?}", begun.elapsed());
-    cluster.assert_all_live();
+    assert!(started_at.elapsed() < Duration::from_secs(25), "it took {:?}", started_at.elapsed());
+    cluster.assert_all_run();
     cluster.assert_feeds_are_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_on_which_whoever_reads_panics_is_refused_at_once() {
+async fn a_record_on_which_the_reader_panics_is_rejected_at_once() {
     let mut cluster = Cluster::start_with("plant-panic-on-read").await;
     let client = cluster.client("ann");
-    let (deaths, counts) = poisoned(&mut cluster, &client, 1_234).await;
-    assert_eq!((deaths, &counts["inserted"]), (0, &json!(2_999)));
+    let (crashes, counts) = import_poison(&mut cluster, &client, 1_234).await;
+    assert_eq!((crashes, &counts["inserted"]), (0, &json!(2_999)));
     assert_eq!(cluster.number("SELECT lease_epoch FROM import_job").await, 1, "no lease was lost");
-    cluster.assert_all_live();
+    cluster.assert_all_run();
 }
 
-/// What the checker of the soak must find, and the database on which it is looked for: some within seconds, others at the end.
+/// The faults that the soak test must find, and the database that it uses. Some are found within seconds, and
+/// others by the check at the end.
 const FOUND_BY_SOAK: [(&str, &str); 8] = [
     ("plant-duplicate-overwrites", "sqlite"),
     ("plant-no-user", "sqlite"),
@@ -145,15 +148,16 @@ fn the_soak_finds_injected_faults() {
             .envs([("IDEM_PLANT", *fault), ("DATABASE", *database), ("SEED", "7"), ("MINUTES", "10")])
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        let found = said.lines().find(|line| line.contains("  wrong: "));
-        assert!(!output.status.success() && found.is_some(), "{fault} is not found: {said}");
-        println!("{fault}: {}", found.unwrap_or_default());
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let finding = stdout.lines().find(|line| line.contains("  wrong: "));
+        assert!(!output.status.success() && finding.is_some(), "{fault} is not found: {stdout}");
+        println!("{fault}: {}", finding.unwrap_or_default());
     }
 }
 
-/// Imports 3 000 records of which this one is poison: how many workers died of it, and the counts.
-async fn poisoned(cluster: &mut Cluster, client: &Client, poison: usize) -> (usize, Value) {
+/// Imports 3 000 records, of which this one triggers the fault. Returns how many workers crashed, and the
+/// counts.
+async fn import_poison(cluster: &mut Cluster, client: &Client, poison: usize) -> (usize, Value) {
     let line = |n: usize| {
         let name = if n == poison { "poison".to_owned() } else { format!("s-{n}") };
         let sample =
@@ -164,20 +168,24 @@ async fn poisoned(cluster: &mut Cluster, client: &Client, poison: usize) -> (usi
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
     client.put(&id, None, payload.into_bytes()).await;
-    let mut deaths = 0;
+    let mut crashes = 0;
     let mut job = loop {
-        if let Some(job) = cluster.worker_dies_before(client.ended(&id)).await {
+        if let Some(job) = cluster.unless_worker_exits(client.wait_for_end(&id)).await {
             break job;
         }
-        deaths += 1;
-        // Nobody waits for the lease of the dead.
+        crashes += 1;
+        // The lease of the crashed worker is ended here, so that the test does not wait for it.
         cluster
             .execute("UPDATE import_job SET lease_until = 1, notified_at = NULL WHERE finished_at IS NULL")
             .await;
         cluster.spawn_worker();
     };
-    let told = &job["rejections"]["nodes"];
-    assert_eq!((&told[0]["code"], &told[0]["record"]), (&json!("POISON"), &json!(poison)), "{job}");
+    let rejections = &job["rejections"]["nodes"];
+    assert_eq!(
+        (&rejections[0]["code"], &rejections[0]["record"]),
+        (&json!("POISON"), &json!(poison)),
+        "{job}"
+    );
     assert_eq!((&job["state"], &job["rejections"]["totalCount"]), (&json!("COMPLETED"), &json!(1)), "{job}");
-    (deaths, job["counts"].take())
+    (crashes, job["counts"].take())
 }

@@ -1,10 +1,11 @@
-//! All behaviour tests: one binary, one private PostgreSQL and Redis for all of them.
+//! Runs all behaviour tests in one binary, so that they share one private PostgreSQL and one private Redis.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod auth;
 mod cli;
 mod clients;
 mod database;
+mod documentation;
 mod events;
 mod graphql;
 mod harness;

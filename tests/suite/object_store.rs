@@ -1,4 +1,4 @@
-//! Payloads in an object store: the same as in a folder, over a server that speaks S3.
+//! Tests payloads in an object store, with a server that implements the S3 protocol.
 
 mod bucket;
 
@@ -20,11 +20,12 @@ use bucket::Bucket;
 
 const OBJECT_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes that tell where they stand.
+/// Returns bytes that depend on their position, so that a wrong offset is noticed.
 fn bytes(count: usize) -> Bytes {
     (0..count).map(|n| (n / 251 + n) as u8).collect()
 }
 
+/// Reads `size` bytes of a payload from `offset` on.
 async fn read(
     payloads: &Payloads,
     user: Uuid,
@@ -37,13 +38,13 @@ async fn read(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_is_put_read_from_anywhere_sent_again_and_removed_alone() {
+async fn a_payload_is_stored_read_from_any_offset_and_removed_alone() {
     let bucket = Bucket::open().await;
     let payloads = Payloads::new(bucket.client(&[]), Path::from("some/place"));
     let [user, import, other] = [Clock::System.new_id(), Clock::System.new_id(), Clock::System.new_id()];
     let whole = bytes(2 * OBJECT_BYTES + 12_345);
     let mut offset = 0;
-    // Out of order, and one of them twice: what a cut upload does.
+    // The objects are stored out of order, and one of them twice, as after an interrupted upload.
     for range in [
         OBJECT_BYTES..2 * OBJECT_BYTES,
         0..OBJECT_BYTES,
@@ -56,8 +57,8 @@ async fn a_payload_is_put_read_from_anywhere_sent_again_and_removed_alone() {
     assert_eq!(offset, 2 * OBJECT_BYTES);
     payloads.put(user, other, "0", Bytes::from_static(b"another")).await.unwrap();
     for offset in [0, 1, OBJECT_BYTES - 1, OBJECT_BYTES, OBJECT_BYTES + 77, whole.len() - 1, whole.len()] {
-        let found = read(&payloads, user, import, offset, whole.len()).await.unwrap();
-        assert!(found == whole[offset..], "from {offset}");
+        let rest = read(&payloads, user, import, offset, whole.len()).await.unwrap();
+        assert!(rest == whole[offset..], "from {offset}");
     }
     let folder = format!("some/place/payload/{user}/{import}");
     let sizes: Vec<_> = bucket.objects(&folder).await.into_iter().map(|(_, size)| size).collect();
@@ -72,7 +73,7 @@ async fn a_payload_is_put_read_from_anywhere_sent_again_and_removed_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_opens_nothing() {
+async fn a_wrong_secret_key_is_refused() {
     let bucket = Bucket::open().await;
     let objects = bucket.client(&[("AWS_SECRET_ACCESS_KEY", "another key".to_owned())]);
     let payloads = Payloads::new(objects, Path::default());
@@ -82,7 +83,7 @@ async fn a_wrong_key_opens_nothing() {
     assert_eq!(bucket.objects("").await, []);
 }
 
-/// A real server on SQLite whose payloads lie in a bucket.
+/// A server process on SQLite whose payloads are in a bucket.
 struct Server {
     url: String,
     child: Child,
@@ -107,7 +108,7 @@ impl Server {
         let server = Self { url: format!("http://127.0.0.1:{port}"), child, _dir: dir };
         let ready = format!("{}/readyz", server.url);
         eventually("the server is ready", || async {
-            reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
+            reqwest::get(&ready).await.is_ok_and(|response| response.status() == 200)
         })
         .await;
         server
@@ -122,7 +123,7 @@ impl Drop for Server {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_import_comes_in_through_a_bucket_goes_on_after_a_cut_and_leaves_nothing_there() {
+async fn an_upload_into_a_bucket_is_resumed_imported_and_removed_after_its_retention() {
     let bucket = Bucket::open().await;
     let server = Server::start(&bucket).await;
     let client = Client::new(&server.url, "ann");
@@ -141,9 +142,9 @@ async fn an_import_comes_in_through_a_bucket_goes_on_after_a_cut_and_leaves_noth
     assert!(name.contains(&format!("/{id}/0-")) && *size == OBJECT_BYTES as u64, "{name}: {size}");
     let rest = client.put(&id, Some(OBJECT_BYTES), payload[OBJECT_BYTES..].to_vec()).await;
     assert_eq!(rest.status(), 200);
-    let job = client.ended(&id).await;
+    let job = client.wait_for_end(&id).await;
     assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(1_000)));
-    eventually("the payload is removed behind its retention", || async {
+    eventually("the payload is removed after its retention", || async {
         bucket.objects("a/prefix").await.is_empty()
     })
     .await;

@@ -1,6 +1,7 @@
-//! The queue in a real Redis, trap by trap: what a notification may count on, whatever apalis-redis or Redis do.
+//! Tests the queue in a real Redis: notifications arrive in spite of known defects of apalis-redis and faults
+//! of Redis.
 //!
-//! Each test has a database of Redis of its own, for all queues have the same name.
+//! Each test has its own database in Redis, because all queues have the same name.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,25 +20,25 @@ use worker::queue::{Consumer, QUEUE_NAME, Queue};
 
 use crate::harness::{Servers, eventually, servers};
 
-/// What a notification may take, behind a fault.
+/// The longest time that a notification may take after a fault.
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
-/// Until a notification that was not heard is notified again, as the sweeper does.
-const RING_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How long a test waits before it repeats a notification that did not arrive, as the sweeper does.
+const NOTIFY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// One queue, seen from within Redis.
-struct Line<'a> {
+/// One queue, and access to its keys in Redis.
+struct RedisQueue<'a> {
     servers: &'a Servers,
     database: u8,
 }
 
-impl Line<'static> {
+impl RedisQueue<'static> {
     fn new() -> Self {
         static DATABASES: AtomicU8 = AtomicU8::new(1);
         Self { servers: servers(), database: DATABASES.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
-impl Line<'_> {
+impl RedisQueue<'_> {
     fn open(&self) -> (QueueNotifier, Consumer) {
         Queue::Redis { url: format!("{}/{}", self.servers.redis, self.database) }.open().unwrap()
     }
@@ -50,20 +51,20 @@ impl Line<'_> {
         self.redis(&[command, &name(key)]).parse().unwrap()
     }
 
-    /// Rings that no worker has fetched.
+    /// Counts the notifications that no worker has fetched.
     fn waiting(&self) -> u64 {
         self.count("LLEN", "active") + self.count("ZCARD", "scheduled")
     }
 
-    /// The workers, each with the second of its last heartbeat.
+    /// Returns the workers, each with the second of its last heartbeat.
     fn workers(&self) -> BTreeMap<String, u64> {
-        let found = self.redis(&["ZRANGE", &name("workers"), "0", "-1", "WITHSCORES"]);
-        let lines: Vec<_> = found.lines().collect();
+        let output = self.redis(&["ZRANGE", &name("workers"), "0", "-1", "WITHSCORES"]);
+        let lines: Vec<_> = output.lines().collect();
         lines.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].parse().unwrap())).collect()
     }
 
-    /// Puts an entry in as apalis would: an id in the list, and what belongs to it.
-    fn plant(&self, id: &str, data: Option<&str>, has_meta: bool) {
+    /// Adds an entry as apalis does: an id in the list, and optionally its data and its metadata.
+    fn add_entry(&self, id: &str, data: Option<&str>, has_meta: bool) {
         if let Some(data) = data {
             self.redis(&["HSET", &name("data"), id, data]);
         }
@@ -83,268 +84,278 @@ fn import_id() -> Uuid {
     Clock::System.new_id()
 }
 
-/// A consumer that works, and what its handler hears.
-struct Working {
-    heard: mpsc::UnboundedReceiver<Uuid>,
-    /// Handlers go on once it is true.
-    go_on: watch::Sender<bool>,
+/// A running consumer, and the notifications that its handler receives.
+struct RunningConsumer {
+    received: mpsc::UnboundedReceiver<Uuid>,
+    /// Waiting handlers return once it is true.
+    release: watch::Sender<bool>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Working {
-    /// Handlers of `held` ids wait for `go_on`, those of `bad` ids panic.
-    fn start(consumer: Consumer, hands: usize, held: fn(Uuid) -> bool, bad: fn(Uuid) -> bool) -> Self {
-        let (says, heard) = mpsc::unbounded_channel();
-        let (go_on, waits) = watch::channel(false);
+impl RunningConsumer {
+    /// Starts a consumer that handles `concurrency` notifications at once. Handlers of ids that `waits`
+    /// accepts wait for `release`, and those of ids that `panics` accepts panic.
+    fn start(
+        consumer: Consumer,
+        concurrency: usize,
+        waits: fn(Uuid) -> bool,
+        panics: fn(Uuid) -> bool,
+    ) -> Self {
+        let (sender, received) = mpsc::unbounded_channel();
+        let (release, released) = watch::channel(false);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(consumer.run(hands, stop.clone(), move |id| {
-            let (says, mut waits) = (says.clone(), waits.clone());
+        let task = tokio::spawn(consumer.run(concurrency, stop.clone(), move |id| {
+            let (sender, mut released) = (sender.clone(), released.clone());
             async move {
-                let _ = says.send(id);
-                assert!(!bad(id), "a handler that panics");
-                if held(id) {
-                    waits.wait_for(|go_on| *go_on).await.unwrap();
+                let _ = sender.send(id);
+                assert!(!panics(id), "this panic is intended");
+                if waits(id) {
+                    released.wait_for(|is_released| *is_released).await.unwrap();
                 }
             }
         }));
-        Self { heard, go_on, stop, task }
+        Self { received, release, stop, task }
     }
 
+    /// Starts a consumer that handles two notifications at once, whose handlers return at once.
     fn quick(consumer: Consumer) -> Self {
         Self::start(consumer, 2, |_| false, |_| false)
     }
 
-    async fn hears(&mut self) -> Uuid {
-        timeout(RECOVERY_MAX, self.heard.recv()).await.expect("a notification arrives in time").unwrap()
+    /// Waits for the next notification. Fails if it takes too long.
+    async fn receive(&mut self) -> Uuid {
+        timeout(RECOVERY_MAX, self.received.recv()).await.expect("a notification arrives in time").unwrap()
     }
 
-    /// Rings until it is heard; fails when that takes too long.
-    async fn hears_again(&mut self, notifier: &QueueNotifier, behind: &str) {
+    /// Sends a notification again and again until it arrives. Fails if it takes too long.
+    async fn notify_until_received(&mut self, notifier: &QueueNotifier, fault: &str) {
         let id = import_id();
-        let begun = Instant::now();
-        let heard = async {
+        let started_at = Instant::now();
+        let arrival = async {
             loop {
                 notifier.notify(Notification::Import(id));
-                let again = tokio::time::sleep(RING_AGAIN_AFTER);
+                let again = tokio::time::sleep(NOTIFY_AGAIN_AFTER);
                 tokio::pin!(again);
                 loop {
                     tokio::select! {
                         () = &mut again => break,
-                        heard = self.heard.recv() => if heard == Some(id) { return },
+                        received = self.received.recv() => if received == Some(id) { return },
                     }
                 }
             }
         };
-        assert!(timeout(RECOVERY_MAX, heard).await.is_ok(), "no notification arrives behind: {behind}");
-        eprintln!("behind {behind} a notification arrived after {:?}", begun.elapsed());
+        assert!(timeout(RECOVERY_MAX, arrival).await.is_ok(), "no notification arrives after {fault}");
+        eprintln!("after {fault} a notification arrived within {:?}", started_at.elapsed());
     }
 
     async fn end(self) {
         self.stop.cancel();
-        self.go_on.send_replace(true);
+        self.release.send_replace(true);
         timeout(RECOVERY_MAX, self.task).await.expect("the consumer ends").unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_fetches_only_what_it_runs() {
-    let line = Line::new();
-    let (notifier, consumer) = line.open();
+    let redis_queue = RedisQueue::new();
+    let (notifier, consumer) = redis_queue.open();
     (0..10).for_each(|_| notifier.notify(Notification::Import(import_id())));
-    eventually("all notifications wait", || async { line.waiting() == 10 }).await;
-    let mut working = Working::start(consumer, 2, |_| true, |_| false);
-    working.hears().await;
-    working.hears().await;
-    // What an idle worker would do in these looks, one with its hands full must not.
-    let enough = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < enough {
-        assert!(line.waiting() >= 8, "{} of 10 wait while 2 run", line.waiting());
+    eventually("all notifications wait", || async { redis_queue.waiting() == 10 }).await;
+    let mut running = RunningConsumer::start(consumer, 2, |_| true, |_| false);
+    running.receive().await;
+    running.receive().await;
+    // A worker whose handlers are all busy must not fetch more, as an idle one would in this time.
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        assert!(redis_queue.waiting() >= 8, "{} of 10 wait while 2 run", redis_queue.waiting());
         tokio::task::yield_now().await;
     }
-    working.go_on.send_replace(true);
+    running.release.send_replace(true);
     for _ in 2..10 {
-        working.hears().await;
+        running.receive().await;
     }
-    working.end().await;
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_consumer_takes_a_notification_within_a_second() {
-    let line = Line::new();
-    let (notifier, consumer) = line.open();
-    let mut working = Working::quick(consumer);
+    let redis_queue = RedisQueue::new();
+    let (notifier, consumer) = redis_queue.open();
+    let mut running = RunningConsumer::quick(consumer);
     notifier.notify(Notification::Import(import_id()));
-    working.hears().await;
+    running.receive().await;
     for done in 1..=5 {
-        eventually("the worker is idle", || async { line.count("SCARD", "done") == done }).await;
-        let begun = Instant::now();
+        eventually("the worker is idle", || async { redis_queue.count("SCARD", "done") == done }).await;
+        let started_at = Instant::now();
         notifier.notify(Notification::Import(import_id()));
-        working.hears().await;
-        assert!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
+        running.receive().await;
+        assert!(started_at.elapsed() < Duration::from_secs(1), "it took {:?}", started_at.elapsed());
     }
-    working.end().await;
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn never_more_than_two_hundred_notifications_wait() {
-    let line = Line::new();
-    let (notifier, consumer) = line.open();
+    let redis_queue = RedisQueue::new();
+    let (notifier, consumer) = redis_queue.open();
     drop(consumer);
     (0..1_000).for_each(|_| notifier.notify(Notification::Import(import_id())));
-    // Its connection ends behind its last notification.
+    // The connection of the notifier closes after its last notification.
     drop(notifier);
-    let ours = format!(" db={} ", line.database);
-    eventually("all notifications are carried", || async {
-        assert!(line.waiting() <= NOTIFICATIONS_MAX);
-        line.waiting() > 0 && !line.servers.redis_cli(0, &["CLIENT", "LIST"]).contains(&ours)
+    let ours = format!(" db={} ", redis_queue.database);
+    eventually("all notifications are sent", || async {
+        assert!(redis_queue.waiting() <= NOTIFICATIONS_MAX);
+        redis_queue.waiting() > 0 && !redis_queue.servers.redis_cli(0, &["CLIENT", "LIST"]).contains(&ours)
     })
     .await;
-    assert_eq!(line.waiting(), NOTIFICATIONS_MAX);
+    assert_eq!(redis_queue.waiting(), NOTIFICATIONS_MAX);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_panics_or_takes_long_runs_once_and_stops_no_consumer() {
     const LONG: Uuid = Uuid::from_u128(1);
     const BAD: Uuid = Uuid::from_u128(2);
-    // Workers are given up for dead after 30 s.
+    // A worker without a heartbeat for 30 s is taken for dead, so the full run is longer than that.
     let beats = if std::env::var("TESTS_FULL").is_ok() { 4 } else { 1 };
-    let line = Line::new();
-    let (notifier, one) = line.open();
-    let (_, other) = line.open();
-    let mut workings = [one, other].map(|it| Working::start(it, 1, |id| id == LONG, |id| id == BAD));
+    let redis_queue = RedisQueue::new();
+    let (notifier, one) = redis_queue.open();
+    let (_, other) = redis_queue.open();
+    let mut consumers = [one, other].map(|it| RunningConsumer::start(it, 1, |id| id == LONG, |id| id == BAD));
     notifier.notify(Notification::Import(LONG));
     notifier.notify(Notification::Import(BAD));
-    let mut heard = Vec::new();
+    let mut handled = Vec::new();
     for beat in 0..=beats {
-        eventually("both show that they live", || async { line.workers().len() == 2 }).await;
-        let before = line.workers();
+        eventually("both workers are registered", || async { redis_queue.workers().len() == 2 }).await;
+        let before = redis_queue.workers();
         let more: Vec<_> = (0..5).map(|_| import_id()).collect();
         more.iter().for_each(|id| notifier.notify(Notification::Import(*id)));
         eventually("the others are handled", || {
-            workings.iter_mut().for_each(|working| {
-                while let Ok(id) = working.heard.try_recv() {
-                    heard.push(id);
+            consumers.iter_mut().for_each(|running| {
+                while let Ok(id) = running.received.try_recv() {
+                    handled.push(id);
                 }
             });
-            let are_heard = more.iter().all(|id| heard.contains(id));
-            async move { are_heard }
+            let are_handled = more.iter().all(|id| handled.contains(id));
+            async move { are_handled }
         })
         .await;
-        let begun = Instant::now();
-        eventually("both still show that they live", || async {
-            let now = line.workers();
+        let started_at = Instant::now();
+        eventually("both workers send another heartbeat", || async {
+            let now = redis_queue.workers();
             beat == beats || before.iter().all(|(worker, at)| now[worker] > *at)
         })
         .await;
-        assert!(begun.elapsed() < RECOVERY_MAX, "no sign of life for {:?}", begun.elapsed());
+        assert!(started_at.elapsed() < RECOVERY_MAX, "no heartbeat for {:?}", started_at.elapsed());
     }
-    for working in &workings {
-        working.go_on.send_replace(true);
+    for running in &consumers {
+        running.release.send_replace(true);
     }
-    eventually("all is done", || async {
-        line.waiting() == 0 && line.count("SCARD", "done") == heard.len() as u64
+    eventually("all are done", || async {
+        redis_queue.waiting() == 0 && redis_queue.count("SCARD", "done") == handled.len() as u64
     })
     .await;
     for id in [LONG, BAD] {
-        assert_eq!(heard.iter().filter(|heard| **heard == id).count(), 1, "{id}");
+        assert_eq!(handled.iter().filter(|other| **other == id).count(), 1, "{id}");
     }
-    for working in workings {
-        working.end().await;
+    for running in consumers {
+        running.end().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_garbage_in_the_queue_stops_the_consumer() {
-    let line = Line::new();
+async fn invalid_entries_in_the_queue_do_not_stop_the_consumer() {
+    let redis_queue = RedisQueue::new();
     let active = name("active");
-    let no_messages = || {
-        for data in ["", "rubbish", "[]", "{\"import_id\":7}", &"x".repeat(100_000)] {
-            line.plant(&import_id().to_string(), Some(data), true);
+    let invalid_data = || {
+        for data in ["", "invalid", "[]", "{\"import_id\":7}", &"x".repeat(100_000)] {
+            redis_queue.add_entry(&import_id().to_string(), Some(data), true);
         }
     };
-    let rubbish = || {
+    let invalid_ids = || {
         for n in 0..50 {
-            line.redis(&["LPUSH", &active, &format!("{{\"import_id\":\"{n}\"}}")]);
+            redis_queue.redis(&["LPUSH", &active, &format!("{{\"import_id\":\"{n}\"}}")]);
         }
     };
-    let no_list = || {
-        line.redis(&["DEL", &active]);
-        line.redis(&["SET", &active, "rubbish"]);
+    let wrong_type = || {
+        redis_queue.redis(&["DEL", &active]);
+        redis_queue.redis(&["SET", &active, "invalid"]);
     };
-    let kinds: [(&str, &dyn Fn()); 6] = [
-        ("what is no notification", &no_messages),
-        ("an id without data", &|| line.plant("no-data", None, true)),
-        ("an id without its meta", &|| line.plant("no-meta", Some("{}"), false)),
-        ("a scheduled id of nothing", &|| drop(line.redis(&["ZADD", &name("scheduled"), "0", "rubbish"]))),
-        ("a list of rubbish", &rubbish),
-        ("a list that is none", &no_list),
+    let faults: [(&str, &dyn Fn()); 6] = [
+        ("entries whose data is no notification", &invalid_data),
+        ("an id without data", &|| redis_queue.add_entry("no-data", None, true)),
+        ("an id without metadata", &|| redis_queue.add_entry("no-meta", Some("{}"), false)),
+        ("an unknown scheduled id", &|| {
+            drop(redis_queue.redis(&["ZADD", &name("scheduled"), "0", "invalid"]))
+        }),
+        ("invalid ids", &invalid_ids),
+        ("a key that is not a list", &wrong_type),
     ];
-    for (kind, plant) in kinds {
-        let (notifier, consumer) = line.open();
-        let mut working = Working::quick(consumer);
-        working.hears_again(&notifier, "nothing").await;
-        plant();
-        working.hears_again(&notifier, kind).await;
-        working.end().await;
+    for (fault, inject) in faults {
+        let (notifier, consumer) = redis_queue.open();
+        let mut running = RunningConsumer::quick(consumer);
+        running.notify_until_received(&notifier, "the start").await;
+        inject();
+        running.notify_until_received(&notifier, fault).await;
+        running.end().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notifications_arrive_again_behind_flushall_and_a_stall_and_a_restart() {
+async fn notifications_arrive_again_after_flushall_a_stall_and_a_restart() {
     let mut servers = Servers::start();
-    let (notifier, consumer) = Line { servers: &servers, database: 0 }.open();
-    let mut working = Working::quick(consumer);
-    working.hears_again(&notifier, "nothing").await;
+    let (notifier, consumer) = RedisQueue { servers: &servers, database: 0 }.open();
+    let mut running = RunningConsumer::quick(consumer);
+    running.notify_until_received(&notifier, "the start").await;
     servers.redis_cli(0, &["FLUSHALL"]);
-    working.hears_again(&notifier, "FLUSHALL").await;
-    servers.order("stall-redis");
-    working.hears_again(&notifier, "a stall").await;
-    servers.order("kill-redis");
-    servers.order("start-redis");
-    working.hears_again(&notifier, "a restart").await;
-    working.end().await;
+    running.notify_until_received(&notifier, "FLUSHALL").await;
+    servers.run_command("stall-redis");
+    running.notify_until_received(&notifier, "a stall").await;
+    servers.run_command("kill-redis");
+    servers.run_command("start-redis");
+    running.notify_until_received(&notifier, "a restart").await;
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn done_notifications_are_swept_up_an_hour_later() {
-    let line = Line::new();
-    let (notifier, consumer) = line.open();
-    let mut working = Working::quick(consumer);
+async fn done_notifications_are_removed_an_hour_later() {
+    let redis_queue = RedisQueue::new();
+    let (notifier, consumer) = redis_queue.open();
+    let mut running = RunningConsumer::quick(consumer);
     for _ in 0..3 {
         notifier.notify(Notification::Import(import_id()));
-        working.hears().await;
+        running.receive().await;
     }
-    eventually("all are done", || async { line.count("SCARD", "done") == 3 }).await;
-    working.end().await;
-    let ids = line.redis(&["SMEMBERS", &name("done")]);
+    eventually("all are done", || async { redis_queue.count("SCARD", "done") == 3 }).await;
+    running.end().await;
+    let ids = redis_queue.redis(&["SMEMBERS", &name("done")]);
     let metas: Vec<_> = ids.lines().map(|id| format!("{}:{id}", name("meta"))).collect();
     let (fresh, old) = metas.split_last().unwrap();
     for meta in old {
-        let done_at: i64 = line.redis(&["HGET", meta, "done_at"]).parse().unwrap();
-        line.redis(&["HSET", meta, "done_at", &(done_at - 3_601).to_string()]);
+        let done_at: i64 = redis_queue.redis(&["HGET", meta, "done_at"]).parse().unwrap();
+        redis_queue.redis(&["HSET", meta, "done_at", &(done_at - 3_601).to_string()]);
     }
-    // Each consumer sweeps as it begins, and then by the hour.
-    let (_, consumer) = line.open();
-    let working = Working::quick(consumer);
-    eventually("the old ones are gone", || async {
-        line.count("HLEN", "data") == 1 && line.count("EXISTS", "done") == 0
+    // Each consumer removes old entries when it starts, and then every hour.
+    let (_, consumer) = redis_queue.open();
+    let running = RunningConsumer::quick(consumer);
+    eventually("the old ones are removed", || async {
+        redis_queue.count("HLEN", "data") == 1 && redis_queue.count("EXISTS", "done") == 0
     })
     .await;
-    assert_eq!(line.redis(&["EXISTS", &old[0], &old[1]]), "0");
-    assert_eq!(line.redis(&["EXISTS", fresh]), "1");
-    working.end().await;
+    assert_eq!(redis_queue.redis(&["EXISTS", &old[0], &old[1]]), "0");
+    assert_eq!(redis_queue.redis(&["EXISTS", fresh]), "1");
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notification_returns_at_once_though_redis_is_down() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (notifier, consumer) = Queue::Redis { url: format!("redis://127.0.0.1:{port}") }.open().unwrap();
-    let working = Working::quick(consumer);
+    let running = RunningConsumer::quick(consumer);
     for _ in 0..2_000 {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         notifier.notify(Notification::Import(import_id()));
-        assert!(begun.elapsed() < Duration::from_millis(50), "it took {:?}", begun.elapsed());
+        assert!(started_at.elapsed() < Duration::from_millis(50), "it took {:?}", started_at.elapsed());
     }
-    working.end().await;
+    running.end().await;
 }

@@ -1,5 +1,5 @@
-//! The rules of the source tree that neither the compiler nor clippy checks: which crate may depend on which, and
-//! what no source may contain.
+//! Tests the rules of the source tree that neither the compiler nor clippy checks: the allowed dependencies
+//! of each crate, and what no source file may contain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const LINES_MAX: usize = 400;
 
-/// Each crate of the workspace, and the crates of the workspace that it may depend on.
+/// Each crate of the workspace with the crates of the workspace that it may depend on.
 const LAYERS: [(&str, &[&str]); 12] = [
     ("api", &["domain", "formats", "service"]),
     ("bench", &[]),
@@ -26,7 +26,8 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("worker", &["domain", "formats", "service"]),
 ];
 
-/// Libraries, by how their names begin, and the crates that may depend on them. `tests` may depend on any.
+/// Prefixes of the names of libraries, and the crates that may depend on them. `tests` may depend on any
+/// library.
 const LIBRARIES: [(&str, &[&str]); 10] = [
     ("apalis", &["worker"]),
     ("async-graphql", &["api"]),
@@ -40,14 +41,14 @@ const LIBRARIES: [(&str, &[&str]); 10] = [
     ("sqlx", &[]),
 ];
 
-/// What a pure crate must not depend on.
+/// Libraries that a pure crate must not depend on.
 const IMPURE: [&str; 6] = ["async-trait", "futures", "getrandom", "object_store", "reqwest", "tokio"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Each crate of the workspace with the names of all that it depends on, in its tests too.
+/// Returns each crate of the workspace with the names of its dependencies, including those of its tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let arguments = ["metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"];
     let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
@@ -62,8 +63,9 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-fn none(found: &[String], rule: &str) {
-    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+/// Fails with a list of all violations of a rule, if there are any.
+fn assert_none(violations: &[String], rule: &str) {
+    assert!(violations.is_empty(), "{rule}:\n{}", violations.join("\n"));
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn each_library_is_used_by_the_layer_that_it_belongs_to() {
             }
         }
     }
-    none(&wrong, "a library is used outside of its layer");
+    assert_none(&wrong, "a library is used outside of its layer");
 }
 
 #[test]
@@ -102,12 +104,12 @@ fn domain_and_formats_are_pure() {
 }
 
 struct Source {
-    /// From the root of the workspace, with `/`.
+    /// The path from the root of the workspace.
     path: String,
     text: String,
 }
 
-/// All sources of the workspace.
+/// Reads all Rust files of the repository.
 fn sources() -> Vec<Source> {
     let arguments = ["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"];
     let output = Command::new("git").args(arguments).current_dir(root()).output().unwrap();
@@ -127,12 +129,12 @@ fn no_source_is_longer_than_four_hundred_lines() {
         let lines = source.text.lines().count();
         (lines > LINES_MAX).then(|| format!("{}: {lines} lines", source.path))
     });
-    none(&long.collect::<Vec<_>>(), "sources over 400 lines");
+    assert_none(&long.collect::<Vec<_>>(), "sources over 400 lines");
 }
 
 #[test]
 fn no_source_puts_work_off_or_skips_a_test() {
-    // In halves, for this file is read too.
+    // The marks are written in two halves, because this file is checked too.
     let marks = [("TO", "DO"), ("FIX", "ME"), ("#[ig", "nore")].map(|(left, right)| format!("{left}{right}"));
     let mut found = Vec::new();
     for Source { path, text } in sources() {
@@ -140,7 +142,7 @@ fn no_source_puts_work_off_or_skips_a_test() {
             text.lines().enumerate().filter(|(_, line)| marks.iter().any(|mark| line.contains(mark)));
         found.extend(marked.map(|(index, line)| format!("{path}:{}: {}", index + 1, line.trim())));
     }
-    none(&found, "work put off, or a test that is skipped");
+    assert_none(&found, "work put off, or a test that is skipped");
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn every_read_of_the_store_names_the_user_whose_rows_it_may_see() {
         let path = format!("store/src/{name}.rs");
         let text = fs::read_to_string(root().join(&path)).unwrap();
         let functions: Vec<_> = text.split("pub async fn ").skip(1).collect();
-        assert!(!functions.is_empty(), "{path} has no public functions: where did they go?");
+        assert!(!functions.is_empty(), "{path} has no public functions: update this test");
         for function in functions {
             let signature = function.split('{').next().unwrap();
             if !signature.contains("user_id: Uuid") {
@@ -158,5 +160,5 @@ fn every_read_of_the_store_names_the_user_whose_rows_it_may_see() {
             }
         }
     }
-    none(&found, "store functions without user_id");
+    assert_none(&found, "store functions without user_id");
 }

@@ -1,4 +1,5 @@
-//! What is followed arrives: by each transport, once, and to nobody else.
+//! Tests subscriptions by each transport: WebSocket, server-sent events and multipart. Each change arrives
+//! once, and only at its user.
 
 mod closing;
 mod expired_token;
@@ -12,15 +13,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{CHANGES, Feed, Socket, TestServer, event, new_id, on_both};
+use crate::harness::{CHANGES, Socket, StreamedResponse, TestServer, event, new_id, on_both};
 
 on_both!(
     a_change_arrives_by_each_transport_after_another_client_made_it,
-    a_reader_that_is_cut_off_again_and_again_goes_on_from_its_cursor_and_loses_nothing,
+    a_reader_that_reconnects_again_and_again_goes_on_from_its_cursor_and_misses_nothing,
     the_events_of_another_user_never_arrive,
-    a_cursor_that_means_nothing_brings_a_reset_and_the_end,
+    an_invalid_cursor_causes_a_reset_and_ends_the_subscription,
     the_progress_of_an_import_ends_with_the_import,
-    a_mutation_over_a_socket_ends_even_if_the_socket_is_dropped,
+    a_mutation_over_a_socket_completes_even_if_the_socket_is_dropped,
 );
 
 const SSE: &str = "text/event-stream";
@@ -33,11 +34,11 @@ async fn a_change_arrives_by_each_transport_after_another_client_made_it(server:
     let after = json!({ "after": cursor });
     let mut socket = Socket::open(&reader).await;
     socket.follow("1", &cursor).await;
-    let mut events = Feed::open(&reader, SSE, CHANGES, after.clone()).await;
-    let mut parts = Feed::open(&reader, MULTIPART, CHANGES, after).await;
+    let mut events = StreamedResponse::open(&reader, SSE, CHANGES, after.clone()).await;
+    let mut parts = StreamedResponse::open(&reader, MULTIPART, CHANGES, after).await;
     assert_eq!(parts.until("--graphql").await, "");
 
-    let began = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     let made = event(&kind);
     writer.create(std::slice::from_ref(&made)).await;
     let message = socket.next().await;
@@ -45,8 +46,9 @@ async fn a_change_arrives_by_each_transport_after_another_client_made_it(server:
     let (name, data) = events.event().await;
     assert_eq!(name, "next");
     let part = parts.part().await;
-    // Only the notification can have been so fast: readers look by themselves every 5 s.
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Without the notification it would take up to 5 s, which is how often a subscription checks the feed by
+    // itself.
+    assert!(started_at.elapsed() < Duration::from_secs(4), "{:?}", started_at.elapsed());
     for payload in [&message["payload"], &data, &part["payload"]] {
         let changes = payload["data"]["changes"]["changes"].as_array().unwrap();
         assert_eq!(changes.len(), 1, "{payload}");
@@ -54,7 +56,7 @@ async fn a_change_arrives_by_each_transport_after_another_client_made_it(server:
     }
 }
 
-async fn a_reader_that_is_cut_off_again_and_again_goes_on_from_its_cursor_and_loses_nothing(
+async fn a_reader_that_reconnects_again_and_again_goes_on_from_its_cursor_and_misses_nothing(
     server: &TestServer,
 ) {
     let client = server.client("ann");
@@ -72,18 +74,18 @@ async fn a_reader_that_is_cut_off_again_and_again_goes_on_from_its_cursor_and_lo
             made
         }
     });
-    let mut seen = Vec::new();
-    while seen.len() < 80 {
+    let mut received = Vec::new();
+    while received.len() < 80 {
         let mut socket = Socket::open(&client).await;
         socket.ask("1", CHANGES, json!({ "after": cursor })).await;
         let (changes, end) = socket.changes(1).await;
         cursor = end;
-        seen.extend(changes.iter().map(|change| change["entityId"].as_str().unwrap().to_owned()));
-        // Dropped without a close, as a phone that loses its network.
+        received.extend(changes.iter().map(|change| change["entityId"].as_str().unwrap().to_owned()));
+        // The socket is dropped without a close frame, as by a phone that loses its network.
     }
     let made = writer.await.unwrap();
-    assert_eq!(seen.len(), 80, "nothing twice");
-    assert_eq!(seen.into_iter().collect::<HashSet<_>>(), made);
+    assert_eq!(received.len(), 80, "a change arrived twice");
+    assert_eq!(received.into_iter().collect::<HashSet<_>>(), made);
 }
 
 async fn the_events_of_another_user_never_arrive(server: &TestServer) {
@@ -95,7 +97,7 @@ async fn the_events_of_another_user_never_arrive(server: &TestServer) {
     socket.follow("1", &cursor).await;
     let events: Vec<Value> = (0..20).map(|_| event(&bobs)).collect();
     bob.create(&events).await;
-    // One of her own marks the end of what could have come.
+    // If an event of bob had been sent to ann, it would have arrived before this one.
     let own = event(&anns);
     ann.create(std::slice::from_ref(&own)).await;
     let (changes, _) = socket.changes(1).await;
@@ -117,17 +119,17 @@ async fn the_events_of_another_user_never_arrive(server: &TestServer) {
     }
 }
 
-async fn a_cursor_that_means_nothing_brings_a_reset_and_the_end(server: &TestServer) {
+async fn an_invalid_cursor_causes_a_reset_and_ends_the_subscription(server: &TestServer) {
     let client = server.client("ann");
     let mut socket = Socket::open(&client).await;
     socket.ask("1", CHANGES, json!({ "after": "nonsense" })).await;
     let message = socket.next().await;
     assert_eq!(message["payload"]["data"]["changes"]["reset"], "CURSOR_INVALID", "{message}");
     assert_eq!(socket.next().await, json!({ "type": "complete", "id": "1" }));
-    let mut events = Feed::open(&client, SSE, CHANGES, json!({ "after": "nonsense" })).await;
+    let mut events = StreamedResponse::open(&client, SSE, CHANGES, json!({ "after": "nonsense" })).await;
     assert_eq!(events.event().await.1["data"]["changes"]["reset"], "CURSOR_INVALID");
     assert_eq!(events.rest().await, "event: complete\ndata:\n\n");
-    let mut parts = Feed::open(&client, MULTIPART, CHANGES, json!({ "after": "nonsense" })).await;
+    let mut parts = StreamedResponse::open(&client, MULTIPART, CHANGES, json!({ "after": "nonsense" })).await;
     assert_eq!(parts.until("--graphql").await, "");
     assert_eq!(parts.part().await["payload"]["data"]["changes"]["reset"], "CURSOR_INVALID");
     assert_eq!(parts.rest().await, "--\r\n");
@@ -152,13 +154,13 @@ async fn the_progress_of_an_import_ends_with_the_import(server: &TestServer) {
         states.push(message["payload"]["data"]["importProgress"]["state"].clone());
     }
     assert_eq!(states.last(), Some(&json!("COMPLETED")), "{states:?}");
-    // Behind its end it is told once.
-    let mut events = Feed::open(&client, SSE, progress, json!({ "id": id })).await;
+    // A subscription to a finished import gets its state once.
+    let mut events = StreamedResponse::open(&client, SSE, progress, json!({ "id": id })).await;
     assert_eq!(events.event().await.1["data"]["importProgress"]["counts"]["inserted"], 1);
     assert_eq!(events.rest().await, "event: complete\ndata:\n\n");
 }
 
-async fn a_mutation_over_a_socket_ends_even_if_the_socket_is_dropped(server: &TestServer) {
+async fn a_mutation_over_a_socket_completes_even_if_the_socket_is_dropped(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let query = "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { created } }";
@@ -167,7 +169,7 @@ async fn a_mutation_over_a_socket_ends_even_if_the_socket_is_dropped(server: &Te
         let mut socket = Socket::open(&client).await;
         socket.ask("1", query, json!({ "events": events })).await;
         drop(socket);
-        crate::harness::eventually("each batch is whole", || async {
+        crate::harness::eventually("each batch is stored completely or not at all", || async {
             server.number("SELECT count(*) FROM event").await % 50 == 0
         })
         .await;

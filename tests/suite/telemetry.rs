@@ -1,5 +1,5 @@
-//! What a process tells of itself: metrics as documented, traces to a collector, and nothing of what users
-//! sent.
+//! Tests metrics, logs and traces: the metrics are documented, traces reach a collector, and nothing has data
+//! of users.
 
 mod canary;
 mod collector;
@@ -21,20 +21,20 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The names in the table of docs/operations.md.
+/// The names in the table of docs/reference/metrics.md.
 fn documented() -> BTreeSet<String> {
-    let text = read("docs/operations.md");
+    let text = read("docs/reference/metrics.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `idem_"));
     let names = rows.map(|row| format!("idem_{}", row.split(['{', '`']).next().unwrap()));
     names.collect()
 }
 
-/// The names that the sources of a folder write.
-fn written(folder: &Path, found: &mut BTreeSet<String>) {
+/// Adds the names of the metrics that the sources of a folder write.
+fn collect_metrics(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            written(&path, found);
+            collect_metrics(&path, found);
         } else if path.extension().is_some_and(|kind| kind == "rs") {
             let text = read(&path);
             let names = text.split("\"idem_").skip(1).map(|rest| rest.split('"').next().unwrap());
@@ -47,24 +47,24 @@ fn written(folder: &Path, found: &mut BTreeSet<String>) {
 fn the_documented_metrics_are_those_of_the_sources() {
     let mut found = BTreeSet::new();
     for name in ["api", "domain", "idem", "worker"] {
-        written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src"), &mut found);
+        collect_metrics(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src"), &mut found);
     }
     assert_eq!(found, documented());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_documented_metric_is_told_and_explained_by_a_process_that_has_worked() {
+async fn a_process_exports_each_documented_metric_with_a_description() {
     let server = Process::start(&["serve"], &[]).await;
     let client = Client::new(&server.url, "ann");
     let kind = client.event_type("run").await;
     client.create(&[event(&kind)]).await;
     let line = json!({ "eventType": "run", "timestamp": "2026-01-01T00:00:00Z" });
     client.import_all(&new_id(), format!("{line}\n").into_bytes()).await;
-    let told = server.metrics().await;
+    let metrics = server.metrics().await;
     for name in documented() {
         let values = [format!("\n{name} "), format!("\n{name}{{"), format!("\n{name}_count")];
-        assert!(values.iter().any(|value| told.contains(value)), "{name} is missing:\n{told}");
-        assert!(told.contains(&format!("# HELP {name} ")), "{name} is not explained:\n{told}");
+        assert!(values.iter().any(|value| metrics.contains(value)), "{name} is missing:\n{metrics}");
+        assert!(metrics.contains(&format!("# HELP {name} ")), "{name} has no description:\n{metrics}");
     }
     for line in [
         "idem_http_requests_total{method=\"PUT\",route=\"/imports/{id}/payload\",status=\"200\"} 1",
@@ -73,13 +73,13 @@ async fn each_documented_metric_is_told_and_explained_by_a_process_that_has_work
         "idem_imports_finished_total{state=\"failed\"} 0",
         "idem_imports_in_flight 0",
     ] {
-        assert!(told.contains(line), "{line}\n{told}");
+        assert!(metrics.contains(line), "{line}\n{metrics}");
     }
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_may_ask_for_what_the_settings_say_and_refusals_are_counted() {
+async fn the_rate_limit_follows_the_settings_and_refusals_are_counted() {
     let settings = [("IDEM_RATE_LIMIT", "50"), ("IDEM_RATE_LIMIT_PER_SECOND", "1")];
     let server = Process::start(&["serve"], &settings).await;
     let client = Client::new(&server.url, "ann");
@@ -88,8 +88,8 @@ async fn users_may_ask_for_what_the_settings_say_and_refusals_are_counted() {
     assert_eq!(client.send(query, events.clone()).await["extensions"], json!({ "cost": 50 }));
     let refused = client.send(query, events).await;
     assert_eq!(refused["errors"][0]["extensions"]["code"], "RATE_LIMITED", "{refused}");
-    let told = server.metrics().await;
-    assert!(told.contains("\nidem_rate_limited_total 1\n"), "{told}");
+    let metrics = server.metrics().await;
+    assert!(metrics.contains("\nidem_rate_limited_total 1\n"), "{metrics}");
     server.end().await;
 }
 
@@ -103,8 +103,8 @@ async fn without_a_collector_an_import_keeps_the_trace_that_its_client_named(tes
         let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
         let request = header.into_iter().fold(request, |request, text| request.header("traceparent", text));
         let body = json!({ "query": query, "variables": { "id": new_id() } });
-        let answer: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
-        assert!(answer["data"]["createImport"]["importJob"].is_object(), "{answer}");
+        let response: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
+        assert!(response["data"]["createImport"]["importJob"].is_object(), "{response}");
         let same = format!("SELECT count(*) FROM import_job WHERE trace_context = '{sent}'");
         assert_eq!(test_server.number(&same).await, kept);
         let any = "SELECT count(*) FROM import_job WHERE trace_context IS NOT NULL";
@@ -113,8 +113,8 @@ async fn without_a_collector_an_import_keeps_the_trace_that_its_client_named(tes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_a_collector_that_does_not_answer_or_is_not_there() {
-    // It takes connections, and says nothing.
+async fn no_request_waits_for_a_collector_that_does_not_respond_or_is_not_there() {
+    // This listener accepts connections and never responds.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [silent.local_addr().unwrap(), gone] {
@@ -122,19 +122,19 @@ async fn nobody_waits_for_a_collector_that_does_not_answer_or_is_not_there() {
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
         let server = Process::start(&["serve"], &variables).await;
         let client = Client::new(&server.url, "ann");
-        let begun = Instant::now();
-        // More than its queue holds.
+        let started_at = Instant::now();
+        // These are more spans than the queue of the exporter holds.
         for _ in 0..60 {
             let batch: Vec<_> = (0..50).map(|_| client.send("{ __typename }", json!({}))).collect();
             futures::future::join_all(batch).await;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+        assert!(started_at.elapsed() < Duration::from_secs(20), "it took {:?}", started_at.elapsed());
         eventually("the failure is counted", || async {
             !server.metrics().await.contains("idem_trace_exports_failed_total 0")
         })
         .await;
         let (log, took) = server.end().await;
-        assert!(took < Duration::from_secs(4), "its end took {took:?}");
-        assert_eq!(log.matches("the collector does not take traces").count(), 1, "{log}");
+        assert!(took < Duration::from_secs(4), "the exit took {took:?}");
+        assert_eq!(log.matches("cannot send spans to the trace collector").count(), 1, "{log}");
     }
 }

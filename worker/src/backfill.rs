@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use service::Error;
-use service::Rarely;
+use service::LogThrottle;
 use service::Store;
 use service::backfill::{self, Backfill, Step};
 use tokio::time::Instant;
@@ -20,20 +20,20 @@ const PAUSE_OTHERS: Duration = Duration::from_secs(2);
 /// The pause after an error.
 const PAUSE_FAILED: Duration = Duration::from_secs(30);
 /// Limits the warnings about errors, which repeat while the database is away.
-static FAILURE_WARNINGS: Rarely = Rarely::new();
+static FAILURE_WARNINGS: LogThrottle = LogThrottle::new();
 
 /// How much of the time a backfill works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// A fifth of the time, so that requests are served at the same time.
-    BesideTraffic,
+    Throttled,
     /// All the time.
-    Alone,
+    Full,
 }
 
 /// Runs all backfills to their end. Calls `report` with each of them at the start and after every step.
 ///
-/// With [`Pace::BesideTraffic`] it begins a backfill only when no other process makes progress with it.
+/// With [`Pace::Throttled`] it begins a backfill only when no other process makes progress with it.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails, [`Error::Busy`] if no connection is free in time. The steps
@@ -49,7 +49,7 @@ pub async fn fill(store: &Store, pace: Pace, report: &(dyn Fn(&Backfill) + Sync)
         }
         let Some(next) = all.into_iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
         let is_unmoved = last_seen.as_ref().is_some_and(|seen| seen.is_at(&next));
-        if pace == Pace::BesideTraffic && !is_unmoved {
+        if pace == Pace::Throttled && !is_unmoved {
             last_seen = Some(next);
             tokio::time::sleep(PAUSE_OTHERS).await;
             continue;
@@ -67,7 +67,7 @@ pub async fn fill(store: &Store, pace: Pace, report: &(dyn Fn(&Backfill) + Sync)
             }
             Step::AtEnd => {}
         }
-        if pace == Pace::BesideTraffic {
+        if pace == Pace::Throttled {
             tokio::time::sleep((started.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN)).await;
         }
     }
@@ -80,7 +80,7 @@ fn rows_counter(backfill: &Backfill) -> metrics::Counter {
 /// Runs all backfills in the background until they are done or `shutdown` is cancelled. Errors are retried.
 pub async fn run(store: Store, shutdown: CancellationToken) {
     let work = async {
-        while let Err(error) = fill(&store, Pace::BesideTraffic, &|_| ()).await {
+        while let Err(error) = fill(&store, Pace::Throttled, &|_| ()).await {
             if FAILURE_WARNINGS.pass().is_some() {
                 tracing::warn!(error = %error.in_full(), "a backfill failed and is tried again in 30 s");
             }

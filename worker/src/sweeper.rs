@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use domain::limits::{NOTIFICATIONS_MAX, NOTIFY_EVERY_MS, REJECTIONS_TTL_MS};
 use service::Error;
+use service::LogThrottle;
 use service::Payloads;
-use service::Rarely;
 use service::notifier::{Notification, Notifier};
 use service::{Store, import_upkeep};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// The average pause between two sweeps.
 const SWEEP_EVERY_MS: i64 = 5_000;
 /// Lets old usage rows be removed only once a minute: there is no index to find them.
-static USAGE_REMOVAL: Rarely = Rarely::new();
+static USAGE_REMOVAL: LogThrottle = LogThrottle::new();
 
 /// The regular maintenance of imports. Several processes may run it at the same time.
 #[derive(Debug, Clone)]
@@ -76,10 +76,10 @@ impl<N: Notifier> Sweeper<N> {
         for (user_id, id) in
             import_upkeep::stale_rejections(store, REJECTIONS_TTL_MS, NOTIFICATIONS_MAX).await?
         {
-            import_upkeep::forget_rejections(store, user_id, id).await?;
+            import_upkeep::remove_rejections(store, user_id, id).await?;
         }
         if USAGE_REMOVAL.pass().is_some() {
-            import_upkeep::forget_usage(store).await?;
+            import_upkeep::remove_old_usage(store).await?;
         }
         Ok(())
     }
@@ -88,6 +88,6 @@ impl<N: Notifier> Sweeper<N> {
     /// finds it again.
     async fn remove_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
         self.payloads.remove(user_id, id).await?;
-        import_upkeep::forget_payload(&self.store, user_id, id).await
+        import_upkeep::mark_payload_removed(&self.store, user_id, id).await
     }
 }

@@ -13,7 +13,7 @@ use domain::limits::JWKS_BYTES_MAX;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use service::Clock;
-use service::Rarely;
+use service::LogThrottle;
 use tokio::sync::Mutex;
 
 use super::KeysError;
@@ -25,7 +25,7 @@ const REFRESH_MS: u64 = 45_000;
 const JITTER_MS: u64 = 10_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-static REFRESH_WARNINGS: Rarely = Rarely::new();
+static REFRESH_WARNINGS: LogThrottle = LogThrottle::new();
 
 /// The key set of the last successful fetch.
 #[derive(Debug)]
@@ -142,8 +142,8 @@ impl Jwks {
     async fn refresh(&self, state: &mut FetchState) {
         if let Err(error) = self.fetch(state).await {
             metrics::counter!("idem_jwks_failures_total").increment(1);
-            if let Some(held_back) = REFRESH_WARNINGS.pass() {
-                tracing::warn!(%error, held_back, "the key set was not refreshed; its keys stay in use");
+            if let Some(suppressed) = REFRESH_WARNINGS.pass() {
+                tracing::warn!(%error, suppressed, "the key set was not refreshed; its keys stay in use");
             }
         }
     }

@@ -6,8 +6,8 @@
 //! The selection of the client is compiled into a `JsonPlan` once per list, and the plan writes each row. If
 //! a plan cannot write the list, async-graphql resolves it like any other list. The result is the same.
 
-pub(crate) mod answer;
 mod plan;
+pub(crate) mod response;
 mod text;
 
 use std::borrow::Cow;

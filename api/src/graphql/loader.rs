@@ -39,7 +39,7 @@ pub(crate) async fn types(
     rows: &[Arc<EventRow>],
 ) -> Result<HashMap<Uuid, EventType>, ApiError> {
     let type_ids = rows.iter().filter_map(|row| row.content.as_ref()).map(|content| content.event_type_id);
-    Ok(living_types(event_type::known(store, user_id, type_ids.collect()).await?))
+    Ok(living_types(event_type::find_by_row_ids(store, user_id, type_ids.collect()).await?))
 }
 
 fn living_types(rows: impl IntoIterator<Item = (Uuid, Arc<TypeRow>)>) -> HashMap<Uuid, EventType> {

@@ -88,11 +88,13 @@ fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 ///
 /// The request uses `store` instead of the store of the schema, so that it can have a clock of its own.
 pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
-    json_writer::answer::text(&schema.execute(speak_for(request.data(store.clone()), actor, store)).await)
+    json_writer::response::text(
+        &schema.execute(attach_actor(request.data(store.clone()), actor, store)).await,
+    )
 }
 
 /// Attaches the actor to a request, with the type loader and the response size that belong to one request.
-pub(crate) fn speak_for(request: Request, actor: Actor, store: &Store) -> Request {
+pub(crate) fn attach_actor(request: Request, actor: Actor, store: &Store) -> Request {
     let type_loader = TypeLoader { store: store.clone(), user_id: actor.user_id };
     request.data(DataLoader::new(type_loader, tokio::spawn)).data(ResponseSize::default()).data(actor)
 }

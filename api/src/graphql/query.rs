@@ -307,7 +307,7 @@ async fn sync_status(store: &Store, user_id: Uuid, after: Option<Cursor>) -> Res
         }
     };
     let totals = status::totals(store, user_id).await?;
-    let newest = feed::end_of(head);
+    let newest = feed::cursor_at(head);
     Ok(SyncStatus {
         state,
         pending,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_graphql::{Context, SelectionField};
-use domain::limits::ANSWER_BYTES_MAX;
+use domain::limits::RESPONSE_BYTES_MAX;
 use domain::row::{EventRow, TypeRow};
 use service::apply_mutations::MutationAnswer;
 use service::queries::feed::Change;
@@ -28,20 +28,20 @@ impl ResponseSize {
     /// Adds bytes to the size.
     ///
     /// # Errors
-    /// [`ApiError::Limit`] if the response would be larger than [`ANSWER_BYTES_MAX`].
+    /// [`ApiError::Limit`] if the response would be larger than [`RESPONSE_BYTES_MAX`].
     pub(crate) fn add(&self, bytes: usize) -> Result<(), ApiError> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) <= ANSWER_BYTES_MAX {
+        if before.saturating_add(bytes) <= RESPONSE_BYTES_MAX {
             Ok(())
         } else {
-            Err(ApiError::answer_too_large())
+            Err(ApiError::response_too_large())
         }
     }
 
     /// Replaces an earlier addition of `before` bytes by `bytes`.
     ///
     /// # Errors
-    /// [`ApiError::Limit`] if the response would be larger than [`ANSWER_BYTES_MAX`].
+    /// [`ApiError::Limit`] if the response would be larger than [`RESPONSE_BYTES_MAX`].
     pub(crate) fn replace(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
         self.0.fetch_sub(before, Ordering::Relaxed);
         self.add(bytes)
@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn a_response_is_refused_at_the_first_byte_over_the_limit() {
         let response_size = ResponseSize::default();
-        assert!(response_size.add(ANSWER_BYTES_MAX - 1).is_ok() && response_size.add(1).is_ok());
-        assert_eq!(response_size.add(1), Err(ApiError::answer_too_large()));
+        assert!(response_size.add(RESPONSE_BYTES_MAX - 1).is_ok() && response_size.add(1).is_ok());
+        assert_eq!(response_size.add(1), Err(ApiError::response_too_large()));
         response_size.clear();
         assert!(response_size.add(1).is_ok());
     }

@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{InputType, InputValueResult, Number, Scalar, ScalarType, Value};
 use domain::draft::Sent;
-use domain::mended::unmend_numbers;
+use domain::text_repair::restore_numbers;
 use domain::{event_id, instant};
 use uuid::Uuid;
 
-use super::json_writer::answer::json_text;
+use super::json_writer::response::json_text;
 use crate::error::ApiError;
 use crate::http::variables::DUPLICATE_KEY;
 
@@ -21,7 +21,7 @@ fn sent(value: Option<Value>) -> Sent<String> {
     match value {
         None | Some(Value::Null) => Sent::Absent,
         Some(Value::String(text)) => Sent::Value(text),
-        Some(_) => Sent::WrongKind,
+        Some(_) => Sent::WrongType,
     }
 }
 
@@ -113,11 +113,11 @@ impl JsonObject {
         match this.map(|object| object.0) {
             None | Some(Value::Null) => Sent::Absent,
             // In variables, free JSON stays the text that the client sent: see `http::variables`.
-            Some(Value::Binary(text)) => String::from_utf8(text.into()).map_or(Sent::WrongKind, Sent::Value),
+            Some(Value::Binary(text)) => String::from_utf8(text.into()).map_or(Sent::WrongType, Sent::Value),
             Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => {
-                Sent::Value(unmend_numbers(&json_text(&value)).into_owned())
+                Sent::Value(restore_numbers(&json_text(&value)).into_owned())
             }
-            Some(_) => Sent::WrongKind,
+            Some(_) => Sent::WrongType,
         }
     }
 }

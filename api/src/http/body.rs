@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
-use domain::limits::{ANONYMOUS_DRAIN_BYTES_MAX, BODY_BYTES_A_SECOND_MIN, BODY_BYTES_MAX};
+use domain::limits::{BODY_BYTES_A_SECOND_MIN, BODY_BYTES_MAX, UNAUTHENTICATED_DRAIN_BYTES_MAX};
 use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -64,7 +64,7 @@ pub(crate) async fn read(
 
 /// Reads a small part of the body of an unauthenticated request, so that its sender receives the response.
 pub(crate) async fn drain_unauthenticated(body: Body) {
-    drain(body, ANONYMOUS_DRAIN_BYTES_MAX).await;
+    drain(body, UNAUTHENTICATED_DRAIN_BYTES_MAX).await;
 }
 
 /// Reads and discards at most `bytes_max` bytes of a refused body.

@@ -49,8 +49,8 @@ impl Encoding {
         match self {
             _ if !can_detect => true,
             Self::Identity => true,
-            Self::Gzip => Packing::told_by(begin) == Some(Packing::Gzip),
-            Self::Zstd => Packing::told_by(begin) == Some(Packing::Zstd),
+            Self::Gzip => Packing::by_magic(begin) == Some(Packing::Gzip),
+            Self::Zstd => Packing::by_magic(begin) == Some(Packing::Zstd),
         }
     }
 

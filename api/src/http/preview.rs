@@ -120,7 +120,7 @@ async fn make_preview(request: PreviewRequest, permit: OwnedSemaphorePermit) -> 
             records: request.rows,
             reads_all: false,
         };
-        let input = Input::new(Arc::new(request.source)).cut_after(PREVIEW_DECODED_BYTES_MAX);
+        let input = Input::new(Arc::new(request.source)).with_decoded_limit(PREVIEW_DECODED_BYTES_MAX);
         let mut preview = preview(&input, &preview_request);
         preview.problems.extend(problems.unwrap_or_default());
         preview.to_json()

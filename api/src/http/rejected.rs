@@ -17,7 +17,7 @@ use domain::event_id;
 use domain::import::{ImportRow, Rejection};
 use domain::limits::{BODY_BYTES_A_SECOND_MIN, PAGE_FIRST_MAX, PAYLOADS_READ_AT_ONCE_MAX};
 use domain::problem::{Code, Problem};
-use formats::rejected::Rejected;
+use formats::rejected::RejectedRecordsWriter;
 use formats::{Input, ReadError};
 use futures::stream;
 use service::Store;
@@ -145,7 +145,7 @@ async fn stream_records(app: &App, row: &ImportRow, permit: ReadPermit) -> Resul
     tokio::spawn(load_rejections(app.services.store.clone(), row.clone(), record_sender));
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        match Rejected::open(&Input::new(Arc::new(payload)), format, csv.as_ref()) {
+        match RejectedRecordsWriter::open(&Input::new(Arc::new(payload)), format, csv.as_ref()) {
             Ok(rejected) => {
                 if opened_sender.send(Ok(rejected.media_type())).is_ok() {
                     write_records(rejected, records, &pieces);
@@ -203,7 +203,7 @@ async fn load_rejections(
 
 /// Writes the records until the end, an error, or until the client is gone or too slow. Blocks the thread.
 fn write_records(
-    mut rejected: Rejected,
+    mut rejected: RejectedRecordsWriter,
     mut records: mpsc::Receiver<Result<RejectedRecord, std::io::Error>>,
     pieces: &Pieces,
 ) {

@@ -10,7 +10,7 @@ use std::fmt;
 use async_graphql::{Name, Value, Variables};
 use bytes::Bytes;
 use domain::limits::VARIABLES_DEPTH_MAX;
-use domain::mended::{Syntax, mend, unmend_numbers};
+use domain::text_repair::{Syntax, repair, restore_numbers};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -72,7 +72,7 @@ impl Body {
             // does not.
             Err(_) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| not_a_request())?;
-                mended = mend(text, Syntax::Json).ok_or_else(not_a_request)?;
+                mended = repair(text, Syntax::Json).ok_or_else(not_a_request)?;
                 is_mended = true;
                 serde_json::from_str(&mended).map_err(|_| not_a_request())?
             }
@@ -113,7 +113,7 @@ pub(crate) fn variables(text: &str, is_mended: bool) -> Result<Variables, ApiErr
     // A value may be one that JSON permits but the parser rejects, such as half of a surrogate pair. Such a
     // value is replaced, so that only the item that contains it gets a problem.
     let value =
-        read(text, is_mended).or_else(|| mend(text, Syntax::Json).and_then(|mended| read(&mended, true)));
+        read(text, is_mended).or_else(|| repair(text, Syntax::Json).and_then(|mended| read(&mended, true)));
     match value.ok_or(()) {
         Ok(Value::Null) => Ok(Variables::default()),
         Ok(value @ Value::Object(_)) => Ok(Variables::from_value(value)),
@@ -157,7 +157,7 @@ impl ValueSeed<'_> {
             self.too_deep.set(true);
             return Err(E::custom("too deep"));
         }
-        let text = if self.is_mended { unmend_numbers(text) } else { text.into() };
+        let text = if self.is_mended { restore_numbers(text) } else { text.into() };
         Ok(Value::Binary(Bytes::from(text.into_owned())))
     }
 }

@@ -183,7 +183,7 @@ pub(super) fn find_or_create_type(unit: &mut UnitOfWork, context: &WriteContext<
             }
             let new_type = NewType {
                 id: *fresh_id,
-                origin: IdOrigin::Made,
+                origin: IdOrigin::Generated,
                 name: name.clone(),
                 color: None,
                 icon: None,

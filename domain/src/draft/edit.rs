@@ -218,7 +218,7 @@ pub fn parse_restore(event: EventDraft, draft: GuardDraft) -> Result<Restore, Ve
         fields.require("/id");
     }
     let event = EventDraft { source_type: Sent::Absent, external_id: Sent::Absent, ..event };
-    let event = read_event(&mut fields, event, MissingId::Made(Uuid::nil()), Uuid::nil());
+    let event = read_event(&mut fields, event, MissingId::Generated(Uuid::nil()), Uuid::nil());
     let guard = guard(fields.set_base(""), draft);
     valid_or_problems(fields, event.map(|event| Restore { event, guard }))
 }

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::{LocationDraft, Sent, TypeRef};
 use crate::instant::ParsedInstant;
 use crate::limits;
-use crate::mended::LONE_SURROGATE_MARKER;
 use crate::problem::{Code, FieldProblem};
 use crate::row::Location;
+use crate::text_repair::LONE_SURROGATE_MARKER;
 use crate::{canonical_json, event_id, instant};
 
 /// The problems found so far. Each method parses one field and adds the problem of it, if there is one.
@@ -54,7 +54,7 @@ impl Fields {
         match sent {
             Sent::Absent => None,
             Sent::Value(value) => Some(value),
-            Sent::WrongKind => {
+            Sent::WrongType => {
                 self.add(pointer, Code::InvalidValue, "has a value of the wrong type");
                 None
             }
@@ -96,7 +96,7 @@ impl Fields {
         let parsed = match sent {
             Sent::Absent => return None,
             Sent::Value(text) => event_id::parse(&text),
-            Sent::WrongKind => None,
+            Sent::WrongType => None,
         };
         if parsed.is_none() {
             self.add(pointer, Code::InvalidUuid, "must be a UUID: 8-4-4-4-12 hexadecimal digits");
@@ -138,7 +138,7 @@ impl Fields {
         let parsed = match sent {
             Sent::Absent => return None,
             Sent::Value(text) => instant::parse(&text),
-            Sent::WrongKind => None,
+            Sent::WrongType => None,
         };
         if parsed.is_none() {
             self.add(pointer, Code::InvalidDatetime, instant::RULE);
@@ -191,7 +191,7 @@ impl Fields {
         let canonical = match sent {
             Sent::Absent => return canonical_json::EMPTY.to_owned(),
             Sent::Value(text) => canonical_json::canonical(&text),
-            Sent::WrongKind => Err(canonical_json::Fault::NotAnObject),
+            Sent::WrongType => Err(canonical_json::Fault::NotAnObject),
         };
         canonical.unwrap_or_else(|fault| {
             self.add("/properties", fault.code(), &fault.detail());

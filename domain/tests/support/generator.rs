@@ -194,7 +194,7 @@ fn stored(rng: &mut Rng) -> Oracle {
 /// future only in an import.
 fn item_id(rng: &mut Rng, is_import: bool) -> (Uuid, IdOrigin) {
     if rng.one_in(4) {
-        return (id(rng.below(if is_import { V7_IDS } else { 6 })), IdOrigin::Made);
+        return (id(rng.below(if is_import { V7_IDS } else { 6 })), IdOrigin::Generated);
     }
     let is_import_id = is_import && rng.one_in(20);
     (if is_import_id { job_id() } else { id(rng.below(IDS)) }, IdOrigin::Sent)

@@ -76,7 +76,7 @@ pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
         Some(None) => {
             let detail = "is not of the form 2019-01-01 10:00:00 +0100";
             problems.push(FieldProblem::new(pointer, Code::InvalidDatetime, detail));
-            (Sent::WrongKind, None)
+            (Sent::WrongType, None)
         }
     };
     let ((timestamp, start_ms), (end_date, end_ms)) =

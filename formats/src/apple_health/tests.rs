@@ -20,7 +20,7 @@ const STEPS: &str = r#"<Record type="HKQuantityTypeIdentifierStepCount" sourceNa
 
 fn event(element: &str) -> NewEvent {
     let sample = parse(element.as_bytes()).unwrap_or_else(|problems| panic!("{element}: {problems:?}"));
-    parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.keys), Uuid::nil()).expect("an event")
+    parse_event(sample.draft, MissingId::FromKeys(Uuid::nil(), sample.keys), Uuid::nil()).expect("an event")
 }
 
 fn problems(element: &[u8]) -> Vec<(String, Code)> {
@@ -148,7 +148,7 @@ fn broken_elements_are_reported() {
     pointers.sort_unstable();
     assert_eq!(pointers, ["/endDate", "/eventType", "/timestamp"]);
     let sample = parse(long.as_bytes()).expect("well-formed");
-    let refused = parse_event(sample.draft, MissingId::Keyed(Uuid::nil(), sample.keys), Uuid::nil());
+    let refused = parse_event(sample.draft, MissingId::FromKeys(Uuid::nil(), sample.keys), Uuid::nil());
     assert_eq!(refused.expect_err("too large")[0].code, Code::TooLarge);
 }
 

@@ -255,7 +255,7 @@ impl ResolvedMapping {
                 || {
                     let detail = format!("is not a number{}", self.column_suffix(at));
                     problems.push(FieldProblem::new(pointer, Code::InvalidValue, detail));
-                    Sent::WrongKind
+                    Sent::WrongType
                 },
                 Sent::Value,
             )

@@ -5,8 +5,8 @@ use std::fmt;
 
 use domain::canonical_json::Key;
 use domain::draft::{EventDraft, LocationDraft, Sent};
-use domain::mended::{Syntax, mend};
 use domain::problem::{Code, FieldProblem};
+use domain::text_repair::{Syntax, repair};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -31,7 +31,7 @@ pub(crate) fn parse_leniently(line: &[u8]) -> Result<(EventDraft, Vec<FieldProbl
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
     let or_mended = |error: serde_json::Error| {
-        mend(text, Syntax::Json)
+        repair(text, Syntax::Json)
             .and_then(|mended| read(&mended).ok())
             .ok_or_else(|| describe_failure(&error, text))
     };
@@ -148,10 +148,10 @@ fn text(raw: &RawValue) -> Sent<String> {
 
 fn value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
     let read = |json: &str| serde_json::from_str::<Option<T>>(json).ok();
-    match read(raw.get()).or_else(|| read(&mend(raw.get(), Syntax::Json)?)) {
+    match read(raw.get()).or_else(|| read(&repair(raw.get(), Syntax::Json)?)) {
         Some(None) => Sent::Absent,
         Some(Some(value)) => Sent::Value(value),
-        None => Sent::WrongKind,
+        None => Sent::WrongType,
     }
 }
 
@@ -168,7 +168,7 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
     }
     // A derived `Deserialize` also accepts an array of the fields in order, but a location must be an object.
     if raw.get().starts_with('[') {
-        return Sent::WrongKind;
+        return Sent::WrongType;
     }
     match serde_json::from_str::<Option<RawLocation<'_>>>(raw.get()) {
         Ok(None) => Sent::Absent,
@@ -177,7 +177,7 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
             longitude: place.longitude.map_or(Sent::Absent, value),
             name: place.name.map_or(Sent::Absent, text),
         }),
-        Err(_) => Sent::WrongKind,
+        Err(_) => Sent::WrongType,
     }
 }
 
@@ -189,7 +189,7 @@ pub fn write(draft: &EventDraft) -> String {
     let mut push_text = |name: &str, sent: &Sent<String>| match sent {
         Sent::Absent => {}
         Sent::Value(value) => fields.push(format!("\"{name}\":{}", serde_json::Value::from(value.as_str()))),
-        Sent::WrongKind => fields.push(format!("\"{name}\":false")),
+        Sent::WrongType => fields.push(format!("\"{name}\":false")),
     };
     push_text("id", &draft.id);
     push_text("eventTypeId", &draft.event_type_id);
@@ -203,7 +203,7 @@ pub fn write(draft: &EventDraft) -> String {
     match draft.is_all_day {
         Sent::Absent => {}
         Sent::Value(is_all_day) => fields.push(format!("\"isAllDay\":{is_all_day}")),
-        Sent::WrongKind => fields.push("\"isAllDay\":0".to_owned()),
+        Sent::WrongType => fields.push("\"isAllDay\":0".to_owned()),
     }
     match &draft.location {
         Sent::Absent => {}
@@ -216,12 +216,12 @@ pub fn write(draft: &EventDraft) -> String {
             });
             fields.push(format!("\"location\":{place}"));
         }
-        Sent::WrongKind => fields.push("\"location\":false".to_owned()),
+        Sent::WrongType => fields.push("\"location\":false".to_owned()),
     }
     match &draft.properties {
         Sent::Absent => {}
         Sent::Value(object) => fields.push(format!("\"properties\":{}", compact(object))),
-        Sent::WrongKind => fields.push("\"properties\":false".to_owned()),
+        Sent::WrongType => fields.push("\"properties\":false".to_owned()),
     }
     format!("{{{}}}\n", fields.join(","))
 }
@@ -232,7 +232,7 @@ fn field_to_json<T: Clone + Into<serde_json::Value>>(sent: &Sent<T>) -> serde_js
     match sent {
         Sent::Absent => serde_json::Value::Null,
         Sent::Value(value) => value.clone().into(),
-        Sent::WrongKind => false.into(),
+        Sent::WrongType => false.into(),
     }
 }
 

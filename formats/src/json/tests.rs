@@ -74,22 +74,22 @@ fn a_value_of_the_wrong_kind_is_marked_in_its_field() {
             &read.source_type,
             &read.external_id,
         ];
-        assert!(kinds.into_iter().all(|field| *field == Sent::WrongKind), "{wrong}: {read:?}");
+        assert!(kinds.into_iter().all(|field| *field == Sent::WrongType), "{wrong}: {read:?}");
     }
     for wrong in ["1", "\"true\"", "[]", "{}"] {
-        assert_eq!(draft(&format!(r#"{{"isAllDay":{wrong}}}"#)).is_all_day, Sent::WrongKind, "{wrong}");
+        assert_eq!(draft(&format!(r#"{{"isAllDay":{wrong}}}"#)).is_all_day, Sent::WrongType, "{wrong}");
     }
     for wrong in ["1", "true", "\"Berlin\"", "[]", "[1,2]", "[1,2,\"Berlin\"]"] {
-        assert_eq!(draft(&format!(r#"{{"location":{wrong}}}"#)).location, Sent::WrongKind, "{wrong}");
+        assert_eq!(draft(&format!(r#"{{"location":{wrong}}}"#)).location, Sent::WrongType, "{wrong}");
     }
     for wrong in
         [r#"{"latitude":1,"longitude":2,"altitude":3}"#, r#"{"latitude":1,"latitude":1,"longitude":2}"#]
     {
-        assert_eq!(draft(&format!(r#"{{"location":{wrong}}}"#)).location, Sent::WrongKind, "{wrong}");
+        assert_eq!(draft(&format!(r#"{{"location":{wrong}}}"#)).location, Sent::WrongType, "{wrong}");
     }
     let place = draft(r#"{"location":{"latitude":"1","longitude":[],"name":5}}"#).location;
     let expected =
-        LocationDraft { latitude: Sent::WrongKind, longitude: Sent::WrongKind, name: Sent::WrongKind };
+        LocationDraft { latitude: Sent::WrongType, longitude: Sent::WrongType, name: Sent::WrongType };
     assert_eq!(place, Sent::Value(expected));
 }
 

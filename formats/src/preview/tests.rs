@@ -136,7 +136,7 @@ fn files_that_cannot_be_read_are_reported() {
     let empty = preview_json(&whole(b""), &request(None));
     assert_eq!((&empty["rowsRead"], &empty["problems"]), (&json!(0), &json!([])), "{empty}");
     let bomb = gzip(&vec![b' '; 64 << 20]);
-    let output = preview_json(&whole(&bomb).cut_after(1 << 20), &request(None));
+    let output = preview_json(&whole(&bomb).with_decoded_limit(1 << 20), &request(None));
     assert_eq!((&output["isCut"], &output["problems"]), (&json!(true), &json!([])), "{output}");
 }
 

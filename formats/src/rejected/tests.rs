@@ -15,7 +15,7 @@ fn input(bytes: &[u8]) -> Input {
 
 /// The file that is written for these records.
 fn written(bytes: &[u8], format: Format, mapping: Option<&CsvMapping>, records: &[(i64, &str)]) -> String {
-    let mut rejected = Rejected::open(&input(bytes), format, mapping).expect("it is read");
+    let mut rejected = RejectedRecordsWriter::open(&input(bytes), format, mapping).expect("it is read");
     let mut out = rejected.begin();
     for (record, reason) in records {
         out.extend(rejected.record(*record, reason).expect("it is read").expect("it is there"));
@@ -178,7 +178,8 @@ fn records_that_are_too_long_are_cut() {
 
 #[test]
 fn a_missing_record_is_none() {
-    let mut rejected = Rejected::open(&input(b"{}\n"), Format::Ndjson, None).expect("it is read");
+    let mut rejected =
+        RejectedRecordsWriter::open(&input(b"{}\n"), Format::Ndjson, None).expect("it is read");
     assert!(rejected.record(1, "").expect("it is read").is_some());
     assert!(rejected.record(2, "").expect("it is read").is_none());
 }

@@ -75,7 +75,7 @@ async fn read_preview(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Re
     let preview = loop {
         tokio::select! {
             preview = &mut reading => break preview.context("the thread that reads the file has failed")?,
-            () = sleep(TICK) => bar.set_position(input.taken()),
+            () = sleep(TICK) => bar.set_position(input.bytes_read()),
         }
     };
     bar.finish_and_clear();

@@ -32,12 +32,12 @@ use store::Store;
 use store::detached::detached;
 use store::error::Error;
 use store::load::{Loaded, Locking, ReadSet, load};
+use store::log_throttle::LogThrottle;
 use store::pool::Pool;
-use store::rarely::Rarely;
 use store::save::{Decision, can_be_optimistic, save, store_if_unchanged};
 
 /// Limits a warning that every group would log while the database is away.
-static OUTAGE_WARNINGS: Rarely = Rarely::new();
+static OUTAGE_WARNINGS: LogThrottle = LogThrottle::new();
 
 /// Decides one write over the loaded rows of its user. It runs again after an attempt that could not be
 /// stored.
@@ -327,8 +327,8 @@ impl<T: Send + 'static> InFlightGroup<T> {
     /// Answers all writes with an error that may be retried. Written one by one, each would meet the same
     /// outage.
     fn refuse(mut self, error: &Error) {
-        if let Some(held_back) = OUTAGE_WARNINGS.pass() {
-            tracing::warn!(error = error.in_full(), held_back, "groups of writes are refused for now");
+        if let Some(suppressed) = OUTAGE_WARNINGS.pass() {
+            tracing::warn!(error = error.in_full(), suppressed, "groups of writes are refused for now");
         }
         let is_locked = matches!(error, Error::Locked);
         let writes = self.take_writes();

@@ -13,7 +13,7 @@ use super::{is_updated, one};
 use crate::error::Error;
 use crate::{Store, dialect};
 use domain::import::State;
-use domain::limits::{LEASE_TTL_MS, RETRY_LONGEST_MS};
+use domain::limits::{LEASE_TTL_MS, RETRY_PAUSE_MS_MAX};
 
 /// The condition that a worker may claim an import now. The import is queued, or its lease has expired while
 /// it was running or rolling back. Its pause after a failure must be over.
@@ -25,7 +25,7 @@ pub(super) fn runnable(backend: DbBackend) -> Condition {
     let pause_is_over = Condition::any()
         .add(Column::NotBefore.is_null())
         .add(Expr::col(Column::NotBefore).lte(now()))
-        .add(Expr::col(Column::NotBefore).gt(now().add(2 * RETRY_LONGEST_MS)));
+        .add(Expr::col(Column::NotBefore).gt(now().add(2 * RETRY_PAUSE_MS_MAX)));
     let is_waiting = Condition::any().add(Column::State.eq(State::Queued.name())).add(abandoned);
     Condition::all().add(is_waiting).add(pause_is_over)
 }

@@ -87,7 +87,7 @@ async fn claim_locked(
     // A worker that releases an import clears `lease_until`. If it is set, the last lease holder has crashed.
     let after_crash = model.lease_until.is_some();
     let import = row(model)?.claimed(after_crash);
-    if import.is_hopeless() {
+    if import.cannot_progress() {
         end_hopeless(&tx, &import).await?;
         tx.commit().await?;
         return Ok(None);
@@ -210,7 +210,7 @@ pub async fn advance(tx: &Tx, import: Held, next: Checkpoint, lease_ttl_ms: i64)
 ///
 /// # Errors
 /// As [`advance`].
-pub async fn hold(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
+pub async fn check_lease(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
     let update = renewed(tx, import, lease_ttl_ms);
     if is_updated(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
@@ -227,7 +227,7 @@ fn renewed(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany<Entity> {
 ///
 /// # Errors
 /// As [`advance`], and [`Error::Busy`] if no connection is free in time.
-pub async fn rolled_back(store: &Store, import: Held) -> Result<(), Error> {
+pub async fn finish_rollback(store: &Store, import: Held) -> Result<(), Error> {
     let tx = store.begin().await?;
     let update = fenced(import)
         .col_expr(Column::State, to(State::RolledBack))
@@ -243,7 +243,7 @@ pub async fn rolled_back(store: &Store, import: Held) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`advance`].
-pub async fn tally(tx: &Tx, import: Held, counts: Counts, is_last: bool) -> Result<(), Error> {
+pub async fn add_counts(tx: &Tx, import: Held, counts: Counts, is_last: bool) -> Result<(), Error> {
     let plus = |column: Column, add: i64| Expr::col(column).add(add);
     let mut update = fenced(import)
         .col_expr(Column::CountInserted, plus(Column::CountInserted, counts.inserted))
@@ -275,7 +275,7 @@ pub enum Release {
     },
     /// The user has used up the daily allowance of records. The import is queued again after a pause, and no
     /// failure counts.
-    Rest {
+    AllowanceUsedUp {
         /// The pause in milliseconds.
         pause_ms: i64,
     },
@@ -301,7 +301,7 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
             .col_expr(Column::State, to(waiting))
             .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
             .col_expr(Column::NotBefore, from_now(pause_ms)),
-        Release::Rest { pause_ms } => {
+        Release::AllowanceUsedUp { pause_ms } => {
             update.col_expr(Column::State, to(waiting)).col_expr(Column::NotBefore, from_now(pause_ms))
         }
         Release::SendAgain(problem) => update
@@ -326,7 +326,7 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
 ///
 /// # Errors
 /// As [`renew`].
-pub async fn note(store: &Store, import: Held, problem: &Problem) -> Result<(), Error> {
+pub async fn record_problem(store: &Store, import: Held, problem: &Problem) -> Result<(), Error> {
     let tx = store.begin().await?;
     let update = fenced(import).col_expr(Column::Problem, Expr::value(write_problem(problem)));
     let done = is_updated(update, &tx.inner).await?;

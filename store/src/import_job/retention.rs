@@ -109,10 +109,10 @@ pub async fn stale_rejections(store: &Store, kept_ms: i64, most: u64) -> Result<
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn forget_payload(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
+pub async fn mark_payload_removed(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
     let tx = store.begin().await?;
     if mark_removed(&tx, user_id, id, Column::PayloadRemovedAt).await? {
-        import_rejection::forget_excerpts(&tx, user_id, id).await?;
+        import_rejection::clear_excerpts(&tx, user_id, id).await?;
     }
     tx.commit().await
 }
@@ -121,7 +121,7 @@ pub async fn forget_payload(store: &Store, user_id: Uuid, id: Uuid) -> Result<()
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn forget_rejections(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
+pub async fn remove_rejections(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
     let tx = store.begin().await?;
     if mark_removed(&tx, user_id, id, Column::RejectionsRemovedAt).await? {
         import_rejection::remove(&tx, user_id, id).await?;

@@ -62,7 +62,7 @@ pub async fn records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> 
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn forget_usage(store: &Store) -> Result<(), Error> {
+pub async fn remove_old_usage(store: &Store) -> Result<(), Error> {
     let tx = store.begin().await?;
     let now_ms = dialect::now_ms_text(tx.backend());
     // The sweeper of another process may remove the same rows.

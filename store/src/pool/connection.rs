@@ -161,7 +161,7 @@ impl<DB: Engine> PooledConnection<DB> {
     async fn command(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         let open = self.open.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
         let done = within(&self.pool, DB::command(&mut open.connection, sql)).await;
-        self.note(done.as_ref().err());
+        self.record_error(done.as_ref().err());
         done
     }
 
@@ -240,7 +240,7 @@ impl<DB: Engine> PooledConnection<DB> {
     /// Leaves the state of a running statement. After a failure a transaction can only be rolled back. SQLite
     /// may have rolled it back by itself, and would then store each further statement on its own.
     fn leave(&mut self, before: State, error: Option<&sqlx::Error>) {
-        let is_lost = self.note(error);
+        let is_lost = self.record_error(error);
         self.state = match (before, error) {
             (_, Some(_)) if is_lost => State::Unknown,
             (State::Transaction, Some(_)) => State::Failed,
@@ -250,7 +250,7 @@ impl<DB: Engine> PooledConnection<DB> {
 
     /// Whether an error means that the connection is dead. If so, all connections opened so far are
     /// distrusted.
-    fn note(&self, error: Option<&sqlx::Error>) -> bool {
+    fn record_error(&self, error: Option<&sqlx::Error>) -> bool {
         let is_lost =
             error.is_some_and(|error| matches!(error, sqlx::Error::Io(_)) || is_lost_connection(error));
         if is_lost {

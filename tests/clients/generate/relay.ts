@@ -1,5 +1,5 @@
-// The operations of an app with Relay: a list that grows by pages, an entity that is fetched again by its
-// id, a mutation that prepends to the list, and the feed. Read by the relay-compiler, never run.
+// The operations of an app with Relay: a list that is loaded page by page, an entity that is fetched again by its id, a
+// mutation that prepends to the list, and the feed. The relay-compiler reads this file, and it is never run.
 declare function graphql(parts: TemplateStringsArray): unknown;
 
 export const list = graphql`

@@ -1,7 +1,7 @@
-// What an app would write with the types that graphql-codegen makes; compiled, never run.
+// Code of an app that uses the types of graphql-codegen. It is compiled and never run.
 import type { EntryFragment, FlushMutation, FlushMutationVariables, FoundQuery, PullQueryVariables, TimelineQuery } from './types.js';
 
-/** Ids, texts of scalars and enums are what they are on the wire; what may be null says so. */
+/** Ids, scalars and enums are strings as on the wire, and nullable fields have a nullable type. */
 export const variables: FlushMutationVariables = {
   input: {
     clientId: 'phone',
@@ -30,14 +30,14 @@ export function kilometres(event: EntryFragment): unknown {
   return [version, timestamp, event.properties['km'], event.location?.latitude.toFixed(2)];
 }
 
-export function retries(answer: FlushMutation): (number | null | undefined)[] {
-  return answer.applyMutations.results
+export function retries(response: FlushMutation): (number | null | undefined)[] {
+  return response.applyMutations.results
     .filter((result) => result.outcome === 'REJECTED' && result.problem?.retryable)
     .map((result) => result.problem?.retryAfterMs);
 }
 
-export function cursors(answer: TimelineQuery): string[] {
-  return answer.events.edges.map((edge) => edge.cursor);
+export function cursors(response: TimelineQuery): string[] {
+  return response.events.edges.map((edge) => edge.cursor);
 }
 
 export function bytes({ node }: FoundQuery): number | undefined {

@@ -1,9 +1,9 @@
-//! Inputs of the target `csv`: a payload with its mapping before it.
+//! Splits and joins inputs of the target `csv`, which are a mapping followed by a payload.
 
 use domain::csv_mapping::CsvMapping;
 
 const DELIMITERS: [&str; 6] = ["auto", ",", ";", "\t", "|", " "];
-/// The first one stands for none.
+/// Formats of timestamps. The first one means no format.
 const PATTERNS: [&str; 16] = [
     "",
     "unix_s",
@@ -35,16 +35,19 @@ const ENCODINGS: [&str; 10] = [
     "", "windows-1252", "utf-16le", "utf-16be", "shift_jis", "iso-2022-jp", "gb18030", "big5", "euc-kr",
     "x-user-defined",
 ];
-/// Bits of the fifth byte.
+/// A bit of the fifth byte: the decimal separator is a comma.
 const DECIMAL_COMMA: u8 = 1;
+/// A bit of the fifth byte: a cell with a dash counts as missing.
 const DASH_IS_MISSING: u8 = 2;
-/// The bits above tell how many lines are skipped.
+/// The bits of the fifth byte from this one on are the number of skipped lines.
 const SKIP_LINES_FROM: u32 = 2;
 const SKIP_LINES_MAX: u8 = 3;
 
-/// Splits an input into a mapping and a payload. The input begins with five bytes that each choose a setting. Then comes
-/// a line with the column names, separated by tabs: timestamp, end, id, external id, notes, latitude, longitude, type.
-/// The rest is the payload. Returns `None` if the input has no such beginning.
+/// Splits an input into a mapping and a payload. Returns `None` if the input does not begin with a valid
+/// mapping.
+///
+/// The first five bytes each choose a setting. Then follows a line with the column names, separated by tabs:
+/// timestamp, end, id, external id, notes, latitude, longitude, type. The rest is the payload.
 pub(crate) fn split(input: &[u8]) -> Option<(CsvMapping, &[u8])> {
     let (choices, rest) = input.split_first_chunk::<5>()?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;
@@ -80,13 +83,13 @@ fn choose(table: &[&'static str], byte: u8) -> &'static str {
     table[usize::from(byte) % table.len()]
 }
 
-/// Makes an input of a payload and the `csv` of the import that goes with it, as GraphQL takes it. What the tables above
-/// lack is left out.
+/// Joins a payload and the `csv` input of its import, as GraphQL has it, into one input. Settings that the
+/// tables above do not have are left out.
 pub(crate) fn join(csv: &serde_json::Value, payload: &[u8]) -> Vec<u8> {
     let text = |field: &str| csv[field].as_str().unwrap_or_default();
-    let place = |table: &[&str], text: &str| {
-        let found = table.iter().position(|other| *other == text);
-        u8::try_from(found.unwrap_or_default()).unwrap_or_default()
+    let index = |table: &[&str], text: &str| {
+        let index = table.iter().position(|other| *other == text);
+        u8::try_from(index.unwrap_or_default()).unwrap_or_default()
     };
     let delimiter = match text("delimiter") {
         "" => ",",
@@ -96,10 +99,10 @@ pub(crate) fn join(csv: &serde_json::Value, payload: &[u8]) -> Vec<u8> {
     let lines = u8::try_from(csv["skipLines"].as_u64().unwrap_or_default()).unwrap_or_default();
     let comma = if text("decimalSeparator") == "," { DECIMAL_COMMA } else { 0 };
     let mut input = vec![
-        place(&DELIMITERS, delimiter),
-        place(&PATTERNS, text("timestampFormat")),
-        place(&ZONES, text("timeZone")),
-        place(&ENCODINGS, text("encoding")),
+        index(&DELIMITERS, delimiter),
+        index(&PATTERNS, text("timestampFormat")),
+        index(&ZONES, text("timeZone")),
+        index(&ENCODINGS, text("encoding")),
         comma | (lines << SKIP_LINES_FROM),
     ];
     let fields = ["timestampColumn", "endDateColumn", "idColumn", "externalId", "notesColumn"];

@@ -1,10 +1,11 @@
-//! Text that may be JSON: the readers of records and of `properties`, and what mends text for them.
+//! Checks the readers of JSON records and of `properties`, and the function that replaces values which they
+//! cannot represent.
 
 use domain::canonical_json::canonical;
 use domain::draft::{MissingId, parse_event};
 use domain::import::Format;
-use domain::mended::{Flaw, Syntax, flaw, mend, unmend_numbers};
 use domain::problem::{Code, FieldProblem};
+use domain::text_repair::{Flaw, Syntax, flaw, repair, restore_numbers};
 use formats::Checkpoint;
 use formats::json::{parse_record, write_record};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{events, reading};
 
-/// serde_json reads values that are nested less deep than 128.
+/// A limit below 128, the depth at which serde_json fails.
 const DEPTH_MAX: usize = 120;
 
 /// Checks all readers of JSON against each other and against serde_json.
@@ -25,28 +26,28 @@ pub(crate) fn check(text: &str) {
 
 fn check_mended(text: &str) {
     let value = serde_json::from_str::<Value>(text);
-    let mended = mend(text, Syntax::Json);
-    assert_eq!(mended.is_some(), flaw(text).is_some(), "what has a flaw is mended, and nothing else");
+    let mended = repair(text, Syntax::Json);
+    assert_eq!(mended.is_some(), flaw(text).is_some(), "exactly the texts with a flaw are mended");
     if value.is_ok() {
-        assert_eq!(mended, None, "what is read is not mended");
+        assert_eq!(mended, None, "a text that serde_json reads is not mended");
     }
     for syntax in [Syntax::Json, Syntax::GraphQl] {
-        let again = mend(text, syntax).and_then(|mended| mend(&mended, syntax));
-        assert_eq!(again, None, "{syntax:?} is mended once");
+        let again = repair(text, syntax).and_then(|mended| repair(&mended, syntax));
+        assert_eq!(again, None, "a mended text of {syntax:?} has no flaw");
     }
     if let Some(mended) = mended {
         if is_grammatical(text) {
             let read = serde_json::from_str::<Value>(&mended);
             assert!(read.is_ok(), "{mended:?} cannot be read: {read:?}");
         }
-        let undone = unmend_numbers(&mended);
+        let undone = restore_numbers(&mended);
         assert_eq!(undone != mended, flaw(&undone).is_some(), "{mended:?} is undone as {undone:?}");
-        let is_number = flaw(text) == Some(Flaw::BeyondFloats);
+        let is_number = flaw(text) == Some(Flaw::NumberTooLarge);
         assert!(!is_number || undone != mended, "{mended:?} hides a number that is beyond floats");
     }
 }
 
-/// Whether a text is JSON by its grammar, whatever its escapes and numbers mean.
+/// Whether a text follows the grammar of JSON, even if its escapes and numbers cannot be represented.
 fn is_grammatical(text: &str) -> bool {
     let brackets = |open: &[u8]| text.bytes().filter(|byte| open.contains(byte)).count();
     brackets(b"[{") < DEPTH_MAX && serde_json::from_str::<&RawValue>(text).is_ok()
@@ -54,10 +55,10 @@ fn is_grammatical(text: &str) -> bool {
 
 fn check_canonical(text: &str) {
     let Ok(written) = canonical(text) else { return };
-    assert_eq!(canonical(&written).as_ref(), Ok(&written), "canonical JSON of canonical JSON is itself");
-    assert_eq!(canonical(&spread(text)).as_ref(), Ok(&written), "white space says nothing");
-    let value: Value = serde_json::from_str(text).expect("serde_json reads what is canonical");
-    assert_eq!(canonical(&value.to_string()).as_ref(), Ok(&written), "serde_json understands the same");
+    assert_eq!(canonical(&written).as_ref(), Ok(&written), "canonical JSON is unchanged by itself");
+    assert_eq!(canonical(&spread(text)).as_ref(), Ok(&written), "white space does not matter");
+    let value: Value = serde_json::from_str(text).expect("serde_json reads a text that has a canonical form");
+    assert_eq!(canonical(&value.to_string()).as_ref(), Ok(&written), "serde_json reads the same value");
 }
 
 fn codes(problems: &[FieldProblem]) -> Vec<(&str, Code)> {
@@ -68,21 +69,24 @@ fn check_record(text: &str) {
     let read = parse_record(text.as_bytes());
     let lines = |read: &Result<_, _>| read.as_ref().map(write_record).map_err(Clone::clone);
     let spread = parse_record(spread(text).as_bytes());
-    let alike = |other: &Result<_, _>, why| match (lines(&read), lines(other)) {
-        // Where it is no JSON is told by the column.
+    let assert_same = |other: &Result<_, _>, why| match (lines(&read), lines(other)) {
+        // Details are not compared, because they have the column of a syntax error.
         (Err(one), Err(other)) => assert_eq!(codes(&one), codes(&other), "{why}"),
         (one, other) => assert_eq!(one, other, "{why}"),
     };
-    alike(&spread, "white space says nothing");
+    assert_same(&spread, "white space does not matter");
     if is_grammatical(text) {
         let (raw, element) = element(text);
-        assert_eq!(raw, text.trim_ascii(), "an element of an array is its text");
-        alike(&element, "an element of an array is read as a line is");
+        assert_eq!(raw, text.trim_ascii(), "the bytes of an array element are its text");
+        assert_same(&element, "an array element is read like a line");
     }
     if let Ok(draft) = read {
         events::check_written(&draft);
         let event = parse_event(draft, MissingId::Derived(Uuid::nil()), Uuid::nil());
-        assert!(flaw(text).is_none() || event.is_err(), "what cannot be kept is refused: {event:?}");
+        assert!(
+            flaw(text).is_none() || event.is_err(),
+            "a value that cannot be stored is refused: {event:?}"
+        );
     }
 }
 
@@ -93,27 +97,27 @@ fn element(text: &str) -> (String, Draft) {
     let input = reading::whole(format!("[{text}]").as_bytes());
     let opened = formats::open(&input, Format::Json, None, Checkpoint::default());
     let (mut reader, _) = opened.unwrap_or_else(|error| panic!("{error}"));
-    assert!(reader.advance().is_ok_and(|is_there| is_there), "the element is there");
+    assert!(reader.advance().is_ok_and(|has_record| has_record), "the array has an element");
     let raw = String::from_utf8_lossy(reader.raw()).into_owned();
     let draft = reader
         .read(Uuid::nil())
         .and_then(|read| if read.problems.is_empty() { Ok(read.draft) } else { Err(read.problems) });
-    assert!(reader.advance().is_ok_and(|is_there| !is_there), "it is the only element");
+    assert!(reader.advance().is_ok_and(|has_record| !has_record), "the array has one element");
     (raw, draft)
 }
 
-/// The text with blanks on both sides of each token that is one character long.
+/// Returns the text with white space on both sides of each bracket, comma and colon.
 fn spread(text: &str) -> String {
     let mut spread = String::with_capacity(text.len() * 2);
-    let (mut is_in_text, mut is_escaped) = (false, false);
+    let (mut is_in_string, mut is_escaped) = (false, false);
     for c in text.chars() {
-        if !is_in_text && matches!(c, '{' | '}' | '[' | ']' | ',' | ':') {
+        if !is_in_string && matches!(c, '{' | '}' | '[' | ']' | ',' | ':') {
             spread.extend([' ', c, '\t']);
         } else {
             spread.push(c);
         }
-        is_in_text ^= c == '"' && !is_escaped;
-        is_escaped = is_in_text && c == '\\' && !is_escaped;
+        is_in_string ^= c == '"' && !is_escaped;
+        is_escaped = is_in_string && c == '\\' && !is_escaped;
     }
     spread
 }

@@ -1,4 +1,4 @@
-//! Writes the seeds of all fuzz targets below a folder, each target's into a folder of its name.
+//! Writes the seeds of all fuzz targets into a folder, with a subfolder for each target.
 
 use std::path::PathBuf;
 use std::{env, fs, io};

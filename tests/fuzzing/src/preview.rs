@@ -1,26 +1,29 @@
-//! What is shown of a payload before an import, and given back after it.
+//! Checks the preview of a payload, and the file of rejected records.
 
 use std::sync::Arc;
 
 use domain::csv_mapping::CsvMapping;
 use domain::import::Format;
 use formats::preview::{Preview, Request, preview};
-use formats::rejected::Rejected;
+use formats::rejected::RejectedRecordsWriter;
 use formats::{Input, PartialSource};
 use serde_json::Value;
 
 use crate::{packing, reading};
 
-/// Looks at a payload, and at parts of it; and writes the records that would be rejected, which must be as many again.
+/// Previews a payload and parts of it. Also writes the file of rejected records, which must have the same
+/// number of records again.
 pub(crate) fn check(payload: &[u8]) {
     let mapping = packing::mapping();
-    let whole = look(&reading::whole(payload), &mapping);
+    let whole = preview_with(&reading::whole(payload), &mapping);
     assert!(whole.rejected <= whole.read, "{whole:?}");
-    assert_eq!(whole.to_json(), look(&reading::whole(payload), &mapping).to_json(), "looked at twice");
+    let again = preview_with(&reading::whole(payload), &mapping);
+    assert_eq!(whole.to_json(), again.to_json(), "the preview is deterministic");
     for (head, tail) in [(payload.len() / 2, payload.len() / 3), (payload.len(), 0), (16, 0)] {
         let (head, tail) = (&payload[..head.min(payload.len())], &payload[payload.len() - tail..]);
         let source = PartialSource::new(payload.len() as u64, head.to_vec(), tail.to_vec());
-        let part = look(&Input::new(Arc::new(source.expect("they are parts"))), &mapping);
+        let part =
+            preview_with(&Input::new(Arc::new(source.expect("head and tail are not too long"))), &mapping);
         check_part(&whole, &part);
     }
     if whole.problems.is_empty() {
@@ -28,40 +31,42 @@ pub(crate) fn check(payload: &[u8]) {
     }
 }
 
-fn look(input: &Input, mapping: &CsvMapping) -> Preview {
+/// Previews an input. If it is CSV, this is done again with the mapping.
+fn preview_with(input: &Input, mapping: &CsvMapping) -> Preview {
     let request =
         Request { format: None, file_name: "", mapping: None, records: usize::MAX, reads_all: true };
-    let seen = preview(input, &request);
-    if seen.format == Some(Format::Csv) {
+    let first = preview(input, &request);
+    if first.format == Some(Format::Csv) {
         return preview(input, &Request { mapping: Some(mapping), ..request });
     }
-    seen
+    first
 }
 
-/// Checks that what is seen of a part is the beginning of what is seen of the whole.
+/// Checks that the preview of a part is the beginning of the preview of the whole payload.
 fn check_part(whole: &Preview, part: &Preview) {
     if (part.packing, part.format, &part.csv) != (whole.packing, whole.format, &whole.csv) {
-        // Too little is there to tell.
+        // The part may be too short to detect the format.
         assert!(part.is_cut || !whole.problems.is_empty() || !part.problems.is_empty(), "{part:?}");
         return;
     }
     let (all, some) = (rows(whole), rows(part));
-    assert!(some.len() <= all.len() && some == all[..some.len()], "the rows of a part are the first ones");
+    assert!(some.len() <= all.len() && some == all[..some.len()], "the rows of a part are the first rows");
 }
 
 fn rows(preview: &Preview) -> Vec<Value> {
     preview.to_json()["rows"].as_array().cloned().unwrap_or_default()
 }
 
+/// Writes the file of rejected records and checks that it can be read.
 fn check_rejected(whole: &Preview, payload: &[u8], mapping: &CsvMapping) {
     let Some(format) = whole.format else { return };
-    let mut rejected = Rejected::open(&reading::whole(payload), format, Some(mapping)).expect("it was read");
+    let mut rejected = RejectedRecordsWriter::open(&reading::whole(payload), format, Some(mapping))
+        .expect("the preview read it");
     let mut file = rejected.begin();
-    for seen in whole.records.iter().filter(|seen| !seen.problems.is_empty()) {
-        let number = i64::try_from(seen.record).expect("memory holds fewer records");
-        file.extend(
-            rejected.record(number, "a \"reason\" -- of it\n").expect("it was read").expect("it is there"),
-        );
+    for record in whole.records.iter().filter(|record| !record.problems.is_empty()) {
+        let number = i64::try_from(record.record).expect("memory holds fewer records");
+        let written = rejected.record(number, "a \"reason\" -- of it\n").expect("the preview read it");
+        file.extend(written.expect("the preview read this record"));
     }
     file.extend(rejected.end());
     let mapping = (format == Format::Csv).then_some(mapping);

@@ -1,33 +1,34 @@
-//! GraphQL documents at the gate.
+//! Checks the query limits with any text as a GraphQL document.
 
 use std::thread;
 
 use api::query_limits::{Refusal, admit};
 use domain::limits::QUERY_BYTES_MAX;
 
-/// The stack of the threads that run requests: what the parser may recurse on.
+/// The stack size of the threads that run requests. The parser is recursive and must not overflow it.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
-/// Bytes of a refusal: it tells where, and quotes nothing.
+/// The longest detail of a refusal. It has a position and does not quote the document.
 const DETAIL_BYTES_MAX: usize = 200;
 
-/// Gives a document to the gate, on a stack as servers have it.
+/// Checks a document on a thread with the stack of a server thread.
 pub(crate) fn check(text: &str) {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || judge(text));
-        let judged = thread.expect("there is room for a thread").join();
-        judged.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let thread =
+            thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || check_document(text));
+        let result = thread.expect("a thread can be started").join();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
-fn judge(text: &str) {
-    let verdict = admit(text).map(drop);
-    assert_eq!(admit(text).map(drop), verdict, "a document is judged alike each time");
-    match &verdict {
+fn check_document(text: &str) {
+    let result = admit(text).map(drop);
+    assert_eq!(admit(text).map(drop), result, "the query limits are deterministic");
+    match &result {
         Ok(()) => {
             assert!(text.len() <= QUERY_BYTES_MAX, "a document of {} bytes is admitted", text.len());
             let commented = format!("{text}\n#");
-            let has_room = commented.len() <= QUERY_BYTES_MAX;
-            assert!(!has_room || admit(&commented).is_ok(), "a comment says nothing");
+            let is_short = commented.len() <= QUERY_BYTES_MAX;
+            assert!(!is_short || admit(&commented).is_ok(), "a comment does not matter");
         }
         Err(Refusal::Limit { detail, .. } | Refusal::Syntax { detail }) => {
             assert!(detail.len() <= DETAIL_BYTES_MAX, "{detail}");

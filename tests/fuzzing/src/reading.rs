@@ -1,4 +1,4 @@
-//! Reads a payload in several ways that must come to the same.
+//! Reads a payload in several ways, which must give the same records.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use crate::events;
 
-/// The places that a payload is read on from. Each costs a reading, so there are few of them.
+/// The number of checkpoints from which a payload is read again. Each costs one pass over the payload.
 const CHECKPOINTS_MAX: usize = 4;
 
-/// What is seen of one record.
+/// Everything that the reader returns for one record.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct ReadRecord {
     line: Option<i64>,
     raw: Vec<u8>,
     is_too_long: bool,
@@ -26,59 +26,60 @@ struct Seen {
     position: Position,
 }
 
-/// What is read of a payload.
+/// Everything that was read from a payload.
 #[derive(Debug, Default)]
-struct Found {
+struct ReadPayload {
     /// The payload is compressed or in an archive.
     is_packed: bool,
-    records: Vec<Seen>,
-    /// Why no more records follow, if the payload is not whole.
+    records: Vec<ReadRecord>,
+    /// The problem that cursor_at the reading, or `None` if the payload was read to its end.
     end: Option<(Code, Option<String>)>,
 }
 
-/// Checks that a payload is read alike whenever, in whatever pieces, and from wherever it is read, and that each record
-/// keeps what events promise.
+/// Checks that a payload gives the same records in pieces of any size and from any checkpoint, and checks the
+/// invariants of each record.
 pub(crate) fn check(format: Format, mapping: Option<&CsvMapping>, payload: &[u8]) {
     let payload: Arc<[u8]> = payload.into();
     let read = |piece_bytes, from| read(format, mapping, &payload, piece_bytes, from);
     let whole = read(usize::MAX, Checkpoint::default());
     let mut byte = 0;
-    for seen in &whole.records {
-        // So there are no more records than bytes.
-        assert!(seen.position.byte > byte, "a record takes no bytes: {seen:?}");
-        byte = seen.position.byte;
-        events::check_record(format, &seen.raw, seen.draft.as_ref(), &seen.event);
+    for record in &whole.records {
+        // This bounds the number of records by the number of bytes.
+        assert!(record.position.byte > byte, "a record has no bytes: {record:?}");
+        byte = record.position.byte;
+        events::check_record(format, &record.raw, record.draft.as_ref(), &record.event);
     }
     assert_same(&whole, 0, &read(1 + payload.len() % 13, Checkpoint::default()), "read in pieces");
     let step = whole.records.len().div_ceil(CHECKPOINTS_MAX).max(1);
-    for (at, seen) in whole.records.iter().enumerate().step_by(step) {
-        let Position { byte, lines } = seen.position;
+    for (at, record) in whole.records.iter().enumerate().step_by(step) {
+        let Position { byte, lines } = record.position;
         let records = at + 1;
         let checkpoint = Checkpoint { records: as_count(records), byte, lines };
         assert_same(&whole, records, &read(usize::MAX, checkpoint), "read from a checkpoint");
     }
 }
 
-/// Reads a payload on from a checkpoint, as an import does.
+/// Reads a payload from a checkpoint on, as an import does.
 fn read(
     format: Format,
     mapping: Option<&CsvMapping>,
     payload: &Arc<[u8]>,
     piece_bytes: usize,
     checkpoint: Checkpoint,
-) -> Found {
+) -> ReadPayload {
     let input = Input::new(Arc::new(Memory { payload: Arc::clone(payload), piece_bytes }));
-    let mut found = Found { is_packed: Packing::told_by(payload).is_some(), ..Found::default() };
-    let ended = |error: ReadError| error.problem().map(|problem| (problem.code, problem.detail));
+    let mut result =
+        ReadPayload { is_packed: Packing::by_magic(payload).is_some(), ..ReadPayload::default() };
+    let cursor_at = |error: ReadError| error.problem().map(|problem| (problem.code, problem.detail));
     let (mut reader, mut number) = match formats::open(&input, format, mapping, checkpoint) {
         Ok(opened) => opened,
-        Err(error) => return Found { end: ended(error), ..found },
+        Err(error) => return ReadPayload { end: cursor_at(error), ..result },
     };
     loop {
         match reader.advance() {
             Ok(true) => {}
-            Ok(false) => return found,
-            Err(error) => return Found { end: ended(error), ..found },
+            Ok(false) => return result,
+            Err(error) => return ReadPayload { end: cursor_at(error), ..result },
         }
         number += 1;
         if number <= checkpoint.records {
@@ -88,15 +89,16 @@ fn read(
             reader.read(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).map(|read| read.draft);
         let event = reader.event(Uuid::nil(), &|_| Uuid::nil());
         let (line, raw, is_too_long) = (reader.line(), reader.raw().to_vec(), reader.is_too_long());
-        found.records.push(Seen { line, raw, is_too_long, draft, event, position: reader.position() });
+        result.records.push(ReadRecord { line, raw, is_too_long, draft, event, position: reader.position() });
     }
 }
 
-/// Checks that what was read on after so many records is the rest of the whole.
-fn assert_same(whole: &Found, records: usize, rest: &Found, how: &str) {
+/// Checks that `rest` has the records of `whole` after the first `records`, and the same end.
+fn assert_same(whole: &ReadPayload, records: usize, rest: &ReadPayload, how: &str) {
     let whole_records = &whole.records[records..];
     if whole.is_packed && whole.end.is_some() && rest.end.is_some() {
-        // How far a damaged payload is unpacked, and whether it is then too large, depends on how far it is read ahead.
+        // The size of the pieces determines how much of a damaged payload is decompressed, and whether that
+        // is too much.
         let both = whole_records.len().min(rest.records.len());
         assert_eq!(whole_records[..both], rest.records[..both], "{how} after {records} records, damaged");
         return;
@@ -112,7 +114,7 @@ fn as_count(records: usize) -> i64 {
 /// A payload in memory that is handed out in pieces.
 struct Memory {
     payload: Arc<[u8]>,
-    /// Bytes of a piece.
+    /// The size of a piece in bytes.
     piece_bytes: usize,
 }
 
@@ -154,7 +156,7 @@ impl Read for Pieces {
     }
 }
 
-/// An input that is read whole.
+/// Returns an input that is read in one piece.
 pub(crate) fn whole(payload: &[u8]) -> Input {
     Input::new(Arc::new(Memory { payload: payload.into(), piece_bytes: usize::MAX }))
 }

@@ -1,4 +1,4 @@
-//! What fuzzing begins with: files as people have them, and inputs that stand in `fuzz/`.
+//! Collects the seeds of fuzzing: real files from `tests/data/field`, and inputs from `fuzz/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ const BYTES_MAX: usize = 64 * 1024;
 /// An input of a target.
 #[derive(Debug, Clone)]
 pub struct Seed {
-    /// A name for it, which is that of the file it comes from.
+    /// A name that has the name of the seed's file in it.
     pub name: String,
-    /// Its bytes.
+    /// The bytes of the input.
     pub bytes: Vec<u8>,
 }
 
-/// The seeds of a target, the inputs that once found a fault among them.
+/// Returns the seeds of a target, including the inputs that once found a defect.
 ///
 /// # Panics
 /// If a file of the repository cannot be read.
 #[must_use]
 pub fn of(target: &str) -> Vec<Seed> {
     let mut seeds: Vec<_> = field().filter_map(|file| file.seed(target)).collect();
-    // Of a file for other tests that is large, nothing is looked for.
+    // Large files of the other tests are left out.
     seeds.retain(|seed| seed.bytes.len() <= BYTES_MAX);
     for kind in ["seeds", "regressions"] {
         let files = files(&format!("fuzz/{kind}/{target}"));
@@ -37,7 +37,7 @@ pub fn of(target: &str) -> Vec<Seed> {
     seeds
 }
 
-/// A file of `tests/data/field`, and the import that stands beside it.
+/// A file of `tests/data/field`, and the import in the JSON file beside it.
 struct FieldFile {
     name: String,
     payload: Vec<u8>,
@@ -45,7 +45,7 @@ struct FieldFile {
 }
 
 impl FieldFile {
-    /// The file as an input of a target; `None` if it is none.
+    /// Returns the file as a seed of a target, or `None` if the target reads another format.
     fn seed(self, target: &str) -> Option<Seed> {
         let format = self.import["format"].as_str().unwrap_or_default();
         let bytes = match (target, format) {
@@ -58,6 +58,7 @@ impl FieldFile {
     }
 }
 
+/// Reads all files of `tests/data/field` that have a JSON file beside them.
 fn field() -> impl Iterator<Item = FieldFile> {
     files("tests/data/field").into_iter().filter_map(|path| {
         let beside = PathBuf::from(format!("{}.json", path.display()));
@@ -66,7 +67,7 @@ fn field() -> impl Iterator<Item = FieldFile> {
     })
 }
 
-/// The files in a folder of the repository, in order; none if there is no such folder.
+/// Returns the files in a folder of the repository, sorted. Returns none if there is no such folder.
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! A pattern of times, and a time that is written by it or not.
+//! Checks the parsing of a time by a pattern, in several time zones.
 
 use domain::csv_mapping::CsvMapping;
 use domain::draft::{EventDraft, Sent};
@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::reading;
 
-/// Zones that skip hours, half hours and a whole day.
+/// Time zones that skip hours, half hours and a whole day.
 const ZONES: [&str; 3] = ["Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"];
 
-/// Reads a time by a pattern; an empty pattern stands for none.
+/// Reads a time by a pattern. An empty pattern means no pattern.
 pub(crate) fn check(pattern: &str, time: &str) {
     let format = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
     let is_right = formats::csv::check(&mapping(format.clone(), None)).is_empty();
@@ -21,7 +21,7 @@ pub(crate) fn check(pattern: &str, time: &str) {
     for zone in ZONES {
         let in_zone = read(format.clone(), Some(zone), time).flatten();
         if instant.is_some() {
-            assert_eq!(instant, in_zone, "what is an instant without a zone is the same in {zone}");
+            assert_eq!(instant, in_zone, "a time with an offset does not depend on the zone {zone}");
         }
         if let Some(written) = in_zone {
             assert_eq!(read(None, None, &written), Some(Some(written)), "RFC 3339 is read back");
@@ -40,19 +40,20 @@ fn mapping(timestamp_format: Option<String>, zone: Option<&str>) -> CsvMapping {
     }
 }
 
-/// Reads a CSV of one row with one cell. `None`: the pattern is refused; `Some(None)`: the time is.
+/// Reads a CSV of one row with one cell. Returns `None` if the pattern is refused, and `Some(None)` if the
+/// time is refused.
 fn read(format: Option<String>, zone: Option<&str>, time: &str) -> Option<Option<String>> {
     let payload = format!("t\n\"{}\"\n", time.replace('"', "\"\""));
     let input = reading::whole(payload.as_bytes());
     let mapping = mapping(format, zone);
     let (mut reader, _) = formats::open(&input, Format::Csv, Some(&mapping), Checkpoint::default()).ok()?;
-    assert!(reader.advance().is_ok_and(|is_there| is_there), "the row is there");
+    assert!(reader.advance().is_ok_and(|has_record| has_record), "the file has a row");
     let read = reader.read(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).and_then(|read| {
         let EventDraft { timestamp: Sent::Value(written), .. } = read.draft else { return None };
         let event = reader.event(Uuid::nil(), &|_| Uuid::nil());
-        assert!(event.is_ok(), "{written} was read, and is refused: {event:?}");
+        assert!(event.is_ok(), "the reader wrote an invalid time {written}: {event:?}");
         Some(written)
     });
-    assert!(reader.advance().is_ok_and(|is_there| !is_there), "it is the only row");
+    assert!(reader.advance().is_ok_and(|has_record| !has_record), "the file has one row");
     Some(read)
 }

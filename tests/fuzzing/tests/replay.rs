@@ -1,4 +1,4 @@
-//! Runs each fuzz target over its seeds and over all inputs that once found a fault.
+//! Runs each fuzz target with its seeds and with all inputs that once found a defect.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use fuzzing::{TARGETS, seeds};
 
-/// As long as `make fuzz` waits. Inputs are small: they take a second at most on any machine.
+/// The timeout of `make fuzz`. Inputs are small and take at most a second on any machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
-fn every_target_takes_its_seeds_and_what_once_found_a_fault() {
+fn every_target_passes_with_its_seeds_and_with_inputs_that_once_found_a_defect() {
     for target in TARGETS {
         let seeds = seeds::of(target.name);
         assert!(!seeds.is_empty(), "{} has no seeds", target.name);
         for seed in seeds {
-            // Of a test that fails this is shown: the last line names the input.
+            // If the test fails, this output is shown and its last line names the input.
             println!("{}: {}", target.name, seed.name);
-            let begin = Instant::now();
+            let started_at = Instant::now();
             (target.body)(&seed.bytes);
-            assert!(begin.elapsed() < TIMEOUT, "it takes {:?}", begin.elapsed());
+            assert!(started_at.elapsed() < TIMEOUT, "the input took {:?}", started_at.elapsed());
         }
     }
 }

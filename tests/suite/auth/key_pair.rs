@@ -1,4 +1,4 @@
-//! Pairs of keys to sign tokens with.
+//! Makes key pairs with openssl and signs tokens with them.
 
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -8,10 +8,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a key set may have keys for.
+/// The algorithms of a key set that the server supports.
 pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
 
-/// A pair of keys that openssl made.
+/// A key pair that openssl generated.
 pub struct Pair {
     pub algorithm: Algorithm,
     pub private: EncodingKey,
@@ -19,7 +19,7 @@ pub struct Pair {
     pub public: String,
 }
 
-/// One of each algorithm.
+/// One key pair of each algorithm.
 pub static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| ALGORITHMS.map(Pair::make).into());
 
 impl Pair {
@@ -54,7 +54,7 @@ impl Pair {
         PAIRS.iter().find(|pair| pair.algorithm == algorithm).unwrap()
     }
 
-    /// Its public half, named `kid`.
+    /// Returns the public key as a JWK with this `kid`.
     pub fn jwk(&self, kid: &str) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.private, self.algorithm).unwrap();
         jwk.common.key_id = Some(kid.to_owned());
@@ -68,7 +68,7 @@ impl Pair {
     }
 }
 
-/// How a set names the key of an algorithm.
+/// Returns the `kid` that key sets use for the key of an algorithm.
 pub fn name(algorithm: Algorithm) -> String {
     format!("{algorithm:?}")
 }

@@ -1,23 +1,23 @@
-//! `idem import --preview`: without a server, and word for word.
+//! Tests `idem import --preview`, which needs no server. The output is compared word for word.
 
-use super::Desk;
+use super::Cli;
 
 const EXPORT: &str =
     "List of runs\nwhen;what;miles\n01.02.2024 10:00;run;1,5\nyesterday;run;2\n03.02.2024 07:30;walk;0,25\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_shown_as_it_would_be_read_without_a_server() {
-    let desk = Desk::open().await;
-    let file = desk.file("runs.csv", EXPORT.as_bytes());
-    let look = async |flags: &[&str]| {
+    let cli = Cli::open().await;
+    let file = cli.file("runs.csv", EXPORT.as_bytes());
+    let preview = async |flags: &[&str]| {
         let url = "http://127.0.0.1:1";
-        super::Run::new(desk.command(url, &file, &[flags, &["--preview"]].concat()).output().await.unwrap())
+        super::Run::new(cli.command(url, &file, &[flags, &["--preview"]].concat()).output().await.unwrap())
     };
-    let shown = |run: &super::Run| run.out.replace(&file.display().to_string(), "runs.csv");
+    let output = |run: &super::Run| run.out.replace(&file.display().to_string(), "runs.csv");
 
-    let bare = look(&["--skip-lines", "1", "--delimiter", "auto"]).await;
+    let bare = preview(&["--skip-lines", "1", "--delimiter", "auto"]).await;
     assert_eq!(
-        (bare.code, shown(&bare).as_str()),
+        (bare.code, output(&bare).as_str()),
         (
             Some(0),
             "runs.csv: CSV, not packed, 97 B\n\
@@ -29,27 +29,27 @@ async fn a_file_is_shown_as_it_would_be_read_without_a_server() {
              3 (line 5): 03.02.2024 07:30 | walk | 0,25\n\
              \n\
              3 records\n\
-             To read them as events name at least --timestamp COL and --event-type NAME.\n"
+             To read the rows as events, give at least --timestamp COL and --event-type NAME.\n"
         )
     );
-    // What it takes for the header is what the import has to be told.
-    let semicolons = desk.file("kinds.csv", b"when;what\n2024-01-01T00:00:00Z;run\n");
-    let hint = desk.import(&semicolons, &["--preview"]).await;
+    // The hint names each setting that the preview detected and that the import has to be given.
+    let semicolons = cli.file("kinds.csv", b"when;what\n2024-01-01T00:00:00Z;run\n");
+    let hint = cli.import(&semicolons, &["--preview"]).await;
     assert!(hint.out.contains("and --event-type NAME, and --delimiter ';'."), "{}", hint.out);
-    // What would move a cursor is no part of the output.
-    let hostile = desk.file(
+    // Control characters of the file are escaped, so that it cannot control the terminal.
+    let hostile = cli.file(
         "esc.csv",
         "when,what\u{1b}]0;pwn\u{7}\n2024-01-01T00:00:00Z,\"\u{1b}[31mrun\u{1b}[m\"\n".as_bytes(),
     );
     for flags in [&[][..], &["--timestamp", "when", "--event-type-column", "what\u{1b}]0;pwn\u{7}"]] {
-        let run = desk.import(&hostile, &[flags, &["--preview"]].concat()).await;
+        let run = cli.import(&hostile, &[flags, &["--preview"]].concat()).await;
         assert!(run.out.contains("\\u{1b}[31mrun") && !run.out.contains('\u{1b}'), "{:?}", run.out);
     }
-    let latin = desk.file("latin.csv", b"wann;Ort\n2024-01-01;Stra\xdfe\n");
-    let doubted = desk.import(&latin, &["--preview"]).await;
-    assert!(doubted.out.contains("--encoding the text is not UTF-8"), "{}", doubted.out);
-    let lines = desk.file("a.ndjson", b"{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"}\n");
-    let other = desk.import(&lines, &["--preview", "--timestamp", "a", "--event-type", "b"]).await;
+    let latin = cli.file("latin.csv", b"wann;Ort\n2024-01-01;Stra\xdfe\n");
+    let not_utf_8 = cli.import(&latin, &["--preview"]).await;
+    assert!(not_utf_8.out.contains("--encoding the text is not UTF-8"), "{}", not_utf_8.out);
+    let lines = cli.file("a.ndjson", b"{\"eventType\":\"a\",\"timestamp\":\"2024-01-01T00:00:00Z\"}\n");
+    let other = cli.import(&lines, &["--preview", "--timestamp", "a", "--event-type", "b"]).await;
     assert_eq!(other.code, Some(1), "{}", other.out);
     assert!(other.out.contains("INVALID_VALUE: is for the format CSV alone"), "{}", other.out);
     let flags = [
@@ -68,9 +68,9 @@ async fn a_file_is_shown_as_it_would_be_read_without_a_server() {
         "--decimal-separator",
         ",",
     ];
-    let mapped = look(&flags).await;
+    let mapped = preview(&flags).await;
     assert_eq!(
-        (mapped.code, shown(&mapped).as_str()),
+        (mapped.code, output(&mapped).as_str()),
         (
             Some(2),
             "runs.csv: CSV, not packed, 97 B\n\
@@ -85,26 +85,26 @@ async fn a_file_is_shown_as_it_would_be_read_without_a_server() {
              \x20 1 × INVALID_DATETIME: /timestamp is no time of the form \"%d.%m.%Y %H:%M\" (column \"when\"); first in record 2, line 4\n"
         )
     );
-    let wrong = look(&["--timestamp", "when", "--timestamp-format", "%Q", "--event-type", "run"]).await;
+    let wrong = preview(&["--timestamp", "when", "--timestamp-format", "%Q", "--event-type", "run"]).await;
     assert!(wrong.out.contains("INVALID_VALUE: --timestamp-format "), "{}", wrong.out);
     let refused =
-        desk.import(&file, &["--timestamp", "when", "--timestamp-format", "%Q", "--event-type", "run"]).await;
+        cli.import(&file, &["--timestamp", "when", "--timestamp-format", "%Q", "--event-type", "run"]).await;
     assert!(
         refused.err.contains("the server refuses the import: INVALID_VALUE: --timestamp-format "),
         "{}",
         refused.err
     );
-    let few = look(&[&flags[..], &["--rows", "1", "--json"]].concat()).await.json(2);
+    let few = preview(&[&flags[..], &["--rows", "1", "--json"]].concat()).await.json(2);
     assert_eq!((few["rows"].as_array().unwrap().len(), &few["rowsRead"]), (1, &serde_json::json!(3)));
-    // The import comes to the same.
-    let done = desk.import(&file, &[&flags[..], &["--json"]].concat()).await.json(2);
+    // The import gives the same result as the preview.
+    let done = cli.import(&file, &[&flags[..], &["--json"]].concat()).await.json(2);
     assert_eq!((&done["counts"]["inserted"], &done["counts"]["rejected"]), (&2.into(), &1.into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_read_ends_with_one_and_says_why() {
-    let desk = Desk::open().await;
-    for (name, bytes, code, said) in [
+async fn a_file_that_cannot_be_read_ends_with_exit_code_one_and_the_reason() {
+    let cli = Cli::open().await;
+    for (name, bytes, code, message) in [
         ("empty.csv", &b""[..], 1, "it is empty"),
         ("tape.7z", b"7z\xbc\xaf\x27\x1c....", 1, "7z is not read"),
         (
@@ -114,12 +114,12 @@ async fn a_file_that_cannot_be_read_ends_with_one_and_says_why() {
             "1 record, 0 would",
         ),
     ] {
-        let run = desk.import(&desk.file(name, bytes), &["--preview"]).await;
+        let run = cli.import(&cli.file(name, bytes), &["--preview"]).await;
         assert_eq!(run.code, Some(code), "{name}: {} {}", run.out, run.err);
-        assert!(format!("{}{}", run.out, run.err).contains(said), "{name}: {} {}", run.out, run.err);
+        assert!(format!("{}{}", run.out, run.err).contains(message), "{name}: {} {}", run.out, run.err);
     }
-    let nowhere = desk.import(&"/nowhere".into(), &["--preview"]).await;
+    let nowhere = cli.import(&"/nowhere".into(), &["--preview"]).await;
     assert_eq!(nowhere.code, Some(1), "{}", nowhere.err);
-    let both = desk.import(&desk.file("x", b"{}"), &["--preview", "--dry-run"]).await;
+    let both = cli.import(&cli.file("x", b"{}"), &["--preview", "--dry-run"]).await;
     assert_eq!(both.code, Some(64), "{}", both.err);
 }

@@ -1,4 +1,4 @@
-//! A way to a server that hears what is asked on it, and on which no connection lives long.
+//! A TCP proxy that records what clients send, and closes each connection after a while.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,61 +8,64 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Passes bytes on, and cuts each connection after a while.
+/// A proxy to one server.
 pub struct Proxy {
     pub url: String,
-    heard: Arc<Mutex<Vec<u8>>>,
+    /// All bytes that clients sent.
+    sent: Arc<Mutex<Vec<u8>>>,
     cuts: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub async fn open(server: &str, life: Duration) -> Self {
+    /// Starts a proxy whose connections are closed after `lifetime`.
+    pub async fn open(server: &str, lifetime: Duration) -> Self {
         let server = server.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (heard, cuts) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let (hears, counts) = (Arc::clone(&heard), Arc::clone(&cuts));
+        let (sent, cuts) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let (all_sent, all_cuts) = (Arc::clone(&sent), Arc::clone(&cuts));
         let accepting = tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
                 let to = TcpStream::connect(&server).await.unwrap();
-                let (hears, counts) = (Arc::clone(&hears), Arc::clone(&counts));
+                let (sent, cuts) = (Arc::clone(&all_sent), Arc::clone(&all_cuts));
                 tokio::spawn(async move {
-                    if tokio::time::timeout(life, pass(from, to, &hears)).await.is_err() {
-                        counts.fetch_add(1, Ordering::Relaxed);
+                    if tokio::time::timeout(lifetime, forward(from, to, &sent)).await.is_err() {
+                        cuts.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
         });
-        Self { url, heard, cuts, accepting }
+        Self { url, sent, cuts, accepting }
     }
 
-    /// How often these words were said to the server.
-    pub fn heard(&self, words: &str) -> usize {
-        self.heard.lock().unwrap().windows(words.len()).filter(|part| *part == words.as_bytes()).count()
+    /// Counts how often clients sent this text.
+    pub fn count_sent(&self, text: &str) -> usize {
+        self.sent.lock().unwrap().windows(text.len()).filter(|part| *part == text.as_bytes()).count()
     }
 
-    /// Connections that were cut while they lived.
+    /// The number of connections that the proxy closed while they were in use.
     pub fn cuts(&self) -> usize {
         self.cuts.load(Ordering::Relaxed)
     }
 }
 
-/// Passes bytes on, both ways, until one side ends.
-async fn pass(mut from: TcpStream, mut to: TcpStream, hears: &Mutex<Vec<u8>>) {
-    let ((mut asks, mut is_answered), (mut answers, mut is_asked)) = (from.split(), to.split());
-    let asking = async {
-        let mut piece = vec![0; 1 << 16];
-        while let Ok(count @ 1..) = asks.read(&mut piece).await {
-            hears.lock().unwrap().extend_from_slice(&piece[..count]);
-            if is_asked.write_all(&piece[..count]).await.is_err() {
+/// Forwards bytes both ways until one side ends.
+async fn forward(mut client: TcpStream, mut server: TcpStream, sent: &Mutex<Vec<u8>>) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.split(), server.split());
+    let upstream = async {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+            sent.lock().unwrap().extend_from_slice(&buffer[..count]);
+            if to_server.write_all(&buffer[..count]).await.is_err() {
                 break;
             }
         }
     };
     tokio::select! {
-        () = asking => {}
-        _ = copy(&mut answers, &mut is_answered) => {}
+        () = upstream => {}
+        _ = copy(&mut from_server, &mut to_client) => {}
     }
 }
 

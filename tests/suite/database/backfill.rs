@@ -1,4 +1,5 @@
-//! Rows of an older version get their derived columns anew: what a search of notes looks at.
+//! Tests the backfill of `event.notes_search`, the column that a search of notes reads, in rows of an older
+//! version.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,29 +10,31 @@ use tempfile::TempDir;
 
 use crate::harness::process::Launch;
 use crate::harness::{Client, event, eventually, number, servers};
-use crate::telemetry::process::Process as Telling;
+use crate::telemetry::process::Process as MeasuredProcess;
 
-/// Rows as a version before wrote them, and the backfill at its beginning.
-async fn make_older(sql: &DatabaseConnection) {
-    let older = "UPDATE event SET notes_search = 'of before' WHERE notes IS NOT NULL";
-    sql.execute_unprepared(older).await.unwrap();
+/// Makes all rows look as if an older version had written them, and resets the backfill to its start.
+async fn make_rows_outdated(sql: &DatabaseConnection) {
+    let outdated = "UPDATE event SET notes_search = 'outdated' WHERE notes IS NOT NULL";
+    sql.execute_unprepared(outdated).await.unwrap();
     let nil = if crate::harness::is_postgres(sql) {
         "'00000000-0000-0000-0000-000000000000'"
     } else {
         "x'00000000000000000000000000000000'"
     };
-    let begin =
+    let reset =
         format!("UPDATE backfill SET after_user_id = {nil}, after_id = {nil}, rows = 0, is_done = false");
-    sql.execute_unprepared(&begin).await.unwrap();
+    sql.execute_unprepared(&reset).await.unwrap();
 }
 
-async fn found(client: &Client, search: &str) -> u64 {
+/// Counts the events that a search finds.
+async fn count_found(client: &Client, search: &str) -> u64 {
     let query = "query($search: String) { events(filter: { search: $search }) { totalCount } }";
     let data = client.ask(query, json!({ "search": search })).await;
     data["events"]["totalCount"].as_u64().unwrap()
 }
 
-async fn with_notes(client: &Client, notes: &[&str]) {
+/// Creates one event for each of these notes.
+async fn create_with_notes(client: &Client, notes: &[&str]) {
     let kind = client.event_type("note").await;
     let events: Vec<Value> = notes
         .iter()
@@ -44,10 +47,11 @@ async fn with_notes(client: &Client, notes: &[&str]) {
     assert_eq!(client.create(&events).await["created"], events.len());
 }
 
-async fn is_filled_by_the_next_start(database: &str, dir: &TempDir) {
+/// Checks that the next start fills the column of all rows.
+async fn assert_next_start_fills(database: &str, dir: &TempDir) {
     let process = Launch::default().start(database, dir.path()).await;
-    with_notes(&process.client("ann"), &["ΠΑΣΧΑ", "Cafe\u{301}", "Straße"]).await;
-    with_notes(&process.client("bea"), &["πάσχα", "CAFÉ"]).await;
+    create_with_notes(&process.client("ann"), &["ΠΑΣΧΑ", "Cafe\u{301}", "Straße"]).await;
+    create_with_notes(&process.client("bea"), &["πάσχα", "CAFÉ"]).await;
     let kind = process.client("cid").event_type("plain").await;
     let mut plain = event(&kind);
     plain["notes"] = Value::Null;
@@ -56,28 +60,28 @@ async fn is_filled_by_the_next_start(database: &str, dir: &TempDir) {
     drop(process);
 
     let sql = Database::connect(database).await.unwrap();
-    make_older(&sql).await;
+    make_rows_outdated(&sql).await;
     let process = Launch::default().start(database, dir.path()).await;
     let (ann, bea) = (process.client("ann"), process.client("bea"));
     if !crate::harness::is_postgres(&sql) {
-        assert_eq!(found(&ann, "ΠΑΣ").await, 1, "on SQLite all is filled before anybody is served");
+        assert_eq!(count_found(&ann, "ΠΑΣ").await, 1, "on SQLite the backfill ends before the first request");
     }
-    eventually("all is filled", || async {
+    eventually("the backfill is done", || async {
         number(&sql, "SELECT count(*) FROM backfill WHERE NOT is_done").await == 0
     })
     .await;
     for (client, search) in
         [(&ann, "πας"), (&ann, "café"), (&ann, "STRASSE"), (&bea, "ΠΆΣΧΑ"), (&bea, "cafe\u{301}")]
     {
-        assert_eq!(found(client, search).await, 1, "{search}");
+        assert_eq!(count_found(client, search).await, 1, "{search}");
     }
-    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'of before'").await, 0);
+    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'outdated'").await, 0);
     assert_eq!(
         number(&sql, "SELECT count(*) FROM event WHERE notes IS NULL AND notes_search IS NOT NULL").await,
         0
     );
-    assert_eq!(number(&sql, "SELECT rows FROM backfill").await, 6, "each row is looked at once");
-    // Nothing that devices are told has changed.
+    assert_eq!(number(&sql, "SELECT rows FROM backfill").await, 6, "each row is processed once");
+    // The backfill does not change the feed.
     assert_eq!(ann.pull(None, 100).await, before);
     sql.close().await.unwrap();
 }
@@ -86,18 +90,19 @@ async fn is_filled_by_the_next_start(database: &str, dir: &TempDir) {
 async fn rows_of_an_older_version_are_found_after_the_next_start_on_sqlite() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
-    is_filled_by_the_next_start(&database, &dir).await;
+    assert_next_start_fills(&database, &dir).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_an_older_version_are_found_after_the_next_start_on_postgres() {
     let dir = TempDir::new().unwrap();
-    is_filled_by_the_next_start(&servers().database().await, &dir).await;
+    assert_next_start_fills(&servers().database().await, &dir).await;
 }
 
-/// Processes that serve do not share the work: it would take as many fifths of their time as there are.
+/// Serving processes do not share the backfill. It takes a fifth of one process's time, and would take a
+/// fifth of each.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_processes_beside_traffic_one_fills() {
+async fn only_one_of_two_serving_processes_runs_the_backfill() {
     const ROWS: u64 = 3_000;
     let database = servers().database().await;
     let sql = Database::connect(&database).await.unwrap();
@@ -110,20 +115,22 @@ async fn of_two_processes_beside_traffic_one_fills() {
         assert_eq!(client.create(&events).await["created"], 500);
     }
     drop(process);
-    make_older(&sql).await;
+    make_rows_outdated(&sql).await;
     let variables = [("IDEM_DATABASE_URL", database.as_str())];
-    let [one, other] =
-        [Telling::start(&["serve"], &variables).await, Telling::start(&["serve"], &variables).await];
-    eventually("all is filled", || async {
+    let [one, other] = [
+        MeasuredProcess::start(&["serve"], &variables).await,
+        MeasuredProcess::start(&["serve"], &variables).await,
+    ];
+    eventually("the backfill is done", || async {
         number(&sql, "SELECT count(*) FROM backfill WHERE NOT is_done").await == 0
     })
     .await;
-    let rows = async |process: &Telling| {
-        let told = process.metrics().await;
-        let line = told
+    let rows = async |process: &MeasuredProcess| {
+        let metrics = process.metrics().await;
+        let line = metrics
             .lines()
             .find_map(|line| line.strip_prefix("idem_backfill_rows_total{column=\"event.notes_search\"} "));
-        line.unwrap_or_else(|| panic!("{told}")).parse::<u64>().unwrap()
+        line.unwrap_or_else(|| panic!("{metrics}")).parse::<u64>().unwrap()
     };
     let mut rows = [rows(&one).await, rows(&other).await];
     rows.sort_unstable();
@@ -131,14 +138,14 @@ async fn of_two_processes_beside_traffic_one_fills() {
     sql.close().await.unwrap();
 }
 
-/// Many rows, two processes that are killed again and again, and a user who edits meanwhile.
+/// Two processes run the backfill and are killed again and again, while a user edits events.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_goes_on_where_it_was_killed_and_undoes_no_edit() {
     const ROWS: usize = 12_000;
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let process = Launch::default().start(&database, dir.path()).await;
     let sql = Database::connect(&database).await.unwrap();
-    eventually("the empty table is done", || async {
+    eventually("the backfill of the empty table is done", || async {
         number(&sql, "SELECT count(*) FROM backfill WHERE NOT is_done").await == 0
     })
     .await;
@@ -150,7 +157,7 @@ async fn a_backfill_goes_on_where_it_was_killed_and_undoes_no_edit() {
         ids.extend(events.iter().map(|event| event["id"].clone()));
         assert_eq!(client.create(&events).await["created"], 500);
     }
-    make_older(&sql).await;
+    make_rows_outdated(&sql).await;
 
     let edits = tokio::spawn(async move {
         let query = "mutation($id: ID!) { updateEvent(input: { id: $id, patch: { notes: \"An Édit\" } }) \
@@ -175,21 +182,21 @@ async fn a_backfill_goes_on_where_it_was_killed_and_undoes_no_edit() {
         }
         kills += 1;
         let now = number(&sql, "SELECT rows FROM backfill").await;
-        assert!(now >= done, "it goes on and does not begin anew: {now} after {done}");
+        assert!(now >= done, "the backfill started again: {now} rows after {done}");
         done = now;
     }
     let client = edits.await.unwrap();
-    assert!(kills >= 3, "only {kills} kills: there was nothing to go on with");
+    assert!(kills >= 3, "the backfill was interrupted only {kills} times");
     assert_eq!(number(&sql, "SELECT rows FROM backfill").await, i64::try_from(ROWS).unwrap());
-    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'of before'").await, 0);
-    assert_eq!(found(&client, "an édit").await, 100);
-    assert_eq!(found(&client, "A RUN").await, u64::try_from(ROWS - 100).unwrap());
+    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'outdated'").await, 0);
+    assert_eq!(count_found(&client, "an édit").await, 100);
+    assert_eq!(count_found(&client, "A RUN").await, u64::try_from(ROWS - 100).unwrap());
 
-    // Once more on request: an older version may have written meanwhile.
-    sql.execute_unprepared("UPDATE event SET notes_search = 'of before'").await.unwrap();
+    // `--refill` runs it again, as an older version may have written rows in the meantime.
+    sql.execute_unprepared("UPDATE event SET notes_search = 'outdated'").await.unwrap();
     let refilled = migrate_with(&database, &dir, &["--refill"]).wait_with_output().unwrap();
     assert!(refilled.status.success(), "{refilled:?}");
-    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'of before'").await, 0);
+    assert_eq!(number(&sql, "SELECT count(*) FROM event WHERE notes_search = 'outdated'").await, 0);
     sql.close().await.unwrap();
 }
 

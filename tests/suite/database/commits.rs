@@ -1,4 +1,4 @@
-//! Commits that fail: nothing is acknowledged that another connection cannot read.
+//! Tests commits that fail: the server acknowledges no write that another connection cannot read.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::harness::process::{Launch, Process};
 use crate::harness::{Client, assert_feeds_are_whole, event, number, servers};
 
-/// A type, and clients that write events of it and note which were acknowledged.
+/// A client that writes events and records which of them the server acknowledged.
 struct Writer {
     client: Client,
     kind: String,
@@ -24,24 +24,24 @@ impl Writer {
         Self { client, kind, acknowledged: Vec::new() }
     }
 
-    /// Creates an event; its outcome, or the code of the error.
+    /// Creates an event. Returns its outcome, or the code of the error.
     async fn send(&self, event: &Value) -> String {
         let create = "mutation($e: EventInput!) { createEvent(input: { event: $e }) { result { outcome } } }";
-        let answer = self.client.send(create, json!({ "e": event })).await;
-        let outcome = &answer["data"]["createEvent"]["result"]["outcome"];
-        let code = &answer["errors"][0]["extensions"]["code"];
-        outcome.as_str().or(code.as_str()).unwrap_or_else(|| panic!("{answer}")).to_owned()
+        let response = self.client.send(create, json!({ "e": event })).await;
+        let outcome = &response["data"]["createEvent"]["result"]["outcome"];
+        let code = &response["errors"][0]["extensions"]["code"];
+        outcome.as_str().or(code.as_str()).unwrap_or_else(|| panic!("{response}")).to_owned()
     }
 
-    /// Creates an event that must be acknowledged.
+    /// Creates an event, which the server must acknowledge.
     async fn create(&mut self) {
         let event = event(&self.kind);
         assert_eq!(self.send(&event).await, "CREATED");
         self.acknowledged.push(event);
     }
 
-    /// Creates, resends and edits, so that transactions are committed and rolled back in turn.
-    async fn go_on(&mut self) {
+    /// Creates and resends events, so that some transactions are committed and others rolled back.
+    async fn write_more(&mut self) {
         for n in 0..14 {
             self.create().await;
             let resent = self.acknowledged[n % self.acknowledged.len()].clone();
@@ -53,7 +53,8 @@ impl Writer {
         }
     }
 
-    /// All that was acknowledged is in the table, as another connection sees it, and in the feed.
+    /// Fails unless another connection sees all acknowledged events in the table, and a client sees them in
+    /// the feed.
     async fn assert_nothing_is_lost(&self, client: &Client, database: &str) {
         let sql = Database::connect(database).await.unwrap();
         let ids = self.acknowledged.iter().map(|event| event["id"].as_str().unwrap());
@@ -68,19 +69,19 @@ impl Writer {
         sql.close().await.unwrap();
         let (changes, _) = client.pull(None, 500).await;
         for id in ids {
-            assert!(changes.iter().any(|change| change["event"]["id"] == id), "{id} is in no feed");
+            assert!(changes.iter().any(|change| change["event"]["id"] == id), "{id} is not in the feed");
         }
     }
 }
 
-/// The statement that stores without a lock counts what it writes, and writes nothing where that is not what was
-/// decided: here something in the database lets a row vanish.
+/// The statement of an optimistic write counts the rows that it writes, and writes nothing if the count is
+/// wrong. Here a trigger suppresses a row.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_writes_other_rows_than_decided_has_written_none() {
+async fn a_write_whose_row_count_is_wrong_is_not_stored_at_all() {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let process = Launch::default().start(&database, dir.path()).await;
     let mut writer = Writer::new(&process).await;
-    writer.go_on().await;
+    writer.write_more().await;
     let sql = Database::connect(&database).await.unwrap();
     let vanishing = "CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
         IF NEW.notes = 'vanishing' THEN RETURN NULL; END IF; RETURN NEW; END $$; \
@@ -96,17 +97,18 @@ async fn a_database_that_writes_other_rows_than_decided_has_written_none() {
     );
     assert_eq!(batch.await["errors"][0]["extensions"]["code"], "INTERNAL");
     assert_eq!(number(&sql, "SELECT feed_head FROM account").await, before);
-    writer.go_on().await;
+    writer.write_more().await;
     writer.assert_nothing_is_lost(&writer.client, &database).await;
     sql.close().await.unwrap();
 }
 
-/// Compiles the disk that fails.
-fn failing_disk(dir: &Path) -> PathBuf {
+/// Compiles the library that makes writes and syncs fail. Returns its path.
+fn compile_failing_disk(dir: &Path) -> PathBuf {
     let library = dir.join("failing-disk.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/failing-disk.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
-    assert!(built.unwrap().success(), "a C compiler is needed, as for the build");
+    let status =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+    assert!(status.unwrap().success(), "a C compiler is needed, as for the build");
     library
 }
 
@@ -114,13 +116,13 @@ fn failing_disk(dir: &Path) -> PathBuf {
 async fn a_commit_that_fails_on_sqlite_loses_nothing_that_is_acknowledged_later() {
     for order in ["28 write -wal", "122 write -wal", "5 write -wal", "5 sync -wal"] {
         let dir = TempDir::new().unwrap();
-        let (library, control) = (failing_disk(dir.path()), dir.path().join("order"));
+        let (library, control) = (compile_failing_disk(dir.path()), dir.path().join("order"));
         let database = format!("sqlite://{}/idem.db", dir.path().display());
         let launch =
             Launch::default().env("LD_PRELOAD", library.display()).env("FAILING_DISK", control.display());
         let process = launch.start(&database, dir.path()).await;
         let mut writer = Writer::new(&process).await;
-        writer.go_on().await;
+        writer.write_more().await;
         for _ in 0..3 {
             std::fs::write(&control, order).unwrap();
             let lost = event(&writer.kind);
@@ -131,8 +133,8 @@ async fn a_commit_that_fails_on_sqlite_loses_nothing_that_is_acknowledged_later(
             );
             assert_eq!(batch.await["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{order}");
             std::fs::remove_file(&control).unwrap();
-            writer.go_on().await;
-            // A failed sync may have left the rows there.
+            writer.write_more().await;
+            // After a failed sync the rows may be in the file nevertheless.
             let outcome = writer.send(&lost).await;
             assert!(outcome == "CREATED" || outcome == "DUPLICATE", "{order}: {outcome}");
             writer.acknowledged.push(lost);
@@ -152,11 +154,11 @@ async fn a_disk_that_was_full_for_a_moment_loses_nothing_that_is_acknowledged_la
     let launch = Launch::default().wrap(&["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"]);
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let process = launch.start(&database, dir.path()).await;
-    // As this process reaches it.
+    // The path by which this process reaches the mount of the server.
     let disk = PathBuf::from(format!("/proc/{}/root{}", process.id(), dir.path().display()));
     let mut writer = Writer::new(&process).await;
-    writer.go_on().await;
-    // A whole disk: what is there takes the rest of it.
+    writer.write_more().await;
+    // One file takes the rest of the disk.
     let full =
         Command::new("sh").arg("-c").arg("cat /dev/zero >full 2>/dev/null").current_dir(&disk).status();
     assert!(!full.unwrap().success(), "the disk is full");
@@ -171,12 +173,12 @@ async fn a_disk_that_was_full_for_a_moment_loses_nothing_that_is_acknowledged_la
         }
     }
     std::fs::remove_file(disk.join("full")).unwrap();
-    writer.go_on().await;
+    writer.write_more().await;
     for event in lost {
         assert_eq!(writer.send(&event).await, "CREATED");
         writer.acknowledged.push(event);
     }
-    // SQLite does not open a file of another mount namespace: what stands on that disk is copied.
+    // SQLite does not open a file of another mount namespace, so the files are copied.
     let copy = TempDir::new().unwrap();
     for file in ["idem.db", "idem.db-wal"] {
         std::fs::copy(disk.join(file), copy.path().join(file)).unwrap();
@@ -185,7 +187,7 @@ async fn a_disk_that_was_full_for_a_moment_loses_nothing_that_is_acknowledged_la
     writer.assert_nothing_is_lost(&writer.client, &seen).await;
 }
 
-/// PostgreSQL runs what is deferred at COMMIT, and may end a session at any time.
+/// A deferred trigger runs at COMMIT, where it fails or ends the session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_fails_on_postgres_loses_nothing_that_is_acknowledged_later() {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
@@ -203,22 +205,22 @@ async fn a_commit_that_fails_on_postgres_loses_nothing_that_is_acknowledged_late
              FOR EACH ROW EXECUTE FUNCTION break()"
         );
         sql.execute_unprepared(&deferred).await.unwrap();
-        writer.go_on().await;
+        writer.write_more().await;
         let mut lost = event(&writer.kind);
         lost["notes"] = "broken".into();
         assert_eq!(writer.send(&lost).await, "UNAVAILABLE");
-        // An edit and a create are several statements, in a transaction that ends with COMMIT.
+        // An outbox with an edit takes several statements, in a transaction that ends with COMMIT.
         let edited = writer.acknowledged[0]["id"].clone();
         let outbox = "mutation($m: [MutationInput!]!) { applyMutations(input: { clientId: \"test\", mutations: $m }) \
             { results { index } } }";
         let edit = json!({ "updateEvent": { "id": edited, "patch": { "notes": "edited" } } });
         let mutations = json!({ "m": [edit, { "createEvent": lost }] });
-        let answer = writer.client.send(outbox, mutations).await;
-        assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
-        writer.go_on().await;
+        let response = writer.client.send(outbox, mutations).await;
+        assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
+        writer.write_more().await;
         writer.assert_nothing_is_lost(&writer.client, &database).await;
         let half = "SELECT count(*) FROM event WHERE notes IN ('broken', 'edited')";
-        assert_eq!(number(&sql, half).await, 0, "nothing is half written");
+        assert_eq!(number(&sql, half).await, 0, "a transaction was stored in part");
         sql.execute_unprepared("DROP TRIGGER break ON event; DROP FUNCTION break()").await.unwrap();
     }
     sql.close().await.unwrap();

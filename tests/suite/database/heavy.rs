@@ -1,5 +1,5 @@
-//! Reads that may be of everything that a user has: they cost what they may read, hold up nobody else, and end when
-//! their client hangs up.
+//! Tests expensive reads, which may scan all data of a user. They cost more points, do not delay other users,
+//! and end when their client disconnects.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::harness::process::{Launch, Process};
 use crate::harness::{Client, event, eventually, number, servers};
 
-/// A server whose searches take as long as the test likes: each event that is looked at takes a while.
+/// Starts a server whose searches are slow: each event that a search reads takes `seconds`.
 async fn slow_search(seconds: f64) -> (Process, String, TempDir) {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let sql = Database::connect(&database).await.unwrap();
@@ -37,8 +37,8 @@ const SEARCH: &str = "{ events(filter: { search: \"walk\" }) { nodes { id } } }"
 const PAGE: &str = "{ events(first: 20) { nodes { id notes } } changes(first: 20) { cursor } }";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn searches_of_one_user_wait_for_one_another_and_nobody_else_does() {
-    // Half a second each.
+async fn searches_of_one_user_wait_for_one_another_and_no_other_user_does() {
+    // Each search takes half a second.
     let (process, database, _dir) = slow_search(0.01).await;
     let (ann, bob, eve) = (process.client("ann"), process.client("bob"), process.client("eve"));
     for client in [&ann, &bob, &eve] {
@@ -52,22 +52,26 @@ async fn searches_of_one_user_wait_for_one_another_and_nobody_else_does() {
     let sql = Database::connect(&database).await.unwrap();
     let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
         AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
-    eventually("one runs", || async { number(&sql, running).await > 0 }).await;
+    eventually("one search runs", || async { number(&sql, running).await > 0 }).await;
     let mut pages = 0;
-    let begun = Instant::now();
-    // A heavy read of somebody else is begun at once, and pages are read all along.
+    let started_at = Instant::now();
+    // An expensive read of another user starts at once, and a third user reads pages in the meantime.
     let other = eve.ask(SEARCH, json!({}));
     tokio::pin!(other);
     let first = loop {
         tokio::select! {
-            found = &mut other => break found,
+            response = &mut other => break response,
             _ = bob.ask(PAGE, json!({})) => pages += 1,
         }
-        assert!(number(&sql, running).await <= 2, "those of one user run one by one");
+        assert!(number(&sql, running).await <= 2, "searches of one user ran at the same time");
     };
     assert_eq!(first["events"]["nodes"], json!([]));
     assert!(searches.len() > 10, "eve waited for ann's: {} of 20 are left", searches.len());
-    assert!(begun.elapsed() < Duration::from_secs(5) && pages > 5, "{pages} pages in {:?}", begun.elapsed());
+    assert!(
+        started_at.elapsed() < Duration::from_secs(5) && pages > 5,
+        "{pages} pages in {:?}",
+        started_at.elapsed()
+    );
     while let Some(search) = searches.join_next().await {
         search.unwrap();
     }
@@ -82,33 +86,37 @@ async fn a_client_that_hangs_up_ends_its_statement_within_a_second() {
     let sql = Database::connect(&database).await.unwrap();
     let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
         AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
-    let asking = client.clone();
-    let search = tokio::spawn(async move { asking.send(SEARCH, json!({})).await });
-    eventually("it runs", || async { number(&sql, running).await == 1 }).await;
+    let searcher = client.clone();
+    let search = tokio::spawn(async move { searcher.send(SEARCH, json!({})).await });
+    eventually("the search runs", || async { number(&sql, running).await == 1 }).await;
     search.abort();
-    let hung_up = Instant::now();
-    eventually("it ends", || async { number(&sql, running).await == 0 }).await;
-    assert!(hung_up.elapsed() < Duration::from_secs(2), "it ran on for {:?}", hung_up.elapsed());
-    // The connection is not needed any more: the next one has its turn.
+    let disconnected_at = Instant::now();
+    eventually("the search ends", || async { number(&sql, running).await == 0 }).await;
+    assert!(
+        disconnected_at.elapsed() < Duration::from_secs(2),
+        "it ran on for {:?}",
+        disconnected_at.elapsed()
+    );
+    // The connection is free for the next request.
     client.ask(PAGE, json!({})).await;
     sql.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_that_takes_too_long_is_given_up() {
+async fn a_read_that_takes_too_long_is_cancelled() {
     let (process, _database, _dir) = slow_search(0.5).await;
     let client = process.client("ann");
     fill(&client, 60).await;
-    let begun = Instant::now();
-    let answer = client.send(SEARCH, json!({})).await;
-    assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let started_at = Instant::now();
+    let response = client.send(SEARCH, json!({})).await;
+    assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
+    assert!(started_at.elapsed() < Duration::from_secs(20), "{:?}", started_at.elapsed());
     assert_eq!(process.status("/livez").await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_read_everything_costs_more_than_a_page() {
-    let test_server = crate::harness::TestServer::open(crate::harness::Column::Sqlite).await;
+async fn a_query_that_may_read_everything_costs_more_than_a_page() {
+    let test_server = crate::harness::TestServer::open(crate::harness::DatabaseKind::Sqlite).await;
     let client = test_server.client("ann");
     let cost =
         async |query: &str| client.send(query, json!({})).await["extensions"]["cost"].as_i64().unwrap();

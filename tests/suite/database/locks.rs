@@ -1,4 +1,5 @@
-//! Rows that somebody else has locked: their user is told so, and nobody else waits.
+//! Tests rows that another session has locked. Requests of the same user fail with UNAVAILABLE, and no other
+//! user waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,15 +13,16 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::harness::process::{Launch, Process};
-use crate::harness::{Client, Column, TestServer, event, eventually, new_id, number, servers};
+use crate::harness::{Client, DatabaseKind, TestServer, event, eventually, new_id, number, servers};
 use crate::processes::cluster::{Cluster, Import};
 
-/// How long a write may wait for the row of its user, with some room for a busy machine.
+/// How long a write may wait for the account row of its user, with a margin for a busy machine.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(8);
-/// What others may take at most meanwhile, on a busy machine: a tenth of that lock.
+/// How long a request of another user may take in the meantime, with a margin for a busy machine.
 const OTHERS_MAX: Duration = Duration::from_secs(2);
 
-/// An edit, which reads what is stored, so that it needs the lock of its user; and a create, which does not.
+/// `OUTBOX` has an edit, which reads what is stored and so needs the lock of its user. `ONE` is a create,
+/// which does not.
 const OUTBOX: &str = "mutation($m: [MutationInput!]!) { \
     applyMutations(input: { clientId: \"phone\", mutations: $m }) { results { outcome } } }";
 const ONE: &str = "mutation($e: EventInput!) { createEvent(input: { event: $e }) { result { outcome } } }";
@@ -45,10 +47,10 @@ impl Phone {
         json!({ "m": [edit, { "createEvent": event(&self.kind) }] })
     }
 
-    /// Sends something of each kind: what came back, and after how long.
+    /// Sends the nth request, each time of another kind. Returns the response and how long it took.
     async fn send(&self, n: usize) -> (Value, Duration) {
-        let begun = Instant::now();
-        let answer = match n % 4 {
+        let started_at = Instant::now();
+        let response = match n % 4 {
             0 => self.client.send(ONE, json!({ "e": event(&self.kind) })).await,
             1 | 2 => self.client.send(OUTBOX, self.outbox()).await,
             _ => {
@@ -58,25 +60,25 @@ impl Phone {
                 self.client.send(query, json!({ "i": input })).await
             }
         };
-        (answer, begun.elapsed())
+        (response, started_at.elapsed())
     }
 }
 
-/// A transaction like one that somebody has forgotten in a terminal.
-async fn forgotten(sql: &DatabaseConnection, subjects: &str) -> DatabaseTransaction {
+/// Locks the account rows of these users, as a transaction does that an operator has left open in a terminal.
+async fn lock_accounts(sql: &DatabaseConnection, subjects: &str) -> DatabaseTransaction {
     let held = sql.begin().await.unwrap();
     let lock = format!("SELECT 1 FROM account WHERE subject LIKE '{subjects}' FOR UPDATE");
     held.execute_unprepared(&lock).await.unwrap();
     held
 }
 
-/// Sends as one user until it is told to stop; the longest that an answer took, in milliseconds.
-async fn other(phone: Phone, stop: Arc<AtomicBool>) -> u64 {
+/// Sends requests as one user until `stop` is set. Returns the longest response time in milliseconds.
+async fn send_until_stopped(phone: Phone, stop: Arc<AtomicBool>) -> u64 {
     let mut longest = Duration::ZERO;
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) {
-        let (answer, took) = phone.send(n % 3).await;
-        assert!(answer["errors"].is_null(), "{answer}");
+        let (response, took) = phone.send(n % 3).await;
+        assert!(response["errors"].is_null(), "{response}");
         (longest, n) = (longest.max(took), n + 1);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -84,7 +86,9 @@ async fn other(phone: Phone, stop: Arc<AtomicBool>) -> u64 {
     u64::try_from(longest.as_millis()).unwrap()
 }
 
-async fn others_do_not_wait(locked: usize, requests: usize) {
+/// Locks the accounts of so many users, who send so many requests each, and checks that two other users do
+/// not wait.
+async fn assert_others_do_not_wait(locked: usize, requests: usize) {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let process = Launch::default().start(&database, dir.path()).await;
     let sql = Database::connect(&database).await.unwrap();
@@ -95,10 +99,10 @@ async fn others_do_not_wait(locked: usize, requests: usize) {
     let stop = Arc::new(AtomicBool::new(false));
     let free = ["ann", "bob"].map(|name| Phone::new(&process, name));
     let mut free = futures::future::join_all(free).await.into_iter();
-    let held = forgotten(&sql, "locked %").await;
+    let held = lock_accounts(&sql, "locked %").await;
     let mut others = JoinSet::new();
     for phone in free.by_ref() {
-        others.spawn(other(phone, Arc::clone(&stop)));
+        others.spawn(send_until_stopped(phone, Arc::clone(&stop)));
     }
     let mut waiting = JoinSet::new();
     let longest = Arc::new(AtomicU64::new(0));
@@ -106,17 +110,17 @@ async fn others_do_not_wait(locked: usize, requests: usize) {
         for phone in &phones {
             let (phone, longest) = (Arc::clone(phone), Arc::clone(&longest));
             waiting.spawn(async move {
-                let (answer, took) = phone.send(n).await;
-                assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
+                let (response, took) = phone.send(n).await;
+                assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
                 longest.fetch_max(u64::try_from(took.as_millis()).unwrap(), Ordering::Relaxed);
             });
         }
     }
     let lock_waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
         AND application_name = 'idem' AND wait_event_type = 'Lock'";
-    let mut most = 0;
+    let mut most_waits = 0;
     while !waiting.is_empty() {
-        most = most.max(number(&sql, lock_waits).await);
+        most_waits = most_waits.max(number(&sql, lock_waits).await);
         assert_eq!(process.status("/readyz").await, 200);
         tokio::time::sleep(Duration::from_millis(50)).await;
         while let Some(ended) = waiting.try_join_next() {
@@ -124,42 +128,45 @@ async fn others_do_not_wait(locked: usize, requests: usize) {
         }
     }
     let longest = Duration::from_millis(longest.load(Ordering::Relaxed));
-    assert!(longest < LOCK_WAIT_MAX, "somebody waited {longest:?} for the lock");
-    assert!((1..=3).contains(&most), "{most} connections waited for locks");
-    assert!(most <= i64::try_from(locked).unwrap(), "more than one wait for one user");
+    assert!(longest < LOCK_WAIT_MAX, "a request waited {longest:?} for the lock");
+    assert!((1..=3).contains(&most_waits), "{most_waits} connections waited for locks");
+    assert!(
+        most_waits <= i64::try_from(locked).unwrap(),
+        "more than one connection waited for the lock of one user"
+    );
     stop.store(true, Ordering::Relaxed);
     while let Some(longest) = others.join_next().await {
         let longest = Duration::from_millis(longest.unwrap());
-        assert!(longest < OTHERS_MAX, "somebody else waited {longest:?}");
+        assert!(longest < OTHERS_MAX, "another user waited {longest:?}");
     }
     held.rollback().await.unwrap();
     for phone in phones {
         for n in 0..4 {
-            let (answer, _) = phone.send(n).await;
-            assert!(answer["errors"].is_null(), "{answer}");
+            let (response, _) = phone.send(n).await;
+            assert!(response["errors"].is_null(), "{response}");
         }
     }
     sql.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_locked_user_with_an_impatient_phone_makes_nobody_else_wait() {
-    others_do_not_wait(1, 40).await;
+async fn one_locked_user_with_an_impatient_phone_makes_no_other_user_wait() {
+    assert_others_do_not_wait(1, 40).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_locked_users_than_connections_make_nobody_else_wait() {
-    others_do_not_wait(14, 6).await;
+async fn more_locked_users_than_connections_make_no_other_user_wait() {
+    assert_others_do_not_wait(14, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_frozen_in_a_chunk_holds_up_its_user_alone() {
+async fn a_worker_that_is_frozen_in_a_chunk_delays_only_its_user() {
     let mut cluster = Cluster::start().await;
     let import = Import::begin(cluster.client("ann"), 40_000).await;
-    import.is_under_way(0).await;
+    import.wait_until_under_way(0).await;
     let in_chunk = "SELECT count(*) FROM pg_stat_activity s JOIN pg_locks l USING (pid) \
         WHERE s.state = 'idle in transaction' AND l.relation = 'account'::regclass AND l.mode = 'RowExclusiveLock'";
-    // In the middle of a transaction that has written the account.
+    // The worker is to be frozen inside a transaction that has written the account.
     let frozen = loop {
         let worker = cluster.signal_worker("STOP");
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -168,7 +175,7 @@ async fn a_worker_that_is_frozen_in_a_chunk_holds_up_its_user_alone() {
         }
         cluster.signal(worker, "CONT");
         tokio::time::sleep(Duration::from_millis(7)).await;
-        assert!(import.records().await < 39_000, "it was never caught in the middle of a chunk");
+        assert!(import.records().await < 39_000, "the worker was never stopped inside a chunk");
     };
     let bob = cluster.client("bob");
     let kind = bob.event_type("run").await;
@@ -177,32 +184,32 @@ async fn a_worker_that_is_frozen_in_a_chunk_holds_up_its_user_alone() {
         .map(|_| {
             let ann = ann.clone();
             tokio::spawn(async move {
-                let begun = Instant::now();
+                let started_at = Instant::now();
                 let name = json!({ "t": { "name": new_id() } });
                 let query = "mutation($t: EventTypeInput!) { createEventType(input: { eventType: $t }) { result { outcome } } }";
-                let answer = ann.send(query, name).await;
-                (answer, begun.elapsed())
+                let response = ann.send(query, name).await;
+                (response, started_at.elapsed())
             })
         })
         .collect();
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(4) {
+    let started_at = Instant::now();
+    while started_at.elapsed() < Duration::from_secs(4) {
         let sent = Instant::now();
         assert_eq!(bob.create(&[event(&kind)]).await["created"], 1);
         assert!(sent.elapsed() < OTHERS_MAX, "bob waited {:?}", sent.elapsed());
     }
     for waiting in impatient {
-        let (answer, took) = waiting.await.unwrap();
-        assert!(took < LOCK_WAIT_MAX, "ann waited {took:?}: {answer}");
+        let (response, took) = waiting.await.unwrap();
+        assert!(took < LOCK_WAIT_MAX, "ann waited {took:?}: {response}");
     }
     cluster.signal(frozen, "CONT");
     cluster.spawn_worker();
-    import.ends_exact(&cluster).await;
+    import.assert_ends_exact(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sweeper_and_claims_pass_over_rows_that_somebody_holds() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn the_sweeper_and_claims_skip_rows_that_another_session_holds() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     for name in ["ann", "bob"] {
         let client = server.client(name);
         client.event_type("run").await;
@@ -214,9 +221,9 @@ async fn the_sweeper_and_claims_pass_over_rows_that_somebody_holds() {
     let held = server.sql.begin().await.unwrap();
     let lock = "SELECT 1 FROM import_job WHERE id = (SELECT min(id::text)::uuid FROM import_job) FOR UPDATE";
     held.execute_unprepared(lock).await.unwrap();
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let due = import_job::due(&server.store, 30_000, 100).await.unwrap();
-    assert_eq!(due.len(), 3, "all but the one that is held");
+    assert_eq!(due.len(), 3, "all but the locked one");
     let limits = ImportLimits::default();
     let owner = number(&server.sql, "SELECT 1").await.to_string();
     let rows = server.sql.query_all_raw(sea_orm::Statement::from_string(
@@ -230,16 +237,16 @@ async fn the_sweeper_and_claims_pass_over_rows_that_somebody_holds() {
         claimed.push(claim.is_some());
     }
     assert_eq!(claimed, [false, true, true, true]);
-    assert!(begun.elapsed() < Duration::from_secs(4), "it waited {:?}", begun.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(4), "it waited {:?}", started_at.elapsed());
     held.rollback().await.unwrap();
     server.execute("UPDATE import_job SET state = 'CANCELED'").await;
     server.end().await;
 }
 
-/// Claims of one user at once: never more run than may, and each that may is claimed.
+/// Several claims of one user run at the same time. Exactly as many imports start as the limit allows.
 #[tokio::test(flavor = "multi_thread")]
-async fn claims_at_once_count_each_other() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn concurrent_claims_respect_the_limit_of_running_imports() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let client = server.client("ann");
     client.event_type("run").await;
     for _ in 0..6 {

@@ -1,4 +1,4 @@
-//! The migrations, both ways.
+//! Tests that the migrations run up, down, and up again.
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::Database;

@@ -1,33 +1,35 @@
-//! What a request reads of the tables of PostgreSQL: the rows that it tells of or looks up, and not those
-//! among which they stand.
+//! Tests how many rows a request reads in PostgreSQL: those that it returns or looks up, however many are
+//! stored.
 
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Client, Column, TestServer, event, eventually, new_id};
+use crate::harness::{Client, DatabaseKind, TestServer, event, eventually, new_id};
 
 const FLIGHTS: &[u8] = include_bytes!("../../data/flights-2000.ndjson.gz");
 
-/// So many users have so many events each, which lie among each other.
+/// The events of these users are interleaved in the table.
 const USERS: usize = 16;
+
+/// The number of events that each user has.
 fn events_of_user() -> i64 {
     if std::env::var("TESTS_FULL").is_ok() { 62_500 } else { 6_250 }
 }
 
-/// Rows of `event` that were read one behind the other, and entries that were read of its indexes.
+/// Returns the rows of `event` that sequential scans read, and the entries that were read from its indexes.
 ///
-/// A connection tells what it has read when it is closed, at the latest.
+/// It closes the store first, because a connection may report its statistics as late as when it is closed.
 async fn rows_read(server: &TestServer) -> (i64, i64) {
     server.store.close().await;
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND \
         application_name = 'idem'";
     eventually("all connections are closed", || async { server.number(open).await == 0 }).await;
-    let in_order = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event'";
+    let sequential = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event'";
     let by_index = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'event'";
-    (server.number(in_order).await, server.number(by_index).await)
+    (server.number(sequential).await, server.number(by_index).await)
 }
 
-/// Copies the one event of each user many times.
+/// Copies the only event of each user [`events_of_user`] times.
 async fn fill(server: &TestServer) {
     server
         .execute(&format!(
@@ -45,7 +47,8 @@ async fn fill(server: &TestServer) {
     server.execute("SELECT pg_stat_reset()").await;
 }
 
-/// Reads each kind of page at the begin, in the middle and at the end; how many rows were told of.
+/// Reads pages with each kind of filter, from the start and from the end, and pages of the feed. Returns how
+/// many rows the responses had.
 async fn read_pages(client: &Client, kind: &str) -> i64 {
     let page = "query($filter: EventFilter, $first: Int, $after: String, $last: Int, $before: String) { \
         events(filter: $filter, first: $first, after: $after, last: $last, before: $before) { \
@@ -63,29 +66,29 @@ async fn read_pages(client: &Client, kind: &str) -> i64 {
         json!({ "eventTypeIds": [kind], "to": middle }),
         json!({ "eventTypeIds": [kind], "from": middle }),
     ];
-    let mut told = 0;
+    let mut rows = 0;
     for filter in filters {
         let first = client.ask(page, json!({ "filter": filter, "first": 50 })).await;
         let after = &first["events"]["pageInfo"]["endCursor"];
         let next = client.ask(page, json!({ "filter": filter, "first": 50, "after": after })).await;
         let last = client.ask(page, json!({ "filter": filter, "last": 50 })).await;
         for page in [first, next, last] {
-            told += page["events"]["nodes"].as_array().unwrap().len() as i64;
+            rows += page["events"]["nodes"].as_array().unwrap().len() as i64;
         }
     }
     let (mut cursor, mut pages) = (None, 0);
     while pages < 3 {
         let page = client.page(cursor.as_deref(), 500).await;
-        told += page["changes"].as_array().unwrap().len() as i64;
+        rows += page["changes"].as_array().unwrap().len() as i64;
         cursor = page["cursor"].as_str().map(str::to_owned);
         pages += 1;
     }
-    told
+    rows
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_read_does_not_grow_with_what_is_stored() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn the_rows_that_a_request_reads_do_not_grow_with_what_is_stored() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     for number in 1..USERS {
         let other = server.client(&format!("user {number}"));
         let kind = other.event_type("run").await;
@@ -97,12 +100,12 @@ async fn what_is_read_does_not_grow_with_what_is_stored() {
     assert_eq!(ann.create(std::slice::from_ref(&edited)).await["created"], 1);
     fill(&server).await;
 
-    // A plan is kept from the sixth time on, by each connection.
-    let mut told = 0;
+    // A connection uses a generic plan from the sixth execution on (PostgreSQL manual, PREPARE).
+    let mut rows = 0;
     for _ in 0..60 {
-        told += read_pages(&ann, &kind).await;
+        rows += read_pages(&ann, &kind).await;
     }
-    assert_eq!(told, 60 * (6 * 3 * 50 + 3 * 500));
+    assert_eq!(rows, 60 * (6 * 3 * 50 + 3 * 500));
     let new: Vec<_> = (0..100).map(|_| event(&kind)).collect();
     assert_eq!(ann.create(&new).await["created"], 100);
     assert_eq!(ann.create(&new).await["duplicates"], 100);
@@ -112,33 +115,34 @@ async fn what_is_read_does_not_grow_with_what_is_stored() {
         let sent = json!({ "id": edited["id"], "notes": number.to_string() });
         assert_eq!(ann.ask(one, sent).await["updateEvent"]["result"]["outcome"], "UPDATED");
     }
-    let found = ann.ask("query($id: ID!) { event(id: $id) { id } }", json!({ "id": edited["id"] })).await;
-    assert_eq!(found["event"]["id"], edited["id"]);
+    let read = ann.ask("query($id: ID!) { event(id: $id) { id } }", json!({ "id": edited["id"] })).await;
+    assert_eq!(read["event"]["id"], edited["id"]);
 
-    let (in_order, by_index) = rows_read(&server).await;
-    assert_eq!(in_order, 0);
-    let worked_on = told + 2 * 100 + 20 + 1;
-    assert!(by_index < 2 * worked_on, "{by_index} entries were read for {worked_on} rows");
+    let (sequential, by_index) = rows_read(&server).await;
+    assert_eq!(sequential, 0);
+    let needed = rows + 2 * 100 + 20 + 1;
+    assert!(by_index < 2 * needed, "{by_index} entries were read for {needed} rows");
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_into_an_empty_database_reads_no_more_than_its_rows() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn writes_into_an_empty_database_read_no_more_than_their_rows() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let ann = server.client("ann");
     let kind = ann.event_type("run").await;
     for number in 0..1_000 {
         let one =
             "mutation($event: EventInput!) { createEvent(input: { event: $event }) { result { outcome } } }";
-        let answer = ann.ask(one, json!({ "event": event(&kind) })).await;
-        assert_eq!(answer["createEvent"]["result"]["outcome"], "CREATED");
+        let response = ann.ask(one, json!({ "event": event(&kind) })).await;
+        assert_eq!(response["createEvent"]["result"]["outcome"], "CREATED");
         if number == 225 || number == 500 {
-            // Several at once, so that connections are opened now, when nobody has counted the rows, and first one
-            // index and then another is lower than that of the key.
+            // Several requests at once open new connections. At this time the table has no statistics, and
+            // the depth of the indexes differs, so that the planner may prefer another index to that of the
+            // key.
             let new: Vec<Vec<_>> = (0..4).map(|_| (0..50).map(|_| event(&kind)).collect()).collect();
             for count in ["created", "duplicates"] {
-                for answer in join_all(new.iter().map(|some| ann.create(some))).await {
-                    assert_eq!(answer[count], 50);
+                for response in join_all(new.iter().map(|some| ann.create(some))).await {
+                    assert_eq!(response[count], 50);
                 }
             }
         }
@@ -146,10 +150,10 @@ async fn what_is_written_into_an_empty_database_reads_no_more_than_its_rows() {
     for count in ["inserted", "duplicates"] {
         assert_eq!(ann.import_all(&new_id(), FLIGHTS.to_vec()).await["counts"][count], 2_000);
     }
-    let (in_order, by_index) = rows_read(&server).await;
-    assert_eq!(in_order, 0);
+    let (sequential, by_index) = rows_read(&server).await;
+    assert_eq!(sequential, 0);
     let types = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'event_type'";
-    assert!(server.number(types).await < 100, "the types are read whole for each event");
+    assert!(server.number(types).await < 100, "all event types are read for each event");
     assert!(by_index < 2 * 6_000, "{by_index} entries were read for 5 800 rows");
     server.end().await;
 }

@@ -1,4 +1,4 @@
-//! What `/readyz` and `/livez` say, and `idem migrate --check`: they ask, and change nothing.
+//! Tests `/readyz`, `/livez`, `idem healthcheck` and `idem migrate --check`, which only read.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,18 +11,18 @@ use crate::harness::process::Launch;
 use crate::harness::{Servers, event, eventually, new_id, servers};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_is_ready_while_its_database_answers_and_whatever_happens_to_redis() {
+async fn a_server_is_ready_while_its_database_answers_even_if_redis_is_down() {
     let (dir, mut servers) = (TempDir::new().unwrap(), Servers::start());
     let database = servers.empty_database("ready").await;
     let launch = Launch::default().env("IDEM_REDIS_URL", &servers.redis);
     let process = launch.start(&database, dir.path()).await;
-    servers.order("kill-redis");
+    servers.run_command("kill-redis");
     assert_eq!(process.status("/readyz").await, 200);
-    servers.order("stop-postgres");
+    servers.run_command("stop-postgres");
     eventually("it is not ready", || async { process.status("/readyz").await == 503 }).await;
-    // To start it anew would not help.
+    // It stays alive, because a restart would not help.
     assert_eq!(process.status("/livez").await, 200);
-    servers.order("start-postgres");
+    servers.run_command("start-postgres");
     eventually("it is ready again", || async { process.status("/readyz").await == 200 }).await;
 }
 
@@ -44,20 +44,20 @@ async fn a_server_is_not_ready_while_migrations_are_pending() {
     sql.close().await.unwrap();
 }
 
-/// A server of a newer version has migrated: those of before go on, and may be started again.
+/// A newer version has migrated the database. Older servers go on, and can be started again.
 #[tokio::test(flavor = "multi_thread")]
-async fn migrations_of_a_newer_version_end_no_server() {
+async fn migrations_of_a_newer_version_do_not_stop_older_servers() {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let process = Launch::default().start(&database, dir.path()).await;
     let sql = Database::connect(&database).await.unwrap();
     let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_of_another_version', 1)";
     sql.execute_unprepared(newer).await.unwrap();
     sql.close().await.unwrap();
-    // Longer than an answer is kept.
+    // This is longer than the result of the check is cached.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(process.status("/readyz").await, 200);
-    let (code, said) = check(&database, dir.path(), dir.path());
-    assert_eq!((code, said.trim()), (0, "0 migrations pending"));
+    let (code, output) = check(&database, dir.path(), dir.path());
+    assert_eq!((code, output.trim()), (0, "0 migrations pending"));
     let again = Launch::default().start(&database, dir.path()).await;
     again.client("ann").event_type("run").await;
 }
@@ -83,7 +83,7 @@ async fn a_role_that_may_not_create_tables_is_enough_to_be_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_waits_on_sqlite_makes_nobody_unready() {
+async fn a_server_whose_write_waits_on_sqlite_stays_ready() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let process = Launch::default().start(&database, dir.path()).await;
@@ -103,7 +103,7 @@ async fn a_write_that_waits_on_sqlite_makes_nobody_unready() {
     sql.close().await.unwrap();
 }
 
-/// Every file with its content.
+/// Returns every file in a folder with its content.
 fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
@@ -114,6 +114,7 @@ fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     files
 }
 
+/// Runs `idem migrate --check`. Returns its exit code and its output.
 fn check(database: &str, dir: &Path, data: &Path) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_idem-under-test"))
         .args(["migrate", "--check"])
@@ -126,19 +127,19 @@ fn check(database: &str, dir: &Path, data: &Path) -> (i32, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn to_look_for_pending_migrations_changes_nothing() {
+async fn a_check_for_pending_migrations_changes_nothing() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");
     let database = format!("sqlite://{}/idem.db", data.display());
-    let (code, said) = check(&database, dir.path(), &data);
+    let (code, output) = check(&database, dir.path(), &data);
     assert!(
-        code == 1 && said.ends_with("migrations pending\n") && said != "0 migrations pending\n",
-        "{said}"
+        code == 1 && output.ends_with("migrations pending\n") && output != "0 migrations pending\n",
+        "{output}"
     );
-    assert!(!data.exists(), "it makes no folder");
+    assert!(!data.exists(), "the check created the folder");
     std::fs::create_dir(&data).unwrap();
     let process = Launch::default().start(&database, &data).await;
-    // Beside a server that runs, and after its end.
+    // The check works while a server runs, and after it has ended.
     assert_eq!(check(&database, dir.path(), &data), (0, "0 migrations pending\n".to_owned()));
     process.terminate().await;
     let before = files(&data);
@@ -146,16 +147,16 @@ async fn to_look_for_pending_migrations_changes_nothing() {
     assert_eq!(files(&data), before);
 
     let database = servers().empty_database(&format!("e_{}", new_id().replace('-', ""))).await;
-    let (code, said) = check(&database, dir.path(), &data);
-    assert!(code == 1 && said.ends_with("migrations pending\n"), "{said}");
+    let (code, output) = check(&database, dir.path(), &data);
+    assert!(code == 1 && output.ends_with("migrations pending\n"), "{output}");
     let sql = Database::connect(&database).await.unwrap();
     let tables = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
         WHERE n.nspname = 'public'";
-    assert_eq!(crate::harness::number(&sql, tables).await, 0, "it makes no table");
+    assert_eq!(crate::harness::number(&sql, tables).await, 0, "the check created a table");
     sql.close().await.unwrap();
 }
 
-/// `idem healthcheck` of a server, as a container runs it.
+/// Whether `idem healthcheck` succeeds, as a container runs it.
 async fn is_healthy(url: &str, dir: &Path) -> bool {
     let mut check = tokio::process::Command::new(env!("CARGO_BIN_EXE_idem-under-test"));
     let check = check.args(["healthcheck", "--url", url]).current_dir(dir).env("IDEM_DATA_DIR", dir);
@@ -163,7 +164,7 @@ async fn is_healthy(url: &str, dir: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_health_check_says_what_readiness_says() {
+async fn a_health_check_succeeds_while_the_server_is_ready() {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let process = Launch::default().arg("--no-migrate").start(&database, dir.path()).await;
     assert!(is_healthy(&process.url, dir.path()).await);
@@ -175,7 +176,7 @@ async fn a_health_check_says_what_readiness_says() {
     sql.close().await.unwrap();
     let url = process.url.clone();
     process.terminate().await;
-    assert!(!is_healthy(&url, dir.path()).await, "nobody listens");
+    assert!(!is_healthy(&url, dir.path()).await, "no process listens");
 }
 
 #[test]
@@ -190,8 +191,8 @@ fn processes_that_need_redis_do_not_start_without() {
             .env("IDEM_METRICS_LISTEN", "127.0.0.1:0")
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("IDEM_REDIS_URL"), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("IDEM_REDIS_URL"), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Databases that are set up in unusual ways: each is used as it should be, or refused at the start with one line.
+//! Tests databases with an unusual setup. Each works, or the server refuses it at the start with one line.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,18 +10,18 @@ use tempfile::TempDir;
 use crate::harness::process::Launch;
 use crate::harness::{assert_feeds_are_whole, event, eventually, new_id, number, servers};
 
-/// Starts a server that must refuse: what it says.
-fn refuse(launch: &Launch, database: &str, dir: &Path) -> String {
+/// Starts a server, which must refuse to run. Returns the line that says why.
+fn refused_start(launch: &Launch, database: &str, dir: &Path) -> String {
     let (mut command, _) = launch.command(database, dir);
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let lines: Vec<_> = said.lines().filter(|line| line.starts_with("idem: ")).collect();
-    assert_eq!(lines.len(), 1, "one line says why: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("idem: ")).collect();
+    assert_eq!(lines.len(), 1, "one line says why: {stderr}");
     lines[0].to_owned()
 }
 
-/// PgBouncer in front of the servers of the tests, on a port of its own.
+/// PgBouncer in front of the PostgreSQL of the tests.
 struct Pooler {
     child: Child,
     port: u16,
@@ -38,7 +38,7 @@ impl Pooler {
              listen_port = {port}\nunix_socket_dir =\nauth_type = trust\npool_mode = {mode}\n\
              ignore_startup_parameters = extra_float_digits, options\nmax_client_conn = 200\ndefault_pool_size = 60\n"
         );
-        // PgBouncer does not run as root.
+        // PgBouncer refuses to run as root.
         let file = dir.path().join("pgbouncer.ini");
         let users = dir.path().join("users");
         std::fs::write(&users, "\"idem\" \"\"\n").unwrap();
@@ -63,6 +63,7 @@ impl Pooler {
         pooler
     }
 
+    /// Returns the URL of a database through PgBouncer.
     fn through(&self, database: &str) -> String {
         let name = database.rsplit('/').next().unwrap();
         format!("postgres://idem@127.0.0.1:{}/{name}", self.port)
@@ -81,8 +82,8 @@ async fn a_pooler_that_shares_sessions_is_refused_and_one_that_does_not_is_used(
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     for mode in ["transaction", "statement"] {
         let pooler = Pooler::start(mode).await;
-        let said = refuse(&Launch::default(), &pooler.through(&database), dir.path());
-        assert!(said.contains("pool_mode = session"), "{mode}: {said}");
+        let message = refused_start(&Launch::default(), &pooler.through(&database), dir.path());
+        assert!(message.contains("pool_mode = session"), "{mode}: {message}");
     }
     let pooler = Pooler::start("session").await;
     let process = Launch::default().start(&pooler.through(&database), dir.path()).await;
@@ -101,8 +102,8 @@ async fn a_database_that_cannot_hold_all_texts_is_refused() {
     let name = format!("latin_{}", new_id().replace('-', ""));
     let create = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
     admin.execute_unprepared(&create).await.unwrap();
-    let said = refuse(&Launch::default(), &format!("{}/{name}", servers().postgres), dir.path());
-    assert!(said.contains("LATIN1") && said.contains("UTF8"), "{said}");
+    let message = refused_start(&Launch::default(), &format!("{}/{name}", servers().postgres), dir.path());
+    assert!(message.contains("LATIN1") && message.contains("UTF8"), "{message}");
     admin.close().await.unwrap();
 }
 
@@ -110,22 +111,22 @@ async fn a_database_that_cannot_hold_all_texts_is_refused() {
 async fn a_machine_whose_clock_is_wrong_is_refused() {
     let dir = TempDir::new().unwrap();
     let admin = Database::connect(format!("{}/postgres", servers().postgres)).await.unwrap();
-    // The clock of the database, as whoever looks for functions elsewhere first sees it.
+    // A function in a schema that comes first in the search path replaces the clock of the database.
     let database = servers().database().await;
     let sql = Database::connect(&database).await.unwrap();
-    for (ahead, is_refused) in [("2 days", true), ("-61 seconds", true), ("50 seconds", false)] {
+    for (skew, is_refused) in [("2 days", true), ("-61 seconds", true), ("50 seconds", false)] {
         let clock = format!(
             "DROP SCHEMA IF EXISTS wrong CASCADE; CREATE SCHEMA wrong; \
              CREATE FUNCTION wrong.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
-             $$ SELECT pg_catalog.clock_timestamp() + interval '{ahead}' $$"
+             $$ SELECT pg_catalog.clock_timestamp() + interval '{skew}' $$"
         );
         sql.execute_unprepared(&clock).await.unwrap();
         let name = database.rsplit('/').next().unwrap();
         let path = format!("ALTER DATABASE {name} SET search_path = wrong, pg_catalog, public");
         admin.execute_unprepared(&path).await.unwrap();
         if is_refused {
-            let said = refuse(&Launch::default(), &database, dir.path());
-            assert!(said.contains("the clocks of this machine and of the database differ"), "{said}");
+            let message = refused_start(&Launch::default(), &database, dir.path());
+            assert!(message.contains("the clocks of this machine and of the database differ"), "{message}");
         } else {
             Launch::default().start(&database, dir.path()).await;
         }
@@ -139,9 +140,9 @@ async fn set(sql: &DatabaseConnection, database: &str, setting: &str) {
     sql.execute_unprepared(&format!("ALTER DATABASE {name} SET {setting}")).await.unwrap();
 }
 
-/// Many clients of few users, of whom each asks for everything.
+/// Twelve clients of three users write at the same time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_whose_default_isolation_is_another_is_used_as_any() {
+async fn a_database_with_another_default_isolation_level_works() {
     for isolation in ["repeatable read", "serializable"] {
         let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
         let sql = Database::connect(&database).await.unwrap();
@@ -172,9 +173,10 @@ async fn a_database_whose_default_isolation_is_another_is_used_as_any() {
     }
 }
 
-/// The write holds the head of its user and waits for an event; somebody else holds the event and waits for the head.
+/// The write holds the account row and waits for an event. Another session holds the event and waits for the
+/// account row.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_postgresql_ends_for_a_deadlock_is_tried_once_more() {
+async fn a_write_that_postgresql_aborts_for_a_deadlock_is_retried() {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let process = Launch::default().start(&database, dir.path()).await;
     let client = process.client("ann");
@@ -183,7 +185,7 @@ async fn a_write_that_postgresql_ends_for_a_deadlock_is_tried_once_more() {
     client.create(std::slice::from_ref(&edited)).await;
     let sql = Database::connect(&database).await.unwrap();
     let held = sql.begin().await.unwrap();
-    // The other one finds the deadlock first.
+    // With this timeout the server's session detects the deadlock first, and is aborted.
     held.execute_unprepared("SET LOCAL deadlock_timeout = '60s'").await.unwrap();
     held.execute_unprepared("SELECT 1 FROM event FOR UPDATE").await.unwrap();
     let outbox = "mutation($m: [MutationInput!]!) { applyMutations(input: { clientId: \"phone\", mutations: $m }) \
@@ -197,10 +199,10 @@ async fn a_write_that_postgresql_ends_for_a_deadlock_is_tried_once_more() {
     eventually("the write waits for the event", || async { number(&sql, waits).await == 1 }).await;
     held.execute_unprepared("SELECT 1 FROM account FOR UPDATE").await.unwrap();
     held.rollback().await.unwrap();
-    let answer = waiting.await.unwrap();
-    let outcomes = &answer["data"]["applyMutations"]["results"];
-    assert_eq!(outcomes, &json!([{ "outcome": "UPDATED" }, { "outcome": "CREATED" }]), "{answer}");
+    let response = waiting.await.unwrap();
+    let outcomes = &response["data"]["applyMutations"]["results"];
+    assert_eq!(outcomes, &json!([{ "outcome": "UPDATED" }, { "outcome": "CREATED" }]), "{response}");
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    eventually("it was a deadlock", || async { number(&sql, deadlocks).await > 0 }).await;
+    eventually("PostgreSQL has counted a deadlock", || async { number(&sql, deadlocks).await > 0 }).await;
     sql.close().await.unwrap();
 }

@@ -1,18 +1,18 @@
-//! Many writers at once, and batches with everything in them.
+//! Tests batches with valid, invalid and duplicate events, and many clients that write at the same time.
 
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
 
-use super::{flush, read, said};
+use super::{flush, outcome, read};
 use crate::harness::{TestServer, event, eventually, is_postgres, new_id, on_both};
 
 on_both!(
     a_batch_of_500_with_three_bad_ones_stores_497,
-    an_event_sent_again_is_told_as_it_is_stored,
+    a_duplicate_is_answered_with_the_stored_event,
     thirty_two_clients_that_send_the_same_500_events_store_each_once,
-    a_transaction_that_is_not_waited_for_takes_nobodys_write_with_it,
+    a_transaction_whose_caller_goes_away_is_ended_and_loses_no_other_write,
     lists_keep_their_order_over_pages_in_both_directions,
     one_bad_event_in_a_batch_of_fifty_costs_none_of_the_others,
     a_new_type_and_its_event_sent_together_are_both_stored,
@@ -28,11 +28,11 @@ async fn a_batch_of_500_with_three_bad_ones_stores_497(server: &TestServer) {
     events[20]["id"] = json!("9b2b7a52-8f1f-4c0e-9d3a-0a5d5c1b2f3e");
     events[30] = known.clone();
     events[30]["notes"] = json!("another story");
-    let answer = client.create(&events).await;
+    let payload = client.create(&events).await;
     let counts =
-        ["created", "duplicates", "rejected", "deleted"].map(|count| answer[count].as_i64().unwrap());
+        ["created", "duplicates", "rejected", "deleted"].map(|count| payload[count].as_i64().unwrap());
     assert_eq!(counts, [497, 1, 2, 0]);
-    let results = &answer["results"];
+    let results = &payload["results"];
     assert_eq!(
         results[10]["problem"]["errors"][0],
         json!({ "pointer": "/timestamp", "code": "INVALID_DATETIME" })
@@ -53,7 +53,7 @@ async fn a_batch_of_500_with_three_bad_ones_stores_497(server: &TestServer) {
     assert_eq!(server.number("SELECT count(*) FROM event").await, 498);
 }
 
-async fn an_event_sent_again_is_told_as_it_is_stored(server: &TestServer) {
+async fn a_duplicate_is_answered_with_the_stored_event(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = json!({
@@ -66,37 +66,39 @@ async fn an_event_sent_again_is_told_as_it_is_stored(server: &TestServer) {
         outcome matchedBy differs version event { id eventTypeId eventType { id name } timestamp endDate \
         isAllDay timeZone notes sourceType externalId location { latitude longitude name } properties \
         version importJobId createdAt updatedAt } } } }";
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     let (by_key, other) = (json!(new_id()), json!("round the lake"));
     for (field, value) in
         [("notes", &sent["notes"]), ("notes", &sent["notes"]), ("notes", &other), ("id", &by_key)]
     {
         let mut event = sent.clone();
         event[field] = value.clone();
-        told.push(client.ask(create, json!({ "event": event })).await["createEvent"]["result"].take());
+        results.push(client.ask(create, json!({ "event": event })).await["createEvent"]["result"].take());
     }
-    let said: Vec<_> = told
+    let outcomes: Vec<_> = results
         .iter()
-        .map(|told| (told["outcome"].as_str(), told["matchedBy"].as_str(), &told["differs"]))
+        .map(|result| (result["outcome"].as_str(), result["matchedBy"].as_str(), &result["differs"]))
         .collect();
     let (created, duplicate, id, key) = (Some("CREATED"), Some("DUPLICATE"), Some("ID"), Some("EXTERNAL_ID"));
     let (same, differs) = (json!(false), json!(true));
     assert_eq!(
-        said,
+        outcomes,
         [(created, None, &same), (duplicate, id, &same), (duplicate, id, &differs), (duplicate, key, &same)]
     );
-    assert_eq!(told[0]["event"]["notes"], sent["notes"]);
-    for again in &told[1..] {
-        assert_eq!(again["event"], told[0]["event"]);
+    assert_eq!(results[0]["event"]["notes"], sent["notes"]);
+    for again in &results[1..] {
+        assert_eq!(again["event"], results[0]["event"]);
     }
 }
 
-/// The test that a lock and a load in one statement must fail.
+/// This test fails if the lock and the load are one statement that reads with a snapshot from before the
+/// lock.
 async fn thirty_two_clients_that_send_the_same_500_events_store_each_once(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let events: Vec<Value> = (0..500).map(|_| event(&kind)).collect();
-    // Until one waits for the head and the others after it: one that waited has seen what was there before.
+    // The account row is locked, so that one write waits for it and the others queue after that one. A write
+    // that has waited must not use what it read before it waited.
     let held = if is_postgres(&server.sql) { Some(server.sql.begin().await.unwrap()) } else { None };
     if let Some(held) = &held {
         held.execute_unprepared("SELECT 1 FROM account FOR NO KEY UPDATE").await.unwrap();
@@ -104,16 +106,16 @@ async fn thirty_two_clients_that_send_the_same_500_events_store_each_once(server
     let mut sends = Vec::new();
     for number in 0..32_usize {
         let (client, mut events) = (client.clone(), events.clone());
-        let turn = number * 37 % events.len();
-        events.rotate_left(turn);
+        let offset = number * 37 % events.len();
+        events.rotate_left(offset);
         sends.push(tokio::spawn(async move {
             let size = [1, 500, 20, 125][number % 4];
             let sent = if size == 1 { &events[..40] } else { &events[..] };
             let mut created = 0;
             for batch in sent.chunks(size) {
-                let answer = client.create(batch).await;
-                assert_eq!(answer["rejected"], 0);
-                created += answer["created"].as_i64().unwrap();
+                let payload = client.create(batch).await;
+                assert_eq!(payload["rejected"], 0);
+                created += payload["created"].as_i64().unwrap();
             }
             created
         }));
@@ -121,7 +123,7 @@ async fn thirty_two_clients_that_send_the_same_500_events_store_each_once(server
     if let Some(held) = held {
         let waiting = "SELECT count(*) FROM pg_stat_activity \
             WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        eventually("one waits for the head", || async { server.number(waiting).await == 1 }).await;
+        eventually("one write waits for the lock", || async { server.number(waiting).await == 1 }).await;
         held.rollback().await.unwrap();
     }
     let mut created = 0;
@@ -167,11 +169,11 @@ async fn lists_keep_their_order_over_pages_in_both_directions(server: &TestServe
     assert_eq!((forward.len(), &forward), (25, &backward));
 }
 
-async fn a_transaction_that_is_not_waited_for_takes_nobodys_write_with_it(server: &TestServer) {
+async fn a_transaction_whose_caller_goes_away_is_ended_and_loses_no_other_write(server: &TestServer) {
     let open = "SELECT count(*) FROM pg_stat_activity \
         WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
     for steps in 0..60 {
-        // Dropped everywhere between the first step and the last.
+        // The future is dropped after each possible number of polls.
         let mut begin = Box::pin(async { server.store.begin().await.unwrap().commit().await.unwrap() });
         for _ in 0..steps {
             if futures::poll!(&mut begin).is_ready() {
@@ -181,12 +183,12 @@ async fn a_transaction_that_is_not_waited_for_takes_nobodys_write_with_it(server
         }
         drop(begin);
         if is_postgres(&server.sql) {
-            let none = eventually("all transactions are over", || async { server.number(open).await == 0 });
-            tokio::time::timeout(Duration::from_secs(10), none).await.unwrap();
+            let ended = eventually("all transactions are over", || async { server.number(open).await == 0 });
+            tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
         }
     }
     server.client("ann").event_type("run").await;
-    // A connection of its own sees what was acknowledged.
+    // Another connection sees the acknowledged write.
     assert_eq!(server.number("SELECT count(*) FROM event_type").await, 1);
 }
 
@@ -195,10 +197,10 @@ async fn one_bad_event_in_a_batch_of_fifty_costs_none_of_the_others(server: &Tes
     let kind = client.event_type("run").await;
     let mut events: Vec<Value> = (0..50).map(|_| event(&kind)).collect();
     events[7]["timestamp"] = json!("yesterday");
-    let answer = client.create(&events).await;
-    assert_eq!((&answer["created"], &answer["rejected"]), (&json!(49), &json!(1)));
-    assert_eq!(answer["results"][7]["problem"]["code"], "INVALID_DATETIME");
-    assert_eq!(answer["results"][7]["sentId"], events[7]["id"]);
+    let payload = client.create(&events).await;
+    assert_eq!((&payload["created"], &payload["rejected"]), (&json!(49), &json!(1)));
+    assert_eq!(payload["results"][7]["problem"]["code"], "INVALID_DATETIME");
+    assert_eq!(payload["results"][7]["sentId"], events[7]["id"]);
 }
 
 async fn a_new_type_and_its_event_sent_together_are_both_stored(server: &TestServer) {
@@ -210,6 +212,6 @@ async fn a_new_type_and_its_event_sent_together_are_both_stored(server: &TestSer
         &json!([{ "createEventType": { "id": kind, "name": "run" } }, { "createEvent": sent }]),
     )
     .await;
-    assert_eq!([said(&results[0]), said(&results[1])], [("CREATED", Some(1)); 2]);
+    assert_eq!([outcome(&results[0]), outcome(&results[1])], [("CREATED", Some(1)); 2]);
     assert_eq!(read(&client, &sent["id"]).await["eventType"]["name"], "run");
 }

@@ -1,20 +1,20 @@
-//! Creates: sent again, by other keys, by several clients at once.
+//! Tests `createEvents`: duplicates by id and by external id, concurrent clients, and invalid fields.
 
 use serde_json::{Value, json};
 
 use crate::harness::{TestServer, event, eventually, new_id, on_both};
 
 on_both!(
-    a_write_that_changes_nothing_moves_nothing,
+    a_duplicate_changes_neither_the_event_nor_the_feed,
     a_duplicate_by_another_key_says_which_row_it_is_and_the_sent_id_becomes_its_alias,
-    fifty_at_once_make_one_row,
+    fifty_concurrent_creates_of_one_event_store_one_row,
     a_restored_phone_that_makes_new_ids_is_matched_by_external_id,
     another_users_id_is_simply_unknown,
-    all_wrong_fields_are_told_with_pointers,
-    two_all_day_events_of_one_type_on_one_day_are_two,
+    all_invalid_fields_are_reported_with_pointers,
+    two_all_day_events_of_one_type_on_one_day_are_both_stored,
 );
 
-async fn a_write_that_changes_nothing_moves_nothing(server: &TestServer) {
+async fn a_duplicate_changes_neither_the_event_nor_the_feed(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let events: Vec<Value> = (0..20).map(|_| event(&kind)).collect();
@@ -41,11 +41,11 @@ async fn a_duplicate_by_another_key_says_which_row_it_is_and_the_sent_id_becomes
     let mut second = first.clone();
     second["id"] = json!(new_id());
     client.create(&[first.clone()]).await;
-    let answer = client.create(&[second.clone()]).await;
-    let result = &answer["results"][0];
+    let payload = client.create(&[second.clone()]).await;
+    let result = &payload["results"][0];
     assert_eq!((&result["outcome"], &result["matchedBy"]), (&json!("DUPLICATE"), &json!("EXTERNAL_ID")));
     assert_eq!((&result["event"]["id"], &result["sentId"]), (&first["id"], &second["id"]));
-    // The alias stands for the row in reads, and as a key of its own from now on.
+    // From now on the alias leads to the row in reads, and a create with it is a duplicate by id.
     let read = client
         .ask("query($id: ID!) { event(id: $id) { id } node(id: $id) { id } }", json!({ "id": second["id"] }));
     let read = read.await;
@@ -54,7 +54,7 @@ async fn a_duplicate_by_another_key_says_which_row_it_is_and_the_sent_id_becomes
     assert_eq!(client.pull(None, 500).await.0.len(), 2);
 }
 
-async fn fifty_at_once_make_one_row(server: &TestServer) {
+async fn fifty_concurrent_creates_of_one_event_store_one_row(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let workout = event(&kind);
@@ -105,7 +105,7 @@ async fn another_users_id_is_simply_unknown(server: &TestServer) {
     let refused = bob.ask(cancel, json!({ "id": import })).await;
     assert_eq!(refused, bob.ask(cancel, json!({ "id": new_id() })).await);
     assert_eq!(bob.put(&import, None, vec![b'x'; 10]).await.status(), 404);
-    // The same id is his own to use, and neither can tell.
+    // Bob may use the same id for an event of his own, and neither user can see the other's event.
     let his = bob.event_type("run").await;
     let mut same = event(&his);
     same["id"] = hers["id"].clone();
@@ -115,12 +115,12 @@ async fn another_users_id_is_simply_unknown(server: &TestServer) {
     assert_eq!(read["event"]["notes"], "a run");
 }
 
-async fn all_wrong_fields_are_told_with_pointers(server: &TestServer) {
+async fn all_invalid_fields_are_reported_with_pointers(server: &TestServer) {
     let client = server.client("ann");
     let bad = json!({ "id": "x", "timestamp": "x", "notes": "a\u{0}b", "timeZone": "Mars/Base", "location": { "latitude": 91.0 },
         "properties": { "a": "\u{0}" }, "sourceType": "Bad!" });
-    let answer = client.create(&[bad]).await;
-    let problem = &answer["results"][0]["problem"];
+    let payload = client.create(&[bad]).await;
+    let problem = &payload["results"][0]["problem"];
     let pointers: Vec<_> =
         problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
     assert_eq!(problem["code"], "VALIDATION_FAILED");
@@ -140,12 +140,12 @@ async fn all_wrong_fields_are_told_with_pointers(server: &TestServer) {
     );
 }
 
-async fn two_all_day_events_of_one_type_on_one_day_are_two(server: &TestServer) {
+async fn two_all_day_events_of_one_type_on_one_day_are_both_stored(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("mood").await;
     let all_day = || json!({ "id": new_id(), "eventTypeId": kind, "isAllDay": true, "timestamp": "2026-05-01T23:00:00-05:00" });
     assert_eq!(client.create(&[all_day(), all_day()]).await["created"], 2);
-    eventually("both are read as the date as written", || async {
+    eventually("both have the date as written", || async {
         let read = client.ask("{ events { nodes { timestamp } } }", json!({})).await;
         read["events"]["nodes"]
             .as_array()

@@ -1,4 +1,4 @@
-//! Single writes that share a transaction: together where they can, and none of them a trouble to another.
+//! Tests write groups: single writes that share a transaction. A write that fails does not affect the others.
 
 mod contention;
 mod two_processes;
@@ -22,16 +22,16 @@ use store::account;
 use store::load::ReadSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::harness::{Column, TestServer, is_postgres, new_id, on_both};
+use crate::harness::{DatabaseKind, TestServer, is_postgres, new_id, on_both};
 
 on_both!(
-    what_waits_together_shares_a_transaction_and_keeps_its_order,
-    one_write_that_cannot_be_fails_alone,
-    one_write_that_the_database_refuses_fails_alone,
-    what_one_call_rejects_is_no_matter_of_the_next,
-    a_decision_that_panics_wedges_nobody,
+    writes_that_wait_together_share_a_transaction_and_keep_their_order,
+    a_write_whose_response_is_too_large_fails_alone,
+    a_write_that_the_database_refuses_fails_alone,
+    a_rejection_in_one_request_does_not_affect_the_next,
+    a_decision_that_panics_blocks_no_other_write,
     a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not,
-    whoever_goes_away_takes_nobodys_write_with_them,
+    a_caller_that_goes_away_does_not_cancel_the_writes_of_others,
 );
 
 type Writer = GroupWriter<MutationAnswer>;
@@ -46,7 +46,8 @@ async fn user(server: &TestServer, name: &str) -> Actor {
     Actor { user_id, issuer: String::new(), subject: name.to_owned() }
 }
 
-/// A write that has got into the queue, and what comes of it. Dropped, whoever waits for it goes away.
+/// Queues a write. Returns a future of its result; dropping it is a caller that goes away. `fits` says
+/// whether the response is small enough.
 async fn begin_any(
     server: &TestServer,
     writer: &Writer,
@@ -56,7 +57,7 @@ async fn begin_any(
 ) -> Waiting {
     let (writer, store, actor) = (writer.clone(), server.store.clone(), actor.clone());
     let mut waiting: Waiting = Box::pin(async move {
-        let fits = Box::new(move |_: &[MutationAnswer]| fits);
+        let fits = Arc::new(move |_: &[MutationAnswer]| fits);
         apply_mutation(&writer, &store, &actor, None, mutation, fits).await
     });
     match futures::poll!(&mut waiting) {
@@ -68,7 +69,7 @@ async fn begin_any(
     }
 }
 
-/// The same of a new type.
+/// Queues the creation of an event type.
 async fn begin(server: &TestServer, writer: &Writer, actor: &Actor, name: &str, fits: bool) -> Waiting {
     let draft = EventTypeDraft {
         id: Sent::Value(new_id()),
@@ -78,27 +79,28 @@ async fn begin(server: &TestServer, writer: &Writer, actor: &Actor, name: &str, 
     begin_any(server, writer, actor, Mutation::CreateEventType(draft), fits).await
 }
 
-/// What became of a type.
+/// Returns the outcome of a write of an event type.
 fn outcome(answer: Result<MutationAnswer, Error>) -> Outcome {
     answer.unwrap().into_event_type().unwrap().outcome
 }
 
-/// Begins a transaction that is the only one to write accounts. Those that wait for that get it in turn.
-async fn keep_accounts(sql: &DatabaseConnection) -> DatabaseTransaction {
-    let keeper = sql.begin().await.unwrap();
-    keeper.execute_unprepared("LOCK TABLE account IN EXCLUSIVE MODE").await.unwrap();
-    keeper
+/// Begins a transaction that locks the table of accounts. Transactions that wait for the lock get it one
+/// after another.
+async fn lock_accounts(sql: &DatabaseConnection) -> DatabaseTransaction {
+    let lock = sql.begin().await.unwrap();
+    lock.execute_unprepared("LOCK TABLE account IN EXCLUSIVE MODE").await.unwrap();
+    lock
 }
 
-/// Lets no transaction lock a head until it is dropped.
+/// Prevents all transactions from locking an account row, until the result is dropped.
 async fn block(server: &TestServer) -> Box<dyn Any> {
     if !is_postgres(&server.sql) {
         return Box::new(server.store.begin().await.unwrap());
     }
-    Box::new(keep_accounts(&server.sql).await)
+    Box::new(lock_accounts(&server.sql).await)
 }
 
-async fn what_waits_together_shares_a_transaction_and_keeps_its_order(server: &TestServer) {
+async fn writes_that_wait_together_share_a_transaction_and_keep_their_order(server: &TestServer) {
     let writer = writer(server);
     let mut actors = Vec::new();
     for name in ["ann", "bob", "eve", "joe"] {
@@ -115,17 +117,17 @@ async fn what_waits_together_shares_a_transaction_and_keeps_its_order(server: &T
     for waiting in all {
         assert_eq!(outcome(waiting.await), Outcome::Created);
     }
-    // Positions are in the order in which they were sent.
+    // The positions follow the order in which the writes were sent.
     let wrong = "SELECT count(*) FROM event_type WHERE name <> 't' || CAST(change_seq - 1 AS text)";
     assert_eq!((server.number("SELECT count(*) FROM event_type").await, server.number(wrong).await), (40, 0));
     if is_postgres(&server.sql) {
-        // One for each writer that found something at once, and as many again for all that came meanwhile.
+        // Each writer takes what is queued at first, and then once more what was queued in the meantime.
         let transactions = server.number("SELECT count(DISTINCT xmin::text) FROM event_type").await;
         assert!(transactions <= 2 * i64::from(GROUP_WRITERS), "{transactions} transactions");
     }
 }
 
-async fn one_write_that_cannot_be_fails_alone(server: &TestServer) {
+async fn a_write_whose_response_is_too_large_fails_alone(server: &TestServer) {
     let writer = writer(server);
     let (ann, bob) = (user(server, "ann").await, user(server, "bob").await);
     let block = block(server).await;
@@ -144,13 +146,13 @@ async fn one_write_that_cannot_be_fails_alone(server: &TestServer) {
         assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     for waiting in bad {
-        assert!(matches!(waiting.await, Err(Error::AnswerTooLarge)));
+        assert!(matches!(waiting.await, Err(Error::ResponseTooLarge)));
     }
     assert_eq!(server.number("SELECT count(*) FROM event_type WHERE name LIKE 'bad%'").await, 0);
     assert_eq!(server.number("SELECT count(*) FROM event_type").await, 24);
 }
 
-async fn one_write_that_the_database_refuses_fails_alone(server: &TestServer) {
+async fn a_write_that_the_database_refuses_fails_alone(server: &TestServer) {
     if is_postgres(&server.sql) {
         server.execute("ALTER TABLE event_type ADD CONSTRAINT no_poison CHECK (name <> 'poison')").await;
     } else {
@@ -171,7 +173,7 @@ async fn one_write_that_the_database_refuses_fails_alone(server: &TestServer) {
         }
     }
     let poison = begin(server, &writer, &ann, "poison", true).await;
-    good.push(begin(server, &writer, &ann, "behind it", true).await);
+    good.push(begin(server, &writer, &ann, "after it", true).await);
     drop(block);
     assert!(matches!(poison.await, Err(Error::Database(_))));
     for waiting in good {
@@ -180,8 +182,9 @@ async fn one_write_that_the_database_refuses_fails_alone(server: &TestServer) {
     assert_eq!(server.number("SELECT count(*) FROM event_type").await, 9);
 }
 
-/// In one outbox an edit of what was rejected is told so; another request knows nothing of it.
-async fn what_one_call_rejects_is_no_matter_of_the_next(server: &TestServer) {
+/// In one outbox, an edit of a rejected item is DEPENDENCY_REJECTED. In another request it is NOT_FOUND, even
+/// if both requests are written in one group.
+async fn a_rejection_in_one_request_does_not_affect_the_next(server: &TestServer) {
     let writer = writer(server);
     let ann = user(server, "ann").await;
     let id = new_id();
@@ -194,7 +197,7 @@ async fn what_one_call_rejects_is_no_matter_of_the_next(server: &TestServer) {
     let removal = RemovalDraft { id: Sent::Value(id), ..RemovalDraft::default() };
     let block = block(server).await;
     let mut all = Vec::new();
-    // The first ones are on their way at once, and the others are one group.
+    // The writers take the first ones at once, and the others wait and form one group.
     for number in 0..=GROUP_WRITERS {
         all.push(begin(server, &writer, &ann, &format!("t{number}"), true).await);
     }
@@ -210,14 +213,15 @@ async fn what_one_call_rejects_is_no_matter_of_the_next(server: &TestServer) {
     }
 }
 
-async fn a_decision_that_panics_wedges_nobody(server: &TestServer) {
+async fn a_decision_that_panics_blocks_no_other_write(server: &TestServer) {
     let writer = writer(server);
     let ann = user(server, "ann").await;
     for _ in 0..2 * GROUP_WRITERS {
         let mut read_set = ReadSet::default();
         read_set.id(Clock::System.new_id());
-        let broken = writer.write(ann.user_id, read_set, Box::new(|_| panic!("this one is meant to"))).await;
-        assert!(matches!(broken, Err(Error::Bug(_))));
+        let panicked =
+            writer.write(ann.user_id, read_set, Box::new(|_| panic!("this panic is intended"))).await;
+        assert!(matches!(panicked, Err(Error::Bug(_))));
     }
     assert_eq!(outcome(begin(server, &writer, &ann, "run", true).await.await), Outcome::Created);
 }
@@ -230,8 +234,9 @@ async fn a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not(serve
     for number in 0..GROUP_ITEMS_MAX + WRITES_WAITING_OF_USER_MAX {
         all.push(begin(server, &writer, &ann, &format!("t{number}"), true).await);
     }
-    // Those on their way are one or many of them: so many more are too many in any case.
-    let begun = Instant::now();
+    // It is not known how many of them the writers have taken from the queue, but so many more exceed the
+    // limit anyway.
+    let started_at = Instant::now();
     let mut refused = 0;
     for number in 0..GROUP_ITEMS_MAX {
         let mut one = begin(server, &writer, &ann, &format!("more {number}"), true).await;
@@ -243,7 +248,7 @@ async fn a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not(serve
             std::task::Poll::Pending => all.push(one),
         }
     }
-    assert!(refused > 0 && begun.elapsed() < Duration::from_secs(10));
+    assert!(refused > 0 && started_at.elapsed() < Duration::from_secs(10));
     let other = begin(server, &writer, &bob, "run", true).await;
     drop(block);
     assert_eq!(outcome(other.await), Outcome::Created);
@@ -258,7 +263,7 @@ async fn a_user_whose_writes_pile_up_is_refused_at_once_and_others_are_not(serve
     assert_eq!(server.number("SELECT count(*) FROM event_type").await, created);
 }
 
-async fn whoever_goes_away_takes_nobodys_write_with_them(server: &TestServer) {
+async fn a_caller_that_goes_away_does_not_cancel_the_writes_of_others(server: &TestServer) {
     let writer = writer(server);
     let ann = user(server, "ann").await;
     let block = block(server).await;
@@ -266,7 +271,7 @@ async fn whoever_goes_away_takes_nobodys_write_with_them(server: &TestServer) {
     for number in 0..9 {
         all.push(begin(server, &writer, &ann, &format!("t{number}"), true).await);
     }
-    // The first is on its way, the others wait.
+    // A writer has taken the first one, and the fifth one is queued.
     drop((all.remove(4), all.remove(0)));
     drop(block);
     for waiting in all {

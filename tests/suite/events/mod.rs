@@ -1,5 +1,5 @@
-//! Edits, deletions and restores through GraphQL: what the other files of this folder send, and the
-//! content of events.
+//! Tests writes of events and event types through GraphQL. This file has the requests that the other files of
+//! this folder send, and the tests of patches.
 
 mod batches;
 mod create;
@@ -22,19 +22,19 @@ const TYPE: &str = "id name color icon version createdAt updatedAt";
 on_both!(
     absent_keeps_and_null_clears_every_field_that_may_be_empty,
     the_feed_holds_explicit_nulls_where_a_patch_cleared,
-    null_where_there_must_be_a_value_is_the_problem_of_its_item,
-    every_wrong_value_of_a_patch_is_told_with_its_pointer,
+    null_for_a_required_field_is_a_problem_of_its_item,
+    every_invalid_value_of_a_patch_is_reported_with_its_pointer,
     an_event_never_ends_before_it_starts_whichever_end_is_patched,
-    a_patch_to_all_day_keeps_the_date_as_written_or_else_the_utc_date_of_what_is_stored,
-    a_patch_may_change_the_type_but_only_to_a_living_one,
-    an_alias_stands_for_its_event_in_every_edit,
+    a_patch_to_all_day_keeps_the_sent_date_or_else_the_stored_utc_date,
+    a_patch_may_change_the_type_but_not_to_a_deleted_one,
+    an_alias_can_be_used_for_its_event_in_every_edit,
     an_import_by_the_alias_of_an_event_finds_it,
-    what_nothing_is_known_of_is_not_found,
+    an_edit_of_an_unknown_id_is_not_found,
     an_edit_of_the_wrong_shape_refuses_the_request,
-    another_users_event_answers_every_edit_as_an_unknown_one,
+    an_edit_of_another_users_event_is_answered_like_one_of_an_unknown_id,
 );
 
-/// Sends one write; its result.
+/// Sends one mutation. Returns its `result`.
 pub async fn write(client: &Client, mutation: &str, input: Value) -> Value {
     let input_type = format!("{}{}Input", mutation[..1].to_uppercase(), &mutation[1..]);
     let entity = if mutation.ends_with("Type") {
@@ -48,7 +48,7 @@ pub async fn write(client: &Client, mutation: &str, input: Value) -> Value {
     client.ask(&query, json!({ "input": input })).await[mutation]["result"].take()
 }
 
-/// The mutation of an outbox.
+/// Returns the document that sends an outbox.
 pub fn outbox_query() -> String {
     format!(
         "mutation($input: ApplyMutationsInput!) {{ applyMutations(input: $input) {{ results {{ {RESULT} \
@@ -56,42 +56,42 @@ pub fn outbox_query() -> String {
     )
 }
 
-/// Sends an outbox; its results.
+/// Sends an outbox as the client `phone`. Returns its results.
 pub async fn flush(client: &Client, mutations: &Value) -> Vec<Value> {
     let input = json!({ "clientId": "phone", "mutations": mutations });
     let mut data = client.ask(&outbox_query(), json!({ "input": input })).await;
     serde_json::from_value(data["applyMutations"]["results"].take()).unwrap()
 }
 
-/// Changes an event; the result.
+/// Updates an event. Returns the result.
 pub async fn patch(client: &Client, id: &Value, patch: Value) -> Value {
     write(client, "updateEvent", json!({ "id": id, "patch": patch })).await
 }
 
-/// An event as it is stored; null when it is not there.
+/// Loads an event. Returns null if there is none.
 pub async fn read(client: &Client, id: &Value) -> Value {
     let query = format!("query($id: ID!) {{ event(id: $id) {{ {EVENT} }} }}");
     client.ask(&query, json!({ "id": id })).await["event"].take()
 }
 
-/// Where the feed ends.
+/// Returns the cursor of the feed head.
 pub async fn head(client: &Client) -> Value {
     client.ask("{ syncStatus { headCursor } }", json!({})).await["syncStatus"]["headCursor"].take()
 }
 
-/// The pointers and codes of a rejected item.
+/// Returns the pointers and codes of a result, which must be REJECTED.
 pub fn problems(result: &Value) -> Vec<(&str, &str)> {
     assert_eq!(result["outcome"], "REJECTED", "{result}");
     let errors = result["problem"]["errors"].as_array().unwrap();
     errors.iter().map(|error| (error["pointer"].as_str().unwrap(), error["code"].as_str().unwrap())).collect()
 }
 
-/// Outcome and version, or null.
-pub fn said(result: &Value) -> (&str, Option<i64>) {
+/// Returns the outcome and the version of a result. The version may be null.
+pub fn outcome(result: &Value) -> (&str, Option<i64>) {
     (result["outcome"].as_str().unwrap(), result["version"].as_i64())
 }
 
-/// An event with all that may be empty.
+/// Returns the input of an event that has a value for every optional field.
 fn full(kind: &str) -> Value {
     json!({ "id": new_id(), "eventTypeId": kind, "timestamp": "2026-01-02T03:04:05.678Z", "endDate": "2026-01-02T04:00:00Z",
         "timeZone": "Europe/Berlin", "notes": "a run", "properties": { "km": 5 }, "externalId": "x-1",
@@ -105,7 +105,7 @@ async fn absent_keeps_and_null_clears_every_field_that_may_be_empty(server: &Tes
     let id = sent["id"].clone();
     let mut expected = write(&client, "createEvent", json!({ "event": sent })).await["event"].take();
     let nothing = patch(&client, &id, json!({})).await;
-    assert_eq!((said(&nothing), &nothing["event"]), (("UNCHANGED", Some(1)), &expected));
+    assert_eq!((outcome(&nothing), &nothing["event"]), (("UNCHANGED", Some(1)), &expected));
     for (version, (field, empty)) in [
         ("endDate", Value::Null),
         ("timeZone", Value::Null),
@@ -122,7 +122,7 @@ async fn absent_keeps_and_null_clears_every_field_that_may_be_empty(server: &Tes
         expected["version"] = json!(version + 2);
         expected["updatedAt"] = result["event"]["updatedAt"].clone();
         assert_eq!((&result["event"], &result["version"]), (&expected, &expected["version"]), "{field}");
-        // Clear already: there is nothing to do.
+        // The field is null already, so nothing changes.
         assert_eq!(patch(&client, &id, json!({ field: null })).await["outcome"], "UNCHANGED", "{field}");
     }
     assert_eq!(read(&client, &id).await, expected);
@@ -135,7 +135,7 @@ async fn the_feed_holds_explicit_nulls_where_a_patch_cleared(server: &TestServer
     write(&client, "createEvent", json!({ "event": sent })).await;
     let clear =
         json!({ "notes": null, "endDate": null, "timeZone": null, "location": null, "properties": null });
-    assert_eq!(said(&patch(&client, &sent["id"], clear).await), ("UPDATED", Some(2)));
+    assert_eq!(outcome(&patch(&client, &sent["id"], clear).await), ("UPDATED", Some(2)));
     let query = "{ changes { changes { entityId version event { notes endDate timeZone location { name } properties } } } }";
     let page = client.ask(query, json!({})).await;
     assert_eq!(
@@ -145,7 +145,7 @@ async fn the_feed_holds_explicit_nulls_where_a_patch_cleared(server: &TestServer
     );
 }
 
-async fn null_where_there_must_be_a_value_is_the_problem_of_its_item(server: &TestServer) {
+async fn null_for_a_required_field_is_a_problem_of_its_item(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = event(&kind);
@@ -167,10 +167,10 @@ async fn null_where_there_must_be_a_value_is_the_problem_of_its_item(server: &Te
     .await;
     assert_eq!(problems(&results[0]).len(), 3);
     assert_eq!(results[0]["problem"]["code"], "VALIDATION_FAILED");
-    assert_eq!((said(&results[1]), &results[1]["event"]["notes"]), (("UPDATED", Some(2)), &json!("kept")));
+    assert_eq!((outcome(&results[1]), &results[1]["event"]["notes"]), (("UPDATED", Some(2)), &json!("kept")));
 }
 
-async fn every_wrong_value_of_a_patch_is_told_with_its_pointer(server: &TestServer) {
+async fn every_invalid_value_of_a_patch_is_reported_with_its_pointer(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = event(&kind);
@@ -212,16 +212,14 @@ async fn an_event_never_ends_before_it_starts_whichever_end_is_patched(server: &
     let both = json!({ "timestamp": "2026-01-02T05:00:00Z", "endDate": "2026-01-02T06:00:00+01:00" });
     let moved = patch(&client, id, both).await;
     assert_eq!(
-        (said(&moved), &moved["event"]["endDate"]),
+        (outcome(&moved), &moved["event"]["endDate"]),
         (("UPDATED", Some(2)), &json!("2026-01-02T05:00:00.000Z"))
     );
     let open = patch(&client, id, json!({ "timestamp": "2026-01-03T00:00:00Z", "endDate": null })).await;
-    assert_eq!(said(&open), ("UPDATED", Some(3)));
+    assert_eq!(outcome(&open), ("UPDATED", Some(3)));
 }
 
-async fn a_patch_to_all_day_keeps_the_date_as_written_or_else_the_utc_date_of_what_is_stored(
-    server: &TestServer,
-) {
+async fn a_patch_to_all_day_keeps_the_sent_date_or_else_the_stored_utc_date(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let id = json!(new_id());
@@ -232,8 +230,8 @@ async fn a_patch_to_all_day_keeps_the_date_as_written_or_else_the_utc_date_of_wh
     let days = |result: &Value| (result["event"]["timestamp"].clone(), result["event"]["endDate"].clone());
     let midnight = |day: u32| json!(format!("2026-01-{day:02}T00:00:00.000Z"));
     let alone = patch(&client, &id, json!({ "isAllDay": true })).await;
-    assert_eq!((said(&alone), days(&alone)), (("UPDATED", Some(2)), (midnight(3), midnight(3))));
-    // It is one now: what is sent for it is a date, as written.
+    assert_eq!((outcome(&alone), days(&alone)), (("UPDATED", Some(2)), (midnight(3), midnight(3))));
+    // The event is all-day now, so a timestamp that is sent for it counts as the date in it.
     let moved = patch(&client, &id, json!({ "timestamp": late })).await;
     assert_eq!(days(&moved), (midnight(2), midnight(3)));
     let back = patch(&client, &id, json!({ "isAllDay": false })).await;
@@ -242,28 +240,28 @@ async fn a_patch_to_all_day_keeps_the_date_as_written_or_else_the_utc_date_of_wh
     assert_eq!(days(&instant), (json!("2026-01-03T04:30:00.000Z"), Value::Null));
     let together = patch(&client, &id, json!({ "isAllDay": true, "timestamp": late })).await;
     assert_eq!(days(&together), (midnight(2), Value::Null));
-    // The first instant there is, whose date as written is in no year.
+    // The first valid instant, with an offset that puts its date into the year 0.
     let none = patch(&client, &id, json!({ "timestamp": "0000-12-31T23:30:00-01:00" })).await;
     assert_eq!(problems(&none), [("/patch/timestamp", "INVALID_DATETIME")]);
 }
 
-async fn a_patch_may_change_the_type_but_only_to_a_living_one(server: &TestServer) {
+async fn a_patch_may_change_the_type_but_not_to_a_deleted_one(server: &TestServer) {
     let client = server.client("ann");
     let (run, walk) = (client.event_type("run").await, client.event_type("walk").await);
     let sent = event(&run);
     client.create(std::slice::from_ref(&sent)).await;
     let moved = patch(&client, &sent["id"], json!({ "eventTypeId": walk })).await;
     assert_eq!(
-        (said(&moved), &moved["event"]["eventType"]),
+        (outcome(&moved), &moved["event"]["eventType"]),
         (("UPDATED", Some(2)), &json!({ "id": walk, "name": "walk" }))
     );
     assert_eq!(write(&client, "deleteEventType", json!({ "id": run })).await["outcome"], "DELETED");
-    let dead = patch(&client, &sent["id"], json!({ "eventTypeId": run })).await;
-    assert_eq!(problems(&dead), [("/patch/eventTypeId", "EVENT_TYPE_NOT_FOUND")]);
-    assert_eq!(dead["problem"]["status"], 404);
+    let deleted = patch(&client, &sent["id"], json!({ "eventTypeId": run })).await;
+    assert_eq!(problems(&deleted), [("/patch/eventTypeId", "EVENT_TYPE_NOT_FOUND")]);
+    assert_eq!(deleted["problem"]["status"], 404);
 }
 
-async fn an_alias_stands_for_its_event_in_every_edit(server: &TestServer) {
+async fn an_alias_can_be_used_for_its_event_in_every_edit(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = full(&kind);
@@ -274,7 +272,7 @@ async fn an_alias_stands_for_its_event_in_every_edit(server: &TestServer) {
     assert_eq!(read(&client, alias).await["id"], sent["id"]);
     let updated = patch(&client, alias, json!({ "notes": "by alias" })).await;
     assert_eq!(
-        (said(&updated), &updated["sentId"], &updated["event"]["id"]),
+        (outcome(&updated), &updated["sentId"], &updated["event"]["id"]),
         (("UPDATED", Some(2)), alias, &sent["id"])
     );
     let mut back = sent.clone();
@@ -290,13 +288,13 @@ async fn an_alias_stands_for_its_event_in_every_edit(server: &TestServer) {
         ]),
     )
     .await;
-    let seen: Vec<_> = results.iter().map(said).collect();
+    let outcomes: Vec<_> = results.iter().map(outcome).collect();
     assert_eq!(
-        seen,
+        outcomes,
         [("DELETED", Some(3)), ("UNCHANGED", Some(3)), ("UPDATED", Some(4)), ("UPDATED", Some(5))]
     );
     assert_eq!((&results[0]["event"], &results[2]["event"]["id"]), (&Value::Null, &sent["id"]));
-    assert_eq!(said(&write(&client, "deleteEvent", json!({ "id": alias })).await), ("DELETED", Some(6)));
+    assert_eq!(outcome(&write(&client, "deleteEvent", json!({ "id": alias })).await), ("DELETED", Some(6)));
 }
 
 async fn an_import_by_the_alias_of_an_event_finds_it(server: &TestServer) {
@@ -310,15 +308,15 @@ async fn an_import_by_the_alias_of_an_event_finds_it(server: &TestServer) {
     let job = new_id();
     let query = "mutation($id: ID!, $events: [EventInput!]!) { importEvents(input: { id: $id, events: $events }) { importJob { id } } }";
     client.ask(query, json!({ "id": job, "events": [again] })).await;
-    let counts = client.ended(&job).await["counts"].take();
+    let counts = client.wait_for_end(&job).await["counts"].take();
     assert_eq!((&counts["inserted"], &counts["differing"]), (&json!(0), &json!(1)));
 }
 
-async fn what_nothing_is_known_of_is_not_found(server: &TestServer) {
+async fn an_edit_of_an_unknown_id_is_not_found(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let before = head(&client).await;
-    // A v4 is as unknown as any; the id of a type is no event.
+    // A UUIDv4 is an unknown id as well, and so is the id of a type.
     for id in [new_id(), "9b2b7a52-8f1f-4c0e-9d3a-0a5d5c1b2f3e".to_owned(), kind.clone()] {
         for (mutation, input, pointer) in [
             ("updateEvent", json!({ "id": id, "patch": {} }), "/id"),
@@ -348,13 +346,13 @@ async fn an_edit_of_the_wrong_shape_refuses_the_request(server: &TestServer) {
     client.create(std::slice::from_ref(&sent)).await;
     let update = "mutation($input: UpdateEventInput!) { updateEvent(input: $input) { result { outcome } } }";
     for patch in [json!({ "note": "typo" }), json!({ "externalId": "x" }), json!({ "notes": 5 })] {
-        let answer = client.send(update, json!({ "input": { "id": sent["id"], "patch": patch } })).await;
-        assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{patch}");
+        let response = client.send(update, json!({ "input": { "id": sent["id"], "patch": patch } })).await;
+        assert_eq!(response["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{patch}");
     }
     assert_eq!(read(&client, &sent["id"]).await["version"], 1);
 }
 
-async fn another_users_event_answers_every_edit_as_an_unknown_one(server: &TestServer) {
+async fn an_edit_of_another_users_event_is_answered_like_one_of_an_unknown_id(server: &TestServer) {
     let (ann, bob) = (server.client("ann"), server.client("bob"));
     let (hers, his) = (ann.event_type("run").await, bob.event_type("run").await);
     let sent = event(&hers);

@@ -1,26 +1,26 @@
-//! `applyMutations`: the outbox of a device.
+//! Tests `applyMutations`, which applies the outbox of a device.
 
 use serde_json::{Value, json};
 
-use super::{flush, head, outbox_query, problems, read, said};
+use super::{flush, head, outbox_query, outcome, problems, read};
 use crate::harness::{Client, TestServer, event, new_id, on_both};
 
 on_both!(
     an_outbox_is_applied_in_order_and_answered_by_index,
-    what_needs_a_rejected_item_is_rejected_with_it_and_as_retryable_as_it,
-    what_is_stored_already_needs_no_item_of_the_call,
+    an_item_that_depends_on_a_rejected_one_is_rejected_and_is_retryable_if_that_one_is,
+    an_item_about_a_stored_entity_does_not_depend_on_a_rejected_one,
     an_outbox_of_501_is_refused_naming_the_limit_and_nothing_is_written,
-    an_outbox_must_not_be_empty_and_must_say_who_it_is_from,
+    an_outbox_must_not_be_empty_and_must_have_a_client_id,
     an_item_that_is_not_exactly_one_mutation_refuses_the_request,
-    what_is_created_and_deleted_in_one_call_is_one_tombstone_in_the_feed,
-    an_outbox_sent_again_after_a_lost_answer_changes_nothing,
-    an_event_answers_with_its_type_as_it_was_even_if_a_later_item_deletes_the_type,
-    every_item_is_from_the_client_of_the_call,
-    one_poison_record_does_not_block_an_outbox,
+    an_event_that_is_created_and_deleted_in_one_call_is_one_tombstone_in_the_feed,
+    an_outbox_sent_again_after_a_lost_response_changes_nothing,
+    a_result_has_the_type_of_its_event_as_it_was_even_if_a_later_item_deletes_the_type,
+    every_item_has_the_client_id_of_the_call,
+    an_invalid_item_does_not_block_an_outbox,
 );
 
 fn outcomes(results: &[Value]) -> Vec<&str> {
-    results.iter().map(|result| said(result).0).collect()
+    results.iter().map(|result| outcome(result).0).collect()
 }
 
 async fn an_outbox_is_applied_in_order_and_answered_by_index(server: &TestServer) {
@@ -53,7 +53,7 @@ async fn an_outbox_is_applied_in_order_and_answered_by_index(server: &TestServer
             (&json!(name), &json!(index), &json!(sent))
         );
     }
-    // Each answer is the state after its item and before the next.
+    // Each result has the state after its item and before the next one.
     assert_eq!(results[2]["event"]["eventType"], json!({ "id": kind, "name": "run" }));
     assert_eq!((&results[2]["event"]["notes"], &results[3]["event"]["notes"]), (&json!("a"), &json!("b")));
     assert_eq!((&results[5]["event"], &results[6]["version"]), (&Value::Null, &json!(4)));
@@ -61,14 +61,16 @@ async fn an_outbox_is_applied_in_order_and_answered_by_index(server: &TestServer
     assert_eq!(client.pull(None, 500).await.0.len(), 2);
 }
 
-/// A UUIDv7 so many milliseconds ahead of now.
+/// Returns a UUIDv7 whose time is so many milliseconds in the future.
 fn ahead(ms: u64) -> String {
     let now = u64::from_str_radix(&new_id().replace('-', "")[..12], 16).unwrap();
     let time = format!("{:012x}", now + ms);
     format!("{}-{}-7000-8000-0000000000aa", &time[..8], &time[8..])
 }
 
-async fn what_needs_a_rejected_item_is_rejected_with_it_and_as_retryable_as_it(server: &TestServer) {
+async fn an_item_that_depends_on_a_rejected_one_is_rejected_and_is_retryable_if_that_one_is(
+    server: &TestServer,
+) {
     let client = server.client("ann");
     for (kind, retryable) in [(ahead(3_600_000), true), (ahead(90_000_000), false)] {
         let sent = event(&kind);
@@ -101,7 +103,7 @@ async fn what_needs_a_rejected_item_is_rejected_with_it_and_as_retryable_as_it(s
             assert_eq!(&problem["retryAfterMs"], wait, "{index}");
         }
     }
-    // An item that was not even readable is one as well.
+    // An item that could not be parsed also counts as rejected.
     let bad = json!({ "id": new_id(), "eventTypeId": "x", "timestamp": "2026-01-01T00:00:00Z" });
     let results =
         flush(&client, &json!([{ "createEvent": bad }, { "deleteEvent": { "id": bad["id"] } }])).await;
@@ -109,7 +111,7 @@ async fn what_needs_a_rejected_item_is_rejected_with_it_and_as_retryable_as_it(s
     assert_eq!(client.pull(None, 500).await.0.len(), 0);
 }
 
-async fn what_is_stored_already_needs_no_item_of_the_call(server: &TestServer) {
+async fn an_item_about_a_stored_entity_does_not_depend_on_a_rejected_one(server: &TestServer) {
     let client = server.client("ann");
     let (run, _) = (client.event_type("run").await, client.event_type("walk").await);
     let sent = event(&run);
@@ -143,17 +145,18 @@ async fn an_outbox_of_501_is_refused_naming_the_limit_and_nothing_is_written(ser
     );
     assert_eq!(server.number("SELECT count(*) FROM event").await, 0);
     items.pop();
-    let answer = send(&items).await;
-    assert_eq!(answer["data"]["applyMutations"]["results"].as_array().map(Vec::len), Some(500));
+    let response = send(&items).await;
+    assert_eq!(response["data"]["applyMutations"]["results"].as_array().map(Vec::len), Some(500));
     assert_eq!(server.number("SELECT count(*) FROM event").await, 500);
 }
 
+/// Sends an outbox that is refused as a whole. Returns the code of the error.
 async fn refusal(client: &Client, input: Value) -> Value {
-    let answer = client.send(&outbox_query(), json!({ "input": input })).await;
-    answer["errors"][0]["extensions"]["code"].clone()
+    let response = client.send(&outbox_query(), json!({ "input": input })).await;
+    response["errors"][0]["extensions"]["code"].clone()
 }
 
-async fn an_outbox_must_not_be_empty_and_must_say_who_it_is_from(server: &TestServer) {
+async fn an_outbox_must_not_be_empty_and_must_have_a_client_id(server: &TestServer) {
     let client = server.client("ann");
     let item = json!({ "createEventType": { "name": "run" } });
     for input in [
@@ -186,7 +189,7 @@ async fn an_item_that_is_not_exactly_one_mutation_refuses_the_request(server: &T
     assert_eq!(server.number("SELECT count(*) FROM event_type").await, 0);
 }
 
-async fn what_is_created_and_deleted_in_one_call_is_one_tombstone_in_the_feed(server: &TestServer) {
+async fn an_event_that_is_created_and_deleted_in_one_call_is_one_tombstone_in_the_feed(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 500).await;
@@ -196,8 +199,8 @@ async fn what_is_created_and_deleted_in_one_call_is_one_tombstone_in_the_feed(se
         &json!([{ "createEvent": sent }, { "deleteEvent": { "id": sent["id"] } }, { "createEvent": sent }]),
     )
     .await;
-    let seen: Vec<_> = results.iter().map(said).collect();
-    assert_eq!(seen, [("CREATED", Some(1)), ("DELETED", Some(2)), ("DELETED", Some(2))]);
+    let all: Vec<_> = results.iter().map(outcome).collect();
+    assert_eq!(all, [("CREATED", Some(1)), ("DELETED", Some(2)), ("DELETED", Some(2))]);
     assert_eq!(results[0]["event"]["notes"], "a run");
     let (changes, _) = client.pull(Some(&cursor), 500).await;
     assert_eq!(changes.len(), 1);
@@ -207,7 +210,7 @@ async fn what_is_created_and_deleted_in_one_call_is_one_tombstone_in_the_feed(se
     );
 }
 
-async fn an_outbox_sent_again_after_a_lost_answer_changes_nothing(server: &TestServer) {
+async fn an_outbox_sent_again_after_a_lost_response_changes_nothing(server: &TestServer) {
     let client = server.client("ann");
     let (kind, spare) = (new_id(), new_id());
     let (one, two) = (event(&kind), event(&kind));
@@ -240,7 +243,9 @@ async fn an_outbox_sent_again_after_a_lost_answer_changes_nothing(server: &TestS
     assert_eq!((head(&client).await, client.ask(query, json!({})).await), before);
 }
 
-async fn an_event_answers_with_its_type_as_it_was_even_if_a_later_item_deletes_the_type(server: &TestServer) {
+async fn a_result_has_the_type_of_its_event_as_it_was_even_if_a_later_item_deletes_the_type(
+    server: &TestServer,
+) {
     let client = server.client("ann");
     let (run, walk) = (client.event_type("run").await, client.event_type("walk").await);
     let sent = event(&run);
@@ -259,7 +264,7 @@ async fn an_event_answers_with_its_type_as_it_was_even_if_a_later_item_deletes_t
     assert_eq!(read(&client, &sent["id"]).await["eventType"]["name"], "walk");
 }
 
-async fn every_item_is_from_the_client_of_the_call(server: &TestServer) {
+async fn every_item_has_the_client_id_of_the_call(server: &TestServer) {
     let client = server.client("ann");
     let kind = new_id();
     flush(
@@ -272,7 +277,7 @@ async fn every_item_is_from_the_client_of_the_call(server: &TestServer) {
     assert_eq!(changes.len(), 2);
 }
 
-async fn one_poison_record_does_not_block_an_outbox(server: &TestServer) {
+async fn an_invalid_item_does_not_block_an_outbox(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let mut items: Vec<Value> = (0..50).map(|_| json!({ "createEvent": event(&kind) })).collect();

@@ -1,23 +1,23 @@
-//! What a deletion leaves behind, and how an event comes back.
+//! Tests tombstones, which deletions leave, and `restoreEvent`.
 
 use serde_json::{Value, json};
 
-use super::{flush, full, head, patch, problems, read, said, write};
+use super::{flush, full, head, outcome, patch, problems, read, write};
 use crate::harness::{TestServer, event, is_postgres, new_id, on_both};
 
 on_both!(
     a_deleted_event_leaves_a_tombstone_without_content_that_keeps_its_keys,
-    a_create_by_the_id_or_the_external_id_of_a_deleted_event_says_deleted,
+    a_create_by_the_id_or_the_external_id_of_a_deleted_event_is_deleted,
     a_deletion_arrives_in_the_feed_once,
-    a_restored_event_says_what_comes_along_and_keeps_its_keys,
+    a_restored_event_has_the_sent_content_and_keeps_its_keys,
     a_restore_of_a_living_event_is_unchanged_or_a_conflict,
-    a_restore_tells_all_that_is_wrong_with_its_event,
-    a_restore_does_not_look_at_source_and_external_id,
-    what_a_person_deletes_stays_deleted_though_a_rollback_took_it_back_before,
-    a_deleted_event_does_not_rise_again,
+    a_restore_reports_all_that_is_wrong_with_its_event,
+    a_restore_ignores_source_type_and_external_id,
+    an_event_that_a_user_deletes_after_a_rollback_stays_deleted,
+    a_late_create_does_not_restore_a_deleted_event,
 );
 
-/// An id as it stands in SQL.
+/// Returns an id as a literal of SQL.
 fn literal(server: &TestServer, id: &Value) -> String {
     let id = id.as_str().unwrap();
     if is_postgres(&server.sql) { format!("'{id}'") } else { format!("x'{}'", id.replace('-', "")) }
@@ -31,15 +31,15 @@ async fn a_deleted_event_leaves_a_tombstone_without_content_that_keeps_its_keys(
     let edit_id = new_id();
     let input = json!({ "id": sent["id"], "clientId": "phone", "editId": edit_id });
     let deleted = write(&client, "deleteEvent", input).await;
-    assert_eq!((said(&deleted), &deleted["event"]), (("DELETED", Some(2)), &Value::Null));
-    let slim = format!(
+    assert_eq!((outcome(&deleted), &deleted["event"]), (("DELETED", Some(2)), &Value::Null));
+    let without_content = format!(
         "SELECT count(*) FROM event WHERE id = {} AND event_type_id IS NULL AND timestamp IS NULL AND end_date IS NULL \
          AND is_all_day IS NULL AND time_zone IS NULL AND notes IS NULL AND notes_search IS NULL AND latitude IS NULL \
          AND longitude IS NULL AND location_name IS NULL AND properties IS NULL AND content_hash IS NULL \
          AND import_job_id IS NULL AND import_version IS NULL",
         literal(server, &sent["id"]),
     );
-    assert_eq!(server.number(&slim).await, 1);
+    assert_eq!(server.number(&without_content).await, 1);
     let kept = format!(
         "SELECT count(*) FROM event WHERE id = {} AND source_type = 'manual' AND external_id = 'x-1' AND version = 2 \
          AND change_seq = 3 AND writer_client_id = 'phone' AND writer_run_start = 1 AND writer_edit_id = {} \
@@ -56,7 +56,7 @@ async fn a_deleted_event_leaves_a_tombstone_without_content_that_keeps_its_keys(
     assert_eq!(lists["syncStatus"]["counts"][0], json!({ "entity": "EVENT", "live": 0, "deleted": 1 }));
 }
 
-async fn a_create_by_the_id_or_the_external_id_of_a_deleted_event_says_deleted(server: &TestServer) {
+async fn a_create_by_the_id_or_the_external_id_of_a_deleted_event_is_deleted(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = full(&kind);
@@ -65,10 +65,11 @@ async fn a_create_by_the_id_or_the_external_id_of_a_deleted_event_says_deleted(s
     let before = head(&client).await;
     let mut other = sent.clone();
     other["id"] = json!(new_id());
-    let answer = client.create(&[sent.clone(), other.clone(), other.clone()]).await;
-    assert_eq!((&answer["deleted"], &answer["created"]), (&json!(3), &json!(0)));
-    let keys: Vec<_> = answer["results"].as_array().unwrap().iter().map(|r| r["matchedBy"].clone()).collect();
-    // The id that was sent with its external id stands for it from then on.
+    let payload = client.create(&[sent.clone(), other.clone(), other.clone()]).await;
+    assert_eq!((&payload["deleted"], &payload["created"]), (&json!(3), &json!(0)));
+    let keys: Vec<_> =
+        payload["results"].as_array().unwrap().iter().map(|r| r["matchedBy"].clone()).collect();
+    // The id that was sent with the external id has become an alias.
     assert_eq!(keys, ["ID", "EXTERNAL_ID", "ID"]);
     assert_eq!(head(&client).await, before);
     let job = new_id();
@@ -105,7 +106,7 @@ async fn a_deletion_arrives_in_the_feed_once(server: &TestServer) {
     );
 }
 
-async fn a_restored_event_says_what_comes_along_and_keeps_its_keys(server: &TestServer) {
+async fn a_restored_event_has_the_sent_content_and_keeps_its_keys(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = full(&kind);
@@ -114,7 +115,7 @@ async fn a_restored_event_says_what_comes_along_and_keeps_its_keys(server: &Test
     let content = json!({ "id": sent["id"], "eventTypeId": kind, "timestamp": "2026-02-01T00:00:00Z", "notes": "back",
         "sourceType": "other", "externalId": "y-1" });
     let result = write(&client, "restoreEvent", json!({ "event": content })).await;
-    assert_eq!((said(&result), &result["matchedBy"]), (("UPDATED", Some(3)), &json!("ID")));
+    assert_eq!((outcome(&result), &result["matchedBy"]), (("UPDATED", Some(3)), &json!("ID")));
     let back = &result["event"];
     assert_eq!((&back["sourceType"], &back["externalId"]), (&json!("manual"), &json!("x-1")));
     assert_eq!(
@@ -136,18 +137,18 @@ async fn a_restore_of_a_living_event_is_unchanged_or_a_conflict(server: &TestSer
     content["externalId"] = json!("other");
     content["sourceType"] = json!("other");
     let same = write(&client, "restoreEvent", json!({ "event": content })).await;
-    assert_eq!((said(&same), &same["event"]["externalId"]), (("UNCHANGED", Some(1)), &json!("x-1")));
+    assert_eq!((outcome(&same), &same["event"]["externalId"]), (("UNCHANGED", Some(1)), &json!("x-1")));
     content["notes"] = json!("other");
     let other = write(&client, "restoreEvent", json!({ "event": content })).await;
     assert_eq!(
-        (said(&other), &other["problem"]["code"]),
+        (outcome(&other), &other["problem"]["code"]),
         (("CONFLICT", Some(1)), &json!("VERSION_CONFLICT"))
     );
     assert_eq!(other["event"]["notes"], "a run");
     assert_eq!(head(&client).await, before);
 }
 
-async fn a_restore_tells_all_that_is_wrong_with_its_event(server: &TestServer) {
+async fn a_restore_reports_all_that_is_wrong_with_its_event(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = event(&kind);
@@ -165,13 +166,13 @@ async fn a_restore_tells_all_that_is_wrong_with_its_event(server: &TestServer) {
         ]
     );
     assert_eq!(result["sentId"], Value::Null);
-    let mut of_nothing = sent.clone();
-    of_nothing["eventTypeId"] = json!(new_id());
-    let result = write(&client, "restoreEvent", json!({ "event": of_nothing })).await;
+    let mut without_type = sent.clone();
+    without_type["eventTypeId"] = json!(new_id());
+    let result = write(&client, "restoreEvent", json!({ "event": without_type })).await;
     assert_eq!(problems(&result), [("/event/eventTypeId", "EVENT_TYPE_NOT_FOUND")]);
 }
 
-async fn a_restore_does_not_look_at_source_and_external_id(server: &TestServer) {
+async fn a_restore_ignores_source_type_and_external_id(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let sent = full(&kind);
@@ -181,14 +182,14 @@ async fn a_restore_does_not_look_at_source_and_external_id(server: &TestServer) 
     content["sourceType"] = json!("Bad!");
     content["externalId"] = json!("");
     let result = write(&client, "restoreEvent", json!({ "event": content })).await;
-    assert_eq!(said(&result), ("UPDATED", Some(3)), "{result}");
+    assert_eq!(outcome(&result), ("UPDATED", Some(3)), "{result}");
     assert_eq!(
         (&result["event"]["sourceType"], &result["event"]["externalId"]),
         (&json!("manual"), &json!("x-1"))
     );
 }
 
-async fn what_a_person_deletes_stays_deleted_though_a_rollback_took_it_back_before(server: &TestServer) {
+async fn an_event_that_a_user_deletes_after_a_rollback_stays_deleted(server: &TestServer) {
     let client = server.client("ann");
     let ids = [new_id(), new_id()];
     let lines = ids.iter().map(|id| {
@@ -197,14 +198,14 @@ async fn what_a_person_deletes_stays_deleted_though_a_rollback_took_it_back_befo
     let payload: Vec<u8> = lines.collect::<String>().into_bytes();
     let first = new_id();
     client.import_all(&first, payload.clone()).await;
-    client.step("rollbackImport", &first).await;
-    client.ended(&first).await;
+    client.control_import("rollbackImport", &first).await;
+    client.wait_for_end(&first).await;
     // The phone deleted one of them while it was offline.
     let before = head(&client).await;
     let delete = json!({ "id": ids[0], "editId": new_id(), "clientId": "phone" });
     for _ in 0..2 {
         let result = write(&client, "deleteEvent", delete.clone()).await;
-        assert_eq!(said(&result), ("UNCHANGED", Some(2)));
+        assert_eq!(outcome(&result), ("UNCHANGED", Some(2)));
     }
     assert_eq!(head(&client).await, before);
     let counts = client.import_all(&new_id(), payload).await["counts"].take();
@@ -213,32 +214,35 @@ async fn what_a_person_deletes_stays_deleted_though_a_rollback_took_it_back_befo
     assert_eq!(read(&client, &json!(ids[1])).await["version"], 3);
 }
 
-async fn a_deleted_event_does_not_rise_again(server: &TestServer) {
+async fn a_late_create_does_not_restore_a_deleted_event(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (mut kept, mut rolled_back) = (event(&kind), event(&kind));
     kept["externalId"] = json!("k");
     rolled_back["externalId"] = json!("r");
     client.create(&[kept.clone(), rolled_back.clone()]).await;
-    assert_eq!(said(&write(&client, "deleteEvent", json!({ "id": kept["id"] })).await), ("DELETED", Some(2)));
+    assert_eq!(
+        outcome(&write(&client, "deleteEvent", json!({ "id": kept["id"] })).await),
+        ("DELETED", Some(2))
+    );
     delete_directly(server, rolled_back["id"].as_str().unwrap(), "rollback").await;
     let mut by_key = kept.clone();
     by_key["id"] = json!(new_id());
-    // The late retry: the create comes again, and an edit made before the deletion was known.
-    assert_eq!(said(&patch(&client, &kept["id"], json!({ "notes": "late" })).await), ("DELETED", Some(2)));
-    let answer = client.create(&[kept, by_key, rolled_back]).await;
-    let results = &answer["results"];
+    // A late retry sends the create again, and an edit that was made before the client knew of the deletion.
+    assert_eq!(outcome(&patch(&client, &kept["id"], json!({ "notes": "late" })).await), ("DELETED", Some(2)));
+    let payload = client.create(&[kept, by_key, rolled_back]).await;
+    let results = &payload["results"];
     assert_eq!((&results[0]["outcome"], &results[0]["matchedBy"]), (&json!("DELETED"), &json!("ID")));
     assert_eq!(
         (&results[1]["outcome"], &results[1]["matchedBy"]),
         (&json!("DELETED"), &json!("EXTERNAL_ID"))
     );
     assert_eq!((&results[0]["event"], &results[0]["version"]), (&Value::Null, &json!(2)));
-    // What a rollback took back is made anew, as the next version.
+    // An event that a rollback deleted is created again, as the next version.
     assert_eq!((&results[2]["outcome"], &results[2]["version"]), (&json!("CREATED"), &json!(3)));
 }
 
-/// Makes a tombstone of an event in the database, as `by` would have.
+/// Turns an event into a tombstone in the database. `by` is the value of `deleted_by`.
 pub async fn delete_directly(server: &TestServer, id: &str, by: &str) {
     let literal =
         if is_postgres(&server.sql) { format!("'{id}'") } else { format!("x'{}'", id.replace('-', "")) };

@@ -1,38 +1,39 @@
-//! Lists that write themselves say the same as if each of their fields were resolved.
+//! Tests that the fast JSON writer gives the same responses as the resolvers of the library.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Client, TestServer, event, on_both};
 
 on_both!(
-    what_is_written_at_once_is_what_would_be_resolved,
-    the_answers_to_a_batch_are_written_as_they_would_be_resolved,
+    pages_of_the_fast_writer_equal_those_of_the_resolvers,
+    results_of_the_fast_writer_equal_those_of_the_resolvers,
 );
 
 const EVENT: &str = "id eventTypeId timestamp endDate isAllDay timeZone notes sourceType externalId \
     location { latitude longitude name __typename } properties version importJobId createdAt updatedAt \
     __typename type: eventType { id name color icon version createdAt updatedAt }";
 
-/// Asks for one selection twice: as it is, and with a second one of the same object at the root, which the
-/// library has to merge with the first; that one cannot be written at once.
-async fn both(client: &Client, field: &str, selection: &str, also: &str) -> Value {
-    let plainly = client.ask(&format!("{{ {field} {{ {selection} }} }}"), json!({})).await;
+/// Sends one selection twice and fails unless both responses are equal. The second time a fragment selects
+/// the same object again, so that the library must merge the two and the fast writer cannot be used. Returns
+/// the first response.
+async fn assert_same(client: &Client, field: &str, selection: &str, also: &str) -> Value {
+    let fast = client.ask(&format!("{{ {field} {{ {selection} }} }}"), json!({})).await;
     let merged = format!(
         "{{ {field} {{ {selection} }} ...Again }} fragment Again on Query {{ {field} {{ {also} }} }}"
     );
     let mut merged = client.ask(&merged, json!({})).await;
-    for (_, answer) in merged.as_object_mut().unwrap() {
-        assert!(answer.as_object_mut().unwrap().remove("again").is_some());
-        // It is the server's clock.
-        answer.as_object_mut().unwrap().remove("serverTime");
+    for (_, object) in merged.as_object_mut().unwrap() {
+        assert!(object.as_object_mut().unwrap().remove("again").is_some());
+        // The time differs between the two requests.
+        object.as_object_mut().unwrap().remove("serverTime");
     }
-    assert_eq!(plainly, merged);
-    // And in the same order.
-    assert_eq!(plainly.to_string(), merged.to_string());
-    plainly
+    assert_eq!(fast, merged);
+    // The text also shows the order of the keys.
+    assert_eq!(fast.to_string(), merged.to_string());
+    fast
 }
 
-async fn what_is_written_at_once_is_what_would_be_resolved(test_server: &TestServer) {
+async fn pages_of_the_fast_writer_equal_those_of_the_resolvers(test_server: &TestServer) {
     let ann = test_server.client("ann");
     let kind = ann.event_type("läuft \"schnell\"\n").await;
     let mut full = event(&kind);
@@ -61,30 +62,33 @@ async fn what_is_written_at_once_is_what_would_be_resolved(test_server: &TestSer
     let nodes = format!("nodes {{ {EVENT} }} edges {{ cursor at: node {{ ...E }} __typename }} totalCount");
     for arguments in ["(first: 2)", "(last: 1)", "(filter: { to: \"0001-01-01T00:00:00Z\" })"] {
         let field = format!("events{arguments}");
-        // The fragment has to be in both documents.
+        // The fragment is written out, because both documents need it.
         let selection = nodes.replace("...E", EVENT);
-        both(&ann, &field, &selection, again).await;
+        assert_same(&ann, &field, &selection, again).await;
     }
     let inline = "nodes { id ... on Event { notes ... on Node { same: id id } ... { version notes } } }";
-    assert_eq!(both(&ann, "events", inline, again).await["events"]["nodes"].as_array().unwrap().len(), 3);
-    both(&ann, "eventTypes", "nodes { id name color icon version createdAt updatedAt }", again).await;
+    assert_eq!(
+        assert_same(&ann, "events", inline, again).await["events"]["nodes"].as_array().unwrap().len(),
+        3
+    );
+    assert_same(&ann, "eventTypes", "nodes { id name color icon version createdAt updatedAt }", again).await;
     let changes = format!(
         "changes {{ entity entityId version deleted originClientId event {{ {EVENT} }} \
          eventType {{ id name }} __typename }} hasMore reset cursor"
     );
-    let page = both(&ann, "changes", &changes, again).await;
+    let page = assert_same(&ann, "changes", &changes, again).await;
     assert_eq!(page["changes"]["changes"].as_array().unwrap().len(), 4);
-    // What follows the bootstrap tells of the deletion.
+    // The page after the bootstrap has the deletion.
     let cursor = page["changes"]["cursor"].as_str().unwrap();
     let after = format!("changes(after: \"{cursor}\")");
-    both(&ann, &after, &changes, again).await;
-    // A type is renamed and an event deleted again behind it.
-    let from = both(&ann, "changes(first: 1)", "cursor", again).await["changes"]["cursor"].clone();
+    assert_same(&ann, &after, &changes, again).await;
+    // This page begins within the bootstrap.
+    let from = assert_same(&ann, "changes(first: 1)", "cursor", again).await["changes"]["cursor"].clone();
     let from = format!("changes(after: {from})");
-    both(&ann, &from, &changes, again).await;
+    assert_same(&ann, &from, &changes, again).await;
 }
 
-async fn the_answers_to_a_batch_are_written_as_they_would_be_resolved(test_server: &TestServer) {
+async fn results_of_the_fast_writer_equal_those_of_the_resolvers(test_server: &TestServer) {
     let ann = test_server.client("ann");
     let kind = ann.event_type("run").await;
     let results = format!(
@@ -92,21 +96,21 @@ async fn the_answers_to_a_batch_are_written_as_they_would_be_resolved(test_serve
          event {{ {EVENT} }}"
     );
     let mutation = "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { ";
-    let plainly = format!("{mutation} results {{ {results} }} created }} }}");
+    let fast = format!("{mutation} results {{ {results} }} created }} }}");
     let merged = format!(
         "{mutation} results {{ {results} }} created ...Again }} }} \
         fragment Again on EventsPayload {{ results {{ again: __typename }} }}"
     );
     let good = [event(&kind), event(&kind)];
-    assert_eq!(ann.ask(&plainly, json!({ "events": good })).await["createEvents"]["created"], 2);
+    assert_eq!(ann.ask(&fast, json!({ "events": good })).await["createEvents"]["created"], 2);
     let mut bad = event(&kind);
     bad["timestamp"] = "yesterday".into();
-    // The second time they are there, so that all answers to one call are the same.
+    // The events are stored already, so that sending them twice gives the same results.
     for events in [json!(good), json!([good[0], bad])] {
         let mut merged = ann.ask(&merged, json!({ "events": events })).await;
         for result in merged["createEvents"]["results"].as_array_mut().unwrap() {
             assert_eq!(result.as_object_mut().unwrap().remove("again").unwrap(), "EventResult");
         }
-        assert_eq!(ann.ask(&plainly, json!({ "events": events })).await.to_string(), merged.to_string());
+        assert_eq!(ann.ask(&fast, json!({ "events": events })).await.to_string(), merged.to_string());
     }
 }

@@ -1,12 +1,12 @@
-//! Automatic persisted queries: the hash of a document instead of the document.
+//! Tests automatic persisted queries, which send the hash of a document instead of the document.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Client, TestServer, on_both, sha256};
 
 on_both!(
-    a_document_is_known_by_its_hash_once_somebody_has_run_it,
-    nothing_is_kept_of_a_document_that_was_refused,
+    a_document_is_known_by_its_hash_once_it_has_run,
+    a_refused_document_is_not_stored,
     a_hash_that_is_not_that_of_its_document_is_refused,
 );
 
@@ -16,35 +16,35 @@ async fn send(client: &Client, query: Option<&str>, hash: &str) -> (u16, Value) 
     let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } });
     let body = json!({ "query": query, "extensions": extensions });
     let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token).json(&body);
-    let answer = request.header("accept", "application/graphql-response+json").send().await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
+    let response = request.header("accept", "application/graphql-response+json").send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
 }
 
-fn code(answer: &Value) -> &Value {
-    &answer["errors"][0]["extensions"]["code"]
+fn code(response: &Value) -> &Value {
+    &response["errors"][0]["extensions"]["code"]
 }
 
-async fn a_document_is_known_by_its_hash_once_somebody_has_run_it(server: &TestServer) {
+async fn a_document_is_known_by_its_hash_once_it_has_run(server: &TestServer) {
     let (ann, bob) = (server.client("ann"), server.client("bob"));
     let (status, unknown) = send(&ann, None, &sha256(QUERY)).await;
     assert_eq!((status, code(&unknown)), (200, &json!("PERSISTED_QUERY_NOT_FOUND")), "{unknown}");
-    // The text that Apollo's clients look for.
+    // Apollo's clients look for exactly this text.
     assert_eq!(unknown["errors"][0]["message"], "PersistedQueryNotFound");
-    let told = |subject: &str| {
+    let expected = |subject: &str| {
         let data = json!({ "viewer": { "subject": subject } });
         (200, json!({ "data": data, "extensions": { "cost": 1 } }))
     };
-    assert_eq!(send(&ann, Some(QUERY), &sha256(QUERY)).await, told("ann"));
-    assert_eq!(send(&ann, None, &sha256(QUERY)).await, told("ann"));
-    // The document is everybody's, the answer is one's own.
-    assert_eq!(send(&bob, None, &sha256(QUERY)).await, told("bob"));
+    assert_eq!(send(&ann, Some(QUERY), &sha256(QUERY)).await, expected("ann"));
+    assert_eq!(send(&ann, None, &sha256(QUERY)).await, expected("ann"));
+    // All users share the document, and each gets a response of their own.
+    assert_eq!(send(&bob, None, &sha256(QUERY)).await, expected("bob"));
     let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": sha256(QUERY) } }).to_string();
     let get = bob.http.get(format!("{}/graphql", bob.url)).query(&[("extensions", extensions)]);
-    let answer: Value = get.bearer_auth(&bob.token).send().await.unwrap().json().await.unwrap();
-    assert_eq!(answer["data"]["viewer"]["subject"], "bob");
+    let response: Value = get.bearer_auth(&bob.token).send().await.unwrap().json().await.unwrap();
+    assert_eq!(response["data"]["viewer"]["subject"], "bob");
 }
 
-async fn nothing_is_kept_of_a_document_that_was_refused(server: &TestServer) {
+async fn a_refused_document_is_not_stored(server: &TestServer) {
     let client = server.client("ann");
     let deep = format!("{} {}", "{ viewer ".repeat(40), "}".repeat(40));
     for wrong in ["{ nothing }", "{ viewer", deep.as_str()] {
@@ -55,7 +55,7 @@ async fn nothing_is_kept_of_a_document_that_was_refused(server: &TestServer) {
             "{wrong}"
         );
     }
-    // Nor of one that nobody known has sent.
+    // A document of a request without a valid token is not stored either.
     let stranger = Client { token: "nobody".to_owned(), ..client.clone() };
     assert_eq!(send(&stranger, Some(QUERY), &sha256(QUERY)).await.0, 401);
     assert_eq!(code(&send(&client, None, &sha256(QUERY)).await.1), "PERSISTED_QUERY_NOT_FOUND");
@@ -64,8 +64,8 @@ async fn nothing_is_kept_of_a_document_that_was_refused(server: &TestServer) {
 async fn a_hash_that_is_not_that_of_its_document_is_refused(server: &TestServer) {
     let client = server.client("ann");
     for wrong in [&sha256("{ other }"), "abc", ""] {
-        let (status, answer) = send(&client, Some(QUERY), wrong).await;
-        assert_eq!((status, code(&answer)), (400, &json!("BAD_USER_INPUT")), "{answer}");
+        let (status, response) = send(&client, Some(QUERY), wrong).await;
+        assert_eq!((status, code(&response)), (400, &json!("BAD_USER_INPUT")), "{response}");
     }
     assert_eq!(code(&send(&client, None, &sha256(QUERY)).await.1), "PERSISTED_QUERY_NOT_FOUND");
     let both = client.send("{ viewer { subject } }", json!({})).await;

@@ -1,4 +1,5 @@
-//! The schema that is served: it is the one checked in, it is the contract's, and it explains itself.
+//! Tests the schema: `schema.graphql` is current, the schema equals the contract, and every part has a
+//! description.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +8,11 @@ use async_graphql::parser::types::{
     FieldDefinition, InputValueDefinition, TypeDefinition, TypeKind, TypeSystemDefinition,
 };
 
-/// Types that clients know without being told.
+/// Types that the GraphQL specification defines.
 const BUILT_IN: [&str; 5] = ["Boolean", "Float", "ID", "Int", "String"];
 
-/// All parts of a schema by their paths, `Event`, `Event.id`, `Query.event(id)`, `EntityType.EVENT`, with what the
-/// wire sees of them: kind, type and default, as SDL would say it.
+/// All parts of a schema by their paths, for example `Event`, `Event.id`, `Query.event(id)` and
+/// `EntityType.EVENT`. The value is what matters to clients: kind, type and default, written as SDL.
 type Parts = BTreeMap<String, String>;
 
 fn read(name: &str) -> String {
@@ -33,7 +34,7 @@ fn types(sdl: &str) -> Vec<TypeDefinition> {
     .collect()
 }
 
-/// Where a scalar is specified, if it says so.
+/// Returns the `specifiedBy` URL of a scalar, if it has one.
 fn specification(scalar: &TypeDefinition) -> String {
     let directive = scalar.directives.iter().find(|directive| directive.node.name.node == "specifiedBy");
     let url = directive.and_then(|directive| directive.node.get_argument("url"));
@@ -49,38 +50,40 @@ fn input(value: &InputValueDefinition) -> String {
 
 fn parts(sdl: &str) -> Parts {
     let mut parts = Parts::new();
-    let mut put = |path: String, says: String| {
-        let twice = parts.insert(path.clone(), says);
-        assert!(twice.is_none(), "{path} is defined twice");
+    let mut put = |path: String, definition: String| {
+        let previous = parts.insert(path.clone(), definition);
+        assert!(previous.is_none(), "{path} is defined twice");
     };
     for ty in types(sdl) {
         let name = ty.name.node.to_string();
-        let says = |kind: &str| kind.to_owned();
+        let text = |kind: &str| kind.to_owned();
         let (kind, fields, implements) = match &ty.kind {
             TypeKind::Scalar => (format!("scalar{}", specification(&ty)), &[][..], &[][..]),
-            TypeKind::Object(object) => (says("type"), &object.fields[..], &object.implements[..]),
-            TypeKind::Interface(face) => (says("interface"), &face.fields[..], &face.implements[..]),
+            TypeKind::Object(object) => (text("type"), &object.fields[..], &object.implements[..]),
+            TypeKind::Interface(interface) => {
+                (text("interface"), &interface.fields[..], &interface.implements[..])
+            }
             TypeKind::Union(union) => {
                 for member in &union.members {
-                    put(format!("{name} = {}", member.node), says("member"));
+                    put(format!("{name} = {}", member.node), text("member"));
                 }
-                (says("union"), &[][..], &[][..])
+                (text("union"), &[][..], &[][..])
             }
             TypeKind::Enum(values) => {
                 for value in &values.values {
-                    put(format!("{name}.{}", value.node.value.node), says("value"));
+                    put(format!("{name}.{}", value.node.value.node), text("value"));
                 }
-                (says("enum"), &[][..], &[][..])
+                (text("enum"), &[][..], &[][..])
             }
             TypeKind::InputObject(object) => {
                 for field in &object.fields {
                     put(format!("{name}.{}", field.node.name.node), input(&field.node));
                 }
-                (says("input"), &[][..], &[][..])
+                (text("input"), &[][..], &[][..])
             }
         };
-        for face in implements {
-            put(format!("{name} implements {}", face.node), says("implements"));
+        for interface in implements {
+            put(format!("{name} implements {}", interface.node), text("implements"));
         }
         for field in fields {
             let path = format!("{name}.{}", field.node.name.node);
@@ -95,33 +98,36 @@ fn parts(sdl: &str) -> Parts {
     parts
 }
 
-/// What of ours the contract has not or has otherwise.
-fn strays(ours: &Parts, contract: &Parts) -> Vec<String> {
+/// Returns the parts of the schema that the contract does not have or defines differently.
+fn differences(ours: &Parts, contract: &Parts) -> Vec<String> {
     ours.iter()
-        .filter_map(|(path, says)| match contract.get(path) {
-            None => Some(format!("{path}: {says} — not in the contract")),
-            Some(theirs) if theirs != says => Some(format!("{path}: {says} — the contract says {theirs}")),
+        .filter_map(|(path, definition)| match contract.get(path) {
+            None => Some(format!("{path}: {definition}, which is not in the contract")),
+            Some(theirs) if theirs != definition => {
+                Some(format!("{path}: {definition}, which the contract defines as {theirs}"))
+            }
             Some(_) => None,
         })
         .collect()
 }
 
-/// What we lack of the contract.
-fn gaps(ours: &Parts, contract: &Parts) -> Vec<String> {
-    let lacking = contract.iter().filter(|(path, _)| !ours.contains_key(*path));
-    lacking.map(|(path, says)| format!("{path}: {says}")).collect()
+/// Returns the parts of the contract that the schema does not have.
+fn missing(ours: &Parts, contract: &Parts) -> Vec<String> {
+    let missing = contract.iter().filter(|(path, _)| !ours.contains_key(*path));
+    missing.map(|(path, definition)| format!("{path}: {definition}")).collect()
 }
 
-fn silent(description: Option<&str>) -> bool {
+fn is_empty(description: Option<&str>) -> bool {
     description.is_none_or(|text| text.trim().is_empty())
 }
 
+/// Returns the paths of all parts without a description.
 fn undescribed(sdl: &str) -> Vec<String> {
     let mut found = Vec::new();
     for ty in types(sdl) {
         let name = ty.name.node.as_str();
         let mut check = |path: String, description: Option<&str>| {
-            if silent(description) {
+            if is_empty(description) {
                 found.push(path);
             }
         };
@@ -132,7 +138,7 @@ fn undescribed(sdl: &str) -> Vec<String> {
         };
         match &ty.kind {
             TypeKind::Object(object) => object.fields.iter().for_each(|each| field(&each.node)),
-            TypeKind::Interface(face) => face.fields.iter().for_each(|each| field(&each.node)),
+            TypeKind::Interface(interface) => interface.fields.iter().for_each(|each| field(&each.node)),
             TypeKind::Enum(values) => {
                 for value in values.values.iter().map(|value| &value.node) {
                     let description = value.description.as_ref().map(|text| text.node.as_str());
@@ -158,27 +164,27 @@ fn the_schema_that_is_checked_in_is_the_one_that_is_served() {
 }
 
 #[test]
-fn whatever_is_served_is_in_the_contract_and_equal() {
+fn every_part_of_the_schema_is_in_the_contract_and_equal() {
     let (ours, contract) = (parts(&api::sdl()), parts(&read("contract.graphql")));
-    let strays = strays(&ours, &contract);
-    assert!(strays.is_empty(), "{} parts are not the contract's:\n{}", strays.len(), strays.join("\n"));
+    let found = differences(&ours, &contract);
+    assert!(found.is_empty(), "{} parts differ from the contract:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
-fn whatever_is_in_the_contract_is_served() {
+fn every_part_of_the_contract_is_in_the_schema() {
     let (ours, contract) = (parts(&api::sdl()), parts(&read("contract.graphql")));
-    let gaps = gaps(&ours, &contract);
-    assert!(gaps.is_empty(), "{} parts are missing:\n{}", gaps.len(), gaps.join("\n"));
+    let found = missing(&ours, &contract);
+    assert!(found.is_empty(), "{} parts are missing:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
-fn every_part_that_is_served_has_a_description() {
+fn every_part_of_the_schema_has_a_description() {
     let found = undescribed(&api::sdl());
     assert!(found.is_empty(), "{} parts have no description:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
-fn the_comparison_sees_every_kind_of_difference() {
+fn the_comparison_finds_every_kind_of_difference() {
     let contract = parts(
         "interface Node { id: ID! } type A implements Node { id: ID! b(c: Int! = 1): Int }
          enum E { X Y } input I @oneOf { d: Int = 2 e: Int } type Query { a: A n(x: Int): Int }",
@@ -187,11 +193,11 @@ fn the_comparison_sees_every_kind_of_difference() {
         "interface Node { id: ID } type A { id: ID! b: Int f: Int } enum E { X Z }
          input I { d: Int = 3 } type Query { n: Int }",
     );
-    let strays = strays(&ours, &contract);
-    let said: Vec<_> = strays.iter().filter_map(|stray| stray.split(": ").next()).collect();
-    assert_eq!(said, ["A.f", "E.Z", "I.d", "Node.id"]);
+    let found = differences(&ours, &contract);
+    let paths: Vec<_> = found.iter().filter_map(|difference| difference.split(": ").next()).collect();
+    assert_eq!(paths, ["A.f", "E.Z", "I.d", "Node.id"]);
     assert_eq!(
-        gaps(&ours, &contract),
+        missing(&ours, &contract),
         [
             "A implements Node: implements",
             "A.b(c): Int! = 1",

@@ -1,4 +1,4 @@
-//! A GraphQL client of one user, and what it sends.
+//! Sends GraphQL and upload requests as one user.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::SECRET;
 
-/// Speaks for one user.
+/// A client that sends its requests with the token of one user.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub http: reqwest::Client,
@@ -23,21 +23,21 @@ impl Client {
         Self { http: reqwest::Client::new(), url: url.to_owned(), token }
     }
 
-    /// Sends a request; the whole answer.
+    /// Sends a request. Returns the whole response.
     pub async fn send(&self, query: &str, variables: Value) -> Value {
         let body = json!({ "query": query, "variables": variables });
         let request = self.http.post(format!("{}/graphql", self.url)).bearer_auth(&self.token).json(&body);
         request.send().await.unwrap().json().await.unwrap()
     }
 
-    /// Sends a request that must be answered without errors; its data.
+    /// Sends a request and returns its `data`. Fails if the response has errors.
     pub async fn ask(&self, query: &str, variables: Value) -> Value {
-        let mut answer = self.send(query, variables).await;
-        assert!(answer.get("errors").is_none(), "{answer}");
-        answer["data"].take()
+        let mut response = self.send(query, variables).await;
+        assert!(response.get("errors").is_none(), "{response}");
+        response["data"].take()
     }
 
-    /// Makes an event type; its id.
+    /// Creates an event type. Returns its id.
     pub async fn event_type(&self, name: &str) -> String {
         let query = "mutation($name: String) { createEventType(input: { eventType: { name: $name } }) \
             { result { outcome eventType { id } } } }";
@@ -45,7 +45,7 @@ impl Client {
         data["createEventType"]["result"]["eventType"]["id"].as_str().unwrap().to_owned()
     }
 
-    /// Creates events in one batch; the payload.
+    /// Creates events in one batch. Returns the payload of the mutation.
     pub async fn create(&self, events: &[Value]) -> Value {
         let query = "mutation($events: [EventInput!]!) { createEvents(input: { events: $events, clientId: \"test\" }) { \
             created duplicates deleted rejected results { index sentId outcome matchedBy differs version \
@@ -53,7 +53,7 @@ impl Client {
         self.ask(query, json!({ "events": events })).await["createEvents"].take()
     }
 
-    /// Pulls all changes behind a cursor; them, and the cursor at their end.
+    /// Pulls all changes after a cursor, in pages of `first`. Returns them and the last cursor.
     pub async fn pull(&self, after: Option<&str>, first: u32) -> (Vec<Value>, String) {
         let mut after = after.map(str::to_owned);
         let mut changes = Vec::new();
@@ -69,14 +69,14 @@ impl Client {
         }
     }
 
-    /// One page of changes.
+    /// Pulls one page of changes.
     pub async fn page(&self, after: Option<&str>, first: u32) -> Value {
         let query = "query($after: Cursor, $first: Int!) { changes(after: $after, first: $first) { cursor hasMore reset \
             changes { entity entityId version deleted originClientId event { id notes } eventType { id name } } } }";
         self.ask(query, json!({ "after": after, "first": first })).await["changes"].take()
     }
 
-    /// Announces an import.
+    /// Creates an NDJSON import, whose payload is to be uploaded.
     pub async fn create_import(&self, id: &str, size: usize, sha256: Option<&str>) -> Value {
         let query = "mutation($input: CreateImportInput!) { createImport(input: $input) \
             { importJob { id state upload { url offset } } problem { code retryable } } }";
@@ -84,7 +84,7 @@ impl Client {
         self.ask(query, json!({ "input": input })).await["createImport"].take()
     }
 
-    /// Sends a payload, or what follows `offset` of it.
+    /// Uploads a payload, or the rest of it from `offset` on.
     pub async fn put(&self, id: &str, offset: Option<usize>, bytes: Vec<u8>) -> reqwest::Response {
         let mut request =
             self.http.put(format!("{}/imports/{id}/payload", self.url)).bearer_auth(&self.token);
@@ -94,13 +94,13 @@ impl Client {
         request.body(bytes).send().await.unwrap()
     }
 
-    /// Asks how much of a payload has arrived.
+    /// Requests how many bytes of a payload have arrived.
     pub async fn head(&self, id: &str) -> reqwest::Response {
         let request = self.http.head(format!("{}/imports/{id}/payload", self.url)).bearer_auth(&self.token);
         request.send().await.unwrap()
     }
 
-    /// An import as it stands.
+    /// Loads an import in its present state.
     pub async fn import(&self, id: &str) -> Value {
         let query = "query($id: ID!) { importJob(id: $id) { state recordsTotal progress problem { code detail } \
             counts { records inserted duplicates differing deleted rejected } \
@@ -108,23 +108,23 @@ impl Client {
         self.ask(query, json!({ "id": id })).await["importJob"].take()
     }
 
-    /// Takes a step with an import, by the name of its mutation.
-    pub async fn step(&self, step: &str, id: &str) -> Value {
+    /// Sends one of the mutations that control an import, for example `pauseImport`. Returns its payload.
+    pub async fn control_import(&self, mutation: &str, id: &str) -> Value {
         let query = format!(
-            "mutation($id: ID!) {{ {step}(input: {{ id: $id }}) {{ importJob {{ id state dryRun }} problem {{ code detail }} }} }}"
+            "mutation($id: ID!) {{ {mutation}(input: {{ id: $id }}) {{ importJob {{ id state dryRun }} problem {{ code detail }} }} }}"
         );
-        self.ask(&query, json!({ "id": id })).await[step].take()
+        self.ask(&query, json!({ "id": id })).await[mutation].take()
     }
 
-    /// Imports a payload and waits for its end.
+    /// Imports a payload and waits until the import has ended.
     pub async fn import_all(&self, id: &str, bytes: Vec<u8>) -> Value {
         self.create_import(id, bytes.len(), None).await;
         assert_eq!(self.put(id, None, bytes).await.status(), 200);
-        self.ended(id).await
+        self.wait_for_end(id).await
     }
 
-    /// Waits for the end of an import.
-    pub async fn ended(&self, id: &str) -> Value {
+    /// Waits until an import has ended. Returns it.
+    pub async fn wait_for_end(&self, id: &str) -> Value {
         super::eventually("the import ends", || async {
             ["COMPLETED", "FAILED", "CANCELED", "ROLLED_BACK"]
                 .contains(&self.import(id).await["state"].as_str().unwrap())
@@ -134,17 +134,17 @@ impl Client {
     }
 }
 
-/// A new UUIDv7.
+/// Returns a new UUIDv7.
 pub fn new_id() -> String {
     Clock::System.new_id().to_string()
 }
 
-/// The SHA-256 of bytes, in hexadecimal.
+/// Returns the SHA-256 of `bytes`, in hexadecimal.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// An event of a type, with a new id.
+/// Returns the input of an event of this type, with a new id.
 pub fn event(event_type_id: &str) -> Value {
     json!({ "id": new_id(), "eventTypeId": event_type_id, "timestamp": "2026-01-02T03:04:05Z", "notes": "a run" })
 }

@@ -1,5 +1,8 @@
-//! The test server: a server in process over a database of its own, on SQLite or on PostgreSQL, and clients
-//! for it. [`TestServer::end`] fails the test when work is left behind or the feed is not whole.
+//! Starts servers for the tests, and clients that talk to them.
+//!
+//! [`TestServer`] runs in this process, on a new SQLite or PostgreSQL database. [`TestServer::end`] fails the
+//! test if imports are left to run or if a feed is inconsistent. [`process`] starts servers as processes of
+//! their own.
 
 mod client;
 pub mod network;
@@ -28,22 +31,22 @@ use worker::queue::Queue;
 
 pub use client::{Client, event, new_id, sha256};
 pub use servers::{Servers, servers};
-pub use socket::{CHANGES, Feed, Socket};
+pub use socket::{CHANGES, Socket, StreamedResponse};
 
 /// The secret that test tokens are signed with.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
 
-/// Which database a test runs on.
+/// The database system that a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Column {
+pub enum DatabaseKind {
     Sqlite,
     Postgres,
 }
 
-/// A server of one's own.
+/// A server in this process, with a database that no other test uses.
 pub struct TestServer {
     pub url: String,
-    /// Made once: a client reads all root certificates, which takes long in a debug build.
+    /// It is made once, because each client reads all root certificates, which is slow in a debug build.
     pub http: reqwest::Client,
     pub store: Store,
     pub payloads: Payloads,
@@ -52,17 +55,17 @@ pub struct TestServer {
     stop: CancellationToken,
     tasks: TaskTracker,
     pub dir: TempDir,
-    /// The URL of its database.
+    /// The URL of the server's database.
     pub database: String,
 }
 
-/// Runs each of these tests on SQLite and on PostgreSQL.
+/// Defines two tests for each of these functions: one on SQLite and one on PostgreSQL.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let test_server = $crate::harness::TestServer::open($crate::harness::Column::Sqlite).await;
+                let test_server = $crate::harness::TestServer::open($crate::harness::DatabaseKind::Sqlite).await;
                 super::$name(&test_server).await;
                 test_server.end().await;
             })+
@@ -70,7 +73,7 @@ macro_rules! on_both {
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let test_server = $crate::harness::TestServer::open($crate::harness::Column::Postgres).await;
+                let test_server = $crate::harness::TestServer::open($crate::harness::DatabaseKind::Postgres).await;
                 super::$name(&test_server).await;
                 test_server.end().await;
             })+
@@ -80,33 +83,34 @@ macro_rules! on_both {
 pub(crate) use on_both;
 
 impl TestServer {
-    pub async fn open(column: Column) -> Self {
-        Self::open_with(column, keys().await, Clock::System).await
+    pub async fn open(database_kind: DatabaseKind) -> Self {
+        Self::open_with(database_kind, keys().await, Clock::System).await
     }
 
-    /// One that takes other tokens, or whose time a test moves.
-    pub async fn open_with(column: Column, keys: api::Keys, clock: Clock) -> Self {
-        Self::open_as(column, keys, clock, &[], |notifier| notifier).await
+    /// Starts a server with other keys for its tokens, or with a clock that the test moves.
+    pub async fn open_with(database_kind: DatabaseKind, keys: api::Keys, clock: Clock) -> Self {
+        Self::open_as(database_kind, keys, clock, &[], |notifier| notifier).await
     }
 
-    /// One whose users may ask for so much; none for anything.
-    pub async fn open_for(column: Column, rate_limit: Option<RateLimit>) -> Self {
-        Self::build(column, keys().await, Clock::System, &[], rate_limit, |notifier| notifier).await
+    /// Starts a server with this rate limit. `None` is no limit.
+    pub async fn open_for(database_kind: DatabaseKind, rate_limit: Option<RateLimit>) -> Self {
+        Self::build(database_kind, keys().await, Clock::System, &[], rate_limit, |notifier| notifier).await
     }
 
-    /// One that pages of these origins may call, and whose server has the notifier that `wrap` makes of its own.
+    /// Starts a server that allows these CORS origins. Its API uses the notifier that `wrap` returns for its
+    /// own one.
     pub async fn open_as(
-        column: Column,
+        database_kind: DatabaseKind,
         keys: api::Keys,
         clock: Clock,
         cors_origins: &[&str],
         wrap: impl FnOnce(Arc<dyn Notifier>) -> Arc<dyn Notifier>,
     ) -> Self {
-        Self::build(column, keys, clock, cors_origins, Some(RateLimit::default()), wrap).await
+        Self::build(database_kind, keys, clock, cors_origins, Some(RateLimit::default()), wrap).await
     }
 
     async fn build(
-        column: Column,
+        database_kind: DatabaseKind,
         keys: api::Keys,
         clock: Clock,
         cors_origins: &[&str],
@@ -114,11 +118,11 @@ impl TestServer {
         wrap: impl FnOnce(Arc<dyn Notifier>) -> Arc<dyn Notifier>,
     ) -> Self {
         let dir = TempDir::new().unwrap();
-        let url = match column {
-            Column::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
-            Column::Postgres => servers().database().await,
+        let url = match database_kind {
+            DatabaseKind::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
+            DatabaseKind::Postgres => servers().database().await,
         };
-        if column == Column::Sqlite {
+        if database_kind == DatabaseKind::Sqlite {
             migrate(&url).await;
         }
         let store = Store::open(&url, 16, Failover::Lossy, clock).await.unwrap();
@@ -173,26 +177,27 @@ impl TestServer {
         }
     }
 
-    /// A client of this user.
+    /// Returns a client of this user.
     pub fn client(&self, subject: &str) -> Client {
         Client::new(&self.url, subject)
     }
 
-    /// Runs SQL beside the server.
+    /// Runs SQL on a connection that the server does not use.
     pub async fn execute(&self, sql: &str) {
         self.sql.execute_unprepared(sql).await.unwrap();
     }
 
-    /// One whole number out of the database.
+    /// Runs a query that returns one integer.
     pub async fn number(&self, sql: &str) -> i64 {
         number(&self.sql, sql).await
     }
 
-    /// Ends the test_server: no import is left to run, each feed is numbered without a gap up to its head, and
-    /// what has begun comes to its end.
+    /// Stops the server. Fails if an import is left to run, if a feed is inconsistent, or if a task of the
+    /// server does not end within 20 s.
     pub async fn end(self) {
-        let left = "SELECT count(*) FROM import_job WHERE state IN ('QUEUED', 'RUNNING', 'ROLLING_BACK')";
-        assert_eq!(self.number(left).await, 0, "imports are left behind");
+        let unfinished =
+            "SELECT count(*) FROM import_job WHERE state IN ('QUEUED', 'RUNNING', 'ROLLING_BACK')";
+        assert_eq!(self.number(unfinished).await, 0, "imports are left to run");
         assert_feeds_are_whole(&self.sql).await;
         self.stop.cancel();
         self.tasks.close();
@@ -202,19 +207,19 @@ impl TestServer {
     }
 }
 
-/// Makes the tables of a database.
+/// Runs all migrations on a database.
 pub async fn migrate(url: &str) {
     let connection = open_to_migrate(url).await.unwrap();
     Migrator::up(&connection, None).await.unwrap();
     connection.close().await.unwrap();
 }
 
-/// The keys of a test_server that takes the tokens of its clients.
+/// Returns the keys that verify the tokens of [`Client`].
 pub async fn keys() -> api::Keys {
     api::Keys::load(&[SECRET.to_owned()], None, Vec::new(), None).await.unwrap()
 }
 
-/// Positions are unique, and the newest is the head, for every user.
+/// Fails unless, for every user, all positions in the feed are unique and the greatest one is the feed head.
 pub async fn assert_feeds_are_whole(sql: &DatabaseConnection) {
     let broken = "SELECT count(*) FROM account a WHERE \
         a.feed_head <> coalesce((SELECT max(s) FROM (SELECT change_seq AS s FROM event e WHERE e.user_id = a.user_id \
@@ -223,10 +228,10 @@ pub async fn assert_feeds_are_whole(sql: &DatabaseConnection) {
             UNION ALL SELECT change_seq FROM event_type t WHERE t.user_id = a.user_id) m) \
         <> (SELECT count(DISTINCT s) FROM (SELECT change_seq AS s FROM event e WHERE e.user_id = a.user_id \
             UNION ALL SELECT change_seq FROM event_type t WHERE t.user_id = a.user_id) m)";
-    assert_eq!(number(sql, broken).await, 0, "a feed is not whole");
+    assert_eq!(number(sql, broken).await, 0, "a feed is inconsistent");
 }
 
-/// One whole number out of a database.
+/// Runs a query that returns one integer, of 32 or 64 bits.
 pub async fn number(sql: &DatabaseConnection, text: &str) -> i64 {
     let statement = Statement::from_string(sql.get_database_backend(), text);
     let row = sql.query_one_raw(statement).await.unwrap().unwrap();
@@ -234,7 +239,7 @@ pub async fn number(sql: &DatabaseConnection, text: &str) -> i64 {
     wide.unwrap_or_else(|_| i64::from(row.try_get_by_index::<i32>(0).unwrap()))
 }
 
-/// Waits until a condition holds; fails when it does not within 60 s.
+/// Waits until a condition holds. Fails if it does not hold within 60 s.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !holds().await {
@@ -243,7 +248,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
     }
 }
 
-/// Whether a connection speaks to PostgreSQL.
+/// Whether a connection leads to PostgreSQL.
 pub fn is_postgres(sql: &DatabaseConnection) -> bool {
     sql.get_database_backend() == DbBackend::Postgres
 }

@@ -1,5 +1,5 @@
-//! A network between a server and what it depends on: connections go through a proxy that can fall silent, cut them,
-//! or refuse them.
+//! A TCP proxy between a server and PostgreSQL or Redis. It can drop all bytes, close connections, delay
+//! bytes, or lead to another server.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,16 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// What the network does with bytes.
+/// What the proxy does with bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// It passes them on.
+    /// It forwards them.
     Pass,
-    /// It takes them and says nothing: the host has vanished. Connections of before stay silent for ever.
+    /// It accepts connections and forwards nothing, as if the host had vanished.
     Silent,
 }
 
-/// A way to one server.
+/// A proxy to one server.
 pub struct Network {
     pub address: SocketAddr,
     state: watch::Sender<State>,
@@ -30,35 +30,35 @@ pub struct Network {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     mode: Mode,
-    /// Connections of an earlier generation are silent.
+    /// Nothing is forwarded any more on connections of an earlier generation.
     generation: u64,
-    /// Connections of an earlier one are cut.
+    /// Connections that were opened at a lower count are closed.
     cuts: u64,
-    /// What each piece waits before it passes.
+    /// How long each read waits before it is forwarded.
     delay: Duration,
 }
 
 impl Network {
-    /// A network in front of `host:port`.
+    /// Starts a proxy to `host:port`.
     pub async fn to(server: &str) -> Self {
         let server = Arc::new(Mutex::new(server.to_owned()));
         let current = Arc::clone(&server);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (state, seen) =
+        let (state, receiver) =
             watch::channel(State { mode: Mode::Pass, generation: 0, cuts: 0, delay: Duration::ZERO });
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let server = current.lock().unwrap().clone();
-                connections.spawn(carry(client, server, seen.clone()));
+                connections.spawn(proxy_connection(client, server, receiver.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
         Self { address, state, server, accepting: accepting.abort_handle() }
     }
 
-    /// The URL of a database by way of this network.
+    /// Returns this URL with the host and port of the proxy.
     pub fn through(&self, url: &str) -> String {
         let (scheme, rest) = url.split_once("://").unwrap();
         let (user, host) = rest.split_once('@').map_or(("", rest), |(user, host)| (user, host));
@@ -67,7 +67,7 @@ impl Network {
         format!("{scheme}://{user}{at}{}/{path}", self.address)
     }
 
-    /// The host vanishes: nothing comes back, and nobody is told.
+    /// The host vanishes: nothing comes back, and no connection is closed.
     pub fn vanish(&self) {
         self.state.send_modify(|state| {
             state.mode = Mode::Silent;
@@ -75,7 +75,7 @@ impl Network {
         });
     }
 
-    /// Another host is there under the same name: new connections pass, those of before stay silent.
+    /// Another host has the same name: new connections work, and those opened before stay silent.
     pub fn appear(&self) {
         self.state.send_modify(|state| {
             state.mode = Mode::Pass;
@@ -83,18 +83,18 @@ impl Network {
         });
     }
 
-    /// From now on new connections lead to another server; those of before are silent.
-    pub fn lead_to(&self, server: &str) {
+    /// Makes new connections lead to another server. Those opened before fall silent.
+    pub fn redirect_to(&self, server: &str) {
         *self.server.lock().unwrap() = server.to_owned();
         self.appear();
     }
 
-    /// From now on each piece that passes takes so much longer.
+    /// Delays each read from now on.
     pub fn slow_down(&self, delay: Duration) {
         self.state.send_modify(|state| state.delay = delay);
     }
 
-    /// Cuts all connections.
+    /// Closes all open connections.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
@@ -106,16 +106,16 @@ impl Drop for Network {
     }
 }
 
-async fn carry(mut client: TcpStream, server: String, mut state: watch::Receiver<State>) {
-    let begun = *state.borrow();
-    let is_cut = |state: &State| state.cuts != begun.cuts;
-    if begun.mode == Mode::Silent {
+async fn proxy_connection(mut client: TcpStream, server: String, mut state: watch::Receiver<State>) {
+    let initial = *state.borrow();
+    let is_cut = |state: &State| state.cuts != initial.cuts;
+    if initial.mode == Mode::Silent {
         let _cut = state.wait_for(is_cut).await;
         return;
     }
     let Ok(mut server) = TcpStream::connect(&server).await else { return };
     let _small = (client.set_nodelay(true), server.set_nodelay(true));
-    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         tokio::select! {
             biased;
@@ -124,21 +124,21 @@ async fn carry(mut client: TcpStream, server: String, mut state: watch::Receiver
                 if is_cut(&now) {
                     return;
                 }
-                if now.generation != begun.generation {
-                    // Both ends stay open, as after a host that lost its power.
+                if now.generation != initial.generation {
+                    // Both ends stay open, as when a host loses power.
                     let _cut = state.wait_for(is_cut).await;
                     return;
                 }
             }
-            Ok(count @ 1..) = client.read(&mut asked) => {
-                slowed(&state).await;
-                if server.write_all(&asked[..count]).await.is_err() {
+            Ok(count @ 1..) = client.read(&mut from_client) => {
+                wait_for_delay(&state).await;
+                if server.write_all(&from_client[..count]).await.is_err() {
                     return;
                 }
             }
-            Ok(count @ 1..) = server.read(&mut answered) => {
-                slowed(&state).await;
-                if client.write_all(&answered[..count]).await.is_err() {
+            Ok(count @ 1..) = server.read(&mut from_server) => {
+                wait_for_delay(&state).await;
+                if client.write_all(&from_server[..count]).await.is_err() {
                     return;
                 }
             }
@@ -147,12 +147,12 @@ async fn carry(mut client: TcpStream, server: String, mut state: watch::Receiver
     }
 }
 
-async fn slowed(state: &watch::Receiver<State>) {
+async fn wait_for_delay(state: &watch::Receiver<State>) {
     let delay = state.borrow().delay;
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
 }
 
-/// The longest that anybody may wait for an answer, whatever happens.
-pub const ANSWER_MAX: Duration = Duration::from_secs(35);
+/// The longest time that a client may wait for a response, whatever fails.
+pub const RESPONSE_MAX: Duration = Duration::from_secs(35);

@@ -1,4 +1,4 @@
-//! A server as a process of its own, for tests of what happens to processes and around them.
+//! Starts a server as a process of its own, for tests that signal, limit or kill it.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::{Client, SECRET, eventually};
 
-/// How a process is started: what stands in front of its command, and what is set in its environment.
+/// How to start a process.
 #[derive(Debug, Default, Clone)]
 pub struct Launch {
+    /// A command that runs the server, for example `prlimit --nofile=64`.
     pub wrap: Vec<String>,
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
@@ -30,7 +31,7 @@ impl Launch {
         self
     }
 
-    /// The command that serves on a free port, and where that is.
+    /// Returns the command that serves on a free port, and its URL.
     pub fn command(&self, database: &str, dir: &Path) -> (Command, String) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let binary = env!("CARGO_BIN_EXE_idem-under-test").to_owned();
@@ -54,11 +55,11 @@ impl Launch {
     /// Starts a server and waits until it is ready.
     pub async fn start(&self, database: &str, dir: &Path) -> Process {
         let process = self.start_unready(database, dir);
-        process.is_ready().await;
+        process.wait_until_ready().await;
         process
     }
 
-    /// Starts a server and waits for nothing.
+    /// Starts a server and does not wait for it.
     pub fn start_unready(&self, database: &str, dir: &Path) -> Process {
         let (mut command, url) = self.command(database, dir);
         let log = std::fs::File::create(dir.join("log")).unwrap();
@@ -66,22 +67,23 @@ impl Launch {
     }
 }
 
-/// A server that runs.
+/// A running server. It is killed when this is dropped.
 pub struct Process {
     child: Child,
     pub url: String,
 }
 
 impl Process {
-    pub async fn is_ready(&self) {
+    /// Waits until `/readyz` returns 200.
+    pub async fn wait_until_ready(&self) {
         let ready = format!("{}/readyz", self.url);
         eventually("the server is ready", || async {
-            reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
+            reqwest::get(&ready).await.is_ok_and(|response| response.status() == 200)
         })
         .await;
     }
 
-    /// The status of `/readyz` or `/livez`.
+    /// Returns the status of `/readyz` or `/livez`.
     pub async fn status(&self, path: &str) -> u16 {
         reqwest::get(format!("{}{path}", self.url)).await.unwrap().status().as_u16()
     }
@@ -96,25 +98,25 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
-        let told = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status();
-        assert!(told.unwrap().success());
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status();
+        assert!(status.unwrap().success());
     }
 
-    /// SIGTERM; how it ended, and how long that took.
+    /// Sends SIGTERM and waits until the process has exited. Returns its status and how long that took.
     pub async fn terminate(self) -> (ExitStatus, Duration) {
         self.signal("TERM");
-        self.ended().await
+        self.wait_for_exit().await
     }
 
-    /// Waits for its end; how it ended, and how long that took.
-    pub async fn ended(mut self) -> (ExitStatus, Duration) {
-        let told = Instant::now();
-        eventually("the server ends", || {
-            let has_ended = self.child.try_wait().unwrap().is_some();
-            async move { has_ended }
+    /// Waits until the process has exited. Returns its status and how long that took.
+    pub async fn wait_for_exit(mut self) -> (ExitStatus, Duration) {
+        let started_at = Instant::now();
+        eventually("the server exits", || {
+            let has_exited = self.child.try_wait().unwrap().is_some();
+            async move { has_exited }
         })
         .await;
-        (self.child.wait().unwrap(), told.elapsed())
+        (self.child.wait().unwrap(), started_at.elapsed())
     }
 }
 

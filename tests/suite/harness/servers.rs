@@ -1,4 +1,4 @@
-//! The private PostgreSQL and Redis of this test run: started once, ended with the process.
+//! Starts a private PostgreSQL and Redis through `servers.sh`. They end with this process.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,47 +8,50 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, Database};
 use tokio::sync::OnceCell;
 
-/// Where the servers are.
+/// A running PostgreSQL and a running Redis.
 pub struct Servers {
+    /// A URL without a database.
     pub postgres: String,
+    /// A URL without a database.
     pub redis: String,
-    answers: Lines<BufReader<ChildStdout>>,
-    /// Ends with this process, and the servers with it.
-    orders: ChildStdin,
-    _keeper: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    /// It is closed when this process ends, and `servers.sh` then stops the servers.
+    commands: ChildStdin,
+    _script: Child,
 }
 
 static SERVERS: OnceLock<Servers> = OnceLock::new();
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 
-/// The servers of this process. Fails the test when they cannot be started.
+/// Returns the servers that all tests of this process share, and starts them first if needed. Fails the test
+/// if they cannot be started.
 pub fn servers() -> &'static Servers {
     SERVERS.get_or_init(Servers::start)
 }
 
 impl Servers {
-    /// Starts servers that nobody shares: for tests that stop them.
+    /// Starts servers that no other test uses, for tests that stop them.
     pub fn start() -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/servers.sh");
-        let mut keeper = Command::new(script)
+        let mut process = Command::new(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("servers.sh runs");
-        let orders = keeper.stdin.take().unwrap();
-        let mut answers = BufReader::new(keeper.stdout.take().unwrap()).lines();
-        let mut line = || answers.next().expect("PostgreSQL and Redis start: see `make test`").unwrap();
-        Self { postgres: line(), redis: line(), answers, orders, _keeper: keeper }
+        let commands = process.stdin.take().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut line = || output.next().expect("PostgreSQL and Redis start: see `make test`").unwrap();
+        Self { postgres: line(), redis: line(), output, commands, _script: process }
     }
 
-    /// Gives a command of `servers.sh`, and returns when it is carried out. Needs servers of one's own:
-    /// the shared ones are never `mut`.
-    pub fn order(&mut self, command: &str) {
-        writeln!(self.orders, "{command}").unwrap();
-        assert_eq!(self.answers.next().expect("servers.sh goes on").unwrap(), "done", "{command}");
+    /// Runs a command of `servers.sh` and returns when it is done. The shared servers do not allow it,
+    /// because they are never `mut`.
+    pub fn run_command(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+        assert_eq!(self.output.next().expect("servers.sh still runs").unwrap(), "done", "{command}");
     }
 
-    /// What `redis-cli` prints for a command, in one of the databases of Redis.
+    /// Runs a command with `redis-cli` in one of the databases of Redis. Returns what it prints.
     pub fn redis_cli(&self, database: u8, command: &[&str]) -> String {
         let url = format!("{}/{database}", self.redis);
         let output = Command::new("redis-cli").args(["-e", "-u", &url]).args(command).output().unwrap();
@@ -56,7 +59,7 @@ impl Servers {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// A fresh database with all tables.
+    /// Creates a database with all tables. Returns its URL.
     pub async fn database(&self) -> String {
         TEMPLATE
             .get_or_init(|| async {
@@ -71,7 +74,7 @@ impl Servers {
         format!("{}/{name}", self.postgres)
     }
 
-    /// A database without tables.
+    /// Creates a database without tables. Returns its URL.
     pub async fn empty_database(&self, name: &str) -> String {
         self.run(&format!("CREATE DATABASE {name}")).await;
         format!("{}/{name}", self.postgres)

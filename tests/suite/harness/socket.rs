@@ -1,4 +1,4 @@
-//! Clients that follow: a WebSocket that speaks graphql-transport-ws, and the body of a streamed answer.
+//! Clients of subscriptions: a WebSocket that speaks graphql-transport-ws, and a response that is a stream.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::Client;
 
-/// Longest wait for something that must come.
+/// The longest wait for a message that must come.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The subscription that most tests follow.
+/// The subscription that most tests use.
 pub const CHANGES: &str = "subscription($after: Cursor) { changes(after: $after) { cursor reset \
     changes { entity entityId version deleted event { id notes } } } }";
 
-/// A socket of one client.
+/// A WebSocket of one client.
 pub struct Socket(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    /// Upgrades a connection, with headers, and says nothing.
+    /// Opens a WebSocket with these headers, and sends no message.
     pub async fn connect(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
         let mut request = format!("{}/graphql", url.replace("http", "ws")).into_client_request().unwrap();
         for (name, value) in headers {
@@ -34,12 +34,12 @@ impl Socket {
         connect_async(request).await.map(|(stream, _)| Self(stream))
     }
 
-    /// One that speaks the protocol, before its init.
+    /// Opens a WebSocket with the subprotocol, and does not send `connection_init`.
     pub async fn raw(url: &str) -> Self {
         Self::connect(url, &[("sec-websocket-protocol", "graphql-transport-ws")]).await.unwrap()
     }
 
-    /// One that is acknowledged.
+    /// Opens a WebSocket and waits for its `connection_ack`.
     pub async fn open(client: &Client) -> Self {
         let mut socket = Self::raw(&client.url).await;
         socket.init(json!({ "authorization": format!("Bearer {}", client.token) })).await;
@@ -59,40 +59,41 @@ impl Socket {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
-    /// Asks for something under an id.
+    /// Starts an operation with this id.
     pub async fn ask(&mut self, id: &str, query: &str, variables: Value) {
         let payload = json!({ "query": query, "variables": variables });
         self.send(json!({ "id": id, "type": "subscribe", "payload": payload })).await;
     }
 
-    /// Follows the changes behind a cursor, and returns when the server has begun.
+    /// Subscribes to the changes after a cursor. Returns once the server has read the request.
     pub async fn follow(&mut self, id: &str, after: &str) {
         self.ask(id, CHANGES, json!({ "after": after })).await;
-        self.beat().await;
+        self.ping().await;
     }
 
-    /// Waits until the server has read what was sent; nothing else may come before its answer.
-    pub async fn beat(&mut self) {
-        self.send(json!({ "type": "ping", "payload": { "beat": 1 } })).await;
-        assert_eq!(self.next().await, json!({ "type": "pong", "payload": { "beat": 1 } }));
+    /// Sends a ping and waits for its pong, so that the server has read all messages before it. No other
+    /// message may come first.
+    pub async fn ping(&mut self) {
+        self.send(json!({ "type": "ping", "payload": { "number": 1 } })).await;
+        assert_eq!(self.next().await, json!({ "type": "pong", "payload": { "number": 1 } }));
     }
 
-    /// The next message of the protocol.
+    /// Waits for the next message of the subprotocol.
     pub async fn next(&mut self) -> Value {
-        // The server's pings do not prolong the wait.
+        // The timeout covers the whole loop, so WebSocket pings do not prolong the wait.
         let message = async {
             loop {
                 match self.0.next().await {
                     Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    other => panic!("no message but {other:?}"),
+                    other => panic!("expected a message, got {other:?}"),
                 }
             }
         };
         timeout(WAIT, message).await.expect("a message comes")
     }
 
-    /// Takes changes until `count` of them have come; them, and the cursor behind them.
+    /// Receives at least `count` changes. Returns them and the last cursor.
     pub async fn changes(&mut self, count: usize) -> (Vec<Value>, String) {
         let (mut changes, mut cursor) = (Vec::new(), String::new());
         while changes.len() < count {
@@ -104,13 +105,13 @@ impl Socket {
         (changes, cursor)
     }
 
-    /// The code that the server closes with, whatever it says before.
-    pub async fn closed(&mut self) -> u16 {
+    /// Waits until the server closes the WebSocket. Returns the close code and ignores messages before it.
+    pub async fn close_code(&mut self) -> u16 {
         let code = async {
             loop {
                 match self.0.next().await {
                     Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
-                    Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("closed without a code"),
+                    Some(Ok(Message::Close(None)) | Err(_)) | None => panic!("it was closed without a code"),
                     Some(Ok(_)) => {}
                 }
             }
@@ -119,14 +120,14 @@ impl Socket {
     }
 }
 
-/// The body of an answer that goes on.
-pub struct Feed {
+/// A response whose body is a stream of events or parts.
+pub struct StreamedResponse {
     response: reqwest::Response,
     read: String,
 }
 
-impl Feed {
-    /// POSTs a request that is answered as a stream.
+impl StreamedResponse {
+    /// Sends a request whose response is a stream.
     pub async fn open(client: &Client, accept: &str, query: &str, variables: Value) -> Self {
         let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
         let body = json!({ "query": query, "variables": variables });
@@ -139,7 +140,9 @@ impl Feed {
         self.response.headers()["content-type"].to_str().unwrap()
     }
 
-    /// What comes before the next `end`. It must come without anything behind it.
+    /// Reads up to the next `end`. Returns the text before it.
+    ///
+    /// The server must send `end` at once: this does not wait for the bytes that follow it.
     pub async fn until(&mut self, end: &str) -> String {
         loop {
             if let Some((before, rest)) = self.read.split_once(end) {
@@ -148,12 +151,12 @@ impl Feed {
                 return before;
             }
             let chunk = timeout(WAIT, self.response.chunk()).await.expect("more comes").unwrap();
-            let chunk = chunk.unwrap_or_else(|| panic!("ended behind {:?}", self.read));
+            let chunk = chunk.unwrap_or_else(|| panic!("the stream ended after {:?}", self.read));
             self.read.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
 
-    /// All that is left.
+    /// Reads the rest of the stream until it ends.
     pub async fn rest(mut self) -> String {
         while let Some(chunk) = timeout(WAIT, self.response.chunk()).await.expect("it ends").unwrap() {
             self.read.push_str(std::str::from_utf8(&chunk).unwrap());
@@ -161,7 +164,7 @@ impl Feed {
         self.read
     }
 
-    /// The data of the next event of graphql-sse, comments passed over.
+    /// Reads the next event of graphql-sse and skips comments. Returns its name and its data.
     pub async fn event(&mut self) -> (String, Value) {
         loop {
             let event = self.until("\n\n").await;
@@ -174,7 +177,7 @@ impl Feed {
         }
     }
 
-    /// The next part of a multipart answer.
+    /// Reads the next part of a multipart response.
     pub async fn part(&mut self) -> Value {
         let part = self.until("\r\n--graphql").await;
         let json = part.strip_prefix("\r\ncontent-type: application/json\r\n\r\n");

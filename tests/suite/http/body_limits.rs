@@ -1,4 +1,5 @@
-//! What a request takes of bounded memory, it takes to its end, and not before its bytes are there.
+//! Tests the memory that all request bodies share. A request reserves its share as its bytes arrive, and
+//! keeps it until its work has ended.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{Client, Column, Socket, TestServer, event, eventually};
+use crate::harness::{Client, DatabaseKind, Socket, TestServer, event, eventually};
 
 const CREATE: &str = "mutation($e: [EventInput!]!) { createEvents(input: { events: $e }) { created } }";
 
@@ -18,11 +19,11 @@ async fn status(client: &Client) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mutations_whose_clients_are_gone_keep_their_room_until_they_end() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn mutations_whose_clients_have_disconnected_keep_their_memory_until_they_end() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let kind = client.event_type("run").await;
-    // Nobody else writes for now.
+    // An open transaction blocks all other writes on SQLite.
     let held = server.store.begin().await.unwrap();
     for _ in 0..16 {
         let mut body = json!({ "query": CREATE, "variables": { "e": [event(&kind)] } }).to_string();
@@ -30,31 +31,31 @@ async fn mutations_whose_clients_are_gone_keep_their_room_until_they_end() {
         let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
         let request = request.header("content-type", "application/json").body(body);
         let cut = timeout(Duration::from_millis(400), request.send()).await;
-        assert!(cut.is_err(), "it waits for its turn to write: {cut:?}");
+        assert!(cut.is_err(), "it waits for the open transaction: {cut:?}");
     }
     assert_eq!(status(&client).await, 503);
     drop(held);
     eventually("each has ended", || async { server.number("SELECT count(*) FROM event").await == 16 }).await;
-    eventually("the room is free", || async { status(&client).await == 200 }).await;
+    eventually("the memory is free", || async { status(&client).await == 200 }).await;
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_reads_no_further_while_the_mutations_that_it_dropped_go_on() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn a_socket_stops_reading_while_too_many_completed_mutations_still_run() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let mut socket = Socket::open(&client).await;
     let held = server.store.begin().await.unwrap();
     for id in 0..19 {
         socket.ask(&id.to_string(), CREATE, json!({ "e": [event(&kind)] })).await;
-        // StartedChunk by the time of the second answer.
-        socket.beat().await;
-        socket.beat().await;
+        // The mutation has started by the time of the second pong.
+        socket.ping().await;
+        socket.ping().await;
         socket.send(json!({ "type": "complete", "id": id.to_string() })).await;
     }
     socket.ask("last", CREATE, json!({ "e": [event(&kind)] })).await;
-    assert!(timeout(Duration::from_secs(1), socket.beat()).await.is_err(), "it reads on");
+    assert!(timeout(Duration::from_secs(1), socket.ping()).await.is_err(), "the socket still reads");
     drop(held);
     let mut types =
         [socket.next().await, socket.next().await, socket.next().await].map(|m| m["type"].to_string());
@@ -67,8 +68,8 @@ async fn a_socket_reads_no_further_while_the_mutations_that_it_dropped_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_do_not_come_take_no_room_from_those_that_do() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn bodies_that_do_not_arrive_reserve_no_memory() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let address = server.url.strip_prefix("http://").unwrap();
     let mut slow = Vec::new();
@@ -84,7 +85,7 @@ async fn bodies_that_do_not_come_take_no_room_from_those_that_do() {
             slow.push(stream);
         }
     }
-    // They are read by now.
+    // The server has read the heads by now.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(status(&client).await, 200);
     drop(slow);

@@ -1,13 +1,15 @@
-//! Free JSON is the same however it is sent: inside of an item, as a variable of its own, or in the document.
+//! Tests that `properties` are read alike however they are sent: inside an item, as a variable of their own,
+//! or in the document.
 
 use serde_json::{Value, json};
 
 use super::post;
 use crate::harness::{Client, TestServer, on_both};
 
-on_both!(free_json_is_the_same_however_it_is_sent);
+on_both!(properties_are_read_alike_however_they_are_sent);
 
-/// What a document declares and takes as its input, and the variables that go with it.
+/// The ways to send an event: the variable that the document declares, the input of its mutation, and the
+/// variables.
 const WAYS: [[&str; 3]; 4] = [
     ["$event: EventInput!", "{ event: $event }", r#"{"event":EVENT}"#],
     ["$input: CreateEventInput!", "$input", r#"{"input":{"event":EVENT}}"#],
@@ -15,7 +17,7 @@ const WAYS: [[&str; 3]; 4] = [
     ["$properties: JSONObject", "{ event: LITERAL }", r#"{"properties":JSON}"#],
 ];
 
-/// The answer to a create of an event with this free JSON.
+/// Creates an event with this JSON as its `properties`. Returns the result, or the response if it has errors.
 async fn create(client: &Client, kind: &str, [declared, input, variables]: [&str; 3], json: &str) -> Value {
     let name = declared.split(':').next().unwrap();
     let event = format!(
@@ -30,11 +32,11 @@ async fn create(client: &Client, kind: &str, [declared, input, variables]: [&str
     );
     let variables = variables.replace("EVENT", &event).replace("JSON", json);
     let body = format!("{{\"query\":{},\"variables\":{variables}}}", json!(document));
-    let mut answer = post(client, "application/json", body).await.1;
-    if answer.get("errors").is_some() { answer } else { answer["data"]["createEvent"]["result"].take() }
+    let mut response = post(client, "application/json", body).await.1;
+    if response.get("errors").is_some() { response } else { response["data"]["createEvent"]["result"].take() }
 }
 
-async fn free_json_is_the_same_however_it_is_sent(server: &TestServer) {
+async fn properties_are_read_alike_however_they_are_sent(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let nested = r#"{"b":1.0,"a":"é\n\"{[\\","properties":{"properties":{"z":[-1,{"properties":null}]}}}"#;
@@ -59,13 +61,13 @@ async fn free_json_is_the_same_however_it_is_sent(server: &TestServer) {
             let result = create(&client, &kind, way, json).await;
             assert_eq!(result["problem"]["code"], *code, "{way:?} {json}: {result}");
         }
-        let answer = create(&client, &kind, way, &deep(40)).await;
+        let response = create(&client, &kind, way, &deep(40)).await;
         assert_eq!(
-            answer["errors"][0]["extensions"]["limit"]["name"], "variables depth",
-            "{way:?}: {answer}"
+            response["errors"][0]["extensions"]["limit"]["name"], "variables depth",
+            "{way:?}: {response}"
         );
     }
-    // Inside of an item a number beyond all floats is that item's problem.
+    // Inside an item, a number beyond all 64-bit floats is a problem of that item.
     for way in &WAYS[..2] {
         let result = create(&client, &kind, *way, r#"{"a":1e400}"#).await;
         assert_eq!(result["problem"]["code"], "INVALID_JSON", "{way:?}: {result}");

@@ -1,4 +1,5 @@
-//! Refusals outside `/graphql`: problem+json (RFC 9457) whatever is wrong, and how far an upload has come.
+//! Tests refusals outside `/graphql`: they are problem+json (RFC 9457), and those about an upload have its
+//! offset.
 
 use std::num::NonZeroU32;
 
@@ -9,27 +10,28 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::process::Launch;
-use crate::harness::{Column, TestServer, eventually, new_id, on_both};
+use crate::harness::{DatabaseKind, TestServer, eventually, new_id, on_both};
 
 on_both!(
-    what_is_refused_outside_graphql_is_a_problem,
-    every_answer_about_an_own_upload_says_its_offset,
-    a_page_out_of_range_is_an_error_never_a_clamp,
+    every_refusal_outside_graphql_is_a_problem,
+    every_response_about_an_own_upload_has_its_offset,
+    a_page_size_out_of_range_is_an_error_and_is_not_clamped,
     every_refusal_has_one_shape_and_a_stable_code,
 );
 
-/// Sends a request that is refused; its problem, whose members are asked of each.
+/// Sends a request that must be refused with this status and code. Checks and returns its problem.
 async fn problem(request: RequestBuilder, status: u16, code: &str) -> Value {
-    let answer = request.header("x-request-id", "mine").send().await.unwrap();
-    problem_of(answer, status, code, "mine").await
+    let response = request.header("x-request-id", "mine").send().await.unwrap();
+    problem_of(response, status, code, "mine").await
 }
 
-async fn problem_of(answer: Response, status: u16, code: &str, id: &str) -> Value {
-    let url = answer.url().to_string();
-    assert_eq!(answer.status(), status, "{url}");
-    assert_eq!(answer.headers()["content-type"], "application/problem+json", "{url}");
-    let waits = answer.headers().contains_key("retry-after");
-    let problem: Value = answer.json().await.unwrap();
+/// Checks all members of the problem in a response. Returns the problem.
+async fn problem_of(response: Response, status: u16, code: &str, id: &str) -> Value {
+    let url = response.url().to_string();
+    assert_eq!(response.status(), status, "{url}");
+    assert_eq!(response.headers()["content-type"], "application/problem+json", "{url}");
+    let waits = response.headers().contains_key("retry-after");
+    let problem: Value = response.json().await.unwrap();
     assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)), "{url}: {problem}");
     assert_eq!(problem["instance"], json!(format!("urn:idem:request:{id}")), "{url}: {problem}");
     assert_eq!(problem["requestId"], json!(id), "{url}: {problem}");
@@ -43,7 +45,7 @@ async fn problem_of(answer: Response, status: u16, code: &str, id: &str) -> Valu
     problem
 }
 
-async fn what_is_refused_outside_graphql_is_a_problem(server: &TestServer) {
+async fn every_refusal_outside_graphql_is_a_problem(server: &TestServer) {
     let client = server.client("ann");
     let request = |method: &str, path: &str| {
         let url = format!("{}{path}", client.url);
@@ -73,7 +75,7 @@ async fn what_is_refused_outside_graphql_is_a_problem(server: &TestServer) {
     }
 }
 
-async fn every_answer_about_an_own_upload_says_its_offset(server: &TestServer) {
+async fn every_response_about_an_own_upload_has_its_offset(server: &TestServer) {
     let client = server.client("ann");
     let id = new_id();
     client.create_import(&id, 20 * 1024 * 1024, None).await;
@@ -94,9 +96,9 @@ async fn every_answer_about_an_own_upload_says_its_offset(server: &TestServer) {
         (put("8388608", "br"), 415),
         (put("0", "gzip"), 400),
     ] {
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), status);
-        assert_eq!(answer.headers()["upload-offset"], part.to_string(), "{status}");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["upload-offset"], part.to_string(), "{status}");
     }
     let head = client.head(&id).await;
     assert_eq!(
@@ -107,15 +109,15 @@ async fn every_answer_about_an_own_upload_says_its_offset(server: &TestServer) {
         let get = client.http.get(format!("{}/imports/{id}/{what}", client.url)).bearer_auth(&client.token);
         assert_eq!(get.send().await.unwrap().headers()["upload-offset"], part.to_string(), "{what}");
     }
-    client.step("cancelImport", &id).await;
+    client.control_import("cancelImport", &id).await;
     let late = client.put(&id, None, vec![b' ']).await;
     assert_eq!((late.status().as_u16(), late.headers().contains_key("upload-offset")), (409, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_no_points_left_is_told_when_they_come_back() {
+async fn a_user_without_points_is_told_when_to_retry() {
     let points = RateLimit { points: NonZeroU32::new(3).unwrap(), per_second: NonZeroU32::MIN };
-    let server = TestServer::open_for(Column::Sqlite, Some(points)).await;
+    let server = TestServer::open_for(DatabaseKind::Sqlite, Some(points)).await;
     let client = server.client("ann");
     let file = json!({ "size": 1, "head": "eA==" });
     let ask =
@@ -123,14 +125,14 @@ async fn who_has_no_points_left_is_told_when_they_come_back() {
     for _ in 0..3 {
         assert_eq!(ask().send().await.unwrap().status(), 200);
     }
-    let told = problem(ask(), 429, "RATE_LIMITED").await;
-    assert!((1..=1_000).contains(&told["retryAfterMs"].as_u64().unwrap()), "{told}");
+    let refused = problem(ask(), 429, "RATE_LIMITED").await;
+    assert!((1..=1_000).contains(&refused["retryAfterMs"].as_u64().unwrap()), "{refused}");
     server.end().await;
 }
 
-/// It was started, and then the migrations are not those that it knows.
+/// After the start the table of migrations is changed, so that the server is not ready.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_not_ready_says_so_in_a_problem() {
+async fn a_server_that_is_not_ready_responds_with_a_problem() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let process = Launch::default().start(&database, dir.path()).await;
@@ -144,12 +146,12 @@ async fn a_server_that_is_not_ready_says_so_in_a_problem() {
     sql.close().await.unwrap();
 }
 
-async fn a_page_out_of_range_is_an_error_never_a_clamp(server: &TestServer) {
+async fn a_page_size_out_of_range_is_an_error_and_is_not_clamped(server: &TestServer) {
     let client = server.client("ann");
     for (first, code) in [(0, "BAD_USER_INPUT"), (-1, "BAD_USER_INPUT"), (5_001, "LIMIT_EXCEEDED")] {
-        let answer =
+        let response =
             client.send("query($n: Int!) { changes(first: $n) { cursor } }", json!({ "n": first })).await;
-        assert_eq!(answer["errors"][0]["extensions"]["code"], code, "{first}");
+        assert_eq!(response["errors"][0]["extensions"]["code"], code, "{first}");
     }
     let both = client.send("{ events(first: 1, last: 1) { nodes { id } } }", json!({})).await;
     assert_eq!(both["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");

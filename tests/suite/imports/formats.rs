@@ -1,4 +1,5 @@
-//! Imports of every format from the outside: real files, mappings, packings, and what is refused.
+//! Tests imports of every format: real files, CSV mappings, compressed payloads and archives, and what is
+//! refused.
 
 mod apple_health;
 mod csv;
@@ -14,21 +15,21 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, new_id};
 
-/// Announces an import of a format, sends its payload, and waits for its end.
+/// Creates an import of a format, uploads its payload, and waits until it has ended. Returns the import.
 async fn import(client: &Client, format: &str, csv: Option<Value>, payload: &[u8]) -> Value {
     let id = new_id();
     let query = "mutation($input: CreateImportInput!) { createImport(input: $input) \
         { importJob { id } problem { code detail errors { pointer code } } } }";
     let input = json!({ "id": id, "format": format, "sizeBytes": payload.len(), "csv": csv });
-    let answer = client.ask(query, json!({ "input": input })).await["createImport"].take();
-    assert_eq!(answer["importJob"]["id"], json!(id), "{answer}");
+    let created = client.ask(query, json!({ "input": input })).await["createImport"].take();
+    assert_eq!(created["importJob"]["id"], json!(id), "{created}");
     assert_eq!(client.put(&id, None, payload.to_vec()).await.status(), 200);
-    let mut job = client.ended(&id).await;
+    let mut job = client.wait_for_end(&id).await;
     job["id"] = json!(id);
     job
 }
 
-/// The counts of an import: inserted, duplicates, differing, rejected.
+/// Returns four counts of an import: inserted, duplicates, differing, rejected.
 fn counts(job: &Value) -> [i64; 4] {
     let counts = &job["counts"];
     let each = ["inserted", "duplicates", "differing", "rejected"].map(|name| counts[name].as_i64().unwrap());
@@ -39,7 +40,7 @@ fn counts(job: &Value) -> [i64; 4] {
     each
 }
 
-/// The events of a client that an import may make, newest first.
+/// Loads the first 1000 events of a user, newest first.
 async fn events(client: &Client) -> Vec<Value> {
     let query = "{ events(first: 1000) { nodes { id timestamp endDate timeZone notes sourceType externalId \
         properties eventType { name } location { latitude longitude } } } }";
@@ -58,7 +59,7 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// An archive of these members, deflated.
+/// Returns a zip archive of these files, compressed with deflate.
 fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = ZipArchiveWriter::new(Vec::new());
     for (name, bytes) in members {
@@ -75,9 +76,10 @@ fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     archive.finish().unwrap()
 }
 
-/// The weather of 2013 at New York's airports, its first 2 000 hours.
+/// The first 2 000 hours of the weather of 2013 at the airports of New York.
 const WEATHER: &[u8] = include_bytes!("../../data/weather-2000.csv.gz");
 
+/// Returns the CSV mapping for [`WEATHER`].
 fn weather() -> Value {
     json!({ "eventType": "weather", "timestampColumn": "time_hour", "externalIdColumns": ["origin", "time_hour"] })
 }

@@ -1,4 +1,4 @@
-//! Imports that the test itself works on, slice by slice, and may disturb behind each chunk.
+//! Runs the slices of an import in the test itself, with a callback after each chunk.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,27 +17,28 @@ use worker::jobs::run_slice::{RunnerContext, run_slice};
 
 use crate::harness::{Client, TestServer, new_id};
 
-/// What happens behind a chunk, by its number from 1 on.
-pub type Disturb = Arc<dyn Fn(usize) -> BoxFuture<'static, ()> + Send + Sync>;
+/// A callback after each chunk. Its argument is the number of the chunk, from 1 on.
+pub type AfterChunk = Arc<dyn Fn(usize) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// A notifier that hears the feed move behind each chunk, and disturbs.
+/// A notifier that runs a callback after each chunk, because each chunk that stores something notifies the
+/// feed.
 #[derive(Clone)]
-pub struct Disturber {
+pub struct ChunkNotifier {
     chunks: Arc<AtomicUsize>,
-    disturb: Disturb,
+    after_chunk: AfterChunk,
 }
 
-impl fmt::Debug for Disturber {
+impl fmt::Debug for ChunkNotifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Disturber")
+        f.write_str("ChunkNotifier")
     }
 }
 
-impl Notifier for Disturber {
+impl Notifier for ChunkNotifier {
     fn notify(&self, notification: Notification) {
         if matches!(notification, Notification::Feed(_)) {
-            let done = (self.disturb)(self.chunks.fetch_add(1, Ordering::SeqCst) + 1);
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(done));
+            let callback = (self.after_chunk)(self.chunks.fetch_add(1, Ordering::SeqCst) + 1);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(callback));
         }
     }
 
@@ -46,56 +47,56 @@ impl Notifier for Disturber {
     }
 }
 
-/// A worker in the hand of the test.
+/// Returns the context with which the test runs slices.
 pub fn runner_context(
     server: &TestServer,
     limits: ImportLimits,
-    disturb: Disturb,
-) -> RunnerContext<Disturber> {
+    after_chunk: AfterChunk,
+) -> RunnerContext<ChunkNotifier> {
     RunnerContext {
         store: server.store.clone(),
         payloads: server.payloads.clone(),
-        notifier: Disturber { chunks: Arc::default(), disturb },
-        owner: "by hand".to_owned(),
+        notifier: ChunkNotifier { chunks: Arc::default(), after_chunk },
+        owner: "test".to_owned(),
         limits,
         shutdown: CancellationToken::new(),
     }
 }
 
-/// Nothing happens.
-pub fn undisturbed() -> Disturb {
+/// Returns a callback that does nothing.
+pub fn no_callback() -> AfterChunk {
     Arc::new(|_| Box::pin(async {}))
 }
 
-/// Runs a slice of an import, if it can run.
-pub async fn slice(server: &TestServer, id: &str, disturb: Disturb) {
-    run_slice(&runner_context(server, ImportLimits::default(), disturb), id.parse().unwrap()).await;
+/// Runs a slice of an import, if the import may run.
+pub async fn slice(server: &TestServer, id: &str, after_chunk: AfterChunk) {
+    run_slice(&runner_context(server, ImportLimits::default(), after_chunk), id.parse().unwrap()).await;
 }
 
-/// Who a client speaks for.
+/// Returns the user of a client.
 pub async fn actor(client: &Client) -> Actor {
     let viewer = client.ask("{ viewer { userId subject } }", json!({})).await["viewer"].take();
     let text = |field: &str| viewer[field].as_str().unwrap().to_owned();
     Actor { user_id: text("userId").parse().unwrap(), issuer: String::new(), subject: text("subject") }
 }
 
-/// An import of so many records that is queued and that no worker was told of; its id.
-pub async fn parked(server: &TestServer, client: &Client, records: usize) -> String {
-    parked_payload(server, client, samples(0..records)).await
+/// Creates a queued import of so many records, and notifies no worker of it. Returns its id.
+pub async fn create_queued(server: &TestServer, client: &Client, records: usize) -> String {
+    create_queued_with(server, client, samples(0..records)).await
 }
 
-/// The same with this payload.
-pub async fn parked_payload(server: &TestServer, client: &Client, payload: Vec<u8>) -> String {
+/// Creates a queued import with this payload, and notifies no worker of it. Returns its id.
+pub async fn create_queued_with(server: &TestServer, client: &Client, payload: Vec<u8>) -> String {
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
-    let notifier = runner_context(server, ImportLimits::default(), undisturbed()).notifier;
+    let notifier = runner_context(server, ImportLimits::default(), no_callback()).notifier;
     let (import_id, actor) = (id.parse().unwrap(), actor(client).await);
     let body = stream::iter([Ok::<_, std::convert::Infallible>(payload.into())]);
     receive_payload(&server.store, &server.payloads, &notifier, &actor, import_id, None, body).await.unwrap();
     id
 }
 
-/// Records of one type, each with an external id of its own.
+/// Returns NDJSON of records of one type, each with its own external id.
 pub fn samples(numbers: std::ops::Range<usize>) -> Vec<u8> {
     let line = |n: usize| {
         let sample = json!({

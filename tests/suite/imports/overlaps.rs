@@ -1,19 +1,20 @@
-//! The same records more than once: one behind the other, at once, of two users, in opposite order.
+//! Tests imports of the same records: one after the other, at the same time, of two users, and in opposite
+//! order.
 
 use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 
-use super::manual_slices::{parked, parked_payload, samples, slice, undisturbed};
-use crate::harness::{Client, Column, TestServer, new_id, on_both};
+use super::manual_slices::{create_queued, create_queued_with, no_callback, samples, slice};
+use crate::harness::{Client, DatabaseKind, TestServer, new_id, on_both};
 
 on_both!(
     the_same_file_twice_at_once_is_stored_once,
     the_same_file_of_two_users_is_stored_for_each,
-    files_that_overlap_in_opposite_order_end_as_one,
-    a_file_sent_again_with_something_else_between_is_counted_exactly,
+    overlapping_files_in_opposite_order_store_each_record_once,
+    a_file_sent_again_with_other_records_in_between_is_counted_exactly,
 );
 
-/// Sends a payload; its id.
+/// Creates an import and uploads its payload. Returns its id.
 async fn begin(client: &Client, payload: Vec<u8>) -> String {
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
@@ -21,23 +22,24 @@ async fn begin(client: &Client, payload: Vec<u8>) -> String {
     id
 }
 
+/// Returns the inserted records and the duplicates of an import, which must have no other records.
 fn counts(job: &Value) -> (i64, i64) {
     let count = |name: &str| job["counts"][name].as_i64().unwrap();
     assert_eq!((&job["state"], count("rejected") + count("differing")), (&json!("COMPLETED"), 0));
     (count("inserted"), count("duplicates"))
 }
 
-/// Record, line and code of what was refused or differs.
-fn refused(job: &Value) -> Vec<(i64, i64, &str)> {
-    let number = |one: &Value, name: &str| one[name].as_i64().unwrap();
+/// Returns record, line and code of each rejection, including those of differing duplicates.
+fn rejections(job: &Value) -> Vec<(i64, i64, &str)> {
+    let number = |node: &Value, name: &str| node[name].as_i64().unwrap();
     let nodes = job["rejections"]["nodes"].as_array().unwrap().iter();
-    nodes.map(|one| (number(one, "record"), number(one, "line"), one["code"].as_str().unwrap())).collect()
+    nodes.map(|node| (number(node, "record"), number(node, "line"), node["code"].as_str().unwrap())).collect()
 }
 
 async fn the_same_file_twice_at_once_is_stored_once(server: &TestServer) {
     let client = server.client("ann");
     let (one, other) = tokio::join!(begin(&client, samples(0..3_000)), begin(&client, samples(0..3_000)));
-    let (one, other) = (counts(&client.ended(&one).await), counts(&client.ended(&other).await));
+    let (one, other) = (counts(&client.wait_for_end(&one).await), counts(&client.wait_for_end(&other).await));
     assert_eq!((one.0 + other.0, one.1 + other.1), (3_000, 3_000));
     assert_eq!(server.number("SELECT count(*) FROM event").await, 3_000);
 }
@@ -45,23 +47,24 @@ async fn the_same_file_twice_at_once_is_stored_once(server: &TestServer) {
 async fn the_same_file_of_two_users_is_stored_for_each(server: &TestServer) {
     let (ann, bob) = (server.client("ann"), server.client("bob"));
     let (hers, his) = tokio::join!(begin(&ann, samples(0..1_500)), begin(&bob, samples(0..1_500)));
-    assert_eq!(counts(&ann.ended(&hers).await), (1_500, 0));
-    assert_eq!(counts(&bob.ended(&his).await), (1_500, 0));
+    assert_eq!(counts(&ann.wait_for_end(&hers).await), (1_500, 0));
+    assert_eq!(counts(&bob.wait_for_end(&his).await), (1_500, 0));
     assert_eq!(server.number("SELECT count(*) FROM event").await, 3_000);
     assert!(ann.import(&his).await.is_null());
 }
 
-async fn files_that_overlap_in_opposite_order_end_as_one(server: &TestServer) {
+async fn overlapping_files_in_opposite_order_store_each_record_once(server: &TestServer) {
     let client = server.client("ann");
     let backwards: Vec<u8> = (1_000..4_000).rev().flat_map(|n| samples(n..n + 1)).collect();
     let (one, other) = tokio::join!(begin(&client, samples(0..3_000)), begin(&client, backwards));
-    let (one, other) = (counts(&client.ended(&one).await), counts(&client.ended(&other).await));
+    let (one, other) = (counts(&client.wait_for_end(&one).await), counts(&client.wait_for_end(&other).await));
     assert_eq!((one.0 + other.0, one.1 + other.1), (4_000, 2_000));
     assert_eq!(server.number("SELECT count(DISTINCT external_id) FROM event").await, 4_000);
 }
 
-/// What is known is decided before its turn, what is new in its turn: they change several times here.
-async fn a_file_sent_again_with_something_else_between_is_counted_exactly(server: &TestServer) {
+/// Chunks of duplicates are decided ahead of the transaction, and chunks with new records inside it. Both
+/// kinds alternate here.
+async fn a_file_sent_again_with_other_records_in_between_is_counted_exactly(server: &TestServer) {
     let client = server.client("ann");
     client.import_all(&new_id(), samples(0..3_000)).await;
     let (changes, _) = client.pull(None, 2).await;
@@ -76,7 +79,7 @@ async fn a_file_sent_again_with_something_else_between_is_counted_exactly(server
         b"garbage\n".to_vec(),
         samples(5_000..5_001),
         samples(1_700..2_200),
-        // New a chunk before, and known by now.
+        // The record was new in the chunk before, and is a duplicate now.
         samples(5_000..5_001),
         samples(2_200..3_000),
         samples(0..1_500),
@@ -87,13 +90,13 @@ async fn a_file_sent_again_with_something_else_between_is_counted_exactly(server
     let job = client.import_all(&new_id(), payload.concat()).await;
     let counts = json!({ "records": 6_205, "inserted": 2, "duplicates": 6_198, "differing": 1, "deleted": 3, "rejected": 1 });
     assert_eq!((&job["state"], &job["counts"]), (&json!("COMPLETED"), &counts));
-    assert_eq!(refused(&job), [(1_401, 1_401, "DIFFERS"), (1_701, 1_701, "INVALID_JSON")]);
+    assert_eq!(rejections(&job), [(1_401, 1_401, "DIFFERS"), (1_701, 1_701, "INVALID_JSON")]);
     assert_eq!(server.number("SELECT count(*) FROM event").await, 3_002);
 }
 
-/// Of each chunk of this import, whether the head was locked.
-async fn heads_locked(server: &TestServer, id: &str) -> Vec<bool> {
-    slice(server, id, undisturbed()).await;
+/// Runs a slice of this import. Returns for each chunk whether its transaction locked the account row.
+async fn accounts_locked(server: &TestServer, id: &str) -> Vec<bool> {
+    slice(server, id, no_callback()).await;
     let rows = server.sql.query_all_raw(sea_orm::Statement::from_string(
         server.sql.get_database_backend(),
         format!("SELECT is_locked FROM seen WHERE id = '{id}' ORDER BY number"),
@@ -102,8 +105,8 @@ async fn heads_locked(server: &TestServer, id: &str) -> Vec<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_known_waits_for_no_head() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn a_chunk_without_new_records_does_not_lock_the_account() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let client = server.client("ann");
     client.import_all(&new_id(), samples(0..5_000)).await;
     server.execute(
@@ -124,21 +127,21 @@ async fn what_is_known_waits_for_no_head() {
         b"garbage\n".to_vec(),
         samples(4_300..5_000),
     ];
-    let again = parked_payload(&server, &client, payload.concat()).await;
-    let locked = heads_locked(&server, &again).await;
+    let again = create_queued_with(&server, &client, payload.concat()).await;
+    let locked = accounts_locked(&server, &again).await;
     assert_eq!(locked, [&[true][..], &[false; 10]].concat());
     let job = client.import(&again).await;
-    assert_eq!(refused(&job), [(4_101, 4_101, "DIFFERS"), (4_301, 4_301, "INVALID_JSON")]);
+    assert_eq!(rejections(&job), [(4_101, 4_101, "DIFFERS"), (4_301, 4_301, "INVALID_JSON")]);
 
-    // A dry run stores nothing, be it new or not.
-    let dry = parked_payload(&server, &client, samples(4_000..6_000)).await;
+    // A dry run stores nothing, whether its records are new or not.
+    let dry = create_queued_with(&server, &client, samples(4_000..6_000)).await;
     server.execute(&format!("UPDATE import_job SET dry_run = true WHERE id = '{dry}'")).await;
-    assert_eq!(heads_locked(&server, &dry).await, [false; 5]);
+    assert_eq!(accounts_locked(&server, &dry).await, [false; 5]);
     assert_eq!(client.import(&dry).await["counts"]["inserted"], 1_000);
 
-    // Whoever dies of a record must do so where the checkpoint is.
-    let left = parked(&server, &client, 5_000).await;
-    server.execute(&format!("UPDATE import_job SET crash_count = 1 WHERE id = '{left}'")).await;
-    assert_eq!(heads_locked(&server, &left).await, [&[true; 10][..], &[false]].concat());
+    // After a crash all chunks are decided at the checkpoint, so that another crash points to its record.
+    let crashed = create_queued(&server, &client, 5_000).await;
+    server.execute(&format!("UPDATE import_job SET crash_count = 1 WHERE id = '{crashed}'")).await;
+    assert_eq!(accounts_locked(&server, &crashed).await, [&[true; 10][..], &[false]].concat());
     server.end().await;
 }

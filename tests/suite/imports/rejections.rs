@@ -1,12 +1,12 @@
-//! What an import keeps and reads at most.
+//! Tests the limit of stored rejections, and the file of rejected records.
 
 use serde_json::json;
 
 use crate::harness::{Client, TestServer, eventually, new_id, on_both};
 
-on_both!(of_so_many_rejections_the_first_are_kept_and_all_are_counted);
+on_both!(the_first_rejections_are_stored_up_to_a_limit_and_all_are_counted);
 
-async fn of_so_many_rejections_the_first_are_kept_and_all_are_counted(server: &TestServer) {
+async fn the_first_rejections_are_stored_up_to_a_limit_and_all_are_counted(server: &TestServer) {
     let client = server.client("ann");
     let (kept, more) = (100_000, 700);
     let id = new_id();
@@ -19,18 +19,19 @@ async fn of_so_many_rejections_the_first_are_kept_and_all_are_counted(server: &T
     let report = client.http.get(format!("{}/imports/{id}/report", client.url)).bearer_auth(&client.token);
     let report = report.send().await.unwrap().text().await.unwrap();
     assert_eq!(report.lines().count(), kept);
-    // The file of them is large: while it is not read, this user gets no second one, and others get theirs.
+    // While this user has not read the large file of rejected records, a second request is refused. Another
+    // user gets their own file.
     let rejected = |client: &Client, id: &str| {
         client.http.get(format!("{}/imports/{id}/rejected", client.url)).bearer_auth(&client.token)
     };
     let first = rejected(&client, &id).send().await.unwrap();
     let second = rejected(&client, &id).send().await.unwrap();
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 503));
-    let (bob, of_bob) = (server.client("bob"), new_id());
-    bob.import_all(&of_bob, b"x\n".to_vec()).await;
-    assert_eq!(rejected(&bob, &of_bob).send().await.unwrap().text().await.unwrap().lines().count(), 1);
+    let (bob, id_of_bob) = (server.client("bob"), new_id());
+    bob.import_all(&id_of_bob, b"x\n".to_vec()).await;
+    assert_eq!(rejected(&bob, &id_of_bob).send().await.unwrap().text().await.unwrap().lines().count(), 1);
     assert_eq!(first.text().await.unwrap().lines().count(), kept);
-    eventually("it may be asked for again", || async {
+    eventually("the file can be requested again", || async {
         rejected(&client, &id).send().await.unwrap().status() == 200
     })
     .await;

@@ -1,4 +1,4 @@
-//! Imports: durable, exact, and told of while they run.
+//! Tests that an import that is interrupted reports its progress, resumes, and counts each record once.
 
 use serde_json::{Value, json};
 use service::notifier::Notification;
@@ -8,11 +8,11 @@ use crate::harness::{TestServer, event, eventually, is_postgres, new_id, on_both
 
 on_both!(
     the_same_file_again_creates_nothing_though_its_records_have_no_ids,
-    an_import_cut_off_half_way_says_how_far_it_is_and_goes_on_from_there,
-    what_is_too_much_for_a_batch_goes_through_the_queue,
+    an_interrupted_import_reports_its_progress_and_resumes_from_there,
+    a_batch_that_is_too_large_can_be_sent_as_an_import,
 );
 
-/// Records without ids, a line each.
+/// Returns records without ids, as one line each.
 fn records(count: usize) -> Vec<String> {
     let record = |n: usize| json!({ "eventType": "set", "timestamp": "2026-01-02T03:04:05Z", "notes": format!("set {n}") });
     (0..count).map(|n| record(n).to_string()).collect()
@@ -30,40 +30,41 @@ async fn the_same_file_again_creates_nothing_though_its_records_have_no_ids(serv
     assert_eq!(head(&client).await, before);
 }
 
-/// Makes the database refuse one event, so that the chunk that holds it cannot be stored.
-async fn put_a_stone(server: &TestServer) {
+/// Makes the database refuse one event, so that the chunk that has it cannot be stored.
+async fn refuse_one_event(server: &TestServer) {
     if is_postgres(&server.sql) {
         server.execute(
-            "CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a stone'; END $$",
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
         )
         .await;
         server
             .execute(
-                "CREATE TRIGGER stone BEFORE INSERT ON event FOR EACH ROW WHEN (NEW.notes = 'set 550') \
-             EXECUTE FUNCTION stumble()",
+                "CREATE TRIGGER refuse BEFORE INSERT ON event FOR EACH ROW WHEN (NEW.notes = 'set 550') \
+             EXECUTE FUNCTION refuse()",
             )
             .await;
     } else {
         server
             .execute(
-                "CREATE TRIGGER stone BEFORE INSERT ON event WHEN NEW.notes = 'set 550' \
-             BEGIN SELECT RAISE(ABORT, 'a stone'); END",
+                "CREATE TRIGGER refuse BEFORE INSERT ON event WHEN NEW.notes = 'set 550' \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END",
             )
             .await;
     }
 }
 
-async fn an_import_cut_off_half_way_says_how_far_it_is_and_goes_on_from_there(server: &TestServer) {
+async fn an_interrupted_import_reports_its_progress_and_resumes_from_there(server: &TestServer) {
     let client = server.client("ann");
     let mut lines = records(700);
     lines[7] = "garbage".to_owned();
     let payload = lines.join("\n").into_bytes();
-    put_a_stone(server).await;
+    refuse_one_event(server).await;
     let id = new_id();
     client.create_import(&id, payload.len(), None).await;
     assert_eq!(client.put(&id, None, payload).await.status(), 200);
-    // The first 500 records are in, the next cannot be stored: the import stands and waits.
-    eventually("the import stands half way", || async {
+    // The first chunk of 500 records is stored, and the next one cannot be. The import waits for its next
+    // attempt.
+    eventually("the import waits after its first chunk", || async {
         let job = client.import(&id).await;
         job["state"] == "QUEUED" && job["counts"]["records"] == 500
     })
@@ -75,18 +76,18 @@ async fn an_import_cut_off_half_way_says_how_far_it_is_and_goes_on_from_there(se
     let rejection = &half["rejections"]["nodes"][0];
     assert_eq!((&rejection["line"], &rejection["excerpt"]), (&json!(8), &json!("garbage")));
     assert_eq!(server.number("SELECT count(*) FROM event").await, 499);
-    let of = if is_postgres(&server.sql) { " ON event" } else { "" };
-    server.execute(&format!("DROP TRIGGER stone{of}")).await;
+    let on_table = if is_postgres(&server.sql) { " ON event" } else { "" };
+    server.execute(&format!("DROP TRIGGER refuse{on_table}")).await;
     server.execute("UPDATE import_job SET not_before = NULL").await;
     server.notifier.notify(Notification::Import(id.parse().unwrap()));
-    let job = client.ended(&id).await;
+    let job = client.wait_for_end(&id).await;
     assert_eq!((&job["state"], &job["progress"]), (&json!("COMPLETED"), &json!(1.0)), "{job}");
     let counts = ["records", "inserted", "rejected", "duplicates"].map(|count| job["counts"][count].as_i64());
     assert_eq!(counts, [Some(700), Some(699), Some(1), Some(0)], "a record was counted twice or not at all");
     assert_eq!(server.number("SELECT count(*) FROM event").await, 699);
 }
 
-async fn what_is_too_much_for_a_batch_goes_through_the_queue(server: &TestServer) {
+async fn a_batch_that_is_too_large_can_be_sent_as_an_import(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let events: Vec<Value> = (0..501).map(|_| event(&kind)).collect();
@@ -102,7 +103,7 @@ async fn what_is_too_much_for_a_batch_goes_through_the_queue(server: &TestServer
     let query = "mutation($id: ID!, $events: [EventInput!]!) { importEvents(input: { id: $id, events: $events }) \
         { problem { code } } }";
     let id = new_id();
-    let taken = client.ask(query, json!({ "id": id, "events": events })).await;
-    assert!(taken["importEvents"]["problem"].is_null(), "{taken}");
-    assert_eq!(client.ended(&id).await["counts"]["inserted"], 501);
+    let accepted = client.ask(query, json!({ "id": id, "events": events })).await;
+    assert!(accepted["importEvents"]["problem"].is_null(), "{accepted}");
+    assert_eq!(client.wait_for_end(&id).await["counts"]["inserted"], 501);
 }

@@ -1,5 +1,5 @@
-//! What holds whatever clocks, senders and workers do: nothing is thrown away early, nothing is imported that was not
-//! committed, and nothing goes on for ever.
+//! Tests imports with wrong clocks, concurrent uploads and crashing workers. Nothing is removed too early,
+//! only committed payloads are imported, and every import ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,24 +20,24 @@ use store::import_job::{self, Held};
 use worker::jobs::run_slice::{RunnerContext, run_slice};
 use worker::sweeper::Sweeper;
 
-use super::manual_slices::{actor, parked, runner_context, samples, undisturbed};
+use super::manual_slices::{actor, create_queued, no_callback, runner_context, samples};
 use crate::harness::{Client, TestServer, eventually, new_id, on_both, sha256};
 
 on_both!(
-    a_sweeper_whose_clock_is_wrong_throws_nothing_away,
-    times_of_before_the_clock_was_set_back_hold_nothing_up,
-    records_count_on_the_day_they_are_taken,
-    an_import_gives_way_only_to_one_that_could_run,
-    of_two_senders_what_is_committed_is_what_was_stored,
-    a_payload_that_is_not_as_announced_is_asked_for_again_though_its_worker_dies,
-    an_upload_whose_client_hangs_up_stores_what_has_arrived,
-    an_upload_that_ends_after_its_time_leaves_no_objects,
-    an_import_that_nobody_survives_ends,
-    an_import_that_fails_rests_ever_longer_and_then_ends,
-    of_many_imports_each_user_has_one_before_any_has_two,
+    a_sweeper_whose_clock_is_wrong_removes_nothing,
+    times_in_the_far_future_do_not_block_an_import,
+    records_count_on_the_day_on_which_they_are_processed,
+    an_import_gives_up_its_lease_only_to_one_that_may_run,
+    of_two_concurrent_uploads_the_committed_one_is_stored,
+    a_wrong_payload_is_requested_again_even_if_its_worker_crashes,
+    an_upload_whose_client_disconnects_stores_what_has_arrived,
+    an_upload_that_ends_after_its_expiry_leaves_no_objects,
+    an_import_that_crashes_every_worker_fails_in_the_end,
+    an_import_that_keeps_failing_waits_longer_each_time_and_then_ends,
+    each_user_has_one_due_import_before_any_user_has_two,
 );
 
-async fn a_sweeper_whose_clock_is_wrong_throws_nothing_away(server: &TestServer) {
+async fn a_sweeper_whose_clock_is_wrong_removes_nothing(server: &TestServer) {
     let client = server.client("ann");
     let (waiting, done) = (new_id(), new_id());
     client.create_import(&waiting, 100, None).await;
@@ -48,7 +48,7 @@ async fn a_sweeper_whose_clock_is_wrong_throws_nothing_away(server: &TestServer)
         let sweeper = Sweeper {
             store,
             payloads: server.payloads.clone(),
-            notifier: runner_context(server, ImportLimits::default(), undisturbed()).notifier,
+            notifier: runner_context(server, ImportLimits::default(), no_callback()).notifier,
             payload_retention: Duration::from_secs(7 * 86_400),
         };
         sweeper.tick().await.unwrap();
@@ -60,13 +60,14 @@ async fn a_sweeper_whose_clock_is_wrong_throws_nothing_away(server: &TestServer)
         server.number("SELECT count(*) FROM import_job WHERE payload_removed_at IS NOT NULL").await,
         0
     );
-    client.step("cancelImport", &waiting).await;
+    client.control_import("cancelImport", &waiting).await;
 }
 
-async fn times_of_before_the_clock_was_set_back_hold_nothing_up(server: &TestServer) {
+/// Such times remain after the clock of a machine was wrong and has been set back.
+async fn times_in_the_far_future_do_not_block_an_import(server: &TestServer) {
     let client = server.client("ann");
     let user_id = actor(&client).await.user_id;
-    let id = parked(server, &client, 10).await;
+    let id = create_queued(server, &client, 10).await;
     let later = Clock::System.now_ms() + 2 * 86_400_000;
     let limits = ImportLimits::default();
     for set in [
@@ -81,7 +82,7 @@ async fn times_of_before_the_clock_was_set_back_hold_nothing_up(server: &TestSer
             import_job::claim(&server.store, user_id, id.parse().unwrap(), "test", &limits, 30_000).await;
         assert!(claim.unwrap().is_some(), "{set}");
     }
-    // What may be: a lease that somebody holds, and a pause.
+    // A valid lease and a wait of up to 15 minutes are respected.
     server.execute("UPDATE import_job SET notified_at = NULL").await;
     assert_eq!(import_job::due(&server.store, 30_000, 10).await.unwrap().len(), 0);
     let soon = Clock::System.now_ms() + 14 * 60_000;
@@ -89,88 +90,91 @@ async fn times_of_before_the_clock_was_set_back_hold_nothing_up(server: &TestSer
         .execute(&format!("UPDATE import_job SET state = 'QUEUED', lease_until = NULL, not_before = {soon}"))
         .await;
     assert_eq!(import_job::due(&server.store, 30_000, 10).await.unwrap().len(), 0);
-    client.step("cancelImport", &id).await;
+    client.control_import("cancelImport", &id).await;
 }
 
-async fn records_count_on_the_day_they_are_taken(server: &TestServer) {
+async fn records_count_on_the_day_on_which_they_are_processed(server: &TestServer) {
     let client = server.client("ann");
     let limits = ImportLimits { records_a_day: Some(2_000), ..ImportLimits::default() };
     let work =
-        async |id: &str| run_slice(&runner_context(server, limits, undisturbed()), id.parse().unwrap()).await;
-    // Announced long ago, taken today: it counts. A dry run counts as well.
-    let old = parked(server, &client, 1_500).await;
+        async |id: &str| run_slice(&runner_context(server, limits, no_callback()), id.parse().unwrap()).await;
+    // An import that was created long ago counts today, and so does a dry run.
+    let old = create_queued(server, &client, 1_500).await;
     server.execute("UPDATE import_job SET created_at = 1, dry_run = true").await;
     work(&old).await;
     assert_eq!(client.import(&old).await["state"], "COMPLETED");
-    // For real it is begun anew, and its records count anew: the allowance ends it within, at a chunk.
+    // The retry of the dry run starts again, and its records count again. The daily limit stops it after a
+    // chunk.
     let (user_id, job_id) = (actor(&client).await.user_id, old.parse().unwrap());
-    assert!(import_job::take(&server.store, user_id, job_id, Step::Retry).await.unwrap());
+    assert!(import_job::apply_step(&server.store, user_id, job_id, Step::Retry).await.unwrap());
     work(&old).await;
     let job = client.import(&old).await;
     assert_eq!((&job["state"], &job["counts"]["records"]), (&json!("QUEUED"), &json!(500)));
-    // It rests, and does not look at its payload before it may go on.
+    // It waits, and does not read its payload before it may go on.
     server.execute("UPDATE import_job SET not_before = NULL, next_record = 0, sha256 = NULL").await;
     let objects = server.dir.path().join("payload");
     let hidden = server.dir.path().join("hidden");
     std::fs::rename(&objects, &hidden).unwrap();
     work(&old).await;
-    assert_eq!(client.import(&old).await["state"], "QUEUED", "a payload that is gone is not noticed");
+    assert_eq!(client.import(&old).await["state"], "QUEUED", "the payload was not read");
     std::fs::rename(&hidden, &objects).unwrap();
-    // The next day.
+    // A day passes.
     server.execute("UPDATE import_usage SET hour = hour - 24").await;
     server.execute("UPDATE import_job SET not_before = NULL").await;
     work(&old).await;
-    let job = client.ended(&old).await;
+    let job = client.wait_for_end(&old).await;
     assert_eq!(job["state"], "COMPLETED", "{job}");
-    // A clock that was ahead was set back.
+    // Hours in the future, from a clock that was ahead, do not count.
     server.execute("UPDATE import_usage SET hour = hour + 100").await;
     assert_eq!(import_job::records_of_day(&server.store, user_id).await.unwrap(), 0);
-    // What counts for no day is removed.
+    // Usage that is too old to count is removed.
     server.execute("UPDATE import_usage SET hour = hour - 149").await;
-    import_job::forget_usage(&server.store).await.unwrap();
+    import_job::remove_old_usage(&server.store).await.unwrap();
     assert_eq!(server.number("SELECT count(*) FROM import_usage").await, 0);
 }
 
-async fn an_import_gives_way_only_to_one_that_could_run(server: &TestServer) {
+async fn an_import_gives_up_its_lease_only_to_one_that_may_run(server: &TestServer) {
     let (ann, bob) = (server.client("ann"), server.client("bob"));
     let limits = ImportLimits::default();
-    let mut of_ann = Vec::new();
+    let mut ids_of_ann = Vec::new();
     for _ in 0..3 {
-        of_ann.push(parked(server, &ann, 10).await);
+        ids_of_ann.push(create_queued(server, &ann, 10).await);
     }
-    let of_bob = parked(server, &bob, 10).await;
+    let id_of_bob = create_queued(server, &bob, 10).await;
     let claim = async |client: &Client, id: &str| {
         let user_id = actor(client).await.user_id;
         let claimed = import_job::claim(&server.store, user_id, id.parse().unwrap(), "test", &limits, 30_000);
-        Held::from(&claimed.await.unwrap().expect("it may run"))
+        Held::from(&claimed.await.unwrap().expect("the import may run"))
     };
-    let first = claim(&ann, &of_ann[0]).await;
+    let first = claim(&ann, &ids_of_ann[0]).await;
     let waits =
         async |held: Held| import_job::is_another_waiting(&server.store, held, &limits).await.unwrap();
-    assert!(waits(first).await, "two of ann's and one of bob's wait");
-    let bobs = claim(&bob, &of_bob).await;
-    assert!(waits(bobs).await, "ann may have one more");
-    let second = claim(&ann, &of_ann[1]).await;
+    assert!(waits(first).await, "two imports of ann and one of bob wait");
+    let bobs = claim(&bob, &id_of_bob).await;
+    assert!(waits(bobs).await, "ann may run one more import");
+    let second = claim(&ann, &ids_of_ann[1]).await;
     for held in [first, second, bobs] {
-        assert!(!waits(held).await, "ann's third is over her limit");
+        assert!(!waits(held).await, "the third import of ann is over her limit");
     }
-    for (client, id) in of_ann.iter().map(|id| (&ann, id)).chain([(&bob, &of_bob)]) {
-        client.step("cancelImport", id).await;
+    for (client, id) in ids_of_ann.iter().map(|id| (&ann, id)).chain([(&bob, &id_of_bob)]) {
+        client.control_import("cancelImport", id).await;
     }
 }
 
-/// An object store that takes a while for each object, and what lies in it.
-fn slow() -> (Payloads, Arc<ThrottledStore<InMemory>>) {
+/// Returns payloads in an object store that takes 300 ms for each object, and that store.
+fn slow_payloads() -> (Payloads, Arc<ThrottledStore<InMemory>>) {
     let config =
         ThrottleConfig { wait_put_per_call: Duration::from_millis(300), ..ThrottleConfig::default() };
     let objects = Arc::new(ThrottledStore::new(InMemory::new(), config));
     (Payloads::new(Arc::clone(&objects) as Arc<dyn ObjectStore>, Path::default()), objects)
 }
 
-async fn objects(store: &ThrottledStore<InMemory>) -> usize {
+/// Counts the objects in a store.
+async fn count_objects(store: &ThrottledStore<InMemory>) -> usize {
     store.list(None).try_fold(0, |count, _| async move { Ok(count + 1) }).await.unwrap()
 }
 
+/// Uploads a payload into this store.
 async fn send(
     server: &TestServer,
     payloads: &Payloads,
@@ -178,15 +182,15 @@ async fn send(
     id: &str,
     bytes: Vec<u8>,
 ) -> Receipt {
-    let notifier = runner_context(server, ImportLimits::default(), undisturbed()).notifier;
+    let notifier = runner_context(server, ImportLimits::default(), no_callback()).notifier;
     let body = stream::iter([Ok::<_, std::convert::Infallible>(bytes.into())]);
     let (actor, id) = (actor(client).await, id.parse().unwrap());
     receive_payload(&server.store, payloads, &notifier, &actor, id, None, body).await.unwrap()
 }
 
-async fn of_two_senders_what_is_committed_is_what_was_stored(server: &TestServer) {
+async fn of_two_concurrent_uploads_the_committed_one_is_stored(server: &TestServer) {
     let client = server.client("ann");
-    let (payloads, store) = slow();
+    let (payloads, store) = slow_payloads();
     let (mine, other) = (samples(10..50), samples(50..90));
     assert_eq!(mine.len(), other.len());
     for is_same in [false, true] {
@@ -204,18 +208,18 @@ async fn of_two_senders_what_is_committed_is_what_was_stored(server: &TestServer
         let row = row.unwrap().unwrap();
         let read = payloads.read(row.user_id, row.id, &row.payload_objects, 0, mine.len() as u64);
         let read = read.try_fold(Vec::new(), |all, piece| async move { Ok([all, piece.to_vec()].concat()) });
-        assert!(read.await.unwrap() == mine, "the payload is the one that was committed");
-        assert_eq!(objects(&store).await, 1, "what was not is removed");
-        client.step("cancelImport", &id).await;
+        assert!(read.await.unwrap() == mine, "the payload is not the committed one");
+        assert_eq!(count_objects(&store).await, 1, "the object of the other upload is removed");
+        client.control_import("cancelImport", &id).await;
         payloads.remove(row.user_id, row.id).await.unwrap();
     }
     assert!(store.put(&Path::from("alive"), "x".into()).await.is_ok());
 }
 
-/// The worker dies while it removes the payload: the row still counts it, and its object is gone.
-async fn a_payload_that_is_not_as_announced_is_asked_for_again_though_its_worker_dies(server: &TestServer) {
+/// The worker crashes while it removes the payload. The row still counts the payload, and its object is gone.
+async fn a_wrong_payload_is_requested_again_even_if_its_worker_crashes(server: &TestServer) {
     let client = server.client("ann");
-    let (payloads, store) = slow();
+    let (payloads, store) = slow_payloads();
     let payload = samples(0..5);
     let id = new_id();
     let announced = sha256(&payload);
@@ -223,11 +227,11 @@ async fn a_payload_that_is_not_as_announced_is_asked_for_again_though_its_worker
     send(server, &payloads, &client, &id, samples(1..6)).await;
     let work = RunnerContext {
         payloads: payloads.clone(),
-        ..runner_context(server, ImportLimits::default(), undisturbed())
+        ..runner_context(server, ImportLimits::default(), no_callback())
     };
     store.config_mut(|config| config.wait_delete_per_call = Duration::from_secs(60));
-    let died = tokio::time::timeout(Duration::from_secs(2), run_slice(&work, id.parse().unwrap())).await;
-    assert!(died.is_err() && objects(&store).await == 1, "it waits for the removal");
+    let crashed = tokio::time::timeout(Duration::from_secs(2), run_slice(&work, id.parse().unwrap())).await;
+    assert!(crashed.is_err() && count_objects(&store).await == 1, "the slice waits for the removal");
     assert_eq!(client.import(&id).await["state"], "RUNNING");
     store.config_mut(|config| config.wait_delete_per_call = Duration::ZERO);
     let mut left = store.list(None);
@@ -235,29 +239,29 @@ async fn a_payload_that_is_not_as_announced_is_asked_for_again_though_its_worker
     server.execute("UPDATE import_job SET lease_until = 1").await;
     run_slice(&work, id.parse().unwrap()).await;
     let job = client.import(&id).await;
-    let told = (&job["state"], &job["problem"]["code"]);
-    assert_eq!(told, (&json!("AWAITING_UPLOAD"), &json!("PAYLOAD_MISMATCH")));
+    let result = (&job["state"], &job["problem"]["code"]);
+    assert_eq!(result, (&json!("AWAITING_UPLOAD"), &json!("PAYLOAD_MISMATCH")));
     send(server, &payloads, &client, &id, payload).await;
     run_slice(&work, id.parse().unwrap()).await;
     let job = client.import(&id).await;
     assert_eq!((&job["state"], &job["counts"]["inserted"]), (&json!("COMPLETED"), &json!(5)), "{job}");
 }
 
-async fn an_upload_whose_client_hangs_up_stores_what_has_arrived(server: &TestServer) {
+async fn an_upload_whose_client_disconnects_stores_what_has_arrived(server: &TestServer) {
     let client = server.client("ann");
-    let (payloads, store) = slow();
+    let (payloads, store) = slow_payloads();
     let id = new_id();
     client.create_import(&id, samples(0..5).len(), None).await;
     let sent = send(server, &payloads, &client, &id, samples(0..5));
     assert!(tokio::time::timeout(Duration::from_millis(200), sent).await.is_err(), "the store is slow");
-    eventually("the object counts", || async { client.import(&id).await["state"] == "QUEUED" }).await;
-    assert_eq!(objects(&store).await, 1);
-    client.step("cancelImport", &id).await;
+    eventually("the import is queued", || async { client.import(&id).await["state"] == "QUEUED" }).await;
+    assert_eq!(count_objects(&store).await, 1);
+    client.control_import("cancelImport", &id).await;
 }
 
-async fn an_upload_that_ends_after_its_time_leaves_no_objects(server: &TestServer) {
+async fn an_upload_that_ends_after_its_expiry_leaves_no_objects(server: &TestServer) {
     let client = server.client("ann");
-    let (payloads, store) = slow();
+    let (payloads, store) = slow_payloads();
     let id = new_id();
     client.create_import(&id, samples(0..5).len(), None).await;
     let expire = async {
@@ -265,56 +269,56 @@ async fn an_upload_that_ends_after_its_time_leaves_no_objects(server: &TestServe
         server.execute("UPDATE import_job SET upload_expires_at = 1").await;
         for (user_id, id) in import_job::expire(&server.store, 10).await.unwrap() {
             payloads.remove(user_id, id).await.unwrap();
-            import_job::forget_payload(&server.store, user_id, id).await.unwrap();
+            import_job::mark_payload_removed(&server.store, user_id, id).await.unwrap();
         }
     };
     let (receipt, ()) = tokio::join!(send(server, &payloads, &client, &id, samples(0..5)), expire);
     assert_eq!(receipt.problem.map(|problem| problem.code.name()), Some("IMPORT_STATE"));
-    assert_eq!(objects(&store).await, 0);
+    assert_eq!(count_objects(&store).await, 0);
     let job = client.import(&id).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("UPLOAD_EXPIRED")));
-    // And one that has not been swept yet.
+    // This one has expired, and the sweeper has not run yet.
     let late = new_id();
     client.create_import(&late, 10, None).await;
     server.execute("UPDATE import_job SET upload_expires_at = 1").await;
     assert_eq!(client.put(&late, None, vec![b' '; 10]).await.status(), 410);
-    client.step("cancelImport", &late).await;
+    client.control_import("cancelImport", &late).await;
 }
 
-/// Whoever works on it dies before the first commit, whatever is refused.
-async fn an_import_that_nobody_survives_ends(server: &TestServer) {
+/// Every worker crashes before its first commit, even after the record is rejected.
+async fn an_import_that_crashes_every_worker_fails_in_the_end(server: &TestServer) {
     let client = server.client("ann");
     let user_id = actor(&client).await.user_id;
-    let id = parked(server, &client, 1_700).await;
+    let id = create_queued(server, &client, 1_700).await;
     let limits = ImportLimits::default();
-    let begun = Instant::now();
-    let mut deaths = 0;
-    while import_job::claim(&server.store, user_id, id.parse().unwrap(), "mortal", &limits, 30_000)
+    let started_at = Instant::now();
+    let mut crashes = 0;
+    while import_job::claim(&server.store, user_id, id.parse().unwrap(), "test", &limits, 30_000)
         .await
         .unwrap()
         .is_some()
     {
-        deaths += 1;
-        assert!(deaths < 30 && begun.elapsed() < Duration::from_secs(60), "{deaths} deaths");
+        crashes += 1;
+        assert!(crashes < 30 && started_at.elapsed() < Duration::from_secs(60), "{crashes} crashes");
         server.execute("UPDATE import_job SET lease_until = 1").await;
     }
-    assert_eq!(deaths, 15, "three at each size of chunk, and three more with the record refused");
+    assert_eq!(crashes, 15, "three with each size of chunk, and three more with the record rejected");
     let job = client.import(&id).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("NO_PROGRESS")));
-    // It can be tried again.
-    assert!(client.step("retryImport", &id).await["problem"].is_null());
+    // The import can be retried.
+    assert!(client.control_import("retryImport", &id).await["problem"].is_null());
     server.execute("UPDATE import_job SET notified_at = NULL").await;
     for _ in 0..8 {
-        run_slice(&runner_context(server, limits, undisturbed()), id.parse().unwrap()).await;
+        run_slice(&runner_context(server, limits, no_callback()), id.parse().unwrap()).await;
     }
-    assert_eq!(client.ended(&id).await["counts"]["inserted"], 1_700);
+    assert_eq!(client.wait_for_end(&id).await["counts"]["inserted"], 1_700);
 }
 
-async fn an_import_that_fails_rests_ever_longer_and_then_ends(server: &TestServer) {
+async fn an_import_that_keeps_failing_waits_longer_each_time_and_then_ends(server: &TestServer) {
     let client = server.client("ann");
-    let id = parked(server, &client, 600).await;
+    let id = create_queued(server, &client, 600).await;
     let job_id = id.parse().unwrap();
-    // A store that cannot be reached: not gone, but in trouble.
+    // The payload store fails, which is not the same as a payload that is gone.
     let (folder, hidden) = (server.dir.path().join("payload"), server.dir.path().join("hidden"));
     std::fs::rename(&folder, &hidden).unwrap();
     std::fs::write(&folder, "a file, where a folder should be").unwrap();
@@ -322,7 +326,7 @@ async fn an_import_that_fails_rests_ever_longer_and_then_ends(server: &TestServe
     for attempt in 1..=20 {
         server.execute("UPDATE import_job SET not_before = NULL").await;
         let now = Clock::System.now_ms();
-        run_slice(&runner_context(server, ImportLimits::default(), undisturbed()), job_id).await;
+        run_slice(&runner_context(server, ImportLimits::default(), no_callback()), job_id).await;
         let job = client.import(&id).await;
         if attempt == 20 {
             assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("NO_PROGRESS")));
@@ -332,7 +336,7 @@ async fn an_import_that_fails_rests_ever_longer_and_then_ends(server: &TestServe
         assert_eq!(server.number("SELECT attempts FROM import_job").await, attempt);
         pauses.push(server.number("SELECT not_before FROM import_job").await - now);
     }
-    // They double from 5 s to 15 min, give or take a jitter of half.
+    // The pauses double from 5 s up to 15 min, with a jitter of one half.
     for (n, pause) in pauses.iter().enumerate() {
         let ideal = (5_000_i64 << n.min(20)).min(15 * 60_000);
         assert!(
@@ -342,12 +346,12 @@ async fn an_import_that_fails_rests_ever_longer_and_then_ends(server: &TestServe
     }
     std::fs::remove_file(&folder).unwrap();
     std::fs::rename(&hidden, &folder).unwrap();
-    assert!(client.step("retryImport", &id).await["problem"].is_null());
-    assert_eq!(client.ended(&id).await["counts"]["inserted"], 600);
+    assert!(client.control_import("retryImport", &id).await["problem"].is_null());
+    assert_eq!(client.wait_for_end(&id).await["counts"]["inserted"], 600);
 }
 
-async fn of_many_imports_each_user_has_one_before_any_has_two(server: &TestServer) {
-    let mut of_users = Vec::new();
+async fn each_user_has_one_due_import_before_any_user_has_two(server: &TestServer) {
+    let mut ids_of_users = Vec::new();
     for name in ["ann", "bob", "eve"] {
         let client = server.client(name);
         client.event_type("run").await;
@@ -357,14 +361,14 @@ async fn of_many_imports_each_user_has_one_before_any_has_two(server: &TestServe
             client.create_import(&id, 100, None).await;
             ids.push(id);
         }
-        of_users.push(ids);
+        ids_of_users.push(ids);
     }
     server.execute("UPDATE import_job SET state = 'QUEUED'").await;
     for round in 0..4 {
         let due = import_job::due(&server.store, 30_000, 3).await.unwrap();
         let mut users: Vec<usize> = due
             .iter()
-            .map(|id| of_users.iter().position(|ids| ids.contains(&id.to_string())).unwrap())
+            .map(|id| ids_of_users.iter().position(|ids| ids.contains(&id.to_string())).unwrap())
             .collect();
         users.sort_unstable();
         assert_eq!(users, [0, 1, 2], "round {round}");

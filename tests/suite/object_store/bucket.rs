@@ -1,4 +1,4 @@
-//! A server that speaks S3, in this process, over a folder of its own: s3s, which checks signatures.
+//! Runs an S3 server in this process, on a temporary folder. The library is s3s, which checks signatures.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const BUCKET: &str = "idem-tests";
 const KEY_ID: &str = "AKIDEMTESTS";
 const KEY: &str = "a key of the tests";
 
-/// A bucket, as long as it is held.
+/// A bucket. The server ends when this is dropped.
 pub struct Bucket {
     address: SocketAddr,
     server: JoinHandle<()>,
@@ -40,7 +40,7 @@ impl Bucket {
                 let connection =
                     http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
                 tokio::spawn(async move {
-                    // How a connection ends does not matter: the tests look at objects.
+                    // The result does not matter, because the tests only look at the objects.
                     let _ended = connection.await;
                 });
             }
@@ -48,12 +48,12 @@ impl Bucket {
         Self { address, server, _dir: dir }
     }
 
-    /// What `IDEM_PAYLOAD_URL` says for a place in it.
+    /// Returns the value of `IDEM_PAYLOAD_URL` for a prefix in the bucket.
     pub fn url(prefix: &str) -> String {
         format!("s3://{BUCKET}/{prefix}")
     }
 
-    /// The variables that whoever uses it must have.
+    /// Returns the environment variables that a client of the bucket needs.
     pub fn variables(&self) -> [(&'static str, String); 5] {
         [
             ("AWS_ACCESS_KEY_ID", KEY_ID.to_owned()),
@@ -64,20 +64,20 @@ impl Bucket {
         ]
     }
 
-    /// A client, with these variables beside its own.
+    /// Returns a client of the bucket. `more` overrides variables.
     pub fn client(&self, more: &[(&'static str, String)]) -> Arc<dyn ObjectStore> {
         let variables = self.variables().into_iter().chain(more.iter().cloned());
         let (objects, _) = object_store::parse_url_opts(&Self::url("").parse().unwrap(), variables).unwrap();
         objects.into()
     }
 
-    /// Names and sizes of the objects below a place, by name.
+    /// Returns the names and sizes of the objects with a prefix, sorted by name.
     pub async fn objects(&self, prefix: &str) -> Vec<(String, u64)> {
-        let found = self.client(&[]).list(Some(&Path::from(prefix)));
-        let mut found: Vec<_> =
-            found.map_ok(|object| (object.location.to_string(), object.size)).try_collect().await.unwrap();
-        found.sort();
-        found
+        let objects = self.client(&[]).list(Some(&Path::from(prefix)));
+        let mut objects: Vec<_> =
+            objects.map_ok(|object| (object.location.to_string(), object.size)).try_collect().await.unwrap();
+        objects.sort();
+        objects
     }
 }
 

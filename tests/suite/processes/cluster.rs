@@ -1,4 +1,5 @@
-//! Servers of one's own and real processes over them, and an import that is watched while they suffer.
+//! Starts server and worker processes on a private PostgreSQL and Redis, and checks an import while they have
+//! faults.
 
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -9,16 +10,16 @@ use tempfile::TempDir;
 
 use crate::harness::{Client, SECRET, Servers, assert_feeds_are_whole, eventually, new_id, number};
 
-/// 2026-01-01 in milliseconds; record `n` lies `n` seconds behind it.
+/// 2026-01-01 in milliseconds. The timestamp of record `n` is `n` seconds later.
 const FIRST_MS: i64 = 1_767_225_600_000;
 
-/// One process that serves, processes that import, and what they work on.
+/// A server process, worker processes, and the servers that they use.
 pub struct Cluster {
     pub servers: Servers,
     database: String,
     dir: TempDir,
     processes: Vec<(&'static str, Child)>,
-    /// In front of each command.
+    /// A command that runs each process.
     wrap: Vec<String>,
     fault: &'static str,
     port: u16,
@@ -30,22 +31,22 @@ impl Cluster {
         Self::start_as(&[], "none").await
     }
 
-    /// One whose processes make a mistake, in a build that can.
+    /// Starts a cluster whose processes have an injected fault. It needs the feature `fault-injection`.
     #[cfg(feature = "fault-injection")]
     pub async fn start_with(fault: &'static str) -> Self {
         Self::start_as(&[], fault).await
     }
 
-    /// One whose payloads lie on a disk of so many bytes, which its processes alone see.
+    /// Starts a cluster whose payloads are on a disk of this size, in a mount namespace of its own.
     pub async fn start_on_a_disk_of(size: &str) -> Self {
         let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$IDEM_DATA_DIR\" && exec \"$@\"");
         let wrap = ["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"];
         let mut cluster = Self::start_as(&wrap, "none").await;
-        // The worker has a disk of its own: the server does its work.
+        // The worker would have another disk, so one server process both serves and imports.
         cluster.kill("worker");
         cluster.kill("serve");
         cluster.spawn("serve", &["serve", "--listen", &format!("127.0.0.1:{}", cluster.port)]);
-        cluster.is_ready().await;
+        cluster.wait_until_ready().await;
         cluster
     }
 
@@ -62,16 +63,16 @@ impl Cluster {
         cluster
     }
 
-    /// A process that serves, and has begun to.
+    /// Starts a server process and waits until it is ready.
     pub async fn spawn_server(&mut self) {
         self.spawn("serve", &["serve", "--no-worker", "--listen", &format!("127.0.0.1:{}", self.port)]);
-        self.is_ready().await;
+        self.wait_until_ready().await;
     }
 
-    async fn is_ready(&self) {
+    async fn wait_until_ready(&self) {
         let ready = format!("{}/readyz", self.url);
         eventually("the server is ready", || async {
-            reqwest::get(&ready).await.is_ok_and(|answer| answer.status() == 200)
+            reqwest::get(&ready).await.is_ok_and(|response| response.status() == 200)
         })
         .await;
     }
@@ -105,100 +106,101 @@ impl Cluster {
         self.processes.push((name, child));
     }
 
-    /// SIGKILL to the worker.
+    /// Sends SIGKILL to the worker and waits for its exit.
     pub fn kill_worker(&mut self) {
         self.kill("worker");
     }
 
-    /// SIGKILL to the process of that name.
+    /// Sends SIGKILL to the process with this name and waits for its exit.
     pub fn kill(&mut self, name: &str) {
         let mut child = self.take(name);
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// A signal to the worker; its process id.
+    /// Sends a signal to the worker. Returns its process id.
     pub fn signal_worker(&self, signal: &str) -> u32 {
         let worker = self.processes.iter().find(|(name, _)| *name == "worker").unwrap();
         self.signal(worker.1.id(), signal);
         worker.1.id()
     }
 
-    /// A signal to a process.
+    /// Sends a signal to a process.
     pub fn signal(&self, process: u32, signal: &str) {
-        let told = Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status().unwrap();
-        assert!(told.success());
+        let status =
+            Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status().unwrap();
+        assert!(status.success());
     }
 
-    /// Waits for the worker to end by itself, or for something else; that, if it comes first.
+    /// Waits for a future. Returns its output, or `None` if the worker exits first.
     #[cfg(feature = "fault-injection")]
-    pub async fn worker_dies_before<T>(&mut self, something: impl Future<Output = T>) -> Option<T> {
+    pub async fn unless_worker_exits<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         let mut child = self.take("worker");
-        let dies = eventually("the worker dies", || {
-            let has_ended = child.try_wait().unwrap().is_some();
-            async move { has_ended }
+        let exit = eventually("the worker exits", || {
+            let has_exited = child.try_wait().unwrap().is_some();
+            async move { has_exited }
         });
-        let something = tokio::select! {
-            () = dies => return None,
-            something = something => something,
+        let output = tokio::select! {
+            () = exit => return None,
+            output = future => output,
         };
         self.processes.push(("worker", child));
-        Some(something)
+        Some(output)
     }
 
-    /// A place on the disk of the server, as this process reaches it.
+    /// Returns the path by which this process reaches a file on the disk of the server.
     pub fn disk(&self, name: &str) -> std::path::PathBuf {
         let server = self.processes.iter().find(|(name, _)| *name == "serve").unwrap().1.id();
         let folder = self.dir.path().strip_prefix("/").unwrap();
         std::path::Path::new("/proc").join(server.to_string()).join("root").join(folder).join(name)
     }
 
-    /// SIGTERM to the worker; how it ended, and how long that took.
+    /// Sends SIGTERM to the worker and waits for its exit. Returns its status and how long that took.
     pub async fn terminate_worker(&mut self) -> (ExitStatus, Duration) {
         let mut child = self.take("worker");
-        let told = Instant::now();
+        let started_at = Instant::now();
         self.signal(child.id(), "TERM");
-        eventually("the worker ends", || {
-            let has_ended = child.try_wait().unwrap().is_some();
-            async move { has_ended }
+        eventually("the worker exits", || {
+            let has_exited = child.try_wait().unwrap().is_some();
+            async move { has_exited }
         })
         .await;
-        (child.wait().unwrap(), told.elapsed())
+        (child.wait().unwrap(), started_at.elapsed())
     }
 
     fn take(&mut self, name: &str) -> Child {
-        let at = self.processes.iter().position(|(of, _)| *of == name).unwrap();
-        self.processes.remove(at).1
+        let index = self.processes.iter().position(|(other, _)| *other == name).unwrap();
+        self.processes.remove(index).1
     }
 
-    /// Fails when a process has ended that nobody ended.
-    pub fn assert_all_live(&mut self) {
+    /// Fails if a process has exited that the test did not end.
+    pub fn assert_all_run(&mut self) {
         for (name, child) in &mut self.processes {
-            assert!(child.try_wait().unwrap().is_none(), "{name} has ended");
+            assert!(child.try_wait().unwrap().is_none(), "{name} has exited");
         }
     }
 
-    /// A client of this user.
+    /// Returns a client of this user.
     pub fn client(&self, subject: &str) -> Client {
         Client::new(&self.url, subject)
     }
 
-    /// One whole number out of the database.
+    /// Runs a query that returns one integer.
     pub async fn number(&self, text: &str) -> i64 {
         let sql = Database::connect(&self.database).await.unwrap();
-        let found = number(&sql, text).await;
+        let result = number(&sql, text).await;
         sql.close().await.unwrap();
-        found
+        result
     }
 
-    /// Runs SQL beside the processes.
+    /// Runs SQL on a connection that the processes do not use.
     pub async fn execute(&self, text: &str) {
         let sql = Database::connect(&self.database).await.unwrap();
         sql.execute_unprepared(text).await.unwrap();
         sql.close().await.unwrap();
     }
 
-    /// Fails when the feed of anybody is not whole.
+    /// Fails if the feed of a user is inconsistent.
     pub async fn assert_feeds_are_whole(&self) {
         let sql = Database::connect(&self.database).await.unwrap();
         assert_feeds_are_whole(&sql).await;
@@ -215,7 +217,7 @@ impl Drop for Cluster {
     }
 }
 
-/// An import of so many records of its own.
+/// An import whose records all have different external ids.
 pub struct Import {
     pub id: String,
     client: Client,
@@ -223,7 +225,7 @@ pub struct Import {
 }
 
 impl Import {
-    /// Sends a payload of `count` records.
+    /// Creates an import and uploads its payload of `count` records.
     pub async fn begin(client: Client, count: i64) -> Self {
         let mut payload = Vec::new();
         for n in 0..count {
@@ -239,49 +241,50 @@ impl Import {
         Self { id, client, count }
     }
 
-    /// As it stands; `None` when the server cannot say, since it suffers too.
-    async fn look(&self) -> Option<Value> {
+    /// Loads the import. Returns `None` if the response has errors, because the server has faults too.
+    async fn load(&self) -> Option<Value> {
         let query = "query($id: ID!) { importJob(id: $id) { state recordsTotal counts { \
             records inserted duplicates differing deleted rejected } } }";
-        let mut answer = self.client.send(query, json!({ "id": self.id })).await;
-        Some(answer["data"]["importJob"].take()).filter(Value::is_object)
+        let mut response = self.client.send(query, json!({ "id": self.id })).await;
+        Some(response["data"]["importJob"].take()).filter(Value::is_object)
     }
 
-    /// Ends it before its time.
+    /// Cancels the import.
     pub async fn cancel(&self) {
-        assert!(self.client.step("cancelImport", &self.id).await["problem"].is_null());
+        assert!(self.client.control_import("cancelImport", &self.id).await["problem"].is_null());
     }
 
-    /// How many records are through; 0 when nobody can say.
+    /// Returns how many records are processed, or 0 if the server cannot say.
     pub async fn records(&self) -> i64 {
-        self.look().await.map_or(0, |job| job["counts"]["records"].as_i64().unwrap())
+        self.load().await.map_or(0, |job| job["counts"]["records"].as_i64().unwrap())
     }
 
-    /// Waits until more records are through than `from`; fails when none is within a minute.
-    pub async fn moves_on(&self, from: i64) -> i64 {
-        let begun = Instant::now();
-        eventually("the import moves", || async { self.records().await > from }).await;
-        eprintln!("behind record {from} it moved after {:?}", begun.elapsed());
+    /// Waits until more than `from` records are processed. Fails if that takes more than a minute. Returns
+    /// their number.
+    pub async fn wait_for_progress(&self, from: i64) -> i64 {
+        let started_at = Instant::now();
+        eventually("the import makes progress", || async { self.records().await > from }).await;
+        eprintln!("after record {from} the next one was processed within {:?}", started_at.elapsed());
         self.records().await
     }
 
-    /// Waits until it is under way, so that what comes next happens in the middle of it.
-    pub async fn is_under_way(&self, from: i64) -> i64 {
-        let records = self.moves_on(from).await;
-        assert!(records < self.count, "it was over too soon");
+    /// Waits until more than `from` records are processed, and fails if the import has ended by then.
+    pub async fn wait_until_under_way(&self, from: i64) -> i64 {
+        let records = self.wait_for_progress(from).await;
+        assert!(records < self.count, "the import ended too soon");
         records
     }
 
-    /// Waits for its end, as long as it moves, and fails when it is not exact: rows are the truth, and
-    /// the counts add up.
-    pub async fn ends_exact(&self, cluster: &Cluster) {
-        let mut seen = self.records().await;
-        while seen < self.count {
-            seen = self.moves_on(seen).await;
+    /// Waits until the import has ended, as long as it makes progress. Fails unless each record is stored
+    /// once and the counts are right.
+    pub async fn assert_ends_exact(&self, cluster: &Cluster) {
+        let mut records = self.records().await;
+        while records < self.count {
+            records = self.wait_for_progress(records).await;
         }
-        let has_ended = || async { self.look().await.is_some_and(|job| job["state"] != "RUNNING") };
+        let has_ended = || async { self.load().await.is_some_and(|job| job["state"] != "RUNNING") };
         eventually("the import ends", has_ended).await;
-        let job = self.look().await.unwrap();
+        let job = self.load().await.unwrap();
         let counts = json!({ "records": self.count, "inserted": self.count, "duplicates": 0,
             "differing": 0, "deleted": 0, "rejected": 0 });
         assert_eq!(
@@ -291,10 +294,10 @@ impl Import {
         );
         let rows = format!("FROM event WHERE import_job_id = '{}'", self.id);
         assert_eq!(cluster.number(&format!("SELECT count(*) {rows}")).await, self.count);
-        // Each record once: as many names as there are records, each at its own second.
-        let right = format!("external_id = 's-' || ((\"timestamp\" - {FIRST_MS}) / 1000)");
-        let names = format!("SELECT count(DISTINCT external_id) {rows} AND {right}");
-        assert_eq!(cluster.number(&names).await, self.count);
+        // Each external id is stored once, with the timestamp of its record.
+        let matching = format!("external_id = 's-' || ((\"timestamp\" - {FIRST_MS}) / 1000)");
+        let external_ids = format!("SELECT count(DISTINCT external_id) {rows} AND {matching}");
+        assert_eq!(cluster.number(&external_ids).await, self.count);
         cluster.assert_feeds_are_whole().await;
     }
 }

@@ -1,4 +1,4 @@
-//! A server that is killed under full load: what it had acknowledged is there.
+//! Tests a server that is killed under load. All writes that it had acknowledged are stored.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::is_full;
 use crate::harness::{Client, SECRET, assert_feeds_are_whole, event, eventually, new_id, number, servers};
 
-/// Writers at once; every fourth sends batches.
+/// The number of concurrent writers. Every fourth one sends batches.
 const WRITERS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +37,7 @@ async fn no_acknowledged_write_is_lost(database: &str, dir: &Path) {
             .map(|number| tokio::spawn(write(url.clone(), number, acknowledged.clone())))
             .collect();
         let before = acknowledged.lock().unwrap().len();
-        // Somewhere in the middle, and not always at the same place.
+        // Each kill comes after another number of writes.
         let enough = before + 50 + 37 * kill;
         eventually("the server is under load", || async { acknowledged.lock().unwrap().len() > enough })
             .await;
@@ -49,7 +49,7 @@ async fn no_acknowledged_write_is_lost(database: &str, dir: &Path) {
     }
     let sql = Database::connect(database).await.unwrap();
     let ids = acknowledged.lock().unwrap().clone();
-    let mut found = 0;
+    let mut stored = 0;
     for ids in ids.chunks(500) {
         let ids: Vec<String> = ids
             .iter()
@@ -61,12 +61,13 @@ async fn no_acknowledged_write_is_lost(database: &str, dir: &Path) {
                 }
             })
             .collect();
-        found += number(&sql, &format!("SELECT count(*) FROM event WHERE id IN ({})", ids.join(","))).await;
+        stored += number(&sql, &format!("SELECT count(*) FROM event WHERE id IN ({})", ids.join(","))).await;
     }
-    assert_eq!(found, i64::try_from(ids.len()).unwrap(), "acknowledged writes are lost");
+    assert_eq!(stored, i64::try_from(ids.len()).unwrap(), "acknowledged writes are lost");
     assert_feeds_are_whole(&sql).await;
 }
 
+/// Starts a server and waits until it is ready. Returns its process and its URL.
 async fn spawn(database: &str, dir: &Path) -> (Child, String) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let child = Command::new(env!("CARGO_BIN_EXE_idem-under-test"))
@@ -83,13 +84,13 @@ async fn spawn(database: &str, dir: &Path) -> (Child, String) {
         .unwrap();
     let url = format!("http://127.0.0.1:{port}");
     eventually("the server is ready", || async {
-        reqwest::get(format!("{url}/readyz")).await.is_ok_and(|answer| answer.status() == 200)
+        reqwest::get(format!("{url}/readyz")).await.is_ok_and(|response| response.status() == 200)
     })
     .await;
     (child, url)
 }
 
-/// Writes until the server is gone, and keeps what it said yes to.
+/// Creates events until the server is killed, and records the ids of those that it acknowledged.
 async fn write(url: String, number: usize, acknowledged: Arc<Mutex<Vec<String>>>) {
     let client = Client::new(&url, &format!("user {}", number % 5));
     let kind = "019b7000-0000-7000-8000-0000000000aa";
@@ -102,20 +103,20 @@ async fn write(url: String, number: usize, acknowledged: Arc<Mutex<Vec<String>>>
     loop {
         let events: Vec<_> = (0..if number.is_multiple_of(4) { 7 } else { 1 }).map(|_| event(kind)).collect();
         let ids = events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-        let answer = match &events[..] {
+        let response = match &events[..] {
             [event] => send(&client, one, json!({ "e": event })).await,
             events => send(&client, many, json!({ "e": events })).await,
         };
-        let Some(answer) = answer else { return };
-        let data = &answer["data"];
+        let Some(response) = response else { return };
+        let data = &response["data"];
         let created = data["createEvent"]["result"]["outcome"] == "CREATED"
             || data["createEvents"]["created"] == events.len();
-        assert!(created, "{answer}");
+        assert!(created, "{response}");
         acknowledged.lock().unwrap().extend(ids);
     }
 }
 
-/// The answer, if there was a whole one.
+/// Sends a request. Returns the response, or `None` if there was no complete one.
 async fn send(client: &Client, query: &str, variables: serde_json::Value) -> Option<serde_json::Value> {
     let body = json!({ "query": query, "variables": variables });
     let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token).json(&body);

@@ -1,5 +1,6 @@
-//! How a server ends: within its time, whatever its clients and its database do, and with nothing acknowledged that is
-//! not stored. And how it turns away those for whom it has no room.
+//! Tests the shutdown of a server: it exits in time whatever its clients and its database do, and
+//! acknowledges nothing that is not stored. Also tests the limits of connections and the timeouts of slow
+//! clients.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,14 @@ use tokio::net::TcpStream;
 use crate::harness::process::{Launch, Process};
 use crate::harness::{event, eventually, number, servers};
 
-/// After the drain delay.
-const END_MAX: Duration = Duration::from_secs(10);
+/// The longest time that a server may take to exit, after the drain delay.
+const EXIT_MAX: Duration = Duration::from_secs(10);
 
 async fn connect(process: &Process) -> TcpStream {
     TcpStream::connect(process.url.trim_start_matches("http://")).await.unwrap()
 }
 
-/// The head of a request whose body is to come.
+/// Returns the head of a request whose body has this length.
 fn head(token: &str, length: usize) -> String {
     format!(
         "POST /graphql HTTP/1.1\r\nHost: idem\r\nAuthorization: Bearer {token}\r\n\
@@ -28,7 +29,7 @@ fn head(token: &str, length: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_with_half_a_request_ends_in_time() {
+async fn a_server_with_half_a_request_exits_in_time() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let process = Launch::default().start(&database, dir.path()).await;
@@ -37,11 +38,11 @@ async fn a_server_with_half_a_request_ends_in_time() {
     half.write_all(format!("{}{{\"query\": \"{{", head(&token, 1_000)).as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (status, took) = process.terminate().await;
-    assert!(status.success() && took < END_MAX, "{status} after {took:?}");
+    assert!(status.success() && took < EXIT_MAX, "{status} after {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_database_is_stuck_ends_in_time_and_has_acknowledged_nothing() {
+async fn a_server_whose_database_is_blocked_exits_in_time_and_has_acknowledged_nothing() {
     let (dir, database) = (TempDir::new().unwrap(), servers().database().await);
     let process = Launch::default().start(&database, dir.path()).await;
     let client = process.client("ann");
@@ -63,13 +64,13 @@ async fn a_server_whose_database_is_stuck_ends_in_time_and_has_acknowledged_noth
         .collect();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
         AND application_name = 'idem' AND wait_event_type = 'Lock'";
-    eventually("they wait", || async { number(&sql, waits).await > 0 }).await;
+    eventually("the writes wait", || async { number(&sql, waits).await > 0 }).await;
     let (status, took) = process.terminate().await;
-    assert!(status.success() && took < END_MAX, "{status} after {took:?}");
+    assert!(status.success() && took < EXIT_MAX, "{status} after {took:?}");
     let mut acknowledged = 0;
     for write in writes {
-        if let Some(answer) = write.await.unwrap() {
-            acknowledged += answer["data"]["createEvents"]["created"].as_i64().unwrap_or_default();
+        if let Some(response) = write.await.unwrap() {
+            acknowledged += response["data"]["createEvents"]["created"].as_i64().unwrap_or_default();
         }
     }
     assert_eq!(acknowledged, 0);
@@ -78,7 +79,7 @@ async fn a_server_whose_database_is_stuck_ends_in_time_and_has_acknowledged_noth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_served_while_load_balancers_are_told_to_look_elsewhere() {
+async fn requests_are_served_during_the_drain_delay_while_readiness_fails() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let process = Launch::default().env("IDEM_DRAIN_DELAY", "3s").start(&database, dir.path()).await;
@@ -86,19 +87,19 @@ async fn requests_are_served_while_load_balancers_are_told_to_look_elsewhere() {
     let kind = client.event_type("run").await;
     process.signal("TERM");
     eventually("it is not ready", || async { process.status("/readyz").await == 503 }).await;
-    let told = Instant::now();
+    let started_at = Instant::now();
     let mut served = 0;
-    while told.elapsed() < Duration::from_secs(2) {
+    while started_at.elapsed() < Duration::from_secs(2) {
         assert_eq!(client.create(&[event(&kind)]).await["created"], 1);
         served += 1;
     }
     assert!(served > 10, "{served}");
-    let (status, took) = process.ended().await;
-    assert!(status.success() && took < Duration::from_secs(3) + END_MAX, "{status} after {took:?}");
+    let (status, took) = process.wait_for_exit().await;
+    assert!(status.success() && took < Duration::from_secs(3) + EXIT_MAX, "{status} after {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_for_which_there_is_no_room_is_told_to_come_back() {
+async fn a_connection_over_the_limit_is_answered_503_with_retry_after() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let process = Launch::default().env("IDEM_CONNECTIONS_MAX", "20").start(&database, dir.path()).await;
@@ -110,51 +111,51 @@ async fn a_connection_for_which_there_is_no_room_is_told_to_come_back() {
     for _ in 0..40 {
         let mut stream = connect(&process).await;
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = vec![0; 4096];
-        let length = stream.read(&mut answer).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
-        if answer.starts_with("HTTP/1.1 503") {
-            assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+        let mut response = vec![0; 4096];
+        let length = stream.read(&mut response).await.unwrap();
+        let response = String::from_utf8_lossy(&response[..length]).into_owned();
+        if response.starts_with("HTTP/1.1 503") {
+            assert!(response.to_lowercase().contains("retry-after: 1"), "{response}");
             refused += 1;
         } else {
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(response.starts_with("HTTP/1.1 200"), "{response}");
             kept.push(stream);
         }
     }
     assert!(kept.len() <= 20 && refused >= 20, "{} kept, {refused} refused", kept.len());
-    // One that says nothing is not waited for.
+    // A connection over the limit that sends nothing is closed at once.
     let mut silent = connect(&process).await;
     assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0);
     drop(kept);
-    eventually("there is room again", || async { process.status("/readyz").await == 200 }).await;
+    eventually("new connections are accepted", || async { process.status("/readyz").await == 200 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_takes_as_many_connections_as_its_hard_limit_lets_it() {
+async fn a_server_raises_its_limit_of_open_files_to_the_hard_limit() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let launch = Launch::default().wrap(&["prlimit", "--nofile=64:1000"]);
     let process = launch.start(&database, dir.path()).await;
     let mut open = Vec::new();
-    let begun = Instant::now();
+    let started_at = Instant::now();
     for _ in 0..300 {
         let mut connection = connect(&process).await;
         connection.write_all(b"GET /livez HTTP/1.1\r\nHost: idem\r\n\r\n").await.unwrap();
         open.push(connection);
     }
     for connection in &mut open {
-        let mut answer = [0; 12];
-        connection.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200");
+        let mut response = [0; 12];
+        connection.read_exact(&mut response).await.unwrap();
+        assert_eq!(&response, b"HTTP/1.1 200");
     }
-    assert!(begun.elapsed() < Duration::from_secs(9), "nobody waits until idle connections are closed");
+    assert!(started_at.elapsed() < Duration::from_secs(9), "a connection waited until idle ones were closed");
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(log.contains("LimitNOFILE") && log.contains("\"open_files_max\":1000"), "{log}");
 }
 
-/// What is not said in time ends a connection, and what is not read.
+/// A connection is closed if its request does not arrive in time, or if its response is not read.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_headers_and_stalled_answers_end_their_connections() {
+async fn slow_headers_and_stalled_responses_end_their_connections() {
     let dir = TempDir::new().unwrap();
     let database = format!("sqlite://{}/idem.db", dir.path().display());
     let process = Launch::default().start(&database, dir.path()).await;
@@ -172,32 +173,36 @@ async fn slow_headers_and_stalled_answers_end_their_connections() {
     }
     let slow_headers = async {
         let mut slow = connect(&process).await;
-        let begun = Instant::now();
+        let started_at = Instant::now();
         slow.write_all(b"GET /livez HTTP/1.1\r\nHost: idem\r\nX-Slow: ").await.unwrap();
         let mut rest = Vec::new();
         slow.read_to_end(&mut rest).await.ok();
-        let took = begun.elapsed();
+        let took = started_at.elapsed();
         assert!((8..13).contains(&took.as_secs()), "slow headers ended after {took:?}");
     };
-    let stalled_answer = async {
-        // Many answers of which nothing is read: more than all buffers between the two hold.
+    let stalled_response = async {
+        // The client reads nothing of its responses, which are larger than all buffers between the two ends.
         let body = json!({ "query": "{ events(first: 400) { nodes { id notes } } }" }).to_string();
         let mut stalled = connect(&process).await;
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let request = format!("{}{body}", head(&client.token, body.len()));
         for _ in 0..20 {
             stalled.write_all(request.as_bytes()).await.unwrap();
         }
-        // Until the server has given it up, a write may still be taken by a buffer.
+        // A buffer may still accept writes until the server has closed the connection.
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
             if stalled.write_all(b"\r\n").await.is_err() {
                 break;
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "it is not given up");
+            assert!(started_at.elapsed() < Duration::from_secs(60), "the connection is not closed");
         }
-        assert!(begun.elapsed() > Duration::from_secs(25), "it was given up after {:?}", begun.elapsed());
+        assert!(
+            started_at.elapsed() > Duration::from_secs(25),
+            "it was closed after {:?}",
+            started_at.elapsed()
+        );
     };
-    tokio::join!(slow_headers, stalled_answer);
+    tokio::join!(slow_headers, stalled_response);
     assert_eq!(process.status("/readyz").await, 200);
 }

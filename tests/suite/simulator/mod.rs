@@ -1,28 +1,30 @@
-//! Devices that write offline, over a network that loses, doubles, delays and reorders, against the real
-//! schema; beside them an oracle that reads the contract plainly. A schedule is drawn from a seed and is
-//! replayed by it: `TESTS_SIM_SEED` is the first, `TESTS_SIM_SEEDS` how many.
+//! Simulates devices that write offline, and a network that loses, duplicates, delays and reorders messages.
+//! The server is the real schema, and an oracle states the expected responses from the contract.
+//!
+//! A seed determines a simulation and can replay it: `TESTS_SIM_SEED` is the first seed, and
+//! `TESTS_SIM_SEEDS` is how many simulations run.
 
+mod actions;
 mod device;
-mod dice;
 mod model;
 mod network;
-mod person;
 mod reading;
 mod regressions;
+mod rng;
 mod server;
-mod world;
+mod simulation;
 
 use std::env;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 
-use crate::harness::{Column, assert_feeds_are_whole};
+use crate::harness::{DatabaseKind, assert_feeds_are_whole};
 use server::SimulatedServer;
-use world::{Seen, Trace, World};
+use simulation::{Coverage, Simulation, Trace};
 
-/// What the schedules of a run must have come across, or they prove less than they seem to.
-const INTERESTING: [&str; 38] = [
+/// The cases that the simulations of a run must cover. A case that never occurs is not tested.
+const REQUIRED_CASES: [&str; 38] = [
     "CREATED",
     "DUPLICATE",
     "UPDATED",
@@ -51,70 +53,74 @@ const INTERESTING: [&str; 38] = [
     "a duplicate differs",
     "an event is restored",
     "a request is lost",
-    "a request is doubled",
-    "a request comes late",
-    "an answer is lost",
-    "an answer comes late",
+    "a request is duplicated",
+    "a request arrives late",
+    "a response is lost",
+    "a response arrives late",
     "a flush is sent again",
     "a conflict is merged and sent again",
-    "a page came between a flush and its answer",
+    "a page came between a flush and its response",
     "a rejected item waits",
     "a device restarts",
     "a backup is restored",
 ];
 
-/// Schedules that run at once: each is its own user.
-const AT_ONCE: usize = 4;
+/// The number of simulations that run at once. Each has its own user.
+const CONCURRENCY: usize = 4;
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
-/// Runs one schedule; what it saw, or why it failed and how it came to that.
-async fn run(house: Arc<SimulatedServer>, seed: u64) -> Result<Seen, String> {
+/// Runs one simulation. Returns the cases that it covered, or its trace and the reason why it failed.
+async fn run(server: Arc<SimulatedServer>, seed: u64) -> Result<Coverage, String> {
     let trace = Trace::default();
-    let schedule = {
+    let task = {
         let trace = Arc::clone(&trace);
         tokio::spawn(async move {
-            let mut world = World::new(house.server(&format!("seed-{seed}")).await, seed, trace);
-            world.run().await.map(|()| world.seen)
+            let user_server = server.server(&format!("seed-{seed}")).await;
+            let mut simulation = Simulation::new(user_server, seed, trace);
+            simulation.run().await.map(|()| simulation.coverage)
         })
     };
-    schedule.await.unwrap_or_else(|panic| Err(panic.to_string())).map_err(|why| {
+    task.await.unwrap_or_else(|panic| Err(panic.to_string())).map_err(|reason| {
         let trace = trace.lock().unwrap_or_else(std::sync::PoisonError::into_inner).join("\n");
-        format!("{trace}\n\nTESTS_SIM_SEED={seed} TESTS_SIM_SEEDS=1 fails: {why}")
+        format!("{trace}\n\nTESTS_SIM_SEED={seed} TESTS_SIM_SEEDS=1 fails: {reason}")
     })
 }
 
-async fn devices_agree(column: Column, few: u64, many: u64) {
+/// Runs `few` simulations, or `many` if `TESTS_FULL` is set. Fails if one of them fails or a required case is
+/// missing.
+async fn devices_agree(database_kind: DatabaseKind, few: u64, many: u64) {
     let chosen = number("TESTS_SIM_SEEDS");
     let usual = if env::var("TESTS_FULL").is_ok() { many } else { few };
     let first = number("TESTS_SIM_SEED").unwrap_or(1);
-    let house = Arc::new(SimulatedServer::open(column).await);
+    let server = Arc::new(SimulatedServer::open(database_kind).await);
     let seeds = first..first + chosen.unwrap_or(usual);
-    let mut runs = stream::iter(seeds).map(|seed| run(Arc::clone(&house), seed)).buffer_unordered(AT_ONCE);
-    let mut seen = Seen::new();
-    while let Some(outcome) = runs.next().await {
-        let saw = outcome.unwrap_or_else(|failure| panic!("{failure}"));
-        for (what, times) in saw {
-            *seen.entry(what).or_default() += times;
+    let mut runs =
+        stream::iter(seeds).map(|seed| run(Arc::clone(&server), seed)).buffer_unordered(CONCURRENCY);
+    let mut coverage = Coverage::new();
+    while let Some(result) = runs.next().await {
+        let covered = result.unwrap_or_else(|failure| panic!("{failure}"));
+        for (case, count) in covered {
+            *coverage.entry(case).or_default() += count;
         }
     }
     drop(runs);
-    assert_feeds_are_whole(&house.sql).await;
+    assert_feeds_are_whole(&server.sql).await;
     if chosen.is_none() {
-        let missed: Vec<_> = INTERESTING.iter().filter(|what| !seen.contains_key(**what)).collect();
-        assert!(missed.is_empty(), "no schedule came across {missed:?}: {seen:#?}");
+        let missing: Vec<_> = REQUIRED_CASES.iter().filter(|case| !coverage.contains_key(**case)).collect();
+        assert!(missing.is_empty(), "no simulation covers {missing:?}: {coverage:#?}");
     }
-    Arc::into_inner(house).expect("all schedules are over").close().await;
+    Arc::into_inner(server).expect("all simulations have ended").close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_agree_on_sqlite_whatever_the_network_does() {
-    devices_agree(Column::Sqlite, 150, 2_000).await;
+    devices_agree(DatabaseKind::Sqlite, 150, 2_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_agree_on_postgres_whatever_the_network_does() {
-    devices_agree(Column::Postgres, 40, 500).await;
+    devices_agree(DatabaseKind::Postgres, 40, 500).await;
 }

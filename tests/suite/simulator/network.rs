@@ -1,21 +1,21 @@
-//! What is under way between devices and server. It may be delivered in any order, twice, late or never.
+//! The messages between devices and the server. They may be delivered in any order, twice, late, or never.
 
 use serde_json::Value;
 
-use super::dice::Dice;
+use super::rng::Rng;
 
-/// By which mutation an outbox is sent.
+/// The mutation that sends items of an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum FlushMutation {
     ApplyMutations,
     CreateEvents,
     CreateEvent,
 }
 
-/// What a device asks of the server.
+/// A GraphQL operation of a device.
 #[derive(Debug, Clone)]
-pub enum Errand {
-    Flush { door: Door, client: Option<String>, items: Vec<Value> },
+pub enum Operation {
+    Flush { mutation: FlushMutation, client: Option<String>, items: Vec<Value> },
     Pull { after: Option<String>, first: usize },
     Fetch { ids: Vec<String> },
 }
@@ -24,11 +24,11 @@ pub enum Errand {
 pub struct Request {
     pub call: u64,
     pub device: usize,
-    pub errand: Errand,
+    pub operation: Operation,
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub call: u64,
     pub device: usize,
     pub data: Value,
@@ -37,17 +37,18 @@ pub struct Answer {
 #[derive(Debug, Default)]
 pub struct Network {
     pub requests: Vec<Request>,
-    pub answers: Vec<Answer>,
+    pub responses: Vec<Response>,
 }
 
 impl Network {
-    /// A request to execute now. Its double may stay under way.
-    pub fn arrival(&mut self, dice: &mut Dice) -> Option<(Request, bool)> {
-        let request = dice.take(&mut self.requests)?;
-        let doubled = dice.chance(12);
-        if doubled {
+    /// Takes a request that the server is to execute now. Sometimes a duplicate of it stays in the network:
+    /// then the second value is true.
+    pub fn next_request(&mut self, rng: &mut Rng) -> Option<(Request, bool)> {
+        let request = rng.take(&mut self.requests)?;
+        let is_duplicated = rng.chance(12);
+        if is_duplicated {
             self.requests.push(request.clone());
         }
-        Some((request, doubled))
+        Some((request, is_duplicated))
     }
 }

@@ -1,21 +1,21 @@
-//! What schedules have found, each as short as it can be said.
+//! Tests defects that simulations have found, each with the shortest sequence of calls that shows it.
 
 use serde_json::json;
 
-use super::network::{Door, Errand};
+use super::network::{FlushMutation, Operation};
 use super::server::SimulatedServer;
-use crate::harness::Column;
+use crate::harness::DatabaseKind;
 
 const KIND: &str = "019b8b75-0000-7000-8000-000000000001";
 const ALIAS: &str = "019b8b75-0000-7000-8000-000000000002";
 const EVENT: &str = "019b8b75-0000-7000-8000-000000000003";
 
-/// Seed 8: the type was deleted, and the event was left without one.
-async fn a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call(column: Column) {
-    let house = SimulatedServer::open(column).await;
-    let server = house.server("ann").await;
-    let flush = |client: &str, items| Errand::Flush {
-        door: Door::ApplyMutations,
+/// Seed 8 found that the type was deleted and its event was left without a type.
+async fn a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call(database_kind: DatabaseKind) {
+    let simulated = SimulatedServer::open(database_kind).await;
+    let server = simulated.server("ann").await;
+    let flush = |client: &str, items| Operation::Flush {
+        mutation: FlushMutation::ApplyMutations,
         client: Some(client.to_owned()),
         items,
     };
@@ -27,18 +27,18 @@ async fn a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call(column: Co
         json!({ "createEventType": { "id": ALIAS, "name": "run" } }),
         json!({ "deleteEventType": { "id": ALIAS } }),
     ];
-    let answer = server.execute(&flush("watch", second)).await.unwrap();
-    assert_eq!(answer[0]["matchedBy"], "NAME", "{answer}");
-    assert_eq!(answer[1]["problem"]["code"], "EVENT_TYPE_IN_USE", "{answer}");
-    house.close().await;
+    let results = server.execute(&flush("watch", second)).await.unwrap();
+    assert_eq!(results[0]["matchedBy"], "NAME", "{results}");
+    assert_eq!(results[1]["problem"]["code"], "EVENT_TYPE_IN_USE", "{results}");
+    simulated.close().await;
 }
 
 #[tokio::test]
 async fn a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call_on_sqlite() {
-    a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call(Column::Sqlite).await;
+    a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call(DatabaseKind::Sqlite).await;
 }
 
 #[tokio::test]
 async fn a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call_on_postgres() {
-    a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call(Column::Postgres).await;
+    a_type_in_use_is_not_deleted_under_an_alias_of_the_same_call(DatabaseKind::Postgres).await;
 }

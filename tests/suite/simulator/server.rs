@@ -1,4 +1,4 @@
-//! The real schema in process, without HTTP, for one user and with a clock of their own.
+//! Executes operations on the real schema in this process, without HTTP. Each user has their own clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,8 +20,8 @@ use store::{Failover, Store, account};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::network::{Door, Errand};
-use crate::harness::{Column, migrate, servers};
+use super::network::{FlushMutation, Operation};
+use crate::harness::{DatabaseKind, migrate, servers};
 
 const EVENT: &str = "fragment E on Event { id eventTypeId timestamp endDate isAllDay timeZone notes sourceType \
     externalId location { latitude longitude name } properties version createdAt updatedAt }";
@@ -29,25 +29,25 @@ const TYPE: &str = "fragment T on EventType { id name color icon version created
 const RESULT: &str = "__typename index sentId outcome matchedBy differs version \
     problem { code retryable retryAfterMs errors { pointer code } }";
 
-/// When every schedule begins: 2026-01-05T00:00:00Z.
+/// The time at which every simulation begins: 2026-01-05T00:00:00Z.
 const BEGIN_MS: i64 = 1_767_571_200_000;
 
-/// What a backup of a user holds, in the order in which it may come back.
+/// The tables of a backup, in the order in which they are restored.
 const TABLES: [&str; 3] = ["event_type", "event", "id_alias"];
 
-/// Nobody listens: devices of a schedule pull when it says so.
+/// A notifier that sends nothing, because simulated devices only pull.
 #[derive(Debug)]
-struct Silence;
+struct SilentNotifier;
 
-impl Notifier for Silence {
-    fn notify(&self, _ring: Notification) {}
+impl Notifier for SilentNotifier {
+    fn notify(&self, _notification: Notification) {}
 
     fn feeds(&self) -> BoxStream<'static, Uuid> {
         stream::pending().boxed()
     }
 }
 
-/// One database and one schema for all seeds of a run.
+/// The database and the schema that all simulations of a run share.
 pub struct SimulatedServer {
     store: Store,
     schema: Schema,
@@ -56,14 +56,14 @@ pub struct SimulatedServer {
 }
 
 impl SimulatedServer {
-    pub async fn open(column: Column) -> Self {
+    pub async fn open(database_kind: DatabaseKind) -> Self {
         let memory = std::path::Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();
-        let url = match column {
-            Column::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
-            Column::Postgres => servers().database().await,
+        let url = match database_kind {
+            DatabaseKind::Sqlite => format!("sqlite://{}/idem.db", dir.path().display()),
+            DatabaseKind::Postgres => servers().database().await,
         };
-        if column == Column::Sqlite {
+        if database_kind == DatabaseKind::Sqlite {
             migrate(&url).await;
         }
         let store = Store::open(&url, 8, Failover::Lossy, Clock::fixed(BEGIN_MS)).await.unwrap();
@@ -73,7 +73,7 @@ impl SimulatedServer {
             sql.execute_unprepared(&kept).await.unwrap();
         }
         let payloads = Payloads::new(Arc::new(InMemory::new()), Path::default());
-        let (notifier, import_limits) = (Arc::new(Silence), ImportLimits::default());
+        let (notifier, import_limits) = (Arc::new(SilentNotifier), ImportLimits::default());
         let services = api::Services { store: store.clone(), payloads, notifier, import_limits };
         Self { store, schema: api::graphql::schema(services, false), sql, _dir: dir }
     }
@@ -83,7 +83,7 @@ impl SimulatedServer {
         self.store.close().await;
     }
 
-    /// The server as a new user sees it.
+    /// Returns the server for a new user.
     pub async fn server(&self, subject: &str) -> Server {
         let user_id = account::resolve(&self.store, "", subject).await.unwrap();
         let now = Arc::new(AtomicI64::new(BEGIN_MS));
@@ -94,6 +94,7 @@ impl SimulatedServer {
     }
 }
 
+/// The server for one user.
 pub struct Server {
     schema: Schema,
     store: Store,
@@ -107,6 +108,7 @@ impl Server {
         self.now.load(Ordering::SeqCst)
     }
 
+    /// Advances the clock.
     pub fn wait(&self, ms: i64) {
         self.now.fetch_add(ms, Ordering::SeqCst);
     }
@@ -115,13 +117,14 @@ impl Server {
         account::head(&self.store, self.actor.user_id).await.unwrap().feed_head
     }
 
-    async fn run(&self, text: &str, more: Option<i64>) {
-        let values = [Some(Sql::from(self.actor.user_id)), more.map(Sql::from)].into_iter().flatten();
+    /// Runs SQL whose parameters are the user id and perhaps a number.
+    async fn run(&self, text: &str, number: Option<i64>) {
+        let values = [Some(Sql::from(self.actor.user_id)), number.map(Sql::from)].into_iter().flatten();
         let statement = Statement::from_sql_and_values(self.sql.get_database_backend(), text, values);
         self.sql.execute_raw(statement).await.unwrap();
     }
 
-    /// Makes a backup of all that the user has.
+    /// Makes a backup of everything that the user has.
     pub async fn back_up(&self) {
         for table in TABLES {
             self.run(&format!("DELETE FROM kept_{table} WHERE user_id = $1"), None).await;
@@ -130,44 +133,45 @@ impl Server {
         }
     }
 
-    /// Restores the backup, whose head stood here.
+    /// Restores the backup. `head` is the feed head at the time of the backup.
     pub async fn restore(&self, head: i64) {
         for table in TABLES.iter().rev() {
             self.run(&format!("DELETE FROM {table} WHERE user_id = $1"), None).await;
         }
         for table in TABLES {
-            let bring = format!("INSERT INTO {table} SELECT * FROM kept_{table} WHERE user_id = $1");
-            self.run(&bring, None).await;
+            let insert = format!("INSERT INTO {table} SELECT * FROM kept_{table} WHERE user_id = $1");
+            self.run(&insert, None).await;
         }
         self.run("UPDATE account SET feed_head = $2 WHERE user_id = $1", Some(head)).await;
     }
 
-    /// What an operator does when a backup was restored, for this user alone.
+    /// Renews the feed epoch of this user, as an operator does for all users after a restore.
     pub async fn renew_epoch(&self) {
         let user_id = self.actor.user_id;
         let head = account::head(&self.store, user_id).await.unwrap();
         account::renew_epoch(&self.store, user_id, head.feed_epoch, i64::MAX).await.unwrap();
     }
 
-    /// Executes what a device asks; what it asked for.
-    pub async fn execute(&self, errand: &Errand) -> Result<Value, String> {
-        let (query, variables, path) = spoken(errand);
+    /// Executes an operation of a device. Returns its part of `data`. The error is the text of the errors in
+    /// the response.
+    pub async fn execute(&self, operation: &Operation) -> Result<Value, String> {
+        let (query, variables, path) = graphql_request(operation);
         let request = Request::new(query).variables(Variables::from_json(variables));
-        let answer = api::graphql::execute(&self.schema, self.actor.clone(), &self.store, request).await;
-        let mut answer: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
-        if let Some(errors) = answer.get("errors") {
-            return Err(format!("an answer has errors: {errors}"));
+        let text = api::graphql::execute(&self.schema, self.actor.clone(), &self.store, request).await;
+        let mut response: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        if let Some(errors) = response.get("errors") {
+            return Err(format!("the response has errors: {errors}"));
         }
-        let mut data = answer["data"].take();
+        let mut data = response["data"].take();
         Ok(data.pointer_mut(path).map(Value::take).unwrap_or_default())
     }
 }
 
-/// The document, its variables, and where in the answer the matter is.
-fn spoken(errand: &Errand) -> (String, Value, &'static str) {
+/// Returns the document of an operation, its variables, and the JSON pointer to its result in `data`.
+fn graphql_request(operation: &Operation) -> (String, Value, &'static str) {
     let event = format!("{RESULT} event {{ ...E eventType {{ id name }} }}");
-    match errand {
-        Errand::Flush { door: Door::ApplyMutations, client, items } => (
+    match operation {
+        Operation::Flush { mutation: FlushMutation::ApplyMutations, client, items } => (
             format!(
                 "mutation($i: ApplyMutationsInput!) {{ applyMutations(input: $i) {{ results {{ {RESULT} \
                  ... on EventResult {{ event {{ ...E eventType {{ id name }} }} }} \
@@ -176,7 +180,7 @@ fn spoken(errand: &Errand) -> (String, Value, &'static str) {
             json!({ "i": { "clientId": client, "mutations": items } }),
             "/applyMutations/results",
         ),
-        Errand::Flush { door: Door::CreateEvents, client, items } => {
+        Operation::Flush { mutation: FlushMutation::CreateEvents, client, items } => {
             let events: Vec<_> = items.iter().map(|item| item["createEvent"].clone()).collect();
             (
                 format!(
@@ -187,14 +191,14 @@ fn spoken(errand: &Errand) -> (String, Value, &'static str) {
                 "/createEvents",
             )
         }
-        Errand::Flush { door: Door::CreateEvent, client, items } => (
+        Operation::Flush { mutation: FlushMutation::CreateEvent, client, items } => (
             format!(
                 "mutation($i: CreateEventInput!) {{ createEvent(input: $i) {{ result {{ {event} }} }} }} {EVENT}"
             ),
             json!({ "i": { "clientId": client, "event": items[0]["createEvent"] } }),
             "/createEvent/result",
         ),
-        Errand::Pull { after, first } => (
+        Operation::Pull { after, first } => (
             format!(
                 "query($after: Cursor, $first: Int!) {{ changes(after: $after, first: $first) {{ cursor hasMore \
                  reset changes {{ entity entityId version deleted originClientId event {{ ...E }} \
@@ -203,7 +207,7 @@ fn spoken(errand: &Errand) -> (String, Value, &'static str) {
             json!({ "after": after, "first": first }),
             "/changes",
         ),
-        Errand::Fetch { ids } => (
+        Operation::Fetch { ids } => (
             format!("query($ids: [ID!]!) {{ nodes(ids: $ids) {{ __typename ...E ...T }} }} {EVENT} {TYPE}"),
             json!({ "ids": ids }),
             "/nodes",

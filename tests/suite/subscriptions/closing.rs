@@ -1,4 +1,5 @@
-//! Why a socket is closed: the code tells the client whether to come back, and with what.
+//! Tests the close codes of WebSockets, which tell the client whether and how to reconnect, and the end of
+//! streams.
 
 use std::time::Duration;
 
@@ -6,15 +7,15 @@ use serde_json::json;
 use service::Clock;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::harness::{CHANGES, Column, Feed, SECRET, Socket, TestServer, keys};
+use crate::harness::{CHANGES, DatabaseKind, SECRET, Socket, StreamedResponse, TestServer, keys};
 
 const GOOD: &str = "graphql-transport-ws";
 
 async fn server() -> TestServer {
-    TestServer::open(Column::Sqlite).await
+    TestServer::open(DatabaseKind::Sqlite).await
 }
 
-/// A token that ends in so many seconds, the leeway of 30 included.
+/// Returns a token that is accepted for so many more seconds, including the leeway of 30 s.
 fn token(left_s: i64) -> String {
     let (ttl, now_ms) = (Duration::from_secs(60), Clock::System.now_ms());
     idem::sign_token(SECRET, "ann", None, None, ttl, now_ms + (left_s - 30 - 60) * 1_000).unwrap()
@@ -24,10 +25,10 @@ fn token(left_s: i64) -> String {
 async fn a_socket_of_another_protocol_is_closed_4406() {
     let server = server().await;
     let mut none = Socket::connect(&server.url, &[]).await.unwrap();
-    assert_eq!(none.closed().await, 4406);
+    assert_eq!(none.close_code().await, 4406);
     for other in ["graphql-ws", "mqtt, graphql-ws"] {
         let mut socket = Socket::connect(&server.url, &[("sec-websocket-protocol", other)]).await.unwrap();
-        assert_eq!(socket.closed().await, 4406, "{other}");
+        assert_eq!(socket.close_code().await, 4406, "{other}");
     }
     let several = format!("graphql-ws, {GOOD}");
     let mut socket = Socket::connect(&server.url, &[("sec-websocket-protocol", &several)]).await.unwrap();
@@ -38,12 +39,12 @@ async fn a_socket_of_another_protocol_is_closed_4406() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_taken_from_each_of_its_places_and_all_others_are_closed_4403() {
+async fn a_token_is_accepted_in_each_supported_place_and_all_others_are_closed_4403() {
     let server = server().await;
     let good = server.client("ann").token;
     let bearer = format!("Bearer {good}");
     let forged = idem::sign_token(&"x".repeat(32), "ann", None, None, Duration::from_secs(60), 0).unwrap();
-    // The header, the payload, and whether it is taken.
+    // The header, the payload of `connection_init`, and whether the token is accepted.
     let cases = [
         (None, json!({ "authorization": bearer }), true),
         (None, json!({ "authorization": good }), true),
@@ -62,47 +63,47 @@ async fn a_token_is_taken_from_each_of_its_places_and_all_others_are_closed_4403
         (Some(&bearer), json!({ "authorization": 7 }), false),
         (Some(&forged), json!(null), false),
     ];
-    for (header, payload, is_taken) in cases {
+    for (header, payload, is_accepted) in cases {
         let mut headers = vec![("sec-websocket-protocol", GOOD)];
         headers.extend(header.map(|header| ("authorization", header.as_str())));
         let mut socket = Socket::connect(&server.url, &headers).await.unwrap();
         socket.init(payload.clone()).await;
-        if is_taken {
+        if is_accepted {
             assert_eq!(socket.next().await["type"], "connection_ack", "{payload}");
         } else {
-            assert_eq!(socket.closed().await, 4403, "{payload}");
+            assert_eq!(socket.close_code().await, 4403, "{payload}");
         }
     }
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_keep_to_the_order_of_the_protocol_is_closed_with_its_code() {
+async fn messages_in_the_wrong_order_are_closed_with_the_code_of_the_protocol() {
     let server = server().await;
     let client = server.client("ann");
     let mut early = Socket::raw(&server.url).await;
     early.ask("1", "{ viewer { userId } }", json!({})).await;
-    assert_eq!(early.closed().await, 4401);
+    assert_eq!(early.close_code().await, 4401);
 
-    let began = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     let mut silent = Socket::raw(&server.url).await;
-    silent.beat().await;
-    assert_eq!(silent.closed().await, 4408);
-    assert!(began.elapsed() >= Duration::from_millis(2_900), "{:?}", began.elapsed());
+    silent.ping().await;
+    assert_eq!(silent.close_code().await, 4408);
+    assert!(started_at.elapsed() >= Duration::from_millis(2_900), "{:?}", started_at.elapsed());
 
     let mut twice = Socket::open(&client).await;
     twice.init(json!({ "authorization": client.token })).await;
-    assert_eq!(twice.closed().await, 4429);
+    assert_eq!(twice.close_code().await, 4429);
 
     let mut same = Socket::open(&client).await;
     same.ask("1", CHANGES, json!({})).await;
     same.ask("1", "{ viewer { userId } }", json!({})).await;
-    assert_eq!(same.closed().await, 4409);
+    assert_eq!(same.close_code().await, 4409);
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_none_is_closed_4400_and_one_that_is_too_long_1009() {
+async fn an_invalid_message_is_closed_4400_and_one_that_is_too_long_1009() {
     let server = server().await;
     let client = server.client("ann");
     let binary = Message::binary(b"{\"type\":\"ping\"}".to_vec());
@@ -117,7 +118,7 @@ async fn a_message_that_is_none_is_closed_4400_and_one_that_is_too_long_1009() {
     for message in bad {
         let mut socket = Socket::open(&client).await;
         futures::SinkExt::send(&mut socket.0, message.clone()).await.unwrap();
-        assert_eq!(socket.closed().await, 4400, "{message}");
+        assert_eq!(socket.close_code().await, 4400, "{message}");
     }
     let mut longest = Socket::open(&client).await;
     let frame = json!({ "type": "ping", "payload": { "a": "" } }).to_string().len();
@@ -126,7 +127,7 @@ async fn a_message_that_is_none_is_closed_4400_and_one_that_is_too_long_1009() {
     for length in [256 * 1024 - frame + 1, 1024 * 1024] {
         let mut socket = Socket::open(&client).await;
         socket.send(json!({ "type": "ping", "payload": { "a": "x".repeat(length) } })).await;
-        assert_eq!(socket.closed().await, 1009, "{length}");
+        assert_eq!(socket.close_code().await, 1009, "{length}");
     }
     server.end().await;
 }
@@ -138,9 +139,10 @@ async fn sockets_and_streams_end_with_their_token() {
     client.token = token(4);
     let mut socket = Socket::open(&client).await;
     socket.ask("1", CHANGES, json!({})).await;
-    let events = Feed::open(&client, "text/event-stream", CHANGES, json!({})).await;
-    let parts = Feed::open(&client, "multipart/mixed;subscriptionSpec=1.0", CHANGES, json!({})).await;
-    assert_eq!(socket.closed().await, 4403);
+    let events = StreamedResponse::open(&client, "text/event-stream", CHANGES, json!({})).await;
+    let parts =
+        StreamedResponse::open(&client, "multipart/mixed;subscriptionSpec=1.0", CHANGES, json!({})).await;
+    assert_eq!(socket.close_code().await, 4403);
     assert!(events.rest().await.ends_with("event: complete\ndata:\n\n"));
     let rest = parts.rest().await;
     let (_, last) = rest.strip_suffix("\r\n--graphql--\r\n").unwrap().rsplit_once("\r\n\r\n").unwrap();
@@ -156,20 +158,21 @@ async fn at_shutdown_sockets_are_closed_1001_and_streams_are_completed() {
     let client = server.client("ann");
     let mut socket = Socket::open(&client).await;
     socket.ask("1", CHANGES, json!({})).await;
-    socket.beat().await;
+    socket.ping().await;
     let mut idle = Socket::raw(&server.url).await;
-    let events = Feed::open(&client, "text/event-stream", CHANGES, json!({})).await;
-    let parts = Feed::open(&client, "multipart/mixed;subscriptionSpec=1.0", CHANGES, json!({})).await;
+    let events = StreamedResponse::open(&client, "text/event-stream", CHANGES, json!({})).await;
+    let parts =
+        StreamedResponse::open(&client, "multipart/mixed;subscriptionSpec=1.0", CHANGES, json!({})).await;
     let ends = tokio::spawn(async move {
-        assert_eq!(socket.closed().await, 1001);
-        assert_eq!(idle.closed().await, 1001);
-        // Read on, as a client does that takes the close.
+        assert_eq!(socket.close_code().await, 1001);
+        assert_eq!(idle.close_code().await, 1001);
+        // The client reads the close frames before it drops the sockets.
         drop((socket, idle));
         (events.rest().await, parts.rest().await)
     });
-    let began = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     server.end().await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
     let (events, parts) = ends.await.unwrap();
     assert!(events.ends_with("event: complete\ndata:\n\n"), "{events}");
     assert!(parts.contains("UNAVAILABLE") && parts.ends_with("\r\n--graphql--\r\n"), "{parts}");
@@ -179,19 +182,20 @@ async fn at_shutdown_sockets_are_closed_1001_and_streams_are_completed() {
 async fn a_page_of_another_origin_gets_no_socket() {
     let origins = ["https://app.example", "http://localhost:*"];
     let server =
-        TestServer::open_as(Column::Sqlite, keys().await, Clock::System, &origins, |notifier| notifier).await;
+        TestServer::open_as(DatabaseKind::Sqlite, keys().await, Clock::System, &origins, |notifier| notifier)
+            .await;
     let connect = async |origin: &str| {
         Socket::connect(&server.url, &[("sec-websocket-protocol", GOOD), ("origin", origin)]).await
     };
     for origin in ["https://evil.example", "https://app.example.evil.example", "http://app.example", "null"] {
         match connect(origin).await {
-            Err(Error::Http(answer)) => assert_eq!(answer.status(), 403, "{origin}"),
+            Err(Error::Http(response)) => assert_eq!(response.status(), 403, "{origin}"),
             other => panic!("{origin}: {:?}", other.err()),
         }
     }
     for origin in ["https://app.example", "http://localhost:5173"] {
         let mut socket = connect(origin).await.unwrap();
-        socket.beat().await;
+        socket.ping().await;
     }
     server.end().await;
 }

@@ -1,30 +1,30 @@
-//! What cannot be told is not passed over: a client never goes past a page that it did not get.
+//! Tests subscriptions whose queries fail. A client never skips a page that it did not receive.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::{Client, Feed, Socket, TestServer, event, new_id, on_both};
+use crate::harness::{Client, Socket, StreamedResponse, TestServer, event, new_id, on_both};
 
 on_both!(
-    a_page_whose_type_cannot_be_read_comes_later_and_whole,
-    a_subscription_ends_with_the_first_answer_that_has_errors,
+    a_page_whose_event_type_cannot_be_read_is_sent_later,
+    a_subscription_ends_with_the_first_response_that_has_errors,
 );
 
-async fn a_page_whose_type_cannot_be_read_comes_later_and_whole(server: &TestServer) {
+async fn a_page_whose_event_type_cannot_be_read_is_sent_later(server: &TestServer) {
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let made = event(&kind);
     client.create(std::slice::from_ref(&made)).await;
-    // As it looks to a reader between whose statements event and type were deleted.
+    // A reader sees this if the event and its type are deleted between two of its statements.
     server.execute("UPDATE event_type SET name = NULL").await;
     let query = "subscription($after: Cursor) { changes(after: $after) { \
         changes { entityId event { eventType { name } } } } }";
     let mut socket = Socket::open(&client).await;
     socket.ask("1", query, json!({ "after": cursor })).await;
-    socket.beat().await;
+    socket.ping().await;
     let early = timeout(Duration::from_secs(1), socket.next()).await;
     assert!(early.is_err(), "{early:?}");
     let pull =
@@ -33,29 +33,29 @@ async fn a_page_whose_type_cannot_be_read_comes_later_and_whole(server: &TestSer
     assert_eq!(refused["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{refused}");
     server.execute("UPDATE event_type SET name = 'run'").await;
     let page = socket.next().await;
-    let told = json!([{ "entityId": made["id"], "event": { "eventType": { "name": "run" } } }]);
-    assert_eq!(page["payload"]["data"]["changes"]["changes"], told, "{page}");
+    let expected = json!([{ "entityId": made["id"], "event": { "eventType": { "name": "run" } } }]);
+    assert_eq!(page["payload"]["data"]["changes"]["changes"], expected, "{page}");
 }
 
 const PROGRESS: &str =
     "subscription($id: ID!) { importProgress(id: $id) { name rejections { totalCount } } }";
 
-/// Announces an import whose payload never comes; its id.
-async fn announced(client: &Client) -> Value {
+/// Creates an import without a payload. Returns its id.
+async fn create_import(client: &Client) -> Value {
     let id = new_id();
     client.create_import(&id, 1_000, None).await;
     json!(id)
 }
 
-async fn a_subscription_ends_with_the_first_answer_that_has_errors(server: &TestServer) {
+async fn a_subscription_ends_with_the_first_response_that_has_errors(server: &TestServer) {
     let client = server.client("ann");
-    let id = announced(&client).await;
+    let id = create_import(&client).await;
     let mut socket = Socket::open(&client).await;
     socket.ask("1", PROGRESS, json!({ "id": id })).await;
     assert_eq!(socket.next().await["type"], "next");
-    let mut events = Feed::open(&client, super::SSE, PROGRESS, json!({ "id": id })).await;
+    let mut events = StreamedResponse::open(&client, super::SSE, PROGRESS, json!({ "id": id })).await;
     assert!(events.event().await.1["errors"].is_null());
-    let mut parts = Feed::open(&client, super::MULTIPART, PROGRESS, json!({ "id": id })).await;
+    let mut parts = StreamedResponse::open(&client, super::MULTIPART, PROGRESS, json!({ "id": id })).await;
     assert_eq!(parts.until("--graphql").await, "");
     assert!(parts.part().await["payload"]["errors"].is_null());
 
@@ -64,9 +64,9 @@ async fn a_subscription_ends_with_the_first_answer_that_has_errors(server: &Test
     let failed = socket.next().await;
     assert_eq!((&failed["type"], &failed["id"]), (&json!("error"), &json!("1")), "{failed}");
     assert_eq!(failed["payload"][0]["extensions"]["code"], "UNAVAILABLE", "{failed}");
-    let (name, answer) = events.event().await;
-    assert_eq!((name.as_str(), &answer["data"]), ("next", &Value::Null), "{answer}");
-    assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
+    let (name, response) = events.event().await;
+    assert_eq!((name.as_str(), &response["data"]), ("next", &Value::Null), "{response}");
+    assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
     assert_eq!(events.rest().await, "event: complete\ndata:\n\n");
     let mut part = parts.part().await;
     while part == json!({}) {
@@ -75,7 +75,7 @@ async fn a_subscription_ends_with_the_first_answer_that_has_errors(server: &Test
     assert_eq!(part["payload"]["data"], Value::Null, "{part}");
     assert_eq!(parts.rest().await, "--\r\n");
 
-    // The operation is over on the socket as well, and the socket is not.
+    // The operation has ended, and the socket is still open: its id can be used again.
     server.execute("ALTER TABLE gone RENAME TO import_rejection").await;
     server.execute("UPDATE import_job SET name = 'b'").await;
     socket.ask("1", PROGRESS, json!({ "id": id })).await;

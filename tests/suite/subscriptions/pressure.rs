@@ -1,4 +1,4 @@
-//! What a client that asks for too much, or takes too little, does to itself and to nobody else.
+//! Tests clients that open too many subscriptions or do not read. They affect no other client.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use service::Clock;
 use service::notifier::{Notification, Notifier};
 use uuid::Uuid;
 
-use crate::harness::{CHANGES, Column, Socket, TestServer, event, keys};
+use crate::harness::{CHANGES, DatabaseKind, Socket, TestServer, event, keys};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_thousand_subscriptions_twenty_run_and_the_socket_lives() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn of_a_thousand_subscriptions_twenty_run_and_the_socket_stays_open() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
@@ -31,16 +31,16 @@ async fn of_a_thousand_subscriptions_twenty_run_and_the_socket_lives() {
         assert_eq!(extensions["limit"], json!({ "name": "subscriptions", "max": 20 }), "{refused}");
         assert_eq!(extensions["problem"]["code"], "LIMIT_EXCEEDED", "{refused}");
     }
-    socket.beat().await;
+    socket.ping().await;
     client.create(&[event(&kind)]).await;
-    let mut told = HashSet::new();
+    let mut notified = HashSet::new();
     for _ in 0..20 {
         let message = socket.next().await;
         assert_eq!(message["type"], "next", "{message}");
-        told.insert(message["id"].as_str().unwrap().parse::<u32>().unwrap());
+        notified.insert(message["id"].as_str().unwrap().parse::<u32>().unwrap());
     }
-    assert_eq!(told, (0..20).collect());
-    // A place is free as soon as it is given back.
+    assert_eq!(notified, (0..20).collect());
+    // Another subscription can start as soon as one has been completed.
     socket.send(json!({ "type": "complete", "id": "7" })).await;
     socket.ask("7", CHANGES, json!({ "after": cursor })).await;
     let message = socket.next().await;
@@ -49,8 +49,8 @@ async fn of_a_thousand_subscriptions_twenty_run_and_the_socket_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_does_not_read_holds_up_nobody_and_misses_nothing() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn a_socket_that_does_not_read_delays_no_other_and_misses_nothing() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
@@ -58,7 +58,7 @@ async fn a_socket_that_does_not_read_holds_up_nobody_and_misses_nothing() {
     stuck.follow("1", &cursor).await;
     let mut other = Socket::open(&client).await;
     other.follow("1", &cursor).await;
-    // 40 MB: far more than the buffers of the kernel.
+    // These are 40 MB in all, far more than the buffers of the kernel hold.
     let notes = "€".repeat(6_600);
     let mut made = HashSet::new();
     let mut seen_by_other = 0;
@@ -79,15 +79,15 @@ async fn a_socket_that_does_not_read_holds_up_nobody_and_misses_nothing() {
     let seen: HashSet<_> =
         changes.iter().map(|change| change["entityId"].as_str().unwrap().to_owned()).collect();
     assert_eq!((changes.len(), seen), (2_000, made));
-    stuck.beat().await;
+    stuck.ping().await;
     server.end().await;
 }
 
-/// A notifier that loses every notification for a feed.
+/// A notifier that loses every notification of a feed.
 #[derive(Debug)]
-struct Deaf(Arc<dyn Notifier>);
+struct LossyNotifier(Arc<dyn Notifier>);
 
-impl Notifier for Deaf {
+impl Notifier for LossyNotifier {
     fn notify(&self, notification: Notification) {
         if let Notification::Import(_) = notification {
             self.0.notify(notification);
@@ -100,10 +100,10 @@ impl Notifier for Deaf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_notification_costs_seconds_and_no_change() {
-    for column in [Column::Sqlite, Column::Postgres] {
-        let server = TestServer::open_as(column, keys().await, Clock::System, &[], |notifier| {
-            Arc::new(Deaf(notifier))
+async fn a_lost_notification_delays_a_change_by_seconds_and_loses_none() {
+    for database_kind in [DatabaseKind::Sqlite, DatabaseKind::Postgres] {
+        let server = TestServer::open_as(database_kind, keys().await, Clock::System, &[], |notifier| {
+            Arc::new(LossyNotifier(notifier))
         })
         .await;
         let client = server.client("ann");
@@ -111,12 +111,12 @@ async fn a_lost_notification_costs_seconds_and_no_change() {
         let (_, cursor) = client.pull(None, 100).await;
         let mut socket = Socket::open(&client).await;
         socket.follow("1", &cursor).await;
-        let began = std::time::Instant::now();
+        let started_at = std::time::Instant::now();
         let made = event(&kind);
         client.create(std::slice::from_ref(&made)).await;
         let (changes, _) = socket.changes(1).await;
         assert_eq!(changes[0]["entityId"], made["id"]);
-        assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+        assert!(started_at.elapsed() < Duration::from_secs(7), "{:?}", started_at.elapsed());
         server.end().await;
     }
 }

@@ -1,12 +1,12 @@
-//! What can be asked over a socket beside subscriptions, and how it refuses.
+//! Tests queries, mutations and pings over a WebSocket, and how it refuses operations.
 
 use serde_json::json;
 
-use crate::harness::{CHANGES, Column, Socket, TestServer, event};
+use crate::harness::{CHANGES, DatabaseKind, Socket, TestServer, event};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_is_refused_is_an_error_of_its_operation_and_the_socket_lives() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn a_refused_document_is_an_error_of_its_operation_and_the_socket_stays_open() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let mut socket = Socket::open(&server.client("ann")).await;
     let deep = format!("{{ nodes(ids: {}{}) {{ id }} }}", "[".repeat(2_000), "]".repeat(2_000));
     let cases = [
@@ -33,15 +33,15 @@ async fn a_document_that_is_refused_is_an_error_of_its_operation_and_the_socket_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_may_be_used_again_behind_its_complete_and_a_completed_operation_is_silent() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn an_id_can_be_used_again_after_its_complete_and_a_completed_operation_sends_nothing() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
     let mut socket = Socket::open(&client).await;
     socket.follow("1", &cursor).await;
     socket.send(json!({ "type": "complete", "id": "1" })).await;
-    socket.beat().await;
+    socket.ping().await;
     client.create(&[event(&kind)]).await;
     socket.ask("1", "{ viewer { userId } }", json!({})).await;
     assert!(socket.next().await["payload"]["data"]["viewer"]["userId"].is_string());
@@ -54,19 +54,19 @@ async fn an_id_may_be_used_again_behind_its_complete_and_a_completed_operation_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ping_is_answered_with_its_payload_before_the_init_too() {
-    let server = TestServer::open(Column::Sqlite).await;
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let mut socket = Socket::raw(&server.url).await;
-    socket.beat().await;
+    socket.ping().await;
     socket.send(json!({ "type": "ping" })).await;
     assert_eq!(socket.next().await, json!({ "type": "pong" }));
     socket.send(json!({ "type": "pong" })).await;
-    socket.beat().await;
+    socket.ping().await;
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_requests_than_run_at_once_are_all_answered() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn more_operations_than_run_at_once_all_get_a_response() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let mut socket = Socket::open(&server.client("ann")).await;
     for id in 0..200 {
         socket.ask(&id.to_string(), "{ viewer { userId } }", json!({})).await;

@@ -1,8 +1,8 @@
-//! The streams over HTTP, byte by byte, and how they refuse.
+//! Tests server-sent events and multipart responses: their exact bytes, their heartbeats, and their refusals.
 
 use serde_json::{Value, json};
 
-use crate::harness::{CHANGES, Client, Column, Feed, TestServer, event, new_id};
+use crate::harness::{CHANGES, Client, DatabaseKind, StreamedResponse, TestServer, event, new_id};
 use crate::imports::manual_slices::samples;
 
 const SSE: &str = "text/event-stream";
@@ -10,15 +10,15 @@ const MULTIPART: &str = "multipart/mixed;subscriptionSpec=1.0";
 
 async fn post(client: &Client, accept: &str, query: &str) -> (u16, Value) {
     let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
-    let answer = request.header("accept", accept).json(&json!({ "query": query })).send().await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
+    let response = request.header("accept", accept).json(&json!({ "query": query })).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_and_a_mutation_are_one_event_and_the_end() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn a_query_or_a_mutation_is_answered_by_one_event_and_the_end_of_the_stream() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
-    let mut query = Feed::open(&client, SSE, "{ viewer { userId } }", json!({})).await;
+    let mut query = StreamedResponse::open(&client, SSE, "{ viewer { userId } }", json!({})).await;
     assert_eq!(query.content_type(), "text/event-stream; charset=utf-8");
     let (name, data) = query.event().await;
     assert_eq!(name, "next");
@@ -26,10 +26,10 @@ async fn a_query_and_a_mutation_are_one_event_and_the_end() {
     assert_eq!(query.rest().await, "event: complete\ndata:\n\n");
     let mutation =
         "mutation { createEventType(input: { eventType: { name: \"run\" } }) { result { outcome } } }";
-    let mut made = Feed::open(&client, SSE, mutation, json!({})).await;
+    let mut made = StreamedResponse::open(&client, SSE, mutation, json!({})).await;
     assert_eq!(made.event().await.1["data"]["createEventType"]["result"]["outcome"], "CREATED");
     assert_eq!(made.event().await, ("complete".to_owned(), Value::Null));
-    let mut part = Feed::open(&client, MULTIPART, "{ viewer { userId } }", json!({})).await;
+    let mut part = StreamedResponse::open(&client, MULTIPART, "{ viewer { userId } }", json!({})).await;
     assert_eq!(part.content_type(), "multipart/mixed;boundary=\"graphql\";subscriptionSpec=1.0");
     assert_eq!(part.until("--graphql").await, "");
     assert!(part.part().await["payload"]["data"]["viewer"]["userId"].is_string());
@@ -38,8 +38,8 @@ async fn a_query_and_a_mutation_are_one_event_and_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn get_streams_queries_and_subscriptions_and_no_mutations() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn get_allows_streams_of_queries_and_subscriptions_and_no_mutations() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let get = async |query: &str| {
         let request = client.http.get(format!("{}/graphql", server.url)).query(&[("query", query)]);
@@ -55,8 +55,8 @@ async fn get_streams_queries_and_subscriptions_and_no_mutations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_is_refused_before_a_stream_begins() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn a_document_is_refused_before_its_stream_begins() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let cases = [
         (SSE, 400),
@@ -67,9 +67,9 @@ async fn what_is_refused_is_refused_before_a_stream_begins() {
     for (accept, expected) in cases {
         for query in ["subscription { nothing }", "{ nothing }", "{ viewer ", "subscription { changes { } }"]
         {
-            let (status, answer) = post(&client, accept, query).await;
-            assert_eq!(status, expected, "{accept}, {query}: {answer}");
-            assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{accept}: {answer}");
+            let (status, response) = post(&client, accept, query).await;
+            assert_eq!(status, expected, "{accept}, {query}: {response}");
+            assert_eq!(response["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{accept}: {response}");
         }
     }
     let nobody = Client { token: "x.y.z".to_owned(), ..client.clone() };
@@ -80,8 +80,8 @@ async fn what_is_refused_is_refused_before_a_stream_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_without_a_transport_for_it_is_refused() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn a_subscription_is_refused_if_the_accepted_types_cannot_stream() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let cases = [
         ("application/graphql-response+json", 400),
@@ -90,31 +90,31 @@ async fn a_subscription_without_a_transport_for_it_is_refused() {
         ("multipart/mixed;deferSpec=20220824, application/json", 200),
     ];
     for (accept, expected) in cases {
-        let (status, answer) = post(&client, accept, CHANGES).await;
-        assert_eq!(status, expected, "{accept}: {answer}");
-        assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{accept}: {answer}");
-        assert!(answer.get("data").is_none(), "{answer}");
+        let (status, response) = post(&client, accept, CHANGES).await;
+        assert_eq!(status, expected, "{accept}: {response}");
+        assert_eq!(response["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{accept}: {response}");
+        assert!(response.get("data").is_none(), "{response}");
     }
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_stream_beats_and_each_part_is_whole_at_once() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn an_idle_stream_sends_heartbeats_and_each_part_is_sent_with_its_boundary() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let kind = client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
-    let mut parts = Feed::open(&client, MULTIPART, CHANGES, json!({ "after": cursor })).await;
-    let mut events = Feed::open(&client, SSE, CHANGES, json!({ "after": cursor })).await;
+    let mut parts = StreamedResponse::open(&client, MULTIPART, CHANGES, json!({ "after": cursor })).await;
+    let mut events = StreamedResponse::open(&client, SSE, CHANGES, json!({ "after": cursor })).await;
     assert_eq!(parts.until("--graphql").await, "");
     assert_eq!(events.until("\n\n").await, ":");
-    let began = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     assert_eq!(parts.part().await, json!({}));
-    assert!((4..9).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!((4..9).contains(&started_at.elapsed().as_secs()), "{:?}", started_at.elapsed());
     client.create(&[event(&kind)]).await;
     let sent = std::time::Instant::now();
     assert!(parts.part().await["payload"]["data"]["changes"]["cursor"].is_string());
-    // With the boundary before the next part it would take until the next beat.
+    // If the boundary were sent with the next part, this part would be complete only at the next heartbeat.
     assert!(sent.elapsed().as_secs() < 3, "{:?}", sent.elapsed());
     assert_eq!(events.event().await.0, "next");
     assert_eq!(events.until("\n\n").await, ":");
@@ -123,45 +123,45 @@ async fn a_silent_stream_beats_and_each_part_is_whole_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_does_not_move_tells_its_cursor_every_thirty_seconds() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn a_subscription_without_changes_sends_its_cursor_every_thirty_seconds() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     client.event_type("run").await;
     let (_, cursor) = client.pull(None, 100).await;
-    let mut events = Feed::open(&client, SSE, CHANGES, json!({ "after": cursor })).await;
-    let began = std::time::Instant::now();
+    let mut events = StreamedResponse::open(&client, SSE, CHANGES, json!({ "after": cursor })).await;
+    let started_at = std::time::Instant::now();
     let (name, page) = events.event().await;
-    assert!((29..45).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!((29..45).contains(&started_at.elapsed().as_secs()), "{:?}", started_at.elapsed());
     let page = &page["data"]["changes"];
     assert_eq!(
         (name.as_str(), &page["changes"], &page["reset"]),
         ("next", &json!([]), &Value::Null),
         "{page}"
     );
-    assert_eq!(page["cursor"], json!(cursor), "it stands where it stood");
+    assert_eq!(page["cursor"], json!(cursor), "the cursor has not changed");
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_progress_of_an_import_is_told_once_a_second_at_most() {
-    let server = TestServer::open(Column::Sqlite).await;
+async fn the_progress_of_an_import_is_sent_at_most_once_a_second() {
+    let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
     let (id, payload) = (new_id(), samples(0..25_000));
     client.create_import(&id, payload.len(), None).await;
     let progress = "subscription($id: ID!) { importProgress(id: $id) { state counts { records } } }";
-    let began = std::time::Instant::now();
-    let mut events = Feed::open(&client, SSE, progress, json!({ "id": id })).await;
+    let started_at = std::time::Instant::now();
+    let mut events = StreamedResponse::open(&client, SSE, progress, json!({ "id": id })).await;
     assert_eq!(client.put(&id, None, payload).await.status(), 200);
-    let mut told = 0;
+    let mut sent = 0;
     loop {
         let (name, page) = events.event().await;
         if name == "complete" {
             break;
         }
-        told += 1;
-        // One at once, then one after each second.
-        assert!(told <= 1 + began.elapsed().as_secs(), "{told} in {:?}: {page}", began.elapsed());
+        sent += 1;
+        // The first event is sent at once, and one more after each second.
+        assert!(sent <= 1 + started_at.elapsed().as_secs(), "{sent} in {:?}: {page}", started_at.elapsed());
     }
-    assert!(told >= 3, "it took {:?} and was told of {told} times", began.elapsed());
+    assert!(sent >= 3, "only {sent} events were sent in {:?}", started_at.elapsed());
     server.end().await;
 }

@@ -1,4 +1,4 @@
-//! The feed: nothing is lost to a reader, however writes and reads fall together.
+//! Tests the feed: a reader misses no change, whatever is written while it reads.
 
 use std::collections::HashMap;
 
@@ -10,21 +10,21 @@ use crate::harness::{Client, TestServer, event, is_postgres, new_id, on_both};
 
 on_both!(
     a_reader_of_a_busy_feed_misses_no_change,
-    a_row_and_its_entry_are_stored_together_or_not_at_all,
-    a_full_resync_loses_nothing_that_is_written_meanwhile,
-    a_page_says_exactly_whether_more_follows,
-    a_bootstrap_ends_exactly_at_now,
-    a_cursor_that_leads_nowhere_is_answered_by_reset,
-    every_row_has_exactly_one_entry_in_the_feed,
+    a_row_and_its_position_are_stored_together_or_not_at_all,
+    a_bootstrap_misses_nothing_that_is_written_meanwhile,
+    a_page_says_exactly_whether_more_follow,
+    a_bootstrap_ends_at_the_feed_head,
+    an_invalid_cursor_is_answered_with_a_reset,
+    every_row_has_exactly_one_change_in_the_feed,
 );
 
-/// What a device knows: the notes of each living event.
+/// What a device has: the notes of each living event.
 #[derive(Default)]
 struct Device(HashMap<String, Value>);
 
 impl Device {
-    /// Takes a page in.
-    fn take(&mut self, changes: &[Value]) {
+    /// Applies a page of changes.
+    fn apply(&mut self, changes: &[Value]) {
         for change in changes.iter().filter(|change| change["entity"] == "EVENT") {
             let id = change["entityId"].as_str().unwrap().to_owned();
             if change["deleted"] == true {
@@ -36,7 +36,7 @@ impl Device {
     }
 }
 
-/// The notes of each living event as the server has them.
+/// Loads the notes of each living event from the server.
 async fn stored(client: &Client) -> HashMap<String, Value> {
     let data = client.ask("{ events(first: 1000) { nodes { id notes } } }", json!({})).await;
     let nodes = data["events"]["nodes"].as_array().unwrap().iter();
@@ -60,7 +60,7 @@ async fn a_reader_of_a_busy_feed_misses_no_change(test_server: &TestServer) {
     loop {
         let is_over = writers.iter().all(tokio::task::JoinHandle::is_finished);
         let (changes, end) = client.pull(cursor.as_deref(), 2).await;
-        seen.take(&changes);
+        seen.apply(&changes);
         cursor = Some(end);
         if is_over {
             break;
@@ -72,7 +72,7 @@ async fn a_reader_of_a_busy_feed_misses_no_change(test_server: &TestServer) {
     assert_eq!((seen.0.len(), seen.0), (100, stored(&client).await));
 }
 
-/// Makes the database refuse each statement of a kind on a table.
+/// Makes the database refuse all statements of this kind on a table.
 async fn refuse(test_server: &TestServer, statement: &str, table: &str) {
     if is_postgres(&test_server.sql) {
         test_server
@@ -94,13 +94,13 @@ async fn refuse(test_server: &TestServer, statement: &str, table: &str) {
     }
 }
 
-/// Lets them through again.
+/// Makes the database accept the statements again.
 async fn permit(test_server: &TestServer, table: &str) {
     let of = if is_postgres(&test_server.sql) { format!(" ON {table}") } else { String::new() };
     test_server.execute(&format!("DROP TRIGGER refuse{of}")).await;
 }
 
-async fn a_row_and_its_entry_are_stored_together_or_not_at_all(test_server: &TestServer) {
+async fn a_row_and_its_position_are_stored_together_or_not_at_all(test_server: &TestServer) {
     let client = test_server.client("ann");
     let kind = client.event_type("run").await;
     let (_, mut cursor) = client.pull(None, 500).await;
@@ -115,7 +115,7 @@ async fn a_row_and_its_entry_are_stored_together_or_not_at_all(test_server: &Tes
         permit(test_server, table).await;
         assert_eq!(test_server.number("SELECT count(*) FROM event").await, before, "the row stayed: {table}");
         assert_eq!(head(&client).await, json!(cursor), "the feed moved: {table}");
-        // Sent again, both are there.
+        // When it is sent again, both are stored.
         assert_eq!(client.create(std::slice::from_ref(&sent)).await["created"], 1);
         let (changes, end) = client.pull(Some(&cursor), 500).await;
         assert_eq!((changes.len(), &changes[0]["entityId"]), (1, &sent["id"]));
@@ -123,7 +123,7 @@ async fn a_row_and_its_entry_are_stored_together_or_not_at_all(test_server: &Tes
     }
 }
 
-async fn a_full_resync_loses_nothing_that_is_written_meanwhile(test_server: &TestServer) {
+async fn a_bootstrap_misses_nothing_that_is_written_meanwhile(test_server: &TestServer) {
     let client = test_server.client("ann");
     let kind = client.event_type("run").await;
     let events: Vec<Value> = (0..24).map(|_| event(&kind)).collect();
@@ -132,19 +132,20 @@ async fn a_full_resync_loses_nothing_that_is_written_meanwhile(test_server: &Tes
     for step in 0..4 {
         let page = client.page(cursor.as_deref(), 5).await;
         assert_eq!((&page["reset"], &page["hasMore"]), (&Value::Null, &json!(true)));
-        device.take(page["changes"].as_array().unwrap());
+        device.apply(page["changes"].as_array().unwrap());
         cursor = page["cursor"].as_str().map(str::to_owned);
-        // One new, one gone that was read, one changed that was read, one changed that was not.
+        // One event is created. One that was read is deleted. One that was read and one that was not are
+        // updated.
         client.create(&[event(&kind)]).await;
         write(&client, "deleteEvent", json!({ "id": events[step]["id"] })).await;
         patch(&client, &events[4]["id"], json!({ "notes": format!("early {step}") })).await;
         patch(&client, &events[23 - step]["id"], json!({ "notes": format!("late {step}") })).await;
     }
-    device.take(&client.pull(cursor.as_deref(), 5).await.0);
+    device.apply(&client.pull(cursor.as_deref(), 5).await.0);
     assert_eq!((device.0.len(), device.0), (24, stored(&client).await));
 }
 
-async fn a_page_says_exactly_whether_more_follows(test_server: &TestServer) {
+async fn a_page_says_exactly_whether_more_follow(test_server: &TestServer) {
     let client = test_server.client("ann");
     let kind = client.event_type("run").await;
     client.create(&(0..9).map(|_| event(&kind)).collect::<Vec<_>>()).await;
@@ -159,7 +160,7 @@ async fn a_page_says_exactly_whether_more_follows(test_server: &TestServer) {
     }
 }
 
-async fn a_bootstrap_ends_exactly_at_now(test_server: &TestServer) {
+async fn a_bootstrap_ends_at_the_feed_head(test_server: &TestServer) {
     let client = test_server.client("ann");
     let kind = client.event_type("run").await;
     let events: Vec<Value> = (0..30).map(|_| event(&kind)).collect();
@@ -167,7 +168,7 @@ async fn a_bootstrap_ends_exactly_at_now(test_server: &TestServer) {
     delete_directly(test_server, events[3]["id"].as_str().unwrap(), "user").await;
     let first = client.page(None, 10).await;
     assert_eq!((first["changes"].as_array().unwrap().len(), &first["hasMore"]), (10, &json!(true)));
-    // Deleted behind the first page: the deletion arrives. Deleted before: nothing of it does.
+    // A deletion after the first page arrives. An event that was deleted before the bootstrap does not.
     delete_directly(test_server, events[20]["id"].as_str().unwrap(), "user").await;
     let (rest, cursor) = client.pull(first["cursor"].as_str(), 10).await;
     let deleted: Vec<_> =
@@ -182,28 +183,29 @@ async fn a_bootstrap_ends_exactly_at_now(test_server: &TestServer) {
     assert_eq!(status, json!({ "state": "UP_TO_DATE", "pending": 0, "headCursor": cursor }));
 }
 
-async fn a_cursor_that_leads_nowhere_is_answered_by_reset(test_server: &TestServer) {
+async fn an_invalid_cursor_is_answered_with_a_reset(test_server: &TestServer) {
     let (ann, bob) = (test_server.client("ann"), test_server.client("bob"));
     ann.event_type("run").await;
     bob.event_type("run").await;
-    let (_, hers) = ann.pull(None, 500).await;
-    for bad in ["", "garbage", "AAAA", &hers] {
+    let (_, cursor_of_ann) = ann.pull(None, 500).await;
+    for bad in ["", "garbage", "AAAA", &cursor_of_ann] {
         let page = bob.page(Some(bad), 500).await;
         assert_eq!((&page["reset"], &page["hasMore"]), (&json!("CURSOR_INVALID"), &json!(true)));
     }
-    // A backup was restored: her cursor is ahead, the counting begins anew, and a bootstrap follows.
+    // After a restored backup her cursor is beyond the feed head. The feed gets a new epoch, and she starts a
+    // bootstrap.
     test_server.execute("UPDATE account SET feed_head = 0 WHERE subject = 'ann'").await;
-    let page = ann.page(Some(&hers), 500).await;
+    let page = ann.page(Some(&cursor_of_ann), 500).await;
     assert_eq!(page["reset"], "EPOCH_CHANGED");
     test_server.execute("UPDATE account SET feed_head = 1 WHERE subject = 'ann'").await;
-    assert_eq!(ann.page(Some(&hers), 500).await["reset"], "EPOCH_CHANGED");
+    assert_eq!(ann.page(Some(&cursor_of_ann), 500).await["reset"], "EPOCH_CHANGED");
     assert_eq!(ann.pull(None, 500).await.0.len(), 1);
 }
 
-async fn every_row_has_exactly_one_entry_in_the_feed(test_server: &TestServer) {
+async fn every_row_has_exactly_one_change_in_the_feed(test_server: &TestServer) {
     let client = test_server.client("ann");
     client.event_type("run").await;
-    // From its own start a cursor brings tombstones as well.
+    // Only pages after a bootstrap have tombstones.
     let (_, cursor) = client.pull(None, 500).await;
     let kind = new_id();
     let (one, two) = (event(&kind), event(&kind));

@@ -1,4 +1,4 @@
-//! The feed under writers: what a reader tails is all there is.
+//! Tests a reader of the feed while one writer is slow to commit and another is fast.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,24 +9,25 @@ use crate::harness::{TestServer, event, is_postgres, on_both};
 
 on_both!(a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit);
 
-/// Makes the database itself slow for events with these notes: the rows stay uncommitted for a while.
+/// Makes inserts of events with the notes `slow` take a while in the database, so that their rows stay
+/// uncommitted.
 async fn slow_down(server: &TestServer) {
     if is_postgres(&server.sql) {
         server
             .execute(
-                "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS \
+                "CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS \
              $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$",
             )
             .await;
         server
             .execute(
-                "CREATE TRIGGER linger AFTER INSERT ON event FOR EACH ROW WHEN (NEW.notes = 'slow') \
-             EXECUTE FUNCTION linger()",
+                "CREATE TRIGGER slow_down AFTER INSERT ON event FOR EACH ROW WHEN (NEW.notes = 'slow') \
+             EXECUTE FUNCTION slow_down()",
             )
             .await;
     } else {
         server.execute(
-            "CREATE TRIGGER linger AFTER INSERT ON event WHEN NEW.notes = 'slow' BEGIN \
+            "CREATE TRIGGER slow_down AFTER INSERT ON event WHEN NEW.notes = 'slow' BEGIN \
              SELECT sum(n) FROM (WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 1500000) \
              SELECT n FROM c); END",
         )
@@ -34,7 +35,7 @@ async fn slow_down(server: &TestServer) {
     }
 }
 
-/// The test that positions taken before the rows must fail.
+/// This test fails if positions are taken before the account row is locked.
 async fn a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit(server: &TestServer) {
     slow_down(server).await;
     let client = server.client("ann");
@@ -54,11 +55,11 @@ async fn a_reader_misses_nothing_of_a_writer_that_is_slow_to_commit(server: &Tes
     let mut seen: HashSet<Value> = HashSet::new();
     let mut cursor = None;
     loop {
-        let over = slow.is_finished() && fast.is_finished();
+        let is_over = slow.is_finished() && fast.is_finished();
         let (changes, next) = client.pull(cursor.as_deref(), 3).await;
         seen.extend(changes.into_iter().filter(|c| c["entity"] == "EVENT").map(|mut c| c["entityId"].take()));
         cursor = Some(next);
-        if over {
+        if is_over {
             break;
         }
     }

@@ -1,5 +1,5 @@
-//! A word that is put into every input comes out nowhere but in answers; and the trace of an import is found
-//! from the request that made it.
+//! Tests that a word which is put into every input appears in no log, metric or span, and that the trace of
+//! an import is linked to the request that created it.
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use reqwest::Method;
@@ -10,7 +10,7 @@ use super::collector::Collector;
 use super::process::Process;
 use crate::harness::{Client, Socket, event, eventually, new_id, number, servers};
 
-/// In lower case, for some inputs are stored so.
+/// It is in lower case, because some inputs are stored in lower case.
 const CANARY: &str = "zqcanary7f3";
 /// A database of Redis that no other test uses.
 const REDIS_DATABASE: u8 = 15;
@@ -18,7 +18,7 @@ const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT_ID: &str = "00f067aa0ba902b7";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sent_is_in_no_log_no_metric_and_no_span_and_an_import_is_linked_to_its_request() {
+async fn no_log_metric_or_span_has_data_of_users_and_an_import_is_linked_to_its_request() {
     let collector = Collector::open().await;
     let database = servers().database().await;
     let redis = format!("{}/{REDIS_DATABASE}", servers().redis);
@@ -36,11 +36,11 @@ async fn what_is_sent_is_in_no_log_no_metric_and_no_span_and_an_import_is_linked
     let client = Client::new(&server.url, CANARY);
 
     let import_id = import(&client).await;
-    ask(&client).await;
-    knock(&client).await;
-    fail(&client, &database).await;
+    write_and_read(&client).await;
+    send_refused_requests(&client).await;
+    make_the_database_fail(&client, &database).await;
 
-    let told = [server.metrics().await, worker.metrics().await];
+    let metrics = [server.metrics().await, worker.metrics().await];
     let (server_log, _) = server.end().await;
     let (worker_log, _) = worker.end().await;
     for log in [&server_log, &worker_log] {
@@ -49,7 +49,7 @@ async fn what_is_sent_is_in_no_log_no_metric_and_no_span_and_an_import_is_linked
     assert!(server_log.contains("a request failed") && server_log.contains("check constraint"));
     assert!(worker_log.contains("a slice failed") && worker_log.contains("check constraint"));
     let token = client.token.rsplit('.').next().unwrap();
-    for text in told.iter().chain([&server_log, &worker_log]) {
+    for text in metrics.iter().chain([&server_log, &worker_log]) {
         for secret in [CANARY, token] {
             let line = text.lines().find(|line| line.to_lowercase().contains(&secret.to_lowercase()));
             assert_eq!(line, None, "{secret}");
@@ -66,13 +66,14 @@ async fn what_is_sent_is_in_no_log_no_metric_and_no_span_and_an_import_is_linked
     assert_linked(&spans, &import_id);
 }
 
-/// The slice is linked to the request that made the import, and that is a child of what its client said.
+/// Fails unless the span of the slice has a link to the request that created the import, and that request has
+/// the parent that the client sent.
 fn assert_linked(spans: &[(String, Span)], import_id: &str) {
     assert!(spans.iter().all(|(service, _)| service == "idem"), "{spans:?}");
     let trace_id = (0..16).map(|n| u8::from_str_radix(&TRACE_ID[2 * n..2 * n + 2], 16).unwrap());
     let trace_id: Vec<u8> = trace_id.collect();
     let requests: Vec<_> = spans.iter().filter(|(_, span)| span.trace_id == trace_id).collect();
-    let [(_, request)] = requests[..] else { panic!("one request names the trace: {requests:?}") };
+    let [(_, request)] = requests[..] else { panic!("one request is in the trace: {requests:?}") };
     assert_eq!(request.name, "POST /graphql");
     assert_eq!(request.parent_span_id, u64::from_str_radix(PARENT_ID, 16).unwrap().to_be_bytes());
     let mut fields: Vec<_> = request.attributes.iter().map(|at| at.key.as_str()).collect();
@@ -87,11 +88,12 @@ fn assert_linked(spans: &[(String, Span)], import_id: &str) {
     assert!(slice.parent_span_id.is_empty());
     let [link] = &slice.links[..] else { panic!("it has one link: {slice:?}") };
     assert_eq!((&link.trace_id, &link.span_id), (&trace_id, &request.span_id));
-    let told = format!("{:?}", slice.attributes);
-    assert!(told.contains("records") && told.contains("IntValue(2)") && told.contains("completed"), "{told}");
+    let text = format!("{:?}", slice.attributes);
+    assert!(text.contains("records") && text.contains("IntValue(2)") && text.contains("completed"), "{text}");
 }
 
-/// A file with the word in its name, its header and its cells, one of them refused.
+/// Imports a file with the word in its name, its header and its cells. One of its two records is rejected.
+/// Returns the id.
 async fn import(client: &Client) -> String {
     let rows = format!("start,{CANARY},text\n2026-01-01T00:00:00Z,{CANARY},{CANARY}\n{CANARY},1,{CANARY}\n");
     let mapping = json!({ "eventType": CANARY, "timestampColumn": "start", "notesColumn": "text", "missing": [CANARY.to_uppercase()] });
@@ -100,33 +102,33 @@ async fn import(client: &Client) -> String {
     let query =
         "mutation($input: CreateImportInput!) { createImport(input: $input) { problem { code detail } } }";
     let request = client.http.post(format!("{}/graphql", client.url)).bearer_auth(&client.token);
-    let answer = request
+    let response = request
         .header("traceparent", format!("00-{TRACE_ID}-{PARENT_ID}-01"))
         .header("tracestate", format!("a={CANARY}"))
         .json(&json!({ "query": query, "variables": { "input": input } }));
-    let answer: Value = answer.send().await.unwrap().json().await.unwrap();
-    assert_eq!(answer["data"]["createImport"]["problem"], Value::Null, "{answer}");
+    let response: Value = response.send().await.unwrap().json().await.unwrap();
+    assert_eq!(response["data"]["createImport"]["problem"], Value::Null, "{response}");
     assert_eq!(client.put(&id, None, rows.into_bytes()).await.status(), 200);
-    let job = client.ended(&id).await;
+    let job = client.wait_for_end(&id).await;
     assert_eq!((&job["counts"]["inserted"], &job["counts"]["rejected"]), (&json!(1), &json!(1)), "{job}");
     let events = "mutation($input: ImportEventsInput!) { importEvents(input: $input) { problem { code } } }";
     let small = json!({ "id": new_id(), "name": CANARY, "events": [{ "id": CANARY, "notes": CANARY }] });
     client.ask(events, json!({ "input": small })).await;
-    client.ended(small["id"].as_str().unwrap()).await;
+    client.wait_for_end(small["id"].as_str().unwrap()).await;
     id
 }
 
-/// Writes and reads with the word in every field.
-async fn ask(client: &Client) {
+/// Writes and reads events with the word in every field.
+async fn write_and_read(client: &Client) {
     let kind = client.event_type(&format!("{CANARY} type")).await;
     let mut wanted = event(&kind);
     wanted["notes"] = json!(CANARY);
     wanted["externalId"] = json!(CANARY);
     wanted["properties"] = json!({ CANARY: [CANARY] });
     wanted["location"] = json!({ "name": CANARY, "latitude": 1, "longitude": 2 });
-    let answer =
+    let response =
         client.create(&[wanted, json!({ "id": CANARY, "timestamp": CANARY, "sourceType": CANARY })]).await;
-    assert_eq!((&answer["created"], &answer["rejected"]), (&json!(1), &json!(1)), "{answer}");
+    assert_eq!((&response["created"], &response["rejected"]), (&json!(1), &json!(1)), "{response}");
     for (query, variables) in [
         (
             "query($text: String) { events(filter: { search: $text }) { totalCount } }",
@@ -142,13 +144,13 @@ async fn ask(client: &Client) {
     socket.ask(CANARY, &format!("query {CANARY} {{ __typename }}"), json!({ CANARY: CANARY })).await;
     socket.next().await;
     socket.text(CANARY).await;
-    socket.closed().await;
+    socket.close_code().await;
 }
 
-/// Requests that are refused, with the word wherever a client may write.
-async fn knock(client: &Client) {
+/// Sends requests that are refused, with the word in every place that a client controls.
+async fn send_refused_requests(client: &Client) {
     let made_up = Method::from_bytes(CANARY.to_uppercase().as_bytes()).unwrap();
-    let places = [
+    let requests = [
         (Method::GET, format!("graphql?query={{{CANARY}}}&variables={CANARY}"), client.token.as_str()),
         (Method::POST, "graphql".to_owned(), CANARY),
         (Method::GET, CANARY.to_owned(), CANARY),
@@ -156,18 +158,19 @@ async fn knock(client: &Client) {
         (Method::GET, format!("imports/{CANARY}/report?{CANARY}"), client.token.as_str()),
         (made_up, "graphql".to_owned(), client.token.as_str()),
     ];
-    for (method, path, token) in places {
+    for (method, path, token) in requests {
         let request = client.http.request(method, format!("{}/{path}", client.url)).bearer_auth(token);
         let headers = ["traceparent", "upload-offset", "user-agent", "origin", "content-type"];
         let request = headers.iter().fold(request, |request, name| request.header(*name, CANARY));
-        // One of letters and digits would be taken, and told.
-        let answer = request.header("x-request-id", format!("{CANARY}/1")).body(CANARY).send().await.unwrap();
-        assert!(answer.status().is_client_error(), "{answer:?}");
+        // The slash makes the request id invalid. A valid one would be logged.
+        let response =
+            request.header("x-request-id", format!("{CANARY}/1")).body(CANARY).send().await.unwrap();
+        assert!(response.status().is_client_error(), "{response:?}");
     }
 }
 
-/// A write that the database refuses in its own words, which quote the row.
-async fn fail(client: &Client, database: &str) {
+/// Makes the database refuse a write and a chunk. Its error messages quote the row.
+async fn make_the_database_fail(client: &Client, database: &str) {
     let sql = Database::connect(database).await.unwrap();
     sql.execute_unprepared("ALTER TABLE event ADD CONSTRAINT never CHECK (notes NOT LIKE '%refuse me%')")
         .await
@@ -176,8 +179,8 @@ async fn fail(client: &Client, database: &str) {
     let mut wanted = event(&kind);
     wanted["notes"] = json!(format!("refuse me {CANARY}"));
     let query = "mutation($e: EventInput!) { createEvent(input: { event: $e }) { result { outcome } } }";
-    let answer = client.send(query, json!({ "e": wanted })).await;
-    assert_eq!(answer["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{answer}");
+    let response = client.send(query, json!({ "e": wanted })).await;
+    assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
     let line = json!({ "eventType": CANARY, "timestamp": "2026-01-01T00:00:00Z", "notes": wanted["notes"] });
     let (id, payload) = (new_id(), format!("{line}\n").into_bytes());
     client.create_import(&id, payload.len(), None).await;

@@ -1,4 +1,4 @@
-//! A collector that takes spans by OTLP over HTTP and keeps the bytes.
+//! A collector that receives spans by OTLP over HTTP and keeps their bytes.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,12 +10,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// What came, each batch as it was sent, behind its first line.
-type Taken = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+/// The requests that were received: the request line and the body of each.
+type Requests = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 pub struct Collector {
     pub url: String,
-    taken: Taken,
+    requests: Requests,
     _server: AbortOnDropHandle<()>,
 }
 
@@ -23,43 +23,43 @@ impl Collector {
     pub async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let taken = Taken::default();
-        let keep = Arc::clone(&taken);
+        let requests = Requests::default();
+        let received = Arc::clone(&requests);
         let server = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                take(stream, &keep).await;
+                receive(stream, &received).await;
             }
         });
-        Self { url, taken, _server: AbortOnDropHandle::new(server) }
+        Self { url, requests, _server: AbortOnDropHandle::new(server) }
     }
 
-    /// All that came, byte for byte.
+    /// Returns the bodies of all requests.
     pub fn bytes(&self) -> Vec<u8> {
-        self.taken.lock().unwrap().iter().flat_map(|(_, body)| body.clone()).collect()
+        self.requests.lock().unwrap().iter().flat_map(|(_, body)| body.clone()).collect()
     }
 
-    /// The spans that came, each with the name of its service.
+    /// Returns all spans, each with the name of its service.
     pub fn spans(&self) -> Vec<(String, Span)> {
         let mut spans = Vec::new();
-        for (line, body) in self.taken.lock().unwrap().iter() {
+        for (line, body) in self.requests.lock().unwrap().iter() {
             assert_eq!(line, "POST /v1/traces HTTP/1.1\r\n");
             let batch = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
-            for of_resource in batch.resource_spans {
-                let resource = of_resource.resource.unwrap();
+            for resource_spans in batch.resource_spans {
+                let resource = resource_spans.resource.unwrap();
                 let name = resource.attributes.iter().find(|at| at.key == "service.name").unwrap();
                 let Some(Value::StringValue(service)) = name.value.clone().unwrap().value else {
                     panic!("a name is text: {name:?}");
                 };
-                let spans_of = of_resource.scope_spans.into_iter().flat_map(|of_scope| of_scope.spans);
-                spans.extend(spans_of.map(|span| (service.clone(), span)));
+                let all = resource_spans.scope_spans.into_iter().flat_map(|scope_spans| scope_spans.spans);
+                spans.extend(all.map(|span| (service.clone(), span)));
             }
         }
         spans
     }
 }
 
-async fn take(stream: TcpStream, taken: &Taken) {
+async fn receive(stream: TcpStream, requests: &Requests) {
     let mut stream = BufReader::new(stream);
     let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
     stream.read_line(&mut first).await.unwrap();
@@ -71,8 +71,8 @@ async fn take(stream: TcpStream, taken: &Taken) {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
-    taken.lock().unwrap().push((first, body));
-    // Who hangs up has seen enough.
+    requests.lock().unwrap().push((first, body));
+    // The exporter may close the connection before it has read the response.
     let _written =
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
 }

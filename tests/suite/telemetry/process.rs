@@ -1,4 +1,4 @@
-//! One process of the real program, with what it says.
+//! Starts a process whose metrics and log a test reads.
 
 use std::fs::File;
 use std::process::{Child, Command};
@@ -16,7 +16,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it, and returns when its metrics can be had.
+    /// Starts the process and waits until its metrics can be read.
     pub async fn start(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let [address, metrics] = [(); 2].map(|()| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -37,7 +37,8 @@ impl Process {
             .unwrap();
         let (url, metrics_url) = (format!("http://{address}"), format!("http://{metrics}/metrics"));
         let process = Self { url, metrics_url, child, dir };
-        eventually("metrics can be had", || async { reqwest::get(&process.metrics_url).await.is_ok() }).await;
+        eventually("the metrics can be read", || async { reqwest::get(&process.metrics_url).await.is_ok() })
+            .await;
         process
     }
 
@@ -45,17 +46,17 @@ impl Process {
         reqwest::get(&self.metrics_url).await.unwrap().text().await.unwrap()
     }
 
-    /// SIGTERM; what it has said to its end, and how long that took.
+    /// Sends SIGTERM and waits for the exit. Returns the log and how long the exit took.
     pub async fn end(mut self) -> (String, Duration) {
-        let begun = Instant::now();
-        let told = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(told.success());
-        eventually("it ends", || {
-            let has_ended = self.child.try_wait().unwrap().is_some();
-            async move { has_ended }
+        let started_at = Instant::now();
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+        eventually("the process exits", || {
+            let has_exited = self.child.try_wait().unwrap().is_some();
+            async move { has_exited }
         })
         .await;
-        let took = begun.elapsed();
+        let took = started_at.elapsed();
         assert!(self.child.wait().unwrap().success());
         (std::fs::read_to_string(self.dir.path().join("log")).unwrap(), took)
     }

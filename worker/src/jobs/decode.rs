@@ -82,7 +82,7 @@ fn decode(input: &Input, row: &ImportRow, clock: &Clock, sender: &ChunkSender) -
         user_id: row.user_id,
         records_done: row.next_record,
         chunk_records: usize::try_from(row.chunk_records).unwrap_or(1).max(1),
-        poison: row.poison(),
+        poison: row.poison_record(),
         clock,
         sender,
         input,
@@ -154,7 +154,7 @@ impl ChunkDecoder<'_> {
             next_record: next_record.max(self.records_done),
             next_byte: i64::try_from(position.byte).unwrap_or(i64::MAX),
             next_line: position.lines,
-            bytes_processed: i64::try_from(self.input.taken()).unwrap_or(i64::MAX),
+            bytes_processed: i64::try_from(self.input.bytes_read()).unwrap_or(i64::MAX),
             is_last,
         };
         self.sender.blocking_send(Ok(chunk)).is_ok()

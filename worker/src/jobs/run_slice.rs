@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use domain::import::{ImportRow, State, retry_pause_ms};
 use domain::limits::{
-    ATTEMPTS_MAX, IMPORT_REST_MS, ImportLimits, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
+    ATTEMPTS_MAX, IMPORT_PAUSE_MS, ImportLimits, LEASE_TTL_MS, SLICE_CHUNKS_MAX, SLICE_MS_MAX,
 };
 use domain::problem::{Code, Problem};
 use formats::SourceError;
@@ -128,7 +128,7 @@ async fn run<N: Notifier>(context: &RunnerContext<N>, row: &ImportRow) {
             return;
         }
         SliceEnd::TimeUp => Release::Yield,
-        SliceEnd::DailyLimit => Release::Rest { pause_ms: IMPORT_REST_MS },
+        SliceEnd::DailyLimit => Release::AllowanceUsedUp { pause_ms: IMPORT_PAUSE_MS },
         SliceEnd::DigestMismatch => Release::SendAgain(digest_mismatch()),
         SliceEnd::DecodeFailed(DecodeError::Unreadable(problem)) => Release::Fail(problem),
         SliceEnd::DecodeFailed(DecodeError::Unavailable) => retry(context, row, has_progressed),
@@ -159,7 +159,7 @@ fn outcome(release: &Release) -> &'static str {
     match release {
         Release::Yield => "yielded",
         Release::Retry { .. } => "retried",
-        Release::Rest { .. } => "rested",
+        Release::AllowanceUsedUp { .. } => "rested",
         Release::SendAgain(_) => "sent_back",
         Release::Fail(_) => "failed",
     }
@@ -357,7 +357,7 @@ async fn has_wrong_digest<N>(
     if with_renewals(context, held, has_announced_digest(context, row)).await?.map_err(failed)? {
         return Ok(false);
     }
-    import_lease::note(&context.store, held, &digest_mismatch()).await.map_err(failed)?;
+    import_lease::record_problem(&context.store, held, &digest_mismatch()).await.map_err(failed)?;
     Ok(true)
 }
 

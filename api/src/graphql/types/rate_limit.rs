@@ -24,12 +24,12 @@ impl RateLimit {
     pub(crate) fn of(charge: Charge, now_ms: i64) -> Self {
         let Charge { cost, level } = charge;
         let int = |points: Option<u32>| points.and_then(|points| points.try_into().ok()).unwrap_or(i32::MAX);
-        let full_in_ms = level.map_or(0, |level| level.full_in_ms());
+        let ms_until_full = level.map_or(0, |level| level.ms_until_full());
         Self {
             limit: int(level.map(|level| level.points)),
             cost: int(Some(cost)),
             remaining: int(level.map(|level| level.remaining)),
-            reset_at: DateTime::At(now_ms.saturating_add_unsigned(full_in_ms)),
+            reset_at: DateTime::At(now_ms.saturating_add_unsigned(ms_until_full)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response as GraphqlResponse, Value};
-use domain::limits::ANSWER_MS_MAX;
+use domain::limits::RESPONSE_MS_MAX;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use service::Actor;
@@ -28,7 +28,7 @@ use crate::{graphql, query_limits};
 
 /// How long the execution of a request may take. Each SQL statement has its own timeout, but a request may
 /// run many.
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(ANSWER_MS_MAX);
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(RESPONSE_MS_MAX);
 
 /// A request whose document is within the query limits.
 pub(in crate::http) struct Operation {
@@ -109,7 +109,7 @@ pub(in crate::http) fn admit(app: &App, actor: Actor, body: Body) -> Result<Oper
     request.operation_name = body.operation_name;
     request.set_parsed_query(ExecutableDocument::clone(&document));
     let user_id = actor.user_id;
-    let request = graphql::speak_for(request, actor, &app.services.store);
+    let request = graphql::attach_actor(request, actor, &app.services.store);
     Ok(Operation { request, user_id, operation_type, charge, unpersisted, permits: Vec::new() })
 }
 

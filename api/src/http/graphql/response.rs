@@ -29,7 +29,7 @@ pub(super) fn pieces(response: &GraphqlResponse) -> Vec<Bytes> {
     if is_request_error(response) {
         vec![json!({ "errors": response.errors }).to_string().into()]
     } else {
-        json_writer::answer::pieces(response)
+        json_writer::response::pieces(response)
     }
 }
 

@@ -21,7 +21,7 @@ use super::execute::{Operation, execute_stream};
 use super::media::Media;
 use super::response::{graphql_error_response, http_response, is_request_error, pieces};
 use crate::error::ApiError;
-use crate::graphql::json_writer::answer::joined;
+use crate::graphql::json_writer::response::joined;
 use crate::http::App;
 
 /// How the responses of one body are separated.

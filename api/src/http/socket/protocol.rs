@@ -120,7 +120,7 @@ impl Outgoing<'_> {
             // The payload is appended as text, because the lists in it are already JSON text.
             text.pop();
             text += ",\"payload\":";
-            text += &json_writer::answer::text(payload);
+            text += &json_writer::response::text(payload);
             text.push('}');
         }
         text

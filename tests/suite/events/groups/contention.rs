@@ -1,27 +1,28 @@
-//! Heads that somebody else holds, or has moved since they were read.
+//! Tests write groups under contention: account rows that another session has locked, or has changed since
+//! they were read.
 
 use tokio::time::timeout;
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_a_head_of_somebody_else() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn a_locked_account_delays_no_other_user() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let writer = writer(&server);
     let (ann, bob) = (user(&server, "ann").await, user(&server, "bob").await);
     let held = server.sql.begin().await.unwrap();
     held.execute_unprepared("SELECT 1 FROM account WHERE subject = 'ann' FOR NO KEY UPDATE").await.unwrap();
-    let mut of_ann = Vec::new();
+    let mut writes_of_ann = Vec::new();
     for number in 0..20 {
-        of_ann.push(begin(&server, &writer, &ann, &format!("t{number}"), true).await);
-        let of_bob = begin(&server, &writer, &bob, &format!("t{number}"), true).await;
-        assert_eq!(outcome(of_bob.await), Outcome::Created);
+        writes_of_ann.push(begin(&server, &writer, &ann, &format!("t{number}"), true).await);
+        let write_of_bob = begin(&server, &writer, &bob, &format!("t{number}"), true).await;
+        assert_eq!(outcome(write_of_bob.await), Outcome::Created);
     }
-    for waiting in &mut of_ann {
+    for waiting in &mut writes_of_ann {
         assert!(futures::poll!(waiting).is_pending());
     }
     held.rollback().await.unwrap();
-    for waiting in of_ann {
+    for waiting in writes_of_ann {
         assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     let wrong = "SELECT count(*) FROM event_type WHERE name <> 't' || CAST(change_seq - 1 AS text)";
@@ -29,29 +30,35 @@ async fn nobody_waits_for_a_head_of_somebody_else() {
     server.end().await;
 }
 
-/// Waits until this many transactions wait for a table or a row of accounts.
-async fn until_blocked(server: &TestServer, transactions: i64) {
+/// Waits until this many transactions wait for the table of accounts or for a row of it.
+async fn wait_until_blocked(server: &TestServer, transactions: i64) {
     let blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'account'::regclass";
     let deadline = Instant::now() + Duration::from_secs(60);
     while server.number(blocked).await < transactions {
-        assert!(Instant::now() < deadline, "nobody waits");
+        assert!(Instant::now() < deadline, "fewer than {transactions} transactions wait");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// A write of each, which stand before the accounts.
-async fn take_writers(server: &TestServer, writer: &Writer, of: [&Actor; 2], name: &str) -> [Waiting; 2] {
-    let first = begin(server, writer, of[0], name, true).await;
-    until_blocked(server, 1).await;
-    let second = begin(server, writer, of[1], name, true).await;
-    until_blocked(server, 2).await;
+/// Starts a write of each actor. Both wait for the accounts, so that both writers of the group are busy.
+async fn occupy_writers(
+    server: &TestServer,
+    writer: &Writer,
+    actors: [&Actor; 2],
+    name: &str,
+) -> [Waiting; 2] {
+    let first = begin(server, writer, actors[0], name, true).await;
+    wait_until_blocked(server, 1).await;
+    let second = begin(server, writer, actors[1], name, true).await;
+    wait_until_blocked(server, 2).await;
     [first, second]
 }
 
-/// What takes no position is seen as well: another's alias for the id that is about to be taken.
+/// The change here takes no position in the feed: another session adds an alias for the id that is being
+/// created.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batch() {
-    let server = TestServer::open(Column::Postgres).await;
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let writer = writer(&server);
     let mut actors = Vec::new();
     for name in ["ann", "bob", "eve", "joe", "kim"] {
@@ -66,35 +73,35 @@ async fn a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batc
         ..EventTypeDraft::default()
     });
     let [walk, swim, ride, row] = drafts.clone().map(Mutation::CreateEventType);
-    // Two take the writers: once for both connections to know the statement, which are let in twice for that.
-    let keeper = keep_accounts(&server.sql).await;
-    let known = take_writers(&server, &writer, [ann, bob], "hike").await;
-    keeper.rollback().await.unwrap();
-    for waiting in known {
+    // Both writers run once, so that both connections have prepared the statement.
+    let lock = lock_accounts(&server.sql).await;
+    let prepared = occupy_writers(&server, &writer, [ann, bob], "hike").await;
+    lock.rollback().await.unwrap();
+    for waiting in prepared {
         assert_eq!(outcome(waiting.await), Outcome::Created);
     }
-    let first = keep_accounts(&server.sql).await;
-    let ahead = take_writers(&server, &writer, [ann, bob], "climb").await;
+    let first = lock_accounts(&server.sql).await;
+    let occupying = occupy_writers(&server, &writer, [ann, bob], "climb").await;
     let sql = server.sql.clone();
-    let second = tokio::spawn(async move { keep_accounts(&sql).await });
-    until_blocked(&server, 3).await;
+    let second = tokio::spawn(async move { lock_accounts(&sql).await });
+    wait_until_blocked(&server, 3).await;
     let in_group = [
         begin_any(&server, &writer, eve, walk, true).await,
         begin_any(&server, &writer, joe, swim, true).await,
     ];
     first.rollback().await.unwrap();
-    for waiting in ahead {
+    for waiting in occupying {
         assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     let second = second.await.unwrap();
-    // The group has read.
-    until_blocked(&server, 1).await;
+    // The group has loaded its rows and waits to store.
+    wait_until_blocked(&server, 1).await;
     let alone = begin_any(&server, &writer, ann, ride, true).await;
     let (store, notifier, actor) = (server.store.clone(), Arc::clone(&server.notifier), kim.clone());
     let batch = tokio::spawn(async move {
         apply_mutations(&store, notifier.as_ref(), &actor, None, vec![row], &|_| true).await
     });
-    until_blocked(&server, 3).await;
+    wait_until_blocked(&server, 3).await;
     for draft in drafts {
         let Sent::Value(id) = draft.id else { continue };
         let alias = format!(
@@ -119,8 +126,8 @@ async fn a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn a_failed_group_still_stores_the_writes_of_a_user_whose_account_is_locked() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let writer = writer(&server);
     let (ann, bob) = (user(&server, "ann").await, user(&server, "bob").await);
     let mut others = Vec::new();
@@ -133,7 +140,7 @@ async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
     block.execute_unprepared("LOCK TABLE account IN EXCLUSIVE MODE").await.unwrap();
     let mut all = Vec::new();
     for other in &others {
-        // Each writer takes some of them, and what comes behind is one group.
+        // Each writer takes some of them, and the writes after them form one group.
         all.push(begin(&server, &writer, other, "run", true).await);
         tokio::task::yield_now().await;
     }
@@ -141,7 +148,7 @@ async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
     all.push(begin(&server, &writer, &bob, "run", true).await);
     let poison = begin(&server, &writer, &bob, "walk", false).await;
     block.rollback().await.unwrap();
-    assert!(matches!(poison.await, Err(Error::AnswerTooLarge)));
+    assert!(matches!(poison.await, Err(Error::ResponseTooLarge)));
     held.rollback().await.unwrap();
     all.push(begin(&server, &writer, &ann, "swim", true).await);
     for waiting in all {
@@ -150,10 +157,10 @@ async fn a_group_that_fails_forgets_nobody_whose_head_is_held() {
     server.end().await;
 }
 
-/// What changes nothing needs no head, whatever had to be read for the answer.
+/// A write that changes nothing needs no lock, even if rows must be loaded for its response.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sent_again_is_answered_though_the_head_is_held() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn a_resent_write_is_answered_while_the_account_is_locked() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let writer = writer(&server);
     let ann = user(&server, "ann").await;
     let type_id = new_id();
@@ -187,18 +194,18 @@ async fn what_is_sent_again_is_answered_though_the_head_is_held() {
         (Mutation::DeleteEvent(removal), Outcome::Unchanged),
     ] {
         let waiting = begin_any(&server, &writer, &ann, mutation, true).await;
-        let answer = timeout(Duration::from_secs(60), waiting).await.expect("it waits for nobody");
+        let answer = timeout(Duration::from_secs(60), waiting).await.expect("it does not wait for the lock");
         assert_eq!(answer.unwrap().into_event().unwrap().answer.outcome, expected);
     }
     held.rollback().await.unwrap();
     server.end().await;
 }
 
-/// In one statement, where what one user changes and what another brings goes into the same table; who brings and
-/// changes something at once takes another way.
+/// One statement updates rows of some users and inserts rows of others into the same table. A user who does
+/// both in one group is written by another statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn users_who_change_and_users_who_bring_are_one_group() {
-    let server = TestServer::open(Column::Postgres).await;
+async fn updates_of_one_user_and_inserts_of_another_are_stored_in_one_transaction() {
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let writer = writer(&server);
     let mut actors = Vec::new();
     for name in ["ann", "bob", "eve", "joe", "kim", "lee"] {
@@ -213,32 +220,32 @@ async fn users_who_change_and_users_who_bring_are_one_group() {
         timestamp: Sent::Value("2026-01-01T00:00:00Z".to_owned()),
         ..EventDraft::default()
     };
-    let removal = |of: &EventDraft| {
-        Mutation::DeleteEvent(RemovalDraft { id: of.id.clone(), ..RemovalDraft::default() })
+    let removal = |event: &EventDraft| {
+        Mutation::DeleteEvent(RemovalDraft { id: event.id.clone(), ..RemovalDraft::default() })
     };
     for actor in [eve, joe, kim, lee] {
         let kind = Mutation::CreateEventType(run(type_id.clone()));
         begin_any(&server, &writer, actor, kind, true).await.await.unwrap();
     }
-    let (of_eve, of_kim) = (event(), event());
-    for (actor, draft) in [(eve, &of_eve), (kim, &of_kim)] {
+    let (event_of_eve, event_of_kim) = (event(), event());
+    for (actor, draft) in [(eve, &event_of_eve), (kim, &event_of_kim)] {
         begin_any(&server, &writer, actor, Mutation::CreateEvent(draft.clone()), true).await.await.unwrap();
     }
-    let keeper = keep_accounts(&server.sql).await;
-    let ahead = take_writers(&server, &writer, [ann, bob], "hike").await;
+    let lock = lock_accounts(&server.sql).await;
+    let occupying = occupy_writers(&server, &writer, [ann, bob], "hike").await;
     let mut all = Vec::new();
     for (actor, mutation) in [
-        (eve, removal(&of_eve)),
+        (eve, removal(&event_of_eve)),
         (joe, Mutation::CreateEvent(event())),
-        (kim, removal(&of_kim)),
+        (kim, removal(&event_of_kim)),
         (kim, Mutation::CreateEvent(event())),
-        // Known by its name: an alias and nothing else, and the feed does not move.
+        // The type is a duplicate by name. Only an alias is stored, and the feed head does not change.
         (lee, Mutation::CreateEventType(run(Sent::Value(new_id())))),
     ] {
         all.push(begin_any(&server, &writer, actor, mutation, true).await);
     }
-    keeper.rollback().await.unwrap();
-    for waiting in ahead {
+    lock.rollback().await.unwrap();
+    for waiting in occupying {
         assert_eq!(outcome(waiting.await), Outcome::Created);
     }
     let mut outcomes = Vec::new();
@@ -251,21 +258,24 @@ async fn users_who_change_and_users_who_bring_are_one_group() {
     let expected =
         [Outcome::Deleted, Outcome::Created, Outcome::Deleted, Outcome::Created, Outcome::Duplicate];
     assert_eq!(outcomes, expected);
-    let of = |name: &str, table: &str| {
+    let transactions = |name: &str, table: &str| {
         format!(
             "SELECT x.xmin::text FROM {table} x JOIN account a USING (user_id) WHERE a.subject = '{name}'"
         )
     };
     let together = format!(
         "SELECT count(DISTINCT t) FROM (({}) UNION ALL ({}) UNION ALL ({})) AS x(t)",
-        of("eve", "event"),
-        of("joe", "event"),
-        of("lee", "id_alias"),
+        transactions("eve", "event"),
+        transactions("joe", "event"),
+        transactions("lee", "id_alias"),
     );
     assert_eq!(server.number(&together).await, 1);
-    let apart =
-        format!("SELECT count(*) FROM ({}) AS k(t) WHERE t IN ({})", of("kim", "event"), of("eve", "event"));
-    assert_eq!(server.number(&apart).await, 0);
+    let shared = format!(
+        "SELECT count(*) FROM ({}) AS k(t) WHERE t IN ({})",
+        transactions("kim", "event"),
+        transactions("eve", "event")
+    );
+    assert_eq!(server.number(&shared).await, 0);
     let head = "SELECT feed_head FROM account WHERE subject =";
     assert_eq!(server.number(&format!("{head} 'lee'")).await, 1);
     assert_eq!(server.number(&format!("{head} 'kim'")).await, 4);

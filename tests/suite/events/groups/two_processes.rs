@@ -1,15 +1,16 @@
-//! Several processes that write for one user at once: what one of them reads under the lock is what the others have
-//! committed before.
+//! Tests several processes that write for one user at the same time. What one of them reads under the lock
+//! includes everything that the others have committed before.
 
 use service::Clock;
 use store::{Failover, Store};
 
 use super::*;
 
-/// Each sends the same creates, in an outbox that needs the lock; each create is stored by one of them.
+/// Each process sends the same creates, in outboxes that need the lock. Each event is created by exactly one
+/// of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_send_the_same_outboxes_at_once_store_each_event_once() {
-    let server = TestServer::open(Column::Postgres).await;
+    let server = TestServer::open(DatabaseKind::Postgres).await;
     let ann = user(&server, "ann").await;
     let kind = EventTypeDraft {
         id: Sent::Value(new_id()),
@@ -27,7 +28,7 @@ async fn processes_that_send_the_same_outboxes_at_once_store_each_event_once() {
             let store = Store::open(&url, 4, Failover::Lossy, Clock::System).await.unwrap();
             let mut created = 0;
             for id in ids.iter() {
-                // A deletion of what nobody knows: what it may meet is read under the lock.
+                // A deletion of an unknown id makes the outbox read its rows under the lock.
                 let unknown = RemovalDraft { id: Sent::Value(new_id()), ..RemovalDraft::default() };
                 let event = EventDraft {
                     id: Sent::Value(id.clone()),

@@ -1,4 +1,5 @@
-//! Exports of Apple Health: made by the generator, archived, and given again.
+//! Tests imports of Apple Health exports: generated ones, plain and as zip archives, and exports of the same
+//! data.
 
 use std::process::Command;
 
@@ -8,13 +9,13 @@ use super::{counts, events, import, zip};
 use crate::harness::{TestServer, on_both};
 
 on_both!(
-    an_export_is_read_whole_and_the_next_one_adds_nothing,
-    a_sample_is_one_event_whatever_the_export_calls_it,
+    an_export_is_imported_completely_and_a_second_export_adds_nothing,
+    a_sample_is_one_event_even_if_another_export_writes_it_differently,
     two_foods_of_one_moment_are_two_events,
-    what_is_broken_in_an_export_costs_itself,
+    broken_elements_of_an_export_are_rejected_alone,
 );
 
-/// An export of so many samples, and what a right reader finds in it.
+/// Generates an export of so many samples. Returns it and the counts that a correct reader finds in it.
 fn export(server: &TestServer, records: u64, is_zip: bool) -> (Vec<u8>, Value) {
     let path = server.dir.path().join(format!("export-{is_zip}"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_generate-health"));
@@ -24,7 +25,7 @@ fn export(server: &TestServer, records: u64, is_zip: bool) -> (Vec<u8>, Value) {
     (std::fs::read(path).unwrap(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
-async fn an_export_is_read_whole_and_the_next_one_adds_nothing(server: &TestServer) {
+async fn an_export_is_imported_completely_and_a_second_export_adds_nothing(server: &TestServer) {
     let client = server.client("ann");
     let (payload, truth) = export(server, 3_000, true);
     let number = |name: &str| truth[name].as_i64().unwrap();
@@ -44,7 +45,7 @@ async fn an_export_is_read_whole_and_the_next_one_adds_nothing(server: &TestServ
 const HEAD: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!DOCTYPE HealthData [\n<!ELEMENT HealthData (Record*)>\n<!ENTITY lol \"lol\"><!ENTITY lol2 \"&lol;&lol;&lol;&lol;\">\n]>\n<HealthData locale=\"de_DE\">\n";
 const SAMPLE: &str = " <Record type=\"HKQuantityTypeIdentifierBodyMass\" sourceName=\"Scale\" device=\"&lt;&lt;HKDevice: 0x1&gt;, name:Scale&gt;\" unit=\"kg\" creationDate=\"2019-01-01 10:01:00 +0100\" startDate=\"2019-01-01 10:00:00 +0100\" endDate=\"2019-01-01 10:00:00 +0100\" value=\"70.5\">\n  <MetadataEntry key=\"HKExternalUUID\" value=\"A\"/>\n  <MetadataEntry key=\"HKTimeZone\" value=\"Europe/Berlin\"/>\n </Record>\n";
 
-async fn a_sample_is_one_event_whatever_the_export_calls_it(server: &TestServer) {
+async fn a_sample_is_one_event_even_if_another_export_writes_it_differently(server: &TestServer) {
     let client = server.client("ann");
     let first = format!("{HEAD}{SAMPLE}</HealthData>");
     assert_eq!(counts(&import(&client, "APPLE_HEALTH", None, first.as_bytes()).await), [1, 0, 0, 0]);
@@ -69,7 +70,7 @@ async fn a_sample_is_one_event_whatever_the_export_calls_it(server: &TestServer)
     );
 }
 
-async fn what_is_broken_in_an_export_costs_itself(server: &TestServer) {
+async fn broken_elements_of_an_export_are_rejected_alone(server: &TestServer) {
     let client = server.client("ann");
     let with = |from: &str, to: &str| {
         SAMPLE.replace(from, to).replace("70.5", &format!("{}", from.len() * 100 + to.len()))
@@ -98,7 +99,7 @@ async fn what_is_broken_in_an_export_costs_itself(server: &TestServer) {
     assert_eq!(job["problem"]["detail"], "elements of the XML are nested deeper than 16");
 }
 
-/// A sample of 100 kcal, with this in it.
+/// Returns a sample of 100 kcal with these child elements.
 fn meal(children: &str) -> String {
     format!(
         " <Record type=\"HKQuantityTypeIdentifierDietaryEnergyConsumed\" sourceName=\"Food\" unit=\"kcal\" value=\"100\" \
@@ -106,7 +107,8 @@ fn meal(children: &str) -> String {
     )
 }
 
-fn of_food(food: &str) -> String {
+/// Returns a sample of 100 kcal of this food.
+fn meal_of(food: &str) -> String {
     meal(&format!("<MetadataEntry key=\"HKFoodType\" value=\"{food}\"/>"))
 }
 
@@ -115,20 +117,21 @@ async fn two_foods_of_one_moment_are_two_events(server: &TestServer) {
         let payload = format!("{HEAD}{}</HealthData>", samples.concat());
         counts(&import(&server.client(who), "APPLE_HEALTH", None, payload.as_bytes()).await)
     };
-    let (egg, bread) = (of_food("Egg"), of_food("Bread"));
+    let (egg, bread) = (meal_of("Egg"), meal_of("Bread"));
     assert_eq!(send("ann", &[egg.clone(), bread.clone(), egg.clone(), meal("")]).await, [3, 1, 0, 0]);
     assert_eq!(send("ann", &[meal(""), bread.clone(), egg.clone()]).await, [0, 3, 0, 0]);
-    // Imported before the food counted: by that id it is found, and the other food is not.
+    // This event was imported by a version whose ids did not depend on the food. The egg is matched with it
+    // by that id, and the bread is not.
     assert_eq!(send("bob", &[meal("")]).await, [1, 0, 0, 0]);
     let old = "UPDATE event SET properties = '{\"metadata\":{\"HKFoodType\":\"Egg\"},\"sourceName\":\"Food\",\
         \"unit\":\"kcal\",\"value\":100}' WHERE user_id = (SELECT user_id FROM account WHERE subject = 'bob')";
     server.execute(old).await;
-    // What was set by hand has another hash than it had.
+    // The UPDATE above did not change the content hash, so the egg is a differing duplicate.
     assert_eq!(send("bob", &[egg.clone(), bread.clone()]).await, [1, 0, 1, 0]);
     assert_eq!(send("bob", &[bread.clone(), egg.clone()]).await, [0, 1, 1, 0]);
     let delete = "mutation($id: ID!) { deleteEvent(input: { id: $id }) { result { outcome } } }";
     for event in events(&server.client("bob")).await {
         server.client("bob").ask(delete, json!({ "id": event["id"] })).await;
     }
-    assert_eq!(send("bob", &[egg, bread]).await, [0, 0, 0, 0], "what a person deleted stays deleted");
+    assert_eq!(send("bob", &[egg, bread]).await, [0, 0, 0, 0], "events that the user deleted stay deleted");
 }

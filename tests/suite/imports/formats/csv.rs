@@ -1,4 +1,4 @@
-//! CSV: the weather, mappings, and rows that are wrong.
+//! Tests imports of CSV: a real file, mappings, and invalid rows.
 
 use serde_json::{Value, json};
 
@@ -7,10 +7,10 @@ use crate::harness::{TestServer, new_id, on_both};
 
 on_both!(
     the_weather_is_stored_once_under_its_external_ids,
-    a_mapping_that_is_wrong_is_refused_before_a_byte_is_sent,
-    every_column_goes_where_the_mapping_says,
-    a_row_that_is_wrong_tells_its_line_its_field_and_its_column,
-    a_file_that_the_mapping_does_not_fit_fails_and_names_the_columns,
+    an_invalid_mapping_is_refused_before_the_upload,
+    every_column_is_stored_where_the_mapping_says,
+    the_rejection_of_a_row_has_its_line_its_field_and_its_column,
+    a_file_that_does_not_fit_the_mapping_fails_and_the_problem_names_the_columns,
 );
 
 async fn the_weather_is_stored_once_under_its_external_ids(server: &TestServer) {
@@ -37,24 +37,24 @@ async fn the_weather_is_stored_once_under_its_external_ids(server: &TestServer) 
     assert_eq!(counts(&other), [0, 0, 2, 0], "{other}");
 }
 
-async fn a_mapping_that_is_wrong_is_refused_before_a_byte_is_sent(server: &TestServer) {
+async fn an_invalid_mapping_is_refused_before_the_upload(server: &TestServer) {
     let client = server.client("ann");
     let query = "mutation($input: CreateImportInput!) { createImport(input: $input) \
         { importJob { id } problem { code errors { pointer code } } } }";
     let wrong = json!({ "timestampColumn": "", "delimiter": "ab", "timeZone": "Mars", "sourceType": "A", "timestampFormat": "%H" });
     let input = json!({ "id": new_id(), "format": "CSV", "sizeBytes": 10, "csv": wrong });
-    let answer = client.ask(query, json!({ "input": input })).await["createImport"].take();
+    let created = client.ask(query, json!({ "input": input })).await["createImport"].take();
     assert_eq!(
-        (&answer["importJob"], &answer["problem"]["code"]),
+        (&created["importJob"], &created["problem"]["code"]),
         (&Value::Null, &json!("VALIDATION_FAILED"))
     );
-    let errors = answer["problem"]["errors"].as_array().unwrap();
+    let errors = created["problem"]["errors"].as_array().unwrap();
     let pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect();
     let expected = ["timestampColumn", "eventType", "delimiter", "timestampFormat", "timeZone", "sourceType"];
     assert_eq!(pointers, expected.map(|name| format!("/csv/{name}")));
 }
 
-async fn every_column_goes_where_the_mapping_says(server: &TestServer) {
+async fn every_column_is_stored_where_the_mapping_says(server: &TestServer) {
     let client = server.client("ann");
     let mapping = json!({ "eventTypeColumn": "kind", "timestampColumn": "start", "endDateColumn": "end", "idColumn": "id",
         "externalIdColumns": ["key"], "notesColumn": "text", "sourceType": "garmin", "latitudeColumn": "lat",
@@ -79,14 +79,14 @@ async fn every_column_goes_where_the_mapping_says(server: &TestServer) {
     assert_eq!(all, [run, ride]);
 }
 
-async fn a_row_that_is_wrong_tells_its_line_its_field_and_its_column(server: &TestServer) {
+async fn the_rejection_of_a_row_has_its_line_its_field_and_its_column(server: &TestServer) {
     let client = server.client("ann");
     let payload = b"k,t,n\n1,2013-01-01T00:00:00Z,\"a\nb\"\n2,2013-01-01T00:00:00Z,a,b\n\n\n3,yesterday,\n4,2013-01-01,\n5,2013-01-01T00:00:00Z,\xff\n6,2013-01-01T00:00:00Z,c\r7,2013-01-01T00:00:00Z,d";
     let mapping =
         json!({ "eventType": "w", "timestampColumn": "t", "notesColumn": "n", "externalIdColumns": ["k"] });
     let job = import(&client, "CSV", Some(mapping), payload).await;
     assert_eq!((&job["state"], counts(&job)), (&json!("COMPLETED"), [3, 0, 0, 4]), "{job}");
-    let told: Vec<_> = job["rejections"]["nodes"]
+    let rejections: Vec<_> = job["rejections"]["nodes"]
         .as_array()
         .unwrap()
         .iter()
@@ -111,7 +111,7 @@ async fn a_row_that_is_wrong_tells_its_line_its_field_and_its_column(server: &Te
             8,
             "INVALID_DATETIME",
             "/timestamp",
-            "/timestamp: tells no offset, and the mapping no timeZone (column \"t\")",
+            "/timestamp: has no offset, and the mapping has no timeZone (column \"t\")",
             "4,2013-01-01,"
         ]),
         json!([
@@ -123,10 +123,10 @@ async fn a_row_that_is_wrong_tells_its_line_its_field_and_its_column(server: &Te
             "5,2013-01-01T00:00:00Z,\u{fffd}"
         ]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(rejections, expected);
 }
 
-async fn a_file_that_the_mapping_does_not_fit_fails_and_names_the_columns(server: &TestServer) {
+async fn a_file_that_does_not_fit_the_mapping_fails_and_the_problem_names_the_columns(server: &TestServer) {
     let client = server.client("ann");
     let table = [
         ("", "the CSV is empty: it has no header"),

@@ -1,4 +1,5 @@
-//! Payloads that were cut or changed in transit, at seeded places: each import ends, and its counts add up.
+//! Tests payloads that are truncated or have a flipped bit, at places that a seed determines. Each import
+//! ends, and its counts add up.
 
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -6,12 +7,12 @@ use serde_json::{Value, json};
 use super::{WEATHER, counts, gunzip, gzip, import, weather, zip};
 use crate::harness::{TestServer, on_both};
 
-on_both!(damage_ends_in_a_state_with_a_problem_and_counts_that_add_up);
+on_both!(a_damaged_payload_completes_or_fails_with_a_problem_and_its_counts_add_up);
 
-/// A generator of numbers (SplitMix64).
-struct Dice(u64);
+/// A random number generator (SplitMix64).
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -21,7 +22,7 @@ impl Dice {
     }
 }
 
-/// The same days of weather in every format.
+/// Returns the same hours of weather in every format, each with its CSV mapping if it needs one.
 fn samples() -> Vec<(&'static str, Option<Value>, Vec<u8>)> {
     let plain = String::from_utf8(gunzip(WEATHER)).unwrap();
     let rows: String = plain.split_inclusive('\n').take(150).collect();
@@ -42,24 +43,25 @@ fn samples() -> Vec<(&'static str, Option<Value>, Vec<u8>)> {
     ]
 }
 
-async fn damage_ends_in_a_state_with_a_problem_and_counts_that_add_up(server: &TestServer) {
+async fn a_damaged_payload_completes_or_fails_with_a_problem_and_its_counts_add_up(server: &TestServer) {
     let seed = std::env::var("TESTS_SEED").map_or(42, |seed| seed.parse().unwrap());
     let each = if std::env::var_os("TESTS_FULL").is_some() { 250 } else { 25 };
     println!("TESTS_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut rng = Rng(seed);
     let mut imports = Vec::new();
     for (format, mapping, plain) in samples() {
         let packings =
             [plain.clone(), gzip(&plain), zstd::encode_all(&plain[..], 3).unwrap(), zip(&[("a", &plain)])];
         for n in 0..each {
             let mut payload = packings[n % packings.len()].clone();
-            let at = dice.below(payload.len() - 1) + 1;
+            let at = rng.below(payload.len() - 1) + 1;
             if n % 2 == 0 {
                 payload.truncate(at);
             } else {
-                payload[at] ^= 1 << dice.below(8);
+                payload[at] ^= 1 << rng.below(8);
             }
-            // A user runs two imports at once, and the damage of one is not to be seen in another.
+            // Each import has its own user: a user runs only two imports at once, and their events must not
+            // meet.
             imports.push((server.client(&format!("{format}-{n}")), format, mapping.clone(), payload, at));
         }
     }

@@ -1,4 +1,5 @@
-//! The same records in other formats and packings are the same events; what is packed otherwise is named.
+//! Tests that the same records in another format or compression are the same events, and that a payload that
+//! cannot be read is refused by name.
 
 use std::io::{Read, repeat};
 
@@ -9,8 +10,8 @@ use crate::harness::{TestServer, on_both};
 
 on_both!(
     a_record_is_the_same_event_in_every_format_and_packing,
-    what_cannot_be_read_is_named,
-    bombs_end_their_import_and_nothing_else,
+    the_problem_names_why_a_payload_cannot_be_read,
+    a_decompression_bomb_fails_its_import_and_nothing_else,
 );
 
 fn records() -> Vec<String> {
@@ -51,7 +52,7 @@ async fn a_record_is_the_same_event_in_every_format_and_packing(server: &TestSer
     }
 }
 
-async fn what_cannot_be_read_is_named(server: &TestServer) {
+async fn the_problem_names_why_a_payload_cannot_be_read(server: &TestServer) {
     let client = server.client("ann");
     let wide: Vec<u8> = records()[0].encode_utf16().flat_map(u16::to_le_bytes).collect();
     let event = records()[0].clone().into_bytes();
@@ -60,11 +61,12 @@ async fn what_cannot_be_read_is_named(server: &TestServer) {
         ("NDJSON", gzip(&gzip(&event)), "the payload is compressed twice: gzip inside of gzip"),
         ("NDJSON", gzip(&wide), "the text is UTF-16; send UTF-8"),
         ("NDJSON", [b"\xff\xfe".to_vec(), wide].concat(), "the text is UTF-16; send UTF-8"),
-        ("NDJSON", b"[]".to_vec(), "looks like a JSON array: format JSON"),
+        ("NDJSON", b"[]".to_vec(), "looks like a JSON array: use the format JSON"),
         (
             "JSON",
             event.clone(),
-            "looks like JSON objects without an array around them: for one a line the format is NDJSON",
+            "looks like JSON objects without an array around them: if each is on its own line, \
+             use the format NDJSON",
         ),
         (
             "JSON",
@@ -76,7 +78,7 @@ async fn what_cannot_be_read_is_named(server: &TestServer) {
             b"<html></html>".to_vec(),
             "a page of HTML is not read: send CSV, JSON, NDJSON or an export of Apple Health",
         ),
-        ("APPLE_HEALTH", event, "is no XML, as an export of Apple Health is"),
+        ("APPLE_HEALTH", event, "is not XML: an export of Apple Health is an XML file"),
     ];
     for (format, payload, detail) in table {
         let job = import(&client, format, None, &payload).await;
@@ -92,7 +94,7 @@ async fn what_cannot_be_read_is_named(server: &TestServer) {
     );
 }
 
-async fn bombs_end_their_import_and_nothing_else(server: &TestServer) {
+async fn a_decompression_bomb_fails_its_import_and_nothing_else(server: &TestServer) {
     let client = server.client("ann");
     let mut blanks = Vec::new();
     repeat(b' ').take(80 * 1024 * 1024).read_to_end(&mut blanks).unwrap();
@@ -115,6 +117,6 @@ async fn bombs_end_their_import_and_nothing_else(server: &TestServer) {
     let wide = format!("{}\n1\n", vec!["c"; 50_000].join(","));
     let job = import(&client, "CSV", Some(weather()), wide.as_bytes()).await;
     assert_eq!(job["problem"]["detail"], "the header has 50000 columns; at most 4096 are allowed");
-    let sound = import(&client, "NDJSON", None, records()[0].as_bytes()).await;
-    assert_eq!(counts(&sound), [1, 0, 0, 0]);
+    let valid = import(&client, "NDJSON", None, records()[0].as_bytes()).await;
+    assert_eq!(counts(&valid), [1, 0, 0, 0]);
 }

@@ -1,4 +1,5 @@
-//! Files as people have them, each with what is to be read of it beside it. A new report is a file and its expectation.
+//! Tests real files of users. Beside each file in `tests/data/field` is a JSON file with the expected result.
+//! A new bug report adds such a pair.
 
 use std::path::PathBuf;
 
@@ -7,37 +8,39 @@ use serde_json::{Value, json};
 use super::import;
 use crate::harness::{TestServer, on_both};
 
-on_both!(every_file_is_read_as_it_says_beside_it);
+on_both!(every_file_has_its_expected_result);
 
-/// A file, and what is to be read of it.
+/// A file and its expected result.
 pub(super) struct Expected {
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
-    pub(super) said: Value,
+    pub(super) expected: Value,
 }
 
 impl Expected {
     pub(super) fn of(path: &std::path::Path) -> Self {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let said = serde_json::from_slice(&std::fs::read(beside(path)).unwrap()).unwrap();
-        Self { name, bytes: std::fs::read(path).unwrap(), said }
+        let expected = serde_json::from_slice(&std::fs::read(expectation(path)).unwrap()).unwrap();
+        Self { name, bytes: std::fs::read(path).unwrap(), expected }
     }
 }
 
+/// Returns the paths of all files that have an expected result.
 pub(super) fn files() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/field");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| beside(path).exists());
+    files.retain(|path| expectation(path).exists());
     files.sort();
     assert!(files.len() > 30, "{} files", files.len());
     files
 }
 
-fn beside(path: &std::path::Path) -> PathBuf {
+/// Returns the path of the file with the expected result.
+fn expectation(path: &std::path::Path) -> PathBuf {
     PathBuf::from(format!("{}.json", path.display()))
 }
 
-/// Without the fields that have no value, for an expectation does not name them.
+/// Returns the event in the form of the expectations: without empty fields, and with the name of its type.
 pub(super) fn plain(mut event: Value) -> Value {
     let fields = event.as_object_mut().unwrap();
     let kind = fields.remove("eventType").unwrap();
@@ -54,9 +57,9 @@ pub(super) fn sorted(mut events: Vec<Value>) -> Vec<Value> {
     events
 }
 
-async fn every_file_is_read_as_it_says_beside_it(server: &TestServer) {
+async fn every_file_has_its_expected_result(server: &TestServer) {
     for path in files() {
-        let Expected { name, bytes, said: expected } = Expected::of(&path);
+        let Expected { name, bytes, expected } = Expected::of(&path);
         let client = server.client(&name);
         let format = expected["import"]["format"].as_str().unwrap();
         let csv = expected["import"].get("csv").cloned();
@@ -64,20 +67,20 @@ async fn every_file_is_read_as_it_says_beside_it(server: &TestServer) {
         let problem = expected.get("problem").unwrap_or(&Value::Null);
         let state = if problem.is_null() { "COMPLETED" } else { "FAILED" };
         assert_eq!((&job["state"], &job["problem"]), (&json!(state), problem), "{name}: {job}");
-        let told: Vec<Value> = job["rejections"]["nodes"]
+        let rejections: Vec<Value> = job["rejections"]["nodes"]
             .as_array()
             .unwrap()
             .iter()
             .map(|node| json!({ "record": node["record"], "code": node["code"], "pointer": node["pointer"] }))
             .collect();
-        assert_eq!(json!(told), expected["rejections"], "{name}: {}", job["rejections"]);
+        assert_eq!(json!(rejections), expected["rejections"], "{name}: {}", job["rejections"]);
         let query = "{ events(first: 1000) { nodes { timestamp endDate timeZone notes sourceType externalId properties \
             eventType { name } location { latitude longitude name } } } }";
         let mut read = client.ask(query, json!({})).await;
         let read: Vec<Value> = serde_json::from_value(read["events"]["nodes"].take()).unwrap();
         let wanted: Vec<Value> = serde_json::from_value(expected["events"].clone()).unwrap();
         assert_eq!(sorted(read.into_iter().map(plain).collect()), sorted(wanted), "{name}");
-        // The same file again brings nothing new.
+        // The same file again adds nothing.
         let csv = expected["import"].get("csv").cloned();
         let again = import(&client, format, csv, &bytes).await;
         assert_eq!(again["counts"]["inserted"], 0, "{name}: {again}");

@@ -1,28 +1,29 @@
-//! What a device sends, and what it makes of the answers.
+//! The sync of a device: the requests that it sends, and what it does with the responses.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::super::dice::Dice;
-use super::super::model::{Kind, text};
-use super::super::network::{Door, Errand};
+use super::super::model::{EntityKind, text};
+use super::super::network::{FlushMutation, Operation};
 use super::super::reading;
-use super::{Device, Flight, Item, Look};
+use super::super::rng::Rng;
+use super::{Device, Item, PendingFetch, PendingFlush};
 
-fn kind_of(entity: &Value) -> Kind {
-    if entity["__typename"] == "EventType" { Kind::Type } else { Kind::Event }
+fn kind_of(entity: &Value) -> EntityKind {
+    if entity["__typename"] == "EventType" { EntityKind::Type } else { EntityKind::Event }
 }
 
 impl Device {
-    /// The items that may go now, in order: what waits holds back what speaks of the same entity.
+    /// Returns the items that may be sent now, in order. An item waits if an earlier item of the same entity
+    /// waits.
     fn sendable(&self, now_ms: i64) -> Vec<&Item> {
-        let mut held: BTreeSet<String> = BTreeSet::new();
+        let mut waiting: BTreeSet<String> = BTreeSet::new();
         let mut ready = Vec::new();
         for item in &self.outbox {
-            let depends = held.iter().any(|id| reading::mentions(&item.mutation, id));
+            let depends = waiting.iter().any(|id| reading::mentions(&item.mutation, id));
             if item.not_before_ms > now_ms || depends {
-                held.insert(reading::target(&item.mutation));
+                waiting.insert(reading::target(&item.mutation));
             } else {
                 ready.push(item);
             }
@@ -30,15 +31,16 @@ impl Device {
         ready
     }
 
-    /// Begins a flush of the first items, or of those that were not answered.
-    pub fn flush(&mut self, call: u64, now_ms: i64, most: usize, dice: &mut Dice) -> Option<Errand> {
-        if self.flight.is_some() || self.cursor.is_none() {
+    /// Begins a flush of at most `items_max` items, or of all items that got no response. Returns `None` if
+    /// there is nothing to send, if a flush is pending, or if the device has no cursor yet.
+    pub fn flush(&mut self, call: u64, now_ms: i64, items_max: usize, rng: &mut Rng) -> Option<Operation> {
+        if self.pending_flush.is_some() || self.cursor.is_none() {
             return None;
         }
         let same: Vec<&Item> =
             self.outbox.iter().filter(|item| self.unanswered.contains(&item.number)).collect();
         let items: Vec<&Item> =
-            if same.is_empty() { self.sendable(now_ms).into_iter().take(most).collect() } else { same };
+            if same.is_empty() { self.sendable(now_ms).into_iter().take(items_max).collect() } else { same };
         if items.is_empty() {
             return None;
         }
@@ -47,136 +49,139 @@ impl Device {
         let only_creates = mutations.iter().all(|mutation| mutation.get("createEvent").is_some());
         let mut ids = BTreeSet::new();
         let distinct = mutations.iter().all(|mutation| ids.insert(reading::target(mutation)));
-        let (door, client) = if only_creates && distinct && dice.chance(35) {
-            let door = if mutations.len() == 1 { Door::CreateEvent } else { Door::CreateEvents };
-            (door, dice.chance(70).then(|| self.client_id.clone()))
+        let (mutation, client) = if only_creates && distinct && rng.chance(35) {
+            let mutation =
+                if mutations.len() == 1 { FlushMutation::CreateEvent } else { FlushMutation::CreateEvents };
+            (mutation, rng.chance(70).then(|| self.client_id.clone()))
         } else {
-            (Door::ApplyMutations, Some(self.client_id.clone()))
+            (FlushMutation::ApplyMutations, Some(self.client_id.clone()))
         };
-        self.flight = Some(Flight { call, numbers, pages_stored: self.pages_stored });
+        self.pending_flush = Some(PendingFlush { call, numbers, pages_stored: self.pages_stored });
         self.unanswered.clear();
-        Some(Errand::Flush { door, client, items: mutations })
+        Some(Operation::Flush { mutation, client, items: mutations })
     }
 
-    /// Goes through the answers to a flush; the words for what happened.
-    pub fn flushed(&mut self, results: &[Value], now_ms: i64, dice: &mut Dice) -> Vec<&'static str> {
-        let flight = self.flight.take().unwrap();
-        let pages_came = flight.pages_stored != self.pages_stored;
-        let mut happened = Vec::new();
-        for (number, result) in flight.numbers.iter().zip(results) {
+    /// Applies the results of a flush. Returns the cases that occurred.
+    pub fn receive_results(&mut self, results: &[Value], now_ms: i64, rng: &mut Rng) -> Vec<&'static str> {
+        let flush = self.pending_flush.take().unwrap();
+        let pages_came = flush.pages_stored != self.pages_stored;
+        let mut cases = Vec::new();
+        for (number, result) in flush.numbers.iter().zip(results) {
             let at = self.outbox.iter().position(|item| item.number == *number).unwrap();
             let item = self.outbox.remove(at);
             let outcome = result["outcome"].as_str().unwrap().to_owned();
             let id = reading::target(&item.mutation);
             if outcome == "CREATED" {
-                self.books.created.insert(id.clone());
+                self.tally.created.insert(id.clone());
             }
             if outcome == "REJECTED" && result["problem"]["retryable"] == true {
                 let wait_ms = result["problem"]["retryAfterMs"].as_i64().unwrap_or(1_000);
                 self.outbox.insert(at, Item { not_before_ms: now_ms + wait_ms, ..item });
-                happened.push("a rejected item waits");
+                cases.push("a rejected item waits");
                 continue;
             }
             if outcome == "REJECTED" {
-                self.books.refused.insert(id.clone());
+                self.tally.rejected.insert(id.clone());
             }
-            self.settle(&id, &outcome, result);
+            self.apply_result(&id, &outcome, result);
             if pages_came {
-                self.owed.insert(text(&result[entity_field(result)], "id").unwrap_or(id.clone()));
-                happened.push("a page came between a flush and its answer");
+                self.to_fetch.insert(text(&result[entity_field(result)], "id").unwrap_or(id.clone()));
+                cases.push("a page came between a flush and its response");
             }
-            if outcome == "CONFLICT" && item.mutation.get("restoreEvent").is_none() && dice.chance(70) {
+            if outcome == "CONFLICT" && item.mutation.get("restoreEvent").is_none() && rng.chance(70) {
                 let mut merged = item.clone();
                 let (name, _) = reading::parts(&item.mutation);
                 merged.mutation[name]["expectedVersion"] = result["version"].clone();
                 merged.mutation[name]["id"] = result[entity_field(result)]["id"].clone();
                 self.outbox.insert(at, merged);
-                happened.push("a conflict is merged and sent again");
+                cases.push("a conflict is merged and sent again");
                 continue;
             }
-            *self.books.told.entry(outcome).or_default() += 1;
+            *self.tally.outcomes.entry(outcome).or_default() += 1;
         }
-        happened
+        cases
     }
 
-    /// What the loop says to do with one answer.
-    fn settle(&mut self, id: &str, outcome: &str, result: &Value) {
+    /// Applies one result to the local rows.
+    fn apply_result(&mut self, id: &str, outcome: &str, result: &Value) {
         let field = entity_field(result);
         let entity = &result[field];
         match outcome {
             "REJECTED" => {
-                self.owed.insert(id.to_owned());
+                self.to_fetch.insert(id.to_owned());
             }
-            "DELETED" => self.bury(id),
-            _ if entity.is_null() => self.bury(id),
+            "DELETED" => self.remove_row(id),
+            _ if entity.is_null() => self.remove_row(id),
             _ => {
                 let canonical = text(entity, "id").unwrap();
                 if canonical != id {
                     self.rename(id, &canonical);
                 }
                 if self.is_queued(&canonical) {
-                    // What is queued is shown on top; the version is what further edits build on.
+                    // The row keeps its content with the queued edits. Its version is what later edits
+                    // expect.
                     if let Some(row) = self.rows.get_mut(&canonical) {
                         row.version = entity["version"].as_i64();
                     }
                     return;
                 }
-                self.take(if field == "event" { Kind::Event } else { Kind::Type }, entity);
+                self.store(if field == "event" { EntityKind::Event } else { EntityKind::Type }, entity);
             }
         }
     }
 
-    /// Begins a pull, unless what the server may have lost has not been sent again yet.
-    pub fn pull(&mut self, call: u64, first: usize) -> Option<Errand> {
-        if self.pull.is_some() || self.outbox.iter().any(|item| item.again) {
+    /// Begins a pull. Returns `None` if one is pending, or if the outbox still has rows that are sent again
+    /// after a reset.
+    pub fn pull(&mut self, call: u64, first: usize) -> Option<Operation> {
+        if self.pending_pull.is_some() || self.outbox.iter().any(|item| item.is_resend) {
             return None;
         }
-        self.pull = Some(call);
-        Some(Errand::Pull { after: self.cursor.clone(), first })
+        self.pending_pull = Some(call);
+        Some(Operation::Pull { after: self.cursor.clone(), first })
     }
 
-    /// Stores a page and its cursor.
-    pub fn pulled(&mut self, page: &Value) {
-        self.pull = None;
+    /// Stores a page of changes and its cursor.
+    pub fn receive_page(&mut self, page: &Value) {
+        self.pending_pull = None;
         self.pages_stored += 1;
         self.cursor = text(page, "cursor");
         self.has_more = page["hasMore"] == true;
         if !page["reset"].is_null() {
-            self.named = Some(BTreeSet::new());
-            // What was sent before may have been answered by a server that has lost it since.
+            self.bootstrap_ids = Some(BTreeSet::new());
+            // The server may have lost the writes of an earlier request since it responded to it.
             self.time_out();
-            let missed = std::mem::take(&mut self.missed);
-            for (id, row) in missed {
+            let not_found = std::mem::take(&mut self.not_found);
+            for (id, row) in not_found {
                 self.rows.entry(id).or_insert(row);
             }
-            self.send_again();
+            self.resend_rows();
             return;
         }
         for change in page["changes"].as_array().unwrap() {
             let id = text(change, "entityId").unwrap();
-            if let Some(named) = &mut self.named {
-                named.insert(id.clone());
+            if let Some(ids) = &mut self.bootstrap_ids {
+                ids.insert(id.clone());
             }
             if self.is_queued(&id) {
                 continue;
             }
-            let kind = if change["entity"] == "EVENT" { Kind::Event } else { Kind::Type };
-            let field = if kind == Kind::Event { "event" } else { "eventType" };
-            if change["deleted"] == true { self.bury(&id) } else { self.take(kind, &change[field]) }
+            let kind = if change["entity"] == "EVENT" { EntityKind::Event } else { EntityKind::Type };
+            let field = if kind == EntityKind::Event { "event" } else { "eventType" };
+            if change["deleted"] == true { self.remove_row(&id) } else { self.store(kind, &change[field]) }
         }
         if !self.has_more
-            && let Some(named) = self.named.take()
+            && let Some(ids) = self.bootstrap_ids.take()
         {
             let queued: BTreeSet<String> =
                 self.outbox.iter().map(|item| reading::target(&item.mutation)).collect();
-            self.rows.retain(|id, _| named.contains(id) || queued.contains(id));
+            self.rows.retain(|id, _| ids.contains(id) || queued.contains(id));
         }
     }
 
-    /// All local rows once more, types first: duplicates cost nothing.
-    fn send_again(&mut self) {
+    /// Queues creates of all local rows, types first. A duplicate changes nothing on the server.
+    fn resend_rows(&mut self) {
         let mut creates = Vec::new();
-        for (kind, name) in [(Kind::Type, "createEventType"), (Kind::Event, "createEvent")] {
+        for (kind, name) in [(EntityKind::Type, "createEventType"), (EntityKind::Event, "createEvent")] {
             for (id, row) in self.rows.iter().filter(|(_, row)| row.kind == kind && row.version.is_some()) {
                 let mut input = row.content.clone();
                 let fields = input.as_object_mut().unwrap();
@@ -190,40 +195,43 @@ impl Device {
         }
     }
 
-    /// Begins a look at entities that are owed one and have no edits queued.
-    pub fn look(&mut self, call: u64) -> Option<Errand> {
-        let ids: Vec<String> = self.owed.iter().filter(|id| !self.is_queued(id)).take(20).cloned().collect();
-        if self.look.is_some() || ids.is_empty() {
+    /// Begins a fetch of entities in `to_fetch` that have no queued edits. Returns `None` if a fetch is
+    /// pending or there is nothing to fetch.
+    pub fn fetch(&mut self, call: u64) -> Option<Operation> {
+        let ids: Vec<String> =
+            self.to_fetch.iter().filter(|id| !self.is_queued(id)).take(20).cloned().collect();
+        if self.pending_fetch.is_some() || ids.is_empty() {
             return None;
         }
-        self.look = Some(Look { call, ids: ids.clone(), pages_stored: self.pages_stored });
-        Some(Errand::Fetch { ids })
+        self.pending_fetch = Some(PendingFetch { call, ids: ids.clone(), pages_stored: self.pages_stored });
+        Some(Operation::Fetch { ids })
     }
 
-    /// Takes entities as they were when they were looked at, unless a page came in between: it may be newer.
-    pub fn looked(&mut self, nodes: &[Value]) {
-        let look = self.look.take().unwrap();
-        if look.pages_stored != self.pages_stored {
+    /// Stores fetched entities. They are ignored if a page was stored since the request, because it may be
+    /// newer.
+    pub fn receive_nodes(&mut self, nodes: &[Value]) {
+        let fetch = self.pending_fetch.take().unwrap();
+        if fetch.pages_stored != self.pages_stored {
             return;
         }
-        for (id, node) in look.ids.iter().zip(nodes) {
+        for (id, node) in fetch.ids.iter().zip(nodes) {
             if self.is_queued(id) {
                 continue;
             }
-            self.owed.remove(id);
+            self.to_fetch.remove(id);
             match text(node, "id") {
                 None => {
                     if let Some(row) = self.rows.get(id).filter(|row| row.version.is_some()) {
-                        self.missed.insert(id.clone(), row.clone());
+                        self.not_found.insert(id.clone(), row.clone());
                     }
-                    self.bury(id);
+                    self.remove_row(id);
                 }
                 Some(canonical) => {
                     if canonical != *id {
                         self.rename(id, &canonical);
                     }
                     if !self.is_queued(&canonical) {
-                        self.take(kind_of(node), node);
+                        self.store(kind_of(node), node);
                     }
                 }
             }

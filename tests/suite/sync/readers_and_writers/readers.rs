@@ -1,15 +1,15 @@
-//! Readers that tail a feed by one transport each, and begin again from their cursor when they are cut.
+//! Readers that follow a feed by one transport each. They reconnect from their cursor after a few pages.
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Known, fold};
-use crate::harness::{CHANGES, Client, Feed, Socket};
+use super::{Known, apply};
+use crate::harness::{CHANGES, Client, Socket, StreamedResponse};
 
-/// Pages that a connection lives for.
+/// The number of pages that a reader receives on one connection.
 const PAGES: usize = 7;
 
-/// How a reader reads.
+/// The transport of a reader.
 #[derive(Debug, Clone, Copy)]
 pub enum Reader {
     Query,
@@ -18,16 +18,17 @@ pub enum Reader {
     Parts,
 }
 
-/// One connection.
+/// An open connection of a reader.
 enum Connection {
     Query,
     Socket(Box<Socket>),
-    Events(Feed),
-    Parts(Feed),
+    Events(StreamedResponse),
+    Parts(StreamedResponse),
 }
 
 impl Reader {
-    /// Reads until the head that is told at the end; what is known then, and how often it was cut.
+    /// Reads up to the head that `end` gives when all is written. Returns what the reader has then, and how
+    /// often it reconnected.
     pub async fn follow(
         self,
         client: &Client,
@@ -46,7 +47,7 @@ impl Reader {
                     _ = end.changed() => continue,
                 };
                 assert!(page["reset"].is_null(), "{page}");
-                fold(&mut known, page["changes"].as_array().unwrap_or_else(|| panic!("{page}")));
+                apply(&mut known, page["changes"].as_array().unwrap_or_else(|| panic!("{page}")));
                 page["cursor"].as_str().unwrap().clone_into(&mut cursor);
             }
             cuts += 1;
@@ -62,10 +63,12 @@ impl Reader {
                 socket.ask("1", CHANGES, after).await;
                 Connection::Socket(Box::new(socket))
             }
-            Self::Events => Connection::Events(Feed::open(client, "text/event-stream", CHANGES, after).await),
+            Self::Events => {
+                Connection::Events(StreamedResponse::open(client, "text/event-stream", CHANGES, after).await)
+            }
             Self::Parts => {
                 let accept = "multipart/mixed;subscriptionSpec=1.0";
-                let mut feed = Feed::open(client, accept, CHANGES, after).await;
+                let mut feed = StreamedResponse::open(client, accept, CHANGES, after).await;
                 feed.until("--graphql").await;
                 Connection::Parts(feed)
             }
@@ -74,14 +77,14 @@ impl Reader {
 }
 
 impl Connection {
-    /// The next page. Dropped in the middle, nothing of it is lost: the next call reads on.
+    /// Waits for the next page. It is cancel safe: if it is dropped, the next call continues to read.
     async fn page(&mut self, client: &Client, cursor: &str) -> Value {
         match self {
             Self::Query => client.page(Some(cursor), 3).await,
             Self::Socket(socket) => socket.next().await["payload"]["data"]["changes"].take(),
             Self::Events(feed) => feed.event().await.1["data"]["changes"].take(),
             Self::Parts(feed) => loop {
-                // Heartbeats are empty parts.
+                // A heartbeat is an empty part.
                 let mut part = feed.part().await;
                 if part["payload"].is_object() {
                     break part["payload"]["data"]["changes"].take();

@@ -1,4 +1,4 @@
-//! Eight writers at once, each of another kind, over the same events.
+//! Eight concurrent writers of different kinds, which write the same events.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, event, new_id};
 
-/// What writers share: a type, and the ids that exist.
+/// What the writers share: the client, an event type, and the ids that exist.
 #[derive(Clone)]
 struct Shared {
     client: Client,
@@ -15,7 +15,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// One of the events, another for each `n`.
+    /// Returns the id of an existing event, which depends on `n`.
     fn id(&self, n: usize) -> String {
         let ids = self.ids.lock().unwrap();
         ids[n * 7 % ids.len()].clone()
@@ -41,7 +41,7 @@ impl Shared {
     }
 }
 
-/// Runs all writers to their end.
+/// Runs all writers until they have ended.
 pub async fn write(client: &Client) {
     let kind = client.event_type("run").await;
     let shared = Shared { client: client.clone(), kind, ids: Arc::default() };
@@ -68,7 +68,7 @@ async fn creates(shared: Shared) {
     }
 }
 
-/// Batches of which some was sent before.
+/// Sends batches with some events of the batch before.
 async fn batches(shared: Shared) {
     let mut last: Vec<Value> = Vec::new();
     for n in 0..8 {
@@ -100,7 +100,7 @@ async fn deletes(shared: Shared) {
     }
 }
 
-/// Outboxes that change one event several times: one entry each.
+/// Sends outboxes that change one event several times, which is one change in the feed.
 async fn outboxes(shared: Shared) {
     for n in 0..10 {
         let (kept, gone) = (shared.event("kept"), shared.event("gone"));

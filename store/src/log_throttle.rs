@@ -9,14 +9,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Lets one warning a minute pass, and counts those that it suppresses.
 #[derive(Debug)]
-pub struct Rarely {
+pub struct LogThrottle {
     begun_at: OnceLock<Instant>,
     /// When the next warning may pass, in milliseconds after `begun_at`.
     next_ms: AtomicU64,
     suppressed: AtomicU64,
 }
 
-impl Rarely {
+impl LogThrottle {
     /// Makes a limit of which the first warning passes.
     #[must_use]
     pub const fn new() -> Self {
@@ -40,7 +40,7 @@ impl Rarely {
     }
 }
 
-impl Default for Rarely {
+impl Default for LogThrottle {
     fn default() -> Self {
         Self::new()
     }
@@ -48,11 +48,11 @@ impl Default for Rarely {
 
 #[cfg(test)]
 mod tests {
-    use super::Rarely;
+    use super::LogThrottle;
 
     #[test]
     fn of_a_thousand_warnings_at_once_one_passes() {
-        let rarely = Rarely::new();
+        let rarely = LogThrottle::new();
         assert_eq!((0..1_000).filter_map(|_| rarely.pass()).collect::<Vec<_>>(), [0]);
     }
 }

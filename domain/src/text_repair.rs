@@ -43,7 +43,7 @@ pub enum Flaw {
 /// In a GraphQL document, two escapes that form a surrogate pair become their character as well, because the
 /// parser does not know such pairs.
 #[must_use]
-pub fn mend(text: &str, syntax: Syntax) -> Option<String> {
+pub fn repair(text: &str, syntax: Syntax) -> Option<String> {
     let mut scanner = Scanner::new(text, syntax);
     scanner.run();
     scanner.is_changed.then(|| scanner.finish())
@@ -59,7 +59,7 @@ pub fn flaw(json: &str) -> Option<Flaw> {
 
 /// Makes the numbers of mended free JSON too large again, so that the check of the field refuses them.
 #[must_use]
-pub fn unmend_numbers(json: &str) -> Cow<'_, str> {
+pub fn restore_numbers(json: &str) -> Cow<'_, str> {
     if !json.contains(LARGE_NUMBER_MARKER_DIGITS) {
         return json.into();
     }

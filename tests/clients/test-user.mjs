@@ -1,5 +1,5 @@
-// What the client tests share: whom they speak as, plain requests beside the client under test, waiting
-// for a condition, and a connection that can be cut. Knows no client library.
+// Shared by the client tests: users and their tokens, requests without a client library, waiting for a
+// condition, and a proxy whose connections can be cut. It must not import a client library.
 import { createHmac } from 'node:crypto';
 import net from 'node:net';
 
@@ -7,17 +7,17 @@ import { newId } from './id.mjs';
 
 export { newId };
 
-/** Where the server of this run is. Every test speaks as a user of its own, so none sees another's rows. */
+/** The URL of the server. Each test has its own user, so that it sees no rows of another test. */
 export const server = required('IDEM_URL');
 const secret = required('IDEM_SECRET');
 
 function required(name) {
   const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set: these files are run by tests/suite/clients.rs`);
+  if (!value) throw new Error(`${name} is not set: tests/suite/clients.rs runs these files`);
   return value;
 }
 
-/** A token of this subject, for an hour. */
+/** Returns a token of this subject that is valid for an hour. */
 export function tokenOf(subject) {
   const now = Math.floor(Date.now() / 1000);
   const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
@@ -25,21 +25,21 @@ export function tokenOf(subject) {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
-/** A user nobody else is: their token, and plain requests as them. */
+/** Returns a new user: the token, and functions that send requests as this user. */
 export function newUser() {
   const token = tokenOf(`user-${newId()}`);
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
 
-  /** The data of an answer without errors. */
+  /** Sends a request and returns its `data`. Throws if the response has errors. */
   async function ask(query, variables = {}) {
     const body = JSON.stringify({ query, variables });
     const response = await fetch(`${server}/graphql`, { method: 'POST', headers, body });
-    const answer = await response.json();
-    if (answer.errors) throw new Error(JSON.stringify(answer));
-    return answer.data;
+    const result = await response.json();
+    if (result.errors) throw new Error(JSON.stringify(result));
+    return result.data;
   }
 
-  /** Makes an event type; its id. */
+  /** Creates an event type and returns its id. */
   async function newType(name = `type ${newId()}`) {
     const data = await ask(
       'mutation($name: String) { createEventType(input: { eventType: { name: $name } }) { result { eventType { id } } } }',
@@ -48,7 +48,7 @@ export function newUser() {
     return data.createEventType.result.eventType.id;
   }
 
-  /** Creates events of a type in one call, one a note, each a day later than the one before; their ids. */
+  /** Creates an event for each note in one call, each a day later than the one before. Returns their ids. */
   async function newEvents(eventTypeId, notes) {
     const events = notes.map((note, day) => ({
       id: newId(), eventTypeId, notes: note, timestamp: new Date(Date.UTC(2026, 0, 1 + day)).toISOString(),
@@ -57,13 +57,13 @@ export function newUser() {
     return events.map(({ id }) => id);
   }
 
-  /** How many living events the database has of this user. */
+  /** Returns how many events the user has that are not deleted. */
   const countEvents = async () => (await ask('{ events { totalCount } }')).events.totalCount;
 
   return { token, headers, ask, newType, newEvents, countEvents };
 }
 
-/** Waits until `holds` returns something true, and returns it; fails with `what` after 20 s. */
+/** Waits until `holds` returns a truthy value, and returns it. Throws an error with `what` after 20 s. */
 export async function eventually(what, holds) {
   const deadline = Date.now() + 20_000;
   for (;;) {
@@ -74,23 +74,23 @@ export async function eventually(what, holds) {
   }
 }
 
-/** A way to the server that can be cut: `cut` destroys every open connection, as a lost network does. */
-export async function openWire() {
+/** Opens a proxy to the server. `cut` destroys all open connections, as a lost network does. */
+export async function openProxy() {
   const { hostname, port } = new URL(server);
   const open = new Set();
-  const gate = net.createServer((near) => {
-    const far = net.connect(Number(port), hostname);
-    for (const [socket, other] of [[near, far], [far, near]]) {
+  const listener = net.createServer((client) => {
+    const upstream = net.connect(Number(port), hostname);
+    for (const [socket, other] of [[client, upstream], [upstream, client]]) {
       open.add(socket);
       socket.on('error', () => {}).on('close', () => { open.delete(socket); other.destroy(); });
       socket.pipe(other);
     }
   });
-  await new Promise((resolve) => gate.listen(0, '127.0.0.1', resolve));
+  await new Promise((resolve) => listener.listen(0, '127.0.0.1', resolve));
   const cut = () => { for (const socket of open) socket.destroy(); };
   return {
-    url: `http://127.0.0.1:${gate.address().port}`,
+    url: `http://127.0.0.1:${listener.address().port}`,
     cut,
-    close: () => { cut(); return new Promise((resolve) => gate.close(resolve)); },
+    close: () => { cut(); return new Promise((resolve) => listener.close(resolve)); },
   };
 }
