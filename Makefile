@@ -26,7 +26,7 @@ check: ## Check what every commit must pass: format, lints, documentation and ge
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked -q -p tests --test suite -- source_tree:: graphql::schema:: documentation::
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
-		else echo 'cargo-deny is not installed, so it was not run'; fi
+		else echo 'cargo-deny: not run'; fi
 
 soak: servers ## Run mixed load under faults and check the results; SEED=42 MINUTES=10 DATABASE=sqlite or postgres.
 	SEED=$(SEED) MINUTES=$(MINUTES) DATABASE=$(DATABASE) $(CARGO) test --locked -p tests --test soak

@@ -41,7 +41,7 @@ pub enum KeysError {
     /// The content is not a JSON Web Key Set (RFC 7517).
     #[error("the JWKS is not a JSON Web Key Set (RFC 7517)")]
     Format(#[from] serde_json::Error),
-    /// The content is longer than [`JWKS_BYTES_MAX`].
+    /// The URL returned more than [`JWKS_BYTES_MAX`] bytes.
     #[error("the JWKS is longer than {JWKS_BYTES_MAX} bytes")]
     TooLong,
     /// The set has no usable key, so that every token would be refused.
@@ -109,8 +109,12 @@ impl Keys {
     /// # Errors
     /// [`ApiError::Unauthenticated`] if there is no valid token; [`ApiError::Unavailable`] or
     /// [`ApiError::Internal`] if the database cannot find the user.
-    pub(crate) async fn authenticate(&self, headers: &HeaderMap, store: &Store) -> Result<Actor, ApiError> {
-        let token = bearer(headers).ok_or(ApiError::Unauthenticated)?;
+    pub(crate) async fn authenticate_request(
+        &self,
+        headers: &HeaderMap,
+        store: &Store,
+    ) -> Result<Actor, ApiError> {
+        let token = bearer_token(headers).ok_or(ApiError::Unauthenticated)?;
         Ok(self.authenticate_token(token, store).await?.actor)
     }
 
@@ -120,8 +124,9 @@ impl Keys {
     /// [`ApiError::Unauthenticated`] if the token is not valid; [`ApiError::Unavailable`] or
     /// [`ApiError::Internal`] if the database cannot find the user.
     pub(crate) async fn authenticate_token(&self, token: &str, store: &Store) -> Result<Caller, ApiError> {
-        let claims = self.verify(token, &store.clock).await.ok_or(ApiError::Unauthenticated)?;
-        let user_id = timeout(IDENTIFY_TIMEOUT, account::resolve(store, &claims.iss, &claims.sub)).await;
+        let claims = self.verify_token(token, &store.clock).await.ok_or(ApiError::Unauthenticated)?;
+        let user_id =
+            timeout(IDENTIFY_TIMEOUT, account::find_or_create_user_id(store, &claims.iss, &claims.sub)).await;
         let user_id = user_id.unwrap_or(Err(Error::Late))?;
         let expires_at_ms = expires_at_ms(claims.exp);
         Ok(Caller { actor: Actor { user_id, issuer: claims.iss, subject: claims.sub }, expires_at_ms })
@@ -129,10 +134,10 @@ impl Keys {
 
     /// Returns the claims of a valid token, and `None` for any other. A verified token stays in the cache
     /// until it expires, or until the key set is replaced, because its key may have been removed.
-    async fn verify(&self, token: &str, clock: &Clock) -> Option<Claims> {
-        let hash = token_cache::hash(token);
-        let key_set_version = self.jwks.as_ref().and_then(|jwks| jwks.version());
-        if let Some(claims) = self.token_cache.find(&hash, key_set_version) {
+    async fn verify_token(&self, token: &str, clock: &Clock) -> Option<Claims> {
+        let hash = token_cache::hash_token(token);
+        let key_set_version = self.jwks.as_ref().and_then(|jwks| jwks.key_set_version());
+        if let Some(claims) = self.token_cache.find_claims(&hash, key_set_version) {
             return Some(claims);
         }
         let (claims, signer) = self.verify_signature(token, clock).await?;
@@ -140,7 +145,7 @@ impl Keys {
         if claims.sub.is_empty() || !fits(&claims.sub) || !fits(&claims.iss) {
             return None;
         }
-        self.token_cache.add(hash, claims.clone(), signer);
+        self.token_cache.insert_claims(hash, claims.clone(), signer);
         Some(claims)
     }
 
@@ -158,7 +163,7 @@ impl Keys {
         }
         let jwks = self.jwks.as_ref()?;
         let kid = header.kid?;
-        let found = jwks.find(&kid, clock).await?;
+        let found = jwks.find_or_fetch_key(&kid, clock).await?;
         let claims = self.decode_claims(token, &found.key, found.algorithm)?;
         Some((claims, Signer::KeySet { version: found.key_set_version }))
     }
@@ -191,7 +196,7 @@ fn expires_at_ms(exp: f64) -> i64 {
 }
 
 /// Returns the token of the Authorization header. `None` if the header is missing or has another scheme.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

@@ -81,7 +81,7 @@ impl ApiError {
 
     /// The HTTP status of a request that is refused before anything is executed.
     #[must_use]
-    pub fn status(&self) -> u16 {
+    pub fn http_status(&self) -> u16 {
         match self {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
@@ -114,15 +114,15 @@ impl ApiError {
 
     /// Returns the problem object (RFC 9457) with the extension members of this API.
     #[must_use]
-    pub fn problem(&self, request_id: &str) -> serde_json::Value {
-        let mut problem = problem(self.code(), self.status(), &self.detail(), request_id);
+    pub fn to_problem_json(&self, request_id: &str) -> serde_json::Value {
+        let mut problem = problem_json(self.code(), self.http_status(), &self.detail(), request_id);
         if let Self::RateLimited { retry_after_ms, .. } = self {
             problem["retryAfterMs"] = (*retry_after_ms).into();
         }
         problem
     }
 
-    fn extensions(&self) -> ErrorExtensionValues {
+    fn graphql_extensions(&self) -> ErrorExtensionValues {
         let mut values = ErrorExtensionValues::default();
         values.set("code", self.code());
         if let Self::Limit { name, max, .. } = self {
@@ -134,15 +134,15 @@ impl ApiError {
 
     /// Returns the error as an entry of `errors` in a GraphQL response.
     #[must_use]
-    pub fn to_server_error(&self) -> ServerError {
+    pub fn to_graphql_error(&self) -> ServerError {
         let mut error = ServerError::new(self.detail(), None);
-        error.extensions = Some(self.extensions());
+        error.extensions = Some(self.graphql_extensions());
         error
     }
 }
 
 /// Returns a problem object (RFC 9457) with a `code`. GraphQL errors and the other routes both use it.
-pub(crate) fn problem(code: &str, status: u16, detail: &str, request_id: &str) -> serde_json::Value {
+pub(crate) fn problem_json(code: &str, status: u16, detail: &str, request_id: &str) -> serde_json::Value {
     let retry_after_ms = match status {
         // A client may retry at once with another token.
         401 => Some(0),
@@ -174,14 +174,18 @@ impl From<Error> for ApiError {
             return Self::response_too_large();
         }
         if !error.is_outage() {
-            tracing::error!(error = error.in_full(), "a request failed");
-        } else if let Some(suppressed) = UNAVAILABLE_WARNINGS.pass() {
-            tracing::warn!(error = error.in_full(), suppressed, "requests are refused with UNAVAILABLE");
+            tracing::error!(error = error.to_string_with_cause(), "a request failed");
+        } else if let Some(suppressed) = UNAVAILABLE_WARNINGS.allow_once_a_minute() {
+            tracing::warn!(
+                error = error.to_string_with_cause(),
+                suppressed,
+                "a request was refused with UNAVAILABLE"
+            );
         }
         if !error.retryable() {
             return Self::Internal;
         }
-        metrics::counter!("idem_unavailable_total", "reason" => error.kind()).increment(1);
+        metrics::counter!("idem_unavailable_total", "reason" => error.metric_label()).increment(1);
         Self::Unavailable
     }
 }
@@ -198,14 +202,14 @@ impl From<Refusal> for ApiError {
 impl From<ApiError> for async_graphql::Error {
     fn from(error: ApiError) -> Self {
         let mut graphql_error = Self::new(error.detail());
-        graphql_error.extensions = Some(error.extensions());
+        graphql_error.extensions = Some(error.graphql_extensions());
         graphql_error
     }
 }
 
 /// Adds a code and a problem to every error of a response. Errors that the GraphQL library raised have no
 /// code; they become `BAD_USER_INPUT`.
-pub(crate) fn add_problems(response: &mut Response, request_id: &str) {
+pub(crate) fn add_problems_to_errors(response: &mut Response, request_id: &str) {
     for error in &mut response.errors {
         let values = error.extensions.get_or_insert_default();
         let code = match values.get("code") {
@@ -220,7 +224,7 @@ pub(crate) fn add_problems(response: &mut Response, request_id: &str) {
             "INTERNAL" => 500,
             _ => 400,
         };
-        let problem = problem(&code, status, &error.message, request_id);
+        let problem = problem_json(&code, status, &error.message, request_id);
         values.set("problem", Value::from_json(problem).unwrap_or_default());
     }
 }

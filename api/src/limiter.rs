@@ -80,8 +80,8 @@ impl<C: Clock> Limiter<C> {
     ///
     /// # Errors
     /// [`ApiError::RateLimited`] if the bucket has too few points. Then nothing is taken.
-    pub(crate) fn take(&self, user_id: Uuid, cost: u32) -> Result<Charge, ApiError> {
-        self.evict_full();
+    pub(crate) fn take_points(&self, user_id: Uuid, cost: u32) -> Result<Charge, ApiError> {
+        self.evict_full_buckets();
         let (points, point_every) = (self.quota.burst_size(), self.quota.replenish_interval());
         let cost = NonZeroU32::new(cost).unwrap_or(NonZeroU32::MIN).min(points);
         let level = |remaining| Level { points: points.get(), remaining, point_every };
@@ -95,14 +95,14 @@ impl<C: Clock> Limiter<C> {
                 let lacking = wait.as_nanos().div_ceil(point_every.as_nanos());
                 let lacking = u32::try_from(lacking).unwrap_or(u32::MAX);
                 let level = level(cost.get().saturating_sub(lacking));
-                Err(ApiError::RateLimited { retry_after_ms: millis(wait).max(1), level })
+                Err(ApiError::RateLimited { retry_after_ms: round_up_to_millis(wait).max(1), level })
             }
         }
     }
 
     /// Evicts the buckets that are full again, once per [`EVICT_EVERY`]. A request does this on its way, so
     /// that no background task is needed that would have to stop with the server.
-    fn evict_full(&self) {
+    fn evict_full_buckets(&self) {
         let now = self.buckets.clock().now();
         let Ok(mut evicted_at) = self.evicted_at.try_lock() else {
             return;
@@ -117,9 +117,9 @@ impl<C: Clock> Limiter<C> {
 
 impl Charge {
     /// Adds the rate limit headers to a response, if there is a limit.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+    pub(crate) fn add_rate_limit_headers(&self, headers: &mut HeaderMap) {
         if let Some(level) = self.level {
-            level.write(headers);
+            level.add_rate_limit_headers(headers);
         }
     }
 }
@@ -127,15 +127,15 @@ impl Charge {
 impl Level {
     /// Milliseconds until the bucket is full, calculated from whole points.
     pub(crate) fn ms_until_full(&self) -> u64 {
-        millis(self.point_every.saturating_mul(self.points - self.remaining))
+        round_up_to_millis(self.point_every.saturating_mul(self.points - self.remaining))
     }
 
     /// Adds the rate limit headers to a response. The window `w` of the policy is the time in which an empty
     /// bucket fills.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let window_ms = millis(self.point_every.saturating_mul(self.points));
-        let policy = format!("\"user\";q={};w={}", self.points, seconds(window_ms));
-        let level = format!("\"user\";r={};t={}", self.remaining, seconds(self.ms_until_full()));
+    pub(crate) fn add_rate_limit_headers(&self, headers: &mut HeaderMap) {
+        let window_ms = round_up_to_millis(self.point_every.saturating_mul(self.points));
+        let policy = format!("\"user\";q={};w={}", self.points, round_up_to_seconds(window_ms));
+        let level = format!("\"user\";r={};t={}", self.remaining, round_up_to_seconds(self.ms_until_full()));
         for (name, text) in [(POLICY_HEADER, policy), (LEVEL_HEADER, level)] {
             headers.insert(name, HeaderValue::try_from(text).expect("ASCII"));
         }
@@ -143,11 +143,11 @@ impl Level {
 }
 
 /// Whole milliseconds. They are rounded up, so that a client that waits this long has waited long enough.
-fn millis(duration: Duration) -> u64 {
+fn round_up_to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Whole seconds, rounded up. The headers count in seconds.
-pub(crate) fn seconds(ms: u64) -> u64 {
+pub(crate) fn round_up_to_seconds(ms: u64) -> u64 {
     ms.div_ceil(1_000)
 }

@@ -9,7 +9,7 @@ mod scan;
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::parser::{Error, parse_query};
-use domain::text_repair::{Syntax, repair};
+use domain::text_repair::{Syntax, repair_text};
 
 /// Why a document was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,21 +40,21 @@ pub enum Refusal {
 /// - [`Refusal::Limit`] with the first limit that is exceeded.
 /// - [`Refusal::Syntax`] if the text is not an executable document, if its fragments spread each other in a
 ///   cycle, or if a subscription has several root fields.
-pub fn admit(text: &str) -> Result<ExecutableDocument, Refusal> {
-    scan::scan(text)?;
+pub fn parse_document_within_limits(text: &str) -> Result<ExecutableDocument, Refusal> {
+    scan::scan_document(text)?;
     let document = parse_query(text).or_else(|error| {
         // A literal may be one that the parser rejects although the grammar allows it, such as half of a
         // surrogate pair. Such a literal is replaced, so that only the item that contains it gets a problem.
-        let mended = repair(text, Syntax::GraphQl).map(parse_query);
-        mended.and_then(Result::ok).ok_or_else(|| syntax_error(&error))
+        let mended = repair_text(text, Syntax::GraphQl).map(parse_query);
+        mended.and_then(Result::ok).ok_or_else(|| syntax_refusal(&error))
     })?;
-    count::count(&document)?;
+    count::check_document_counts(&document)?;
     Ok(document)
 }
 
 /// Describes a parser error by its position. The message of the parser itself quotes the whole line, which
 /// may be all 64 KiB of the text.
-fn syntax_error(error: &Error) -> Refusal {
+fn syntax_refusal(error: &Error) -> Refusal {
     let what = match error {
         Error::Syntax { .. } => "the document is not valid GraphQL syntax",
         Error::MultipleOperations { .. } => "an operation without a name must be the only operation",
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn limit(text: &str) -> Option<&'static str> {
-        match admit(text) {
+        match parse_document_within_limits(text) {
             Err(Refusal::Limit { name, .. }) => Some(name),
             _ => None,
         }
@@ -104,7 +104,10 @@ mod tests {
 
     #[test]
     fn the_standard_introspection_query_is_admitted() {
-        assert_eq!(admit(&introspection()).map(|document| document.fragments.len()), Ok(3));
+        assert_eq!(
+            parse_document_within_limits(&introspection()).map(|document| document.fragments.len()),
+            Ok(3)
+        );
     }
 
     #[test]
@@ -112,7 +115,7 @@ mod tests {
         let text = "query Page($after: String) {
           events(first: 50, after: $after) { nodes { ...Line } pageInfo { endCursor } } viewer { id } }
           fragment Line on Event { id startedAt type { id name } note: notes @include(if: true) }";
-        assert!(admit(text).is_ok());
+        assert!(parse_document_within_limits(text).is_ok());
     }
 
     #[test]
@@ -140,7 +143,7 @@ mod tests {
     #[test]
     fn the_deepest_nesting_that_passes_the_scan_does_not_overflow_the_parser() {
         let text = format!("{{ a(b: {}{}) }}", "[".repeat(62), "]".repeat(62));
-        assert!(admit(&text).is_ok());
+        assert!(parse_document_within_limits(&text).is_ok());
         let text = format!("{{ a(b: {}{}) }}", "[".repeat(63), "]".repeat(63));
         assert_eq!(limit(&text), Some("query nesting"));
         let text = format!("{}a{}", "{ a ".repeat(64), " }".repeat(64));
@@ -165,13 +168,15 @@ mod tests {
             (r#"{ a(b: "\u12") }"#, "the document is not valid GraphQL syntax at line 1, column 8"),
         ];
         for (text, expected) in cases {
-            let Err(Refusal::Syntax { detail }) = admit(text) else { panic!("admitted or limited: {text}") };
+            let Err(Refusal::Syntax { detail }) = parse_document_within_limits(text) else {
+                panic!("admitted or limited: {text}")
+            };
             assert_eq!(detail, expected);
         }
     }
 
     #[test]
     fn half_a_surrogate_pair_and_a_number_beyond_a_double_are_admitted() {
-        assert!(admit(r#"{ a(b: "\uD800 \ud83d\ude00", c: 1e400) }"#).is_ok());
+        assert!(parse_document_within_limits(r#"{ a(b: "\uD800 \ud83d\ude00", c: 1e400) }"#).is_ok());
     }
 }

@@ -73,7 +73,7 @@ pub struct Answer<Row> {
 impl<Row> Answer<Row> {
     /// The answer to an item that was rejected because of this problem.
     #[must_use]
-    pub fn rejected(problem: Problem) -> Self {
+    pub fn new_rejected(problem: Problem) -> Self {
         Self {
             outcome: Outcome::Rejected,
             matched_by: None,
@@ -84,7 +84,7 @@ impl<Row> Answer<Row> {
         }
     }
 
-    fn with_row(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row: Arc<Row>) -> Self {
+    fn new_with_row(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row: Arc<Row>) -> Self {
         Self { outcome, matched_by, differs, row: Some(row), lacks_body: false, problem: None }
     }
 }
@@ -118,7 +118,7 @@ pub enum WriteAnswer {
 }
 
 /// Decides one write and applies it to the unit of work.
-pub fn apply(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
+pub fn apply_write(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
     match write {
         Write::CreateEvent(new) => WriteAnswer::Event(create_event(unit, context, new)),
         Write::UpdateEvent(edit) => WriteAnswer::Event(update_event(unit, context, edit)),
@@ -133,7 +133,7 @@ pub fn apply(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -
 impl WriteAnswer {
     /// The problem of a write that was rejected. `None` for all other outcomes.
     #[must_use]
-    pub fn rejection(&self) -> Option<&Problem> {
+    pub fn rejection_problem(&self) -> Option<&Problem> {
         let (outcome, problem) = match self {
             Self::Event(answer) => (answer.outcome, &answer.problem),
             Self::EventType(answer) => (answer.outcome, &answer.problem),
@@ -154,17 +154,17 @@ pub struct WriteContext<'a> {
 }
 
 impl WriteContext<'_> {
-    fn writer(&self, version: i32) -> Writer {
+    fn new_writer(&self, version: i32) -> Writer {
         Writer { client_id: self.client_id.map(str::to_owned), run_start: version, edit_id: None }
     }
 
     /// The metadata of a new row. [`UnitOfWork::into_changes`] assigns its position.
-    fn new_meta(&self, id: Uuid) -> RowMeta {
+    fn meta_of_new_row(&self, id: Uuid) -> RowMeta {
         RowMeta {
             id,
             version: 1,
             change_seq: 0,
-            writer: self.writer(1),
+            writer: self.new_writer(1),
             created_at: self.now_ms,
             updated_at: self.now_ms,
             deletion: None,
@@ -173,9 +173,9 @@ impl WriteContext<'_> {
 
     /// The metadata of a row after a change, with the next version. The writer run goes on if the same client
     /// wrote the version before.
-    fn next_meta(&self, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
+    fn meta_of_next_version(&self, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
         let version = old.version + 1;
-        let mut writer = self.writer(version);
+        let mut writer = self.new_writer(version);
         if self.is_last_writer(old) {
             writer.run_start = old.writer.run_start;
             writer.edit_id = old.writer.edit_id;
@@ -195,18 +195,18 @@ impl WriteContext<'_> {
 
     /// The metadata of a row that is created again after a rollback deleted it: the next version and a new
     /// `created_at`.
-    fn recreated_meta(&self, old: &RowMeta) -> RowMeta {
+    fn meta_of_recreated_row(&self, old: &RowMeta) -> RowMeta {
         let version = old.version + 1;
-        RowMeta { version, writer: self.writer(version), ..self.new_meta(old.id) }
+        RowMeta { version, writer: self.new_writer(version), ..self.meta_of_new_row(old.id) }
     }
 
     fn check_new_id(&self, id: Uuid) -> Result<(), FieldProblem> {
-        event_id::check_new(id, self.now_ms, self.import_job_id.is_none())
+        event_id::check_new_id(id, self.now_ms, self.import_job_id.is_none())
     }
 
-    fn reject<Row>(&self, id: Uuid, errors: Vec<FieldProblem>) -> Answer<Row> {
-        let mut problem = Problem::of_fields(errors);
-        event_id::with_retry(&mut problem, id, self.now_ms);
-        Answer::rejected(problem)
+    fn rejection_answer<Row>(&self, id: Uuid, errors: Vec<FieldProblem>) -> Answer<Row> {
+        let mut problem = Problem::from_field_problems(errors);
+        event_id::make_future_id_retryable(&mut problem, id, self.now_ms);
+        Answer::new_rejected(problem)
     }
 }

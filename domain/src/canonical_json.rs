@@ -10,7 +10,7 @@ use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::json_text::push_text;
+use crate::json_text::push_json_string;
 use crate::limits::{PROPERTIES_BYTES_MAX, PROPERTIES_DEPTH_MAX};
 use crate::problem::Code;
 use crate::text_repair::{self, Flaw, LONE_SURROGATE_MARKER};
@@ -22,19 +22,19 @@ pub const EMPTY: &str = "{}";
 ///
 /// # Errors
 /// The [`Fault`] of the text. The limit [`PROPERTIES_BYTES_MAX`] counts the canonical text.
-pub fn canonical(text: &str) -> Result<String, Fault> {
+pub fn canonicalize_object(text: &str) -> Result<String, Fault> {
     let fault = Cell::new(None);
     let seed = NodeReader { depth: 0, fault: &fault };
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = seed
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
-        .map_err(|_| fault.get().unwrap_or_else(|| syntax_fault(text)))?;
+        .map_err(|_| fault.get().unwrap_or_else(|| find_syntax_fault(text)))?;
     if !matches!(value, Node::Object(_)) {
         return Err(Fault::NotAnObject);
     }
     let mut out = String::with_capacity(text.len());
-    value.write(&mut out);
+    value.write_json(&mut out);
     if out.len() > PROPERTIES_BYTES_MAX { Err(Fault::TooLarge) } else { Ok(out) }
 }
 
@@ -58,7 +58,7 @@ pub enum Fault {
 impl Fault {
     /// The code of the problem.
     #[must_use]
-    pub fn code(self) -> Code {
+    pub fn problem_code(self) -> Code {
         match self {
             Self::NotAnObject | Self::LoneSurrogate | Self::NumberTooLarge => Code::InvalidJson,
             Self::Nul => Code::NulCharacter,
@@ -69,7 +69,7 @@ impl Fault {
 
     /// The detail of the problem of the field, for a person.
     #[must_use]
-    pub fn detail(self) -> String {
+    pub fn problem_detail(self) -> String {
         match self {
             Self::NotAnObject => "must be a JSON object without duplicate keys".to_owned(),
             Self::LoneSurrogate => {
@@ -85,8 +85,8 @@ impl Fault {
 }
 
 /// The fault of a text that the JSON parser refused. The parser's own error is only text for people.
-fn syntax_fault(text: &str) -> Fault {
-    match text_repair::flaw(text) {
+fn find_syntax_fault(text: &str) -> Fault {
+    match text_repair::find_flaw(text) {
         Some(Flaw::LoneSurrogate) => Fault::LoneSurrogate,
         Some(Flaw::NumberTooLarge) => Fault::NumberTooLarge,
         None => Fault::NotAnObject,
@@ -105,20 +105,20 @@ enum Node<'t> {
 }
 
 impl Node<'_> {
-    fn write(&self, out: &mut String) {
+    fn write_json(&self, out: &mut String) {
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Integer(value) => write!(out, "{value}").expect("writing to a String never fails"),
             Self::Float(value) => write_float(*value, out),
-            Self::Text(value) => push_text(out, value),
+            Self::Text(value) => push_json_string(out, value),
             Self::Array(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
                     if at > 0 {
                         out.push(',');
                     }
-                    item.write(out);
+                    item.write_json(out);
                 }
                 out.push(']');
             }
@@ -128,9 +128,9 @@ impl Node<'_> {
                     if at > 0 {
                         out.push(',');
                     }
-                    push_text(out, key);
+                    push_json_string(out, key);
                     out.push(':');
-                    value.write(out);
+                    value.write_json(out);
                 }
                 out.push('}');
             }
@@ -157,25 +157,29 @@ struct NodeReader<'f> {
 }
 
 impl NodeReader<'_> {
-    fn descend<E: serde::de::Error>(self) -> Result<Self, E> {
+    fn reader_one_level_deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == PROPERTIES_DEPTH_MAX {
-            return Err(self.fail(Fault::TooDeep));
+            return Err(self.record_fault(Fault::TooDeep));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
-    fn fail<E: serde::de::Error>(self, fault: Fault) -> E {
+    fn record_fault<E: serde::de::Error>(self, fault: Fault) -> E {
         self.fault.set(Some(fault));
         E::custom("refused")
     }
 
     /// Refuses a NUL character, which PostgreSQL cannot store in a text.
-    fn check_text<'t, E: serde::de::Error>(self, value: Cow<'t, str>) -> Result<Cow<'t, str>, E> {
+    fn refuse_nul<'t, E: serde::de::Error>(self, value: Cow<'t, str>) -> Result<Cow<'t, str>, E> {
         if !value.contains('\0') {
             return Ok(value);
         }
-        // `mended` puts a NUL at the beginning of what replaces a lone surrogate.
-        Err(self.fail(if value.contains(LONE_SURROGATE_MARKER) { Fault::LoneSurrogate } else { Fault::Nul }))
+        // The marker with which `text_repair` replaces a lone surrogate begins with a NUL.
+        Err(self.record_fault(if value.contains(LONE_SURROGATE_MARKER) {
+            Fault::LoneSurrogate
+        } else {
+            Fault::Nul
+        }))
     }
 }
 
@@ -215,15 +219,15 @@ impl<'de> Visitor<'de> for NodeReader<'_> {
     }
 
     fn visit_borrowed_str<E: serde::de::Error>(self, value: &'de str) -> Result<Node<'de>, E> {
-        self.check_text(Cow::Borrowed(value)).map(Node::Text)
+        self.refuse_nul(Cow::Borrowed(value)).map(Node::Text)
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node<'de>, E> {
-        self.check_text(Cow::Owned(value.to_owned())).map(Node::Text)
+        self.refuse_nul(Cow::Owned(value.to_owned())).map(Node::Text)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
-        let inner = self.descend()?;
+        let inner = self.reader_one_level_deeper()?;
         let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             all.push(item);
@@ -232,10 +236,10 @@ impl<'de> Visitor<'de> for NodeReader<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node<'de>, A::Error> {
-        let inner = self.descend()?;
+        let inner = self.reader_one_level_deeper()?;
         let mut all = BTreeMap::new();
         while let Some(Key(key)) = fields.next_key()? {
-            let key = self.check_text(key)?;
+            let key = self.refuse_nul(key)?;
             let value = fields.next_value_seed(inner)?;
             if all.insert(key, value).is_some() {
                 return Err(A::Error::custom("duplicate key"));

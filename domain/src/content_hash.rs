@@ -19,7 +19,7 @@ pub enum TypeKey<'a> {
 
 /// The hash of an event.
 #[must_use]
-pub fn of_event(
+pub fn hash_event(
     type_key: TypeKey<'_>,
     source_type: &str,
     external_id: Option<&str>,
@@ -27,37 +27,37 @@ pub fn of_event(
 ) -> [u8; 32] {
     let mut fields = Fields::default();
     match type_key {
-        TypeKey::Id(id) => fields.add(Some(id.as_bytes())),
-        TypeKey::Name(name) => fields.add(Some(name.as_bytes())),
+        TypeKey::Id(id) => fields.add_field(Some(id.as_bytes())),
+        TypeKey::Name(name) => fields.add_field(Some(name.as_bytes())),
     }
-    fields.add(Some(source_type.as_bytes()));
-    fields.add(external_id.map(str::as_bytes));
-    fields.add(Some(&body.timestamp.to_be_bytes()));
-    fields.add(body.end_date.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
-    fields.add(Some(&[u8::from(body.is_all_day)]));
-    fields.add(body.time_zone.as_deref().map(str::as_bytes));
-    fields.add(body.notes.as_deref().map(str::as_bytes));
+    fields.add_field(Some(source_type.as_bytes()));
+    fields.add_field(external_id.map(str::as_bytes));
+    fields.add_field(Some(&body.timestamp.to_be_bytes()));
+    fields.add_field(body.end_date.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+    fields.add_field(Some(&[u8::from(body.is_all_day)]));
+    fields.add_field(body.time_zone.as_deref().map(str::as_bytes));
+    fields.add_field(body.notes.as_deref().map(str::as_bytes));
     match &body.location {
-        None => fields.add(None),
+        None => fields.add_field(None),
         Some(location) => {
             // Adding zero turns -0.0 into 0.0, so that both have the same hash.
-            fields.add(Some(&(location.latitude + 0.0).to_be_bytes()));
-            fields.add(Some(&(location.longitude + 0.0).to_be_bytes()));
-            fields.add(location.name.as_deref().map(str::as_bytes));
+            fields.add_field(Some(&(location.latitude + 0.0).to_be_bytes()));
+            fields.add_field(Some(&(location.longitude + 0.0).to_be_bytes()));
+            fields.add_field(location.name.as_deref().map(str::as_bytes));
         }
     }
-    fields.add(Some(body.properties.as_bytes()));
-    fields.finish()
+    fields.add_field(Some(body.properties.as_bytes()));
+    fields.into_hash()
 }
 
 /// The hash of an event type.
 #[must_use]
-pub fn of_type(name: &str, color: Option<&str>, icon: Option<&str>) -> [u8; 32] {
+pub fn hash_event_type(name: &str, color: Option<&str>, icon: Option<&str>) -> [u8; 32] {
     let mut fields = Fields::default();
-    fields.add(Some(name.as_bytes()));
-    fields.add(color.map(str::as_bytes));
-    fields.add(icon.map(str::as_bytes));
-    fields.finish()
+    fields.add_field(Some(name.as_bytes()));
+    fields.add_field(color.map(str::as_bytes));
+    fields.add_field(icon.map(str::as_bytes));
+    fields.into_hash()
 }
 
 /// Hashes fields with their lengths, so that no two lists of fields give the same bytes.
@@ -65,7 +65,7 @@ pub fn of_type(name: &str, color: Option<&str>, icon: Option<&str>) -> [u8; 32] 
 struct Fields(Sha256);
 
 impl Fields {
-    fn add(&mut self, field: Option<&[u8]>) {
+    fn add_field(&mut self, field: Option<&[u8]>) {
         match field {
             None => self.0.update([0]),
             Some(bytes) => {
@@ -76,7 +76,7 @@ impl Fields {
         }
     }
 
-    fn finish(self) -> [u8; 32] {
+    fn into_hash(self) -> [u8; 32] {
         self.0.finalize().into()
     }
 }

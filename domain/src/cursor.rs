@@ -42,7 +42,7 @@ impl Cursor {
         bytes.extend(self.epoch.to_be_bytes());
         bytes.extend(self.seq.to_be_bytes());
         bytes.extend(self.bootstrap_head.into_iter().flat_map(i64::to_be_bytes));
-        bytes.extend(check(user_id, &bytes));
+        bytes.extend(compute_check_bytes(user_id, &bytes));
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
@@ -54,7 +54,7 @@ impl Cursor {
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (body, check_bytes) = bytes.split_at_checked(bytes.len().checked_sub(CHECK_BYTES)?)?;
-        if check(user_id, body) != check_bytes {
+        if compute_check_bytes(user_id, body) != check_bytes {
             return None;
         }
         let (tag, numbers) = body.split_first()?;
@@ -70,7 +70,7 @@ impl Cursor {
 }
 
 /// The first bytes of a SHA-256 over the user id and the other bytes of the cursor.
-fn check(user_id: Uuid, body: &[u8]) -> [u8; CHECK_BYTES] {
+fn compute_check_bytes(user_id: Uuid, body: &[u8]) -> [u8; CHECK_BYTES] {
     let digest = Sha256::new().chain_update(user_id.as_bytes()).chain_update(body).finalize();
     let mut check_bytes = [0; CHECK_BYTES];
     check_bytes.copy_from_slice(&digest[..CHECK_BYTES]);

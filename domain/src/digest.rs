@@ -31,10 +31,10 @@ pub struct Digester {
 
 impl Digester {
     /// Adds the next row.
-    pub fn add(&mut self, id: Uuid, version: i32) {
-        let month = month_of(id);
+    pub fn add_row(&mut self, id: Uuid, version: i32) {
+        let month = month_of_id(id);
         if self.current.as_ref().is_none_or(|current| current.0 != month) {
-            self.close();
+            self.close_bucket();
         }
         let (_, count, hash) = self.current.get_or_insert_with(|| (month, 0, Sha256::new()));
         *count += 1;
@@ -43,12 +43,12 @@ impl Digester {
 
     /// The buckets, in the order of their months.
     #[must_use]
-    pub fn finish(mut self) -> Vec<Bucket> {
-        self.close();
+    pub fn into_buckets(mut self) -> Vec<Bucket> {
+        self.close_bucket();
         self.buckets
     }
 
-    fn close(&mut self) {
+    fn close_bucket(&mut self) {
         if let Some((month, count, hash)) = self.current.take() {
             self.buckets.push(Bucket { month, count, hash: hash.finalize().into() });
         }
@@ -56,7 +56,7 @@ impl Digester {
 }
 
 /// The UTC month of the time in an id. The 48 bits of milliseconds reach into the year 10889.
-fn month_of(id: Uuid) -> String {
+fn month_of_id(id: Uuid) -> String {
     let at = DateTime::from_timestamp_millis(event_id::time_ms(id)).unwrap_or_default();
     let mut month = String::new();
     let _infallible = write!(month, "{:04}-{:02}", at.year(), at.month());

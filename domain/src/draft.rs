@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 pub use edit::{
     EventEdit, EventEditDraft, EventPatch, EventPatchDraft, Guard, GuardDraft, Removal, RemovalDraft,
-    Restore, TypeEdit, TypeEditDraft, TypePatch, TypePatchDraft, parse_event_edit, parse_removal,
-    parse_restore, parse_type_edit,
+    Restore, TypeEdit, TypeEditDraft, TypePatch, TypePatchDraft, parse_event_edit, parse_event_type_edit,
+    parse_removal, parse_restore,
 };
 
 use crate::limits;
@@ -184,40 +184,40 @@ pub fn parse_event(
     fresh_type_id: Uuid,
 ) -> Result<NewEvent, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    let event = read_event(&mut fields, draft, missing, fresh_type_id);
-    event.filter(|_| fields.are_valid()).ok_or_else(|| fields.into_problems())
+    let event = parse_event_fields(&mut fields, draft, missing, fresh_type_id);
+    event.filter(|_| fields.has_no_problem()).ok_or_else(|| fields.into_problems())
 }
 
 /// Parses the fields of an event. `None` if a required one has no value.
-fn read_event(
+fn parse_event_fields(
     fields: &mut Fields,
     draft: EventDraft,
     missing: MissingId,
     fresh_type_id: Uuid,
 ) -> Option<NewEvent> {
-    let id = fields.id("/id", draft.id);
-    let type_ref = fields.type_ref(draft.event_type_id, draft.event_type, fresh_type_id);
+    let id = fields.parse_id("/id", draft.id);
+    let type_ref = fields.parse_type_ref(draft.event_type_id, draft.event_type, fresh_type_id);
     let is_all_day = draft.is_all_day == Sent::Value(true);
-    let timestamp = fields.instant("/timestamp", draft.timestamp, is_all_day);
+    let timestamp = fields.parse_instant_ms("/timestamp", draft.timestamp, is_all_day);
     if timestamp.is_none() {
-        fields.require("/timestamp");
+        fields.add_required_problem("/timestamp");
     }
-    let end_date = fields.instant("/endDate", draft.end_date, is_all_day);
+    let end_date = fields.parse_instant_ms("/endDate", draft.end_date, is_all_day);
     if let (Some(start), Some(end)) = (timestamp, end_date)
         && end < start
     {
-        fields.add("/endDate", Code::EndBeforeStart, "the end must not be before the start");
+        fields.add_problem("/endDate", Code::EndBeforeStart, "the end must not be before the start");
     }
-    fields.value("/isAllDay", draft.is_all_day);
-    let time_zone = fields.time_zone(draft.time_zone);
-    let notes = fields.text("/notes", draft.notes, limits::NOTES_CHARS_MAX);
-    let source_type = fields.source_type(draft.source_type);
-    let external_id = fields.text("/externalId", draft.external_id, limits::EXTERNAL_ID_CHARS_MAX);
+    fields.parse_value("/isAllDay", draft.is_all_day);
+    let time_zone = fields.parse_time_zone(draft.time_zone);
+    let notes = fields.parse_text("/notes", draft.notes, limits::NOTES_CHARS_MAX);
+    let source_type = fields.parse_source_type(draft.source_type);
+    let external_id = fields.parse_text("/externalId", draft.external_id, limits::EXTERNAL_ID_CHARS_MAX);
     if external_id.as_deref() == Some("") {
-        fields.add("/externalId", Code::InvalidValue, "must have at least one character");
+        fields.add_problem("/externalId", Code::InvalidValue, "must have at least one character");
     }
-    let location = fields.location(draft.location);
-    let properties = fields.properties(draft.properties);
+    let location = fields.parse_location(draft.location);
+    let properties = fields.parse_properties(draft.properties);
 
     let (type_ref, timestamp) = (type_ref?, timestamp?);
     let body = EventBody { timestamp, end_date, is_all_day, time_zone, notes, location, properties };
@@ -227,21 +227,21 @@ fn read_event(
         (None, MissingId::Generated(id)) => (id, IdOrigin::Generated),
         (None, MissingId::Derived(user_id)) => {
             let content =
-                content_hash::of_event(type_key(&type_ref), &source_type, external_id.as_deref(), &body);
-            (event_id::derive(user_id, timestamp, &content), IdOrigin::Generated)
+                content_hash::hash_event(to_type_key(&type_ref), &source_type, external_id.as_deref(), &body);
+            (event_id::derive_id(user_id, timestamp, &content), IdOrigin::Generated)
         }
         (None, MissingId::FromKeys(user_id, Keys { key, former })) => {
             former_id = former.map(|(key, distinguished_by)| FormerId {
-                id: event_id::derive(user_id, timestamp, &key),
+                id: event_id::derive_id(user_id, timestamp, &key),
                 distinguished_by,
             });
-            (event_id::derive(user_id, timestamp, &key), IdOrigin::Generated)
+            (event_id::derive_id(user_id, timestamp, &key), IdOrigin::Generated)
         }
     };
     Some(NewEvent { id, origin, type_ref, source_type, external_id, body, former_id })
 }
 
-fn type_key(type_ref: &TypeRef) -> content_hash::TypeKey<'_> {
+fn to_type_key(type_ref: &TypeRef) -> content_hash::TypeKey<'_> {
     match type_ref {
         TypeRef::Id(id) => content_hash::TypeKey::Id(*id),
         TypeRef::Name { name, .. } => content_hash::TypeKey::Name(name),
@@ -252,16 +252,16 @@ fn type_key(type_ref: &TypeRef) -> content_hash::TypeKey<'_> {
 ///
 /// # Errors
 /// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
-pub fn parse_type(draft: EventTypeDraft, generated_id: Uuid) -> Result<NewType, Vec<FieldProblem>> {
+pub fn parse_event_type(draft: EventTypeDraft, generated_id: Uuid) -> Result<NewType, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    let id = fields.id("/id", draft.id);
-    let name = fields.name("/name", draft.name);
+    let id = fields.parse_id("/id", draft.id);
+    let name = fields.parse_name("/name", draft.name);
     if name.is_none() {
-        fields.require("/name");
+        fields.add_required_problem("/name");
     }
-    let color = fields.text("/color", draft.color, limits::COLOR_CHARS_MAX);
-    let icon = fields.text("/icon", draft.icon, limits::ICON_CHARS_MAX);
-    let Some(name) = name.filter(|_| fields.are_valid()) else {
+    let color = fields.parse_text("/color", draft.color, limits::COLOR_CHARS_MAX);
+    let icon = fields.parse_text("/icon", draft.icon, limits::ICON_CHARS_MAX);
+    let Some(name) = name.filter(|_| fields.has_no_problem()) else {
         return Err(fields.into_problems());
     };
     let (id, origin) = id.map_or((generated_id, IdOrigin::Generated), |id| (id, IdOrigin::Sent));

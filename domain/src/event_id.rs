@@ -36,7 +36,7 @@ pub fn is_v7(id: Uuid) -> bool {
 /// # Errors
 /// [`Code::NotUuidV7`] if the version or the variant is another one. [`Code::IdInFuture`] if the time is
 /// checked and is more than 60 s after `now_ms`.
-pub fn check_new(id: Uuid, now_ms: i64, is_time_checked: bool) -> Result<(), FieldProblem> {
+pub fn check_new_id(id: Uuid, now_ms: i64, is_time_checked: bool) -> Result<(), FieldProblem> {
     if !is_v7(id) {
         return Err(FieldProblem::new("/id", Code::NotUuidV7, "must be a UUID of version 7"));
     }
@@ -61,7 +61,7 @@ pub fn retry_after_ms(id: Uuid, now_ms: i64) -> Option<i64> {
 }
 
 /// Makes the problem of an id in the future retryable, if its time is not too far ahead.
-pub fn with_retry(problem: &mut Problem, id: Uuid, now_ms: i64) {
+pub fn make_future_id_retryable(problem: &mut Problem, id: Uuid, now_ms: i64) {
     if problem.code == Code::IdInFuture {
         problem.retry_after_ms = retry_after_ms(id, now_ms);
         problem.retryable = problem.retry_after_ms.is_some();
@@ -70,7 +70,7 @@ pub fn with_retry(problem: &mut Problem, id: Uuid, now_ms: i64) {
 
 /// Builds a UUIDv7 from epoch milliseconds, clamped to 48 bits, and from 74 of the 80 bits of `tail`.
 #[must_use]
-pub fn compose(ms: i64, tail: [u8; 10]) -> Uuid {
+pub fn compose_uuid_v7(ms: i64, tail: [u8; 10]) -> Uuid {
     let ms = u64::try_from(ms.max(0)).expect("not negative").min((1 << 48) - 1);
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
@@ -83,9 +83,9 @@ pub fn compose(ms: i64, tail: [u8; 10]) -> Uuid {
 /// Derives the id of a record that has none, from its user, its start and its content hash. So the same
 /// record of a user always gets the same id.
 #[must_use]
-pub fn derive(user_id: Uuid, start_ms: i64, content: &[u8; 32]) -> Uuid {
+pub fn derive_id(user_id: Uuid, start_ms: i64, content: &[u8; 32]) -> Uuid {
     let digest = Sha256::new().chain_update(user_id.as_bytes()).chain_update(content).finalize();
     let mut tail = [0; 10];
     tail.copy_from_slice(&digest[..10]);
-    compose(start_ms, tail)
+    compose_uuid_v7(start_ms, tail)
 }

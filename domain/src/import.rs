@@ -28,9 +28,9 @@ pub enum State {
     Canceled,
     /// The user paused the import.
     Paused,
-    /// A worker rolls back the rows of the import, or will do so.
+    /// A worker deletes the events that the import created, or will do so. Events changed since then stay.
     RollingBack,
-    /// The rows of the import are rolled back.
+    /// The events that the import created are deleted. Events changed since then stay.
     RolledBack,
 }
 
@@ -130,7 +130,7 @@ pub struct Counts {
 impl Counts {
     /// The number of all records.
     #[must_use]
-    pub fn records(&self) -> i64 {
+    pub fn total_records(&self) -> i64 {
         self.inserted + self.duplicates + self.differing + self.deleted + self.rejected
     }
 }
@@ -228,7 +228,7 @@ impl ImportRow {
     /// After three such crashes at one checkpoint, chunks have a tenth of their size for the next 500
     /// records.
     #[must_use]
-    pub fn claimed(mut self, after_crash: bool) -> Self {
+    pub fn into_claimed(mut self, after_crash: bool) -> Self {
         self.crash_count += i32::from(after_crash);
         if self.crash_count >= CRASHES_MAX && self.chunk_records > 1 {
             self.crash_count = 0;
@@ -242,7 +242,7 @@ impl ImportRow {
     /// The record to reject without reading it, counted from 1: workers crashed on it when it was alone in
     /// its chunk.
     #[must_use]
-    pub fn poison_record(&self) -> Option<i64> {
+    pub fn poison_record_number(&self) -> Option<i64> {
         (self.chunk_records == 1 && self.crash_count >= CRASHES_MAX).then_some(self.next_record + 1)
     }
 
@@ -261,13 +261,13 @@ impl ImportRow {
 
     /// Whether the next chunks may be decided without the lock. They may if no worker has crashed here.
     #[must_use]
-    pub fn allows_speculation(&self) -> bool {
+    pub fn can_decide_without_lock(&self) -> bool {
         self.crash_count == 0 && i64::from(self.chunk_records) == CHUNK_RECORDS_MAX as i64
     }
 
     /// Whether the whole payload has arrived and is still stored.
     #[must_use]
-    pub fn has_payload(&self) -> bool {
+    pub fn has_complete_payload(&self) -> bool {
         self.bytes_received == self.bytes_total && self.payload_removed_at.is_none()
     }
 }
@@ -275,7 +275,7 @@ impl ImportRow {
 /// A step that a user takes with an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Ends the import. Rows that it has created stay.
+    /// Ends the import. Events that it has created stay.
     Cancel,
     /// Pauses the import.
     Pause,
@@ -283,7 +283,7 @@ pub enum Step {
     Resume,
     /// Continues a failed import, or carries out a completed dry run.
     Retry,
-    /// Rolls back the rows of the import.
+    /// Deletes the events that the import created. Events changed since then stay.
     RollBack,
 }
 
@@ -303,7 +303,7 @@ impl Step {
 
     /// Whether an import in this state has taken the step already.
     #[must_use]
-    pub fn is_taken_in(self, state: State) -> bool {
+    pub fn is_already_taken_in(self, state: State) -> bool {
         match self {
             Self::Cancel => state == State::Canceled,
             Self::Pause => state == State::Paused,
@@ -312,7 +312,7 @@ impl Step {
         }
     }
 
-    /// The past past_participle of the step, for the detail of a problem.
+    /// The past participle of the step, for the detail of a problem.
     #[must_use]
     pub fn past_participle(self) -> &'static str {
         match self {

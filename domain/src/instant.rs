@@ -25,7 +25,7 @@ pub fn is_in_range(ms: i64) -> bool {
 
 /// The start of the UTC day of an instant. Both are epoch milliseconds.
 #[must_use]
-pub fn date_of(ms: i64) -> i64 {
+pub fn start_of_utc_day(ms: i64) -> i64 {
     ms - ms.rem_euclid(DAY_MS)
 }
 
@@ -62,7 +62,7 @@ fn is_last_second_of_day(at: &DateTime<FixedOffset>) -> bool {
 /// Formats an instant between [`MIN_MS`] and [`MAX_MS`].
 #[must_use]
 pub fn format(ms: i64) -> String {
-    digits(ms).into_iter().map(char::from).collect()
+    format_ascii(ms).into_iter().map(char::from).collect()
 }
 
 /// Formats an instant as ASCII bytes.
@@ -70,7 +70,7 @@ pub fn format(ms: i64) -> String {
 /// The format patterns of the library take several times as long, and each row of a page has several
 /// instants.
 #[must_use]
-pub fn digits(ms: i64) -> [u8; 24] {
+pub fn format_ascii(ms: i64) -> [u8; 24] {
     let at = DateTime::from_timestamp_millis(ms).unwrap_or_default();
     let mut text = *b"0000-00-00T00:00:00.000Z";
     let mut put_digits = |range: Range<usize>, mut value: u32| {

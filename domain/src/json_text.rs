@@ -5,8 +5,8 @@ const EXACT_DIGITS_MAX: usize = 17;
 
 /// Whether the text is a JSON number (RFC 8259, section 6) that is finite as a 64-bit float.
 #[must_use]
-pub fn is_number(text: &str) -> bool {
-    split_number(text).is_some() && text.parse::<f64>().is_ok_and(f64::is_finite)
+pub fn is_finite_number(text: &str) -> bool {
+    split_json_number(text).is_some() && text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// Whether the text is a JSON number that loses nothing as a number.
@@ -14,8 +14,8 @@ pub fn is_number(text: &str) -> bool {
 /// That is an integer of 64 bits, or a decimal number without an exponent and with at most 17 significant
 /// digits. Text such as `007` or `1e5` is a name and no number.
 #[must_use]
-pub fn is_plain_number(text: &str) -> bool {
-    match split_number(text) {
+pub fn is_lossless_number(text: &str) -> bool {
+    match split_json_number(text) {
         Some(Number { whole, fraction: None, exponent: None }) => {
             whole.parse::<i64>().is_ok() || whole.parse::<u64>().is_ok()
         }
@@ -35,7 +35,7 @@ struct Number<'t> {
 }
 
 /// The parts of a JSON number. `None` if the text is not one.
-fn split_number(text: &str) -> Option<Number<'_>> {
+fn split_json_number(text: &str) -> Option<Number<'_>> {
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return None;
     }
@@ -57,7 +57,7 @@ fn split_number(text: &str) -> Option<Number<'_>> {
 }
 
 /// Appends `text` as a JSON string.
-pub fn push_text(out: &mut String, text: &str) {
+pub fn push_json_string(out: &mut String, text: &str) {
     let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
     if text.bytes().all(is_plain) {
         out.push('"');
@@ -69,10 +69,10 @@ pub fn push_text(out: &mut String, text: &str) {
 }
 
 /// Appends the name of a field, with the comma before it unless it is the first of its object.
-pub fn push_key(out: &mut String, key: &str) {
+pub fn push_json_key(out: &mut String, key: &str) {
     if !out.ends_with('{') {
         out.push(',');
     }
-    push_text(out, key);
+    push_json_string(out, key);
     out.push(':');
 }

@@ -22,7 +22,7 @@ pub const LOCK_WAITERS: u32 = 3;
 /// How long one attempt for a lock may wait on such a connection before another write may use it, in
 /// milliseconds.
 pub const LOCK_ATTEMPT_MS_MAX: u64 = 500;
-/// The most batches and steps of imports of one user that wait for a lock, in each process.
+/// The most writes and steps of imports of one user that wait for a lock, in each process.
 pub const LOCK_WAITING_OF_USER_MAX: usize = 64;
 /// How long one attempt to connect to the database may take, in milliseconds.
 pub const CONNECT_MS_MAX: u64 = 3_000;
@@ -42,7 +42,8 @@ pub const CLOCK_SKEW_MS_MAX: i64 = 60_000;
 /// How long the check whether the database is available may take, in milliseconds.
 pub const PROBE_MS_MAX: u64 = 3_000;
 /// How long a write waits for the account row of its user while another transaction holds it, in
-/// milliseconds.
+/// milliseconds. The time counts from when the write was queued, but at least [`LOCK_ATTEMPT_MS_MAX`] are
+/// left.
 pub const LOCK_WAIT_MS_MAX: u64 = 5_000;
 /// After how long PostgreSQL ends a transaction whose process is idle, in milliseconds.
 pub const IDLE_IN_TRANSACTION_MS_MAX: u64 = 30_000;

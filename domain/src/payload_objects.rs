@@ -30,7 +30,7 @@ impl PayloadObjects {
 
     /// The name of the object with this number, counted from 0.
     #[must_use]
-    pub fn name(&self, number: u64) -> String {
+    pub fn object_name(&self, number: u64) -> String {
         let part = usize::try_from(number).ok().and_then(|number| self.0.split(',').nth(number));
         match part {
             None | Some("") => number.to_string(),
@@ -40,7 +40,7 @@ impl PayloadObjects {
 
     /// The names with one more object, and the name of that object.
     #[must_use]
-    pub fn with(&self, number: u64, bytes: &[u8]) -> (Self, String) {
+    pub fn with_object(&self, number: u64, bytes: &[u8]) -> (Self, String) {
         let part_count = if self.0.is_empty() { 0 } else { self.0.split(',').count() };
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         let mut text = self.0.clone();
@@ -50,7 +50,7 @@ impl PayloadObjects {
         }
         text += &hex::encode(&Sha256::digest(bytes)[..DIGEST_BYTES]);
         let objects = Self(text);
-        let name = objects.name(number);
+        let name = objects.object_name(number);
         (objects, name)
     }
 }
@@ -62,24 +62,27 @@ mod tests {
     #[test]
     fn an_object_is_named_by_its_number_and_its_content() {
         let none = PayloadObjects::default();
-        assert_eq!((none.name(0), none.name(7)), ("0".to_owned(), "7".to_owned()));
-        let (one, first) = none.with(0, b"a");
-        let (_, other) = none.with(0, b"b");
+        assert_eq!((none.object_name(0), none.object_name(7)), ("0".to_owned(), "7".to_owned()));
+        let (one, first) = none.with_object(0, b"a");
+        let (_, other) = none.with_object(0, b"b");
         assert!(first.starts_with("0-") && first.len() == 18 && first != other);
-        let (two, second) = one.with(1, b"a");
-        assert_eq!((two.name(0), two.name(1)), (first.clone(), second));
-        assert_eq!((two.name(2), one.name(1)), ("2".to_owned(), "1".to_owned()));
+        let (two, second) = one.with_object(1, b"a");
+        assert_eq!((two.object_name(0), two.object_name(1)), (first.clone(), second));
+        assert_eq!((two.object_name(2), one.object_name(1)), ("2".to_owned(), "1".to_owned()));
         assert_eq!(PayloadObjects::from_text(two.as_text().to_owned()), two);
     }
 
     #[test]
     fn objects_from_before_names_had_digests_keep_their_numbers() {
         for unnamed in 1..4 {
-            let (objects, name) = PayloadObjects::default().with(unnamed, b"a");
-            assert_eq!(objects.name(unnamed), name, "{objects:?}");
-            assert!((0..unnamed).all(|number| objects.name(number) == number.to_string()), "{objects:?}");
-            let (more, last) = objects.with(unnamed + 1, b"b");
-            assert_eq!((more.name(unnamed), more.name(unnamed + 1)), (name, last));
+            let (objects, name) = PayloadObjects::default().with_object(unnamed, b"a");
+            assert_eq!(objects.object_name(unnamed), name, "{objects:?}");
+            assert!(
+                (0..unnamed).all(|number| objects.object_name(number) == number.to_string()),
+                "{objects:?}"
+            );
+            let (more, last) = objects.with_object(unnamed + 1, b"b");
+            assert_eq!((more.object_name(unnamed), more.object_name(unnamed + 1)), (name, last));
         }
     }
 }

@@ -171,7 +171,7 @@ impl Code {
 
     /// The HTTP status that means the same.
     #[must_use]
-    pub fn status(self) -> u16 {
+    pub fn http_status(self) -> u16 {
         match self {
             Self::NotFound | Self::EventTypeNotFound => 404,
             Self::IdInUse
@@ -248,13 +248,13 @@ impl Problem {
     }
 
     /// A retryable problem of the item as a whole, which may be gone after `retry_after_ms`.
-    pub fn later(code: Code, detail: impl Into<String>, retry_after_ms: i64) -> Self {
+    pub fn new_retryable(code: Code, detail: impl Into<String>, retry_after_ms: i64) -> Self {
         Self { retryable: true, retry_after_ms: Some(retry_after_ms), ..Self::new(code, detail) }
     }
 
     /// The problem of these fields. Its code is the code of the only one, or else [`Code::ValidationFailed`].
     #[must_use]
-    pub fn of_fields(errors: Vec<FieldProblem>) -> Self {
+    pub fn from_field_problems(errors: Vec<FieldProblem>) -> Self {
         let (code, detail) = match errors.as_slice() {
             [only] => (only.code, only.detail.clone()),
             many => (Code::ValidationFailed, format!("{} fields are wrong", many.len())),
@@ -282,9 +282,9 @@ mod tests {
         ];
         for code in Code::ALL {
             let named = table.iter().find(|(_, names)| names.split(' ').any(|name| name == code.name()));
-            assert_eq!(code.status(), named.map_or(422, |(status, _)| *status), "{}", code.name());
+            assert_eq!(code.http_status(), named.map_or(422, |(status, _)| *status), "{}", code.name());
         }
         let names: usize = table.iter().map(|(_, names)| names.split(' ').count()).sum();
-        assert_eq!(Code::ALL.into_iter().filter(|code| code.status() != 422).count(), names);
+        assert_eq!(Code::ALL.into_iter().filter(|code| code.http_status() != 422).count(), names);
     }
 }

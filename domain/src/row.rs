@@ -55,9 +55,9 @@ pub enum DeletedBy {
 }
 
 impl DeletedBy {
-    /// The name in the database.
+    /// The name that the column `deleted_by` stores.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn stored_name(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Rollback => "rollback",
@@ -100,7 +100,7 @@ pub struct EventContent {
     pub event_type_id: Uuid,
     /// The other content.
     pub body: EventBody,
-    /// The content hash ([`content_hash::of_event`]).
+    /// The content hash ([`content_hash::hash_event`]).
     pub hash: [u8; 32],
     /// The import that created the event.
     pub import_job_id: Option<Uuid>,
@@ -130,7 +130,7 @@ pub struct TypeContent {
     pub color: Option<String>,
     /// At most 64 characters. Clients give it a meaning.
     pub icon: Option<String>,
-    /// The content hash ([`content_hash::of_type`]).
+    /// The content hash ([`content_hash::hash_event_type`]).
     pub hash: [u8; 32],
 }
 
@@ -148,7 +148,7 @@ impl EventRow {
     ///
     /// `import` is the import that created the event, and the version that it created.
     #[must_use]
-    pub fn with_content(
+    pub fn with_meta_and_content(
         &self,
         meta: RowMeta,
         event_type_id: Uuid,
@@ -156,16 +156,16 @@ impl EventRow {
         import: Option<(Uuid, i32)>,
     ) -> Self {
         let (source_type, external_id) = (self.source_type.clone(), self.external_id.clone());
-        Self { meta, source_type, external_id, content: None }.filled(event_type_id, body, import)
+        Self { meta, source_type, external_id, content: None }.with_content(event_type_id, body, import)
     }
 
     /// Sets the content of this event and computes its hash.
     ///
     /// `import` is the import that created the event, and the version that it created.
     #[must_use]
-    pub fn filled(mut self, event_type_id: Uuid, body: EventBody, import: Option<(Uuid, i32)>) -> Self {
+    pub fn with_content(mut self, event_type_id: Uuid, body: EventBody, import: Option<(Uuid, i32)>) -> Self {
         let type_key = TypeKey::Id(event_type_id);
-        let hash = content_hash::of_event(type_key, &self.source_type, self.external_id.as_deref(), &body);
+        let hash = content_hash::hash_event(type_key, &self.source_type, self.external_id.as_deref(), &body);
         let (import_job_id, import_version) = import.unzip();
         self.content = Some(EventContent { event_type_id, body, hash, import_job_id, import_version });
         self
@@ -176,7 +176,7 @@ impl TypeContent {
     /// The content of a type, with its hash.
     #[must_use]
     pub fn new(name: String, color: Option<String>, icon: Option<String>) -> Self {
-        let hash = content_hash::of_type(&name, color.as_deref(), icon.as_deref());
+        let hash = content_hash::hash_event_type(&name, color.as_deref(), icon.as_deref());
         Self { name, color, icon, hash }
     }
 }

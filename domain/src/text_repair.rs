@@ -1,4 +1,4 @@
-//! Mends JSON and GraphQL text that follows the grammar but that parsers refuse.
+//! Repairs JSON and GraphQL text that follows the grammar but that parsers refuse.
 //!
 //! A lone surrogate (half of a UTF-16 surrogate pair) is not a character (RFC 8259, section 8.2), and a
 //! number may be too large for a 64-bit float (section 6). Parsers refuse the whole text for either of them.
@@ -43,29 +43,29 @@ pub enum Flaw {
 /// In a GraphQL document, two escapes that form a surrogate pair become their character as well, because the
 /// parser does not know such pairs.
 #[must_use]
-pub fn repair(text: &str, syntax: Syntax) -> Option<String> {
+pub fn repair_text(text: &str, syntax: Syntax) -> Option<String> {
     let mut scanner = Scanner::new(text, syntax);
-    scanner.run();
-    scanner.is_changed.then(|| scanner.finish())
+    scanner.scan_all();
+    scanner.is_changed.then(|| scanner.into_text())
 }
 
 /// The first flaw of a JSON text.
 #[must_use]
-pub fn flaw(json: &str) -> Option<Flaw> {
+pub fn find_flaw(json: &str) -> Option<Flaw> {
     let mut scanner = Scanner::new(json, Syntax::Json);
-    scanner.run();
+    scanner.scan_all();
     scanner.flaw
 }
 
-/// Makes the numbers of mended free JSON too large again, so that the check of the field refuses them.
+/// Makes the numbers in repaired JSON too large again, so that the check of the field refuses them.
 #[must_use]
-pub fn restore_numbers(json: &str) -> Cow<'_, str> {
+pub fn restore_large_numbers(json: &str) -> Cow<'_, str> {
     if !json.contains(LARGE_NUMBER_MARKER_DIGITS) {
         return json.into();
     }
     let mut scanner = Scanner { restores_numbers: true, ..Scanner::new(json, Syntax::Json) };
-    scanner.run();
-    if scanner.is_changed { scanner.finish().into() } else { json.into() }
+    scanner.scan_all();
+    if scanner.is_changed { scanner.into_text().into() } else { json.into() }
 }
 
 struct Scanner<'t> {
@@ -95,15 +95,17 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    fn rest(&self) -> &'t [u8] {
+    fn remaining_bytes(&self) -> &'t [u8] {
         &self.text.as_bytes()[self.at..]
     }
 
-    fn run(&mut self) {
+    fn scan_all(&mut self) {
         let is_document = self.syntax == Syntax::GraphQl;
-        while let Some(byte) = self.rest().first() {
+        while let Some(byte) = self.remaining_bytes().first() {
             match byte {
-                b'"' if is_document && self.rest().starts_with(b"\"\"\"") => self.skip_block_string(),
+                b'"' if is_document && self.remaining_bytes().starts_with(b"\"\"\"") => {
+                    self.skip_block_string()
+                }
                 b'"' => self.scan_string(),
                 b'#' if is_document => self.skip_while(|byte| byte != b'\n' && byte != b'\r'),
                 b'-' | b'0'..=b'9' => self.scan_number(),
@@ -116,15 +118,15 @@ impl<'t> Scanner<'t> {
     }
 
     fn skip_while(&mut self, is_skipped: impl Fn(u8) -> bool) {
-        self.at += self.rest().iter().take_while(|byte| is_skipped(**byte)).count();
+        self.at += self.remaining_bytes().iter().take_while(|byte| is_skipped(**byte)).count();
     }
 
     fn skip_block_string(&mut self) {
         self.at += 3;
-        while let Some(byte) = self.rest().first() {
+        while let Some(byte) = self.remaining_bytes().first() {
             match byte {
-                b'\\' if self.rest().starts_with(b"\\\"\"\"") => self.at += 4,
-                b'"' if self.rest().starts_with(b"\"\"\"") => {
+                b'\\' if self.remaining_bytes().starts_with(b"\\\"\"\"") => self.at += 4,
+                b'"' if self.remaining_bytes().starts_with(b"\"\"\"") => {
                     self.at += 3;
                     return;
                 }
@@ -135,7 +137,7 @@ impl<'t> Scanner<'t> {
 
     fn scan_string(&mut self) {
         self.at += 1;
-        while let Some(byte) = self.rest().first() {
+        while let Some(byte) = self.remaining_bytes().first() {
             match byte {
                 b'"' => {
                     self.at += 1;
@@ -148,14 +150,14 @@ impl<'t> Scanner<'t> {
     }
 
     fn scan_escape(&mut self) {
-        let (rest, length) = (self.rest(), self.rest().len());
-        match utf16_unit(rest) {
-            Some(high @ 0xd800..0xdc00) => match utf16_unit(&rest[6..]) {
+        let (rest, length) = (self.remaining_bytes(), self.remaining_bytes().len());
+        match parse_utf16_escape(rest) {
+            Some(high @ 0xd800..0xdc00) => match parse_utf16_escape(&rest[6..]) {
                 Some(low @ 0xdc00..0xe000) => {
                     let code = 0x1_0000 + ((u32::from(high) - 0xd800) << 10) + (u32::from(low) - 0xdc00);
                     match char::from_u32(code) {
                         Some(character) if self.syntax == Syntax::GraphQl => {
-                            self.replace(12, &character.to_string());
+                            self.replace_bytes(12, &character.to_string());
                         }
                         _ => self.at += 12,
                     }
@@ -170,12 +172,12 @@ impl<'t> Scanner<'t> {
 
     fn replace_lone_surrogate(&mut self) {
         self.flaw.get_or_insert(Flaw::LoneSurrogate);
-        self.replace(6, LONE_SURROGATE_ESCAPED);
+        self.replace_bytes(6, LONE_SURROGATE_ESCAPED);
     }
 
     fn scan_number(&mut self) {
         let is_part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
-        let length = self.rest().iter().take_while(is_part).count();
+        let length = self.remaining_bytes().iter().take_while(is_part).count();
         let number = &self.text[self.at..self.at + length];
         if self.restores_numbers {
             let is_replaced = number.trim_start_matches('-').starts_with(LARGE_NUMBER_MARKER_DIGITS);
@@ -184,20 +186,24 @@ impl<'t> Scanner<'t> {
             } else {
                 INFINITE_NUMBER.to_owned()
             };
-            return if is_replaced { self.replace(length, &replacement) } else { self.at += length.max(1) };
+            return if is_replaced {
+                self.replace_bytes(length, &replacement)
+            } else {
+                self.at += length.max(1)
+            };
         }
         let may_be_infinite = length > FINITE_BYTES_MAX || number.contains(['e', 'E']);
         if may_be_infinite && number.parse::<f64>().is_ok_and(f64::is_infinite) {
             self.flaw.get_or_insert(Flaw::NumberTooLarge);
             let sign = if number.starts_with('-') { "-" } else { "" };
-            self.replace(length, &format!("{sign}{LARGE_NUMBER_MARKER}"));
+            self.replace_bytes(length, &format!("{sign}{LARGE_NUMBER_MARKER}"));
         } else {
             self.at += length.max(1);
         }
     }
 
     /// Replaces the next `length` bytes.
-    fn replace(&mut self, length: usize, replacement: &str) {
+    fn replace_bytes(&mut self, length: usize, replacement: &str) {
         self.out.push_str(&self.text[self.copied_until..self.at]);
         self.out.push_str(replacement);
         self.at += length;
@@ -205,14 +211,14 @@ impl<'t> Scanner<'t> {
         self.is_changed = true;
     }
 
-    fn finish(mut self) -> String {
+    fn into_text(mut self) -> String {
         self.out.push_str(&self.text[self.copied_until..]);
         self.out
     }
 }
 
 /// The UTF-16 code unit of the escape `\uXXXX` at the beginning of `bytes`.
-fn utf16_unit(bytes: &[u8]) -> Option<u16> {
+fn parse_utf16_escape(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     let digits =
         std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;

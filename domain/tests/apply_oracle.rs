@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::apply::{
-    Answer, Entity, MatchKey, Outcome, RecordedEdit, UnitOfWork, Write, WriteAnswer, WriteContext, apply,
+    Answer, Entity, MatchKey, Outcome, RecordedEdit, UnitOfWork, Write, WriteAnswer, WriteContext,
+    apply_write,
 };
 use domain::draft::IdOrigin;
 use domain::problem::{Code, FieldProblem, Problem};
@@ -75,16 +76,16 @@ fn load(stored: &Oracle) -> UnitOfWork {
 }
 
 fn fill(mut unit: UnitOfWork, stored: &Oracle) -> UnitOfWork {
-    stored.events.iter().cloned().for_each(|row| unit.load_event(row));
-    stored.types.iter().cloned().for_each(|row| unit.load_type(row));
-    stored.aliases.iter().for_each(|alias| unit.load_alias(alias.entity, alias.alias_id, alias.id));
-    stored.imports.iter().for_each(|id| unit.load_import_id(*id));
+    stored.events.iter().cloned().for_each(|row| unit.add_stored_event(row));
+    stored.types.iter().cloned().for_each(|row| unit.add_stored_type(row));
+    stored.aliases.iter().for_each(|alias| unit.add_stored_alias(alias.entity, alias.alias_id, alias.id));
+    stored.imports.iter().for_each(|id| unit.add_stored_import_id(*id));
     for event in stored.events.iter().filter_map(|row| row.content.as_ref()) {
         let of_type = |row: &&EventRow| {
             row.content.as_ref().is_some_and(|other| other.event_type_id == event.event_type_id)
         };
         let count = stored.events.iter().filter(of_type).count();
-        unit.load_usage(event.event_type_id, i64::try_from(count).expect("small"));
+        unit.add_event_count(event.event_type_id, i64::try_from(count).expect("small"));
     }
     unit
 }
@@ -131,9 +132,9 @@ fn expected_answer(oracle: &mut Oracle, context: &WriteContext<'_>, write: &Writ
 
 /// Decides a write and records its rejection under the id that was sent, as `apply_mutations` does.
 fn decide(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
-    let written = apply(unit, context, write);
-    if let (Some(id), Some(problem)) = (target(write).1, written.rejection()) {
-        unit.reject(id, problem.clone());
+    let written = apply_write(unit, context, write);
+    if let (Some(id), Some(problem)) = (target(write).1, written.rejection_problem()) {
+        unit.record_rejection(id, problem.clone());
     }
     written
 }
@@ -148,7 +149,7 @@ fn check_call(call: &Call, branches: &mut BTreeSet<String>) {
             Item::Write(write) => write,
             Item::Invalid(id) => {
                 let wrong = FieldProblem::new("/notes", Code::TooLong, "too long");
-                unit.reject(*id, Problem::of_fields(vec![wrong]));
+                unit.record_rejection(*id, Problem::from_field_problems(vec![wrong]));
                 oracle.rejected.push((*id, false, None));
                 continue;
             }
@@ -187,7 +188,7 @@ fn check_changes(call: &Call, oracle: &Oracle, unit: UnitOfWork) {
     let changes = unit.into_changes(head);
     assert_eq!(changes.head, oracle.head, "head");
     assert_eq!(changes.aliases, oracle.aliases[call.stored.aliases.len()..], "aliases");
-    assert_eq!(changes.changed_rows() as i64, changes.head - head, "a position for each changed row");
+    assert_eq!(changes.count_changed_rows() as i64, changes.head - head, "a position for each changed row");
     let recorded_edit_ids = recorded_edit_ids(oracle, head);
     assert_eq!(changes.recorded_edit_ids, recorded_edit_ids, "recorded edit ids");
     let is_written =
@@ -255,7 +256,7 @@ fn load_without_bodies(stored: &Oracle) -> UnitOfWork {
             content.import_version = None;
         }
     }
-    fill(UnitOfWork::without_bodies(), &stored)
+    fill(UnitOfWork::new_without_bodies(), &stored)
 }
 
 fn no_writer() -> Writer {

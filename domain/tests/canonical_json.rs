@@ -1,6 +1,6 @@
 //! Tests canonical JSON: which objects are equal, which are stored exactly, and which are refused.
 
-use domain::canonical_json::{EMPTY, Fault, canonical};
+use domain::canonical_json::{EMPTY, Fault, canonicalize_object};
 use domain::problem::Code;
 use proptest::prelude::*;
 
@@ -29,9 +29,9 @@ fn equal_objects_have_one_canonical_text() {
         (r#"{"a":"e\u0301"}"#, "{\"a\":\"e\u{301}\"}"),
     ];
     for (text, expected) in table {
-        assert_eq!(canonical(text).as_deref(), Ok(expected), "{text}");
+        assert_eq!(canonicalize_object(text).as_deref(), Ok(expected), "{text}");
     }
-    assert_eq!(canonical(EMPTY).as_deref(), Ok(EMPTY));
+    assert_eq!(canonicalize_object(EMPTY).as_deref(), Ok(EMPTY));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn numbers_are_exact_integers_or_the_shortest_float() {
     ];
     for (number, expected) in table {
         assert_eq!(
-            canonical(&format!("{{\"n\":{number}}}")),
+            canonicalize_object(&format!("{{\"n\":{number}}}")),
             Ok(format!("{{\"n\":{expected}}}")),
             "{number}"
         );
@@ -77,7 +77,8 @@ fn different_texts_of_a_float_beyond_the_integers_become_one() {
     ];
     let mut seen = Vec::new();
     for group in groups {
-        let mut texts: Vec<_> = group.iter().map(|n| canonical(&format!("{{\"n\":{n}}}"))).collect();
+        let mut texts: Vec<_> =
+            group.iter().map(|n| canonicalize_object(&format!("{{\"n\":{n}}}"))).collect();
         texts.dedup();
         assert_eq!(texts.len(), 1, "{group:?}: {texts:?}");
         assert!(texts[0].is_ok(), "{group:?}");
@@ -85,7 +86,10 @@ fn different_texts_of_a_float_beyond_the_integers_become_one() {
     }
     seen.dedup();
     assert_eq!(seen.len(), 4);
-    assert_ne!(canonical(r#"{"n":18446744073709551615}"#), canonical(r#"{"n":18446744073709551616}"#));
+    assert_ne!(
+        canonicalize_object(r#"{"n":18446744073709551615}"#),
+        canonicalize_object(r#"{"n":18446744073709551616}"#)
+    );
 }
 
 #[test]
@@ -124,7 +128,11 @@ fn text_that_is_not_an_object_or_not_exact_is_invalid() {
         r#"{"a":undefined}"#,
     ];
     for text in table {
-        assert_eq!(canonical(text).map_err(Fault::code), Err(Code::InvalidJson), "{text:?}");
+        assert_eq!(
+            canonicalize_object(text).map_err(Fault::problem_code),
+            Err(Code::InvalidJson),
+            "{text:?}"
+        );
     }
 }
 
@@ -133,34 +141,37 @@ fn a_nul_character_is_refused_in_keys_and_values() {
     for text in
         [r#"{"a":"\u0000"}"#, r#"{"\u0000":1}"#, r#"{"a":["x",{"b\u0000":1}]}"#, r#"{"a":"x\u0000y"}"#]
     {
-        assert_eq!(canonical(text).map_err(Fault::code), Err(Code::NulCharacter), "{text}");
+        assert_eq!(canonicalize_object(text).map_err(Fault::problem_code), Err(Code::NulCharacter), "{text}");
     }
-    assert!(canonical(r#"{"a":"\\u0000"}"#).is_ok());
+    assert!(canonicalize_object(r#"{"a":"\\u0000"}"#).is_ok());
 }
 
 #[test]
 fn eight_levels_are_accepted_and_nine_are_too_deep() {
     for (open, close) in [("[", "]"), ("{\"k\":", "}")] {
-        assert!(canonical(&nested(8, open, close)).is_ok(), "{open}");
-        assert_eq!(canonical(&nested(9, open, close)), Err(Fault::TooDeep), "{open}");
-        assert_eq!(canonical(&nested(100, open, close)), Err(Fault::TooDeep), "{open}");
-        assert_eq!(canonical(&nested(100_000, open, close)), Err(Fault::TooDeep), "{open}");
+        assert!(canonicalize_object(&nested(8, open, close)).is_ok(), "{open}");
+        assert_eq!(canonicalize_object(&nested(9, open, close)), Err(Fault::TooDeep), "{open}");
+        assert_eq!(canonicalize_object(&nested(100, open, close)), Err(Fault::TooDeep), "{open}");
+        assert_eq!(canonicalize_object(&nested(100_000, open, close)), Err(Fault::TooDeep), "{open}");
     }
-    assert_eq!(canonical(&format!("{{\"k\":{}{}}}", "[".repeat(8), "]".repeat(8))), Err(Fault::TooDeep));
+    assert_eq!(
+        canonicalize_object(&format!("{{\"k\":{}{}}}", "[".repeat(8), "]".repeat(8))),
+        Err(Fault::TooDeep)
+    );
 }
 
 #[test]
 fn the_size_limit_counts_the_bytes_of_the_canonical_text() {
-    assert_eq!(canonical(&sized(16_384)).map(|text| text.len()), Ok(16_384));
-    assert_eq!(canonical(&sized(16_385)), Err(Fault::TooLarge));
+    assert_eq!(canonicalize_object(&sized(16_384)).map(|text| text.len()), Ok(16_384));
+    assert_eq!(canonicalize_object(&sized(16_385)), Err(Fault::TooLarge));
     let blanks = format!("{{{}\"k\":1.0000{}}}", " ".repeat(20_000), "0".repeat(300));
-    assert_eq!(canonical(&blanks).as_deref(), Ok(r#"{"k":1}"#));
+    assert_eq!(canonicalize_object(&blanks).as_deref(), Ok(r#"{"k":1}"#));
     let escaped = format!("{{\"k\":\"{}\"}}", "\\u0078".repeat(16_376));
-    assert_eq!(canonical(&escaped).map(|text| text.len()), Ok(16_384));
+    assert_eq!(canonicalize_object(&escaped).map(|text| text.len()), Ok(16_384));
     let two_bytes = format!("{{\"k\":\"{}\"}}", "é".repeat(8_188));
-    assert_eq!(canonical(&two_bytes).map(|text| text.len()), Ok(16_384));
+    assert_eq!(canonicalize_object(&two_bytes).map(|text| text.len()), Ok(16_384));
     let two_more = format!("{{\"k\":\"{}\"}}", "é".repeat(8_189));
-    assert_eq!(canonical(&two_more), Err(Fault::TooLarge));
+    assert_eq!(canonicalize_object(&two_more), Err(Fault::TooLarge));
 }
 
 fn scalar() -> impl Strategy<Value = String> {
@@ -199,17 +210,17 @@ fn object(fields: impl Iterator<Item = (String, String)>) -> String {
 proptest! {
     #[test]
     fn canonical_text_stays_as_it_is_and_the_order_of_keys_does_not_matter(fields in fields()) {
-        let once = canonical(&object(fields.iter().cloned()));
+        let once = canonicalize_object(&object(fields.iter().cloned()));
         prop_assert!(once.is_ok(), "{:?}", once);
-        prop_assert_eq!(canonical(&object(fields.into_iter().rev())), once.clone());
+        prop_assert_eq!(canonicalize_object(&object(fields.into_iter().rev())), once.clone());
         let text = once.unwrap_or_default();
-        prop_assert_eq!(canonical(&text), Ok(text));
+        prop_assert_eq!(canonicalize_object(&text), Ok(text));
     }
 
     #[test]
     fn floats_are_exact(value in any::<f64>()) {
         prop_assume!(value.is_finite());
-        let text = canonical(&format!("{{\"n\":{value:?}}}")).expect("a number");
+        let text = canonicalize_object(&format!("{{\"n\":{value:?}}}")).expect("a number");
         let read: f64 = text[5..text.len() - 1].parse().expect("a number");
         prop_assert_eq!(read, value);
     }
@@ -217,13 +228,13 @@ proptest! {
     #[test]
     fn integers_are_exact(value in any::<u64>()) {
         let text = format!("{{\"n\":{value}}}");
-        prop_assert_eq!(canonical(&text), Ok(text));
+        prop_assert_eq!(canonicalize_object(&text), Ok(text));
     }
 
     #[test]
     fn no_text_makes_the_parser_panic(text in "[{}\\[\\],:\"a0-9.e\\\\u+ -]{0,40}") {
-        if let Ok(once) = canonical(&text) {
-            prop_assert_eq!(canonical(&once), Ok(once));
+        if let Ok(once) = canonicalize_object(&text) {
+            prop_assert_eq!(canonicalize_object(&once), Ok(once));
         }
     }
 }

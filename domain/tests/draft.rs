@@ -2,7 +2,7 @@
 
 use domain::draft::{
     EventDraft, EventTypeDraft, IdOrigin, LocationDraft, MissingId, NewEvent, Sent, TypeRef, parse_client_id,
-    parse_event, parse_type,
+    parse_event, parse_event_type,
 };
 use domain::event_id::{is_v7, time_ms};
 use domain::instant;
@@ -275,7 +275,8 @@ fn coordinates_are_required_and_in_range() {
 #[test]
 fn a_type_has_a_trimmed_nfc_name_and_two_texts() {
     let draft = |name: &str| EventTypeDraft { name: text(name), ..EventTypeDraft::default() };
-    let new = parse_type(draft("\u{2003}Cafe\u{301} \n"), MADE).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let new =
+        parse_event_type(draft("\u{2003}Cafe\u{301} \n"), MADE).unwrap_or_else(|errors| panic!("{errors:?}"));
     assert_eq!((new.id, new.origin, new.name.as_str()), (MADE, IdOrigin::Generated, "Café"));
     assert_eq!((new.color, new.icon), (None, None));
     let table = [
@@ -288,7 +289,7 @@ fn a_type_has_a_trimmed_nfc_name_and_two_texts() {
         ("a\0".to_owned(), Some(Code::NulCharacter)),
     ];
     for (name, expected) in table {
-        let found = parse_type(draft(&name), MADE).err().map(|errors| errors[0].code);
+        let found = parse_event_type(draft(&name), MADE).err().map(|errors| errors[0].code);
         assert_eq!(found, expected, "{name:?}");
     }
     let wrong = EventTypeDraft {
@@ -297,7 +298,8 @@ fn a_type_has_a_trimmed_nfc_name_and_two_texts() {
         color: text(&"é".repeat(33)),
         icon: text(&"é".repeat(65)),
     };
-    let found = parse_type(wrong, MADE).expect_err("all is wrong").into_iter().map(|e| (e.pointer, e.code));
+    let found =
+        parse_event_type(wrong, MADE).expect_err("all is wrong").into_iter().map(|e| (e.pointer, e.code));
     let expected = [
         ("/id", Code::InvalidUuid),
         ("/name", Code::Required),
@@ -382,9 +384,9 @@ proptest! {
     #[test]
     fn a_parsed_name_stays_as_it_is(name in ".{0,110}") {
         let draft = |name: String| EventTypeDraft { name: Sent::Value(name), ..EventTypeDraft::default() };
-        if let Ok(new) = parse_type(draft(name), MADE) {
+        if let Ok(new) = parse_event_type(draft(name), MADE) {
             prop_assert!((1..=100).contains(&new.name.chars().count()));
-            prop_assert_eq!(parse_type(draft(new.name.clone()), MADE).map(|again| again.name), Ok(new.name));
+            prop_assert_eq!(parse_event_type(draft(new.name.clone()), MADE).map(|again| again.name), Ok(new.name));
         }
     }
 }

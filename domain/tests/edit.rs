@@ -6,7 +6,7 @@
 use domain::draft::{
     EventDraft, EventEdit, EventEditDraft, EventPatch, EventPatchDraft, Guard, GuardDraft, IdOrigin,
     LocationDraft, Removal, RemovalDraft, Sent, TypeEdit, TypeEditDraft, TypePatch, TypePatchDraft, TypeRef,
-    parse_event_edit, parse_removal, parse_restore, parse_type_edit,
+    parse_event_edit, parse_event_type_edit, parse_removal, parse_restore,
 };
 use domain::instant;
 use domain::problem::{Code, FieldProblem};
@@ -46,7 +46,7 @@ fn patch_problems(change: impl FnOnce(&mut EventPatchDraft)) -> Vec<(String, Cod
 fn type_patch_problems(change: impl FnOnce(&mut TypePatchDraft)) -> Vec<(String, Code)> {
     let mut draft = TypeEditDraft { id: text(ID), ..TypeEditDraft::default() };
     change(&mut draft.patch);
-    pointers_and_codes(parse_type_edit(draft).err().unwrap_or_default())
+    pointers_and_codes(parse_event_type_edit(draft).err().unwrap_or_default())
 }
 
 fn restore_problems(change: impl FnOnce(&mut EventDraft)) -> Vec<(String, Code)> {
@@ -65,7 +65,7 @@ fn a_missing_field_keeps_its_value() {
     let edit = parse_event_edit(EventEditDraft { id: text(ID), ..EventEditDraft::default() });
     let unchanged = EventEdit { id: id(ID), patch: EventPatch::default(), guard: Guard::default() };
     assert_eq!(edit, Ok(unchanged));
-    let edit = parse_type_edit(TypeEditDraft { id: text(ID), ..TypeEditDraft::default() });
+    let edit = parse_event_type_edit(TypeEditDraft { id: text(ID), ..TypeEditDraft::default() });
     assert_eq!(edit, Ok(TypeEdit { id: id(ID), patch: TypePatch::default(), guard: Guard::default() }));
 }
 
@@ -92,7 +92,7 @@ fn null_clears_an_optional_field() {
     let patch = TypePatchDraft { color: Some(Sent::Absent), icon: Some(Sent::Absent), name: None };
     let draft = TypeEditDraft { id: text(ID), patch, guard: GuardDraft::default() };
     let cleared = TypePatch { name: None, color: Some(None), icon: Some(None) };
-    assert_eq!(parse_type_edit(draft).map(|edit| edit.patch), Ok(cleared));
+    assert_eq!(parse_event_type_edit(draft).map(|edit| edit.patch), Ok(cleared));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn values_are_parsed_as_in_a_create() {
     let guard = Guard { expected_version: Some(1), edit_id: Some(id(EDIT)) };
     assert_eq!(edit, Ok(EventEdit { id: id(ID), patch, guard }));
     let patch = TypePatchDraft { name: Some(text(" Cafe\u{301} ")), color: Some(text("")), icon: None };
-    let edit = parse_type_edit(TypeEditDraft { id: text(ID), patch, guard: GuardDraft::default() });
+    let edit = parse_event_type_edit(TypeEditDraft { id: text(ID), patch, guard: GuardDraft::default() });
     let patch = TypePatch { name: Some("Café".to_owned()), color: Some(Some(String::new())), icon: None };
     assert_eq!(edit.map(|edit| edit.patch), Ok(patch));
 }
@@ -142,7 +142,10 @@ fn null_in_a_required_field_is_a_problem() {
     assert_eq!(patch_problems(|p| p.is_all_day = Some(Sent::Absent)), required("/patch/isAllDay"));
     assert_eq!(type_patch_problems(|p| p.name = Some(Sent::Absent)), required("/patch/name"));
     assert_eq!(pointers_and_codes(parse_event_edit(EventEditDraft::default()).unwrap_err()), required("/id"));
-    assert_eq!(pointers_and_codes(parse_type_edit(TypeEditDraft::default()).unwrap_err()), required("/id"));
+    assert_eq!(
+        pointers_and_codes(parse_event_type_edit(TypeEditDraft::default()).unwrap_err()),
+        required("/id")
+    );
     assert_eq!(pointers_and_codes(parse_removal(RemovalDraft::default()).unwrap_err()), required("/id"));
     assert_eq!(restore_problems(|event| event.id = Sent::Absent), required("/event/id"));
     assert_eq!(restore_problems(|event| event.event_type_id = Sent::Absent), required("/event/eventTypeId"));
@@ -235,7 +238,7 @@ fn wrong_conditions_of_an_edit_are_reported_beside_its_patch() {
         let event = EventEditDraft { id: text(ID), guard: guard.clone(), ..EventEditDraft::default() };
         assert_eq!(pointers_and_codes(parse_event_edit(event).unwrap_err()), wrong);
         let event_type = TypeEditDraft { id: text(ID), guard: guard.clone(), ..TypeEditDraft::default() };
-        assert_eq!(pointers_and_codes(parse_type_edit(event_type).unwrap_err()), wrong);
+        assert_eq!(pointers_and_codes(parse_event_type_edit(event_type).unwrap_err()), wrong);
         assert_eq!(
             pointers_and_codes(parse_removal(RemovalDraft { id: text(ID), guard }).unwrap_err()),
             wrong
@@ -254,7 +257,7 @@ fn wrong_conditions_of_an_edit_are_reported_beside_its_patch() {
         let event = EventEditDraft { id: text(ID), guard: guard.clone(), ..EventEditDraft::default() };
         assert_eq!(pointers_and_codes(parse_event_edit(event).unwrap_err()), wrong);
         let event_type = TypeEditDraft { id: text(ID), guard: guard.clone(), ..TypeEditDraft::default() };
-        assert_eq!(pointers_and_codes(parse_type_edit(event_type).unwrap_err()), wrong);
+        assert_eq!(pointers_and_codes(parse_event_type_edit(event_type).unwrap_err()), wrong);
         assert_eq!(
             pointers_and_codes(
                 parse_removal(RemovalDraft { id: text(ID), guard: guard.clone() }).unwrap_err()

@@ -1,6 +1,8 @@
 //! Tests ids: which texts are ids, which ids a create accepts, and when to retry.
 
-use domain::event_id::{check_new, compose, derive, is_v7, parse, retry_after_ms, time_ms, with_retry};
+use domain::event_id::{
+    check_new_id, compose_uuid_v7, derive_id, is_v7, make_future_id_retryable, parse, retry_after_ms, time_ms,
+};
 use domain::problem::{Code, Problem};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -10,11 +12,11 @@ const DAY_MS: i64 = 86_400_000;
 const USER: Uuid = Uuid::from_u128(1);
 
 fn code(id: Uuid, is_time_checked: bool) -> Option<Code> {
-    check_new(id, NOW_MS, is_time_checked).err().map(|problem| problem.code)
+    check_new_id(id, NOW_MS, is_time_checked).err().map(|problem| problem.code)
 }
 
 fn id_ahead(ms: i64) -> Uuid {
-    compose(NOW_MS + ms, [0xab; 10])
+    compose_uuid_v7(NOW_MS + ms, [0xab; 10])
 }
 
 fn uuid(text: &str) -> Uuid {
@@ -94,7 +96,7 @@ fn an_id_may_be_a_minute_ahead_and_not_a_millisecond_more() {
 #[test]
 fn the_problem_of_an_id_points_at_its_field() {
     for id in [id_ahead(60_001), Uuid::from_u128(0)] {
-        assert_eq!(check_new(id, NOW_MS, true).map_err(|problem| problem.pointer), Err("/id".to_owned()));
+        assert_eq!(check_new_id(id, NOW_MS, true).map_err(|problem| problem.pointer), Err("/id".to_owned()));
     }
 }
 
@@ -110,9 +112,10 @@ fn an_id_in_the_future_is_retryable_up_to_a_day() {
     ];
     for (ms, expected) in table {
         assert_eq!(retry_after_ms(id_ahead(ms), NOW_MS), expected, "{ms} ms ahead");
-        let mut problem =
-            Problem::of_fields(vec![check_new(id_ahead(ms), NOW_MS, true).expect_err("an id ahead")]);
-        with_retry(&mut problem, id_ahead(ms), NOW_MS);
+        let mut problem = Problem::from_field_problems(vec![
+            check_new_id(id_ahead(ms), NOW_MS, true).expect_err("an id ahead"),
+        ]);
+        make_future_id_retryable(&mut problem, id_ahead(ms), NOW_MS);
         assert_eq!((problem.retryable, problem.retry_after_ms), (expected.is_some(), expected));
     }
 }
@@ -121,14 +124,15 @@ fn an_id_in_the_future_is_retryable_up_to_a_day() {
 fn after_the_retry_time_the_id_is_accepted() {
     let id = id_ahead(DAY_MS);
     let wait_ms = retry_after_ms(id, NOW_MS).expect("within a day");
-    assert!(check_new(id, NOW_MS + wait_ms - 1, true).is_err());
-    assert_eq!(check_new(id, NOW_MS + wait_ms, true), Ok(()));
+    assert!(check_new_id(id, NOW_MS + wait_ms - 1, true).is_err());
+    assert_eq!(check_new_id(id, NOW_MS + wait_ms, true), Ok(()));
 }
 
 #[test]
 fn other_problems_are_not_made_retryable() {
-    let mut problem = Problem::of_fields(vec![check_new(Uuid::nil(), NOW_MS, true).expect_err("not v7")]);
-    with_retry(&mut problem, id_ahead(70_000), NOW_MS);
+    let mut problem =
+        Problem::from_field_problems(vec![check_new_id(Uuid::nil(), NOW_MS, true).expect_err("not v7")]);
+    make_future_id_retryable(&mut problem, id_ahead(70_000), NOW_MS);
     assert_eq!((problem.retryable, problem.retry_after_ms), (false, None));
 }
 
@@ -136,7 +140,7 @@ fn other_problems_are_not_made_retryable() {
 fn a_composed_id_equals_the_example_of_the_rfc() {
     // RFC 9562, appendix A.6.
     let tail = [0x0c, 0xc3, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f];
-    let id = compose(0x017f_22e2_79b0, tail);
+    let id = compose_uuid_v7(0x017f_22e2_79b0, tail);
     assert_eq!(id.to_string(), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
 }
 
@@ -145,7 +149,7 @@ fn a_time_outside_48_bits_is_clamped() {
     for (ms, expected) in
         [(i64::MIN, 0), (-1, 0), (0, 0), (1 << 48, (1 << 48) - 1), (i64::MAX, (1 << 48) - 1)]
     {
-        assert_eq!(time_ms(compose(ms, [0xff; 10])), expected, "{ms}");
+        assert_eq!(time_ms(compose_uuid_v7(ms, [0xff; 10])), expected, "{ms}");
     }
 }
 
@@ -169,10 +173,10 @@ proptest! {
 
     #[test]
     fn a_composed_id_is_a_v7_of_its_time(ms in 0_i64..1 << 48, tail in any::<[u8; 10]>()) {
-        let id = compose(ms, tail);
+        let id = compose_uuid_v7(ms, tail);
         prop_assert!(is_v7(id));
         prop_assert_eq!(time_ms(id), ms);
-        prop_assert_eq!(compose(ms, tail), id);
+        prop_assert_eq!(compose_uuid_v7(ms, tail), id);
         prop_assert_eq!(parse(&id.to_string()), Some(id));
     }
 
@@ -180,13 +184,13 @@ proptest! {
     fn a_derived_id_depends_only_on_user_time_and_content(
         ms in any::<i64>(), content in any::<[u8; 32]>(), at in 0_usize..32,
     ) {
-        let id = derive(USER, ms, &content);
+        let id = derive_id(USER, ms, &content);
         prop_assert!(is_v7(id));
         prop_assert_eq!(time_ms(id), ms.clamp(0, (1 << 48) - 1));
-        prop_assert_eq!(derive(USER, ms, &content), id);
-        prop_assert_ne!(derive(Uuid::from_u128(2), ms, &content), id);
+        prop_assert_eq!(derive_id(USER, ms, &content), id);
+        prop_assert_ne!(derive_id(Uuid::from_u128(2), ms, &content), id);
         let mut other = content;
         other[at] ^= 1;
-        prop_assert_ne!(derive(USER, ms, &other), id);
+        prop_assert_ne!(derive_id(USER, ms, &other), id);
     }
 }

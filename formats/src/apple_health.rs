@@ -20,13 +20,13 @@ use tags::{Markup, Name, Tags};
 const ROOT: &[u8] = b"HealthData";
 
 /// Whether bytes are exactly one complete XML element.
-pub(crate) fn is_element(bytes: &[u8]) -> bool {
-    sample::is_element(bytes)
+pub(crate) fn is_complete_element(bytes: &[u8]) -> bool {
+    sample::is_complete_element(bytes)
 }
 
 /// Whether an XML file with these first bytes is an export. A file in UTF-16 counts as well, so that a later
 /// check can report its encoding.
-pub(crate) fn is_export(head: &[u8]) -> bool {
+pub(crate) fn is_export_head(head: &[u8]) -> bool {
     let narrow: Vec<u8> = head.iter().copied().filter(|byte| *byte != 0).collect();
     memchr::memmem::find(&narrow, b"<HealthData").is_some()
 }
@@ -60,31 +60,33 @@ impl ExportReader {
     }
 
     /// Reads one tag. Returns whether it completes a record.
-    fn read_tag(&mut self) -> Result<bool, ReadError> {
+    fn read_next_tag(&mut self) -> Result<bool, ReadError> {
         if self.record_depth.is_none() {
             self.record.clear();
             self.discard_from = None;
         }
         let keep_text = self.record_depth.is_some();
         let length_before = self.record.len();
-        let markup = self.tags.next(&mut self.record, keep_text)?;
+        let markup = self.tags.next_tag(&mut self.record, keep_text)?;
         match markup {
-            Markup::End if self.has_root => Err(ReadError::format("the XML is cut: HealthData does not end")),
-            Markup::End => Err(ReadError::format("the XML has no root element")),
+            Markup::End if self.has_root => {
+                Err(ReadError::new_format_error("the XML is cut: HealthData does not end"))
+            }
+            Markup::End => Err(ReadError::new_format_error("the XML has no root element")),
             Markup::Open { name, is_whole, is_empty } => {
-                if is_whole && self.is_discarded(name) {
+                if is_whole && self.is_discarded_element(name) {
                     self.discard_from = Some(length_before);
                 }
-                let is_record = self.open_element(name, is_whole, is_empty)?;
+                let is_record = self.handle_element_start(name, is_whole, is_empty)?;
                 if is_empty {
-                    self.discard_element();
+                    self.remove_ended_discarded_element();
                 }
                 Ok(is_record)
             }
             Markup::Close(name) => {
-                let is_record = self.close_element(name);
+                let is_record = self.handle_element_end(name);
                 if !is_record {
-                    self.discard_element();
+                    self.remove_ended_discarded_element();
                 }
                 Ok(is_record)
             }
@@ -93,7 +95,12 @@ impl ExportReader {
 
     /// Handles the start of an element. A tag without its end counts as an empty element, so that the
     /// elements after it are not affected. Returns whether it completes a record.
-    fn open_element(&mut self, name: Name, is_whole: bool, is_empty: bool) -> Result<bool, ReadError> {
+    fn handle_element_start(
+        &mut self,
+        name: Name,
+        is_whole: bool,
+        is_empty: bool,
+    ) -> Result<bool, ReadError> {
         if self.open_elements.is_empty() {
             self.has_root = true;
             if name != Name::new(ROOT) {
@@ -121,14 +128,14 @@ impl ExportReader {
     }
 
     /// Whether an element begins here, directly within a record, that is not kept.
-    fn is_discarded(&self, name: Name) -> bool {
+    fn is_discarded_element(&self, name: Name) -> bool {
         let is_child =
             self.record_depth.is_some_and(|record_depth| self.open_elements.len() == record_depth + 1);
         is_child && self.discard_from.is_none() && KEPT_CHILDREN.iter().all(|kept| name != Name::new(kept))
     }
 
     /// Removes the element that is not kept from the record, if it has ended.
-    fn discard_element(&mut self) {
+    fn remove_ended_discarded_element(&mut self) {
         let has_ended =
             self.record_depth.is_none_or(|record_depth| self.open_elements.len() <= record_depth + 1);
         if let Some(length) = self.discard_from.filter(|_| has_ended) {
@@ -139,7 +146,7 @@ impl ExportReader {
 
     /// Handles the end of an element, and of all elements that are open in it. An end without a start is
     /// ignored. Returns whether it completes a record.
-    fn close_element(&mut self, name: Name) -> bool {
+    fn handle_element_end(&mut self, name: Name) -> bool {
         if let Some(at) = self.open_elements.iter().rposition(|open| *open == name) {
             self.open_elements.truncate(at);
         }
@@ -156,15 +163,15 @@ impl RecordReader for ExportReader {
     fn advance(&mut self) -> Result<bool, ReadError> {
         loop {
             if self.has_root && self.open_elements.is_empty() {
-                return self.tags.check_end().map(|()| false);
+                return self.tags.check_nothing_follows().map(|()| false);
             }
-            if self.read_tag()? {
+            if self.read_next_tag()? {
                 return Ok(true);
             }
         }
     }
 
-    fn raw(&self) -> &[u8] {
+    fn raw_bytes(&self) -> &[u8] {
         self.record.bytes()
     }
 
@@ -172,20 +179,20 @@ impl RecordReader for ExportReader {
         self.record.is_too_long()
     }
 
-    fn position(&self) -> Position {
-        Position { byte: self.tags.offset(), lines: 0 }
+    fn position_after_record(&self) -> Position {
+        Position { byte: self.tags.next_byte_offset(), lines: 0 }
     }
 
     /// The type of a record is a name, never an id.
-    fn explain(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
+    fn explain_problems(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         for problem in problems.iter_mut().filter(|problem| problem.pointer == "/eventTypeId") {
             "/eventType".clone_into(&mut problem.pointer);
         }
         problems
     }
 
-    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
-        let sample = sample::parse(self.record.bytes())?;
+    fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
+        let sample = sample::parse_sample(self.record.bytes())?;
         let missing_id = MissingId::FromKeys(user_id, sample.keys);
         Ok(ParsedRecord { draft: sample.draft, missing_id, problems: sample.problems })
     }

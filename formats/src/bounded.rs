@@ -26,14 +26,15 @@ pub(crate) struct BoundedReader {
 }
 
 impl BoundedReader {
-    /// Reads bytes that are not packed. `offset` is the place of the first one in the payload.
-    pub(crate) fn plain(reader: impl Read + 'static, offset: u64, input: &Input) -> Self {
+    /// Wraps a reader of bytes that are not packed. `offset` is the place of the first one in the payload.
+    pub(crate) fn of_plain(reader: impl Read + 'static, offset: u64, input: &Input) -> Self {
         Self::new(Box::new(reader), offset, None, input)
     }
 
-    /// Reads unpacked bytes. Their packed form begins at `packed_at` in the payload.
-    pub(crate) fn unpacked(reader: impl Read + 'static, packed_at: u64, input: &Input) -> Self {
-        Self::new(Box::new(reader), 0, Some(packed_at), input)
+    /// Wraps a decoder, which already unpacks. Limits the size of its bytes, and their ratio to the packed
+    /// ones, which begin at `packed_at` in the payload.
+    pub(crate) fn of_decoder(decoder: impl Read + 'static, packed_at: u64, input: &Input) -> Self {
+        Self::new(Box::new(decoder), 0, Some(packed_at), input)
     }
 
     fn new(reader: Box<dyn Read>, offset: u64, packed_at: Option<u64>, input: &Input) -> Self {
@@ -52,26 +53,26 @@ impl BoundedReader {
     }
 
     /// The offset of the next byte in the unpacked payload.
-    pub(crate) fn offset(&self) -> u64 {
+    pub(crate) fn next_byte_offset(&self) -> u64 {
         self.offset
     }
 
     /// Returns the next bytes without consuming them. They are empty only at the end.
-    pub(crate) fn fill(&mut self) -> Result<&[u8], ReadError> {
-        self.peek(1)
+    pub(crate) fn fill_buffer(&mut self) -> Result<&[u8], ReadError> {
+        self.peek_bytes(1)
     }
 
     /// Returns the next bytes without consuming them: at least `bytes` unless the payload ends earlier, and
     /// at most [`BUFFER_BYTES`].
-    pub(crate) fn peek(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
-        self.read_ahead(bytes)?;
+    pub(crate) fn peek_bytes(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
+        self.buffer_at_least(bytes)?;
         Ok(&self.buffer[self.begin..self.end])
     }
 
-    /// Like [`Self::peek`], but returns fewer bytes if an error comes after them. A later read returns the
-    /// error.
-    pub(crate) fn peek_available(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
-        if let Err(error) = self.read_ahead(bytes) {
+    /// Like [`Self::peek_bytes`], but returns fewer bytes if an error comes after them. A later read returns
+    /// the error.
+    pub(crate) fn peek_available_bytes(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
+        if let Err(error) = self.buffer_at_least(bytes) {
             if self.begin == self.end {
                 return Err(error);
             }
@@ -80,7 +81,7 @@ impl BoundedReader {
         Ok(&self.buffer[self.begin..self.end])
     }
 
-    fn read_ahead(&mut self, bytes: usize) -> Result<(), ReadError> {
+    fn buffer_at_least(&mut self, bytes: usize) -> Result<(), ReadError> {
         while self.end - self.begin < bytes && !self.is_at_end {
             if let Some(error) = self.pending_error.take() {
                 return Err(error);
@@ -107,9 +108,9 @@ impl BoundedReader {
     }
 
     /// Skips white space. Returns the byte after it without consuming that byte, and `None` at the end.
-    pub(crate) fn skip_whitespace(&mut self) -> Result<Option<u8>, ReadError> {
+    pub(crate) fn skip_whitespace_and_peek(&mut self) -> Result<Option<u8>, ReadError> {
         loop {
-            let block = self.fill()?;
+            let block = self.fill_buffer()?;
             if block.is_empty() {
                 return Ok(None);
             }
@@ -140,7 +141,7 @@ impl BoundedReader {
 
 impl Read for BoundedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill().map_err(io::Error::other)?;
+        let available = self.fill_buffer().map_err(io::Error::other)?;
         let length = available.len().min(buffer.len());
         buffer[..length].copy_from_slice(&available[..length]);
         self.consume(length);

@@ -1,5 +1,5 @@
 //! Reads CSV: rows under a header, which a mapping turns into events. A mapping is checked when an import is
-//! announced ([`check`]), and applied to the header when the file is read.
+//! announced ([`check_mapping`]), and applied to the header when the file is read.
 
 mod charset;
 mod fold;
@@ -27,7 +27,7 @@ use times::Times;
 
 /// Returns all problems of a mapping. Their pointers begin with `/csv`.
 #[must_use]
-pub fn check(mapping: &CsvMapping) -> Vec<FieldProblem> {
+pub fn check_mapping(mapping: &CsvMapping) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
     let mut add = |name: &str, code, detail: &str| {
         problems.push(FieldProblem::new(format!("/csv/{name}"), code, detail));
@@ -63,17 +63,17 @@ pub fn check(mapping: &CsvMapping) -> Vec<FieldProblem> {
     if mapping.skip_lines > CSV_SKIPPED_LINES_MAX {
         add("skipLines", Code::OutOfRange, &format!("at most {CSV_SKIPPED_LINES_MAX} lines can be skipped"));
     }
-    if let Err(detail) = charset::by_label(mapping.encoding.as_deref().unwrap_or_default()) {
+    if let Err(detail) = charset::encoding_by_label(mapping.encoding.as_deref().unwrap_or_default()) {
         add("encoding", Code::InvalidValue, &detail);
     }
-    for (name, text) in texts(mapping) {
+    for (name, text) in texts_of_mapping(mapping) {
         if text.contains('\0') {
             add(name, Code::NulCharacter, "must not hold a NUL character");
         } else if text.chars().count() > CSV_MAPPING_CHARS_MAX {
             add(name, Code::TooLong, "at most 255 characters are allowed");
         }
     }
-    for (name, list) in lists(mapping) {
+    for (name, list) in lists_of_mapping(mapping) {
         if list.len() > CSV_COLUMNS_MAX {
             add(name, Code::TooLong, &format!("has more than {CSV_COLUMNS_MAX} entries"));
         }
@@ -83,12 +83,12 @@ pub fn check(mapping: &CsvMapping) -> Vec<FieldProblem> {
             add(name, Code::InvalidValue, "has an entry twice");
         }
     }
-    problems.extend(check_values(mapping));
+    problems.extend(check_shared_values(mapping));
     problems
 }
 
 /// Checks the values that all rows share, by the rules of an event.
-fn check_values(mapping: &CsvMapping) -> impl Iterator<Item = FieldProblem> {
+fn check_shared_values(mapping: &CsvMapping) -> impl Iterator<Item = FieldProblem> {
     let text = |value: &Option<String>| value.clone().map_or(Sent::Absent, Sent::Value);
     let draft = EventDraft {
         event_type: Sent::Value(mapping.event_type.clone().unwrap_or_else(|| "any".to_owned())),
@@ -104,7 +104,7 @@ fn check_values(mapping: &CsvMapping) -> impl Iterator<Item = FieldProblem> {
         .map(|problem| FieldProblem { pointer: format!("/csv{}", problem.pointer), ..problem })
 }
 
-fn lists(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
+fn lists_of_mapping(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
     let lists = [
         ("externalIdColumns", &mapping.external_id_columns),
         ("propertyColumns", &mapping.property_columns),
@@ -114,7 +114,7 @@ fn lists(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &Vec<Strin
 }
 
 /// The names of columns, and the cells that mean a missing value.
-fn texts(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> {
+fn texts_of_mapping(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> {
     let texts = [
         ("eventTypeColumn", &mapping.event_type_column),
         ("endDateColumn", &mapping.end_date_column),
@@ -124,6 +124,6 @@ fn texts(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> 
         ("longitudeColumn", &mapping.longitude_column),
     ];
     let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
-    let listed = lists(mapping).flat_map(|(name, list)| list.iter().map(move |text| (name, text)));
+    let listed = lists_of_mapping(mapping).flat_map(|(name, list)| list.iter().map(move |text| (name, text)));
     texts.chain([("timestampColumn", &mapping.timestamp_column)]).chain(listed)
 }

@@ -5,7 +5,7 @@ use domain::import::Format;
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::packing::{Packing, packing_by_magic};
+use crate::packing::{Packing, packing_name_by_magic};
 
 /// Number of bytes from which packing and format are detected.
 pub(crate) const HEAD_BYTES: usize = 512;
@@ -18,15 +18,18 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 ///
 /// # Errors
 /// [`ReadError::Format`] if the payload is one of these.
-pub(crate) fn check_packing(packing: Packing, reader: &mut BoundedReader) -> Result<(), ReadError> {
-    let begin = reader.peek_available(HEAD_BYTES)?;
-    if let Some(kind) = unsupported_kind(begin) {
+pub(crate) fn refuse_unsupported_content(
+    packing: Packing,
+    reader: &mut BoundedReader,
+) -> Result<(), ReadError> {
+    let begin = reader.peek_available_bytes(HEAD_BYTES)?;
+    if let Some(kind) = unsupported_kind_name(begin) {
         return Err(ReadError::Format(format!(
             "{kind} is not read: send CSV, JSON, NDJSON or an export of Apple Health"
         )));
     }
-    match packing_by_magic(begin) {
-        Some("tar") => Err(ReadError::format("a tar archive is not read; send its one file")),
+    match packing_name_by_magic(begin) {
+        Some("tar") => Err(ReadError::new_format_error("a tar archive is not read; send its one file")),
         Some(inner) if packing != Packing::Plain => {
             let detail = format!("the payload is compressed twice: {inner} inside of {}", packing.name());
             Err(ReadError::Format(detail))
@@ -36,7 +39,7 @@ pub(crate) fn check_packing(packing: Packing, reader: &mut BoundedReader) -> Res
 }
 
 /// The name of a kind of file that people send although it holds no records, by its first bytes.
-fn unsupported_kind(begin: &[u8]) -> Option<&'static str> {
+fn unsupported_kind_name(begin: &[u8]) -> Option<&'static str> {
     let table: [(&[u8], &str); 5] = [
         (b"%PDF-", "a PDF"),
         (b"SQLite format 3\0", "a database of SQLite"),
@@ -56,28 +59,28 @@ fn unsupported_kind(begin: &[u8]) -> Option<&'static str> {
 ///
 /// # Errors
 /// [`ReadError::Format`] if it may not.
-pub(crate) fn check_text(format: Format, reader: &mut BoundedReader) -> Result<(), ReadError> {
-    if let Some(encoding) = wide_encoding(reader.peek_available(HEAD_BYTES)?) {
+pub(crate) fn skip_mark_and_check_text(format: Format, reader: &mut BoundedReader) -> Result<(), ReadError> {
+    if let Some(encoding) = wide_encoding_name(reader.peek_available_bytes(HEAD_BYTES)?) {
         let hint = if format == Format::Csv { ", or name its encoding in the mapping" } else { "" };
         return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{hint}")));
     }
-    if reader.peek_available(HEAD_BYTES)?.starts_with(BOM) {
+    if reader.peek_available_bytes(HEAD_BYTES)?.starts_with(BOM) {
         reader.consume(BOM.len());
     }
-    let begin = reader.peek_available(HEAD_BYTES)?;
+    let begin = reader.peek_available_bytes(HEAD_BYTES)?;
     let begin = if begin.trim_ascii_start().is_empty() {
-        reader.peek_available(WHITE_SPACE_BYTES_MAX)?
+        reader.peek_available_bytes(WHITE_SPACE_BYTES_MAX)?
     } else {
         begin
     };
-    match format_mismatch(format, begin.trim_ascii_start()) {
-        Some(detail) => Err(ReadError::format(detail)),
+    match format_mismatch_detail(format, begin.trim_ascii_start()) {
+        Some(detail) => Err(ReadError::new_format_error(detail)),
         None => Ok(()),
     }
 }
 
 /// The encoding of text in which every character has at least two bytes: UTF-16 or UTF-32.
-pub(crate) fn wide_encoding(begin: &[u8]) -> Option<&'static str> {
+pub(crate) fn wide_encoding_name(begin: &[u8]) -> Option<&'static str> {
     match begin {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
@@ -99,7 +102,7 @@ pub(crate) fn wide_encoding(begin: &[u8]) -> Option<&'static str> {
 }
 
 /// Why text is not of a format. `begin` holds its first bytes, without white space before them.
-fn format_mismatch(format: Format, begin: &[u8]) -> Option<&'static str> {
+fn format_mismatch_detail(format: Format, begin: &[u8]) -> Option<&'static str> {
     // There is only white space so far. The reader of the format decides.
     let first = *begin.first()?;
     let is_xml = first == b'<' && begin.get(1).is_some_and(|c| c.is_ascii_alphabetic() || b"?!".contains(c));
@@ -121,8 +124,8 @@ fn format_mismatch(format: Format, begin: &[u8]) -> Option<&'static str> {
 
 /// The format of text with these first bytes, in a file with this name. Text that is neither JSON nor XML is
 /// CSV if `columns_are_named`. `None` if neither content nor name decides.
-pub(crate) fn format_of(begin: &[u8], name: &str, columns_are_named: bool) -> Option<Format> {
-    let by_name = format_by_name(name);
+pub(crate) fn detect_format(begin: &[u8], name: &str, columns_are_named: bool) -> Option<Format> {
+    let by_name = format_by_file_name(name);
     let is_called_csv = by_name == Some(Format::Csv);
     let text = begin.strip_prefix(BOM).unwrap_or(begin).trim_ascii_start();
     match text.first() {
@@ -138,7 +141,7 @@ pub(crate) fn format_of(begin: &[u8], name: &str, columns_are_named: bool) -> Op
 }
 
 /// The format that the ending of a file name stands for.
-pub(crate) fn format_by_name(name: &str) -> Option<Format> {
+pub(crate) fn format_by_file_name(name: &str) -> Option<Format> {
     let name = name.to_lowercase();
     let stem = name.trim_end_matches(".gz").trim_end_matches(".zst");
     match stem.rsplit_once('.')?.1 {

@@ -44,7 +44,7 @@ impl From<io::Error> for ReadError {
             let detail = "zstd: compress with a window of at most 8 MiB, without --long and --ultra";
             return Self::Limit(detail.to_owned());
         }
-        Self::format("the compressed payload is cut or damaged")
+        Self::new_format_error("the compressed payload is cut or damaged")
     }
 }
 
@@ -54,13 +54,13 @@ impl ReadError {
         matches!(self, Self::Source(SourceError::NotSent))
     }
 
-    pub(crate) fn format(detail: impl Into<String>) -> Self {
+    pub(crate) fn new_format_error(detail: impl Into<String>) -> Self {
         Self::Format(detail.into())
     }
 
     /// The problem of an import that ends with this error. `None` if a later attempt may succeed.
     #[must_use]
-    pub fn problem(&self) -> Option<Problem> {
+    pub fn to_problem(&self) -> Option<Problem> {
         let code = match self {
             Self::Format(_) => Code::PayloadFormat,
             Self::Limit(_) => Code::PayloadLimit,

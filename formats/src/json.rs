@@ -6,5 +6,5 @@ mod record;
 mod tests;
 
 pub(crate) use array::ArrayReader;
-pub(crate) use record::parse_leniently;
-pub use record::{parse as parse_record, write as write_record};
+pub(crate) use record::parse_record_leniently;
+pub use record::{parse_record, write_record};

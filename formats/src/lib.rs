@@ -31,7 +31,7 @@ use domain::import::Format;
 use bounded::BoundedReader;
 pub use error::ReadError;
 pub use packing::Packing;
-pub use reader::{ParsedRecord, Position, RecordReader, excerpt};
+pub use reader::{ParsedRecord, Position, RecordReader, record_excerpt};
 pub use source::{FileSource, Input, PartialSource, Source, SourceError};
 
 /// The place at which reading continues after some records of a payload are done.
@@ -54,22 +54,22 @@ pub struct Checkpoint {
 /// # Errors
 /// [`ReadError::Format`] if the payload is not of the format. [`ReadError::Limit`] if it is over a limit.
 /// [`ReadError::Source`] if its bytes cannot be read.
-pub fn open(
+pub fn open_at_checkpoint(
     input: &Input,
     format: Format,
     mapping: Option<&CsvMapping>,
     checkpoint: Checkpoint,
 ) -> Result<(Box<dyn RecordReader>, i64), ReadError> {
-    let (packing, head, rest) = open_packed(input)?;
+    let (packing, head, rest) = open_and_detect_packing(input)?;
     let may_seek = packing == Packing::Plain && checkpoint.byte > 0;
     if may_seek && format == Format::Ndjson {
         drop(rest);
-        let bytes = BoundedReader::plain(input.open(checkpoint.byte)?, checkpoint.byte, input);
+        let bytes = BoundedReader::of_plain(input.open_at(checkpoint.byte)?, checkpoint.byte, input);
         return Ok((Box::new(ndjson::NdjsonReader::new(bytes, checkpoint.lines)), checkpoint.records));
     }
-    let mut bytes = unpack(packing, head, rest, input)?;
+    let mut bytes = unpack_and_check(packing, head, rest, input)?;
     if format != Format::Csv {
-        detect::check_text(format, &mut bytes)?;
+        detect::skip_mark_and_check_text(format, &mut bytes)?;
     }
     Ok(match format {
         Format::Ndjson => (Box::new(ndjson::NdjsonReader::new(bytes, 0)), 0),
@@ -79,7 +79,7 @@ pub fn open(
             let mut table = csv::Table::open(bytes, &mapping.cloned().unwrap_or_default(), input)?;
             let seeks = may_seek && table.can_seek();
             if seeks {
-                let bytes = BoundedReader::plain(input.open(checkpoint.byte)?, checkpoint.byte, input);
+                let bytes = BoundedReader::of_plain(input.open_at(checkpoint.byte)?, checkpoint.byte, input);
                 table.seek(bytes, checkpoint.records, checkpoint.lines);
             }
             (Box::new(table), if seeks { checkpoint.records } else { 0 })
@@ -96,20 +96,21 @@ pub fn open(
 /// # Errors
 /// [`ReadError::Format`] or [`ReadError::Limit`] if the payload cannot be unpacked. [`ReadError::Source`] if
 /// its bytes cannot be read.
-pub fn detect(
+pub fn detect_packing_and_format(
     input: &Input,
     file_name: &str,
     columns_are_named: bool,
 ) -> Result<(Packing, Option<Format>), ReadError> {
-    let (packing, head, rest) = open_packed(input)?;
-    let name = if packing == Packing::Zip { packing::zip::member_name(input)? } else { file_name.to_owned() };
-    let mut bytes = match unpack(packing, head, rest, input) {
+    let (packing, head, rest) = open_and_detect_packing(input)?;
+    let name =
+        if packing == Packing::Zip { packing::zip::chosen_member_name(input)? } else { file_name.to_owned() };
+    let mut bytes = match unpack_and_check(packing, head, rest, input) {
         // No byte of the unpacked content was sent, so only the file name can decide.
-        Err(error) if error.is_not_sent() => return Ok((packing, detect::format_by_name(&name))),
+        Err(error) if error.is_not_sent() => return Ok((packing, detect::format_by_file_name(&name))),
         unpacked => unpacked?,
     };
-    let first_bytes = bytes.peek_available(detect::HEAD_BYTES)?;
-    if let Some(encoding) = detect::wide_encoding(first_bytes) {
+    let first_bytes = bytes.peek_available_bytes(detect::HEAD_BYTES)?;
+    if let Some(encoding) = detect::wide_encoding_name(first_bytes) {
         // Only a CSV may have another encoding than UTF-8. XML in UTF-16 or UTF-32 is recognized by its first
         // `<`.
         let hint = match first_bytes.iter().find(|byte| byte.is_ascii_graphic()) {
@@ -120,33 +121,33 @@ pub fn detect(
         return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{hint}")));
     }
     let first_bytes = if first_bytes.trim_ascii_start().is_empty() {
-        bytes.peek_available(detect::WHITE_SPACE_BYTES_MAX)?
+        bytes.peek_available_bytes(detect::WHITE_SPACE_BYTES_MAX)?
     } else {
         first_bytes
     };
-    Ok((packing, detect::format_of(first_bytes, &name, columns_are_named)))
+    Ok((packing, detect::detect_format(first_bytes, &name, columns_are_named)))
 }
 
 /// Opens a payload from its beginning. Returns how it is packed, and its unpacked bytes.
 fn open_unpacked(input: &Input) -> Result<(Packing, BoundedReader), ReadError> {
-    let (packing, head, rest) = open_packed(input)?;
-    Ok((packing, unpack(packing, head, rest, input)?))
+    let (packing, head, rest) = open_and_detect_packing(input)?;
+    Ok((packing, unpack_and_check(packing, head, rest, input)?))
 }
 
-fn unpack(
+fn unpack_and_check(
     packing: Packing,
     head: Vec<u8>,
     rest: source::CountingReader,
     input: &Input,
 ) -> Result<BoundedReader, ReadError> {
     let mut bytes = packing::unpack(packing, head, rest, input)?;
-    detect::check_packing(packing, &mut bytes)?;
+    detect::refuse_unsupported_content(packing, &mut bytes)?;
     Ok(bytes)
 }
 
 /// Detects how a payload is packed. Returns that, its first bytes, and a reader of the bytes after them.
-fn open_packed(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReader), ReadError> {
-    let mut rest = input.open(0)?;
+fn open_and_detect_packing(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReader), ReadError> {
+    let mut rest = input.open_at(0)?;
     let mut head = Vec::new();
     let read = rest.by_ref().take(detect::HEAD_BYTES as u64).read_to_end(&mut head);
     // If only a part was sent, the same error comes again after the bytes that were read here. Any other
@@ -156,5 +157,5 @@ fn open_packed(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReade
     {
         return Err(error);
     }
-    Ok((Packing::of(&head)?, head, rest))
+    Ok((Packing::detect_or_refuse(&head)?, head, rest))
 }

@@ -26,7 +26,7 @@ impl NdjsonReader {
     fn read_line(&mut self) -> Result<bool, ReadError> {
         self.record.clear();
         loop {
-            let block = self.bytes.fill()?;
+            let block = self.bytes.fill_buffer()?;
             if block.is_empty() {
                 return Ok(!self.record.is_empty());
             }
@@ -53,7 +53,7 @@ impl RecordReader for NdjsonReader {
         Ok(false)
     }
 
-    fn raw(&self) -> &[u8] {
+    fn raw_bytes(&self) -> &[u8] {
         self.record.bytes()
     }
 
@@ -61,16 +61,16 @@ impl RecordReader for NdjsonReader {
         self.record.is_too_long()
     }
 
-    fn line(&self) -> Option<i64> {
+    fn line_number(&self) -> Option<i64> {
         Some(self.lines)
     }
 
-    fn position(&self) -> Position {
-        Position { byte: self.bytes.offset(), lines: self.lines }
+    fn position_after_record(&self) -> Position {
+        Position { byte: self.bytes.next_byte_offset(), lines: self.lines }
     }
 
-    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
-        let (draft, problems) = json::parse_leniently(self.record.bytes())?;
+    fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
+        let (draft, problems) = json::parse_record_leniently(self.record.bytes())?;
         Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }

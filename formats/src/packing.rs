@@ -41,21 +41,23 @@ impl Packing {
     /// Detects how bytes are packed. `begin` holds the first of them, at least four. Returns `None` if they
     /// are not packed, or in a way that is not supported.
     #[must_use]
-    pub fn by_magic(begin: &[u8]) -> Option<Self> {
-        Self::of(begin).ok().filter(|packing| *packing != Self::Plain)
+    pub fn from_first_bytes(begin: &[u8]) -> Option<Self> {
+        Self::detect_or_refuse(begin).ok().filter(|packing| *packing != Self::Plain)
     }
 
     /// Detects how a payload is packed from its first bytes.
     ///
     /// # Errors
     /// [`ReadError::Format`] if it is packed in a way that is not supported.
-    pub(crate) fn of(begin: &[u8]) -> Result<Self, ReadError> {
-        match packing_by_magic(begin) {
+    pub(crate) fn detect_or_refuse(begin: &[u8]) -> Result<Self, ReadError> {
+        match packing_name_by_magic(begin) {
             None => Ok(Self::Plain),
             Some("gzip") => Ok(Self::Gzip),
             Some("zstd") => Ok(Self::Zstd),
             Some("zip") => Ok(Self::Zip),
-            Some(other) => Err(ReadError::format(format!("{other} is not read; send gzip, zstd or zip"))),
+            Some(other) => {
+                Err(ReadError::new_format_error(format!("{other} is not read; send gzip, zstd or zip")))
+            }
         }
     }
 }
@@ -69,23 +71,23 @@ pub(crate) fn unpack(
 ) -> Result<BoundedReader, ReadError> {
     let bytes = std::io::Read::chain(Cursor::new(head), rest);
     Ok(match packing {
-        Packing::Plain => BoundedReader::plain(bytes, 0, input),
-        Packing::Gzip => BoundedReader::unpacked(GzipReader::new(bytes), 0, input),
+        Packing::Plain => BoundedReader::of_plain(bytes, 0, input),
+        Packing::Gzip => BoundedReader::of_decoder(GzipReader::new(bytes), 0, input),
         Packing::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            BoundedReader::unpacked(decoder, 0, input)
+            BoundedReader::of_decoder(decoder, 0, input)
         }
         Packing::Zip => {
             drop(bytes);
-            let (member, packed_at) = zip::open(input)?;
-            BoundedReader::unpacked(member, packed_at, input)
+            let (member, packed_at) = zip::open_chosen_member(input)?;
+            BoundedReader::of_decoder(member, packed_at, input)
         }
     })
 }
 
 /// The name of the way in which bytes with this beginning are packed, supported or not.
-pub(crate) fn packing_by_magic(begin: &[u8]) -> Option<&'static str> {
+pub(crate) fn packing_name_by_magic(begin: &[u8]) -> Option<&'static str> {
     let is_bzip2 = begin.starts_with(b"BZh")
         && begin.get(3).is_some_and(|level| (b'1'..=b'9').contains(level))
         && [&b"1AY&SY"[..], b"\x17rE8P\x90"].iter().any(|block| begin[4..].starts_with(block));

@@ -14,7 +14,7 @@ use domain::problem::{Code, FieldProblem};
 use uuid::Uuid;
 
 use crate::csv::{self, CsvSummary, UnmappedTable};
-use crate::{Checkpoint, Input, Packing, ReadError, RecordReader, excerpt};
+use crate::{Checkpoint, Input, Packing, ReadError, RecordReader, record_excerpt};
 
 /// Number of kinds of problems that are counted separately.
 const KINDS_MAX: usize = 20;
@@ -101,13 +101,13 @@ pub struct ProblemKind {
 /// Reads a file for a preview. There is no error: everything that is wrong with the file is part of the
 /// result.
 #[must_use]
-pub fn preview(input: &Input, request: &Request<'_>) -> Preview {
+pub fn preview_file(input: &Input, request: &Request<'_>) -> Preview {
     let mut preview = Preview::default();
-    match crate::detect(input, request.file_name, true) {
+    match crate::detect_packing_and_format(input, request.file_name, true) {
         Ok((packing, format)) => (preview.packing, preview.format) = (Some(packing), format),
         Err(error) => {
-            preview.packing = crate::open_packed(input).ok().map(|(packing, ..)| packing);
-            preview.record_error(&error);
+            preview.packing = crate::open_and_detect_packing(input).ok().map(|(packing, ..)| packing);
+            preview.record_read_error(&error);
         }
     }
     preview.format = request.format.or(preview.format);
@@ -127,22 +127,22 @@ pub fn preview(input: &Input, request: &Request<'_>) -> Preview {
                 "is for the format CSV alone",
             ));
         }
-        crate::open(input, format, None, Checkpoint::default())
+        crate::open_at_checkpoint(input, format, None, Checkpoint::default())
             .and_then(|(mut reader, _)| preview.read_records(reader.as_mut(), request, true))
     };
     if let Err(error) = result {
-        preview.record_error(&error);
+        preview.record_read_error(&error);
     }
     preview
 }
 
 impl Preview {
     /// Records why reading ended.
-    fn record_error(&mut self, error: &ReadError) {
+    fn record_read_error(&mut self, error: &ReadError) {
         if error.is_not_sent() {
             self.is_cut = true;
         } else {
-            let code = error.problem().map_or(Code::PayloadFormat, |problem| problem.code);
+            let code = error.to_problem().map_or(Code::PayloadFormat, |problem| problem.code);
             self.problems.push(FieldProblem::new("", code, error.to_string()));
         }
     }
@@ -150,18 +150,20 @@ impl Preview {
     fn read_csv(&mut self, input: &Input, request: &Request<'_>) -> Result<(), ReadError> {
         let auto = CsvMapping { delimiter: "auto".to_owned(), ..CsvMapping::default() };
         let mapping = request.mapping.unwrap_or(&auto);
-        let mapping_problems = request.mapping.map(csv::check).unwrap_or_default();
+        let mapping_problems = request.mapping.map(csv::check_mapping).unwrap_or_default();
         let affects_cells = |problem: &FieldProblem| {
             ["/csv/delimiter", "/csv/encoding", "/csv/skipLines"].contains(&problem.pointer.as_str())
         };
-        let mut table =
-            open_table(input, if mapping_problems.iter().any(affects_cells) { &auto } else { mapping })?;
-        self.csv = Some(table.summary());
+        let mut table = open_unmapped_table(
+            input,
+            if mapping_problems.iter().any(affects_cells) { &auto } else { mapping },
+        )?;
+        self.csv = Some(table.to_summary());
         if request.mapping.is_none() || !mapping_problems.is_empty() {
             self.problems = mapping_problems;
             return self.read_records(&mut table, request, false);
         }
-        match table.mapped(mapping) {
+        match table.into_mapped_table(mapping) {
             Ok(mut table) => self.read_records(&mut table, request, true),
             Err((mut table, detail)) => {
                 self.problems.push(FieldProblem::new("/csv", Code::InvalidValue, detail));
@@ -172,9 +174,9 @@ impl Preview {
 
     /// Reports a row that is not valid text. Only a mapping checks single cells, so this is needed without
     /// one.
-    fn check_encoding(&mut self, reader: &dyn RecordReader) {
+    fn record_if_wrong_encoding(&mut self, reader: &dyn RecordReader) {
         let is_reported = self.problems.iter().any(|problem| problem.pointer == "/csv/encoding");
-        if !is_reported && !reader.is_too_long() && std::str::from_utf8(reader.raw()).is_err() {
+        if !is_reported && !reader.is_too_long() && std::str::from_utf8(reader.raw_bytes()).is_err() {
             let encoding = self.csv.as_ref().map_or("UTF-8", |csv| csv.encoding);
             let detail = format!("the text is not {encoding}: name its encoding, such as windows-1252");
             self.problems.push(FieldProblem::new("/csv/encoding", Code::InvalidValue, detail));
@@ -193,9 +195,9 @@ impl Preview {
             }
             self.read += 1;
             if !is_mapped {
-                self.check_encoding(reader);
+                self.record_if_wrong_encoding(reader);
             }
-            let event = is_mapped.then(|| reader.event(Uuid::nil(), &|_| Uuid::nil()));
+            let event = is_mapped.then(|| reader.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil()));
             let (event, problems) = match event {
                 None => (None, Vec::new()),
                 Some(Ok(event)) => (Some(event), Vec::new()),
@@ -203,18 +205,18 @@ impl Preview {
             };
             self.rejected += u64::from(!problems.is_empty());
             for problem in &problems {
-                self.count_problem(problem, reader.line());
+                self.count_problem(problem, reader.line_number());
             }
             if self.records.len() < request.records {
                 let place = |problem: FieldProblem| {
-                    let column = reader.column(&problem.pointer);
+                    let column = reader.column_of_field(&problem.pointer);
                     CellProblem { problem, column }
                 };
                 self.records.push(PreviewRecord {
                     record: self.read,
-                    line: reader.line(),
-                    cells: reader.cells(),
-                    excerpt: excerpt(reader.raw()),
+                    line: reader.line_number(),
+                    cells: reader.cell_excerpts(),
+                    excerpt: record_excerpt(reader.raw_bytes()),
                     event,
                     problems: problems.into_iter().map(place).collect(),
                 });
@@ -235,6 +237,6 @@ impl Preview {
     }
 }
 
-fn open_table(input: &Input, mapping: &CsvMapping) -> Result<UnmappedTable, ReadError> {
+fn open_unmapped_table(input: &Input, mapping: &CsvMapping) -> Result<UnmappedTable, ReadError> {
     UnmappedTable::open(crate::open_unpacked(input)?.1, mapping, input)
 }

@@ -19,38 +19,38 @@ pub trait RecordReader {
     fn advance(&mut self) -> Result<bool, ReadError>;
 
     /// The bytes of the record, or the beginning of a record that is too long.
-    fn raw(&self) -> &[u8];
+    fn raw_bytes(&self) -> &[u8];
 
     /// Whether the record has more than [`RECORD_BYTES_MAX`] bytes.
     fn is_too_long(&self) -> bool;
 
     /// The line on which the record begins, counted from 1. `None` if the format has no lines.
-    fn line(&self) -> Option<i64> {
+    fn line_number(&self) -> Option<i64> {
         None
     }
 
     /// The place directly after the record.
-    fn position(&self) -> Position;
+    fn position_after_record(&self) -> Position;
 
     /// Parses the record. `domain` checks the values of its fields.
     ///
     /// # Errors
     /// The problems of the record as a whole, such as [`Code::InvalidJson`].
-    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>>;
+    fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>>;
 
     /// The cells of the record as they were sent, each cut to [`EXCERPT_CHARS_MAX`] characters. Empty if the
     /// format has no cells.
-    fn cells(&self) -> Vec<String> {
+    fn cell_excerpts(&self) -> Vec<String> {
         Vec::new()
     }
 
     /// The index of the cell from which a field of the event was read. `None` if there is no such cell.
-    fn column(&self, _pointer: &str) -> Option<usize> {
+    fn column_of_field(&self, _pointer: &str) -> Option<usize> {
         None
     }
 
     /// Rewrites the problems of the event in the terms of the format, for example with the name of a column.
-    fn explain(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
+    fn explain_problems(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         problems
     }
 
@@ -60,7 +60,7 @@ pub trait RecordReader {
     /// # Errors
     /// [`Code::RecordTooLarge`] if the record is too long. Otherwise all problems of the record and its
     /// fields.
-    fn event(
+    fn parse_event_of_record(
         &self,
         user_id: Uuid,
         fresh_type_id: &dyn Fn(&EventDraft) -> Uuid,
@@ -69,12 +69,12 @@ pub trait RecordReader {
             let detail = format!("a record has at most {RECORD_BYTES_MAX} bytes");
             return Err(vec![FieldProblem::new("", Code::RecordTooLarge, detail)]);
         }
-        let ParsedRecord { draft, missing_id, mut problems } = self.read(user_id)?;
+        let ParsedRecord { draft, missing_id, mut problems } = self.parse_record(user_id)?;
         let fresh_type_id = fresh_type_id(&draft);
         let fields = match parse_event(draft, missing_id, fresh_type_id) {
             Ok(event) if problems.is_empty() => return Ok(event),
             Ok(_) => Vec::new(),
-            Err(fields) => self.explain(fields),
+            Err(fields) => self.explain_problems(fields),
         };
         // For a field that cannot be read, the check also reports that it is missing. That second problem is
         // dropped.
@@ -162,7 +162,7 @@ impl RecordBuffer {
 /// The beginning of a record: at most [`EXCERPT_CHARS_MAX`] characters, without NUL, so that it can be stored
 /// and shown.
 #[must_use]
-pub fn excerpt(record: &[u8]) -> String {
+pub fn record_excerpt(record: &[u8]) -> String {
     let plain = &record[..record.len().min(EXCERPT_CHARS_MAX)];
     if plain.is_ascii() && !plain.contains(&0) {
         return String::from_utf8_lossy(plain).into_owned();

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::csv::{CsvSummary, UnmappedTable};
-use crate::{Checkpoint, Input, ReadError, RecordReader, apple_health, excerpt};
+use crate::{Checkpoint, Input, ReadError, RecordReader, apple_health, record_excerpt};
 
 /// Name of the column or the field that holds the reason.
 const REASON: &str = "rejection";
@@ -40,7 +40,7 @@ enum Content {
 }
 
 impl Content {
-    fn reader(&mut self) -> &mut dyn RecordReader {
+    fn record_reader(&mut self) -> &mut dyn RecordReader {
         match self {
             Self::Ndjson(reader) | Self::Array(reader) | Self::Export(reader) => reader.as_mut(),
             Self::Csv(rows) => &mut rows.table,
@@ -55,7 +55,8 @@ impl RejectedRecordsWriter {
     /// [`ReadError::Format`] if it is not of the format. [`ReadError::Limit`] if it is over a limit.
     /// [`ReadError::Source`] if its bytes cannot be read.
     pub fn open(input: &Input, format: Format, mapping: Option<&CsvMapping>) -> Result<Self, ReadError> {
-        let reader = || Ok::<_, ReadError>(crate::open(input, format, None, Checkpoint::default())?.0);
+        let reader =
+            || Ok::<_, ReadError>(crate::open_at_checkpoint(input, format, None, Checkpoint::default())?.0);
         let content = match format {
             Format::Ndjson => Content::Ndjson(reader()?),
             Format::Json => Content::Array(reader()?),
@@ -82,12 +83,12 @@ impl RejectedRecordsWriter {
 
     /// The bytes before the first record.
     #[must_use]
-    pub fn begin(&self) -> Vec<u8> {
+    pub fn bytes_before_records(&self) -> Vec<u8> {
         match &self.content {
             Content::Ndjson(_) => Vec::new(),
             Content::Array(_) => b"[".to_vec(),
             Content::Export(_) => b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<HealthData>\n".to_vec(),
-            Content::Csv(rows) => rows.begin(),
+            Content::Csv(rows) => rows.bytes_before_records(),
         }
     }
 
@@ -97,9 +98,9 @@ impl RejectedRecordsWriter {
     /// # Errors
     /// [`ReadError::Format`], [`ReadError::Limit`] or [`ReadError::Source`] if the payload cannot be read up
     /// to this record.
-    pub fn record(&mut self, number: i64, reason: &str) -> Result<Option<Vec<u8>>, ReadError> {
+    pub fn record_with_reason(&mut self, number: i64, reason: &str) -> Result<Option<Vec<u8>>, ReadError> {
         while self.number_read < number {
-            if !self.content.reader().advance()? {
+            if !self.content.record_reader().advance()? {
                 return Ok(None);
             }
             self.number_read += 1;
@@ -107,23 +108,23 @@ impl RejectedRecordsWriter {
         let is_first = self.written == 0;
         self.written += 1;
         Ok(Some(match &self.content {
-            Content::Ndjson(reader) => with_newline(json_record(reader.as_ref(), reason)),
+            Content::Ndjson(reader) => add_newline(to_json_record(reader.as_ref(), reason)),
             Content::Array(reader) => {
                 let separator = if is_first { "\n" } else { ",\n" };
-                [separator.as_bytes(), &json_record(reader.as_ref(), reason)].concat()
+                [separator.as_bytes(), &to_json_record(reader.as_ref(), reason)].concat()
             }
             Content::Export(reader) => {
-                let mut out = format!("<!-- {REASON}: {} -->\n", comment_text(reason)).into_bytes();
-                out.extend(xml_record(reader.as_ref()));
-                with_newline(out)
+                let mut out = format!("<!-- {REASON}: {} -->\n", to_comment_text(reason)).into_bytes();
+                out.extend(to_xml_record(reader.as_ref()));
+                add_newline(out)
             }
-            Content::Csv(rows) => rows.row(reason),
+            Content::Csv(rows) => rows.row_with_reason(reason),
         }))
     }
 
     /// The bytes after the last record.
     #[must_use]
-    pub fn end(&self) -> Vec<u8> {
+    pub fn bytes_after_records(&self) -> Vec<u8> {
         match self.content {
             Content::Ndjson(_) | Content::Csv(_) => Vec::new(),
             Content::Array(_) => b"\n]\n".to_vec(),
@@ -145,14 +146,14 @@ struct CsvRows {
 
 impl CsvRows {
     fn new(table: UnmappedTable, skip_lines: u32) -> Self {
-        let (summary, width) = (table.summary(), table.width());
+        let (summary, width) = (table.to_summary(), table.header_width());
         let has_reason = summary.header.last().is_some_and(|name| name == REASON);
         let columns = if has_reason { summary.header.len() - 1 } else { width };
-        let header = if has_reason { table.row_with_cells(columns) } else { table.raw().to_owned() };
+        let header = if has_reason { table.row_with_cells(columns) } else { table.raw_bytes().to_owned() };
         Self { table, summary, header, columns, skip_lines }
     }
 
-    fn begin(&self) -> Vec<u8> {
+    fn bytes_before_records(&self) -> Vec<u8> {
         // The mapping may name another encoding. The byte order mark shows that this file is UTF-8.
         let mut out = "\u{feff}".as_bytes().to_vec();
         let separator_line =
@@ -161,68 +162,69 @@ impl CsvRows {
         let lines = separator_line.into_iter().chain(std::iter::repeat(String::new())).take(count);
         out.extend(lines.flat_map(|line| (line + "\n").into_bytes()));
         out.extend(&self.header);
-        self.end_row(out, REASON)
+        self.end_row_with_cell(out, REASON)
     }
 
     /// The current row with its reason.
-    fn row(&self, reason: &str) -> Vec<u8> {
-        let cells = self.table.cells().len();
+    fn row_with_reason(&self, reason: &str) -> Vec<u8> {
+        let cells = self.table.cell_excerpts().len();
         let (mut out, cells) = if self.table.is_too_long() {
-            (quoted_cell(&excerpt(self.table.raw())), 1)
-        } else if self.table.has_surplus() || cells <= self.columns.min(self.table.width()) {
-            (self.table.raw().to_owned(), cells)
+            (to_quoted_cell(&record_excerpt(self.table.raw_bytes())), 1)
+        } else if self.table.has_surplus_cells() || cells <= self.columns.min(self.table.header_width()) {
+            (self.table.raw_bytes().to_owned(), cells)
         } else {
             (self.table.row_with_cells(self.columns), self.columns)
         };
         out.extend(std::iter::repeat_n(self.summary.delimiter as u8, self.columns.saturating_sub(cells)));
-        self.end_row(out, reason)
+        self.end_row_with_cell(out, reason)
     }
 
-    fn end_row(&self, mut out: Vec<u8>, last: &str) -> Vec<u8> {
+    fn end_row_with_cell(&self, mut out: Vec<u8>, last: &str) -> Vec<u8> {
         out.push(self.summary.delimiter as u8);
-        out.extend(quoted_cell(last));
-        with_newline(out)
+        out.extend(to_quoted_cell(last));
+        add_newline(out)
     }
 }
 
-fn with_newline(mut bytes: Vec<u8>) -> Vec<u8> {
+fn add_newline(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.push(b'\n');
     bytes
 }
 
 /// The record as one element. A record that is not exactly one complete element becomes the text of an
 /// attribute, because it would break the elements around it.
-fn xml_record(reader: &dyn RecordReader) -> Vec<u8> {
-    if !reader.is_too_long() && apple_health::is_element(reader.raw()) {
-        return reader.raw().to_owned();
+fn to_xml_record(reader: &dyn RecordReader) -> Vec<u8> {
+    if !reader.is_too_long() && apple_health::is_complete_element(reader.raw_bytes()) {
+        return reader.raw_bytes().to_owned();
     }
     let text = if reader.is_too_long() {
-        excerpt(reader.raw())
+        record_excerpt(reader.raw_bytes())
     } else {
-        String::from_utf8_lossy(reader.raw()).into_owned()
+        String::from_utf8_lossy(reader.raw_bytes()).into_owned()
     };
     format!("<Record text=\"{}\"/>", quick_xml::escape::escape(&text)).into_bytes()
 }
 
 /// The record as an object with the reason in a field. A record that is not an object becomes the text of a
 /// field.
-fn json_record(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
-    let text = String::from_utf8_lossy(reader.raw());
+fn to_json_record(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
+    let text = String::from_utf8_lossy(reader.raw_bytes());
     let reason = serde_json::Value::from(reason);
     let is_object = !reader.is_too_long() && serde_json::from_str::<IgnoredAny>(&text).is_ok();
     let Some(prefix) = text.trim().strip_suffix('}').filter(|prefix| is_object && prefix.starts_with('{'))
     else {
-        let record = if reader.is_too_long() { excerpt(reader.raw()) } else { text.into_owned() };
+        let record =
+            if reader.is_too_long() { record_excerpt(reader.raw_bytes()) } else { text.into_owned() };
         return serde_json::json!({ "record": record, REASON: reason }).to_string().into_bytes();
     };
-    let prefix = without_reason(&text).unwrap_or_else(|| prefix.to_owned());
+    let prefix = remove_reason(&text).unwrap_or_else(|| prefix.to_owned());
     let separator = if prefix.trim_end() == "{" { "" } else { "," };
     format!("{prefix}{separator}\"{REASON}\":{reason}}}").into_bytes()
 }
 
 /// An object without the reason of an earlier import, and without its closing brace. `None` if it has no such
 /// reason.
-fn without_reason(object: &str) -> Option<String> {
+fn remove_reason(object: &str) -> Option<String> {
     let Fields(fields) = serde_json::from_str(object).ok()?;
     let (reasons, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == REASON);
     if reasons.is_empty() {
@@ -258,11 +260,11 @@ impl<'t> Deserialize<'t> for Fields<'t> {
     }
 }
 
-fn quoted_cell(text: &str) -> Vec<u8> {
+fn to_quoted_cell(text: &str) -> Vec<u8> {
     format!("\"{}\"", text.replace('"', "\"\"")).into_bytes()
 }
 
 /// Makes text safe for a comment (XML 1.0, section 2.5).
-fn comment_text(text: &str) -> String {
+fn to_comment_text(text: &str) -> String {
     text.replace("--", "- -").trim_end_matches('-').to_owned()
 }

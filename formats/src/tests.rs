@@ -29,7 +29,7 @@ impl Source for Memory {
         self.0.len() as u64
     }
 
-    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let rest = self.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default().to_vec();
         Ok(Box::new(Cursor::new(rest)))
     }
@@ -46,10 +46,10 @@ struct ObservedRecord {
 
 impl ObservedRecord {
     fn of(reader: &dyn RecordReader) -> Self {
-        let read = || reader.event(Uuid::nil(), &|_| Uuid::nil());
+        let read = || reader.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil());
         let summary = |new: NewEvent| (new.id, format!("{:?}", new.body), new.external_id);
-        let (line, is_too_long) = (reader.line(), reader.is_too_long());
-        Self { line, event: read().map(summary), excerpt: excerpt(reader.raw()), is_too_long }
+        let (line, is_too_long) = (reader.line_number(), reader.is_too_long());
+        Self { line, event: read().map(summary), excerpt: record_excerpt(reader.raw_bytes()), is_too_long }
     }
 }
 
@@ -65,7 +65,7 @@ struct ReadResult {
 
 impl ReadResult {
     fn detail(&self) -> String {
-        let problem = self.error.as_ref().and_then(ReadError::problem).unwrap();
+        let problem = self.error.as_ref().and_then(ReadError::to_problem).unwrap();
         format!("{}: {}", problem.code.name(), problem.detail.unwrap_or_default())
     }
 
@@ -96,7 +96,7 @@ fn read_from(
 ) -> ReadResult {
     let input = Input::new(Arc::new(Memory(payload.to_vec())));
     let mut result = ReadResult { records: Vec::new(), positions: Vec::new(), error: None };
-    let (mut reader, mut number) = match open(&input, format, mapping, checkpoint) {
+    let (mut reader, mut number) = match open_at_checkpoint(&input, format, mapping, checkpoint) {
         Ok(opened) => opened,
         Err(error) => return ReadResult { error: Some(error), ..result },
     };
@@ -109,7 +109,7 @@ fn read_from(
         number += 1;
         if number > checkpoint.records {
             result.records.push(ObservedRecord::of(reader.as_ref()));
-            result.positions.push(reader.position());
+            result.positions.push(reader.position_after_record());
         }
     }
 }
@@ -127,7 +127,9 @@ fn read_all(reader: &mut dyn RecordReader) -> (Vec<RawRecord>, Option<ReadError>
     let mut records = Vec::new();
     loop {
         match reader.advance() {
-            Ok(true) => records.push((reader.line(), excerpt(reader.raw()), reader.is_too_long())),
+            Ok(true) => {
+                records.push((reader.line_number(), record_excerpt(reader.raw_bytes()), reader.is_too_long()))
+            }
             Ok(false) => return (records, None),
             Err(error) => return (records, Some(error)),
         }
@@ -137,7 +139,7 @@ fn read_all(reader: &mut dyn RecordReader) -> (Vec<RawRecord>, Option<ReadError>
 /// A reader of a format that reads unpacked bytes.
 fn reader_of(format: Format, bytes: impl Read + 'static) -> Result<Box<dyn RecordReader>, ReadError> {
     let input = Input::new(Arc::new(Memory(Vec::new())));
-    let bytes = BoundedReader::plain(bytes, 0, &input);
+    let bytes = BoundedReader::of_plain(bytes, 0, &input);
     Ok(match format {
         Format::Ndjson => Box::new(ndjson::NdjsonReader::new(bytes, 0)),
         Format::Json => Box::new(json::ArrayReader::new(bytes)),

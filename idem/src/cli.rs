@@ -121,7 +121,7 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// The settings that were given as flags, as [`Config::load`](crate::config::Config::load) takes them.
     #[must_use]
-    pub fn overrides(&self) -> Vec<(&'static str, String)> {
+    pub fn to_setting_overrides(&self) -> Vec<(&'static str, String)> {
         let flags = [
             ("listen", &self.listen),
             ("metrics_listen", &self.metrics_listen),
@@ -149,7 +149,7 @@ mod tests {
         let cli = Cli::try_parse_from(["idem", "serve", "--dev", "--listen", "127.0.0.1:1"])?;
         let Command::Serve(args) = cli.command else { anyhow::bail!("serve is serve") };
         assert!(args.dev && !args.no_worker);
-        assert_eq!(args.overrides(), [("listen", "127.0.0.1:1".to_owned())]);
+        assert_eq!(args.to_setting_overrides(), [("listen", "127.0.0.1:1".to_owned())]);
         Ok(())
     }
 }

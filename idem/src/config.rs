@@ -20,7 +20,7 @@ use service::Failover;
 use tracing_subscriber::EnvFilter;
 
 pub use self::duration::parse_duration;
-pub use self::setting::default_file;
+pub use self::setting::default_settings_file;
 
 use self::source::Sources;
 
@@ -115,61 +115,61 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         dev: bool,
     ) -> anyhow::Result<Self> {
-        let sources = Sources::read(overrides, env)?;
+        let sources = Sources::read_all(overrides, env)?;
         let data_dir = PathBuf::from(sources.get_or_default("data_dir")?);
-        let redis_url = sources.get("redis_url")?;
-        let log = match sources.get("log")? {
+        let redis_url = sources.get_value("redis_url")?;
+        let log = match sources.get_value("log")? {
             None if dev => DEV_LOG.to_owned(),
             _ => sources.get_or_default("log")?,
         };
-        let drain_delay = match sources.get("drain_delay")? {
+        let drain_delay = match sources.get_value("drain_delay")? {
             Some(text) => parse_duration(&text).context("in setting `drain_delay`")?,
             None if redis_url.is_some() => Duration::from_secs(5),
             None => Duration::ZERO,
         };
-        let secrets = sources.get("jwt_secret")?.unwrap_or_default();
+        let secrets = sources.get_value("jwt_secret")?.unwrap_or_default();
         let mut config = Self {
-            listen: address(&sources, "listen")?,
-            metrics_listen: address(&sources, "metrics_listen")?,
-            database_url: url_in_data_dir(&sources, "database_url", &data_dir)?,
-            failover: failover(&sources.get_or_default("failover")?)?,
+            listen: parse_address(&sources, "listen")?,
+            metrics_listen: parse_address(&sources, "metrics_listen")?,
+            database_url: read_url_in_data_dir(&sources, "database_url", &data_dir)?,
+            failover: parse_failover(&sources.get_or_default("failover")?)?,
             redis_url,
-            payload_url: url_in_data_dir(&sources, "payload_url", &data_dir)?,
+            payload_url: read_url_in_data_dir(&sources, "payload_url", &data_dir)?,
             payload_retention: parse_duration(&sources.get_or_default("payload_retention")?)
                 .context("in setting `payload_retention`")?,
-            imports_running_max: count(
+            imports_running_max: parse_count(
                 "imports_running_max",
                 &sources.get_or_default("imports_running_max")?,
             )?,
-            imports_waiting_max: count(
+            imports_waiting_max: parse_count(
                 "imports_waiting_max",
                 &sources.get_or_default("imports_waiting_max")?,
             )?,
-            import_records_a_day: optional_count(&sources, "import_records_a_day")?,
-            import_bytes_a_day: optional_count(&sources, "import_bytes_a_day")?,
-            connections_max: connections_max(&sources.get_or_default("connections_max")?)?,
-            rate_limit: rate_limit(&sources)?,
+            import_records_a_day: parse_optional_count(&sources, "import_records_a_day")?,
+            import_bytes_a_day: parse_optional_count(&sources, "import_bytes_a_day")?,
+            connections_max: parse_connections_max(&sources.get_or_default("connections_max")?)?,
+            rate_limit: parse_rate_limit(&sources)?,
             jwt_secrets: secrets
                 .lines()
                 .map(str::trim)
                 .filter(|it| !it.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            jwks: sources.get("jwks")?,
+            jwks: sources.get_value("jwks")?,
             jwt_issuers: sources.get_list("jwt_issuer")?,
-            jwt_audience: sources.get("jwt_audience")?,
+            jwt_audience: sources.get_value("jwt_audience")?,
             cors_origins: sources.get_list("cors_origins")?,
             cors_headers: sources.get_list("cors_headers")?,
             log,
-            log_format: log_format(sources.get("log_format")?.as_deref())?,
+            log_format: parse_log_format(sources.get_value("log_format")?.as_deref())?,
             drain_delay,
             data_dir,
             dev,
         };
         if dev {
-            config.prepare_dev()?;
+            config.apply_dev_defaults()?;
         }
-        config.check()?;
+        config.check_values()?;
         Ok(config)
     }
 
@@ -177,7 +177,7 @@ impl Config {
     ///
     /// # Errors
     /// If neither a secret nor a key set is configured.
-    pub fn require_keys(&self) -> anyhow::Result<()> {
+    pub fn require_token_keys(&self) -> anyhow::Result<()> {
         ensure!(
             !self.jwt_secrets.is_empty() || self.jwks.is_some(),
             "no key to verify tokens: set IDEM_JWT_SECRET, IDEM_JWT_SECRET_FILE or IDEM_JWKS, or use --dev"
@@ -193,12 +193,12 @@ impl Config {
         if let Some(secret) = self.jwt_secrets.first() {
             return Ok(secret.clone());
         }
-        dev::load(&self.data_dir)?.context(
+        dev::load_secret(&self.data_dir)?.context(
             "no secret to sign with: set IDEM_JWT_SECRET, or run `idem serve --dev` once to create one",
         )
     }
 
-    fn prepare_dev(&mut self) -> anyhow::Result<()> {
+    fn apply_dev_defaults(&mut self) -> anyhow::Result<()> {
         for address in [self.listen, self.metrics_listen] {
             ensure!(
                 address.ip().is_loopback(),
@@ -209,14 +209,14 @@ impl Config {
             self.cors_origins = DEV_ORIGINS.map(str::to_owned).to_vec();
         }
         if self.jwt_secrets.is_empty() {
-            self.jwt_secrets.push(dev::load_or_create(&self.data_dir)?);
+            self.jwt_secrets.push(dev::load_or_create_secret(&self.data_dir)?);
         }
         // A person reads the output of a development server, even where it is not a terminal.
         self.log_format.get_or_insert(LogFormat::Pretty);
         Ok(())
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    fn check_values(&self) -> anyhow::Result<()> {
         check_scheme("database_url", &self.database_url, &["sqlite:", "postgres://", "postgresql://"])?;
         check_scheme("payload_url", &self.payload_url, &["file://", "s3://", "gs://", "az://"])?;
         if let Some(url) = &self.redis_url {
@@ -229,7 +229,7 @@ impl Config {
             );
         }
         self.cors_origins.iter().try_for_each(|origin| check_origin(origin))?;
-        self.cors_headers.iter().try_for_each(|name| check_header(name))?;
+        self.cors_headers.iter().try_for_each(|name| check_header_name(name))?;
         EnvFilter::try_new(&self.log).context("in setting `log`")?;
         Ok(())
     }
@@ -241,21 +241,21 @@ pub fn process_env() -> impl Iterator<Item = (String, String)> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-fn address(sources: &Sources, key: &str) -> anyhow::Result<SocketAddr> {
+fn parse_address(sources: &Sources, key: &str) -> anyhow::Result<SocketAddr> {
     let text = sources.get_or_default(key)?;
     text.parse().with_context(|| {
         format!("in setting `{key}`: `{text}` is not an IP address and port, such as 127.0.0.1:8080")
     })
 }
 
-fn count(key: &str, text: &str) -> anyhow::Result<u64> {
+fn parse_count(key: &str, text: &str) -> anyhow::Result<u64> {
     text.parse()
         .ok()
         .filter(|count| *count > 0)
         .with_context(|| format!("in setting `{key}`: `{text}` is not a whole number above 0"))
 }
 
-fn rate_limit(sources: &Sources) -> anyhow::Result<Option<RateLimit>> {
+fn parse_rate_limit(sources: &Sources) -> anyhow::Result<Option<RateLimit>> {
     let read = |key, min| -> anyhow::Result<Option<NonZeroU32>> {
         let text = sources.get_or_default(key)?;
         let points = text.parse().ok().filter(|points| (min..=RATE_LIMIT_MAX).contains(points));
@@ -268,13 +268,13 @@ fn rate_limit(sources: &Sources) -> anyhow::Result<Option<RateLimit>> {
     Ok(points.zip(per_second).map(|(points, per_second)| RateLimit { points, per_second }))
 }
 
-fn optional_count(sources: &Sources, key: &str) -> anyhow::Result<Option<u64>> {
-    sources.get(key)?.map(|text| count(key, &text)).transpose()
+fn parse_optional_count(sources: &Sources, key: &str) -> anyhow::Result<Option<u64>> {
+    sources.get_value(key)?.map(|text| parse_count(key, &text)).transpose()
 }
 
 /// Reads a URL. If it begins with `<scheme>://<data>/`, as the defaults do, `<data>` is replaced by the
 /// absolute and percent-encoded path of the data directory.
-fn url_in_data_dir(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String> {
+fn read_url_in_data_dir(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String> {
     let text = sources.get_or_default(key)?;
     let Some((scheme, name)) = text.split_once("://<data>/") else {
         return Ok(text);
@@ -286,13 +286,13 @@ fn url_in_data_dir(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Res
     Ok(format!("{scheme}://{}", url.path()))
 }
 
-fn connections_max(text: &str) -> anyhow::Result<usize> {
+fn parse_connections_max(text: &str) -> anyhow::Result<usize> {
     let max: usize = text.parse().context("in setting `connections_max`")?;
     ensure!(max > 0, "in setting `connections_max`: must be at least 1");
     Ok(max)
 }
 
-fn failover(text: &str) -> anyhow::Result<Failover> {
+fn parse_failover(text: &str) -> anyhow::Result<Failover> {
     match text {
         "lossy" => Ok(Failover::Lossy),
         "lossless" => Ok(Failover::Lossless),
@@ -300,7 +300,7 @@ fn failover(text: &str) -> anyhow::Result<Failover> {
     }
 }
 
-fn log_format(text: Option<&str>) -> anyhow::Result<Option<LogFormat>> {
+fn parse_log_format(text: Option<&str>) -> anyhow::Result<Option<LogFormat>> {
     Ok(match text {
         None => None,
         Some("pretty") => Some(LogFormat::Pretty),
@@ -317,7 +317,7 @@ fn check_scheme(key: &str, url: &str, accepted: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Checks that a header name is a token (RFC 9110, section 5.6.2).
-fn check_header(name: &str) -> anyhow::Result<()> {
+fn check_header_name(name: &str) -> anyhow::Result<()> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     ensure!(name.chars().all(is_token), "in setting `cors_headers`: `{name}` is not a header name");
     Ok(())

@@ -18,14 +18,14 @@ const BACKFILL_REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// `idem migrate`: applies migrations and fills derived columns; with `refill` it fills all of them again.
 /// With `check` it changes nothing. The exit code is 0 if no migration is pending at the end.
 pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyhow::Result<ExitCode> {
-    preflight(config).await?;
+    check_database(config).await?;
     if !check {
-        prepare(config).await?;
+        prepare_database(config).await?;
         let store = open_store(config, 4).await?;
         if refill {
-            service::backfill::restart(&store).await.context("cannot restart the backfills")?;
+            service::backfill::restart_all(&store).await.context("cannot restart the backfills")?;
         }
-        run_backfills(&store, Pace::Throttled, |progress| eprintln!("{progress}")).await?;
+        run_backfills_with_progress(&store, Pace::Throttled, |progress| eprintln!("{progress}")).await?;
         store.close().await;
     }
     let connection =
@@ -44,8 +44,8 @@ pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyho
 }
 
 /// `idem restored`: resets all change feeds after a backup was restored.
-pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
-    preflight(config).await?;
+pub(crate) async fn reset_feeds_after_restore(config: &Config) -> anyhow::Result<()> {
+    check_database(config).await?;
     let store = open_store(config, 2).await?;
     feeds::renew_generation(&store).await.context("cannot reset the change feeds")?;
     println!(
@@ -55,7 +55,7 @@ pub(crate) async fn restored(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Fills the derived columns of older rows, and passes the progress to `report` every few seconds.
-pub(crate) async fn run_backfills(
+pub(crate) async fn run_backfills_with_progress(
     store: &Store,
     pace: Pace,
     report: impl Fn(String) + Sync,
@@ -66,29 +66,31 @@ pub(crate) async fn run_backfills(
         if !backfill.is_done && reported_at.elapsed() >= BACKFILL_REPORT_INTERVAL {
             *reported_at = Instant::now();
             let Backfill { name, rows, .. } = backfill;
-            let percent = backfill.share() * 100.0;
+            let percent = backfill.estimate_progress() * 100.0;
             report(format!("filling {name}: {rows} rows done, {percent:.0} % of the users"));
         }
     };
-    backfill::fill(store, pace, &on_progress).await.map_err(|error| anyhow!(error.in_full()))
+    backfill::run_all_backfills(store, pace, &on_progress)
+        .await
+        .map_err(|error| anyhow!(error.to_string_with_cause()))
 }
 
 /// Refuses a database that would lose or corrupt data later, for example one with another encoding than
 /// UTF-8.
-pub(crate) async fn preflight(config: &Config) -> anyhow::Result<()> {
+pub(crate) async fn check_database(config: &Config) -> anyhow::Result<()> {
     Ok(service::preflight(&config.database_url, &Clock::System).await?)
 }
 
 /// Creates the data directory and applies the migrations that the database lacks.
-pub(crate) async fn prepare(config: &Config) -> anyhow::Result<()> {
-    make_data_dir(config).await?;
+pub(crate) async fn prepare_database(config: &Config) -> anyhow::Result<()> {
+    create_data_dir(config).await?;
     let connection =
         service::open_to_migrate(&config.database_url).await.context("cannot open the database")?;
     migration::apply(&connection).await.context("cannot apply the migrations")?;
     Ok(connection.close().await?)
 }
 
-async fn make_data_dir(config: &Config) -> anyhow::Result<()> {
+async fn create_data_dir(config: &Config) -> anyhow::Result<()> {
     let dir = &config.data_dir;
     tokio::fs::create_dir_all(dir)
         .await
@@ -97,7 +99,7 @@ async fn make_data_dir(config: &Config) -> anyhow::Result<()> {
 
 /// Opens a pool of at most `connections` database connections.
 pub(crate) async fn open_store(config: &Config, connections: u32) -> anyhow::Result<Store> {
-    make_data_dir(config).await?;
+    create_data_dir(config).await?;
     let store = Store::open(&config.database_url, connections, config.failover, Clock::System).await;
-    store.map_err(|error| anyhow!(error.in_full())).context("cannot open the database")
+    store.map_err(|error| anyhow!(error.to_string_with_cause())).context("cannot open the database")
 }

@@ -11,8 +11,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Requests `{url}/readyz`. The exit code is 0 after a success within two seconds, else 1 with the reason on
 /// stderr.
-pub async fn run(url: &str) -> ExitCode {
-    match check(url).await {
+pub async fn run_healthcheck(url: &str) -> ExitCode {
+    match request_readiness(url).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("not ready: {error:#}");
@@ -24,7 +24,7 @@ pub async fn run(url: &str) -> ExitCode {
 /// The URL of a server that listens on `listen`, as seen from its own machine. An unspecified
 /// address such as `0.0.0.0` means all interfaces, so the loopback address takes its place.
 #[must_use]
-pub fn local_url(listen: SocketAddr) -> String {
+pub fn local_server_url(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -33,7 +33,7 @@ pub fn local_url(listen: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
-async fn check(url: &str) -> anyhow::Result<()> {
+async fn request_readiness(url: &str) -> anyhow::Result<()> {
     let client =
         reqwest::Client::builder().timeout(TIMEOUT).build().context("cannot create an HTTP client")?;
     let url = format!("{}/readyz", url.trim_end_matches('/'));
@@ -53,7 +53,7 @@ mod tests {
             ("[::]:1", "http://[::1]:1"),
             ("10.0.0.1:80", "http://10.0.0.1:80"),
         ] {
-            assert_eq!(local_url(listen.parse()?), url);
+            assert_eq!(local_server_url(listen.parse()?), url);
         }
         Ok(())
     }

@@ -48,14 +48,14 @@ const EXIT_INTERRUPTED: u8 = 130;
 ///
 /// # Errors
 /// If the file cannot be read, the server refuses the import, or the server cannot be reached for too long.
-pub async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+pub async fn run_import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     if args.preview {
-        return preview::run(args).await;
+        return preview::run_preview(args).await;
     }
     let id = args.id.unwrap_or_else(|| Clock::System.new_id());
     let is_uploaded = Cell::new(false);
     tokio::select! {
-        done = import(args, id, &is_uploaded) => done,
+        done = import_file(args, id, &is_uploaded) => done,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("cannot wait for Ctrl-C")?;
             let state = if is_uploaded.get() {
@@ -71,36 +71,43 @@ pub async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 
 /// Creates the import, uploads the file and reports the result. Sets `is_uploaded` once the server has the
 /// whole file.
-async fn import(args: &ImportArgs, id: Uuid, is_uploaded: &Cell<bool>) -> anyhow::Result<ExitCode> {
+async fn import_file(args: &ImportArgs, id: Uuid, is_uploaded: &Cell<bool>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let remote = Remote::new(&args.url, &args.token)?;
     let given_format = args.format;
     let path = args.file.clone();
     let has_columns = args.csv.timestamp_column.is_some();
     let format =
-        blocking(args, move || given_format.map_or_else(|| sniff::detect_format(&path, has_columns), Ok))
+        run_blocking(args, move || given_format.map_or_else(|| sniff::detect_format(&path, has_columns), Ok))
             .await?;
-    let csv = args.csv.mapping(format).with_context(|| args.file.display().to_string())?;
-    eprintln!("import {id} ({}): to continue it later, run the same command with --id {id}", format.noun());
+    let csv = args.csv.mapping_to_send(format).with_context(|| args.file.display().to_string())?;
+    eprintln!(
+        "import {id} ({}): to continue it later, run the same command with --id {id}",
+        format.display_name()
+    );
     let path = args.file.clone();
-    let (size, sha256) = blocking(args, move || measure(&path)).await?;
+    let (size, sha256) = run_blocking(args, move || measure_and_hash_file(&path)).await?;
 
-    let created = create(&remote, &create_input(args, id, format, csv, size, &sha256)).await?;
+    let created =
+        create_or_find_import(&remote, &create_import_input(args, id, format, csv, size, &sha256)).await?;
     if created.state == "AWAITING_UPLOAD" {
         let target = created.upload.context("the server returned no upload URL")?;
-        upload::upload(&remote, &args.file, &target.url, size).await?;
+        upload::upload_file(&remote, &args.file, &target.url, size).await?;
     }
     is_uploaded.set(true);
-    let job =
-        if args.no_wait { watch::query(&remote, id).await? } else { watch::until_done(&remote, id).await? };
+    let job = if args.no_wait {
+        watch::query_import(&remote, id).await?
+    } else {
+        watch::wait_until_done(&remote, id).await?
+    };
     let has_rejections = job.counts.rejected + job.counts.differing > 0;
-    let rejections = if has_rejections { watch::rejections(&remote, id).await } else { Vec::new() };
-    report(&job, &rejections, args, started.elapsed().as_secs_f64())?;
-    Ok(exit_code(&job, args.no_wait))
+    let rejections = if has_rejections { watch::query_rejections(&remote, id).await } else { Vec::new() };
+    print_result(&job, &rejections, args, started.elapsed().as_secs_f64())?;
+    Ok(result_exit_code(&job, args.no_wait))
 }
 
 /// Runs `read` on a thread for blocking work, so that Ctrl-C is still noticed.
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     args: &ImportArgs,
     read: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
@@ -110,11 +117,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The size in bytes and the SHA-256 in hexadecimal of a file, which is read once.
-fn measure(path: &Path) -> anyhow::Result<(u64, String)> {
+fn measure_and_hash_file(path: &Path) -> anyhow::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     ensure!(metadata.is_file(), "it is not a regular file");
-    let bar = bar::bytes("reading", metadata.len());
+    let bar = bar::new_bytes_bar("reading", metadata.len());
     let mut hash = Sha256::new();
     let mut size = 0;
     let mut buffer = vec![0; 1 << 20];
@@ -159,7 +166,7 @@ const CREATE: &str = "mutation Create($input: CreateImportInput!) { createImport
     importJob { id state upload { url offset } } problem { code detail errors { pointer code detail } } } }";
 
 /// The input of `createImport`. It is the same each time the same command is run.
-fn create_input(
+fn create_import_input(
     args: &ImportArgs,
     id: Uuid,
     format: ImportFormat,
@@ -180,8 +187,8 @@ fn create_input(
 }
 
 /// Creates the import, or finds the one that was created with this id before.
-async fn create(remote: &Remote, input: &Value) -> anyhow::Result<CreatedJob> {
-    let payload = call_create(remote, input).await?.create_import;
+async fn create_or_find_import(remote: &Remote, input: &Value) -> anyhow::Result<CreatedJob> {
+    let payload = call_create_import(remote, input).await?.create_import;
     if let Some(problem) = payload.problem {
         bail!("the server refuses the import: {problem}");
     }
@@ -190,13 +197,13 @@ async fn create(remote: &Remote, input: &Value) -> anyhow::Result<CreatedJob> {
 
 /// Calls `createImport`, and repeats the call after a temporary failure. That is safe, because the same id
 /// never creates a second import.
-async fn call_create(remote: &Remote, input: &Value) -> anyhow::Result<CreateImport> {
+async fn call_create_import(remote: &Remote, input: &Value) -> anyhow::Result<CreateImport> {
     let mut attempts = 1;
     loop {
-        match remote.graphql(CREATE, json!({ "input": input })).await {
+        match remote.send_graphql(CREATE, json!({ "input": input })).await {
             Ok(created) => return Ok(created),
             Err(Failure::Temporary { wait, .. }) if attempts < CREATE_ATTEMPTS_MAX => {
-                tokio::time::sleep(wait.max(upload::backoff(attempts))).await;
+                tokio::time::sleep(wait.max(upload::backoff_pause(attempts))).await;
                 attempts += 1;
             }
             Err(failure) => return Err(failure.into_error()),
@@ -205,7 +212,7 @@ async fn call_create(remote: &Remote, input: &Value) -> anyhow::Result<CreateImp
 }
 
 /// Prints the result on stdout, and the reasons for rejections on stderr.
-fn report(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
+fn print_result(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
         let problem = job.problem.as_ref().map(|it| json!({ "code": it.code, "detail": it.detail }));
@@ -215,11 +222,11 @@ fn report(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) 
         });
         writeln!(out, "{line}")?;
     } else {
-        writeln!(out, "{}", summary(job, seconds))?;
+        writeln!(out, "{}", result_summary(job, seconds))?;
     }
     out.flush()?;
     if job.counts.rejected + job.counts.differing > 0 {
-        print_reasons(rejections);
+        print_rejection_reasons(rejections);
         let base = args.url.trim_end_matches('/');
         eprintln!(
             "the whole report: curl -H \"Authorization: Bearer $IDEM_TOKEN\" {base}/imports/{}/report",
@@ -230,7 +237,7 @@ fn report(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) 
 }
 
 /// Prints each reason once, with the first record that has it.
-fn print_reasons(rejections: &[Rejection]) {
+fn print_rejection_reasons(rejections: &[Rejection]) {
     let mut shown = Vec::new();
     for Rejection { record, line, code, detail } in rejections {
         let reason = (code, detail);
@@ -248,7 +255,7 @@ fn print_reasons(rejections: &[Rejection]) {
 }
 
 /// The result in one line, for people.
-fn summary(job: &Job, seconds: f64) -> String {
+fn result_summary(job: &Job, seconds: f64) -> String {
     let counts = &job.counts;
     let prefix = if job.dry_run { "dry run, nothing is stored, " } else { "" };
     let problem = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
@@ -266,7 +273,7 @@ fn summary(job: &Job, seconds: f64) -> String {
 }
 
 /// With `--no-wait`, an import that has not ended yet is a success, because the file is uploaded.
-fn exit_code(job: &Job, no_wait: bool) -> ExitCode {
+fn result_exit_code(job: &Job, no_wait: bool) -> ExitCode {
     match job.state.as_str() {
         "COMPLETED" if job.counts.rejected + job.counts.differing > 0 => ExitCode::from(EXIT_REJECTED),
         "COMPLETED" => ExitCode::SUCCESS,

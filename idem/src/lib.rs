@@ -14,7 +14,7 @@ mod readiness;
 mod telemetry;
 mod token;
 
-pub use token::sign as sign_token;
+pub use token::sign_token;
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ use clap::Parser;
 use service::Clock;
 
 use cli::{Cli, Command, ServeArgs};
-use config::{Config, default_file, process_env};
+use config::{Config, default_settings_file, process_env};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(run(cli.command)).unwrap_or_else(|error| {
+    let code = runtime.block_on(run_command(cli.command)).unwrap_or_else(|error| {
         eprintln!("idem: {error:#}");
         ExitCode::FAILURE
     });
@@ -56,43 +56,45 @@ pub fn main() -> ExitCode {
     code
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
+async fn run_command(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(args) => lifecycle::serve(load(&args)?, &args).await?,
-        Command::Worker => lifecycle::work(Config::load(&[], process_env(), false)?).await?,
+        Command::Serve(args) => lifecycle::run_server(load_serve_config(&args)?, &args).await?,
+        Command::Worker => lifecycle::run_worker(Config::load(&[], process_env(), false)?).await?,
         Command::Migrate { check, refill } => {
             return database::migrate(&Config::load(&[], process_env(), false)?, check, refill).await;
         }
-        Command::Restored => database::restored(&Config::load(&[], process_env(), false)?).await?,
+        Command::Restored => {
+            database::reset_feeds_after_restore(&Config::load(&[], process_env(), false)?).await?
+        }
         Command::Schema => print!("{}", api::sdl()),
         Command::Config { check } => {
             if check {
-                Config::load(&[], process_env(), false)?.require_keys()?;
+                Config::load(&[], process_env(), false)?.require_token_keys()?;
                 println!("ok");
             } else {
-                print!("{}", default_file());
+                print!("{}", default_settings_file());
             }
         }
-        Command::Token { subject, ttl } => println!("{}", sign(&subject, ttl)?),
-        Command::Import(args) => return import::run(&args).await,
+        Command::Token { subject, ttl } => println!("{}", sign_user_token(&subject, ttl)?),
+        Command::Import(args) => return import::run_import(&args).await,
         Command::Healthcheck { url } => {
             let url = match url {
                 Some(url) => url,
-                None => healthcheck::local_url(Config::load(&[], process_env(), false)?.listen),
+                None => healthcheck::local_server_url(Config::load(&[], process_env(), false)?.listen),
             };
-            return Ok(healthcheck::run(&url).await);
+            return Ok(healthcheck::run_healthcheck(&url).await);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(args: &ServeArgs) -> anyhow::Result<Config> {
-    Config::load(&args.overrides(), process_env(), args.dev)
+fn load_serve_config(args: &ServeArgs) -> anyhow::Result<Config> {
+    Config::load(&args.to_setting_overrides(), process_env(), args.dev)
 }
 
-fn sign(subject: &str, ttl: std::time::Duration) -> anyhow::Result<String> {
+fn sign_user_token(subject: &str, ttl: std::time::Duration) -> anyhow::Result<String> {
     let config = Config::load(&[], process_env(), false)?;
     let (issuer, audience) = (config.jwt_issuers.first(), config.jwt_audience.as_deref());
     let secret = config.signing_secret()?;
-    token::sign(&secret, subject, issuer.map(String::as_str), audience, ttl, Clock::System.now_ms())
+    sign_token(&secret, subject, issuer.map(String::as_str), audience, ttl, Clock::System.now_ms())
 }

@@ -28,7 +28,7 @@ use worker::sweeper::Sweeper;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use crate::database::{open_store, preflight, prepare, run_backfills};
+use crate::database::{check_database, open_store, prepare_database, run_backfills_with_progress};
 use crate::open_files;
 use crate::payloads::open_payloads;
 use crate::readiness::Readiness;
@@ -53,21 +53,21 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// `idem serve`: serves the API until SIGTERM or SIGINT.
-pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
-    config.require_keys()?;
+pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
+    config.require_token_keys()?;
     if args.no_worker && config.redis_url.is_none() {
         bail!("serve --no-worker needs IDEM_REDIS_URL: without Redis, no worker can read the import queue");
     }
     let telemetry = Telemetry::install(&config)?;
-    open_files::raise_limit(config.connections_max);
-    preflight(&config).await?;
+    open_files::raise_open_files_limit(config.connections_max);
+    check_database(&config).await?;
     if !args.no_migrate {
-        prepare(&config).await?;
+        prepare_database(&config).await?;
     }
     let store = open_store(&config, SERVE_CONNECTIONS).await?;
     if !args.no_migrate && config.is_sqlite() {
         // No request is served yet, so the backfill need not pause for others.
-        run_backfills(&store, Pace::Full, |progress| tracing::info!("{progress}")).await?;
+        run_backfills_with_progress(&store, Pace::Full, |progress| tracing::info!("{progress}")).await?;
     }
     // Imports get a pool of their own, so that they do not take the connections of requests. With SQLite that
     // would gain nothing, because only one connection writes.
@@ -77,8 +77,9 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     }
     let import_store = stores[stores.len() - 1].clone();
     let payloads = open_payloads(&config)?;
-    let (notifier, consumer) =
-        queue(&config).open().context("cannot open the import queue of IDEM_REDIS_URL")?;
+    let (notifier, consumer) = queue_from_config(&config)
+        .open_both_ends()
+        .context("cannot open the import queue of IDEM_REDIS_URL")?;
     let keys = Keys::load(
         &config.jwt_secrets,
         config.jwks.clone(),
@@ -92,20 +93,22 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
     let (stop_serving, stop_working) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     if !args.no_worker {
-        spawn_worker(&tasks, &config, &import_store, &payloads, &notifier, consumer, &stop_working);
+        spawn_import_worker(&tasks, &config, &import_store, &payloads, &notifier, consumer, &stop_working);
     }
-    tasks.spawn(sweeper(&config, &import_store, &payloads, &notifier).run(stop_working.clone()));
-    tasks.spawn(backfill::run(import_store.clone(), stop_working.clone()));
-    let listener = bind(config.listen).await?;
-    let metrics_listener = bind(config.metrics_listen).await?;
-    announce(&config, &listener)?;
+    tasks.spawn(
+        new_sweeper(&config, &import_store, &payloads, &notifier).run_until_shutdown(stop_working.clone()),
+    );
+    tasks.spawn(backfill::run_all_in_background(import_store.clone(), stop_working.clone()));
+    let listener = bind_listener(config.listen).await?;
+    let metrics_listener = bind_listener(config.metrics_listen).await?;
+    announce_start(&config, &listener)?;
     tasks.spawn(serve_metrics(metrics_listener, &telemetry, stores.clone(), stop_serving.clone()));
     let server = Server {
         services: Services {
             store: store.clone(),
             payloads,
             notifier: Arc::new(notifier),
-            import_limits: import_limits(&config),
+            import_limits: import_limits_from_config(&config),
         },
         keys,
         cors_origins: config.cors_origins.clone(),
@@ -113,11 +116,11 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
         connections_max: config.connections_max,
         rate_limit: config.rate_limit,
         hints: config.dev,
-        probes: probes(&store, is_shutting_down),
+        probes: new_probes(&store, is_shutting_down),
     };
     tasks.spawn(api::serve(listener, server, stop_serving.clone()));
 
-    terminated().await?;
+    wait_for_termination().await?;
     tracing::info!("shutting down");
     shutdown.send_replace(true);
     stop_working.cancel();
@@ -128,21 +131,22 @@ pub(crate) async fn serve(config: Config, args: &ServeArgs) -> anyhow::Result<()
 }
 
 /// `idem worker`: runs imports until SIGTERM or SIGINT.
-pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run_worker(config: Config) -> anyhow::Result<()> {
     if config.redis_url.is_none() {
         bail!("worker needs IDEM_REDIS_URL: without Redis, the import queue is inside `idem serve`");
     }
     let telemetry = Telemetry::install(&config)?;
-    preflight(&config).await?;
+    check_database(&config).await?;
     let store = open_store(&config, WORKER_CONNECTIONS).await?;
     let payloads = open_payloads(&config)?;
-    let (notifier, consumer) =
-        queue(&config).open().context("cannot open the import queue of IDEM_REDIS_URL")?;
+    let (notifier, consumer) = queue_from_config(&config)
+        .open_both_ends()
+        .context("cannot open the import queue of IDEM_REDIS_URL")?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    spawn_worker(&tasks, &config, &store, &payloads, &notifier, consumer, &stop);
-    tasks.spawn(sweeper(&config, &store, &payloads, &notifier).run(stop.clone()));
-    tasks.spawn(backfill::run(store.clone(), stop.clone()));
+    spawn_import_worker(&tasks, &config, &store, &payloads, &notifier, consumer, &stop);
+    tasks.spawn(new_sweeper(&config, &store, &payloads, &notifier).run_until_shutdown(stop.clone()));
+    tasks.spawn(backfill::run_all_in_background(store.clone(), stop.clone()));
     match TcpListener::bind(config.metrics_listen).await {
         Ok(listener) => {
             tasks.spawn(serve_metrics(listener, &telemetry, vec![store.clone()], stop.clone()));
@@ -153,7 +157,7 @@ pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
         }
     }
     tracing::info!("worker started");
-    terminated().await?;
+    wait_for_termination().await?;
     tracing::info!("shutting down");
     stop.cancel();
     shut_down(&tasks, telemetry, &[store]).await;
@@ -176,14 +180,14 @@ async fn shut_down(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) 
     let _left_open = timeout(CLOSE_MAX, close).await;
 }
 
-fn queue(config: &Config) -> Queue {
+fn queue_from_config(config: &Config) -> Queue {
     match &config.redis_url {
         Some(url) => Queue::Redis { url: url.clone() },
         None => Queue::Memory,
     }
 }
 
-fn import_limits(config: &Config) -> ImportLimits {
+fn import_limits_from_config(config: &Config) -> ImportLimits {
     ImportLimits {
         running_max: config.imports_running_max,
         waiting_max: config.imports_waiting_max,
@@ -192,7 +196,7 @@ fn import_limits(config: &Config) -> ImportLimits {
     }
 }
 
-fn sweeper(
+fn new_sweeper(
     config: &Config,
     store: &Store,
     payloads: &Payloads,
@@ -206,7 +210,7 @@ fn sweeper(
     }
 }
 
-fn spawn_worker(
+fn spawn_import_worker(
     tasks: &TaskTracker,
     config: &Config,
     store: &Store,
@@ -220,16 +224,16 @@ fn spawn_worker(
         payloads: payloads.clone(),
         notifier: notifier.clone(),
         owner: format!("{}", Clock::System.new_id()),
-        limits: import_limits(config),
+        limits: import_limits_from_config(config),
         shutdown: stop.clone(),
     };
-    tasks.spawn(consumer.run(SLICES_MAX, stop.clone(), move |import_id| {
+    tasks.spawn(consumer.run_handlers(SLICES_MAX, stop.clone(), move |import_id| {
         let context = context.clone();
         async move { run_slice(&context, import_id).await }
     }));
 }
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind_listener(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
@@ -239,7 +243,7 @@ fn serve_metrics(
     stores: Vec<Store>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let (metrics, upkeep) = (telemetry.metrics(stores), telemetry.upkeep());
+    let (metrics, upkeep) = (telemetry.metrics_renderer(stores), telemetry.metrics_upkeep());
     let upkeep = async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -255,25 +259,25 @@ fn serve_metrics(
 }
 
 /// The checks of `/readyz` and `/livez`.
-fn probes(store: &Store, is_shutting_down: watch::Receiver<bool>) -> Probes {
+fn new_probes(store: &Store, is_shutting_down: watch::Receiver<bool>) -> Probes {
     let (readiness, store) = (Arc::new(Readiness::new(store.clone(), is_shutting_down)), store.clone());
     Probes {
         is_ready: Arc::new(move || {
             let readiness = Arc::clone(&readiness);
             async move { readiness.is_ready().await }.boxed()
         }),
-        is_alive: Arc::new(move || store.health().silent_for() < SILENCE_MAX),
+        is_alive: Arc::new(move || store.health().silence_duration() < SILENCE_MAX),
     }
 }
 
 /// Logs the address, and for a development server prints what a person needs for a first request.
-fn announce(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {
+fn announce_start(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "API server started");
     if !config.dev {
         return Ok(());
     }
-    let token = token::sign(
+    let token = token::sign_token(
         &config.signing_secret()?,
         "dev",
         config.jwt_issuers.first().map(String::as_str),
@@ -302,7 +306,7 @@ Then create a first event type:
 }
 
 /// Waits for SIGTERM or SIGINT (Ctrl-C).
-async fn terminated() -> anyhow::Result<()> {
+async fn wait_for_termination() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

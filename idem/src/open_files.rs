@@ -11,7 +11,7 @@ const OTHER_FILES_MAX: u64 = 256;
 
 /// Raises the soft limit to the hard limit, and logs a warning if that is too low for `connections_max`
 /// clients.
-pub(crate) fn raise_limit(connections_max: usize) {
+pub(crate) fn raise_open_files_limit(connections_max: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let most = if raised.is_ok() { maximum } else { current };

@@ -20,7 +20,7 @@ pub(crate) fn open_payloads(config: &Config) -> anyhow::Result<Payloads> {
     if url.scheme() == "file" {
         return open_directory(&url);
     }
-    let options = options(url.scheme(), process_env())?;
+    let options = cloud_options_from_env(url.scheme(), process_env())?;
     if cfg!(not(feature = "cloud-stores")) {
         bail!(
             "IDEM_PAYLOAD_URL names a cloud, but this build only supports file://: build it with the feature \
@@ -44,7 +44,7 @@ fn open_directory(url: &Url) -> anyhow::Result<Payloads> {
 
 /// The environment variables of one cloud. All others are left out, because the object store would also use a
 /// plain `TOKEN` or `REGION`, which may belong to another program.
-fn options(
+fn cloud_options_from_env(
     scheme: &str,
     env: impl Iterator<Item = (String, String)>,
 ) -> anyhow::Result<Vec<(String, String)>> {
@@ -69,9 +69,9 @@ mod tests {
     fn a_store_gets_the_variables_of_its_cloud_only() -> anyhow::Result<()> {
         let all = ["AWS_REGION", "GOOGLE_SERVICE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME", "TOKEN", "REGION"];
         for (scheme, name) in [("s3", all[0]), ("gs", all[1]), ("az", all[2])] {
-            assert_eq!(options(scheme, env(&all).into_iter())?, env(&[name]), "{scheme}");
+            assert_eq!(cloud_options_from_env(scheme, env(&all).into_iter())?, env(&[name]), "{scheme}");
         }
-        assert!(options("ftp", env(&all).into_iter()).is_err());
+        assert!(cloud_options_from_env("ftp", env(&all).into_iter()).is_err());
         Ok(())
     }
 

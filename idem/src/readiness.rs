@@ -36,18 +36,21 @@ impl Readiness {
         {
             return is_ready;
         }
-        let is_ready = self.check().await;
+        let is_ready = self.query_readiness().await;
         *last = Some((Instant::now(), is_ready));
         is_ready && !*self.is_shutting_down.borrow()
     }
 
-    async fn check(&self) -> bool {
-        match self.store.applied_migrations().await {
+    async fn query_readiness(&self) -> bool {
+        match self.store.load_applied_migrations().await {
             Ok(applied) => {
                 applied.iter().filter(|name| self.migrations.contains(*name)).count() == self.migrations.len()
             }
             Err(error) => {
-                tracing::debug!(error = error.in_full(), "the readiness check cannot read the database");
+                tracing::debug!(
+                    error = error.to_string_with_cause(),
+                    "the readiness check cannot read the database"
+                );
                 false
             }
         }

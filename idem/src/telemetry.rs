@@ -38,26 +38,26 @@ impl Telemetry {
     /// If the log filter does not parse, the collector's URL is not valid, or a logger or recorder is already
     /// installed.
     pub fn install(config: &Config) -> anyhow::Result<Self> {
-        let (traces, layer) = Traces::open().context("cannot set up traces")?.unzip();
-        let layers: Vec<BoxedLayer> = [logs(config)?].into_iter().chain(layer).collect();
+        let (traces, layer) = Traces::open_exporter().context("cannot set up traces")?.unzip();
+        let layers: Vec<BoxedLayer> = [new_log_layer(config)?].into_iter().chain(layer).collect();
         let installed = tracing_subscriber::registry().with(layers).try_init();
         installed.map_err(|error| anyhow!(error)).context("cannot install the logger")?;
-        Ok(Self { metrics: metrics::install()?, traces })
+        Ok(Self { metrics: metrics::install_recorder()?, traces })
     }
 
     /// Returns a function that renders all metrics in Prometheus' text format. `stores` are the pools whose
     /// connections are counted.
-    pub fn metrics(&self, stores: Vec<Store>) -> impl Fn() -> String + Send + Sync + use<> {
+    pub fn metrics_renderer(&self, stores: Vec<Store>) -> impl Fn() -> String + Send + Sync + use<> {
         let handle = self.metrics.clone();
         move || {
-            metrics::set_connections(&stores);
+            metrics::set_connection_gauges(&stores);
             handle.render()
         }
     }
 
     /// Returns the upkeep of the metrics recorder. Call it every few seconds, because it frees the memory of
     /// samples.
-    pub fn upkeep(&self) -> impl Fn() + Send + Sync + use<> {
+    pub fn metrics_upkeep(&self) -> impl Fn() + Send + Sync + use<> {
         let handle = self.metrics.clone();
         move || handle.run_upkeep()
     }
@@ -71,8 +71,8 @@ impl Telemetry {
 }
 
 /// The layer that writes log lines to stderr, as text or JSON.
-fn logs(config: &Config) -> anyhow::Result<BoxedLayer> {
-    let filter = filter(&config.log)?;
+fn new_log_layer(config: &Config) -> anyhow::Result<BoxedLayer> {
+    let filter = parse_log_filter(&config.log)?;
     let is_terminal = std::io::stderr().is_terminal();
     let logs = fmt::layer().with_writer(std::io::stderr);
     let is_pretty = config.log_format.map_or(is_terminal, |format| format == LogFormat::Pretty);
@@ -86,8 +86,8 @@ fn logs(config: &Config) -> anyhow::Result<BoxedLayer> {
 
 /// Parses the log filter. [`Targets`] is used if the directives name only targets and levels, because
 /// [`EnvFilter`] can also match fields of spans and so does work whenever a span is entered or left.
-fn filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> {
-    let by_target = log.parse::<Targets>().ok().filter(|_| log.split(',').all(is_by_target));
+fn parse_log_filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> {
+    let by_target = log.parse::<Targets>().ok().filter(|_| log.split(',').all(is_target_directive));
     match by_target {
         Some(targets) => Ok(Box::new(targets)),
         None => Ok(Box::new(EnvFilter::try_new(log).context("in setting `log`")?)),
@@ -95,20 +95,20 @@ fn filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> 
 }
 
 /// Whether [`Targets`] and [`EnvFilter`] read a directive in the same way.
-fn is_by_target(directive: &str) -> bool {
+fn is_target_directive(directive: &str) -> bool {
     let is_name_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '=');
     !directive.is_empty() && !directive.ends_with('=') && directive.chars().all(is_name_char)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_by_target;
+    use super::is_target_directive;
 
     #[test]
     fn a_directive_with_more_than_target_and_level_needs_the_full_filter() {
-        assert!("info,idem=debug,api::http=trace,off".split(',').all(is_by_target));
+        assert!("info,idem=debug,api::http=trace,off".split(',').all(is_target_directive));
         for directive in ["", "idem=", "[request]=debug", "[{request.id}]=debug", "idem[x]", " info"] {
-            assert!(!is_by_target(directive), "{directive}");
+            assert!(!is_target_directive(directive), "{directive}");
         }
     }
 }

@@ -22,7 +22,7 @@ struct Claims<'a> {
 ///
 /// # Errors
 /// If the subject is empty, or the time of expiry in seconds does not fit into an `i64`.
-pub fn sign(
+pub fn sign_token(
     secret: &str,
     subject: &str,
     issuer: Option<&str>,
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_signed_token_holds_the_requested_claims() -> anyhow::Result<()> {
-        let token = sign(SECRET, "ada", Some("me"), None, Duration::from_secs(60), 1_700_000_000_999)?;
+        let token = sign_token(SECRET, "ada", Some("me"), None, Duration::from_secs(60), 1_700_000_000_999)?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.validate_exp = false;
         let claims: serde_json::Value =
@@ -64,6 +64,6 @@ mod tests {
 
     #[test]
     fn an_endless_token_is_refused() {
-        assert!(sign(SECRET, "ada", None, None, Duration::MAX, 0).is_err());
+        assert!(sign_token(SECRET, "ada", None, None, Duration::MAX, 0).is_err());
     }
 }

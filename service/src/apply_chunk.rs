@@ -2,8 +2,9 @@
 //!
 //! A chunk can also be decided speculatively: without a lock, while the chunk before it is still being
 //! stored. That helps when a file is sent again, because all its records are duplicates and nothing has to be
-//! stored. It is correct because what a record is a duplicate of was stored before both chunks. A chunk that
-//! brings something new is decided again under the lock.
+//! stored. That is correct if all its records are duplicates: events are never removed, so they stay
+//! duplicates whatever the chunk before stores. A chunk that brings something new is decided again under the
+//! lock.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -14,7 +15,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
-use crate::write::{Stored, load_optimistic, write_within};
+use crate::write::{Stored, load_read_set_optimistically, write_in_transaction};
 use domain::apply::{self, Answer, Outcome, UnitOfWork, WriteContext};
 use domain::draft::NewEvent;
 use domain::fault_injection;
@@ -24,7 +25,7 @@ use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::EventRow;
 use store::error::Error;
 use store::import_job::{Checkpoint, Held};
-use store::load::{ReadSet, load_one};
+use store::load::{ReadSet, lock_and_load};
 use store::{Store, Tx, import_job, import_rejection};
 
 /// One record of a payload, parsed and checked.
@@ -93,17 +94,19 @@ pub struct Applied {
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
-pub async fn decide_speculatively(
+pub async fn decide_chunk_speculatively(
     store: &Store,
     user_id: Uuid,
     import_id: Uuid,
     dry_run: bool,
     chunk: &Chunk,
 ) -> Result<Option<ChunkDecision>, Error> {
-    let Some((read_version, mut unit)) = load_optimistic(store, user_id, &chunk.read_set()).await? else {
+    let Some((read_version, mut unit)) =
+        load_read_set_optimistically(store, user_id, &chunk.to_read_set()).await?
+    else {
         return Ok(None);
     };
-    let decision = chunk.decide(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
+    let decision = chunk.decide_records(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
     Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(decision))
 }
 
@@ -114,7 +117,8 @@ pub async fn decide_speculatively(
 ///
 /// # Errors
 /// [`Error::Fenced`] if another worker holds the import now, or the user has ended it. Otherwise as
-/// [`write_within`]. Nothing of the chunk is stored then, unless the database failed during the commit.
+/// [`write_in_transaction`]. Nothing of the chunk is stored then, unless the database failed during the
+/// commit.
 pub async fn apply_chunk(
     store: &Store,
     notifier: &dyn Notifier,
@@ -126,18 +130,18 @@ pub async fn apply_chunk(
     let held = import.held;
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
-    import_job::advance(&tx, held, chunk.checkpoint(), LEASE_TTL_MS).await?;
+    import_job::advance_checkpoint(&tx, held, chunk.to_checkpoint(), LEASE_TTL_MS).await?;
     let (decision, stored) = match speculative {
         Some(decision) => (decision, Stored::default()),
         None if chunk.records.is_empty() => Default::default(),
-        None => decide_locked(&tx, import, chunk, now_ms, poison).await?,
+        None => decide_and_store_locked(&tx, import, chunk, now_ms, poison).await?,
     };
     let ChunkDecision { counts, mut rejections } = decision;
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
     rejections.truncate(room);
     if import.is_counted {
         let records = i64::try_from(chunk.records.len()).unwrap_or(i64::MAX);
-        import_job::count_records(&tx, held.user_id, records).await?;
+        import_job::add_used_records(&tx, held.user_id, records).await?;
     }
     import_rejection::insert(&tx, held.user_id, held.id, rejections).await?;
     let held = Held { next_record: chunk.next_record, ..held };
@@ -145,11 +149,11 @@ pub async fn apply_chunk(
         tx.commit().await?;
         sleep(Duration::from_millis(400)).await;
         let tx = store.begin().await?;
-        import_job::add_counts(&tx, held, counts, chunk.is_last).await?;
+        import_job::add_counts_and_maybe_complete(&tx, held, counts, chunk.is_last).await?;
         tx.commit().await?;
         return Ok(Applied { held, counts, has_changes: stored.has_changes });
     }
-    import_job::add_counts(&tx, held, counts, chunk.is_last).await?;
+    import_job::add_counts_and_maybe_complete(&tx, held, counts, chunk.is_last).await?;
     tx.commit().await?;
     if stored.moves_feed {
         notifier.notify(Notification::Feed(held.user_id));
@@ -163,11 +167,15 @@ pub async fn apply_chunk(
 /// Each record is tried alone, in a transaction that is rolled back.
 ///
 /// # Errors
-/// As [`write_within`].
-pub async fn find_poison(store: &Store, import: Import, chunk: &Chunk) -> Result<BTreeSet<usize>, Error> {
+/// As [`write_in_transaction`].
+pub async fn find_panicking_records(
+    store: &Store,
+    import: Import,
+    chunk: &Chunk,
+) -> Result<BTreeSet<usize>, Error> {
     let mut poison = BTreeSet::new();
     for index in 0..chunk.records.len() {
-        match AssertUnwindSafe(try_record(store, import, chunk, index)).catch_unwind().await {
+        match AssertUnwindSafe(try_record_and_roll_back(store, import, chunk, index)).catch_unwind().await {
             Ok(tried) => tried?,
             Err(_) => drop(poison.insert(index)),
         }
@@ -176,21 +184,27 @@ pub async fn find_poison(store: &Store, import: Import, chunk: &Chunk) -> Result
 }
 
 /// Decides and stores one record, and rolls it back.
-async fn try_record(store: &Store, import: Import, chunk: &Chunk, index: usize) -> Result<(), Error> {
+async fn try_record_and_roll_back(
+    store: &Store,
+    import: Import,
+    chunk: &Chunk,
+    index: usize,
+) -> Result<(), Error> {
     let Held { user_id, id, .. } = import.held;
     let now_ms = store.clock.now_ms();
     let mut read_set = ReadSet::default();
     if let Ok(new) = &chunk.records[index].event {
-        read_set.event(new);
+        read_set.add_event(new);
     }
     let tx = store.begin().await?;
     let others: BTreeSet<usize> = (0..chunk.records.len()).filter(|other| *other != index).collect();
-    write_within(&tx, user_id, read_set, |unit| chunk.decide(unit, id, now_ms, &others)).await?;
-    tx.release().await
+    write_in_transaction(&tx, user_id, read_set, |unit| chunk.decide_records(unit, id, now_ms, &others))
+        .await?;
+    tx.roll_back().await
 }
 
 /// Decides a chunk under the lock of the account row, and stores its changes unless it is a dry run.
-async fn decide_locked(
+async fn decide_and_store_locked(
     tx: &Tx,
     import: Import,
     chunk: &Chunk,
@@ -198,24 +212,24 @@ async fn decide_locked(
     poison: &BTreeSet<usize>,
 ) -> Result<(ChunkDecision, Stored), Error> {
     let Held { user_id, id, .. } = import.held;
-    let read_set = chunk.read_set();
+    let read_set = chunk.to_read_set();
     if import.dry_run {
-        let mut loaded = load_one(tx, user_id, &read_set).await?;
-        return Ok((chunk.decide(&mut loaded.unit, id, now_ms, poison), Stored::default()));
+        let mut loaded = lock_and_load(tx, user_id, &read_set).await?;
+        return Ok((chunk.decide_records(&mut loaded.unit, id, now_ms, poison), Stored::default()));
     }
-    write_within(tx, user_id, read_set, |unit| chunk.decide(unit, id, now_ms, poison)).await
+    write_in_transaction(tx, user_id, read_set, |unit| chunk.decide_records(unit, id, now_ms, poison)).await
 }
 
 impl Chunk {
-    fn read_set(&self) -> ReadSet {
+    fn to_read_set(&self) -> ReadSet {
         let mut read_set = ReadSet::default();
         for new in self.records.iter().filter_map(|record| record.event.as_ref().ok()) {
-            read_set.event(new);
+            read_set.add_event(new);
         }
         read_set
     }
 
-    fn checkpoint(&self) -> Checkpoint {
+    fn to_checkpoint(&self) -> Checkpoint {
         Checkpoint {
             next_record: self.next_record,
             next_byte: self.next_byte,
@@ -225,7 +239,7 @@ impl Chunk {
     }
 
     /// Decides the records one by one. Those at the indexes in `poison` are rejected.
-    fn decide(
+    fn decide_records(
         &self,
         unit: &mut UnitOfWork,
         import_id: Uuid,
@@ -237,21 +251,23 @@ impl Chunk {
         let (mut counts, mut rejections) = (Counts::default(), Vec::new());
         for (index, (record, number)) in self.records.iter().zip(records_before + 1..).enumerate() {
             let is_poison = poison.contains(&index);
-            inject_fault(record, is_poison);
+            crash_if_fault_injected(record, is_poison);
             let answer = match &record.event {
-                _ if is_poison => Answer::rejected(Problem::new(Code::Poison, "the record cannot be stored")),
+                _ if is_poison => {
+                    Answer::new_rejected(Problem::new(Code::Poison, "the record cannot be stored"))
+                }
                 Ok(new) => apply::create_event(unit, &context, new),
-                Err(errors) => Answer::rejected(Problem::of_fields(errors.clone())),
+                Err(errors) => Answer::new_rejected(Problem::from_field_problems(errors.clone())),
             };
-            count(&mut counts, &answer);
-            rejections.extend(rejection(answer, number, record));
+            count_outcome(&mut counts, &answer);
+            rejections.extend(rejection_to_store(answer, number, record));
         }
         ChunkDecision { counts, rejections }
     }
 }
 
 /// The injected faults `plant-abort-on-record`, which aborts the process, and `plant-panic-on-record`.
-fn inject_fault(record: &Record, is_rejected: bool) {
+fn crash_if_fault_injected(record: &Record, is_rejected: bool) {
     let is_target = record.excerpt.contains("poison") && record.event.is_ok() && !is_rejected;
     if is_target && fault_injection::is_injected("plant-abort-on-record") {
         std::process::abort();
@@ -262,7 +278,7 @@ fn inject_fault(record: &Record, is_rejected: bool) {
     );
 }
 
-fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
+fn count_outcome(counts: &mut Counts, answer: &Answer<EventRow>) {
     let counter = match answer.outcome {
         Outcome::Created => &mut counts.inserted,
         Outcome::Duplicate if answer.differs => &mut counts.differing,
@@ -277,7 +293,7 @@ fn count(counts: &mut Counts, answer: &Answer<EventRow>) {
 }
 
 /// The rejection to store for a record that was rejected, or that differs from the stored event.
-fn rejection(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<Rejection> {
+fn rejection_to_store(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<Rejection> {
     let rejection = |pointer, code, detail| {
         let (line, excerpt) = (record.line, record.excerpt.clone());
         Rejection { record: number, line, pointer, code, detail, excerpt }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::Actor;
-use crate::apply_mutations::{Item, Mutation, MutationAnswer, load_missing_bodies};
+use crate::apply_mutations::{Item, Mutation, MutationAnswer, load_missing_event_bodies};
 use crate::write::group::GroupWriter;
 use domain::apply::{UnitOfWork, WriteContext};
 use store::Store;
@@ -19,8 +19,8 @@ pub type OwnedFitsResponse = Arc<dyn Fn(&[MutationAnswer]) -> bool + Send + Sync
 ///
 /// # Errors
 /// [`Error::ResponseTooLarge`] if the answer does not fit into a response; then nothing but an alias is
-/// written. Otherwise as [`GroupWriter::write`], and [`Error::Moved`] if the event was deleted before the response could
-/// describe it.
+/// written. Otherwise as [`GroupWriter::write_in_group`], and [`Error::Moved`] if the event was deleted
+/// before the response could describe it.
 pub async fn apply_mutation(
     writer: &GroupWriter<MutationAnswer>,
     store: &Store,
@@ -30,7 +30,7 @@ pub async fn apply_mutation(
     fits: OwnedFitsResponse,
 ) -> Result<MutationAnswer, Error> {
     let mut read_set = ReadSet::default();
-    let item = Item::parse(mutation, store, &mut read_set);
+    let item = Item::parse_and_add_reads(mutation, store, &mut read_set);
     let (now_ms, is_invalid) = (store.clock.now_ms(), item.is_invalid());
     let check_size = move |answer: MutationAnswer| {
         if fits(std::slice::from_ref(&answer)) { Ok(answer) } else { Err(Error::ResponseTooLarge) }
@@ -38,13 +38,14 @@ pub async fn apply_mutation(
     let check_decided = check_size.clone();
     let decide = move |unit: &mut UnitOfWork| {
         let context = WriteContext { now_ms, client_id: client_id.as_deref(), import_job_id: None };
-        check_decided(item.decide(unit, &context))
+        check_decided(item.decide_item(unit, &context))
     };
     if is_invalid {
         return decide(&mut UnitOfWork::default());
     }
-    let mut answer = writer.write(actor.user_id, read_set, Box::new(decide)).await?;
+    let mut answer = writer.write_in_group(actor.user_id, read_set, Box::new(decide)).await?;
     // An event that lacks its body is a duplicate, of which nothing but an alias is stored.
-    let has_grown = load_missing_bodies(store, actor.user_id, std::slice::from_mut(&mut answer)).await?;
+    let has_grown =
+        load_missing_event_bodies(store, actor.user_id, std::slice::from_mut(&mut answer)).await?;
     if has_grown { check_size(answer) } else { Ok(answer) }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Actor;
 use crate::notifier::Notifier;
-use crate::write::write;
+use crate::write::write_changes;
 use domain::apply::{self, Answer, UnitOfWork, Write, WriteAnswer, WriteContext};
 use domain::draft::{
     self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
@@ -66,7 +66,7 @@ pub enum MutationAnswer {
 
 impl MutationAnswer {
     /// The id of the event if its body was not loaded, so that the response needs it from the database.
-    fn id_without_body(&self) -> Option<Uuid> {
+    fn event_id_if_body_missing(&self) -> Option<Uuid> {
         match self {
             Self::Event(EventAnswer { answer, .. }) if answer.lacks_body => {
                 answer.row.as_ref().map(|row| row.meta.id)
@@ -79,7 +79,7 @@ impl MutationAnswer {
     ///
     /// # Errors
     /// [`Error::Bug`] if the write was to an event type.
-    pub fn into_event(self) -> Result<EventAnswer, Error> {
+    pub fn into_event_answer(self) -> Result<EventAnswer, Error> {
         match self {
             Self::Event(answer) => Ok(answer),
             Self::EventType(_) => Err(Error::Bug("a write to an event has an answer for an event type")),
@@ -90,7 +90,7 @@ impl MutationAnswer {
     ///
     /// # Errors
     /// [`Error::Bug`] if the write was to an event.
-    pub fn into_event_type(self) -> Result<Answer<TypeRow>, Error> {
+    pub fn into_event_type_answer(self) -> Result<Answer<TypeRow>, Error> {
         match self {
             Self::EventType(answer) => Ok(answer),
             Self::Event(_) => Err(Error::Bug("a write to an event type has an answer for an event")),
@@ -115,14 +115,14 @@ impl Mutation {
         }
     }
 
-    fn targets_event(&self) -> bool {
+    fn is_event_write(&self) -> bool {
         matches!(
             self,
             Self::CreateEvent(_) | Self::UpdateEvent(_) | Self::DeleteEvent(_) | Self::RestoreEvent { .. }
         )
     }
 
-    fn parse(self, store: &Store) -> Result<Write, Vec<FieldProblem>> {
+    fn parse_into_write(self, store: &Store) -> Result<Write, Vec<FieldProblem>> {
         // An id is made only if it is needed, because random bytes cost a system call.
         let new_id_if = |is_needed| if is_needed { store.clock.new_id() } else { Uuid::nil() };
         Ok(match self {
@@ -136,9 +136,9 @@ impl Mutation {
             Self::RestoreEvent { event, guard } => Write::RestoreEvent(draft::parse_restore(event, guard)?),
             Self::CreateEventType(event_type) => {
                 let made = new_id_if(matches!(event_type.id, Sent::Absent));
-                Write::CreateEventType(draft::parse_type(event_type, made)?)
+                Write::CreateEventType(draft::parse_event_type(event_type, made)?)
             }
-            Self::UpdateEventType(edit) => Write::UpdateEventType(draft::parse_type_edit(edit)?),
+            Self::UpdateEventType(edit) => Write::UpdateEventType(draft::parse_event_type_edit(edit)?),
             Self::DeleteEventType(removal) => Write::DeleteEventType(draft::parse_removal(removal)?),
         })
     }
@@ -153,10 +153,10 @@ pub(super) struct Item {
 
 impl Item {
     /// Checks the draft, and adds what the write can touch to the read set.
-    pub(super) fn parse(mutation: Mutation, store: &Store, read_set: &mut ReadSet) -> Self {
+    pub(super) fn parse_and_add_reads(mutation: Mutation, store: &Store, read_set: &mut ReadSet) -> Self {
         let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
-        let targets_event = mutation.targets_event();
-        let write = mutation.parse(store).inspect(|write| read_set.write(write));
+        let targets_event = mutation.is_event_write();
+        let write = mutation.parse_into_write(store).inspect(|write| read_set.add_write(write));
         Self { id, targets_event, write }
     }
 
@@ -167,20 +167,20 @@ impl Item {
 
     /// Decides the item over the unit of work. A rejection is kept there, for later items that depend on this
     /// one.
-    pub(super) fn decide(&self, unit: &mut UnitOfWork, context: &WriteContext<'_>) -> MutationAnswer {
-        let rejected = |errors: &Vec<FieldProblem>| Problem::of_fields(errors.clone());
+    pub(super) fn decide_item(&self, unit: &mut UnitOfWork, context: &WriteContext<'_>) -> MutationAnswer {
+        let rejected = |errors: &Vec<FieldProblem>| Problem::from_field_problems(errors.clone());
         let answer = match &self.write {
-            Ok(write) => apply::apply(unit, context, write),
-            Err(errors) if self.targets_event => WriteAnswer::Event(Answer::rejected(rejected(errors))),
-            Err(errors) => WriteAnswer::EventType(Answer::rejected(rejected(errors))),
+            Ok(write) => apply::apply_write(unit, context, write),
+            Err(errors) if self.targets_event => WriteAnswer::Event(Answer::new_rejected(rejected(errors))),
+            Err(errors) => WriteAnswer::EventType(Answer::new_rejected(rejected(errors))),
         };
-        if let (Some(id), Some(problem)) = (self.id, answer.rejection()) {
-            unit.reject(id, problem.clone());
+        if let (Some(id), Some(problem)) = (self.id, answer.rejection_problem()) {
+            unit.record_rejection(id, problem.clone());
         }
         match answer {
             WriteAnswer::Event(answer) => {
                 let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
-                let event_type = content.and_then(|content| unit.event_type(content.event_type_id));
+                let event_type = content.and_then(|content| unit.find_type(content.event_type_id));
                 MutationAnswer::Event(EventAnswer { answer, event_type })
             }
             WriteAnswer::EventType(answer) => MutationAnswer::EventType(answer),
@@ -196,21 +196,22 @@ impl Item {
 /// # Errors
 /// [`Error::Moved`] if such an event was deleted since the decision. If the client sends the write again, the
 /// answer tells of the deletion. [`Error::Database`] if the database fails.
-pub(super) async fn load_missing_bodies(
+pub(super) async fn load_missing_event_bodies(
     store: &Store,
     user_id: Uuid,
     answers: &mut [MutationAnswer],
 ) -> Result<bool, Error> {
-    let ids: Vec<Uuid> = answers.iter().filter_map(MutationAnswer::id_without_body).collect();
+    let ids: Vec<Uuid> = answers.iter().filter_map(MutationAnswer::event_id_if_body_missing).collect();
     if ids.is_empty() {
         return Ok(false);
     }
-    let rows: HashMap<Uuid, Arc<EventRow>> = event::find(store, user_id, &ids).await?.into_iter().collect();
+    let rows: HashMap<Uuid, Arc<EventRow>> =
+        event::find_by_ids_or_aliases(store, user_id, &ids).await?.into_iter().collect();
     let contents = rows.values().filter_map(|row| row.content.as_ref());
     let types = contents.map(|content| content.event_type_id).collect();
     let types = event_type::find_by_row_ids(store, user_id, types).await?;
     for answer in answers {
-        let Some(id) = answer.id_without_body() else { continue };
+        let Some(id) = answer.event_id_if_body_missing() else { continue };
         if let MutationAnswer::Event(EventAnswer { answer, event_type }) = answer {
             let row = rows.get(&id).ok_or(Error::Moved)?;
             let content = row.content.as_ref().ok_or(Error::Moved)?;
@@ -228,7 +229,7 @@ pub(super) async fn load_missing_bodies(
 ///
 /// # Errors
 /// [`Error::ResponseTooLarge`] if the answers do not fit into a response, [`Error::Moved`] if an event was
-/// deleted before the response could describe it; then nothing is written. Otherwise as [`write()`].
+/// deleted before the response could describe it; then nothing is written. Otherwise as [`write_changes`].
 pub async fn apply_mutations(
     store: &Store,
     notifier: &dyn Notifier,
@@ -240,21 +241,23 @@ pub async fn apply_mutations(
     let check_size =
         |answers: Vec<_>| if fits(&answers) { Ok(answers) } else { Err(Error::ResponseTooLarge) };
     let mut read_set = ReadSet::default();
-    let items: Vec<Item> =
-        mutations.into_iter().map(|mutation| Item::parse(mutation, store, &mut read_set)).collect();
+    let items: Vec<Item> = mutations
+        .into_iter()
+        .map(|mutation| Item::parse_and_add_reads(mutation, store, &mut read_set))
+        .collect();
     if items.iter().all(Item::is_invalid) {
         let mut unit = UnitOfWork::default();
         let context = WriteContext { now_ms: store.clock.now_ms(), client_id, import_job_id: None };
-        return check_size(items.iter().map(|item| item.decide(&mut unit, &context)).collect());
+        return check_size(items.iter().map(|item| item.decide_item(&mut unit, &context)).collect());
     }
     let now_ms = store.clock.now_ms();
     let decide = |unit: &mut UnitOfWork| {
         let context = WriteContext { now_ms, client_id, import_job_id: None };
-        Ok(items.iter().map(|item| item.decide(unit, &context)).collect())
+        Ok(items.iter().map(|item| item.decide_item(unit, &context)).collect())
     };
     let complete = |mut answers: Vec<MutationAnswer>| async move {
-        load_missing_bodies(store, actor.user_id, &mut answers).await?;
+        load_missing_event_bodies(store, actor.user_id, &mut answers).await?;
         check_size(answers)
     };
-    write(store, notifier, actor.user_id, read_set, decide, complete).await
+    write_changes(store, notifier, actor.user_id, read_set, decide, complete).await
 }

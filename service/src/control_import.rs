@@ -28,7 +28,7 @@ pub async fn control_import(
     id: Option<Uuid>,
     step: Step,
 ) -> Result<ImportAnswer, Error> {
-    let unknown = || ImportAnswer::refused(Problem::new(Code::NotFound, "no import is known by this id"));
+    let unknown = || ImportAnswer::refusal(Problem::new(Code::NotFound, "no import is known by this id"));
     let Some(id) = id else {
         return Ok(unknown());
     };
@@ -39,12 +39,13 @@ pub async fn control_import(
     if taken && matches!(step.transition().1, State::Queued | State::RollingBack) {
         notifier.notify(Notification::Import(id));
     }
-    let problem = (!taken && !step.is_taken_in(job.state)).then(|| not_allowed(&job, step));
+    let problem =
+        (!taken && !step.is_already_taken_in(job.state)).then(|| step_not_allowed_problem(&job, step));
     Ok(ImportAnswer { job: Some(job), problem })
 }
 
-fn not_allowed(job: &ImportRow, step: Step) -> Problem {
-    let reason = if step == Step::Retry && job.state == State::Failed && !job.has_payload() {
+fn step_not_allowed_problem(job: &ImportRow, step: Step) -> Problem {
+    let reason = if step == Step::Retry && job.state == State::Failed && !job.has_complete_payload() {
         ": its payload is no longer stored"
     } else {
         ""

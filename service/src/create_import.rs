@@ -17,8 +17,8 @@ use domain::payload_objects::PayloadObjects;
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::trace_context::TraceContext;
 use store::error::Error;
-use store::load::{Loaded, ReadSet, begin_and_load};
-use store::save::save_head;
+use store::load::{Loaded, ReadSet, begin_lock_and_load};
+use store::save::save_feed_head;
 use store::{Store, Tx, import_job};
 
 /// A new import as the client sent it. It is not checked yet.
@@ -54,7 +54,7 @@ pub struct ImportAnswer {
 impl ImportAnswer {
     /// An answer that refuses the request and shows no import.
     #[must_use]
-    pub fn refused(problem: Problem) -> Self {
+    pub fn refusal(problem: Problem) -> Self {
         Self { job: None, problem: Some(problem) }
     }
 }
@@ -77,9 +77,9 @@ pub async fn create_import(
     actor: &Actor,
     draft: ImportDraft,
 ) -> Result<ImportAnswer, Error> {
-    let Parsed { id, sha256, csv } = match parse(&draft) {
+    let Parsed { id, sha256, csv } = match parse_import_draft(&draft) {
         Ok(parsed) => parsed,
-        Err(errors) => return Ok(ImportAnswer::refused(Problem::of_fields(errors))),
+        Err(errors) => return Ok(ImportAnswer::refusal(Problem::from_field_problems(errors))),
     };
     let now_ms = store.clock.now_ms();
     let new = ImportRow {
@@ -114,16 +114,16 @@ pub async fn create_import(
         payload_removed_at: None,
     };
     let mut read_set = ReadSet::default();
-    read_set.id(new.id);
-    let (tx, loaded) = begin_and_load(store, new.user_id, &read_set, Instant::now()).await?;
-    let answer = insert_if_allowed(&tx, loaded, limits, new).await?;
+    read_set.add_id(new.id);
+    let (tx, loaded) = begin_lock_and_load(store, new.user_id, &read_set, Instant::now()).await?;
+    let answer = insert_import_if_allowed(&tx, loaded, limits, new).await?;
     tx.commit().await?;
     Ok(answer)
 }
 
 /// Inserts the import if its id is free and the limits of the user allow it. The transaction must hold the
 /// lock of the account row, so that no other write can take the id in the meantime.
-async fn insert_if_allowed(
+async fn insert_import_if_allowed(
     tx: &Tx,
     loaded: Loaded,
     limits: &ImportLimits,
@@ -131,53 +131,63 @@ async fn insert_if_allowed(
 ) -> Result<ImportAnswer, Error> {
     let (user_id, id) = (new.user_id, new.id);
     let Loaded { read_version, unit, .. } = loaded;
-    if let Some(known) = import_job::find_within(tx, user_id, id).await? {
+    if let Some(known) = import_job::find_in_transaction(tx, user_id, id).await? {
         let same = known.format == new.format
             && known.bytes_total == new.bytes_total
             && known.sha256 == new.sha256
             && known.options == new.options;
         let detail = "an import with this id exists and has other options: use a new id";
         let reused = Problem::new(Code::ImportIdReused, detail);
-        return Ok(if same { known.into() } else { ImportAnswer::refused(reused) });
+        return Ok(if same { known.into() } else { ImportAnswer::refusal(reused) });
     }
-    if let Some(problem) = check_id(&unit, id, new.created_at) {
-        return Ok(ImportAnswer::refused(problem));
+    if let Some(problem) = find_import_id_problem(&unit, id, new.created_at) {
+        return Ok(ImportAnswer::refusal(problem));
     }
     if import_job::count_waiting(tx, user_id).await? >= limits.waiting_max {
         let most = limits.waiting_max;
         let detail = format!(
             "at most {most} imports may wait at the same time: send their payloads, or cancel some of them"
         );
-        return Ok(ImportAnswer::refused(Problem::later(Code::TooManyImports, detail, WAITING_RETRY_MS)));
+        return Ok(ImportAnswer::refusal(Problem::new_retryable(
+            Code::TooManyImports,
+            detail,
+            WAITING_RETRY_MS,
+        )));
     }
     if let Some(most) = limits.bytes_a_day {
         let since = new.created_at - IMPORT_DAY_MS;
-        if import_job::bytes_since(tx, user_id, since).await?.saturating_add(new.bytes_total) > most {
+        if import_job::sum_payload_bytes_since(tx, user_id, since).await?.saturating_add(new.bytes_total)
+            > most
+        {
             let detail = format!("at most {most} bytes may be imported in 24 hours: try again later");
-            return Ok(ImportAnswer::refused(Problem::later(Code::TooManyImports, detail, DAY_RETRY_MS)));
+            return Ok(ImportAnswer::refusal(Problem::new_retryable(
+                Code::TooManyImports,
+                detail,
+                DAY_RETRY_MS,
+            )));
         }
     }
     // The sweeper compares this with the clock of the database, so it is set by that clock.
-    let upload_expires_at = import_job::now_ms(tx).await? + UPLOAD_TTL_MS;
+    let upload_expires_at = import_job::database_now_ms(tx).await? + UPLOAD_TTL_MS;
     let new = ImportRow { upload_expires_at, ..new };
     import_job::insert(tx, &new).await?;
     // The feed does not move, but the revision of the account must: other writes may have loaded this id as
     // free.
-    save_head(tx, user_id, read_version.feed_head, read_version.feed_head).await?;
+    save_feed_head(tx, user_id, read_version.feed_head, read_version.feed_head).await?;
     Ok(new.into())
 }
 
 /// Checks whether a new import may have this id.
-fn check_id(unit: &UnitOfWork, id: Uuid, now_ms: i64) -> Option<Problem> {
+fn find_import_id_problem(unit: &UnitOfWork, id: Uuid, now_ms: i64) -> Option<Problem> {
     let in_use =
-        [Entity::Event, Entity::EventType].into_iter().any(|entity| unit.is_used_elsewhere(entity, id));
+        [Entity::Event, Entity::EventType].into_iter().any(|entity| unit.is_id_used_elsewhere(entity, id));
     let error = if in_use {
         FieldProblem::new("/id", Code::IdInUse, "the id belongs to something else of yours")
     } else {
-        event_id::check_new(id, now_ms, true).err()?
+        event_id::check_new_id(id, now_ms, true).err()?
     };
-    let mut problem = Problem::of_fields(vec![error]);
-    event_id::with_retry(&mut problem, id, now_ms);
+    let mut problem = Problem::from_field_problems(vec![error]);
+    event_id::make_future_id_retryable(&mut problem, id, now_ms);
     Some(problem)
 }
 
@@ -188,7 +198,7 @@ struct Parsed {
     csv: Option<CsvMapping>,
 }
 
-fn parse(draft: &ImportDraft) -> Result<Parsed, Vec<FieldProblem>> {
+fn parse_import_draft(draft: &ImportDraft) -> Result<Parsed, Vec<FieldProblem>> {
     let mut errors = Vec::new();
     let mut add = |pointer: &str, code, detail: &str| errors.push(FieldProblem::new(pointer, code, detail));
     let id = event_id::parse(&draft.id);

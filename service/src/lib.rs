@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub use apply_mutation::apply_mutation;
 pub use control_import::control_import;
 pub use import_events::{EventsDraft, import_events};
-pub use receive_payload::{Receipt, payload_offset, receive_payload};
+pub use receive_payload::{Receipt, load_payload_offset, receive_payload};
 pub use stored_payload::StoredPayload;
 
 pub use store::clock::Clock;
@@ -38,65 +38,67 @@ pub mod queries {
 
     /// The account of the user that a token names.
     pub mod account {
-        pub use store::account::resolve;
+        pub use store::account::find_or_create_user_id;
     }
 
     /// Checksums over all rows of a user, to compare with a client.
     pub mod digest {
-        pub use store::digest::digest;
+        pub use store::digest::compute_digest;
     }
 
     /// Reads events.
     pub mod event {
-        pub use store::event::{Filter, Key, count, find, page};
+        pub use store::event::{Filter, Key, count_matching, find_by_ids_or_aliases, load_page};
     }
 
     /// Reads event types.
     pub mod event_type {
-        pub use store::event_type::{Key, count, find, find_by_row_ids, page};
+        pub use store::event_type::{Key, count_living, find_by_ids_or_aliases, find_by_row_ids, load_page};
     }
 
     /// Reads the change feed.
     pub mod feed {
         pub use store::feed::{
-            Change, ChangePage, PageBounds, Reset, cursor_at, head_cursor, page, pending, resolve,
+            Change, ChangePage, PageBounds, Reset, count_pending, cursor_at_head, load_head_cursor,
+            load_page, resolve_cursor,
         };
     }
 
     /// Reads imports.
     pub mod import_job {
-        pub use store::import_job::{Key, count, find, find_all, page};
+        pub use store::import_job::{Key, count_of_user, find, find_by_ids, load_page};
     }
 
     /// Reads the rejections of imports.
     pub mod import_rejection {
-        pub use store::import_rejection::{count, page};
+        pub use store::import_rejection::{count_of_import, load_page};
     }
 
     /// Totals that a client shows as the status of its synchronization.
     pub mod status {
-        pub use store::status::{SourceTotals, Totals, sources, totals};
+        pub use store::status::{SourceTotals, Totals, load_source_totals, load_totals};
     }
 }
 
 /// The lease of an import: a worker claims, renews and releases it.
 pub mod import_lease {
     pub use store::import_job::{
-        Held, Release, claim, is_another_waiting, owners, record_problem, records_of_day, release, renew,
+        Held, Release, claim, count_records_of_day, find_owners_of_runnable, is_another_import_waiting,
+        record_problem, release, renew_lease,
     };
 }
 
 /// Regular maintenance of imports, which the sweeper does.
 pub mod import_upkeep {
     pub use store::import_job::{
-        due, expire, longest_wait_ms, mark_payload_removed, remove_old_usage, remove_rejections,
-        stale_payloads, stale_rejections,
+        fail_expired_uploads, find_and_mark_due, find_stale_payloads, find_stale_rejections, longest_wait_ms,
+        mark_payload_and_excerpts_removed, remove_old_usage, remove_rejections,
     };
 }
 
 /// Backfills: they fill derived columns of rows that an older version has written.
 pub mod backfill {
-    pub use store::backfill::{Backfill, Step, all, restart, step};
+    pub use store::backfill::{Backfill, Step, load_all, restart_all, run_step};
 }
 
 /// The generation of all feeds, which is renewed after a backup was restored.

@@ -24,5 +24,5 @@ pub trait Notifier: Debug + Send + Sync {
     fn notify(&self, notification: Notification);
 
     /// The ids of users whose feeds move from now on, in this process or another one.
-    fn feeds(&self) -> BoxStream<'static, Uuid>;
+    fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid>;
 }

@@ -13,7 +13,7 @@ use domain::import::{ImportRow, State};
 use domain::limits::PAYLOAD_OBJECT_BYTES;
 use domain::payload_objects::PayloadObjects;
 use domain::problem::{Code, Problem};
-use store::detached::detached;
+use store::detached::detach_on_drop;
 use store::error::Error;
 use store::import_job::Arrival;
 use store::payload::Payloads;
@@ -29,11 +29,11 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    fn at(offset: i64) -> Self {
+    fn received_up_to(offset: i64) -> Self {
         Self { offset: Some(offset), problem: None }
     }
 
-    fn refused(offset: Option<i64>, code: Code, detail: &str) -> Self {
+    fn refusal(offset: Option<i64>, code: Code, detail: &str) -> Self {
         Self { offset, problem: Some(Problem::new(code, detail)) }
     }
 }
@@ -42,13 +42,13 @@ impl Receipt {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn payload_offset(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
+pub async fn load_payload_offset(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
-    Ok(row.map_or_else(unknown, |row| Receipt::at(row.bytes_received)))
+    Ok(row.map_or_else(unknown_import_receipt, |row| Receipt::received_up_to(row.bytes_received)))
 }
 
-fn unknown() -> Receipt {
-    Receipt::refused(None, Code::NotFound, "no import is known by this id")
+fn unknown_import_receipt() -> Receipt {
+    Receipt::refusal(None, Code::NotFound, "no import is known by this id")
 }
 
 /// Receives the body of an upload.
@@ -71,14 +71,14 @@ pub async fn receive_payload<E: Send>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin + Send,
 ) -> Result<Receipt, Error> {
     let Some(row) = import_job::find(store, actor.user_id, id).await? else {
-        return Ok(unknown());
+        return Ok(unknown_import_receipt());
     };
-    if let Some(receipt) = refuse(&row, offset) {
+    if let Some(receipt) = receipt_before_reading_body(&row, offset) {
         return Ok(receipt);
     }
-    if import_job::is_upload_over(store, actor.user_id, id).await? {
+    if import_job::is_upload_expired(store, actor.user_id, id).await? {
         let detail = "the payload did not arrive in time: create a new import";
-        return Ok(Receipt::refused(Some(row.bytes_received), Code::UploadExpired, detail));
+        return Ok(Receipt::refusal(Some(row.bytes_received), Code::UploadExpired, detail));
     }
     let (stored, objects) = (row.bytes_received, row.payload_objects.clone());
     let mut upload = Upload { store, payloads, row: &row, stored, objects, buffer: BytesMut::new() };
@@ -88,44 +88,46 @@ pub async fn receive_payload<E: Send>(
         skip -= skipped;
         let _skipped = bytes.split_to(usize::try_from(skipped).unwrap_or_default());
         upload.buffer.extend_from_slice(&bytes);
-        if upload.is_too_long() {
+        if upload.is_payload_too_long() {
             let detail = "the payload is larger than announced: send exactly sizeBytes bytes";
-            return Ok(Receipt::refused(Some(upload.stored), Code::PayloadLimit, detail));
+            return Ok(Receipt::refusal(Some(upload.stored), Code::PayloadLimit, detail));
         }
         while upload.has_whole_object() {
-            if !upload.store_object().await? {
-                return state_changed(store, actor, id).await;
+            if !upload.store_next_object().await? {
+                return state_changed_receipt(store, actor, id).await;
             }
         }
     }
-    if upload.is_complete() {
-        if !upload.store_object().await? {
-            return state_changed(store, actor, id).await;
+    if upload.is_payload_complete() {
+        if !upload.store_next_object().await? {
+            return state_changed_receipt(store, actor, id).await;
         }
         notifier.notify(Notification::Import(id));
     }
-    Ok(Receipt::at(upload.stored))
+    Ok(Receipt::received_up_to(upload.stored))
 }
 
 /// The receipt for an upload whose import was changed by another upload, or was canceled, in the meantime.
-async fn state_changed(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
+async fn state_changed_receipt(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
     let detail = "the import was changed in the meantime: ask for its offset and go on from there";
-    Ok(Receipt::refused(row.map(|row| row.bytes_received), Code::ImportState, detail))
+    Ok(Receipt::refusal(row.map(|row| row.bytes_received), Code::ImportState, detail))
 }
 
 /// Refuses an upload, or reports that nothing more is needed, before the body is read.
-fn refuse(row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
+fn receipt_before_reading_body(row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
     let stored = row.bytes_received;
     match row.state {
         State::Canceled | State::Failed | State::RollingBack | State::RolledBack => {
             let detail = format!("an import that is {} accepts no payload", row.state.name());
-            Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
+            Some(Receipt::refusal(Some(stored), Code::ImportState, &detail))
         }
-        State::Queued | State::Running | State::Paused | State::Completed => Some(Receipt::at(stored)),
+        State::Queued | State::Running | State::Paused | State::Completed => {
+            Some(Receipt::received_up_to(stored))
+        }
         State::AwaitingUpload if offset.is_some_and(|offset| offset != stored) => {
             let detail = format!("the payload continues at byte {stored}: send it from there");
-            Some(Receipt::refused(Some(stored), Code::ImportState, &detail))
+            Some(Receipt::refusal(Some(stored), Code::ImportState, &detail))
         }
         State::AwaitingUpload => None,
     }
@@ -145,16 +147,16 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    fn arrived(&self) -> i64 {
+    fn arrived_bytes(&self) -> i64 {
         self.stored + i64::try_from(self.buffer.len()).unwrap_or(i64::MAX)
     }
 
-    fn is_too_long(&self) -> bool {
-        self.arrived() > self.row.bytes_total
+    fn is_payload_too_long(&self) -> bool {
+        self.arrived_bytes() > self.row.bytes_total
     }
 
-    fn is_complete(&self) -> bool {
-        self.arrived() == self.row.bytes_total && !self.buffer.is_empty()
+    fn is_payload_complete(&self) -> bool {
+        self.arrived_bytes() == self.row.bytes_total && !self.buffer.is_empty()
     }
 
     /// Whether an object is complete and is not the last one. The last one is stored only at the end of the
@@ -166,13 +168,13 @@ impl Upload<'_> {
 
     /// Stores the next object and adds it to the row of the import. Returns `false` if the row does not
     /// accept it, because it was changed in the meantime.
-    async fn store_object(&mut self) -> Result<bool, Error> {
+    async fn store_next_object(&mut self) -> Result<bool, Error> {
         let object = self.buffer.split_to(self.buffer.len().min(PAYLOAD_OBJECT_BYTES)).freeze();
         let up_to = self.stored + i64::try_from(object.len()).unwrap_or(i64::MAX);
         let complete = up_to == self.row.bytes_total;
         let (user_id, id) = (self.row.user_id, self.row.id);
         let number = u64::try_from(self.stored).unwrap_or_default() / PAYLOAD_OBJECT_BYTES as u64;
-        let (objects, name) = self.objects.with(number, &object);
+        let (objects, name) = self.objects.with_object(number, &object);
         let arrival = Arrival {
             from: self.stored,
             names_before: self.objects.clone(),
@@ -183,11 +185,11 @@ impl Upload<'_> {
         let (store, payloads) = (self.store.clone(), self.payloads.clone());
         // This runs to its end even if the client disconnects. Otherwise an object could remain that no row
         // names.
-        let stored = detached(async move {
-            payloads.put(user_id, id, &name, object).await?;
-            let is_accepted = import_job::receive(&store, user_id, id, arrival).await?;
+        let stored = detach_on_drop(async move {
+            payloads.put_object(user_id, id, &name, object).await?;
+            let is_accepted = import_job::record_arrival(&store, user_id, id, arrival).await?;
             if !is_accepted {
-                remove_if_unused(&store, &payloads, (user_id, id), number, &name).await?;
+                remove_object_if_unused(&store, &payloads, (user_id, id), number, &name).await?;
             }
             Ok(is_accepted)
         });
@@ -203,7 +205,7 @@ impl Upload<'_> {
 ///
 /// If the other upload sent the same bytes, the object has the same name and is part of the payload: then it
 /// stays.
-async fn remove_if_unused(
+async fn remove_object_if_unused(
     store: &Store,
     payloads: &Payloads,
     (user_id, id): (Uuid, Uuid),
@@ -211,7 +213,8 @@ async fn remove_if_unused(
     name: &str,
 ) -> Result<(), Error> {
     let row = import_job::find(store, user_id, id).await?;
-    let is_used =
-        row.is_some_and(|row| row.payload_removed_at.is_none() && row.payload_objects.name(number) == name);
+    let is_used = row.is_some_and(|row| {
+        row.payload_removed_at.is_none() && row.payload_objects.object_name(number) == name
+    });
     if is_used { Ok(()) } else { payloads.remove_object(user_id, id, name).await }
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
-use crate::write::write_within;
+use crate::write::write_in_transaction;
 use domain::apply::{self, WriteContext};
 use domain::limits::{CHUNK_RECORDS_MAX, LEASE_TTL_MS};
 use store::error::Error;
@@ -17,27 +17,28 @@ use store::{Store, event, import_job};
 /// after. `None` means that none were left: then the state of the import is `ROLLED_BACK`.
 ///
 /// # Errors
-/// [`Error::Fenced`] if another worker holds the import now. Otherwise as [`write_within`]. Nothing is
-/// written then, unless the database failed during the commit.
+/// [`Error::Fenced`] if another worker holds the import now. Otherwise as [`write_in_transaction`]. Nothing
+/// is written then, unless the database failed during the commit.
 pub async fn roll_back_chunk(
     store: &Store,
     notifier: &dyn Notifier,
     held: Held,
     after: Option<Uuid>,
 ) -> Result<Option<Uuid>, Error> {
-    let ids = event::unchanged_of_import(store, held.user_id, held.id, after, CHUNK_RECORDS_MAX).await?;
+    let ids =
+        event::find_unchanged_ids_of_import(store, held.user_id, held.id, after, CHUNK_RECORDS_MAX).await?;
     let Some(last) = ids.last().copied() else {
         import_job::finish_rollback(store, held).await?;
         return Ok(None);
     };
     let mut read_set = ReadSet::default();
     for id in &ids {
-        read_set.id(*id);
+        read_set.add_id(*id);
     }
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
-    import_job::check_lease(&tx, held, LEASE_TTL_MS).await?;
-    let ((), stored) = write_within(&tx, held.user_id, read_set, |unit| {
+    import_job::renew_in_transaction(&tx, held, LEASE_TTL_MS).await?;
+    let ((), stored) = write_in_transaction(&tx, held.user_id, read_set, |unit| {
         let context = WriteContext { now_ms, client_id: None, import_job_id: Some(held.id) };
         for id in ids {
             apply::roll_back_event(unit, &context, id);

@@ -64,8 +64,9 @@ impl Source for StoredPayload {
         self.size
     }
 
-    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
-        let mut stream = self.payloads.read(self.user_id, self.import_id, &self.objects, offset, self.size);
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+        let mut stream =
+            self.payloads.stream_payload(self.user_id, self.import_id, &self.objects, offset, self.size);
         let (sender, blocks) = mpsc::channel(BLOCKS_AHEAD);
         self.runtime.spawn(async move {
             while let Some(block) = stream.next().await {

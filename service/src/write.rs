@@ -44,14 +44,18 @@
 //! - **(2) locked -> one by one.** The [`group`] writer stores several writes of one user together. If they
 //!   fail together, each is written in its own transaction, so that one bad write harms no other.
 //!
-//! Two kinds of writes begin with the lock:
+//! Some writes begin with the lock:
 //!
 //! - All writes to SQLite. A round trip there is a function call, and the only writer holds the lock of all
 //!   rows, so nothing would be gained.
 //! - Batches that need the bodies of stored events. Most of them also create events, need a second statement
 //!   to store, and would be decided twice (decision 0053).
+//! - Chunks of imports, rollbacks and new imports ([`write_in_transaction`]). They are part of a larger
+//!   transaction that has locked the row of the import before, and they wait for the account in that
+//!   transaction.
 //!
-//! The write path relies on one rule: no code writes rows of a user without also writing the account row.
+//! The write path relies on one rule: a transaction that writes what a decision reads (events, types,
+//! aliases, ids of imports) also writes the account row.
 
 pub mod group;
 
@@ -64,8 +68,12 @@ use crate::notifier::{Notification, Notifier};
 use domain::apply::{Changes, UnitOfWork};
 use domain::fault_injection;
 use store::error::Error;
-use store::load::{Loaded, Locking, ReadSet, ReadVersion, begin_and_load, load, load_one};
-use store::save::{Decision, can_be_optimistic, save, save_head, save_rows, store_if_unchanged};
+use store::load::{
+    Loaded, Locking, ReadSet, ReadVersion, begin_lock_and_load, load_read_sets, lock_and_load,
+};
+use store::save::{
+    Decision, can_store_without_lock, save_feed_head, save_rows, save_rows_and_heads, store_if_unchanged,
+};
 use store::{Store, Tx};
 
 /// Loads the read set of a user, decides, stores the changes and notifies the readers of the feed.
@@ -81,7 +89,7 @@ use store::{Store, Tx};
 /// - [`Error::Moved`] if the account row is gone and this process does not know the user's identity;
 /// - [`Error::Bug`] if the database contradicts the decision;
 /// - [`Error::Database`] if the database fails. If it fails during the commit, the changes may be stored.
-pub async fn write<T, C: Future<Output = Result<T, Error>>>(
+pub async fn write_changes<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -90,20 +98,20 @@ pub async fn write<T, C: Future<Output = Result<T, Error>>>(
     complete: impl Fn(T) -> C,
 ) -> Result<T, Error> {
     if fault_injection::is_injected("plant-late-lock") {
-        return write_locked(store, notifier, user_id, read_set, Instant::now(), decide, complete).await;
+        return write_under_lock(store, notifier, user_id, read_set, Instant::now(), decide, complete).await;
     }
-    match try_optimistic(store, notifier, user_id, &read_set, &decide, &complete).await {
+    match try_write_optimistically(store, notifier, user_id, &read_set, &decide, &complete).await {
         Ok(Some(answer)) => Ok(answer),
         Err(error) if !error.is_conflict() => Err(error),
         // PostgreSQL ended the statement because of another transaction. Under the lock it can succeed.
         Ok(None) | Err(_) => {
-            write_locked(store, notifier, user_id, read_set, Instant::now(), decide, complete).await
+            write_under_lock(store, notifier, user_id, read_set, Instant::now(), decide, complete).await
         }
     }
 }
 
 /// Runs the write optimistically. Returns `None` if it needs the lock; then nothing is stored.
-async fn try_optimistic<T, C: Future<Output = Result<T, Error>>>(
+async fn try_write_optimistically<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -112,13 +120,13 @@ async fn try_optimistic<T, C: Future<Output = Result<T, Error>>>(
     complete: impl Fn(T) -> C,
 ) -> Result<Option<T>, Error> {
     let (Some(pools), Some((read_version, mut unit))) =
-        (store.optimistic(), load_optimistic(store, user_id, read_set).await?)
+        (store.optimistic_pools(), load_read_set_optimistically(store, user_id, read_set).await?)
     else {
         return Ok(None);
     };
     let answer = decide(&mut unit)?;
     let changes = unit.into_changes(read_version.feed_head);
-    if !can_be_optimistic(read_version, &changes) {
+    if !can_store_without_lock(read_version, &changes) {
         return Ok(None);
     }
     let answer = complete(answer).await?;
@@ -144,14 +152,16 @@ async fn try_optimistic<T, C: Future<Output = Result<T, Error>>>(
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
-pub(crate) async fn load_optimistic(
+pub(crate) async fn load_read_set_optimistically(
     store: &Store,
     user_id: Uuid,
     read_set: &ReadSet,
 ) -> Result<Option<(ReadVersion, UnitOfWork)>, Error> {
-    let Some(pools) = store.optimistic().filter(|_| read_set.needs_no_bodies()) else { return Ok(None) };
+    let Some(pools) = store.optimistic_pools().filter(|_| read_set.needs_no_bodies()) else {
+        return Ok(None);
+    };
     let mut loaded =
-        load(Locking::Optimistic(&pools.batches), &BTreeMap::from([(user_id, read_set)])).await?;
+        load_read_sets(Locking::Optimistic(&pools.batches), &BTreeMap::from([(user_id, read_set)])).await?;
     Ok(loaded.remove(&user_id).map(|Loaded { read_version, unit, .. }| (read_version, unit)))
 }
 
@@ -161,8 +171,8 @@ pub(crate) async fn load_optimistic(
 /// another one (`serialization_failure` or `deadlock_detected`), it runs once more.
 ///
 /// # Errors
-/// As [`write()`].
-async fn write_locked<T, C: Future<Output = Result<T, Error>>>(
+/// As [`write_changes()`].
+async fn write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -171,16 +181,18 @@ async fn write_locked<T, C: Future<Output = Result<T, Error>>>(
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
     complete: impl Fn(T) -> C,
 ) -> Result<T, Error> {
-    match try_locked(store, notifier, user_id, read_set.clone(), waiting_since, &decide, &complete).await {
+    match try_write_under_lock(store, notifier, user_id, read_set.clone(), waiting_since, &decide, &complete)
+        .await
+    {
         Err(error) if error.is_conflict() => {
-            try_locked(store, notifier, user_id, read_set, waiting_since, &decide, &complete).await
+            try_write_under_lock(store, notifier, user_id, read_set, waiting_since, &decide, &complete).await
         }
         other => other,
     }
 }
 
 /// Makes one attempt under the lock: lock, load, decide, complete, store, commit.
-async fn try_locked<T, C: Future<Output = Result<T, Error>>>(
+async fn try_write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -192,14 +204,14 @@ async fn try_locked<T, C: Future<Output = Result<T, Error>>>(
     if fault_injection::is_injected("plant-late-lock") {
         return write_with_late_lock(store, user_id, read_set, decide).await;
     }
-    let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, waiting_since).await?;
+    let (tx, mut loaded) = begin_lock_and_load(store, user_id, &read_set, waiting_since).await?;
     let answer = complete(decide(&mut loaded.unit)?).await?;
     let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
     if changes.is_empty() {
-        tx.release().await?;
+        tx.roll_back().await?;
         return Ok(answer);
     }
-    let stored = store_changes(&tx, user_id, loaded.read_version, changes).await?;
+    let stored = store_changes_if_any(&tx, user_id, loaded.read_version, changes).await?;
     tx.commit().await?;
     if stored.moves_feed {
         notifier.notify(Notification::Feed(user_id));
@@ -220,21 +232,21 @@ pub struct Stored {
 /// yet.
 ///
 /// # Errors
-/// As [`write()`], without the errors of a decision. The caller must not commit the transaction then.
-pub async fn write_within<T>(
+/// As [`write_changes()`], without the errors of a decision. The caller must not commit the transaction then.
+pub async fn write_in_transaction<T>(
     tx: &Tx,
     user_id: Uuid,
     read_set: ReadSet,
     decide: impl FnOnce(&mut UnitOfWork) -> T,
 ) -> Result<(T, Stored), Error> {
-    let mut loaded = load_one(tx, user_id, &read_set).await?;
+    let mut loaded = lock_and_load(tx, user_id, &read_set).await?;
     let answer = decide(&mut loaded.unit);
     let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
-    Ok((answer, store_changes(tx, user_id, loaded.read_version, changes).await?))
+    Ok((answer, store_changes_if_any(tx, user_id, loaded.read_version, changes).await?))
 }
 
 /// Stores the changes under the lock, if there are any.
-async fn store_changes(
+async fn store_changes_if_any(
     tx: &Tx,
     user_id: Uuid,
     read_version: ReadVersion,
@@ -243,7 +255,7 @@ async fn store_changes(
     let stored =
         Stored { has_changes: !changes.is_empty(), moves_feed: changes.head != read_version.feed_head };
     if stored.has_changes {
-        save(tx, vec![Decision { user_id, read_version, changes }]).await?;
+        save_rows_and_heads(tx, vec![Decision { user_id, read_version, changes }]).await?;
     }
     Ok(stored)
 }
@@ -256,12 +268,12 @@ async fn write_with_late_lock<T>(
     read_set: ReadSet,
     decide: impl FnOnce(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (tx, mut loaded) = begin_and_load(store, user_id, &read_set, Instant::now()).await?;
+    let (tx, mut loaded) = begin_lock_and_load(store, user_id, &read_set, Instant::now()).await?;
     let answer = decide(&mut loaded.unit)?;
     let read_version = loaded.read_version;
     let changes = loaded.unit.into_changes(read_version.feed_head);
     if changes.head != read_version.feed_head {
-        save_head(&tx, user_id, read_version.feed_head, changes.head).await?;
+        save_feed_head(&tx, user_id, read_version.feed_head, changes.head).await?;
     }
     tx.commit().await?;
     let tx = store.begin().await?;

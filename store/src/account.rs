@@ -27,7 +27,7 @@ pub struct Head {
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
+pub async fn find_or_create_user_id(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
     let identity = (issuer.to_owned(), subject.to_owned());
     let cached = store.users.lock().ok().and_then(|mut users| users.get(&identity).copied());
     if let Some(user_id) = cached {
@@ -43,7 +43,7 @@ pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid,
         Some(row) => row.user_id,
         None => {
             let (store, issuer, subject) = (store.clone(), issuer.to_owned(), subject.to_owned());
-            run_to_completion(async move { create(&store, &issuer, &subject).await }).await?
+            run_to_completion(async move { create_account(&store, &issuer, &subject).await }).await?
         }
     };
     if let Ok(mut users) = store.users.lock() {
@@ -52,22 +52,22 @@ pub async fn resolve(store: &Store, issuer: &str, subject: &str) -> Result<Uuid,
     Ok(user_id)
 }
 
-async fn create(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
+async fn create_account(store: &Store, issuer: &str, subject: &str) -> Result<Uuid, Error> {
     let name = serde_json::json!([issuer, subject]).to_string();
     let user_id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
     let tx = store.begin().await?;
-    insert(&tx, user_id, issuer, subject).await?;
+    insert_account(&tx, user_id, issuer, subject).await?;
     tx.commit().await?;
     Ok(user_id)
 }
 
-async fn insert(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(), Error> {
+async fn insert_account(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(), Error> {
     let row = account::ActiveModel {
         user_id: Set(user_id),
         issuer: Set(issuer.to_owned()),
         subject: Set(subject.to_owned()),
         feed_head: Set(0),
-        feed_epoch: Set(tx.store.clock.random()),
+        feed_epoch: Set(tx.store.clock.random_i64()),
         revision: Set(0),
     };
     account::Entity::insert(row)
@@ -78,7 +78,7 @@ async fn insert(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(
 }
 
 /// Returns the issuer and the subject of a user, if this process has seen a token of theirs.
-fn identity_of(store: &Store, user_id: Uuid) -> Option<(String, String)> {
+fn find_cached_identity(store: &Store, user_id: Uuid) -> Option<(String, String)> {
     let users = store.users.lock().ok()?;
     users.iter().find(|(_, id)| **id == user_id).map(|(identity, _)| identity.clone())
 }
@@ -89,18 +89,18 @@ fn identity_of(store: &Store, user_id: Uuid) -> Option<(String, String)> {
 /// # Errors
 /// [`Error::Moved`] if this process does not know the identity of the user; [`Error::Database`] if the
 /// database fails.
-pub(super) async fn recreate(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
-    let Some((issuer, subject)) = identity_of(&tx.store, user_id) else {
+pub(super) async fn recreate_account(tx: &Tx, user_id: Uuid) -> Result<(), Error> {
+    let Some((issuer, subject)) = find_cached_identity(&tx.store, user_id) else {
         return Err(Error::Moved);
     };
     tracing::warn!(user.id = %user_id, "the account row of a user is missing and is created again");
-    insert(tx, user_id, &issuer, &subject).await
+    insert_account(tx, user_id, &issuer, &subject).await
 }
 
 /// Removes a user from the cache, so that the next request looks the identity up again. Returns the error for
 /// this request.
-pub(super) fn evict(store: &Store, user_id: Uuid) -> Error {
-    if let Some(identity) = identity_of(store, user_id)
+pub(super) fn evict_cached_user(store: &Store, user_id: Uuid) -> Error {
+    if let Some(identity) = find_cached_identity(store, user_id)
         && let Ok(mut users) = store.users.lock()
     {
         users.pop(&identity);
@@ -109,7 +109,7 @@ pub(super) fn evict(store: &Store, user_id: Uuid) -> Error {
 }
 
 /// The new revision of an account row. Every statement that writes anything of a user increments it.
-fn next_revision() -> SimpleExpr {
+fn next_revision_expr() -> SimpleExpr {
     Expr::col(account::Column::Revision).add(1)
 }
 
@@ -118,10 +118,10 @@ fn next_revision() -> SimpleExpr {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub(super) async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<u64, Error> {
+pub(super) async fn advance_feed_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<u64, Error> {
     let moved = account::Entity::update_many()
         .col_expr(account::Column::FeedHead, to.into())
-        .col_expr(account::Column::Revision, next_revision())
+        .col_expr(account::Column::Revision, next_revision_expr())
         .filter(account::Column::UserId.eq(user_id))
         .filter(account::Column::FeedHead.eq(from))
         .exec(&tx.inner)
@@ -137,10 +137,10 @@ pub(super) async fn advance(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Resul
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the account for too long; [`Error::Busy`] if too many
 /// writes wait; [`Error::Database`] if the database fails.
-pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -> Result<(), Error> {
+pub async fn renew_feed_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -> Result<(), Error> {
     let renew = account::Entity::update_many()
-        .col_expr(account::Column::FeedEpoch, store.clock.random().into())
-        .col_expr(account::Column::Revision, next_revision())
+        .col_expr(account::Column::FeedEpoch, store.clock.random_i64().into())
+        .col_expr(account::Column::Revision, next_revision_expr())
         .filter(account::Column::UserId.eq(user_id))
         .filter(account::Column::FeedEpoch.eq(epoch))
         .filter(account::Column::FeedHead.lt(known));
@@ -161,7 +161,7 @@ pub async fn renew_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i64) -
 pub async fn renew_generation(store: &Store) -> Result<(), Error> {
     // A random number, because the database that was lost may have begun further generations. Never 0, which
     // stands for the first one.
-    let generation = store.clock.random() | 1;
+    let generation = store.clock.random_i64() | 1;
     let tx = store.begin().await?;
     cluster_state::Entity::update_many()
         .col_expr(cluster_state::Column::Generation, generation.into())
@@ -175,29 +175,29 @@ pub async fn renew_generation(store: &Store) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Moved`] if the row is missing and this process does not know the identity of the user;
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
-    if let Some(head) = read_head(store, user_id).await? {
+pub async fn load_feed_head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
+    if let Some(head) = select_feed_head(store, user_id).await? {
         return Ok(head);
     }
     let shared = store.clone();
     run_to_completion(async move {
         let tx = shared.begin().await?;
-        recreate(&tx, user_id).await?;
+        recreate_account(&tx, user_id).await?;
         tx.commit().await
     })
     .await?;
-    read_head(store, user_id).await?.ok_or_else(|| evict(store, user_id))
+    select_feed_head(store, user_id).await?.ok_or_else(|| evict_cached_user(store, user_id))
 }
 
 /// Plan: one lookup by the primary key of `account`, and one of the single row of `cluster_state`.
-async fn read_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> {
+async fn select_feed_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> {
     let sql = "SELECT feed_head, feed_epoch, (SELECT generation FROM cluster_state WHERE id = 1) \
         FROM account WHERE user_id = $1";
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
     let row = store.reader.query_one_raw(statement).await?;
     row.map(|row| {
-        let mut cells = RowReader::new(Row::of(&row)?, 0);
-        Ok(Head { feed_head: cells.next()?, feed_epoch: cells.next()?, generation: cells.next()? })
+        let mut reader = RowReader::new(Row::from_query_result(&row)?, 0);
+        Ok(Head { feed_head: reader.next()?, feed_epoch: reader.next()?, generation: reader.next()? })
     })
     .transpose()
 }

@@ -59,14 +59,14 @@ pub struct Backfill {
 impl Backfill {
     /// Whether it has the same checkpoint as another reading of the same backfill.
     #[must_use]
-    pub fn is_at(&self, other: &Self) -> bool {
+    pub fn has_same_checkpoint(&self, other: &Self) -> bool {
         (&self.name, self.after, self.is_done) == (&other.name, other.after, other.is_done)
     }
 
     /// The share of users whose rows were checked, from 0 to 1. It is estimated from the user id at the
     /// checkpoint, because user ids are spread evenly.
     #[must_use]
-    pub fn share(&self) -> f64 {
+    pub fn estimate_progress(&self) -> f64 {
         if self.is_done {
             1.0
         } else {
@@ -90,7 +90,7 @@ pub enum Step {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn all(store: &Store) -> Result<Vec<Backfill>, Error> {
+pub async fn load_all(store: &Store) -> Result<Vec<Backfill>, Error> {
     let names = ALL.iter().map(|derived| derived.name);
     let rows = Entity::find().filter(Column::Name.is_in(names)).order_by_asc(Column::Name);
     let rows = rows.all(store.reader()).await?;
@@ -110,15 +110,15 @@ pub async fn all(store: &Store) -> Result<Vec<Backfill>, Error> {
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
+pub async fn run_step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
     let derived = ALL
         .iter()
         .find(|derived| derived.name == backfill.name)
         .ok_or(Error::Bug("a backfill is of a known column"))?;
-    let rows = read(store, derived, backfill.after).await?;
+    let rows = read_next_rows(store, derived, backfill.after).await?;
     if rows.is_empty() {
         let end = Backfill { is_done: true, ..backfill.clone() };
-        let moved = advance(store.begin().await?, backfill, &end).await?;
+        let moved = commit_checkpoint(store.begin().await?, backfill, &end).await?;
         return Ok(if moved { Step::AtEnd } else { Step::Conflict });
     }
     let (store, backfill, mut done) = (store.clone(), backfill.clone(), backfill.clone());
@@ -130,7 +130,7 @@ pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
             if !is_stale && checked < rows.len() {
                 continue;
             }
-            let after = user_rows.last().map_or(done.after, CheckedRow::key);
+            let after = user_rows.last().map_or(done.after, CheckedRow::primary_key);
             let counted = backfill.rows + i64::try_from(checked).unwrap_or_default();
             let next = Backfill { after, rows: counted, ..done.clone() };
             let tx = if is_stale {
@@ -141,8 +141,8 @@ pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
             } else {
                 store.begin().await?
             };
-            fill(&tx, derived, user_rows).await?;
-            if !advance(tx, &done, &next).await? {
+            update_stale_rows(&tx, derived, user_rows).await?;
+            if !commit_checkpoint(tx, &done, &next).await? {
                 return Ok(Step::Conflict);
             }
             done = next;
@@ -156,7 +156,7 @@ pub async fn step(store: &Store, backfill: &Backfill) -> Result<Step, Error> {
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn restart(store: &Store) -> Result<(), Error> {
+pub async fn restart_all(store: &Store) -> Result<(), Error> {
     let tx = store.begin().await?;
     Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(Uuid::nil()))
@@ -178,7 +178,7 @@ struct CheckedRow {
 }
 
 impl CheckedRow {
-    fn key(&self) -> (Uuid, Uuid) {
+    fn primary_key(&self) -> (Uuid, Uuid) {
         (self.user_id, self.id)
     }
 }
@@ -186,7 +186,11 @@ impl CheckedRow {
 /// Reads the rows after the checkpoint.
 ///
 /// Plan: it walks the primary key `(user_id, id)` from the checkpoint, and stops at the limit.
-async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<Vec<CheckedRow>, Error> {
+async fn read_next_rows(
+    store: &Store,
+    derived: &Derived,
+    after: (Uuid, Uuid),
+) -> Result<Vec<CheckedRow>, Error> {
     let Derived { table, source, target, derive, .. } = derived;
     let sql = format!(
         "SELECT user_id, id, version, {source}, {target} FROM {table} WHERE (user_id, id) > ($1, $2) \
@@ -197,9 +201,9 @@ async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<V
     let rows = reader.query_all_raw(statement).await?;
     rows.iter()
         .map(|row| {
-            let mut cells = RowReader::new(Row::of(row)?, 0);
-            let (user_id, id, version) = (cells.next()?, cells.next()?, cells.next()?);
-            let (source, target): (Option<String>, Option<String>) = (cells.next()?, cells.next()?);
+            let mut reader = RowReader::new(Row::from_query_result(row)?, 0);
+            let (user_id, id, version) = (reader.next()?, reader.next()?, reader.next()?);
+            let (source, target): (Option<String>, Option<String>) = (reader.next()?, reader.next()?);
             let text = source.map(|source| derive(&source)).filter(|text| Some(text) != target.as_ref());
             Ok(CheckedRow { user_id, id, version, text })
         })
@@ -210,13 +214,17 @@ async fn read(store: &Store, derived: &Derived, after: (Uuid, Uuid)) -> Result<V
 ///
 /// Plan: it looks each row up by the primary key. A row with another version was written in the meantime, and
 /// stays.
-async fn fill(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> Result<(), Error> {
+async fn update_stale_rows(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> Result<(), Error> {
     let stale: Vec<(&CheckedRow, &str)> =
         rows.iter().filter_map(|row| Some((row, row.text.as_deref()?))).collect();
     let Some((first, _)) = stale.first() else { return Ok(()) };
     let Derived { table, target, .. } = derived;
     let backend = tx.backend();
-    let wanted = dialect::rows(backend, &mut 2, &[("id", "uuid"), ("version", "text"), ("text", "text")]);
+    let wanted = dialect::sql_parameter_table(
+        backend,
+        &mut 2,
+        &[("id", "uuid"), ("version", "text"), ("text", "text")],
+    );
     let sql = format!(
         "UPDATE {table} SET {target} = w.text FROM {wanted} \
          WHERE {table}.user_id = $1 AND {table}.id = w.id AND {table}.version = CAST(w.version AS integer)"
@@ -228,14 +236,14 @@ async fn fill(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> Result<(), Err
         List::Texts(stale.iter().map(|(_, text)| *text).collect()),
     ];
     let mut values = vec![first.user_id.into()];
-    values.extend(dialect::table(backend, columns));
+    values.extend(dialect::table_parameters(backend, columns));
     tx.inner.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
     Ok(())
 }
 
 /// Moves the checkpoint and commits the transaction. If the checkpoint is no longer at `from`, it rolls the
 /// transaction back and returns false.
-async fn advance(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
+async fn commit_checkpoint(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
     let moved = Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(to.after.0))
         .col_expr(Column::AfterId, Expr::value(to.after.1))
@@ -251,7 +259,7 @@ async fn advance(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> 
     if has_moved {
         tx.commit().await?
     } else {
-        tx.release().await?
+        tx.roll_back().await?
     };
     Ok(has_moved)
 }

@@ -53,7 +53,6 @@ enum Way {
 }
 
 /// The type of a column.
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Uuid,
@@ -69,7 +68,7 @@ enum Kind {
 impl Kind {
     /// Finds the type of a column. Our tables have no columns of other types than these; PostgreSQL would
     /// refuse them, because they are sent as text.
-    fn of(column: &ColumnType) -> Self {
+    fn from_column_type(column: &ColumnType) -> Self {
         match column {
             ColumnType::Uuid => Self::Uuid,
             ColumnType::SmallInteger => Self::SmallInt,
@@ -82,7 +81,7 @@ impl Kind {
         }
     }
 
-    fn name(self) -> &'static str {
+    fn sql_name(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
             Self::Text => "text",
@@ -97,7 +96,7 @@ impl Kind {
 
     /// The type of the array elements, for sea-query and for SQL. A boolean that can be null travels as a
     /// number.
-    fn element(self, way: Way) -> (ArrayType, &'static str) {
+    fn array_element_type(self, way: Way) -> (ArrayType, &'static str) {
         let array = match self {
             Self::Bool if way == Way::Holes => return (ArrayType::SmallInt, "smallint"),
             Self::Uuid => ArrayType::Uuid,
@@ -109,11 +108,11 @@ impl Kind {
             Self::Bool => ArrayType::Bool,
             Self::Bytes => ArrayType::Bytes,
         };
-        (array, self.name())
+        (array, self.sql_name())
     }
 
     /// The SQL expression that turns the special value of a cell back into null.
-    fn filled(self, cell: &str) -> String {
+    fn sql_restore_null(self, cell: &str) -> String {
         match self {
             Self::Uuid => format!("nullif({cell}, '{}')", Uuid::nil()),
             Self::Text => format!("CASE WHEN {cell} = '' THEN NULL ELSE substr({cell}, 2) END"),
@@ -127,7 +126,7 @@ impl Kind {
     }
 
     /// Replaces a null by the special value of its type.
-    fn fill(value: Value) -> Value {
+    fn replace_null(value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(Some(text.map_or_else(String::new, |mut text| {
                 text.insert(0, MARK);
@@ -146,12 +145,12 @@ impl Kind {
 }
 
 /// Returns PostgreSQL's name for the type of a column.
-pub(super) fn cast(column: &impl ColumnTrait) -> &'static str {
-    Kind::of(column.def().get_column_type()).name()
+pub(super) fn sql_type_name(column: &impl ColumnTrait) -> &'static str {
+    Kind::from_column_type(column.def().get_column_type()).sql_name()
 }
 
 /// Chooses how the cells of a column travel. `nullable` says whether the column may hold nulls.
-fn way(cells: &[Value], nullable: bool) -> Way {
+fn choose_way(cells: &[Value], nullable: bool) -> Way {
     let is_one = |cells: &[Value]| cells.iter().all(|cell| *cell == cells[0]);
     match cells.len() {
         1 => Way::One,
@@ -175,7 +174,7 @@ fn way(cells: &[Value], nullable: bool) -> Way {
 ///
 /// # Errors
 /// [`Error::Bug`] if a column of a row is not set.
-pub(super) fn insert<Row: ActiveModelTrait>(
+pub(super) fn sql_bulk_insert<Row: ActiveModelTrait>(
     mut rows: Vec<Row>,
     existing: Existing,
     owners: Owners,
@@ -184,7 +183,7 @@ pub(super) fn insert<Row: ActiveModelTrait>(
     let (mut names, mut cells) = (Vec::new(), Vec::new());
     let (mut arrays, mut array_names) = (Vec::new(), Vec::new());
     for column in <Row::Entity as EntityTrait>::Column::iter() {
-        let kind = Kind::of(column.def().get_column_type());
+        let kind = Kind::from_column_type(column.def().get_column_type());
         let set = rows.iter_mut().map(|row| row.take(column).into_value());
         let mut column_cells: Vec<Value> =
             set.collect::<Option<_>>().ok_or(Error::Bug("every column of a row is set"))?;
@@ -192,20 +191,20 @@ pub(super) fn insert<Row: ActiveModelTrait>(
         let number = values.len() + 1;
         // Rows of one user name that user as one parameter.
         let is_one_owner = name == OWNER && column_cells.iter().all(|cell| *cell == column_cells[0]);
-        let way = if is_one_owner { Way::One } else { way(&column_cells, column.def().is_null()) };
+        let way = if is_one_owner { Way::One } else { choose_way(&column_cells, column.def().is_null()) };
         match way {
             Way::One => {
-                cells.push(format!("${number}::{}", kind.name()));
+                cells.push(format!("${number}::{}", kind.sql_name()));
                 values.extend(column_cells.pop());
             }
             way => {
                 if way == Way::Holes {
-                    column_cells = column_cells.into_iter().map(Kind::fill).collect();
-                    cells.push(kind.filled(&name));
+                    column_cells = column_cells.into_iter().map(Kind::replace_null).collect();
+                    cells.push(kind.sql_restore_null(&name));
                 } else {
                     cells.push(name.clone());
                 }
-                let (array, cast) = kind.element(way);
+                let (array, cast) = kind.array_element_type(way);
                 values.push(Value::Array(array, Some(Box::new(column_cells))));
                 arrays.push(format!("${number}::{cast}[]"));
                 array_names.push(name.clone());

@@ -27,7 +27,7 @@ fn system_time() -> SystemTime {
 impl Clock {
     /// Makes a clock that shows `ms`, in epoch milliseconds, until it is set again.
     #[must_use]
-    pub fn fixed(ms: i64) -> Self {
+    pub fn new_fixed(ms: i64) -> Self {
         Self::Fixed(Arc::new(AtomicI64::new(ms)))
     }
 
@@ -46,19 +46,19 @@ impl Clock {
     #[must_use]
     pub fn new_id(&self) -> Uuid {
         let mut tail = [0; 10];
-        self.fill(&mut tail);
-        event_id::compose(self.now_ms(), tail)
+        self.fill_with_random_bytes(&mut tail);
+        event_id::compose_uuid_v7(self.now_ms(), tail)
     }
 
     /// A random number, which may be negative.
     #[must_use]
-    pub fn random(&self) -> i64 {
+    pub fn random_i64(&self) -> i64 {
         let mut bytes = [0; 8];
-        self.fill(&mut bytes);
+        self.fill_with_random_bytes(&mut bytes);
         i64::from_le_bytes(bytes)
     }
 
-    fn fill(&self, bytes: &mut [u8]) {
+    fn fill_with_random_bytes(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system has a source of randomness");
     }
 }

@@ -24,7 +24,7 @@ pub struct Detached<T: Send + 'static> {
 }
 
 /// Makes a future run to its end. The result must be created and dropped within a tokio runtime.
-pub fn detached<F: Future<Output: Send> + Send + 'static>(future: F) -> Detached<F::Output> {
+pub fn detach_on_drop<F: Future<Output: Send> + Send + 'static>(future: F) -> Detached<F::Output> {
     Detached { future: Some(AssertUnwindSafe(future).catch_unwind().boxed()) }
 }
 
@@ -59,7 +59,7 @@ mod tests {
     #[tokio::test]
     async fn a_future_that_is_dropped_halfway_runs_to_its_end() {
         let (done, result) = oneshot::channel();
-        let slow = detached(async move {
+        let slow = detach_on_drop(async move {
             sleep(Duration::from_millis(50)).await;
             done.send(7).is_ok()
         });
@@ -69,8 +69,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_caught_and_returned_as_an_error() {
-        let broken = detached(async { panic!("this panic is part of the test") });
+        let broken = detach_on_drop(async { panic!("this panic is part of the test") });
         assert_eq!(broken.await, Err::<(), _>(Panicked));
-        assert_eq!(detached(async { 7 }).await, Ok(7));
+        assert_eq!(detach_on_drop(async { 7 }).await, Ok(7));
     }
 }

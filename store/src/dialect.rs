@@ -23,7 +23,7 @@ const SERVER_GIVES_UP_EARLIER: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// [`sqlx::Error::Configuration`] if the URL is not valid for SQLite.
-pub(super) fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
+pub(super) fn build_sqlite_options(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
     let options: SqliteConnectOptions = url.parse()?;
     Ok(options
         .create_if_missing(true)
@@ -39,7 +39,7 @@ pub(super) fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, sqlx::Er
 ///
 /// # Errors
 /// [`sqlx::Error::Configuration`] if the URL is not valid for PostgreSQL.
-pub(super) fn postgres_options(
+pub(super) fn build_postgres_options(
     url: &str,
     statement_max: Duration,
     failover: Failover,
@@ -52,21 +52,21 @@ pub(super) fn postgres_options(
     // answers.
     let statement_ms = statement_max.saturating_sub(SERVER_GIVES_UP_EARLIER).as_millis();
     let session = Session::default()
-        .with("default_transaction_isolation", "read committed")
-        .with("statement_timeout", statement_ms)
-        .with("lock_timeout", LOCK_WAIT_MS_MAX)
-        .with("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS_MAX)
+        .with_setting("default_transaction_isolation", "read committed")
+        .with_setting("statement_timeout", statement_ms)
+        .with_setting("lock_timeout", LOCK_WAIT_MS_MAX)
+        .with_setting("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS_MAX)
         // The server closes a connection whose client machine has vanished, and releases its locks.
-        .with("tcp_keepalives_idle", 15)
-        .with("tcp_keepalives_interval", 5)
-        .with("tcp_keepalives_count", 3)
+        .with_setting("tcp_keepalives_idle", 15)
+        .with_setting("tcp_keepalives_interval", 5)
+        .with_setting("tcp_keepalives_count", 3)
         // Every statement looks rows up by keys, so that compiling it would take longer than running it.
-        .with("jit", "off")
+        .with_setting("jit", "off")
         // A parallel plan would start processes for a few rows, and would return rows in another order.
-        .with("max_parallel_workers_per_gather", 0)
+        .with_setting("max_parallel_workers_per_gather", 0)
         // A plan that is made while a table is small would read the whole table, and would be kept when it
         // has grown.
-        .with("enable_seqscan", "off");
+        .with_setting("enable_seqscan", "off");
     Ok(PostgresOptions { connect, session, failover })
 }
 
@@ -75,23 +75,25 @@ pub(super) fn postgres_options(
 /// A write looks rows up by their keys, and planning takes longer than that: 1.4 ms of CPU a create instead
 /// of 0.45. No write needs a sort. With `enable_sort = off` PostgreSQL does not use another index that is
 /// smaller for the moment and sort its rows, instead of the index of the key.
-pub(super) fn keeping_plans(mut options: PostgresOptions) -> PostgresOptions {
-    options.session =
-        options.session.with("plan_cache_mode", "force_generic_plan").with("enable_sort", "off");
+pub(super) fn options_with_kept_plans(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options
+        .session
+        .with_setting("plan_cache_mode", "force_generic_plan")
+        .with_setting("enable_sort", "off");
     options
 }
 
 /// Changes the options for connections that wait for locks: each attempt is short, so that all waiting users
 /// get one.
-pub(super) fn waiting_a_moment(mut options: PostgresOptions) -> PostgresOptions {
-    options.session = options.session.with("lock_timeout", LOCK_ATTEMPT_MS_MAX);
+pub(super) fn options_with_short_lock_timeout(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options.session.with_setting("lock_timeout", LOCK_ATTEMPT_MS_MAX);
     options
 }
 
 /// Changes the options for connections that read: the server cancels a statement whose connection was closed,
 /// which happens when a client hangs up.
-pub(super) fn ending_when_left(mut options: PostgresOptions) -> PostgresOptions {
-    options.session = options.session.with("client_connection_check_interval", 250);
+pub(super) fn options_to_cancel_abandoned_statements(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options.session.with_setting("client_connection_check_interval", 250);
     options
 }
 
@@ -100,21 +102,21 @@ pub(super) fn ending_when_left(mut options: PostgresOptions) -> PostgresOptions 
 ///
 /// In a plan that is kept for lower and upper bounds, PostgreSQL expects few rows between them. It would read
 /// all of them by a bitmap and sort them: 3 000 rows for a page of 50 (decision 0050).
-pub(super) fn in_order_of_index(mut options: PostgresOptions) -> PostgresOptions {
-    options.session = options.session.with("enable_bitmapscan", "off");
+pub(super) fn options_to_read_by_index(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options.session.with_setting("enable_bitmapscan", "off");
     options
 }
 
 /// Returns a list of ids as one parameter: an array on PostgreSQL, and JSON on SQLite.
-pub(super) fn ids(backend: DbBackend, ids: &[Uuid]) -> Value {
+pub(super) fn ids_parameter(backend: DbBackend, ids: &[Uuid]) -> Value {
     match backend {
         DbBackend::Postgres => ids.to_vec().into(),
         _ => json!(ids.iter().map(|id| id.simple().to_string()).collect::<Vec<_>>()).to_string().into(),
     }
 }
 
-/// Returns the table `w(id)` as SQL, made of the parameter `number` that holds [`ids`].
-pub(super) fn id_rows(backend: DbBackend, number: usize) -> String {
+/// Returns the table `w(id)` as SQL, made of the parameter `number` that holds [`ids_parameter`].
+pub(super) fn sql_id_table(backend: DbBackend, number: usize) -> String {
     match backend {
         DbBackend::Postgres => format!("unnest(${number}::uuid[]) AS w(id)"),
         _ => format!("(SELECT unhex(value) AS id FROM json_each(${number})) w"),
@@ -132,7 +134,7 @@ pub(super) enum List<'a> {
 
 /// Returns a table as parameters: one array for each column on PostgreSQL, and one JSON array of rows on
 /// SQLite. All columns must have the same length.
-pub(super) fn table(backend: DbBackend, columns: Vec<List<'_>>) -> Vec<Value> {
+pub(super) fn table_parameters(backend: DbBackend, columns: Vec<List<'_>>) -> Vec<Value> {
     if backend == DbBackend::Postgres {
         let arrays = columns.into_iter().map(|column| match column {
             List::Ids(ids) => ids.into(),
@@ -152,10 +154,10 @@ pub(super) fn table(backend: DbBackend, columns: Vec<List<'_>>) -> Vec<Value> {
     vec![json!(rows.collect::<Vec<_>>()).to_string().into()]
 }
 
-/// Returns the table `w` as SQL, made of the parameters of [`table`]. `columns` are names and types; the
-/// types are `uuid` or `text`. `next` is the number of the first parameter, and is moved to the number after
-/// the last one.
-pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)]) -> String {
+/// Returns the table `w` as SQL, made of the parameters of [`table_parameters`]. `columns` are names and
+/// types; the types are `uuid` or `text`. `next` is the number of the first parameter, and is moved to the
+/// number after the last one.
+pub(super) fn sql_parameter_table(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)]) -> String {
     let first = *next;
     if backend == DbBackend::Postgres {
         *next += columns.len();
@@ -176,12 +178,12 @@ pub(super) fn rows(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)
 }
 
 /// The current time in epoch milliseconds, by the clock of the database, which all processes share.
-pub(super) fn now_ms(backend: DbBackend) -> SimpleExpr {
-    sea_orm::sea_query::Expr::cust(now_ms_text(backend))
+pub(super) fn now_ms_expr(backend: DbBackend) -> SimpleExpr {
+    sea_orm::sea_query::Expr::cust(sql_now_ms(backend))
 }
 
-/// The expression of [`now_ms`] as SQL.
-pub(super) fn now_ms_text(backend: DbBackend) -> &'static str {
+/// The expression of [`now_ms_expr`] as SQL.
+pub(super) fn sql_now_ms(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "(extract(epoch from clock_timestamp()) * 1000)::bigint",
         _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
@@ -190,7 +192,7 @@ pub(super) fn now_ms_text(backend: DbBackend) -> &'static str {
 
 /// The name of the function that finds a text in another one: it returns the position from 1 on, or 0 if
 /// there is none.
-pub(super) fn position(backend: DbBackend) -> &'static str {
+pub(super) fn sql_position_function(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "strpos",
         _ => "instr",
@@ -203,7 +205,7 @@ pub(super) fn position(backend: DbBackend) -> &'static str {
 ///
 /// # Errors
 /// [`DbErr`] if the statement fails.
-pub(super) async fn excludes_others(on: &impl ConnectionTrait, user_id: Uuid) -> Result<bool, DbErr> {
+pub(super) async fn try_lock_claims(on: &impl ConnectionTrait, user_id: Uuid) -> Result<bool, DbErr> {
     if on.get_database_backend() != DbBackend::Postgres {
         return Ok(true);
     }
@@ -219,7 +221,7 @@ pub(super) async fn excludes_others(on: &impl ConnectionTrait, user_id: Uuid) ->
 ///
 /// Plan: one lookup in the primary key of `account` for each user. A head that is no longer at its old
 /// position is not updated; the caller counts the rows.
-pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) -> String {
+pub(super) fn sql_move_feed_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) -> String {
     let n = values.len();
     if let [(user_id, from, to)] = heads[..] {
         values.extend([user_id.into(), from.into(), to.into()]);
@@ -251,7 +253,10 @@ pub(super) fn move_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec<Value>) 
 /// the row lock checks the condition again on the newest version of the row (manual, section 13.2.1).
 ///
 /// Plan: one lookup in the primary key of `account` for each user, in both CTEs.
-pub(super) fn move_unchanged_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &mut Vec<Value>) -> String {
+pub(super) fn sql_move_feed_heads_if_unchanged(
+    heads: Vec<(Uuid, i64, i64, i64)>,
+    values: &mut Vec<Value>,
+) -> String {
     const HOLD: &str = "FOR NO KEY UPDATE OF f SKIP LOCKED";
     let is_same = |revision: String| match fault_injection::is_injected("plant-head-alone") {
         true => "true".to_owned(),
@@ -286,7 +291,7 @@ pub(super) fn move_unchanged_heads(heads: Vec<(Uuid, i64, i64, i64)>, values: &m
 
 /// Returns the expression for how many rows the users in `moved` must have written by their decisions. It
 /// adds the number of each user to `values`.
-pub(super) fn decided_of_moved(decided: &HashMap<Uuid, u64>, values: &mut Vec<Value>) -> String {
+pub(super) fn sql_decided_rows_of_moved(decided: &HashMap<Uuid, u64>, values: &mut Vec<Value>) -> String {
     let number = |rows: &u64| i64::try_from(*rows).unwrap_or(i64::MAX);
     let n = values.len();
     if let [rows] = decided.values().collect::<Vec<_>>()[..] {

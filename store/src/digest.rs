@@ -26,7 +26,7 @@ use domain::digest::{Bucket, Digester};
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time, or too many heavy reads of the user wait;
 /// [`Error::Locked`] if those take too long; [`Error::Database`] if the database fails.
-pub async fn digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<Bucket>, Error> {
+pub async fn compute_digest(store: &Store, user_id: Uuid, entity: Entity) -> Result<Vec<Bucket>, Error> {
     match entity {
         Entity::Event => {
             let rows = event::Entity::find()
@@ -56,12 +56,12 @@ async fn digest_rows(
 ) -> Result<Vec<Bucket>, Error> {
     let mut digester = Digester::default();
     let statement = rows.build(store.reader.backend());
-    let heavy = store.heavy(user_id).await?;
-    let read = heavy.reader.0.read(statement, |row| {
-        let mut cells = RowReader::new(row, 0);
-        digester.add(cells.next()?, cells.next()?);
+    let heavy = store.acquire_heavy_reader(user_id).await?;
+    let read = heavy.reader.0.read_rows(statement, |row| {
+        let mut reader = RowReader::new(row, 0);
+        digester.add_row(reader.next()?, reader.next()?);
         Ok(ControlFlow::Continue(()))
     });
     read.await?;
-    Ok(digester.finish())
+    Ok(digester.into_buckets())
 }

@@ -47,7 +47,7 @@ impl Error {
     /// The error and its cause, for logs. `Debug` must not be logged, because it shows details of PostgreSQL
     /// that quote rows.
     #[must_use]
-    pub fn in_full(&self) -> String {
+    pub fn to_string_with_cause(&self) -> String {
         match self.source() {
             Some(source) => format!("{self}: {source}"),
             None => self.to_string(),
@@ -56,7 +56,7 @@ impl Error {
 
     /// The error in one word, for the label of a metric.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn metric_label(&self) -> &'static str {
         match self {
             Self::Database(_) => "database",
             Self::Payload(_) | Self::PayloadChanged => "payload",
@@ -84,25 +84,25 @@ impl Error {
     /// Whether PostgreSQL could not take a lock in time: `lock_not_available`.
     #[must_use]
     pub(crate) fn is_lock_timeout(&self) -> bool {
-        self.database_code().is_some_and(|code| code == "55P03")
+        self.database_error_code().is_some_and(|code| code == "55P03")
     }
 
     /// Whether PostgreSQL has ended the transaction because of another one: `serialization_failure`,
     /// `deadlock_detected`. The same command may succeed at once.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        self.database_code().is_some_and(|code| code == "40001" || code == "40P01")
+        self.database_error_code().is_some_and(|code| code == "40001" || code == "40P01")
     }
 
     /// Whether a statement has divided by zero (`division_by_zero`). A statement of ours does so when it has
     /// counted other rows than decided.
     #[must_use]
     pub(crate) fn is_division_by_zero(&self) -> bool {
-        self.database_code().is_some_and(|code| code == "22012")
+        self.database_error_code().is_some_and(|code| code == "22012")
     }
 
     /// The error code of the database: an SQLSTATE of PostgreSQL, or an extended result code of SQLite.
-    fn database_code(&self) -> Option<String> {
+    fn database_error_code(&self) -> Option<String> {
         let Self::Database(
             DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
         ) = self
@@ -131,7 +131,7 @@ impl Error {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Database(_) => !self.database_code().is_some_and(|code| is_refusal(&code)),
+            Self::Database(_) => !self.database_error_code().is_some_and(|code| is_statement_refusal(&code)),
             other => other.retryable(),
         }
     }
@@ -161,7 +161,7 @@ const ENDED: [&str; 7] = ["08", "57P01", "57P02", "57P03", "57P05", "25P03", "25
 ///
 /// PostgreSQL returns an SQLSTATE of five characters, which may all be digits; the first two are its class
 /// (manual, appendix A). SQLite returns an extended result code, whose low byte is the primary code.
-fn is_refusal(code: &str) -> bool {
+fn is_statement_refusal(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(extended) if code.len() != 5 => matches!(extended & 0xff, TOO_BIG..=MISMATCH),
         _ => ["22", "23", "40", "54", "P0"].iter().any(|class| code.starts_with(class)),
@@ -175,7 +175,7 @@ const MISMATCH: u32 = 20;
 
 #[cfg(test)]
 mod tests {
-    use super::is_refusal;
+    use super::is_statement_refusal;
 
     #[test]
     fn a_refused_statement_is_distinguished_from_an_outage() {
@@ -203,10 +203,10 @@ mod tests {
             "778",   // SQLITE_IOERR_WRITE
         ];
         for code in refused {
-            assert!(is_refusal(code), "{code}");
+            assert!(is_statement_refusal(code), "{code}");
         }
         for code in outage {
-            assert!(!is_refusal(code), "{code}");
+            assert!(!is_statement_refusal(code), "{code}");
         }
     }
 }

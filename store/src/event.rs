@@ -13,13 +13,13 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::model::{self, ColumnSet, event_row};
-use super::page::{Page, PageBuilder, Weigh, Window, limited};
+use super::model::{self, ColumnSet, read_event_row};
+use super::page::{Page, PageBuilder, RowSize, Window, limited_statement};
 use super::row_reader::Row;
 use super::{Store, dialect, event_type};
 use crate::error::Error;
 use domain::case_folding;
-use domain::event_id::compose;
+use domain::event_id::compose_uuid_v7;
 use domain::fault_injection;
 use domain::row::EventRow;
 
@@ -56,7 +56,11 @@ pub struct Filter {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<EventRow>)>, Error> {
+pub async fn find_by_ids_or_aliases(
+    store: &Store,
+    user_id: Uuid,
+    ids: &[Uuid],
+) -> Result<Vec<(Uuid, Arc<EventRow>)>, Error> {
     let aliases = id_alias::Entity::find()
         .filter(id_alias::Column::UserId.eq(user_id))
         .filter(id_alias::Column::Entity.eq(1))
@@ -64,11 +68,11 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .all(&store.reader)
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
-    let query = living(user_id).filter(event::Column::Id.is_in(canonical));
-    let rows = store.reader.query_all(columns(query).as_query()).await?;
+    let query = select_living(user_id).filter(event::Column::Id.is_in(canonical));
+    let rows = store.reader.query_all(select_response_columns(query).as_query()).await?;
     let mut events = Vec::with_capacity(rows.len());
     for row in rows {
-        let row = Arc::new(event_row(Row::of(&row)?, 0, ColumnSet::Response)?);
+        let row = Arc::new(read_event_row(Row::from_query_result(&row)?, 0, ColumnSet::Response)?);
         let id = row.meta.id;
         for alias in aliases.iter().filter(|alias| alias.id == id) {
             events.push((alias.alias_id, Arc::clone(&row)));
@@ -93,31 +97,31 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time, or too many heavy reads of the user wait;
 /// [`Error::Locked`] if heavy reads of the user take too long; [`Error::Database`] if the database fails.
-pub async fn page(
+pub async fn load_page(
     store: &Store,
     user_id: Uuid,
     filter: &Filter,
     window: &Window<Key>,
-    weigh: Weigh<'_, Arc<EventRow>>,
+    row_size: RowSize<'_, Arc<EventRow>>,
 ) -> Result<Page<Arc<EventRow>>, Error> {
-    let mut query = filtered(store, user_id, filter).await?;
+    let mut query = select_filtered(store, user_id, filter).await?;
     if let Some(after) = window.after {
-        query = query.filter(key_columns().lt(key(after)));
+        query = query.filter(key_columns_expr().lt(key_expr(after)));
     }
     if let Some(before) = window.before {
-        query = query.filter(key_columns().gt(key(before)));
+        query = query.filter(key_columns_expr().gt(key_expr(before)));
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let query = query.order_by(event::Column::Timestamp, order.clone()).order_by(event::Column::Id, order);
-    let mut builder = PageBuilder::new(window.size, weigh);
-    let on_row = |row: Row<'_>| Ok(builder.take(Arc::new(event_row(row, 0, ColumnSet::Response)?)));
-    let statement = limited(columns(query), window.limit(), store);
+    let mut builder = PageBuilder::new(window.size, row_size);
+    let on_row = |row: Row<'_>| Ok(builder.take_row(Arc::new(read_event_row(row, 0, ColumnSet::Response)?)));
+    let statement = limited_statement(select_response_columns(query), window.query_limit(), store);
     if filter.search.is_some() {
-        store.heavy(user_id).await?.reader.0.read(statement, on_row).await?;
+        store.acquire_heavy_reader(user_id).await?.reader.0.read_rows(statement, on_row).await?;
     } else {
-        store.lists.read(statement, on_row).await?;
+        store.lists.read_rows(statement, on_row).await?;
     }
-    Ok(window.page_from(builder))
+    Ok(window.page_of_builder(builder))
 }
 
 /// Counts the living events that meet a filter. It reads all of them, so it is a heavy read.
@@ -125,19 +129,20 @@ pub async fn page(
 /// # Errors
 /// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
 /// if the database fails.
-pub async fn count(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64, Error> {
-    let query = filtered(store, user_id, filter).await?;
-    Ok(query.count(&store.heavy(user_id).await?.reader).await?)
+pub async fn count_matching(store: &Store, user_id: Uuid, filter: &Filter) -> Result<u64, Error> {
+    let query = select_filtered(store, user_id, filter).await?;
+    Ok(query.count(&store.acquire_heavy_reader(user_id).await?.reader).await?)
 }
 
 /// Selects the columns that a response can show of an event.
-pub(super) fn columns(query: Select<event::Entity>) -> Select<event::Entity> {
-    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::EVENT[..model::EVENT_RESPONSE]));
+pub(super) fn select_response_columns(query: Select<event::Entity>) -> Select<event::Entity> {
+    static COLUMNS: LazyLock<String> =
+        LazyLock::new(|| model::sql_column_list(&model::EVENT[..model::EVENT_RESPONSE]));
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
 /// Selects the living events of a user. A tombstone has no timestamp.
-fn living(user_id: Uuid) -> Select<event::Entity> {
+fn select_living(user_id: Uuid) -> Select<event::Entity> {
     let living = event::Entity::find().filter(event::Column::Timestamp.is_not_null());
     if fault_injection::is_injected("plant-no-user") {
         living
@@ -147,33 +152,37 @@ fn living(user_id: Uuid) -> Select<event::Entity> {
 }
 
 /// The columns of a [`Key`] as one row value.
-fn key_columns() -> SimpleExpr {
+fn key_columns_expr() -> SimpleExpr {
     Expr::tuple([Expr::col(event::Column::Timestamp), Expr::col(event::Column::Id)])
 }
 
-fn key((timestamp, id): Key) -> SimpleExpr {
+fn key_expr((timestamp, id): Key) -> SimpleExpr {
     Expr::tuple([Expr::value(timestamp), Expr::value(id)])
 }
 
-async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Select<event::Entity>, Error> {
+async fn select_filtered(
+    store: &Store,
+    user_id: Uuid,
+    filter: &Filter,
+) -> Result<Select<event::Entity>, Error> {
     let mut all = Condition::all();
     if let Some(ids) = &filter.event_type_ids {
-        let types = event_type::find(store, user_id, ids).await?;
+        let types = event_type::find_by_ids_or_aliases(store, user_id, ids).await?;
         all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.meta.id)));
     }
     // Both bounds are compared as keys of the list. Of two bounds of one column PostgreSQL would make a
     // narrow range, read all rows in it in any order, and sort them.
     if let Some(from) = filter.from {
-        all = all.add(key_columns().gte(key((from, Uuid::nil()))));
+        all = all.add(key_columns_expr().gte(key_expr((from, Uuid::nil()))));
     }
     if let Some(to) = filter.to {
-        all = all.add(key_columns().lt(key((to, Uuid::nil()))));
+        all = all.add(key_columns_expr().lt(key_expr((to, Uuid::nil()))));
     }
     if let Some(from) = filter.id_from {
-        all = all.add(event::Column::Id.gte(compose_floor(from)));
+        all = all.add(event::Column::Id.gte(smallest_id_at(from)));
     }
     if let Some(to) = filter.id_to {
-        all = all.add(event::Column::Id.lt(compose_floor(to)));
+        all = all.add(event::Column::Id.lt(smallest_id_at(to)));
     }
     if let Some(sources) = &filter.source_types {
         all = all.add(event::Column::SourceType.is_in(sources));
@@ -182,17 +191,17 @@ async fn filtered(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Selec
         all = all.add(event::Column::ImportJobId.eq(import));
     }
     if let Some(search) = &filter.search {
-        let position = dialect::position(store.reader.backend());
+        let position = dialect::sql_position_function(store.reader.backend());
         let at =
             Func::cust(position).arg(Expr::col(event::Column::NotesSearch)).arg(case_folding::fold(search));
         all = all.add(Expr::expr(at).gt(0));
     }
-    Ok(living(user_id).filter(all))
+    Ok(select_living(user_id).filter(all))
 }
 
 /// The smallest UUIDv7 with this time in epoch milliseconds.
-fn compose_floor(ms: i64) -> Uuid {
-    compose(ms, [0; 10])
+fn smallest_id_at(ms: i64) -> Uuid {
+    compose_uuid_v7(ms, [0; 10])
 }
 
 /// Returns the ids of events that an import created and that have not changed since, in the order of ids.
@@ -203,7 +212,7 @@ fn compose_floor(ms: i64) -> Uuid {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn unchanged_of_import(
+pub async fn find_unchanged_ids_of_import(
     store: &Store,
     user_id: Uuid,
     import_id: Uuid,

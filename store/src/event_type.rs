@@ -12,8 +12,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::Store;
-use super::model::{self, ColumnSet, type_row};
-use super::page::{Page, Window, limited};
+use super::model::{self, ColumnSet, read_type_row};
+use super::page::{Page, Window, limited_statement};
 use super::row_reader::Row;
 use crate::error::Error;
 use domain::row::TypeRow;
@@ -29,7 +29,11 @@ pub type Key = (String, Uuid);
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<TypeRow>)>, Error> {
+pub async fn find_by_ids_or_aliases(
+    store: &Store,
+    user_id: Uuid,
+    ids: &[Uuid],
+) -> Result<Vec<(Uuid, Arc<TypeRow>)>, Error> {
     let aliases = id_alias::Entity::find()
         .filter(id_alias::Column::UserId.eq(user_id))
         .filter(id_alias::Column::Entity.eq(2))
@@ -37,7 +41,8 @@ pub async fn find(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<Vec<(Uui
         .all(&store.reader)
         .await?;
     let canonical = ids.iter().copied().chain(aliases.iter().map(|alias| alias.id));
-    let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(canonical))).await?;
+    let rows =
+        query_rows(store, select_living(user_id).filter(event_type::Column::Id.is_in(canonical))).await?;
     let mut types = Vec::with_capacity(rows.len());
     for row in rows {
         let id = row.meta.id;
@@ -62,7 +67,7 @@ pub async fn find_by_row_ids(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = rows(store, living(user_id).filter(event_type::Column::Id.is_in(ids))).await?;
+    let rows = query_rows(store, select_living(user_id).filter(event_type::Column::Id.is_in(ids))).await?;
     Ok(rows.into_iter().map(|row| (row.meta.id, row)).collect())
 }
 
@@ -77,55 +82,63 @@ pub async fn find_by_row_ids(
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn page(store: &Store, user_id: Uuid, window: &Window<Key>) -> Result<Page<Arc<TypeRow>>, Error> {
-    let mut query = living(user_id);
+pub async fn load_page(
+    store: &Store,
+    user_id: Uuid,
+    window: &Window<Key>,
+) -> Result<Page<Arc<TypeRow>>, Error> {
+    let mut query = select_living(user_id);
     if let Some(after) = &window.after {
-        query = query.filter(key_columns().gt(key(after)));
+        query = query.filter(key_columns_expr().gt(key_expr(after)));
     }
     if let Some(before) = &window.before {
-        query = query.filter(key_columns().lt(key(before)));
+        query = query.filter(key_columns_expr().lt(key_expr(before)));
     }
     let order = if window.from_end { Order::Desc } else { Order::Asc };
     let query =
         query.order_by(event_type::Column::Name, order.clone()).order_by(event_type::Column::Id, order);
-    let rows = store.reader.query_all_raw(limited(columns(query), window.limit(), store)).await?;
-    Ok(window.page(rows.iter().map(read).collect::<Result<_, _>>()?))
+    let rows = store
+        .reader
+        .query_all_raw(limited_statement(select_response_columns(query), window.query_limit(), store))
+        .await?;
+    Ok(window.page_of_rows(rows.iter().map(read_row).collect::<Result<_, _>>()?))
 }
 
 /// Counts the living types of a user.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn count(store: &Store, user_id: Uuid) -> Result<u64, Error> {
-    Ok(living(user_id).count(&store.reader).await?)
+pub async fn count_living(store: &Store, user_id: Uuid) -> Result<u64, Error> {
+    Ok(select_living(user_id).count(&store.reader).await?)
 }
 
 /// Selects the columns that a response can show of a type.
-pub(super) fn columns(query: Select<event_type::Entity>) -> Select<event_type::Entity> {
-    static COLUMNS: LazyLock<String> = LazyLock::new(|| model::list(&model::TYPE[..model::TYPE_RESPONSE]));
+pub(super) fn select_response_columns(query: Select<event_type::Entity>) -> Select<event_type::Entity> {
+    static COLUMNS: LazyLock<String> =
+        LazyLock::new(|| model::sql_column_list(&model::TYPE[..model::TYPE_RESPONSE]));
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
-async fn rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Arc<TypeRow>>, Error> {
-    store.reader.query_all(columns(query).as_query()).await?.iter().map(read).collect()
+async fn query_rows(store: &Store, query: Select<event_type::Entity>) -> Result<Vec<Arc<TypeRow>>, Error> {
+    store.reader.query_all(select_response_columns(query).as_query()).await?.iter().map(read_row).collect()
 }
 
-fn read(row: &QueryResult) -> Result<Arc<TypeRow>, Error> {
-    Ok(Arc::new(type_row(Row::of(row)?, 0, ColumnSet::Response)?))
+fn read_row(row: &QueryResult) -> Result<Arc<TypeRow>, Error> {
+    Ok(Arc::new(read_type_row(Row::from_query_result(row)?, 0, ColumnSet::Response)?))
 }
 
 /// Selects the living types of a user. A tombstone has no name.
-fn living(user_id: Uuid) -> Select<event_type::Entity> {
+fn select_living(user_id: Uuid) -> Select<event_type::Entity> {
     event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
         .filter(event_type::Column::Name.is_not_null())
 }
 
 /// The columns of a [`Key`] as one row value.
-fn key_columns() -> SimpleExpr {
+fn key_columns_expr() -> SimpleExpr {
     Expr::tuple([Expr::col(event_type::Column::Name), Expr::col(event_type::Column::Id)])
 }
 
-fn key((name, id): &Key) -> SimpleExpr {
+fn key_expr((name, id): &Key) -> SimpleExpr {
     Expr::tuple([Expr::value(name.as_str()), Expr::value(*id)])
 }

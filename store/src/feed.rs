@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::account::{self, Head};
-use super::page::{PageBuilder, Weigh};
+use super::page::{PageBuilder, RowSize};
 use super::{Store, event_type as types};
 use crate::error::Error;
 use domain::cursor::Cursor;
@@ -60,12 +60,12 @@ pub struct PageBounds<'w> {
     /// Whether the page includes the types of its events.
     pub with_types: bool,
     /// Returns how many bytes a change adds to the size of the page.
-    pub weigh: Weigh<'w, Change>,
+    pub row_size: RowSize<'w, Change>,
 }
 
 impl<'w> PageBounds<'w> {
-    fn page_builder(self) -> PageBuilder<'w, Change> {
-        PageBuilder::new(self.first, self.weigh)
+    fn new_page_builder(self) -> PageBuilder<'w, Change> {
+        PageBuilder::new(self.first, self.row_size)
     }
 }
 
@@ -90,17 +90,23 @@ pub struct ChangePage {
 /// a bootstrap.
 ///
 /// # Errors
-/// As [`account::head`] and [`account::renew_epoch`].
-pub async fn resolve(
+/// As [`account::load_feed_head`] and [`account::renew_feed_epoch`].
+pub async fn resolve_cursor(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
 ) -> Result<(Head, Result<Cursor, Reset>), Error> {
-    check_cursor(store, user_id, account::head(store, user_id).await?, decode(user_id, after)).await
+    check_cursor(
+        store,
+        user_id,
+        account::load_feed_head(store, user_id).await?,
+        decode_cursor(user_id, after),
+    )
+    .await
 }
 
 /// Decodes a cursor, if there is one.
-fn decode(user_id: Uuid, after: Option<&str>) -> Result<Option<Cursor>, Reset> {
+fn decode_cursor(user_id: Uuid, after: Option<&str>) -> Result<Option<Cursor>, Reset> {
     after.map(|text| Cursor::decode(user_id, text).ok_or(Reset::CursorInvalid)).transpose()
 }
 
@@ -113,7 +119,7 @@ async fn check_cursor(
 ) -> Result<(Head, Result<Cursor, Reset>), Error> {
     let cursor = match after {
         Ok(Some(cursor)) => cursor,
-        Ok(None) => return Ok((head, Ok(bootstrap_start(head)))),
+        Ok(None) => return Ok((head, Ok(bootstrap_start_cursor(head)))),
         Err(reset) => return Ok((head, Err(reset))),
     };
     if (cursor.generation, cursor.epoch) != (head.generation, head.feed_epoch) {
@@ -122,29 +128,29 @@ async fn check_cursor(
     let known = cursor.seq.max(cursor.bootstrap_head.unwrap_or_default());
     // The client knows a position that this feed has never assigned: a backup was restored.
     if known > head.feed_head {
-        account::renew_epoch(store, user_id, head.feed_epoch, known).await?;
-        return Ok((account::head(store, user_id).await?, Err(Reset::EpochChanged)));
+        account::renew_feed_epoch(store, user_id, head.feed_epoch, known).await?;
+        return Ok((account::load_feed_head(store, user_id).await?, Err(Reset::EpochChanged)));
     }
     Ok((head, Ok(cursor)))
 }
 
 /// The cursor that starts a bootstrap, which skips tombstones up to the present feed head.
-fn bootstrap_start(head: Head) -> Cursor {
+fn bootstrap_start_cursor(head: Head) -> Cursor {
     let bootstrap_head = (head.feed_head > 0).then_some(head.feed_head);
-    Cursor { seq: 0, bootstrap_head, ..cursor_at(head) }
+    Cursor { seq: 0, bootstrap_head, ..cursor_at_head(head) }
 }
 
 /// Returns the cursor at the feed head of a user.
 ///
 /// # Errors
-/// As [`account::head`].
-pub async fn head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> {
-    Ok(cursor_at(account::head(store, user_id).await?))
+/// As [`account::load_feed_head`].
+pub async fn load_head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> {
+    Ok(cursor_at_head(account::load_feed_head(store, user_id).await?))
 }
 
 /// The cursor at a feed head, after the newest change.
 #[must_use]
-pub fn cursor_at(head: Head) -> Cursor {
+pub fn cursor_at_head(head: Head) -> Cursor {
     Cursor { generation: head.generation, epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None }
 }
 
@@ -154,16 +160,16 @@ pub fn cursor_at(head: Head) -> Cursor {
 /// # Errors
 /// [`Error::Moved`] if the types of the events kept changing while they were read; [`Error::Busy`] if no
 /// connection is free in time; [`Error::Database`] if the database fails; [`Error::Locked`] as in
-/// [`account::renew_epoch`].
-pub async fn page(
+/// [`account::renew_feed_epoch`].
+pub async fn load_page(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
     bounds: PageBounds<'_>,
 ) -> Result<ChangePage, Error> {
     for _ in 0..READS_MAX {
-        let page = read_page(store, user_id, after, bounds).await?;
-        let type_ids: HashSet<Uuid> = page.changes.iter().filter_map(event_type_id).collect();
+        let page = read_page_without_types(store, user_id, after, bounds).await?;
+        let type_ids: HashSet<Uuid> = page.changes.iter().filter_map(type_id_of_event).collect();
         if !bounds.with_types {
             return Ok(page);
         }
@@ -178,31 +184,31 @@ pub async fn page(
     Err(Error::Moved)
 }
 
-/// The id of the type of a living event.
-fn event_type_id(change: &Change) -> Option<Uuid> {
+/// The id of the event type, if the change is a living event; `None` for a tombstone or an event type.
+fn type_id_of_event(change: &Change) -> Option<Uuid> {
     match change {
         Change::Event(row) => row.content.as_ref().map(|content| content.event_type_id),
         Change::EventType(_) => None,
     }
 }
 
-async fn read_page(
+async fn read_page_without_types(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
     bounds: PageBounds<'_>,
 ) -> Result<ChangePage, Error> {
-    let after = decode(user_id, after);
+    let after = decode_cursor(user_id, after);
     let (head, page) = match after {
-        Ok(after) => read_after(store, user_id, after, bounds).await?,
-        Err(_) => (account::head(store, user_id).await?, bounds.page_builder()),
+        Ok(after) => read_changes_and_head(store, user_id, after, bounds).await?,
+        Err(_) => (account::load_feed_head(store, user_id).await?, bounds.new_page_builder()),
     };
     let (head, resolved) = check_cursor(store, user_id, head, after).await?;
     let types = HashMap::new();
     let (from, reset) = match resolved {
         Ok(from) => (from, None),
         Err(reset) => {
-            let cursor = bootstrap_start(head);
+            let cursor = bootstrap_start_cursor(head);
             let reset = Some(reset);
             return Ok(ChangePage { changes: Vec::new(), types, cursor, has_more: true, reset, bytes: 0 });
         }
@@ -213,28 +219,28 @@ async fn read_page(
         _ => head.feed_head,
     };
     let bootstrap_head = from.bootstrap_head.filter(|end| seq < *end);
-    let cursor = Cursor { seq, bootstrap_head, ..cursor_at(head) };
+    let cursor = Cursor { seq, bootstrap_head, ..cursor_at_head(head) };
     Ok(ChangePage { changes, types, cursor, has_more, reset, bytes })
 }
 
 /// Reads the changes after a cursor together with the feed head. If the account row is missing it is created
 /// again, and the changes are read once more.
-async fn read_after<'w>(
+async fn read_changes_and_head<'w>(
     store: &Store,
     user_id: Uuid,
     after: Option<Cursor>,
     bounds: PageBounds<'w>,
 ) -> Result<(Head, PageBuilder<'w, Change>), Error> {
-    if let (Some(head), page) = read::changes_after(store, user_id, after, bounds).await? {
+    if let (Some(head), page) = read::read_changes_after(store, user_id, after, bounds).await? {
         return Ok((head, page));
     }
-    account::head(store, user_id).await?;
-    let (head, page) = read::changes_after(store, user_id, after, bounds).await?;
+    account::load_feed_head(store, user_id).await?;
+    let (head, page) = read::read_changes_after(store, user_id, after, bounds).await?;
     Ok((head.ok_or(Error::Moved)?, page))
 }
 
 /// The condition that a row comes after a cursor. A bootstrap skips tombstones up to its head.
-fn is_after<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
+fn after_cursor_condition<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
     let all = Condition::all().add(seq.gt(from.seq));
     match from.bootstrap_head {
         Some(end) => all.add(Condition::any().add(deleted_at.is_null()).add(seq.gt(end))),
@@ -250,17 +256,17 @@ fn is_after<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
 /// # Errors
 /// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
 /// if the database fails.
-pub async fn pending(store: &Store, user_id: Uuid, from: Cursor, head: i64) -> Result<u64, Error> {
-    let heavy = store.heavy(user_id).await?;
+pub async fn count_pending(store: &Store, user_id: Uuid, from: Cursor, head: i64) -> Result<u64, Error> {
+    let heavy = store.acquire_heavy_reader(user_id).await?;
     let events = event::Entity::find()
         .filter(event::Column::UserId.eq(user_id))
-        .filter(is_after(event::Column::ChangeSeq, event::Column::DeletedAt, from))
+        .filter(after_cursor_condition(event::Column::ChangeSeq, event::Column::DeletedAt, from))
         .filter(event::Column::ChangeSeq.lte(head))
         .count(&heavy.reader)
         .await?;
     let types = event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
-        .filter(is_after(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
+        .filter(after_cursor_condition(event_type::Column::ChangeSeq, event_type::Column::DeletedAt, from))
         .filter(event_type::Column::ChangeSeq.lte(head))
         .count(&heavy.reader)
         .await?;

@@ -31,17 +31,18 @@ mod retention;
 mod upload;
 mod usage;
 
-use due::runnable;
-pub use due::{due, longest_wait_ms};
+use due::runnable_condition;
+pub use due::{find_and_mark_due, longest_wait_ms};
 pub use lease::{
-    Checkpoint, Held, Release, add_counts, advance, check_lease, claim, finish_rollback, is_another_waiting,
-    record_problem, release, renew,
+    Checkpoint, Held, Release, add_counts_and_maybe_complete, advance_checkpoint, claim, finish_rollback,
+    is_another_import_waiting, record_problem, release, renew_in_transaction, renew_lease,
 };
 pub use retention::{
-    expire, is_upload_over, mark_payload_removed, remove_rejections, stale_payloads, stale_rejections,
+    fail_expired_uploads, find_stale_payloads, find_stale_rejections, is_upload_expired,
+    mark_payload_and_excerpts_removed, remove_rejections,
 };
-pub use upload::{Arrival, receive};
-pub use usage::{count_records, records_of_day, remove_old_usage};
+pub use upload::{Arrival, record_arrival};
+pub use usage::{add_used_records, count_records_of_day, remove_old_usage};
 
 /// The key of an import in the list: its creation in epoch milliseconds, and its id. The list is in
 /// descending order.
@@ -52,26 +53,30 @@ pub type Key = (i64, Uuid);
 /// # Errors
 /// [`Error::Database`] if the database fails; [`Error::Bug`] if the row breaks an invariant.
 pub async fn find(store: &Store, user_id: Uuid, id: Uuid) -> Result<Option<ImportRow>, Error> {
-    Entity::find_by_id((user_id, id)).one(store.reader()).await?.map(row).transpose()
+    Entity::find_by_id((user_id, id)).one(store.reader()).await?.map(to_import_row).transpose()
 }
 
 /// Reads the imports with these ids. Ids of no import of this user are missing in the result.
 ///
 /// # Errors
 /// As [`find`].
-pub async fn find_all(store: &Store, user_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, ImportRow>, Error> {
+pub async fn find_by_ids(
+    store: &Store,
+    user_id: Uuid,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, ImportRow>, Error> {
     let query =
         Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::Id.is_in(ids.iter().copied()));
     let rows = query.all(store.reader()).await?;
-    rows.into_iter().map(|model| Ok((model.id, row(model)?))).collect()
+    rows.into_iter().map(|model| Ok((model.id, to_import_row(model)?))).collect()
 }
 
 /// Reads one import within a transaction.
 ///
 /// # Errors
 /// As [`find`].
-pub async fn find_within(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Option<ImportRow>, Error> {
-    Entity::find_by_id((user_id, id)).one(&tx.inner).await?.map(row).transpose()
+pub async fn find_in_transaction(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Option<ImportRow>, Error> {
+    Entity::find_by_id((user_id, id)).one(&tx.inner).await?.map(to_import_row).transpose()
 }
 
 /// The states in which a worker works on an import, or is to work on it.
@@ -86,7 +91,7 @@ const OWNERS_MAX: u64 = 1_000;
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn owners(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
+pub async fn find_owners_of_runnable(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
     let open = WORKED_ON.map(State::name);
     let runnable = Entity::find().filter(Column::Id.eq(id)).filter(Column::State.is_in(open));
     let rows = runnable.limit(OWNERS_MAX).all(store.reader()).await?;
@@ -99,35 +104,35 @@ pub async fn owners(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
 ///
 /// # Errors
 /// As [`find`].
-pub async fn page(
+pub async fn load_page(
     store: &Store,
     user_id: Uuid,
     states: Option<&[State]>,
     window: &Window<Key>,
 ) -> Result<Page<ImportRow>, Error> {
-    let mut query = of_user(user_id, states);
+    let mut query = select_of_user(user_id, states);
     if let Some(after) = window.after {
-        query = query.filter(key_columns().lt(key(after)));
+        query = query.filter(key_columns_expr().lt(key_expr(after)));
     }
     if let Some(before) = window.before {
-        query = query.filter(key_columns().gt(key(before)));
+        query = query.filter(key_columns_expr().gt(key_expr(before)));
     }
     let order = if window.from_end { Order::Asc } else { Order::Desc };
     let rows = query
         .order_by(Column::CreatedAt, order.clone())
         .order_by(Column::Id, order)
-        .limit(window.limit())
+        .limit(window.query_limit())
         .all(store.reader())
         .await?;
-    Ok(window.page(rows.into_iter().map(row).collect::<Result<_, _>>()?))
+    Ok(window.page_of_rows(rows.into_iter().map(to_import_row).collect::<Result<_, _>>()?))
 }
 
 /// Counts the imports of a user. With `states` it counts only imports in these states.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn count(store: &Store, user_id: Uuid, states: Option<&[State]>) -> Result<u64, Error> {
-    Ok(of_user(user_id, states).count(store.reader()).await?)
+pub async fn count_of_user(store: &Store, user_id: Uuid, states: Option<&[State]>) -> Result<u64, Error> {
+    Ok(select_of_user(user_id, states).count(store.reader()).await?)
 }
 
 /// Counts the imports of a user that wait for their payload or for a worker, within a transaction.
@@ -135,7 +140,7 @@ pub async fn count(store: &Store, user_id: Uuid, states: Option<&[State]>) -> Re
 /// # Errors
 /// [`Error::Database`] if the database fails.
 pub async fn count_waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
-    Ok(of_user(user_id, Some(&[State::AwaitingUpload, State::Queued])).count(&tx.inner).await?)
+    Ok(select_of_user(user_id, Some(&[State::AwaitingUpload, State::Queued])).count(&tx.inner).await?)
 }
 
 /// Adds up the payload bytes of the imports that a user has created since an instant, within a transaction.
@@ -146,13 +151,13 @@ pub async fn count_waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
-    let rows = of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms));
+pub async fn sum_payload_bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
+    let rows = select_of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms));
     let columns = [Column::State, Column::BytesTotal, Column::BytesReceived, Column::Problem];
     let rows: Vec<(String, i64, i64, Option<String>)> =
         rows.select_only().columns(columns).into_tuple().all(&tx.inner).await?;
     let bytes = |(state, total, received, problem): &(String, i64, i64, Option<String>)| {
-        let problem = problem.as_deref().and_then(read_problem);
+        let problem = problem.as_deref().and_then(parse_problem);
         let counts_total = state == State::AwaitingUpload.name()
             || problem.is_some_and(|problem| problem.code == Code::PayloadMismatch);
         if counts_total { *total } else { *received }
@@ -160,7 +165,7 @@ pub async fn bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, E
     Ok(rows.iter().map(bytes).sum())
 }
 
-fn of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {
+fn select_of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {
     let query = Entity::find().filter(Column::UserId.eq(user_id));
     match states {
         Some(states) => query.filter(Column::State.is_in(states.iter().map(|state| state.name()))),
@@ -169,11 +174,11 @@ fn of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {
 }
 
 /// The columns of a [`Key`] as one row value.
-fn key_columns() -> SimpleExpr {
+fn key_columns_expr() -> SimpleExpr {
     Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)])
 }
 
-fn key((at, id): Key) -> SimpleExpr {
+fn key_expr((at, id): Key) -> SimpleExpr {
     Expr::tuple([Expr::value(at), Expr::value(id)])
 }
 
@@ -181,8 +186,8 @@ fn key((at, id): Key) -> SimpleExpr {
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn now_ms(tx: &Tx) -> Result<i64, Error> {
-    let sql = format!("SELECT {}", dialect::now_ms_text(tx.backend()));
+pub async fn database_now_ms(tx: &Tx) -> Result<i64, Error> {
+    let sql = format!("SELECT {}", dialect::sql_now_ms(tx.backend()));
     let row = tx.inner.query_one_raw(Statement::from_string(tx.backend(), sql)).await?;
     Ok(row.ok_or(Error::Bug("the clock of the database returns one row"))?.try_get_by_index(0)?)
 }
@@ -219,16 +224,16 @@ pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
 }
 
 /// An UPDATE of one import, to which callers add columns and guards. Plan: a lookup in the primary key.
-fn one(user_id: Uuid, id: Uuid) -> UpdateMany<Entity> {
+fn build_import_update(user_id: Uuid, id: Uuid) -> UpdateMany<Entity> {
     Entity::update_many().filter(Column::UserId.eq(user_id)).filter(Column::Id.eq(id))
 }
 
-/// Runs a guarded UPDATE of one import. Returns false if the guards did not check_lease.
-async fn is_updated(update: UpdateMany<Entity>, on: &impl ConnectionTrait) -> Result<bool, Error> {
+/// Runs a guarded UPDATE of one import. Returns false if the guards did not hold.
+async fn run_guarded_update(update: UpdateMany<Entity>, on: &impl ConnectionTrait) -> Result<bool, Error> {
     Ok(update.exec(on).await?.rows_affected == 1)
 }
 
-fn to(state: State) -> SimpleExpr {
+fn state_value(state: State) -> SimpleExpr {
     Expr::value(state.name())
 }
 
@@ -240,13 +245,13 @@ fn to(state: State) -> SimpleExpr {
 /// wait; [`Error::Database`] if the database fails.
 pub async fn apply_step(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
     let (from, state) = step.transition();
-    let mut update = one(user_id, id)
-        .col_expr(Column::State, to(state))
+    let mut update = build_import_update(user_id, id)
+        .col_expr(Column::State, state_value(state))
         .filter(Column::State.is_in(from.iter().map(|state| state.name())));
     update = match step {
-        Step::Cancel => update.col_expr(Column::FinishedAt, dialect::now_ms(store.backend())),
+        Step::Cancel => update.col_expr(Column::FinishedAt, dialect::now_ms_expr(store.backend())),
         Step::Pause => update,
-        Step::Resume | Step::Retry | Step::RollBack => make_runnable(update),
+        Step::Resume | Step::Retry | Step::RollBack => set_runnable_columns(update),
     };
     if step == Step::Retry {
         let failed = Condition::all()
@@ -256,9 +261,9 @@ pub async fn apply_step(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> R
         update = update.filter(failed);
     }
     let (tx, _) = begin_locked(store, user_id, Lockable::Import(id), Instant::now()).await?;
-    let mut done = is_updated(update, &tx.inner).await?;
+    let mut done = run_guarded_update(update, &tx.inner).await?;
     if !done && step == Step::Retry {
-        done = restart_for_real(&tx, user_id, id).await?;
+        done = restart_dry_run_as_import(&tx, user_id, id).await?;
     }
     tx.commit().await?;
     Ok(done)
@@ -266,7 +271,7 @@ pub async fn apply_step(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> R
 
 /// Clears the lease, the pause, the failures and the problem of an import, so that the next sweep notifies a
 /// worker.
-fn make_runnable(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
+fn set_runnable_columns(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
     let null = || Expr::value(None::<i64>);
     update
         .col_expr(Column::LeaseUntil, null())
@@ -279,9 +284,9 @@ fn make_runnable(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
 }
 
 /// Restarts a completed dry run as an import that stores its records. Returns false if it is no such dry run.
-async fn restart_for_real(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
-    let mut update = make_runnable(one(user_id, id))
-        .col_expr(Column::State, to(State::Queued))
+async fn restart_dry_run_as_import(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
+    let mut update = set_runnable_columns(build_import_update(user_id, id))
+        .col_expr(Column::State, state_value(State::Queued))
         .col_expr(Column::DryRun, Expr::value(false))
         .col_expr(Column::RecordsTotal, Expr::value(None::<i64>))
         .col_expr(Column::StartedAt, Expr::value(None::<i64>))
@@ -301,19 +306,19 @@ async fn restart_for_real(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Erro
     ] {
         update = update.col_expr(column, Expr::value(0_i64));
     }
-    let done = is_updated(update, &tx.inner).await?;
+    let done = run_guarded_update(update, &tx.inner).await?;
     if done {
-        import_rejection::remove(tx, user_id, id).await?;
+        import_rejection::remove_of_import(tx, user_id, id).await?;
     }
     Ok(done)
 }
 
 /// Writes a problem as the JSON of the column `problem`.
-fn write_problem(problem: &Problem) -> String {
+fn problem_to_json(problem: &Problem) -> String {
     serde_json::json!({ "code": problem.code.name(), "detail": problem.detail }).to_string()
 }
 
-fn read_problem(text: &str) -> Option<Problem> {
+fn parse_problem(text: &str) -> Option<Problem> {
     let stored: serde_json::Value = serde_json::from_str(text).ok()?;
     let code = Code::from_name(stored.get("code")?.as_str()?)?;
     Some(Problem::new(code, stored.get("detail")?.as_str().unwrap_or_default()))
@@ -321,7 +326,7 @@ fn read_problem(text: &str) -> Option<Problem> {
 
 const BAD_OPTIONS: Error = Error::Bug("the stored options of an import are valid JSON");
 
-fn row(model: Model) -> Result<ImportRow, Error> {
+fn to_import_row(model: Model) -> Result<ImportRow, Error> {
     Ok(ImportRow {
         user_id: model.user_id,
         id: model.id,
@@ -352,7 +357,7 @@ fn row(model: Model) -> Result<ImportRow, Error> {
         chunk_records: model.chunk_records,
         small_chunks_until: model.small_chunks_until,
         lease_epoch: model.lease_epoch,
-        problem: model.problem.as_deref().and_then(read_problem),
+        problem: model.problem.as_deref().and_then(parse_problem),
         trace_context: model.trace_context.as_deref().and_then(TraceContext::parse),
         upload_expires_at: model.upload_expires_at,
         created_at: model.created_at,

@@ -51,7 +51,7 @@ pub async fn insert(
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails; [`Error::Bug`] if a stored problem code is not known.
-pub async fn page(
+pub async fn load_page(
     store: &Store,
     user_id: Uuid,
     import_id: Uuid,
@@ -62,15 +62,15 @@ pub async fn page(
     if let Some(record) = window.after {
         query = query.filter(Column::Record.gt(record));
     }
-    let rows = query.order_by_asc(Column::Record).limit(window.limit()).all(store.reader()).await?;
-    Ok(window.page(rows.into_iter().map(rejection).collect::<Result<_, _>>()?))
+    let rows = query.order_by_asc(Column::Record).limit(window.query_limit()).all(store.reader()).await?;
+    Ok(window.page_of_rows(rows.into_iter().map(to_rejection).collect::<Result<_, _>>()?))
 }
 
 /// Counts the stored rejections of an import.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn count(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64, Error> {
+pub async fn count_of_import(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64, Error> {
     let query = Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::ImportJobId.eq(import_id));
     Ok(query.count(store.reader()).await?)
 }
@@ -79,7 +79,7 @@ pub async fn count(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64,
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn remove(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+pub async fn remove_of_import(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
     Entity::delete_many()
         .filter(Column::UserId.eq(user_id))
         .filter(Column::ImportJobId.eq(import_id))
@@ -102,7 +102,7 @@ pub async fn clear_excerpts(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(
     Ok(())
 }
 
-fn rejection(model: Model) -> Result<Rejection, Error> {
+fn to_rejection(model: Model) -> Result<Rejection, Error> {
     Ok(Rejection {
         record: model.record,
         line: model.line,

@@ -41,7 +41,7 @@ use sea_orm::{DbBackend, DbErr, RuntimeErr, Statement};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::detached::detached;
+use crate::detached::detach_on_drop;
 use crate::error::Error;
 use domain::limits::{
     GROUP_WRITERS, HEAVY_READ_CONNECTIONS, LOCK_WAITERS, PROBE_MS_MAX, READ_MS_MAX, USER_CACHE_ENTRIES_MAX,
@@ -119,27 +119,27 @@ impl Store {
         let invalid = |error: sea_orm::sqlx::Error| DbErr::Conn(RuntimeErr::SqlxError(error.into()));
         let (writer, waiters, reader, lists, heavy, optimistic, probe);
         if url.starts_with("sqlite:") {
-            let options = dialect::sqlite_options(url).map_err(invalid)?;
-            let pool = |size, most| Pool::sqlite(options.clone(), size, most, &health);
+            let options = dialect::build_sqlite_options(url).map_err(invalid)?;
+            let pool = |size, most| Pool::new_sqlite(options.clone(), size, most, &health);
             (writer, reader, lists) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX));
             heavy = pool(HEAVY_READ_CONNECTIONS, READ_MAX);
             (waiters, optimistic) = (None, None);
             probe = pool(1, PROBE_MAX);
         } else {
-            let options = |most| dialect::postgres_options(url, most, failover).map_err(invalid);
+            let options = |most| dialect::build_postgres_options(url, most, failover).map_err(invalid);
             let (half, quarter) = ((connections / 2).max(1), (connections / 4).max(1));
-            let reading = dialect::ending_when_left(options(READ_MAX)?);
-            reader = Pool::postgres(reading.clone(), quarter, READ_MAX, &health);
-            let listing = dialect::in_order_of_index(reading);
-            lists = Pool::postgres(listing.clone(), quarter, READ_MAX, &health);
-            heavy = Pool::postgres(listing, HEAVY_READ_CONNECTIONS, READ_MAX, &health);
+            let reading = dialect::options_to_cancel_abandoned_statements(options(READ_MAX)?);
+            reader = Pool::new_postgres(reading.clone(), quarter, READ_MAX, &health);
+            let listing = dialect::options_to_read_by_index(reading);
+            lists = Pool::new_postgres(listing.clone(), quarter, READ_MAX, &health);
+            heavy = Pool::new_postgres(listing, HEAVY_READ_CONNECTIONS, READ_MAX, &health);
             let probing = options(PROBE_MAX)?;
-            probe = Pool::postgres(probing, 1, PROBE_MAX, &health);
-            let writing = dialect::keeping_plans(options(WRITE_MAX)?);
-            let pool = |size| Pool::postgres(writing.clone(), size, WRITE_MAX, &health);
+            probe = Pool::new_postgres(probing, 1, PROBE_MAX, &health);
+            let writing = dialect::options_with_kept_plans(options(WRITE_MAX)?);
+            let pool = |size| Pool::new_postgres(writing.clone(), size, WRITE_MAX, &health);
             writer = pool(half);
-            let waiting = dialect::waiting_a_moment(writing.clone());
-            waiters = Some(Pool::postgres(waiting, LOCK_WAITERS, WRITE_MAX, &health));
+            let waiting = dialect::options_with_short_lock_timeout(writing.clone());
+            waiters = Some(Pool::new_postgres(waiting, LOCK_WAITERS, WRITE_MAX, &health));
             optimistic = Some(OptimisticPools { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
         }
         // A database that cannot be reached fails the start of the process, and not its first request.
@@ -173,19 +173,19 @@ impl Store {
     }
 
     /// The connections for optimistic writes. `None` on SQLite.
-    pub fn optimistic(&self) -> Option<&OptimisticPools> {
+    pub fn optimistic_pools(&self) -> Option<&OptimisticPools> {
         self.optimistic.as_ref()
     }
 
     /// Whether a chunk of an import can be read and decided without a lock, before the chunk before it is
     /// stored.
     #[must_use]
-    pub fn can_speculate(&self) -> bool {
+    pub fn can_decide_without_lock(&self) -> bool {
         self.optimistic.is_some()
     }
 
     /// How many write groups this process may store at the same time.
-    pub fn group_writers(&self) -> usize {
+    pub fn group_writer_count(&self) -> usize {
         if self.optimistic.is_some() { GROUP_WRITERS as usize } else { 1 }
     }
 
@@ -204,14 +204,14 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails, or if no
     /// migration ever ran.
-    pub async fn applied_migrations(&self) -> Result<Vec<String>, Error> {
+    pub async fn load_applied_migrations(&self) -> Result<Vec<String>, Error> {
         let sql = "SELECT version FROM seaql_migrations LIMIT 10000";
         let mut names = Vec::new();
         let on_row = |row: row_reader::Row<'_>| {
             names.push(RowReader::new(row, 0).next()?);
             Ok(ControlFlow::Continue(()))
         };
-        self.probe.read(Statement::from_string(self.probe.backend(), sql), on_row).await?;
+        self.probe.read_rows(Statement::from_string(self.probe.backend(), sql), on_row).await?;
         Ok(names)
     }
 
@@ -221,8 +221,8 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`] if too many heavy reads of this user wait; [`Error::Locked`] if the wait takes too
     /// long.
-    pub(crate) async fn heavy(&self, user_id: Uuid) -> Result<HeavyReader, Error> {
-        let permit = self.heavy_queues.enter(user_id).await?;
+    pub(crate) async fn acquire_heavy_reader(&self, user_id: Uuid) -> Result<HeavyReader, Error> {
+        let permit = self.heavy_queues.acquire_permit(user_id).await?;
         Ok(HeavyReader { reader: Reader(self.heavy.clone()), _permit: permit })
     }
 
@@ -234,14 +234,14 @@ impl Store {
 
     /// How many connections of all pools are in use, and how many are idle.
     #[must_use]
-    pub fn connections(&self) -> (u32, u32) {
+    pub fn connection_counts(&self) -> (u32, u32) {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        self.pools()
-            .map(Pool::usage)
+        self.all_pools()
+            .map(Pool::connection_counts)
             .fold((0, 0), |(used, idle), pool| (used + number(pool.0), idle + number(pool.1)))
     }
 
-    fn pools(&self) -> impl Iterator<Item = &Pool> {
+    fn all_pools(&self) -> impl Iterator<Item = &Pool> {
         let optimistic = self.optimistic.iter().flat_map(|pools| [&pools.groups, &pools.batches]);
         optimistic
             .chain(&self.waiters)
@@ -250,7 +250,7 @@ impl Store {
 
     /// Closes all idle connections now, and those in use as soon as they are given back.
     pub async fn close(&self) {
-        for pool in self.pools() {
+        for pool in self.all_pools() {
             pool.close().await;
         }
     }
@@ -260,5 +260,5 @@ impl Store {
 async fn run_to_completion<T: Send + 'static>(
     transaction: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    detached(transaction).await.unwrap_or(Err(Error::Bug("a transaction does not panic")))
+    detach_on_drop(transaction).await.unwrap_or(Err(Error::Bug("a transaction does not panic")))
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::dialect::{self, List};
-use super::lock::{Lockable, begin_locked, lock_in_place};
+use super::lock::{Lockable, begin_locked, lock_in_transaction};
 use super::model::{self, ColumnSet};
 use super::pool::Pool;
 use super::row_reader::{Row, RowReader};
@@ -66,7 +66,7 @@ pub struct Loaded {
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails;
 /// [`Error::Bug`] if a stored row breaks an invariant.
-pub async fn load(
+pub async fn load_read_sets(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
@@ -91,7 +91,7 @@ impl Locking<'_> {
         matches!(self, Self::Optimistic(_))
     }
 
-    async fn read(
+    async fn read_rows(
         self,
         sql: impl Into<String>,
         values: impl IntoIterator<Item = Value>,
@@ -101,10 +101,10 @@ impl Locking<'_> {
         match self {
             Self::Pessimistic(tx) => {
                 let rows = tx.inner.query_all_raw(statement).await?;
-                rows.iter().try_for_each(|row| on_row(Row::of(row)?))
+                rows.iter().try_for_each(|row| on_row(Row::from_query_result(row)?))
             }
             Self::Optimistic(connections) => {
-                connections.read(statement, |row| on_row(row).map(ControlFlow::Continue)).await
+                connections.read_rows(statement, |row| on_row(row).map(ControlFlow::Continue)).await
             }
         }
     }
@@ -117,9 +117,9 @@ impl Locking<'_> {
 /// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Moved`] if the account row
 /// is missing and this process does not know the identity of the user; [`Error::Database`] if the database
 /// fails.
-pub async fn load_one(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
-    if !lock_in_place(tx, user_id, Lockable::Account).await? {
-        account::recreate(tx, user_id).await?;
+pub async fn lock_and_load(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
+    if !lock_in_transaction(tx, user_id, Lockable::Account).await? {
+        account::recreate_account(tx, user_id).await?;
     }
     load_locked(tx, user_id, read_set).await
 }
@@ -127,19 +127,19 @@ pub async fn load_one(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Load
 /// Reads a read set of one user, in a transaction that holds the lock of the account.
 ///
 /// # Errors
-/// As [`load`], and [`Error::Moved`] if the account row is missing.
+/// As [`load_read_sets`], and [`Error::Moved`] if the account row is missing.
 pub(crate) async fn load_locked(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
-    let mut loaded = load(Locking::Pessimistic(tx), &BTreeMap::from([(user_id, read_set)])).await?;
-    loaded.remove(&user_id).ok_or_else(|| account::evict(&tx.store, user_id))
+    let mut loaded = load_read_sets(Locking::Pessimistic(tx), &BTreeMap::from([(user_id, read_set)])).await?;
+    loaded.remove(&user_id).ok_or_else(|| account::evict_cached_user(&tx.store, user_id))
 }
 
 /// Begins a transaction that holds the lock of a user's account, and reads a read set. It waits while another
 /// transaction holds the lock; `since` is when the write began to wait.
 ///
 /// # Errors
-/// As [`load_one`], and [`Error::Busy`] if too many writes of the user wait, or no connection is free in
+/// As [`lock_and_load`], and [`Error::Busy`] if too many writes of the user wait, or no connection is free in
 /// time.
-pub async fn begin_and_load(
+pub async fn begin_lock_and_load(
     store: &Store,
     user_id: Uuid,
     read_set: &ReadSet,
@@ -147,60 +147,61 @@ pub async fn begin_and_load(
 ) -> Result<(Tx, Loaded), Error> {
     let (tx, is_there) = begin_locked(store, user_id, Lockable::Account, since).await?;
     if !is_there {
-        account::recreate(&tx, user_id).await?;
+        account::recreate_account(&tx, user_id).await?;
     }
     let loaded = load_locked(&tx, user_id, read_set).await?;
     Ok((tx, loaded))
 }
 
-/// Reads feed heads, revisions, aliases, types, and the keys of events, in one statement ([`sql::load`]).
+/// Reads feed heads, revisions, aliases, types, and the keys of events, in one statement
+/// ([`sql::sql_load_keys`]).
 async fn load_keys(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = locking.backend();
-    let Parameters { values, owners, by_key, by_name } = read_set::parameters(backend, read_sets);
+    let Parameters { values, owners, by_key, by_name } = read_set::query_parameters(backend, read_sets);
     let for_response = read_sets.values().any(|read_set| read_set.bodies() == Bodies::FromRequest);
     let shape = Shape { owners, by_key, by_name, for_response };
-    let sql = sql::load(backend, shape);
+    let sql = sql::sql_load_keys(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     // The account rows come first. Rows of a user without an account row are skipped.
     let on_row = |row: Row<'_>| {
-        let mut cells = RowReader::new(row, 0);
-        let (kind, user_id): (i32, Uuid) = (cells.next()?, cells.next()?);
+        let mut reader = RowReader::new(row, 0);
+        let (kind, user_id): (i32, Uuid) = (reader.next()?, reader.next()?);
         if kind != Kind::HEAD {
             return match loaded.get_mut(&user_id) {
-                Some(of_user) => add_row(&mut of_user.unit, kind, row),
+                Some(of_user) => add_row_to_unit(&mut of_user.unit, kind, row),
                 None => Ok(()),
             };
         }
-        let (_, _): (Option<Uuid>, Option<Uuid>) = (cells.next()?, cells.next()?);
-        let (head, revision): (i64, i64) = (cells.next()?, cells.next()?);
+        let (_, _): (Option<Uuid>, Option<Uuid>) = (reader.next()?, reader.next()?);
+        let (head, revision): (i64, i64) = (reader.next()?, reader.next()?);
         let is_without_bodies =
             read_sets.get(&user_id).is_some_and(|read_set| read_set.bodies() == Bodies::FromRequest);
-        let unit = if is_without_bodies { UnitOfWork::without_bodies() } else { UnitOfWork::default() };
+        let unit = if is_without_bodies { UnitOfWork::new_without_bodies() } else { UnitOfWork::default() };
         let read_version = ReadVersion { feed_head: head, revision, may_be_torn: false };
         loaded.insert(user_id, Loaded { read_version, unit });
         Ok(())
     };
-    locking.read(sql, values, on_row).await?;
+    locking.read_rows(sql, values, on_row).await?;
     Ok(loaded)
 }
 
-fn add_row(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
-    let mut cells = RowReader::new(row, 2);
+fn add_row_to_unit(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
+    let mut reader = RowReader::new(row, 2);
     match kind {
         Kind::EVENT => {
-            let (_id, import_job_id): (Uuid, _) = (cells.next()?, cells.next()?);
-            unit.load_event(model::event_head(row, sql::FIRST, import_job_id)?);
+            let (_id, import_job_id): (Uuid, _) = (reader.next()?, reader.next()?);
+            unit.add_stored_event(model::read_event_head(row, sql::FIRST, import_job_id)?);
         }
-        Kind::TYPE => unit.load_type(model::type_row(row, sql::FIRST, ColumnSet::All)?),
+        Kind::TYPE => unit.add_stored_type(model::read_type_row(row, sql::FIRST, ColumnSet::All)?),
         _ => {
-            let (id, alias) = (cells.next()?, cells.next()?);
-            match cells.next::<i64>()? {
-                1 => unit.load_alias(Entity::Event, alias, id),
-                2 => unit.load_alias(Entity::EventType, alias, id),
-                _ => unit.load_import_id(id),
+            let (id, alias) = (reader.next()?, reader.next()?);
+            match reader.next::<i64>()? {
+                1 => unit.add_stored_alias(Entity::Event, alias, id),
+                2 => unit.add_stored_alias(Entity::EventType, alias, id),
+                _ => unit.add_stored_import_id(id),
             }
         }
     }
@@ -223,25 +224,25 @@ async fn load_bodies(
     }
     let is_one = backend == DbBackend::Postgres && owners.iter().all(|owner| *owner == owners[0]);
     let (owners, values) = if is_one {
-        (Owners::One, vec![owners[0].into(), dialect::ids(backend, &ids)])
+        (Owners::One, vec![owners[0].into(), dialect::ids_parameter(backend, &ids)])
     } else {
-        (Owners::Many, dialect::table(backend, vec![List::Ids(owners), List::Ids(ids)]))
+        (Owners::Many, dialect::table_parameters(backend, vec![List::Ids(owners), List::Ids(ids)]))
     };
     let on_row = |row: Row<'_>| {
-        let mut cells = RowReader::new(row, 0);
-        let (user_id, revision): (Uuid, i64) = (cells.next()?, cells.next()?);
+        let mut reader = RowReader::new(row, 0);
+        let (user_id, revision): (Uuid, i64) = (reader.next()?, reader.next()?);
         let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
         of_user.read_version.may_be_torn |=
             locking.is_optimistic() && revision != of_user.read_version.revision;
         // A response to an event contains its type, and an edit may leave the type as it is.
         let first_of_type = 2 + model::EVENT.len();
         if RowReader::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
-            of_user.unit.load_type(model::type_row(row, first_of_type, ColumnSet::All)?);
+            of_user.unit.add_stored_type(model::read_type_row(row, first_of_type, ColumnSet::All)?);
         }
-        of_user.unit.load_event(model::event_row(row, 2, ColumnSet::All)?);
+        of_user.unit.add_stored_event(model::read_event_row(row, 2, ColumnSet::All)?);
         Ok(())
     };
-    locking.read(sql::load_bodies(backend, owners), values, on_row).await
+    locking.read_rows(sql::sql_load_bodies(backend, owners), values, on_row).await
 }
 
 /// Counts the living events of the types that are to be deleted. It stops counting a type at one more than a
@@ -260,8 +261,8 @@ async fn load_event_counts(
         return Ok(());
     }
     // An earlier item of the same call may make an unknown id the alias of a type that is found by its name.
-    let by_id = read_set.counted_types().iter().filter_map(|id| unit.event_type(*id));
-    let by_name = read_set.type_names().iter().filter_map(|name| unit.type_by_name(name));
+    let by_id = read_set.counted_types().iter().filter_map(|id| unit.find_type(*id));
+    let by_name = read_set.type_names().iter().filter_map(|name| unit.find_type_by_name(name));
     let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.meta.id).collect();
     if types.is_empty() {
         return Ok(());
@@ -273,14 +274,14 @@ async fn load_event_counts(
         "SELECT t.id, (SELECT count(*) FROM (SELECT 1 FROM event e \
                        WHERE e.user_id = $1 AND e.event_type_id = t.id LIMIT $3) counted) AS events \
          FROM event_type t WHERE t.user_id = $1 AND t.id IN (SELECT w.id FROM {})",
-        dialect::id_rows(backend, 2),
+        dialect::sql_id_table(backend, 2),
     );
     let count_max = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
-    let values: [Value; 3] = [user_id.into(), dialect::ids(backend, &types), count_max.into()];
+    let values: [Value; 3] = [user_id.into(), dialect::ids_parameter(backend, &types), count_max.into()];
     let on_row = |row: Row<'_>| {
-        let mut cells = RowReader::new(row, 0);
-        unit.load_usage(cells.next()?, cells.next()?);
+        let mut reader = RowReader::new(row, 0);
+        unit.add_event_count(reader.next()?, reader.next()?);
         Ok(())
     };
-    locking.read(sql, values, on_row).await
+    locking.read_rows(sql, values, on_row).await
 }

@@ -4,7 +4,10 @@
 //! for a lock, and the others queue in memory. A free lock is taken on any connection. A lock that is held is
 //! awaited on three connections that exist for this, half a second at a time. So users whose locks come free
 //! soon overtake those whose locks do not. After [`LOCK_WAIT_MS_MAX`] the write fails, and with it the writes
-//! that queue after it.
+//! that queue here after it.
+//!
+//! A chunk of an import waits in another way: within its transaction, on its own connection, for as long as
+//! the `lock_timeout` of that connection allows ([`lock_in_transaction`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -68,8 +71,8 @@ impl LockQueues {
     /// # Errors
     /// [`Error::Busy`] if too many writes of this user wait; [`Error::Locked`] if the wait takes too long, or
     /// if a write before this one could not get the lock.
-    pub(super) async fn enter(self: &Arc<Self>, user_id: Uuid) -> Result<LockPermit, Error> {
-        let (waiter, permit) = self.join(user_id)?;
+    pub(super) async fn acquire_permit(self: &Arc<Self>, user_id: Uuid) -> Result<LockPermit, Error> {
+        let (waiter, permit) = self.join_queue(user_id)?;
         let abandoned = Arc::clone(&waiter.abandoned);
         tokio::select! {
             biased;
@@ -79,7 +82,7 @@ impl LockQueues {
         }
     }
 
-    fn join(self: &Arc<Self>, user_id: Uuid) -> Result<(Waiter, Arc<FairMutex<()>>), Error> {
+    fn join_queue(self: &Arc<Self>, user_id: Uuid) -> Result<(Waiter, Arc<FairMutex<()>>), Error> {
         let mut queues = self.0.lock().map_err(|_| Error::Busy)?;
         let queue = queues.entry(user_id).or_default();
         if queue.waiters >= LOCK_WAITING_OF_USER_MAX {
@@ -117,9 +120,9 @@ impl<'s> LockRequest<'s> {
     /// # Errors
     /// [`Error::Locked`] if a write before this one could not get the lock; [`Error::Busy`] if too many
     /// writes wait.
-    async fn begin(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
+    async fn begin_with_permit(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
         let permit = match store.waiters {
-            Some(_) => Some(store.lock_queues.enter(user_id).await?),
+            Some(_) => Some(store.lock_queues.acquire_permit(user_id).await?),
             None => None,
         };
         let deadline = (since + LOCK_WAIT_MAX).max(Instant::now() + LOCK_ATTEMPT_MAX);
@@ -128,7 +131,7 @@ impl<'s> LockRequest<'s> {
 
     /// Moves the permit into the transaction that holds the lock. The next write of the user starts after it
     /// ends.
-    fn granted(self, mut tx: Tx) -> Tx {
+    fn move_permit_into(self, mut tx: Tx) -> Tx {
         tx.permit = self.permit;
         tx
     }
@@ -139,22 +142,22 @@ impl<'s> LockRequest<'s> {
     /// # Errors
     /// [`Error::Locked`] if the lock did not come free in time; then the writes that queue after this one
     /// fail too. [`Error::Busy`] or [`Error::Database`] as in [`Store::begin`].
-    async fn wait_for(self, row: Lockable) -> Result<(Tx, bool), Error> {
+    async fn wait_for_lock(self, row: Lockable) -> Result<(Tx, bool), Error> {
         let abandoned = self.permit.as_ref().map(|permit| Arc::clone(&permit.waiter.abandoned));
-        let waited = self.wait(row).await;
+        let waited = self.retry_lock_until_deadline(row).await;
         if let (Err(Error::Locked), Some(abandoned)) = (&waited, abandoned) {
             abandoned.notify_waiters();
         }
         waited
     }
 
-    async fn wait(self, row: Lockable) -> Result<(Tx, bool), Error> {
+    async fn retry_lock_until_deadline(self, row: Lockable) -> Result<(Tx, bool), Error> {
         let waiters = self.store.waiters.as_ref().ok_or(Error::Bug("on SQLite no row lock is awaited"))?;
         loop {
             let tx = timeout_at(self.deadline, Tx::begin(self.store, waiters)).await;
             let tx = tx.unwrap_or(Err(Error::Locked))?;
-            match lock(&tx, self.user_id, row, "").await {
-                Ok(is_there) => return Ok((self.granted(tx), is_there)),
+            match lock_row(&tx, self.user_id, row, "").await {
+                Ok(is_there) => return Ok((self.move_permit_into(tx), is_there)),
                 Err(error) if error.is_lock_timeout() && Instant::now() < self.deadline => {}
                 Err(error) if error.is_lock_timeout() => return Err(Error::Locked),
                 Err(error) => return Err(error),
@@ -175,14 +178,14 @@ pub(crate) async fn begin_locked(
     row: Lockable,
     since: Instant,
 ) -> Result<(Tx, bool), Error> {
-    let request = LockRequest::begin(store, user_id, since).await?;
+    let request = LockRequest::begin_with_permit(store, user_id, since).await?;
     let tx = store.begin().await?;
-    let is_there = lock(&tx, user_id, row, "SKIP LOCKED").await?;
+    let is_there = lock_row(&tx, user_id, row, "SKIP LOCKED").await?;
     if is_there || tx.backend() != DbBackend::Postgres {
-        return Ok((request.granted(tx), is_there));
+        return Ok((request.move_permit_into(tx), is_there));
     }
-    tx.release().await?;
-    request.wait_for(row).await
+    tx.roll_back().await?;
+    request.wait_for_lock(row).await
 }
 
 /// Locks a row until the end of the transaction, and returns whether the row exists. It waits as long as the
@@ -191,8 +194,8 @@ pub(crate) async fn begin_locked(
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Database`] if the database
 /// fails.
-pub(super) async fn lock_in_place(tx: &Tx, user_id: Uuid, row: Lockable) -> Result<bool, Error> {
-    let locked = lock(tx, user_id, row, "").await;
+pub(super) async fn lock_in_transaction(tx: &Tx, user_id: Uuid, row: Lockable) -> Result<bool, Error> {
+    let locked = lock_row(tx, user_id, row, "").await;
     locked.map_err(|error| if error.is_lock_timeout() { Error::Locked } else { error })
 }
 
@@ -201,7 +204,7 @@ pub(super) async fn lock_in_place(tx: &Tx, user_id: Uuid, row: Lockable) -> Resu
 ///
 /// Plan: one lookup in the primary key of `account` or `import_job`. `NO KEY` is the lock that an UPDATE
 /// takes which changes no key column (PostgreSQL manual, section 13.3.2).
-async fn lock(tx: &Tx, user_id: Uuid, row: Lockable, if_held: &str) -> Result<bool, Error> {
+async fn lock_row(tx: &Tx, user_id: Uuid, row: Lockable, if_held: &str) -> Result<bool, Error> {
     let (sql, values) = match row {
         Lockable::Account => ("SELECT 1 FROM account WHERE user_id = $1", vec![user_id.into()]),
         Lockable::Import(id) => {

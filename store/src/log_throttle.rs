@@ -25,7 +25,7 @@ impl LogThrottle {
 
     /// Returns `None` if the warning is to be suppressed. Otherwise it returns how many were suppressed since
     /// the last warning.
-    pub fn pass(&self) -> Option<u64> {
+    pub fn allow_once_a_minute(&self) -> Option<u64> {
         let elapsed = self.begun_at.get_or_init(Instant::now).elapsed();
         let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let next_ms = self.next_ms.load(Ordering::Relaxed);
@@ -53,6 +53,6 @@ mod tests {
     #[test]
     fn of_a_thousand_warnings_at_once_one_passes() {
         let rarely = LogThrottle::new();
-        assert_eq!((0..1_000).filter_map(|_| rarely.pass()).collect::<Vec<_>>(), [0]);
+        assert_eq!((0..1_000).filter_map(|_| rarely.allow_once_a_minute()).collect::<Vec<_>>(), [0]);
     }
 }

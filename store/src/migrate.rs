@@ -16,7 +16,7 @@ const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
 /// # Errors
 /// [`DbErr`] if the database cannot be reached.
 pub async fn open_to_migrate(url: &str) -> Result<DatabaseConnection, DbErr> {
-    let mut options = options(url);
+    let mut options = connect_options(url);
     options.map_sqlx_sqlite_opts(|sqlite| sqlite.create_if_missing(true).pragma("journal_mode", "WAL"));
     let connection = Database::connect(options).await?;
     if connection.get_database_backend() == DbBackend::Postgres {
@@ -32,7 +32,7 @@ pub async fn open_to_migrate(url: &str) -> Result<DatabaseConnection, DbErr> {
 /// # Errors
 /// [`DbErr`] if the URL is not valid or the database cannot be reached.
 pub async fn open_read_only(url: &str) -> Result<Option<DatabaseConnection>, DbErr> {
-    let mut options = options(url);
+    let mut options = connect_options(url);
     if url.starts_with("sqlite:") {
         let sqlite: SqliteConnectOptions = url
             .parse()
@@ -51,7 +51,7 @@ pub async fn open_read_only(url: &str) -> Result<Option<DatabaseConnection>, DbE
     Database::connect(options).await.map(Some)
 }
 
-fn options(url: &str) -> ConnectOptions {
+fn connect_options(url: &str) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options.sqlx_logging(false).max_connections(1);
     options

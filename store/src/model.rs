@@ -28,7 +28,7 @@ pub(super) enum ColumnSet {
 
 impl<'r> RowReader<'r> {
     /// Reads the row metadata that the column lists below begin with.
-    fn meta(&mut self) -> Result<RowMeta, Error> {
+    fn read_meta(&mut self) -> Result<RowMeta, Error> {
         Ok(RowMeta {
             id: self.next()?,
             version: self.next()?,
@@ -36,31 +36,32 @@ impl<'r> RowReader<'r> {
             writer: Writer { client_id: self.next()?, run_start: 0, edit_id: None },
             created_at: self.next()?,
             updated_at: self.next()?,
-            deletion: self.deleted_at()?,
+            deletion: self.read_deletion()?,
         })
     }
 
-    /// Reads when a row was deleted. The cause is the user, until [`RowReader::deleted_by`] sets another one.
-    fn deleted_at(&mut self) -> Result<Option<Deletion>, Error> {
+    /// Reads when a row was deleted. The cause is the user, until [`RowReader::read_deleted_by`] sets another
+    /// one.
+    fn read_deletion(&mut self) -> Result<Option<Deletion>, Error> {
         Ok(self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }))
     }
 
     /// Reads the row metadata that follows the columns of a response.
-    fn rest_of_meta(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
+    fn read_rest_of_meta(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
         meta.writer.run_start = self.next()?;
         meta.writer.edit_id = self.next()?;
-        self.deleted_by(meta)
+        self.read_deleted_by(meta)
     }
 
-    fn deleted_by(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
-        let is_rollback = self.next::<Option<&'r str>>()? == Some(DeletedBy::Rollback.name());
+    fn read_deleted_by(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
+        let is_rollback = self.next::<Option<&'r str>>()? == Some(DeletedBy::Rollback.stored_name());
         if let Some(deletion) = meta.deletion.as_mut().filter(|_| is_rollback) {
             deletion.by = DeletedBy::Rollback;
         }
         Ok(())
     }
 
-    fn hash(&mut self) -> Result<[u8; 32], Error> {
+    fn read_hash(&mut self) -> Result<[u8; 32], Error> {
         let bytes = self.next::<Option<&'r [u8]>>()?;
         bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(Error::Bug("a living row has a hash of 32 bytes"))
     }
@@ -68,28 +69,28 @@ impl<'r> RowReader<'r> {
 
 /// Returns a list of columns as SQL. Callers keep the text, because building it for each page takes a tenth
 /// of the time of the page.
-pub(super) fn list(columns: &[impl IdenStatic]) -> String {
+pub(super) fn sql_column_list(columns: &[impl IdenStatic]) -> String {
     let quoted: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.as_str())).collect();
     quoted.join(", ")
 }
 
 /// Returns columns of a table as SQL, with a comma before each.
-pub(super) fn columns(table: &str, columns: &[impl IdenStatic]) -> String {
+pub(super) fn sql_columns_of(table: &str, columns: &[impl IdenStatic]) -> String {
     columns.iter().map(|column| format!(", {table}.\"{}\"", column.as_str())).collect()
 }
 
 /// Returns a NULL in the place of each of these columns, with a comma before each. On PostgreSQL a NULL needs
 /// a type.
-pub(super) fn nothing(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
+pub(super) fn sql_null_columns(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
     let null = |column| match backend {
-        DbBackend::Postgres => format!(", NULL::{}", bulk::cast(column)),
+        DbBackend::Postgres => format!(", NULL::{}", bulk::sql_type_name(column)),
         _ => ", NULL".to_owned(),
     };
     columns.iter().map(null).collect()
 }
 
-/// The columns that [`event_row`] reads, in their order. The owner and the column for searching are not among
-/// them.
+/// The columns that [`read_event_row`] reads, in their order. The owner and the column for searching are not
+/// among them.
 ///
 /// The statement of the change feed returns events and types in the same columns. So the first
 /// [`TYPE_RESPONSE`] columns have the same SQL types as those of [`TYPE`].
@@ -106,26 +107,26 @@ pub(super) const EVENT: [event::Column; 25] = {
 pub(super) const EVENT_RESPONSE: usize = 20;
 
 /// Reads an event from the column `at` on.
-pub(super) fn event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<EventRow, Error> {
-    let mut cells = RowReader::new(row, at);
-    let meta = cells.meta()?;
-    let (source_type, external_id, time_zone) = (cells.next()?, cells.next()?, cells.next()?);
-    let content = match (cells.next()?, cells.next()?) {
+pub(super) fn read_event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<EventRow, Error> {
+    let mut reader = RowReader::new(row, at);
+    let meta = reader.read_meta()?;
+    let (source_type, external_id, time_zone) = (reader.next()?, reader.next()?, reader.next()?);
+    let content = match (reader.next()?, reader.next()?) {
         (Some(event_type_id), Some(timestamp)) => Some(EventContent {
             event_type_id,
             body: EventBody {
                 timestamp,
-                end_date: cells.next()?,
-                is_all_day: cells.next::<Option<bool>>()?.unwrap_or_default(),
+                end_date: reader.next()?,
+                is_all_day: reader.next::<Option<bool>>()?.unwrap_or_default(),
                 time_zone,
-                notes: cells.next()?,
-                location: match (cells.next()?, cells.next()?, cells.next()?) {
+                notes: reader.next()?,
+                location: match (reader.next()?, reader.next()?, reader.next()?) {
                     (Some(latitude), Some(longitude), name) => Some(Location { latitude, longitude, name }),
                     _ => None,
                 },
-                properties: cells.next::<Option<String>>()?.unwrap_or_else(|| EMPTY.to_owned()),
+                properties: reader.next::<Option<String>>()?.unwrap_or_else(|| EMPTY.to_owned()),
             },
-            import_job_id: cells.next()?,
+            import_job_id: reader.next()?,
             hash: [0; 32],
             import_version: None,
         }),
@@ -133,18 +134,19 @@ pub(super) fn event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<E
     };
     let mut event = EventRow { meta, source_type, external_id, content };
     if columns == ColumnSet::All {
-        let mut cells = RowReader::new(row, at + EVENT_RESPONSE);
-        cells.rest_of_meta(&mut event.meta)?;
+        let mut reader = RowReader::new(row, at + EVENT_RESPONSE);
+        reader.read_rest_of_meta(&mut event.meta)?;
         if let Some(content) = &mut event.content {
-            content.hash = cells.hash()?;
-            content.import_version = cells.next()?;
+            content.hash = reader.read_hash()?;
+            content.import_version = reader.next()?;
         }
     }
     Ok(event)
 }
 
-/// The columns that [`event_head`] reads. Each stands in the place of a column of [`TYPE`] that has the same
-/// SQL type, because the statement that loads returns both in the same columns. The other places are empty.
+/// The columns that [`read_event_head`] reads. Each stands in the place of a column of [`TYPE`] that has the
+/// same SQL type, because the statement that loads returns both in the same columns. The other places are
+/// empty.
 const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
     use event::Column::*;
     [
@@ -167,40 +169,44 @@ const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
 
 /// Returns [`EVENT_HEAD`] as columns of `f`, with a comma before each: first without the empty places, then
 /// with a NULL in them. The times are read only if a response shows the event.
-pub(super) fn event_head_columns(backend: DbBackend, for_response: bool) -> (String, String) {
+pub(super) fn sql_event_head_columns(backend: DbBackend, for_response: bool) -> (String, String) {
     let is_time = |column| matches!(column, event::Column::CreatedAt | event::Column::UpdatedAt);
     let read = EVENT_HEAD.map(|column| column.filter(|column| for_response || !is_time(*column)));
     let all = read.iter().zip(TYPE).map(|(column, type_column)| match column {
-        Some(column) => columns("f", &[*column]),
-        None => nothing(backend, &[type_column]),
+        Some(column) => sql_columns_of("f", &[*column]),
+        None => sql_null_columns(backend, &[type_column]),
     });
-    (columns("f", &read.iter().flatten().copied().collect::<Vec<_>>()), all.collect())
+    (sql_columns_of("f", &read.iter().flatten().copied().collect::<Vec<_>>()), all.collect())
 }
 
 /// Reads the keys, version and hash of an event from the column `at` on, and its times if a response shows
 /// it. The body and the writer are missing, so the row must not be written back.
-pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -> Result<EventRow, Error> {
-    let mut cells = RowReader::new(row, at);
-    let (id, version, change_seq) = (cells.next()?, cells.next()?, cells.next()?);
-    let _empty: Option<&str> = cells.next()?;
+pub(super) fn read_event_head(
+    row: Row<'_>,
+    at: usize,
+    import_job_id: Option<Uuid>,
+) -> Result<EventRow, Error> {
+    let mut reader = RowReader::new(row, at);
+    let (id, version, change_seq) = (reader.next()?, reader.next()?, reader.next()?);
+    let _empty: Option<&str> = reader.next()?;
     let mut meta = RowMeta {
         id,
         version,
         change_seq,
         writer: Writer { client_id: None, run_start: 0, edit_id: None },
-        created_at: cells.next::<Option<i64>>()?.unwrap_or_default(),
-        updated_at: cells.next::<Option<i64>>()?.unwrap_or_default(),
-        deletion: cells.deleted_at()?,
+        created_at: reader.next::<Option<i64>>()?.unwrap_or_default(),
+        updated_at: reader.next::<Option<i64>>()?.unwrap_or_default(),
+        deletion: reader.read_deletion()?,
     };
-    let (source_type, external_id) = (cells.next()?, cells.next()?);
-    let _empty: (Option<&str>, Option<i32>) = (cells.next()?, cells.next()?);
-    let event_type_id = cells.next()?;
-    cells.deleted_by(&mut meta)?;
+    let (source_type, external_id) = (reader.next()?, reader.next()?);
+    let _empty: (Option<&str>, Option<i32>) = (reader.next()?, reader.next()?);
+    let event_type_id = reader.next()?;
+    reader.read_deleted_by(&mut meta)?;
     let content = match event_type_id {
         Some(event_type_id) => Some(EventContent {
             event_type_id,
             body: EventBody::default(),
-            hash: cells.hash()?,
+            hash: reader.read_hash()?,
             import_job_id,
             import_version: None,
         }),
@@ -210,7 +216,7 @@ pub(super) fn event_head(row: Row<'_>, at: usize, import_job_id: Option<Uuid>) -
 }
 
 /// Makes the row of `event` for a value of `domain`, with every column set.
-pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
+pub(super) fn to_event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
     let meta = row.meta;
     let mut model = event::ActiveModel {
         user_id: Set(user_id),
@@ -239,7 +245,7 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
         created_at: Set(meta.created_at),
         updated_at: Set(meta.updated_at),
         deleted_at: Set(meta.deletion.map(|deletion| deletion.at)),
-        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.name().to_owned())),
+        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.stored_name().to_owned())),
     };
     if let Some(content) = row.content {
         let body = content.body;
@@ -263,7 +269,7 @@ pub(super) fn event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
     model
 }
 
-/// The columns that [`type_row`] reads, in their order: all except the owner.
+/// The columns that [`read_type_row`] reads, in their order: all except the owner.
 pub(super) const TYPE: [event_type::Column; 14] = {
     use event_type::Column::*;
     [
@@ -276,26 +282,26 @@ pub(super) const TYPE: [event_type::Column; 14] = {
 pub(super) const TYPE_RESPONSE: usize = 10;
 
 /// Reads an event type from the column `at` on.
-pub(super) fn type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<TypeRow, Error> {
-    let mut cells = RowReader::new(row, at);
-    let meta = cells.meta()?;
-    let content = match cells.next()? {
-        Some(name) => Some(TypeContent { name, color: cells.next()?, icon: cells.next()?, hash: [0; 32] }),
+pub(super) fn read_type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<TypeRow, Error> {
+    let mut reader = RowReader::new(row, at);
+    let meta = reader.read_meta()?;
+    let content = match reader.next()? {
+        Some(name) => Some(TypeContent { name, color: reader.next()?, icon: reader.next()?, hash: [0; 32] }),
         None => None,
     };
     let mut event_type = TypeRow { meta, content };
     if columns == ColumnSet::All {
-        let mut cells = RowReader::new(row, at + TYPE_RESPONSE);
-        cells.rest_of_meta(&mut event_type.meta)?;
+        let mut reader = RowReader::new(row, at + TYPE_RESPONSE);
+        reader.read_rest_of_meta(&mut event_type.meta)?;
         if let Some(content) = &mut event_type.content {
-            content.hash = cells.hash()?;
+            content.hash = reader.read_hash()?;
         }
     }
     Ok(event_type)
 }
 
 /// Makes the row of `event_type` for a value of `domain`, with every column set.
-pub(super) fn type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel {
+pub(super) fn to_type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel {
     let meta = row.meta;
     let (name, color, icon, hash) = match row.content {
         Some(content) => (Some(content.name), content.color, content.icon, Some(content.hash.to_vec())),
@@ -316,6 +322,6 @@ pub(super) fn type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel
         created_at: Set(meta.created_at),
         updated_at: Set(meta.updated_at),
         deleted_at: Set(meta.deletion.map(|deletion| deletion.at)),
-        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.name().to_owned())),
+        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.stored_name().to_owned())),
     }
 }

@@ -12,7 +12,7 @@ use super::Store;
 use domain::limits::PAGE_BYTES_MAX;
 
 /// Returns how many bytes a row adds to the size of its page.
-pub type Weigh<'w, Row> = &'w (dyn Fn(&Row) -> usize + Sync);
+pub type RowSize<'w, Row> = &'w (dyn Fn(&Row) -> usize + Sync);
 
 /// The part of a list that a page shows.
 #[derive(Debug, Clone)]
@@ -42,23 +42,24 @@ pub struct Page<Row> {
 
 impl<Key> Window<Key> {
     /// How many rows a query reads: one more than the page shows, to find out whether more follow.
-    pub(super) fn limit(&self) -> u64 {
+    pub(super) fn query_limit(&self) -> u64 {
         self.size + 1
     }
 
-    /// Makes a page of the rows of a query with [`Window::limit`], in the order in which they were read.
-    pub(super) fn page<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
+    /// Makes a page of the rows of a query with [`Window::query_limit`], in the order in which they were
+    /// read.
+    pub(super) fn page_of_rows<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
         let has_more = rows.len() as u64 > self.size;
         rows.truncate(usize::try_from(self.size).unwrap_or(usize::MAX));
-        self.in_list_order(rows, has_more, 0)
+        self.page_in_list_order(rows, has_more, 0)
     }
 
     /// Makes a page of the rows that a page builder has taken, in the order in which they were read.
-    pub(super) fn page_from<Row>(&self, builder: PageBuilder<'_, Row>) -> Page<Row> {
-        self.in_list_order(builder.rows, builder.has_more, builder.bytes)
+    pub(super) fn page_of_builder<Row>(&self, builder: PageBuilder<'_, Row>) -> Page<Row> {
+        self.page_in_list_order(builder.rows, builder.has_more, builder.bytes)
     }
 
-    fn in_list_order<Row>(&self, mut rows: Vec<Row>, has_more: bool, bytes: usize) -> Page<Row> {
+    fn page_in_list_order<Row>(&self, mut rows: Vec<Row>, has_more: bool, bytes: usize) -> Page<Row> {
         if self.from_end {
             rows.reverse();
             Page { rows, has_next: self.before.is_some(), has_previous: has_more, bytes }
@@ -77,7 +78,7 @@ impl<Key> Window<Key> {
 /// ```sql
 /// SELECT * FROM (SELECT … ORDER BY … LIMIT 64) page LIMIT (SELECT $4)
 /// ```
-pub(super) fn limited(query: Select<impl EntityTrait>, rows: u64, store: &Store) -> Statement {
+pub(super) fn limited_statement(query: Select<impl EntityTrait>, rows: u64, store: &Store) -> Statement {
     let mut statement = query.build(store.reader.backend());
     let values = &mut statement.values.get_or_insert_with(|| Values(Vec::new())).0;
     values.push(i64::try_from(rows).unwrap_or(i64::MAX).into());
@@ -95,18 +96,18 @@ pub(super) struct PageBuilder<'w, Row> {
     /// The size of the rows in bytes.
     pub(super) bytes: usize,
     rows_max: u64,
-    weigh: Weigh<'w, Row>,
+    row_size: RowSize<'w, Row>,
 }
 
 impl<'w, Row> PageBuilder<'w, Row> {
     /// Starts a page of at most `rows_max` rows and [`PAGE_BYTES_MAX`] bytes.
-    pub(super) fn new(rows_max: u64, weigh: Weigh<'w, Row>) -> Self {
-        Self { rows: Vec::new(), has_more: false, bytes: 0, rows_max, weigh }
+    pub(super) fn new(rows_max: u64, row_size: RowSize<'w, Row>) -> Self {
+        Self { rows: Vec::new(), has_more: false, bytes: 0, rows_max, row_size }
     }
 
     /// Takes the next row, or breaks if it does not fit. The first row always fits, whatever its size.
-    pub(super) fn take(&mut self, row: Row) -> ControlFlow<()> {
-        let bytes = self.bytes + (self.weigh)(&row);
+    pub(super) fn take_row(&mut self, row: Row) -> ControlFlow<()> {
+        let bytes = self.bytes + (self.row_size)(&row);
         let is_within = (self.rows.len() as u64) < self.rows_max && bytes <= PAGE_BYTES_MAX;
         if self.has_more || !(self.rows.is_empty() || is_within) {
             self.has_more = true;

@@ -33,8 +33,14 @@ impl Payloads {
     ///
     /// # Errors
     /// [`Error::Payload`] if the object store fails.
-    pub async fn put(&self, user_id: Uuid, import_id: Uuid, name: &str, bytes: Bytes) -> Result<(), Error> {
-        self.objects.put(&self.path(user_id, import_id, name), bytes.into()).await?;
+    pub async fn put_object(
+        &self,
+        user_id: Uuid,
+        import_id: Uuid,
+        name: &str,
+        bytes: Bytes,
+    ) -> Result<(), Error> {
+        self.objects.put(&self.object_path(user_id, import_id, name), bytes.into()).await?;
         Ok(())
     }
 
@@ -43,7 +49,7 @@ impl Payloads {
     /// # Errors
     /// [`Error::Payload`] if the object store fails.
     pub async fn remove_object(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Result<(), Error> {
-        Ok(self.objects.delete(&self.path(user_id, import_id, name)).await?)
+        Ok(self.objects.delete(&self.object_path(user_id, import_id, name)).await?)
     }
 
     /// Streams a payload of `size` bytes from the byte `offset` on. `names` are the names of its objects.
@@ -51,7 +57,7 @@ impl Payloads {
     /// The stream ends with [`Error::Payload`] if an object cannot be read. It ends with
     /// [`Error::PayloadChanged`] if an object has another size than when it was received.
     #[must_use]
-    pub fn read(
+    pub fn stream_payload(
         &self,
         user_id: Uuid,
         import_id: Uuid,
@@ -67,13 +73,13 @@ impl Payloads {
         let numbers = offset / object_bytes..size.div_ceil(object_bytes);
         futures::stream::iter(numbers)
             .then(move |number| {
-                let (this, name) = (this.clone(), names.name(number));
+                let (this, name) = (this.clone(), names.object_name(number));
                 async move {
                     let skip = offset.saturating_sub(number * object_bytes);
                     let range = (skip > 0).then_some(GetRange::Offset(skip));
                     let options = GetOptions { range, ..GetOptions::default() };
                     let object =
-                        this.objects.get_opts(&this.path(user_id, import_id, &name), options).await?;
+                        this.objects.get_opts(&this.object_path(user_id, import_id, &name), options).await?;
                     if object.meta.size != object_bytes.min(size - number * object_bytes) {
                         return Err(Error::PayloadChanged);
                     }
@@ -88,18 +94,18 @@ impl Payloads {
     ///
     /// # Errors
     /// [`Error::Payload`] if the object store fails.
-    pub async fn remove(&self, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
-        let folder = self.folder(user_id, import_id);
+    pub async fn remove_payload(&self, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+        let folder = self.payload_folder(user_id, import_id);
         let paths = self.objects.list(Some(&folder)).map_ok(|object| object.location).boxed();
         self.objects.delete_stream(paths).try_for_each(|_| async { Ok(()) }).await?;
         Ok(())
     }
 
-    fn folder(&self, user_id: Uuid, import_id: Uuid) -> Path {
+    fn payload_folder(&self, user_id: Uuid, import_id: Uuid) -> Path {
         self.prefix.clone().join("payload").join(user_id.to_string()).join(import_id.to_string())
     }
 
-    fn path(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Path {
-        self.folder(user_id, import_id).join(name)
+    fn object_path(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Path {
+        self.payload_folder(user_id, import_id).join(name)
     }
 }

@@ -70,7 +70,7 @@ pub enum Pool {
 /// A pool of connections to one kind of database.
 #[derive(Debug)]
 pub struct PoolOf<DB: Engine> {
-    options: DB::Settings,
+    options: DB::Options,
     size: usize,
     /// How long a statement may take.
     statement_max: Duration,
@@ -90,7 +90,7 @@ pub(super) enum AnyConnection {
 impl Pool {
     /// Makes a pool of at most `size` connections to PostgreSQL. It opens a connection only when one is
     /// needed.
-    pub(super) fn postgres(
+    pub(super) fn new_postgres(
         options: PostgresOptions,
         size: u32,
         statement_max: Duration,
@@ -100,7 +100,7 @@ impl Pool {
     }
 
     /// Makes a pool of at most `size` connections to SQLite. It opens a connection only when one is needed.
-    pub(super) fn sqlite(
+    pub(super) fn new_sqlite(
         options: SqliteConnectOptions,
         size: u32,
         statement_max: Duration,
@@ -115,16 +115,18 @@ impl Pool {
     /// # Errors
     /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the statement fails or does
     /// not finish in time; any error that `on_row` returns.
-    pub(super) async fn read(
+    pub(super) async fn read_rows(
         &self,
         statement: Statement,
         mut on_row: impl FnMut(Row<'_>) -> RowResult,
     ) -> Result<(), Error> {
         match self {
             Self::Postgres(pool) => {
-                pool.read(statement, Effect::Reads, |row| on_row(Row::Postgres(row))).await
+                pool.run_with_retry(statement, Effect::Reads, |row| on_row(Row::Postgres(row))).await
             }
-            Self::Sqlite(pool) => pool.read(statement, Effect::Reads, |row| on_row(Row::Sqlite(row))).await,
+            Self::Sqlite(pool) => {
+                pool.run_with_retry(statement, Effect::Reads, |row| on_row(Row::Sqlite(row))).await
+            }
         }
     }
 
@@ -132,17 +134,19 @@ impl Pool {
     /// statement twice.
     ///
     /// # Errors
-    /// As [`Self::read`]. After [`Error::Database`] it is unknown whether the statement took effect.
-    pub(super) async fn write(
+    /// As [`Self::read_rows`]. After [`Error::Database`] it is unknown whether the statement took effect.
+    pub(super) async fn run_write(
         &self,
         statement: Statement,
         mut on_row: impl FnMut(Row<'_>) -> RowResult,
     ) -> Result<(), Error> {
         match self {
             Self::Postgres(pool) => {
-                pool.read(statement, Effect::Writes, |row| on_row(Row::Postgres(row))).await
+                pool.run_with_retry(statement, Effect::Writes, |row| on_row(Row::Postgres(row))).await
             }
-            Self::Sqlite(pool) => pool.read(statement, Effect::Writes, |row| on_row(Row::Sqlite(row))).await,
+            Self::Sqlite(pool) => {
+                pool.run_with_retry(statement, Effect::Writes, |row| on_row(Row::Sqlite(row))).await
+            }
         }
     }
 
@@ -165,10 +169,10 @@ impl Pool {
     }
 
     /// How many connections are in use, and how many are idle.
-    pub(super) fn usage(&self) -> (usize, usize) {
+    pub(super) fn connection_counts(&self) -> (usize, usize) {
         match self {
-            Self::Postgres(pool) => pool.usage(),
-            Self::Sqlite(pool) => pool.usage(),
+            Self::Postgres(pool) => pool.connection_counts(),
+            Self::Sqlite(pool) => pool.connection_counts(),
         }
     }
 
@@ -182,7 +186,7 @@ impl Pool {
 }
 
 impl<DB: Engine> PoolOf<DB> {
-    fn new(options: DB::Settings, size: u32, statement_max: Duration, health: &Arc<Health>) -> Self {
+    fn new(options: DB::Options, size: u32, statement_max: Duration, health: &Arc<Health>) -> Self {
         let (size, health) = (size as usize, Arc::clone(health));
         let (free, idle) = (Arc::new(Semaphore::new(size)), Mutex::new(Some(Vec::new())));
         Self { options, size, statement_max, free, idle, health }
@@ -200,23 +204,23 @@ impl<DB: Engine> PoolOf<DB> {
             }
         };
         loop {
-            let Some(open) = self.pop()? else { break };
-            if let Some(open) = self.check_alive(open, deadline).await {
+            let Some(open) = self.pop_idle()? else { break };
+            if let Some(open) = self.keep_if_alive(open, deadline).await {
                 return Ok(PooledConnection::new(open, self, permit));
             }
         }
-        let open = self.open(deadline).await?;
+        let open = self.open_with_retries(deadline).await?;
         Ok(PooledConnection::new(open, self, permit))
     }
 
     /// Takes the idle connection that was used last, so that the others grow old and are closed.
-    fn pop(&self) -> Result<Option<OpenConnection<DB>>, Error> {
+    fn pop_idle(&self) -> Result<Option<OpenConnection<DB>>, Error> {
         let mut idle = self.idle.lock().map_err(|_| Error::Busy)?;
         Ok(idle.as_mut().ok_or(Error::Busy)?.pop())
     }
 
     /// Returns an idle connection if it can still be used, and drops it otherwise.
-    async fn check_alive(
+    async fn keep_if_alive(
         &self,
         mut open: OpenConnection<DB>,
         deadline: Instant,
@@ -227,10 +231,10 @@ impl<DB: Engine> PoolOf<DB> {
         if open.used_at.elapsed() < IDLE_MAX {
             return Some(open);
         }
-        match timeout(bounded(deadline), open.connection.ping()).await {
+        match timeout(attempt_max(deadline), open.connection.ping()).await {
             Ok(Ok(())) => Some(open),
             _ => {
-                self.health.distrust();
+                self.health.distrust_open_connections();
                 None
             }
         }
@@ -238,14 +242,14 @@ impl<DB: Engine> PoolOf<DB> {
 
     /// Opens a connection. It tries again while the server does not listen yet, or has no room for more
     /// connections.
-    async fn open(&self, deadline: Instant) -> Result<OpenConnection<DB>, Error> {
+    async fn open_with_retries(&self, deadline: Instant) -> Result<OpenConnection<DB>, Error> {
         let mut pause = PAUSE_FIRST;
         loop {
-            let error = match self.connect(bounded(deadline)).await {
+            let error = match self.connect_once(attempt_max(deadline)).await {
                 Ok(open) => return Ok(open),
                 Err(error) => error,
             };
-            if !is_passing(&error) || Instant::now() + pause >= deadline {
+            if !is_transient_connect_error(&error) || Instant::now() + pause >= deadline {
                 return Err(DbErr::Conn(RuntimeErr::SqlxError(error.into())).into());
             }
             sleep(pause).await;
@@ -253,14 +257,15 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    async fn connect(&self, most: Duration) -> Result<OpenConnection<DB>, sqlx::Error> {
-        let attempt = self.health.attempt();
+    async fn connect_once(&self, most: Duration) -> Result<OpenConnection<DB>, sqlx::Error> {
+        let attempt = self.health.begin_attempt();
         // The time before the attempt: if other connections turn out to be dead during it, this one may lead
         // to the same host, and is distrusted too.
         let opened_at = Instant::now();
         let opened = timeout(most, DB::connect(&self.options)).await;
-        let opened = opened.unwrap_or_else(|_| Err(timed_out("the database does not accept connections")));
-        attempt.end(opened.as_ref().err());
+        let opened =
+            opened.unwrap_or_else(|_| Err(timeout_error("the database does not accept connections")));
+        attempt.finish_attempt(opened.as_ref().err());
         let (connection, interrupt) = opened?;
         Ok(OpenConnection { connection, interrupt, opened_at, used_at: Instant::now() })
     }
@@ -276,7 +281,7 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    fn usage(&self) -> (usize, usize) {
+    fn connection_counts(&self) -> (usize, usize) {
         let idle = self.idle.lock().map_or(0, |idle| idle.as_ref().map_or(0, Vec::len));
         (self.size - self.free.available_permits(), idle)
     }
@@ -290,7 +295,7 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    async fn read(
+    async fn run_with_retry(
         self: &Arc<Self>,
         statement: Statement,
         effect: Effect,
@@ -302,24 +307,24 @@ impl<DB: Engine> PoolOf<DB> {
             on_row(row)
         };
         let again = if effect == Effect::Reads { Some(statement.clone()) } else { None };
-        let Err(error) = self.acquire().await?.read(statement, &mut count).await else { return Ok(()) };
+        let Err(error) = self.acquire().await?.read_rows(statement, &mut count).await else { return Ok(()) };
         match again {
             Some(statement) if rows == 0 && error.is_lost_connection() => {
-                self.acquire().await?.read(statement, &mut on_row).await
+                self.acquire().await?.read_rows(statement, &mut on_row).await
             }
             _ => Err(error),
         }
     }
 }
 
-/// How long an attempt may take: until the deadline, but at most [`CONNECT_MAX`].
-fn bounded(deadline: Instant) -> Duration {
+/// How long an attempt to connect, or a ping, may take: until the deadline, but at most [`CONNECT_MAX`].
+fn attempt_max(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).min(CONNECT_MAX)
 }
 
 /// Whether another attempt to connect may succeed soon: the server does not listen yet, is starting
 /// (`cannot_connect_now`), or has no room (`too_many_connections`).
-pub(super) fn is_passing(error: &sqlx::Error) -> bool {
+pub(super) fn is_transient_connect_error(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => {
             matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::TimedOut)
@@ -330,7 +335,7 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
 }
 
 /// The driver's error for a wait that has reached its bound.
-fn timed_out(what: &'static str) -> sqlx::Error {
+fn timeout_error(what: &'static str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
 }
 

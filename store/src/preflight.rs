@@ -7,7 +7,7 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, PgConnection, Row};
 use tokio::time::timeout;
 
-use super::pool::{ACQUIRE_MAX, PAUSE_FIRST, PAUSE_MAX, is_passing};
+use super::pool::{ACQUIRE_MAX, PAUSE_FIRST, PAUSE_MAX, is_transient_connect_error};
 use crate::clock::Clock;
 use domain::limits::CLOCK_SKEW_MS_MAX;
 
@@ -15,7 +15,7 @@ use domain::limits::CLOCK_SKEW_MS_MAX;
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
     /// The database cannot be reached.
-    #[error("the database cannot be reached{hint}", hint = hint(.0))]
+    #[error("the database cannot be reached{hint}", hint = error_hint(.0))]
     Unreachable(#[source] sqlx::Error),
     /// The database does not answer.
     #[error("the database does not answer within {} s", ACQUIRE_MAX.as_secs())]
@@ -42,7 +42,7 @@ pub enum PreflightError {
 }
 
 /// Returns what to do about an error whose own text does not say so, or an empty text.
-fn hint(error: &sqlx::Error) -> &'static str {
+fn error_hint(error: &sqlx::Error) -> &'static str {
     let is_version = |text: &str| text.contains("UnsupportedCertVersion");
     match error {
         sqlx::Error::Tls(error) if is_version(&error.to_string()) => VERSION_1,
@@ -65,26 +65,26 @@ pub async fn preflight(url: &str, clock: &Clock) -> Result<(), PreflightError> {
     let options: PgConnectOptions = url.parse().map_err(PreflightError::Unreachable)?;
     // Some poolers refuse the startup option `extra_float_digits`, which sqlx sends by default.
     let options = options.application_name("idem").extra_float_digits(None).disable_statement_logging();
-    timeout(ACQUIRE_MAX, ask(&options, clock)).await.unwrap_or(Err(PreflightError::Silent))
+    timeout(ACQUIRE_MAX, check_postgres(&options, clock)).await.unwrap_or(Err(PreflightError::Silent))
 }
 
-async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), PreflightError> {
-    let mut first = connect(options).await?;
-    let encoding: String = one(&mut first, "SHOW server_encoding").await?;
+async fn check_postgres(options: &PgConnectOptions, clock: &Clock) -> Result<(), PreflightError> {
+    let mut first = connect_with_retries(options).await?;
+    let encoding: String = fetch_one_cell(&mut first, "SHOW server_encoding").await?;
     if encoding != "UTF8" {
         return Err(PreflightError::Encoding(encoding));
     }
     let before_ms = clock.now_ms();
     let now = "SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint";
-    let of_database_ms: i64 = one(&mut first, now).await?;
+    let of_database_ms: i64 = fetch_one_cell(&mut first, now).await?;
     // The database read its clock at some instant between the two readings of ours. If its time lies between
     // them, the clocks do not differ.
     let ahead_ms = (before_ms - of_database_ms).max(0) + (clock.now_ms() - of_database_ms).min(0);
     if ahead_ms.abs() > CLOCK_SKEW_MS_MAX {
         return Err(PreflightError::Clocks { ahead_ms });
     }
-    let mut second = connect(options).await?;
-    is_one_session(&mut first, &mut second).await?;
+    let mut second = connect_with_retries(options).await?;
+    check_one_session(&mut first, &mut second).await?;
     for connection in [first, second] {
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "a connection did not close");
@@ -95,26 +95,29 @@ async fn ask(options: &PgConnectOptions, clock: &Clock) -> Result<(), PreflightE
 
 /// Checks that no pooler shares sessions. Such a pooler gives the session of the first connection to the
 /// second one as soon as that needs one.
-async fn is_one_session(first: &mut PgConnection, second: &mut PgConnection) -> Result<(), PreflightError> {
+async fn check_one_session(
+    first: &mut PgConnection,
+    second: &mut PgConnection,
+) -> Result<(), PreflightError> {
     let session = "SELECT pg_backend_pid()";
-    let before: i32 = one(first, session).await?;
+    let before: i32 = fetch_one_cell(first, session).await?;
     second.execute("BEGIN").await.map_err(|error| match error {
         // Some poolers allow no transactions.
         sqlx::Error::Database(_) => PreflightError::Pooler,
         other => PreflightError::Unreachable(other),
     })?;
-    let other: i32 = one(second, session).await?;
-    let after: i32 = one(first, session).await?;
+    let other: i32 = fetch_one_cell(second, session).await?;
+    let after: i32 = fetch_one_cell(first, session).await?;
     second.execute("ROLLBACK").await.map_err(PreflightError::Unreachable)?;
     if before == after && before != other { Ok(()) } else { Err(PreflightError::Pooler) }
 }
 
 /// Connects, and tries again while the database is starting or has no room for more connections.
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, PreflightError> {
+async fn connect_with_retries(options: &PgConnectOptions) -> Result<PgConnection, PreflightError> {
     let mut pause = PAUSE_FIRST;
     loop {
         match options.connect().await {
-            Err(error) if is_passing(&error) => tokio::time::sleep(pause).await,
+            Err(error) if is_transient_connect_error(&error) => tokio::time::sleep(pause).await,
             connected => return connected.map_err(PreflightError::Unreachable),
         }
         pause = (2 * pause).min(PAUSE_MAX);
@@ -123,7 +126,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, PreflightEr
 
 /// Runs a statement without parameters and returns its only cell. The statement is not prepared, because a
 /// pooler that shares sessions would refuse that before the check of the pooler.
-async fn one<T>(connection: &mut PgConnection, sql: &'static str) -> Result<T, PreflightError>
+async fn fetch_one_cell<T>(connection: &mut PgConnection, sql: &'static str) -> Result<T, PreflightError>
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {

@@ -32,7 +32,7 @@ impl<'r> Row<'r> {
     ///
     /// # Errors
     /// [`Error::Bug`] if the row is of neither database.
-    pub(super) fn of(row: &'r QueryResult) -> Result<Self, Error> {
+    pub(super) fn from_query_result(row: &'r QueryResult) -> Result<Self, Error> {
         let postgres = row.try_as_pg_row().map(Row::Postgres);
         let row = postgres.or_else(|| row.try_as_sqlite_row().map(Row::Sqlite));
         row.ok_or(Error::Bug("a row is of PostgreSQL or of SQLite"))

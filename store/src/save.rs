@@ -47,32 +47,32 @@ pub struct Decision {
 /// # Errors
 /// [`Error::Database`] if the database fails. [`Error::Bug`] if a row that should be new exists, or another
 /// number of rows was written than decided; then the lock was not held or the decision was wrong.
-pub async fn save(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
+pub async fn save_rows_and_heads(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
     let heads = all
         .iter()
         .map(|decided| (decided.user_id, decided.read_version.feed_head, decided.changes.head))
         .collect();
-    let mut writer = save_all(tx, all).await?;
-    writer.heads(heads).await?;
-    writer.finish().await
+    let mut writer = begin_saving_rows(tx, all).await?;
+    writer.move_feed_heads(heads).await?;
+    writer.finish_writing().await
 }
 
 /// Stores rows and aliases, but does not move the feed heads.
 ///
 /// # Errors
-/// As [`save`].
+/// As [`save_rows_and_heads`].
 pub async fn save_rows(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
-    save_all(tx, all).await?.finish().await
+    begin_saving_rows(tx, all).await?.finish_writing().await
 }
 
 /// Moves the feed head of one user and stores nothing else.
 ///
 /// # Errors
-/// As [`save`].
-pub async fn save_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(), Error> {
+/// As [`save_rows_and_heads`].
+pub async fn save_feed_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(), Error> {
     let mut writer = Writer::new(tx);
-    writer.heads(vec![(user_id, from, to)]).await?;
-    writer.finish().await
+    writer.move_feed_heads(vec![(user_id, from, to)]).await?;
+    writer.finish_writing().await
 }
 
 /// Whether an optimistic decision can be stored and answered without a lock.
@@ -80,19 +80,19 @@ pub async fn save_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(),
 /// A decision that changes nothing is safe if its reads saw one state. A decision that changes rows must fit
 /// into one statement, which stores it only if the revision is still the one that was read first.
 #[must_use]
-pub fn can_be_optimistic(read_version: ReadVersion, changes: &Changes) -> bool {
-    if changes.is_empty() { !read_version.may_be_torn } else { parts::is_one_statement(changes) }
+pub fn can_store_without_lock(read_version: ReadVersion, changes: &Changes) -> bool {
+    if changes.is_empty() { !read_version.may_be_torn } else { parts::fits_one_statement(changes) }
 }
 
-/// Stores optimistic decisions ([`can_be_optimistic`]) of the users whose account has not changed since it
-/// was read and is not locked. Returns these users. Nothing is stored of the others.
+/// Stores optimistic decisions ([`can_store_without_lock`]) of the users whose account has not changed since
+/// it was read and is not locked. Returns these users. Nothing is stored of the others.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time. [`Error::Database`] if the database fails or does not
 /// answer; then it is unknown whether anything is stored. [`Error::Bug`] if a row that should be new exists,
 /// or another number of rows would be written than decided; then nothing is stored.
 pub async fn store_if_unchanged(connections: &Pool, all: Vec<Decision>) -> Result<HashSet<Uuid>, Error> {
-    if all.is_empty() { Ok(HashSet::new()) } else { parts::send_if_unchanged(connections, all).await }
+    if all.is_empty() { Ok(HashSet::new()) } else { parts::run_if_unchanged(connections, all).await }
 }
 
 /// The rows of all users: one list for each table, with new and changed rows apart.
@@ -106,11 +106,11 @@ struct Models {
 }
 
 impl Models {
-    fn of(all: Vec<Decision>) -> Self {
+    fn from_decisions(all: Vec<Decision>) -> Self {
         let mut models = Self::default();
         for Decision { user_id, changes, .. } in all {
-            let of_type = |row| model::type_model(user_id, row);
-            let of_event = |row| model::event_model(user_id, row);
+            let of_type = |row| model::to_type_model(user_id, row);
+            let of_event = |row| model::to_event_model(user_id, row);
             models.changed_types.extend(changes.changed_types.into_iter().map(of_type));
             models.new_types.extend(changes.new_types.into_iter().map(of_type));
             models.changed_events.extend(changes.changed_events.into_iter().map(of_event));
@@ -128,26 +128,26 @@ impl Models {
     }
 }
 
-async fn save_all(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
+async fn begin_saving_rows(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
     for Decision { user_id, changes, .. } in &all {
-        release_names(tx, *user_id, &changes.changed_types).await?;
+        clear_type_names(tx, *user_id, &changes.changed_types).await?;
         for RecordedEdit { entity, id, edit_id } in &changes.recorded_edit_ids {
             record_edit_id(tx, *user_id, *entity, *id, *edit_id).await?;
         }
         finalize_deletions(tx, *user_id, &changes.finalized_deletions).await?;
     }
-    let (mut writer, models) = (Writer::new(tx), Models::of(all));
-    writer.rows(models.changed_types, Existing::Replace).await?;
-    writer.rows(models.changed_events, Existing::Replace).await?;
-    writer.rows(models.new_types, Existing::None).await?;
-    writer.rows(models.new_events, Existing::None).await?;
-    writer.rows(models.aliases, Existing::None).await?;
+    let (mut writer, models) = (Writer::new(tx), Models::from_decisions(all));
+    writer.write_rows(models.changed_types, Existing::Replace).await?;
+    writer.write_rows(models.changed_events, Existing::Replace).await?;
+    writer.write_rows(models.new_types, Existing::None).await?;
+    writer.write_rows(models.new_events, Existing::None).await?;
+    writer.write_rows(models.aliases, Existing::None).await?;
     Ok(writer)
 }
 
 /// Clears the names of types that change. The unique index is checked row by row, and two types may exchange
 /// their names in one call.
-async fn release_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), Error> {
+async fn clear_type_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), Error> {
     if types.is_empty() {
         return Ok(());
     }
@@ -157,7 +157,7 @@ async fn release_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), 
         .filter(event_type::Column::Id.is_in(types.iter().map(|row| row.meta.id)))
         .exec(&tx.inner)
         .await?;
-    count(types.len() as u64, cleared.rows_affected)
+    check_row_count(types.len() as u64, cleared.rows_affected)
 }
 
 /// Records the id of the last edit of a row, and changes nothing else.
@@ -186,7 +186,7 @@ async fn record_edit_id(
                 .await?
         }
     };
-    count(1, written.rows_affected)
+    check_row_count(1, written.rows_affected)
 }
 
 /// Marks events that a rollback deleted as deleted by the user, and changes nothing else (decision 0024).
@@ -196,12 +196,12 @@ async fn finalize_deletions(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(
     }
     let decided = events.len() as u64;
     let written = event::Entity::update_many()
-        .col_expr(event::Column::DeletedBy, DeletedBy::User.name().into())
+        .col_expr(event::Column::DeletedBy, DeletedBy::User.stored_name().into())
         .filter(event::Column::UserId.eq(user_id))
         .filter(event::Column::Id.is_in(events.iter().copied()))
         .exec(&tx.inner)
         .await?;
-    count(decided, written.rows_affected)
+    check_row_count(decided, written.rows_affected)
 }
 
 /// Writes rows within a transaction. On PostgreSQL it collects them, to write as many tables as it can at
@@ -218,16 +218,16 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes rows of one table. Either all of them exist, or none does.
-    async fn rows<Row>(&mut self, mut rows: Vec<Row>, existing: Existing) -> Result<(), Error>
+    async fn write_rows<Row>(&mut self, mut rows: Vec<Row>, existing: Existing) -> Result<(), Error>
     where
         Row: ActiveModelTrait + ActiveModelBehavior + Send,
         <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
     {
         if self.tx.backend() == DbBackend::Postgres {
-            if !rows.is_empty() && self.parts.has(Row::Entity::default().table_name()) {
-                self.parts.send(self.tx).await?;
+            if !rows.is_empty() && self.parts.has_table(Row::Entity::default().table_name()) {
+                self.parts.run_and_check(self.tx).await?;
             }
-            return self.parts.rows(rows, existing, Owners::All);
+            return self.parts.add_rows(rows, existing, Owners::All);
         }
         while !rows.is_empty() {
             let chunk: Vec<Row> = rows.drain(..rows.len().min(INSERT_ROWS_MAX)).collect();
@@ -239,32 +239,33 @@ impl<'a> Writer<'a> {
                     .to_owned();
                 statement = statement.on_conflict(replaced);
             }
-            let written = statement.exec_without_returning(&self.tx.inner).await.map_err(contradicted)?;
-            count(decided, written)?;
+            let written =
+                statement.exec_without_returning(&self.tx.inner).await.map_err(to_contradiction_error)?;
+            check_row_count(decided, written)?;
         }
         Ok(())
     }
 
     /// Moves feed heads, given as user, old head and new head.
-    async fn heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
+    async fn move_feed_heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
         if self.tx.backend() == DbBackend::Postgres {
-            self.parts.heads(heads);
+            self.parts.add_feed_head_moves(heads);
             return Ok(());
         }
         for (user_id, from, to) in heads {
-            count(1, account::advance(self.tx, user_id, from, to).await?)?;
+            check_row_count(1, account::advance_feed_head(self.tx, user_id, from, to).await?)?;
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<(), Error> {
-        if self.parts.is_empty() { Ok(()) } else { self.parts.send(self.tx).await }
+    async fn finish_writing(mut self) -> Result<(), Error> {
+        if self.parts.is_empty() { Ok(()) } else { self.parts.run_and_check(self.tx).await }
     }
 }
 
 /// Converts an error of a statement that writes. A unique violation contradicts the decision, which is a bug
 /// of ours; any other error is a failure of the database.
-fn contradicted(error: DbErr) -> Error {
+fn to_contradiction_error(error: DbErr) -> Error {
     if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
         metrics::counter!("idem_decisions_contradicted_total").increment(1);
         tracing::error!(%error, "the database contradicts the decision");
@@ -273,16 +274,16 @@ fn contradicted(error: DbErr) -> Error {
     error.into()
 }
 
-fn count(decided: u64, written: u64) -> Result<(), Error> {
+fn check_row_count(decided: u64, written: u64) -> Result<(), Error> {
     if decided == written {
         return Ok(());
     }
     tracing::error!(decided, written, "the number of rows written differs from the decision");
-    Err(miscounted())
+    Err(report_wrong_row_count())
 }
 
 /// Counts and logs that another number of rows was written than decided, and returns the error for it.
-fn miscounted() -> Error {
+fn report_wrong_row_count() -> Error {
     metrics::counter!("idem_decisions_contradicted_total").increment(1);
     tracing::error!("the database contradicts the decision");
     Error::Bug("the rows written are the rows decided")

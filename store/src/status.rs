@@ -53,7 +53,7 @@ pub struct SourceTotals {
 /// # Errors
 /// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
 /// if the database fails.
-pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
+pub async fn load_totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
     let sql = "SELECT e.live AS events_live, e.dead AS events_deleted, \
                t.live AS types_live, t.dead AS types_deleted, \
                CASE WHEN t.changed > e.changed OR e.changed IS NULL THEN t.changed ELSE e.changed END \
@@ -71,7 +71,7 @@ pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
                       count(CASE WHEN state = 'FAILED' THEN 1 END) AS failed \
                FROM import_job WHERE user_id = $1) i";
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
-    let heavy = store.heavy(user_id).await?;
+    let heavy = store.acquire_heavy_reader(user_id).await?;
     Totals::find_by_statement(statement)
         .one(&heavy.reader)
         .await?
@@ -85,7 +85,7 @@ pub async fn totals(store: &Store, user_id: Uuid) -> Result<Totals, Error> {
 /// # Errors
 /// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
 /// if the database fails.
-pub async fn sources(store: &Store, user_id: Uuid) -> Result<Vec<SourceTotals>, Error> {
+pub async fn load_source_totals(store: &Store, user_id: Uuid) -> Result<Vec<SourceTotals>, Error> {
     let sql = format!(
         "SELECT source_type, count(*) AS count, max(timestamp) AS last_event_at, \
                 max(created_at) AS last_received_at \
@@ -93,6 +93,6 @@ pub async fn sources(store: &Store, user_id: Uuid) -> Result<Vec<SourceTotals>, 
          GROUP BY source_type ORDER BY source_type LIMIT {SOURCES_MAX}"
     );
     let statement = Statement::from_sql_and_values(store.reader.backend(), sql, [user_id.into()]);
-    let heavy = store.heavy(user_id).await?;
+    let heavy = store.acquire_heavy_reader(user_id).await?;
     Ok(SourceTotals::find_by_statement(statement).all(&heavy.reader).await?)
 }

@@ -67,7 +67,7 @@ impl Tx {
     ///
     /// # Errors
     /// [`Error::Database`] if the database did not answer.
-    pub async fn release(self) -> Result<(), Error> {
+    pub async fn roll_back(self) -> Result<(), Error> {
         self.inner.connection.into_inner().roll_back().await
     }
 
@@ -108,7 +108,7 @@ impl Reader {
         self.0.backend()
     }
 
-    async fn try_query(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+    async fn query_once(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut connection = self.0.acquire().await.map_err(into_db_err)?;
         connection.fetch_all(statement).await
     }
@@ -144,9 +144,9 @@ impl ConnectionTrait for Reader {
 
     /// Runs the statement. If the connection turns out to be dead, it runs once more on another one.
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        match self.try_query(statement.clone()).await {
+        match self.query_once(statement.clone()).await {
             Err(DbErr::Query(RuntimeErr::SqlxError(error))) if is_lost_connection(&error) => {
-                self.try_query(statement).await
+                self.query_once(statement).await
             }
             other => other,
         }

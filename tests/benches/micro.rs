@@ -34,17 +34,18 @@ const CREATE_TYPE: &str = "mutation($id: ID) { createEventType(input: { eventTyp
     { result { outcome } } }";
 
 fn rules(criterion: &mut Criterion) {
-    let text = event_id::compose(NOW_MS, [7; 10]).to_string();
+    let text = event_id::compose_uuid_v7(NOW_MS, [7; 10]).to_string();
     criterion.bench_function("parse and check an id", |bencher| {
         bencher.iter(|| {
             let id = event_id::parse(black_box(&text));
-            id.map(|id| event_id::check_new(id, NOW_MS, true).is_ok())
+            id.map(|id| event_id::check_new_id(id, NOW_MS, true).is_ok())
         });
     });
-    criterion
-        .bench_function("format an instant", |bencher| bencher.iter(|| instant::digits(black_box(NOW_MS))));
+    criterion.bench_function("format an instant", |bencher| {
+        bencher.iter(|| instant::format_ascii(black_box(NOW_MS)))
+    });
     criterion.bench_function("check the query limits of a page", |bencher| {
-        bencher.iter(|| query_limits::admit(black_box(PAGE)).is_ok());
+        bencher.iter(|| query_limits::parse_document_within_limits(black_box(PAGE)).is_ok());
     });
     criterion.bench_function("parse a record of an import", |bencher| {
         bencher.iter(|| {
@@ -61,7 +62,7 @@ struct SilentNotifier;
 impl Notifier for SilentNotifier {
     fn notify(&self, _notification: Notification) {}
 
-    fn feeds(&self) -> BoxStream<'static, Uuid> {
+    fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid> {
         futures::stream::pending().boxed()
     }
 }
@@ -74,7 +75,7 @@ async fn open(folder: &Path, events: usize) -> (Schema, Store, Actor) {
     tables.close().await.expect("it closes");
     let store = Store::open(&url, 4, Failover::Lossy, Clock::System).await.expect("a store");
     let actor = Actor {
-        user_id: account::resolve(&store, "", "ann").await.expect("a user"),
+        user_id: account::find_or_create_user_id(&store, "", "ann").await.expect("a user"),
         issuer: String::new(),
         subject: "ann".to_owned(),
     };
@@ -87,7 +88,7 @@ async fn open(folder: &Path, events: usize) -> (Schema, Store, Actor) {
         notifier: Arc::new(SilentNotifier),
         import_limits: domain::limits::ImportLimits::default(),
     };
-    let schema = api::graphql::schema(services, false);
+    let schema = api::graphql::build_schema(services, false);
     let type_id = Clock::System.new_id();
     ask(&schema, &store, &actor, CREATE_TYPE, json!({ "id": type_id })).await;
     let event = |_| {
@@ -102,7 +103,7 @@ async fn open(folder: &Path, events: usize) -> (Schema, Store, Actor) {
 async fn ask(schema: &Schema, store: &Store, actor: &Actor, query: &str, variables: Value) -> String {
     let request =
         async_graphql::Request::new(query).variables(async_graphql::Variables::from_json(variables));
-    api::graphql::execute(schema, actor.clone(), store, request).await
+    api::graphql::execute_to_json(schema, actor.clone(), store, request).await
 }
 
 fn page(criterion: &mut Criterion) {

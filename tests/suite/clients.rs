@@ -24,10 +24,23 @@ async fn install() {
     }
 }
 
+/// The directory of the Node that the lock file brings, because the one of Debian is too old for some clients.
+fn node_bin() -> String {
+    let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    format!("{DIR}/node_modules/node-linux-{machine}/bin")
+}
+
 /// Runs a program in `tests/clients` and returns its output. Fails with the output if the program fails.
 async fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
+    let path = format!("{}:{}", node_bin(), std::env::var("PATH").unwrap());
     let mut command = Command::new(program);
-    command.args(args).current_dir(DIR).envs(env.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .env("PATH", path)
+        .args(args)
+        .current_dir(DIR)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = command.output().await.unwrap_or_else(|error| panic!("{program}: {error}: see `make test`"));
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {args:?}\n{stdout}\n{stderr}");

@@ -56,7 +56,7 @@ fn every_setting_is_documented_and_every_documented_one_exists() {
 fn every_problem_code_is_documented_with_its_status() {
     let page = read("docs/reference/problems.md");
     for code in Code::ALL {
-        let row = format!("| `{}` | {} |", code.name(), code.status());
+        let row = format!("| `{}` | {} |", code.name(), code.http_status());
         assert!(page.contains(&row), "docs/reference/problems.md lacks {row}");
     }
     let of_items = page.split("## Errors of a request").next().unwrap();

@@ -33,7 +33,8 @@ async fn read(
     offset: usize,
     size: usize,
 ) -> Result<Vec<u8>, Error> {
-    let pieces = payloads.read(user, import, &PayloadObjects::default(), offset as u64, size as u64);
+    let pieces =
+        payloads.stream_payload(user, import, &PayloadObjects::default(), offset as u64, size as u64);
     pieces.try_fold(Vec::new(), |all, piece| async move { Ok([all, piece.to_vec()].concat()) }).await
 }
 
@@ -52,10 +53,13 @@ async fn a_payload_is_stored_read_from_any_offset_and_removed_alone() {
         2 * OBJECT_BYTES..whole.len(),
     ] {
         offset = range.start;
-        payloads.put(user, import, &(offset / OBJECT_BYTES).to_string(), whole.slice(range)).await.unwrap();
+        payloads
+            .put_object(user, import, &(offset / OBJECT_BYTES).to_string(), whole.slice(range))
+            .await
+            .unwrap();
     }
     assert_eq!(offset, 2 * OBJECT_BYTES);
-    payloads.put(user, other, "0", Bytes::from_static(b"another")).await.unwrap();
+    payloads.put_object(user, other, "0", Bytes::from_static(b"another")).await.unwrap();
     for offset in [0, 1, OBJECT_BYTES - 1, OBJECT_BYTES, OBJECT_BYTES + 77, whole.len() - 1, whole.len()] {
         let rest = read(&payloads, user, import, offset, whole.len()).await.unwrap();
         assert!(rest == whole[offset..], "from {offset}");
@@ -64,7 +68,7 @@ async fn a_payload_is_stored_read_from_any_offset_and_removed_alone() {
     let sizes: Vec<_> = bucket.objects(&folder).await.into_iter().map(|(_, size)| size).collect();
     assert_eq!(sizes, [OBJECT_BYTES as u64, OBJECT_BYTES as u64, 12_345]);
     for _ in 0..2 {
-        payloads.remove(user, import).await.unwrap();
+        payloads.remove_payload(user, import).await.unwrap();
         assert_eq!(bucket.objects(&folder).await, []);
     }
     let gone = read(&payloads, user, import, 0, whole.len()).await;
@@ -77,8 +81,9 @@ async fn a_wrong_secret_key_is_refused() {
     let bucket = Bucket::open().await;
     let objects = bucket.client(&[("AWS_SECRET_ACCESS_KEY", "another key".to_owned())]);
     let payloads = Payloads::new(objects, Path::default());
-    let refused =
-        payloads.put(Clock::System.new_id(), Clock::System.new_id(), "0", Bytes::from_static(b"x")).await;
+    let refused = payloads
+        .put_object(Clock::System.new_id(), Clock::System.new_id(), "0", Bytes::from_static(b"x"))
+        .await;
     assert!(matches!(refused, Err(Error::Payload(_))), "{refused:?}");
     assert_eq!(bucket.objects("").await, []);
 }

@@ -40,7 +40,7 @@ impl RedisQueue<'static> {
 
 impl RedisQueue<'_> {
     fn open(&self) -> (QueueNotifier, Consumer) {
-        Queue::Redis { url: format!("{}/{}", self.servers.redis, self.database) }.open().unwrap()
+        Queue::Redis { url: format!("{}/{}", self.servers.redis, self.database) }.open_both_ends().unwrap()
     }
 
     fn redis(&self, command: &[&str]) -> String {
@@ -105,7 +105,7 @@ impl RunningConsumer {
         let (sender, received) = mpsc::unbounded_channel();
         let (release, released) = watch::channel(false);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(consumer.run(concurrency, stop.clone(), move |id| {
+        let task = tokio::spawn(consumer.run_handlers(concurrency, stop.clone(), move |id| {
             let (sender, mut released) = (sender.clone(), released.clone());
             async move {
                 let _ = sender.send(id);
@@ -350,7 +350,8 @@ async fn done_notifications_are_removed_an_hour_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notification_returns_at_once_though_redis_is_down() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (notifier, consumer) = Queue::Redis { url: format!("redis://127.0.0.1:{port}") }.open().unwrap();
+    let (notifier, consumer) =
+        Queue::Redis { url: format!("redis://127.0.0.1:{port}") }.open_both_ends().unwrap();
     let running = RunningConsumer::quick(consumer);
     for _ in 0..2_000 {
         let started_at = Instant::now();

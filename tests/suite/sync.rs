@@ -31,7 +31,7 @@ async fn digest(client: &Client, entity: &str) -> BTreeMap<String, (i64, String)
 
 /// Returns an id whose time is so many days before 2026-02-10.
 fn id_of(days_before: i64, tail: u8) -> String {
-    domain::event_id::compose(1_770_681_600_000 - days_before * 86_400_000, [tail; 10]).to_string()
+    domain::event_id::compose_uuid_v7(1_770_681_600_000 - days_before * 86_400_000, [tail; 10]).to_string()
 }
 
 async fn a_digest_shows_the_month_that_differs_and_its_events_can_be_fetched(test_server: &TestServer) {

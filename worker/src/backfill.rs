@@ -10,7 +10,8 @@ use service::backfill::{self, Backfill, Step};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// In the background a step is followed by a pause of this many times its duration.
+/// With [`Pace::Throttled`], a backfill pauses after each step for this many times the duration of the step,
+/// so it works a fifth of the time.
 const PAUSE_FACTOR: u32 = 4;
 /// The shortest pause between two steps.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -38,27 +39,32 @@ pub enum Pace {
 /// # Errors
 /// [`Error::Database`] if the database fails, [`Error::Busy`] if no connection is free in time. The steps
 /// that are done stay done.
-pub async fn fill(store: &Store, pace: Pace, report: &(dyn Fn(&Backfill) + Sync)) -> Result<(), Error> {
+pub async fn run_all_backfills(
+    store: &Store,
+    pace: Pace,
+    report: &(dyn Fn(&Backfill) + Sync),
+) -> Result<(), Error> {
     let mut last_seen: Option<Backfill> = None;
     loop {
-        let all = backfill::all(store).await?;
+        let all = backfill::load_all(store).await?;
         for backfill in &all {
-            metrics::gauge!("idem_backfill_share", "column" => backfill.name.clone()).set(backfill.share());
-            rows_counter(backfill).increment(0);
+            metrics::gauge!("idem_backfill_share", "column" => backfill.name.clone())
+                .set(backfill.estimate_progress());
+            filled_rows_counter(backfill).increment(0);
             report(backfill);
         }
         let Some(next) = all.into_iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
-        let is_unmoved = last_seen.as_ref().is_some_and(|seen| seen.is_at(&next));
+        let is_unmoved = last_seen.as_ref().is_some_and(|seen| seen.has_same_checkpoint(&next));
         if pace == Pace::Throttled && !is_unmoved {
             last_seen = Some(next);
             tokio::time::sleep(PAUSE_OTHERS).await;
             continue;
         }
         let started = Instant::now();
-        match backfill::step(store, &next).await? {
+        match backfill::run_step(store, &next).await? {
             Step::Done(rows, done) => {
                 let rows = u64::try_from(rows).unwrap_or_default();
-                rows_counter(&next).increment(rows);
+                filled_rows_counter(&next).increment(rows);
                 last_seen = Some(done);
             }
             Step::Conflict => {
@@ -73,16 +79,16 @@ pub async fn fill(store: &Store, pace: Pace, report: &(dyn Fn(&Backfill) + Sync)
     }
 }
 
-fn rows_counter(backfill: &Backfill) -> metrics::Counter {
+fn filled_rows_counter(backfill: &Backfill) -> metrics::Counter {
     metrics::counter!("idem_backfill_rows_total", "column" => backfill.name.clone())
 }
 
 /// Runs all backfills in the background until they are done or `shutdown` is cancelled. Errors are retried.
-pub async fn run(store: Store, shutdown: CancellationToken) {
+pub async fn run_all_in_background(store: Store, shutdown: CancellationToken) {
     let work = async {
-        while let Err(error) = fill(&store, Pace::Throttled, &|_| ()).await {
-            if FAILURE_WARNINGS.pass().is_some() {
-                tracing::warn!(error = %error.in_full(), "a backfill failed and is tried again in 30 s");
+        while let Err(error) = run_all_backfills(&store, Pace::Throttled, &|_| ()).await {
+            if FAILURE_WARNINGS.allow_once_a_minute().is_some() {
+                tracing::warn!(error = %error.to_string_with_cause(), "a backfill failed and is tried again in 30 s");
             }
             tokio::time::sleep(PAUSE_FAILED).await;
         }

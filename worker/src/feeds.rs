@@ -50,7 +50,7 @@ struct RemoteFeeds {
 
 impl FeedBroadcast {
     /// Notifies the readers of this process only.
-    pub(crate) fn local() -> Self {
+    pub(crate) fn within_process() -> Self {
         Self { local: broadcast::channel(PENDING_MAX).0, remote: None }
     }
 
@@ -58,13 +58,13 @@ impl FeedBroadcast {
     pub(crate) fn with_redis(client: Client) -> Self {
         let (to_publish, pending) = mpsc::channel(PENDING_MAX);
         let process_id = Clock::System.new_id();
-        tokio::spawn(publish(client.clone(), process_id, pending));
+        tokio::spawn(publish_pending_feeds(client.clone(), process_id, pending));
         let remote = RemoteFeeds { to_publish, client, process_id, is_subscribed: Arc::default() };
-        Self { remote: Some(remote), ..Self::local() }
+        Self { remote: Some(remote), ..Self::within_process() }
     }
 
     /// Notifies readers that the feed of this user has moved. Never waits.
-    pub(crate) fn notify(&self, user_id: Uuid) {
+    pub(crate) fn notify_readers(&self, user_id: Uuid) {
         // Fails if this process has no reader.
         let _receivers = self.local.send(user_id);
         if let Some(remote) = &self.remote
@@ -75,11 +75,15 @@ impl FeedBroadcast {
     }
 
     /// Returns the ids of the users whose feeds move from now on. Must be called within a tokio runtime.
-    pub(crate) fn subscribe(&self) -> BoxStream<'static, Uuid> {
+    pub(crate) fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid> {
         if let Some(remote) = &self.remote
             && !remote.is_subscribed.swap(true, Ordering::SeqCst)
         {
-            tokio::spawn(receive(remote.client.clone(), remote.process_id, self.local.clone()));
+            tokio::spawn(receive_from_other_processes(
+                remote.client.clone(),
+                remote.process_id,
+                self.local.clone(),
+            ));
         }
         let receiver = self.local.subscribe();
         futures::stream::unfold(receiver, |mut receiver| async move {
@@ -100,7 +104,7 @@ impl FeedBroadcast {
 
 /// Publishes notifications until the last notifier is dropped. A feed that moved several times while they
 /// waited is published once.
-async fn publish(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<Uuid>) {
+async fn publish_pending_feeds(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<Uuid>) {
     let settings = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(PUBLISH_TIME_MAX))
@@ -111,7 +115,9 @@ async fn publish(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<U
     let mut users = Vec::with_capacity(PUBLISHED_AT_ONCE_MAX);
     while pending.recv_many(&mut users, PUBLISHED_AT_ONCE_MAX).await > 0 {
         let moved: HashSet<Uuid> = users.drain(..).collect();
-        let sent = tokio::time::timeout(PUBLISH_TIME_MAX, send(&mut connection, process_id, &moved)).await;
+        let sent =
+            tokio::time::timeout(PUBLISH_TIME_MAX, publish_moved_feeds(&mut connection, process_id, &moved))
+                .await;
         if !matches!(sent, Ok(Ok(()))) {
             metrics::counter!("idem_notifications_lost_total").increment(moved.len() as u64);
         }
@@ -119,7 +125,7 @@ async fn publish(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<U
 }
 
 /// Publishes one message for each user: the id of this process, and the id of the user.
-async fn send(
+async fn publish_moved_feeds(
     connection: &mut ConnectionManager,
     process_id: Uuid,
     moved: &HashSet<Uuid>,
@@ -133,7 +139,7 @@ async fn send(
 }
 
 /// Receives the notifications of other processes. Connects again whenever the connection ends.
-async fn receive(client: Client, process_id: Uuid, local: broadcast::Sender<Uuid>) {
+async fn receive_from_other_processes(client: Client, process_id: Uuid, local: broadcast::Sender<Uuid>) {
     loop {
         if let Err(error) = receive_until_closed(&client, process_id, &local).await {
             tracing::debug!(%error, "the subscription to other processes ended and is opened again");
@@ -154,13 +160,13 @@ async fn receive_until_closed(
     loop {
         match tokio::time::timeout(SILENCE_MAX, messages.next()).await {
             Ok(Some(message)) => {
-                if let Some(user_id) = parse_remote(message.get_payload_bytes(), process_id) {
+                if let Some(user_id) = parse_remote_user_id(message.get_payload_bytes(), process_id) {
                     let _receivers = local.send(user_id);
                 }
             }
             Ok(None) => return Ok(()),
             Err(_) => {
-                if !is_alive(&mut sink, &mut messages).await {
+                if !is_connection_alive(&mut sink, &mut messages).await {
                     return Ok(());
                 }
             }
@@ -170,7 +176,7 @@ async fn receive_until_closed(
 
 /// Whether the connection still works. It must be read while the ping waits, because the reply comes through
 /// the same stream.
-async fn is_alive<S: Stream + Unpin>(sink: &mut redis::aio::PubSubSink, messages: &mut S) -> bool {
+async fn is_connection_alive<S: Stream + Unpin>(sink: &mut redis::aio::PubSubSink, messages: &mut S) -> bool {
     let reply = async {
         tokio::select! {
             reply = sink.ping::<redis::Value>() => reply.is_ok(),
@@ -182,7 +188,7 @@ async fn is_alive<S: Stream + Unpin>(sink: &mut redis::aio::PubSubSink, messages
 
 /// The user in a message of another process. `None` for a message of this process, and for anything
 /// malformed.
-fn parse_remote(message: &[u8], process_id: Uuid) -> Option<Uuid> {
+fn parse_remote_user_id(message: &[u8], process_id: Uuid) -> Option<Uuid> {
     let (sender, user_id) = message.split_at_checked(16)?;
     if sender == process_id.as_bytes() {
         return None;
@@ -198,10 +204,10 @@ mod tests {
     fn only_messages_of_other_processes_are_delivered() {
         let (own, other, user) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
         let message = |from: Uuid| [from.as_bytes().as_slice(), user.as_bytes()].concat();
-        assert_eq!(parse_remote(&message(other), own), Some(user));
-        assert_eq!(parse_remote(&message(own), own), None);
+        assert_eq!(parse_remote_user_id(&message(other), own), Some(user));
+        assert_eq!(parse_remote_user_id(&message(own), own), None);
         for garbage in [b"".as_slice(), b"rubbish", &[7; 31], &[7; 33]] {
-            assert_eq!(parse_remote(garbage, own), None);
+            assert_eq!(parse_remote_user_id(garbage, own), None);
         }
     }
 }

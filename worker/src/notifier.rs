@@ -35,49 +35,49 @@ pub struct QueueNotifier {
 impl Notifier for QueueNotifier {
     fn notify(&self, notification: Notification) {
         match notification {
-            Notification::Feed(user_id) => self.feeds.notify(user_id),
+            Notification::Feed(user_id) => self.feeds.notify_readers(user_id),
             Notification::Import(import_id) if self.notifications.try_send(import_id).is_err() => {
-                count_lost(import_id, "too many notifications wait to be sent");
+                count_lost_notification(import_id, "too many notifications wait to be sent");
             }
             Notification::Import(_) => {}
         }
     }
 
-    fn feeds(&self) -> BoxStream<'static, Uuid> {
-        self.feeds.subscribe()
+    fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid> {
+        self.feeds.subscribe_to_moved_feeds()
     }
 }
 
 impl QueueNotifier {
     /// A notifier for the queue inside this process. Must be called within a tokio runtime.
-    pub(crate) fn memory(queue: memory::Sender) -> Self {
+    pub(crate) fn for_memory_queue(queue: memory::Sender) -> Self {
         let (notifications, mut waiting) = mpsc::channel(NOTIFICATIONS_WAITING_MAX);
         tokio::spawn(async move {
             while let Some(import_id) = waiting.recv().await {
                 if queue.try_send(import_id).is_err() {
-                    count_lost(import_id, "the queue is full or has no worker");
+                    count_lost_notification(import_id, "the queue is full or has no worker");
                 }
             }
         });
-        Self { notifications, feeds: FeedBroadcast::local() }
+        Self { notifications, feeds: FeedBroadcast::within_process() }
     }
 
     /// A notifier for the queue in Redis. Must be called within a tokio runtime.
-    pub(crate) fn redis(sender: RedisSender, feeds: FeedBroadcast) -> Self {
+    pub(crate) fn for_redis_queue(sender: RedisSender, feeds: FeedBroadcast) -> Self {
         let (notifications, waiting) = mpsc::channel(NOTIFICATIONS_WAITING_MAX);
-        tokio::spawn(forward(sender, waiting));
+        tokio::spawn(forward_notifications(sender, waiting));
         Self { notifications, feeds }
     }
 }
 
 /// The task that puts notifications into the queue. It ends when the last notifier is dropped.
-async fn forward(mut sender: RedisSender, mut waiting: mpsc::Receiver<Uuid>) {
+async fn forward_notifications(mut sender: RedisSender, mut waiting: mpsc::Receiver<Uuid>) {
     let mut timeouts = 0;
     while let Some(import_id) = waiting.recv().await {
-        match tokio::time::timeout(PUSH_TIME_MAX, push(&mut sender, import_id)).await {
+        match tokio::time::timeout(PUSH_TIME_MAX, push_until_accepted(&mut sender, import_id)).await {
             Ok(()) => timeouts = 0,
             Err(_) => {
-                count_lost(import_id, "the queue did not accept it in time");
+                count_lost_notification(import_id, "the queue did not accept it in time");
                 timeouts += 1;
             }
         }
@@ -89,11 +89,11 @@ async fn forward(mut sender: RedisSender, mut waiting: mpsc::Receiver<Uuid>) {
 }
 
 /// Tries to put a notification into the queue until it is accepted or refused. The caller limits the time.
-async fn push(sender: &mut RedisSender, import_id: Uuid) {
+async fn push_until_accepted(sender: &mut RedisSender, import_id: Uuid) {
     loop {
-        match sender.push(import_id).await {
+        match sender.push_message(import_id).await {
             Ok(true) => return,
-            Ok(false) => return count_lost(import_id, "the queue is full"),
+            Ok(false) => return count_lost_notification(import_id, "the queue is full"),
             Err(error) => {
                 tracing::debug!(import.id = %import_id, %error, "a notification failed and is tried again")
             }
@@ -102,7 +102,7 @@ async fn push(sender: &mut RedisSender, import_id: Uuid) {
     }
 }
 
-fn count_lost(import_id: Uuid, reason: &'static str) {
+fn count_lost_notification(import_id: Uuid, reason: &'static str) {
     metrics::counter!("idem_notifications_lost_total").increment(1);
     tracing::debug!(import.id = %import_id, reason, "a notification was lost");
 }

@@ -24,7 +24,8 @@ mod tests;
 use supervisor::Supervisor;
 
 /// The prefix of all Redis keys of the queue. The braces are a hash tag, which keeps the keys in one slot of
-/// a Redis Cluster.
+/// a Redis Cluster. `rings` is an older word for notifications; the name stays, because programs of the
+/// version before use the same queue.
 pub const QUEUE_NAME: &str = "idem:{rings}";
 
 /// The only message of the queue.
@@ -57,7 +58,7 @@ pub enum QueueError {
 
 impl QueueError {
     /// The source of the error, for the log. The text of the error does not include it.
-    fn cause(&self) -> Option<tracing::field::DisplayValue<&(dyn Error + 'static)>> {
+    fn cause_for_log(&self) -> Option<tracing::field::DisplayValue<&(dyn Error + 'static)>> {
         self.source().map(tracing::field::display)
     }
 }
@@ -91,30 +92,30 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError::Url`] if the URL is not one of a Redis.
-    pub fn open(&self) -> Result<(QueueNotifier, Consumer), QueueError> {
+    pub fn open_both_ends(&self) -> Result<(QueueNotifier, Consumer), QueueError> {
         match self {
-            Self::Memory => Ok(memory()),
-            Self::Redis { url } => redis(url),
+            Self::Memory => Ok(open_memory_queue()),
+            Self::Redis { url } => open_redis_queue(url),
         }
     }
 }
 
-/// Returns both ends of a queue in the memory of this process. See [`Queue::open`].
+/// Returns both ends of a queue in the memory of this process. See [`Queue::open_both_ends`].
 #[must_use]
-pub fn memory() -> (QueueNotifier, Consumer) {
-    let (sender, receiver) = memory::channel();
-    (QueueNotifier::memory(sender), Consumer(Source::Memory(receiver)))
+pub fn open_memory_queue() -> (QueueNotifier, Consumer) {
+    let (sender, receiver) = memory::new_channel();
+    (QueueNotifier::for_memory_queue(sender), Consumer(Source::Memory(receiver)))
 }
 
-/// Returns both ends of the queue in the Redis at `url`. See [`Queue::open`].
+/// Returns both ends of the queue in the Redis at `url`. See [`Queue::open_both_ends`].
 ///
 /// # Errors
 /// [`QueueError::Url`] if `url` is not the URL of a Redis.
-pub fn redis(url: &str) -> Result<(QueueNotifier, Consumer), QueueError> {
+pub fn open_redis_queue(url: &str) -> Result<(QueueNotifier, Consumer), QueueError> {
     let client = ::redis::Client::open(url).map_err(QueueError::Url)?;
     let sender = redis::RedisSender::new(client.clone());
     Ok((
-        QueueNotifier::redis(sender, FeedBroadcast::with_redis(client.clone())),
+        QueueNotifier::for_redis_queue(sender, FeedBroadcast::with_redis(client.clone())),
         Consumer(Source::Redis(Box::new(client))),
     ))
 }
@@ -136,15 +137,15 @@ impl Consumer {
     /// It never fails. A queue worker that ends is replaced, and the handlers that it started go on. If a
     /// handler panics, that is logged and the message counts as handled. It returns after the last handler
     /// has returned. Handlers are not dropped at the shutdown: they must watch the same token.
-    pub async fn run<F, Fut>(self, concurrency: usize, shutdown: CancellationToken, handler: F)
+    pub async fn run_handlers<F, Fut>(self, concurrency: usize, shutdown: CancellationToken, handler: F)
     where
         F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
         let supervisor = Supervisor::new(concurrency, shutdown, handler);
         match self.0 {
-            Source::Memory(receiver) => memory::serve(&receiver, &supervisor).await,
-            Source::Redis(client) => redis::serve(&client, &supervisor).await,
+            Source::Memory(receiver) => memory::run_workers(&receiver, &supervisor).await,
+            Source::Redis(client) => redis::run_workers(&client, &supervisor).await,
         }
         supervisor.wait_for_handlers().await;
     }

@@ -34,16 +34,16 @@ pub struct Sweeper<N> {
 
 impl<N: Notifier> Sweeper<N> {
     /// Sweeps every 5 s, with 0.5 s of jitter, until `shutdown` is cancelled. Errors are logged.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run_until_shutdown(self, shutdown: CancellationToken) {
         let mut due_ms = self.store.clock.now_ms();
         loop {
             #[expect(clippy::cast_precision_loss, reason = "a lag needs no exact milliseconds")]
             let lag = (self.store.clock.now_ms() - due_ms).max(0) as f64 / 1000.0;
             metrics::gauge!("idem_sweep_lag_seconds").set(lag);
-            if let Err(error) = self.tick().await {
-                tracing::warn!(error = error.in_full(), "a sweep failed");
+            if let Err(error) = self.sweep_once().await {
+                tracing::warn!(error = error.to_string_with_cause(), "a sweep failed");
             }
-            let pause_ms = SWEEP_EVERY_MS - 500 + self.store.clock.random().rem_euclid(1_000);
+            let pause_ms = SWEEP_EVERY_MS - 500 + self.store.clock.random_i64().rem_euclid(1_000);
             due_ms = self.store.clock.now_ms() + pause_ms;
             let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or_default());
             tokio::select! {
@@ -58,27 +58,27 @@ impl<N: Notifier> Sweeper<N> {
     /// # Errors
     /// [`Error::Database`] or [`Error::Busy`] if the database fails, [`Error::Payload`] if the object store
     /// fails. The next sweep does the rest.
-    pub async fn tick(&self) -> Result<(), Error> {
+    pub async fn sweep_once(&self) -> Result<(), Error> {
         let store = &self.store;
         let waited_ms = import_upkeep::longest_wait_ms(store).await?;
         #[expect(clippy::cast_precision_loss, reason = "a wait needs no exact milliseconds")]
         metrics::gauge!("idem_import_oldest_runnable_seconds").set(waited_ms as f64 / 1000.0);
-        for id in import_upkeep::due(store, NOTIFY_EVERY_MS, NOTIFICATIONS_MAX).await? {
+        for id in import_upkeep::find_and_mark_due(store, NOTIFY_EVERY_MS, NOTIFICATIONS_MAX).await? {
             self.notifier.notify(Notification::Import(id));
         }
-        for (user_id, id) in import_upkeep::expire(store, NOTIFICATIONS_MAX).await? {
+        for (user_id, id) in import_upkeep::fail_expired_uploads(store, NOTIFICATIONS_MAX).await? {
             self.remove_payload(user_id, id).await?;
         }
         let kept_ms = i64::try_from(self.payload_retention.as_millis()).unwrap_or(i64::MAX);
-        for (user_id, id) in import_upkeep::stale_payloads(store, kept_ms, NOTIFICATIONS_MAX).await? {
+        for (user_id, id) in import_upkeep::find_stale_payloads(store, kept_ms, NOTIFICATIONS_MAX).await? {
             self.remove_payload(user_id, id).await?;
         }
         for (user_id, id) in
-            import_upkeep::stale_rejections(store, REJECTIONS_TTL_MS, NOTIFICATIONS_MAX).await?
+            import_upkeep::find_stale_rejections(store, REJECTIONS_TTL_MS, NOTIFICATIONS_MAX).await?
         {
             import_upkeep::remove_rejections(store, user_id, id).await?;
         }
-        if USAGE_REMOVAL.pass().is_some() {
+        if USAGE_REMOVAL.allow_once_a_minute().is_some() {
             import_upkeep::remove_old_usage(store).await?;
         }
         Ok(())
@@ -87,7 +87,7 @@ impl<N: Notifier> Sweeper<N> {
     /// Removes a payload. The objects go first: if the process ends before the row says so, the next sweep
     /// finds it again.
     async fn remove_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
-        self.payloads.remove(user_id, id).await?;
-        import_upkeep::mark_payload_removed(&self.store, user_id, id).await
+        self.payloads.remove_payload(user_id, id).await?;
+        import_upkeep::mark_payload_and_excerpts_removed(&self.store, user_id, id).await
     }
 }

@@ -78,18 +78,18 @@ impl Jwks {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let keys = RwLock::new(KeySet { version: 0, by_kid: HashMap::new() });
         let jwks = Arc::new(Self { source, client, keys, fetch_state: Mutex::default() });
-        jwks.fetch(&mut *jwks.fetch_state.lock().await).await?;
+        jwks.fetch_and_replace_keys(&mut *jwks.fetch_state.lock().await).await?;
         if jwks.keys.read().is_ok_and(|keys| keys.by_kid.is_empty()) {
             return Err(KeysError::Empty);
         }
         let watched = Arc::downgrade(&jwks);
         tokio::spawn(async move {
             loop {
-                let jitter_ms = Clock::System.random().unsigned_abs() % JITTER_MS;
+                let jitter_ms = Clock::System.random_i64().unsigned_abs() % JITTER_MS;
                 tokio::time::sleep(Duration::from_millis(REFRESH_MS + jitter_ms)).await;
                 let Some(jwks) = watched.upgrade() else { return };
                 let mut state = jwks.fetch_state.lock().await;
-                jwks.refresh(&mut state).await;
+                jwks.refresh_key_set(&mut state).await;
             }
         });
         Ok(jwks)
@@ -97,61 +97,61 @@ impl Jwks {
 
     /// Returns the key with this `kid`. Fetches the set first if the key is unknown and no other unknown key
     /// caused a fetch in the last minute.
-    pub(super) async fn find(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<FoundKey> {
-        let cached = self.cached(kid);
+    pub(super) async fn find_or_fetch_key(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<FoundKey> {
+        let cached = self.cached_key(kid);
         if cached.is_some() {
             return cached;
         }
         let (jwks, clock, unknown) = (Arc::clone(self), clock.clone(), kid.to_owned());
         // The fetch runs in its own task. Otherwise a client that disconnects would cancel the only fetch of
         // this minute.
-        tokio::spawn(async move { jwks.fetch_unknown_key(&unknown, &clock).await }).await.ok()?;
-        self.cached(kid)
+        tokio::spawn(async move { jwks.refresh_for_unknown_key(&unknown, &clock).await }).await.ok()?;
+        self.cached_key(kid)
     }
 
-    fn cached(&self, kid: &str) -> Option<FoundKey> {
+    fn cached_key(&self, kid: &str) -> Option<FoundKey> {
         let keys = self.keys.read().ok()?;
         let (algorithm, key) = keys.by_kid.get(kid)?;
         Some(FoundKey { key_set_version: keys.version, algorithm: *algorithm, key: key.clone() })
     }
 
     /// The version of the current key set.
-    pub(super) fn version(&self) -> Option<u64> {
+    pub(super) fn key_set_version(&self) -> Option<u64> {
         Some(self.keys.read().ok()?.version)
     }
 
     /// Fetches the set because a key is unknown, unless that was done within the last minute. Requests that
     /// arrive during the fetch wait for it, because the set may contain their key.
-    async fn fetch_unknown_key(&self, kid: &str, clock: &Clock) {
+    async fn refresh_for_unknown_key(&self, kid: &str, clock: &Clock) {
         let mut state = self.fetch_state.lock().await;
         let now_ms = clock.now_ms();
         let is_recent = state
             .unknown_key_fetch_at_ms
             .is_some_and(|at_ms| now_ms.abs_diff(at_ms) < UNKNOWN_KEY_FETCH_EVERY_MS);
-        if is_recent || self.cached(kid).is_some() {
+        if is_recent || self.cached_key(kid).is_some() {
             return;
         }
         // The time is recorded before the fetch. Otherwise every request would fetch a set that is
         // unavailable.
         state.unknown_key_fetch_at_ms = Some(now_ms);
-        self.refresh(&mut state).await;
+        self.refresh_key_set(&mut state).await;
     }
 
     /// Fetches the set, and keeps the previous keys if that fails. A set without keys is accepted: the issuer
     /// has removed all of them.
-    async fn refresh(&self, state: &mut FetchState) {
-        if let Err(error) = self.fetch(state).await {
+    async fn refresh_key_set(&self, state: &mut FetchState) {
+        if let Err(error) = self.fetch_and_replace_keys(state).await {
             metrics::counter!("idem_jwks_failures_total").increment(1);
-            if let Some(suppressed) = REFRESH_WARNINGS.pass() {
+            if let Some(suppressed) = REFRESH_WARNINGS.allow_once_a_minute() {
                 tracing::warn!(%error, suppressed, "the key set was not refreshed; its keys stay in use");
             }
         }
     }
 
     /// Reads the source. Replaces the keys if the content has changed.
-    async fn fetch(&self, state: &mut FetchState) -> Result<(), KeysError> {
+    async fn fetch_and_replace_keys(&self, state: &mut FetchState) -> Result<(), KeysError> {
         let (bytes, etag) = if self.source.starts_with("https://") || self.source.starts_with("http://") {
-            match self.download(state.etag.as_deref()).await? {
+            match self.download_if_changed(state.etag.as_deref()).await? {
                 Some(downloaded) => downloaded,
                 None => return Ok(()),
             }
@@ -161,7 +161,7 @@ impl Jwks {
         if bytes == state.bytes {
             return Ok(());
         }
-        let by_kid = parse(&bytes)?;
+        let by_kid = parse_key_set(&bytes)?;
         if let Ok(mut keys) = self.keys.write() {
             *keys = KeySet { version: keys.version + 1, by_kid };
         }
@@ -170,7 +170,10 @@ impl Jwks {
     }
 
     /// Returns the content and its ETag. `None` if the content still has this `etag` (status 304).
-    async fn download(&self, etag: Option<&str>) -> Result<Option<(Vec<u8>, Option<String>)>, KeysError> {
+    async fn download_if_changed(
+        &self,
+        etag: Option<&str>,
+    ) -> Result<Option<(Vec<u8>, Option<String>)>, KeysError> {
         let request = self.client.get(&self.source);
         let request = match etag {
             Some(etag) => request.header(IF_NONE_MATCH, etag),
@@ -193,14 +196,14 @@ impl Jwks {
 }
 
 /// Reads a key set. Leaves out keys without a `kid` and keys that no supported algorithm can use.
-fn parse(bytes: &[u8]) -> Result<ByKid, KeysError> {
+fn parse_key_set(bytes: &[u8]) -> Result<ByKid, KeysError> {
     let set: JwkSet = serde_json::from_slice(bytes)?;
     let usable = set
         .keys
         .iter()
         .filter_map(|jwk| {
             let key = DecodingKey::from_jwk(jwk).ok()?;
-            Some((jwk.common.key_id.clone()?, (algorithm(jwk)?, key)))
+            Some((jwk.common.key_id.clone()?, (permitted_algorithm(jwk)?, key)))
         })
         .collect();
     Ok(usable)
@@ -208,7 +211,7 @@ fn parse(bytes: &[u8]) -> Result<ByKid, KeysError> {
 
 /// Returns the only algorithm that a key may be used for, which follows from its type. `alg` is optional (RFC
 /// 7517, section 4.4), but if it is present it must name this algorithm.
-fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
+fn permitted_algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,

@@ -25,7 +25,7 @@ pub(super) enum Signer {
 /// The SHA-256 of a token. It is the key of the cache, because a token is itself a secret.
 pub(super) type TokenHash = [u8; 32];
 
-pub(super) fn hash(token: &str) -> TokenHash {
+pub(super) fn hash_token(token: &str) -> TokenHash {
     Sha256::digest(token).into()
 }
 
@@ -43,7 +43,7 @@ impl Default for TokenCache {
 
 impl TokenCache {
     /// Returns the claims of a cached token that is still valid. `key_set_version` is the current version.
-    pub(super) fn find(&self, hash: &TokenHash, key_set_version: Option<u64>) -> Option<Claims> {
+    pub(super) fn find_claims(&self, hash: &TokenHash, key_set_version: Option<u64>) -> Option<Claims> {
         let mut tokens = self.0.lock().ok()?;
         let (claims, signer) = tokens.get(hash)?;
         let has_current_key = match signer {
@@ -58,7 +58,7 @@ impl TokenCache {
     }
 
     /// Stores the claims of a token that was just verified.
-    pub(super) fn add(&self, hash: TokenHash, claims: Claims, signer: Signer) {
+    pub(super) fn insert_claims(&self, hash: TokenHash, claims: Claims, signer: Signer) {
         if let Ok(mut tokens) = self.0.lock() {
             tokens.put(hash, (claims, signer));
         }

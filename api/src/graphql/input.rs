@@ -120,48 +120,52 @@ impl From<CreateEventTypeInput> for ClientWrite {
     }
 }
 
-fn sent<T>(value: Option<T>) -> Sent<T> {
+fn into_sent<T>(value: Option<T>) -> Sent<T> {
     value.map_or(Sent::Absent, Sent::Value)
 }
 
 impl From<EventInput> for EventDraft {
     fn from(input: EventInput) -> Self {
         Self {
-            id: Id::draft(input.id),
-            event_type_id: Id::draft(input.event_type_id),
+            id: Id::into_sent(input.id),
+            event_type_id: Id::into_sent(input.event_type_id),
             event_type: Sent::Absent,
-            timestamp: DateTime::draft(input.timestamp),
-            end_date: DateTime::draft(input.end_date),
-            is_all_day: sent(input.is_all_day),
-            time_zone: sent(input.time_zone),
-            notes: sent(input.notes),
-            source_type: sent(input.source_type),
-            external_id: sent(input.external_id),
-            location: sent(input.location.map(Into::into)),
-            properties: JsonObject::draft(input.properties),
+            timestamp: DateTime::into_sent(input.timestamp),
+            end_date: DateTime::into_sent(input.end_date),
+            is_all_day: into_sent(input.is_all_day),
+            time_zone: into_sent(input.time_zone),
+            notes: into_sent(input.notes),
+            source_type: into_sent(input.source_type),
+            external_id: into_sent(input.external_id),
+            location: into_sent(input.location.map(Into::into)),
+            properties: JsonObject::into_sent(input.properties),
         }
     }
 }
 
 impl From<LocationInput> for LocationDraft {
     fn from(place: LocationInput) -> Self {
-        Self { latitude: sent(place.latitude), longitude: sent(place.longitude), name: sent(place.name) }
+        Self {
+            latitude: into_sent(place.latitude),
+            longitude: into_sent(place.longitude),
+            name: into_sent(place.name),
+        }
     }
 }
 
 impl From<EventTypeInput> for EventTypeDraft {
     fn from(input: EventTypeInput) -> Self {
         Self {
-            id: Id::draft(input.id),
-            name: sent(input.name),
-            color: sent(input.color),
-            icon: sent(input.icon),
+            id: Id::into_sent(input.id),
+            name: into_sent(input.name),
+            color: into_sent(input.color),
+            icon: into_sent(input.icon),
         }
     }
 }
 
 /// The `sentId` of a result: the id of the item, if the client sent a string.
-pub(crate) fn sent_id(id: &Sent<String>) -> Option<String> {
+pub(crate) fn sent_id_text(id: &Sent<String>) -> Option<String> {
     if let Sent::Value(text) = id { Some(text.clone()) } else { None }
 }
 
@@ -169,8 +173,8 @@ pub(crate) fn sent_id(id: &Sent<String>) -> Option<String> {
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if it does not match `^[A-Za-z0-9._-]{1,64}$`.
-pub(crate) fn client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
-    match Id::draft(id) {
+pub(crate) fn check_client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
+    match Id::into_sent(id) {
         Sent::Absent => Ok(None),
         Sent::Value(text) if parse_client_id(&text).is_some() => Ok(Some(text)),
         _ => Err(ApiError::BadUserInput("clientId must match ^[A-Za-z0-9._-]{1,64}$".to_owned())),
@@ -182,7 +186,7 @@ pub(crate) fn client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if the list is empty, [`ApiError::Limit`] if it has more than `max` items.
-pub(crate) fn items<T>(
+pub(crate) fn check_item_count<T>(
     items: Vec<T>,
     name: &'static str,
     max: usize,

@@ -17,7 +17,7 @@ use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::resolve_list;
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
 
-pub(crate) use plan::{JsonPlan, always};
+pub(crate) use plan::{JsonPlan, into_field_writer};
 pub use plan::{SelectedField, WriteField};
 pub use text::JsonText;
 
@@ -51,7 +51,7 @@ impl<T: WriteJson> OutputType for JsonList<T> {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        let json = JsonPlan::for_list(ctx).and_then(|plan: JsonPlan<T>| plan.write_list(&self.0));
+        let json = JsonPlan::compile_list_plan(ctx).and_then(|plan: JsonPlan<T>| plan.write_list(&self.0));
         match json {
             Some(json) => Ok(Value::Binary(json.into_bytes().into())),
             None => resolve_list(ctx, field, &self.0, Some(self.0.len())).await,

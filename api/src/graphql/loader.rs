@@ -26,22 +26,22 @@ impl Loader<Uuid> for TypeLoader {
     type Error = ApiError;
 
     async fn load(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, EventType>, ApiError> {
-        let rows = event_type::find(&self.store, self.user_id, ids).await?;
-        Ok(living_types(rows))
+        let rows = event_type::find_by_ids_or_aliases(&self.store, self.user_id, ids).await?;
+        Ok(to_living_types(rows))
     }
 }
 
 /// Loads the types of the living events among `rows`. A type that has been deleted is missing from the
 /// result.
-pub(crate) async fn types(
+pub(crate) async fn load_types_of_events(
     store: &Store,
     user_id: Uuid,
     rows: &[Arc<EventRow>],
 ) -> Result<HashMap<Uuid, EventType>, ApiError> {
     let type_ids = rows.iter().filter_map(|row| row.content.as_ref()).map(|content| content.event_type_id);
-    Ok(living_types(event_type::find_by_row_ids(store, user_id, type_ids.collect()).await?))
+    Ok(to_living_types(event_type::find_by_row_ids(store, user_id, type_ids.collect()).await?))
 }
 
-fn living_types(rows: impl IntoIterator<Item = (Uuid, Arc<TypeRow>)>) -> HashMap<Uuid, EventType> {
-    rows.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?))).collect()
+fn to_living_types(rows: impl IntoIterator<Item = (Uuid, Arc<TypeRow>)>) -> HashMap<Uuid, EventType> {
+    rows.into_iter().filter_map(|(id, row)| Some((id, EventType::from_living_row(row).ok()?))).collect()
 }

@@ -57,10 +57,10 @@ pub struct Services {
 ///
 /// Must be called within a tokio runtime, because it starts the task that wakes feed readers.
 #[must_use]
-pub fn schema(services: Services, hints: bool) -> Schema {
+pub fn build_schema(services: Services, hints: bool) -> Schema {
     let wake_ups = WakeUps::new(services.notifier.as_ref());
     let writer = GroupWriter::<MutationAnswer>::new(services.store.clone(), Arc::clone(&services.notifier));
-    let builder = definition()
+    let builder = schema_builder()
         .data(wake_ups)
         .data(writer)
         .data(services.store)
@@ -73,10 +73,10 @@ pub fn schema(services: Services, hints: bool) -> Schema {
 /// The schema in SDL, as `schema.graphql` contains it.
 #[must_use]
 pub fn sdl() -> String {
-    definition().finish().sdl_with_options(SDLExportOptions::new().include_specified_by())
+    schema_builder().finish().sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
-fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
+fn schema_builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
     Schema::build_with_ignore_name_conflicts(Query, Mutation::default(), Subscription, ["ID"])
         .register_output_type::<Node>()
         .register_output_type::<WriteResult>()
@@ -87,8 +87,8 @@ fn definition() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 /// Executes a request of `actor` in process, without HTTP, and returns the response as JSON text.
 ///
 /// The request uses `store` instead of the store of the schema, so that it can have a clock of its own.
-pub async fn execute(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
-    json_writer::response::text(
+pub async fn execute_to_json(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
+    json_writer::response::to_json_text(
         &schema.execute(attach_actor(request.data(store.clone()), actor, store)).await,
     )
 }
@@ -99,36 +99,36 @@ pub(crate) fn attach_actor(request: Request, actor: Actor, store: &Store) -> Req
     request.data(DataLoader::new(type_loader, tokio::spawn)).data(ResponseSize::default()).data(actor)
 }
 
-fn actor<'c>(context: &Context<'c>) -> &'c Actor {
+fn context_actor<'c>(context: &Context<'c>) -> &'c Actor {
     context.data_unchecked::<Actor>()
 }
 
-fn notifier<'c>(context: &Context<'c>) -> &'c dyn Notifier {
+fn context_notifier<'c>(context: &Context<'c>) -> &'c dyn Notifier {
     context.data_unchecked::<Arc<dyn Notifier>>().as_ref()
 }
 
-fn import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
+fn context_import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
     context.data_unchecked::<ImportLimits>()
 }
 
 /// The trace that the request belongs to, if there is one.
-fn trace_context(context: &Context<'_>) -> Option<TraceContext> {
+fn context_trace(context: &Context<'_>) -> Option<TraceContext> {
     context.data_opt::<TraceContext>().copied()
 }
 
 /// What the request cost its user. It is zero for a request that did not come over HTTP.
-fn charge(context: &Context<'_>) -> Charge {
+fn context_charge(context: &Context<'_>) -> Charge {
     context.data_opt::<Charge>().copied().unwrap_or_default()
 }
 
-fn size_of_response<'c>(context: &Context<'c>) -> &'c ResponseSize {
+fn context_response_size<'c>(context: &Context<'c>) -> &'c ResponseSize {
     context.data_unchecked::<ResponseSize>()
 }
 
-fn writer<'c>(context: &Context<'c>) -> &'c GroupWriter<MutationAnswer> {
+fn context_group_writer<'c>(context: &Context<'c>) -> &'c GroupWriter<MutationAnswer> {
     context.data_unchecked::<GroupWriter<MutationAnswer>>()
 }
 
-fn store<'c>(context: &Context<'c>) -> &'c Store {
+fn context_store<'c>(context: &Context<'c>) -> &'c Store {
     context.data_unchecked::<Store>()
 }

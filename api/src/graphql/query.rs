@@ -18,12 +18,12 @@ use uuid::Uuid;
 
 use super::response_size::SelectionCounts;
 use super::scalar::{Cursor, DateTime, Id};
-use super::types::connection::{Connection, Listed, page_size, window};
+use super::types::connection::{Connection, Listed, check_page_size, parse_window};
 use super::types::event::{Event, EventType, Node, Viewer};
 use super::types::import::{ImportJob, ImportState};
 use super::types::rate_limit::RateLimit;
 use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest, SyncState, SyncStatus};
-use super::{actor, charge, loader, size_of_response, store};
+use super::{context_actor, context_charge, context_response_size, context_store, loader};
 use crate::error::ApiError;
 
 /// The queries. They return data of the authenticated user only; the id of another user's object counts as
@@ -35,8 +35,8 @@ impl Listed for Event {
     const NAME: &'static str = "Event";
     type Key = event::Key;
 
-    fn key(&self) -> Self::Key {
-        Self::key(self)
+    fn sort_key(&self) -> Self::Key {
+        Self::sort_key(self)
     }
 }
 
@@ -44,8 +44,8 @@ impl Listed for EventType {
     const NAME: &'static str = "EventType";
     type Key = event_type::Key;
 
-    fn key(&self) -> Self::Key {
-        Self::key(self)
+    fn sort_key(&self) -> Self::Key {
+        Self::sort_key(self)
     }
 }
 
@@ -72,7 +72,7 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    fn parse(this: Option<Self>) -> Result<event::Filter, ApiError> {
+    fn parse_filter(this: Option<Self>) -> Result<event::Filter, ApiError> {
         let Some(filter) = this else {
             return Ok(event::Filter::default());
         };
@@ -82,17 +82,17 @@ impl EventFilter {
                 "search must have 2 to 100 characters, none of them NUL".to_owned(),
             ));
         }
-        let event_type_ids = filter_values(filter.event_type_ids)?;
-        let source_types = filter_values(filter.source_types)?;
+        let event_type_ids = check_filter_list(filter.event_type_ids)?;
+        let source_types = check_filter_list(filter.source_types)?;
         Ok(event::Filter {
-            event_type_ids: event_type_ids.map(|ids| ids.iter().filter_map(Id::uuid).collect()),
-            from: DateTime::argument(filter.from)?,
-            to: DateTime::argument(filter.to)?,
-            id_from: DateTime::argument(filter.id_from)?,
-            id_to: DateTime::argument(filter.id_to)?,
+            event_type_ids: event_type_ids.map(|ids| ids.iter().filter_map(Id::to_uuid).collect()),
+            from: DateTime::into_epoch_ms(filter.from)?,
+            to: DateTime::into_epoch_ms(filter.to)?,
+            id_from: DateTime::into_epoch_ms(filter.id_from)?,
+            id_to: DateTime::into_epoch_ms(filter.id_to)?,
             source_types: source_types.map(|all| all.into_iter().filter(|s| !s.contains('\0')).collect()),
             // No import has the nil UUID, so a value that is not a UUID matches no event.
-            import_job_id: filter.import_job_id.map(|id| id.uuid().unwrap_or_default()),
+            import_job_id: filter.import_job_id.map(|id| id.to_uuid().unwrap_or_default()),
             search: filter.search,
         })
     }
@@ -103,7 +103,7 @@ impl EventFilter {
 /// # Errors
 /// [`ApiError::BadUserInput`] if the list is empty, because it could not match anything.
 /// [`ApiError::Limit`] if it has more than [`limits::FILTER_VALUES_MAX`] values.
-fn filter_values<T>(values: Option<Vec<T>>) -> Result<Option<Vec<T>>, ApiError> {
+fn check_filter_list<T>(values: Option<Vec<T>>) -> Result<Option<Vec<T>>, ApiError> {
     let max = limits::FILTER_VALUES_MAX;
     match values {
         Some(values) if values.is_empty() => Err(ApiError::BadUserInput(
@@ -135,20 +135,20 @@ impl Query {
         )]
         first: i32,
     ) -> Result<ChangePage, ApiError> {
-        let (store, actor) = (store(context), actor(context));
-        let first = page_size(first, limits::CHANGES_FIRST_MAX)?;
-        let counts = SelectionCounts::of(context);
-        let weigh = |change: &feed::Change| counts.change(change);
-        let bounds = feed::PageBounds { first, with_types: counts.has_types(), weigh: &weigh };
+        let (store, actor) = (context_store(context), context_actor(context));
+        let first = check_page_size(first, limits::CHANGES_FIRST_MAX)?;
+        let counts = SelectionCounts::count_selection(context);
+        let row_size = |change: &feed::Change| counts.change_bytes(change);
+        let bounds = feed::PageBounds { first, with_types: counts.has_event_types(), row_size: &row_size };
         let after = after.as_ref().map(|cursor| cursor.0.as_str());
-        let page = feed::page(store, actor.user_id, after, bounds).await?;
-        size_of_response(context).add(page.bytes + counts.rows(page.changes.len()))?;
+        let page = feed::load_page(store, actor.user_id, after, bounds).await?;
+        context_response_size(context).add_bytes(page.bytes + counts.row_bytes(page.changes.len()))?;
         Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
     }
 
     /// The living event with this id or alias; null if there is none.
     async fn event(&self, context: &Context<'_>, id: Id) -> Result<Option<Event>, ApiError> {
-        node::event(context, &id).await
+        node::find_event(context, &id).await
     }
 
     /// Living events, by `timestamp` and then by id, both descending. `first` or `last` is 1 to 1 000;
@@ -163,31 +163,31 @@ impl Query {
         before: Option<String>,
         filter: Option<EventFilter>,
     ) -> Result<Connection<Event>, ApiError> {
-        let (store, user_id) = (store(context).clone(), actor(context).user_id);
-        let window = window(first, after, last, before)?;
-        let filter = EventFilter::parse(filter)?;
-        let counts = SelectionCounts::of_events(context);
-        let weigh = |row: &Arc<EventRow>| counts.event(row);
-        let page = event::page(&store, user_id, &filter, &window, &weigh).await?;
-        size_of_response(context).add(page.bytes + counts.rows(page.rows.len()))?;
-        let types = if counts.has_types() {
-            loader::types(&store, user_id, &page.rows).await?
+        let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
+        let window = parse_window(first, after, last, before)?;
+        let filter = EventFilter::parse_filter(filter)?;
+        let counts = SelectionCounts::count_event_list_selection(context);
+        let row_size = |row: &Arc<EventRow>| counts.event_bytes(row);
+        let page = event::load_page(&store, user_id, &filter, &window, &row_size).await?;
+        context_response_size(context).add_bytes(page.bytes + counts.row_bytes(page.rows.len()))?;
+        let types = if counts.has_event_types() {
+            loader::load_types_of_events(&store, user_id, &page.rows).await?
         } else {
             HashMap::new()
         };
         Ok(Connection::new(
             page,
-            |row| Some(Event::of(row).ok()?.with_type_of(&types)),
+            |row| Some(Event::from_living_row(row).ok()?.with_type_from(&types)),
             move || {
                 let (store, filter) = (store.clone(), filter.clone());
-                async move { event::count(&store, user_id, &filter).await }.boxed()
+                async move { event::count_matching(&store, user_id, &filter).await }.boxed()
             },
         ))
     }
 
     /// The living event type with this id or alias; null if there is none.
     async fn event_type(&self, context: &Context<'_>, id: Id) -> Result<Option<EventType>, ApiError> {
-        node::event_type(context, &id).await
+        node::find_event_type(context, &id).await
     }
 
     /// Living event types, by name (compared as bytes) and then by id, both ascending. `first` and `last` are
@@ -200,24 +200,24 @@ impl Query {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<Connection<EventType>, ApiError> {
-        let (store, user_id) = (store(context).clone(), actor(context).user_id);
-        let page = event_type::page(&store, user_id, &window(first, after, last, before)?).await?;
-        let counts = SelectionCounts::of(context);
-        let content_bytes: usize = page.rows.iter().map(|row| counts.event_type(row)).sum();
-        size_of_response(context).add(content_bytes + counts.rows(page.rows.len()))?;
+        let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
+        let page = event_type::load_page(&store, user_id, &parse_window(first, after, last, before)?).await?;
+        let counts = SelectionCounts::count_selection(context);
+        let content_bytes: usize = page.rows.iter().map(|row| counts.event_type_bytes(row)).sum();
+        context_response_size(context).add_bytes(content_bytes + counts.row_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
-            |row| EventType::of(row).ok(),
+            |row| EventType::from_living_row(row).ok(),
             move || {
                 let store = store.clone();
-                async move { event_type::count(&store, user_id).await }.boxed()
+                async move { event_type::count_living(&store, user_id).await }.boxed()
             },
         ))
     }
 
     /// The import with this id; null if there is none.
     async fn import_job(&self, context: &Context<'_>, id: Id) -> Result<Option<ImportJob>, ApiError> {
-        node::import(context, &id).await
+        node::find_import(context, &id).await
     }
 
     /// Imports, by `createdAt` and then by id, both descending. `states` selects imports in one of these
@@ -231,18 +231,19 @@ impl Query {
         before: Option<String>,
         states: Option<Vec<ImportState>>,
     ) -> Result<Connection<ImportJob>, ApiError> {
-        let (store, user_id) = (store(context).clone(), actor(context).user_id);
-        let states = filter_values(states)?;
+        let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
+        let states = check_filter_list(states)?;
         let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(State::from).collect());
-        let window = window(first, after, last, before)?;
-        let page = import_job::page(&store, user_id, states.as_deref(), &window).await?;
-        size_of_response(context).add(SelectionCounts::of(context).rows(page.rows.len()))?;
+        let window = parse_window(first, after, last, before)?;
+        let page = import_job::load_page(&store, user_id, states.as_deref(), &window).await?;
+        context_response_size(context)
+            .add_bytes(SelectionCounts::count_selection(context).row_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportJob(row)),
             move || {
                 let (store, states) = (store.clone(), states.clone());
-                async move { import_job::count(&store, user_id, states.as_deref()).await }.boxed()
+                async move { import_job::count_of_user(&store, user_id, states.as_deref()).await }.boxed()
             },
         ))
     }
@@ -250,27 +251,30 @@ impl Query {
     /// The event, event type or import with this id; null if there is none. Events and event types are also
     /// found by an alias.
     async fn node(&self, context: &Context<'_>, id: Id) -> Result<Option<Node>, ApiError> {
-        Ok(node::nodes(context, &[id]).await?.into_iter().next().flatten())
+        Ok(node::find_nodes(context, &[id]).await?.into_iter().next().flatten())
     }
 
     /// The objects with these ids, 1 to 1 000, in the order of `ids`, with null for each unknown id.
     async fn nodes(&self, context: &Context<'_>, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
         let count = i32::try_from(ids.len()).unwrap_or(i32::MAX);
-        page_size(count, limits::PAGE_FIRST_MAX)?;
-        node::nodes(context, &ids).await
+        check_page_size(count, limits::PAGE_FIRST_MAX)?;
+        node::find_nodes(context, &ids).await
     }
 
     /// What this request cost, and how many points the user has left.
     async fn rate_limit(&self, context: &Context<'_>) -> RateLimit {
-        RateLimit::of(charge(context), store(context).clock.now_ms())
+        RateLimit::from_charge(context_charge(context), context_store(context).clock.now_ms())
     }
 
     /// Checksums of the living entities of one kind, one per month of the time inside their ids. A client
     /// whose copy differs in a month fetches that month again: events with `idFrom` and `idTo` of
     /// `EventFilter`.
     async fn sync_digest(&self, context: &Context<'_>, entity: EntityType) -> Result<SyncDigest, ApiError> {
-        let buckets = digest::digest(store(context), actor(context).user_id, entity.into()).await?;
-        size_of_response(context).add(SelectionCounts::of(context).rows(buckets.len()))?;
+        let buckets =
+            digest::compute_digest(context_store(context), context_actor(context).user_id, entity.into())
+                .await?;
+        context_response_size(context)
+            .add_bytes(SelectionCounts::count_selection(context).row_bytes(buckets.len()))?;
         Ok(SyncDigest::new(entity, buckets))
     }
 
@@ -280,12 +284,12 @@ impl Query {
         context: &Context<'_>,
         #[graphql(desc = "The cursor that the client has stored.")] after: Option<Cursor>,
     ) -> Result<SyncStatus, ApiError> {
-        sync_status(store(context), actor(context).user_id, after).await
+        load_sync_status(context_store(context), context_actor(context).user_id, after).await
     }
 
     /// The authenticated user.
     async fn viewer(&self, context: &Context<'_>) -> Viewer {
-        let actor = actor(context);
+        let actor = context_actor(context);
         Viewer {
             user_id: actor.user_id.into(),
             issuer: Some(actor.issuer.clone()).filter(|issuer| !issuer.is_empty()),
@@ -294,29 +298,37 @@ impl Query {
     }
 }
 
-async fn sync_status(store: &Store, user_id: Uuid, after: Option<Cursor>) -> Result<SyncStatus, ApiError> {
+async fn load_sync_status(
+    store: &Store,
+    user_id: Uuid,
+    after: Option<Cursor>,
+) -> Result<SyncStatus, ApiError> {
     let (head, resolved) =
-        feed::resolve(store, user_id, after.as_ref().map(|cursor| cursor.0.as_str())).await?;
+        feed::resolve_cursor(store, user_id, after.as_ref().map(|cursor| cursor.0.as_str())).await?;
     let (state, pending) = match (&after, resolved) {
         (None, _) => (None, None),
         (Some(_), Err(_)) => (Some(SyncState::ResetRequired), None),
         (Some(_), Ok(from)) => {
-            let pending = feed::pending(store, user_id, from, head.feed_head).await?;
+            let pending = feed::count_pending(store, user_id, from, head.feed_head).await?;
             let state = if pending == 0 { SyncState::UpToDate } else { SyncState::Behind };
             (Some(state), Some(i32::try_from(pending).unwrap_or(i32::MAX)))
         }
     };
-    let totals = status::totals(store, user_id).await?;
-    let newest = feed::cursor_at(head);
+    let totals = status::load_totals(store, user_id).await?;
+    let newest = feed::cursor_at_head(head);
     Ok(SyncStatus {
         state,
         pending,
         head_cursor: Cursor(newest.encode(user_id)),
         last_change_at: totals.last_change_at.map(DateTime::At),
         last_event_at: totals.last_event_at.map(DateTime::At),
-        counts: sync::entity_counts(&totals),
-        sources: status::sources(store, user_id).await?.into_iter().map(SourceStatus::from).collect(),
-        imports: sync::import_counts(&totals),
+        counts: sync::to_entity_counts(&totals),
+        sources: status::load_source_totals(store, user_id)
+            .await?
+            .into_iter()
+            .map(SourceStatus::from)
+            .collect(),
+        imports: sync::to_import_counts(&totals),
         limits: sync::sync_limits(),
         server_time: DateTime::At(store.clock.now_ms()),
     })

@@ -29,7 +29,7 @@ impl ResponseSize {
     ///
     /// # Errors
     /// [`ApiError::Limit`] if the response would be larger than [`RESPONSE_BYTES_MAX`].
-    pub(crate) fn add(&self, bytes: usize) -> Result<(), ApiError> {
+    pub(crate) fn add_bytes(&self, bytes: usize) -> Result<(), ApiError> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= RESPONSE_BYTES_MAX {
             Ok(())
@@ -42,13 +42,13 @@ impl ResponseSize {
     ///
     /// # Errors
     /// [`ApiError::Limit`] if the response would be larger than [`RESPONSE_BYTES_MAX`].
-    pub(crate) fn replace(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
+    pub(crate) fn replace_bytes(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
         self.0.fetch_sub(before, Ordering::Relaxed);
-        self.add(bytes)
+        self.add_bytes(bytes)
     }
 
     /// Sets the size to zero for the next response of a subscription.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
@@ -68,21 +68,21 @@ pub(crate) struct SelectionCounts {
 
 impl SelectionCounts {
     /// Counts the selection of the field that is being resolved.
-    pub(crate) fn of(context: &Context<'_>) -> Self {
+    pub(crate) fn count_selection(context: &Context<'_>) -> Self {
         let mut counts = Self::default();
-        counts.count(context.field(), false);
+        counts.add_selection_of_field(context.field(), false);
         counts
     }
 
     /// Counts the selection of a list of events that is being resolved.
-    pub(crate) fn of_events(context: &Context<'_>) -> Self {
+    pub(crate) fn count_event_list_selection(context: &Context<'_>) -> Self {
         let mut counts = Self::default();
-        counts.count(context.field(), true);
+        counts.add_selection_of_field(context.field(), true);
         counts
     }
 
     /// The recursion is as deep as the document, whose depth the query limits have bounded.
-    fn count(&mut self, field: SelectionField<'_>, in_event: bool) {
+    fn add_selection_of_field(&mut self, field: SelectionField<'_>, in_event: bool) {
         for inner in field.selection_set() {
             let name = inner.name();
             self.fields += 1;
@@ -90,23 +90,23 @@ impl SelectionCounts {
             self.properties += usize::from(name == "properties");
             self.short_texts += usize::from(matches!(name, "externalId" | "name" | "excerpt" | "detail"));
             self.types += usize::from(in_event && name == "eventType");
-            self.count(inner, in_event || name == "event");
+            self.add_selection_of_field(inner, in_event || name == "event");
         }
     }
 
     /// Whether the response contains the event types of events.
-    pub(crate) fn has_types(&self) -> bool {
+    pub(crate) fn has_event_types(&self) -> bool {
         self.types > 0
     }
 
     /// Bytes of the fields of `rows` rows without their values.
-    pub(crate) fn rows(&self, rows: usize) -> usize {
+    pub(crate) fn row_bytes(&self, rows: usize) -> usize {
         rows * self.fields.max(1) * FIELD_BYTES
     }
 
     /// Bytes of the values of an event. They count at least once, because the row is in memory even if the
     /// response contains none of them.
-    pub(crate) fn event(&self, row: &EventRow) -> usize {
+    pub(crate) fn event_bytes(&self, row: &EventRow) -> usize {
         let Some(content) = &row.content else {
             return 0;
         };
@@ -114,40 +114,42 @@ impl SelectionCounts {
         let properties = &content.body.properties;
         let place = content.body.location.as_ref().map_or(0, |place| length(&place.name));
         length(&content.body.notes) * self.notes.max(1)
-            + properties.len().max(json_bytes(properties) * self.properties)
-            + self.short_text(length(&row.external_id) + place)
+            + properties.len().max(parsed_json_bytes(properties) * self.properties)
+            + self.short_text_bytes(length(&row.external_id) + place)
     }
 
     /// Bytes of the values of an event type.
-    pub(crate) fn event_type(&self, row: &TypeRow) -> usize {
-        row.content.as_ref().map_or(0, |content| self.short_text(content.name.len()))
+    pub(crate) fn event_type_bytes(&self, row: &TypeRow) -> usize {
+        row.content.as_ref().map_or(0, |content| self.short_text_bytes(content.name.len()))
     }
 
     /// Bytes of the values of a change.
-    pub(crate) fn change(&self, change: &Change) -> usize {
+    pub(crate) fn change_bytes(&self, change: &Change) -> usize {
         match change {
-            Change::Event(row) => self.event(row),
-            Change::EventType(row) => self.event_type(row),
+            Change::Event(row) => self.event_bytes(row),
+            Change::EventType(row) => self.event_type_bytes(row),
         }
     }
 
     /// Bytes of the results of writes.
-    pub(crate) fn answers(&self, answers: &[MutationAnswer]) -> usize {
+    pub(crate) fn answer_bytes(&self, answers: &[MutationAnswer]) -> usize {
         let content_bytes = answers.iter().map(|answer| match answer {
-            MutationAnswer::Event(event) => event.answer.row.as_ref().map_or(0, |row| self.event(row)),
-            MutationAnswer::EventType(answer) => answer.row.as_ref().map_or(0, |row| self.event_type(row)),
+            MutationAnswer::Event(event) => event.answer.row.as_ref().map_or(0, |row| self.event_bytes(row)),
+            MutationAnswer::EventType(answer) => {
+                answer.row.as_ref().map_or(0, |row| self.event_type_bytes(row))
+            }
         });
-        content_bytes.sum::<usize>() + self.rows(answers.len())
+        content_bytes.sum::<usize>() + self.row_bytes(answers.len())
     }
 
     /// Bytes of a short text: counted once for each time the selection contains one, and at least once.
-    pub(crate) fn short_text(&self, bytes: usize) -> usize {
+    pub(crate) fn short_text_bytes(&self, bytes: usize) -> usize {
         bytes * self.short_texts.max(1)
     }
 }
 
 /// Bytes of a JSON text once it is parsed into its values.
-fn json_bytes(text: &str) -> usize {
+fn parsed_json_bytes(text: &str) -> usize {
     let values = text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     text.len() + values * JSON_VALUE_BYTES
 }
@@ -159,15 +161,17 @@ mod tests {
     #[test]
     fn a_response_is_refused_at_the_first_byte_over_the_limit() {
         let response_size = ResponseSize::default();
-        assert!(response_size.add(RESPONSE_BYTES_MAX - 1).is_ok() && response_size.add(1).is_ok());
-        assert_eq!(response_size.add(1), Err(ApiError::response_too_large()));
-        response_size.clear();
-        assert!(response_size.add(1).is_ok());
+        assert!(
+            response_size.add_bytes(RESPONSE_BYTES_MAX - 1).is_ok() && response_size.add_bytes(1).is_ok()
+        );
+        assert_eq!(response_size.add_bytes(1), Err(ApiError::response_too_large()));
+        response_size.reset();
+        assert!(response_size.add_bytes(1).is_ok());
     }
 
     #[test]
     fn the_size_of_json_includes_each_of_its_values() {
-        assert_eq!(json_bytes("{}"), 2 + 64);
-        assert_eq!(json_bytes(r#"{"a":[[],[]]}"#), 13 + 5 * 64);
+        assert_eq!(parsed_json_bytes("{}"), 2 + 64);
+        assert_eq!(parsed_json_bytes(r#"{"a":[[],[]]}"#), 13 + 5 * 64);
     }
 }

@@ -8,16 +8,16 @@ use std::borrow::Cow;
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{InputType, InputValueResult, Number, Scalar, ScalarType, Value};
 use domain::draft::Sent;
-use domain::text_repair::restore_numbers;
+use domain::text_repair::restore_large_numbers;
 use domain::{event_id, instant};
 use uuid::Uuid;
 
-use super::json_writer::response::json_text;
+use super::json_writer::response::value_to_json_text;
 use crate::error::ApiError;
 use crate::http::variables::DUPLICATE_KEY;
 
 /// Converts a JSON value that should be a string.
-fn sent(value: Option<Value>) -> Sent<String> {
+fn into_sent_string(value: Option<Value>) -> Sent<String> {
     match value {
         None | Some(Value::Null) => Sent::Absent,
         Some(Value::String(text)) => Sent::Value(text),
@@ -56,10 +56,10 @@ impl ScalarType for DateTime {
 }
 
 impl DateTime {
-    /// The value as a field of a draft, not yet checked.
-    pub(crate) fn draft(this: Option<Self>) -> Sent<String> {
+    /// The value as one field of a draft: absent, its text, or of a wrong JSON type.
+    pub(crate) fn into_sent(this: Option<Self>) -> Sent<String> {
         match this {
-            Some(Self::Sent(value)) => sent(Some(value)),
+            Some(Self::Sent(value)) => into_sent_string(Some(value)),
             Some(Self::At(ms)) => Sent::Value(instant::format(ms)),
             None => Sent::Absent,
         }
@@ -69,8 +69,8 @@ impl DateTime {
     ///
     /// # Errors
     /// [`ApiError::BadUserInput`] if the value is not an RFC 3339 instant of the years 0001 to 9999.
-    pub(crate) fn argument(this: Option<Self>) -> Result<Option<i64>, ApiError> {
-        match Self::draft(this) {
+    pub(crate) fn into_epoch_ms(this: Option<Self>) -> Result<Option<i64>, ApiError> {
+        match Self::into_sent(this) {
             Sent::Absent => Ok(None),
             Sent::Value(text) if instant::parse(&text).is_some() => {
                 Ok(instant::parse(&text).map(|parsed| parsed.ms))
@@ -104,18 +104,18 @@ impl ScalarType for JsonObject {
 
 impl JsonObject {
     /// Parses canonical text from the database.
-    pub(crate) fn stored(text: &str) -> Self {
+    pub(crate) fn from_stored_text(text: &str) -> Self {
         Self(serde_json::from_str(text).unwrap_or_default())
     }
 
-    /// The value as a field of a draft, not yet checked.
-    pub(crate) fn draft(this: Option<Self>) -> Sent<String> {
+    /// The value as one field of a draft: absent, its text, or of a wrong JSON type.
+    pub(crate) fn into_sent(this: Option<Self>) -> Sent<String> {
         match this.map(|object| object.0) {
             None | Some(Value::Null) => Sent::Absent,
             // In variables, free JSON stays the text that the client sent: see `http::variables`.
             Some(Value::Binary(text)) => String::from_utf8(text.into()).map_or(Sent::WrongType, Sent::Value),
             Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => {
-                Sent::Value(restore_numbers(&json_text(&value)).into_owned())
+                Sent::Value(restore_large_numbers(&value_to_json_text(&value)).into_owned())
             }
             Some(_) => Sent::WrongType,
         }
@@ -205,18 +205,18 @@ impl InputType for Id {
 }
 
 impl Id {
-    /// The value as a field of a draft, not yet checked.
-    pub(crate) fn draft(this: Option<Self>) -> Sent<String> {
-        sent(this.map(|id| id.0))
+    /// The value as one field of a draft: absent, its text, or of a wrong JSON type.
+    pub(crate) fn into_sent(this: Option<Self>) -> Sent<String> {
+        into_sent_string(this.map(|id| id.0))
     }
 
     /// The UUID, or `None` if the value is not one. Queries treat such a value as an unknown id.
-    pub(crate) fn uuid(&self) -> Option<Uuid> {
-        event_id::parse(&self.text()?)
+    pub(crate) fn to_uuid(&self) -> Option<Uuid> {
+        event_id::parse(&self.to_text()?)
     }
 
     /// The value if it is a string.
-    pub(crate) fn text(&self) -> Option<String> {
+    pub(crate) fn to_text(&self) -> Option<String> {
         if let Value::String(text) = &self.0 { Some(text.clone()) } else { None }
     }
 }

@@ -21,7 +21,7 @@ use super::scalar::{Cursor, Id};
 use super::types::import::ImportJob;
 use super::types::sync::ChangePage;
 use super::wake::WakeUps;
-use super::{actor, size_of_response, store};
+use super::{context_actor, context_response_size, context_store};
 use crate::error::ApiError;
 
 /// How often a reader reads the feed without a wake-up.
@@ -47,14 +47,15 @@ impl Subscription {
         #[graphql(desc = "The cursor that the client has stored. Absent: the newest position.")]
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = ChangePage> + use<>, ApiError> {
-        let (store, user_id) = (store(context).clone(), actor(context).user_id);
-        let wake_ups = context.data_unchecked::<WakeUps>().listen(user_id);
+        let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
+        let wake_ups = context.data_unchecked::<WakeUps>().subscribe_to_feed(user_id);
         let after = match after {
             Some(cursor) => cursor.0,
-            None => feed::head_cursor(&store, user_id).await?.encode(user_id),
+            None => feed::load_head_cursor(&store, user_id).await?.encode(user_id),
         };
-        let (counts, response_size) = (SelectionCounts::of(context), size_of_response(context).clone());
-        let reader = Reader {
+        let (counts, response_size) =
+            (SelectionCounts::count_selection(context), context_response_size(context).clone());
+        let reader = FeedReader {
             store,
             user_id,
             after: Some(after),
@@ -63,7 +64,10 @@ impl Subscription {
             counts,
             response_size,
         };
-        Ok(futures::stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) }))
+        Ok(futures::stream::unfold(
+            reader,
+            |mut reader| async move { Some((reader.next_page().await?, reader)) },
+        ))
     }
 
     /// The import as it is now, and then after each change, at most once a second, until it ends. An unknown
@@ -75,22 +79,26 @@ impl Subscription {
         id: Id,
     ) -> Result<impl Stream<Item = ImportJob> + use<>, ApiError> {
         let unknown = || ApiError::BadUserInput("no import is known by this id".to_owned());
-        let (store, user_id) = (store(context).clone(), actor(context).user_id);
-        let id = id.uuid().ok_or_else(unknown)?;
+        let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
+        let id = id.to_uuid().ok_or_else(unknown)?;
         let job = import_job::find(&store, user_id, id).await?.ok_or_else(unknown)?;
         let has_ended = job.state.is_final();
         let current = futures::stream::once(std::future::ready(ImportJob(job.clone())));
-        let watcher =
-            Watcher { store, last: job, has_ended, response_size: size_of_response(context).clone() };
+        let watcher = ImportWatcher {
+            store,
+            last: job,
+            has_ended,
+            response_size: context_response_size(context).clone(),
+        };
         let updates = futures::stream::unfold(watcher, |mut watcher| async move {
-            Some((ImportJob(watcher.next().await?), watcher))
+            Some((ImportJob(watcher.next_import_state().await?), watcher))
         });
         Ok(futures::StreamExt::chain(current, updates))
     }
 }
 
 /// A reader of a change feed.
-struct Reader {
+struct FeedReader {
     store: Store,
     user_id: Uuid,
     /// The cursor to go on from. `None` after a reset, which ends the stream.
@@ -103,29 +111,29 @@ struct Reader {
     response_size: ResponseSize,
 }
 
-impl Reader {
+impl FeedReader {
     /// Waits for the next page to send. Returns `None` after a reset.
-    async fn next(&mut self) -> Option<ChangePage> {
+    async fn next_page(&mut self) -> Option<ChangePage> {
         loop {
             let after = self.after.clone()?;
             // Marked before the read, so that a commit during the read ends the wait below.
             self.wake_ups.mark_unchanged();
-            match self.read(&after).await {
+            match self.read_page(&after).await {
                 Ok(page) => {
                     let has_news = !page.changes.is_empty() || page.reset.is_some();
                     if has_news || self.last_sent_at.elapsed() >= SILENCE_MAX {
                         let is_last = page.reset.is_some();
                         let page = ChangePage::new(page, self.user_id, self.store.clock.now_ms());
-                        self.after = (!is_last).then(|| page.end().to_owned());
+                        self.after = (!is_last).then(|| page.next_cursor().to_owned());
                         self.last_sent_at = Instant::now();
-                        self.response_size.clear();
+                        self.response_size.reset();
                         return Some(page);
                     }
                 }
                 // The stream goes on: the reader tries again after the wait below.
                 Err(error) => {
                     tracing::debug!(
-                        error = error.in_full(),
+                        error = error.to_string_with_cause(),
                         "a change feed could not be read and will be read again"
                     )
                 }
@@ -144,43 +152,43 @@ impl Reader {
     }
 }
 
-impl Reader {
-    async fn read(&self, after: &str) -> Result<feed::ChangePage, Error> {
-        let weigh = |change: &feed::Change| self.counts.change(change);
+impl FeedReader {
+    async fn read_page(&self, after: &str) -> Result<feed::ChangePage, Error> {
+        let row_size = |change: &feed::Change| self.counts.change_bytes(change);
         let bounds = feed::PageBounds {
             first: limits::SUBSCRIPTION_PAGE_MAX,
-            with_types: self.counts.has_types(),
-            weigh: &weigh,
+            with_types: self.counts.has_event_types(),
+            row_size: &row_size,
         };
-        feed::page(&self.store, self.user_id, Some(after), bounds).await
+        feed::load_page(&self.store, self.user_id, Some(after), bounds).await
     }
 }
 
 /// A reader that follows one import.
-struct Watcher {
+struct ImportWatcher {
     store: Store,
     last: domain::import::ImportRow,
     has_ended: bool,
     response_size: ResponseSize,
 }
 
-impl Watcher {
+impl ImportWatcher {
     /// Waits until the import has changed. Returns `None` after its final state was sent, or if it is gone.
-    async fn next(&mut self) -> Option<domain::import::ImportRow> {
+    async fn next_import_state(&mut self) -> Option<domain::import::ImportRow> {
         while !self.has_ended {
             tokio::time::sleep(PROGRESS_EVERY).await;
             match import_job::find(&self.store, self.last.user_id, self.last.id).await {
                 Ok(Some(job)) if job != self.last => {
                     self.has_ended = job.state.is_final();
                     self.last = job;
-                    self.response_size.clear();
+                    self.response_size.reset();
                     return Some(self.last.clone());
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
                 Err(error) => {
                     tracing::debug!(
-                        error = error.in_full(),
+                        error = error.to_string_with_cause(),
                         "an import could not be read and will be read again"
                     )
                 }

@@ -24,17 +24,17 @@ impl WakeUps {
     /// Must be called within a tokio runtime.
     pub(crate) fn new(notifier: &dyn Notifier) -> Self {
         let this = Self::default();
-        let (wake_ups, mut feeds) = (this.clone(), notifier.feeds());
+        let (wake_ups, mut feeds) = (this.clone(), notifier.subscribe_to_moved_feeds());
         tokio::spawn(async move {
             while let Some(user_id) = feeds.next().await {
-                wake_ups.wake(user_id);
+                wake_ups.wake_readers(user_id);
             }
         });
         this
     }
 
     /// Returns a receiver that changes each time the feed of this user moves from now on.
-    pub(crate) fn listen(&self, user_id: Uuid) -> watch::Receiver<()> {
+    pub(crate) fn subscribe_to_feed(&self, user_id: Uuid) -> watch::Receiver<()> {
         let Ok(mut channels) = self.0.lock() else {
             return watch::channel(()).1;
         };
@@ -44,7 +44,7 @@ impl WakeUps {
         channels.entry(user_id).or_insert_with(|| watch::channel(()).0).subscribe()
     }
 
-    fn wake(&self, user_id: Uuid) {
+    fn wake_readers(&self, user_id: Uuid) {
         if let Ok(channels) = self.0.lock()
             && let Some(channel) = channels.get(&user_id)
         {

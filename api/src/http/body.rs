@@ -34,7 +34,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// - [`ApiError::PayloadTooLarge`] if the body is larger than [`BODY_BYTES_MAX`], encoded or decoded.
 /// - [`ApiError::Unavailable`] if there is too little memory for it at the moment.
 /// - [`ApiError::BadUserInput`] if it arrives too slowly, ends early or is not encoded as announced.
-pub(crate) async fn read(
+pub(crate) async fn read_body(
     memory: &Arc<Semaphore>,
     headers: &HeaderMap,
     encoding: Encoding,
@@ -43,38 +43,41 @@ pub(crate) async fn read(
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let size = announced.unwrap_or(0);
     if size > BODY_BYTES_MAX {
-        drain(body, 4 * BODY_BYTES_MAX).await;
+        drain_body(body, 4 * BODY_BYTES_MAX).await;
         return Err(ApiError::PayloadTooLarge { max: BODY_BYTES_MAX as u64 });
     }
     if memory.available_permits() < size / KIB {
         return Err(ApiError::Unavailable);
     }
-    let (encoded, mut permit) = collect(memory, body, WHOLE_TIMEOUT).await?;
+    let (encoded, mut permit) = collect_body(memory, body, WHOLE_TIMEOUT).await?;
     if encoding == Encoding::Identity {
         return Ok((encoded, permit));
     }
     // Memory is taken for the largest possible result, and the unused part is released after the decoding.
     let size = encoded.len();
-    grow(memory, &mut permit, size + encoding.decoded_max(size))?;
-    let bytes = encoding.decode(encoded).await?;
+    extend_memory_permit(memory, &mut permit, size + encoding.decoded_bytes_max(size))?;
+    let bytes = encoding.decode_body(encoded).await?;
     let unused = permit.num_permits().saturating_sub(bytes.len() / KIB + 1);
     drop(permit.split(unused));
     Ok((bytes, permit))
 }
 
 /// Reads a small part of the body of an unauthenticated request, so that its sender receives the response.
-pub(crate) async fn drain_unauthenticated(body: Body) {
-    drain(body, UNAUTHENTICATED_DRAIN_BYTES_MAX).await;
+pub(crate) async fn drain_unauthenticated_body(body: Body) {
+    drain_body(body, UNAUTHENTICATED_DRAIN_BYTES_MAX).await;
 }
 
 /// Reads and discards at most `bytes_max` bytes of a refused body.
-pub(crate) async fn drain(body: Body, bytes_max: usize) {
-    discard(body.into_data_stream(), bytes_max).await;
+pub(crate) async fn drain_body(body: Body, bytes_max: usize) {
+    discard_stream(body.into_data_stream(), bytes_max).await;
 }
 
 /// Reads and discards the rest of a stream, because a sender that is still writing would not read the
 /// response. Stops after `bytes_max` bytes or [`DRAIN_TIMEOUT`].
-pub(crate) async fn discard<E>(mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin, bytes_max: usize) {
+pub(crate) async fn discard_stream<E>(
+    mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    bytes_max: usize,
+) {
     let mut left = bytes_max;
     let read = async {
         while let Some(Ok(bytes)) = stream.next().await {
@@ -89,7 +92,11 @@ pub(crate) async fn discard<E>(mut stream: impl Stream<Item = Result<Bytes, E>> 
 ///
 /// # Errors
 /// [`ApiError::Unavailable`] if there is too little memory.
-fn grow(memory: &Arc<Semaphore>, permit: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), ApiError> {
+fn extend_memory_permit(
+    memory: &Arc<Semaphore>,
+    permit: &mut OwnedSemaphorePermit,
+    bytes: usize,
+) -> Result<(), ApiError> {
     let more = (bytes / KIB + 1).saturating_sub(permit.num_permits());
     let more = u32::try_from(more).unwrap_or(u32::MAX);
     permit.merge(Arc::clone(memory).try_acquire_many_owned(more).map_err(|_| ApiError::Unavailable)?);
@@ -98,7 +105,7 @@ fn grow(memory: &Arc<Semaphore>, permit: &mut OwnedSemaphorePermit, bytes: usize
 
 /// Reads a body that is not longer than [`BODY_BYTES_MAX`]. `whole` is the time for it before its bytes
 /// extend it.
-async fn collect(
+async fn collect_body(
     memory: &Arc<Semaphore>,
     body: Body,
     whole: Duration,
@@ -117,7 +124,7 @@ async fn collect(
                 return Err(ApiError::PayloadTooLarge { max: BODY_BYTES_MAX as u64 });
             }
             Some(Ok(bytes)) => {
-                grow(memory, &mut permit, all.len() + bytes.len())?;
+                extend_memory_permit(memory, &mut permit, all.len() + bytes.len())?;
                 all.extend_from_slice(&bytes);
             }
             Some(Err(_)) => {
@@ -146,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_never_pauses_and_never_ends_is_refused() {
         let memory = Arc::new(Semaphore::new(64));
-        let error = collect(&memory, drip(usize::MAX, 1), Duration::from_millis(200)).await;
+        let error = collect_body(&memory, drip(usize::MAX, 1), Duration::from_millis(200)).await;
         assert_eq!(error.expect_err("the body is refused").code(), "BAD_USER_INPUT");
         assert_eq!(memory.available_permits(), 64);
     }
@@ -154,17 +161,17 @@ mod tests {
     #[tokio::test]
     async fn a_slow_body_gets_more_time_as_its_bytes_arrive() {
         let memory = Arc::new(Semaphore::new(4_096));
-        let read = collect(&memory, drip(20, 64 * KIB), Duration::from_millis(100)).await;
+        let read = collect_body(&memory, drip(20, 64 * KIB), Duration::from_millis(100)).await;
         assert_eq!(read.expect("the body arrives in time").0.len(), 20 * 64 * KIB);
     }
 
     #[tokio::test]
     async fn memory_is_taken_for_the_bytes_that_have_arrived_and_no_more() {
         let memory = Arc::new(Semaphore::new(64));
-        let read = collect(&memory, Body::from(vec![0; 10 * KIB]), MINUTE).await;
+        let read = collect_body(&memory, Body::from(vec![0; 10 * KIB]), MINUTE).await;
         let (bytes, permit) = read.expect("there is enough memory");
         assert_eq!((bytes.len(), permit.num_permits()), (10 * KIB, 11));
-        let error = collect(&memory, Body::from(vec![0; 60 * KIB]), MINUTE)
+        let error = collect_body(&memory, Body::from(vec![0; 60 * KIB]), MINUTE)
             .await
             .expect_err("there is too little memory");
         assert_eq!(error, ApiError::Unavailable);

@@ -47,16 +47,16 @@ impl Origins {
         Self(origins.into())
     }
 
-    pub(crate) fn allow(&self, origin: &HeaderValue) -> bool {
+    pub(crate) fn allows_origin(&self, origin: &HeaderValue) -> bool {
         let origin = origin.to_str().unwrap_or_default();
-        self.0.iter().any(|allowed| is_origin(allowed, origin))
+        self.0.iter().any(|allowed| matches_origin(allowed, origin))
     }
 }
 
 /// Responds to preflight requests, and marks the responses that pages of these origins may read.
 /// `additional_headers` are request headers that they may send in addition to [`REQUEST_HEADERS`].
-pub(super) fn layer(origins: Origins, additional_headers: &[HeaderName]) -> CorsLayer {
-    let is_allowed = move |origin: &HeaderValue, _: &Parts| origins.allow(origin);
+pub(super) fn cors_layer(origins: Origins, additional_headers: &[HeaderName]) -> CorsLayer {
+    let is_allowed = move |origin: &HeaderValue, _: &Parts| origins.allows_origin(origin);
     let additional_headers = additional_headers.iter().cloned();
     let request_headers = REQUEST_HEADERS.into_iter().map(HeaderName::from_static).chain(additional_headers);
     let response_headers = ["upload-offset", "x-request-id"].map(HeaderName::from_static);
@@ -73,7 +73,7 @@ pub(super) fn layer(origins: Origins, additional_headers: &[HeaderName]) -> Cors
 }
 
 /// Compares exactly. An allowed origin that ends in `:*`, such as `http://localhost:*`, matches any port.
-fn is_origin(allowed: &str, origin: &str) -> bool {
+fn matches_origin(allowed: &str, origin: &str) -> bool {
     let Some(host) = allowed.strip_suffix(":*") else {
         return allowed == origin;
     };

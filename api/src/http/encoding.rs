@@ -29,7 +29,7 @@ impl Encoding {
     ///
     /// # Errors
     /// A text for the client, if the encoding is not supported or there are several.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, String> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, String> {
         // Several header lines form one list (RFC 9110, section 5.3).
         let lines = headers.get_all(header::CONTENT_ENCODING).iter();
         let names: Vec<&str> = lines.map(|value| value.to_str().unwrap_or("?").trim()).collect();
@@ -44,18 +44,18 @@ impl Encoding {
 
     /// Whether a body that begins with these bytes can have this encoding. True if there are too few bytes to
     /// know.
-    pub(super) fn matches(self, begin: &[u8]) -> bool {
+    pub(super) fn matches_first_bytes(self, begin: &[u8]) -> bool {
         let can_detect = begin.len() >= MAGIC_BYTES;
         match self {
             _ if !can_detect => true,
             Self::Identity => true,
-            Self::Gzip => Packing::by_magic(begin) == Some(Packing::Gzip),
-            Self::Zstd => Packing::by_magic(begin) == Some(Packing::Zstd),
+            Self::Gzip => Packing::from_first_bytes(begin) == Some(Packing::Gzip),
+            Self::Zstd => Packing::from_first_bytes(begin) == Some(Packing::Zstd),
         }
     }
 
     /// The most bytes that a body of `encoded` bytes may have when it is decoded.
-    pub(super) fn decoded_max(self, encoded: usize) -> usize {
+    pub(super) fn decoded_bytes_max(self, encoded: usize) -> usize {
         let ratio_max = usize::try_from(DECODED_RATIO_MAX).unwrap_or(usize::MAX);
         match self {
             Self::Identity => encoded,
@@ -69,7 +69,7 @@ impl Encoding {
     /// - [`ApiError::BadUserInput`] if the body does not have this encoding.
     /// - [`ApiError::PayloadTooLarge`] if the decoded body is too large.
     /// - [`ApiError::Internal`] if the decoder panics.
-    pub(super) async fn decode(self, body: Bytes) -> Result<Bytes, ApiError> {
+    pub(super) async fn decode_body(self, body: Bytes) -> Result<Bytes, ApiError> {
         if self == Self::Identity {
             return Ok(body);
         }
@@ -90,7 +90,7 @@ impl Encoding {
                 Box::new(decoder)
             }
         };
-        let max = self.decoded_max(body.len()) as u64;
+        let max = self.decoded_bytes_max(body.len()) as u64;
         let mut decoded = Vec::new();
         decoder.by_ref().take(max + 1).read_to_end(&mut decoded).map_err(invalid)?;
         if decoded.len() as u64 > max {

@@ -26,86 +26,86 @@ use super::encoding::Encoding;
 use super::observe::RequestTrace;
 use super::persisted::Extensions;
 use super::server::ConnectionPermit;
-use super::variables::{Body, variables};
+use super::variables::{Body, parse_variables};
 use super::{App, RequestId, body, socket};
-use crate::auth::{Caller, bearer};
+use crate::auth::{Caller, bearer_token};
 use crate::error::ApiError;
 use media::{Accepted, Media};
-use response::{http_response, refuse};
+use response::{refusal_response, to_http_response};
 use stream::Framing;
 
-pub(super) use execute::{Operation, admit, execute_stream};
+pub(super) use execute::{Operation, execute_as_stream, prepare_operation};
 pub(super) use response::{graphql_error_response, is_request_error};
-pub(super) use stream::within_a_year;
+pub(super) use stream::to_timer_duration;
 
 /// `POST /graphql`: executes any operation.
-pub(super) async fn post(
+pub(super) async fn post_graphql(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
     Extension(trace): Extension<RequestTrace>,
     headers: HeaderMap,
     http_body: HttpBody,
 ) -> Response {
-    let accepted = Accepted::of(&headers);
-    let error_media = media::for_error(accepted);
-    let caller = match caller(&app, &headers).await {
+    let accepted = Accepted::from_headers(&headers);
+    let error_media = media::error_media_or_json(accepted);
+    let caller = match authenticate_caller(&app, &headers).await {
         Ok(caller) => caller,
         Err(error) => {
-            body::drain_unauthenticated(http_body).await;
-            return refuse(&error, None, error_media, &id);
+            body::drain_unauthenticated_body(http_body).await;
+            return refusal_response(&error, None, error_media, &id);
         }
     };
-    let accepted = match accepted.ok_or_else(|| not_acceptable(&id)) {
-        Ok(accepted) if is_json(&headers) => accepted,
+    let accepted = match accepted.ok_or_else(|| not_acceptable_response(&id)) {
+        Ok(accepted) if has_json_content_type(&headers) => accepted,
         refused => {
-            body::drain(http_body, BODY_BYTES_MAX).await;
+            body::drain_body(http_body, BODY_BYTES_MAX).await;
             return refused.err().unwrap_or_else(|| {
-                let error = bad("Content-Type must be application/json in UTF-8");
-                refuse(&error, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), error_media, &id)
+                let error = bad_user_input("Content-Type must be application/json in UTF-8");
+                refusal_response(&error, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), error_media, &id)
             });
         }
     };
-    let encoding = match Encoding::of(&headers) {
+    let encoding = match Encoding::from_headers(&headers) {
         Ok(encoding) => encoding,
         Err(detail) => {
-            body::drain(http_body, BODY_BYTES_MAX).await;
+            body::drain_body(http_body, BODY_BYTES_MAX).await;
             let status = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-            return refuse(&bad(&detail), status, error_media, &id);
+            return refusal_response(&bad_user_input(&detail), status, error_media, &id);
         }
     };
-    let (bytes, memory_permit) = match body::read(&app.bodies, &headers, encoding, http_body).await {
+    let (bytes, memory_permit) = match body::read_body(&app.bodies, &headers, encoding, http_body).await {
         Ok(read) => read,
-        Err(error) => return refuse(&error, None, error_media, &id),
+        Err(error) => return refusal_response(&error, None, error_media, &id),
     };
-    match Body::read(&bytes) {
+    match Body::parse_body(&bytes) {
         Ok(body) => {
             let received = ReceivedRequest { body, permits: vec![memory_permit], trace, is_get: false };
-            run(&app, caller, received, accepted, &id).await
+            respond_to_request(&app, caller, received, accepted, &id).await
         }
-        Err(error) => refuse(&error, None, error_media, &id),
+        Err(error) => refusal_response(&error, None, error_media, &id),
     }
 }
 
 /// Authenticates the request.
-async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let token = bearer(headers).ok_or(ApiError::Unauthenticated)?;
+async fn authenticate_caller(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let token = bearer_token(headers).ok_or(ApiError::Unauthenticated)?;
     app.keys.authenticate_token(token, &app.services.store).await
 }
 
-fn bad(detail: &str) -> ApiError {
+fn bad_user_input(detail: &str) -> ApiError {
     ApiError::BadUserInput(detail.to_owned())
 }
 
-fn not_acceptable(request_id: &str) -> Response {
-    let error = bad(
+fn not_acceptable_response(request_id: &str) -> Response {
+    let error = bad_user_input(
         "Accept must name one of application/json, application/graphql-response+json, text/event-stream or \
          multipart/mixed;subscriptionSpec=1.0",
     );
-    refuse(&error, Some(StatusCode::NOT_ACCEPTABLE), Media::Json, request_id)
+    refusal_response(&error, Some(StatusCode::NOT_ACCEPTABLE), Media::Json, request_id)
 }
 
 /// Whether the body is JSON in UTF-8. Without `charset`, JSON is in UTF-8 (RFC 8259, section 8.1).
-fn is_json(headers: &HeaderMap) -> bool {
+fn has_json_content_type(headers: &HeaderMap) -> bool {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = content_type.split(';').map(str::trim);
@@ -127,7 +127,7 @@ pub(super) struct Parameters {
 
 /// `GET /graphql`: opens a WebSocket if the client requests an upgrade. Otherwise executes anything but
 /// mutations.
-pub(super) async fn get(
+pub(super) async fn get_graphql(
     State(app): State<Arc<App>>,
     Extension(request_id): Extension<RequestId>,
     Extension(trace): Extension<RequestTrace>,
@@ -137,30 +137,30 @@ pub(super) async fn get(
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Response {
     let id = &request_id.0;
-    let accepted = Accepted::of(&headers);
-    let error_media = media::for_error(accepted);
+    let accepted = Accepted::from_headers(&headers);
+    let error_media = media::error_media_or_json(accepted);
     if requests_websocket(&headers) {
         let refused = match upgrade {
-            _ if !is_origin_allowed(&app, &headers) => ApiError::Forbidden,
-            Ok(upgrade) => return socket::open(app, upgrade, &headers, connection_permit, id),
-            Err(_) => bad("the upgrade must be to a WebSocket of version 13 (RFC 6455)"),
+            _ if !is_socket_origin_allowed(&app, &headers) => ApiError::Forbidden,
+            Ok(upgrade) => return socket::start_session(app, upgrade, &headers, connection_permit, id),
+            Err(_) => bad_user_input("the upgrade must be to a WebSocket of version 13 (RFC 6455)"),
         };
-        return refuse(&refused, None, error_media, id);
+        return refusal_response(&refused, None, error_media, id);
     }
-    let caller = match caller(&app, &headers).await {
+    let caller = match authenticate_caller(&app, &headers).await {
         Ok(caller) => caller,
-        Err(error) => return refuse(&error, None, error_media, id),
+        Err(error) => return refusal_response(&error, None, error_media, id),
     };
     let Some(accepted) = accepted else {
-        return not_acceptable(id);
+        return not_acceptable_response(id);
     };
-    let parameters = parameters.map_err(|_| bad("the parameters of the URL cannot be read"));
-    match parameters.and_then(|Query(parameters)| parameters.body()) {
+    let parameters = parameters.map_err(|_| bad_user_input("the parameters of the URL cannot be read"));
+    match parameters.and_then(|Query(parameters)| parameters.into_body()) {
         Ok(body) => {
             let received = ReceivedRequest { body, permits: Vec::new(), trace, is_get: true };
-            run(&app, caller, received, accepted, id).await
+            respond_to_request(&app, caller, received, accepted, id).await
         }
-        Err(error) => refuse(&error, None, error_media, id),
+        Err(error) => refusal_response(&error, None, error_media, id),
     }
 }
 
@@ -178,30 +178,34 @@ impl Parameters {
     /// # Errors
     /// [`ApiError::BadUserInput`] if a parameter is malformed or there is no document; [`ApiError::Limit`] if
     /// the variables are too deep.
-    fn body(self) -> Result<Body, ApiError> {
-        let variables =
-            self.variables.as_deref().map(|text| variables(text, false)).transpose()?.unwrap_or_default();
+    fn into_body(self) -> Result<Body, ApiError> {
+        let variables = self
+            .variables
+            .as_deref()
+            .map(|text| parse_variables(text, false))
+            .transpose()?
+            .unwrap_or_default();
         let extensions = self.extensions.as_deref().map(serde_json::from_str::<Extensions>).transpose();
-        let extensions = extensions.map_err(|_| bad("extensions must be a JSON object"))?;
-        let hash = extensions.unwrap_or_default().hash()?;
-        Body { query: self.query, hash, operation_name: self.operation_name, variables }.with_document()
+        let extensions = extensions.map_err(|_| bad_user_input("extensions must be a JSON object"))?;
+        let hash = extensions.unwrap_or_default().into_document_hash()?;
+        Body { query: self.query, hash, operation_name: self.operation_name, variables }.require_document()
     }
 }
 
 /// Whether the origin may open a WebSocket. Browsers send no preflight request before they open one, so CORS
 /// does not protect it.
-fn is_origin_allowed(app: &App, headers: &HeaderMap) -> bool {
-    headers.get(header::ORIGIN).is_none_or(|origin| app.origins.allow(origin))
+fn is_socket_origin_allowed(app: &App, headers: &HeaderMap) -> bool {
+    headers.get(header::ORIGIN).is_none_or(|origin| app.origins.allows_origin(origin))
 }
 
 /// Refuses all other methods.
-pub(super) async fn other_method(
+pub(super) async fn refuse_other_method(
     Extension(RequestId(id)): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Response {
-    let error_media = media::for_error(Accepted::of(&headers));
-    let error = bad("send the request with POST, or a query with GET");
-    refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), error_media, &id)
+    let error_media = media::error_media_or_json(Accepted::from_headers(&headers));
+    let error = bad_user_input("send the request with POST, or a query with GET");
+    refusal_response(&error, Some(StatusCode::METHOD_NOT_ALLOWED), error_media, &id)
 }
 
 /// A request whose body was read, but not yet checked.
@@ -214,7 +218,7 @@ struct ReceivedRequest {
 }
 
 /// Prepares and executes the request, and writes its response in the media type that the client prefers.
-async fn run(
+async fn respond_to_request(
     app: &Arc<App>,
     caller: Caller,
     received: ReceivedRequest,
@@ -222,41 +226,43 @@ async fn run(
     request_id: &str,
 ) -> Response {
     let ReceivedRequest { body, permits, trace, is_get } = received;
-    let error_media = accepted.for_error();
+    let error_media = accepted.error_media();
     // GraphQL over HTTP: in plain JSON, a well-formed request whose document is refused has the status 200.
     // An unknown hash has it too, because it is not a failure: the client sends the document next.
     let refused = |error: &ApiError| {
         let is_ok = error_media == Media::Json || *error == ApiError::PersistedQueryNotFound;
-        refuse(error, is_ok.then_some(StatusCode::OK), error_media, request_id)
+        refusal_response(error, is_ok.then_some(StatusCode::OK), error_media, request_id)
     };
-    let operation = match admit(app, caller.actor, body) {
+    let operation = match prepare_operation(app, caller.actor, body) {
         Ok(operation) => operation.with_permits(permits).with_trace(trace),
         Err(error) => return refused(&error),
     };
     if is_get && operation.operation_type == OperationType::Mutation {
-        let error = bad("send mutations with POST, not with GET");
-        return refuse(&error, Some(StatusCode::METHOD_NOT_ALLOWED), error_media, request_id);
+        let error = bad_user_input("send mutations with POST, not with GET");
+        return refusal_response(&error, Some(StatusCode::METHOD_NOT_ALLOWED), error_media, request_id);
     }
-    let Some(media) = accepted.for_operation(operation.operation_type) else {
-        return refused(&bad("a subscription needs graphql-transport-ws, text/event-stream or \
-             multipart/mixed;subscriptionSpec=1.0"));
+    let Some(media) = accepted.operation_media(operation.operation_type) else {
+        return refused(&bad_user_input(
+            "a subscription needs graphql-transport-ws, text/event-stream or \
+             multipart/mixed;subscriptionSpec=1.0",
+        ));
     };
     let operation = match operation.take_points(app) {
         Ok(operation) => operation,
-        Err(error) => return refuse(&error, None, error_media, request_id),
+        Err(error) => return refusal_response(&error, None, error_media, request_id),
     };
     let charge = operation.charge;
     let stream = |operation, framing| {
-        stream::respond(app, operation, caller.expires_at_ms, framing, error_media, request_id)
+        stream::respond_with_stream(app, operation, caller.expires_at_ms, framing, error_media, request_id)
     };
     let mut response = match media {
         Media::Json | Media::GraphqlResponse => {
-            http_response(&execute::execute(app, operation, request_id).await, media)
+            to_http_response(&execute::execute_operation(app, operation, request_id).await, media)
         }
         Media::EventStream => stream(operation, Framing::EventStream).await,
         Media::Multipart => stream(operation, Framing::Multipart).await,
     };
-    charge.write(response.headers_mut());
+    charge.add_rate_limit_headers(response.headers_mut());
     response
 }
 

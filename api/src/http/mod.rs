@@ -36,9 +36,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Keys;
-use crate::error::{ApiError, problem};
-use crate::graphql::{Schema, Services, schema};
-use crate::limiter::{Limiter, seconds};
+use crate::error::{ApiError, problem_json};
+use crate::graphql::{Schema, Services, build_schema};
+use crate::limiter::{Limiter, round_up_to_seconds};
 use cors::Origins;
 use persisted::PersistedDocuments;
 use server::{Probes, Server};
@@ -88,7 +88,7 @@ impl App {
             probes,
             connections_max: _,
         } = server;
-        let schema = schema(services.clone(), hints);
+        let schema = build_schema(services.clone(), hints);
         let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
         Self {
             services,
@@ -114,28 +114,31 @@ impl App {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub String);
 
-fn router(app: Arc<App>) -> Router {
-    let cors = cors::layer(app.origins.clone(), &app.cors_headers);
+fn build_router(app: Arc<App>) -> Router {
+    let cors = cors::cors_layer(app.origins.clone(), &app.cors_headers);
     let routes = Router::new()
-        .route("/graphql", get(graphql::get).post(graphql::post).fallback(graphql::other_method))
-        .route("/imports/{id}/payload", put(payload::put).head(payload::head))
-        .route("/imports/{id}/report", get(payload::report))
-        .route("/imports/{id}/rejected", get(rejected::get))
-        .route("/imports/preview", post(preview::post))
+        .route(
+            "/graphql",
+            get(graphql::get_graphql).post(graphql::post_graphql).fallback(graphql::refuse_other_method),
+        )
+        .route("/imports/{id}/payload", put(payload::put_payload).head(payload::head_payload))
+        .route("/imports/{id}/report", get(payload::get_report))
+        .route("/imports/{id}/rejected", get(rejected::get_rejected_records))
+        .route("/imports/preview", post(preview::post_preview))
         .route("/schema.graphql", get(|| async { ([(header::CONTENT_TYPE, "text/plain")], crate::sdl()) }))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found_response)
+        .method_not_allowed_fallback(method_not_allowed_response)
         .layer(DefaultBodyLimit::disable())
         .with_state(app);
-    let observed = routes.layer(middleware::from_fn(observe::observe));
+    let observed = routes.layer(middleware::from_fn(observe::record_request));
     // The request id is the outermost layer, so that the response to a refused preflight has it too.
-    observed.layer(cors).layer(middleware::from_fn(with_request_id))
+    observed.layer(cors).layer(middleware::from_fn(add_request_id_and_problem))
 }
 
 /// Gives each request an id, and gives a problem object to error responses that have none.
-async fn with_request_id(mut request: Request, next: Next) -> Response {
+async fn add_request_id_and_problem(mut request: Request, next: Next) -> Response {
     let sent = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let fits = |id: &&str| (1..=64).contains(&id.len()) && id.chars().all(allowed);
@@ -144,8 +147,8 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(RequestId(id.clone()));
     let is_graphql = request.uri().path() == "/graphql";
     let mut response = next.run(request).await;
-    if !is_graphql && lacks_problem(&response) {
-        response = with_problem(response, &id);
+    if !is_graphql && is_error_without_problem(&response) {
+        response = replace_body_with_problem(response, &id);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
@@ -154,14 +157,14 @@ async fn with_request_id(mut request: Request, next: Next) -> Response {
 }
 
 /// Whether this is an error response without a problem object. The router and the layers make such responses.
-fn lacks_problem(response: &Response) -> bool {
+fn is_error_without_problem(response: &Response) -> bool {
     let status = response.status();
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     (status.is_client_error() || status.is_server_error()) && content_type != Some(PROBLEM_JSON.as_bytes())
 }
 
 /// Replaces the body of an error response by a problem object. The other headers stay, such as those of CORS.
-fn with_problem(response: Response, request_id: &str) -> Response {
+fn replace_body_with_problem(response: Response, request_id: &str) -> Response {
     let status = response.status();
     let (code, detail) = match status {
         StatusCode::SERVICE_UNAVAILABLE => {
@@ -173,7 +176,7 @@ fn with_problem(response: Response, request_id: &str) -> Response {
         _ => ("BAD_USER_INPUT", "the request cannot be read: check its path and its headers"),
     };
     let (mut head, _) = response.into_parts();
-    let mut replacement = problem_response(problem(code, status.as_u16(), detail, request_id), status);
+    let mut replacement = problem_response(problem_json(code, status.as_u16(), detail, request_id), status);
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.extend(std::mem::take(replacement.headers_mut()));
     Response::from_parts(head, replacement.into_body())
@@ -186,7 +189,7 @@ impl FromRequestParts<Arc<App>> for CurrentUser {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
-        let actor = app.keys.authenticate(&parts.headers, &app.services.store).await;
+        let actor = app.keys.authenticate_request(&parts.headers, &app.services.store).await;
         actor.map(Self).map_err(|error| {
             let request_id = parts.extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
             error_response(&error, request_id)
@@ -206,19 +209,22 @@ fn probe_response(is_good: bool) -> Response {
     if is_good { "ok".into_response() } else { StatusCode::SERVICE_UNAVAILABLE.into_response() }
 }
 
-async fn not_found(Extension(RequestId(id)): Extension<RequestId>) -> Response {
-    problem_response(problem("NOT_FOUND", 404, "this path does not exist", &id), StatusCode::NOT_FOUND)
+async fn not_found_response(Extension(RequestId(id)): Extension<RequestId>) -> Response {
+    problem_response(problem_json("NOT_FOUND", 404, "this path does not exist", &id), StatusCode::NOT_FOUND)
 }
 
-async fn method_not_allowed(Extension(RequestId(id)): Extension<RequestId>) -> Response {
+async fn method_not_allowed_response(Extension(RequestId(id)): Extension<RequestId>) -> Response {
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    problem_response(problem("BAD_USER_INPUT", 405, "this path does not support this method", &id), status)
+    problem_response(
+        problem_json("BAD_USER_INPUT", 405, "this path does not support this method", &id),
+        status,
+    )
 }
 
 /// The response to a refused request of any route except `/graphql`: a problem object (RFC 9457).
 fn error_response(error: &ApiError, request_id: &str) -> Response {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = problem_response(error.problem(request_id), status);
+    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = problem_response(error.to_problem_json(request_id), status);
     add_rate_limit_headers(error, &mut response);
     response
 }
@@ -233,8 +239,8 @@ fn problem_response(problem: serde_json::Value, status: StatusCode) -> Response 
 /// Adds `Retry-After` and the rate limit headers if the user has too few points left.
 fn add_rate_limit_headers(error: &ApiError, response: &mut Response) {
     if let ApiError::RateLimited { retry_after_ms, level } = error {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds(*retry_after_ms).into());
-        level.write(response.headers_mut());
+        response.headers_mut().insert(header::RETRY_AFTER, round_up_to_seconds(*retry_after_ms).into());
+        level.add_rate_limit_headers(response.headers_mut());
     }
 }
 

@@ -24,16 +24,16 @@ use super::RequestId;
 pub(crate) struct RequestTrace(pub Option<TraceContext>);
 
 /// Middleware that records the span and the metrics. It must run after the layer that sets the [`RequestId`].
-pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+pub(super) async fn record_request(mut request: Request, next: Next) -> Response {
     let mut record = RequestRecord::new(&request);
-    let span = record.span(request.extensions().get::<RequestId>().map_or("", |id| &id.0));
-    let client_trace = client_trace(request.headers());
+    let span = record.create_span(request.extensions().get::<RequestId>().map_or("", |id| &id.0));
+    let client_trace = parse_client_trace(request.headers());
     if let Some(client_trace) = client_trace {
         // This fails without tracing, because there is no span that could have a parent.
         let _fails_without_tracing =
-            span.set_parent(Context::new().with_remote_span_context(remote(client_trace)));
+            span.set_parent(Context::new().with_remote_span_context(to_span_context(client_trace)));
     }
-    request.extensions_mut().insert(RequestTrace(span_trace(&span).or(client_trace)));
+    request.extensions_mut().insert(RequestTrace(trace_context_of_span(&span).or(client_trace)));
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
@@ -56,11 +56,11 @@ struct RequestRecord {
 impl RequestRecord {
     fn new(request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-        let method = method(request.method());
+        let method = method_label(request.method());
         Self { started_at: Instant::now(), method, route: route.to_owned(), status: None }
     }
 
-    fn span(&self, request_id: &str) -> Span {
+    fn create_span(&self, request_id: &str) -> Span {
         let Self { method, route, .. } = self;
         tracing::info_span!(
             parent: None,
@@ -90,7 +90,7 @@ impl Drop for RequestRecord {
 }
 
 /// The label of a method. Unknown methods share one label, because a client may invent any number of them.
-fn method(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -104,18 +104,18 @@ fn method(method: &Method) -> &'static str {
 }
 
 /// The trace context that the client sent (W3C Trace Context).
-fn client_trace(headers: &HeaderMap) -> Option<TraceContext> {
+fn parse_client_trace(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceContext::parse)
 }
 
-fn remote(context: TraceContext) -> SpanContext {
+fn to_span_context(context: TraceContext) -> SpanContext {
     let TraceContext { trace_id, span_id, is_sampled } = context;
     let flags = TraceFlags::NOT_SAMPLED.with_sampled(is_sampled);
     SpanContext::new(trace_id.into(), span_id.into(), flags, true, TraceState::NONE)
 }
 
 /// The trace context of a span. `None` without tracing.
-fn span_trace(span: &Span) -> Option<TraceContext> {
+fn trace_context_of_span(span: &Span) -> Option<TraceContext> {
     let context = span.context();
     let span_context = context.span().span_context().clone();
     span_context.is_valid().then(|| TraceContext {

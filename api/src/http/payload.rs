@@ -21,10 +21,10 @@ use service::{Actor, Receipt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::body::{PROGRESS_TIMEOUT, discard, drain_unauthenticated};
+use super::body::{PROGRESS_TIMEOUT, discard_stream, drain_unauthenticated_body};
 use super::encoding::Encoding;
 use super::{App, CurrentUser, RequestId, error_response, problem_response};
-use crate::error::{ApiError, problem};
+use crate::error::{ApiError, problem_json};
 
 /// The header with the number of payload bytes that are stored.
 pub(super) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
@@ -34,26 +34,27 @@ const OFFSET_TIMEOUT: Duration = Duration::from_secs(2);
 const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// `PUT /imports/{id}/payload`: stores a part of the payload.
-pub(super) async fn put(
+pub(super) async fn put_payload(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let actor = match app.keys.authenticate(&headers, &app.services.store).await {
+    let actor = match app.keys.authenticate_request(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            drain_unauthenticated(body).await;
+            drain_unauthenticated_body(body).await;
             return error_response(&error, &request_id);
         }
     };
     let id = event_id::parse(&id).unwrap_or_default();
-    let mut response = receive(&app, &actor, id, &headers, body, &request_id).await;
+    let mut response = receive_payload_part(&app, &actor, id, &headers, body, &request_id).await;
     if !response.headers().contains_key(&UPLOAD_OFFSET) {
         // The client resumes from this offset after any refusal. The timeout keeps a database that is down
         // from delaying the response a second time.
-        let receipt = timeout(OFFSET_TIMEOUT, service::payload_offset(&app.services.store, &actor, id)).await;
+        let receipt =
+            timeout(OFFSET_TIMEOUT, service::load_payload_offset(&app.services.store, &actor, id)).await;
         if let Ok(Ok(Receipt { offset: Some(offset), .. })) = receipt {
             response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
         }
@@ -62,7 +63,7 @@ pub(super) async fn put(
 }
 
 /// Checks the headers and stores the bytes of the body.
-async fn receive(
+async fn receive_payload_part(
     app: &App,
     actor: &Actor,
     id: Uuid,
@@ -74,22 +75,22 @@ async fn receive(
         None => None,
         Some(Some(offset)) => Some(offset),
         Some(None) => {
-            discard(body.into_data_stream(), DISCARDED_BYTES_MAX).await;
+            discard_stream(body.into_data_stream(), DISCARDED_BYTES_MAX).await;
             let error = ApiError::BadUserInput("Upload-Offset must be a whole number of bytes".to_owned());
             return error_response(&error, request_id);
         }
     };
-    let encoding = match Encoding::of(headers) {
+    let encoding = match Encoding::from_headers(headers) {
         Ok(encoding) => encoding,
         Err(detail) => {
-            drain_unauthenticated(body).await;
+            drain_unauthenticated_body(body).await;
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let problem = problem("BAD_USER_INPUT", status.as_u16(), &detail, request_id);
+            let problem = problem_json("BAD_USER_INPUT", status.as_u16(), &detail, request_id);
             return problem_response(problem, status);
         }
     };
     let Ok(_upload_permit) = Arc::clone(&app.uploads).try_acquire_owned() else {
-        drain_unauthenticated(body).await;
+        drain_unauthenticated_body(body).await;
         return error_response(&ApiError::Unavailable, request_id);
     };
     let mut bytes = Box::pin(with_progress_timeout(body).fuse().peekable());
@@ -98,8 +99,8 @@ async fn receive(
     let is_checked = encoding != Encoding::Identity && offset.unwrap_or_default() == 0;
     let first = if is_checked { bytes.as_mut().peek().await } else { None };
     let services = &app.services;
-    if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.matches(piece))) {
-        discard(bytes, DISCARDED_BYTES_MAX).await;
+    if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.matches_first_bytes(piece))) {
+        discard_stream(bytes, DISCARDED_BYTES_MAX).await;
         let error = ApiError::BadUserInput(
             "the payload does not have the encoding of its Content-Encoding".to_owned(),
         );
@@ -108,7 +109,7 @@ async fn receive(
     let (store, payloads, notifier) = (&services.store, &services.payloads, services.notifier.as_ref());
     let received = service::receive_payload(store, payloads, notifier, actor, id, offset, &mut bytes).await;
     // The rest is discarded, because a sender that is still writing would not read the response.
-    discard(bytes, DISCARDED_BYTES_MAX).await;
+    discard_stream(bytes, DISCARDED_BYTES_MAX).await;
     match received {
         Ok(receipt) => receipt_response(receipt, request_id),
         Err(error) => error_response(&error.into(), request_id),
@@ -124,14 +125,14 @@ fn with_progress_timeout(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + 
 }
 
 /// `HEAD /imports/{id}/payload`: returns how many bytes are stored.
-pub(super) async fn head(
+pub(super) async fn head_payload(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
     CurrentUser(actor): CurrentUser,
 ) -> Response {
     let store = &app.services.store;
-    match service::payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
+    match service::load_payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
         Ok(receipt) => receipt_response(receipt, &request_id),
         Err(error) => error_response(&error.into(), &request_id),
     }
@@ -148,21 +149,21 @@ fn receipt_response(receipt: Receipt, request_id: &str) -> Response {
     response
 }
 
-pub(super) fn import_not_found(request_id: &str) -> Response {
+pub(super) fn import_not_found_response(request_id: &str) -> Response {
     let detail = "no import is known by this id";
-    problem_response(problem("NOT_FOUND", 404, detail, request_id), StatusCode::NOT_FOUND)
+    problem_response(problem_json("NOT_FOUND", 404, detail, request_id), StatusCode::NOT_FOUND)
 }
 
 /// The response for a problem of an import.
 pub(super) fn import_problem_response(import_problem: &Problem, request_id: &str) -> Response {
     let status =
-        StatusCode::from_u16(import_problem.code.status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+        StatusCode::from_u16(import_problem.code.http_status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     let detail = import_problem.detail.as_deref().unwrap_or_default();
-    problem_response(problem(import_problem.code.name(), status.as_u16(), detail, request_id), status)
+    problem_response(problem_json(import_problem.code.name(), status.as_u16(), detail, request_id), status)
 }
 
 /// `GET /imports/{id}/report`: returns one line of JSON for each rejected or differing record.
-pub(super) async fn report(
+pub(super) async fn get_report(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
@@ -172,7 +173,7 @@ pub(super) async fn report(
     let id = event_id::parse(&id).unwrap_or_default();
     match import_job::find(&store, actor.user_id, id).await {
         Ok(Some(row)) => {
-            let lines = Body::from_stream(lines(store, actor.user_id, id));
+            let lines = Body::from_stream(stream_report_lines(store, actor.user_id, id));
             let content_type = HeaderValue::from_static("application/x-ndjson");
             let headers = [
                 (header::CONTENT_TYPE, content_type),
@@ -180,13 +181,17 @@ pub(super) async fn report(
             ];
             (headers, lines).into_response()
         }
-        Ok(None) => import_not_found(&request_id),
+        Ok(None) => import_not_found_response(&request_id),
         Err(error) => error_response(&error.into(), &request_id),
     }
 }
 
 /// Streams the lines of the report page by page, so that the whole report is never in memory.
-fn lines(store: Store, user_id: Uuid, id: Uuid) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+fn stream_report_lines(
+    store: Store,
+    user_id: Uuid,
+    id: Uuid,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
     stream::try_unfold(Some(0), move |after: Option<i64>| {
         let store = store.clone();
         async move {
@@ -195,16 +200,17 @@ fn lines(store: Store, user_id: Uuid, id: Uuid) -> impl Stream<Item = Result<Byt
             };
             let size = u64::try_from(PAGE_FIRST_MAX).unwrap_or_default();
             let window = Window { after: Some(after), before: None, size, from_end: false };
-            let page =
-                import_rejection::page(&store, user_id, id, &window).await.map_err(std::io::Error::other)?;
+            let page = import_rejection::load_page(&store, user_id, id, &window)
+                .await
+                .map_err(std::io::Error::other)?;
             let next = page.rows.last().map(|row| row.record).filter(|_| page.has_next);
-            let text: String = page.rows.iter().map(line).collect();
+            let text: String = page.rows.iter().map(report_line).collect();
             Ok(Some((Bytes::from(text), next)))
         }
     })
 }
 
-fn line(row: &Rejection) -> String {
+fn report_line(row: &Rejection) -> String {
     let line = serde_json::json!({
         "record": row.record, "line": row.line, "pointer": row.pointer,
         "code": row.code.name(), "detail": row.detail, "excerpt": row.excerpt,

@@ -35,14 +35,16 @@ impl Extensions {
     ///
     /// # Errors
     /// [`ApiError::BadUserInput`] if the hash is malformed or the version is not 1.
-    pub(crate) fn hash(self) -> Result<Option<Hash>, ApiError> {
+    pub(crate) fn into_document_hash(self) -> Result<Option<Hash>, ApiError> {
         let Some(PersistedQuery { version, sha256_hash }) = self.persisted_query else {
             return Ok(None);
         };
         let hash = hex::decode(sha256_hash).ok().and_then(|bytes| Hash::try_from(bytes).ok());
         match hash {
             Some(hash) if version == 1 => Ok(Some(hash)),
-            _ => Err(bad("persistedQuery must have version 1 and a sha256Hash of 64 hexadecimal digits")),
+            _ => Err(bad_user_input(
+                "persistedQuery must have version 1 and a sha256Hash of 64 hexadecimal digits",
+            )),
         }
     }
 }
@@ -62,10 +64,14 @@ impl PersistedDocuments {
     /// # Errors
     /// - [`ApiError::PersistedQueryNotFound`] if there is only a hash and the document is not known.
     /// - [`ApiError::BadUserInput`] if the hash is not that of the document.
-    pub(crate) fn resolve(&self, query: Option<String>, hash: Option<Hash>) -> Result<String, ApiError> {
+    pub(crate) fn resolve_document(
+        &self,
+        query: Option<String>,
+        hash: Option<Hash>,
+    ) -> Result<String, ApiError> {
         match (query, hash) {
             (Some(query), Some(hash)) if Hash::from(Sha256::digest(&query)) != hash => {
-                Err(bad("sha256Hash is not the hash of the query"))
+                Err(bad_user_input("sha256Hash is not the hash of the query"))
             }
             (Some(query), _) => Ok(query),
             (None, hash) => {
@@ -76,7 +82,7 @@ impl PersistedDocuments {
     }
 
     /// Stores a document that was executed.
-    pub(crate) fn store(&self, hash: Hash, query: &str) {
+    pub(crate) fn store_document(&self, hash: Hash, query: &str) {
         if let Ok(mut documents) = self.0.lock()
             && !documents.contains(&hash)
         {
@@ -85,6 +91,6 @@ impl PersistedDocuments {
     }
 }
 
-fn bad(detail: &str) -> ApiError {
+fn bad_user_input(detail: &str) -> ApiError {
     ApiError::BadUserInput(detail.to_owned())
 }

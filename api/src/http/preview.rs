@@ -16,17 +16,17 @@ use domain::import::Format;
 use domain::limits::{
     PREVIEW_DECODED_BYTES_MAX, PREVIEW_PART_BYTES_MAX, PREVIEW_ROWS_DEFAULT, PREVIEW_ROWS_MAX,
 };
-use formats::preview::{Request, preview};
+use formats::preview::{Request, preview_file};
 use formats::{Input, PartialSource};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::body::{drain, drain_unauthenticated, read};
+use super::body::{drain_body, drain_unauthenticated_body, read_body};
 use super::encoding::Encoding;
 use super::{App, RequestId, error_response, problem_response};
-use crate::error::{ApiError, problem};
+use crate::error::{ApiError, problem_json};
 use crate::graphql::input::CsvMapping;
 
 /// How long a request waits until fewer than [`PREVIEWS_AT_ONCE_MAX`](domain::limits::PREVIEWS_AT_ONCE_MAX)
@@ -61,34 +61,34 @@ struct PreviewRequest {
 }
 
 /// `POST /imports/preview`: returns a preview of a part of a file.
-pub(super) async fn post(
+pub(super) async fn post_preview(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let actor = match app.keys.authenticate(&headers, &app.services.store).await {
+    let actor = match app.keys.authenticate_request(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            drain_unauthenticated(body).await;
+            drain_unauthenticated_body(body).await;
             return error_response(&error, &request_id);
         }
     };
-    let encoding = match Encoding::of(&headers) {
+    let encoding = match Encoding::from_headers(&headers) {
         Ok(encoding) => encoding,
         Err(detail) => {
-            drain(body, DISCARDED_BYTES_MAX).await;
+            drain_body(body, DISCARDED_BYTES_MAX).await;
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let problem = problem("BAD_USER_INPUT", status.as_u16(), &detail, &request_id);
+            let problem = problem_json("BAD_USER_INPUT", status.as_u16(), &detail, &request_id);
             return problem_response(problem, status);
         }
     };
     let result = async {
-        let (bytes, _memory_permit) = read(&app.bodies, &headers, encoding, body).await?;
-        let request = PreviewRequest::parse(&bytes)?;
+        let (bytes, _memory_permit) = read_body(&app.bodies, &headers, encoding, body).await?;
+        let request = PreviewRequest::parse_request(&bytes)?;
         let permit = timeout(PERMIT_TIMEOUT, Arc::clone(&app.previews).acquire_owned()).await;
         let permit = permit.ok().and_then(Result::ok).ok_or(ApiError::Unavailable)?;
-        let charge = app.limiter.as_ref().map(|limiter| limiter.take(actor.user_id, 1)).transpose()?;
+        let charge = app.limiter.as_ref().map(|limiter| limiter.take_points(actor.user_id, 1)).transpose()?;
         let preview = make_preview(request, permit).await?;
         Ok::<_, ApiError>((charge, preview))
     };
@@ -97,7 +97,7 @@ pub(super) async fn post(
             let mut response = Json(preview).into_response();
             response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
             if let Some(charge) = charge {
-                charge.write(response.headers_mut());
+                charge.add_rate_limit_headers(response.headers_mut());
             }
             response
         }
@@ -112,7 +112,7 @@ pub(super) async fn post(
 async fn make_preview(request: PreviewRequest, permit: OwnedSemaphorePermit) -> Result<Value, ApiError> {
     let task = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let (mapping, problems) = request.csv.map(CsvMapping::read).unzip();
+        let (mapping, problems) = request.csv.map(CsvMapping::into_mapping_and_problems).unzip();
         let preview_request = Request {
             format: request.format,
             file_name: "",
@@ -121,7 +121,7 @@ async fn make_preview(request: PreviewRequest, permit: OwnedSemaphorePermit) -> 
             reads_all: false,
         };
         let input = Input::new(Arc::new(request.source)).with_decoded_limit(PREVIEW_DECODED_BYTES_MAX);
-        let mut preview = preview(&input, &preview_request);
+        let mut preview = preview_file(&input, &preview_request);
         preview.problems.extend(problems.unwrap_or_default());
         preview.to_json()
     });
@@ -134,23 +134,24 @@ impl PreviewRequest {
     ///
     /// # Errors
     /// [`ApiError::BadUserInput`] if the body is malformed or a value is out of range.
-    fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+    fn parse_request(bytes: &[u8]) -> Result<Self, ApiError> {
         let body: RequestBody = serde_json::from_slice(bytes).map_err(|error| {
             // The library names the field. It may also quote the value, so the text is cut.
             let error: String = error.to_string().chars().take(PARSE_ERROR_CHARS_MAX).collect();
-            bad(&format!("the body must be {{ size, head, tail, format, csv, rows }}: {error}"))
+            bad_user_input(&format!("the body must be {{ size, head, tail, format, csv, rows }}: {error}"))
         })?;
-        let head = decode_part("head", &body.head)?;
-        let tail = decode_part("tail", body.tail.as_deref().unwrap_or_default())?;
+        let head = decode_file_part("head", &body.head)?;
+        let tail = decode_file_part("tail", body.tail.as_deref().unwrap_or_default())?;
         let source = PartialSource::new(body.size, head, tail).ok_or_else(|| {
-            bad("/size: must be the size of the whole file, so at least that of head and of tail")
+            bad_user_input("/size: must be the size of the whole file, so at least that of head and of tail")
         })?;
         let format = body.format.map(|name| {
-            Format::from_name(&name).ok_or_else(|| bad("/format: must be NDJSON, JSON, CSV or APPLE_HEALTH"))
+            Format::from_name(&name)
+                .ok_or_else(|| bad_user_input("/format: must be NDJSON, JSON, CSV or APPLE_HEALTH"))
         });
         let rows = body.rows.unwrap_or(PREVIEW_ROWS_DEFAULT);
         if !(1..=PREVIEW_ROWS_MAX).contains(&rows) {
-            return Err(bad(&format!("/rows: must be 1 to {PREVIEW_ROWS_MAX}")));
+            return Err(bad_user_input(&format!("/rows: must be 1 to {PREVIEW_ROWS_MAX}")));
         }
         Ok(Self { source, format: format.transpose()?, csv: body.csv, rows })
     }
@@ -160,15 +161,15 @@ impl PreviewRequest {
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if it is not base64 or too long.
-fn decode_part(name: &str, base64: &str) -> Result<Vec<u8>, ApiError> {
+fn decode_file_part(name: &str, base64: &str) -> Result<Vec<u8>, ApiError> {
     let bytes = BASE64_STANDARD.decode(base64).ok().filter(|bytes| bytes.len() <= PREVIEW_PART_BYTES_MAX);
     bytes.ok_or_else(|| {
-        bad(&format!(
+        bad_user_input(&format!(
             "/{name}: must be base64 (RFC 4648, section 4) of at most {PREVIEW_PART_BYTES_MAX} bytes"
         ))
     })
 }
 
-fn bad(detail: &str) -> ApiError {
+fn bad_user_input(detail: &str) -> ApiError {
     ApiError::BadUserInput(detail.to_owned())
 }

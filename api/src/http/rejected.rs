@@ -27,7 +27,7 @@ use service::queries::{import_job, import_rejection};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::payload::{UPLOAD_OFFSET, import_not_found, import_problem_response};
+use super::payload::{UPLOAD_OFFSET, import_not_found_response, import_problem_response};
 use super::{App, CurrentUser, RequestId, error_response};
 use crate::error::ApiError;
 
@@ -50,7 +50,7 @@ struct RejectedRecord {
 type Pieces = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 /// `GET /imports/{id}/rejected`: returns the rejected records.
-pub(super) async fn get(
+pub(super) async fn get_rejected_records(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,
@@ -59,33 +59,34 @@ pub(super) async fn get(
     let store = &app.services.store;
     let row = match import_job::find(store, actor.user_id, event_id::parse(&id).unwrap_or_default()).await {
         Ok(Some(row)) => row,
-        Ok(None) => return import_not_found(&request_id),
+        Ok(None) => return import_not_found_response(&request_id),
         Err(error) => return error_response(&error.into(), &request_id),
     };
-    let mut response = respond(&app, &row, &request_id).await;
+    let mut response = respond_with_records(&app, &row, &request_id).await;
     response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(row.bytes_received));
     response
 }
 
-async fn respond(app: &App, row: &ImportRow, request_id: &str) -> Response {
-    if !row.has_payload() {
-        return import_problem_response(&missing_payload(row), request_id);
+async fn respond_with_records(app: &App, row: &ImportRow, request_id: &str) -> Response {
+    if !row.has_complete_payload() {
+        return import_problem_response(&missing_payload_problem(row), request_id);
     }
-    let Some(permit) = PayloadReaders::acquire(&app.payload_readers, row.user_id) else {
+    let Some(permit) = PayloadReaders::acquire_read_permit(&app.payload_readers, row.user_id) else {
         return error_response(&ApiError::Unavailable, request_id);
     };
-    let charge = match app.limiter.as_ref().map(|limiter| limiter.take(row.user_id, POINTS)).transpose() {
-        Ok(charge) => charge,
-        Err(error) => return error_response(&error, request_id),
-    };
-    match stream_records(app, row, permit).await {
+    let charge =
+        match app.limiter.as_ref().map(|limiter| limiter.take_points(row.user_id, POINTS)).transpose() {
+            Ok(charge) => charge,
+            Err(error) => return error_response(&error, request_id),
+        };
+    match stream_rejected_records(app, row, permit).await {
         Ok(mut response) => {
             if let Some(charge) = charge {
-                charge.write(response.headers_mut());
+                charge.add_rate_limit_headers(response.headers_mut());
             }
             response
         }
-        Err(error) => match error.problem() {
+        Err(error) => match error.to_problem() {
             Some(problem) => import_problem_response(&problem, request_id),
             None => error_response(&ApiError::Unavailable, request_id),
         },
@@ -99,7 +100,7 @@ pub(crate) struct PayloadReaders(Mutex<HashSet<Uuid>>);
 
 impl PayloadReaders {
     /// Returns a permit for a user. `None` if the user already has one, or no permit is left.
-    fn acquire(readers: &Arc<Self>, user_id: Uuid) -> Option<ReadPermit> {
+    fn acquire_read_permit(readers: &Arc<Self>, user_id: Uuid) -> Option<ReadPermit> {
         let mut users = readers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = users.len() < PAYLOADS_READ_AT_ONCE_MAX && users.insert(user_id);
         is_free.then(|| ReadPermit { readers: Arc::clone(readers), user_id })
@@ -119,7 +120,7 @@ impl Drop for ReadPermit {
 }
 
 /// The problem of an import whose payload is not stored.
-fn missing_payload(row: &ImportRow) -> Problem {
+fn missing_payload_problem(row: &ImportRow) -> Problem {
     if row.payload_removed_at.is_some() {
         Problem::new(
             Code::PayloadGone,
@@ -134,7 +135,11 @@ fn missing_payload(row: &ImportRow) -> Problem {
 ///
 /// # Errors
 /// A [`ReadError`] if the payload cannot be opened.
-async fn stream_records(app: &App, row: &ImportRow, permit: ReadPermit) -> Result<Response, ReadError> {
+async fn stream_rejected_records(
+    app: &App,
+    row: &ImportRow,
+    permit: ReadPermit,
+) -> Result<Response, ReadError> {
     let (pieces, piece_receiver) = mpsc::channel(CHANNEL_CAPACITY);
     let (record_sender, records) = mpsc::channel(CHANNEL_CAPACITY);
     let (opened_sender, opened) = oneshot::channel();
@@ -142,13 +147,13 @@ async fn stream_records(app: &App, row: &ImportRow, permit: ReadPermit) -> Resul
     // The payload is read only as long as the client is connected.
     let payload = StoredPayload::new(&app.services.payloads, row, move || !body_sender.is_closed());
     let (format, csv) = (row.format, row.options.csv.clone());
-    tokio::spawn(load_rejections(app.services.store.clone(), row.clone(), record_sender));
+    tokio::spawn(load_and_send_rejections(app.services.store.clone(), row.clone(), record_sender));
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         match RejectedRecordsWriter::open(&Input::new(Arc::new(payload)), format, csv.as_ref()) {
             Ok(rejected) => {
                 if opened_sender.send(Ok(rejected.media_type())).is_ok() {
-                    write_records(rejected, records, &pieces);
+                    write_rejected_records(rejected, records, &pieces);
                 }
             }
             Err(error) => {
@@ -170,7 +175,7 @@ async fn stream_records(app: &App, row: &ImportRow, permit: ReadPermit) -> Resul
 }
 
 /// Loads the rejections page by page, in the order of the records, and sends them to the writer.
-async fn load_rejections(
+async fn load_and_send_rejections(
     store: Store,
     row: ImportRow,
     records: mpsc::Sender<Result<RejectedRecord, std::io::Error>>,
@@ -179,7 +184,7 @@ async fn load_rejections(
     let mut after = 0;
     loop {
         let window = Window { after: Some(after), before: None, size, from_end: false };
-        let page = match import_rejection::page(&store, row.user_id, row.id, &window).await {
+        let page = match import_rejection::load_page(&store, row.user_id, row.id, &window).await {
             Ok(page) => page,
             Err(error) => {
                 let _writer_may_be_gone = records.send(Err(std::io::Error::other(error))).await;
@@ -202,7 +207,7 @@ async fn load_rejections(
 }
 
 /// Writes the records until the end, an error, or until the client is gone or too slow. Blocks the thread.
-fn write_records(
+fn write_rejected_records(
     mut rejected: RejectedRecordsWriter,
     mut records: mpsc::Receiver<Result<RejectedRecord, std::io::Error>>,
     pieces: &Pieces,
@@ -221,10 +226,10 @@ fn write_records(
         }
         is_connected && waited <= wait_max
     };
-    let mut is_reading = send(rejected.begin());
+    let mut is_reading = send(rejected.bytes_before_records());
     while let Some(next) = records.blocking_recv().filter(|_| is_reading) {
         let written = next.and_then(|RejectedRecord { number, reason }| {
-            rejected.record(number, &reason).map_err(std::io::Error::other)
+            rejected.record_with_reason(number, &reason).map_err(std::io::Error::other)
         });
         match written {
             Ok(Some(bytes)) => is_reading = send(bytes),
@@ -236,6 +241,6 @@ fn write_records(
         }
     }
     if is_reading {
-        send(rejected.end());
+        send(rejected.bytes_after_records());
     }
 }

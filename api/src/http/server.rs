@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::self_wake::SelfWake;
 use super::write_timeout::WriteTimeout;
-use super::{App, router};
+use super::{App, build_router};
 use crate::auth::Keys;
 use crate::graphql::Services;
 
@@ -83,7 +83,7 @@ pub struct Probes {
 impl Probes {
     /// Checks that always succeed.
     #[must_use]
-    pub fn good() -> Self {
+    pub fn always_passing() -> Self {
         Self { is_ready: Arc::new(|| Box::pin(async { true })), is_alive: Arc::new(|| true) }
     }
 }
@@ -94,7 +94,7 @@ pub async fn serve(listener: TcpListener, server: Server, shutdown: Cancellation
     let connections_max = server.connections_max;
     let app = Arc::new(App::new(server, shutdown.clone()));
     let tracker = app.tracker.clone();
-    accept(listener, router(app), connections_max, shutdown).await;
+    accept_connections(listener, build_router(app), connections_max, shutdown).await;
     tracker.close();
     tracker.wait().await;
 }
@@ -106,10 +106,15 @@ pub async fn serve_metrics(
     shutdown: CancellationToken,
 ) {
     let router = Router::new().route("/metrics", get(move || async move { render() }));
-    accept(listener, router, METRICS_CONNECTIONS_MAX, shutdown).await;
+    accept_connections(listener, router, METRICS_CONNECTIONS_MAX, shutdown).await;
 }
 
-async fn accept(listener: TcpListener, router: Router, connections_max: usize, shutdown: CancellationToken) {
+async fn accept_connections(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    shutdown: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     let connections = Arc::new(Semaphore::new(connections_max));
     let refusals = Arc::new(Semaphore::new(REFUSED_AT_ONCE_MAX));

@@ -23,14 +23,15 @@ use async_graphql::parser::types::OperationType;
 
 use super::App;
 use super::graphql::{
-    Operation, admit, execute_stream, graphql_error_response, is_request_error, within_a_year,
+    Operation, execute_as_stream, graphql_error_response, is_request_error, prepare_operation,
+    to_timer_duration,
 };
 use super::server::ConnectionPermit;
 use super::variables::Body;
-use crate::auth::{Caller, bearer};
+use crate::auth::{Caller, bearer_token};
 use crate::error::ApiError;
 use operations::{OperationEvent, Operations};
-use protocol::{Close, Incoming, Outgoing, PROTOCOL, token};
+use protocol::{Close, Incoming, Outgoing, PROTOCOL, parse_token};
 
 /// The longest time from the upgrade to `connection_init`.
 const INIT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -44,7 +45,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const BUFFER_BYTES: usize = 4 * 1024;
 
 /// Accepts the upgrade and starts the session. The socket keeps the permit of its connection.
-pub(super) fn open(
+pub(super) fn start_session(
     app: Arc<App>,
     upgrade: WebSocketUpgrade,
     headers: &HeaderMap,
@@ -64,7 +65,7 @@ pub(super) fn open(
         // If the upgrade failed, the client could not see the reason.
         upgrade.set_selected_protocol(unsupported);
     }
-    let token = bearer(headers).map(str::to_owned);
+    let token = bearer_token(headers).map(str::to_owned);
     let request_id = request_id.into();
     let tracked = app.tracker.token();
     upgrade.on_upgrade(move |socket| {
@@ -83,7 +84,7 @@ pub(super) fn open(
             pinged_at: now,
         };
         async move {
-            session.run(is_supported).await;
+            session.run_session(is_supported).await;
             drop((connection_permit, tracked));
         }
     })
@@ -119,33 +120,33 @@ enum Input {
 
 impl WebSocketSession {
     /// Runs the session to its end, and closes the socket.
-    async fn run(mut self, is_supported: bool) {
-        let reason = if is_supported { self.process().await } else { Close::SUBPROTOCOL };
+    async fn run_session(mut self, is_supported: bool) {
+        let reason = if is_supported { self.process_inputs().await } else { Close::SUBPROTOCOL };
         if reason == Close::GOING_AWAY {
             // Operations that have begun may still send their responses, but no message is read any more.
-            self.operations.stop_subscriptions();
+            self.operations.remove_subscriptions();
             let _is_best_effort = timeout(CLOSE_TIMEOUT, self.finish_operations()).await;
         }
         self.operations = Operations::default();
-        let _is_best_effort = timeout(CLOSE_TIMEOUT, self.close(reason)).await;
+        let _is_best_effort = timeout(CLOSE_TIMEOUT, self.close_socket(reason)).await;
     }
 
     /// Processes messages, operations and timers until there is a reason to close the socket.
-    async fn process(&mut self) -> Close {
+    async fn process_inputs(&mut self) -> Close {
         let shutdown = self.app.shutdown.clone();
         loop {
-            let deadline = self.next_deadline();
+            let deadline = self.next_timer_deadline();
             let input = tokio::select! {
                 () = shutdown.cancelled() => return Close::GOING_AWAY,
                 () = sleep_until(deadline) => Input::Timer,
                 message = next_message(&mut self.socket, &self.request_permits),
-                    if self.operations.has_room() => Input::Message(message),
-                event = self.operations.next() => Input::Operation(Box::new(event)),
+                    if self.operations.has_room_for_request() => Input::Message(message),
+                event = self.operations.next_event() => Input::Operation(Box::new(event)),
             };
             let result = match input {
-                Input::Timer => self.check_timers().await,
-                Input::Operation(event) => self.send_event(*event).await,
-                Input::Message(message) => self.receive(message).await,
+                Input::Timer => self.check_timers_and_ping().await,
+                Input::Operation(event) => self.send_operation_event(*event).await,
+                Input::Message(message) => self.handle_message(message).await,
             };
             if let Err(reason) = result {
                 return reason;
@@ -154,14 +155,14 @@ impl WebSocketSession {
     }
 
     /// When the timers must be checked next.
-    fn next_deadline(&self) -> Instant {
+    fn next_timer_deadline(&self) -> Instant {
         let expires_at = self.expires_at.unwrap_or(self.opened_at + INIT_TIMEOUT);
         expires_at.min(self.pinged_at + PING_EVERY)
     }
 
     /// Checks the timeout of `connection_init`, the expiry of the token and the silence of the client. Sends
     /// a ping if it is time for one.
-    async fn check_timers(&mut self) -> Result<(), Close> {
+    async fn check_timers_and_ping(&mut self) -> Result<(), Close> {
         let now = Instant::now();
         match self.expires_at {
             None if now >= self.opened_at + INIT_TIMEOUT => return Err(Close::NO_INIT),
@@ -173,7 +174,7 @@ impl WebSocketSession {
         }
         if now >= self.pinged_at + PING_EVERY {
             self.pinged_at = now;
-            return self.send(Message::Ping(Bytes::new())).await;
+            return self.send_websocket_message(Message::Ping(Bytes::new())).await;
         }
         Ok(())
     }
@@ -182,7 +183,7 @@ impl WebSocketSession {
     ///
     /// # Errors
     /// The [`Close`] with which the socket must be closed.
-    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), Close> {
+    async fn handle_message(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), Close> {
         self.received_at = Instant::now();
         let text = match message {
             None | Some(Ok(Message::Close(_))) => return Err(Close::DONE),
@@ -191,23 +192,23 @@ impl WebSocketSession {
             Some(Ok(Message::Binary(_))) => return Err(Close::MALFORMED),
             Some(Ok(Message::Text(text))) => text,
         };
-        match Incoming::read(&text).ok_or(Close::MALFORMED)? {
+        match Incoming::parse_message(&text).ok_or(Close::MALFORMED)? {
             Incoming::Init(_) if self.caller.is_some() => Err(Close::SECOND_INIT),
             // Boxed, because this future runs once and would otherwise be the largest part of every session.
-            Incoming::Init(payload) => Box::pin(self.init(payload)).await,
-            Incoming::Ping(payload) => self.send_message(&Outgoing::Pong { payload }).await,
+            Incoming::Init(payload) => Box::pin(self.authenticate_client(payload)).await,
+            Incoming::Ping(payload) => self.send_protocol_message(&Outgoing::Pong { payload }).await,
             Incoming::Pong => Ok(()),
-            Incoming::Subscribe { id, payload } => self.subscribe(id, payload).await,
+            Incoming::Subscribe { id, payload } => self.start_operation(id, payload).await,
             Incoming::Complete { id } => {
-                self.operations.stop(&id);
+                self.operations.remove_operation(&id);
                 Ok(())
             }
         }
     }
 
     /// Authenticates the client with the token of the payload, or with that of the upgrade.
-    async fn init(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
-        let payload_token = payload.map(token).transpose().map_err(|()| Close::FORBIDDEN)?.flatten();
+    async fn authenticate_client(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
+        let payload_token = payload.map(parse_token).transpose().map_err(|()| Close::FORBIDDEN)?.flatten();
         let token = payload_token.or(self.token.take()).ok_or(Close::FORBIDDEN)?;
         let store = &self.app.services.store;
         let caller = self.app.keys.authenticate_token(&token, store).await.map_err(|error| match error {
@@ -215,30 +216,30 @@ impl WebSocketSession {
             _ => Close::TRY_AGAIN_LATER,
         })?;
         let left_ms = caller.expires_at_ms.saturating_sub(store.clock.now_ms());
-        self.expires_at = Some(Instant::now() + within_a_year(left_ms));
+        self.expires_at = Some(Instant::now() + to_timer_duration(left_ms));
         self.caller = Some(caller);
-        self.send_message(&Outgoing::ConnectionAck).await
+        self.send_protocol_message(&Outgoing::ConnectionAck).await
     }
 
     /// Starts an operation, or sends why it was refused.
-    async fn subscribe(&mut self, id: String, payload: &RawValue) -> Result<(), Close> {
+    async fn start_operation(&mut self, id: String, payload: &RawValue) -> Result<(), Close> {
         let caller = self.caller.as_ref().ok_or(Close::UNAUTHORIZED)?;
-        if self.operations.contains(&id) {
+        if self.operations.contains_id(&id) {
             return Err(Close::IN_USE);
         }
-        let body = Body::read(payload.get().as_bytes());
-        let admitted = body.and_then(|body| admit(&self.app, caller.actor.clone(), body));
-        let permitted = admitted.and_then(|operation| self.take_permits(operation, payload.get().len()));
+        let body = Body::parse_body(payload.get().as_bytes());
+        let admitted = body.and_then(|body| prepare_operation(&self.app, caller.actor.clone(), body));
+        let permitted = admitted.and_then(|operation| self.attach_permits(operation, payload.get().len()));
         match permitted.and_then(|operation| operation.take_points(&self.app)) {
             Ok(operation) => {
                 let is_subscription = operation.operation_type == OperationType::Subscription;
-                let responses = execute_stream(&self.app, operation, Arc::clone(&self.request_id));
-                self.operations.start(id, is_subscription, responses);
+                let responses = execute_as_stream(&self.app, operation, Arc::clone(&self.request_id));
+                self.operations.add_operation(id, is_subscription, responses);
                 Ok(())
             }
             Err(error) => {
-                let response = graphql_error_response(&error, error.status(), &self.request_id);
-                self.send_message(&Outgoing::Error { id: &id, payload: &response.errors }).await
+                let response = graphql_error_response(&error, error.http_status(), &self.request_id);
+                self.send_protocol_message(&Outgoing::Error { id: &id, payload: &response.errors }).await
             }
         }
     }
@@ -248,7 +249,7 @@ impl WebSocketSession {
     /// # Errors
     /// - [`ApiError::Unavailable`] if there is too little memory for a query or a mutation.
     /// - [`ApiError::Limit`] if the socket has too many subscriptions.
-    fn take_permits(&self, operation: Operation, bytes: usize) -> Result<Operation, ApiError> {
+    fn attach_permits(&self, operation: Operation, bytes: usize) -> Result<Operation, ApiError> {
         if operation.operation_type != OperationType::Subscription {
             let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
             // A request permit is always available here. Only this task takes them, and it reads no message
@@ -258,7 +259,7 @@ impl WebSocketSession {
             let permits = request.and_then(|request| Ok(vec![request, body?]));
             return Ok(operation.with_permits(permits.map_err(|_| ApiError::Unavailable)?));
         }
-        if self.operations.is_full() {
+        if self.operations.has_max_subscriptions() {
             return Err(ApiError::Limit {
                 name: "subscriptions",
                 max: SOCKET_SUBSCRIPTIONS_MAX as u64,
@@ -271,33 +272,33 @@ impl WebSocketSession {
     }
 
     /// Sends a response or the end of an operation to the client.
-    async fn send_event(&mut self, event: OperationEvent) -> Result<(), Close> {
+    async fn send_operation_event(&mut self, event: OperationEvent) -> Result<(), Close> {
         let OperationEvent { id, response, has_failed } = event;
         let Some(response) = response else {
-            return self.send_message(&Outgoing::Complete { id: &id }).await;
+            return self.send_protocol_message(&Outgoing::Complete { id: &id }).await;
         };
         if has_failed || is_request_error(&response) {
-            self.operations.stop(&id);
-            return self.send_message(&Outgoing::Error { id: &id, payload: &response.errors }).await;
+            self.operations.remove_operation(&id);
+            return self.send_protocol_message(&Outgoing::Error { id: &id, payload: &response.errors }).await;
         }
-        self.send_message(&Outgoing::Next { id: &id, payload: &response }).await
+        self.send_protocol_message(&Outgoing::Next { id: &id, payload: &response }).await
     }
 
     /// Sends the responses of the running operations until all have ended.
     async fn finish_operations(&mut self) {
         while !self.operations.is_empty() {
-            let event = self.operations.next().await;
-            if self.send_event(event).await.is_err() {
+            let event = self.operations.next_event().await;
+            if self.send_operation_event(event).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn send_message(&mut self, message: &Outgoing<'_>) -> Result<(), Close> {
-        self.send(Message::Text(message.write().into())).await
+    async fn send_protocol_message(&mut self, message: &Outgoing<'_>) -> Result<(), Close> {
+        self.send_websocket_message(Message::Text(message.to_json().into())).await
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), Close> {
+    async fn send_websocket_message(&mut self, message: Message) -> Result<(), Close> {
         tokio::select! {
             biased;
             sent = self.socket.send(message) => sent.map_err(close_reason),
@@ -308,7 +309,7 @@ impl WebSocketSession {
 
     /// Sends a close frame, and waits until the client has read it. If the connection were closed with unread
     /// bytes, the kernel would reset it, and the client could lose the close frame.
-    async fn close(&mut self, reason: Close) {
+    async fn close_socket(&mut self, reason: Close) {
         let frame = CloseFrame { code: reason.0, reason: reason.1.into() };
         // This fails if the client has closed first. Reading on then sends the reply to its close frame.
         let _fails_if_closed = self.socket.send(Message::Close(Some(frame))).await;

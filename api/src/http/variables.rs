@@ -10,7 +10,7 @@ use std::fmt;
 use async_graphql::{Name, Value, Variables};
 use bytes::Bytes;
 use domain::limits::VARIABLES_DEPTH_MAX;
-use domain::text_repair::{Syntax, repair, restore_numbers};
+use domain::text_repair::{Syntax, repair_text, restore_large_numbers};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -39,7 +39,7 @@ pub(crate) struct Body {
 }
 
 #[derive(Deserialize)]
-struct Raw<'b> {
+struct RawBody<'b> {
     query: Option<String>,
     #[serde(rename = "operationName")]
     operation_name: Option<String>,
@@ -55,7 +55,7 @@ impl Body {
     /// - [`ApiError::BadUserInput`] if the body is not a GraphQL request in JSON, or has neither a document
     ///   nor a hash.
     /// - [`ApiError::Limit`] if the variables are nested too deeply.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, ApiError> {
+    pub(crate) fn parse_body(bytes: &[u8]) -> Result<Self, ApiError> {
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Err(ApiError::BadUserInput(
                 "arrays of requests are not supported: send one request at a time".to_owned(),
@@ -63,7 +63,7 @@ impl Body {
         }
         let not_a_request = || ApiError::BadUserInput("the body is not a GraphQL request in JSON".to_owned());
         let (mended, is_mended): (String, bool);
-        let raw: Raw<'_> = match serde_json::from_slice(bytes) {
+        let raw: RawBody<'_> = match serde_json::from_slice(bytes) {
             Ok(raw) => {
                 is_mended = false;
                 raw
@@ -72,22 +72,22 @@ impl Body {
             // does not.
             Err(_) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| not_a_request())?;
-                mended = repair(text, Syntax::Json).ok_or_else(not_a_request)?;
+                mended = repair_text(text, Syntax::Json).ok_or_else(not_a_request)?;
                 is_mended = true;
                 serde_json::from_str(&mended).map_err(|_| not_a_request())?
             }
         };
         let variables =
-            raw.variables.map(|text| variables(text.get(), is_mended)).transpose()?.unwrap_or_default();
-        let hash = raw.extensions.unwrap_or_default().hash()?;
-        Self { query: raw.query, hash, operation_name: raw.operation_name, variables }.with_document()
+            raw.variables.map(|text| parse_variables(text.get(), is_mended)).transpose()?.unwrap_or_default();
+        let hash = raw.extensions.unwrap_or_default().into_document_hash()?;
+        Self { query: raw.query, hash, operation_name: raw.operation_name, variables }.require_document()
     }
 
     /// Returns the request unchanged if it names a document.
     ///
     /// # Errors
     /// [`ApiError::BadUserInput`] if it has neither a document nor a hash.
-    pub(crate) fn with_document(self) -> Result<Self, ApiError> {
+    pub(crate) fn require_document(self) -> Result<Self, ApiError> {
         if self.query.is_none() && self.hash.is_none() {
             return Err(ApiError::BadUserInput(
                 "the request has no query: send the document in query".to_owned(),
@@ -103,7 +103,7 @@ impl Body {
 /// # Errors
 /// - [`ApiError::BadUserInput`] if they are not a JSON object.
 /// - [`ApiError::Limit`] if they are nested too deeply.
-pub(crate) fn variables(text: &str, is_mended: bool) -> Result<Variables, ApiError> {
+pub(crate) fn parse_variables(text: &str, is_mended: bool) -> Result<Variables, ApiError> {
     let too_deep = Cell::new(false);
     let read = |text: &str, is_mended| {
         let mut reader = serde_json::Deserializer::from_str(text);
@@ -112,8 +112,8 @@ pub(crate) fn variables(text: &str, is_mended: bool) -> Result<Variables, ApiErr
     };
     // A value may be one that JSON permits but the parser rejects, such as half of a surrogate pair. Such a
     // value is replaced, so that only the item that contains it gets a problem.
-    let value =
-        read(text, is_mended).or_else(|| repair(text, Syntax::Json).and_then(|mended| read(&mended, true)));
+    let value = read(text, is_mended)
+        .or_else(|| repair_text(text, Syntax::Json).and_then(|mended| read(&mended, true)));
     match value.ok_or(()) {
         Ok(Value::Null) => Ok(Variables::default()),
         Ok(value @ Value::Object(_)) => Ok(Variables::from_value(value)),
@@ -139,7 +139,7 @@ struct ValueSeed<'f> {
 
 impl ValueSeed<'_> {
     /// The seed for a value one level deeper.
-    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+    fn nested_seed<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == VARIABLES_DEPTH_MAX {
             self.too_deep.set(true);
             return Err(E::custom("too deep"));
@@ -148,22 +148,22 @@ impl ValueSeed<'_> {
     }
 
     /// Keeps an object as its text. Any other value is deserialized as usual.
-    fn free_json<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
+    fn deserialize_free_json<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
         let text = json.get();
         if !text.starts_with('{') {
             return self.deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(E::custom);
         }
-        if self.depth + nesting(text) > VARIABLES_DEPTH_MAX {
+        if self.depth + max_nesting_depth(text) > VARIABLES_DEPTH_MAX {
             self.too_deep.set(true);
             return Err(E::custom("too deep"));
         }
-        let text = if self.is_mended { restore_numbers(text) } else { text.into() };
+        let text = if self.is_mended { restore_large_numbers(text) } else { text.into() };
         Ok(Value::Binary(Bytes::from(text.into_owned())))
     }
 }
 
 /// How deep the arrays and objects of a JSON text are nested.
-fn nesting(json: &str) -> usize {
+fn max_nesting_depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut is_in_string, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
         match byte {
@@ -225,7 +225,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let inner = self.inner::<A::Error>()?;
+        let inner = self.nested_seed::<A::Error>()?;
         let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             all.push(item);
@@ -234,11 +234,11 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let inner = self.inner::<A::Error>()?;
+        let inner = self.nested_seed::<A::Error>()?;
         let mut all = async_graphql::indexmap::IndexMap::new();
         while let Some(key) = fields.next_key::<String>()? {
             let value = if self.depth > 0 && key == FREE_JSON {
-                inner.free_json(fields.next_value()?)?
+                inner.deserialize_free_json(fields.next_value()?)?
             } else {
                 fields.next_value_seed(inner)?
             };

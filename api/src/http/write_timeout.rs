@@ -27,7 +27,7 @@ impl WriteTimeout {
     }
 
     /// Starts the timer if a write is blocked, and stops it if the write has made progress.
-    fn check_stall<T>(
+    fn apply_stall_timeout<T>(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -58,7 +58,7 @@ impl AsyncWrite for WriteTimeout {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.check_stall(context, written)
+        self.apply_stall_timeout(context, written)
     }
 
     fn poll_write_vectored(
@@ -67,7 +67,7 @@ impl AsyncWrite for WriteTimeout {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.check_stall(context, written)
+        self.apply_stall_timeout(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,12 +23,13 @@ const IMPORTED_PER_POINT: u64 = 10;
 
 /// Returns the highest cost of these operations, at least 1. A request that is executed always names a single
 /// operation, so the maximum matters only for requests that are refused later.
-pub(crate) fn cost<'r>(
+pub(crate) fn highest_operation_cost<'r>(
     document: &'r ExecutableDocument,
     operations: impl Iterator<Item = &'r OperationDefinition>,
     variables: &'r Variables,
 ) -> u32 {
-    let costs = operations.map(|operation| CostedOperation { document, operation, variables }.cost());
+    let costs =
+        operations.map(|operation| CostedOperation { document, operation, variables }.operation_cost());
     u32::try_from(costs.max().unwrap_or(1).max(1)).unwrap_or(u32::MAX)
 }
 
@@ -47,42 +48,48 @@ enum ArgumentValue<'r> {
 }
 
 impl<'r> CostedOperation<'r> {
-    fn cost(&self) -> u64 {
+    fn operation_cost(&self) -> u64 {
         let roots = self.selected_fields(&self.operation.selection_set.node);
         match self.operation.ty {
             // A subscription reads one page at a time, and only as fast as its client.
             OperationType::Subscription => 1,
-            OperationType::Query => roots.into_iter().map(|field| 1 + self.read_points(field)).sum(),
-            OperationType::Mutation => {
-                roots.into_iter().map(|field| self.write_points(field) + self.read_points(field)).sum()
-            }
+            OperationType::Query => roots.into_iter().map(|field| 1 + self.points_for_reads(field)).sum(),
+            OperationType::Mutation => roots
+                .into_iter()
+                .map(|field| self.points_for_writes(field) + self.points_for_reads(field))
+                .sum(),
         }
     }
 
     /// The points for the items of a mutation: 1 for each item, and 1 for a mutation without a list.
-    fn write_points(&self, field: &'r Field) -> u64 {
-        let input = self.argument(field, "input").map(|input| self.members(input)).unwrap_or_default();
-        let items: u64 = input.into_iter().map(length).sum();
+    fn points_for_writes(&self, field: &'r Field) -> u64 {
+        let input = self
+            .argument_value(field, "input")
+            .map(|input| self.object_member_values(input))
+            .unwrap_or_default();
+        let items: u64 = input.into_iter().map(list_length).sum();
         let points =
             if field.name.node == "importEvents" { items.div_ceil(IMPORTED_PER_POINT) } else { items };
         points.max(1)
     }
 
     /// The points for the entries of a root field and of the lists below it.
-    fn read_points(&self, field: &'r Field) -> u64 {
+    fn points_for_reads(&self, field: &'r Field) -> u64 {
         let entries = match field.name.node.as_str() {
-            "changes" => Some(self.page_size(field, CHANGES_FIRST_DEFAULT)),
-            "events" | "eventTypes" | "importJobs" => Some(self.page_size(field, PAGE_FIRST_DEFAULT)),
-            "nodes" => Some(self.argument(field, "ids").map_or(0, length)),
+            "changes" => Some(self.requested_page_size(field, CHANGES_FIRST_DEFAULT)),
+            "events" | "eventTypes" | "importJobs" => {
+                Some(self.requested_page_size(field, PAGE_FIRST_DEFAULT))
+            }
+            "nodes" => Some(self.argument_value(field, "ids").map_or(0, list_length)),
             _ => None,
         };
-        let nested = self.nested_entries(field, entries.unwrap_or(1));
-        (entries.unwrap_or(0) + nested).div_ceil(ENTRIES_PER_POINT) + self.full_read_points(field)
+        let nested = self.count_nested_entries(field, entries.unwrap_or(1));
+        (entries.unwrap_or(0) + nested).div_ceil(ENTRIES_PER_POINT) + self.points_for_full_reads(field)
     }
 
     /// The additional points of a field that may have to look at all events of the user, however little it
     /// returns.
-    fn full_read_points(&self, field: &'r Field) -> u64 {
+    fn points_for_full_reads(&self, field: &'r Field) -> u64 {
         let total_counts = || {
             let selected = self.selected_fields(&field.selection_set.node);
             selected.iter().filter(|inner| inner.name.node == "totalCount").count() as u64
@@ -90,23 +97,23 @@ impl<'r> CostedOperation<'r> {
         match field.name.node.as_str() {
             "syncDigest" => FULL_READ_POINTS,
             "syncStatus" => FULL_COUNT_POINTS,
-            "events" if self.is_search(field) => (1 + total_counts()) * FULL_READ_POINTS,
+            "events" if self.has_search_filter(field) => (1 + total_counts()) * FULL_READ_POINTS,
             "events" => total_counts() * FULL_COUNT_POINTS,
             _ => 0,
         }
     }
 
-    fn is_search(&self, field: &'r Field) -> bool {
+    fn has_search_filter(&self, field: &'r Field) -> bool {
         let member = |filter: ArgumentValue<'r>| match filter {
             ArgumentValue::Literal(Value::Object(members)) => {
-                members.get("search").and_then(|value| self.resolve(value))
+                members.get("search").and_then(|value| self.resolve_variable(value))
             }
             ArgumentValue::Variable(ConstValue::Object(members)) => {
                 members.get("search").map(ArgumentValue::Variable)
             }
             _ => None,
         };
-        let search = self.argument(field, "filter").and_then(member);
+        let search = self.argument_value(field, "filter").and_then(member);
         !matches!(
             search,
             None | Some(ArgumentValue::Literal(Value::Null) | ArgumentValue::Variable(ConstValue::Null))
@@ -114,20 +121,22 @@ impl<'r> CostedOperation<'r> {
     }
 
     /// The entries of the lists below `parents` entries. The rejections of imports are the only such lists.
-    fn nested_entries(&self, field: &'r Field, parents: u64) -> u64 {
+    fn count_nested_entries(&self, field: &'r Field, parents: u64) -> u64 {
         let fields = self.selected_fields(&field.selection_set.node).into_iter();
         let entries = fields.map(|inner| match inner.name.node.as_str() {
-            "rejections" => parents * self.page_size(inner, PAGE_FIRST_DEFAULT),
-            _ => self.nested_entries(inner, parents),
+            "rejections" => parents * self.requested_page_size(inner, PAGE_FIRST_DEFAULT),
+            _ => self.count_nested_entries(inner, parents),
         });
         entries.sum()
     }
 
     /// The page size that a list field requests. It is clamped to the largest page, because a larger request
     /// is refused and must not cost more.
-    fn page_size(&self, field: &'r Field, default: i32) -> u64 {
-        let requested =
-            ["first", "last"].into_iter().filter_map(|name| number(self.argument(field, name)?)).max();
+    fn requested_page_size(&self, field: &'r Field, default: i32) -> u64 {
+        let requested = ["first", "last"]
+            .into_iter()
+            .filter_map(|name| to_integer(self.argument_value(field, name)?))
+            .max();
         requested.unwrap_or(default.into()).clamp(0, CHANGES_FIRST_MAX.into()).unsigned_abs()
     }
 
@@ -151,12 +160,12 @@ impl<'r> CostedOperation<'r> {
         fields
     }
 
-    fn argument(&self, field: &'r Field, name: &str) -> Option<ArgumentValue<'r>> {
-        self.resolve(&field.get_argument(name)?.node)
+    fn argument_value(&self, field: &'r Field, name: &str) -> Option<ArgumentValue<'r>> {
+        self.resolve_variable(&field.get_argument(name)?.node)
     }
 
     /// Replaces a variable by its value or its default. `None` if it has neither.
-    fn resolve(&self, value: &'r Value) -> Option<ArgumentValue<'r>> {
+    fn resolve_variable(&self, value: &'r Value) -> Option<ArgumentValue<'r>> {
         let Value::Variable(name) = value else {
             return Some(ArgumentValue::Literal(value));
         };
@@ -168,10 +177,10 @@ impl<'r> CostedOperation<'r> {
     }
 
     /// The values of the members of an object. Any other value has none.
-    fn members(&self, object: ArgumentValue<'r>) -> Vec<ArgumentValue<'r>> {
+    fn object_member_values(&self, object: ArgumentValue<'r>) -> Vec<ArgumentValue<'r>> {
         match object {
             ArgumentValue::Literal(Value::Object(members)) => {
-                members.values().filter_map(|value| self.resolve(value)).collect()
+                members.values().filter_map(|value| self.resolve_variable(value)).collect()
             }
             ArgumentValue::Variable(ConstValue::Object(members)) => {
                 members.values().map(ArgumentValue::Variable).collect()
@@ -182,7 +191,7 @@ impl<'r> CostedOperation<'r> {
 }
 
 /// The number of items of a list, and 0 for any other value.
-fn length(value: ArgumentValue<'_>) -> u64 {
+fn list_length(value: ArgumentValue<'_>) -> u64 {
     match value {
         ArgumentValue::Literal(Value::List(items)) => items.len() as u64,
         ArgumentValue::Variable(ConstValue::List(items)) => items.len() as u64,
@@ -190,7 +199,7 @@ fn length(value: ArgumentValue<'_>) -> u64 {
     }
 }
 
-fn number(value: ArgumentValue<'_>) -> Option<i64> {
+fn to_integer(value: ArgumentValue<'_>) -> Option<i64> {
     match value {
         ArgumentValue::Literal(Value::Number(number))
         | ArgumentValue::Variable(ConstValue::Number(number)) => number.as_i64(),
@@ -209,7 +218,7 @@ mod tests {
         let document = parse_query(query).expect("the case parses");
         let variables = Variables::from_json(variables);
         let operations = document.operations.iter().map(|(_, operation)| &operation.node);
-        cost(&document, operations, &variables)
+        highest_operation_cost(&document, operations, &variables)
     }
 
     #[test]
@@ -347,6 +356,6 @@ mod tests {
         let both = "query A { viewer { userId } } query B { changes { cursor } }";
         assert_eq!(of(both, json!({})), 6);
         let document = parse_query("{ viewer { userId } }").expect("parses");
-        assert_eq!(cost(&document, std::iter::empty(), &Variables::default()), 1);
+        assert_eq!(highest_operation_cost(&document, std::iter::empty(), &Variables::default()), 1);
     }
 }

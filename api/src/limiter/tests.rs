@@ -14,7 +14,7 @@ fn limiter(points: u32, per_second: u32) -> (Limiter<FakeRelativeClock>, FakeRel
 
 /// Returns the points that are left, or the milliseconds to wait and the points that are left.
 fn take(limiter: &Limiter<FakeRelativeClock>, user_id: Uuid, cost: u32) -> Result<u32, (u64, u32)> {
-    match limiter.take(user_id, cost) {
+    match limiter.take_points(user_id, cost) {
         Ok(charge) => Ok(charge.level.expect("there is a limit").remaining),
         Err(ApiError::RateLimited { retry_after_ms, level }) => Err((retry_after_ms, level.remaining)),
         Err(other) => panic!("{other:?}"),
@@ -43,7 +43,7 @@ fn a_refusal_takes_no_points_and_its_waiting_time_is_enough() {
 #[test]
 fn an_operation_that_costs_more_than_a_full_bucket_takes_a_full_bucket() {
     let (limiter, clock) = limiter(100, 10);
-    let charge = limiter.take(ANN, u32::MAX).expect("the bucket is full");
+    let charge = limiter.take_points(ANN, u32::MAX).expect("the bucket is full");
     assert_eq!((charge.cost, charge.level.map(|level| level.remaining)), (100, Some(0)));
     assert_eq!(take(&limiter, ANN, u32::MAX), Err((10_000, 0)));
     clock.advance(Duration::from_secs(10));
@@ -81,9 +81,9 @@ fn the_headers_show_policy_and_level_as_structured_fields() {
     let (limiter, clock) = limiter(20_000, 200);
     let headers_after = |cost| {
         let mut headers = HeaderMap::new();
-        match limiter.take(ANN, cost) {
-            Ok(charge) => charge.write(&mut headers),
-            Err(ApiError::RateLimited { level, .. }) => level.write(&mut headers),
+        match limiter.take_points(ANN, cost) {
+            Ok(charge) => charge.add_rate_limit_headers(&mut headers),
+            Err(ApiError::RateLimited { level, .. }) => level.add_rate_limit_headers(&mut headers),
             Err(other) => panic!("{other:?}"),
         }
         [POLICY_HEADER, LEVEL_HEADER].map(|name| headers[name].to_str().map(str::to_owned).expect("ASCII"))
@@ -93,6 +93,6 @@ fn the_headers_show_policy_and_level_as_structured_fields() {
     clock.advance(Duration::from_millis(1_502));
     assert_eq!(headers_after(400), ["\"user\";q=20000;w=100", "\"user\";r=300;t=99"]);
     let mut headers = HeaderMap::new();
-    Charge { cost: 1, level: None }.write(&mut headers);
+    Charge { cost: 1, level: None }.add_rate_limit_headers(&mut headers);
     assert!(headers.is_empty());
 }

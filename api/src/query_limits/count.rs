@@ -22,21 +22,21 @@ use super::Refusal;
 /// - [`Refusal::Limit`] with the first limit that is exceeded.
 /// - [`Refusal::Syntax`] if fragments spread each other in a cycle, or a subscription has several root
 ///   fields.
-pub(super) fn count(document: &ExecutableDocument) -> Result<(), Refusal> {
+pub(super) fn check_document_counts(document: &ExecutableDocument) -> Result<(), Refusal> {
     let fragments = document.fragments.len() as u64;
     check_limit("query fragments", "fragments", fragments, QUERY_FRAGMENTS_MAX as u64)?;
-    check_limit("query directives", "directives", directives(document), QUERY_DIRECTIVES_MAX as u64)?;
+    check_limit("query directives", "directives", count_directives(document), QUERY_DIRECTIVES_MAX as u64)?;
 
     let fragments = count_fragments(document)?;
     let mut largest = Counts::default();
     for (_, operation) in document.operations.iter() {
-        let counts = Counts::of(&operation.node.selection_set.node, &fragments);
+        let counts = Counts::count_selection_set(&operation.node.selection_set.node, &fragments);
         // GraphQL, section 5.2.3.1. The library does not check this rule.
         if operation.node.ty == OperationType::Subscription && counts.top_fields > 1 {
             let detail = "a subscription must have exactly one root field".to_owned();
             return Err(Refusal::Syntax { detail });
         }
-        largest = largest.max(counts);
+        largest = largest.max_of_each_count(counts);
     }
     // The validator also walks fragments that no operation spreads. A fragment that is spread has no more
     // selections than the operation that spreads it.
@@ -81,24 +81,25 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(set: &SelectionSet, fragments: &HashMap<&str, Counts>) -> Self {
+    fn count_selection_set(set: &SelectionSet, fragments: &HashMap<&str, Counts>) -> Self {
         set.items.iter().fold(Self::default(), |counts, item| {
             let selected = match &item.node {
-                Selection::Field(field) => Self::of_field(&field.node, fragments),
+                Selection::Field(field) => Self::count_field(&field.node, fragments),
                 Selection::InlineFragment(inline) => {
-                    Self::of(&inline.node.selection_set.node, fragments).in_fragment()
+                    Self::count_selection_set(&inline.node.selection_set.node, fragments)
+                        .add_fragment_selection()
                 }
                 Selection::FragmentSpread(spread) => {
                     let fragment = fragments.get(spread.node.fragment_name.node.as_str());
-                    fragment.copied().unwrap_or_default().in_fragment()
+                    fragment.copied().unwrap_or_default().add_fragment_selection()
                 }
             };
-            counts.plus(selected)
+            counts.add_counts_and_maybe_complete(selected)
         })
     }
 
-    fn of_field(field: &Field, fragments: &HashMap<&str, Counts>) -> Self {
-        let below = Self::of(&field.selection_set.node, fragments);
+    fn count_field(field: &Field, fragments: &HashMap<&str, Counts>) -> Self {
+        let below = Self::count_selection_set(&field.selection_set.node, fragments);
         let depth = below.depth.max(below.introspection_depth).saturating_add(1);
         let introspects = matches!(field.name.node.as_str(), "__schema" | "__type");
         Self {
@@ -111,12 +112,12 @@ impl Counts {
     }
 
     /// Adds one selection for the fragment spread or inline fragment that contains these selections.
-    fn in_fragment(self) -> Self {
+    fn add_fragment_selection(self) -> Self {
         Self { selections: self.selections.saturating_add(1), ..self }
     }
 
     /// The counts of one set that contains both.
-    fn plus(self, other: Self) -> Self {
+    fn add_counts_and_maybe_complete(self, other: Self) -> Self {
         Self {
             selections: self.selections.saturating_add(other.selections),
             aliases: self.aliases.saturating_add(other.aliases),
@@ -127,7 +128,7 @@ impl Counts {
     }
 
     /// The larger of both, for each count separately.
-    fn max(self, other: Self) -> Self {
+    fn max_of_each_count(self, other: Self) -> Self {
         Self {
             selections: self.selections.max(other.selections),
             aliases: self.aliases.max(other.aliases),
@@ -147,16 +148,22 @@ fn count_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Counts
     let mut waiting: Vec<_> = document.fragments.iter().collect();
     let mut spreads: HashMap<&str, Vec<&str>> = HashMap::with_capacity(waiting.len());
     for (name, fragment) in &waiting {
-        let selections = all_selections(&fragment.node.selection_set.node);
+        let selections = collect_selections(&fragment.node.selection_set.node);
         let known = |name: &&str| document.fragments.contains_key(*name);
-        spreads.insert(name.as_str(), selections.into_iter().filter_map(spread_name).filter(known).collect());
+        spreads.insert(
+            name.as_str(),
+            selections.into_iter().filter_map(spread_fragment_name).filter(known).collect(),
+        );
     }
     while !waiting.is_empty() {
         let before = waiting.len();
         waiting.retain(|(name, fragment)| {
             let ready = spreads[name.as_str()].iter().all(|spread| counts.contains_key(spread));
             if ready {
-                counts.insert(name.as_str(), Counts::of(&fragment.node.selection_set.node, &counts));
+                counts.insert(
+                    name.as_str(),
+                    Counts::count_selection_set(&fragment.node.selection_set.node, &counts),
+                );
             }
             !ready
         });
@@ -168,7 +175,7 @@ fn count_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Counts
 }
 
 /// All selections of a set and of the sets below it. Fragments are not spread.
-fn all_selections(set: &SelectionSet) -> Vec<&Selection> {
+fn collect_selections(set: &SelectionSet) -> Vec<&Selection> {
     let mut selections = Vec::new();
     let mut sets = vec![set];
     while let Some(set) = sets.pop() {
@@ -184,7 +191,7 @@ fn all_selections(set: &SelectionSet) -> Vec<&Selection> {
     selections
 }
 
-fn spread_name(selection: &Selection) -> Option<&str> {
+fn spread_fragment_name(selection: &Selection) -> Option<&str> {
     match selection {
         Selection::FragmentSpread(spread) => Some(spread.node.fragment_name.node.as_str()),
         Selection::Field(_) | Selection::InlineFragment(_) => None,
@@ -192,9 +199,9 @@ fn spread_name(selection: &Selection) -> Option<&str> {
 }
 
 /// Counts the directives of the text in every place where the grammar allows one. Fragments are not spread.
-fn directives(document: &ExecutableDocument) -> u64 {
+fn count_directives(document: &ExecutableDocument) -> u64 {
     let below = |set| {
-        all_selections(set).into_iter().map(|selection| selection.directives().len() as u64).sum::<u64>()
+        collect_selections(set).into_iter().map(|selection| selection.directives().len() as u64).sum::<u64>()
     };
     let operations = document.operations.iter().map(|(_, operation)| {
         let variables = operation.node.variable_definitions.iter();
@@ -215,7 +222,7 @@ mod tests {
 
     /// Returns the limit that refuses the document (such as `query depth 12`), `cycle`, or `passes`.
     fn outcome(text: &str) -> String {
-        match count(&parse_query(text).expect("a test document parses")) {
+        match check_document_counts(&parse_query(text).expect("a test document parses")) {
             Ok(()) => "passes".to_owned(),
             Err(Refusal::Limit { name, max, .. }) => format!("{name} {max}"),
             Err(Refusal::Syntax { .. }) => "cycle".to_owned(),
@@ -302,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_subscription_has_one_root_field() {
-        let outcome = |text: &str| count(&parse_query(text).expect("parses"));
+        let outcome = |text: &str| check_document_counts(&parse_query(text).expect("parses"));
         assert_eq!(outcome("subscription { a }"), Ok(()));
         assert_eq!(outcome("subscription { ...F } fragment F on S { a }"), Ok(()));
         for text in ["subscription { a b }", "subscription { a ...F } fragment F on S { b }"] {

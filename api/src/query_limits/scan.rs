@@ -16,7 +16,7 @@ use super::Refusal;
 /// # Errors
 /// - [`Refusal::Limit`] with the first limit that is exceeded.
 /// - [`Refusal::Syntax`] if a string is not closed or an object value has a duplicate key.
-pub(super) fn scan(text: &str) -> Result<(), Refusal> {
+pub(super) fn scan_document(text: &str) -> Result<(), Refusal> {
     if text.len() > QUERY_BYTES_MAX {
         let bytes = text.len();
         let detail = format!(
@@ -25,7 +25,7 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
         return Err(Refusal::Limit { name: "query text", max: QUERY_BYTES_MAX as u64, detail });
     }
     let (mut rest, mut tokens, mut nesting) = (text.as_bytes(), 0_usize, 0_usize);
-    let mut keys = Keys::default();
+    let mut keys = OpenObjectKeys::default();
     while let Some(&first) = rest.first() {
         let length = match first {
             // Outside of strings and comments the parser accepts no bytes above ASCII except a byte order
@@ -35,7 +35,7 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
                 continue;
             }
             b'#' => {
-                rest = &rest[run(rest, |byte| !matches!(byte, b'\n' | b'\r'))..];
+                rest = &rest[prefix_length(rest, |byte| !matches!(byte, b'\n' | b'\r'))..];
                 continue;
             }
             b'{' | b'[' | b'(' => {
@@ -47,14 +47,14 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
                 1
             }
             // The parser would take an unclosed `"""` for an empty string and continue after it.
-            b'"' => string(rest).ok_or_else(|| unclosed_string(text.len() - rest.len()))?,
-            b'-' | b'0'..=b'9' => number(rest),
-            b'_' | b'a'..=b'z' | b'A'..=b'Z' => name(rest),
+            b'"' => string_length(rest).ok_or_else(|| unclosed_string_refusal(text.len() - rest.len()))?,
+            b'-' | b'0'..=b'9' => number_length(rest),
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' => name_length(rest),
             b'.' if rest.starts_with(b"...") => 3,
             _ => 1,
         };
         let at = text.len() - rest.len();
-        if !keys.accept(text.as_bytes(), at, length) {
+        if !keys.record_token(text.as_bytes(), at, length) {
             let detail = format!("the object value at byte {at} has the same key twice");
             return Err(Refusal::Syntax { detail });
         }
@@ -76,17 +76,17 @@ pub(super) fn scan(text: &str) -> Result<(), Refusal> {
 
 /// The keys of the object values that are not closed yet.
 #[derive(Default)]
-struct Keys<'t> {
+struct OpenObjectKeys<'t> {
     open: Vec<(u8, HashSet<&'t [u8]>)>,
     /// Where the last name ends. The name is a key if a colon follows.
     name_end: usize,
 }
 
-impl<'t> Keys<'t> {
+impl<'t> OpenObjectKeys<'t> {
     /// Reads the token of `length` bytes at offset `at`. Returns false if it completes a duplicate key.
     ///
     /// Braces within parentheses belong to an object value. All other braces belong to a selection set.
-    fn accept(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
+    fn record_token(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
         match text[at] {
             bracket @ (b'{' | b'[' | b'(') => self.open.push((bracket, HashSet::new())),
             b'}' | b']' | b')' => drop(self.open.pop()),
@@ -96,7 +96,8 @@ impl<'t> Keys<'t> {
                 let Some((b'{', keys)) = self.open.last_mut().filter(|_| in_value) else {
                     return true;
                 };
-                // `name` splits `truec` into two tokens, so the last token may be only the end of the key.
+                // `name_length` splits `truec` into two tokens, so the last token may be only the end of the
+                // key.
                 let before = &text[..self.name_end];
                 let is_part = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
                 let begin = before.iter().rposition(|byte| !is_part(byte)).map_or(0, |end| end + 1);
@@ -108,21 +109,21 @@ impl<'t> Keys<'t> {
     }
 }
 
-fn unclosed_string(offset: usize) -> Refusal {
+fn unclosed_string_refusal(offset: usize) -> Refusal {
     Refusal::Syntax { detail: format!("the string that begins at byte {offset} is not closed") }
 }
 
 /// The number of bytes at the start of `rest` for which `matches` is true.
-fn run(rest: &[u8], matches: impl Fn(u8) -> bool) -> usize {
+fn prefix_length(rest: &[u8], matches: impl Fn(u8) -> bool) -> usize {
     rest.iter().position(|&byte| !matches(byte)).unwrap_or(rest.len())
 }
 
-fn digits(rest: &[u8]) -> usize {
-    run(rest, |byte| byte.is_ascii_digit())
+fn digits_length(rest: &[u8]) -> usize {
+    prefix_length(rest, |byte| byte.is_ascii_digit())
 }
 
 /// The length of the string at the start of `rest`. `None` if it is not closed.
-fn string(rest: &[u8]) -> Option<usize> {
+fn string_length(rest: &[u8]) -> Option<usize> {
     let block = rest.starts_with(b"\"\"\"");
     let mut at = if block { 3 } else { 1 };
     while at < rest.len() {
@@ -143,16 +144,16 @@ fn string(rest: &[u8]) -> Option<usize> {
 }
 
 /// The length of the number at the start of `rest`. `00` is two numbers, as it is for the parser.
-fn number(rest: &[u8]) -> usize {
+fn number_length(rest: &[u8]) -> usize {
     let sign = usize::from(rest[0] == b'-');
-    let mut at = sign + if rest.get(sign) == Some(&b'0') { 1 } else { digits(&rest[sign..]) };
+    let mut at = sign + if rest.get(sign) == Some(&b'0') { 1 } else { digits_length(&rest[sign..]) };
     if rest.get(at) == Some(&b'.') {
-        let fraction = digits(&rest[at + 1..]);
+        let fraction = digits_length(&rest[at + 1..]);
         at += if fraction > 0 { 1 + fraction } else { 0 };
     }
     if matches!(rest.get(at), Some(b'e' | b'E')) {
         let signed = usize::from(matches!(rest.get(at + 1), Some(b'+' | b'-')));
-        let exponent = digits(&rest[at + 1 + signed..]);
+        let exponent = digits_length(&rest[at + 1 + signed..]);
         at += if exponent > 0 { 1 + signed + exponent } else { 0 };
     }
     at
@@ -163,11 +164,11 @@ fn number(rest: &[u8]) -> usize {
 /// The parser reads `[truetruetrue]` as three values. If that counted as one token, a text could contain
 /// thousands of values and stay below the limit. These words are therefore tokens even at the start of a
 /// longer name.
-fn name(rest: &[u8]) -> usize {
+fn name_length(rest: &[u8]) -> usize {
     let words: [&[u8]; 3] = [b"true", b"false", b"null"];
     match words.iter().find(|word| rest.starts_with(word)) {
         Some(word) => word.len(),
-        None => run(rest, |byte| byte == b'_' || byte.is_ascii_alphanumeric()),
+        None => prefix_length(rest, |byte| byte == b'_' || byte.is_ascii_alphanumeric()),
     }
 }
 
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     fn outcome(text: &str) -> &'static str {
-        match scan(text) {
+        match scan_document(text) {
             Ok(()) => "passes",
             Err(Refusal::Limit { name, .. }) => name,
             Err(Refusal::Syntax { detail }) if detail.ends_with("twice") => "key twice",

@@ -14,7 +14,7 @@ use crate::fault_injection;
 use crate::problem::{Code, FieldProblem};
 use crate::row::{DeletedBy, EventRow, RowMeta, TypeContent, TypeRow};
 
-fn id_in_use() -> FieldProblem {
+fn id_in_use_problem() -> FieldProblem {
     FieldProblem::new(
         "/id",
         Code::IdInUse,
@@ -25,41 +25,41 @@ fn id_in_use() -> FieldProblem {
 /// Creates an event. If an event with its id, its former id or its external id exists, that event is the
 /// answer.
 pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &NewEvent) -> Answer<EventRow> {
-    if let Some(row) = unit.event(new.id) {
-        return match_event(unit, context, new, &row, MatchKey::Id);
+    if let Some(row) = unit.find_event(new.id) {
+        return answer_for_existing_event(unit, context, new, &row, MatchKey::Id);
     }
-    if unit.is_used_elsewhere(Entity::Event, new.id) {
-        return context.reject(new.id, vec![id_in_use()]);
+    if unit.is_id_used_elsewhere(Entity::Event, new.id) {
+        return context.rejection_answer(new.id, vec![id_in_use_problem()]);
     }
-    if let Some(row) = event_by_former_id(unit, new) {
-        return match_event(unit, context, new, &row, MatchKey::Id);
+    if let Some(row) = find_event_by_former_id(unit, new) {
+        return answer_for_existing_event(unit, context, new, &row, MatchKey::Id);
     }
-    if let Some(row) = unit.event_by_key(&new.source_type, new.external_id.as_deref()) {
-        let answer = match_event(unit, context, new, &row, MatchKey::ExternalId);
+    if let Some(row) = unit.find_event_by_external_id(&new.source_type, new.external_id.as_deref()) {
+        let answer = answer_for_existing_event(unit, context, new, &row, MatchKey::ExternalId);
         if new.origin == IdOrigin::Sent && answer.outcome != Outcome::Rejected {
-            unit.add_alias(Entity::Event, new.id, row.meta.id);
+            unit.add_new_alias(Entity::Event, new.id, row.meta.id);
         }
         return answer;
     }
-    if let Some(answer) = rejected_dependency(unit, new, "/eventTypeId") {
+    if let Some(answer) = answer_for_rejected_type(unit, new, "/eventTypeId") {
         return answer;
     }
     let mut errors = Vec::new();
     errors.extend(context.check_new_id(new.id).err());
-    errors.extend(check_type(unit, new, "/eventTypeId").err());
+    errors.extend(check_type_is_living(unit, new, "/eventTypeId").err());
     if !errors.is_empty() {
-        return context.reject(new.id, errors);
+        return context.rejection_answer(new.id, errors);
     }
     let type_id = find_or_create_type(unit, context, new);
-    let row = event_row(context, new, context.new_meta(new.id), type_id);
-    Answer::with_row(Outcome::Created, None, false, unit.put_event(row))
+    let row = build_event_row(context, new, context.meta_of_new_row(new.id), type_id);
+    Answer::new_with_row(Outcome::Created, None, false, unit.put_event(row))
 }
 
 /// The event that an earlier version of the server stored under the former id of this record. A deleted event
 /// always matches, because its content is gone: an event that a person deleted must not come back.
-fn event_by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
+fn find_event_by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
     let former = new.former_id?;
-    let row = unit.event(former.id)?;
+    let row = unit.find_event(former.id)?;
     let is_same = row.content.as_ref().is_none_or(|content| {
         let [stored, sent] = [&content.body.properties, &new.body.properties]
             .map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap_or_default());
@@ -73,8 +73,9 @@ fn event_by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>
     is_same.then_some(row)
 }
 
-/// The answer to a create whose event exists already. An event that a rollback deleted is created again.
-fn match_event(
+/// The answer to a create whose event exists: DUPLICATE (with `differs` if the content is another), or
+/// DELETED for a tombstone. An event that a rollback deleted is created again.
+fn answer_for_existing_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     new: &NewEvent,
@@ -83,13 +84,18 @@ fn match_event(
 ) -> Answer<EventRow> {
     match (&row.content, row.meta.deletion.map(|deletion| deletion.by)) {
         (Some(content), _) => {
-            let differs = stored_hash(unit, new) != Some(content.hash);
+            let differs = content_hash_if_stored(unit, new) != Some(content.hash);
             if fault_injection::is_injected("plant-duplicate-bumps") {
                 unit.put_event(EventRow::clone(row));
             }
             if differs && fault_injection::is_injected("plant-duplicate-overwrites") {
-                let meta = context.next_meta(&row.meta, None);
-                unit.put_event(row.with_content(meta, content.event_type_id, new.body.clone(), None));
+                let meta = context.meta_of_next_version(&row.meta, None);
+                unit.put_event(row.with_meta_and_content(
+                    meta,
+                    content.event_type_id,
+                    new.body.clone(),
+                    None,
+                ));
             }
             let lacks_body = unit.lacks_body(row);
             let mut row = Arc::clone(row);
@@ -99,35 +105,35 @@ fn match_event(
                     content.body = new.body.clone();
                 }
             }
-            let answer = Answer::with_row(Outcome::Duplicate, Some(key), differs, row);
+            let answer = Answer::new_with_row(Outcome::Duplicate, Some(key), differs, row);
             Answer { lacks_body: lacks_body && differs, ..answer }
         }
         (None, Some(by))
             if by == DeletedBy::Rollback || fault_injection::is_injected("plant-create-revives") =>
         {
-            if let Some(answer) = rejected_dependency(unit, new, "/eventTypeId") {
+            if let Some(answer) = answer_for_rejected_type(unit, new, "/eventTypeId") {
                 return answer;
             }
-            if let Err(problem) = check_type(unit, new, "/eventTypeId") {
-                return context.reject(new.id, vec![problem]);
+            if let Err(problem) = check_type_is_living(unit, new, "/eventTypeId") {
+                return context.rejection_answer(new.id, vec![problem]);
             }
             let type_id = find_or_create_type(unit, context, new);
-            let meta = context.recreated_meta(&row.meta);
+            let meta = context.meta_of_recreated_row(&row.meta);
             let import = context.import_job_id.map(|id| (id, meta.version));
-            let recreated = row.with_content(meta, type_id, new.body.clone(), import);
-            Answer::with_row(Outcome::Created, Some(key), false, unit.put_event(recreated))
+            let recreated = row.with_meta_and_content(meta, type_id, new.body.clone(), import);
+            Answer::new_with_row(Outcome::Created, Some(key), false, unit.put_event(recreated))
         }
-        (None, _) => Answer::with_row(Outcome::Deleted, Some(key), false, Arc::clone(row)),
+        (None, _) => Answer::new_with_row(Outcome::Deleted, Some(key), false, Arc::clone(row)),
     }
 }
 
 /// The content hash that the event would have if it were stored now. `None` if its type does not exist.
-pub(super) fn stored_hash(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]> {
+pub(super) fn content_hash_if_stored(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]> {
     let type_id = match &new.type_ref {
-        TypeRef::Id(id) => unit.event_type(*id).map(|row| row.meta.id),
-        TypeRef::Name { name, .. } => unit.type_by_name(name).map(|row| row.meta.id),
+        TypeRef::Id(id) => unit.find_type(*id).map(|row| row.meta.id),
+        TypeRef::Name { name, .. } => unit.find_type_by_name(name).map(|row| row.meta.id),
     }?;
-    Some(content_hash::of_event(
+    Some(content_hash::hash_event(
         TypeKey::Id(type_id),
         &new.source_type,
         new.external_id.as_deref(),
@@ -139,18 +145,22 @@ pub(super) fn stored_hash(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]>
 ///
 /// # Errors
 /// [`Code::EventTypeNotFound`] at `pointer` if no living type has the id.
-pub(super) fn check_type(unit: &UnitOfWork, new: &NewEvent, pointer: &str) -> Result<(), FieldProblem> {
+pub(super) fn check_type_is_living(
+    unit: &UnitOfWork,
+    new: &NewEvent,
+    pointer: &str,
+) -> Result<(), FieldProblem> {
     let TypeRef::Id(id) = new.type_ref else {
         return Ok(());
     };
-    if unit.event_type(id).is_some_and(|row| row.content.is_some()) {
+    if unit.find_type(id).is_some_and(|row| row.content.is_some()) {
         Ok(())
     } else {
-        Err(type_not_found(pointer))
+        Err(type_not_found_problem(pointer))
     }
 }
 
-pub(super) fn type_not_found(pointer: &str) -> FieldProblem {
+pub(super) fn type_not_found_problem(pointer: &str) -> FieldProblem {
     FieldProblem::new(
         pointer,
         Code::EventTypeNotFound,
@@ -159,7 +169,7 @@ pub(super) fn type_not_found(pointer: &str) -> FieldProblem {
 }
 
 /// The rejection of an event whose type was rejected earlier in the call, if it was.
-pub(super) fn rejected_dependency(
+pub(super) fn answer_for_rejected_type(
     unit: &UnitOfWork,
     new: &NewEvent,
     pointer: &str,
@@ -167,18 +177,18 @@ pub(super) fn rejected_dependency(
     let TypeRef::Id(id) = new.type_ref else {
         return None;
     };
-    if unit.event_type(id).is_some() {
+    if unit.find_type(id).is_some() {
         return None;
     }
-    unit.dependency(id, pointer).map(Answer::rejected)
+    unit.dependency_problem(id, pointer).map(Answer::new_rejected)
 }
 
 /// The canonical id of the type. A type that is given by its name is created if it does not exist.
 pub(super) fn find_or_create_type(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &NewEvent) -> Uuid {
     match &new.type_ref {
-        TypeRef::Id(id) => unit.event_type(*id).map_or(*id, |row| row.meta.id),
+        TypeRef::Id(id) => unit.find_type(*id).map_or(*id, |row| row.meta.id),
         TypeRef::Name { name, fresh_id } => {
-            if let Some(row) = unit.type_by_name(name) {
+            if let Some(row) = unit.find_type_by_name(name) {
                 return row.meta.id;
             }
             let new_type = NewType {
@@ -188,15 +198,24 @@ pub(super) fn find_or_create_type(unit: &mut UnitOfWork, context: &WriteContext<
                 color: None,
                 icon: None,
             };
-            unit.put_type(type_row(&new_type, context.new_meta(new_type.id))).meta.id
+            unit.put_type(build_type_row(&new_type, context.meta_of_new_row(new_type.id))).meta.id
         }
     }
 }
 
-fn event_row(context: &WriteContext<'_>, new: &NewEvent, meta: RowMeta, event_type_id: Uuid) -> EventRow {
+fn build_event_row(
+    context: &WriteContext<'_>,
+    new: &NewEvent,
+    meta: RowMeta,
+    event_type_id: Uuid,
+) -> EventRow {
     let import = context.import_job_id.map(|id| (id, meta.version));
     let (source_type, external_id) = (new.source_type.clone(), new.external_id.clone());
-    EventRow { meta, source_type, external_id, content: None }.filled(event_type_id, new.body.clone(), import)
+    EventRow { meta, source_type, external_id, content: None }.with_content(
+        event_type_id,
+        new.body.clone(),
+        import,
+    )
 }
 
 /// Creates an event type. If a type with its id or its name exists, that type is the answer.
@@ -205,37 +224,43 @@ pub fn create_event_type(
     context: &WriteContext<'_>,
     new: &NewType,
 ) -> Answer<TypeRow> {
-    if let Some(row) = unit.event_type(new.id) {
-        return match_type(new, row, MatchKey::Id);
+    if let Some(row) = unit.find_type(new.id) {
+        return answer_for_existing_type(new, row, MatchKey::Id);
     }
-    if unit.is_used_elsewhere(Entity::EventType, new.id) {
-        return context.reject(new.id, vec![id_in_use()]);
+    if unit.is_id_used_elsewhere(Entity::EventType, new.id) {
+        return context.rejection_answer(new.id, vec![id_in_use_problem()]);
     }
-    if let Some(row) = unit.type_by_name(&new.name) {
+    if let Some(row) = unit.find_type_by_name(&new.name) {
         if new.origin == IdOrigin::Sent {
-            unit.add_alias(Entity::EventType, new.id, row.meta.id);
+            unit.add_new_alias(Entity::EventType, new.id, row.meta.id);
         }
-        return match_type(new, row, MatchKey::Name);
+        return answer_for_existing_type(new, row, MatchKey::Name);
     }
     if let Err(problem) = context.check_new_id(new.id) {
-        return context.reject(new.id, vec![problem]);
+        return context.rejection_answer(new.id, vec![problem]);
     }
-    Answer::with_row(Outcome::Created, None, false, unit.put_type(type_row(new, context.new_meta(new.id))))
+    Answer::new_with_row(
+        Outcome::Created,
+        None,
+        false,
+        unit.put_type(build_type_row(new, context.meta_of_new_row(new.id))),
+    )
 }
 
-/// The answer to a create whose event type exists already.
-fn match_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow> {
-    let hash = content_hash::of_type(&new.name, new.color.as_deref(), new.icon.as_deref());
+/// The answer to a create whose event type exists: DUPLICATE (with `differs` if the content is another), or
+/// DELETED for a tombstone.
+fn answer_for_existing_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow> {
+    let hash = content_hash::hash_event_type(&new.name, new.color.as_deref(), new.icon.as_deref());
     match &row.content {
         Some(content) => {
             let differs = content.hash != hash;
-            Answer::with_row(Outcome::Duplicate, Some(key), differs, row)
+            Answer::new_with_row(Outcome::Duplicate, Some(key), differs, row)
         }
-        None => Answer::with_row(Outcome::Deleted, Some(key), false, row),
+        None => Answer::new_with_row(Outcome::Deleted, Some(key), false, row),
     }
 }
 
-fn type_row(new: &NewType, meta: RowMeta) -> TypeRow {
+fn build_type_row(new: &NewType, meta: RowMeta) -> TypeRow {
     let content = TypeContent::new(new.name.clone(), new.color.clone(), new.icon.clone());
     TypeRow { meta, content: Some(content) }
 }

@@ -30,7 +30,7 @@ enum GuardCheck {
 
 impl WriteContext<'_> {
     fn check_guard(&self, unit: &UnitOfWork, entity: Entity, meta: &RowMeta, guard: &Guard) -> GuardCheck {
-        if guard.edit_id.is_some_and(|edit| self.is_stale(unit, entity, meta, guard, edit)) {
+        if guard.edit_id.is_some_and(|edit| self.is_stale_edit(unit, entity, meta, guard, edit)) {
             return GuardCheck::Stale;
         }
         match guard.expected_version {
@@ -46,11 +46,18 @@ impl WriteContext<'_> {
     /// An edit that expects the current version is new, whatever its id. So is an edit with another id after
     /// an applied one in the same call. The clock of a device may have been set back, and then newer edits
     /// have smaller ids.
-    fn is_stale(&self, unit: &UnitOfWork, entity: Entity, meta: &RowMeta, guard: &Guard, edit: Uuid) -> bool {
+    fn is_stale_edit(
+        &self,
+        unit: &UnitOfWork,
+        entity: Entity,
+        meta: &RowMeta,
+        guard: &Guard,
+        edit: Uuid,
+    ) -> bool {
         if self.client_id.is_none() {
             return false;
         }
-        match unit.applied(entity, meta.id) {
+        match unit.applied_edit_ids(entity, meta.id) {
             Some(applied) => applied.contains(&edit),
             None if guard.expected_version == Some(meta.version) => false,
             None => self.is_last_writer(meta) && meta.writer.edit_id.is_some_and(|last| edit <= last),
@@ -71,72 +78,82 @@ impl WriteContext<'_> {
         Some(meta)
     }
 
-    fn deletion(&self) -> Option<Deletion> {
+    fn deletion_by_user(&self) -> Option<Deletion> {
         Some(Deletion { at: self.now_ms, by: DeletedBy::User })
     }
 }
 
 impl<Row> Answer<Row> {
-    fn conflict(row: Arc<Row>) -> Self {
+    fn new_conflict(row: Arc<Row>) -> Self {
         let detail = "it was changed after the expected version: merge your change and send it again";
         let problem = Some(Problem::new(Code::VersionConflict, detail));
-        Self { problem, ..Self::with_row(Outcome::Conflict, BY_ID, false, row) }
+        Self { problem, ..Self::new_with_row(Outcome::Conflict, BY_ID, false, row) }
     }
 }
 
 /// The rejection of an edit whose row does not exist. Perhaps its create was rejected earlier in the call.
-fn not_found<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
-    Answer::rejected(unit.dependency(id, pointer).unwrap_or_else(|| {
-        Problem::of_fields(vec![FieldProblem::new(pointer, Code::NotFound, "nothing of yours has this id")])
+fn answer_for_missing_row<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
+    Answer::new_rejected(unit.dependency_problem(id, pointer).unwrap_or_else(|| {
+        Problem::from_field_problems(vec![FieldProblem::new(
+            pointer,
+            Code::NotFound,
+            "nothing of yours has this id",
+        )])
     }))
 }
 
 /// Updates an event.
 pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &EventEdit) -> Answer<EventRow> {
-    let Some(row) = unit.event(edit.id) else {
-        return not_found(unit, edit.id, "/id");
+    let Some(row) = unit.find_event(edit.id) else {
+        return answer_for_missing_row(unit, edit.id, "/id");
     };
     let Some(content) = &row.content else {
-        return Answer::with_row(Outcome::Deleted, BY_ID, false, row);
+        return Answer::new_with_row(Outcome::Deleted, BY_ID, false, row);
     };
     let check = context.check_guard(unit, Entity::Event, &row.meta, &edit.guard);
     if check == GuardCheck::Stale {
-        return Answer::with_row(Outcome::Unchanged, BY_ID, false, row);
+        return Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row);
     }
-    let body = apply_patch(&content.body, &edit.patch);
+    let body = apply_event_patch(&content.body, &edit.patch);
     let new_type_id = edit.patch.event_type_id;
     let type_id =
-        new_type_id.map_or(Some(content.event_type_id), |id| unit.event_type(id).map(|row| row.meta.id));
+        new_type_id.map_or(Some(content.event_type_id), |id| unit.find_type(id).map(|row| row.meta.id));
     if let Some(type_id) = type_id
-        && content_hash::of_event(TypeKey::Id(type_id), &row.source_type, row.external_id.as_deref(), &body)
+        && content_hash::hash_event(TypeKey::Id(type_id), &row.source_type, row.external_id.as_deref(), &body)
             == content.hash
     {
-        return unchanged_event(unit, context, row, edit.guard.edit_id);
+        return record_unchanged_event(unit, context, row, edit.guard.edit_id);
     }
     if check == GuardCheck::Conflict {
-        return Answer::conflict(row);
+        return Answer::new_conflict(row);
     }
     if let Some(id) = new_type_id
         && type_id.is_none()
-        && let Some(problem) = unit.dependency(id, "/patch/eventTypeId")
+        && let Some(problem) = unit.dependency_problem(id, "/patch/eventTypeId")
     {
-        return Answer::rejected(problem);
+        return Answer::new_rejected(problem);
     }
-    let mut errors = check_body(&body, &edit.patch);
-    let is_living = type_id.and_then(|id| unit.event_type(id)).is_some_and(|row| row.content.is_some());
+    let mut errors = check_patched_body(&body, &edit.patch);
+    let is_living = type_id.and_then(|id| unit.find_type(id)).is_some_and(|row| row.content.is_some());
     if new_type_id.is_some() && !is_living {
-        errors.push(create::type_not_found("/patch/eventTypeId"));
+        errors.push(create::type_not_found_problem("/patch/eventTypeId"));
     }
     let Some(type_id) = type_id.filter(|_| errors.is_empty()) else {
-        return Answer::rejected(Problem::of_fields(errors));
+        return Answer::new_rejected(Problem::from_field_problems(errors));
     };
     let import = content.import_job_id.zip(content.import_version);
-    let changed = row.with_content(context.next_meta(&row.meta, edit.guard.edit_id), type_id, body, import);
-    unit.record_applied(Entity::Event, row.meta.id, edit.guard.edit_id);
-    Answer::with_row(Outcome::Updated, BY_ID, false, unit.put_event(changed))
+    let changed = row.with_meta_and_content(
+        context.meta_of_next_version(&row.meta, edit.guard.edit_id),
+        type_id,
+        body,
+        import,
+    );
+    unit.record_applied_edit(Entity::Event, row.meta.id, edit.guard.edit_id);
+    Answer::new_with_row(Outcome::Updated, BY_ID, false, unit.put_event(changed))
 }
 
-fn unchanged_event(
+/// Records the id of an edit that changed nothing, if it is newer than the last one, and answers UNCHANGED.
+fn record_unchanged_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     row: Arc<EventRow>,
@@ -146,14 +163,14 @@ fn unchanged_event(
         Some(meta) => unit.record_event_edit_id(EventRow { meta, ..EventRow::clone(&row) }),
         None => row,
     };
-    Answer::with_row(Outcome::Unchanged, BY_ID, false, row)
+    Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
 /// The body of an event after the patch. A change of `is_all_day` also converts the instants that stay.
-fn apply_patch(old: &EventBody, patch: &EventPatch) -> EventBody {
+fn apply_event_patch(old: &EventBody, patch: &EventPatch) -> EventBody {
     let is_all_day = patch.is_all_day.unwrap_or(old.is_all_day);
     let sent_ms = |parsed: ParsedInstant| if is_all_day { parsed.date_ms } else { parsed.ms };
-    let stored_ms = |ms: i64| if is_all_day { instant::date_of(ms) } else { ms };
+    let stored_ms = |ms: i64| if is_all_day { instant::start_of_utc_day(ms) } else { ms };
     let absent_notes =
         if fault_injection::is_injected("plant-absent-is-null") { None } else { old.notes.clone() };
     EventBody {
@@ -168,7 +185,7 @@ fn apply_patch(old: &EventBody, patch: &EventPatch) -> EventBody {
 }
 
 /// Finds what is wrong only with the combination of the patch and the stored event.
-fn check_body(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
+fn check_patched_body(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
     let mut errors = Vec::new();
     for (pointer, ms) in [("/patch/timestamp", Some(body.timestamp)), ("/patch/endDate", body.end_date)] {
         if ms.is_some_and(|ms| !instant::is_in_range(ms)) {
@@ -188,22 +205,22 @@ pub fn delete_event(
     context: &WriteContext<'_>,
     removal: &Removal,
 ) -> Answer<EventRow> {
-    let Some(row) = unit.event(removal.id) else {
-        return not_found(unit, removal.id, "/id");
+    let Some(row) = unit.find_event(removal.id) else {
+        return answer_for_missing_row(unit, removal.id, "/id");
     };
     match context.check_guard(unit, Entity::Event, &row.meta, &removal.guard) {
-        GuardCheck::Stale => Answer::with_row(Outcome::Unchanged, BY_ID, false, row),
+        GuardCheck::Stale => Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row),
         _ if row.content.is_none() => {
             let row = finalize_deletion(unit, row);
-            unchanged_event(unit, context, row, removal.guard.edit_id)
+            record_unchanged_event(unit, context, row, removal.guard.edit_id)
         }
-        GuardCheck::Conflict => Answer::conflict(row),
+        GuardCheck::Conflict => Answer::new_conflict(row),
         GuardCheck::Passed => {
-            let next = context.next_meta(&row.meta, removal.guard.edit_id);
-            let meta = RowMeta { deletion: context.deletion(), ..next };
+            let next = context.meta_of_next_version(&row.meta, removal.guard.edit_id);
+            let meta = RowMeta { deletion: context.deletion_by_user(), ..next };
             let tombstone = EventRow { meta, content: None, ..EventRow::clone(&row) };
-            unit.record_applied(Entity::Event, row.meta.id, removal.guard.edit_id);
-            Answer::with_row(Outcome::Deleted, BY_ID, false, unit.put_event(tombstone))
+            unit.record_applied_edit(Entity::Event, row.meta.id, removal.guard.edit_id);
+            Answer::new_with_row(Outcome::Deleted, BY_ID, false, unit.put_event(tombstone))
         }
     }
 }
@@ -215,7 +232,7 @@ fn finalize_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow>
         Some(Deletion { at, by: DeletedBy::Rollback }) => {
             let mut row = EventRow::clone(&row);
             row.meta.deletion = Some(Deletion { at, by: DeletedBy::User });
-            unit.finalize_deletion(row)
+            unit.put_final_deletion(row)
         }
         _ => row,
     }
@@ -223,7 +240,7 @@ fn finalize_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow>
 
 /// Rolls back an event: deletes it if the import in `context` created it and nothing has changed it since.
 pub fn roll_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uuid) {
-    let Some(row) = unit.event(id) else {
+    let Some(row) = unit.find_event(id) else {
         return;
     };
     let is_untouched = row.content.as_ref().is_some_and(|content| {
@@ -231,7 +248,7 @@ pub fn roll_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uu
     });
     if is_untouched {
         let deletion = Some(Deletion { at: context.now_ms, by: DeletedBy::Rollback });
-        let meta = RowMeta { deletion, ..context.next_meta(&row.meta, None) };
+        let meta = RowMeta { deletion, ..context.meta_of_next_version(&row.meta, None) };
         unit.put_event(EventRow { meta, content: None, ..EventRow::clone(&row) });
     }
 }
@@ -243,42 +260,42 @@ pub fn restore_event(
     restore: &Restore,
 ) -> Answer<EventRow> {
     let new = &restore.event;
-    let Some(row) = unit.event(new.id) else {
-        return not_found(unit, new.id, "/event/id");
+    let Some(row) = unit.find_event(new.id) else {
+        return answer_for_missing_row(unit, new.id, "/event/id");
     };
     let check = context.check_guard(unit, Entity::Event, &row.meta, &restore.guard);
     if check == GuardCheck::Stale {
-        return Answer::with_row(Outcome::Unchanged, BY_ID, false, row);
+        return Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     if let Some(content) = &row.content {
-        if is_same(unit, restore, &row, content) {
-            return unchanged_event(unit, context, row, restore.guard.edit_id);
+        if has_same_content(unit, restore, &row, content) {
+            return record_unchanged_event(unit, context, row, restore.guard.edit_id);
         }
-        return Answer::conflict(row);
+        return Answer::new_conflict(row);
     }
     if check == GuardCheck::Conflict {
-        return Answer::conflict(row);
+        return Answer::new_conflict(row);
     }
-    if let Some(answer) = create::rejected_dependency(unit, new, "/event/eventTypeId") {
+    if let Some(answer) = create::answer_for_rejected_type(unit, new, "/event/eventTypeId") {
         return answer;
     }
-    if let Err(problem) = create::check_type(unit, new, "/event/eventTypeId") {
-        return Answer::rejected(Problem::of_fields(vec![problem]));
+    if let Err(problem) = create::check_type_is_living(unit, new, "/event/eventTypeId") {
+        return Answer::new_rejected(Problem::from_field_problems(vec![problem]));
     }
     let type_id = create::find_or_create_type(unit, context, new);
-    let meta = RowMeta { deletion: None, ..context.next_meta(&row.meta, restore.guard.edit_id) };
-    unit.record_applied(Entity::Event, row.meta.id, restore.guard.edit_id);
-    let living = row.with_content(meta, type_id, new.body.clone(), None);
-    Answer::with_row(Outcome::Updated, BY_ID, false, unit.put_event(living))
+    let meta = RowMeta { deletion: None, ..context.meta_of_next_version(&row.meta, restore.guard.edit_id) };
+    unit.record_applied_edit(Entity::Event, row.meta.id, restore.guard.edit_id);
+    let living = row.with_meta_and_content(meta, type_id, new.body.clone(), None);
+    Answer::new_with_row(Outcome::Updated, BY_ID, false, unit.put_event(living))
 }
 
 /// Whether a living event has the content of the restore. Source and external id are not compared, because a
 /// restore cannot change them.
-fn is_same(unit: &UnitOfWork, restore: &Restore, row: &EventRow, content: &EventContent) -> bool {
+fn has_same_content(unit: &UnitOfWork, restore: &Restore, row: &EventRow, content: &EventContent) -> bool {
     let mut new = restore.event.clone();
     new.source_type.clone_from(&row.source_type);
     new.external_id.clone_from(&row.external_id);
-    create::stored_hash(unit, &new) == Some(content.hash)
+    create::content_hash_if_stored(unit, &new) == Some(content.hash)
 }
 
 /// Updates an event type.
@@ -287,15 +304,15 @@ pub fn update_event_type(
     context: &WriteContext<'_>,
     edit: &TypeEdit,
 ) -> Answer<TypeRow> {
-    let Some(row) = unit.event_type(edit.id) else {
-        return not_found(unit, edit.id, "/id");
+    let Some(row) = unit.find_type(edit.id) else {
+        return answer_for_missing_row(unit, edit.id, "/id");
     };
     let Some(old) = &row.content else {
-        return Answer::with_row(Outcome::Deleted, BY_ID, false, row);
+        return Answer::new_with_row(Outcome::Deleted, BY_ID, false, row);
     };
     let check = context.check_guard(unit, Entity::EventType, &row.meta, &edit.guard);
     if check == GuardCheck::Stale {
-        return Answer::with_row(Outcome::Unchanged, BY_ID, false, row);
+        return Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     let patch = &edit.patch;
     let content = TypeContent::new(
@@ -304,22 +321,28 @@ pub fn update_event_type(
         patch.icon.clone().unwrap_or_else(|| old.icon.clone()),
     );
     if content.hash == old.hash {
-        return unchanged_type(unit, context, row, edit.guard.edit_id);
+        return record_unchanged_type(unit, context, row, edit.guard.edit_id);
     }
     if check == GuardCheck::Conflict {
-        return Answer::conflict(row);
+        return Answer::new_conflict(row);
     }
-    if unit.type_by_name(&content.name).is_some_and(|other| other.meta.id != row.meta.id) {
+    if unit.find_type_by_name(&content.name).is_some_and(|other| other.meta.id != row.meta.id) {
         let detail = "another living event type has this name: choose another name";
         let problem = FieldProblem::new("/patch/name", Code::NameTaken, detail);
-        return Answer::rejected(Problem::of_fields(vec![problem]));
+        return Answer::new_rejected(Problem::from_field_problems(vec![problem]));
     }
-    let meta = context.next_meta(&row.meta, edit.guard.edit_id);
-    unit.record_applied(Entity::EventType, row.meta.id, edit.guard.edit_id);
-    Answer::with_row(Outcome::Updated, BY_ID, false, unit.put_type(TypeRow { meta, content: Some(content) }))
+    let meta = context.meta_of_next_version(&row.meta, edit.guard.edit_id);
+    unit.record_applied_edit(Entity::EventType, row.meta.id, edit.guard.edit_id);
+    Answer::new_with_row(
+        Outcome::Updated,
+        BY_ID,
+        false,
+        unit.put_type(TypeRow { meta, content: Some(content) }),
+    )
 }
 
-fn unchanged_type(
+/// Records the id of an edit that changed nothing, if it is newer than the last one, and answers UNCHANGED.
+fn record_unchanged_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     row: Arc<TypeRow>,
@@ -329,7 +352,7 @@ fn unchanged_type(
         Some(meta) => unit.record_type_edit_id(TypeRow { meta, ..TypeRow::clone(&row) }),
         None => row,
     };
-    Answer::with_row(Outcome::Unchanged, BY_ID, false, row)
+    Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
 /// Deletes an event type that no living event has. Its name is free afterwards.
@@ -338,22 +361,27 @@ pub fn delete_event_type(
     context: &WriteContext<'_>,
     removal: &Removal,
 ) -> Answer<TypeRow> {
-    let Some(row) = unit.event_type(removal.id) else {
-        return not_found(unit, removal.id, "/id");
+    let Some(row) = unit.find_type(removal.id) else {
+        return answer_for_missing_row(unit, removal.id, "/id");
     };
     match context.check_guard(unit, Entity::EventType, &row.meta, &removal.guard) {
-        GuardCheck::Stale => Answer::with_row(Outcome::Unchanged, BY_ID, false, row),
-        _ if row.content.is_none() => unchanged_type(unit, context, row, removal.guard.edit_id),
-        GuardCheck::Conflict => Answer::conflict(row),
-        GuardCheck::Passed if unit.is_in_use(row.meta.id) => {
+        GuardCheck::Stale => Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row),
+        _ if row.content.is_none() => record_unchanged_type(unit, context, row, removal.guard.edit_id),
+        GuardCheck::Conflict => Answer::new_conflict(row),
+        GuardCheck::Passed if unit.is_type_in_use(row.meta.id) => {
             let detail = "living events have this type: delete them or change their type first";
-            Answer::rejected(Problem::new(Code::EventTypeInUse, detail))
+            Answer::new_rejected(Problem::new(Code::EventTypeInUse, detail))
         }
         GuardCheck::Passed => {
-            let next = context.next_meta(&row.meta, removal.guard.edit_id);
-            let meta = RowMeta { deletion: context.deletion(), ..next };
-            unit.record_applied(Entity::EventType, row.meta.id, removal.guard.edit_id);
-            Answer::with_row(Outcome::Deleted, BY_ID, false, unit.put_type(TypeRow { meta, content: None }))
+            let next = context.meta_of_next_version(&row.meta, removal.guard.edit_id);
+            let meta = RowMeta { deletion: context.deletion_by_user(), ..next };
+            unit.record_applied_edit(Entity::EventType, row.meta.id, removal.guard.edit_id);
+            Answer::new_with_row(
+                Outcome::Deleted,
+                BY_ID,
+                false,
+                unit.put_type(TypeRow { meta, content: None }),
+            )
         }
     }
 }

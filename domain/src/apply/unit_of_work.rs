@@ -34,19 +34,19 @@ impl<Row> Default for RowSet<Row> {
 }
 
 impl<Row> RowSet<Row> {
-    fn find(&self, id: Uuid) -> Option<Arc<Row>> {
+    fn find_row(&self, id: Uuid) -> Option<Arc<Row>> {
         let canonical = if self.by_id.contains_key(&id) { Some(&id) } else { self.aliases.get(&id) };
         canonical.and_then(|id| self.by_id.get(id)).map(Arc::clone)
     }
 
-    fn contains(&self, id: Uuid) -> bool {
+    fn contains_id(&self, id: Uuid) -> bool {
         self.by_id.contains_key(&id) || self.aliases.contains_key(&id)
     }
 }
 
 impl<Row: Clone> RowSet<Row> {
     /// Takes a row out of the set. It is copied only if an answer still refers to it.
-    fn take(&mut self, id: Uuid) -> Row {
+    fn take_row(&mut self, id: Uuid) -> Row {
         Arc::unwrap_or_clone(self.by_id.remove(&id).expect("a changed row is in its set"))
     }
 }
@@ -65,7 +65,7 @@ pub struct UnitOfWork {
     recorded_edit_ids: Vec<(Entity, Uuid)>,
     finalized_deletions: Vec<Uuid>,
     /// How many living events each type has: the stored ones, if they were counted, and those of this call.
-    usage: HashMap<Uuid, i64>,
+    event_counts: HashMap<Uuid, i64>,
     rejected: HashMap<Uuid, Problem>,
     /// The rows to which an item of this call was applied, with the edit ids of those items.
     applied: HashMap<(Entity, Uuid), Vec<Uuid>>,
@@ -121,12 +121,12 @@ impl Changes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let records_nothing = self.recorded_edit_ids.is_empty() && self.finalized_deletions.is_empty();
-        self.changed_rows() == 0 && self.aliases.is_empty() && records_nothing
+        self.count_changed_rows() == 0 && self.aliases.is_empty() && records_nothing
     }
 
     /// How many rows change. Each takes one position of the feed.
     #[must_use]
-    pub fn changed_rows(&self) -> usize {
+    pub fn count_changed_rows(&self) -> usize {
         self.new_events.len() + self.changed_events.len() + self.new_types.len() + self.changed_types.len()
     }
 }
@@ -134,7 +134,7 @@ impl Changes {
 impl UnitOfWork {
     /// A unit of work for creates. Its events are loaded with keys, hash, version and times, but no body.
     #[must_use]
-    pub fn without_bodies() -> Self {
+    pub fn new_without_bodies() -> Self {
         Self { is_without_bodies: true, ..Self::default() }
     }
 
@@ -147,23 +147,23 @@ impl UnitOfWork {
     }
 
     /// Adds a stored event.
-    pub fn load_event(&mut self, row: EventRow) {
+    pub fn add_stored_event(&mut self, row: EventRow) {
         let id = row.meta.id;
-        self.index_event(&row);
+        self.index_external_id(&row);
         self.events.loaded.insert(id);
         self.events.by_id.insert(id, Arc::new(row));
     }
 
     /// Adds a stored type.
-    pub fn load_type(&mut self, row: TypeRow) {
+    pub fn add_stored_type(&mut self, row: TypeRow) {
         let id = row.meta.id;
-        self.index_type(&row);
+        self.index_type_name(&row);
         self.types.loaded.insert(id);
         self.types.by_id.insert(id, Arc::new(row));
     }
 
     /// Adds a stored alias.
-    pub fn load_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
+    pub fn add_stored_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
         match entity {
             Entity::Event => self.events.aliases.insert(alias, id),
             Entity::EventType => self.types.aliases.insert(alias, id),
@@ -171,50 +171,54 @@ impl UnitOfWork {
     }
 
     /// Adds how many living events a type has. A count may stop at more than one call can delete.
-    pub fn load_usage(&mut self, event_type_id: Uuid, events: i64) {
-        self.usage.insert(event_type_id, events);
+    pub fn add_event_count(&mut self, event_type_id: Uuid, events: i64) {
+        self.event_counts.insert(event_type_id, events);
     }
 
     /// Adds the id of a stored import.
-    pub fn load_import_id(&mut self, id: Uuid) {
+    pub fn add_stored_import_id(&mut self, id: Uuid) {
         self.import_ids.insert(id);
     }
 
     /// The event with that id or alias.
     #[must_use]
-    pub fn event(&self, id: Uuid) -> Option<Arc<EventRow>> {
-        self.events.find(id)
+    pub fn find_event(&self, id: Uuid) -> Option<Arc<EventRow>> {
+        self.events.find_row(id)
     }
 
     /// The event with that source and external id.
     #[must_use]
-    pub fn event_by_key(&self, source_type: &str, external_id: Option<&str>) -> Option<Arc<EventRow>> {
+    pub fn find_event_by_external_id(
+        &self,
+        source_type: &str,
+        external_id: Option<&str>,
+    ) -> Option<Arc<EventRow>> {
         let key = (source_type.to_owned(), external_id?.to_owned());
-        self.events.find(*self.events_by_key.get(&key)?)
+        self.events.find_row(*self.events_by_key.get(&key)?)
     }
 
     /// The type with that id or alias.
     #[must_use]
-    pub fn event_type(&self, id: Uuid) -> Option<Arc<TypeRow>> {
-        self.types.find(id)
+    pub fn find_type(&self, id: Uuid) -> Option<Arc<TypeRow>> {
+        self.types.find_row(id)
     }
 
     /// The living type with that name.
     #[must_use]
-    pub fn type_by_name(&self, name: &str) -> Option<Arc<TypeRow>> {
+    pub fn find_type_by_name(&self, name: &str) -> Option<Arc<TypeRow>> {
         let named = |row: &Arc<TypeRow>| row.content.as_ref().is_some_and(|content| content.name == name);
-        self.types.find(*self.types_by_name.get(name)?).filter(named)
+        self.types.find_row(*self.types_by_name.get(name)?).filter(named)
     }
 
     /// Whether a living event has that type. The usage of the type must have been loaded.
     #[must_use]
-    pub fn is_in_use(&self, event_type_id: Uuid) -> bool {
-        self.usage.get(&event_type_id).is_some_and(|events| *events > 0)
+    pub fn is_type_in_use(&self, event_type_id: Uuid) -> bool {
+        self.event_counts.get(&event_type_id).is_some_and(|events| *events > 0)
     }
 
     /// Records that an item with this id was rejected. A retryable rejection is not replaced: after a create
     /// that can be sent again, a wrong edit of the same id must not make its dependents fail for good.
-    pub fn reject(&mut self, id: Uuid, problem: Problem) {
+    pub fn record_rejection(&mut self, id: Uuid, problem: Problem) {
         if !self.rejected.get(&id).is_some_and(|known| known.retryable) {
             self.rejected.insert(id, problem);
         }
@@ -227,22 +231,22 @@ impl UnitOfWork {
     }
 
     /// The ids of the edits of this call that were applied to a row. `None` if no item was applied to it.
-    pub(super) fn applied(&self, entity: Entity, id: Uuid) -> Option<&[Uuid]> {
+    pub(super) fn applied_edit_ids(&self, entity: Entity, id: Uuid) -> Option<&[Uuid]> {
         self.applied.get(&(entity, id)).map(Vec::as_slice)
     }
 
     /// Records that an item of this call was applied to a row, with its edit id if it has one.
-    pub(super) fn record_applied(&mut self, entity: Entity, id: Uuid, edit_id: Option<Uuid>) {
+    pub(super) fn record_applied_edit(&mut self, entity: Entity, id: Uuid, edit_id: Option<Uuid>) {
         self.applied.entry((entity, id)).or_default().extend(edit_id);
     }
 
     /// The problem of an item that needs this id, if an item with the id was rejected earlier in the call.
     #[must_use]
-    pub fn dependency(&self, id: Uuid, pointer: &str) -> Option<Problem> {
+    pub fn dependency_problem(&self, id: Uuid, pointer: &str) -> Option<Problem> {
         let needed = self.rejected.get(&id)?;
         let detail = "an earlier item of the call, which this one needs, was rejected";
         let mut problem =
-            Problem::of_fields(vec![FieldProblem::new(pointer, Code::DependencyRejected, detail)]);
+            Problem::from_field_problems(vec![FieldProblem::new(pointer, Code::DependencyRejected, detail)]);
         problem.retryable = needed.retryable;
         problem.retry_after_ms = needed.retry_after_ms;
         Some(problem)
@@ -255,31 +259,31 @@ impl UnitOfWork {
 
     /// Whether an import or a row of another kind than `entity` has the id.
     #[must_use]
-    pub fn is_used_elsewhere(&self, entity: Entity, id: Uuid) -> bool {
+    pub fn is_id_used_elsewhere(&self, entity: Entity, id: Uuid) -> bool {
         let by_sibling = match entity {
-            Entity::Event => self.types.contains(id),
-            Entity::EventType => self.events.contains(id),
+            Entity::Event => self.types.contains_id(id),
+            Entity::EventType => self.events.contains_id(id),
         };
         by_sibling || self.import_ids.contains(&id)
     }
 
     /// Adds an alias: the id that was sent for a row with another id.
-    pub fn add_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
-        self.load_alias(entity, alias, id);
+    pub fn add_new_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
+        self.add_stored_alias(entity, alias, id);
         self.new_aliases.push(Alias { entity, alias_id: alias, id });
     }
 
     /// Inserts or replaces an event, and marks it as changed.
     pub fn put_event(&mut self, row: EventRow) -> Arc<EventRow> {
-        self.mark_changed(Entity::Event, row.meta.id);
-        self.index_event(&row);
+        self.mark_row_changed(Entity::Event, row.meta.id);
+        self.index_external_id(&row);
         let row = Arc::new(row);
         let old = self.events.by_id.insert(row.meta.id, Arc::clone(&row));
         for (content, change) in
             [(old.as_ref().and_then(|old| old.content.as_ref()), -1), (row.content.as_ref(), 1)]
         {
             if let Some(content) = content {
-                *self.usage.entry(content.event_type_id).or_default() += change;
+                *self.event_counts.entry(content.event_type_id).or_default() += change;
             }
         }
         row
@@ -289,13 +293,13 @@ impl UnitOfWork {
     pub fn record_event_edit_id(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
-        self.record_applied(Entity::Event, row.meta.id, row.meta.writer.edit_id);
+        self.record_applied_edit(Entity::Event, row.meta.id, row.meta.writer.edit_id);
         self.recorded_edit_ids.push((Entity::Event, row.meta.id));
         row
     }
 
     /// Records that a person has deleted an event which a rollback had deleted before.
-    pub fn finalize_deletion(&mut self, row: EventRow) -> Arc<EventRow> {
+    pub fn put_final_deletion(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
         self.finalized_deletions.push(row.meta.id);
@@ -306,15 +310,15 @@ impl UnitOfWork {
     pub fn record_type_edit_id(&mut self, row: TypeRow) -> Arc<TypeRow> {
         let row = Arc::new(row);
         self.types.by_id.insert(row.meta.id, Arc::clone(&row));
-        self.record_applied(Entity::EventType, row.meta.id, row.meta.writer.edit_id);
+        self.record_applied_edit(Entity::EventType, row.meta.id, row.meta.writer.edit_id);
         self.recorded_edit_ids.push((Entity::EventType, row.meta.id));
         row
     }
 
     /// Inserts or replaces an event type, and marks it as changed.
     pub fn put_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
-        self.mark_changed(Entity::EventType, row.meta.id);
-        self.index_type(&row);
+        self.mark_row_changed(Entity::EventType, row.meta.id);
+        self.index_type_name(&row);
         let row = Arc::new(row);
         self.types.by_id.insert(row.meta.id, Arc::clone(&row));
         row
@@ -323,7 +327,7 @@ impl UnitOfWork {
     /// The changes to store. Positions start after `head`, in the order in which the rows first changed.
     #[must_use]
     pub fn into_changes(mut self, head: i64) -> Changes {
-        let recorded_edit_ids = self.recorded_edit_ids();
+        let recorded_edit_ids = self.take_recorded_edits();
         let is_changed = |id: &Uuid| self.changed.contains(&(Entity::Event, *id));
         self.finalized_deletions.retain(|id| !is_changed(id));
         let (aliases, finalized_deletions) = (self.new_aliases, self.finalized_deletions);
@@ -333,7 +337,7 @@ impl UnitOfWork {
             changes.head += 1;
             match entity {
                 Entity::Event => {
-                    let mut row = self.events.take(id);
+                    let mut row = self.events.take_row(id);
                     let stored = self.events.loaded.contains(&id);
                     if stored
                         && row.content.is_none()
@@ -346,7 +350,7 @@ impl UnitOfWork {
                     if stored { changes.changed_events.push(row) } else { changes.new_events.push(row) }
                 }
                 Entity::EventType => {
-                    let mut row = self.types.take(id);
+                    let mut row = self.types.take_row(id);
                     row.meta.change_seq = changes.head;
                     let stored = self.types.loaded.contains(&id);
                     if stored { changes.changed_types.push(row) } else { changes.new_types.push(row) }
@@ -357,7 +361,7 @@ impl UnitOfWork {
     }
 
     /// The recorded edit ids, one for each row. A changed row is left out, because it is stored anyway.
-    fn recorded_edit_ids(&mut self) -> Vec<RecordedEdit> {
+    fn take_recorded_edits(&mut self) -> Vec<RecordedEdit> {
         let mut seen = HashSet::new();
         let mut edits = Vec::new();
         for (entity, id) in std::mem::take(&mut self.recorded_edit_ids) {
@@ -375,20 +379,20 @@ impl UnitOfWork {
         edits
     }
 
-    fn mark_changed(&mut self, entity: Entity, id: Uuid) {
-        self.record_applied(entity, id, None);
+    fn mark_row_changed(&mut self, entity: Entity, id: Uuid) {
+        self.record_applied_edit(entity, id, None);
         if self.changed.insert((entity, id)) {
             self.change_order.push((entity, id));
         }
     }
 
-    fn index_event(&mut self, row: &EventRow) {
+    fn index_external_id(&mut self, row: &EventRow) {
         if let Some(external_id) = &row.external_id {
             self.events_by_key.insert((row.source_type.clone(), external_id.clone()), row.meta.id);
         }
     }
 
-    fn index_type(&mut self, row: &TypeRow) {
+    fn index_type_name(&mut self, row: &TypeRow) {
         if let Some(content) = &row.content {
             self.types_by_name.insert(content.name.clone(), row.meta.id);
         }

@@ -5,7 +5,7 @@
 use uuid::Uuid;
 
 use super::fields::Fields;
-use super::{EventDraft, LocationDraft, MissingId, NewEvent, Sent, TypeRef, read_event};
+use super::{EventDraft, LocationDraft, MissingId, NewEvent, Sent, TypeRef, parse_event_fields};
 use crate::event_id;
 use crate::instant::ParsedInstant;
 use crate::limits;
@@ -50,7 +50,7 @@ pub struct EventPatchDraft {
 pub struct EventEditDraft {
     /// The id of the event.
     pub id: Sent<String>,
-    /// The fields to change.
+    /// The fields of the event to change; missing ones stay, null clears.
     pub patch: EventPatchDraft,
     /// The conditions under which the edit is applied.
     pub guard: GuardDraft,
@@ -72,7 +72,7 @@ pub struct TypePatchDraft {
 pub struct TypeEditDraft {
     /// The id of the event type.
     pub id: Sent<String>,
-    /// The fields to change.
+    /// The fields of the event type to change; missing ones stay, null clears.
     pub patch: TypePatchDraft,
     /// The conditions under which the edit is applied.
     pub guard: GuardDraft,
@@ -174,26 +174,27 @@ pub struct Restore {
 /// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_event_edit(draft: EventEditDraft) -> Result<EventEdit, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    let id = target(&mut fields, draft.id);
-    let patch = event_patch(fields.set_base("/patch"), draft.patch);
-    let guard = guard(fields.set_base(""), draft.guard);
-    valid_or_problems(fields, id.map(|id| EventEdit { id, patch, guard }))
+    let id = parse_target_id(&mut fields, draft.id);
+    let patch = parse_event_patch(fields.set_base_pointer("/patch"), draft.patch);
+    let guard = parse_guard(fields.set_base_pointer(""), draft.guard);
+    item_or_problems(fields, id.map(|id| EventEdit { id, patch, guard }))
 }
 
 /// Parses an update of an event type.
 ///
 /// # Errors
 /// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
-pub fn parse_type_edit(draft: TypeEditDraft) -> Result<TypeEdit, Vec<FieldProblem>> {
+pub fn parse_event_type_edit(draft: TypeEditDraft) -> Result<TypeEdit, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    let id = target(&mut fields, draft.id);
-    fields.set_base("/patch");
-    let name =
-        required_if_sent("/name", draft.patch.name, &mut fields, |fields, sent| fields.name("/name", sent));
-    let color = draft.patch.color.map(|sent| fields.text("/color", sent, limits::COLOR_CHARS_MAX));
-    let icon = draft.patch.icon.map(|sent| fields.text("/icon", sent, limits::ICON_CHARS_MAX));
-    let guard = guard(fields.set_base(""), draft.guard);
-    valid_or_problems(fields, id.map(|id| TypeEdit { id, patch: TypePatch { name, color, icon }, guard }))
+    let id = parse_target_id(&mut fields, draft.id);
+    fields.set_base_pointer("/patch");
+    let name = parse_required_if_sent("/name", draft.patch.name, &mut fields, |fields, sent| {
+        fields.parse_name("/name", sent)
+    });
+    let color = draft.patch.color.map(|sent| fields.parse_text("/color", sent, limits::COLOR_CHARS_MAX));
+    let icon = draft.patch.icon.map(|sent| fields.parse_text("/icon", sent, limits::ICON_CHARS_MAX));
+    let guard = parse_guard(fields.set_base_pointer(""), draft.guard);
+    item_or_problems(fields, id.map(|id| TypeEdit { id, patch: TypePatch { name, color, icon }, guard }))
 }
 
 /// Parses a deletion.
@@ -202,9 +203,9 @@ pub fn parse_type_edit(draft: TypeEditDraft) -> Result<TypeEdit, Vec<FieldProble
 /// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_removal(draft: RemovalDraft) -> Result<Removal, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    let id = target(&mut fields, draft.id);
-    let guard = guard(&mut fields, draft.guard);
-    valid_or_problems(fields, id.map(|id| Removal { id, guard }))
+    let id = parse_target_id(&mut fields, draft.id);
+    let guard = parse_guard(&mut fields, draft.guard);
+    item_or_problems(fields, id.map(|id| Removal { id, guard }))
 }
 
 /// Parses a restore. The event must have an id. Its source and its external id are ignored.
@@ -213,56 +214,57 @@ pub fn parse_removal(draft: RemovalDraft) -> Result<Removal, Vec<FieldProblem>> 
 /// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
 pub fn parse_restore(event: EventDraft, draft: GuardDraft) -> Result<Restore, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    fields.set_base("/event");
+    fields.set_base_pointer("/event");
     if event.id == Sent::Absent {
-        fields.require("/id");
+        fields.add_required_problem("/id");
     }
     let event = EventDraft { source_type: Sent::Absent, external_id: Sent::Absent, ..event };
-    let event = read_event(&mut fields, event, MissingId::Generated(Uuid::nil()), Uuid::nil());
-    let guard = guard(fields.set_base(""), draft);
-    valid_or_problems(fields, event.map(|event| Restore { event, guard }))
+    let event = parse_event_fields(&mut fields, event, MissingId::Generated(Uuid::nil()), Uuid::nil());
+    let guard = parse_guard(fields.set_base_pointer(""), draft);
+    item_or_problems(fields, event.map(|event| Restore { event, guard }))
 }
 
-fn valid_or_problems<T>(fields: Fields, item: Option<T>) -> Result<T, Vec<FieldProblem>> {
-    item.filter(|_| fields.are_valid()).ok_or_else(|| fields.into_problems())
+fn item_or_problems<T>(fields: Fields, item: Option<T>) -> Result<T, Vec<FieldProblem>> {
+    item.filter(|_| fields.has_no_problem()).ok_or_else(|| fields.into_problems())
 }
 
 /// The id of the row that an edit is about. It is required.
-fn target(fields: &mut Fields, sent: Sent<String>) -> Option<Uuid> {
-    let id = fields.id("/id", sent);
+fn parse_target_id(fields: &mut Fields, sent: Sent<String>) -> Option<Uuid> {
+    let id = fields.parse_id("/id", sent);
     if id.is_none() {
-        fields.require("/id");
+        fields.add_required_problem("/id");
     }
     id
 }
 
-fn guard(fields: &mut Fields, draft: GuardDraft) -> Guard {
+fn parse_guard(fields: &mut Fields, draft: GuardDraft) -> Guard {
     if draft.expected_version.is_some_and(|version| version < 1) {
-        fields.add("/expectedVersion", Code::OutOfRange, "must be at least 1");
+        fields.add_problem("/expectedVersion", Code::OutOfRange, "must be at least 1");
     }
-    Guard { expected_version: draft.expected_version, edit_id: fields.edit_id(draft.edit_id) }
+    Guard { expected_version: draft.expected_version, edit_id: fields.parse_edit_id(draft.edit_id) }
 }
 
-fn event_patch(fields: &mut Fields, draft: EventPatchDraft) -> EventPatch {
-    let event_type_id = required_if_sent("/eventTypeId", draft.event_type_id, fields, |fields, sent| {
-        fields.id("/eventTypeId", sent)
+fn parse_event_patch(fields: &mut Fields, draft: EventPatchDraft) -> EventPatch {
+    let event_type_id =
+        parse_required_if_sent("/eventTypeId", draft.event_type_id, fields, |fields, sent| {
+            fields.parse_id("/eventTypeId", sent)
+        });
+    let timestamp = parse_required_if_sent("/timestamp", draft.timestamp, fields, |fields, sent| {
+        fields.parse_instant("/timestamp", sent)
     });
-    let timestamp = required_if_sent("/timestamp", draft.timestamp, fields, |fields, sent| {
-        fields.parsed_instant("/timestamp", sent)
+    let end_date = draft.end_date.map(|sent| fields.parse_instant("/endDate", sent));
+    let is_all_day = parse_required_if_sent("/isAllDay", draft.is_all_day, fields, |fields, sent| {
+        fields.parse_value("/isAllDay", sent)
     });
-    let end_date = draft.end_date.map(|sent| fields.parsed_instant("/endDate", sent));
-    let is_all_day = required_if_sent("/isAllDay", draft.is_all_day, fields, |fields, sent| {
-        fields.value("/isAllDay", sent)
-    });
-    let time_zone = draft.time_zone.map(|sent| fields.time_zone(sent));
-    let notes = draft.notes.map(|sent| fields.text("/notes", sent, limits::NOTES_CHARS_MAX));
-    let location = draft.location.map(|sent| fields.location(sent));
-    let properties = draft.properties.map(|sent| fields.properties(sent));
+    let time_zone = draft.time_zone.map(|sent| fields.parse_time_zone(sent));
+    let notes = draft.notes.map(|sent| fields.parse_text("/notes", sent, limits::NOTES_CHARS_MAX));
+    let location = draft.location.map(|sent| fields.parse_location(sent));
+    let properties = draft.properties.map(|sent| fields.parse_properties(sent));
     EventPatch { event_type_id, timestamp, end_date, is_all_day, time_zone, notes, location, properties }
 }
 
 /// Parses a field that must have a value. A missing field keeps the stored value, and null is a problem.
-fn required_if_sent<T, R>(
+fn parse_required_if_sent<T, R>(
     pointer: &str,
     sent: PatchField<T>,
     fields: &mut Fields,
@@ -270,16 +272,16 @@ fn required_if_sent<T, R>(
 ) -> Option<R> {
     let value = read(fields, sent?);
     if value.is_none() {
-        fields.require(pointer);
+        fields.add_required_problem(pointer);
     }
     value
 }
 
 impl Fields {
-    fn edit_id(&mut self, sent: Sent<String>) -> Option<Uuid> {
-        let id = self.id("/editId", sent)?;
+    fn parse_edit_id(&mut self, sent: Sent<String>) -> Option<Uuid> {
+        let id = self.parse_id("/editId", sent)?;
         if !event_id::is_v7(id) {
-            self.add("/editId", Code::NotUuidV7, "must be a UUID of version 7");
+            self.add_problem("/editId", Code::NotUuidV7, "must be a UUID of version 7");
         }
         Some(id)
     }
@@ -287,14 +289,14 @@ impl Fields {
 
 impl EventEdit {
     /// The ids of the rows that the update needs: the event, and its new type.
-    pub fn ids(&self) -> impl Iterator<Item = Uuid> {
+    pub fn needed_row_ids(&self) -> impl Iterator<Item = Uuid> {
         [Some(self.id), self.patch.event_type_id].into_iter().flatten()
     }
 }
 
 impl Restore {
     /// The ids of the rows that the restore needs: the event and its type.
-    pub fn ids(&self) -> impl Iterator<Item = Uuid> {
+    pub fn needed_row_ids(&self) -> impl Iterator<Item = Uuid> {
         let type_id = if let TypeRef::Id(id) = self.event.type_ref { Some(id) } else { None };
         [Some(self.event.id), type_id].into_iter().flatten()
     }

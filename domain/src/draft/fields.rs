@@ -23,7 +23,7 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Sets the JSON Pointer of the object whose fields are parsed next.
-    pub(super) fn set_base(&mut self, base: &'static str) -> &mut Self {
+    pub(super) fn set_base_pointer(&mut self, base: &'static str) -> &mut Self {
         self.base = base;
         self
     }
@@ -34,167 +34,177 @@ impl Fields {
     }
 
     /// Whether no problem was found so far.
-    pub(super) fn are_valid(&self) -> bool {
+    pub(super) fn has_no_problem(&self) -> bool {
         self.problems.is_empty()
     }
 
-    pub(super) fn add(&mut self, pointer: &str, code: Code, detail: &str) {
+    pub(super) fn add_problem(&mut self, pointer: &str, code: Code, detail: &str) {
         self.problems.push(FieldProblem::new(format!("{}{pointer}", self.base), code, detail));
     }
 
     /// Adds the problem that a field is missing, unless the field has another problem already.
-    pub(super) fn require(&mut self, pointer: &str) {
+    pub(super) fn add_required_problem(&mut self, pointer: &str) {
         let at = format!("{}{pointer}", self.base);
         if !self.problems.iter().any(|problem| problem.pointer == at) {
-            self.add(pointer, Code::Required, "is required");
+            self.add_problem(pointer, Code::Required, "is required");
         }
     }
 
-    pub(super) fn value<T>(&mut self, pointer: &str, sent: Sent<T>) -> Option<T> {
+    pub(super) fn parse_value<T>(&mut self, pointer: &str, sent: Sent<T>) -> Option<T> {
         match sent {
             Sent::Absent => None,
             Sent::Value(value) => Some(value),
             Sent::WrongType => {
-                self.add(pointer, Code::InvalidValue, "has a value of the wrong type");
+                self.add_problem(pointer, Code::InvalidValue, "has a value of the wrong type");
                 None
             }
         }
     }
 
-    pub(super) fn text(&mut self, pointer: &str, sent: Sent<String>, chars_max: usize) -> Option<String> {
-        let text = self.value(pointer, sent)?;
+    pub(super) fn parse_text(
+        &mut self,
+        pointer: &str,
+        sent: Sent<String>,
+        chars_max: usize,
+    ) -> Option<String> {
+        let text = self.parse_value(pointer, sent)?;
         if text.contains(LONE_SURROGATE_MARKER) {
             let fault = canonical_json::Fault::LoneSurrogate;
-            self.add(pointer, Code::InvalidValue, &fault.detail());
+            self.add_problem(pointer, Code::InvalidValue, &fault.problem_detail());
         } else if text.contains('\0') {
-            self.add(pointer, Code::NulCharacter, "must not contain a NUL character");
+            self.add_problem(pointer, Code::NulCharacter, "must not contain a NUL character");
         } else if text.chars().count() > chars_max {
-            self.add(pointer, Code::TooLong, &format!("at most {chars_max} characters are allowed"));
+            self.add_problem(pointer, Code::TooLong, &format!("at most {chars_max} characters are allowed"));
         } else {
             return Some(text);
         }
         None
     }
 
-    pub(super) fn name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
-        let text = self.text(pointer, sent, usize::MAX)?;
+    pub(super) fn parse_name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
+        let text = self.parse_text(pointer, sent, usize::MAX)?;
         let trimmed = text.trim();
         // ASCII text is in NFC already (UAX 15).
         let name = if trimmed.is_ascii() { trimmed.to_owned() } else { trimmed.nfc().collect() };
         if name.is_empty() {
-            self.add(pointer, Code::InvalidValue, "must have at least one character");
+            self.add_problem(pointer, Code::InvalidValue, "must have at least one character");
         } else if name.chars().count() > limits::TYPE_NAME_CHARS_MAX {
             let detail = format!("at most {} characters are allowed", limits::TYPE_NAME_CHARS_MAX);
-            self.add(pointer, Code::TooLong, &detail);
+            self.add_problem(pointer, Code::TooLong, &detail);
         } else {
             return Some(name);
         }
         None
     }
 
-    pub(super) fn id(&mut self, pointer: &str, sent: Sent<String>) -> Option<Uuid> {
+    pub(super) fn parse_id(&mut self, pointer: &str, sent: Sent<String>) -> Option<Uuid> {
         let parsed = match sent {
             Sent::Absent => return None,
             Sent::Value(text) => event_id::parse(&text),
             Sent::WrongType => None,
         };
         if parsed.is_none() {
-            self.add(pointer, Code::InvalidUuid, "must be a UUID: 8-4-4-4-12 hexadecimal digits");
+            self.add_problem(pointer, Code::InvalidUuid, "must be a UUID: 8-4-4-4-12 hexadecimal digits");
         }
         parsed
     }
 
-    pub(super) fn type_ref(
+    pub(super) fn parse_type_ref(
         &mut self,
         id: Sent<String>,
         name: Sent<String>,
         fresh_id: Uuid,
     ) -> Option<TypeRef> {
         if id != Sent::Absent {
-            return self.id("/eventTypeId", id).map(TypeRef::Id);
+            return self.parse_id("/eventTypeId", id).map(TypeRef::Id);
         }
         if name != Sent::Absent {
-            let name = self.name("/eventType", name)?;
+            let name = self.parse_name("/eventType", name)?;
             return Some(TypeRef::Name { name, fresh_id });
         }
-        self.require("/eventTypeId");
+        self.add_required_problem("/eventTypeId");
         None
     }
 
     /// An instant in epoch milliseconds. With `is_date`, it is the date as it was written, at 00:00 UTC.
-    pub(super) fn instant(&mut self, pointer: &str, sent: Sent<String>, is_date: bool) -> Option<i64> {
-        let parsed_instant = self.parsed_instant(pointer, sent)?;
+    pub(super) fn parse_instant_ms(
+        &mut self,
+        pointer: &str,
+        sent: Sent<String>,
+        is_date: bool,
+    ) -> Option<i64> {
+        let parsed_instant = self.parse_instant(pointer, sent)?;
         let ms = if is_date { parsed_instant.date_ms } else { parsed_instant.ms };
         if instant::is_in_range(ms) {
             return Some(ms);
         }
-        self.add(pointer, Code::InvalidDatetime, instant::RULE);
+        self.add_problem(pointer, Code::InvalidDatetime, instant::RULE);
         None
     }
 
     /// An instant and its date as it was written. A patch needs both, because the stored event may decide
     /// which of them counts.
-    pub(super) fn parsed_instant(&mut self, pointer: &str, sent: Sent<String>) -> Option<ParsedInstant> {
+    pub(super) fn parse_instant(&mut self, pointer: &str, sent: Sent<String>) -> Option<ParsedInstant> {
         let parsed = match sent {
             Sent::Absent => return None,
             Sent::Value(text) => instant::parse(&text),
             Sent::WrongType => None,
         };
         if parsed.is_none() {
-            self.add(pointer, Code::InvalidDatetime, instant::RULE);
+            self.add_problem(pointer, Code::InvalidDatetime, instant::RULE);
         }
         parsed
     }
 
-    pub(super) fn time_zone(&mut self, sent: Sent<String>) -> Option<String> {
-        let zone = self.text("/timeZone", sent, usize::MAX)?;
+    pub(super) fn parse_time_zone(&mut self, sent: Sent<String>) -> Option<String> {
+        let zone = self.parse_text("/timeZone", sent, usize::MAX)?;
         if chrono_tz::Tz::from_str(&zone).is_ok() {
             return Some(zone);
         }
-        self.add("/timeZone", Code::UnknownTimeZone, "is not a name of the IANA time zone database");
+        self.add_problem("/timeZone", Code::UnknownTimeZone, "is not a name of the IANA time zone database");
         None
     }
 
-    pub(super) fn source_type(&mut self, sent: Sent<String>) -> String {
-        let Some(source) = self.text("/sourceType", sent, usize::MAX) else {
+    pub(super) fn parse_source_type(&mut self, sent: Sent<String>) -> String {
+        let Some(source) = self.parse_text("/sourceType", sent, usize::MAX) else {
             return "manual".to_owned();
         };
         let has_valid_start = source.starts_with(|c: char| c.is_ascii_lowercase());
         let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
         if !(has_valid_start && source.len() <= 32 && source.chars().all(is_allowed)) {
-            self.add("/sourceType", Code::InvalidValue, "must match ^[a-z][a-z0-9_-]{0,31}$");
+            self.add_problem("/sourceType", Code::InvalidValue, "must match ^[a-z][a-z0-9_-]{0,31}$");
         }
         source
     }
 
-    pub(super) fn location(&mut self, sent: Sent<LocationDraft>) -> Option<Location> {
-        let draft = self.value("/location", sent)?;
-        let latitude = self.degrees("/location/latitude", draft.latitude, 90.0);
-        let longitude = self.degrees("/location/longitude", draft.longitude, 180.0);
-        let name = self.text("/location/name", draft.name, limits::LOCATION_NAME_CHARS_MAX);
+    pub(super) fn parse_location(&mut self, sent: Sent<LocationDraft>) -> Option<Location> {
+        let draft = self.parse_value("/location", sent)?;
+        let latitude = self.parse_degrees("/location/latitude", draft.latitude, 90.0);
+        let longitude = self.parse_degrees("/location/longitude", draft.longitude, 180.0);
+        let name = self.parse_text("/location/name", draft.name, limits::LOCATION_NAME_CHARS_MAX);
         Some(Location { latitude: latitude?, longitude: longitude?, name })
     }
 
-    fn degrees(&mut self, pointer: &str, sent: Sent<f64>, max: f64) -> Option<f64> {
-        let value = self.value(pointer, sent);
+    fn parse_degrees(&mut self, pointer: &str, sent: Sent<f64>, max: f64) -> Option<f64> {
+        let value = self.parse_value(pointer, sent);
         match value {
-            None => self.require(pointer),
+            None => self.add_required_problem(pointer),
             Some(value) if !(-max..=max).contains(&value) => {
-                self.add(pointer, Code::OutOfRange, &format!("must be between -{max} and {max}"));
+                self.add_problem(pointer, Code::OutOfRange, &format!("must be between -{max} and {max}"));
             }
             Some(_) => {}
         }
         value
     }
 
-    pub(super) fn properties(&mut self, sent: Sent<String>) -> String {
+    pub(super) fn parse_properties(&mut self, sent: Sent<String>) -> String {
         let canonical = match sent {
             Sent::Absent => return canonical_json::EMPTY.to_owned(),
-            Sent::Value(text) => canonical_json::canonical(&text),
+            Sent::Value(text) => canonical_json::canonicalize_object(&text),
             Sent::WrongType => Err(canonical_json::Fault::NotAnObject),
         };
         canonical.unwrap_or_else(|fault| {
-            self.add("/properties", fault.code(), &fault.detail());
+            self.add_problem("/properties", fault.problem_code(), &fault.problem_detail());
             String::new()
         })
     }

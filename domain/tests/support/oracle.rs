@@ -3,7 +3,7 @@
 //! It must not share code with `domain::apply`, so that the two do not have the same mistakes.
 
 use domain::apply::{Alias, Entity, MatchKey, Outcome, WriteContext};
-use domain::content_hash::{TypeKey, of_event, of_type};
+use domain::content_hash::{TypeKey, hash_event, hash_event_type};
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use domain::problem::Code;
 use domain::row::{DeletedBy, EventBody, EventContent, EventRow, RowMeta, TypeContent, TypeRow, Writer};
@@ -53,7 +53,7 @@ pub fn event_row(
     body: &EventBody,
     import_job_id: Option<Uuid>,
 ) -> EventRow {
-    let hash = of_event(TypeKey::Id(event_type_id), key.0, key.1, body);
+    let hash = hash_event(TypeKey::Id(event_type_id), key.0, key.1, body);
     let import_version = import_job_id.map(|_| meta.version);
     let content = EventContent { event_type_id, body: body.clone(), hash, import_job_id, import_version };
     let (source_type, external_id) = (key.0.to_owned(), key.1.map(str::to_owned));
@@ -61,7 +61,7 @@ pub fn event_row(
 }
 
 pub fn type_row(meta: RowMeta, name: &str, color: Option<&str>, icon: Option<&str>) -> TypeRow {
-    let hash = of_type(name, color, icon);
+    let hash = hash_event_type(name, color, icon);
     let (color, icon) = (color.map(str::to_owned), icon.map(str::to_owned));
     TypeRow { meta, content: Some(TypeContent { name: name.to_owned(), color, icon, hash }) }
 }

@@ -66,11 +66,12 @@ const RESERVED_BYTES: usize = 512;
 /// # Errors
 /// [`Code::InvalidValue`] if it is not well-formed XML in UTF-8, or refers to an entity that XML does not
 /// predefine.
-pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
-    let text = std::str::from_utf8(element).map_err(|_| malformed("is not UTF-8"))?;
-    let parts = read_parts(&without_controls(text)).map_err(malformed)?;
+pub(super) fn parse_sample(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
+    let text = std::str::from_utf8(element).map_err(|_| malformed_problems("is not UTF-8"))?;
+    let parts = read_element_parts(&remove_control_characters(text)).map_err(malformed_problems)?;
     let mut problems = Vec::new();
-    let mut time = |pointer: &str, name: &str| match parts.attributes.get(name).map(|text| rfc_3339(text)) {
+    let mut time = |pointer: &str, name: &str| match parts.attributes.get(name).map(|text| to_rfc_3339(text))
+    {
         None => (Sent::Absent, None),
         Some(Some((time, ms))) => (Sent::Value(time), Some(ms)),
         Some(None) => {
@@ -85,7 +86,7 @@ pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
     if kind.is_none() {
         problems.push(FieldProblem::new("/eventType", Code::Required, "has no type"));
     }
-    let keys = parts.keys(kind.map(String::as_str), start_ms, end_ms);
+    let keys = parts.derive_keys(kind.map(String::as_str), start_ms, end_ms);
     let zone = parts.metadata.get("HKTimeZone").filter(|zone| chrono_tz::Tz::from_str(zone).is_ok());
     let draft = EventDraft {
         event_type: kind.map_or(Sent::Absent, |kind| Sent::Value(kind.clone())),
@@ -93,13 +94,13 @@ pub(super) fn parse(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> {
         end_date,
         time_zone: zone.map_or(Sent::Absent, |zone| Sent::Value(zone.clone())),
         source_type: Sent::Value("healthkit".to_owned()),
-        properties: Sent::Value(parts.properties(zone.is_some())),
+        properties: Sent::Value(parts.to_properties_json(zone.is_some())),
         ..EventDraft::default()
     };
     Ok(Sample { draft, keys, problems })
 }
 
-fn malformed(detail: &str) -> Vec<FieldProblem> {
+fn malformed_problems(detail: &str) -> Vec<FieldProblem> {
     vec![FieldProblem::new("", Code::InvalidValue, detail)]
 }
 
@@ -116,7 +117,7 @@ struct Parts {
 /// Attributes that are read for other fields of the event.
 const OTHER_ATTRIBUTES: [&str; 5] = ["type", "workoutActivityType", "startDate", "endDate", "device"];
 
-fn read_parts(text: &str) -> Result<Parts, &'static str> {
+fn read_element_parts(text: &str) -> Result<Parts, &'static str> {
     const NOT_WELL_FORMED: &str = "is not well-formed XML";
     let mut reader = Reader::from_str(text);
     let mut parts = Parts::default();
@@ -129,22 +130,24 @@ fn read_parts(text: &str) -> Result<Parts, &'static str> {
                 depth -= 1;
                 continue;
             }
-            Event::GeneralRef(name) if !is_predefined(&name) => return Err(UNKNOWN_ENTITY),
+            Event::GeneralRef(name) if !is_predefined_entity(&name) => return Err(UNKNOWN_ENTITY),
             Event::Eof if depth == 0 => return Ok(parts),
             Event::Eof => return Err(NOT_WELL_FORMED),
             _ => continue,
         };
         match (depth, tag.name().as_ref()) {
             (0, _) => {
-                parts.attributes = attributes(&tag, OTHER_ATTRIBUTES.iter().chain(&PROPERTY_ATTRIBUTES))?
+                parts.attributes = read_attributes(&tag, OTHER_ATTRIBUTES.iter().chain(&PROPERTY_ATTRIBUTES))?
             }
             (1, b"MetadataEntry") => {
-                let mut entry = attributes(&tag, &["key", "value"])?;
+                let mut entry = read_attributes(&tag, &["key", "value"])?;
                 if let (Some(key), Some(value)) = (entry.remove("key"), entry.remove("value")) {
                     parts.metadata.insert(key, value);
                 }
             }
-            (1, b"WorkoutStatistics") => parts.statistics.push(attributes(&tag, &STATISTICS_ATTRIBUTES)?),
+            (1, b"WorkoutStatistics") => {
+                parts.statistics.push(read_attributes(&tag, &STATISTICS_ATTRIBUTES)?)
+            }
             _ => {}
         }
         depth += usize::from(is_open);
@@ -152,7 +155,7 @@ fn read_parts(text: &str) -> Result<Parts, &'static str> {
 }
 
 /// Whether bytes are exactly one complete element.
-pub(super) fn is_element(bytes: &[u8]) -> bool {
+pub(super) fn is_complete_element(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let mut reader = Reader::from_str(text);
     let (mut depth, mut elements) = (0_usize, 0);
@@ -173,12 +176,12 @@ pub(super) fn is_element(bytes: &[u8]) -> bool {
 const UNKNOWN_ENTITY: &str =
     "refers to an entity: only the five predefined entities of XML and numeric references are read";
 
-fn is_predefined(name: &[u8]) -> bool {
+fn is_predefined_entity(name: &[u8]) -> bool {
     name.starts_with(b"#") || [&b"lt"[..], b"gt", b"amp", b"apos", b"quot"].contains(&name)
 }
 
 /// The attributes of a tag that have one of these names. All attributes must be well-formed, also the others.
-fn attributes<'n>(
+fn read_attributes<'n>(
     tag: &BytesStart<'_>,
     names: impl IntoIterator<Item = &'n &'static str> + Clone,
 ) -> Result<Attributes, &'static str> {
@@ -188,7 +191,7 @@ fn attributes<'n>(
         let raw = std::str::from_utf8(&attribute.value).map_err(|_| "is not UTF-8")?;
         let value = unescape(raw).map_err(|_| UNKNOWN_ENTITY)?;
         if let Some(name) = names.clone().into_iter().find(|name| name.as_bytes() == attribute.key.as_ref()) {
-            attributes.insert(name, normalized(value));
+            attributes.insert(name, normalize_attribute_value(value));
         }
     }
     Ok(attributes)
@@ -196,7 +199,7 @@ fn attributes<'n>(
 
 /// Normalizes a value: white space becomes blanks, as XML requires. Control characters, which some exports
 /// hold, are removed.
-fn normalized(value: Cow<'_, str>) -> String {
+fn normalize_attribute_value(value: Cow<'_, str>) -> String {
     if value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return value.into_owned();
     }
@@ -209,7 +212,7 @@ fn normalized(value: Cow<'_, str>) -> String {
 }
 
 /// Removes the control characters that XML forbids.
-fn without_controls(text: &str) -> Cow<'_, str> {
+fn remove_control_characters(text: &str) -> Cow<'_, str> {
     let is_forbidden = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r') || byte == 0x7f;
     if text.bytes().any(is_forbidden) {
         text.chars().filter(|c| !u8::try_from(*c).is_ok_and(is_forbidden)).collect::<String>().into()
@@ -220,7 +223,7 @@ fn without_controls(text: &str) -> Cow<'_, str> {
 
 /// Converts `2019-01-01 10:00:00 +0100` to RFC 3339. Returns it with its epoch milliseconds. Text in RFC 3339
 /// is returned as it is.
-fn rfc_3339(text: &str) -> Option<(String, i64)> {
+fn to_rfc_3339(text: &str) -> Option<(String, i64)> {
     let text = text.trim_ascii();
     let time = match text.split_once(' ') {
         Some((date, rest)) => {
@@ -234,7 +237,7 @@ fn rfc_3339(text: &str) -> Option<(String, i64)> {
 }
 
 /// The description of a device without its pointer: `<<HKDevice: 0x281>, name:Watch>` is `name:Watch`.
-fn device(text: &str) -> &str {
+fn device_without_pointer(text: &str) -> &str {
     let Some(inner) = text.strip_prefix("<<HKDevice: ") else { return text };
     let Some((_, rest)) = inner.split_once(">, ") else { return text };
     rest.strip_suffix('>').unwrap_or(rest)
@@ -242,8 +245,8 @@ fn device(text: &str) -> &str {
 
 impl Parts {
     /// The keys that distinguish this sample from others of the same user, under any name in an export.
-    fn keys(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> Keys {
-        let without_metadata = self.key_without_metadata(kind, start_ms, end_ms);
+    fn derive_keys(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> Keys {
+        let without_metadata = self.digest_without_metadata(kind, start_ms, end_ms);
         let metadata: Vec<_> =
             IDENTIFYING_METADATA.iter().filter_map(|name| self.metadata.get_key_value(*name)).collect();
         if metadata.is_empty() {
@@ -259,14 +262,14 @@ impl Parts {
     }
 
     /// The digest of type, source, start, end, value and unit.
-    fn key_without_metadata(
+    fn digest_without_metadata(
         &self,
         kind: Option<&str>,
         start_ms: Option<i64>,
         end_ms: Option<i64>,
     ) -> [u8; 32] {
         let mut digest = Sha256::new();
-        let attribute = |name: &str| self.attributes.get(name).map(|text| number_or_text(text));
+        let attribute = |name: &str| self.attributes.get(name).map(|text| normalize_number(text));
         let fields = [
             kind.map(str::to_owned),
             attribute("sourceName"),
@@ -284,14 +287,14 @@ impl Parts {
         digest.finalize().into()
     }
 
-    fn properties(&self, has_known_zone: bool) -> String {
+    fn to_properties_json(&self, has_known_zone: bool) -> String {
         let mut object = String::from("{");
         for name in PROPERTY_ATTRIBUTES {
-            push_attribute(&mut object, &self.attributes, name);
+            push_json_attribute(&mut object, &self.attributes, name);
         }
         if let Some(text) = self.attributes.get("device") {
-            json_text::push_key(&mut object, "device");
-            json_text::push_text(&mut object, device(text));
+            json_text::push_json_key(&mut object, "device");
+            json_text::push_json_string(&mut object, device_without_pointer(text));
         }
         let mut budget = ByteBudget {
             bytes: PROPERTIES_BYTES_MAX.saturating_sub(object.len() + RESERVED_BYTES),
@@ -305,14 +308,14 @@ impl Parts {
             })
             .map(|(key, value)| {
                 let mut entry = String::from("{");
-                json_text::push_key(&mut entry, key);
-                json_text::push_text(&mut entry, value);
+                json_text::push_json_key(&mut entry, key);
+                json_text::push_json_string(&mut entry, value);
                 entry.split_off(1)
             })
-            .filter(|entry| budget.take(entry))
+            .filter(|entry| budget.take_if_fits(entry))
             .collect();
         if !metadata.is_empty() {
-            json_text::push_key(&mut object, "metadata");
+            json_text::push_json_key(&mut object, "metadata");
             object += &format!("{{{}}}", metadata.join(","));
         }
         let statistics: Vec<String> = self
@@ -320,17 +323,19 @@ impl Parts {
             .iter()
             .map(|statistics| {
                 let mut entry = String::from("{");
-                STATISTICS_ATTRIBUTES.iter().for_each(|name| push_attribute(&mut entry, statistics, name));
+                STATISTICS_ATTRIBUTES
+                    .iter()
+                    .for_each(|name| push_json_attribute(&mut entry, statistics, name));
                 entry + "}"
             })
-            .filter(|entry| budget.take(entry))
+            .filter(|entry| budget.take_if_fits(entry))
             .collect();
         if !statistics.is_empty() {
-            json_text::push_key(&mut object, "statistics");
+            json_text::push_json_key(&mut object, "statistics");
             object += &format!("[{}]", statistics.join(","));
         }
         if budget.omitted > 0 {
-            json_text::push_key(&mut object, "omitted");
+            json_text::push_json_key(&mut object, "omitted");
             object += &budget.omitted.to_string();
         }
         object.push('}');
@@ -347,7 +352,7 @@ struct ByteBudget {
 
 impl ByteBudget {
     /// Takes the bytes of an entry and a comma. Returns whether the entry fits.
-    fn take(&mut self, entry: &str) -> bool {
+    fn take_if_fits(&mut self, entry: &str) -> bool {
         let left = self.bytes.checked_sub(entry.len() + 1);
         self.omitted += usize::from(left.is_none());
         self.bytes = left.unwrap_or(self.bytes);
@@ -355,25 +360,25 @@ impl ByteBudget {
     }
 }
 
-fn push_attribute(object: &mut String, attributes: &Attributes, name: &str) {
+fn push_json_attribute(object: &mut String, attributes: &Attributes, name: &str) {
     let Some(value) = attributes.get(name) else { return };
-    json_text::push_key(object, name);
-    if is_amount(name) && json_text::is_number(value) {
+    json_text::push_json_key(object, name);
+    if may_be_number(name) && json_text::is_finite_number(value) {
         object.push_str(value);
     } else {
-        json_text::push_text(object, value);
+        json_text::push_json_string(object, value);
     }
 }
 
 /// Whether an attribute may hold a number. A version such as `12.10` is not a number.
-fn is_amount(name: &str) -> bool {
+fn may_be_number(name: &str) -> bool {
     !matches!(name, "sourceName" | "sourceVersion" | "type") && !name.to_ascii_lowercase().ends_with("unit")
 }
 
-/// Equal numbers become equal text.
-fn number_or_text(text: &str) -> String {
+/// Text of a number in one form, so that equal numbers become equal text. Other text stays as it is.
+fn normalize_number(text: &str) -> String {
     match text.parse::<f64>() {
-        Ok(number) if json_text::is_number(text) => number.to_string(),
+        Ok(number) if json_text::is_finite_number(text) => number.to_string(),
         _ => text.to_owned(),
     }
 }

@@ -60,32 +60,32 @@ impl Tags {
     }
 
     /// The offset of the next byte in the unpacked payload.
-    pub(super) fn offset(&self) -> u64 {
-        self.bytes.offset()
+    pub(super) fn next_byte_offset(&self) -> u64 {
+        self.bytes.next_byte_offset()
     }
 
     /// Reads the next tag and adds it to `kept`. The text before it is added if `keep_text` is true. Comments
     /// are never added.
-    pub(super) fn next(&mut self, kept: &mut RecordBuffer, keep_text: bool) -> Result<Markup, ReadError> {
+    pub(super) fn next_tag(&mut self, kept: &mut RecordBuffer, keep_text: bool) -> Result<Markup, ReadError> {
         loop {
-            self.skip_to(b'<', |text| {
+            self.skip_to_byte(b'<', |text| {
                 if keep_text {
                     kept.extend(text);
                 }
             })?;
-            let begin = self.bytes.peek(9)?;
+            let begin = self.bytes.peek_bytes(9)?;
             if begin.len() < 2 {
-                return if begin.is_empty() { Ok(Markup::End) } else { Err(cut_error()) };
+                return if begin.is_empty() { Ok(Markup::End) } else { Err(cut_off_error()) };
             }
             if begin.starts_with(b"<!--") {
                 self.bytes.consume(4);
-                self.skip_past(b"-->")?;
+                self.skip_past_mark(b"-->")?;
             } else if begin.starts_with(b"<![CDATA[") {
                 self.bytes.consume(9);
-                self.skip_past(b"]]>")?;
+                self.skip_past_mark(b"]]>")?;
             } else if begin.starts_with(b"<?") {
                 self.bytes.consume(2);
-                self.skip_past(b"?>")?;
+                self.skip_past_mark(b"?>")?;
             } else if begin.starts_with(b"<!") {
                 self.bytes.consume(2);
                 self.skip_dtd()?;
@@ -96,19 +96,19 @@ impl Tags {
     }
 
     /// Checks that nothing follows but comments, processing instructions and white space.
-    pub(super) fn check_end(&mut self) -> Result<(), ReadError> {
+    pub(super) fn check_nothing_follows(&mut self) -> Result<(), ReadError> {
         let mut kept = RecordBuffer::default();
-        let markup = self.next(&mut kept, true)?;
+        let markup = self.next_tag(&mut kept, true)?;
         if markup == Markup::End && kept.bytes().trim_ascii().is_empty() {
             return Ok(());
         }
-        Err(ReadError::format("the XML goes on after its root element"))
+        Err(ReadError::new_format_error("the XML goes on after its root element"))
     }
 
     /// Moves to the next occurrence of a byte, and passes the bytes before it to `before`.
-    fn skip_to(&mut self, byte: u8, mut before: impl FnMut(&[u8])) -> Result<(), ReadError> {
+    fn skip_to_byte(&mut self, byte: u8, mut before: impl FnMut(&[u8])) -> Result<(), ReadError> {
         loop {
-            let block = self.bytes.fill()?;
+            let block = self.bytes.fill_buffer()?;
             if block.is_empty() {
                 return Ok(());
             }
@@ -123,16 +123,16 @@ impl Tags {
     }
 
     /// Skips everything up to and including an end mark.
-    fn skip_past(&mut self, mark: &[u8]) -> Result<(), ReadError> {
+    fn skip_past_mark(&mut self, mark: &[u8]) -> Result<(), ReadError> {
         loop {
-            self.skip_to(mark[0], |_| {})?;
-            let next = self.bytes.peek(mark.len())?;
+            self.skip_to_byte(mark[0], |_| {})?;
+            let next = self.bytes.peek_bytes(mark.len())?;
             if next.starts_with(mark) {
                 self.bytes.consume(mark.len());
                 return Ok(());
             }
             if next.is_empty() {
-                return Err(cut_error());
+                return Err(cut_off_error());
             }
             self.bytes.consume(1);
         }
@@ -142,16 +142,16 @@ impl Tags {
     fn skip_dtd(&mut self) -> Result<(), ReadError> {
         let mut is_inside = false;
         loop {
-            let next = self.bytes.peek(4)?;
+            let next = self.bytes.peek_bytes(4)?;
             let (Some(first), is_comment) = (next.first().copied(), next.starts_with(b"<!--")) else {
-                return Err(cut_error());
+                return Err(cut_off_error());
             };
             let is_instruction = next.starts_with(b"<?");
             self.bytes.consume(if is_comment { 4 } else { 1 });
             match first {
-                _ if is_comment => self.skip_past(b"-->")?,
-                _ if is_instruction => self.skip_past(b"?>")?,
-                b'"' | b'\'' => self.skip_past(&[first])?,
+                _ if is_comment => self.skip_past_mark(b"-->")?,
+                _ if is_instruction => self.skip_past_mark(b"?>")?,
+                b'"' | b'\'' => self.skip_past_mark(&[first])?,
                 b'[' => is_inside = true,
                 b']' => is_inside = false,
                 b'>' if !is_inside => return Ok(()),
@@ -168,9 +168,9 @@ impl Tags {
         kept.extend(b"<");
         self.bytes.consume(1);
         loop {
-            let block = self.bytes.fill()?;
+            let block = self.bytes.fill_buffer()?;
             if block.is_empty() {
-                return Err(cut_error());
+                return Err(cut_off_error());
             }
             let mut at = 0;
             let mut end = None;
@@ -220,6 +220,6 @@ impl Tags {
     }
 }
 
-fn cut_error() -> ReadError {
-    ReadError::format("the XML is cut")
+fn cut_off_error() -> ReadError {
+    ReadError::new_format_error("the XML is cut")
 }

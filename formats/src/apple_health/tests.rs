@@ -10,21 +10,22 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::ExportReader;
-use super::sample::parse;
+use super::sample::parse_sample;
 use crate::bounded::BoundedReader;
 use crate::reader::RecordReader;
 use crate::tests::Memory;
-use crate::{Checkpoint, Input, open};
+use crate::{Checkpoint, Input, open_at_checkpoint};
 
 const STEPS: &str = r#"<Record type="HKQuantityTypeIdentifierStepCount" sourceName="Ann&#8217;s Watch" sourceVersion="9.1" device="&lt;&lt;HKDevice: 0x281b3a5d0&gt;, name:Apple Watch, model:Watch&gt;" unit="count" creationDate="2019-01-01 10:10:00 +0100" startDate="2019-01-01 10:00:00 +0100" endDate="2019-01-01 10:05:00 +0100" value="52"/>"#;
 
 fn event(element: &str) -> NewEvent {
-    let sample = parse(element.as_bytes()).unwrap_or_else(|problems| panic!("{element}: {problems:?}"));
+    let sample =
+        parse_sample(element.as_bytes()).unwrap_or_else(|problems| panic!("{element}: {problems:?}"));
     parse_event(sample.draft, MissingId::FromKeys(Uuid::nil(), sample.keys), Uuid::nil()).expect("an event")
 }
 
 fn problems(element: &[u8]) -> Vec<(String, Code)> {
-    let problems = parse(element).map_or_else(|problems| problems, |sample| sample.problems);
+    let problems = parse_sample(element).map_or_else(|problems| problems, |sample| sample.problems);
     problems.into_iter().map(|problem| (problem.pointer, problem.code)).collect()
 }
 
@@ -85,7 +86,9 @@ fn a_workout_keeps_its_amounts_its_statistics_and_its_metadata() {
     let expected = r#"{"duration":30.5,"durationUnit":"min","metadata":{"HKIndoorWorkout":"0"},"sourceName":"W","statistics":[{"average":140.5,"minimum":90,"type":"HKQuantityTypeIdentifierHeartRate","unit":"count/min"},{"sum":150,"type":"HKQuantityTypeIdentifierActiveEnergyBurned","unit":"kcal"}],"totalDistance":5,"totalDistanceUnit":"km"}"#;
     assert_eq!(event.body.properties, expected);
     let elsewhere = workout.replace("Europe/Berlin", "Mars/Base");
-    let Sent::Value(kept) = parse(elsewhere.as_bytes()).expect("read").draft.properties else { panic!() };
+    let Sent::Value(kept) = parse_sample(elsewhere.as_bytes()).expect("read").draft.properties else {
+        panic!()
+    };
     assert!(kept.contains(r#""HKTimeZone":"Mars/Base""#));
 }
 
@@ -141,13 +144,14 @@ fn broken_elements_are_reported() {
     // All problems of a sample are reported.
     let whole = b"<HealthData><Record endDate=\"soon\"/></HealthData>".to_vec();
     let input = Input::new(Arc::new(Memory(whole)));
-    let (mut export, _) = open(&input, Format::AppleHealth, None, Checkpoint::default()).expect("an export");
+    let (mut export, _) =
+        open_at_checkpoint(&input, Format::AppleHealth, None, Checkpoint::default()).expect("an export");
     assert!(export.advance().expect("a record"));
-    let several = export.event(Uuid::nil(), &|_| Uuid::nil()).expect_err("three are wrong");
+    let several = export.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil()).expect_err("three are wrong");
     let mut pointers: Vec<_> = several.iter().map(|problem| problem.pointer.as_str()).collect();
     pointers.sort_unstable();
     assert_eq!(pointers, ["/endDate", "/eventType", "/timestamp"]);
-    let sample = parse(long.as_bytes()).expect("well-formed");
+    let sample = parse_sample(long.as_bytes()).expect("well-formed");
     let refused = parse_event(sample.draft, MissingId::FromKeys(Uuid::nil(), sample.keys), Uuid::nil());
     assert_eq!(refused.expect_err("too large")[0].code, Code::TooLarge);
 }
@@ -160,11 +164,15 @@ fn workout(children: &str) -> NewEvent {
          <Record type=\"a\" startDate=\"2024-03-01 10:00:00 +0100\"/></HealthData>"
     );
     let input = Input::new(Arc::new(Memory(Vec::new())));
-    let mut reader = ExportReader::new(BoundedReader::plain(Cursor::new(export), 0, &input));
-    assert!(reader.advance().expect("it is whole") && !reader.is_too_long(), "{} bytes", reader.raw().len());
-    let workout = reader.event(Uuid::nil(), &|_| Uuid::nil()).expect("a workout");
+    let mut reader = ExportReader::new(BoundedReader::of_plain(Cursor::new(export), 0, &input));
+    assert!(
+        reader.advance().expect("it is whole") && !reader.is_too_long(),
+        "{} bytes",
+        reader.raw_bytes().len()
+    );
+    let workout = reader.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil()).expect("a workout");
     assert!(reader.advance().expect("it is whole"), "the record after it");
-    assert_eq!(reader.raw(), b"<Record type=\"a\" startDate=\"2024-03-01 10:00:00 +0100\"/>");
+    assert_eq!(reader.raw_bytes(), b"<Record type=\"a\" startDate=\"2024-03-01 10:00:00 +0100\"/>");
     workout
 }
 
@@ -196,14 +204,14 @@ fn a_workout_with_more_than_an_event_holds_is_stored_without_the_rest() {
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(&bytes);
+        let _ = parse_sample(&bytes);
     }
 
     #[test]
     fn no_damage_makes_the_reader_panic(at in 0..STEPS.len(), byte in any::<u8>()) {
         let mut bytes = STEPS.as_bytes().to_vec();
         bytes[at] = byte;
-        let _ = parse(&bytes);
-        let _ = parse(&bytes[..at]);
+        let _ = parse_sample(&bytes);
+        let _ = parse_sample(&bytes[..at]);
     }
 }

@@ -17,7 +17,7 @@ const NOT_DECODABLE: u8 = 0xff;
 ///
 /// # Errors
 /// The detail of a problem if there is no such label.
-pub(super) fn by_label(label: &str) -> Result<Option<&'static Encoding>, String> {
+pub(super) fn encoding_by_label(label: &str) -> Result<Option<&'static Encoding>, String> {
     if label.is_empty() || label == "auto" {
         return Ok(None);
     }
@@ -30,12 +30,12 @@ pub(super) fn by_label(label: &str) -> Result<Option<&'static Encoding>, String>
 ///
 /// # Errors
 /// [`ReadError`] if the first bytes cannot be read.
-pub(super) fn decode(
+pub(super) fn decode_to_utf8(
     mut bytes: BoundedReader,
     named: Option<&'static Encoding>,
     input: &Input,
 ) -> Result<(BoundedReader, &'static Encoding), ReadError> {
-    let marked = Encoding::for_bom(bytes.peek_available(3)?);
+    let marked = Encoding::for_bom(bytes.peek_available_bytes(3)?);
     let encoding = match (named, marked) {
         // If a byte order mark contradicts the mapping, the mark is right more often.
         (_, Some((encoding, _))) => encoding,
@@ -51,7 +51,7 @@ pub(super) fn decode(
     let decoder = encoding.new_decoder_without_bom_handling();
     let text =
         Transcoder { bytes, decoder, buffer: Vec::with_capacity(BUFFER_BYTES), at: 0, is_at_end: false };
-    Ok((BoundedReader::plain(text, 0, input), encoding))
+    Ok((BoundedReader::of_plain(text, 0, input), encoding))
 }
 
 /// Decodes text of another encoding to UTF-8.
@@ -65,12 +65,12 @@ struct Transcoder {
 }
 
 impl Transcoder {
-    fn fill(&mut self) -> Result<(), ReadError> {
+    fn decode_next_block(&mut self) -> Result<(), ReadError> {
         self.buffer.resize(BUFFER_BYTES, 0);
         self.at = 0;
         let mut written = 0;
         while written == 0 && !self.is_at_end {
-            let block = self.bytes.fill()?;
+            let block = self.bytes.fill_buffer()?;
             let is_last = block.is_empty();
             let room = &mut self.buffer[..BUFFER_BYTES - 1];
             let (result, read, wrote) =
@@ -94,7 +94,7 @@ impl Transcoder {
 impl Read for Transcoder {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.buffer.len() && !self.is_at_end {
-            self.fill().map_err(io::Error::other)?;
+            self.decode_next_block().map_err(io::Error::other)?;
         }
         let available = &self.buffer[self.at..];
         let length = available.len().min(buffer.len());

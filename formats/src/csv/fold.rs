@@ -48,7 +48,7 @@ const EVEN_STEPS_MIN: u32 = 2;
 
 impl FoldTracker {
     /// Notes the local time of the next row. Returns which instant it means if it is ambiguous.
-    pub(super) fn observe(&mut self, local: NaiveDateTime, is_ambiguous: bool) -> Option<Fold> {
+    pub(super) fn observe_local_time(&mut self, local: NaiveDateTime, is_ambiguous: bool) -> Option<Fold> {
         if self.last.is_some_and(|last| last.date() != local.date()) {
             // The ambiguous hour is over on another day.
             self.pass = None;
@@ -56,14 +56,14 @@ impl FoldTracker {
         let step = self.last.map(|last| local - last);
         // Steps within an ambiguous hour, and out of it, show no order.
         if let Some(step) = step.filter(|_| self.pass.is_none()) {
-            self.note_step(step);
+            self.note_time_step(step);
         }
-        self.pass = is_ambiguous.then(|| self.decide(step));
+        self.pass = is_ambiguous.then(|| self.decide_fold(step));
         self.last = Some(local);
         self.pass
     }
 
-    fn note_step(&mut self, step: TimeDelta) {
+    fn note_time_step(&mut self, step: TimeDelta) {
         let order = step.cmp(&TimeDelta::zero());
         if order != Ordering::Equal {
             self.is_mixed |= self.order.is_some_and(|known| known != order);
@@ -76,7 +76,7 @@ impl FoldTracker {
         };
     }
 
-    fn decide(&self, step: Option<TimeDelta>) -> Fold {
+    fn decide_fold(&self, step: Option<TimeDelta>) -> Fold {
         let Some(order) = self.order.filter(|_| !self.is_mixed) else {
             return Fold::Earlier;
         };
@@ -107,7 +107,7 @@ mod tests {
             let (day, minute) = (day + TimeDelta::days(i64::from(minutes / 1_440)), minutes % 1_440);
             let local = day.and_hms_opt(minute / 60, minute % 60, 0).expect("a time");
             let is_ambiguous = (120..180).contains(&minute);
-            match tracker.observe(local, is_ambiguous) {
+            match tracker.observe_local_time(local, is_ambiguous) {
                 None => '-',
                 Some(Fold::Earlier) => 'e',
                 Some(Fold::Later) => 'l',

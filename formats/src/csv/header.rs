@@ -18,12 +18,12 @@ impl Header {
     ///
     /// # Errors
     /// The detail of a problem if it has too many columns or is not UTF-8.
-    pub(super) fn read(row: Row<'_>) -> Result<Self, String> {
+    pub(super) fn from_row(row: Row<'_>) -> Result<Self, String> {
         if row.cells > CSV_COLUMNS_MAX {
             let cells = row.cells;
             return Err(format!("the header has {cells} columns; at most {CSV_COLUMNS_MAX} are allowed"));
         }
-        let names: Option<Vec<&str>> = (0..row.cells).map(|at| row.cell(at)).collect();
+        let names: Option<Vec<&str>> = (0..row.cells).map(|at| row.cell_text(at)).collect();
         let mut names = names.ok_or("the header is not UTF-8: name its encoding in the mapping")?;
         while names.ends_with(&["", ""]) {
             names.pop();
@@ -45,19 +45,19 @@ impl Header {
         Ok(Self(unique))
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn column_count(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn name(&self, at: usize) -> &str {
+    pub(super) fn column_name(&self, at: usize) -> &str {
         self.0.get(at).map_or("", String::as_str)
     }
 
     /// Describes a header that lacks columns.
-    fn describe(&self) -> String {
+    fn describe_columns(&self) -> String {
         let names = quote_names(&self.0);
         let [only] = self.0.as_slice() else { return format!("it has {names}") };
-        let likely = delimiters().find(|delimiter| only.contains(*delimiter));
+        let likely = usual_delimiters().find(|delimiter| only.contains(*delimiter));
         let hint = likely.map_or(String::new(), |delimiter| match delimiter {
             '\t' => "; is the delimiter a tab?".to_owned(),
             other => format!("; is the delimiter {other:?}?"),
@@ -67,7 +67,7 @@ impl Header {
 }
 
 /// The usual delimiters, the most common ones first.
-pub(super) fn delimiters() -> impl DoubleEndedIterator<Item = char> {
+pub(super) fn usual_delimiters() -> impl DoubleEndedIterator<Item = char> {
     [',', ';', '\t', '|'].into_iter()
 }
 
@@ -82,7 +82,7 @@ impl<'h> Lookup<'h> {
         Self { header, missing: Vec::new() }
     }
 
-    pub(super) fn column(&mut self, name: &str) -> usize {
+    pub(super) fn find_column(&mut self, name: &str) -> usize {
         let found = self.header.0.iter().position(|other| other == name);
         if found.is_none() && !self.missing.iter().any(|other| other == name) {
             self.missing.push(name.to_owned());
@@ -90,35 +90,35 @@ impl<'h> Lookup<'h> {
         found.unwrap_or_default()
     }
 
-    pub(super) fn optional(&mut self, name: Option<&String>) -> Option<usize> {
-        name.map(|name| self.column(name))
+    pub(super) fn find_optional_column(&mut self, name: Option<&String>) -> Option<usize> {
+        name.map(|name| self.find_column(name))
     }
 
-    pub(super) fn all(&mut self, names: Option<&Vec<String>>) -> Vec<usize> {
-        names.into_iter().flatten().map(|name| self.column(name)).collect()
+    pub(super) fn find_columns(&mut self, names: Option<&Vec<String>>) -> Vec<usize> {
+        names.into_iter().flatten().map(|name| self.find_column(name)).collect()
     }
 
     /// Checks that all columns were found.
     ///
     /// # Errors
     /// The missing columns, and those that the header has instead.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check_all_found(&self) -> Result<(), String> {
         if self.missing.is_empty() {
             return Ok(());
         }
-        let (missing, present) = (quote_names(&self.missing), self.header.describe());
+        let (missing, present) = (quote_names(&self.missing), self.header.describe_columns());
         Err(format!("the header lacks columns of the mapping: {missing}; {present}"))
     }
 }
 
 fn quote_names(names: &[String]) -> String {
     let listed: Vec<_> =
-        names.iter().take(NAMES_LISTED_MAX).map(|name| format!("{:?}", shorten(name))).collect();
+        names.iter().take(NAMES_LISTED_MAX).map(|name| format!("{:?}", shorten_name(name))).collect();
     let more = if names.len() > listed.len() { " and more" } else { "" };
     format!("{}{more}", listed.join(", "))
 }
 
 /// The beginning of a name. The name comes from the file, so it may have any length.
-pub(super) fn shorten(name: &str) -> &str {
+pub(super) fn shorten_name(name: &str) -> &str {
     name.char_indices().nth(60).map_or(name, |(end, _)| &name[..end])
 }

@@ -16,15 +16,15 @@ pub(super) enum DecimalSeparator {
 
 impl DecimalSeparator {
     /// A cell as a JSON number. `None` if it is not a number, or if it would not be stored as it is written.
-    pub(super) fn to_plain_number(self, cell: &str) -> Option<Cow<'_, str>> {
-        self.with_decimal_point(cell).filter(|number| json_text::is_plain_number(number))
+    pub(super) fn to_json_number(self, cell: &str) -> Option<Cow<'_, str>> {
+        self.with_decimal_point(cell).filter(|number| json_text::is_lossless_number(number))
     }
 
     /// A cell as a number of degrees.
-    pub(super) fn to_degrees(self, cell: &str) -> Option<f64> {
+    pub(super) fn parse_degrees(self, cell: &str) -> Option<f64> {
         let cell = cell.trim_ascii();
         let number = self.with_decimal_point(cell.strip_prefix('+').unwrap_or(cell))?;
-        if json_text::is_number(&number) { number.parse().ok() } else { None }
+        if json_text::is_finite_number(&number) { number.parse().ok() } else { None }
     }
 
     /// A cell with a decimal point in place of the separator. Whether it is a number is not checked.

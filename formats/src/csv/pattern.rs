@@ -17,7 +17,7 @@ use chrono_tz::Tz;
 use domain::limits::CSV_PATTERN_CHARS_MAX;
 
 use super::offset;
-use specifiers::{SpecifierLetters, expand, letter, tokens};
+use specifiers::{SpecifierLetters, expand_composites, specifier_letter, split_into_tokens};
 
 /// A checked pattern.
 #[derive(Debug, Clone)]
@@ -87,19 +87,19 @@ impl Pattern {
         }
         let mut parts = PartsBuilder::default();
         let mut letters = SpecifierLetters::default();
-        for token in tokens(&expand(text)?)? {
-            letters.add(token);
-            parts.push(token);
+        for token in split_into_tokens(&expand_composites(text)?)? {
+            letters.add_token(token);
+            parts.push_token(token);
         }
-        letters.check()?;
-        Ok(Self { parts: parts.build(), text: text.to_owned() })
+        letters.check_gives_complete_time()?;
+        Ok(Self { parts: parts.into_parts(), text: text.to_owned() })
     }
 
     /// Reads a cell.
     ///
     /// # Errors
     /// The detail of a problem if the cell does not match the pattern, or is not a time.
-    pub(super) fn read(&self, cell: &str) -> Result<ParsedTime, String> {
+    pub(super) fn read_time(&self, cell: &str) -> Result<ParsedTime, String> {
         let mut parsed = Parsed::new();
         let mut zone = WrittenZone::None;
         let mut is_negative = false;
@@ -107,48 +107,49 @@ impl Pattern {
         for part in &self.parts {
             rest = match part {
                 Part::Items(items) => parse_and_remainder(&mut parsed, rest, items.iter())
-                    .map_err(|error| self.mismatch(error.kind()))?,
+                    .map_err(|error| self.mismatch_detail(error.kind()))?,
                 Part::Year | Part::WeekYear => {
-                    let (year, rest) =
-                        digits(rest.trim_start(), 4..=4).ok_or_else(|| self.year_mismatch(rest))?;
+                    let (year, rest) = read_digits(rest.trim_start(), 4..=4)
+                        .ok_or_else(|| self.year_mismatch_detail(rest))?;
                     let set = if matches!(part, Part::Year) { Parsed::set_year } else { Parsed::set_isoyear };
-                    set(&mut parsed, year).map_err(|error| self.mismatch(error.kind()))?;
+                    set(&mut parsed, year).map_err(|error| self.mismatch_detail(error.kind()))?;
                     rest
                 }
                 Part::ShortYear | Part::ShortWeekYear => {
-                    let read = digits(rest.trim_start(), 1..=2);
-                    let (year, rest) = read.ok_or_else(|| self.mismatch(ParseErrorKind::Invalid))?;
+                    let read = read_digits(rest.trim_start(), 1..=2);
+                    let (year, rest) = read.ok_or_else(|| self.mismatch_detail(ParseErrorKind::Invalid))?;
                     let year = year + if year < 69 { 2_000 } else { 1_900 };
                     let is_year = matches!(part, Part::ShortYear);
                     let set = if is_year { Parsed::set_year } else { Parsed::set_isoyear };
-                    set(&mut parsed, year).map_err(|error| self.mismatch(error.kind()))?;
+                    set(&mut parsed, year).map_err(|error| self.mismatch_detail(error.kind()))?;
                     rest
                 }
                 Part::Fraction => {
                     let length = rest.bytes().take_while(u8::is_ascii_digit).count();
                     let (fraction, rest) = rest.split_at(length);
-                    let nanos =
-                        nanoseconds(fraction).ok_or_else(|| self.mismatch(ParseErrorKind::Invalid))?;
-                    parsed.set_nanosecond(nanos).map_err(|error| self.mismatch(error.kind()))?;
+                    let nanos = fraction_to_nanoseconds(fraction)
+                        .ok_or_else(|| self.mismatch_detail(ParseErrorKind::Invalid))?;
+                    parsed.set_nanosecond(nanos).map_err(|error| self.mismatch_detail(error.kind()))?;
                     rest
                 }
                 Part::Epoch => {
                     let end = rest.find(|c: char| c != '-' && !c.is_ascii_digit()).unwrap_or(rest.len());
                     let (seconds, rest) = rest.split_at(end);
                     is_negative = seconds.starts_with('-');
-                    let seconds = seconds.parse().map_err(|_| self.mismatch(ParseErrorKind::Invalid))?;
-                    parsed.set_timestamp(seconds).map_err(|error| self.mismatch(error.kind()))?;
+                    let seconds =
+                        seconds.parse().map_err(|_| self.mismatch_detail(ParseErrorKind::Invalid))?;
+                    parsed.set_timestamp(seconds).map_err(|error| self.mismatch_detail(error.kind()))?;
                     rest
                 }
                 Part::Offset => {
-                    let read = offset::read(rest.trim_start());
-                    let (seconds, rest) = read.ok_or_else(|| offset_mismatch(rest))?;
+                    let read = offset::read_offset(rest.trim_start());
+                    let (seconds, rest) = read.ok_or_else(|| offset_mismatch_detail(rest))?;
                     zone = WrittenZone::Offset(seconds);
                     rest
                 }
                 Part::Zone => {
-                    let (read, rest) =
-                        read_zone(rest.trim_start()).ok_or("has no known time zone at the place of %Z")?;
+                    let (read, rest) = read_zone_name(rest.trim_start())
+                        .ok_or("has no known time zone at the place of %Z")?;
                     // An offset is more precise than the name next to it.
                     if !matches!(zone, WrittenZone::Offset(_)) {
                         zone = read;
@@ -158,7 +159,7 @@ impl Pattern {
             };
         }
         if !rest.is_empty() {
-            return Err(self.mismatch(ParseErrorKind::TooLong));
+            return Err(self.mismatch_detail(ParseErrorKind::TooLong));
         }
         if is_negative && parsed.nanosecond().is_some() {
             return Err("has a fraction after a negative number of seconds, which unix_s reads".to_owned());
@@ -175,15 +176,17 @@ impl Pattern {
         if let Some(seconds) = parsed.timestamp() {
             let nanos = i64::from(parsed.nanosecond().unwrap_or_default());
             let ms = seconds.checked_mul(1_000).and_then(|ms| ms.checked_add(nanos / 1_000_000));
-            return ms.map(ParsedTime::Instant).ok_or_else(|| self.mismatch(ParseErrorKind::OutOfRange));
+            return ms
+                .map(ParsedTime::Instant)
+                .ok_or_else(|| self.mismatch_detail(ParseErrorKind::OutOfRange));
         }
-        let date = parsed.to_naive_date().map_err(|error| self.mismatch(error.kind()))?;
+        let date = parsed.to_naive_date().map_err(|error| self.mismatch_detail(error.kind()))?;
         let has_hour = parsed.hour_div_12().is_some() || parsed.hour_mod_12().is_some();
         if has_hour && parsed.minute().is_none() {
-            parsed.set_minute(0).map_err(|error| self.mismatch(error.kind()))?;
+            parsed.set_minute(0).map_err(|error| self.mismatch_detail(error.kind()))?;
         }
         let time = if has_hour {
-            Some(parsed.to_naive_time().map_err(|error| self.mismatch(error.kind()))?)
+            Some(parsed.to_naive_time().map_err(|error| self.mismatch_detail(error.kind()))?)
         } else {
             None
         };
@@ -191,7 +194,7 @@ impl Pattern {
     }
 
     /// The error for a cell that does not match the pattern.
-    fn mismatch(&self, kind: ParseErrorKind) -> String {
+    fn mismatch_detail(&self, kind: ParseErrorKind) -> String {
         let reason = match kind {
             ParseErrorKind::Impossible => ": its parts contradict each other",
             ParseErrorKind::OutOfRange => ": a part of it is out of range",
@@ -201,12 +204,12 @@ impl Pattern {
         format!("is no time of the form {:?}{reason}", self.text)
     }
 
-    fn year_mismatch(&self, rest: &str) -> String {
+    fn year_mismatch_detail(&self, rest: &str) -> String {
         let length = rest.trim_start().bytes().take_while(u8::is_ascii_digit).count();
         if length == 2 {
             return "has a year of two digits, which %y reads; %Y reads four".to_owned();
         }
-        self.mismatch(ParseErrorKind::Invalid)
+        self.mismatch_detail(ParseErrorKind::Invalid)
     }
 }
 
@@ -219,8 +222,8 @@ struct PartsBuilder {
 }
 
 impl PartsBuilder {
-    fn push(&mut self, token: &str) {
-        let part = match letter(token) {
+    fn push_token(&mut self, token: &str) {
+        let part = match specifier_letter(token) {
             Some('Y') => Part::Year,
             Some('G') => Part::WeekYear,
             Some('y') => Part::ShortYear,
@@ -234,11 +237,11 @@ impl PartsBuilder {
             Some('a') => return self.pending.push_str("%A"),
             _ => return self.pending.push_str(token),
         };
-        self.flush();
+        self.flush_pending();
         self.parts.push(part);
     }
 
-    fn flush(&mut self) {
+    fn flush_pending(&mut self) {
         let text = std::mem::take(&mut self.pending);
         if let Ok(items) = StrftimeItems::new(&text).parse_to_owned()
             && !items.is_empty()
@@ -247,21 +250,21 @@ impl PartsBuilder {
         }
     }
 
-    fn build(mut self) -> Vec<Part> {
-        self.flush();
+    fn into_parts(mut self) -> Vec<Part> {
+        self.flush_pending();
         self.parts
     }
 }
 
 /// Reads a number of this many digits. Returns it and the text after it.
-fn digits(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<(i64, &str)> {
+fn read_digits(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<(i64, &str)> {
     let length = text.bytes().take(*count.end()).take_while(u8::is_ascii_digit).count();
     let (digits, rest) = text.split_at(length);
     if count.contains(&length) { digits.parse().ok().map(|number| (number, rest)) } else { None }
 }
 
 /// The error for text that is not an offset.
-fn offset_mismatch(rest: &str) -> &'static str {
+fn offset_mismatch_detail(rest: &str) -> &'static str {
     if rest.starts_with(['.', ',']) {
         "has a fraction of a second before its offset, which %.f reads"
     } else {
@@ -270,7 +273,7 @@ fn offset_mismatch(rest: &str) -> &'static str {
 }
 
 /// Nanoseconds of the digits of a fraction. Digits after the ninth are dropped.
-fn nanoseconds(digits: &str) -> Option<i64> {
+fn fraction_to_nanoseconds(digits: &str) -> Option<i64> {
     if digits.is_empty() {
         return None;
     }
@@ -279,8 +282,8 @@ fn nanoseconds(digits: &str) -> Option<i64> {
 }
 
 /// Reads the name of a time zone. Returns it and the text after it.
-fn read_zone(text: &str) -> Option<(WrittenZone, &str)> {
-    if let Some((seconds, rest)) = offset::read(text).filter(|_| !text.starts_with(['Z', 'z'])) {
+fn read_zone_name(text: &str) -> Option<(WrittenZone, &str)> {
+    if let Some((seconds, rest)) = offset::read_offset(text).filter(|_| !text.starts_with(['Z', 'z'])) {
         return Some((WrittenZone::Offset(seconds), rest));
     }
     let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '+' | '-');

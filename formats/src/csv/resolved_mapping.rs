@@ -8,7 +8,7 @@ use domain::problem::{Code, FieldProblem};
 use domain::{instant, json_text};
 
 use super::fold::{Fold, FoldTracker};
-use super::header::{Header, Lookup, shorten};
+use super::header::{Header, Lookup, shorten_name};
 use super::number::DecimalSeparator;
 use super::rows::Row;
 use super::times::Times;
@@ -63,27 +63,27 @@ impl ResolvedMapping {
         let times = times.map_err(|detail| format!("the time format of the mapping {detail}"))?;
         let mut lookup = Lookup::new(header);
         let event_type = match (&mapping.event_type_column, &mapping.event_type) {
-            (Some(column), _) => EventTypeSource::Column(lookup.column(column)),
+            (Some(column), _) => EventTypeSource::Column(lookup.find_column(column)),
             (None, name) => EventTypeSource::Mapping(name.clone().unwrap_or_default()),
         };
-        let timestamp = lookup.column(&mapping.timestamp_column);
-        let end_date = lookup.optional(mapping.end_date_column.as_ref());
-        let id = lookup.optional(mapping.id_column.as_ref());
-        let external_id = lookup.all(mapping.external_id_columns.as_ref());
-        let notes = lookup.optional(mapping.notes_column.as_ref());
-        let latitude = lookup.optional(mapping.latitude_column.as_ref());
-        let longitude = lookup.optional(mapping.longitude_column.as_ref());
+        let timestamp = lookup.find_column(&mapping.timestamp_column);
+        let end_date = lookup.find_optional_column(mapping.end_date_column.as_ref());
+        let id = lookup.find_optional_column(mapping.id_column.as_ref());
+        let external_id = lookup.find_columns(mapping.external_id_columns.as_ref());
+        let notes = lookup.find_optional_column(mapping.notes_column.as_ref());
+        let latitude = lookup.find_optional_column(mapping.latitude_column.as_ref());
+        let longitude = lookup.find_optional_column(mapping.longitude_column.as_ref());
         let properties = match &mapping.property_columns {
-            named @ Some(_) => lookup.all(named.as_ref()),
+            named @ Some(_) => lookup.find_columns(named.as_ref()),
             None => {
                 let mut mapped = external_id.clone();
                 mapped.push(timestamp);
                 mapped.extend([end_date, id, notes, latitude, longitude].into_iter().flatten());
                 mapped.extend(if let EventTypeSource::Column(at) = event_type { Some(at) } else { None });
-                (0..header.len()).filter(|at| !mapped.contains(at)).collect()
+                (0..header.column_count()).filter(|at| !mapped.contains(at)).collect()
             }
         };
-        lookup.check()?;
+        lookup.check_all_found()?;
         let missing = mapping.missing.clone();
         Ok(Self {
             event_type,
@@ -109,14 +109,15 @@ impl ResolvedMapping {
     }
 
     /// Whether the rows before a row decide what its time means.
-    pub(super) fn needs_order(&self) -> bool {
-        self.times.needs_order()
+    pub(super) fn needs_row_order(&self) -> bool {
+        self.times.needs_row_order()
     }
 
     /// Notes the time of the next row. Returns which instant it means if it is ambiguous.
-    pub(super) fn observe(&self, row: Row<'_>, tracker: &mut FoldTracker) -> Option<Fold> {
-        let (local, is_ambiguous) = self.times.local_time(self.cell(row, Some(self.timestamp))?)?;
-        tracker.observe(local, is_ambiguous)
+    pub(super) fn observe_row_time(&self, row: Row<'_>, tracker: &mut FoldTracker) -> Option<Fold> {
+        let (local, is_ambiguous) =
+            self.times.parse_local_time(self.cell_unless_missing(row, Some(self.timestamp))?)?;
+        tracker.observe_local_time(local, is_ambiguous)
     }
 
     /// Reads a row. Also returns the problems of its cells: the pointer names the field of the event, and the
@@ -124,19 +125,20 @@ impl ResolvedMapping {
     ///
     /// # Errors
     /// The problems of the row as a whole.
-    pub(super) fn draft(
+    pub(super) fn read_draft(
         &self,
         row: Row<'_>,
         fold: Fold,
     ) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
         let mut problems = self.check_cells(row)?;
-        let text =
-            |at: Option<usize>| self.cell(row, at).map_or(Sent::Absent, |cell| Sent::Value(cell.to_owned()));
+        let text = |at: Option<usize>| {
+            self.cell_unless_missing(row, at).map_or(Sent::Absent, |cell| Sent::Value(cell.to_owned()))
+        };
         let mut time = |pointer: &str, at: Option<usize>, fold| {
-            let cell = self.cell(row, at)?;
-            let read = self.times.read(cell, fold);
+            let cell = self.cell_unless_missing(row, at)?;
+            let read = self.times.read_epoch_ms(cell, fold);
             let report = |detail| {
-                let column = at.map_or(String::new(), |at| self.column_suffix(at));
+                let column = at.map_or(String::new(), |at| self.column_name_suffix(at));
                 FieldProblem::new(pointer, Code::InvalidDatetime, format!("{detail}{column}"))
             };
             read.map_err(|detail| problems.push(report(detail))).ok()
@@ -149,7 +151,7 @@ impl ResolvedMapping {
             // The end may be in the later pass of the ambiguous hour.
             end_date = time("/endDate", self.end_date, Fold::Later);
         }
-        let location = self.location(row, &mut problems);
+        let location = self.read_location(row, &mut problems);
         let written = |ms: Option<i64>| ms.map_or(Sent::Absent, |ms| Sent::Value(instant::format(ms)));
         let draft = EventDraft {
             id: text(self.id),
@@ -161,9 +163,9 @@ impl ResolvedMapping {
             end_date: written(end_date),
             notes: text(self.notes),
             source_type: Sent::Value(self.source_type.clone()),
-            external_id: self.external_id(row),
+            external_id: self.read_external_id(row),
             location,
-            properties: self.properties(row),
+            properties: self.read_properties(row),
             ..EventDraft::default()
         };
         Ok((draft, problems))
@@ -174,40 +176,40 @@ impl ResolvedMapping {
     /// # Errors
     /// A problem if cells beyond the header are not empty. Then any cell of the row may be in a wrong column.
     fn check_cells(&self, row: Row<'_>) -> Result<Vec<FieldProblem>, Vec<FieldProblem>> {
-        let columns = self.header.len();
-        if row.has_content_from(columns) {
+        let columns = self.header.column_count();
+        if row.has_content_from_cell(columns) {
             let detail = format!("has {} cells under a header of {columns}", row.cells);
             return Err(vec![FieldProblem::new("", Code::InvalidValue, detail)]);
         }
-        let without_text = (0..columns.min(row.cells)).filter(|at| row.cell(*at).is_none());
+        let without_text = (0..columns.min(row.cells)).filter(|at| row.cell_text(*at).is_none());
         let problem = |at| {
-            let detail = format!("is not {}{}", self.encoding, self.column_suffix(at));
-            FieldProblem::new(self.pointer(at), Code::InvalidValue, detail)
+            let detail = format!("is not {}{}", self.encoding, self.column_name_suffix(at));
+            FieldProblem::new(self.field_of_column(at), Code::InvalidValue, detail)
         };
         Ok(without_text.map(problem).collect())
     }
 
     /// The field of the event that only this column holds; empty if there is none.
-    fn pointer(&self, at: usize) -> &'static str {
-        POINTERS.into_iter().find(|pointer| self.column(pointer) == Some(at)).unwrap_or_default()
+    fn field_of_column(&self, at: usize) -> &'static str {
+        POINTERS.into_iter().find(|pointer| self.column_of_field(pointer) == Some(at)).unwrap_or_default()
     }
 
     /// Adds the names of columns to the problems of a draft that was read by this mapping.
-    pub(super) fn explain(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
+    pub(super) fn add_column_names(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         for problem in &mut problems {
             // A cell holds the name of an event type, never its id.
             if problem.pointer == "/eventTypeId" {
                 "/eventType".clone_into(&mut problem.pointer);
             }
-            if let Some(at) = self.column(&problem.pointer) {
-                problem.detail.push_str(&self.column_suffix(at));
+            if let Some(at) = self.column_of_field(&problem.pointer) {
+                problem.detail.push_str(&self.column_name_suffix(at));
             }
         }
         problems
     }
 
     /// The index of the column that holds a field of the event.
-    pub(super) fn column(&self, pointer: &str) -> Option<usize> {
+    pub(super) fn column_of_field(&self, pointer: &str) -> Option<usize> {
         match pointer {
             "/timestamp" => Some(self.timestamp),
             "/endDate" => self.end_date,
@@ -224,36 +226,36 @@ impl ResolvedMapping {
         }
     }
 
-    fn column_suffix(&self, at: usize) -> String {
-        format!(" (column {:?})", shorten(self.header.name(at)))
+    fn column_name_suffix(&self, at: usize) -> String {
+        format!(" (column {:?})", shorten_name(self.header.column_name(at)))
     }
 
     /// A cell; `None` if its value is missing.
-    fn cell<'r>(&self, row: Row<'r>, at: Option<usize>) -> Option<&'r str> {
-        row.cell(at?).filter(|cell| !self.missing.iter().any(|missing| missing == cell))
+    fn cell_unless_missing<'r>(&self, row: Row<'r>, at: Option<usize>) -> Option<&'r str> {
+        row.cell_text(at?).filter(|cell| !self.missing.iter().any(|missing| missing == cell))
     }
 
     /// The external id; absent if all its parts are missing.
-    fn external_id(&self, row: Row<'_>) -> Sent<String> {
+    fn read_external_id(&self, row: Row<'_>) -> Sent<String> {
         let mut joined = String::new();
         let mut has_part = false;
         for (number, at) in self.external_id.iter().enumerate() {
             if number > 0 {
                 joined.push('|');
             }
-            let part = self.cell(row, Some(*at));
+            let part = self.cell_unless_missing(row, Some(*at));
             has_part |= part.is_some();
             joined.push_str(part.unwrap_or_default());
         }
         if has_part { Sent::Value(joined) } else { Sent::Absent }
     }
 
-    fn location(&self, row: Row<'_>, problems: &mut Vec<FieldProblem>) -> Sent<LocationDraft> {
+    fn read_location(&self, row: Row<'_>, problems: &mut Vec<FieldProblem>) -> Sent<LocationDraft> {
         let mut degrees = |pointer: &str, at: Option<usize>| {
-            let (Some(at), Some(cell)) = (at, self.cell(row, at)) else { return Sent::Absent };
-            self.decimal_separator.to_degrees(cell).map_or_else(
+            let (Some(at), Some(cell)) = (at, self.cell_unless_missing(row, at)) else { return Sent::Absent };
+            self.decimal_separator.parse_degrees(cell).map_or_else(
                 || {
-                    let detail = format!("is not a number{}", self.column_suffix(at));
+                    let detail = format!("is not a number{}", self.column_name_suffix(at));
                     problems.push(FieldProblem::new(pointer, Code::InvalidValue, detail));
                     Sent::WrongType
                 },
@@ -268,18 +270,18 @@ impl ResolvedMapping {
         }
     }
 
-    fn properties(&self, row: Row<'_>) -> Sent<String> {
-        let mut object = String::with_capacity(row.content_length() * 2);
+    fn read_properties(&self, row: Row<'_>) -> Sent<String> {
+        let mut object = String::with_capacity(row.content_byte_count() * 2);
         object.push('{');
         for at in &self.properties {
-            let Some(cell) = self.cell(row, Some(*at)) else { continue };
-            json_text::push_key(&mut object, self.header.name(*at));
+            let Some(cell) = self.cell_unless_missing(row, Some(*at)) else { continue };
+            json_text::push_json_key(&mut object, self.header.column_name(*at));
             if matches!(cell, "true" | "false") {
                 object.push_str(cell);
-            } else if let Some(number) = self.decimal_separator.to_plain_number(cell) {
+            } else if let Some(number) = self.decimal_separator.to_json_number(cell) {
                 object.push_str(&number);
             } else {
-                json_text::push_text(&mut object, cell);
+                json_text::push_json_string(&mut object, cell);
             }
         }
         object.push('}');

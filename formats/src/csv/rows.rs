@@ -6,7 +6,7 @@ use domain::limits::{CSV_COLUMNS_MAX, RECORD_BYTES_MAX};
 
 use crate::ReadError;
 use crate::bounded::BoundedReader;
-use crate::reader::{Position, RecordBuffer, excerpt};
+use crate::reader::{Position, RecordBuffer, record_excerpt};
 
 /// One row without the quotes and escapes of CSV.
 #[derive(Debug, Clone, Copy)]
@@ -21,38 +21,38 @@ pub(super) struct Row<'r> {
 
 impl<'r> Row<'r> {
     /// A cell; `None` if it does not exist or is not UTF-8.
-    pub(super) fn cell(&self, at: usize) -> Option<&'r str> {
-        std::str::from_utf8(self.range(at)?).ok()
+    pub(super) fn cell_text(&self, at: usize) -> Option<&'r str> {
+        std::str::from_utf8(self.find_cell_bytes(at)?).ok()
     }
 
     /// The bytes of a cell; empty if it does not exist.
-    pub(super) fn bytes(&self, at: usize) -> &'r [u8] {
-        self.range(at).unwrap_or_default()
+    pub(super) fn cell_bytes(&self, at: usize) -> &'r [u8] {
+        self.find_cell_bytes(at).unwrap_or_default()
     }
 
-    fn range(&self, at: usize) -> Option<&'r [u8]> {
+    fn find_cell_bytes(&self, at: usize) -> Option<&'r [u8]> {
         let begin = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
         self.bytes.get(begin..*self.ends.get(at)?)
     }
 
-    /// Whether any cell from this index on holds more than white space.
-    pub(super) fn has_content_from(&self, at: usize) -> bool {
-        if self.cells <= at {
+    /// Whether any cell from the index `first_cell` on holds more than white space.
+    pub(super) fn has_content_from_cell(&self, first_cell: usize) -> bool {
+        if self.cells <= first_cell {
             return false;
         }
-        let begin = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied());
+        let begin = first_cell.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied());
         let cells = begin.zip(self.ends.last()).filter(|_| self.ends.len() == self.cells);
         let cells = cells.and_then(|(begin, end)| self.bytes.get(begin..*end));
         cells.is_none_or(|cells| !cells.trim_ascii().is_empty())
     }
 
     /// The beginnings of its cells, which can be shown.
-    pub(super) fn excerpts(&self) -> Vec<String> {
-        (0..self.ends.len()).map(|at| excerpt(self.bytes(at))).collect()
+    pub(super) fn cell_excerpts(&self) -> Vec<String> {
+        (0..self.ends.len()).map(|at| record_excerpt(self.cell_bytes(at))).collect()
     }
 
     /// Number of bytes of all cells.
-    pub(super) fn content_length(&self) -> usize {
+    pub(super) fn content_byte_count(&self) -> usize {
         self.ends.last().copied().unwrap_or_default()
     }
 }
@@ -101,20 +101,20 @@ impl Rows {
     }
 
     /// The current row. If it is too long or has too many cells, only the number of its cells is right.
-    pub(super) fn row(&self) -> Row<'_> {
+    pub(super) fn current_row(&self) -> Row<'_> {
         Row { bytes: &self.output, ends: &self.ends[..self.cells.min(self.ends.len())], cells: self.cells }
     }
 
-    pub(super) fn record(&self) -> &RecordBuffer {
+    pub(super) fn current_record(&self) -> &RecordBuffer {
         &self.record
     }
 
-    pub(super) fn line(&self) -> i64 {
+    pub(super) fn current_line(&self) -> i64 {
         self.line
     }
 
-    pub(super) fn position(&self) -> Position {
-        Position { byte: self.bytes.offset(), lines: self.lines }
+    pub(super) fn position_after_record(&self) -> Position {
+        Position { byte: self.bytes.next_byte_offset(), lines: self.lines }
     }
 
     /// Moves to the next row. Returns `false` at the end.
@@ -134,7 +134,7 @@ impl Rows {
     fn skip_empty_lines(&mut self) -> Result<bool, ReadError> {
         let mut last = 0;
         loop {
-            let block = self.bytes.fill()?;
+            let block = self.bytes.fill_buffer()?;
             if block.is_empty() {
                 return Ok(false);
             }
@@ -155,7 +155,7 @@ impl Rows {
         self.line = self.lines + 1;
         let (mut last, mut written, mut ended) = (0, 0, 0);
         loop {
-            let block = self.bytes.fill()?;
+            let block = self.bytes.fill_buffer()?;
             // The end of the file also ends a line, unless a quote is open: then the line end is a part of a
             // cell.
             let is_at_end = block.is_empty();
@@ -171,7 +171,7 @@ impl Rows {
             written += wrote;
             ended += cells;
             match result {
-                ReadRecordResult::InputEmpty if is_at_end => return Err(self.unterminated_quote()),
+                ReadRecordResult::InputEmpty if is_at_end => return Err(self.unterminated_quote_error()),
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull => written = 0,
                 ReadRecordResult::OutputEndsFull => ended = 0,
@@ -179,13 +179,13 @@ impl Rows {
             }
         }
         self.record.trim_line_end();
-        if last == b'\r' && self.bytes.fill()?.first() == Some(&b'\n') {
+        if last == b'\r' && self.bytes.fill_buffer()?.first() == Some(&b'\n') {
             self.bytes.consume(1);
         }
         Ok(())
     }
 
-    fn unterminated_quote(&self) -> ReadError {
+    fn unterminated_quote_error(&self) -> ReadError {
         let place = match self.number + 1 {
             0 => "the header".to_owned(),
             number => format!("record {number}"),

@@ -49,51 +49,51 @@ impl UnmappedTable {
     /// [`ReadError::Format`] if there is no header, or it is too long, has too many columns or cannot be
     /// decoded. Otherwise an error of reading.
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
-        let named = charset::by_label(mapping.encoding.as_deref().unwrap_or_default());
-        let (mut text, encoding) = charset::decode(bytes, named.map_err(ReadError::Format)?, input)?;
-        detect::check_text(Format::Csv, &mut text)?;
+        let named = charset::encoding_by_label(mapping.encoding.as_deref().unwrap_or_default());
+        let (mut text, encoding) = charset::decode_to_utf8(bytes, named.map_err(ReadError::Format)?, input)?;
+        detect::skip_mark_and_check_text(Format::Csv, &mut text)?;
         let preamble = preamble::skip_to_header(&mut text, mapping)?;
         let mut rows = Rows::new(text, preamble.delimiter, preamble.lines);
         if !rows.advance()? {
-            return Err(ReadError::format("the CSV is empty: it has no header"));
+            return Err(ReadError::new_format_error("the CSV is empty: it has no header"));
         }
-        if rows.record().is_too_long() {
+        if rows.current_record().is_too_long() {
             return Err(ReadError::Format(format!("the header is longer than {RECORD_BYTES_MAX} bytes")));
         }
-        let header = Header::read(rows.row()).map_err(ReadError::Format)?;
-        let width = rows.row().cells;
+        let header = Header::from_row(rows.current_row()).map_err(ReadError::Format)?;
+        let width = rows.current_row().cells;
         Ok(Self { rows, header, width, encoding, preamble })
     }
 
     /// Number of cells of the header, including those without a name.
-    pub(crate) fn width(&self) -> usize {
+    pub(crate) fn header_width(&self) -> usize {
         self.width
     }
 
     /// The current row as CSV with exactly this many cells. Missing cells are empty, and surplus cells are
     /// dropped.
     pub(crate) fn row_with_cells(&self, cells: usize) -> Vec<u8> {
-        let (row, delimiter) = (self.rows.row(), self.preamble.delimiter);
-        let mut out = Vec::with_capacity(self.rows.record().len());
+        let (row, delimiter) = (self.rows.current_row(), self.preamble.delimiter);
+        let mut out = Vec::with_capacity(self.rows.current_record().len());
         for at in 0..cells {
             if at > 0 {
                 out.push(delimiter);
             }
-            push_quoted(&mut out, row.bytes(at), delimiter);
+            push_quoted_cell(&mut out, row.cell_bytes(at), delimiter);
         }
         out
     }
 
     /// Whether cells beyond the header are not empty.
-    pub(crate) fn has_surplus(&self) -> bool {
-        self.rows.row().has_content_from(self.width)
+    pub(crate) fn has_surplus_cells(&self) -> bool {
+        self.rows.current_row().has_content_from_cell(self.width)
     }
 
     /// Applies a mapping to the header.
     ///
     /// # Errors
     /// This table, and the detail of a problem, if the mapping does not fit the header.
-    pub(crate) fn mapped(self, mapping: &CsvMapping) -> Result<Table, (Box<Self>, String)> {
+    pub(crate) fn into_mapped_table(self, mapping: &CsvMapping) -> Result<Table, (Box<Self>, String)> {
         let resolved = match ResolvedMapping::new(mapping, &self.header, self.encoding.name()) {
             Ok(resolved) => resolved,
             Err(detail) => return Err((Box::new(self), detail)),
@@ -110,9 +110,11 @@ impl UnmappedTable {
     }
 
     /// Describes the file.
-    pub(crate) fn summary(&self) -> CsvSummary {
+    pub(crate) fn to_summary(&self) -> CsvSummary {
         CsvSummary {
-            header: (0..self.header.len()).map(|at| self.header.name(at).to_owned()).collect(),
+            header: (0..self.header.column_count())
+                .map(|at| self.header.column_name(at).to_owned())
+                .collect(),
             delimiter: char::from(self.preamble.delimiter),
             has_separator_line: self.preamble.has_separator_line,
             encoding: self.encoding.name(),
@@ -122,7 +124,7 @@ impl UnmappedTable {
 }
 
 /// Writes a cell, in quotes where it needs them (RFC 4180).
-fn push_quoted(out: &mut Vec<u8>, cell: &[u8], delimiter: u8) {
+fn push_quoted_cell(out: &mut Vec<u8>, cell: &[u8], delimiter: u8) {
     if !cell.iter().any(|byte| [b'"', b'\r', b'\n', delimiter].contains(byte)) {
         out.extend(cell);
         return;
@@ -154,28 +156,28 @@ impl RecordReader for UnmappedTable {
         self.rows.advance()
     }
 
-    fn raw(&self) -> &[u8] {
-        self.rows.record().bytes()
+    fn raw_bytes(&self) -> &[u8] {
+        self.rows.current_record().bytes()
     }
 
     fn is_too_long(&self) -> bool {
-        self.rows.record().is_too_long()
+        self.rows.current_record().is_too_long()
     }
 
-    fn line(&self) -> Option<i64> {
-        Some(self.rows.line())
+    fn line_number(&self) -> Option<i64> {
+        Some(self.rows.current_line())
     }
 
-    fn position(&self) -> Position {
-        self.rows.position()
+    fn position_after_record(&self) -> Position {
+        self.rows.position_after_record()
     }
 
-    fn read(&self, _: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
+    fn parse_record(&self, _: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
         Err(Vec::new())
     }
 
-    fn cells(&self) -> Vec<String> {
-        self.rows.row().excerpts()
+    fn cell_excerpts(&self) -> Vec<String> {
+        self.rows.current_row().cell_excerpts()
     }
 }
 
@@ -187,12 +189,12 @@ impl Table {
     /// [`UnmappedTable::open`].
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
         let table = UnmappedTable::open(bytes, mapping, input)?;
-        table.mapped(mapping).map_err(|(_, detail)| ReadError::Format(detail))
+        table.into_mapped_table(mapping).map_err(|(_, detail)| ReadError::Format(detail))
     }
 
     /// Whether a row can be read without the rows before it.
     pub(crate) fn can_seek(&self) -> bool {
-        self.is_utf8 && !self.mapping.needs_order()
+        self.is_utf8 && !self.mapping.needs_row_order()
     }
 
     /// Continues at another place of the same file, after this number of records and lines.
@@ -201,11 +203,12 @@ impl Table {
     }
 
     fn update_fold(&mut self) {
-        let Some(fold) = self.mapping.observe(self.rows.row(), &mut self.fold_tracker) else {
+        let Some(fold) = self.mapping.observe_row_time(self.rows.current_row(), &mut self.fold_tracker)
+        else {
             (self.fold, self.previous_row, self.is_repeated) = (Fold::Earlier, None, false);
             return;
         };
-        let raw = self.rows.record().bytes();
+        let raw = self.rows.current_record().bytes();
         self.is_repeated = fold == self.fold && self.previous_row.as_deref() == Some(raw);
         (self.fold, self.previous_row) = (fold, Some(raw.to_owned()));
     }
@@ -214,30 +217,30 @@ impl Table {
 impl RecordReader for Table {
     fn advance(&mut self) -> Result<bool, ReadError> {
         let has_row = self.rows.advance()?;
-        if has_row && self.mapping.needs_order() {
+        if has_row && self.mapping.needs_row_order() {
             self.update_fold();
         }
         Ok(has_row)
     }
 
-    fn raw(&self) -> &[u8] {
-        self.rows.record().bytes()
+    fn raw_bytes(&self) -> &[u8] {
+        self.rows.current_record().bytes()
     }
 
     fn is_too_long(&self) -> bool {
-        self.rows.record().is_too_long()
+        self.rows.current_record().is_too_long()
     }
 
-    fn line(&self) -> Option<i64> {
-        Some(self.rows.line())
+    fn line_number(&self) -> Option<i64> {
+        Some(self.rows.current_line())
     }
 
-    fn position(&self) -> Position {
-        self.rows.position()
+    fn position_after_record(&self) -> Position {
+        self.rows.position_after_record()
     }
 
-    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
-        let (draft, mut problems) = self.mapping.draft(self.rows.row(), self.fold)?;
+    fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
+        let (draft, mut problems) = self.mapping.read_draft(self.rows.current_row(), self.fold)?;
         let has_key = draft.id != Sent::Absent || draft.external_id != Sent::Absent;
         if self.is_repeated && !has_key {
             let detail = "equals the row before it, at a time that the clocks show twice: \
@@ -247,15 +250,15 @@ impl RecordReader for Table {
         Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 
-    fn explain(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
-        self.mapping.explain(problems)
+    fn explain_problems(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
+        self.mapping.add_column_names(problems)
     }
 
-    fn cells(&self) -> Vec<String> {
-        self.rows.row().excerpts()
+    fn cell_excerpts(&self) -> Vec<String> {
+        self.rows.current_row().cell_excerpts()
     }
 
-    fn column(&self, pointer: &str) -> Option<usize> {
-        self.mapping.column(pointer)
+    fn column_of_field(&self, pointer: &str) -> Option<usize> {
+        self.mapping.column_of_field(pointer)
     }
 }

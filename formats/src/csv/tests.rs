@@ -15,7 +15,7 @@ use domain::problem::{Code, FieldProblem};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Table, check};
+use super::{Table, check_mapping};
 use crate::Input;
 use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, RecordReader};
@@ -48,7 +48,7 @@ fn line(cells: &[&str]) -> String {
 fn open(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Result<Table, String> {
     let payload = payload.into();
     let input = Input::new(Arc::new(Memory(payload.clone())));
-    let bytes = BoundedReader::plain(Cursor::new(payload), 0, &input);
+    let bytes = BoundedReader::of_plain(Cursor::new(payload), 0, &input);
     Table::open(bytes, mapping, &input).map_err(|error| error.to_string())
 }
 
@@ -61,7 +61,7 @@ fn rows(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Vec<Result<EventDr
     let mut table = open(mapping, payload).unwrap_or_else(|fault| panic!("{fault}"));
     let mut rows = Vec::new();
     while table.advance().expect("it is whole") {
-        let read = table.read(Uuid::nil());
+        let read = table.parse_record(Uuid::nil());
         rows.push(read.and_then(
             |ParsedRecord { draft, problems, .. }| {
                 if problems.is_empty() { Ok(draft) } else { Err(problems) }
@@ -83,7 +83,7 @@ fn draft(mapping: &CsvMapping, header: &[&str], cells: &[&str]) -> EventDraft {
 fn problems(mapping: &CsvMapping, header: &[&str], cells: &[&str]) -> Vec<FieldProblem> {
     let mut table = open(mapping, line(header) + &line(cells)).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(table.advance().expect("it is whole"));
-    table.event(Uuid::nil(), &|_| Uuid::nil()).expect_err("the row is wrong")
+    table.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil()).expect_err("the row is wrong")
 }
 
 fn text(value: &str) -> Sent<String> {
@@ -92,12 +92,16 @@ fn text(value: &str) -> Sent<String> {
 
 #[test]
 fn a_valid_mapping_has_no_problems() {
-    assert_eq!(check(&mapping()), []);
+    assert_eq!(check_mapping(&mapping()), []);
     for delimiter in [";", "\t", "|", " "] {
-        assert_eq!(check(&CsvMapping { delimiter: delimiter.to_owned(), ..mapping() }), []);
+        assert_eq!(check_mapping(&CsvMapping { delimiter: delimiter.to_owned(), ..mapping() }), []);
     }
     for format in ["unix_s", "unix_ms", "%d.%m.%Y", "%m/%d/%Y %I:%M %p", "%Y-%m-%d %H:%M:%S %z", "%s", "%+"] {
-        assert_eq!(check(&CsvMapping { timestamp_format: some(format), ..mapping() }), [], "{format}");
+        assert_eq!(
+            check_mapping(&CsvMapping { timestamp_format: some(format), ..mapping() }),
+            [],
+            "{format}"
+        );
     }
 }
 
@@ -143,7 +147,7 @@ fn each_wrong_part_of_a_mapping_has_a_problem_with_its_pointer() {
     ];
     for (mapping, place, code) in table {
         let found: Vec<_> =
-            check(&mapping).into_iter().map(|problem| (problem.pointer, problem.code)).collect();
+            check_mapping(&mapping).into_iter().map(|problem| (problem.pointer, problem.code)).collect();
         assert_eq!(found, [(format!("/csv/{place}"), code)], "{mapping:?}");
     }
 }
@@ -233,12 +237,12 @@ fn cells_become_numbers_only_if_nothing_is_lost() {
         ("١", false),
     ];
     for (cell, is_plain) in table {
-        assert_eq!(json_text::is_plain_number(cell), is_plain, "{cell}");
+        assert_eq!(json_text::is_lossless_number(cell), is_plain, "{cell}");
     }
     for (text, is_number) in
         [("1e5", true), ("1.5E-7", true), ("1e400", false), ("007", false), ("1e", false), ("e5", false)]
     {
-        assert_eq!(json_text::is_number(text), is_number, "{text}");
+        assert_eq!(json_text::is_finite_number(text), is_number, "{text}");
     }
     let header = ["t", "a", "b", "c", "d", "e", "f\"\\"];
     let cells = ["2013-01-01T00:00:00Z", "007", "39.02", "false", "True", "NA", "a\"b\n\u{1}"];
@@ -313,7 +317,7 @@ proptest! {
     #[test]
     fn no_pattern_and_no_cell_makes_the_reader_panic(pattern in "[%a-zA-Z0-9:#.+^_ -]{0,12}", cell in ".{0,20}") {
         let mapping = CsvMapping { timestamp_format: Some(pattern), time_zone: some("UTC"), ..mapping() };
-        if check(&mapping).is_empty() {
+        if check_mapping(&mapping).is_empty() {
             let _either = row(&mapping, &["t"], &[&cell]);
         }
     }

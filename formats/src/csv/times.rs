@@ -7,7 +7,7 @@ use chrono_tz::{OffsetName, Tz};
 use domain::instant;
 
 use super::fold::Fold;
-use super::header::shorten;
+use super::header::shorten_name;
 use super::offset;
 use super::pattern::{ParsedTime, Pattern, WrittenZone};
 
@@ -54,20 +54,21 @@ impl Times {
             Notation::Unix(_) => true,
             Notation::Pattern(pattern) => pattern.always_has_offset(),
         };
-        let needs_order = !always_has_offset && zone.is_some_and(changes_offset);
+        let needs_order = !always_has_offset && zone.is_some_and(has_offset_changes);
         Ok(Self { notation, zone, needs_order })
     }
 
     /// Whether the order of the rows may decide which of two instants is meant.
-    pub(super) fn needs_order(&self) -> bool {
+    pub(super) fn needs_row_order(&self) -> bool {
         self.needs_order
     }
 
     /// The local time in a cell, and whether it is ambiguous. `None` unless its offset depends on the time
     /// zone of the mapping alone.
-    pub(super) fn local_time(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
+    pub(super) fn parse_local_time(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
         let zone = self.zone?;
-        let Ok(ParsedTime::Local { date, time, zone: WrittenZone::None }) = self.parse(cell.trim_ascii())
+        let Ok(ParsedTime::Local { date, time, zone: WrittenZone::None }) =
+            self.parse_time(cell.trim_ascii())
         else {
             return None;
         };
@@ -82,44 +83,44 @@ impl Times {
     ///
     /// # Errors
     /// The detail of a problem if the cell is not a time, or its instant cannot be determined.
-    pub(super) fn read(&self, cell: &str, fold: Fold) -> Result<i64, String> {
-        let ms = match self.parse(cell.trim_ascii())? {
+    pub(super) fn read_epoch_ms(&self, cell: &str, fold: Fold) -> Result<i64, String> {
+        let ms = match self.parse_time(cell.trim_ascii())? {
             ParsedTime::Instant(ms) => ms,
             ParsedTime::Local { date, time, zone: WrittenZone::Offset(seconds) } => {
                 let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
                 local.and_utc().timestamp_millis() - i64::from(seconds) * 1_000
             }
             ParsedTime::Local { date, time, zone: WrittenZone::Named(zone) } => {
-                instant_of(zone, date, time, fold)?
+                instant_of_local_time(zone, date, time, fold)?
             }
             ParsedTime::Local { date, time, zone: WrittenZone::Abbreviation(name) } => {
                 instant_of_abbreviation(self.zone, date.and_time(time.unwrap_or(NaiveTime::MIN)), &name)?
             }
             ParsedTime::Local { date, time, zone: WrittenZone::None } => {
-                instant_of(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
+                instant_of_local_time(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
             }
         };
         if instant::is_in_range(ms) { Ok(ms) } else { Err(instant::RULE.to_owned()) }
     }
 
-    fn parse(&self, cell: &str) -> Result<ParsedTime, String> {
+    fn parse_time(&self, cell: &str) -> Result<ParsedTime, String> {
         match &self.notation {
             Notation::Common => {
                 let rfc_3339 = || instant::parse(cell).map(|written| ParsedTime::Instant(written.ms));
-                parse_common(cell).or_else(rfc_3339).ok_or_else(|| NO_TIME.to_owned())
+                parse_common_notation(cell).or_else(rfc_3339).ok_or_else(|| NO_TIME.to_owned())
             }
             Notation::Unix(unit_ms) => {
                 let name = if *unit_ms == 1 { "milliseconds" } else { "seconds" };
-                let read = parse_unix(cell, *unit_ms).map(ParsedTime::Instant);
+                let read = parse_unix_time(cell, *unit_ms).map(ParsedTime::Instant);
                 read.ok_or_else(|| format!("is no number of {name} since 1970"))
             }
-            Notation::Pattern(pattern) => pattern.read(cell),
+            Notation::Pattern(pattern) => pattern.read_time(cell),
         }
     }
 }
 
 /// Whether the offset of a time zone ever changes, judged by its offset in each month.
-fn changes_offset(zone: Tz) -> bool {
+fn has_offset_changes(zone: Tz) -> bool {
     let month = |n: i64| DateTime::from_timestamp((n - 840) * 2_629_746, 0).unwrap_or_default();
     let offset = |n| zone.offset_from_utc_datetime(&month(n).naive_utc()).fix();
     (1..1_680).any(|n| offset(n) != offset(0))
@@ -129,7 +130,12 @@ fn changes_offset(zone: Tz) -> bool {
 ///
 /// # Errors
 /// The detail of a problem if the time zone skips that time or day.
-fn instant_of(zone: Tz, date: NaiveDate, time: Option<NaiveTime>, fold: Fold) -> Result<i64, &'static str> {
+fn instant_of_local_time(
+    zone: Tz,
+    date: NaiveDate,
+    time: Option<NaiveTime>,
+    fold: Fold,
+) -> Result<i64, &'static str> {
     let local = date.and_time(time.unwrap_or(NaiveTime::MIN));
     let instant = match (zone.from_local_datetime(&local), fold, time) {
         (chrono::LocalResult::Ambiguous(_, later), Fold::Later, Some(_)) => later,
@@ -171,7 +177,7 @@ fn instant_of_abbreviation(zone: Option<Tz>, local: NaiveDateTime, name: &str) -
         format!(
             "has the zone {:?}, whose offset is not known: several time zones use that abbreviation, and the \
              timeZone of the mapping does not use it at that time",
-            shorten(name)
+            shorten_name(name)
         )
     };
     let zone = zone.ok_or_else(unknown)?;
@@ -185,7 +191,7 @@ fn instant_of_abbreviation(zone: Option<Tz>, local: NaiveDateTime, name: &str) -
 }
 
 /// Reads `YYYY-MM-DD`, or the same with a blank or `T`, `HH:MM[:SS[.f…]]`, and optionally an offset.
-fn parse_common(text: &str) -> Option<ParsedTime> {
+fn parse_common_notation(text: &str) -> Option<ParsedTime> {
     let bytes = text.as_bytes();
     let number = |from: usize, length: usize| {
         bytes
@@ -214,7 +220,7 @@ fn parse_common(text: &str) -> Option<ParsedTime> {
         match (digits, is(19, b".,")) {
             (0, true) => return None,
             (0, false) => (number(17, 2)?, 0, 19),
-            _ => (number(17, 2)?, thousandths(&bytes[20..20 + digits])?, 20 + digits),
+            _ => (number(17, 2)?, fraction_to_milliseconds(&bytes[20..20 + digits])?, 20 + digits),
         }
     } else {
         (0, 0, 16)
@@ -222,7 +228,7 @@ fn parse_common(text: &str) -> Option<ParsedTime> {
     let time = NaiveTime::from_hms_milli_opt(hour, minute, second, ms)?;
     let zone = match text.get(end..)?.trim_start() {
         "" => WrittenZone::None,
-        rest => match offset::read(rest)? {
+        rest => match offset::read_offset(rest)? {
             (seconds, "") => WrittenZone::Offset(seconds),
             _ => return None,
         },
@@ -231,7 +237,7 @@ fn parse_common(text: &str) -> Option<ParsedTime> {
 }
 
 /// Milliseconds of the digits after a decimal point. Further digits are dropped.
-fn thousandths(digits: &[u8]) -> Option<u32> {
+fn fraction_to_milliseconds(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -240,10 +246,10 @@ fn thousandths(digits: &[u8]) -> Option<u32> {
 }
 
 /// Reads a number of units of this many milliseconds. Fractions of a millisecond are dropped.
-fn parse_unix(text: &str, unit_ms: i64) -> Option<i64> {
+fn parse_unix_time(text: &str, unit_ms: i64) -> Option<i64> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let (whole, fraction) = match digits.split_once('.') {
-        Some((whole, fraction)) => (whole, thousandths(fraction.as_bytes())?),
+        Some((whole, fraction)) => (whole, fraction_to_milliseconds(fraction.as_bytes())?),
         None => (digits, 0),
     };
     if !whole.bytes().all(|byte| byte.is_ascii_digit()) {

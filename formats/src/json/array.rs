@@ -4,12 +4,12 @@ use domain::draft::MissingId;
 use domain::problem::FieldProblem;
 use uuid::Uuid;
 
-use super::parse_leniently;
+use super::parse_record_leniently;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
-/// Splits the array into its elements. [`parse_leniently`] parses them.
+/// Splits the array into its elements. [`parse_record_leniently`] parses them.
 pub(crate) struct ArrayReader {
     bytes: BoundedReader,
     record: RecordBuffer,
@@ -23,42 +23,42 @@ impl ArrayReader {
     }
 
     /// An error at the current place.
-    fn error_here(&self, detail: &str) -> ReadError {
-        let (byte, elements) = (self.bytes.offset(), self.elements);
+    fn error_at_offset(&self, detail: &str) -> ReadError {
+        let (byte, elements) = (self.bytes.next_byte_offset(), self.elements);
         ReadError::Format(format!("{detail} at byte {byte}, after {elements} elements of the array"))
     }
 
     /// Moves to the next element. Returns `false` at the end of the array.
-    fn find_element(&mut self) -> Result<bool, ReadError> {
-        let mut next = self.bytes.skip_whitespace()?;
+    fn move_to_next_element(&mut self) -> Result<bool, ReadError> {
+        let mut next = self.bytes.skip_whitespace_and_peek()?;
         if !self.has_begun {
             if next != Some(b'[') {
-                return Err(self.error_here("the payload is not a JSON array"));
+                return Err(self.error_at_offset("the payload is not a JSON array"));
             }
             self.has_begun = true;
             self.bytes.consume(1);
-            next = self.bytes.skip_whitespace()?;
+            next = self.bytes.skip_whitespace_and_peek()?;
         } else if next == Some(b',') {
             self.bytes.consume(1);
-            next = self.bytes.skip_whitespace()?;
+            next = self.bytes.skip_whitespace_and_peek()?;
             return match next {
-                Some(b',' | b']' | b'}') => Err(self.error_here("an element is missing")),
+                Some(b',' | b']' | b'}') => Err(self.error_at_offset("an element is missing")),
                 Some(_) => Ok(true),
-                None => Err(self.error_here("the array is cut")),
+                None => Err(self.error_at_offset("the array is cut")),
             };
         } else if !matches!(next, Some(b']') | None) {
-            return Err(self.error_here("a comma or the end of the array is missing"));
+            return Err(self.error_at_offset("a comma or the end of the array is missing"));
         }
         match next {
-            None => Err(self.error_here("the array is cut")),
+            None => Err(self.error_at_offset("the array is cut")),
             Some(b']') => {
                 self.bytes.consume(1);
-                match self.bytes.skip_whitespace()? {
+                match self.bytes.skip_whitespace_and_peek()? {
                     None => Ok(false),
-                    Some(_) => Err(self.error_here("something follows the array")),
+                    Some(_) => Err(self.error_at_offset("something follows the array")),
                 }
             }
-            Some(b',' | b'}') => Err(self.error_here("an element is missing")),
+            Some(b',' | b'}') => Err(self.error_at_offset("an element is missing")),
             Some(_) => Ok(true),
         }
     }
@@ -66,17 +66,17 @@ impl ArrayReader {
 
 impl RecordReader for ArrayReader {
     fn advance(&mut self) -> Result<bool, ReadError> {
-        if !self.find_element()? {
+        if !self.move_to_next_element()? {
             return Ok(false);
         }
         self.record.clear();
         let mut scanner = ElementScanner::default();
         loop {
-            let block = self.bytes.fill()?;
+            let block = self.bytes.fill_buffer()?;
             if block.is_empty() {
-                return Err(self.error_here("the array is cut"));
+                return Err(self.error_at_offset("the array is cut"));
             }
-            let (length, is_complete) = scanner.scan(block);
+            let (length, is_complete) = scanner.scan_block(block);
             self.record.extend(&block[..length]);
             self.bytes.consume(length);
             if is_complete {
@@ -86,7 +86,7 @@ impl RecordReader for ArrayReader {
         }
     }
 
-    fn raw(&self) -> &[u8] {
+    fn raw_bytes(&self) -> &[u8] {
         self.record.bytes()
     }
 
@@ -94,12 +94,12 @@ impl RecordReader for ArrayReader {
         self.record.is_too_long()
     }
 
-    fn position(&self) -> Position {
-        Position { byte: self.bytes.offset(), lines: 0 }
+    fn position_after_record(&self) -> Position {
+        Position { byte: self.bytes.next_byte_offset(), lines: 0 }
     }
 
-    fn read(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
-        let (draft, problems) = parse_leniently(self.record.bytes())?;
+    fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
+        let (draft, problems) = parse_record_leniently(self.record.bytes())?;
         Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }
@@ -115,7 +115,7 @@ struct ElementScanner {
 impl ElementScanner {
     /// Continues the scan. Returns the number of bytes that belong to the element, and whether the element
     /// ends there.
-    fn scan(&mut self, block: &[u8]) -> (usize, bool) {
+    fn scan_block(&mut self, block: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while at < block.len() {
             if self.is_escaped {

@@ -6,41 +6,43 @@ use std::fmt;
 use domain::canonical_json::Key;
 use domain::draft::{EventDraft, LocationDraft, Sent};
 use domain::problem::{Code, FieldProblem};
-use domain::text_repair::{Syntax, repair};
+use domain::text_repair::{Syntax, repair_text};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::excerpt;
+use crate::record_excerpt;
 
 /// Parses one record.
 ///
 /// # Errors
 /// [`Code::InvalidJson`] if it is not a JSON object in UTF-8, or has a field twice. [`Code::InvalidValue`]
 /// for each field that events do not have.
-pub fn parse(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
-    let (draft, unknown) = parse_leniently(line)?;
+pub fn parse_record(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
+    let (draft, unknown) = parse_record_leniently(line)?;
     if unknown.is_empty() { Ok(draft) } else { Err(unknown) }
 }
 
 /// Parses one record. Returns a problem for each field that events do not have, together with the draft.
 ///
 /// # Errors
-/// [`Code::InvalidJson`] as for [`parse`].
-pub(crate) fn parse_leniently(line: &[u8]) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
+/// [`Code::InvalidJson`] as for [`parse_record`].
+pub(crate) fn parse_record_leniently(
+    line: &[u8],
+) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
     let or_mended = |error: serde_json::Error| {
-        repair(text, Syntax::Json)
-            .and_then(|mended| read(&mended).ok())
-            .ok_or_else(|| describe_failure(&error, text))
+        repair_text(text, Syntax::Json)
+            .and_then(|mended| deserialize_record(&mended).ok())
+            .ok_or_else(|| parse_failure_problems(&error, text))
     };
-    let record = read(text).or_else(or_mended)?;
+    let record = deserialize_record(text).or_else(or_mended)?;
     Ok((record.draft, record.unknown))
 }
 
 /// Describes why a record could not be parsed.
-fn describe_failure(error: &serde_json::Error, text: &str) -> Vec<FieldProblem> {
+fn parse_failure_problems(error: &serde_json::Error, text: &str) -> Vec<FieldProblem> {
     let (line, column) = (error.line(), error.column());
     let place = if line > 1 {
         format!("line {line}, column {column} of the record")
@@ -60,7 +62,7 @@ fn describe_failure(error: &serde_json::Error, text: &str) -> Vec<FieldProblem> 
     vec![FieldProblem::new("", Code::InvalidJson, detail)]
 }
 
-fn read(text: &str) -> serde_json::Result<Record> {
+fn deserialize_record(text: &str) -> serde_json::Result<Record> {
     serde_json::from_str(text)
 }
 
@@ -97,7 +99,7 @@ impl<'de> Visitor<'de> for RecordVisitor {
                 if record.unknown.len() < UNKNOWN_FIELDS_REPORTED_MAX {
                     // A key may be any text, so `~` and `/` are escaped (RFC 6901, section 3).
                     let pointer =
-                        format!("/{}", excerpt(key.as_bytes()).replace('~', "~0").replace('/', "~1"));
+                        format!("/{}", record_excerpt(key.as_bytes()).replace('~', "~0").replace('/', "~1"));
                     let detail = "is not a field of an event";
                     record.unknown.push(FieldProblem::new(pointer, Code::InvalidValue, detail));
                 }
@@ -107,7 +109,7 @@ impl<'de> Visitor<'de> for RecordVisitor {
                 return Err(A::Error::custom("a field occurs twice"));
             }
             seen_fields |= 1 << at;
-            set(&mut record.draft, FIELDS[at], raw);
+            set_field(&mut record.draft, FIELDS[at], raw);
         }
         Ok(record)
     }
@@ -118,19 +120,19 @@ const FIELDS: [&str; 12] = [
     "externalId", "location", "properties",
 ];
 
-fn set(draft: &mut EventDraft, field: &str, raw: &RawValue) {
+fn set_field(draft: &mut EventDraft, field: &str, raw: &RawValue) {
     match field {
-        "id" => draft.id = text(raw),
-        "eventTypeId" => draft.event_type_id = text(raw),
-        "eventType" => draft.event_type = text(raw),
-        "timestamp" => draft.timestamp = text(raw),
-        "endDate" => draft.end_date = text(raw),
-        "isAllDay" => draft.is_all_day = value(raw),
-        "timeZone" => draft.time_zone = text(raw),
-        "notes" => draft.notes = text(raw),
-        "sourceType" => draft.source_type = text(raw),
-        "externalId" => draft.external_id = text(raw),
-        "location" => draft.location = location(raw),
+        "id" => draft.id = read_text_field(raw),
+        "eventTypeId" => draft.event_type_id = read_text_field(raw),
+        "eventType" => draft.event_type = read_text_field(raw),
+        "timestamp" => draft.timestamp = read_text_field(raw),
+        "endDate" => draft.end_date = read_text_field(raw),
+        "isAllDay" => draft.is_all_day = read_field_value(raw),
+        "timeZone" => draft.time_zone = read_text_field(raw),
+        "notes" => draft.notes = read_text_field(raw),
+        "sourceType" => draft.source_type = read_text_field(raw),
+        "externalId" => draft.external_id = read_text_field(raw),
+        "location" => draft.location = read_location(raw),
         _ => {
             draft.properties =
                 if raw.get() == "null" { Sent::Absent } else { Sent::Value(raw.get().to_owned()) };
@@ -139,23 +141,23 @@ fn set(draft: &mut EventDraft, field: &str, raw: &RawValue) {
 }
 
 /// Reads a string. One without escapes is copied as it is, because the record was parsed as JSON before.
-fn text(raw: &RawValue) -> Sent<String> {
+fn read_text_field(raw: &RawValue) -> Sent<String> {
     match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Sent::Value(plain.to_owned()),
-        _ => value(raw),
+        _ => read_field_value(raw),
     }
 }
 
-fn value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
+fn read_field_value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
     let read = |json: &str| serde_json::from_str::<Option<T>>(json).ok();
-    match read(raw.get()).or_else(|| read(&repair(raw.get(), Syntax::Json)?)) {
+    match read(raw.get()).or_else(|| read(&repair_text(raw.get(), Syntax::Json)?)) {
         Some(None) => Sent::Absent,
         Some(Some(value)) => Sent::Value(value),
         None => Sent::WrongType,
     }
 }
 
-fn location(raw: &RawValue) -> Sent<LocationDraft> {
+fn read_location(raw: &RawValue) -> Sent<LocationDraft> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct RawLocation<'r> {
@@ -173,18 +175,18 @@ fn location(raw: &RawValue) -> Sent<LocationDraft> {
     match serde_json::from_str::<Option<RawLocation<'_>>>(raw.get()) {
         Ok(None) => Sent::Absent,
         Ok(Some(place)) => Sent::Value(LocationDraft {
-            latitude: place.latitude.map_or(Sent::Absent, value),
-            longitude: place.longitude.map_or(Sent::Absent, value),
-            name: place.name.map_or(Sent::Absent, text),
+            latitude: place.latitude.map_or(Sent::Absent, read_field_value),
+            longitude: place.longitude.map_or(Sent::Absent, read_field_value),
+            name: place.name.map_or(Sent::Absent, read_text_field),
         }),
         Err(_) => Sent::WrongType,
     }
 }
 
-/// Writes a draft as a line of NDJSON. [`parse`] reads it back as the same draft, except for white space in
-/// its `properties`. A value of the wrong kind becomes another value of the wrong kind.
+/// Writes a draft as a line of NDJSON. [`parse_record`] reads it back as the same draft, except for white
+/// space in its `properties`. A value of the wrong kind becomes another value of the wrong kind.
 #[must_use]
-pub fn write(draft: &EventDraft) -> String {
+pub fn write_record(draft: &EventDraft) -> String {
     let mut fields = Vec::new();
     let mut push_text = |name: &str, sent: &Sent<String>| match sent {
         Sent::Absent => {}
@@ -220,7 +222,7 @@ pub fn write(draft: &EventDraft) -> String {
     }
     match &draft.properties {
         Sent::Absent => {}
-        Sent::Value(object) => fields.push(format!("\"properties\":{}", compact(object))),
+        Sent::Value(object) => fields.push(format!("\"properties\":{}", compact_json(object))),
         Sent::WrongType => fields.push("\"properties\":false".to_owned()),
     }
     format!("{{{}}}\n", fields.join(","))
@@ -237,7 +239,7 @@ fn field_to_json<T: Clone + Into<serde_json::Value>>(sent: &Sent<T>) -> serde_js
 }
 
 /// Removes the white space between the tokens of JSON.
-fn compact(json: &str) -> String {
+fn compact_json(json: &str) -> String {
     let (mut is_in_string, mut is_escaped) = (false, false);
     let is_kept = |c: &char| {
         let is_kept = is_in_string || !matches!(c, ' ' | '\t' | '\n' | '\r');

@@ -5,16 +5,16 @@ use domain::draft::{EventDraft, LocationDraft, Sent};
 use domain::problem::Code;
 use proptest::prelude::*;
 
-use super::record::{parse, write};
-use crate::excerpt;
+use super::record::{parse_record, write_record};
+use crate::record_excerpt;
 
 fn problems(line: &[u8]) -> Vec<(String, Code)> {
-    let errors = parse(line).expect_err("the line is wrong");
+    let errors = parse_record(line).expect_err("the line is wrong");
     errors.into_iter().map(|error| (error.pointer, error.code)).collect()
 }
 
 fn draft(line: &str) -> EventDraft {
-    parse(line.as_bytes()).unwrap_or_else(|errors| panic!("{line}: {errors:?}"))
+    parse_record(line.as_bytes()).unwrap_or_else(|errors| panic!("{line}: {errors:?}"))
 }
 
 fn text(value: &str) -> Sent<String> {
@@ -99,7 +99,7 @@ fn a_value_of_the_wrong_kind_is_written_as_another_such_value() {
         r#"{"id":1,"isAllDay":"true","location":{"latitude":"1","longitude":[],"name":5}}"#,
         r#"{"notes":{},"isAllDay":1,"location":[1,2]}"#,
     ] {
-        assert_eq!(draft(&write(&draft(line))), draft(line), "{line}");
+        assert_eq!(draft(&write_record(&draft(line))), draft(line), "{line}");
     }
 }
 
@@ -163,19 +163,19 @@ fn anything_but_one_object_with_each_field_once_is_invalid() {
 
 #[test]
 fn an_excerpt_has_no_characters_that_a_database_refuses() {
-    assert_eq!(excerpt(b""), "");
-    assert_eq!(excerpt(b"{\"a\":1}"), "{\"a\":1}");
-    assert_eq!(excerpt(b"a\0b\xffc"), "a\u{fffd}b\u{fffd}c");
-    assert_eq!(excerpt("é".repeat(1_000).as_bytes()), "é".repeat(200));
-    assert_eq!(excerpt("\u{1d11e}".repeat(1_000).as_bytes()), "\u{1d11e}".repeat(200));
-    assert_eq!(excerpt(&[b'x'; 1 << 20]).len(), 200);
+    assert_eq!(record_excerpt(b""), "");
+    assert_eq!(record_excerpt(b"{\"a\":1}"), "{\"a\":1}");
+    assert_eq!(record_excerpt(b"a\0b\xffc"), "a\u{fffd}b\u{fffd}c");
+    assert_eq!(record_excerpt("é".repeat(1_000).as_bytes()), "é".repeat(200));
+    assert_eq!(record_excerpt("\u{1d11e}".repeat(1_000).as_bytes()), "\u{1d11e}".repeat(200));
+    assert_eq!(record_excerpt(&[b'x'; 1 << 20]).len(), 200);
 }
 
 proptest! {
     #[test]
     fn no_line_makes_the_reader_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(&line);
-        let kept = excerpt(&line);
+        let _ = parse_record(&line);
+        let kept = record_excerpt(&line);
         prop_assert!(kept.chars().count() <= 200 && !kept.contains('\0'));
     }
 
@@ -195,7 +195,7 @@ fn invalid_json_is_reported_with_its_place() {
         (b"{\n  'a': 1}", "is not valid JSON at line 2, column 3 of the record"),
         (b"[1]", "is not a JSON object with each field once"),
     ] {
-        let problems = parse(line).expect_err("the line is wrong");
+        let problems = parse_record(line).expect_err("the line is wrong");
         assert_eq!(problems[0].detail, detail, "{}", String::from_utf8_lossy(line));
     }
 }

@@ -34,7 +34,7 @@ impl<R: BufRead> Read for GzipReader<R> {
             match rest.fill_buf()?.first() {
                 None => break,
                 Some(0) => {
-                    check_zeros(&mut rest)?;
+                    check_only_zeros_follow(&mut rest)?;
                     break;
                 }
                 Some(0x1f) => self.member = Some(GzDecoder::new(rest)),
@@ -46,7 +46,7 @@ impl<R: BufRead> Read for GzipReader<R> {
 }
 
 /// Reads to the end, and checks that there are only zeros.
-fn check_zeros(rest: &mut impl BufRead) -> io::Result<()> {
+fn check_only_zeros_follow(rest: &mut impl BufRead) -> io::Result<()> {
     loop {
         let block = rest.fill_buf()?;
         let length = block.len();

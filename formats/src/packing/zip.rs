@@ -24,14 +24,14 @@ const EXPORT_HEAD_BYTES: u64 = 64 * 1024;
 
 /// Opens the file to be read. Its checksum is verified while it is read. Returns the unpacked bytes, and the
 /// offset of the packed bytes in the archive.
-pub(crate) fn open(input: &Input) -> Result<(Box<dyn Read>, u64), ReadError> {
+pub(crate) fn open_chosen_member(input: &Input) -> Result<(Box<dyn Read>, u64), ReadError> {
     let archive = Archive::open(input)?;
     let member = archive.choose_member()?;
     archive.open_member(&member)
 }
 
 /// The name of the file to be read.
-pub(crate) fn member_name(input: &Input) -> Result<String, ReadError> {
+pub(crate) fn chosen_member_name(input: &Input) -> Result<String, ReadError> {
     Ok(Archive::open(input)?.choose_member()?.name)
 }
 
@@ -64,7 +64,7 @@ struct Member {
 }
 
 impl Member {
-    fn is_named_export(&self) -> bool {
+    fn has_export_name(&self) -> bool {
         self.name.rsplit(['/', '\\']).next().is_some_and(|name| name.eq_ignore_ascii_case("export.xml"))
     }
 }
@@ -78,7 +78,7 @@ impl Archive {
             &mut buffer,
             input.size(),
         );
-        let archive = located.map_err(|(_, error)| read_error(error))?;
+        let archive = located.map_err(|(_, error)| to_read_error(error))?;
         let mut this = Self {
             archive,
             blocks,
@@ -95,11 +95,11 @@ impl Archive {
     fn read_directory(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
         let directory_bytes = self.archive.eocd_offset().saturating_sub(self.archive.directory_offset());
         if directory_bytes > ZIP_DIRECTORY_BYTES_MAX {
-            return Err(ReadError::format("the zip archive has too long a list of members"));
+            return Err(ReadError::new_format_error("the zip archive has too long a list of members"));
         }
         let mut entries = self.archive.entries(buffer);
         let mut members = 0_u64;
-        while let Some(entry) = entries.next_entry().map_err(read_error)? {
+        while let Some(entry) = entries.next_entry().map_err(to_read_error)? {
             members += 1;
             if members > ZIP_MEMBERS_MAX {
                 let detail = format!("the zip archive has more than {ZIP_MEMBERS_MAX} members");
@@ -113,7 +113,7 @@ impl Archive {
             self.files += 1;
             self.is_workbook |= name == "xl/workbook.xml";
             if self.names.len() < NAMES_LISTED_MAX {
-                self.names.push(crate::excerpt(name.as_bytes()));
+                self.names.push(crate::record_excerpt(name.as_bytes()));
             }
             let is_xml = name.to_ascii_lowercase().ends_with(".xml");
             if self.files > 1 && !(is_xml && self.xml.len() < ZIP_EXPORTS_LOOKED_AT_MAX) {
@@ -141,22 +141,22 @@ impl Archive {
         }
         let (mut export, mut not_sent) = (None, None);
         for member in &self.xml {
-            match self.is_export(member)? {
+            match self.begins_like_export(member)? {
                 Some(true) if export.is_some() => {
                     let detail = "the zip archive has several exports of Apple Health: send one";
-                    return Err(ReadError::format(detail));
+                    return Err(ReadError::new_format_error(detail));
                 }
                 Some(true) => export = Some(member.clone()),
-                None if member.is_named_export() => not_sent = Some(member.clone()),
+                None if member.has_export_name() => not_sent = Some(member.clone()),
                 _ => {}
             }
         }
-        export.or(not_sent).ok_or_else(|| self.too_many_files())
+        export.or(not_sent).ok_or_else(|| self.too_many_files_error())
     }
 
-    fn too_many_files(&self) -> ReadError {
+    fn too_many_files_error(&self) -> ReadError {
         if self.is_workbook {
-            return ReadError::format(
+            return ReadError::new_format_error(
                 "a workbook of Excel is not read: save its sheet as CSV, and send that",
             );
         }
@@ -171,24 +171,24 @@ impl Archive {
 
     /// Whether a file begins like an export. A file that cannot be unpacked does not. `None` if too little of
     /// it was sent.
-    fn is_export(&self, member: &Member) -> Result<Option<bool>, ReadError> {
+    fn begins_like_export(&self, member: &Member) -> Result<Option<bool>, ReadError> {
         let mut head = Vec::new();
         let read = self.open_member(member).and_then(|(reader, _)| {
             reader.take(EXPORT_HEAD_BYTES).read_to_end(&mut head).map_err(ReadError::from)
         });
-        let is_export = apple_health::is_export(&head);
+        let is_export_head = apple_health::is_export_head(&head);
         match read {
-            Err(error) if error.is_not_sent() => Ok(is_export.then_some(true)),
+            Err(error) if error.is_not_sent() => Ok(is_export_head.then_some(true)),
             Err(error @ ReadError::Source(_)) => Err(error),
-            _ => Ok(Some(is_export)),
+            _ => Ok(Some(is_export_head)),
         }
     }
 
     fn open_member(&self, member: &Member) -> Result<(Box<dyn Read>, u64), ReadError> {
         if member.is_encrypted {
-            return Err(ReadError::format("the member of the zip archive is encrypted"));
+            return Err(ReadError::new_format_error("the member of the zip archive is encrypted"));
         }
-        let entry = self.archive.get_entry(member.wayfinder).map_err(read_error)?;
+        let entry = self.archive.get_entry(member.wayfinder).map_err(to_read_error)?;
         let (begin, end) = entry.compressed_data_range();
         let range = RangeReader::new(Arc::clone(&self.blocks), begin..end);
         let packed = BufReader::with_capacity(BLOCK_BYTES, range);
@@ -215,9 +215,9 @@ fn is_system_file(path: &str) -> bool {
         || folders.into_iter().any(|folder| folder.eq_ignore_ascii_case("__MACOSX"))
 }
 
-fn read_error(error: rawzip::Error) -> ReadError {
+fn to_read_error(error: rawzip::Error) -> ReadError {
     match error.into_kind() {
         ErrorKind::IO(error) => error.into(),
-        _ => ReadError::format("the zip archive is cut or damaged"),
+        _ => ReadError::new_format_error("the zip archive is cut or damaged"),
     }
 }

@@ -25,7 +25,7 @@ impl Preview {
             "rowsRejected": self.rejected,
             "problemKinds": self.kinds.iter().map(ProblemKind::to_json).collect::<Vec<_>>(),
             "otherProblems": self.other_problems,
-            "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
+            "problems": self.problems.iter().map(problem_to_json).collect::<Vec<_>>(),
             "isCut": self.is_cut,
         })
     }
@@ -34,7 +34,7 @@ impl Preview {
 impl PreviewRecord {
     fn to_json(&self) -> Value {
         let problems = self.problems.iter().map(|cell| {
-            let mut object = problem(&cell.problem);
+            let mut object = problem_to_json(&cell.problem);
             object["column"] = cell.column.into();
             object
         });
@@ -43,7 +43,7 @@ impl PreviewRecord {
             "line": self.line,
             "cells": self.cells,
             "excerpt": self.excerpt,
-            "event": self.event.as_ref().map(event),
+            "event": self.event.as_ref().map(event_to_json),
             "problems": problems.collect::<Vec<_>>(),
         })
     }
@@ -51,7 +51,7 @@ impl PreviewRecord {
 
 impl ProblemKind {
     fn to_json(&self) -> Value {
-        let mut object = problem(&self.problem);
+        let mut object = problem_to_json(&self.problem);
         object["rows"] = self.records.into();
         object["firstRecord"] = self.record.into();
         object["firstLine"] = self.line.into();
@@ -59,13 +59,13 @@ impl ProblemKind {
     }
 }
 
-fn problem(problem: &FieldProblem) -> Value {
+fn problem_to_json(problem: &FieldProblem) -> Value {
     json!({ "pointer": problem.pointer, "code": problem.code.name(), "detail": problem.detail })
 }
 
 /// An event as it would be stored. Its id is left out unless it was sent, because an id that is made depends
 /// on the user.
-fn event(event: &NewEvent) -> Value {
+fn event_to_json(event: &NewEvent) -> Value {
     let body = &event.body;
     let (type_id, type_name) = match &event.type_ref {
         TypeRef::Id(id) => (Some(id.to_string()), None),

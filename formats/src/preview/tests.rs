@@ -39,7 +39,7 @@ fn whole(bytes: impl AsRef<[u8]>) -> Input {
 }
 
 fn preview_json(input: &Input, request: &Request<'_>) -> Value {
-    preview(input, request).to_json()
+    preview_file(input, request).to_json()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::PartialSource;
-use crate::preview::{Request, preview};
+use crate::preview::{Request, preview_file};
 
 fn input(bytes: &[u8]) -> Input {
     let source = PartialSource::new(bytes.len() as u64, bytes.to_vec(), Vec::new()).expect("it fits");
@@ -16,11 +16,11 @@ fn input(bytes: &[u8]) -> Input {
 /// The file that is written for these records.
 fn written(bytes: &[u8], format: Format, mapping: Option<&CsvMapping>, records: &[(i64, &str)]) -> String {
     let mut rejected = RejectedRecordsWriter::open(&input(bytes), format, mapping).expect("it is read");
-    let mut out = rejected.begin();
+    let mut out = rejected.bytes_before_records();
     for (record, reason) in records {
-        out.extend(rejected.record(*record, reason).expect("it is read").expect("it is there"));
+        out.extend(rejected.record_with_reason(*record, reason).expect("it is read").expect("it is there"));
     }
-    out.extend(rejected.end());
+    out.extend(rejected.bytes_after_records());
     String::from_utf8(out).expect("UTF-8")
 }
 
@@ -57,7 +57,7 @@ fn a_row_has_the_reason_in_a_last_column_and_the_file_is_read_by_the_same_mappin
 fn read(file: &str, mapping: &CsvMapping) -> Vec<Result<Value, String>> {
     let format = Some(Format::Csv);
     let request = Request { format, file_name: "", mapping: Some(mapping), records: 99, reads_all: true };
-    let output = preview(&input(file.as_bytes()), &request);
+    let output = preview_file(&input(file.as_bytes()), &request);
     assert_eq!(output.problems, [], "{file}");
     let rows = output.to_json()["rows"].as_array().cloned().unwrap_or_default();
     let row = |row: Value| match row["problems"].get(0) {
@@ -162,7 +162,7 @@ fn the_elements_of_an_export_are_an_export() {
     let out = written(export, Format::AppleHealth, None, &[(2, "no -- time -")]);
     assert!(out.contains("<!-- rejection: no - - time  -->\n<Workout duration=\"1\">"), "{out}");
     let request = Request { format: None, file_name: "", mapping: None, records: 9, reads_all: true };
-    assert_eq!(preview(&input(out.as_bytes()), &request).read, 1);
+    assert_eq!(preview_file(&input(out.as_bytes()), &request).read, 1);
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn records_that_are_too_long_are_cut() {
 fn a_missing_record_is_none() {
     let mut rejected =
         RejectedRecordsWriter::open(&input(b"{}\n"), Format::Ndjson, None).expect("it is read");
-    assert!(rejected.record(1, "").expect("it is read").is_some());
-    assert!(rejected.record(2, "").expect("it is read").is_none());
+    assert!(rejected.record_with_reason(1, "").expect("it is read").is_some());
+    assert!(rejected.record_with_reason(2, "").expect("it is read").is_none());
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Source for Repeated {
         self.0.iter().map(|(part, times)| part.len() as u64 * *times as u64).sum()
     }
 
-    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let parts: Vec<_> = self.0.iter().flat_map(|(part, times)| vec![Arc::clone(part); *times]).collect();
         let chained =
             parts.into_iter().fold(Box::new(io::empty()) as Box<dyn Read + Send>, |before, part| {
@@ -39,9 +39,9 @@ impl Source for Repeated {
 fn count_events(parts: &[(&[u8], usize)]) -> (usize, Option<String>) {
     let parts = parts.iter().map(|(part, times)| (Arc::from(*part), *times)).collect();
     let input = Input::new(Arc::new(Repeated(parts)));
-    let (mut reader, _) = open(&input, Format::Ndjson, None, Checkpoint::default()).unwrap();
+    let (mut reader, _) = open_at_checkpoint(&input, Format::Ndjson, None, Checkpoint::default()).unwrap();
     let (records, error) = read_all(reader.as_mut());
-    let detail = error.map(|error| error.problem().unwrap().detail.unwrap());
+    let detail = error.map(|error| error.to_problem().unwrap().detail.unwrap());
     (records.iter().filter(|(_, text, _)| text.contains("eventType")).count(), detail)
 }
 

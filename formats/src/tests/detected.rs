@@ -4,7 +4,9 @@ use super::*;
 
 fn detected(name: &str, bytes: &[u8], columns_are_named: bool) -> Result<Option<Format>, String> {
     let input = Input::new(Arc::new(Memory(bytes.to_vec())));
-    detect(&input, name, columns_are_named).map(|(_, format)| format).map_err(|error| error.to_string())
+    detect_packing_and_format(&input, name, columns_are_named)
+        .map(|(_, format)| format)
+        .map_err(|error| error.to_string())
 }
 
 #[test]

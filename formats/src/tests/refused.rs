@@ -212,7 +212,7 @@ impl Source for Failing {
         10_000
     }
 
-    fn open(&self, _: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at(&self, _: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let begin = Cursor::new(b"{\"eventType\":\"a\",\"no".to_vec());
         let rest = Cursor::new(b"tes\":\"of another object\"}\n".to_vec());
         Ok(Box::new(io::BufReader::new(begin.chain(FailsOnce(false)).chain(rest))))
@@ -230,7 +230,7 @@ impl Read for FailsOnce {
 #[test]
 fn nothing_is_read_after_an_error_of_the_store() {
     let input = Input::new(Arc::new(Failing));
-    let opened = open(&input, Format::Ndjson, None, Checkpoint::default());
+    let opened = open_at_checkpoint(&input, Format::Ndjson, None, Checkpoint::default());
     let error = opened.err().expect("nothing is read");
     assert!(matches!(error, ReadError::Source(SourceError::Unavailable)), "{error:?}");
 }

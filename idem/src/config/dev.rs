@@ -11,13 +11,13 @@ use anyhow::Context;
 const SECRET_BYTES: usize = 32;
 
 /// The file that holds the secret.
-pub(super) fn path(data_dir: &Path) -> PathBuf {
+pub(super) fn secret_path(data_dir: &Path) -> PathBuf {
     data_dir.join("dev-secret")
 }
 
 /// Reads the secret. Returns `None` if none was created yet.
-pub(super) fn load(data_dir: &Path) -> anyhow::Result<Option<String>> {
-    let path = path(data_dir);
+pub(super) fn load_secret(data_dir: &Path) -> anyhow::Result<Option<String>> {
+    let path = secret_path(data_dir);
     match fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -26,16 +26,16 @@ pub(super) fn load(data_dir: &Path) -> anyhow::Result<Option<String>> {
 }
 
 /// Reads the secret, or creates it if there is none.
-pub(super) fn load_or_create(data_dir: &Path) -> anyhow::Result<String> {
-    if let Some(secret) = load(data_dir)? {
+pub(super) fn load_or_create_secret(data_dir: &Path) -> anyhow::Result<String> {
+    if let Some(secret) = load_secret(data_dir)? {
         return Ok(secret);
     }
-    let path = path(data_dir);
-    create(data_dir, &path).with_context(|| format!("cannot create {}", path.display()))
+    let path = secret_path(data_dir);
+    create_secret(data_dir, &path).with_context(|| format!("cannot create {}", path.display()))
 }
 
 /// Writes the secret to a temporary file and renames it, so that a crash never leaves half a secret.
-fn create(data_dir: &Path, path: &Path) -> std::io::Result<String> {
+fn create_secret(data_dir: &Path, path: &Path) -> std::io::Result<String> {
     let mut bytes = [0; SECRET_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let secret = hex::encode(bytes);

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-/// Reads a duration in the notation of the humantime crate: whole numbers with units, such as `250ms`, `5s`,
+/// Reads a duration in the notation of the humantime crate: numbers with units, such as `250ms`, `5s`,
 /// `10m`, `24h`, `7d` or `1h 30m`. A bare `0` is no time at all.
 ///
 /// # Errors
-/// If a unit is missing or unknown, a number is not whole, or the duration is more milliseconds than an i64
-/// holds.
+/// If a unit is missing or unknown, or the duration is more milliseconds than an i64 holds.
 pub fn parse_duration(text: &str) -> anyhow::Result<Duration> {
     let text = text.trim();
     let duration = humantime::parse_duration(text).with_context(|| {
@@ -33,6 +32,7 @@ mod tests {
             (" 7d ", 604_800_000),
             ("1 s", 1_000),
             ("1h 30m", 5_400_000),
+            ("1.5h", 5_400_000),
             ("0s", 0),
             ("0", 0),
         ] {
@@ -43,9 +43,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in
-            ["", "5", "s", "-5s", "1.5h", "5 moons", "5S", "99999999999999999999s", "9223372036854775807d"]
-        {
+        for text in ["", "5", "s", "-5s", "5 moons", "5S", "99999999999999999999s", "9223372036854775807d"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

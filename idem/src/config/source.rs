@@ -26,18 +26,18 @@ impl Sources {
     ///
     /// # Errors
     /// If a key is unknown, or the settings file cannot be read or is not valid.
-    pub(super) fn read(
+    pub(super) fn read_all(
         overrides: &[(&str, String)],
         env: impl IntoIterator<Item = (String, String)>,
     ) -> anyhow::Result<Self> {
         let mut flags = Layer::new();
         for (key, value) in overrides {
-            flags.insert(known_key(key)?, value.clone());
+            flags.insert(check_known_key(key)?, value.clone());
         }
-        let (variables, path) = read_environment(env)?;
+        let (variables, path) = read_environment_settings(env)?;
         let file = match path {
-            Some(path) => read_file(&path)?,
-            None if Path::new(DEFAULT_FILE).exists() => read_file(Path::new(DEFAULT_FILE))?,
+            Some(path) => read_settings_file(&path)?,
+            None if Path::new(DEFAULT_FILE).exists() => read_settings_file(Path::new(DEFAULT_FILE))?,
             None => Layer::new(),
         };
         Ok(Self { layers: [flags, variables, file] })
@@ -47,8 +47,8 @@ impl Sources {
     ///
     /// # Errors
     /// If one source sets both the value and its file, or that file cannot be read or is empty.
-    pub(super) fn get(&self, key: &str) -> anyhow::Result<Option<String>> {
-        let setting = setting(key)?;
+    pub(super) fn get_value(&self, key: &str) -> anyhow::Result<Option<String>> {
+        let setting = find_setting(key)?;
         for layer in &self.layers {
             let value_of = |key: &str| layer.get(key).filter(|value| !value.trim().is_empty());
             let path = setting.file_key().and_then(|key| value_of(&key));
@@ -72,29 +72,29 @@ impl Sources {
     /// The configured value of `key`, or its default.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get_value`].
     pub(super) fn get_or_default(&self, key: &str) -> anyhow::Result<String> {
-        let default = setting(key)?.default.unwrap_or_default();
-        Ok(self.get(key)?.unwrap_or_else(|| default.to_owned()))
+        let default = find_setting(key)?.default.unwrap_or_default();
+        Ok(self.get_value(key)?.unwrap_or_else(|| default.to_owned()))
     }
 
     /// The items of a list, which commas or line ends separate. The list is empty if nothing is set.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get_value`].
     pub(super) fn get_list(&self, key: &str) -> anyhow::Result<Vec<String>> {
-        let text = self.get(key)?.unwrap_or_default();
+        let text = self.get_value(key)?.unwrap_or_default();
         let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
         Ok(parts.map(str::to_owned).collect())
     }
 }
 
-fn setting(key: &str) -> anyhow::Result<&'static Setting> {
+fn find_setting(key: &str) -> anyhow::Result<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key).with_context(|| format!("unknown setting `{key}`"))
 }
 
 /// Returns the key if it is a setting or names the file of a secret.
-fn known_key(key: &str) -> anyhow::Result<String> {
+fn check_known_key(key: &str) -> anyhow::Result<String> {
     let is_known =
         |setting: &Setting| setting.key == key || setting.file_key().is_some_and(|file| file == key);
     if !SETTINGS.iter().any(is_known) {
@@ -104,7 +104,7 @@ fn known_key(key: &str) -> anyhow::Result<String> {
 }
 
 /// The settings in the environment, and the path of the settings file from `IDEM_CONFIG`.
-fn read_environment(
+fn read_environment_settings(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<(Layer, Option<PathBuf>)> {
     let mut layer = Layer::new();
@@ -115,7 +115,7 @@ fn read_environment(
             path = Some(PathBuf::from(value));
         } else if !OTHER_VARIABLES.contains(&name.as_str()) {
             let is_upper = !rest.contains(|letter: char| letter.is_ascii_lowercase());
-            let key = known_key(&rest.to_ascii_lowercase()).ok().filter(|_| is_upper);
+            let key = check_known_key(&rest.to_ascii_lowercase()).ok().filter(|_| is_upper);
             let key =
                 key.with_context(|| format!("unknown variable {name}: `idem config` lists all settings"))?;
             layer.insert(key, value);
@@ -125,14 +125,14 @@ fn read_environment(
 }
 
 /// The settings in a file.
-fn read_file(path: &Path) -> anyhow::Result<Layer> {
+fn read_settings_file(path: &Path) -> anyhow::Result<Layer> {
     let file = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
     let table: toml::Table = text.parse().with_context(|| format!("{file} is not valid TOML"))?;
     let mut layer = Layer::new();
     for (key, value) in table {
-        let key = known_key(&key).with_context(|| format!("in {file}"))?;
-        let value = as_text(&value).with_context(|| {
+        let key = check_known_key(&key).with_context(|| format!("in {file}"))?;
+        let value = toml_to_text(&value).with_context(|| {
             format!("in {file}: the value of `{key}` must be a string or a list of strings")
         })?;
         layer.insert(key, value);
@@ -141,7 +141,7 @@ fn read_file(path: &Path) -> anyhow::Result<Layer> {
 }
 
 /// A TOML value as the text that an environment variable would hold. A list becomes one line per item.
-fn as_text(value: &toml::Value) -> Option<String> {
+fn toml_to_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Array(items) => {

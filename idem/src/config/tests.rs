@@ -53,7 +53,7 @@ fn nothing_set_gives_the_defaults() -> anyhow::Result<()> {
     assert!(config.database_url.ends_with("/data/idem.db"), "{}", config.database_url);
     assert!(config.payload_url.starts_with("file:///"), "{}", config.payload_url);
     assert_eq!(config.drain_delay, Duration::ZERO);
-    assert!(config.require_keys().is_err());
+    assert!(config.require_token_keys().is_err());
     assert!(config.cors_origins.is_empty());
     assert_eq!(config.payload_retention, Duration::from_secs(7 * 24 * 3_600));
     assert_eq!((config.imports_running_max, config.imports_waiting_max), (2, 20));
@@ -168,7 +168,7 @@ fn secrets_are_read_from_files() -> anyhow::Result<()> {
     assert_eq!(config.database_url, "postgres://me:secret@db/idem");
     assert_eq!(config.redis_url.as_deref(), Some("redis://cache"));
     assert_eq!(config.drain_delay, Duration::from_secs(5));
-    config.require_keys()
+    config.require_token_keys()
 }
 
 #[test]
@@ -228,12 +228,12 @@ fn dev_creates_a_secret_once_that_only_its_owner_can_read() -> anyhow::Result<()
     let first = Config::load(&data_dir, [], true)?;
     assert_eq!(first.jwt_secrets[0].len(), 64);
     assert_eq!(Config::load(&data_dir, [], true)?.jwt_secrets, first.jwt_secrets);
-    let mode = fs::metadata(dev::path(&first.data_dir))?.permissions().mode();
+    let mode = fs::metadata(dev::secret_path(&first.data_dir))?.permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(first.cors_origins, DEV_ORIGINS);
     assert!(first.database_url.ends_with("/my%20data/idem.db"), "{}", first.database_url);
     let later = Config::load(&data_dir, [], false)?;
-    assert!(later.require_keys().is_err(), "without --dev its secret does not verify tokens");
+    assert!(later.require_token_keys().is_err(), "without --dev its secret does not verify tokens");
     assert_eq!(later.signing_secret()?, first.jwt_secrets[0]);
     Ok(())
 }
@@ -264,7 +264,7 @@ fn dev_logs_text_and_only_warnings_of_libraries_unless_the_settings_say_otherwis
 
 #[test]
 fn the_printed_file_sets_nothing_until_a_line_is_uncommented_and_then_the_default() -> anyhow::Result<()> {
-    let text = default_file();
+    let text = default_settings_file();
     assert!(text.parse::<toml::Table>()?.is_empty());
     for setting in SETTINGS {
         let line = format!("# {} = ", setting.key);

@@ -147,7 +147,7 @@ pub struct CsvArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<String>>,
     /// Character between cells, `tab`, or `auto` to detect it from the header [default: ,]
-    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    #[arg(long, value_name = "CHAR", value_parser = parse_delimiter)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<String>,
     /// How many lines to skip before the header, at most 100 [default: 0]
@@ -167,12 +167,12 @@ pub struct CsvArgs {
 
 impl CsvArgs {
     /// Whether any option for CSV is given.
-    pub fn is_given(&self) -> bool {
+    pub fn is_any_given(&self) -> bool {
         serde_json::to_value(self).is_ok_and(|mapping| mapping != Value::Object(serde_json::Map::new()))
     }
 
     /// The mapping as the server would parse it, for `--preview`.
-    pub fn to_mapping(&self) -> CsvMapping {
+    pub fn to_csv_mapping(&self) -> CsvMapping {
         let mut property_columns = self.property_columns.clone();
         if let Some(columns) = &mut property_columns {
             columns.retain(|column| !column.is_empty());
@@ -203,7 +203,7 @@ impl CsvArgs {
     ///
     /// # Errors
     /// If a required option for CSV is missing, or an option for CSV is given for another format.
-    pub fn mapping(&self, format: ImportFormat) -> anyhow::Result<Option<Value>> {
+    pub fn mapping_to_send(&self, format: ImportFormat) -> anyhow::Result<Option<Value>> {
         let mut mapping = self.clone();
         if let Some(columns) = &mut mapping.property_columns {
             columns.retain(|column| !column.is_empty());
@@ -214,7 +214,7 @@ impl CsvArgs {
             if !is_empty {
                 bail!(
                     "the options for CSV do not apply to {}: remove them, or give --format csv if it is CSV",
-                    format.noun()
+                    format.display_name()
                 );
             }
             return Ok(None);
@@ -230,7 +230,7 @@ impl CsvArgs {
 }
 
 /// The flag for the field of the mapping at a JSON pointer: `--timestamp` for `/csv/timestampColumn`.
-pub fn flag_of(pointer: &str) -> Option<String> {
+pub fn flag_of_pointer(pointer: &str) -> Option<String> {
     let name = pointer.strip_prefix("/csv/")?;
     // The ids of the flags are the names of the mapping's fields in snake case.
     let id = name.chars().fold(String::new(), |mut id, c| {
@@ -244,7 +244,7 @@ pub fn flag_of(pointer: &str) -> Option<String> {
     flags.get_arguments().find(|arg| arg.get_id() == id.as_str())?.get_long().map(|long| format!("--{long}"))
 }
 
-fn delimiter(text: &str) -> anyhow::Result<String> {
+fn parse_delimiter(text: &str) -> anyhow::Result<String> {
     match text {
         "tab" | "\\t" => Ok("\t".to_owned()),
         "auto" => Ok("auto".to_owned()),
@@ -302,7 +302,7 @@ impl ImportFormat {
 
     /// The name in messages for people.
     #[must_use]
-    pub fn noun(self) -> &'static str {
+    pub fn display_name(self) -> &'static str {
         match self {
             Self::Ndjson => "NDJSON",
             Self::Json => "a JSON array",
@@ -344,23 +344,23 @@ mod tests {
             "missing": ["NA", "-"], "delimiter": "\t", "skipLines": 2, "decimalSeparator": ",",
             "encoding": "windows-1252",
         });
-        assert_eq!(args.csv.mapping(ImportFormat::Csv)?, Some(expected));
+        assert_eq!(args.csv.mapping_to_send(ImportFormat::Csv)?, Some(expected));
         let none = parse(&["--event-type-column", "kind", "--timestamp", "t", "--properties", ""])?;
         let expected = json!({ "eventTypeColumn": "kind", "timestampColumn": "t", "propertyColumns": [] });
-        assert_eq!(none.csv.mapping(ImportFormat::Csv)?, Some(expected));
+        assert_eq!(none.csv.mapping_to_send(ImportFormat::Csv)?, Some(expected));
         Ok(())
     }
 
     #[test]
     fn a_missing_or_unsuitable_option_is_named() -> anyhow::Result<()> {
         let message = |flags: &[&str], format| -> anyhow::Result<String> {
-            let refused = parse(flags)?.csv.mapping(format).err();
+            let refused = parse(flags)?.csv.mapping_to_send(format).err();
             Ok(refused.context("it must be refused")?.to_string())
         };
         assert!(message(&["--event-type", "x"], ImportFormat::Csv)?.contains("--timestamp"));
         assert!(message(&["--timestamp", "x"], ImportFormat::Csv)?.contains("--event-type"));
         assert!(message(&["--timestamp", "x"], ImportFormat::Json)?.contains("a JSON array"));
-        assert!(parse(&[])?.csv.mapping(ImportFormat::Ndjson)?.is_none());
+        assert!(parse(&[])?.csv.mapping_to_send(ImportFormat::Ndjson)?.is_none());
         for wrong in [
             &["--latitude", "x"][..],
             &["--event-type", "x", "--event-type-column", "y"],

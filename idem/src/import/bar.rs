@@ -7,20 +7,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The length of a [`fraction`] bar, which is fine enough that a long bar moves smoothly.
+/// The length of a [`new_fraction_bar`] bar, which is fine enough that a long bar moves smoothly.
 pub(super) const FRACTION_STEPS: u64 = 10_000;
 
 /// A bar that counts bytes up to `size`.
-pub(super) fn bytes(what: &'static str, size: u64) -> ProgressBar {
-    styled(what, size, "{prefix:>10} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+pub(super) fn new_bytes_bar(what: &'static str, size: u64) -> ProgressBar {
+    new_styled_bar(what, size, "{prefix:>10} {bar:20} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
 }
 
 /// A bar from 0 to [`FRACTION_STEPS`], shown as a percentage and followed by the bar's message.
-pub(super) fn fraction(what: &'static str) -> ProgressBar {
-    styled(what, FRACTION_STEPS, "{prefix:>10} {bar:20} {percent:>3}% {wide_msg}")
+pub(super) fn new_fraction_bar(what: &'static str) -> ProgressBar {
+    new_styled_bar(what, FRACTION_STEPS, "{prefix:>10} {bar:20} {percent:>3}% {wide_msg}")
 }
 
-fn styled(what: &'static str, length: u64, template: &str) -> ProgressBar {
+fn new_styled_bar(what: &'static str, length: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(length).with_style(style).with_prefix(what);
     bar.enable_steady_tick(TICK);

@@ -39,7 +39,7 @@ impl Subscription {
     ///
     /// # Errors
     /// If the connection breaks, no data comes for too long, or the event is an error or not a `T`.
-    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
+    pub(super) async fn next_data<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
         let event = if self.has_first_event {
             self.next_event().await?
         } else {
@@ -65,7 +65,7 @@ impl Subscription {
             }
             let bytes = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await;
             let bytes = bytes.map_err(|_| anyhow!("no data for {} s", SILENCE_MAX.as_secs()))??;
-            self.parser.push(&bytes.ok_or_else(|| anyhow!("the connection was closed early"))?)?;
+            self.parser.push_bytes(&bytes.ok_or_else(|| anyhow!("the connection was closed early"))?)?;
         }
     }
 }
@@ -90,7 +90,7 @@ impl Parser {
     ///
     /// # Errors
     /// If they make the current event larger than [`EVENT_BYTES_MAX`].
-    fn push(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    fn push_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.bytes.extend_from_slice(bytes);
         ensure!(self.bytes.len() + self.current.data.len() <= EVENT_BYTES_MAX, "an event is too long");
         Ok(())
@@ -142,7 +142,7 @@ mod tests {
             let mut parser = Parser::default();
             let mut events = Vec::new();
             for bytes in stream.as_bytes().chunks(size) {
-                parser.push(bytes)?;
+                parser.push_bytes(bytes)?;
                 events.extend(std::iter::from_fn(|| parser.next_event()));
             }
             assert_eq!(events, expected, "{size} bytes at a time");
@@ -154,8 +154,8 @@ mod tests {
     fn an_event_without_end_is_refused() -> anyhow::Result<()> {
         let mut parser = Parser::default();
         let bytes = vec![b'x'; EVENT_BYTES_MAX];
-        parser.push(&bytes)?;
-        assert!(parser.next_event().is_none() && parser.push(&bytes).is_err());
+        parser.push_bytes(&bytes)?;
+        assert!(parser.next_event().is_none() && parser.push_bytes(&bytes).is_err());
         Ok(())
     }
 }

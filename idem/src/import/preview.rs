@@ -11,12 +11,12 @@ use domain::csv_mapping::CsvMapping;
 use domain::draft::{NewEvent, TypeRef};
 use domain::instant;
 use domain::problem::Code;
-use formats::preview::{CellProblem, Preview, PreviewRecord, Request, preview};
+use formats::preview::{CellProblem, Preview, PreviewRecord, Request, preview_file};
 use formats::{FileSource, Input, Source};
 use indicatif::HumanBytes;
 use tokio::time::sleep;
 
-use super::args::{ImportArgs, ImportFormat, flag_of};
+use super::args::{ImportArgs, ImportFormat, flag_of_pointer};
 use super::{EXIT_REJECTED, bar};
 
 /// How often the progress bar is updated.
@@ -30,18 +30,19 @@ const CONTENT_CHARS_MAX: usize = 100;
 ///
 /// # Errors
 /// If the file cannot be opened or is empty.
-pub(super) async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run_preview(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let source =
         FileSource::new(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     ensure!(source.size() > 0, "cannot read {}: it is empty", args.file.display());
     let size = source.size();
     let input = Input::new(Arc::new(source));
     let mut preview = read_preview(args, &input, size).await?;
-    if !is_mapped(args) {
+    if !has_mapped_columns(args) {
         // A person looks at the columns before they choose them, so a missing mapping is not a problem yet.
         preview.problems.retain(|problem| problem.code != Code::Required);
     }
-    let text = if args.json { format!("{}\n", preview.to_json()) } else { text(args, &preview, size) };
+    let text =
+        if args.json { format!("{}\n", preview.to_json()) } else { preview_text(args, &preview, size) };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(match (preview.problems.is_empty(), preview.rejected) {
         (false, _) => ExitCode::FAILURE,
@@ -51,16 +52,16 @@ pub(super) async fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Whether the columns are mapped to fields of an event.
-fn is_mapped(args: &ImportArgs) -> bool {
+fn has_mapped_columns(args: &ImportArgs) -> bool {
     args.csv.timestamp_column.is_some()
 }
 
 /// Reads the file on a thread for blocking work, with a progress bar.
 async fn read_preview(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Preview> {
-    let mapping = args.csv.is_given().then(|| args.csv.to_mapping());
+    let mapping = args.csv.is_any_given().then(|| args.csv.to_csv_mapping());
     let mapping = mapping.map(|mapping| match &args.csv.delimiter {
         // Without a mapping, the delimiter is not chosen yet either.
-        None if !is_mapped(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
+        None if !has_mapped_columns(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
         _ => mapping,
     });
     let format = args.format.map(Into::into);
@@ -69,9 +70,9 @@ async fn read_preview(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Re
     let mut reading = tokio::task::spawn_blocking(move || {
         let request =
             Request { format, file_name: &file_name, mapping: mapping.as_ref(), records, reads_all: true };
-        preview(&read, &request)
+        preview_file(&read, &request)
     });
-    let bar = bar::bytes("reading", size);
+    let bar = bar::new_bytes_bar("reading", size);
     let preview = loop {
         tokio::select! {
             preview = &mut reading => break preview.context("the thread that reads the file has failed")?,
@@ -83,9 +84,9 @@ async fn read_preview(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Re
 }
 
 /// The preview as text for people.
-fn text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
+fn preview_text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
     let mut out = String::new();
-    let format = preview.format.map_or("unknown", |format| ImportFormat::from(format).noun());
+    let format = preview.format.map_or("unknown", |format| ImportFormat::from(format).display_name());
     let packing =
         preview.packing.map_or("packed in a format that is not supported", |packing| match packing.name() {
             "plain" => "not packed",
@@ -102,10 +103,10 @@ fn text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
                 let _ = write!(out, ", {lines} lines before the header");
             }
         }
-        let _ = writeln!(out, "\ncolumns: {}", escape_control(&csv.header.join(" | ")));
+        let _ = writeln!(out, "\ncolumns: {}", escape_control_characters(&csv.header.join(" | ")));
     }
     for problem in &preview.problems {
-        let place = flag_of(&problem.pointer).map(|flag| flag + " ").unwrap_or_default();
+        let place = flag_of_pointer(&problem.pointer).map(|flag| flag + " ").unwrap_or_default();
         let _ = writeln!(out, "{}: {place}{}", problem.code.name(), problem.detail);
     }
     if !preview.records.is_empty() {
@@ -114,7 +115,7 @@ fn text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
     for record in &preview.records {
         let _ = writeln!(out, "{}", record_line(record));
     }
-    let is_checked = preview.csv.is_none() || (is_mapped(args) && preview.problems.is_empty());
+    let is_checked = preview.csv.is_none() || (has_mapped_columns(args) && preview.problems.is_empty());
     let verdict =
         if is_checked { format!(", {} would be rejected", preview.rejected) } else { String::new() };
     let noun = if preview.read == 1 { "record" } else { "records" };
@@ -131,7 +132,9 @@ fn text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
     if preview.other_problems > 0 {
         let _ = writeln!(out, "  {} × other problems", preview.other_problems);
     }
-    if let Some(csv) = preview.csv.as_ref().filter(|_| preview.problems.is_empty() && !is_mapped(args)) {
+    if let Some(csv) =
+        preview.csv.as_ref().filter(|_| preview.problems.is_empty() && !has_mapped_columns(args))
+    {
         // Without --delimiter, an import expects commas.
         let delimiter = match csv.delimiter {
             _ if args.csv.delimiter.is_some() => String::new(),
@@ -149,7 +152,7 @@ fn text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
 
 /// Makes text from a file safe for a terminal: control characters, which could move the cursor or set
 /// colours, become escapes.
-fn escape_control(text: &str) -> String {
+fn escape_control_characters(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escaped).collect()
 }
@@ -168,7 +171,7 @@ fn record_line(record: &PreviewRecord) -> String {
             format!("REJECTED {}", each.collect::<Vec<_>>().join("; "))
         }
     };
-    escape_control(&format!("{number}{line}: {content}"))
+    escape_control_characters(&format!("{number}{line}: {content}"))
 }
 
 /// The detail of a problem after the field that it is about.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::args::flag_of;
+use super::args::flag_of_pointer;
 use super::follow::Subscription;
 
 const UPLOAD_OFFSET: &str = "upload-offset";
@@ -32,7 +32,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// A temporary failure after which the next attempt need not wait.
-    pub(super) fn temporary(error: impl Into<anyhow::Error>) -> Self {
+    pub(super) fn temporary_failure(error: impl Into<anyhow::Error>) -> Self {
         Self::Temporary { error: error.into(), wait: Duration::ZERO }
     }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.errors.is_empty() {
             let each = self.errors.iter().map(|FieldProblem { pointer, code, detail }| {
-                format!("{code}: {} {detail}", flag_of(pointer).unwrap_or_else(|| pointer.clone()))
+                format!("{code}: {} {detail}", flag_of_pointer(pointer).unwrap_or_else(|| pointer.clone()))
             });
             return out.write_str(&each.collect::<Vec<_>>().join("; "));
         }
@@ -106,24 +106,28 @@ impl Remote {
     }
 
     /// Sends a GraphQL request and returns its `data`.
-    pub(super) async fn graphql<T: DeserializeOwned>(
+    pub(super) async fn send_graphql<T: DeserializeOwned>(
         &self,
         query: &str,
         variables: Value,
     ) -> Result<T, Failure> {
         let body = json!({ "query": query, "variables": variables });
         let request = self.http.post(format!("{}/graphql", self.base)).timeout(RESPONSE_TIMEOUT).json(&body);
-        let response = request.send().await.map_err(Failure::temporary)?;
+        let response = request.send().await.map_err(Failure::temporary_failure)?;
         if !response.status().is_success() {
-            return Err(failure(response).await);
+            return Err(response_failure(response).await);
         }
-        let mut result: Value = response.json().await.map_err(Failure::temporary)?;
+        let mut result: Value = response.json().await.map_err(Failure::temporary_failure)?;
         if let Some(error) = result["errors"].get(0) {
             let message = error["message"].as_str().unwrap_or("an error without a message");
             let code = error["extensions"]["code"].as_str().unwrap_or_default();
             let error = anyhow!("the server responded with an error: {message}");
             let is_temporary = TEMPORARY_CODES.contains(&code);
-            return Err(if is_temporary { Failure::temporary(error) } else { Failure::Permanent(error) });
+            return Err(if is_temporary {
+                Failure::temporary_failure(error)
+            } else {
+                Failure::Permanent(error)
+            });
         }
         serde_json::from_value(result["data"].take())
             .context("the response does not match the query: is --url the URL of an Idem server?")
@@ -137,25 +141,25 @@ impl Remote {
             self.http.post(format!("{}/graphql", self.base)).header(ACCEPT, "text/event-stream").json(&body);
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await??;
         if !response.status().is_success() {
-            return Err(failure(response).await.into_error());
+            return Err(response_failure(response).await.into_error());
         }
         Subscription::new(response)
     }
 
     /// Asks how much of the payload at `path` the server has received.
-    pub(super) async fn received(&self, path: &str) -> Result<Received, Failure> {
+    pub(super) async fn query_received(&self, path: &str) -> Result<Received, Failure> {
         let request = self.http.head(format!("{}{path}", self.base)).timeout(RESPONSE_TIMEOUT);
-        let response = request.send().await.map_err(Failure::temporary)?;
+        let response = request.send().await.map_err(Failure::temporary_failure)?;
         match response.status() {
             StatusCode::CONFLICT => Ok(Received::Closed),
-            status if status.is_success() => offset(&response).map(Received::Bytes),
-            _ => Err(failure(response).await),
+            status if status.is_success() => upload_offset(&response).map(Received::Bytes),
+            _ => Err(response_failure(response).await),
         }
     }
 
     /// Uploads the `length` bytes of `body`, which start at offset `from` of the payload. Returns how much
     /// the server has received afterwards.
-    pub(super) async fn put(
+    pub(super) async fn put_bytes(
         &self,
         path: &str,
         from: u64,
@@ -168,14 +172,14 @@ impl Remote {
             .header(UPLOAD_OFFSET, from)
             .header(CONTENT_LENGTH, length)
             .body(body);
-        let response = request.send().await.map_err(Failure::temporary)?;
+        let response = request.send().await.map_err(Failure::temporary_failure)?;
         if response.status().is_success() {
-            return offset(&response).map(Received::Bytes);
+            return upload_offset(&response).map(Received::Bytes);
         }
         if response.status() != StatusCode::CONFLICT {
-            return Err(failure(response).await);
+            return Err(response_failure(response).await);
         }
-        let right_offset = offset(&response);
+        let right_offset = upload_offset(&response);
         let problem: Value = response.json().await.unwrap_or_default();
         let is_closed =
             problem["code"] == "IMPORT_STATE" || problem["type"] == "urn:idem:problem:import-state";
@@ -184,7 +188,7 @@ impl Remote {
 }
 
 /// The `Upload-Offset` of a response.
-fn offset(response: &Response) -> Result<u64, Failure> {
+fn upload_offset(response: &Response) -> Result<u64, Failure> {
     let text = response.headers().get(UPLOAD_OFFSET).and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok())
         .context("the response has no valid Upload-Offset: is --url the URL of an Idem server?")
@@ -192,7 +196,7 @@ fn offset(response: &Response) -> Result<u64, Failure> {
 }
 
 /// The failure that a response with an error status stands for, with the server's text.
-async fn failure(response: Response) -> Failure {
+async fn response_failure(response: Response) -> Failure {
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let wait = after.map(Duration::from_secs).unwrap_or_default().min(RETRY_AFTER_MAX);

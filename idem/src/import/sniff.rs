@@ -18,7 +18,7 @@ pub(super) fn detect_format(path: &Path, has_columns: bool) -> anyhow::Result<Im
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let source = FileSource::new(path)?;
     ensure!(source.size() > 0, "it is empty");
-    let (_, format) = formats::detect(&Input::new(Arc::new(source)), &name, has_columns)?;
+    let (_, format) = formats::detect_packing_and_format(&Input::new(Arc::new(source)), &name, has_columns)?;
     match format {
         Some(Format::Csv) if !has_columns => bail!("CSV needs --timestamp COL, the column with the time"),
         Some(format) => Ok(format.into()),

@@ -31,16 +31,16 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If a failure is permanent, or [`ATTEMPTS_MAX`] attempts in a row upload nothing.
-pub(super) async fn upload(remote: &Remote, file: &Path, path: &str, size: u64) -> anyhow::Result<()> {
+pub(super) async fn upload_file(remote: &Remote, file: &Path, path: &str, size: u64) -> anyhow::Result<()> {
     anyhow::ensure!(
         path.starts_with('/'),
         "the server returned an upload URL that is not a path on itself: {path}"
     );
-    let bar = bar::bytes("uploading", size);
+    let bar = bar::new_bytes_bar("uploading", size);
     let mut uploaded = 0;
     let mut attempts = 0;
     loop {
-        let (wait, error) = match upload_once(remote, file, path, size, &bar).await {
+        let (wait, error) = match upload_rest_once(remote, file, path, size, &bar).await {
             Ok(Received::Closed) => break,
             Ok(Received::Bytes(received)) if received >= size => break,
             Ok(Received::Bytes(received)) if received > uploaded => {
@@ -56,7 +56,7 @@ pub(super) async fn upload(remote: &Remote, file: &Path, path: &str, size: u64) 
         };
         // Only the server knows how much a broken attempt uploaded. If it cannot be asked, the attempt counts
         // as if it had uploaded nothing.
-        if let Ok(Received::Bytes(received)) = remote.received(path).await
+        if let Ok(Received::Bytes(received)) = remote.query_received(path).await
             && received > uploaded
         {
             uploaded = received;
@@ -67,42 +67,42 @@ pub(super) async fn upload(remote: &Remote, file: &Path, path: &str, size: u64) 
             return Err(error.context(format!("the upload made no progress in {ATTEMPTS_MAX} attempts")));
         }
         bar.suspend(|| eprintln!("upload interrupted, trying again: {error:#}"));
-        tokio::time::sleep(wait.max(backoff(attempts))).await;
+        tokio::time::sleep(wait.max(backoff_pause(attempts))).await;
     }
     bar.finish_and_clear();
     Ok(())
 }
 
 /// How long to wait after this many attempts: twice as long each time, up to [`BACKOFF_MAX`].
-pub(super) fn backoff(attempts: u32) -> Duration {
+pub(super) fn backoff_pause(attempts: u32) -> Duration {
     BACKOFF_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(BACKOFF_MAX)
 }
 
 /// Asks the server how much it has and uploads the rest.
-async fn upload_once(
+async fn upload_rest_once(
     remote: &Remote,
     file: &Path,
     path: &str,
     size: u64,
     bar: &ProgressBar,
 ) -> Result<Received, Failure> {
-    let from = match remote.received(path).await? {
+    let from = match remote.query_received(path).await? {
         Received::Bytes(received) if received < size => received,
         complete => return Ok(complete),
     };
     let sent = Arc::new(AtomicU64::new(0));
-    let body = body(file, from, size - from, bar, &sent).await.map_err(Failure::Permanent)?;
+    let body = request_body(file, from, size - from, bar, &sent).await.map_err(Failure::Permanent)?;
     tokio::select! {
-        received = remote.put(path, from, size - from, body) => received,
-        () = stalled(&sent) => {
-            Err(Failure::temporary(anyhow!("the connection accepted no data for {} s", STALL_MAX.as_secs())))
+        received = remote.put_bytes(path, from, size - from, body) => received,
+        () = wait_until_stalled(&sent) => {
+            Err(Failure::temporary_failure(anyhow!("the connection accepted no data for {} s", STALL_MAX.as_secs())))
         },
     }
 }
 
 /// The bytes of the file from `from` on, as a request body. `sent` counts the bytes that the connection has
 /// accepted.
-async fn body(
+async fn request_body(
     file: &Path,
     from: u64,
     length: u64,
@@ -123,7 +123,7 @@ async fn body(
 }
 
 /// Returns once no byte was sent for [`STALL_MAX`].
-async fn stalled(sent: &AtomicU64) {
+async fn wait_until_stalled(sent: &AtomicU64) {
     let mut before = sent.load(Ordering::Relaxed);
     loop {
         tokio::time::sleep(STALL_MAX).await;
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_a_maximum() {
-        let waits: Vec<_> = (1..=8).map(|attempts| backoff(attempts).as_millis()).collect();
+        let waits: Vec<_> = (1..=8).map(|attempts| backoff_pause(attempts).as_millis()).collect();
         assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
-        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
+        assert_eq!(backoff_pause(u32::MAX), BACKOFF_MAX);
     }
 }

@@ -84,9 +84,10 @@ struct Nodes {
 }
 
 /// The first 100 rejections of an import. The list is empty if the server cannot be reached.
-pub(super) async fn rejections(remote: &Remote, id: Uuid) -> Vec<Rejection> {
+pub(super) async fn query_rejections(remote: &Remote, id: Uuid) -> Vec<Rejection> {
     let query = "query Reasons($id: ID!) { importJob(id: $id) { rejections(first: 100) { nodes { record line code detail } } } }";
-    let data: Result<RejectionsData, Failure> = remote.graphql(query, json!({ "id": id.to_string() })).await;
+    let data: Result<RejectionsData, Failure> =
+        remote.send_graphql(query, json!({ "id": id.to_string() })).await;
     data.ok().and_then(|data| data.import_job).map_or_else(Vec::new, |job| job.rejections.nodes)
 }
 
@@ -97,11 +98,12 @@ const FIELDS: &str = "id state format dryRun counts { records inserted duplicate
 ///
 /// # Errors
 /// If the server has no such import, a failure is permanent, or the server cannot be reached for too long.
-pub(super) async fn query(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
+pub(super) async fn query_import(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
     let document = format!("query Job($id: ID!) {{ importJob(id: $id) {{ {FIELDS} }} }}");
     let mut unreachable_since: Option<Instant> = None;
     loop {
-        let data: Result<JobData, Failure> = remote.graphql(&document, json!({ "id": id.to_string() })).await;
+        let data: Result<JobData, Failure> =
+            remote.send_graphql(&document, json!({ "id": id.to_string() })).await;
         let (error, wait) = match data {
             Ok(data) => return data.import_job.with_context(|| format!("the server has no import {id}")),
             Err(Failure::Temporary { error, wait }) => (error, wait),
@@ -120,18 +122,18 @@ pub(super) async fn query(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
 /// Waits until the import has ended, and returns it.
 ///
 /// # Errors
-/// As [`query`], and if the server needs the file again.
-pub(super) async fn until_done(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
-    let mut display = Display { bar: bar::fraction("storing"), state: String::new() };
+/// As [`query_import`], and if the server needs the file again.
+pub(super) async fn wait_until_done(remote: &Remote, id: Uuid) -> anyhow::Result<Job> {
+    let mut display = Display { bar: bar::new_fraction_bar("storing"), state: String::new() };
     let mut empty_subscriptions = 0;
     loop {
-        let job = query(remote, id).await?;
-        if display.update(&job, id)? {
+        let job = query_import(remote, id).await?;
+        if display.show_and_check_ended(&job, id)? {
             return Ok(job);
         }
         if empty_subscriptions < EMPTY_SUBSCRIPTIONS_MAX {
             let mut events = 0;
-            match follow(remote, id, &mut display, &mut events).await? {
+            match follow_subscription(remote, id, &mut display, &mut events).await? {
                 Some(job) => return Ok(job),
                 None if events == 0 => empty_subscriptions += 1,
                 None => empty_subscriptions = 0,
@@ -143,7 +145,7 @@ pub(super) async fn until_done(remote: &Remote, id: Uuid) -> anyhow::Result<Job>
 
 /// Follows the import by a subscription. Returns it once it has ended, or `None` if the stream ends before.
 /// `events` counts the events of the stream.
-async fn follow(
+async fn follow_subscription(
     remote: &Remote,
     id: Uuid,
     display: &mut Display,
@@ -154,9 +156,9 @@ async fn follow(
     let Ok(mut subscription) = remote.subscribe(&document, json!({ "id": id.to_string() })).await else {
         return Ok(None);
     };
-    while let Ok(Some(ProgressData { import_progress: job })) = subscription.next().await {
+    while let Ok(Some(ProgressData { import_progress: job })) = subscription.next_data().await {
         *events += 1;
-        if display.update(&job, id)? {
+        if display.show_and_check_ended(&job, id)? {
             return Ok(Some(job));
         }
     }
@@ -174,7 +176,7 @@ impl Display {
     ///
     /// # Errors
     /// If the server needs the file again.
-    fn update(&mut self, job: &Job, id: Uuid) -> anyhow::Result<bool> {
+    fn show_and_check_ended(&mut self, job: &Job, id: Uuid) -> anyhow::Result<bool> {
         match job.state.as_str() {
             "COMPLETED" | "FAILED" | "CANCELED" | "ROLLED_BACK" => {
                 self.bar.finish_and_clear();
@@ -187,25 +189,29 @@ impl Display {
             }
             state if state != self.state => {
                 match state {
-                    "PAUSED" => self.print("paused: waiting until the mutation resumeImport resumes it"),
-                    "ROLLING_BACK" => self.print("rolling back: the mutation rollbackImport was called"),
-                    _ if self.state == "PAUSED" => self.print("resumed"),
+                    "PAUSED" => {
+                        self.print_above_bar("paused: waiting until the mutation resumeImport resumes it")
+                    }
+                    "ROLLING_BACK" => {
+                        self.print_above_bar("rolling back: the mutation rollbackImport was called")
+                    }
+                    _ if self.state == "PAUSED" => self.print_above_bar("resumed"),
                     _ => {}
                 }
                 state.clone_into(&mut self.state);
             }
             _ => {}
         }
-        self.show(job);
+        self.update_bar(job);
         Ok(false)
     }
 
     /// Prints a line above the bar.
-    fn print(&self, line: &str) {
+    fn print_above_bar(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    fn show(&self, job: &Job) {
+    fn update_bar(&self, job: &Job) {
         self.bar.set_position((job.progress.clamp(0.0, 1.0) * FRACTION_STEPS as f64) as u64);
         let total = job.records_total.map(|total| format!("/{total}")).unwrap_or_default();
         let rate = job.rate_per_second.map(|rate| format!(", {rate:.0}/s")).unwrap_or_default();

@@ -89,7 +89,7 @@ const HISTOGRAMS: [(&str, &str); 4] = [
 ///
 /// # Errors
 /// If a recorder is already installed.
-pub(super) fn install() -> anyhow::Result<PrometheusHandle> {
+pub(super) fn install_recorder() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_items".to_owned()), &ITEMS_BUCKETS)?
@@ -118,8 +118,8 @@ pub(super) fn install() -> anyhow::Result<PrometheusHandle> {
 }
 
 /// Sets the gauges of database connections, which are only counted when the metrics are requested.
-pub(super) fn set_connections(stores: &[Store]) {
-    let counts = stores.iter().map(Store::connections);
+pub(super) fn set_connection_gauges(stores: &[Store]) {
+    let counts = stores.iter().map(Store::connection_counts);
     let (in_use, idle) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
     for (state, count) in [("in_use", in_use), ("idle", idle)] {
         gauge!("idem_database_connections", "state" => state).set(count);

@@ -12,7 +12,7 @@ impl Traces {
     ///
     /// # Errors
     /// Never: the build with traces returns errors.
-    pub fn open() -> anyhow::Result<Option<(Self, BoxedLayer)>> {
+    pub fn open_exporter() -> anyhow::Result<Option<(Self, BoxedLayer)>> {
         if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some_and(|value| !value.is_empty()) {
             eprintln!("This build sends no traces. Build it with the feature otlp, as `make release` does.");
         }

@@ -42,8 +42,8 @@ impl Traces {
     ///
     /// # Errors
     /// If the collector's URL is not valid.
-    pub fn open() -> anyhow::Result<Option<(Self, BoxedLayer)>> {
-        if !ENDPOINTS.iter().any(|name| variable(name).is_some()) || is_disabled() {
+    pub fn open_exporter() -> anyhow::Result<Option<(Self, BoxedLayer)>> {
+        if !ENDPOINTS.iter().any(|name| env_variable(name).is_some()) || is_export_disabled() {
             return Ok(None);
         }
         let client = reqwest::Client::builder().timeout(SEND_TIMEOUT).build()?;
@@ -56,7 +56,7 @@ impl Traces {
             .build()
             .with_context(|| format!("in {}", ENDPOINTS.join(" or ")))?;
         let provider =
-            SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
+            SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(span_resource()).build();
         let own_spans = FilterFn::new(|metadata| {
             metadata.is_span() && TARGETS.iter().any(|target| metadata.target().starts_with(target))
         });
@@ -83,18 +83,18 @@ impl Traces {
 }
 
 /// The value of an environment variable, unless it is empty.
-fn variable(name: &str) -> Option<String> {
+fn env_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn is_disabled() -> bool {
-    variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+fn is_export_disabled() -> bool {
+    env_variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// The resource of all spans. The service name is `idem` unless the environment sets another one.
-fn resource() -> Resource {
-    let is_named = variable("OTEL_SERVICE_NAME").is_some()
-        || variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|value| value.contains("service.name="));
+fn span_resource() -> Resource {
+    let is_named = env_variable("OTEL_SERVICE_NAME").is_some()
+        || env_variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|value| value.contains("service.name="));
     let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource = Resource::builder().with_attribute(version);
     if is_named { resource.build() } else { resource.with_service_name("idem").build() }
@@ -112,27 +112,30 @@ struct CollectorClient {
 #[async_trait]
 impl HttpClient for CollectorClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let request = send(self.client.clone(), request.try_into()?);
+        let request = send_request(self.client.clone(), request.try_into()?);
         let result = self.runtime.spawn(request).await?;
         let failure = match &result {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(response.status().to_string()),
             Err(error) => Some(error.to_string()),
         };
-        self.record(failure.as_deref());
+        self.count_and_log_failure(failure.as_deref());
         result
     }
 }
 
 impl CollectorClient {
     /// Counts every failure, but logs only the first of several in a row.
-    fn record(&self, failure: Option<&str>) {
+    fn count_and_log_failure(&self, failure: Option<&str>) {
         let was_failing = self.is_failing.swap(failure.is_some(), Ordering::Relaxed);
         match failure {
             Some(error) => {
                 metrics::counter!("idem_trace_exports_failed_total").increment(1);
                 if !was_failing {
-                    tracing::warn!(error, "cannot send spans to the trace collector, they are dropped");
+                    tracing::warn!(
+                        error,
+                        "cannot send spans to the trace collector: they are dropped until it accepts them again"
+                    );
                 }
             }
             None if was_failing => tracing::info!("spans are sent to the trace collector again"),
@@ -141,7 +144,10 @@ impl CollectorClient {
     }
 }
 
-async fn send(client: reqwest::Client, request: reqwest::Request) -> Result<Response<Bytes>, HttpError> {
+async fn send_request(
+    client: reqwest::Client,
+    request: reqwest::Request,
+) -> Result<Response<Bytes>, HttpError> {
     // The URL may hold a password, so no error shows it.
     let mut response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
     let mut builder = Response::builder().status(response.status());

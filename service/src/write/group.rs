@@ -23,18 +23,18 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::write_locked;
+use super::write_under_lock;
 use crate::notifier::{Notification, Notifier};
 use domain::apply::UnitOfWork;
 use domain::fault_injection;
 use queue::{QueuedWrite, UserWrites, WriteQueue};
 use store::Store;
-use store::detached::detached;
+use store::detached::detach_on_drop;
 use store::error::Error;
-use store::load::{Loaded, Locking, ReadSet, load};
+use store::load::{Loaded, Locking, ReadSet, load_read_sets};
 use store::log_throttle::LogThrottle;
 use store::pool::Pool;
-use store::save::{Decision, can_be_optimistic, save, store_if_unchanged};
+use store::save::{Decision, can_store_without_lock, save_rows_and_heads, store_if_unchanged};
 
 /// Limits a warning that every group would log while the database is away.
 static OUTAGE_WARNINGS: LogThrottle = LogThrottle::new();
@@ -66,7 +66,7 @@ impl<T: Send + 'static> GroupWriter<T> {
     /// Makes a writer with an empty queue. It runs no task until something is written.
     #[must_use]
     pub fn new(store: Store, notifier: Arc<dyn Notifier>) -> Self {
-        let queue = Mutex::new(WriteQueue::new(store.group_writers()));
+        let queue = Mutex::new(WriteQueue::new(store.group_writer_count()));
         Self { shared: Arc::new(Shared { store, notifier, queue }) }
     }
 
@@ -74,96 +74,107 @@ impl<T: Send + 'static> GroupWriter<T> {
     /// write goes on.
     ///
     /// # Errors
-    /// As [`super::write()`], and [`Error::Busy`] if too many writes of the process or of this user are
+    /// As [`super::write_changes`], and [`Error::Busy`] if too many writes of the process or of this user are
     /// pending. While the database is away, [`Error::Busy`] comes back instead of [`Error::Database`].
-    pub async fn write(&self, user_id: Uuid, read_set: ReadSet, decide: Decide<T>) -> Result<T, Error> {
+    pub async fn write_in_group(
+        &self,
+        user_id: Uuid,
+        read_set: ReadSet,
+        decide: Decide<T>,
+    ) -> Result<T, Error> {
         if fault_injection::is_injected("plant-late-lock") {
             let Shared { store, notifier, .. } = &*self.shared;
             let now = Instant::now();
-            return write_locked(
+            return write_under_lock(
                 store,
                 notifier.as_ref(),
                 user_id,
                 read_set,
                 now,
                 |unit| decide(unit),
-                unchanged,
+                return_answer_unchanged,
             )
             .await;
         }
         let (sender, answer) = oneshot::channel();
-        let has_slot = self.shared.queue().push(QueuedWrite::new(user_id, read_set, decide, sender))?;
+        let has_slot = self
+            .shared
+            .lock_queue()
+            .push_and_claim_slot(QueuedWrite::new(user_id, read_set, decide, sender))?;
         if has_slot {
             // Usually nothing else waits. Then this request does all the work, and no task is woken.
-            let _panicked = detached(Arc::clone(&self.shared).run_first_group()).await;
+            let _panicked = detach_on_drop(Arc::clone(&self.shared).write_first_group()).await;
         }
         answer.await.unwrap_or(Err(Error::Bug("a group writer panicked")))
     }
 }
 
 impl<T: Send + 'static> Shared<T> {
-    fn queue(&self) -> MutexGuard<'_, WriteQueue<T>> {
+    fn lock_queue(&self) -> MutexGuard<'_, WriteQueue<T>> {
         // No code panics while it holds the lock, so the queue is consistent even if the mutex is poisoned.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a writer task if a slot was claimed for one.
-    fn start_writer(self: &Arc<Self>, has_slot: bool) {
+    fn start_writer_if_claimed(self: &Arc<Self>, has_slot: bool) {
         if has_slot {
-            tokio::spawn(Arc::clone(self).run_writer());
+            tokio::spawn(Arc::clone(self).write_until_queue_empty());
         }
     }
 
     /// Writes one group. The request that claimed the slot runs this, and need not write what was queued
     /// later: dropping the slot starts a writer task for that.
-    async fn run_first_group(self: Arc<Self>) {
+    async fn write_first_group(self: Arc<Self>) {
         let mut slot = WriterSlot { shared: self, is_freed: false };
-        slot.write_next().await;
+        slot.write_next_group().await;
     }
 
     /// Writes group after group while writes wait.
-    async fn run_writer(self: Arc<Self>) {
+    async fn write_until_queue_empty(self: Arc<Self>) {
         let mut slot = WriterSlot { shared: self, is_freed: false };
         while !slot.is_freed {
-            slot.write_next().await;
+            slot.write_next_group().await;
         }
     }
 
     /// Stores a group and answers its writes. Those of contended users go on by themselves.
     async fn write_group(self: &Arc<Self>, mut group: InFlightGroup<T>) {
-        match self.try_group(&mut group.users).await {
+        match self.try_write_group(&mut group.users).await {
             Ok((contended, answers)) => {
-                group.complete(answers);
+                group.answer_all(answers);
                 metrics::counter!("idem_write_contended_total").increment(contended.len() as u64);
-                self.write_contended(contended);
+                self.spawn_contended_writes(contended);
             }
-            Err(error) if error.is_outage() => group.refuse(&error),
+            Err(error) if error.is_outage() => group.answer_all_with_error(&error),
             Err(error) => {
                 tracing::warn!(
-                    error = error.in_full(),
+                    error = error.to_string_with_cause(),
                     "a group of writes failed and is written user by user"
                 );
                 metrics::counter!("idem_write_group_fallbacks_total").increment(1);
                 let users = std::mem::take(&mut group.users);
-                self.write_contended(users);
+                self.spawn_contended_writes(users);
             }
         }
     }
 
     /// Starts a task for each user, so that no user waits for another.
-    fn write_contended(self: &Arc<Self>, users: Vec<UserWrites<T>>) {
+    fn spawn_contended_writes(self: &Arc<Self>, users: Vec<UserWrites<T>>) {
         for writes in users {
             let group = InFlightGroup { shared: Arc::clone(self), users: vec![writes], is_contended: true };
-            tokio::spawn(Arc::clone(self).write_user(group));
+            tokio::spawn(Arc::clone(self).write_contended_user(group));
         }
     }
 
     /// Decides and stores the writes of all users that are not contended. Returns the writes of the contended
     /// users, which it takes out of `users`, and the answers to the others in their order.
-    async fn try_group(&self, users: &mut Vec<UserWrites<T>>) -> Result<(Vec<UserWrites<T>>, Vec<T>), Error> {
-        let Decisions { mut answers, moved_feeds, contended } = match self.store.optimistic() {
-            Some(pools) => self.try_optimistic(&pools.groups, users).await?,
-            None => self.try_locked(users).await?,
+    async fn try_write_group(
+        &self,
+        users: &mut Vec<UserWrites<T>>,
+    ) -> Result<(Vec<UserWrites<T>>, Vec<T>), Error> {
+        let Decisions { mut answers, moved_feeds, contended } = match self.store.optimistic_pools() {
+            Some(pools) => self.try_group_optimistically(&pools.groups, users).await?,
+            None => self.try_group_under_lock(users).await?,
         };
         for user_id in moved_feeds.difference(&contended) {
             self.notifier.notify(Notification::Feed(*user_id));
@@ -176,7 +187,11 @@ impl<T: Send + 'static> Shared<T> {
 
     /// Loads and decides without a lock. A user whose account row is locked or has changed when the group is
     /// stored becomes contended.
-    async fn try_optimistic(&self, pool: &Pool, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
+    async fn try_group_optimistically(
+        &self,
+        pool: &Pool,
+        users: &[UserWrites<T>],
+    ) -> Result<Decisions<T>, Error> {
         let (mut decisions, to_store) = Decisions::load_and_decide(Locking::Optimistic(pool), users).await?;
         if fault_injection::is_injected("plant-early-answer") {
             let pool = pool.clone();
@@ -193,13 +208,13 @@ impl<T: Send + 'static> Shared<T> {
     }
 
     /// Loads, decides and stores in one transaction, for SQLite: its only writer holds the lock of all rows.
-    async fn try_locked(&self, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
+    async fn try_group_under_lock(&self, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
         let tx = self.store.begin().await?;
         let (decisions, to_store) = Decisions::load_and_decide(Locking::Pessimistic(&tx), users).await?;
         if to_store.is_empty() {
-            tx.release().await?;
+            tx.roll_back().await?;
         } else {
-            save(&tx, to_store).await?;
+            save_rows_and_heads(&tx, to_store).await?;
             tx.commit().await?;
         }
         Ok(decisions)
@@ -207,21 +222,33 @@ impl<T: Send + 'static> Shared<T> {
 
     /// Waits for the account row of a contended user, and stores their writes together under its lock. If
     /// they fail together, each is written in a transaction of its own, so that one bad write fails alone.
-    async fn write_user(self: Arc<Self>, mut group: InFlightGroup<T>) {
+    async fn write_contended_user(self: Arc<Self>, mut group: InFlightGroup<T>) {
         let (store, notifier) = (&self.store, self.notifier.as_ref());
         let [writes] = &group.users[..] else { return };
-        let (user_id, read_set, queued_at) = (writes.user_id, writes.read_set(), writes.queued_at());
-        let decide = |unit: &mut UnitOfWork| writes.decide(unit);
-        match write_locked(store, notifier, user_id, read_set, queued_at, decide, unchanged).await {
-            Ok(answers) => return group.complete(answers),
-            Err(error) if error.is_outage() => return group.refuse(&error),
+        let (user_id, read_set, queued_at) =
+            (writes.user_id, writes.merged_read_set(), writes.oldest_queued_at());
+        let decide = |unit: &mut UnitOfWork| writes.decide_all(unit);
+        match write_under_lock(store, notifier, user_id, read_set, queued_at, decide, return_answer_unchanged)
+            .await
+        {
+            Ok(answers) => return group.answer_all(answers),
+            Err(error) if error.is_outage() => return group.answer_all_with_error(&error),
             Err(_) => {}
         }
         for write in group.take_writes() {
             let (read_set, now) = (write.read_set.clone(), Instant::now());
-            let decide = |unit: &mut UnitOfWork| write.decide(unit);
-            let answer = write_locked(store, notifier, write.user_id, read_set, now, decide, unchanged).await;
-            write.answer(answer);
+            let decide = |unit: &mut UnitOfWork| write.decide_catching_panics(unit);
+            let answer = write_under_lock(
+                store,
+                notifier,
+                write.user_id,
+                read_set,
+                now,
+                decide,
+                return_answer_unchanged,
+            )
+            .await;
+            write.send_answer(answer);
         }
     }
 }
@@ -247,12 +274,12 @@ impl<T> Decisions<T> {
         let mut all =
             Self { answers: HashMap::new(), moved_feeds: HashSet::new(), contended: HashSet::new() };
         let mut to_store = Vec::new();
-        let read_sets: Vec<ReadSet> = users.iter().map(UserWrites::read_set).collect();
+        let read_sets: Vec<ReadSet> = users.iter().map(UserWrites::merged_read_set).collect();
         let by_user = users.iter().map(|writes| writes.user_id).zip(&read_sets).collect();
-        let mut loaded = load(locking, &by_user).await?;
+        let mut loaded = load_read_sets(locking, &by_user).await?;
         for writes in users {
             let loaded = loaded.remove(&writes.user_id);
-            match loaded.and_then(|loaded| all.decide(writes, loaded, locking)) {
+            match loaded.and_then(|loaded| all.decide_user_writes(writes, loaded, locking)) {
                 Some(decision) if decision.changes.is_empty() => {}
                 Some(decision) => to_store.push(decision),
                 None => drop(all.contended.insert(writes.user_id)),
@@ -262,11 +289,16 @@ impl<T> Decisions<T> {
     }
 
     /// Decides the writes of one user. Returns `None` if they cannot be stored with the group.
-    fn decide(&mut self, writes: &UserWrites<T>, loaded: Loaded, locking: Locking<'_>) -> Option<Decision> {
+    fn decide_user_writes(
+        &mut self,
+        writes: &UserWrites<T>,
+        loaded: Loaded,
+        locking: Locking<'_>,
+    ) -> Option<Decision> {
         let (user_id, Loaded { read_version, mut unit }) = (writes.user_id, loaded);
-        let answers = writes.decide(&mut unit).ok()?;
+        let answers = writes.decide_all(&mut unit).ok()?;
         let changes = unit.into_changes(read_version.feed_head);
-        if locking.is_optimistic() && !can_be_optimistic(read_version, &changes) {
+        if locking.is_optimistic() && !can_store_without_lock(read_version, &changes) {
             return None;
         }
         self.answers.insert(user_id, answers);
@@ -286,13 +318,13 @@ struct WriterSlot<T: Send + 'static> {
 
 impl<T: Send + 'static> WriterSlot<T> {
     /// Writes the next group. If nothing can be written now, the slot is freed.
-    async fn write_next(&mut self) {
-        let users = self.shared.queue().take_group();
+    async fn write_next_group(&mut self) {
+        let users = self.shared.lock_queue().take_group();
         if users.is_empty() {
             self.is_freed = true;
             return;
         }
-        let items: usize = users.iter().map(UserWrites::len).sum();
+        let items: usize = users.iter().map(UserWrites::write_count).sum();
         metrics::histogram!("idem_write_group_items").record(items as f64);
         let group = InFlightGroup { shared: Arc::clone(&self.shared), users, is_contended: false };
         self.shared.write_group(group).await;
@@ -302,8 +334,8 @@ impl<T: Send + 'static> WriterSlot<T> {
 impl<T: Send + 'static> Drop for WriterSlot<T> {
     fn drop(&mut self) {
         if !self.is_freed {
-            let has_slot = self.shared.queue().release_slot();
-            self.shared.start_writer(has_slot);
+            let has_slot = self.shared.lock_queue().release_or_reclaim_slot();
+            self.shared.start_writer_if_claimed(has_slot);
         }
     }
 }
@@ -320,38 +352,42 @@ struct InFlightGroup<T: Send + 'static> {
 
 impl<T: Send + 'static> InFlightGroup<T> {
     fn take_writes(&mut self) -> impl Iterator<Item = QueuedWrite<T>> + use<T> {
-        let writes: Vec<QueuedWrite<T>> = self.users.iter_mut().flat_map(UserWrites::take).collect();
+        let writes: Vec<QueuedWrite<T>> = self.users.iter_mut().flat_map(UserWrites::take_writes).collect();
         writes.into_iter()
     }
 
     /// Answers all writes with an error that may be retried. Written one by one, each would meet the same
     /// outage.
-    fn refuse(mut self, error: &Error) {
-        if let Some(suppressed) = OUTAGE_WARNINGS.pass() {
-            tracing::warn!(error = error.in_full(), suppressed, "groups of writes are refused for now");
+    fn answer_all_with_error(mut self, error: &Error) {
+        if let Some(suppressed) = OUTAGE_WARNINGS.allow_once_a_minute() {
+            tracing::warn!(
+                error = error.to_string_with_cause(),
+                suppressed,
+                "groups of writes are refused for now"
+            );
         }
         let is_locked = matches!(error, Error::Locked);
         let writes = self.take_writes();
         drop(self);
-        writes.for_each(|write| write.answer(Err(if is_locked { Error::Locked } else { Error::Busy })));
+        writes.for_each(|write| write.send_answer(Err(if is_locked { Error::Locked } else { Error::Busy })));
     }
 
     /// Answers all writes, in order.
-    fn complete(mut self, answers: Vec<T>) {
+    fn answer_all(mut self, answers: Vec<T>) {
         let writes = self.take_writes();
         drop(self);
-        writes.zip(answers).for_each(|(write, answer)| write.answer(Ok(answer)));
+        writes.zip(answers).for_each(|(write, answer)| write.send_answer(Ok(answer)));
     }
 }
 
 impl<T: Send + 'static> Drop for InFlightGroup<T> {
     fn drop(&mut self) {
-        let has_slot = self.shared.queue().complete(&self.users, self.is_contended);
-        self.shared.start_writer(has_slot);
+        let has_slot = self.shared.lock_queue().complete_group(&self.users, self.is_contended);
+        self.shared.start_writer_if_claimed(has_slot);
     }
 }
 
-/// Completes nothing: whoever called [`GroupWriter::write`] completes the answer of a single write.
-async fn unchanged<T>(answer: T) -> Result<T, Error> {
+/// Completes nothing: whoever called [`GroupWriter::write_in_group`] completes the answer of a single write.
+async fn return_answer_unchanged<T>(answer: T) -> Result<T, Error> {
     Ok(answer)
 }

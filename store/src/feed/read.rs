@@ -14,7 +14,7 @@ use super::{Change, PageBounds};
 use crate::Store;
 use crate::account::Head;
 use crate::error::Error;
-use crate::model::{ColumnSet, event_row, type_row};
+use crate::model::{ColumnSet, read_event_row, read_type_row};
 use crate::page::PageBuilder;
 use crate::pool::RowResult;
 use crate::row_reader::{Row, RowReader};
@@ -26,7 +26,7 @@ use domain::cursor::Cursor;
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails;
 /// [`Error::Bug`] if a stored row breaks an invariant.
-pub(super) async fn changes_after<'w>(
+pub(super) async fn read_changes_after<'w>(
     store: &Store,
     user_id: Uuid,
     after: Option<Cursor>,
@@ -39,17 +39,17 @@ pub(super) async fn changes_after<'w>(
     let backend = store.reader.backend();
     let rows = i64::try_from(bounds.first + 1).unwrap_or(i64::MAX);
     let values = [Some(user_id.into()), Some(seq.into()), Some(rows.into()), bootstrap_head.map(Value::from)];
-    let sql = sql::changes_after(backend, bootstrap_head.is_some());
+    let sql = sql::sql_changes_after(backend, bootstrap_head.is_some());
     let statement = Statement::from_sql_and_values(backend, sql, values.into_iter().flatten());
     let mut merge = Merge {
         head: None,
         types: VecDeque::new(),
         last: (Kind::HEAD, i64::MIN),
-        page: bounds.page_builder(),
+        page: bounds.new_page_builder(),
     };
-    store.lists.read(statement, |row| merge.on_row(row)).await?;
+    store.lists.read_rows(statement, |row| merge.add_row(row)).await?;
     // The types after the last event. Whether the page is full does not matter any more.
-    let _is_full = merge.take_types(i64::MAX);
+    let _is_full = merge.take_types_before(i64::MAX);
     Ok((merge.head, merge.page))
 }
 
@@ -64,7 +64,7 @@ struct Merge<'w> {
 }
 
 impl Merge<'_> {
-    fn on_row(&mut self, row: Row<'_>) -> RowResult {
+    fn add_row(&mut self, row: Row<'_>) -> RowResult {
         let (kind, position) = (RowReader::new(row, 0).next()?, RowReader::new(row, sql::POSITION).next()?);
         if (kind, position) <= self.last {
             return Err(Error::Bug("rows of the feed come by kind, and within a kind by position"));
@@ -72,30 +72,30 @@ impl Merge<'_> {
         self.last = (kind, position);
         match kind {
             Kind::HEAD => {
-                let mut cells = RowReader::new(row, sql::EPOCH);
-                let (feed_epoch, generation) = (cells.next()?, cells.next()?);
+                let mut reader = RowReader::new(row, sql::EPOCH);
+                let (feed_epoch, generation) = (reader.next()?, reader.next()?);
                 self.head = Some(Head { feed_head: position, feed_epoch, generation });
             }
             Kind::TYPE => {
-                let event_type = type_row(row, sql::FIRST, ColumnSet::Response)?;
+                let event_type = read_type_row(row, sql::FIRST, ColumnSet::Response)?;
                 self.types.push_back(Change::EventType(Arc::new(event_type)));
             }
             _ => {
-                let event = event_row(row, sql::FIRST, ColumnSet::Response)?;
-                if self.take_types(position).is_break() {
+                let event = read_event_row(row, sql::FIRST, ColumnSet::Response)?;
+                if self.take_types_before(position).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-                return Ok(self.page.take(Change::Event(Arc::new(event))));
+                return Ok(self.page.take_row(Change::Event(Arc::new(event))));
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
     /// Adds the types before a position to the page. Breaks if the page is full.
-    fn take_types(&mut self, position: i64) -> ControlFlow<()> {
+    fn take_types_before(&mut self, position: i64) -> ControlFlow<()> {
         let is_earlier = |change: &mut Change| change.meta().change_seq < position;
         while let Some(event_type) = self.types.pop_front_if(is_earlier) {
-            self.page.take(event_type)?;
+            self.page.take_row(event_type)?;
         }
         ControlFlow::Continue(())
     }

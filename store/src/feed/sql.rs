@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use sea_orm::DbBackend;
 
-use crate::model::{EVENT, EVENT_RESPONSE, TYPE, TYPE_RESPONSE, columns, nothing};
+use crate::model::{EVENT, EVENT_RESPONSE, TYPE, TYPE_RESPONSE, sql_columns_of, sql_null_columns};
 
 /// What a row stands for: the number in its first column. Rows come in the order of these numbers, and within
 /// one by position.
@@ -32,11 +32,13 @@ pub(super) const EPOCH: usize = 5;
 ///
 /// Its parameters are `$1` the user, `$2` the position after which the page starts, and `$3` the most rows of
 /// each kind. In a bootstrap `$4` is the feed head at its start; tombstones up to it are skipped.
-pub(super) fn changes_after(backend: DbBackend, is_bootstrap: bool) -> &'static str {
-    static POSTGRES: LazyLock<[String; 2]> =
-        LazyLock::new(|| [false, true].map(|bootstrap| text(DbBackend::Postgres, bootstrap)));
-    static SQLITE: LazyLock<[String; 2]> =
-        LazyLock::new(|| [false, true].map(|bootstrap| text(DbBackend::Sqlite, bootstrap)));
+pub(super) fn sql_changes_after(backend: DbBackend, is_bootstrap: bool) -> &'static str {
+    static POSTGRES: LazyLock<[String; 2]> = LazyLock::new(|| {
+        [false, true].map(|bootstrap| build_sql_changes_after(DbBackend::Postgres, bootstrap))
+    });
+    static SQLITE: LazyLock<[String; 2]> = LazyLock::new(|| {
+        [false, true].map(|bootstrap| build_sql_changes_after(DbBackend::Sqlite, bootstrap))
+    });
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
     &texts[usize::from(is_bootstrap)]
 }
@@ -48,7 +50,7 @@ pub(super) fn changes_after(backend: DbBackend, is_bootstrap: bool) -> &'static 
 /// The parameters stand in scalar subqueries, which PostgreSQL cannot look into when it plans. With plain
 /// parameters a plan for this very position looks cheaper than the plan for any position, so that it would
 /// plan each call anew. That took 0.25 ms of 1.3 ms (decision 0049).
-fn text(backend: DbBackend, is_bootstrap: bool) -> String {
+fn build_sql_changes_after(backend: DbBackend, is_bootstrap: bool) -> String {
     let (type_columns, event_columns) = (&TYPE[..TYPE_RESPONSE], &EVENT[..EVENT_RESPONSE]);
     let skip_tombstones = match is_bootstrap {
         true => " AND (deleted_at IS NULL OR change_seq > (SELECT $4))",
@@ -65,13 +67,13 @@ fn text(backend: DbBackend, is_bootstrap: bool) -> String {
            WHERE user_id = (SELECT $1) AND change_seq > (SELECT $2){skip_tombstones} \
            ORDER BY change_seq LIMIT (SELECT $3)) event",
         head = Kind::HEAD,
-        before_position = nothing(backend, &event_columns[..2]),
-        before_epoch = nothing(backend, &event_columns[3..4]),
-        after_generation = nothing(backend, &event_columns[6..]),
+        before_position = sql_null_columns(backend, &event_columns[..2]),
+        before_epoch = sql_null_columns(backend, &event_columns[3..4]),
+        after_generation = sql_null_columns(backend, &event_columns[6..]),
         type_kind = Kind::TYPE,
-        type_columns = columns("event_type", type_columns),
-        no_event = nothing(backend, &event_columns[TYPE_RESPONSE..]),
+        type_columns = sql_columns_of("event_type", type_columns),
+        no_event = sql_null_columns(backend, &event_columns[TYPE_RESPONSE..]),
         event_kind = Kind::EVENT,
-        event_columns = columns("event", event_columns),
+        event_columns = sql_columns_of("event", event_columns),
     )
 }

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{is_updated, one};
+use super::{build_import_update, run_guarded_update};
 use crate::error::Error;
 use crate::{Store, dialect};
 use domain::import::State;
@@ -17,10 +17,10 @@ use domain::limits::{LEASE_TTL_MS, RETRY_PAUSE_MS_MAX};
 
 /// The condition that a worker may claim an import now. The import is queued, or its lease has expired while
 /// it was running or rolling back. Its pause after a failure must be over.
-pub(super) fn runnable(backend: DbBackend) -> Condition {
-    let now = || dialect::now_ms(backend);
+pub(super) fn runnable_condition(backend: DbBackend) -> Condition {
+    let now = || dialect::now_ms_expr(backend);
     let held = [State::Running, State::RollingBack].map(State::name);
-    let abandoned = Condition::all().add(Column::State.is_in(held)).add(has_lease(backend).not());
+    let abandoned = Condition::all().add(Column::State.is_in(held)).add(has_lease_condition(backend).not());
     // A pause that ends later than any pause can end was set before the clock of the database was set back.
     let pause_is_over = Condition::any()
         .add(Column::NotBefore.is_null())
@@ -39,12 +39,12 @@ pub(super) fn runnable(backend: DbBackend) -> Condition {
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<Uuid>, Error> {
+pub async fn find_and_mark_due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<Uuid>, Error> {
     let tx = store.begin().await?;
     let backend = tx.backend();
-    let now = || dialect::now_ms(backend);
+    let now = || dialect::now_ms_expr(backend);
     let rows = Entity::find()
-        .filter(runnable(backend))
+        .filter(runnable_condition(backend))
         .filter(
             Condition::any()
                 .add(Column::NotifiedAt.is_null())
@@ -58,10 +58,10 @@ pub async fn due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<U
         .await?;
     let mut marked = Vec::with_capacity(rows.len());
     for row in rows {
-        let mark = one(row.user_id, row.id)
+        let mark = build_import_update(row.user_id, row.id)
             .col_expr(Column::NotifiedAt, now())
-            .filter(unlocked(row.user_id, row.id));
-        if is_updated(mark, &tx.inner).await? {
+            .filter(unlocked_condition(row.user_id, row.id));
+        if run_guarded_update(mark, &tx.inner).await? {
             marked.push(row.id);
         }
     }
@@ -71,8 +71,8 @@ pub async fn due(store: &Store, notify_every_ms: i64, most: u64) -> Result<Vec<U
 
 /// The condition that a worker holds the lease of an import, by the clock of the database. A lease that lasts
 /// longer than any lease can last was given before that clock was set back, and does not count.
-pub(super) fn has_lease(backend: DbBackend) -> Condition {
-    let now = || dialect::now_ms(backend);
+pub(super) fn has_lease_condition(backend: DbBackend) -> Condition {
+    let now = || dialect::now_ms_expr(backend);
     Condition::all()
         .add(Column::LeaseUntil.is_not_null())
         .add(Expr::col(Column::LeaseUntil).gte(now()))
@@ -90,9 +90,9 @@ pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
     let backend = store.reader().backend();
     let since = Func::coalesce([Column::LeaseUntil, Column::NotBefore, Column::CreatedAt].map(Expr::col));
     let wait: Option<(Option<i64>,)> = Entity::find()
-        .filter(runnable(backend))
+        .filter(runnable_condition(backend))
         .select_only()
-        .expr_as(Expr::expr(dialect::now_ms(backend).sub(since)).max(), "wait")
+        .expr_as(Expr::expr(dialect::now_ms_expr(backend).sub(since)).max(), "wait")
         .into_tuple()
         .one(store.reader())
         .await?;
@@ -105,7 +105,7 @@ pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
 /// ```sql
 /// id IN (SELECT id FROM import_job WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE SKIP LOCKED)
 /// ```
-pub(super) fn unlocked(user_id: Uuid, id: Uuid) -> SimpleExpr {
+pub(super) fn unlocked_condition(user_id: Uuid, id: Uuid) -> SimpleExpr {
     let row = Entity::find().select_only().column(Column::Id).filter(Column::UserId.eq(user_id));
     let row = row.filter(Column::Id.eq(id));
     let row = row.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);

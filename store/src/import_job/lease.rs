@@ -1,7 +1,7 @@
 //! Does the steps of a worker: it claims an import, moves its checkpoint, and releases it.
 //!
-//! Each step is guarded by state, lease epoch and checkpoint. So a worker that has lost its lease can write
-//! nothing.
+//! Each step is guarded by state, lease epoch and checkpoint. So a worker can write nothing once another
+//! worker has claimed the import, or its user has paused or ended it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,8 +14,11 @@ use sea_orm::{
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::due::has_lease;
-use super::{WORKED_ON, find_within, is_updated, of_user, one, row, runnable, to, write_problem};
+use super::due::has_lease_condition;
+use super::{
+    WORKED_ON, build_import_update, find_in_transaction, problem_to_json, run_guarded_update,
+    runnable_condition, select_of_user, state_value, to_import_row,
+};
 use crate::error::Error;
 use crate::{Store, Tx, dialect};
 use domain::fault_injection;
@@ -47,30 +50,30 @@ pub async fn claim(
 ) -> Result<Option<ImportRow>, Error> {
     for _ in 0..CLAIM_ATTEMPTS {
         let tx = store.begin().await?;
-        if dialect::excludes_others(&tx.inner, user_id).await? {
-            let open = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
+        if dialect::try_lock_claims(&tx.inner, user_id).await? {
+            let open = select_of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
             let open = open.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
             if let Some(model) = open.one(&tx.inner).await? {
-                return claim_locked(tx, model, owner, limits, lease_ttl_ms).await;
+                return claim_locked_import(tx, model, owner, limits, lease_ttl_ms).await;
             }
-            if !is_open(&tx, user_id, id).await? {
+            if !needs_worker(&tx, user_id, id).await? {
                 return Ok(None);
             }
         }
-        tx.release().await?;
+        tx.roll_back().await?;
         sleep(CLAIM_PAUSE).await;
     }
     Ok(None)
 }
 
 /// Whether the import exists and is in a state that workers work on, whether or not its row is locked.
-async fn is_open(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
-    let open = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
+async fn needs_worker(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
+    let open = select_of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
     Ok(open.count(&tx.inner).await? > 0)
 }
 
 /// Claims an import whose row this transaction has locked, while no other claim of its user is under way.
-async fn claim_locked(
+async fn claim_locked_import(
     tx: Tx,
     model: Model,
     owner: &str,
@@ -79,32 +82,34 @@ async fn claim_locked(
 ) -> Result<Option<ImportRow>, Error> {
     let (user_id, id) = (model.user_id, model.id);
     let backend = tx.backend();
-    let now = || dialect::now_ms(backend);
-    let others = of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.ne(id)).filter(has_lease(backend));
+    let now = || dialect::now_ms_expr(backend);
+    let others = select_of_user(user_id, Some(&WORKED_ON))
+        .filter(Column::Id.ne(id))
+        .filter(has_lease_condition(backend));
     if others.count(&tx.inner).await? >= limits.running_max {
         return Ok(None);
     }
     // A worker that releases an import clears `lease_until`. If it is set, the last lease holder has crashed.
     let after_crash = model.lease_until.is_some();
-    let import = row(model)?.claimed(after_crash);
+    let import = to_import_row(model)?.into_claimed(after_crash);
     if import.cannot_progress() {
-        end_hopeless(&tx, &import).await?;
+        fail_hopeless_import(&tx, &import).await?;
         tx.commit().await?;
         return Ok(None);
     }
     let state = if import.state == State::RollingBack { State::RollingBack } else { State::Running };
-    let update = one(user_id, id)
+    let update = build_import_update(user_id, id)
         .col_expr(Column::CrashCount, import.crash_count.into())
         .col_expr(Column::ChunkRecords, import.chunk_records.into())
         .col_expr(Column::SmallChunksUntil, import.small_chunks_until.into())
-        .col_expr(Column::State, to(state))
+        .col_expr(Column::State, state_value(state))
         .col_expr(Column::LeaseEpoch, Expr::col(Column::LeaseEpoch).add(1))
         .col_expr(Column::LeaseOwner, Expr::value(owner))
         .col_expr(Column::LeaseUntil, now().add(lease_ttl_ms))
         .col_expr(Column::StartedAt, Func::coalesce([Expr::col(Column::StartedAt), now()]).into())
-        .filter(runnable(backend));
-    let is_claimed = is_updated(update, &tx.inner).await?;
-    let row = if is_claimed { find_within(&tx, user_id, id).await? } else { None };
+        .filter(runnable_condition(backend));
+    let is_claimed = run_guarded_update(update, &tx.inner).await?;
+    let row = if is_claimed { find_in_transaction(&tx, user_id, id).await? } else { None };
     tx.commit().await?;
     if row.is_some() && after_crash {
         metrics::counter!("idem_import_crashes_total").increment(1);
@@ -113,18 +118,18 @@ async fn claim_locked(
 }
 
 /// Ends an import on which every worker has crashed without making progress.
-async fn end_hopeless(tx: &Tx, import: &ImportRow) -> Result<(), Error> {
+async fn fail_hopeless_import(tx: &Tx, import: &ImportRow) -> Result<(), Error> {
     let detail = "every worker crashed on this import before it made progress; retry it later, or send its \
         records in smaller files";
     let problem = Problem::new(Code::NoProgress, detail);
-    let update = one(import.user_id, import.id)
-        .col_expr(Column::State, to(State::Failed))
+    let update = build_import_update(import.user_id, import.id)
+        .col_expr(Column::State, state_value(State::Failed))
         .col_expr(Column::CrashCount, import.crash_count.into())
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
-        .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
-        .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()))
-        .filter(runnable(tx.backend()));
-    if is_updated(update, &tx.inner).await? {
+        .col_expr(Column::Problem, Expr::value(problem_to_json(&problem)))
+        .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend()))
+        .filter(runnable_condition(tx.backend()));
+    if run_guarded_update(update, &tx.inner).await? {
         tracing::warn!(import.id = %import.id, "an import has ended because every worker crashed on it");
         metrics::counter!("idem_imports_finished_total", "state" => "failed").increment(1);
     }
@@ -161,11 +166,11 @@ impl From<&ImportRow> for Held {
 
 /// An UPDATE of an import that changes nothing if the worker no longer holds the lease, or the checkpoint has
 /// moved.
-fn fenced(held: Held) -> UpdateMany<Entity> {
+fn build_fenced_update(held: Held) -> UpdateMany<Entity> {
     if fault_injection::is_injected("plant-no-fence") {
-        return one(held.user_id, held.id);
+        return build_import_update(held.user_id, held.id);
     }
-    one(held.user_id, held.id)
+    build_import_update(held.user_id, held.id)
         .filter(Column::State.eq(held.state.name()))
         .filter(Column::LeaseEpoch.eq(held.lease_epoch))
         .filter(Column::NextRecord.eq(held.next_record))
@@ -184,16 +189,22 @@ pub struct Checkpoint {
     pub bytes_processed: i64,
 }
 
-/// Moves the checkpoint and renews the lease. It is the first statement in the transaction of a chunk.
+/// Moves the checkpoint and renews the lease. It is the first statement in the transaction of a chunk, so
+/// that both take effect only if the chunk is committed.
 ///
 /// # Errors
 /// [`Error::Fenced`] if the worker no longer holds the lease; [`Error::Database`] if the database fails.
-pub async fn advance(tx: &Tx, import: Held, next: Checkpoint, lease_ttl_ms: i64) -> Result<(), Error> {
+pub async fn advance_checkpoint(
+    tx: &Tx,
+    import: Held,
+    next: Checkpoint,
+    lease_ttl_ms: i64,
+) -> Result<(), Error> {
     // After crashes chunks are small. They get their full size again once the records near the crash are
     // done.
     let is_past_crash = Expr::col(Column::SmallChunksUntil).lte(next.next_record);
     let full_size = i32::try_from(CHUNK_RECORDS_MAX).unwrap_or(i32::MAX);
-    let update = renewed(tx, import, lease_ttl_ms)
+    let update = build_progress_update(tx, import, lease_ttl_ms)
         .col_expr(Column::NextRecord, next.next_record.into())
         .col_expr(Column::NextByte, next.next_byte.into())
         .col_expr(Column::NextLine, next.next_line.into())
@@ -202,38 +213,38 @@ pub async fn advance(tx: &Tx, import: Held, next: Checkpoint, lease_ttl_ms: i64)
             Column::ChunkRecords,
             Expr::case(is_past_crash, full_size).finally(Expr::col(Column::ChunkRecords)).into(),
         );
-    if is_updated(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
 /// Renews the lease but does not move the checkpoint. It is the first statement in a transaction that rolls
 /// events back.
 ///
 /// # Errors
-/// As [`advance`].
-pub async fn check_lease(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
-    let update = renewed(tx, import, lease_ttl_ms);
-    if is_updated(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+/// As [`advance_checkpoint`].
+pub async fn renew_in_transaction(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
+    let update = build_progress_update(tx, import, lease_ttl_ms);
+    if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
 /// An UPDATE after progress: it renews the lease, and sets the counts of failures and crashes back.
-fn renewed(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany<Entity> {
-    fenced(import)
+fn build_progress_update(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany<Entity> {
+    build_fenced_update(import)
         .col_expr(Column::Attempts, Expr::value(0))
         .col_expr(Column::CrashCount, Expr::value(0))
-        .col_expr(Column::LeaseUntil, dialect::now_ms(tx.backend()).add(lease_ttl_ms))
+        .col_expr(Column::LeaseUntil, dialect::now_ms_expr(tx.backend()).add(lease_ttl_ms))
 }
 
 /// Ends a rollback, because no event is left to roll back.
 ///
 /// # Errors
-/// As [`advance`], and [`Error::Busy`] if no connection is free in time.
+/// As [`advance_checkpoint`], and [`Error::Busy`] if no connection is free in time.
 pub async fn finish_rollback(store: &Store, import: Held) -> Result<(), Error> {
     let tx = store.begin().await?;
-    let update = fenced(import)
-        .col_expr(Column::State, to(State::RolledBack))
+    let update = build_fenced_update(import)
+        .col_expr(Column::State, state_value(State::RolledBack))
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
-        .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()));
-    let done = is_updated(update, &tx.inner).await?;
+        .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend()));
+    let done = run_guarded_update(update, &tx.inner).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
@@ -242,10 +253,15 @@ pub async fn finish_rollback(store: &Store, import: Held) -> Result<(), Error> {
 /// import.
 ///
 /// # Errors
-/// As [`advance`].
-pub async fn add_counts(tx: &Tx, import: Held, counts: Counts, is_last: bool) -> Result<(), Error> {
+/// As [`advance_checkpoint`].
+pub async fn add_counts_and_maybe_complete(
+    tx: &Tx,
+    import: Held,
+    counts: Counts,
+    is_last: bool,
+) -> Result<(), Error> {
     let plus = |column: Column, add: i64| Expr::col(column).add(add);
-    let mut update = fenced(import)
+    let mut update = build_fenced_update(import)
         .col_expr(Column::CountInserted, plus(Column::CountInserted, counts.inserted))
         .col_expr(Column::CountDuplicates, plus(Column::CountDuplicates, counts.duplicates))
         .col_expr(Column::CountDiffering, plus(Column::CountDiffering, counts.differing))
@@ -253,14 +269,14 @@ pub async fn add_counts(tx: &Tx, import: Held, counts: Counts, is_last: bool) ->
         .col_expr(Column::CountRejected, plus(Column::CountRejected, counts.rejected));
     if is_last {
         update = update
-            .col_expr(Column::State, to(State::Completed))
+            .col_expr(Column::State, state_value(State::Completed))
             .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
             .col_expr(Column::RecordsTotal, import.next_record.into())
             .col_expr(Column::BytesProcessed, Expr::col(Column::BytesTotal))
             .col_expr(Column::Problem, Expr::value(None::<String>))
-            .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend()));
+            .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend()));
     }
-    if is_updated(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
 /// Why a worker releases an import, and what becomes of it.
@@ -285,39 +301,40 @@ pub enum Release {
     Fail(Problem),
 }
 
-/// Releases the lease of an import. Returns false if the worker no longer holds it.
+/// Ends the lease before the import is done, and sets the state that `release` says. Returns false and
+/// changes nothing if another worker has claimed it or the user has paused or ended it.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn release(store: &Store, import: Held, release: Release) -> Result<bool, Error> {
     let tx = store.begin().await?;
-    let mut update = fenced(import).col_expr(Column::LeaseUntil, Expr::value(None::<i64>));
+    let mut update = build_fenced_update(import).col_expr(Column::LeaseUntil, Expr::value(None::<i64>));
     // An import that is being rolled back stays in that state until the rollback is done.
     let waiting = if import.state == State::Running { State::Queued } else { import.state };
-    let from_now = |pause_ms: i64| dialect::now_ms(tx.backend()).add(pause_ms);
+    let from_now = |pause_ms: i64| dialect::now_ms_expr(tx.backend()).add(pause_ms);
     update = match release {
-        Release::Yield => update.col_expr(Column::State, to(waiting)),
+        Release::Yield => update.col_expr(Column::State, state_value(waiting)),
         Release::Retry { pause_ms } => update
-            .col_expr(Column::State, to(waiting))
+            .col_expr(Column::State, state_value(waiting))
             .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
             .col_expr(Column::NotBefore, from_now(pause_ms)),
-        Release::AllowanceUsedUp { pause_ms } => {
-            update.col_expr(Column::State, to(waiting)).col_expr(Column::NotBefore, from_now(pause_ms))
-        }
+        Release::AllowanceUsedUp { pause_ms } => update
+            .col_expr(Column::State, state_value(waiting))
+            .col_expr(Column::NotBefore, from_now(pause_ms)),
         Release::SendAgain(problem) => update
-            .col_expr(Column::State, to(State::AwaitingUpload))
+            .col_expr(Column::State, state_value(State::AwaitingUpload))
             // The client gets the full time for a new upload, because the first one may have arrived a day
             // ago.
             .col_expr(Column::UploadExpiresAt, from_now(UPLOAD_TTL_MS))
             .col_expr(Column::BytesReceived, Expr::value(0_i64))
             .col_expr(Column::PayloadObjects, Expr::value(""))
-            .col_expr(Column::Problem, Expr::value(write_problem(&problem))),
+            .col_expr(Column::Problem, Expr::value(problem_to_json(&problem))),
         Release::Fail(problem) => update
-            .col_expr(Column::State, to(State::Failed))
-            .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
-            .col_expr(Column::FinishedAt, dialect::now_ms(tx.backend())),
+            .col_expr(Column::State, state_value(State::Failed))
+            .col_expr(Column::Problem, Expr::value(problem_to_json(&problem)))
+            .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend())),
     };
-    let done = is_updated(update, &tx.inner).await?;
+    let done = run_guarded_update(update, &tx.inner).await?;
     tx.commit().await?;
     Ok(done)
 }
@@ -325,11 +342,11 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
 /// Stores a problem of an import while the worker keeps its lease.
 ///
 /// # Errors
-/// As [`renew`].
+/// As [`renew_lease`].
 pub async fn record_problem(store: &Store, import: Held, problem: &Problem) -> Result<(), Error> {
     let tx = store.begin().await?;
-    let update = fenced(import).col_expr(Column::Problem, Expr::value(write_problem(problem)));
-    let done = is_updated(update, &tx.inner).await?;
+    let update = build_fenced_update(import).col_expr(Column::Problem, Expr::value(problem_to_json(problem)));
+    let done = run_guarded_update(update, &tx.inner).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
@@ -339,10 +356,11 @@ pub async fn record_problem(store: &Store, import: Held, problem: &Problem) -> R
 /// # Errors
 /// [`Error::Fenced`] if the worker no longer holds the lease; [`Error::Busy`] if no connection is free in
 /// time; [`Error::Database`] if the database fails.
-pub async fn renew(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
+pub async fn renew_lease(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
     let tx = store.begin().await?;
-    let until = dialect::now_ms(tx.backend()).add(lease_ttl_ms);
-    let done = is_updated(fenced(import).col_expr(Column::LeaseUntil, until), &tx.inner).await?;
+    let until = dialect::now_ms_expr(tx.backend()).add(lease_ttl_ms);
+    let done = run_guarded_update(build_fenced_update(import).col_expr(Column::LeaseUntil, until), &tx.inner)
+        .await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
@@ -352,10 +370,14 @@ pub async fn renew(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(),
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn is_another_waiting(store: &Store, import: Held, limits: &ImportLimits) -> Result<bool, Error> {
+pub async fn is_another_import_waiting(
+    store: &Store,
+    import: Held,
+    limits: &ImportLimits,
+) -> Result<bool, Error> {
     let backend = store.backend();
     let other = Condition::any().add(Column::UserId.ne(import.user_id)).add(Column::Id.ne(import.id));
-    let waiting = Entity::find().filter(runnable(backend)).filter(other).limit(WAITING_USERS_MAX);
+    let waiting = Entity::find().filter(runnable_condition(backend)).filter(other).limit(WAITING_USERS_MAX);
     let users: HashSet<Uuid> = waiting
         .select_only()
         .column(Column::UserId)
@@ -366,7 +388,7 @@ pub async fn is_another_waiting(store: &Store, import: Held, limits: &ImportLimi
         .into_iter()
         .collect();
     for user_id in users {
-        let running = of_user(user_id, Some(&WORKED_ON)).filter(has_lease(backend));
+        let running = select_of_user(user_id, Some(&WORKED_ON)).filter(has_lease_condition(backend));
         if running.count(store.reader()).await? < limits.running_max {
             return Ok(true);
         }

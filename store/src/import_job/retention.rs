@@ -11,8 +11,8 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::due::unlocked;
-use super::{is_updated, one, to, write_problem};
+use super::due::unlocked_condition;
+use super::{build_import_update, problem_to_json, run_guarded_update, state_value};
 use crate::error::Error;
 use crate::{Store, Tx, dialect, import_rejection};
 use domain::import::State;
@@ -25,8 +25,8 @@ use domain::problem::{Code, Problem};
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
-    let now = || dialect::now_ms(store.backend());
+pub async fn fail_expired_uploads(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
+    let now = || dialect::now_ms_expr(store.backend());
     let late = Condition::all()
         .add(Column::State.eq(State::AwaitingUpload.name()))
         .add(Expr::col(Column::UploadExpiresAt).lt(now()));
@@ -35,13 +35,13 @@ pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error
     let mut ended = Vec::new();
     for row in rows {
         let tx = store.begin().await?;
-        let update = one(row.user_id, row.id)
-            .col_expr(Column::State, to(State::Failed))
-            .col_expr(Column::Problem, Expr::value(write_problem(&problem)))
+        let update = build_import_update(row.user_id, row.id)
+            .col_expr(Column::State, state_value(State::Failed))
+            .col_expr(Column::Problem, Expr::value(problem_to_json(&problem)))
             .col_expr(Column::FinishedAt, now())
             .filter(late.clone())
-            .filter(unlocked(row.user_id, row.id));
-        let done = is_updated(update, &tx.inner).await?;
+            .filter(unlocked_condition(row.user_id, row.id));
+        let done = run_guarded_update(update, &tx.inner).await?;
         tx.commit().await?;
         if done {
             ended.push((row.user_id, row.id));
@@ -54,14 +54,14 @@ pub async fn expire(store: &Store, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn is_upload_over(store: &Store, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
-    let late = Expr::col(Column::UploadExpiresAt).lt(dialect::now_ms(store.backend()));
+pub async fn is_upload_expired(store: &Store, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
+    let late = Expr::col(Column::UploadExpiresAt).lt(dialect::now_ms_expr(store.backend()));
     let late = Entity::find_by_id((user_id, id)).filter(late).count(store.reader()).await?;
     Ok(late > 0)
 }
 
 /// The condition that an import has ended and that something of it is still kept: `removed_at` is null.
-fn ended(removed_at: Column) -> Condition {
+fn ended_and_kept_condition(removed_at: Column) -> Condition {
     let ended = State::ALL.into_iter().filter(|state| state.is_final()).map(State::name);
     Condition::all().add(Column::State.is_in(ended)).add(removed_at.is_null())
 }
@@ -71,15 +71,15 @@ fn ended(removed_at: Column) -> Condition {
 ///
 /// Plan: it walks `import_job_payload_kept (finished_at) WHERE payload_removed_at IS NULL`, or the same index
 /// for rejections, the oldest first.
-async fn stale(
+async fn find_ended_imports(
     store: &Store,
     kept_ms: i64,
     removed_at: Column,
     most: u64,
 ) -> Result<Vec<(Uuid, Uuid)>, Error> {
-    let before = dialect::now_ms(store.backend()).sub(kept_ms);
+    let before = dialect::now_ms_expr(store.backend()).sub(kept_ms);
     let rows = Entity::find()
-        .filter(ended(removed_at))
+        .filter(ended_and_kept_condition(removed_at))
         .filter(Expr::col(Column::FinishedAt).lt(before))
         .order_by_asc(Column::FinishedAt)
         .limit(most)
@@ -92,8 +92,8 @@ async fn stale(
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn stale_payloads(store: &Store, kept_ms: i64, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
-    stale(store, kept_ms, Column::PayloadRemovedAt, most).await
+pub async fn find_stale_payloads(store: &Store, kept_ms: i64, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
+    find_ended_imports(store, kept_ms, Column::PayloadRemovedAt, most).await
 }
 
 /// Returns up to `most` imports that ended more than `kept_ms` milliseconds ago and still have their
@@ -101,17 +101,21 @@ pub async fn stale_payloads(store: &Store, kept_ms: i64, most: u64) -> Result<Ve
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn stale_rejections(store: &Store, kept_ms: i64, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
-    stale(store, kept_ms, Column::RejectionsRemovedAt, most).await
+pub async fn find_stale_rejections(
+    store: &Store,
+    kept_ms: i64,
+    most: u64,
+) -> Result<Vec<(Uuid, Uuid)>, Error> {
+    find_ended_imports(store, kept_ms, Column::RejectionsRemovedAt, most).await
 }
 
 /// Records that the objects of a payload are removed, and clears the excerpts of it in the rejections.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn mark_payload_removed(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
+pub async fn mark_payload_and_excerpts_removed(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
     let tx = store.begin().await?;
-    if mark_removed(&tx, user_id, id, Column::PayloadRemovedAt).await? {
+    if set_removed_at(&tx, user_id, id, Column::PayloadRemovedAt).await? {
         import_rejection::clear_excerpts(&tx, user_id, id).await?;
     }
     tx.commit().await
@@ -123,18 +127,18 @@ pub async fn mark_payload_removed(store: &Store, user_id: Uuid, id: Uuid) -> Res
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn remove_rejections(store: &Store, user_id: Uuid, id: Uuid) -> Result<(), Error> {
     let tx = store.begin().await?;
-    if mark_removed(&tx, user_id, id, Column::RejectionsRemovedAt).await? {
-        import_rejection::remove(&tx, user_id, id).await?;
+    if set_removed_at(&tx, user_id, id, Column::RejectionsRemovedAt).await? {
+        import_rejection::remove_of_import(&tx, user_id, id).await?;
     }
     tx.commit().await
 }
 
 /// Sets the column `removed_at`. Returns false if it is set already, or another transaction has locked the
 /// row.
-async fn mark_removed(tx: &Tx, user_id: Uuid, id: Uuid, removed_at: Column) -> Result<bool, Error> {
-    let update = one(user_id, id)
-        .col_expr(removed_at, dialect::now_ms(tx.backend()))
-        .filter(ended(removed_at))
-        .filter(unlocked(user_id, id));
-    is_updated(update, &tx.inner).await
+async fn set_removed_at(tx: &Tx, user_id: Uuid, id: Uuid, removed_at: Column) -> Result<bool, Error> {
+    let update = build_import_update(user_id, id)
+        .col_expr(removed_at, dialect::now_ms_expr(tx.backend()))
+        .filter(ended_and_kept_condition(removed_at))
+        .filter(unlocked_condition(user_id, id));
+    run_guarded_update(update, &tx.inner).await
 }

@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, ExprTrait, QueryFilter};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{is_updated, one, to};
+use super::{build_import_update, run_guarded_update, state_value};
 use crate::error::Error;
 use crate::lock::{Lockable, begin_locked};
 use crate::{Store, dialect, run_to_completion};
@@ -34,22 +34,22 @@ pub struct Arrival {
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
 /// wait; [`Error::Database`] if the database fails.
-pub async fn receive(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival) -> Result<bool, Error> {
+pub async fn record_arrival(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival) -> Result<bool, Error> {
     let Arrival { from, names_before, up_to, names, complete } = arrival;
     let state = if complete { State::Queued } else { State::AwaitingUpload };
-    let update = one(user_id, id)
+    let update = build_import_update(user_id, id)
         .col_expr(Column::BytesReceived, up_to.into())
         .col_expr(Column::PayloadObjects, names.as_text().into())
-        .col_expr(Column::State, to(state))
+        .col_expr(Column::State, state_value(state))
         .col_expr(Column::Problem, Expr::value(None::<String>))
         .filter(Column::State.eq(State::AwaitingUpload.name()))
         .filter(Column::BytesReceived.eq(from))
         .filter(Column::PayloadObjects.eq(names_before.as_text()))
-        .filter(Expr::col(Column::UploadExpiresAt).gte(dialect::now_ms(store.backend())));
+        .filter(Expr::col(Column::UploadExpiresAt).gte(dialect::now_ms_expr(store.backend())));
     let store = store.clone();
     run_to_completion(async move {
         let (tx, _) = begin_locked(&store, user_id, Lockable::Import(id), Instant::now()).await?;
-        let done = is_updated(update, &tx.inner).await?;
+        let done = run_guarded_update(update, &tx.inner).await?;
         tx.commit().await?;
         Ok(done)
     })

@@ -25,8 +25,8 @@ const DAY_HOURS: i64 = 24;
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn count_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<(), Error> {
-    let now_ms = dialect::now_ms_text(tx.backend());
+pub async fn add_used_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<(), Error> {
+    let now_ms = dialect::sql_now_ms(tx.backend());
     let sql = format!(
         "INSERT INTO import_usage (user_id, hour, records) VALUES ($1, {now_ms} / {HOUR_MS}, $2) \
          ON CONFLICT (user_id, hour) DO UPDATE SET records = import_usage.records + excluded.records"
@@ -42,8 +42,8 @@ pub async fn count_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<(), E
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> {
-    let hour = || dialect::now_ms(store.backend()).div(HOUR_MS);
+pub async fn count_records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> {
+    let hour = || dialect::now_ms_expr(store.backend()).div(HOUR_MS);
     let counted = Entity::find()
         .filter(Column::UserId.eq(user_id))
         .filter(Expr::col(Column::Hour).gt(hour().sub(DAY_HOURS)))
@@ -64,7 +64,7 @@ pub async fn records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> 
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn remove_old_usage(store: &Store) -> Result<(), Error> {
     let tx = store.begin().await?;
-    let now_ms = dialect::now_ms_text(tx.backend());
+    let now_ms = dialect::sql_now_ms(tx.backend());
     // The sweeper of another process may remove the same rows.
     let lock = if tx.backend() == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(

@@ -38,7 +38,7 @@ pub(super) enum Bodies {
 
 impl ReadSet {
     /// Adds an id of any kind of row. The bodies of all events in this read set are then read.
-    pub fn id(&mut self, id: Uuid) {
+    pub fn add_id(&mut self, id: Uuid) {
         self.ids.insert(id);
         self.bodies = Bodies::FromDatabase;
     }
@@ -51,10 +51,10 @@ impl ReadSet {
 
     /// Adds the keys of an event to find out whether it is stored. Its body is read only if the event may be
     /// stored under a former id.
-    pub fn event(&mut self, new: &NewEvent) {
+    pub fn add_event(&mut self, new: &NewEvent) {
         self.ids.insert(new.id);
         if let Some(former) = new.former_id {
-            self.id(former.id);
+            self.add_id(former.id);
         }
         if let Some(external_id) = &new.external_id {
             self.keys.insert((new.source_type.clone(), external_id.clone(), new.id));
@@ -66,22 +66,22 @@ impl ReadSet {
     }
 
     /// Adds the keys of a write.
-    pub fn write(&mut self, write: &Write) {
+    pub fn add_write(&mut self, write: &Write) {
         match write {
             Write::CreateEvent(new) => {
-                self.event(new);
+                self.add_event(new);
                 self.bodies = self.bodies.max(Bodies::FromRequest);
             }
-            Write::UpdateEvent(edit) => edit.ids().for_each(|id| self.id(id)),
-            Write::RestoreEvent(restore) => restore.ids().for_each(|id| self.id(id)),
-            Write::CreateEventType(new) => self.event_type(new),
+            Write::UpdateEvent(edit) => edit.needed_row_ids().for_each(|id| self.add_id(id)),
+            Write::RestoreEvent(restore) => restore.needed_row_ids().for_each(|id| self.add_id(id)),
+            Write::CreateEventType(new) => self.add_event_type(new),
             Write::UpdateEventType(edit) => {
                 self.ids.insert(edit.id);
                 self.type_names.extend(edit.patch.name.clone());
             }
-            Write::DeleteEvent(removal) => self.id(removal.id),
+            Write::DeleteEvent(removal) => self.add_id(removal.id),
             Write::DeleteEventType(removal) => {
-                self.id(removal.id);
+                self.add_id(removal.id);
                 self.counted_types.insert(removal.id);
             }
         }
@@ -97,7 +97,7 @@ impl ReadSet {
     }
 
     /// Adds the keys of a new type.
-    fn event_type(&mut self, new: &NewType) {
+    fn add_event_type(&mut self, new: &NewType) {
         if new.origin == IdOrigin::Sent {
             self.ids.insert(new.id);
         }
@@ -117,7 +117,7 @@ impl ReadSet {
     }
 }
 
-/// The parameters of [`super::sql::load`], and which variant they are for.
+/// The parameters of [`super::sql::sql_load_keys`], and which variant they are for.
 pub(super) struct Parameters {
     pub(super) values: Vec<Value>,
     pub(super) owners: Owners,
@@ -126,17 +126,17 @@ pub(super) struct Parameters {
 }
 
 /// Returns the parameters that load these read sets.
-pub(super) fn parameters(backend: DbBackend, read_sets: &BTreeMap<Uuid, &ReadSet>) -> Parameters {
+pub(super) fn query_parameters(backend: DbBackend, read_sets: &BTreeMap<Uuid, &ReadSet>) -> Parameters {
     let users: Vec<Uuid> = read_sets.keys().copied().collect();
     let owners = if users.len() == 1 && backend == DbBackend::Postgres { Owners::One } else { Owners::Many };
     // With one user, the user is a parameter of its own, and no key has an owner beside it.
     let mut values = match owners {
         Owners::One => vec![users[0].into()],
-        Owners::Many => vec![dialect::ids(backend, &users)],
+        Owners::Many => vec![dialect::ids_parameter(backend, &users)],
     };
     let mut add = |of_keys: Vec<Uuid>, columns: Vec<List<'_>>| {
         let of_keys = (owners == Owners::Many).then_some(List::Ids(of_keys));
-        values.extend(dialect::table(backend, of_keys.into_iter().chain(columns).collect()));
+        values.extend(dialect::table_parameters(backend, of_keys.into_iter().chain(columns).collect()));
     };
 
     let ids = read_sets.iter().flat_map(|(user, read_set)| read_set.ids.iter().map(move |id| (*user, *id)));

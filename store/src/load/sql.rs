@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 
 use sea_orm::DbBackend;
 
-use crate::model::{self, columns, nothing};
+use crate::model::{self, sql_columns_of, sql_null_columns};
 
-/// What a row of [`load`] stands for: the number in its first column. Rows come in the order of these
-/// numbers.
+/// What a row of [`sql_load_keys`] stands for: the number in its first column. Rows come in the order of
+/// these numbers.
 ///
 /// All kinds share the columns `kind`, `user_id`, `id`, `other`, `number`, `revision`, and after these the
 /// columns of [`model::TYPE`]. They share them because PostgreSQL takes longer to start a statement with more
@@ -42,7 +42,7 @@ pub(super) enum Owners {
     Many,
 }
 
-/// Which variant of [`load`] a write needs.
+/// Which variant of [`sql_load_keys`] a write needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     /// For whom it loads. On SQLite both variants have the same text.
@@ -56,12 +56,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    fn number(self) -> usize {
+    fn variant_number(self) -> usize {
         let bits = [self.owners == Owners::Many, self.for_response, self.by_key, self.by_name];
         bits.iter().fold(0, |n, bit| n * 2 + usize::from(*bit))
     }
 
-    fn of(number: usize) -> Self {
+    fn from_variant_number(number: usize) -> Self {
         let has = |bit: usize| number & bit != 0;
         let owners = if has(8) { Owners::Many } else { Owners::One };
         Self { owners, for_response: has(4), by_key: has(2), by_name: has(1) }
@@ -77,20 +77,22 @@ impl Shape {
 ///
 /// Plan on PostgreSQL: each lateral subquery is one lookup in a unique index for each key, and PostgreSQL has
 /// no other choice (decision 0030). A plain join of a small table became a hash join over all of it, and that
-/// plan was kept: an import of a million rows took 112 s instead of 33 s. With `f.id = w.id` and no statistics
-/// yet, PostgreSQL took any index that begins with the user. Only the unique index returns rows in the order
-/// of its last column, and connections that write do not sort. `MATERIALIZED` keeps PostgreSQL from merging
-/// the tables of keys into the lookups.
-pub(super) fn load(backend: DbBackend, shape: Shape) -> &'static str {
-    static POSTGRES: LazyLock<[String; 16]> =
-        LazyLock::new(|| std::array::from_fn(|n| load_text(DbBackend::Postgres, Shape::of(n))));
-    static SQLITE: LazyLock<[String; 16]> =
-        LazyLock::new(|| std::array::from_fn(|n| load_text(DbBackend::Sqlite, Shape::of(n))));
+/// plan was kept: an import of a million rows took 112 s instead of 33 s. With `f.id = w.id` and no
+/// statistics yet, PostgreSQL took any index that begins with the user. Only the unique index returns rows in
+/// the order of its last column, and connections that write do not sort. `MATERIALIZED` keeps PostgreSQL from
+/// merging the tables of keys into the lookups.
+pub(super) fn sql_load_keys(backend: DbBackend, shape: Shape) -> &'static str {
+    static POSTGRES: LazyLock<[String; 16]> = LazyLock::new(|| {
+        std::array::from_fn(|n| build_sql_load_keys(DbBackend::Postgres, Shape::from_variant_number(n)))
+    });
+    static SQLITE: LazyLock<[String; 16]> = LazyLock::new(|| {
+        std::array::from_fn(|n| build_sql_load_keys(DbBackend::Sqlite, Shape::from_variant_number(n)))
+    });
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
-    &texts[shape.number()]
+    &texts[shape.variant_number()]
 }
 
-fn load_text(backend: DbBackend, shape: Shape) -> String {
+fn build_sql_load_keys(backend: DbBackend, shape: Shape) -> String {
     let is_postgres = backend == DbBackend::Postgres;
     let (template, owner, name) = match (is_postgres, shape.owners, shape.by_key) {
         (true, Owners::One, false) => (include_str!("sql/postgres_one_user.sql"), "", "$3"),
@@ -101,24 +103,24 @@ fn load_text(backend: DbBackend, shape: Shape) -> String {
         (false, _, true) => (include_str!("sql/sqlite.sql"), "", "$4"),
     };
     let no_id = if is_postgres { "NULL::uuid" } else { "NULL" };
-    let (event_read, event_row) = model::event_head_columns(backend, shape.for_response);
+    let (event_read, event_row) = model::sql_event_head_columns(backend, shape.for_response);
     let (read_import, import) =
         if shape.for_response { (", f.import_job_id", "f.import_job_id") } else { ("", no_id) };
-    let type_row = columns("f", &model::TYPE);
-    variant(template, shape)
+    let type_row = sql_columns_of("f", &model::TYPE);
+    select_template_lines(template, shape)
         .replace("{event_read}", &format!("f.user_id{event_read}{read_import}"))
         .replace("{event_row}", &event_row)
         .replace("{import}", import)
         .replace("{type_read}", &format!("f.user_id{type_row}"))
         .replace("{type_row}", &type_row)
-        .replace("{no_row}", &nothing(backend, &model::TYPE))
+        .replace("{no_row}", &sql_null_columns(backend, &model::TYPE))
         .replace("{owner}", owner)
         .replace("{name}", name)
 }
 
 /// Returns the lines of a template that a variant consists of. A line may end with a condition as a comment;
 /// lines that are comments are left out.
-fn variant(template: &str, shape: Shape) -> String {
+fn select_template_lines(template: &str, shape: Shape) -> String {
     let mut text = String::new();
     for line in template.lines() {
         let (sql, condition) = line.split_once("--").unwrap_or((line, ""));
@@ -140,12 +142,13 @@ fn variant(template: &str, shape: Shape) -> String {
 /// Returns the statement that reads complete events with their types, and the revisions of the accounts. Its
 /// parameters are the user and the ids, or for many users a table of owners and ids.
 ///
-/// Plan: one lookup in the primary key of `event`, `event_type` and `account` for each event, as in [`load`].
-/// The revision shows whether anything of the user has changed since [`load`] read it.
-pub(super) fn load_bodies(backend: DbBackend, owners: Owners) -> &'static str {
+/// Plan: one lookup in the primary key of `event`, `event_type` and `account` for each event, as in
+/// [`sql_load_keys`]. The revision shows whether anything of the user has changed since [`sql_load_keys`]
+/// read it.
+pub(super) fn sql_load_bodies(backend: DbBackend, owners: Owners) -> &'static str {
     static POSTGRES: LazyLock<[String; 2]> =
-        LazyLock::new(|| [POSTGRES_BODIES_OF_ONE, POSTGRES_BODIES_OF_MANY].map(with_columns));
-    static SQLITE: LazyLock<String> = LazyLock::new(|| with_columns(SQLITE_BODIES));
+        LazyLock::new(|| [POSTGRES_BODIES_OF_ONE, POSTGRES_BODIES_OF_MANY].map(sql_with_columns));
+    static SQLITE: LazyLock<String> = LazyLock::new(|| sql_with_columns(SQLITE_BODIES));
     match (backend, owners) {
         (DbBackend::Postgres, Owners::One) => &POSTGRES[0],
         (DbBackend::Postgres, Owners::Many) => &POSTGRES[1],
@@ -179,6 +182,8 @@ FROM (SELECT unhex(value ->> 0) AS user_id, unhex(value ->> 1) AS id FROM json_e
 CROSS JOIN event f ON f.user_id = w.user_id AND f.id = w.id
 LEFT JOIN event_type t ON t.user_id = f.user_id AND t.id = f.event_type_id";
 
-fn with_columns(template: &str) -> String {
-    template.replace("{event}", &columns("f", &model::EVENT)).replace("{type}", &columns("t", &model::TYPE))
+fn sql_with_columns(template: &str) -> String {
+    template
+        .replace("{event}", &sql_columns_of("f", &model::EVENT))
+        .replace("{type}", &sql_columns_of("t", &model::TYPE))
 }

@@ -40,7 +40,10 @@ struct Identity {
 ///
 /// # Errors
 /// [`sqlx::Error`] if the database fails, or if the server is a standby.
-pub(super) async fn check(connection: &mut PgConnection, failover: Failover) -> Result<(), sqlx::Error> {
+pub(super) async fn check_cluster(
+    connection: &mut PgConnection,
+    failover: Failover,
+) -> Result<(), sqlx::Error> {
     let state = "SELECT pg_is_in_recovery(), to_regclass('cluster_state') IS NOT NULL";
     let state = sqlx::query(state).fetch_one(&mut *connection).await?;
     if state.try_get(0)? {
@@ -53,8 +56,8 @@ pub(super) async fn check(connection: &mut PgConnection, failover: Failover) -> 
     if !state.try_get::<bool, _>(1)? {
         return Ok(());
     }
-    match identity(connection).await {
-        Ok(now) => compare(connection, now, failover).await,
+    match read_identity(connection).await {
+        Ok(now) => compare_identity(connection, now, failover).await,
         Err(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| IDENTITY_REFUSED.contains(&&*code)) =>
         {
@@ -69,7 +72,7 @@ pub(super) async fn check(connection: &mut PgConnection, failover: Failover) -> 
     }
 }
 
-async fn identity(connection: &mut PgConnection) -> Result<Identity, sqlx::Error> {
+async fn read_identity(connection: &mut PgConnection) -> Result<Identity, sqlx::Error> {
     // The name of the current WAL file begins with the timeline. It changes at once;
     // `pg_control_checkpoint()` shows a new timeline only after a checkpoint.
     let sql = "SELECT (SELECT system_identifier::text FROM pg_control_system()), \
@@ -78,7 +81,7 @@ async fn identity(connection: &mut PgConnection) -> Result<Identity, sqlx::Error
     Ok(Identity { system_identifier: row.try_get(0)?, timeline: row.try_get(1)? })
 }
 
-async fn compare(
+async fn compare_identity(
     connection: &mut PgConnection,
     now: Identity,
     failover: Failover,
@@ -88,14 +91,14 @@ async fn compare(
         return Ok(());
     };
     let (Some(system_identifier), Some(timeline)) = (row.try_get(0)?, row.try_get(1)?) else {
-        return record(connection, &now, None).await.map(drop);
+        return record_identity(connection, &now, None).await.map(drop);
     };
     let before = Identity { system_identifier, timeline };
     if before == now {
         return Ok(());
     }
     // If nothing was recorded here, another process has recorded the same a moment before.
-    if record(connection, &now, Some((&before, failover))).await? && failover == Failover::Lossy {
+    if record_identity(connection, &now, Some((&before, failover))).await? && failover == Failover::Lossy {
         metrics::counter!("idem_failovers_total").increment(1);
         tracing::warn!(
             ?before,
@@ -108,7 +111,7 @@ async fn compare(
 
 /// Records the cluster if the recorded one is still `before`. Returns whether it did. After a lossy failover
 /// it begins a new generation of all feeds in the same statement.
-async fn record(
+async fn record_identity(
     connection: &mut PgConnection,
     now: &Identity,
     before: Option<(&Identity, Failover)>,
@@ -116,7 +119,7 @@ async fn record(
     // A random number, because the cluster that was lost may have begun further generations. Never 0, which
     // stands for the first one.
     let generation = match before {
-        Some((_, Failover::Lossy)) => Some(Clock::System.random() | 1),
+        Some((_, Failover::Lossy)) => Some(Clock::System.random_i64() | 1),
         _ => None,
     };
     let sql = "UPDATE cluster_state SET system_identifier = $1, timeline = $2, \

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, RowResult, timed_out};
+use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, RowResult, timeout_error};
 use crate::error::{Error, is_lost_connection};
 
 /// How many rows are read and dropped after the last wanted one. A statement with more is ended in the
@@ -77,7 +77,7 @@ impl<DB: Engine> Drop for PooledConnection<DB> {
             let (pool, permit) = (Arc::clone(&self.pool), self.permit.take());
             let state = self.state;
             runtime.spawn(async move {
-                if let Some(open) = end(open, state).await {
+                if let Some(open) = end_abandoned_work(open, state).await {
                     pool.put_back(open);
                 }
                 drop(permit);
@@ -87,7 +87,10 @@ impl<DB: Engine> Drop for PooledConnection<DB> {
 }
 
 /// Ends the statement or transaction of a connection. Returns `None` if the connection had to be closed.
-async fn end<DB: Engine>(mut open: OpenConnection<DB>, state: State) -> Option<OpenConnection<DB>> {
+async fn end_abandoned_work<DB: Engine>(
+    mut open: OpenConnection<DB>,
+    state: State,
+) -> Option<OpenConnection<DB>> {
     if let Some(interrupt) = &open.interrupt {
         interrupt.store(true, Ordering::Relaxed);
     }
@@ -97,7 +100,7 @@ async fn end<DB: Engine>(mut open: OpenConnection<DB>, state: State) -> Option<O
         // To get the response of the ping, the driver first reads the remaining rows of the statement.
         State::Statement => matches!(timeout(END_MAX, connection.ping()).await, Ok(Ok(()))),
         State::Transaction | State::Failed => {
-            matches!(timeout(END_MAX, DB::command(connection, "ROLLBACK")).await, Ok(Ok(())))
+            matches!(timeout(END_MAX, DB::run_command(connection, "ROLLBACK")).await, Ok(Ok(())))
         }
         State::Unknown => false,
     };
@@ -108,7 +111,7 @@ async fn end<DB: Engine>(mut open: OpenConnection<DB>, state: State) -> Option<O
         return Some(open);
     }
     // Closing is awaited, because SQLite releases the lock of a transaction only then.
-    let _closed = timeout(CONNECT_MAX, DB::end(open.connection)).await;
+    let _closed = timeout(CONNECT_MAX, DB::close_connection(open.connection)).await;
     None
 }
 
@@ -127,7 +130,7 @@ impl<DB: Engine> PooledConnection<DB> {
             return Err(Error::Bug("a transaction does not begin within another"));
         }
         self.state = State::Unknown;
-        self.command(DB::BEGIN).await.map_err(query_failed)?;
+        self.run_command(DB::BEGIN).await.map_err(to_query_error)?;
         self.state = State::Transaction;
         Ok(())
     }
@@ -139,7 +142,7 @@ impl<DB: Engine> PooledConnection<DB> {
                 "a transaction is committed once, and only if all its statements succeeded",
             ));
         }
-        self.finish("COMMIT").await
+        self.end_transaction("COMMIT").await
     }
 
     /// Rolls the transaction back. If that fails the connection is not used again.
@@ -147,50 +150,50 @@ impl<DB: Engine> PooledConnection<DB> {
         if !matches!(self.state, State::Transaction | State::Failed) {
             return Err(Error::Bug("only a transaction is rolled back"));
         }
-        self.finish("ROLLBACK").await
+        self.end_transaction("ROLLBACK").await
     }
 
     /// Ends the transaction with COMMIT or ROLLBACK.
-    async fn finish(&mut self, command: &'static str) -> Result<(), Error> {
+    async fn end_transaction(&mut self, command: &'static str) -> Result<(), Error> {
         self.state = State::Unknown;
-        self.command(command).await.map_err(query_failed)?;
+        self.run_command(command).await.map_err(to_query_error)?;
         self.state = State::Idle;
         Ok(())
     }
 
-    async fn command(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+    async fn run_command(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         let open = self.open.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        let done = within(&self.pool, DB::command(&mut open.connection, sql)).await;
-        self.record_error(done.as_ref().err());
+        let done = with_timeout(&self.pool, DB::run_command(&mut open.connection, sql)).await;
+        self.distrust_if_lost(done.as_ref().err());
         done
     }
 
     async fn execute(&mut self, statement: Statement) -> Result<DB::QueryResult, sqlx::Error> {
-        let state = self.enter()?;
+        let state = self.enter_statement()?;
         let open = self.open.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        let done = within(&self.pool, DB::execute(&mut open.connection, statement)).await;
-        self.leave(state, done.as_ref().err());
+        let done = with_timeout(&self.pool, DB::execute(&mut open.connection, statement)).await;
+        self.leave_statement(state, done.as_ref().err());
         done
     }
 
     async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<DB::Row>, sqlx::Error> {
-        let state = self.enter()?;
+        let state = self.enter_statement()?;
         let open = self.open.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        let rows = within(&self.pool, DB::fetch_all(&mut open.connection, statement)).await;
-        self.leave(state, rows.as_ref().err());
+        let rows = with_timeout(&self.pool, DB::fetch_all(&mut open.connection, statement)).await;
+        self.leave_statement(state, rows.as_ref().err());
         rows
     }
 
     /// Runs a statement outside of a transaction, and calls `on_row` for each row until it breaks.
-    pub(super) async fn read(
+    pub(super) async fn read_rows(
         mut self,
         statement: Statement,
         mut on_row: impl FnMut(&DB::Row) -> RowResult,
     ) -> Result<(), Error> {
-        let state = self.enter().map_err(query_failed)?;
+        let state = self.enter_statement().map_err(to_query_error)?;
         let Some(open) = &mut self.open else { return Err(Error::Bug("a pooled connection is open")) };
         let read = async {
-            let mut rows = DB::fetch(&mut open.connection, statement);
+            let mut rows = DB::stream_rows(&mut open.connection, statement);
             let (mut is_wanted, mut rest) = (true, 0);
             while let Some(row) = rows.try_next().await? {
                 if is_wanted {
@@ -207,23 +210,24 @@ impl<DB: Engine> PooledConnection<DB> {
             }
             Ok(Ok(ControlFlow::Continue(())))
         };
-        match within(&self.pool, read).await {
+        match with_timeout(&self.pool, read).await {
             Ok(Ok(ControlFlow::Continue(()))) => {
-                self.leave(state, None);
+                self.leave_statement(state, None);
                 Ok(())
             }
             // The state stays `Statement`, so that the rest of the rows is ended in the background.
             Ok(Ok(ControlFlow::Break(()))) => Ok(()),
             Ok(Err(error)) => Err(error),
             Err(error) => {
-                self.leave(state, Some(&error));
-                Err(query_failed(error))
+                self.leave_statement(state, Some(&error));
+                Err(to_query_error(error))
             }
         }
     }
 
-    /// Enters the state of a running statement. Returns the state before, to which [`Self::leave`] goes back.
-    fn enter(&mut self) -> Result<State, sqlx::Error> {
+    /// Enters the state of a running statement. Returns the state before, to which [`Self::leave_statement`]
+    /// goes back.
+    fn enter_statement(&mut self) -> Result<State, sqlx::Error> {
         let before = self.state;
         self.state = match before {
             State::Idle => State::Statement,
@@ -239,8 +243,8 @@ impl<DB: Engine> PooledConnection<DB> {
 
     /// Leaves the state of a running statement. After a failure a transaction can only be rolled back. SQLite
     /// may have rolled it back by itself, and would then store each further statement on its own.
-    fn leave(&mut self, before: State, error: Option<&sqlx::Error>) {
-        let is_lost = self.record_error(error);
+    fn leave_statement(&mut self, before: State, error: Option<&sqlx::Error>) {
+        let is_lost = self.distrust_if_lost(error);
         self.state = match (before, error) {
             (_, Some(_)) if is_lost => State::Unknown,
             (State::Transaction, Some(_)) => State::Failed,
@@ -250,29 +254,29 @@ impl<DB: Engine> PooledConnection<DB> {
 
     /// Whether an error means that the connection is dead. If so, all connections opened so far are
     /// distrusted.
-    fn record_error(&self, error: Option<&sqlx::Error>) -> bool {
+    fn distrust_if_lost(&self, error: Option<&sqlx::Error>) -> bool {
         let is_lost =
             error.is_some_and(|error| matches!(error, sqlx::Error::Io(_)) || is_lost_connection(error));
         if is_lost {
-            self.pool.health.distrust();
+            self.pool.health.distrust_open_connections();
         }
         is_lost
     }
 }
 
 /// Waits for a result of the database, at most as long as the pool allows.
-async fn within<DB: Engine, T>(
+async fn with_timeout<DB: Engine, T>(
     pool: &PoolOf<DB>,
     result: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    let attempt = pool.health.attempt();
+    let attempt = pool.health.begin_attempt();
     let result = timeout(pool.statement_max, result).await;
-    let result = result.unwrap_or_else(|_| Err(timed_out("the database does not answer")));
-    attempt.end(result.as_ref().err());
+    let result = result.unwrap_or_else(|_| Err(timeout_error("the database does not answer")));
+    attempt.finish_attempt(result.as_ref().err());
     result
 }
 
-fn query_failed(error: sqlx::Error) -> Error {
+fn to_query_error(error: sqlx::Error) -> Error {
     DbErr::Query(RuntimeErr::SqlxError(error.into())).into()
 }
 

@@ -26,22 +26,23 @@ pub type Connected<C> = (C, Option<Arc<AtomicBool>>);
 
 /// A kind of database: PostgreSQL or SQLite.
 pub trait Engine: Database {
-    /// The options with which connections are opened.
-    type Settings: Send + Sync + std::fmt::Debug + 'static;
+    /// What it takes to open a connection: the driver's options, and for PostgreSQL also the session settings
+    /// and the failover rule.
+    type Options: Send + Sync + std::fmt::Debug + 'static;
 
     /// The statement that begins a transaction that writes.
     const BEGIN: &'static str;
 
     /// Opens a connection and prepares its session.
     fn connect(
-        settings: &Self::Settings,
+        options: &Self::Options,
     ) -> impl Future<Output = Result<Connected<Self::Connection>, sqlx::Error>> + Send;
 
     /// Closes a connection whose state is unknown, without sending anything to the server.
-    fn end(connection: Self::Connection) -> impl Future<Output = ()> + Send;
+    fn close_connection(connection: Self::Connection) -> impl Future<Output = ()> + Send;
 
     /// Runs a statement without parameters or rows.
-    fn command(
+    fn run_command(
         connection: &mut Self::Connection,
         sql: &'static str,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
@@ -59,7 +60,7 @@ pub trait Engine: Database {
     ) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
 
     /// Runs a statement and returns its rows as a stream.
-    fn fetch(
+    fn stream_rows(
         connection: &mut Self::Connection,
         statement: Statement,
     ) -> BoxStream<'_, Result<Self::Row, sqlx::Error>>;
@@ -77,23 +78,24 @@ pub struct PostgresOptions {
 }
 
 impl Engine for Postgres {
-    type Settings = PostgresOptions;
+    type Options = PostgresOptions;
 
     const BEGIN: &'static str = "BEGIN";
 
-    async fn connect(settings: &PostgresOptions) -> Result<Connected<PgConnection>, sqlx::Error> {
-        let mut connection = settings.connect.connect().await?;
-        session::prepare(&mut connection, &settings.session).await?;
-        cluster::check(&mut connection, settings.failover).await?;
+    async fn connect(options: &PostgresOptions) -> Result<Connected<PgConnection>, sqlx::Error> {
+        let mut connection = options.connect.connect().await?;
+        session::apply_settings(&mut connection, &options.session).await?;
+        cluster::check_cluster(&mut connection, options.failover).await?;
         Ok((connection, None))
     }
 
-    /// Once the socket is closed, the server ends the running statement (`client_connection_check_interval`).
-    async fn end(connection: PgConnection) {
+    /// Once the socket is closed, the server ends the running statement: of a read at once
+    /// (`client_connection_check_interval`), of a write when it next sends something.
+    async fn close_connection(connection: PgConnection) {
         drop(connection);
     }
 
-    async fn command(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+    async fn run_command(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
         connection.execute(sql).await.map(drop)
     }
 
@@ -101,26 +103,26 @@ impl Engine for Postgres {
         connection: &mut PgConnection,
         statement: Statement,
     ) -> Result<PgQueryResult, sqlx::Error> {
-        query::<Self>(statement).execute(connection).await
+        build_query::<Self>(statement).execute(connection).await
     }
 
     async fn fetch_all(
         connection: &mut PgConnection,
         statement: Statement,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        query::<Self>(statement).fetch_all(connection).await
+        build_query::<Self>(statement).fetch_all(connection).await
     }
 
-    fn fetch(
+    fn stream_rows(
         connection: &mut PgConnection,
         statement: Statement,
     ) -> BoxStream<'_, Result<PgRow, sqlx::Error>> {
-        query::<Self>(statement).fetch(connection)
+        build_query::<Self>(statement).fetch(connection)
     }
 }
 
 impl Engine for Sqlite {
-    type Settings = SqliteConnectOptions;
+    type Options = SqliteConnectOptions;
 
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
 
@@ -135,13 +137,13 @@ impl Engine for Sqlite {
 
     /// It waits until the connection is closed, because a transaction releases its lock only when the thread
     /// of the connection has closed it.
-    async fn end(connection: SqliteConnection) {
+    async fn close_connection(connection: SqliteConnection) {
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "a connection did not close");
         }
     }
 
-    async fn command(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+    async fn run_command(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
         connection.execute(sql).await.map(drop)
     }
 
@@ -149,25 +151,25 @@ impl Engine for Sqlite {
         connection: &mut SqliteConnection,
         statement: Statement,
     ) -> Result<SqliteQueryResult, sqlx::Error> {
-        query::<Self>(statement).execute(connection).await
+        build_query::<Self>(statement).execute(connection).await
     }
 
     async fn fetch_all(
         connection: &mut SqliteConnection,
         statement: Statement,
     ) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        query::<Self>(statement).fetch_all(connection).await
+        build_query::<Self>(statement).fetch_all(connection).await
     }
 
-    fn fetch(
+    fn stream_rows(
         connection: &mut SqliteConnection,
         statement: Statement,
     ) -> BoxStream<'_, Result<SqliteRow, sqlx::Error>> {
-        query::<Self>(statement).fetch(connection)
+        build_query::<Self>(statement).fetch(connection)
     }
 }
 
-fn query<'q, DB: Database>(statement: Statement) -> sqlx::query::Query<'q, DB, SqlxValues>
+fn build_query<'q, DB: Database>(statement: Statement) -> sqlx::query::Query<'q, DB, SqlxValues>
 where
     SqlxValues: sqlx::IntoArguments<DB>,
 {

@@ -43,7 +43,7 @@ impl Health {
     /// How long the database has not answered: the time from the first attempt without an answer to the last
     /// attempt. It is zero after an answer, and does not grow while nothing is attempted.
     #[must_use]
-    pub fn silent_for(&self) -> Duration {
+    pub fn silence_duration(&self) -> Duration {
         match self.silent_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             since => Duration::from_millis(self.asked_at.load(Ordering::Relaxed).saturating_sub(since)),
@@ -51,22 +51,22 @@ impl Health {
     }
 
     /// Begins an attempt.
-    pub(super) fn attempt(&self) -> Attempt<'_> {
+    pub(super) fn begin_attempt(&self) -> Attempt<'_> {
         let mut since = None;
         let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
         self.asked_at.store(now, Ordering::Relaxed);
         if self.silent_since.load(Ordering::Relaxed) == 0 {
-            since = self.replace_silence(0, now).then_some(now);
+            since = self.replace_silent_since(0, now).then_some(now);
         }
         Attempt { health: self, since }
     }
 
-    fn replace_silence(&self, from: u64, to: u64) -> bool {
+    fn replace_silent_since(&self, from: u64, to: u64) -> bool {
         self.silent_since.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Records that a connection was dead. All connections that were opened before now may be dead too.
-    pub(super) fn distrust(&self) {
+    pub(super) fn distrust_open_connections(&self) {
         if let Ok(mut before) = self.distrusted_before.lock() {
             *before = Instant::now();
         }
@@ -80,7 +80,7 @@ impl Health {
 impl Attempt<'_> {
     /// Ends an attempt. Every answer shows that the database is alive, also an error; only a timeout does
     /// not.
-    pub(super) fn end(mut self, error: Option<&sqlx::Error>) {
+    pub(super) fn finish_attempt(mut self, error: Option<&sqlx::Error>) {
         let is_silence = matches!(error, Some(sqlx::Error::Io(error)) if error.kind() == ErrorKind::TimedOut);
         if !is_silence {
             self.health.silent_since.store(0, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(since) = self.since {
-            let _is_first = self.health.replace_silence(since, 0);
+            let _is_first = self.health.replace_silent_since(since, 0);
         }
     }
 }
@@ -108,12 +108,12 @@ mod tests {
     fn silence_lasts_from_the_first_attempt_without_an_answer_to_the_last_one() {
         let health = Health::default();
         let silence = sqlx::Error::Io(ErrorKind::TimedOut.into());
-        health.attempt().end(Some(&silence));
+        health.begin_attempt().finish_attempt(Some(&silence));
         sleep(Duration::from_millis(30));
-        assert_eq!(health.silent_for(), Duration::ZERO, "nothing was attempted since");
-        health.attempt().end(Some(&silence));
-        assert!(health.silent_for() >= Duration::from_millis(30));
-        health.attempt().end(Some(&sqlx::Error::RowNotFound));
-        assert_eq!(health.silent_for(), Duration::ZERO, "an error is an answer");
+        assert_eq!(health.silence_duration(), Duration::ZERO, "nothing was attempted since");
+        health.begin_attempt().finish_attempt(Some(&silence));
+        assert!(health.silence_duration() >= Duration::from_millis(30));
+        health.begin_attempt().finish_attempt(Some(&sqlx::Error::RowNotFound));
+        assert_eq!(health.silence_duration(), Duration::ZERO, "an error is an answer");
     }
 }

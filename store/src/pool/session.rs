@@ -18,7 +18,7 @@ pub struct Session {
 impl Session {
     /// Adds a setting, or replaces its value. A setting that an older server does not know is left out.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub fn with_setting(mut self, name: &'static str, value: impl ToString) -> Self {
         self.settings.retain(|(other, _)| *other != name);
         self.settings.push((name, value.to_string()));
         self
@@ -30,7 +30,10 @@ impl Session {
 /// # Errors
 /// [`sqlx::Error::Database`] if the server refuses a setting. [`sqlx::Error::Configuration`] if a setting was
 /// not kept; then a pooler in between gives each statement to another session.
-pub(super) async fn prepare(connection: &mut PgConnection, session: &Session) -> Result<(), sqlx::Error> {
+pub(super) async fn apply_settings(
+    connection: &mut PgConnection,
+    session: &Session,
+) -> Result<(), sqlx::Error> {
     let rows = session.settings.iter().map(|(name, value)| format!("('{name}', '{value}')"));
     let wanted = rows.collect::<Vec<_>>().join(", ");
     // `synchronous_commit = off` acknowledges writes that a crash loses, and `local` writes that a failover
@@ -42,11 +45,11 @@ pub(super) async fn prepare(connection: &mut PgConnection, session: &Session) ->
          WHERE EXISTS (SELECT FROM pg_settings known WHERE known.name = wanted.name)"
     );
     let set = connection.fetch_all(AssertSqlSafe(set)).await?;
-    let set = set.iter().map(cells).collect::<Result<Vec<_>, _>>()?;
+    let set = set.iter().map(read_name_and_value).collect::<Result<Vec<_>, _>>()?;
     let names = set.iter().map(|(name, _)| format!("('{name}')")).collect::<Vec<_>>().join(", ");
     let read = format!("SELECT name, current_setting(name) FROM (VALUES {names}) AS asked(name)");
     let read = connection.fetch_all(AssertSqlSafe(read)).await?;
-    let kept = read.iter().map(cells).collect::<Result<HashMap<_, _>, _>>()?;
+    let kept = read.iter().map(read_name_and_value).collect::<Result<HashMap<_, _>, _>>()?;
     for (name, value) in &set {
         if kept.get(name) != Some(value) {
             let detail = format!(
@@ -58,6 +61,6 @@ pub(super) async fn prepare(connection: &mut PgConnection, session: &Session) ->
     Ok(())
 }
 
-fn cells(row: &PgRow) -> Result<(String, String), sqlx::Error> {
+fn read_name_and_value(row: &PgRow) -> Result<(String, String), sqlx::Error> {
     Ok((row.try_get(0)?, row.try_get(1)?))
 }

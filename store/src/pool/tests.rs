@@ -12,8 +12,8 @@ use crate::row_reader::RowReader;
 const CONNECTIONS_MAX: usize = 2;
 
 fn pool_in_memory() -> Pool {
-    let options = dialect::sqlite_options("sqlite::memory:").expect("a database in memory");
-    Pool::sqlite(options, CONNECTIONS_MAX as u32, Duration::from_secs(60), &Arc::default())
+    let options = dialect::build_sqlite_options("sqlite::memory:").expect("a database in memory");
+    Pool::new_sqlite(options, CONNECTIONS_MAX as u32, Duration::from_secs(60), &Arc::default())
 }
 
 /// A statement that returns the numbers from 1 to `end`.
@@ -29,18 +29,18 @@ async fn read(pool: &Pool, until: i64) -> Result<Vec<i64>, Error> {
         numbers.push(RowReader::new(row, 0).next()?);
         Ok(if numbers.len() as i64 == until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
-    pool.read(count_to(10_000), on_row).await?;
+    pool.read_rows(count_to(10_000), on_row).await?;
     Ok(numbers)
 }
 
 /// Waits until no connection is in use, and returns how many are idle.
 async fn idle_connections(pool: &Pool) -> usize {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while pool.usage().0 > 0 {
+    while pool.connection_counts().0 > 0 {
         assert!(Instant::now() < deadline, "a connection is not given back");
         sleep(Duration::from_millis(5)).await;
     }
-    pool.usage().1
+    pool.connection_counts().1
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_statement_that_is_abandoned_does_not_disturb_the_next_one() {
         assert_eq!(read(&pool, until).await.expect("rows"), (1..=until).collect::<Vec<_>>());
         assert_eq!(idle_connections(&pool).await, 1, "the statement is ended, and the connection is kept");
     }
-    let refused = pool.read(count_to(10_000), |_| Err(Error::Moved)).await;
+    let refused = pool.read_rows(count_to(10_000), |_| Err(Error::Moved)).await;
     assert!(matches!(refused, Err(Error::Moved)));
     // The caller of this one is dropped.
     let mut rows = 0;
@@ -68,10 +68,10 @@ async fn a_statement_that_is_abandoned_does_not_disturb_the_next_one() {
         rows += 1;
         Ok(ControlFlow::Continue(()))
     };
-    let dropped = timeout(Duration::from_millis(1), pool.read(count_to(i64::MAX), on_row)).await;
+    let dropped = timeout(Duration::from_millis(1), pool.read_rows(count_to(i64::MAX), on_row)).await;
     assert!(dropped.is_err());
     let statement = Statement::from_string(DbBackend::Sqlite, "SELECT no_such_column");
-    assert!(pool.read(statement, |_| Ok(ControlFlow::Continue(()))).await.is_err());
+    assert!(pool.read_rows(statement, |_| Ok(ControlFlow::Continue(()))).await.is_err());
     assert_eq!(read(&pool, 10_000).await.expect("rows"), (1..=10_000).collect::<Vec<_>>());
 }
 
@@ -87,12 +87,15 @@ async fn a_closed_pool_lends_and_keeps_no_connection() {
 #[tokio::test]
 async fn the_pool_waits_for_a_database_that_is_starting() {
     let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("its number");
-    let options = dialect::postgres_options(&format!("postgres://{port}/none"), ACQUIRE_MAX, Failover::Lossy)
-        .expect("a URL");
-    let pool = Pool::postgres(options, 1, ACQUIRE_MAX, &Arc::default());
+    let options =
+        dialect::build_postgres_options(&format!("postgres://{port}/none"), ACQUIRE_MAX, Failover::Lossy)
+            .expect("a URL");
+    let pool = Pool::new_postgres(options, 1, ACQUIRE_MAX, &Arc::default());
     let waiting = tokio::spawn(async move {
-        pool.read(Statement::from_string(DbBackend::Postgres, "SELECT 1"), |_| Ok(ControlFlow::Continue(())))
-            .await
+        pool.read_rows(Statement::from_string(DbBackend::Postgres, "SELECT 1"), |_| {
+            Ok(ControlFlow::Continue(()))
+        })
+        .await
     });
     sleep(Duration::from_millis(100)).await;
     let started = TcpListener::bind(port).await.expect("the port is free again");
@@ -107,9 +110,10 @@ async fn the_pool_waits_for_a_database_that_is_starting() {
 async fn one_deadline_bounds_the_wait_for_a_permit_and_for_a_connection() {
     let unresponsive = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = unresponsive.local_addr().expect("its number");
-    let options = dialect::postgres_options(&format!("postgres://{port}/none"), ACQUIRE_MAX, Failover::Lossy)
-        .expect("a URL");
-    let pool = Pool::postgres(options, 1, ACQUIRE_MAX, &Arc::default());
+    let options =
+        dialect::build_postgres_options(&format!("postgres://{port}/none"), ACQUIRE_MAX, Failover::Lossy)
+            .expect("a URL");
+    let pool = Pool::new_postgres(options, 1, ACQUIRE_MAX, &Arc::default());
     let first = tokio::spawn({
         let pool = pool.clone();
         async move { pool.acquire().await.map(drop) }
@@ -133,8 +137,8 @@ async fn run(connection: &mut AnyConnection, sql: &str) -> Result<(), DbErr> {
 async fn a_transaction_that_failed_does_not_disturb_the_next_one() {
     let dir = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}/small.db", dir.path().display());
-    let options = dialect::sqlite_options(&url).expect("a URL");
-    let pool = Pool::sqlite(options.clone(), 1, Duration::from_secs(60), &Arc::default());
+    let options = dialect::build_sqlite_options(&url).expect("a URL");
+    let pool = Pool::new_sqlite(options.clone(), 1, Duration::from_secs(60), &Arc::default());
     let mut connection = pool.acquire().await.expect("a connection");
     run(&mut connection, "CREATE TABLE t (x UNIQUE)").await.expect("a table");
     drop(connection);
@@ -172,14 +176,14 @@ async fn a_transaction_that_failed_does_not_disturb_the_next_one() {
             connection.commit().await.expect("there is room");
             rows += 1;
         }
-        let other = Pool::sqlite(options.clone(), 1, Duration::from_secs(60), &Arc::default());
+        let other = Pool::new_sqlite(options.clone(), 1, Duration::from_secs(60), &Arc::default());
         let mut stored = 0;
         let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM t");
         let on_row = |row: Row<'_>| {
             stored = RowReader::new(row, 0).next::<i64>()?;
             Ok(ControlFlow::Continue(()))
         };
-        other.read(count, on_row).await.expect("a count");
+        other.read_rows(count, on_row).await.expect("a count");
         assert_eq!(stored, rows, "in round {round}");
         other.close().await;
     }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, Statement, Value};
 use uuid::Uuid;
 
-use super::{Decision, Models, contradicted, count, miscounted};
+use super::{Decision, Models, check_row_count, report_wrong_row_count, to_contradiction_error};
 use crate::Tx;
 use crate::bulk::{self, Existing, Owners};
 use crate::dialect;
@@ -35,12 +35,12 @@ impl Parts {
     /// Whether a CTE for this table exists. A table must not have two: CTEs do not see each other's changes,
     /// and a row of the second may need a unique key that the first gives up (PostgreSQL manual, section
     /// 7.8.4).
-    pub(super) fn has(&self, table: &str) -> bool {
+    pub(super) fn has_table(&self, table: &str) -> bool {
         self.parts.iter().any(|(other, _)| *other == table)
     }
 
     /// Adds rows of one table. Either all of them exist, or none does.
-    pub(super) fn rows<Row: ActiveModelTrait>(
+    pub(super) fn add_rows<Row: ActiveModelTrait>(
         &mut self,
         rows: Vec<Row>,
         existing: Existing,
@@ -50,15 +50,15 @@ impl Parts {
             return Ok(());
         }
         self.decided += rows.len() as u64;
-        let part = bulk::insert(rows, existing, owners, &mut self.values)?;
+        let part = bulk::sql_bulk_insert(rows, existing, owners, &mut self.values)?;
         self.parts.push((Row::Entity::default().table_name(), part));
         Ok(())
     }
 
     /// Adds moves of feed heads whose accounts are locked: user, old head and new head.
-    pub(super) fn heads(&mut self, heads: Vec<(Uuid, i64, i64)>) {
+    pub(super) fn add_feed_head_moves(&mut self, heads: Vec<(Uuid, i64, i64)>) {
         self.decided += heads.len() as u64;
-        let part = dialect::move_heads(heads, &mut self.values);
+        let part = dialect::sql_move_feed_heads(heads, &mut self.values);
         self.parts.push(("account", part));
     }
 
@@ -72,31 +72,31 @@ impl Parts {
     /// # Errors
     /// [`Error::Database`] if the database fails. [`Error::Bug`] if a row that should be new exists, or
     /// another number of rows was written than decided.
-    pub(super) async fn send(&mut self, tx: &Tx) -> Result<(), Error> {
-        let (with, written) = self.take();
-        let statement = self.statement(format!("WITH {with} SELECT {written} AS written"));
-        let row = tx.inner.query_one_raw(statement).await.map_err(contradicted)?;
+    pub(super) async fn run_and_check(&mut self, tx: &Tx) -> Result<(), Error> {
+        let (with, written) = self.take_sql_ctes();
+        let statement = self.build_statement(format!("WITH {with} SELECT {written} AS written"));
+        let row = tx.inner.query_one_raw(statement).await.map_err(to_contradiction_error)?;
         let row = row.ok_or(Error::Bug("a sum is one row"))?;
         let written = u64::try_from(row.try_get_by_index::<i64>(0)?).unwrap_or_default();
-        count(std::mem::take(&mut self.decided), written)
+        check_row_count(std::mem::take(&mut self.decided), written)
     }
 
     /// Returns the text of the CTEs, and the expression that counts the rows they have written.
-    fn take(&mut self) -> (String, String) {
+    fn take_sql_ctes(&mut self) -> (String, String) {
         let parts: Vec<String> = self.parts.drain(..).map(|(_, part)| part).collect();
         let with = parts.iter().enumerate().map(|(n, part)| format!("p{n} AS ({part} RETURNING 1)"));
         let written = (0..parts.len()).map(|n| format!("(SELECT count(*) FROM p{n})"));
         (with.collect::<Vec<_>>().join(", "), written.collect::<Vec<_>>().join(" + "))
     }
 
-    fn statement(&mut self, sql: String) -> Statement {
+    fn build_statement(&mut self, sql: String) -> Statement {
         Statement::from_sql_and_values(DbBackend::Postgres, sql, std::mem::take(&mut self.values))
     }
 }
 
 /// Whether one statement can write the changes of a user. It cannot if one of its CTEs would have to see the
 /// changes of another one.
-pub(super) fn is_one_statement(changes: &Changes) -> bool {
+pub(super) fn fits_one_statement(changes: &Changes) -> bool {
     let has_both = |new: usize, changed: usize| new > 0 && changed > 0;
     changes.recorded_edit_ids.is_empty()
         && changes.finalized_deletions.is_empty()
@@ -121,43 +121,40 @@ pub(super) fn is_one_statement(changes: &Changes) -> bool {
 ///
 /// # Errors
 /// As [`super::store_if_unchanged`].
-pub(super) async fn send_if_unchanged(
-    connections: &Pool,
-    all: Vec<Decision>,
-) -> Result<HashSet<Uuid>, Error> {
-    let rows = |changes: &Changes| (changes.changed_rows() + changes.aliases.len()) as u64;
+pub(super) async fn run_if_unchanged(connections: &Pool, all: Vec<Decision>) -> Result<HashSet<Uuid>, Error> {
+    let rows = |changes: &Changes| (changes.count_changed_rows() + changes.aliases.len()) as u64;
     let decided: HashMap<Uuid, u64> = all.iter().map(|one| (one.user_id, rows(&one.changes))).collect();
     let mut parts = Parts::default();
     let heads: Vec<_> = all
         .iter()
         .map(|one| (one.user_id, one.read_version.revision, one.read_version.feed_head, one.changes.head))
         .collect();
-    let moved = dialect::move_unchanged_heads(heads, &mut parts.values);
-    let models = Models::of(all);
-    parts.rows(models.changed_types, Existing::Replace, Owners::Moved)?;
-    parts.rows(models.changed_events, Existing::Replace, Owners::Moved)?;
-    parts.rows(models.new_types, Existing::None, Owners::Moved)?;
-    parts.rows(models.new_events, Existing::None, Owners::Moved)?;
-    parts.rows(models.aliases, Existing::None, Owners::Moved)?;
-    let (with, written) = parts.take();
-    let wanted = dialect::decided_of_moved(&decided, &mut parts.values);
+    let moved = dialect::sql_move_feed_heads_if_unchanged(heads, &mut parts.values);
+    let models = Models::from_decisions(all);
+    parts.add_rows(models.changed_types, Existing::Replace, Owners::Moved)?;
+    parts.add_rows(models.changed_events, Existing::Replace, Owners::Moved)?;
+    parts.add_rows(models.new_types, Existing::None, Owners::Moved)?;
+    parts.add_rows(models.new_events, Existing::None, Owners::Moved)?;
+    parts.add_rows(models.aliases, Existing::None, Owners::Moved)?;
+    let (with, written) = parts.take_sql_ctes();
+    let wanted = dialect::sql_decided_rows_of_moved(&decided, &mut parts.values);
     // If the number of rows differs from the decision the statement divides by zero, and writes nothing.
-    let statement = parts.statement(format!(
+    let statement = parts.build_statement(format!(
         "WITH {moved}, {with}, counts AS (SELECT {written} AS written, {wanted} AS decided) \
          SELECT m.user_id, c.written, 1 / (c.written = c.decided)::integer FROM moved m CROSS JOIN counts c"
     ));
     let (mut stored, mut written) = (HashSet::new(), 0);
-    let sent = connections.write(statement, |row| {
-        let mut cells = RowReader::new(row, 0);
-        stored.insert(cells.next()?);
-        written = u64::try_from(cells.next::<i64>()?).unwrap_or_default();
+    let sent = connections.run_write(statement, |row| {
+        let mut reader = RowReader::new(row, 0);
+        stored.insert(reader.next()?);
+        written = u64::try_from(reader.next::<i64>()?).unwrap_or_default();
         Ok(ControlFlow::Continue(()))
     });
     sent.await.map_err(|error| match error {
-        error if error.is_division_by_zero() => miscounted(),
-        Error::Database(error) => contradicted(error),
+        error if error.is_division_by_zero() => report_wrong_row_count(),
+        Error::Database(error) => to_contradiction_error(error),
         other => other,
     })?;
-    count(stored.iter().filter_map(|user_id| decided.get(user_id)).sum(), written)?;
+    check_row_count(stored.iter().filter_map(|user_id| decided.get(user_id)).sum(), written)?;
     Ok(stored)
 }

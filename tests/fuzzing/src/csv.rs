@@ -76,7 +76,7 @@ pub(crate) fn split(input: &[u8]) -> Option<(CsvMapping, &[u8])> {
     };
     let event_type = mapping.event_type_column.is_none().then(|| "reading".to_owned());
     let mapping = CsvMapping { event_type, ..mapping };
-    formats::csv::check(&mapping).is_empty().then_some((mapping, payload))
+    formats::csv::check_mapping(&mapping).is_empty().then_some((mapping, payload))
 }
 
 fn choose(table: &[&'static str], byte: u8) -> &'static str {

@@ -1,6 +1,6 @@
 //! Checks the invariants of a record and its event, for all formats.
 
-use domain::canonical_json::canonical;
+use domain::canonical_json::canonicalize_object;
 use domain::draft::{EventDraft, NewEvent, Sent};
 use domain::import::Format;
 use domain::limits::EXCERPT_CHARS_MAX;
@@ -18,7 +18,7 @@ pub(crate) fn check_record(
     draft: Option<&EventDraft>,
     event: &Result<NewEvent, Vec<FieldProblem>>,
 ) {
-    let excerpt = formats::excerpt(raw);
+    let excerpt = formats::record_excerpt(raw);
     assert!(excerpt.chars().count() <= EXCERPT_CHARS_MAX && !excerpt.contains('\0'), "{excerpt:?}");
     match event {
         Ok(event) => check_event(event),
@@ -49,7 +49,11 @@ fn check_converted(draft: &EventDraft, problems: &[FieldProblem]) {
 /// Checks a valid event.
 fn check_event(event: &NewEvent) {
     let properties = &event.body.properties;
-    assert_eq!(canonical(properties).as_ref(), Ok(properties), "canonical JSON is unchanged by itself");
+    assert_eq!(
+        canonicalize_object(properties).as_ref(),
+        Ok(properties),
+        "canonical JSON is unchanged by itself"
+    );
     if let Some(end) = event.body.end_date {
         assert!(end >= event.body.timestamp, "the end is before the start");
     }

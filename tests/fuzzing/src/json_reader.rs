@@ -1,11 +1,11 @@
 //! Checks the readers of JSON records and of `properties`, and the function that replaces values which they
 //! cannot represent.
 
-use domain::canonical_json::canonical;
+use domain::canonical_json::canonicalize_object;
 use domain::draft::{MissingId, parse_event};
 use domain::import::Format;
 use domain::problem::{Code, FieldProblem};
-use domain::text_repair::{Flaw, Syntax, flaw, repair, restore_numbers};
+use domain::text_repair::{Flaw, Syntax, find_flaw, repair_text, restore_large_numbers};
 use formats::Checkpoint;
 use formats::json::{parse_record, write_record};
 use serde_json::Value;
@@ -26,13 +26,13 @@ pub(crate) fn check(text: &str) {
 
 fn check_mended(text: &str) {
     let value = serde_json::from_str::<Value>(text);
-    let mended = repair(text, Syntax::Json);
-    assert_eq!(mended.is_some(), flaw(text).is_some(), "exactly the texts with a flaw are mended");
+    let mended = repair_text(text, Syntax::Json);
+    assert_eq!(mended.is_some(), find_flaw(text).is_some(), "exactly the texts with a flaw are mended");
     if value.is_ok() {
         assert_eq!(mended, None, "a text that serde_json reads is not mended");
     }
     for syntax in [Syntax::Json, Syntax::GraphQl] {
-        let again = repair(text, syntax).and_then(|mended| repair(&mended, syntax));
+        let again = repair_text(text, syntax).and_then(|mended| repair_text(&mended, syntax));
         assert_eq!(again, None, "a mended text of {syntax:?} has no flaw");
     }
     if let Some(mended) = mended {
@@ -40,9 +40,9 @@ fn check_mended(text: &str) {
             let read = serde_json::from_str::<Value>(&mended);
             assert!(read.is_ok(), "{mended:?} cannot be read: {read:?}");
         }
-        let undone = restore_numbers(&mended);
-        assert_eq!(undone != mended, flaw(&undone).is_some(), "{mended:?} is undone as {undone:?}");
-        let is_number = flaw(text) == Some(Flaw::NumberTooLarge);
+        let undone = restore_large_numbers(&mended);
+        assert_eq!(undone != mended, find_flaw(&undone).is_some(), "{mended:?} is undone as {undone:?}");
+        let is_number = find_flaw(text) == Some(Flaw::NumberTooLarge);
         assert!(!is_number || undone != mended, "{mended:?} hides a number that is beyond floats");
     }
 }
@@ -54,11 +54,15 @@ fn is_grammatical(text: &str) -> bool {
 }
 
 fn check_canonical(text: &str) {
-    let Ok(written) = canonical(text) else { return };
-    assert_eq!(canonical(&written).as_ref(), Ok(&written), "canonical JSON is unchanged by itself");
-    assert_eq!(canonical(&spread(text)).as_ref(), Ok(&written), "white space does not matter");
+    let Ok(written) = canonicalize_object(text) else { return };
+    assert_eq!(canonicalize_object(&written).as_ref(), Ok(&written), "canonical JSON is unchanged by itself");
+    assert_eq!(canonicalize_object(&spread(text)).as_ref(), Ok(&written), "white space does not matter");
     let value: Value = serde_json::from_str(text).expect("serde_json reads a text that has a canonical form");
-    assert_eq!(canonical(&value.to_string()).as_ref(), Ok(&written), "serde_json reads the same value");
+    assert_eq!(
+        canonicalize_object(&value.to_string()).as_ref(),
+        Ok(&written),
+        "serde_json reads the same value"
+    );
 }
 
 fn codes(problems: &[FieldProblem]) -> Vec<(&str, Code)> {
@@ -84,7 +88,7 @@ fn check_record(text: &str) {
         events::check_written(&draft);
         let event = parse_event(draft, MissingId::Derived(Uuid::nil()), Uuid::nil());
         assert!(
-            flaw(text).is_none() || event.is_err(),
+            find_flaw(text).is_none() || event.is_err(),
             "a value that cannot be stored is refused: {event:?}"
         );
     }
@@ -95,12 +99,12 @@ type Draft = Result<domain::draft::EventDraft, Vec<FieldProblem>>;
 /// Reads a text as the only element of an array. Returns its bytes as well.
 fn element(text: &str) -> (String, Draft) {
     let input = reading::whole(format!("[{text}]").as_bytes());
-    let opened = formats::open(&input, Format::Json, None, Checkpoint::default());
+    let opened = formats::open_at_checkpoint(&input, Format::Json, None, Checkpoint::default());
     let (mut reader, _) = opened.unwrap_or_else(|error| panic!("{error}"));
     assert!(reader.advance().is_ok_and(|has_record| has_record), "the array has an element");
-    let raw = String::from_utf8_lossy(reader.raw()).into_owned();
+    let raw = String::from_utf8_lossy(reader.raw_bytes()).into_owned();
     let draft = reader
-        .read(Uuid::nil())
+        .parse_record(Uuid::nil())
         .and_then(|read| if read.problems.is_empty() { Ok(read.draft) } else { Err(read.problems) });
     assert!(reader.advance().is_ok_and(|has_record| !has_record), "the array has one element");
     (raw, draft)

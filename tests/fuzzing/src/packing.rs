@@ -20,8 +20,8 @@ pub(crate) fn check(payload: &[u8]) {
     let mapping = mapping();
     let input = reading::whole(payload);
     for (name, columns_are_named) in [("payload", false), ("payload.csv.gz", true)] {
-        let detected = formats::detect(&input, name, columns_are_named);
-        let again = formats::detect(&input, name, columns_are_named);
+        let detected = formats::detect_packing_and_format(&input, name, columns_are_named);
+        let again = formats::detect_packing_and_format(&input, name, columns_are_named);
         assert_eq!(detected.as_ref().ok(), again.as_ref().ok(), "the detection is deterministic");
         if let Ok((_, Some(format))) = detected {
             reading::check(format, (format == Format::Csv).then_some(&mapping), payload);

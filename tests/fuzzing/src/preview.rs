@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::csv_mapping::CsvMapping;
 use domain::import::Format;
-use formats::preview::{Preview, Request, preview};
+use formats::preview::{Preview, Request, preview_file};
 use formats::rejected::RejectedRecordsWriter;
 use formats::{Input, PartialSource};
 use serde_json::Value;
@@ -35,9 +35,9 @@ pub(crate) fn check(payload: &[u8]) {
 fn preview_with(input: &Input, mapping: &CsvMapping) -> Preview {
     let request =
         Request { format: None, file_name: "", mapping: None, records: usize::MAX, reads_all: true };
-    let first = preview(input, &request);
+    let first = preview_file(input, &request);
     if first.format == Some(Format::Csv) {
-        return preview(input, &Request { mapping: Some(mapping), ..request });
+        return preview_file(input, &Request { mapping: Some(mapping), ..request });
     }
     first
 }
@@ -62,16 +62,17 @@ fn check_rejected(whole: &Preview, payload: &[u8], mapping: &CsvMapping) {
     let Some(format) = whole.format else { return };
     let mut rejected = RejectedRecordsWriter::open(&reading::whole(payload), format, Some(mapping))
         .expect("the preview read it");
-    let mut file = rejected.begin();
+    let mut file = rejected.bytes_before_records();
     for record in whole.records.iter().filter(|record| !record.problems.is_empty()) {
         let number = i64::try_from(record.record).expect("memory holds fewer records");
-        let written = rejected.record(number, "a \"reason\" -- of it\n").expect("the preview read it");
+        let written =
+            rejected.record_with_reason(number, "a \"reason\" -- of it\n").expect("the preview read it");
         file.extend(written.expect("the preview read this record"));
     }
-    file.extend(rejected.end());
+    file.extend(rejected.bytes_after_records());
     let mapping = (format == Format::Csv).then_some(mapping);
     let request = Request { format: Some(format), file_name: "", mapping, records: 0, reads_all: true };
-    let again = preview(&reading::whole(&file), &request);
+    let again = preview_file(&reading::whole(&file), &request);
     assert!(again.problems.is_empty(), "{:?} in {:?}", again.problems, String::from_utf8_lossy(&file));
     assert_eq!(again.read, whole.rejected, "{:?}", String::from_utf8_lossy(&file));
 }

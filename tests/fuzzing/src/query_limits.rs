@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use api::query_limits::{Refusal, admit};
+use api::query_limits::{Refusal, parse_document_within_limits};
 use domain::limits::QUERY_BYTES_MAX;
 
 /// The stack size of the threads that run requests. The parser is recursive and must not overflow it.
@@ -21,14 +21,17 @@ pub(crate) fn check(text: &str) {
 }
 
 fn check_document(text: &str) {
-    let result = admit(text).map(drop);
-    assert_eq!(admit(text).map(drop), result, "the query limits are deterministic");
+    let result = parse_document_within_limits(text).map(drop);
+    assert_eq!(parse_document_within_limits(text).map(drop), result, "the query limits are deterministic");
     match &result {
         Ok(()) => {
             assert!(text.len() <= QUERY_BYTES_MAX, "a document of {} bytes is admitted", text.len());
             let commented = format!("{text}\n#");
             let is_short = commented.len() <= QUERY_BYTES_MAX;
-            assert!(!is_short || admit(&commented).is_ok(), "a comment does not matter");
+            assert!(
+                !is_short || parse_document_within_limits(&commented).is_ok(),
+                "a comment does not matter"
+            );
         }
         Err(Refusal::Limit { detail, .. } | Refusal::Syntax { detail }) => {
             assert!(detail.len() <= DETAIL_BYTES_MAX, "{detail}");

@@ -32,7 +32,7 @@ struct ReadPayload {
     /// The payload is compressed or in an archive.
     is_packed: bool,
     records: Vec<ReadRecord>,
-    /// The problem that cursor_at the reading, or `None` if the payload was read to its end.
+    /// The problem that ended the reading, or `None` if the payload was read to its end.
     end: Option<(Code, Option<String>)>,
 }
 
@@ -69,27 +69,38 @@ fn read(
 ) -> ReadPayload {
     let input = Input::new(Arc::new(Memory { payload: Arc::clone(payload), piece_bytes }));
     let mut result =
-        ReadPayload { is_packed: Packing::by_magic(payload).is_some(), ..ReadPayload::default() };
-    let cursor_at = |error: ReadError| error.problem().map(|problem| (problem.code, problem.detail));
-    let (mut reader, mut number) = match formats::open(&input, format, mapping, checkpoint) {
+        ReadPayload { is_packed: Packing::from_first_bytes(payload).is_some(), ..ReadPayload::default() };
+    let end_of = |error: ReadError| error.to_problem().map(|problem| (problem.code, problem.detail));
+    let (mut reader, mut number) = match formats::open_at_checkpoint(&input, format, mapping, checkpoint) {
         Ok(opened) => opened,
-        Err(error) => return ReadPayload { end: cursor_at(error), ..result },
+        Err(error) => return ReadPayload { end: end_of(error), ..result },
     };
     loop {
         match reader.advance() {
             Ok(true) => {}
             Ok(false) => return result,
-            Err(error) => return ReadPayload { end: cursor_at(error), ..result },
+            Err(error) => return ReadPayload { end: end_of(error), ..result },
         }
         number += 1;
         if number <= checkpoint.records {
             continue;
         }
-        let draft =
-            reader.read(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).map(|read| read.draft);
-        let event = reader.event(Uuid::nil(), &|_| Uuid::nil());
-        let (line, raw, is_too_long) = (reader.line(), reader.raw().to_vec(), reader.is_too_long());
-        result.records.push(ReadRecord { line, raw, is_too_long, draft, event, position: reader.position() });
+        let draft = reader
+            .parse_record(Uuid::nil())
+            .ok()
+            .filter(|read| read.problems.is_empty())
+            .map(|read| read.draft);
+        let event = reader.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil());
+        let (line, raw, is_too_long) =
+            (reader.line_number(), reader.raw_bytes().to_vec(), reader.is_too_long());
+        result.records.push(ReadRecord {
+            line,
+            raw,
+            is_too_long,
+            draft,
+            event,
+            position: reader.position_after_record(),
+        });
     }
 }
 
@@ -123,7 +134,7 @@ impl Source for Memory {
         self.payload.len() as u64
     }
 
-    fn open(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let at = usize::try_from(offset).map_or(self.payload.len(), |at| at.min(self.payload.len()));
         Ok(Box::new(Pieces { payload: Arc::clone(&self.payload), piece_bytes: self.piece_bytes, at }))
     }

@@ -14,7 +14,7 @@ const ZONES: [&str; 3] = ["Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"
 /// Reads a time by a pattern. An empty pattern means no pattern.
 pub(crate) fn check(pattern: &str, time: &str) {
     let format = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
-    let is_right = formats::csv::check(&mapping(format.clone(), None)).is_empty();
+    let is_right = formats::csv::check_mapping(&mapping(format.clone(), None)).is_empty();
     let without_zone = read(format.clone(), None, time);
     assert_eq!(is_right, without_zone.is_some(), "the check and the reader agree on {pattern:?}");
     let instant = without_zone.flatten();
@@ -46,14 +46,16 @@ fn read(format: Option<String>, zone: Option<&str>, time: &str) -> Option<Option
     let payload = format!("t\n\"{}\"\n", time.replace('"', "\"\""));
     let input = reading::whole(payload.as_bytes());
     let mapping = mapping(format, zone);
-    let (mut reader, _) = formats::open(&input, Format::Csv, Some(&mapping), Checkpoint::default()).ok()?;
+    let (mut reader, _) =
+        formats::open_at_checkpoint(&input, Format::Csv, Some(&mapping), Checkpoint::default()).ok()?;
     assert!(reader.advance().is_ok_and(|has_record| has_record), "the file has a row");
-    let read = reader.read(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).and_then(|read| {
-        let EventDraft { timestamp: Sent::Value(written), .. } = read.draft else { return None };
-        let event = reader.event(Uuid::nil(), &|_| Uuid::nil());
-        assert!(event.is_ok(), "the reader wrote an invalid time {written}: {event:?}");
-        Some(written)
-    });
+    let read =
+        reader.parse_record(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).and_then(|read| {
+            let EventDraft { timestamp: Sent::Value(written), .. } = read.draft else { return None };
+            let event = reader.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil());
+            assert!(event.is_ok(), "the reader wrote an invalid time {written}: {event:?}");
+            Some(written)
+        });
     assert!(reader.advance().is_ok_and(|has_record| !has_record), "the file has one row");
     Some(read)
 }

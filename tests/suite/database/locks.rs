@@ -222,7 +222,7 @@ async fn the_sweeper_and_claims_skip_rows_that_another_session_holds() {
     let lock = "SELECT 1 FROM import_job WHERE id = (SELECT min(id::text)::uuid FROM import_job) FOR UPDATE";
     held.execute_unprepared(lock).await.unwrap();
     let started_at = Instant::now();
-    let due = import_job::due(&server.store, 30_000, 100).await.unwrap();
+    let due = import_job::find_and_mark_due(&server.store, 30_000, 100).await.unwrap();
     assert_eq!(due.len(), 3, "all but the locked one");
     let limits = ImportLimits::default();
     let owner = number(&server.sql, "SELECT 1").await.to_string();

@@ -42,7 +42,7 @@ fn writer(server: &TestServer) -> Writer {
 }
 
 async fn user(server: &TestServer, name: &str) -> Actor {
-    let user_id = account::resolve(&server.store, "", name).await.unwrap();
+    let user_id = account::find_or_create_user_id(&server.store, "", name).await.unwrap();
     Actor { user_id, issuer: String::new(), subject: name.to_owned() }
 }
 
@@ -81,7 +81,7 @@ async fn begin(server: &TestServer, writer: &Writer, actor: &Actor, name: &str, 
 
 /// Returns the outcome of a write of an event type.
 fn outcome(answer: Result<MutationAnswer, Error>) -> Outcome {
-    answer.unwrap().into_event_type().unwrap().outcome
+    answer.unwrap().into_event_type_answer().unwrap().outcome
 }
 
 /// Begins a transaction that locks the table of accounts. Transactions that wait for the lock get it one
@@ -205,7 +205,7 @@ async fn a_rejection_in_one_request_does_not_affect_the_next(server: &TestServer
     let deleted = begin_any(server, &writer, &ann, Mutation::DeleteEvent(removal), true).await;
     drop(block);
     let code = |answer: Result<MutationAnswer, Error>| {
-        answer.unwrap().into_event().unwrap().answer.problem.unwrap().errors[0].code
+        answer.unwrap().into_event_answer().unwrap().answer.problem.unwrap().errors[0].code
     };
     assert_eq!((code(created.await), code(deleted.await)), (Code::EventTypeNotFound, Code::NotFound));
     for waiting in all {
@@ -218,9 +218,10 @@ async fn a_decision_that_panics_blocks_no_other_write(server: &TestServer) {
     let ann = user(server, "ann").await;
     for _ in 0..2 * GROUP_WRITERS {
         let mut read_set = ReadSet::default();
-        read_set.id(Clock::System.new_id());
-        let panicked =
-            writer.write(ann.user_id, read_set, Box::new(|_| panic!("this panic is intended"))).await;
+        read_set.add_id(Clock::System.new_id());
+        let panicked = writer
+            .write_in_group(ann.user_id, read_set, Box::new(|_| panic!("this panic is intended")))
+            .await;
         assert!(matches!(panicked, Err(Error::Bug(_))));
     }
     assert_eq!(outcome(begin(server, &writer, &ann, "run", true).await.await), Outcome::Created);

@@ -129,7 +129,7 @@ impl TestServer {
         let sql = Database::connect(&url).await.unwrap();
         let payloads =
             Payloads::new(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()), Path::default());
-        let (notifier, consumer) = Queue::Memory.open().unwrap();
+        let (notifier, consumer) = Queue::Memory.open_both_ends().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let runner_context = RunnerContext {
             store: store.clone(),
@@ -139,7 +139,7 @@ impl TestServer {
             limits: ImportLimits::default(),
             shutdown: stop.clone(),
         };
-        tasks.spawn(consumer.run(2, stop.clone(), move |id| {
+        tasks.spawn(consumer.run_handlers(2, stop.clone(), move |id| {
             let runner_context = runner_context.clone();
             async move { run_slice(&runner_context, id).await }
         }));
@@ -159,7 +159,7 @@ impl TestServer {
             connections_max: 10_000,
             rate_limit,
             hints: false,
-            probes: api::Probes::good(),
+            probes: api::Probes::always_passing(),
         };
         tasks.spawn(api::serve(listener, server, stop.clone()));
         let (http, database_url) = (reqwest::Client::new(), url.clone());

@@ -42,7 +42,7 @@ impl Notifier for ChunkNotifier {
         }
     }
 
-    fn feeds(&self) -> BoxStream<'static, Uuid> {
+    fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid> {
         stream::pending().boxed()
     }
 }

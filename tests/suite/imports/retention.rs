@@ -46,10 +46,10 @@ async fn an_upload_that_expires_fails_and_its_objects_are_removed(server: &TestS
     client.create_import(&id, payload.len() + 1, None).await;
     client.put(&id, None, payload).await;
     assert_eq!(count_objects(server), 1);
-    sweeper(server).tick().await.unwrap();
+    sweeper(server).sweep_once().await.unwrap();
     assert_eq!((&client.import(&id).await["state"], count_objects(server)), (&json!("AWAITING_UPLOAD"), 1));
     server.execute("UPDATE import_job SET upload_expires_at = 1").await;
-    sweeper(server).tick().await.unwrap();
+    sweeper(server).sweep_once().await.unwrap();
     let job = client.import(&id).await;
     assert_eq!((&job["state"], &job["problem"]["code"]), (&json!("FAILED"), &json!("UPLOAD_EXPIRED")));
     assert_eq!(count_objects(server), 0);
@@ -67,13 +67,13 @@ async fn payloads_and_excerpts_are_removed_after_their_retention_and_the_counts_
     };
     let excerpt = |job: serde_json::Value| job["rejections"]["nodes"][0]["excerpt"].clone();
     server.execute(&ended_before(6)).await;
-    sweeper(server).tick().await.unwrap();
+    sweeper(server).sweep_once().await.unwrap();
     assert_eq!((count_objects(server), excerpt(client.import(&id).await)), (1, json!("a secret line")));
     server.execute(&ended_before(8)).await;
-    sweeper(server).tick().await.unwrap();
+    sweeper(server).sweep_once().await.unwrap();
     assert_eq!((count_objects(server), excerpt(client.import(&id).await)), (0, json!("")));
     server.execute(&ended_before(91)).await;
-    sweeper(server).tick().await.unwrap();
+    sweeper(server).sweep_once().await.unwrap();
     let job = client.import(&id).await;
     assert_eq!((&job["rejections"]["totalCount"], &job["counts"]["rejected"]), (&json!(0), &json!(1)));
     server.execute("UPDATE import_job SET state = 'FAILED'").await;
@@ -88,7 +88,7 @@ async fn crash(server: &TestServer, client: &Client, id: &str) -> (i32, Option<i
     let claimed = import_job::claim(&server.store, user_id, id.parse().unwrap(), "test", &limits, 30_000);
     let row = claimed.await.unwrap().expect("the import can be claimed");
     server.execute("UPDATE import_job SET lease_until = 1").await;
-    (row.chunk_records, row.poison_record())
+    (row.chunk_records, row.poison_record_number())
 }
 
 async fn a_record_that_crashes_its_worker_is_rejected_alone(server: &TestServer) {

@@ -44,14 +44,14 @@ async fn a_sweeper_whose_clock_is_wrong_removes_nothing(server: &TestServer) {
     client.import_all(&done, [samples(0..3), b"a bad line\n".to_vec()].concat()).await;
     for days in [400, -400] {
         let mut store = server.store.clone();
-        store.clock = Clock::fixed(Clock::System.now_ms() + days * 86_400_000);
+        store.clock = Clock::new_fixed(Clock::System.now_ms() + days * 86_400_000);
         let sweeper = Sweeper {
             store,
             payloads: server.payloads.clone(),
             notifier: runner_context(server, ImportLimits::default(), no_callback()).notifier,
             payload_retention: Duration::from_secs(7 * 86_400),
         };
-        sweeper.tick().await.unwrap();
+        sweeper.sweep_once().await.unwrap();
     }
     assert_eq!(client.import(&waiting).await["state"], "AWAITING_UPLOAD");
     let job = client.import(&done).await;
@@ -76,7 +76,7 @@ async fn times_in_the_far_future_do_not_block_an_import(server: &TestServer) {
         format!("state = 'QUEUED', lease_until = NULL, not_before = NULL, notified_at = {later}"),
     ] {
         server.execute(&format!("UPDATE import_job SET {set}")).await;
-        assert_eq!(import_job::due(&server.store, 30_000, 10).await.unwrap().len(), 1, "{set}");
+        assert_eq!(import_job::find_and_mark_due(&server.store, 30_000, 10).await.unwrap().len(), 1, "{set}");
         server.execute(&format!("UPDATE import_job SET {set}")).await;
         let claim =
             import_job::claim(&server.store, user_id, id.parse().unwrap(), "test", &limits, 30_000).await;
@@ -84,12 +84,12 @@ async fn times_in_the_far_future_do_not_block_an_import(server: &TestServer) {
     }
     // A valid lease and a wait of up to 15 minutes are respected.
     server.execute("UPDATE import_job SET notified_at = NULL").await;
-    assert_eq!(import_job::due(&server.store, 30_000, 10).await.unwrap().len(), 0);
+    assert_eq!(import_job::find_and_mark_due(&server.store, 30_000, 10).await.unwrap().len(), 0);
     let soon = Clock::System.now_ms() + 14 * 60_000;
     server
         .execute(&format!("UPDATE import_job SET state = 'QUEUED', lease_until = NULL, not_before = {soon}"))
         .await;
-    assert_eq!(import_job::due(&server.store, 30_000, 10).await.unwrap().len(), 0);
+    assert_eq!(import_job::find_and_mark_due(&server.store, 30_000, 10).await.unwrap().len(), 0);
     client.control_import("cancelImport", &id).await;
 }
 
@@ -126,7 +126,7 @@ async fn records_count_on_the_day_on_which_they_are_processed(server: &TestServe
     assert_eq!(job["state"], "COMPLETED", "{job}");
     // Hours in the future, from a clock that was ahead, do not count.
     server.execute("UPDATE import_usage SET hour = hour + 100").await;
-    assert_eq!(import_job::records_of_day(&server.store, user_id).await.unwrap(), 0);
+    assert_eq!(import_job::count_records_of_day(&server.store, user_id).await.unwrap(), 0);
     // Usage that is too old to count is removed.
     server.execute("UPDATE import_usage SET hour = hour - 149").await;
     import_job::remove_old_usage(&server.store).await.unwrap();
@@ -148,7 +148,7 @@ async fn an_import_gives_up_its_lease_only_to_one_that_may_run(server: &TestServ
     };
     let first = claim(&ann, &ids_of_ann[0]).await;
     let waits =
-        async |held: Held| import_job::is_another_waiting(&server.store, held, &limits).await.unwrap();
+        async |held: Held| import_job::is_another_import_waiting(&server.store, held, &limits).await.unwrap();
     assert!(waits(first).await, "two imports of ann and one of bob wait");
     let bobs = claim(&bob, &id_of_bob).await;
     assert!(waits(bobs).await, "ann may run one more import");
@@ -206,12 +206,12 @@ async fn of_two_concurrent_uploads_the_committed_one_is_stored(server: &TestServ
         assert_eq!(later.problem.map(|problem| problem.code.name()), Some("IMPORT_STATE"));
         let row = import_job::find(&server.store, actor(&client).await.user_id, id.parse().unwrap()).await;
         let row = row.unwrap().unwrap();
-        let read = payloads.read(row.user_id, row.id, &row.payload_objects, 0, mine.len() as u64);
+        let read = payloads.stream_payload(row.user_id, row.id, &row.payload_objects, 0, mine.len() as u64);
         let read = read.try_fold(Vec::new(), |all, piece| async move { Ok([all, piece.to_vec()].concat()) });
         assert!(read.await.unwrap() == mine, "the payload is not the committed one");
         assert_eq!(count_objects(&store).await, 1, "the object of the other upload is removed");
         client.control_import("cancelImport", &id).await;
-        payloads.remove(row.user_id, row.id).await.unwrap();
+        payloads.remove_payload(row.user_id, row.id).await.unwrap();
     }
     assert!(store.put(&Path::from("alive"), "x".into()).await.is_ok());
 }
@@ -267,9 +267,9 @@ async fn an_upload_that_ends_after_its_expiry_leaves_no_objects(server: &TestSer
     let expire = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         server.execute("UPDATE import_job SET upload_expires_at = 1").await;
-        for (user_id, id) in import_job::expire(&server.store, 10).await.unwrap() {
-            payloads.remove(user_id, id).await.unwrap();
-            import_job::mark_payload_removed(&server.store, user_id, id).await.unwrap();
+        for (user_id, id) in import_job::fail_expired_uploads(&server.store, 10).await.unwrap() {
+            payloads.remove_payload(user_id, id).await.unwrap();
+            import_job::mark_payload_and_excerpts_removed(&server.store, user_id, id).await.unwrap();
         }
     };
     let (receipt, ()) = tokio::join!(send(server, &payloads, &client, &id, samples(0..5)), expire);
@@ -365,7 +365,7 @@ async fn each_user_has_one_due_import_before_any_user_has_two(server: &TestServe
     }
     server.execute("UPDATE import_job SET state = 'QUEUED'").await;
     for round in 0..4 {
-        let due = import_job::due(&server.store, 30_000, 3).await.unwrap();
+        let due = import_job::find_and_mark_due(&server.store, 30_000, 3).await.unwrap();
         let mut users: Vec<usize> = due
             .iter()
             .map(|id| ids_of_users.iter().position(|ids| ids.contains(&id.to_string())).unwrap())
@@ -373,6 +373,6 @@ async fn each_user_has_one_due_import_before_any_user_has_two(server: &TestServe
         users.sort_unstable();
         assert_eq!(users, [0, 1, 2], "round {round}");
     }
-    assert!(import_job::due(&server.store, 30_000, 3).await.unwrap().is_empty());
+    assert!(import_job::find_and_mark_due(&server.store, 30_000, 3).await.unwrap().is_empty());
     server.execute("UPDATE import_job SET state = 'CANCELED'").await;
 }

@@ -50,7 +50,7 @@ async fn an_import_is_exact_though_its_workers_are_killed_at_any_point() {
         // a new worker.
         eventually("a worker claims it", || async { cluster.number(claims).await > claimed }).await;
         import.wait_until_under_way(seen).await;
-        let somewhere = Duration::from_micros(Clock::System.random().rem_euclid(150_000).unsigned_abs());
+        let somewhere = Duration::from_micros(Clock::System.random_i64().rem_euclid(150_000).unsigned_abs());
         tokio::time::sleep(somewhere).await;
         cluster.kill_worker();
         (seen, claimed) = (import.records().await, cluster.number(claims).await);

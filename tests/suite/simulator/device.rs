@@ -131,7 +131,7 @@ impl Device {
         let mut tail = [0; 10];
         tail[..2].copy_from_slice(&self.ids_made.to_be_bytes());
         tail[2..].copy_from_slice(&rng.next_u64().to_le_bytes());
-        event_id::compose(now_ms + self.skew_ms, tail).to_string()
+        event_id::compose_uuid_v7(now_ms + self.skew_ms, tail).to_string()
     }
 
     /// Returns the ids of all entities of a kind that the device has.

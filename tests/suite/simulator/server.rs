@@ -42,7 +42,7 @@ struct SilentNotifier;
 impl Notifier for SilentNotifier {
     fn notify(&self, _notification: Notification) {}
 
-    fn feeds(&self) -> BoxStream<'static, Uuid> {
+    fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid> {
         stream::pending().boxed()
     }
 }
@@ -66,7 +66,7 @@ impl SimulatedServer {
         if database_kind == DatabaseKind::Sqlite {
             migrate(&url).await;
         }
-        let store = Store::open(&url, 8, Failover::Lossy, Clock::fixed(BEGIN_MS)).await.unwrap();
+        let store = Store::open(&url, 8, Failover::Lossy, Clock::new_fixed(BEGIN_MS)).await.unwrap();
         let sql = Database::connect(&url).await.unwrap();
         for table in TABLES {
             let kept = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table} WHERE 1 = 0");
@@ -75,7 +75,7 @@ impl SimulatedServer {
         let payloads = Payloads::new(Arc::new(InMemory::new()), Path::default());
         let (notifier, import_limits) = (Arc::new(SilentNotifier), ImportLimits::default());
         let services = api::Services { store: store.clone(), payloads, notifier, import_limits };
-        Self { store, schema: api::graphql::schema(services, false), sql, _dir: dir }
+        Self { store, schema: api::graphql::build_schema(services, false), sql, _dir: dir }
     }
 
     pub async fn close(self) {
@@ -85,7 +85,7 @@ impl SimulatedServer {
 
     /// Returns the server for a new user.
     pub async fn server(&self, subject: &str) -> Server {
-        let user_id = account::resolve(&self.store, "", subject).await.unwrap();
+        let user_id = account::find_or_create_user_id(&self.store, "", subject).await.unwrap();
         let now = Arc::new(AtomicI64::new(BEGIN_MS));
         let mut store = self.store.clone();
         store.clock = Clock::Fixed(Arc::clone(&now));
@@ -114,7 +114,7 @@ impl Server {
     }
 
     pub async fn head(&self) -> i64 {
-        account::head(&self.store, self.actor.user_id).await.unwrap().feed_head
+        account::load_feed_head(&self.store, self.actor.user_id).await.unwrap().feed_head
     }
 
     /// Runs SQL whose parameters are the user id and perhaps a number.
@@ -148,8 +148,8 @@ impl Server {
     /// Renews the feed epoch of this user, as an operator does for all users after a restore.
     pub async fn renew_epoch(&self) {
         let user_id = self.actor.user_id;
-        let head = account::head(&self.store, user_id).await.unwrap();
-        account::renew_epoch(&self.store, user_id, head.feed_epoch, i64::MAX).await.unwrap();
+        let head = account::load_feed_head(&self.store, user_id).await.unwrap();
+        account::renew_feed_epoch(&self.store, user_id, head.feed_epoch, i64::MAX).await.unwrap();
     }
 
     /// Executes an operation of a device. Returns its part of `data`. The error is the text of the errors in
@@ -157,7 +157,8 @@ impl Server {
     pub async fn execute(&self, operation: &Operation) -> Result<Value, String> {
         let (query, variables, path) = graphql_request(operation);
         let request = Request::new(query).variables(Variables::from_json(variables));
-        let text = api::graphql::execute(&self.schema, self.actor.clone(), &self.store, request).await;
+        let text =
+            api::graphql::execute_to_json(&self.schema, self.actor.clone(), &self.store, request).await;
         let mut response: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         if let Some(errors) = response.get("errors") {
             return Err(format!("the response has errors: {errors}"));

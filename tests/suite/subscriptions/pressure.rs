@@ -94,7 +94,7 @@ impl Notifier for LossyNotifier {
         }
     }
 
-    fn feeds(&self) -> BoxStream<'static, Uuid> {
+    fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid> {
         futures::stream::pending().boxed()
     }
 }

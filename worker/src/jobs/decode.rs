@@ -37,7 +37,7 @@ pub(crate) enum DecodeError {
 
 impl From<ReadError> for DecodeError {
     fn from(error: ReadError) -> Self {
-        error.problem().map_or(Self::Unavailable, Self::Unreadable)
+        error.to_problem().map_or(Self::Unavailable, Self::Unreadable)
     }
 }
 
@@ -51,7 +51,7 @@ impl From<SourceError> for DecodeError {
 type ChunkSender = mpsc::Sender<Result<Chunk, DecodeError>>;
 
 /// Starts to decode the payload of an import at its checkpoint. Returns the receiver of the chunks.
-pub(crate) fn open(
+pub(crate) fn start_decoding(
     payloads: &Payloads,
     clock: Clock,
     row: &ImportRow,
@@ -62,7 +62,7 @@ pub(crate) fn open(
     let source = StoredPayload::new(payloads, row, move || !probe.is_closed());
     let row = row.clone();
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = decode(&Input::new(Arc::new(source)), &row, &clock, &sender) {
+        if let Err(error) = decode_payload(&Input::new(Arc::new(source)), &row, &clock, &sender) {
             let _receiver_is_gone = sender.blocking_send(Err(error.into()));
         }
     });
@@ -70,25 +70,30 @@ pub(crate) fn open(
 }
 
 /// Decodes until the payload ends, cannot be read, or the receiver is dropped. Blocks.
-fn decode(input: &Input, row: &ImportRow, clock: &Clock, sender: &ChunkSender) -> Result<(), ReadError> {
+fn decode_payload(
+    input: &Input,
+    row: &ImportRow,
+    clock: &Clock,
+    sender: &ChunkSender,
+) -> Result<(), ReadError> {
     let checkpoint = Checkpoint {
         records: row.next_record,
         byte: u64::try_from(row.next_byte).unwrap_or_default(),
         lines: row.next_line,
     };
     let (mut reader, records_before) =
-        formats::open(input, row.format, row.options.csv.as_ref(), checkpoint)?;
+        formats::open_at_checkpoint(input, row.format, row.options.csv.as_ref(), checkpoint)?;
     let decoder = ChunkDecoder {
         user_id: row.user_id,
         records_done: row.next_record,
         chunk_records: usize::try_from(row.chunk_records).unwrap_or(1).max(1),
-        poison: row.poison_record(),
+        poison: row.poison_record_number(),
         clock,
         sender,
         input,
         new_type_ids: RefCell::default(),
     };
-    decoder.run(reader.as_mut(), records_before)
+    decoder.send_all_chunks(reader.as_mut(), records_before)
 }
 
 /// Decodes the records of one payload and groups them into chunks.
@@ -112,22 +117,22 @@ struct ChunkDecoder<'d> {
 impl ChunkDecoder<'_> {
     /// Sends all chunks after the checkpoint. The reader begins after `records_before` records. If it fails,
     /// the complete records before the error are sent first.
-    fn run(&self, reader: &mut dyn RecordReader, records_before: i64) -> Result<(), ReadError> {
+    fn send_all_chunks(&self, reader: &mut dyn RecordReader, records_before: i64) -> Result<(), ReadError> {
         let mut number = records_before;
         let mut records = Vec::with_capacity(self.chunk_records);
-        let mut position = reader.position();
+        let mut position = reader.position_after_record();
         loop {
             let has_more = match reader.advance() {
                 Ok(has_more) => has_more,
                 Err(error) if records.is_empty() => return Err(error),
                 Err(error) => {
-                    self.send(records, number, position, false);
+                    self.send_chunk(records, number, position, false);
                     return Err(error);
                 }
             };
-            position = reader.position();
+            position = reader.position_after_record();
             if !has_more {
-                self.send(records, number, position, true);
+                self.send_chunk(records, number, position, true);
                 return Ok(());
             }
             number += 1;
@@ -137,7 +142,7 @@ impl ChunkDecoder<'_> {
             records.push(self.read_record(reader, number));
             if records.len() == self.chunk_records {
                 let full = std::mem::replace(&mut records, Vec::with_capacity(self.chunk_records));
-                if !self.send(full, number, position, false) {
+                if !self.send_chunk(full, number, position, false) {
                     return Ok(());
                 }
             }
@@ -145,7 +150,7 @@ impl ChunkDecoder<'_> {
     }
 
     /// Sends a chunk. Returns `false` if the receiver was dropped.
-    fn send(&self, records: Vec<Record>, next_record: i64, position: Position, is_last: bool) -> bool {
+    fn send_chunk(&self, records: Vec<Record>, next_record: i64, position: Position, is_last: bool) -> bool {
         // The next chunk needs other ids: a type that this chunk creates may be deleted before that one is
         // stored.
         self.new_type_ids.borrow_mut().clear();
@@ -169,15 +174,15 @@ impl ChunkDecoder<'_> {
             let read = AssertUnwindSafe(|| {
                 let is_injected = fault_injection::is_injected("plant-panic-on-read");
                 assert!(
-                    !(is_injected && reader.raw().windows(6).any(|word| word == b"poison")),
+                    !(is_injected && reader.raw_bytes().windows(6).any(|word| word == b"poison")),
                     "the injected fault: a reader panics"
                 );
-                reader.event(self.user_id, &|draft| self.new_type_id(draft))
+                reader.parse_event_of_record(self.user_id, &|draft| self.new_type_id(draft))
             });
             catch_unwind(read)
                 .unwrap_or_else(|_| rejected(Code::Poison, "the record cannot be read".to_owned()))
         };
-        Record { line: reader.line(), event, excerpt: formats::excerpt(reader.raw()) }
+        Record { line: reader.line_number(), event, excerpt: formats::record_excerpt(reader.raw_bytes()) }
     }
 
     /// The id that the event type of a record gets if it is created. A record without a type name needs none.

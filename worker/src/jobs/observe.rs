@@ -9,7 +9,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// Makes the span of a slice. It has no parent, because the request that created the import ended long ago.
 /// It is linked to the span of that request instead.
-pub(super) fn slice_span(row: &ImportRow) -> Span {
+pub(super) fn new_slice_span(row: &ImportRow) -> Span {
     let span = tracing::info_span!(
         parent: None,
         "import slice",
@@ -30,7 +30,7 @@ pub(super) fn slice_span(row: &ImportRow) -> Span {
 pub(super) struct InFlight(metrics::Gauge);
 
 impl InFlight {
-    pub(super) fn begin() -> Self {
+    pub(super) fn count_as_in_flight() -> Self {
         let gauge = metrics::gauge!("idem_imports_in_flight");
         gauge.increment(1);
         Self(gauge)
@@ -44,12 +44,12 @@ impl Drop for InFlight {
 }
 
 /// Counts an import that has ended in this state.
-pub(super) fn count_finished(state: &'static str) {
+pub(super) fn count_finished_import(state: &'static str) {
     metrics::counter!("idem_imports_finished_total", "state" => state).increment(1);
 }
 
 /// Counts the records of a chunk by their outcome.
-pub(super) fn count_records(applied: &Applied) {
+pub(super) fn count_record_outcomes(applied: &Applied) {
     for (outcome, count) in [
         ("inserted", applied.counts.inserted),
         ("duplicate", applied.counts.duplicates),

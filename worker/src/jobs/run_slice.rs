@@ -18,7 +18,7 @@ use futures::{FutureExt, StreamExt};
 use service::Error;
 use service::Payloads;
 use service::Store;
-use service::apply_chunk::{Applied, Chunk, ChunkDecision, Import, apply_chunk, find_poison};
+use service::apply_chunk::{Applied, Chunk, ChunkDecision, Import, apply_chunk, find_panicking_records};
 use service::import_lease::{self, Held, Release};
 use service::notifier::{Notification, Notifier};
 use service::roll_back_chunk::roll_back_chunk;
@@ -28,7 +28,7 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::decode::{self, DecodeError};
-use super::observe::{InFlight, count_finished, count_records, slice_span};
+use super::observe::{InFlight, count_finished_import, count_record_outcomes, new_slice_span};
 use super::speculative::SpeculativeChunks;
 
 /// How often the lease is renewed while nothing is stored: three times within its duration.
@@ -72,10 +72,10 @@ enum SliceEnd {
 /// Runs a slice of each import with this id. A notification does not name the user, and ids are unique only
 /// within a user. Errors are logged, and the sweeper notifies again.
 pub async fn run_slice<N: Notifier>(context: &RunnerContext<N>, import_id: Uuid) {
-    let owners = match import_lease::owners(&context.store, import_id).await {
+    let owners = match import_lease::find_owners_of_runnable(&context.store, import_id).await {
         Ok(owners) => owners,
         Err(error) => {
-            let error = error.in_full();
+            let error = error.to_string_with_cause();
             tracing::warn!(import.id = %import_id, error, "an import could not be looked up");
             return;
         }
@@ -86,12 +86,12 @@ pub async fn run_slice<N: Notifier>(context: &RunnerContext<N>, import_id: Uuid)
         );
         match claimed.await {
             Ok(Some(row)) => {
-                let _in_flight = InFlight::begin();
-                run(context, &row).instrument(slice_span(&row)).await;
+                let _in_flight = InFlight::count_as_in_flight();
+                run_claimed_slice(context, &row).instrument(new_slice_span(&row)).await;
             }
             Ok(None) => {}
             Err(error) => {
-                let error = error.in_full();
+                let error = error.to_string_with_cause();
                 tracing::warn!(import.id = %import_id, error, "an import could not be claimed");
             }
         }
@@ -99,10 +99,10 @@ pub async fn run_slice<N: Notifier>(context: &RunnerContext<N>, import_id: Uuid)
 }
 
 /// Works on a claimed import, and releases its lease.
-async fn run<N: Notifier>(context: &RunnerContext<N>, row: &ImportRow) {
+async fn run_claimed_slice<N: Notifier>(context: &RunnerContext<N>, row: &ImportRow) {
     let mut held = Held::from(row);
     let worked = if row.state == State::RollingBack {
-        roll_back(context, held).await
+        roll_back_chunks(context, held).await
     } else {
         apply_chunks(context, row, &mut held).await
     };
@@ -114,12 +114,12 @@ async fn run<N: Notifier>(context: &RunnerContext<N>, row: &ImportRow) {
         SliceEnd::Completed => {
             span.record("outcome", "completed");
             tracing::info!(import.id = %row.id, records = held.next_record, "import finished");
-            return count_finished("completed");
+            return count_finished_import("completed");
         }
         SliceEnd::RolledBack => {
             span.record("outcome", "rolled_back");
             tracing::info!(import.id = %row.id, "import rolled back");
-            return count_finished("rolled_back");
+            return count_finished_import("rolled_back");
         }
         // Another worker holds the lease, or the user ended the import: there is nothing to release.
         SliceEnd::Failed(Error::Fenced) => {
@@ -129,18 +129,18 @@ async fn run<N: Notifier>(context: &RunnerContext<N>, row: &ImportRow) {
         }
         SliceEnd::TimeUp => Release::Yield,
         SliceEnd::DailyLimit => Release::AllowanceUsedUp { pause_ms: IMPORT_PAUSE_MS },
-        SliceEnd::DigestMismatch => Release::SendAgain(digest_mismatch()),
+        SliceEnd::DigestMismatch => Release::SendAgain(digest_mismatch_problem()),
         SliceEnd::DecodeFailed(DecodeError::Unreadable(problem)) => Release::Fail(problem),
-        SliceEnd::DecodeFailed(DecodeError::Unavailable) => retry(context, row, has_progressed),
+        SliceEnd::DecodeFailed(DecodeError::Unavailable) => release_for_retry(context, row, has_progressed),
         SliceEnd::Failed(error) => {
-            tracing::warn!(import.id = %row.id, error = error.in_full(), "a slice failed");
-            retry(context, row, has_progressed)
+            tracing::warn!(import.id = %row.id, error = error.to_string_with_cause(), "a slice failed");
+            release_for_retry(context, row, has_progressed)
         }
     };
-    span.record("outcome", outcome(&release));
+    span.record("outcome", outcome_label(&release));
     let must_notify = matches!(release, Release::Yield);
     if let Release::Fail(problem) = &release {
-        count_finished("failed");
+        count_finished_import("failed");
         tracing::info!(import.id = %row.id, code = problem.code.name(), "import failed");
     }
     match import_lease::release(&context.store, held, release).await {
@@ -148,14 +148,14 @@ async fn run<N: Notifier>(context: &RunnerContext<N>, row: &ImportRow) {
         Ok(_) => {}
         // The lease expires by itself, and then the sweeper notifies.
         Err(error) => {
-            let error = error.in_full();
+            let error = error.to_string_with_cause();
             tracing::warn!(import.id = %row.id, error, "an import could not be released");
         }
     }
 }
 
-/// The outcome of a slice as its span shows it.
-fn outcome(release: &Release) -> &'static str {
+/// The value of the span field `outcome` for this release.
+fn outcome_label(release: &Release) -> &'static str {
     match release {
         Release::Yield => "yielded",
         Release::Retry { .. } => "retried",
@@ -165,11 +165,11 @@ fn outcome(release: &Release) -> &'static str {
     }
 }
 
-fn digest_mismatch() -> Problem {
+fn digest_mismatch_problem() -> Problem {
     Problem::new(Code::PayloadMismatch, "the payload does not have the announced sha256: send it again")
 }
 
-fn no_progress() -> Problem {
+fn no_progress_problem() -> Problem {
     Problem::new(
         Code::NoProgress,
         format!("the import failed {ATTEMPTS_MAX} times without progress: retry it later"),
@@ -178,16 +178,16 @@ fn no_progress() -> Problem {
 
 /// Queues the import again after a pause. After too many attempts without progress it fails instead, but a
 /// rollback never does.
-fn retry<N>(context: &RunnerContext<N>, row: &ImportRow, has_progressed: bool) -> Release {
+fn release_for_retry<N>(context: &RunnerContext<N>, row: &ImportRow, has_progressed: bool) -> Release {
     let attempts = if has_progressed { 1 } else { row.attempts + 1 };
     if attempts >= ATTEMPTS_MAX && row.state != State::RollingBack {
-        return Release::Fail(no_progress());
+        return Release::Fail(no_progress_problem());
     }
-    Release::Retry { pause_ms: retry_pause_ms(attempts, context.store.clock.random()) }
+    Release::Retry { pause_ms: retry_pause_ms(attempts, context.store.clock.random_i64()) }
 }
 
 /// Rolls back events until none are left, or until the time of the slice is up and another import waits.
-async fn roll_back<N: Notifier>(context: &RunnerContext<N>, held: Held) -> Result<SliceEnd, SliceEnd> {
+async fn roll_back_chunks<N: Notifier>(context: &RunnerContext<N>, held: Held) -> Result<SliceEnd, SliceEnd> {
     let mut after = None;
     loop {
         let started = Instant::now();
@@ -196,12 +196,15 @@ async fn roll_back<N: Notifier>(context: &RunnerContext<N>, held: Held) -> Resul
                 return Ok(SliceEnd::TimeUp);
             }
             let chunk = roll_back_chunk(&context.store, &context.notifier, held, after);
-            match chunk.await.map_err(failed)? {
+            match chunk.await.map_err(to_slice_end)? {
                 Some(last) => after = Some(last),
                 None => return Ok(SliceEnd::RolledBack),
             }
         }
-        if import_lease::is_another_waiting(&context.store, held, &context.limits).await.map_err(failed)? {
+        if import_lease::is_another_import_waiting(&context.store, held, &context.limits)
+            .await
+            .map_err(to_slice_end)?
+        {
             return Ok(SliceEnd::TimeUp);
         }
     }
@@ -216,35 +219,35 @@ async fn apply_chunks<N: Notifier>(
     row: &ImportRow,
     held: &mut Held,
 ) -> Result<SliceEnd, SliceEnd> {
-    if has_reached_daily_limit(context, row.user_id).await.map_err(failed)? {
+    if has_reached_daily_limit(context, row.user_id).await.map_err(to_slice_end)? {
         return Ok(SliceEnd::DailyLimit);
     }
-    if row.next_record == 0 && has_wrong_digest(context, row, *held).await? {
+    if row.next_record == 0 && record_if_wrong_digest(context, row, *held).await? {
         // Before the lease is released: after that another payload may be uploaded, and its objects can have
         // the same names.
-        context.payloads.remove(row.user_id, row.id).await.map_err(failed)?;
+        context.payloads.remove_payload(row.user_id, row.id).await.map_err(to_slice_end)?;
         return Ok(SliceEnd::DigestMismatch);
     }
     let clock = context.store.clock.clone();
-    let decoded = decode::open(&context.payloads, clock, row);
+    let decoded = decode::start_decoding(&context.payloads, clock, row);
     let mut chunks = SpeculativeChunks::new(&context.store, row, decoded);
     let mut rejections = row.counts.rejected + row.counts.differing;
     loop {
         let started = Instant::now();
         for _ in 0..SLICE_CHUNKS_MAX {
-            if has_reached_daily_limit(context, row.user_id).await.map_err(failed)? {
+            if has_reached_daily_limit(context, row.user_id).await.map_err(to_slice_end)? {
                 return Ok(SliceEnd::DailyLimit);
             }
-            let (chunk, decision) = match with_renewals(context, *held, chunks.next()).await? {
+            let (chunk, decision) = match await_renewing_lease(context, *held, chunks.next_chunk()).await? {
                 None => return Ok(SliceEnd::DecodeFailed(DecodeError::Unavailable)),
                 Some(Err(error)) => return Ok(SliceEnd::DecodeFailed(error)),
                 Some(Ok(next)) => next,
             };
             let is_counted = context.limits.records_a_day.is_some();
             let import = Import { held: *held, dry_run: row.dry_run, rejections, is_counted };
-            let applied = apply(context, import, &chunk, decision).await?;
+            let applied = apply_and_measure_chunk(context, import, &chunk, decision).await?;
             *held = applied.held;
-            chunks.applied(applied.has_changes);
+            chunks.note_applied_chunk(applied.has_changes);
             if chunk.is_last {
                 return Ok(SliceEnd::Completed);
             }
@@ -257,7 +260,10 @@ async fn apply_chunks<N: Notifier>(
                 break;
             }
         }
-        if import_lease::is_another_waiting(&context.store, *held, &context.limits).await.map_err(failed)? {
+        if import_lease::is_another_import_waiting(&context.store, *held, &context.limits)
+            .await
+            .map_err(to_slice_end)?
+        {
             return Ok(SliceEnd::TimeUp);
         }
     }
@@ -268,11 +274,11 @@ async fn has_reached_daily_limit<N>(context: &RunnerContext<N>, user_id: Uuid) -
     let Some(most) = context.limits.records_a_day else {
         return Ok(false);
     };
-    Ok(import_lease::records_of_day(&context.store, user_id).await? >= most)
+    Ok(import_lease::count_records_of_day(&context.store, user_id).await? >= most)
 }
 
 /// Waits for a future that may take long, and renews the lease in the meantime. A shutdown ends the wait.
-async fn with_renewals<N, T>(
+async fn await_renewing_lease<N, T>(
     context: &RunnerContext<N>,
     held: Held,
     future: impl Future<Output = T>,
@@ -285,11 +291,11 @@ async fn with_renewals<N, T>(
             output = &mut future => return Ok(output),
             () = tokio::time::sleep(RENEW_EVERY) => {}
         }
-        import_lease::renew(&context.store, held, LEASE_TTL_MS).await.map_err(failed)?;
+        import_lease::renew_lease(&context.store, held, LEASE_TTL_MS).await.map_err(to_slice_end)?;
     }
 }
 
-fn failed(error: Error) -> SliceEnd {
+fn to_slice_end(error: Error) -> SliceEnd {
     match error {
         Error::Payload(object_store::Error::NotFound { .. }) => {
             SliceEnd::DecodeFailed(SourceError::Gone.into())
@@ -300,22 +306,22 @@ fn failed(error: Error) -> SliceEnd {
 }
 
 /// Applies a chunk and records its metrics.
-async fn apply<N: Notifier>(
+async fn apply_and_measure_chunk<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
     chunk: &Chunk,
     decision: Option<ChunkDecision>,
 ) -> Result<Applied, SliceEnd> {
     let started = Instant::now();
-    let applied = apply_without_poison(context, import, chunk, decision).await?;
+    let applied = apply_chunk_without_poison(context, import, chunk, decision).await?;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
-    count_records(&applied);
+    count_record_outcomes(&applied);
     Ok(applied)
 }
 
 /// Applies a chunk. If that panics, the records that panic are found and rejected, and the others are
 /// applied. If PostgreSQL ends the transaction because of another one, the chunk is applied once more.
-async fn apply_without_poison<N: Notifier>(
+async fn apply_chunk_without_poison<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
     chunk: &Chunk,
@@ -327,14 +333,14 @@ async fn apply_without_poison<N: Notifier>(
     };
     let again = async |poison| {
         let applied = attempt(None, poison).await;
-        applied.unwrap_or(Err(Error::Bug("a chunk panicked"))).map_err(failed)
+        applied.unwrap_or(Err(Error::Bug("a chunk panicked"))).map_err(to_slice_end)
     };
     match attempt(decision, &BTreeSet::new()).await {
         Ok(Err(error)) if error.is_conflict() => again(&BTreeSet::new()).await,
-        Ok(applied) => applied.map_err(failed),
+        Ok(applied) => applied.map_err(to_slice_end),
         Err(_) => {
-            let poison = find_poison(&context.store, import, chunk);
-            let poison = with_renewals(context, import.held, poison).await?.map_err(failed)?;
+            let poison = find_panicking_records(&context.store, import, chunk);
+            let poison = await_renewing_lease(context, import.held, poison).await?.map_err(to_slice_end)?;
             let (id, records) = (import.held.id, poison.len());
             tracing::error!(import.id = %id, records, "records panic and are rejected");
             again(&poison).await
@@ -346,7 +352,7 @@ async fn apply_without_poison<N: Notifier>(
 ///
 /// The result is stored in the row before anything is removed, so that a worker that claims the import after
 /// a crash completes the removal.
-async fn has_wrong_digest<N>(
+async fn record_if_wrong_digest<N>(
     context: &RunnerContext<N>,
     row: &ImportRow,
     held: Held,
@@ -354,10 +360,12 @@ async fn has_wrong_digest<N>(
     if row.problem.as_ref().is_some_and(|problem| problem.code == Code::PayloadMismatch) {
         return Ok(true);
     }
-    if with_renewals(context, held, has_announced_digest(context, row)).await?.map_err(failed)? {
+    if await_renewing_lease(context, held, has_announced_digest(context, row)).await?.map_err(to_slice_end)? {
         return Ok(false);
     }
-    import_lease::record_problem(&context.store, held, &digest_mismatch()).await.map_err(failed)?;
+    import_lease::record_problem(&context.store, held, &digest_mismatch_problem())
+        .await
+        .map_err(to_slice_end)?;
     Ok(true)
 }
 
@@ -367,7 +375,7 @@ async fn has_announced_digest<N>(context: &RunnerContext<N>, row: &ImportRow) ->
         return Ok(true);
     };
     let size = u64::try_from(row.bytes_total).unwrap_or_default();
-    let mut blocks = context.payloads.read(row.user_id, row.id, &row.payload_objects, 0, size);
+    let mut blocks = context.payloads.stream_payload(row.user_id, row.id, &row.payload_objects, 0, size);
     let mut digest = Sha256::new();
     while let Some(block) = blocks.next().await {
         digest.update(&block?);

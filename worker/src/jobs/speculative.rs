@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use domain::import::ImportRow;
 use service::Store;
-use service::apply_chunk::{Chunk, ChunkDecision, decide_speculatively};
+use service::apply_chunk::{Chunk, ChunkDecision, decide_chunk_speculatively};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ impl SpeculativeChunks {
     /// Makes the sequence of the chunks of `row`, an import whose lease the caller holds. A dry run
     /// speculates from the beginning, because its chunks never have anything to store.
     pub(super) fn new(store: &Store, row: &ImportRow, decoded: Receiver<Result<Chunk, DecodeError>>) -> Self {
-        let allows_speculation = store.can_speculate() && row.allows_speculation();
+        let allows_speculation = store.can_decide_without_lock() && row.can_decide_without_lock();
         Self {
             store: store.clone(),
             user_id: row.user_id,
@@ -59,15 +59,17 @@ impl SpeculativeChunks {
 
     /// Returns the next chunk, with its decision if it was decided speculatively. `None` if the decoder has
     /// ended.
-    pub(super) async fn next(&mut self) -> Option<Result<(Arc<Chunk>, Option<ChunkDecision>), DecodeError>> {
+    pub(super) async fn next_chunk(
+        &mut self,
+    ) -> Option<Result<(Arc<Chunk>, Option<ChunkDecision>), DecodeError>> {
         let next = match self.started.pop_front() {
             Some(started) => started,
             None => {
                 let decoded = self.decoded.recv().await?;
-                self.start(decoded)
+                self.start_chunk(decoded)
             }
         };
-        self.start_ready();
+        self.start_decoded_chunks();
         let StartedChunk { chunk, decision } = match next {
             Ok(started) => started,
             Err(error) => return Some(Err(error)),
@@ -78,35 +80,35 @@ impl SpeculativeChunks {
             None => None,
         };
         // More chunks may have been decoded in the meantime.
-        self.start_ready();
+        self.start_decoded_chunks();
         Some(Ok((chunk, decision)))
     }
 
     /// Starts to decide the chunks that are decoded, as many as are allowed.
-    fn start_ready(&mut self) {
+    fn start_decoded_chunks(&mut self) {
         while self.is_speculating
             && self.started.len() < SPECULATIVE_CHUNKS_MAX
             && let Ok(decoded) = self.decoded.try_recv()
         {
-            let started = self.start(decoded);
+            let started = self.start_chunk(decoded);
             self.started.push_back(started);
         }
     }
 
     /// Must be called after each chunk was applied. A chunk without changes is usually followed by another
     /// one, so the next chunks are decided speculatively.
-    pub(super) fn applied(&mut self, has_changes: bool) {
+    pub(super) fn note_applied_chunk(&mut self, has_changes: bool) {
         self.is_speculating = self.allows_speculation && !has_changes;
     }
 
-    fn start(&self, decoded: Result<Chunk, DecodeError>) -> Result<StartedChunk, DecodeError> {
+    fn start_chunk(&self, decoded: Result<Chunk, DecodeError>) -> Result<StartedChunk, DecodeError> {
         let chunk = Arc::new(decoded?);
         let is_speculating = self.is_speculating && !chunk.records.is_empty();
         let decision = is_speculating.then(|| {
             let (store, chunk) = (self.store.clone(), Arc::clone(&chunk));
             let (user_id, import_id, dry_run) = (self.user_id, self.import_id, self.dry_run);
             AbortOnDropHandle::new(tokio::spawn(async move {
-                let decision = decide_speculatively(&store, user_id, import_id, dry_run, &chunk).await;
+                let decision = decide_chunk_speculatively(&store, user_id, import_id, dry_run, &chunk).await;
                 decision.unwrap_or_else(|error| {
                     tracing::debug!(%error, "a chunk could not be decided speculatively");
                     None

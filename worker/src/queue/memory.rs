@@ -18,7 +18,7 @@ use service::Clock;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::supervisor::{Supervisor, first_pause, worker_name};
+use super::supervisor::{Supervisor, first_restart_pause, new_worker_name};
 use super::{Message, QueueError};
 
 /// The sending end, for the notifier.
@@ -28,13 +28,13 @@ pub(crate) type Sender = mpsc::Sender<Uuid>;
 #[derive(Debug, Clone)]
 pub(super) struct Receiver(Arc<Mutex<mpsc::Receiver<Uuid>>>);
 
-pub(super) fn channel() -> (Sender, Receiver) {
+pub(super) fn new_channel() -> (Sender, Receiver) {
     let (sender, receiver) = mpsc::channel(usize::try_from(NOTIFICATIONS_MAX).unwrap_or(usize::MAX));
     (sender, Receiver(Arc::new(Mutex::new(receiver))))
 }
 
 impl Receiver {
-    fn storage(&self) -> MemoryStorage<Message> {
+    fn to_storage(&self) -> MemoryStorage<Message> {
         let receiver = Arc::clone(&self.0);
         let messages = stream::poll_fn(move |context| {
             receiver.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context)
@@ -42,11 +42,11 @@ impl Receiver {
         let unused: Box<dyn futures::Sink<Task<Message>, Error = MemoryStorageError> + Send + Sync + Unpin> =
             Box::new(sink::drain().sink_map_err(|never| match never {}));
         let unused = MemorySink::new(Arc::new(futures::lock::Mutex::new(unused)));
-        MemoryStorage::new_with(unused, messages.map(task).boxed())
+        MemoryStorage::new_with(unused, messages.map(new_task).boxed())
     }
 }
 
-fn task(import_id: Uuid) -> Task<Message> {
+fn new_task(import_id: Uuid) -> Task<Message> {
     TaskBuilder::new(Message { import_id })
         .task_id(TaskId::from_string(Clock::System.new_id().to_string()))
         .build()
@@ -54,18 +54,22 @@ fn task(import_id: Uuid) -> Task<Message> {
 
 /// Runs queue workers until the shutdown of the supervisor. If the last notifier is dropped before that, it
 /// only waits for the shutdown.
-pub(super) async fn serve<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>)
+pub(super) async fn run_workers<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let mut pause = first_pause();
-    while !supervisor.shutdown.is_cancelled() && !receiver.is_finished() {
+    let mut pause = first_restart_pause();
+    while !supervisor.shutdown.is_cancelled() && !receiver.is_drained() {
         let Err(error) = run_worker(receiver, supervisor).await else { return };
-        if receiver.is_finished() {
+        if receiver.is_drained() {
             break;
         }
-        tracing::warn!(%error, cause = error.cause(), "a queue worker ended and is replaced");
+        tracing::warn!(
+            %error,
+            cause = error.cause_for_log(),
+            "the consumer of the import queue ended; another one starts after a pause"
+        );
         if !supervisor.pause_before_restart(&mut pause).await {
             break;
         }
@@ -79,21 +83,21 @@ where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let context = WorkerContext::new(&worker_name());
+    let context = WorkerContext::new(&new_worker_name());
     let handlers = supervisor.clone();
     let worker = WorkerBuilder::new(&context)
-        .backend(receiver.storage())
+        .backend(receiver.to_storage())
         .concurrency(supervisor.concurrency)
         .build(move |message: Message| {
             let handlers = handlers.clone();
-            async move { handlers.handle(message.import_id).await }
+            async move { handlers.run_handler(message.import_id).await }
         });
     supervisor.run_worker(&context, worker.run()).await
 }
 
 impl Receiver {
     /// Whether the last notifier was dropped and all its messages were taken.
-    fn is_finished(&self) -> bool {
+    fn is_drained(&self) -> bool {
         let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         receiver.is_closed() && receiver.is_empty()
     }

@@ -20,7 +20,7 @@ use domain::limits::NOTIFICATIONS_MAX;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::supervisor::{Supervisor, first_pause, worker_name};
+use super::supervisor::{Supervisor, first_restart_pause, new_worker_name};
 use super::{Message, QUEUE_NAME, QueueError};
 
 mod cleanup;
@@ -46,7 +46,7 @@ const HEALTHY_RUN_MIN: Duration = Duration::from_secs(30);
 const SHORT_RUNS_MAX: u32 = 3;
 
 /// The settings of apalis: the names of the keys, and the heartbeats.
-fn config() -> Config {
+fn apalis_config() -> Config {
     Config::default()
         .queue(QUEUE_NAME)
         .batch_size(1)
@@ -65,7 +65,7 @@ pub(crate) struct RedisSender {
 
 impl RedisSender {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, config: config(), connection: None }
+        Self { client, config: apalis_config(), connection: None }
     }
 
     /// Puts one message into the queue. Returns `false` if the queue is full.
@@ -74,7 +74,7 @@ impl RedisSender {
     ///
     /// # Errors
     /// An error of apalis if Redis cannot be reached or refuses a command.
-    pub(crate) async fn push(&mut self, import_id: Uuid) -> Result<bool, apalis_redis::Error> {
+    pub(crate) async fn push_message(&mut self, import_id: Uuid) -> Result<bool, apalis_redis::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             not_connected => {
@@ -157,14 +157,14 @@ impl PollStrategy for SteadyPolling {
 }
 
 /// Runs queue workers, one after the other, until the shutdown of the supervisor.
-pub(super) async fn serve<F, Fut>(client: &Client, supervisor: &Supervisor<F>)
+pub(super) async fn run_workers<F, Fut>(client: &Client, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut hourly = tokio::time::interval(cleanup::CLEAN_UP_EVERY);
     hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut pause = first_pause();
+    let mut pause = first_restart_pause();
     let mut short_runs = 0;
     loop {
         let started = Instant::now();
@@ -174,14 +174,22 @@ where
             return;
         }
         if started.elapsed() >= STABLE_RUN_MIN {
-            pause = first_pause();
+            pause = first_restart_pause();
         }
         let is_short = redis_replies && started.elapsed() < HEALTHY_RUN_MIN;
         short_runs = if is_short { short_runs % SHORT_RUNS_MAX + 1 } else { 0 };
-        if pause == first_pause() {
-            tracing::warn!(%error, cause = error.cause(), "a queue worker ended and is replaced");
+        if pause == first_restart_pause() {
+            tracing::warn!(
+                %error,
+                cause = error.cause_for_log(),
+                "the consumer of the import queue in Redis ended; another one starts after a pause"
+            );
         } else {
-            tracing::debug!(%error, cause = error.cause(), "a queue worker ended again and is replaced");
+            tracing::debug!(
+                %error,
+                cause = error.cause_for_log(),
+                "the consumer of the import queue in Redis ended again; another one starts after a pause"
+            );
         }
         if !supervisor.pause_before_restart(&mut pause).await {
             return;
@@ -214,15 +222,18 @@ where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let connect = supervisor.shutdown.run_until_cancelled(connect(client)).await;
+    let connect = supervisor.shutdown.run_until_cancelled(connect_to_redis(client)).await;
     let Some(connection) = connect else { return Ok(()) };
     let connection = connection?;
-    let config = config();
+    let config = apalis_config();
     if empty_first {
-        let keys = cleanup::empty(&connection).await?;
-        tracing::warn!(keys, "an entry of the queue ended each worker: the queue was emptied");
+        let keys = cleanup::remove_all_keys(&connection).await?;
+        tracing::warn!(
+            keys,
+            "an entry of the import queue in Redis ended each consumer: the queue was emptied"
+        );
     }
-    let context = WorkerContext::new(&worker_name());
+    let context = WorkerContext::new(&new_worker_name());
     let storage = RedisStorage::<Option<Message>>::new(connection.clone()).with_config(config.clone());
     let storage_to_clean = storage.clone();
     let handlers = supervisor.clone();
@@ -233,21 +244,23 @@ where
             let handlers = handlers.clone();
             async move {
                 match message {
-                    Some(message) => handlers.handle(message.import_id).await,
-                    None => tracing::debug!("an entry of the queue is not a message and was dropped"),
+                    Some(message) => handlers.run_handler(message.import_id).await,
+                    None => tracing::debug!(
+                        "an entry of the import queue in Redis is not a message and was dropped"
+                    ),
                 }
             }
         });
     let end = tokio::select! {
         end = supervisor.run_worker(&context, worker.run()) => end,
-        never = cleanup::clean_up_hourly(storage_to_clean, hourly) => match never {},
+        never = cleanup::remove_done_messages_hourly(storage_to_clean, hourly) => match never {},
     };
-    let deregistered = cleanup::deregister(&connection, &config, &context).await;
-    end.map_err(|error| WorkerFailure { error, redis_replies: has_replied(&deregistered) })
+    let deregistered = cleanup::deregister_worker(&connection, &config, &context).await;
+    end.map_err(|error| WorkerFailure { error, redis_replies: has_redis_replied(&deregistered) })
 }
 
 /// Whether Redis replied to a command, even if it refused it.
-fn has_replied(result: &Result<(), QueueError>) -> bool {
+fn has_redis_replied(result: &Result<(), QueueError>) -> bool {
     match result {
         Ok(()) => true,
         Err(QueueError::Redis(error)) => {
@@ -257,7 +270,7 @@ fn has_replied(result: &Result<(), QueueError>) -> bool {
     }
 }
 
-async fn connect(client: &Client) -> Result<ConnectionManager, QueueError> {
+async fn connect_to_redis(client: &Client) -> Result<ConnectionManager, QueueError> {
     client.get_connection_manager_with_config(connection_settings()).await.map_err(QueueError::Redis)
 }
 
@@ -265,7 +278,7 @@ async fn connect(client: &Client) -> Result<ConnectionManager, QueueError> {
 ///
 /// # Errors
 /// [`QueueError::Silent`] if they take longer than `time_max`, [`QueueError::Redis`] if a command fails.
-async fn in_time<T>(
+async fn run_with_time_limit<T>(
     time_max: Duration,
     commands: impl Future<Output = RedisResult<T>>,
 ) -> Result<T, QueueError> {

@@ -52,7 +52,7 @@ where
     ///
     /// A permit bounds the number of handlers. apalis has such a bound too, but does not count the handlers
     /// that an earlier worker started.
-    pub(super) async fn handle(&self, import_id: Uuid) {
+    pub(super) async fn run_handler(&self, import_id: Uuid) {
         let permit = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return,
@@ -118,11 +118,11 @@ where
 }
 
 /// The first of the pauses for [`Supervisor::pause_before_restart`].
-pub(super) fn first_pause() -> Duration {
+pub(super) fn first_restart_pause() -> Duration {
     RESTART_PAUSE_FIRST
 }
 
 /// A new name for a queue worker. A name in Redis cannot be used again until its worker counts as dead.
-pub(super) fn worker_name() -> String {
+pub(super) fn new_worker_name() -> String {
     format!("idem-{}", Clock::System.new_id().simple())
 }

@@ -12,17 +12,17 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Message, Queue, memory};
+use super::{Message, Queue, open_memory_queue};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_notification_reaches_the_handler_and_a_panic_stops_nothing() {
-    let (notifier, consumer) = memory();
+    let (notifier, consumer) = open_memory_queue();
     let (handled, mut ids) = mpsc::unbounded_channel();
     let shutdown = CancellationToken::new();
     let bad = Uuid::from_u128(1);
-    let run = tokio::spawn(consumer.run(2, shutdown.clone(), move |id| {
+    let run = tokio::spawn(consumer.run_handlers(2, shutdown.clone(), move |id| {
         let handled = handled.clone();
         async move {
             assert_ne!(id, bad, "this handler panics");
@@ -44,7 +44,7 @@ async fn each_notification_reaches_the_handler_and_a_panic_stops_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
-    let (notifier, consumer) = memory();
+    let (notifier, consumer) = open_memory_queue();
     let shutdown = CancellationToken::new();
     let (running, running_max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (started, may_return) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -52,7 +52,7 @@ async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
     let run = {
         let (running, running_max) = (Arc::clone(&running), Arc::clone(&running_max));
         let (started, may_return, done) = (Arc::clone(&started), Arc::clone(&may_return), Arc::clone(&done));
-        tokio::spawn(consumer.run(2, shutdown.clone(), move |_| {
+        tokio::spawn(consumer.run_handlers(2, shutdown.clone(), move |_| {
             let (running, running_max) = (Arc::clone(&running), Arc::clone(&running_max));
             let (started, may_return, done) =
                 (Arc::clone(&started), Arc::clone(&may_return), Arc::clone(&done));
@@ -86,7 +86,7 @@ async fn a_shutdown_waits_for_the_handlers_and_no_more_than_two_run() {
 
 #[tokio::test]
 async fn notifying_without_a_consumer_returns_and_is_bounded() {
-    let (notifier, consumer) = memory();
+    let (notifier, consumer) = open_memory_queue();
     drop(consumer);
     for n in 0..u128::from(NOTIFICATIONS_MAX) * 10 {
         notifier.notify(Notification::Import(Uuid::from_u128(n)));

@@ -6,7 +6,7 @@ use domain::draft::{
 };
 use service::apply_mutations::Mutation;
 
-use super::{ClientWrite, EventInput, EventTypeInput, LocationInput, sent};
+use super::{ClientWrite, EventInput, EventTypeInput, LocationInput, into_sent};
 use crate::graphql::scalar::{DateTime, Id, JsonObject};
 
 /// The changes to an event. An absent field keeps its value, and null clears it. Null in a field that must
@@ -258,7 +258,10 @@ impl From<RestoreEventInput> for ClientWrite {
 }
 
 /// Converts a field of a patch: `None` if it is absent, else what `read` makes of its value or of null.
-fn patched<T, R>(field: MaybeUndefined<T>, read: impl FnOnce(Option<T>) -> Sent<R>) -> Option<Sent<R>> {
+fn into_patch_field<T, R>(
+    field: MaybeUndefined<T>,
+    read: impl FnOnce(Option<T>) -> Sent<R>,
+) -> Option<Sent<R>> {
     match field {
         MaybeUndefined::Undefined => None,
         MaybeUndefined::Null => Some(read(None)),
@@ -266,21 +269,21 @@ fn patched<T, R>(field: MaybeUndefined<T>, read: impl FnOnce(Option<T>) -> Sent<
     }
 }
 
-fn guard(expected_version: Option<i32>, edit_id: Option<Id>) -> GuardDraft {
-    GuardDraft { expected_version, edit_id: Id::draft(edit_id) }
+fn into_guard_draft(expected_version: Option<i32>, edit_id: Option<Id>) -> GuardDraft {
+    GuardDraft { expected_version, edit_id: Id::into_sent(edit_id) }
 }
 
 impl From<EventPatch> for EventPatchDraft {
     fn from(patch: EventPatch) -> Self {
         Self {
-            event_type_id: patched(patch.event_type_id, Id::draft),
-            timestamp: patched(patch.timestamp, DateTime::draft),
-            end_date: patched(patch.end_date, DateTime::draft),
-            is_all_day: patched(patch.is_all_day, sent),
-            time_zone: patched(patch.time_zone, sent),
-            notes: patched(patch.notes, sent),
-            location: patched(patch.location, |place| sent(place.map(Into::into))),
-            properties: patched(patch.properties, JsonObject::draft),
+            event_type_id: into_patch_field(patch.event_type_id, Id::into_sent),
+            timestamp: into_patch_field(patch.timestamp, DateTime::into_sent),
+            end_date: into_patch_field(patch.end_date, DateTime::into_sent),
+            is_all_day: into_patch_field(patch.is_all_day, into_sent),
+            time_zone: into_patch_field(patch.time_zone, into_sent),
+            notes: into_patch_field(patch.notes, into_sent),
+            location: into_patch_field(patch.location, |place| into_sent(place.map(Into::into))),
+            properties: into_patch_field(patch.properties, JsonObject::into_sent),
         }
     }
 }
@@ -288,9 +291,9 @@ impl From<EventPatch> for EventPatchDraft {
 impl From<EventUpdate> for EventEditDraft {
     fn from(update: EventUpdate) -> Self {
         Self {
-            id: Id::draft(Some(update.id)),
+            id: Id::into_sent(Some(update.id)),
             patch: update.patch.into(),
-            guard: guard(update.expected_version, update.edit_id),
+            guard: into_guard_draft(update.expected_version, update.edit_id),
         }
     }
 }
@@ -298,25 +301,25 @@ impl From<EventUpdate> for EventEditDraft {
 impl From<EventTypeUpdate> for TypeEditDraft {
     fn from(update: EventTypeUpdate) -> Self {
         let patch = TypePatchDraft {
-            name: patched(update.patch.name, sent),
-            color: patched(update.patch.color, sent),
-            icon: patched(update.patch.icon, sent),
+            name: into_patch_field(update.patch.name, into_sent),
+            color: into_patch_field(update.patch.color, into_sent),
+            icon: into_patch_field(update.patch.icon, into_sent),
         };
-        let guard = guard(update.expected_version, update.edit_id);
-        Self { id: Id::draft(Some(update.id)), patch, guard }
+        let guard = into_guard_draft(update.expected_version, update.edit_id);
+        Self { id: Id::into_sent(Some(update.id)), patch, guard }
     }
 }
 
 impl From<EntityDelete> for RemovalDraft {
     fn from(delete: EntityDelete) -> Self {
-        let guard = guard(delete.expected_version, delete.edit_id);
-        Self { id: Id::draft(Some(delete.id)), guard }
+        let guard = into_guard_draft(delete.expected_version, delete.edit_id);
+        Self { id: Id::into_sent(Some(delete.id)), guard }
     }
 }
 
 impl From<EventRestore> for Mutation {
     fn from(restore: EventRestore) -> Self {
-        let guard = guard(restore.expected_version, restore.edit_id);
+        let guard = into_guard_draft(restore.expected_version, restore.edit_id);
         Self::RestoreEvent { event: restore.event.into(), guard }
     }
 }

@@ -102,15 +102,15 @@ pub struct CsvMapping {
 
 impl CsvMapping {
     /// Converts and checks the mapping. The error lists all wrong fields.
-    fn parse(self) -> Result<csv_mapping::CsvMapping, Vec<FieldProblem>> {
-        let (mapping, mut problems) = self.read();
-        problems.extend(csv::check(&mapping));
+    fn into_checked_mapping(self) -> Result<csv_mapping::CsvMapping, Vec<FieldProblem>> {
+        let (mapping, mut problems) = self.into_mapping_and_problems();
+        problems.extend(csv::check_mapping(&mapping));
         if problems.is_empty() { Ok(mapping) } else { Err(problems) }
     }
 
     /// Converts the mapping. The problems are the values that a mapping cannot express, such as a negative
     /// number.
-    pub(crate) fn read(self) -> (csv_mapping::CsvMapping, Vec<FieldProblem>) {
+    pub(crate) fn into_mapping_and_problems(self) -> (csv_mapping::CsvMapping, Vec<FieldProblem>) {
         let mut problems = Vec::new();
         let skip_lines = u32::try_from(self.skip_lines.unwrap_or_default()).unwrap_or_else(|_| {
             problems.push(FieldProblem::new("/csv/skipLines", Code::OutOfRange, "must not be negative"));
@@ -159,12 +159,12 @@ impl CsvMapping {
 impl From<CreateImportInput> for ImportDraft {
     fn from(input: CreateImportInput) -> Self {
         Self {
-            id: input.id.text().unwrap_or_default(),
+            id: input.id.to_text().unwrap_or_default(),
             format: input.format.into(),
             name: input.name,
             size_bytes: input.size_bytes.0,
             sha256: input.sha256,
-            csv: input.csv.map(CsvMapping::parse),
+            csv: input.csv.map(CsvMapping::into_checked_mapping),
             dry_run: input.dry_run.unwrap_or_default(),
             trace_context: None,
         }

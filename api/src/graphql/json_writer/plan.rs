@@ -13,7 +13,9 @@ use super::{JsonText, WriteJson};
 pub type WriteField<T> = Box<dyn Fn(&T, &mut JsonText) -> bool + Send + Sync>;
 
 /// The writer of a field whose value every row has.
-pub(crate) fn always<T>(write: impl Fn(&T, &mut JsonText) + Send + Sync + 'static) -> Option<WriteField<T>> {
+pub(crate) fn into_field_writer<T>(
+    write: impl Fn(&T, &mut JsonText) + Send + Sync + 'static,
+) -> Option<WriteField<T>> {
     Some(Box::new(move |row, text| {
         write(row, text);
         true
@@ -31,14 +33,14 @@ pub struct SelectedField<'q> {
 
 impl<'q> SelectedField<'q> {
     /// The name of the field in the schema, not its alias.
-    pub(crate) fn name(self) -> &'q str {
+    pub(crate) fn schema_name(self) -> &'q str {
         self.field.name.node.as_str()
     }
 
     /// The plan of the object that the field holds, or `None` if async-graphql has to resolve one of its
     /// fields.
-    pub(crate) fn plan<T: WriteJson>(self) -> Option<JsonPlan<T>> {
-        JsonPlan::compile(&self.field.selection_set.node, self.fragments)
+    pub(crate) fn compile_object_plan<T: WriteJson>(self) -> Option<JsonPlan<T>> {
+        JsonPlan::compile_selection(&self.field.selection_set.node, self.fragments)
     }
 }
 
@@ -50,18 +52,18 @@ impl<T: WriteJson> JsonPlan<T> {
     ///
     /// Returns `None` if a field has to be resolved, or if the document selects an object more than once,
     /// because async-graphql merges such selections.
-    pub(crate) fn for_list(context: &ContextSelectionSet<'_>) -> Option<Self> {
+    pub(crate) fn compile_list_plan(context: &ContextSelectionSet<'_>) -> Option<Self> {
         let (operation, fragments) = (&context.query_env.operation, &context.query_env.fragments);
-        if !is_selected_once(&operation.node.selection_set.node, fragments) {
+        if !selects_each_object_once(&operation.node.selection_set.node, fragments) {
             return None;
         }
-        Self::compile(&context.item.node, fragments)
+        Self::compile_selection(&context.item.node, fragments)
     }
 
-    fn compile(set: &SelectionSet, fragments: &Fragments) -> Option<Self> {
+    fn compile_selection(set: &SelectionSet, fragments: &Fragments) -> Option<Self> {
         let mut fields = Vec::new();
         let applies = |name: &str| T::INTERFACE == Some(name) || T::type_name() == name;
-        flatten(set, fragments, &applies, &mut fields)?;
+        collect_fields(set, fragments, &applies, &mut fields)?;
         let mut steps: Vec<(String, WriteField<T>)> = Vec::with_capacity(fields.len());
         let mut keys: Vec<&str> = Vec::with_capacity(fields.len());
         for field in fields {
@@ -74,7 +76,7 @@ impl<T: WriteJson> JsonPlan<T> {
             keys.push(key);
             let separator = if steps.is_empty() { '{' } else { ',' };
             let step = match field.name.node.as_str() {
-                "__typename" => always(|_, text| text.json(&*T::type_name())),
+                "__typename" => into_field_writer(|_, text| text.push_serialized(&*T::type_name())),
                 _ => T::field_writer(SelectedField { field, fragments }),
             };
             steps.push((format!("{separator}\"{key}\":"), step?));
@@ -88,33 +90,33 @@ impl<T: WriteJson> JsonPlan<T> {
         let mut text = JsonText::with_capacity(2 + rows.len() * self.0.len() * BYTES_PER_FIELD);
         let mut separator = "[";
         for row in rows {
-            text.raw(separator);
-            if !self.write(row, &mut text) {
+            text.push_raw_json(separator);
+            if !self.write_row(row, &mut text) {
                 return None;
             }
             separator = ",";
         }
-        text.raw(if rows.is_empty() { "[]" } else { "]" });
+        text.push_raw_json(if rows.is_empty() { "[]" } else { "]" });
         Some(text)
     }
 
     /// Writes one row as an object. Returns `false` if the row does not have the value of a field. The text
     /// is then incomplete and must not be used.
-    pub(crate) fn write(&self, row: &T, text: &mut JsonText) -> bool {
+    pub(crate) fn write_row(&self, row: &T, text: &mut JsonText) -> bool {
         let is_complete = self.0.iter().all(|(key, write_field)| {
-            text.raw(key);
+            text.push_raw_json(key);
             write_field(row, text)
         });
-        text.raw("}");
+        text.push_raw_json("}");
         is_complete
     }
 
-    /// Writes a row as [`JsonPlan::write`] does, or `null` if there is none.
-    pub(crate) fn write_option(&self, row: Option<&T>, text: &mut JsonText) -> bool {
+    /// Writes a row as [`JsonPlan::write_row`] does, or `null` if there is none.
+    pub(crate) fn write_row_or_null(&self, row: Option<&T>, text: &mut JsonText) -> bool {
         match row {
-            Some(row) => self.write(row, text),
+            Some(row) => self.write_row(row, text),
             None => {
-                text.raw("null");
+                text.push_raw_json("null");
                 true
             }
         }
@@ -123,7 +125,7 @@ impl<T: WriteJson> JsonPlan<T> {
 
 /// Collects the fields of a selection set with its fragments expanded. Returns `None` if a fragment does not
 /// apply.
-fn flatten<'q>(
+fn collect_fields<'q>(
     set: &'q SelectionSet,
     fragments: &'q Fragments,
     applies: &impl Fn(&str) -> bool,
@@ -146,7 +148,7 @@ fn flatten<'q>(
         if condition.is_some_and(|condition| !applies(condition.node.on.node.as_str())) {
             return None;
         }
-        flatten(&inner.node, fragments, applies, fields)?;
+        collect_fields(&inner.node, fragments, applies, fields)?;
     }
     Some(())
 }
@@ -154,16 +156,16 @@ fn flatten<'q>(
 /// Whether the operation selects each object only once, so that no two selections have to be merged.
 ///
 /// The recursion is as deep as the document, whose depth the query limits have bounded.
-fn is_selected_once(set: &SelectionSet, fragments: &Fragments) -> bool {
+fn selects_each_object_once(set: &SelectionSet, fragments: &Fragments) -> bool {
     let mut fields = Vec::new();
-    if flatten(set, fragments, &|_| true, &mut fields).is_none() {
+    if collect_fields(set, fragments, &|_| true, &mut fields).is_none() {
         return false;
     }
     fields.retain(|field| !field.selection_set.node.items.is_empty());
     let mut keys: Vec<&str> = fields.iter().map(|field| field.response_key().node.as_str()).collect();
     keys.sort_unstable();
     keys.windows(2).all(|pair| pair[0] != pair[1])
-        && fields.iter().all(|field| is_selected_once(&field.selection_set.node, fragments))
+        && fields.iter().all(|field| selects_each_object_once(&field.selection_set.node, fragments))
 }
 
 #[cfg(test)]
@@ -196,7 +198,7 @@ mod tests {
                 let Selection::Field(rows) = &operation.node.selection_set.node.items[0].node else {
                     panic!("the first selection is not a field")
                 };
-                JsonPlan::<T>::compile(&rows.node.selection_set.node, &query.fragments).is_some()
+                JsonPlan::<T>::compile_selection(&rows.node.selection_set.node, &query.fragments).is_some()
             })
         };
         names.filter(|name| !has_writer(name)).collect()
@@ -217,7 +219,7 @@ mod tests {
         let is_selected_once = |text: &str| {
             let query = parse_query(text).expect("the query parses");
             let (_, operation) = query.operations.iter().next().expect("the query has an operation");
-            is_selected_once(&operation.node.selection_set.node, &query.fragments)
+            selects_each_object_once(&operation.node.selection_set.node, &query.fragments)
         };
         assert!(is_selected_once("{ a { b c } d: a { b } e e }"));
         assert!(!is_selected_once("{ a { b } a { c } }"));

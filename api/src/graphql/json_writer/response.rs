@@ -12,37 +12,37 @@ use super::JsonText;
 const PIECE_BYTES_MIN: usize = 4 * 1024;
 
 /// The JSON text of a response.
-pub(crate) fn text(response: &Response) -> String {
-    joined(&pieces(response))
+pub(crate) fn to_json_text(response: &Response) -> String {
+    join_pieces_to_text(&to_json_pieces(response))
 }
 
 /// Joins pieces into one text.
-pub(crate) fn joined(pieces: &[Bytes]) -> String {
+pub(crate) fn join_pieces_to_text(pieces: &[Bytes]) -> String {
     String::from_utf8(pieces.concat()).unwrap_or_default()
 }
 
 /// The JSON text of a value. Bytes within it are JSON that is already written.
-pub(crate) fn json_text(value: &Value) -> String {
+pub(crate) fn value_to_json_text(value: &Value) -> String {
     let mut pieces = Pieces::default();
-    pieces.value(value);
+    pieces.write_value(value);
     pieces.finish_piece();
-    joined(&pieces.finished)
+    join_pieces_to_text(&pieces.finished)
 }
 
 /// The JSON text of a response as consecutive pieces, so that long lists are not copied again.
-pub(crate) fn pieces(response: &Response) -> Vec<Bytes> {
+pub(crate) fn to_json_pieces(response: &Response) -> Vec<Bytes> {
     let mut pieces = Pieces::default();
-    pieces.text.raw(r#"{"data":"#);
-    pieces.value(&response.data);
+    pieces.text.push_raw_json(r#"{"data":"#);
+    pieces.write_value(&response.data);
     if !response.extensions.is_empty() {
-        pieces.text.raw(r#","extensions":"#);
-        pieces.text.json(&response.extensions);
+        pieces.text.push_raw_json(r#","extensions":"#);
+        pieces.text.push_serialized(&response.extensions);
     }
     if !response.errors.is_empty() {
-        pieces.text.raw(r#","errors":"#);
-        pieces.text.json(&response.errors);
+        pieces.text.push_raw_json(r#","errors":"#);
+        pieces.text.push_serialized(&response.errors);
     }
-    pieces.text.raw("}");
+    pieces.text.push_raw_json("}");
     pieces.finish_piece();
     pieces.finished
 }
@@ -59,35 +59,36 @@ impl Pieces {
         self.finished.push(mem::take(&mut self.text).into_bytes().into());
     }
 
-    /// Writes a value. `Value::Binary` holds the JSON of a list that a plan has written.
-    fn value(&mut self, value: &Value) {
+    /// Writes a value. `Value::Binary` is not binary data: it holds a list already written as JSON by a
+    /// [`JsonPlan`](super::JsonPlan), and is inserted as it is.
+    fn write_value(&mut self, value: &Value) {
         match value {
             Value::Binary(json) if json.len() >= PIECE_BYTES_MIN => {
                 self.finish_piece();
                 self.finished.push(json.clone());
             }
-            Value::Binary(json) => self.text.raw_bytes(json),
+            Value::Binary(json) => self.text.push_raw_bytes(json),
             Value::Object(fields) => {
                 let mut separator = "{";
                 for (name, value) in fields {
-                    self.text.raw(separator);
-                    self.text.json(name.as_str());
-                    self.text.raw(":");
-                    self.value(value);
+                    self.text.push_raw_json(separator);
+                    self.text.push_serialized(name.as_str());
+                    self.text.push_raw_json(":");
+                    self.write_value(value);
                     separator = ",";
                 }
-                self.text.raw(if fields.is_empty() { "{}" } else { "}" });
+                self.text.push_raw_json(if fields.is_empty() { "{}" } else { "}" });
             }
             Value::List(items) => {
                 let mut separator = "[";
                 for item in items {
-                    self.text.raw(separator);
-                    self.value(item);
+                    self.text.push_raw_json(separator);
+                    self.write_value(item);
                     separator = ",";
                 }
-                self.text.raw(if items.is_empty() { "[]" } else { "]" });
+                self.text.push_raw_json(if items.is_empty() { "[]" } else { "]" });
             }
-            other => self.text.json(other),
+            other => self.text.push_serialized(other),
         }
     }
 }

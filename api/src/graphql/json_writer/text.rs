@@ -19,19 +19,19 @@ impl JsonText {
     }
 
     /// Appends JSON text unchanged.
-    pub(crate) fn raw(&mut self, json: &str) {
-        self.raw_bytes(json.as_bytes());
+    pub(crate) fn push_raw_json(&mut self, json: &str) {
+        self.push_raw_bytes(json.as_bytes());
     }
 
     /// Appends JSON that another `JsonText` has written.
-    pub(super) fn raw_bytes(&mut self, json: &[u8]) {
+    pub(super) fn push_raw_bytes(&mut self, json: &[u8]) {
         self.0.extend_from_slice(json);
     }
 
     /// Appends a value through serde, or `null` if it cannot be serialized.
-    pub(crate) fn json(&mut self, value: &(impl Serialize + ?Sized)) {
+    pub(crate) fn push_serialized(&mut self, value: &(impl Serialize + ?Sized)) {
         if serde_json::to_writer(&mut self.0, value).is_err() {
-            self.raw("null");
+            self.push_raw_json("null");
         }
     }
 
@@ -39,49 +39,49 @@ impl JsonText {
     ///
     /// Few strings have a character to escape. To look for one in sixteen bytes at once takes a third of the
     /// time that it takes to look at each byte.
-    pub(crate) fn string(&mut self, string: &str) {
-        if is_plain(string.as_bytes()) {
-            self.raw("\"");
-            self.raw(string);
-            self.raw("\"");
+    pub(crate) fn push_string(&mut self, string: &str) {
+        if needs_no_escape(string.as_bytes()) {
+            self.push_raw_json("\"");
+            self.push_raw_json(string);
+            self.push_raw_json("\"");
         } else {
-            self.json(string);
+            self.push_serialized(string);
         }
     }
 
     /// Appends the GraphQL name of an enum value.
-    pub(crate) fn name<T: EnumType>(&mut self, value: T) {
+    pub(crate) fn push_enum_name<T: EnumType>(&mut self, value: T) {
         let item = T::items().iter().find(|item| item.value == value);
-        self.option(item, |text, item| text.string(item.name));
+        self.push_or_null(item, |text, item| text.push_string(item.name));
     }
 
     /// Appends `null` for `None`, and what `write` appends for a value.
-    pub(crate) fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+    pub(crate) fn push_or_null<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
         match value {
             Some(value) => write(self, value),
-            None => self.raw("null"),
+            None => self.push_raw_json("null"),
         }
     }
 
     /// Appends a UUID in lower case.
-    pub(crate) fn id(&mut self, id: Uuid) {
+    pub(crate) fn push_uuid(&mut self, id: Uuid) {
         let mut digits = [0; 36];
         let digits = id.hyphenated().encode_lower(&mut digits);
-        self.raw("\"");
-        self.raw(digits);
-        self.raw("\"");
+        self.push_raw_json("\"");
+        self.push_raw_json(digits);
+        self.push_raw_json("\"");
     }
 
     /// Appends an instant, given in epoch milliseconds, in the format of `DateTime`.
-    pub(crate) fn instant(&mut self, ms: i64) {
+    pub(crate) fn push_instant(&mut self, ms: i64) {
         self.0.push(b'"');
-        self.0.extend_from_slice(&instant::digits(ms));
+        self.0.extend_from_slice(&instant::format_ascii(ms));
         self.0.push(b'"');
     }
 }
 
 /// Whether JSON writes these bytes without an escape (RFC 8259, section 7).
-fn is_plain(bytes: &[u8]) -> bool {
+fn needs_no_escape(bytes: &[u8]) -> bool {
     let is_escaped = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
     let (chunks, rest) = bytes.as_chunks::<16>();
     let has_escaped = |chunk: &[u8]| chunk.iter().fold(false, |any, byte| any | is_escaped(byte));
@@ -98,7 +98,7 @@ mod tests {
             for before in [0, 1, 14, 15, 16, 31, 40] {
                 let string = format!("{}{character}, and on", "x".repeat(before));
                 let mut text = JsonText::default();
-                text.string(&string);
+                text.push_string(&string);
                 assert_eq!(text.into_bytes(), serde_json::to_vec(&string).expect("a string is JSON"));
             }
         }

@@ -4,11 +4,11 @@ use async_graphql::{Context, Object};
 use domain::limits;
 use service::apply_mutations::Mutation;
 
-use super::{write_all, write_event};
+use super::{apply_writes, write_event};
 use crate::error::ApiError;
 use crate::graphql::input::{
     ApplyMutationsInput, CreateEventInput, CreateEventsInput, DeleteEventInput, RestoreEventInput,
-    UpdateEventInput, items,
+    UpdateEventInput, check_item_count,
 };
 use crate::graphql::json_writer::JsonList;
 use crate::graphql::types::result::{
@@ -37,12 +37,16 @@ impl EventMutations {
         context: &Context<'_>,
         input: CreateEventsInput,
     ) -> Result<EventsPayload, ApiError> {
-        let events =
-            items(input.events, "batch", limits::BATCH_ITEMS_MAX, ", or use importEvents or createImport")?;
+        let events = check_item_count(
+            input.events,
+            "batch",
+            limits::BATCH_ITEMS_MAX,
+            ", or use importEvents or createImport",
+        )?;
         let creates = events.into_iter().map(|event| Mutation::CreateEvent(event.into())).collect();
-        let results = write_all(context, input.client_id, creates).await?;
+        let results = apply_writes(context, input.client_id, creates).await?;
         let event_result = |result| if let WriteResult::Event(result) = result { Some(result) } else { None };
-        Ok(payload(results.into_iter().filter_map(event_result).collect()))
+        Ok(into_events_payload(results.into_iter().filter_map(event_result).collect()))
     }
 
     /// Applies 1 to 500 mutations from the outbox of a client, in order and in one transaction. There is one
@@ -53,9 +57,9 @@ impl EventMutations {
         context: &Context<'_>,
         input: ApplyMutationsInput,
     ) -> Result<ApplyMutationsPayload, ApiError> {
-        let mutations = items(input.mutations, "batch", limits::BATCH_ITEMS_MAX, "")?;
+        let mutations = check_item_count(input.mutations, "batch", limits::BATCH_ITEMS_MAX, "")?;
         let mutations = mutations.into_iter().map(Into::into).collect();
-        Ok(ApplyMutationsPayload { results: write_all(context, Some(input.client_id), mutations).await? })
+        Ok(ApplyMutationsPayload { results: apply_writes(context, Some(input.client_id), mutations).await? })
     }
 
     /// Changes an event. Fields that are absent from the patch keep their values; null clears a field. Safe
@@ -89,7 +93,7 @@ impl EventMutations {
     }
 }
 
-fn payload(results: Vec<EventResult>) -> EventsPayload {
+fn into_events_payload(results: Vec<EventResult>) -> EventsPayload {
     let count = |outcome| {
         let matching = results.iter().filter(|result| result.outcome == outcome);
         i32::try_from(matching.count()).unwrap_or(i32::MAX)

@@ -9,9 +9,9 @@ use service::create_import::{ImportDraft, create_import};
 use service::{EventsDraft, Payloads, import_events};
 
 use crate::error::ApiError;
-use crate::graphql::input::{CreateImportInput, ImportControlInput, ImportEventsInput, items};
+use crate::graphql::input::{CreateImportInput, ImportControlInput, ImportEventsInput, check_item_count};
 use crate::graphql::types::result::ImportPayload;
-use crate::graphql::{actor, import_limits, notifier, store, trace_context};
+use crate::graphql::{context_actor, context_import_limits, context_notifier, context_store, context_trace};
 
 #[derive(Debug, Default)]
 pub(crate) struct ImportMutations;
@@ -25,8 +25,15 @@ impl ImportMutations {
         context: &Context<'_>,
         input: CreateImportInput,
     ) -> Result<ImportPayload, ApiError> {
-        let draft = ImportDraft { trace_context: trace_context(context), ..input.into() };
-        Ok(create_import(store(context), import_limits(context), actor(context), draft).await?.into())
+        let draft = ImportDraft { trace_context: context_trace(context), ..input.into() };
+        Ok(create_import(
+            context_store(context),
+            context_import_limits(context),
+            context_actor(context),
+            draft,
+        )
+        .await?
+        .into())
     }
 
     /// Creates an import with 1 to 5 000 events as its payload. The events are stored in the background.
@@ -35,16 +42,22 @@ impl ImportMutations {
         context: &Context<'_>,
         input: ImportEventsInput,
     ) -> Result<ImportPayload, ApiError> {
-        let events = items(input.events, "importEvents", limits::IMPORT_EVENTS_MAX, ", or use createImport")?;
+        let events = check_item_count(
+            input.events,
+            "importEvents",
+            limits::IMPORT_EVENTS_MAX,
+            ", or use createImport",
+        )?;
         let draft = EventsDraft {
-            id: input.id.text().unwrap_or_default(),
+            id: input.id.to_text().unwrap_or_default(),
             name: input.name,
             payload: events.into_iter().map(EventDraft::from).map(|event| write_record(&event)).collect(),
-            trace_context: trace_context(context),
+            trace_context: context_trace(context),
         };
         let payloads = context.data_unchecked::<Payloads>();
-        let (store, notifier, limits) = (store(context), notifier(context), import_limits(context));
-        let imported = import_events(store, payloads, notifier, limits, actor(context), draft);
+        let (store, notifier, limits) =
+            (context_store(context), context_notifier(context), context_import_limits(context));
+        let imported = import_events(store, payloads, notifier, limits, context_actor(context), draft);
         Ok(imported.await?.into())
     }
 
@@ -102,6 +115,7 @@ async fn control_import(
     input: &ImportControlInput,
     step: Step,
 ) -> Result<ImportPayload, ApiError> {
-    let (store, notifier, actor) = (store(context), notifier(context), actor(context));
-    Ok(service::control_import(store, notifier, actor, input.id.uuid(), step).await?.into())
+    let (store, notifier, actor) =
+        (context_store(context), context_notifier(context), context_actor(context));
+    Ok(service::control_import(store, notifier, actor, input.id.to_uuid(), step).await?.into())
 }

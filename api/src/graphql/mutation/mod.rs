@@ -13,13 +13,15 @@ use async_graphql::{Context, MergedObject};
 use service::apply_mutations::{Mutation as Write, MutationAnswer, apply_mutations};
 
 use crate::error::ApiError;
-use crate::graphql::input::{ClientWrite, client_id, sent_id};
+use crate::graphql::input::{ClientWrite, check_client_id, sent_id_text};
 use crate::graphql::response_size::SelectionCounts;
 use crate::graphql::scalar::Id;
 use crate::graphql::types::result::{
     EventPayload, EventResult, EventTypePayload, EventTypeResult, WriteResult,
 };
-use crate::graphql::{actor, notifier, size_of_response, store, writer};
+use crate::graphql::{
+    context_actor, context_group_writer, context_notifier, context_response_size, context_store,
+};
 
 /// The mutations. They change data of the authenticated user only.
 ///
@@ -34,47 +36,50 @@ pub struct Mutation(events::EventMutations, event_types::EventTypeMutations, imp
 ///
 /// The check runs each time the results are decided, before anything is committed, and once more if bodies
 /// were read after the commit. Each run replaces the size that the run before has added.
-fn fits(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
-    let (counts, response_size) = (SelectionCounts::of(context), size_of_response(context).clone());
+fn make_response_size_check(context: &Context<'_>) -> impl Fn(&[MutationAnswer]) -> bool + use<> {
+    let (counts, response_size) =
+        (SelectionCounts::count_selection(context), context_response_size(context).clone());
     let added = AtomicUsize::new(0);
     move |answers| {
-        let bytes = counts.answers(answers);
-        response_size.replace(added.swap(bytes, Ordering::Relaxed), bytes).is_ok()
+        let bytes = counts.answer_bytes(answers);
+        response_size.replace_bytes(added.swap(bytes, Ordering::Relaxed), bytes).is_ok()
     }
 }
 
 /// Applies one write to an event.
 async fn write_event(context: &Context<'_>, write: ClientWrite) -> Result<EventPayload, ApiError> {
-    let id = sent_id(write.mutation.sent_id());
-    let answer = write_one(context, write).await?.into_event()?;
+    let id = sent_id_text(write.mutation.sent_id());
+    let answer = apply_write(context, write).await?.into_event_answer()?;
     Ok(EventPayload { result: EventResult::new(0, id, answer) })
 }
 
 /// Applies one write to an event type.
 async fn write_event_type(context: &Context<'_>, write: ClientWrite) -> Result<EventTypePayload, ApiError> {
-    let id = sent_id(write.mutation.sent_id());
-    let answer = write_one(context, write).await?.into_event_type()?;
+    let id = sent_id_text(write.mutation.sent_id());
+    let answer = apply_write(context, write).await?.into_event_type_answer()?;
     Ok(EventTypePayload { result: EventTypeResult::new(0, id, answer) })
 }
 
 /// Applies one write, in a transaction that it may share with other writes that wait at the same time.
-async fn write_one(context: &Context<'_>, write: ClientWrite) -> Result<MutationAnswer, ApiError> {
-    let client = client_id(write.client_id)?;
-    let (writer, store, actor) = (writer(context), store(context), actor(context));
-    let fits = Arc::new(fits(context));
+async fn apply_write(context: &Context<'_>, write: ClientWrite) -> Result<MutationAnswer, ApiError> {
+    let client = check_client_id(write.client_id)?;
+    let (writer, store, actor) =
+        (context_group_writer(context), context_store(context), context_actor(context));
+    let fits = Arc::new(make_response_size_check(context));
     Ok(service::apply_mutation(writer, store, actor, client, write.mutation, fits).await?)
 }
 
 /// Applies writes in one transaction, with one result for each.
-async fn write_all(
+async fn apply_writes(
     context: &Context<'_>,
     client: Option<Id>,
     writes: Vec<Write>,
 ) -> Result<Vec<WriteResult>, ApiError> {
-    let client = client_id(client)?;
-    let ids: Vec<_> = writes.iter().map(|write| sent_id(write.sent_id())).collect();
-    let (store, notifier, actor) = (store(context), notifier(context), actor(context));
-    let fits = fits(context);
+    let client = check_client_id(client)?;
+    let ids: Vec<_> = writes.iter().map(|write| sent_id_text(write.sent_id())).collect();
+    let (store, notifier, actor) =
+        (context_store(context), context_notifier(context), context_actor(context));
+    let fits = make_response_size_check(context);
     let answers = apply_mutations(store, notifier, actor, client.as_deref(), writes, &fits).await?;
     let items = ids.into_iter().zip(answers).enumerate();
     Ok(items

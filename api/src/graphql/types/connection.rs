@@ -13,7 +13,7 @@ use service::Error;
 use service::queries::page::{Page, Window};
 
 use crate::error::ApiError;
-use crate::graphql::json_writer::{JsonList, SelectedField, WriteField, WriteJson, always};
+use crate::graphql::json_writer::{JsonList, SelectedField, WriteField, WriteJson, into_field_writer};
 
 /// A type that connections list.
 pub trait Listed: WriteJson + Clone {
@@ -22,7 +22,7 @@ pub trait Listed: WriteJson + Clone {
     /// The sort key of the list, from which its cursors are made.
     type Key: Serialize;
     /// The sort key of this row.
-    fn key(&self) -> Self::Key;
+    fn sort_key(&self) -> Self::Key;
 }
 
 /// Counts the whole list. It is called only if the client selects `totalCount`.
@@ -100,8 +100,8 @@ impl<T: Listed> Connection<T> {
         PageInfo {
             has_next_page: self.has_next,
             has_previous_page: self.has_previous,
-            start_cursor: self.nodes.0.first().map(|row| cursor(&row.key())),
-            end_cursor: self.nodes.0.last().map(|row| cursor(&row.key())),
+            start_cursor: self.nodes.0.first().map(|row| encode_cursor(&row.sort_key())),
+            end_cursor: self.nodes.0.last().map(|row| encode_cursor(&row.sort_key())),
         }
     }
 
@@ -116,7 +116,7 @@ impl<T: Listed> Connection<T> {
 impl<T: Listed> Edge<T> {
     /// The cursor of the entry, for `after` and `before` of the same list.
     async fn cursor(&self) -> String {
-        cursor(&self.0.key())
+        encode_cursor(&self.0.sort_key())
     }
 
     /// The entry itself.
@@ -127,18 +127,20 @@ impl<T: Listed> Edge<T> {
 
 impl<T: Listed> WriteJson for Edge<T> {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.name() {
-            "cursor" => always(|edge: &Self, text| text.json(&cursor(&edge.0.key()))),
+        match field.schema_name() {
+            "cursor" => into_field_writer(|edge: &Self, text| {
+                text.push_serialized(&encode_cursor(&edge.0.sort_key()))
+            }),
             "node" => {
-                let plan = field.plan::<T>()?;
-                Some(Box::new(move |edge, text| plan.write(&edge.0, text)))
+                let plan = field.compile_object_plan::<T>()?;
+                Some(Box::new(move |edge, text| plan.write_row(&edge.0, text)))
             }
             _ => None,
         }
     }
 }
 
-fn cursor(key: &impl Serialize) -> String {
+fn encode_cursor(key: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(key).unwrap_or_default())
 }
 
@@ -159,7 +161,7 @@ fn parse_cursor<Key: DeserializeOwned>(text: Option<String>) -> Result<Option<Ke
 /// # Errors
 /// [`ApiError::BadUserInput`] if `first` and `last` are both given, if the size is below 1, or if a cursor is
 /// not one of this list. [`ApiError::Limit`] if the size is above [`PAGE_FIRST_MAX`].
-pub(crate) fn window<Key: DeserializeOwned>(
+pub(crate) fn parse_window<Key: DeserializeOwned>(
     first: Option<i32>,
     after: Option<String>,
     last: Option<i32>,
@@ -168,7 +170,7 @@ pub(crate) fn window<Key: DeserializeOwned>(
     if first.is_some() && last.is_some() {
         return Err(ApiError::BadUserInput("give either first or last, not both".to_owned()));
     }
-    let size = page_size(first.or(last).unwrap_or(PAGE_FIRST_DEFAULT), PAGE_FIRST_MAX)?;
+    let size = check_page_size(first.or(last).unwrap_or(PAGE_FIRST_DEFAULT), PAGE_FIRST_MAX)?;
     Ok(Window { after: parse_cursor(after)?, before: parse_cursor(before)?, size, from_end: last.is_some() })
 }
 
@@ -176,7 +178,7 @@ pub(crate) fn window<Key: DeserializeOwned>(
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if the size is below 1, [`ApiError::Limit`] if it is above `max`.
-pub(crate) fn page_size(size: i32, max: i32) -> Result<u64, ApiError> {
+pub(crate) fn check_page_size(size: i32, max: i32) -> Result<u64, ApiError> {
     if size < 1 {
         return Err(ApiError::BadUserInput("ask for at least 1 entry".to_owned()));
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::import::ImportJob;
 use crate::error::ApiError;
-use crate::graphql::json_writer::{JsonText, SelectedField, WriteField, WriteJson, always};
+use crate::graphql::json_writer::{JsonText, SelectedField, WriteField, WriteJson, into_field_writer};
 use crate::graphql::loader::TypeLoader;
 use crate::graphql::scalar::{DateTime, JsonObject};
 
@@ -37,7 +37,7 @@ pub struct Event {
 
 impl Event {
     /// Wraps the row of a living event. A tombstone is returned as the error.
-    pub(crate) fn of(row: Arc<EventRow>) -> Result<Self, Arc<EventRow>> {
+    pub(crate) fn from_living_row(row: Arc<EventRow>) -> Result<Self, Arc<EventRow>> {
         if row.content.is_some() { Ok(Self { row, event_type: None }) } else { Err(row) }
     }
 
@@ -46,14 +46,14 @@ impl Event {
     }
 
     /// Attaches the event type as it was when the event was written or read. It may have been deleted since.
-    pub(crate) fn with_type(self, event_type: Option<EventType>) -> Self {
+    pub(crate) fn with_event_type(self, event_type: Option<EventType>) -> Self {
         Self { event_type, ..self }
     }
 
     /// Attaches the event type if `types` contains it.
-    pub(crate) fn with_type_of(self, types: &HashMap<Uuid, EventType>) -> Self {
+    pub(crate) fn with_type_from(self, types: &HashMap<Uuid, EventType>) -> Self {
         let event_type = types.get(&self.type_id()).cloned();
-        self.with_type(event_type)
+        self.with_event_type(event_type)
     }
 
     /// The id of its event type.
@@ -62,11 +62,11 @@ impl Event {
     }
 
     /// Its sort key in the list of events.
-    pub(crate) fn key(&self) -> service::queries::event::Key {
-        (self.body().timestamp, self.meta().id)
+    pub(crate) fn sort_key(&self) -> service::queries::event::Key {
+        (self.body().timestamp, self.row_meta().id)
     }
 
-    pub(crate) fn meta(&self) -> &RowMeta {
+    pub(crate) fn row_meta(&self) -> &RowMeta {
         &self.row.meta
     }
 
@@ -80,7 +80,7 @@ impl Event {
 impl Event {
     /// A lower-case UUIDv7. The client that created the event has usually made it.
     async fn id(&self) -> ID {
-        self.meta().id.into()
+        self.row_meta().id.into()
     }
 
     /// The id of the event type.
@@ -144,12 +144,12 @@ impl Event {
 
     /// Further data of the event. It is an empty object if there is none.
     async fn properties(&self) -> JsonObject {
-        JsonObject::stored(&self.body().properties)
+        JsonObject::from_stored_text(&self.body().properties)
     }
 
     /// 1 when first created. Each write that changes something adds 1.
     async fn version(&self) -> i32 {
-        self.meta().version
+        self.row_meta().version
     }
 
     /// The id of the import that created the event; null if no import did.
@@ -159,12 +159,12 @@ impl Event {
 
     /// When the server stored it as new.
     async fn created_at(&self) -> DateTime {
-        DateTime::At(self.meta().created_at)
+        DateTime::At(self.row_meta().created_at)
     }
 
     /// When its content last changed on the server.
     async fn updated_at(&self) -> DateTime {
-        DateTime::At(self.meta().updated_at)
+        DateTime::At(self.row_meta().updated_at)
     }
 }
 
@@ -189,45 +189,57 @@ impl WriteJson for Event {
     const INTERFACE: Option<&'static str> = Some("Node");
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.name() {
-            "id" => always(|event: &Self, text| text.id(event.meta().id)),
-            "eventTypeId" => always(|event: &Self, text| text.id(event.type_id())),
+        match field.schema_name() {
+            "id" => into_field_writer(|event: &Self, text| text.push_uuid(event.row_meta().id)),
+            "eventTypeId" => into_field_writer(|event: &Self, text| text.push_uuid(event.type_id())),
             "eventType" => {
-                let plan = field.plan::<EventType>()?;
+                let plan = field.compile_object_plan::<EventType>()?;
                 let write = move |event: &Self, text: &mut JsonText| {
-                    event.event_type.as_ref().is_some_and(|event_type| plan.write(event_type, text))
+                    event.event_type.as_ref().is_some_and(|event_type| plan.write_row(event_type, text))
                 };
                 Some(Box::new(write))
             }
-            "timestamp" => always(|event: &Self, text| text.instant(event.body().timestamp)),
-            "endDate" => always(|event: &Self, text| text.option(event.body().end_date, JsonText::instant)),
-            "isAllDay" => always(|event: &Self, text| text.json(&event.body().is_all_day)),
-            "timeZone" => {
-                always(|event: &Self, text| text.option(event.body().time_zone.as_deref(), JsonText::string))
+            "timestamp" => into_field_writer(|event: &Self, text| text.push_instant(event.body().timestamp)),
+            "endDate" => into_field_writer(|event: &Self, text| {
+                text.push_or_null(event.body().end_date, JsonText::push_instant)
+            }),
+            "isAllDay" => {
+                into_field_writer(|event: &Self, text| text.push_serialized(&event.body().is_all_day))
             }
-            "notes" => {
-                always(|event: &Self, text| text.option(event.body().notes.as_deref(), JsonText::string))
-            }
-            "sourceType" => always(|event: &Self, text| text.string(&event.row.source_type)),
-            "externalId" => {
-                always(|event: &Self, text| text.option(event.row.external_id.as_deref(), JsonText::string))
-            }
+            "timeZone" => into_field_writer(|event: &Self, text| {
+                text.push_or_null(event.body().time_zone.as_deref(), JsonText::push_string)
+            }),
+            "notes" => into_field_writer(|event: &Self, text| {
+                text.push_or_null(event.body().notes.as_deref(), JsonText::push_string)
+            }),
+            "sourceType" => into_field_writer(|event: &Self, text| text.push_string(&event.row.source_type)),
+            "externalId" => into_field_writer(|event: &Self, text| {
+                text.push_or_null(event.row.external_id.as_deref(), JsonText::push_string)
+            }),
             "location" => {
-                let plan = field.plan::<Location>()?;
+                let plan = field.compile_object_plan::<Location>()?;
                 let write = move |event: &Self, text: &mut JsonText| {
                     let place = event.body().location.clone().map(Location::from);
-                    plan.write_option(place.as_ref(), text)
+                    plan.write_row_or_null(place.as_ref(), text)
                 };
                 Some(Box::new(write))
             }
             // The stored text is canonical JSON already.
-            "properties" => always(|event: &Self, text| text.raw(&event.body().properties)),
-            "version" => always(|event: &Self, text| text.json(&event.meta().version)),
-            "importJobId" => {
-                always(|event: &Self, text| text.option(event.content().import_job_id, JsonText::id))
+            "properties" => {
+                into_field_writer(|event: &Self, text| text.push_raw_json(&event.body().properties))
             }
-            "createdAt" => always(|event: &Self, text| text.instant(event.meta().created_at)),
-            "updatedAt" => always(|event: &Self, text| text.instant(event.meta().updated_at)),
+            "version" => {
+                into_field_writer(|event: &Self, text| text.push_serialized(&event.row_meta().version))
+            }
+            "importJobId" => into_field_writer(|event: &Self, text| {
+                text.push_or_null(event.content().import_job_id, JsonText::push_uuid)
+            }),
+            "createdAt" => {
+                into_field_writer(|event: &Self, text| text.push_instant(event.row_meta().created_at))
+            }
+            "updatedAt" => {
+                into_field_writer(|event: &Self, text| text.push_instant(event.row_meta().updated_at))
+            }
             _ => None,
         }
     }
@@ -235,10 +247,12 @@ impl WriteJson for Event {
 
 impl WriteJson for Location {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.name() {
-            "latitude" => always(|place: &Self, text| text.json(&place.latitude)),
-            "longitude" => always(|place: &Self, text| text.json(&place.longitude)),
-            "name" => always(|place: &Self, text| text.option(place.name.as_deref(), JsonText::string)),
+        match field.schema_name() {
+            "latitude" => into_field_writer(|place: &Self, text| text.push_serialized(&place.latitude)),
+            "longitude" => into_field_writer(|place: &Self, text| text.push_serialized(&place.longitude)),
+            "name" => into_field_writer(|place: &Self, text| {
+                text.push_or_null(place.name.as_deref(), JsonText::push_string)
+            }),
             _ => None,
         }
     }
@@ -250,16 +264,16 @@ pub struct EventType(Arc<TypeRow>);
 
 impl EventType {
     /// Wraps the row of a living event type. A tombstone is returned as the error.
-    pub(crate) fn of(row: Arc<TypeRow>) -> Result<Self, Arc<TypeRow>> {
+    pub(crate) fn from_living_row(row: Arc<TypeRow>) -> Result<Self, Arc<TypeRow>> {
         if row.content.is_some() { Ok(Self(row)) } else { Err(row) }
     }
 
     /// Its sort key in the list of event types.
-    pub(crate) fn key(&self) -> service::queries::event_type::Key {
-        (self.content().name.clone(), self.meta().id)
+    pub(crate) fn sort_key(&self) -> service::queries::event_type::Key {
+        (self.content().name.clone(), self.row_meta().id)
     }
 
-    pub(crate) fn meta(&self) -> &RowMeta {
+    pub(crate) fn row_meta(&self) -> &RowMeta {
         &self.0.meta
     }
 
@@ -273,7 +287,7 @@ impl EventType {
 impl EventType {
     /// A lower-case UUIDv7. The client that created the event type has usually made it.
     async fn id(&self) -> ID {
-        self.meta().id.into()
+        self.row_meta().id.into()
     }
 
     /// The name: 1 to 100 characters, trimmed, in Unicode normalization form C. It is unique among the living
@@ -294,17 +308,17 @@ impl EventType {
 
     /// 1 when first created. Each write that changes something adds 1.
     async fn version(&self) -> i32 {
-        self.meta().version
+        self.row_meta().version
     }
 
     /// When the server stored it as new.
     async fn created_at(&self) -> DateTime {
-        DateTime::At(self.meta().created_at)
+        DateTime::At(self.row_meta().created_at)
     }
 
     /// When its content last changed on the server.
     async fn updated_at(&self) -> DateTime {
-        DateTime::At(self.meta().updated_at)
+        DateTime::At(self.row_meta().updated_at)
     }
 }
 
@@ -312,18 +326,26 @@ impl WriteJson for EventType {
     const INTERFACE: Option<&'static str> = Some("Node");
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.name() {
-            "id" => always(|event_type: &Self, text| text.id(event_type.meta().id)),
-            "name" => always(|event_type: &Self, text| text.string(&event_type.content().name)),
-            "color" => always(|event_type: &Self, text| {
-                text.option(event_type.content().color.as_deref(), JsonText::string)
+        match field.schema_name() {
+            "id" => into_field_writer(|event_type: &Self, text| text.push_uuid(event_type.row_meta().id)),
+            "name" => {
+                into_field_writer(|event_type: &Self, text| text.push_string(&event_type.content().name))
+            }
+            "color" => into_field_writer(|event_type: &Self, text| {
+                text.push_or_null(event_type.content().color.as_deref(), JsonText::push_string)
             }),
-            "icon" => always(|event_type: &Self, text| {
-                text.option(event_type.content().icon.as_deref(), JsonText::string)
+            "icon" => into_field_writer(|event_type: &Self, text| {
+                text.push_or_null(event_type.content().icon.as_deref(), JsonText::push_string)
             }),
-            "version" => always(|event_type: &Self, text| text.json(&event_type.meta().version)),
-            "createdAt" => always(|event_type: &Self, text| text.instant(event_type.meta().created_at)),
-            "updatedAt" => always(|event_type: &Self, text| text.instant(event_type.meta().updated_at)),
+            "version" => into_field_writer(|event_type: &Self, text| {
+                text.push_serialized(&event_type.row_meta().version)
+            }),
+            "createdAt" => into_field_writer(|event_type: &Self, text| {
+                text.push_instant(event_type.row_meta().created_at)
+            }),
+            "updatedAt" => into_field_writer(|event_type: &Self, text| {
+                text.push_instant(event_type.row_meta().updated_at)
+            }),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use service::Store;
 use service::queries::import_rejection;
 use service::queries::page::Window;
 
-use super::connection::{Connection, Listed, window};
+use super::connection::{Connection, Listed, parse_window};
 use super::problem::{Problem, ProblemCode};
 use crate::error::ApiError;
 use crate::graphql::json_writer::WriteJson;
@@ -106,7 +106,7 @@ impl ImportJob {
     async fn counts(&self) -> ImportRecordCounts {
         let counts = self.0.counts;
         ImportRecordCounts {
-            records: Long(counts.records()),
+            records: Long(counts.total_records()),
             inserted: Long(counts.inserted),
             duplicates: Long(counts.duplicates),
             differing: Long(counts.differing),
@@ -139,7 +139,7 @@ impl ImportJob {
     async fn rate_per_second(&self, context: &Context<'_>) -> Option<f64> {
         let seconds = self.elapsed_seconds(&context.data_unchecked::<Store>().clock)?;
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no exact count")]
-        Some(self.0.counts.records() as f64 / seconds)
+        Some(self.0.counts.total_records() as f64 / seconds)
     }
 
     /// The estimated seconds until the import ends, at the average rate so far; null unless it is running.
@@ -159,20 +159,20 @@ impl ImportJob {
     ) -> Result<Connection<ImportRejection>, ApiError> {
         let store = context.data_unchecked::<Store>().clone();
         let (user_id, id) = (self.0.user_id, self.0.id);
-        let window: Window<i64> = window(Some(first), after, None, None)?;
+        let window: Window<i64> = parse_window(Some(first), after, None, None)?;
         let (counts, response_size) =
-            (SelectionCounts::of(context), context.data_unchecked::<ResponseSize>());
+            (SelectionCounts::count_selection(context), context.data_unchecked::<ResponseSize>());
         // In a list of imports this reads nothing once the rejections of the others have exceeded the limit.
-        response_size.add(0)?;
-        let page = import_rejection::page(&store, user_id, id, &window).await?;
-        let texts = page.rows.iter().map(|row| counts.short_text(row.detail.len() + row.excerpt.len()));
-        response_size.add(texts.sum::<usize>() + counts.rows(page.rows.len()))?;
+        response_size.add_bytes(0)?;
+        let page = import_rejection::load_page(&store, user_id, id, &window).await?;
+        let texts = page.rows.iter().map(|row| counts.short_text_bytes(row.detail.len() + row.excerpt.len()));
+        response_size.add_bytes(texts.sum::<usize>() + counts.row_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportRejection::from(row)),
             move || {
                 let store = store.clone();
-                async move { import_rejection::count(&store, user_id, id).await }.boxed()
+                async move { import_rejection::count_of_import(&store, user_id, id).await }.boxed()
             },
         ))
     }
@@ -214,7 +214,7 @@ impl Listed for ImportJob {
     const NAME: &'static str = "ImportJob";
     type Key = service::queries::import_job::Key;
 
-    fn key(&self) -> Self::Key {
+    fn sort_key(&self) -> Self::Key {
         (self.0.created_at, self.0.id)
     }
 }
@@ -284,7 +284,7 @@ impl Listed for ImportRejection {
     const NAME: &'static str = "ImportRejection";
     type Key = i64;
 
-    fn key(&self) -> i64 {
+    fn sort_key(&self) -> i64 {
         self.record.0
     }
 }

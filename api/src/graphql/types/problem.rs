@@ -43,7 +43,7 @@ impl From<problem::Problem> for Problem {
         Self {
             kind: format!("urn:idem:problem:{}", problem.code.name().to_lowercase().replace('_', "-")),
             title: problem.code.title(),
-            status: problem.code.status().into(),
+            status: problem.code.http_status().into(),
             detail: problem.detail,
             instance: None,
             code: problem.code.into(),

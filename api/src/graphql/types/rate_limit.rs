@@ -21,7 +21,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    pub(crate) fn of(charge: Charge, now_ms: i64) -> Self {
+    pub(crate) fn from_charge(charge: Charge, now_ms: i64) -> Self {
         let Charge { cost, level } = charge;
         let int = |points: Option<u32>| points.and_then(|points| points.try_into().ok()).unwrap_or(i32::MAX);
         let ms_until_full = level.map_or(0, |level| level.ms_until_full());

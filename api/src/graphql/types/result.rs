@@ -9,7 +9,9 @@ use service::create_import::ImportAnswer;
 use super::event::{Event, EventType};
 use super::import::ImportJob;
 use super::problem::Problem;
-use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, always};
+use crate::graphql::json_writer::{
+    JsonList, JsonText, SelectedField, WriteField, WriteJson, into_field_writer,
+};
 
 /// The outcome of one item. It alone tells a client what to do with its local row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -133,8 +135,8 @@ impl EventResult {
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
         let EventAnswer { answer, event_type } = answer;
         let version = answer.row.as_ref().map(|row| row.meta.version);
-        let event = answer.row.and_then(|row| Event::of(row).ok());
-        let event_type = event_type.and_then(|row| EventType::of(row).ok());
+        let event = answer.row.and_then(|row| Event::from_living_row(row).ok());
+        let event_type = event_type.and_then(|row| EventType::from_living_row(row).ok());
         Self {
             index: i32::try_from(index).unwrap_or(i32::MAX),
             sent_id: sent_id.map(ID::from),
@@ -143,7 +145,7 @@ impl EventResult {
             differs: answer.differs,
             version,
             problem: answer.problem.map(Problem::from),
-            event: event.map(|event| event.with_type(event_type)),
+            event: event.map(|event| event.with_event_type(event_type)),
         }
     }
 }
@@ -152,21 +154,23 @@ impl WriteJson for EventResult {
     const INTERFACE: Option<&'static str> = Some("WriteResult");
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.name() {
-            "index" => always(|result: &Self, text| text.json(&result.index)),
-            "sentId" => always(|result: &Self, text| text.json(&result.sent_id)),
-            "outcome" => always(|result: &Self, text| text.name(result.outcome)),
-            "matchedBy" => always(|result: &Self, text| text.option(result.matched_by, JsonText::name)),
-            "differs" => always(|result: &Self, text| text.json(&result.differs)),
-            "version" => always(|result: &Self, text| text.json(&result.version)),
+        match field.schema_name() {
+            "index" => into_field_writer(|result: &Self, text| text.push_serialized(&result.index)),
+            "sentId" => into_field_writer(|result: &Self, text| text.push_serialized(&result.sent_id)),
+            "outcome" => into_field_writer(|result: &Self, text| text.push_enum_name(result.outcome)),
+            "matchedBy" => into_field_writer(|result: &Self, text| {
+                text.push_or_null(result.matched_by, JsonText::push_enum_name)
+            }),
+            "differs" => into_field_writer(|result: &Self, text| text.push_serialized(&result.differs)),
+            "version" => into_field_writer(|result: &Self, text| text.push_serialized(&result.version)),
             // Few results have a problem. async-graphql resolves the lists that contain one.
             "problem" => Some(Box::new(|result, text| {
-                text.raw("null");
+                text.push_raw_json("null");
                 result.problem.is_none()
             })),
             "event" => {
-                let plan = field.plan::<Event>()?;
-                Some(Box::new(move |result, text| plan.write_option(result.event.as_ref(), text)))
+                let plan = field.compile_object_plan::<Event>()?;
+                Some(Box::new(move |result, text| plan.write_row_or_null(result.event.as_ref(), text)))
             }
             _ => None,
         }
@@ -184,7 +188,7 @@ impl EventTypeResult {
             differs: answer.differs,
             version: answer.row.as_ref().map(|row| row.meta.version),
             problem: answer.problem.map(Problem::from),
-            event_type: answer.row.and_then(|row| EventType::of(row).ok()),
+            event_type: answer.row.and_then(|row| EventType::from_living_row(row).ok()),
         }
     }
 }

@@ -12,7 +12,9 @@ use service::queries::status::{SourceTotals, Totals};
 use uuid::Uuid;
 
 use super::event::{Event, EventType};
-use crate::graphql::json_writer::{JsonList, JsonText, SelectedField, WriteField, WriteJson, always};
+use crate::graphql::json_writer::{
+    JsonList, JsonText, SelectedField, WriteField, WriteJson, into_field_writer,
+};
 use crate::graphql::scalar::{Cursor, DateTime, Long};
 
 /// The kinds of entities in the change feed.
@@ -65,7 +67,8 @@ pub enum Change {
 impl ChangePage {
     /// Converts a page of the user's feed. `now_ms` is the server time in epoch milliseconds.
     pub(crate) fn new(page: feed::ChangePage, user_id: Uuid, now_ms: i64) -> Self {
-        let types = page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::of(row).ok()?)));
+        let types =
+            page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::from_living_row(row).ok()?)));
         let types: HashMap<Uuid, EventType> = types.collect();
         Self {
             changes: JsonList(page.changes.into_iter().map(|change| Change::new(change, &types)).collect()),
@@ -77,7 +80,7 @@ impl ChangePage {
     }
 
     /// The cursor for the next page.
-    pub(crate) fn end(&self) -> &str {
+    pub(crate) fn next_cursor(&self) -> &str {
         &self.cursor.0
     }
 }
@@ -86,21 +89,21 @@ impl Change {
     /// Converts a change and attaches the type of its event, if `types` contains it.
     fn new(change: feed::Change, types: &HashMap<Uuid, EventType>) -> Self {
         match change {
-            feed::Change::Event(row) => match Event::of(row) {
-                Ok(event) => Self::Event(event.with_type_of(types)),
+            feed::Change::Event(row) => match Event::from_living_row(row) {
+                Ok(event) => Self::Event(event.with_type_from(types)),
                 Err(row) => Self::Tombstone(feed::Change::Event(row)),
             },
-            feed::Change::EventType(row) => match EventType::of(row) {
+            feed::Change::EventType(row) => match EventType::from_living_row(row) {
                 Ok(event_type) => Self::EventType(event_type),
                 Err(row) => Self::Tombstone(feed::Change::EventType(row)),
             },
         }
     }
 
-    fn meta(&self) -> &RowMeta {
+    fn row_meta(&self) -> &RowMeta {
         match self {
-            Self::Event(event) => event.meta(),
-            Self::EventType(event_type) => event_type.meta(),
+            Self::Event(event) => event.row_meta(),
+            Self::EventType(event_type) => event_type.row_meta(),
             Self::Tombstone(change) => change.meta(),
         }
     }
@@ -132,23 +135,23 @@ impl Change {
 
     /// The id of the entity.
     async fn entity_id(&self) -> ID {
-        self.meta().id.into()
+        self.row_meta().id.into()
     }
 
     /// The version of the entity, counting its deletion.
     async fn version(&self) -> i32 {
-        self.meta().version
+        self.row_meta().version
     }
 
     /// Whether the entity is deleted. If so, remove the local row.
     async fn deleted(&self) -> bool {
-        self.meta().deletion.is_some()
+        self.row_meta().deletion.is_some()
     }
 
     /// The `clientId` of the last writer; null if it sent none. It is a hint and no reason to skip the
     /// change.
     async fn origin_client_id(&self) -> Option<ID> {
-        self.meta().writer.client_id.clone().map(ID::from)
+        self.row_meta().writer.client_id.clone().map(ID::from)
     }
 
     /// The event as it is now; null for an event type or a deleted event.
@@ -164,21 +167,25 @@ impl Change {
 
 impl WriteJson for Change {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.name() {
-            "entity" => always(|change: &Self, text| text.name(change.entity_type())),
-            "entityId" => always(|change: &Self, text| text.id(change.meta().id)),
-            "version" => always(|change: &Self, text| text.json(&change.meta().version)),
-            "deleted" => always(|change: &Self, text| text.json(&change.meta().deletion.is_some())),
-            "originClientId" => always(|change: &Self, text| {
-                text.option(change.meta().writer.client_id.as_deref(), JsonText::string)
+        match field.schema_name() {
+            "entity" => into_field_writer(|change: &Self, text| text.push_enum_name(change.entity_type())),
+            "entityId" => into_field_writer(|change: &Self, text| text.push_uuid(change.row_meta().id)),
+            "version" => {
+                into_field_writer(|change: &Self, text| text.push_serialized(&change.row_meta().version))
+            }
+            "deleted" => into_field_writer(|change: &Self, text| {
+                text.push_serialized(&change.row_meta().deletion.is_some())
+            }),
+            "originClientId" => into_field_writer(|change: &Self, text| {
+                text.push_or_null(change.row_meta().writer.client_id.as_deref(), JsonText::push_string)
             }),
             "event" => {
-                let plan = field.plan::<Event>()?;
-                Some(Box::new(move |change, text| plan.write_option(change.living_event(), text)))
+                let plan = field.compile_object_plan::<Event>()?;
+                Some(Box::new(move |change, text| plan.write_row_or_null(change.living_event(), text)))
             }
             "eventType" => {
-                let plan = field.plan::<EventType>()?;
-                Some(Box::new(move |change, text| plan.write_option(change.living_type(), text)))
+                let plan = field.compile_object_plan::<EventType>()?;
+                Some(Box::new(move |change, text| plan.write_row_or_null(change.living_type(), text)))
             }
             _ => None,
         }
@@ -210,7 +217,7 @@ impl SyncDigest {
     pub(crate) fn new(entity: EntityType, buckets: Vec<Bucket>) -> Self {
         let buckets = buckets.into_iter().map(|bucket| DigestBucket {
             month: bucket.month,
-            count: int(bucket.count),
+            count: to_graphql_int(bucket.count),
             hash: bucket.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         });
         Self { entity, buckets: buckets.collect() }
@@ -306,7 +313,7 @@ pub struct SyncLimits {
 }
 
 /// A count as GraphQL's `Int`, which has 32 bits. A greater count becomes the greatest `Int`.
-fn int(count: i64) -> i32 {
+fn to_graphql_int(count: i64) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
@@ -314,7 +321,7 @@ impl From<SourceTotals> for SourceStatus {
     fn from(totals: SourceTotals) -> Self {
         Self {
             source_type: totals.source_type,
-            count: int(totals.count),
+            count: to_graphql_int(totals.count),
             last_event_at: totals.last_event_at.map(DateTime::At),
             last_received_at: totals.last_received_at.map(DateTime::At),
         }
@@ -322,8 +329,12 @@ impl From<SourceTotals> for SourceStatus {
 }
 
 /// The number of events and of event types.
-pub(crate) fn entity_counts(totals: &Totals) -> Vec<EntityCount> {
-    let count = |entity, live, deleted| EntityCount { entity, live: int(live), deleted: int(deleted) };
+pub(crate) fn to_entity_counts(totals: &Totals) -> Vec<EntityCount> {
+    let count = |entity, live, deleted| EntityCount {
+        entity,
+        live: to_graphql_int(live),
+        deleted: to_graphql_int(deleted),
+    };
     vec![
         count(EntityType::Event, totals.events_live, totals.events_deleted),
         count(EntityType::EventType, totals.types_live, totals.types_deleted),
@@ -331,12 +342,12 @@ pub(crate) fn entity_counts(totals: &Totals) -> Vec<EntityCount> {
 }
 
 /// The number of imports by state.
-pub(crate) fn import_counts(totals: &Totals) -> ImportCounts {
+pub(crate) fn to_import_counts(totals: &Totals) -> ImportCounts {
     ImportCounts {
-        queued: int(totals.imports_queued),
-        running: int(totals.imports_running),
-        paused: int(totals.imports_paused),
-        failed: int(totals.imports_failed),
+        queued: to_graphql_int(totals.imports_queued),
+        running: to_graphql_int(totals.imports_running),
+        paused: to_graphql_int(totals.imports_paused),
+        failed: to_graphql_int(totals.imports_failed),
     }
 }
 

@@ -10,20 +10,20 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use service::Actor;
 use service::Error;
-use service::detached::{Panicked, detached};
+use service::detached::{Panicked, detach_on_drop};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::response::{graphql_error_response, is_request_error};
-use crate::error::{ApiError, add_problems};
+use crate::error::{ApiError, add_problems_to_errors};
 use crate::http::App;
 use crate::http::observe::RequestTrace;
 use crate::http::persisted::{Hash, PersistedDocuments};
 use crate::http::variables::Body;
 use crate::limiter::Charge;
-use crate::limiter::cost::cost;
+use crate::limiter::cost::highest_operation_cost;
 use crate::{graphql, query_limits};
 
 /// How long the execution of a request may take. Each SQL statement has its own timeout, but a request may
@@ -57,7 +57,7 @@ impl Operation {
     /// [`ApiError::RateLimited`] if the user has too few points left.
     pub fn take_points(self, app: &App) -> Result<Self, ApiError> {
         let charge = match &app.limiter {
-            Some(limiter) => limiter.take(self.user_id, self.charge.cost)?,
+            Some(limiter) => limiter.take_points(self.user_id, self.charge.cost)?,
             None => self.charge,
         };
         Ok(Self { request: self.request.data(charge), charge, ..self })
@@ -81,9 +81,9 @@ struct UnpersistedDocument {
 
 impl UnpersistedDocument {
     /// Stores the document, unless the request was refused.
-    fn persist(&self, response: &GraphqlResponse) {
+    fn persist_unless_refused(&self, response: &GraphqlResponse) {
         if !is_request_error(response) {
-            self.documents.store(self.hash, &self.query);
+            self.documents.store_document(self.hash, &self.query);
         }
     }
 }
@@ -94,12 +94,13 @@ impl UnpersistedDocument {
 /// - [`ApiError::PersistedQueryNotFound`] if the request has only the hash of an unknown document.
 /// - [`ApiError::BadUserInput`] if the document has a syntax error or the hash is not that of the document.
 /// - [`ApiError::Limit`] if the document exceeds a limit.
-pub(in crate::http) fn admit(app: &App, actor: Actor, body: Body) -> Result<Operation, ApiError> {
-    let query = app.persisted.resolve(body.query, body.hash)?;
-    let document = document(app, &query)?;
-    let operations = || candidates(&document, body.operation_name.as_deref());
-    let operation_type = operation_type(operations());
-    let charge = Charge { cost: cost(&document, operations(), &body.variables), level: None };
+pub(in crate::http) fn prepare_operation(app: &App, actor: Actor, body: Body) -> Result<Operation, ApiError> {
+    let query = app.persisted.resolve_document(body.query, body.hash)?;
+    let document = find_or_parse_document(app, &query)?;
+    let operations = || candidate_operations(&document, body.operation_name.as_deref());
+    let operation_type = choose_operation_type(operations());
+    let charge =
+        Charge { cost: highest_operation_cost(&document, operations(), &body.variables), level: None };
     let unpersisted = body.hash.map(|hash| UnpersistedDocument {
         documents: app.persisted.clone(),
         hash,
@@ -114,12 +115,12 @@ pub(in crate::http) fn admit(app: &App, actor: Actor, body: Body) -> Result<Oper
 }
 
 /// Returns the parsed document from the cache, or checks the limits and parses it.
-fn document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
+fn find_or_parse_document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
     let cached = app.documents.lock().ok().and_then(|mut documents| documents.get(text).map(Arc::clone));
     if let Some(document) = cached {
         return Ok(document);
     }
-    let document = Arc::new(query_limits::admit(text)?);
+    let document = Arc::new(query_limits::parse_document_within_limits(text)?);
     if let Ok(mut documents) = app.documents.lock() {
         documents.put(text.to_owned(), Arc::clone(&document));
     }
@@ -127,7 +128,7 @@ fn document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> 
 }
 
 /// The operations that the request may mean. There is exactly one in each request that is executed.
-fn candidates<'d>(
+fn candidate_operations<'d>(
     document: &'d ExecutableDocument,
     operation_name: Option<&str>,
 ) -> impl Iterator<Item = &'d OperationDefinition> {
@@ -139,7 +140,7 @@ fn candidates<'d>(
 
 /// The type of the operation. If several operations are possible, a mutation takes precedence over a
 /// subscription, and a subscription over a query.
-fn operation_type<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> OperationType {
+fn choose_operation_type<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> OperationType {
     let mut types: Vec<_> = operations.map(|operation| operation.ty).collect();
     types.sort_by_key(|operation_type| match operation_type {
         OperationType::Mutation => 0,
@@ -152,9 +153,13 @@ fn operation_type<'d>(operations: impl Iterator<Item = &'d OperationDefinition>)
 /// Executes a query or a mutation. It must not be called for a subscription.
 ///
 /// The response comes within [`RESPONSE_TIMEOUT`], even if the database does not respond.
-pub(in crate::http) async fn execute(app: &App, operation: Operation, request_id: &str) -> GraphqlResponse {
+pub(in crate::http) async fn execute_operation(
+    app: &App,
+    operation: Operation,
+    request_id: &str,
+) -> GraphqlResponse {
     let Operation { request, operation_type, charge, unpersisted, permits, .. } = operation;
-    let refused = |error: &ApiError| graphql_error_response(error, error.status(), request_id);
+    let refused = |error: &ApiError| graphql_error_response(error, error.http_status(), request_id);
     let mut response = if operation_type == OperationType::Mutation {
         // A mutation that has begun runs to its end even if the client disconnects. If its future were
         // dropped before that, its database connection would stay inside a transaction.
@@ -164,28 +169,28 @@ pub(in crate::http) async fn execute(app: &App, operation: Operation, request_id
             drop(permits);
             response
         };
-        let mutation = detached(app.tracker.track_future(mutation.in_current_span()));
+        let mutation = detach_on_drop(app.tracker.track_future(mutation.in_current_span()));
         match timeout(RESPONSE_TIMEOUT, mutation).await {
             Ok(Ok(response)) => response,
             Ok(Err(Panicked)) => return refused(&ApiError::Internal),
-            Err(_) => return refused(&timed_out()),
+            Err(_) => return refused(&timeout_error()),
         }
     } else {
         let Ok(response) = timeout(RESPONSE_TIMEOUT, app.schema.execute(request)).await else {
-            return refused(&timed_out());
+            return refused(&timeout_error());
         };
         drop(permits);
         response
     };
     if let Some(unpersisted) = unpersisted {
-        unpersisted.persist(&response);
+        unpersisted.persist_unless_refused(&response);
     }
-    add_problems(&mut response, request_id);
+    add_problems_to_errors(&mut response, request_id);
     response.extension("cost", charge.cost.into())
 }
 
 /// The error for an execution that took too long. A mutation goes on, and its outcome is not known yet.
-fn timed_out() -> ApiError {
+fn timeout_error() -> ApiError {
     Error::Late.into()
 }
 
@@ -193,7 +198,7 @@ fn timed_out() -> ApiError {
 ///
 /// A subscription ends with the first response that has errors, and the data of that response is removed. The
 /// client then resumes with the cursor that it has. The next page would have led it past the failed page.
-pub(in crate::http) fn execute_stream(
+pub(in crate::http) fn execute_as_stream(
     app: &Arc<App>,
     operation: Operation,
     request_id: Arc<str>,
@@ -201,7 +206,7 @@ pub(in crate::http) fn execute_stream(
     if operation.operation_type != OperationType::Subscription {
         let (app, tracker) = (Arc::clone(app), app.tracker.clone());
         let is_mutation = operation.operation_type == OperationType::Mutation;
-        let response = async move { execute(&app, operation, &request_id).await };
+        let response = async move { execute_operation(&app, operation, &request_id).await };
         if !is_mutation {
             return stream::once(response).boxed();
         }
@@ -218,9 +223,9 @@ pub(in crate::http) fn execute_stream(
             let (mut responses, unpersisted) = state?;
             let mut response = responses.next().await?;
             if let Some(unpersisted) = unpersisted {
-                unpersisted.persist(&response);
+                unpersisted.persist_unless_refused(&response);
             }
-            add_problems(&mut response, &request_id);
+            add_problems_to_errors(&mut response, &request_id);
             if response.errors.is_empty() {
                 return Some((response, Some((responses, None))));
             }

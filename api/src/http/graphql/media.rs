@@ -31,22 +31,23 @@ pub(super) struct Accepted {
 impl Accepted {
     /// Reads `Accept`. A missing header means plain JSON. Returns `None` if the client accepts no supported
     /// type.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(header::ACCEPT) {
             return Some(Self { best: Media::Json, single: Some(Media::Json), stream: None });
         }
         let fields = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let ranges: Vec<_> = fields.flat_map(|field| field.split(',')).filter_map(parse_range).collect();
+        let ranges: Vec<_> =
+            fields.flat_map(|field| field.split(',')).filter_map(parse_media_range).collect();
         let is_single = |media: &Media| matches!(media, Media::Json | Media::GraphqlResponse);
         Some(Self {
-            best: preferred(&ranges, |_| true)?,
-            single: preferred(&ranges, is_single),
-            stream: preferred(&ranges, |media| !is_single(media)),
+            best: preferred_media(&ranges, |_| true)?,
+            single: preferred_media(&ranges, is_single),
+            stream: preferred_media(&ranges, |media| !is_single(media)),
         })
     }
 
     /// The media type of an error response when nothing was executed.
-    pub(super) fn for_error(self) -> Media {
+    pub(super) fn error_media(self) -> Media {
         match self.best {
             // graphql-sse: an error before the stream begins has a status 4xx, which plain JSON would not
             // have.
@@ -57,7 +58,7 @@ impl Accepted {
 
     /// The media type of the response to an operation. `None` for a subscription if the client accepts no
     /// stream.
-    pub(super) fn for_operation(self, operation_type: OperationType) -> Option<Media> {
+    pub(super) fn operation_media(self, operation_type: OperationType) -> Option<Media> {
         match (operation_type, self.best) {
             (OperationType::Subscription, _) => self.stream,
             // Apollo's clients name this type first, but use it only for subscriptions.
@@ -68,12 +69,12 @@ impl Accepted {
 }
 
 /// The media type of an error response. It is plain JSON if the client accepts no supported type.
-pub(super) fn for_error(accepted: Option<Accepted>) -> Media {
-    accepted.map_or(Media::Json, Accepted::for_error)
+pub(super) fn error_media_or_json(accepted: Option<Accepted>) -> Media {
+    accepted.map_or(Media::Json, Accepted::error_media)
 }
 
 /// Returns the media type with the highest quality of those for which `is_eligible` is true.
-fn preferred(ranges: &[(Media, f32)], is_eligible: impl Fn(&Media) -> bool) -> Option<Media> {
+fn preferred_media(ranges: &[(Media, f32)], is_eligible: impl Fn(&Media) -> bool) -> Option<Media> {
     let mut best = None;
     for (media, quality) in ranges.iter().filter(|(media, _)| is_eligible(media)) {
         // The first one wins if several have the same quality. The quality 0 means "not acceptable".
@@ -86,7 +87,7 @@ fn preferred(ranges: &[(Media, f32)], is_eligible: impl Fn(&Media) -> bool) -> O
 
 /// Parses one media range of `Accept` and its quality (RFC 9110, section 12.4.2). `None` if the type is not
 /// supported.
-fn parse_range(range: &str) -> Option<(Media, f32)> {
+fn parse_media_range(range: &str) -> Option<(Media, f32)> {
     let mut parts = range.split(';').map(str::trim);
     let name = parts.next()?.to_ascii_lowercase();
     let (mut quality, mut is_subscription) = (1.0, false);

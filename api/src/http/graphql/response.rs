@@ -11,7 +11,7 @@ use futures::stream;
 use serde_json::json;
 
 use super::media::Media;
-use crate::error::{ApiError, add_problems};
+use crate::error::{ApiError, add_problems_to_errors};
 use crate::graphql::json_writer;
 use crate::http::{add_rate_limit_headers, add_status_headers};
 
@@ -25,11 +25,11 @@ pub(in crate::http) fn is_request_error(response: &GraphqlResponse) -> bool {
 
 /// The JSON of a response in consecutive pieces. A request error has no member `data` (GraphQL, section
 /// 7.1.2).
-pub(super) fn pieces(response: &GraphqlResponse) -> Vec<Bytes> {
+pub(super) fn to_json_pieces(response: &GraphqlResponse) -> Vec<Bytes> {
     if is_request_error(response) {
         vec![json!({ "errors": response.errors }).to_string().into()]
     } else {
-        json_writer::response::pieces(response)
+        json_writer::response::to_json_pieces(response)
     }
 }
 
@@ -39,9 +39,9 @@ pub(in crate::http) fn graphql_error_response(
     status: u16,
     request_id: &str,
 ) -> GraphqlResponse {
-    let mut response = GraphqlResponse::from_errors(vec![error.to_server_error()]);
-    add_problems(&mut response, request_id);
-    let mut problem = error.problem(request_id);
+    let mut response = GraphqlResponse::from_errors(vec![error.to_graphql_error()]);
+    add_problems_to_errors(&mut response, request_id);
+    let mut problem = error.to_problem_json(request_id);
     problem["status"] = status.into();
     for error in &mut response.errors {
         let problem = Value::from_json(problem.clone()).unwrap_or_default();
@@ -51,7 +51,7 @@ pub(in crate::http) fn graphql_error_response(
 }
 
 /// Returns the HTTP response for a GraphQL response that is written in `media`.
-pub(super) fn http_response(response: &GraphqlResponse, media: Media) -> Response {
+pub(super) fn to_http_response(response: &GraphqlResponse, media: Media) -> Response {
     let content_type = match media {
         Media::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
         _ => "application/json; charset=utf-8",
@@ -63,7 +63,7 @@ pub(super) fn http_response(response: &GraphqlResponse, media: Media) -> Respons
         () if is_bad => StatusCode::BAD_REQUEST,
         () => StatusCode::OK,
     };
-    let pieces = pieces(response);
+    let pieces = to_json_pieces(response);
     let length: usize = pieces.iter().map(Bytes::len).sum();
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
@@ -85,19 +85,19 @@ fn is_unavailable(response: &GraphqlResponse) -> bool {
 }
 
 /// Returns the HTTP response to a refused request. `status` replaces the status of the error.
-pub(super) fn refuse(
+pub(super) fn refusal_response(
     error: &ApiError,
     status: Option<StatusCode>,
     media: Media,
     request_id: &str,
 ) -> Response {
-    let own = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let own = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let status = status.unwrap_or(own);
     // RFC 9457: the status in a problem is that of its HTTP response. In plain JSON a refused document has
     // the status 200, which is not the status of any problem, so the problem then has that of the error.
     let problem_status = if status.is_success() { own } else { status };
     let mut response =
-        http_response(&graphql_error_response(error, problem_status.as_u16(), request_id), media);
+        to_http_response(&graphql_error_response(error, problem_status.as_u16(), request_id), media);
     *response.status_mut() = status;
     add_status_headers(&mut response);
     add_rate_limit_headers(error, &mut response);

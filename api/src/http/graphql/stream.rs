@@ -17,11 +17,11 @@ use futures::{FutureExt, StreamExt, stream};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::execute::{Operation, execute_stream};
+use super::execute::{Operation, execute_as_stream};
 use super::media::Media;
-use super::response::{graphql_error_response, http_response, is_request_error, pieces};
+use super::response::{graphql_error_response, is_request_error, to_http_response, to_json_pieces};
 use crate::error::ApiError;
-use crate::graphql::json_writer::response::joined;
+use crate::graphql::json_writer::response::join_pieces_to_text;
 use crate::http::App;
 
 /// How the responses of one body are separated.
@@ -42,7 +42,7 @@ impl Framing {
     }
 
     /// The longest time without any bytes. Proxies could otherwise close the connection as idle.
-    fn heartbeat_every(self) -> Duration {
+    fn heartbeat_interval(self) -> Duration {
         match self {
             Self::EventStream => Duration::from_secs(12),
             Self::Multipart => Duration::from_secs(5),
@@ -50,7 +50,7 @@ impl Framing {
     }
 
     /// The bytes before the first response.
-    fn begin(self) -> String {
+    fn begin_text(self) -> String {
         match self {
             Self::EventStream => ":\n\n".to_owned(),
             Self::Multipart => "--graphql".to_owned(),
@@ -58,31 +58,31 @@ impl Framing {
     }
 
     /// The bytes of a heartbeat, which clients ignore.
-    fn heartbeat(self) -> String {
+    fn heartbeat_text(self) -> String {
         match self {
             Self::EventStream => ":\n\n".to_owned(),
-            Self::Multipart => part("{}"),
+            Self::Multipart => multipart_part("{}"),
         }
     }
 
     /// The bytes of one response.
-    fn next(self, response: &GraphqlResponse) -> String {
-        let text = joined(&pieces(response));
+    fn response_text(self, response: &GraphqlResponse) -> String {
+        let text = join_pieces_to_text(&to_json_pieces(response));
         match self {
             Self::EventStream => format!("event: next\ndata: {text}\n\n"),
-            Self::Multipart => part(&format!("{{\"payload\":{text}}}")),
+            Self::Multipart => multipart_part(&format!("{{\"payload\":{text}}}")),
         }
     }
 
     /// The bytes at the end of the body. `error` is the reason if the operation did not end by itself.
-    fn end(self, error: Option<&ApiError>, request_id: &str) -> String {
+    fn end_text(self, error: Option<&ApiError>, request_id: &str) -> String {
         match self {
             // The event has an empty `data`, because browsers ignore events without one.
             Self::EventStream => "event: complete\ndata:\n\n".to_owned(),
             Self::Multipart => {
                 let fatal = error.map(|error| {
-                    let errors = graphql_error_response(error, error.status(), request_id).errors;
-                    part(&json!({ "payload": null, "errors": errors }).to_string())
+                    let errors = graphql_error_response(error, error.http_status(), request_id).errors;
+                    multipart_part(&json!({ "payload": null, "errors": errors }).to_string())
                 });
                 format!("{}--\r\n", fatal.unwrap_or_default())
             }
@@ -92,13 +92,13 @@ impl Framing {
 
 /// A part with the boundary after it. The boundary is sent at once, because clients process a part only after
 /// they have read it.
-fn part(json: &str) -> String {
+fn multipart_part(json: &str) -> String {
     format!("\r\ncontent-type: application/json\r\n\r\n{json}\r\n--graphql")
 }
 
 /// Responds to an operation with a stream. If validation refuses the operation, the response is a single
 /// error in `error_media` and no stream begins.
-pub(super) async fn respond(
+pub(super) async fn respond_with_stream(
     app: &Arc<App>,
     operation: Operation,
     expires_at_ms: i64,
@@ -108,25 +108,25 @@ pub(super) async fn respond(
 ) -> Response {
     let request_id: Arc<str> = request_id.into();
     let is_subscription = operation.operation_type == OperationType::Subscription;
-    let mut responses = execute_stream(app, operation, Arc::clone(&request_id));
+    let mut responses = execute_as_stream(app, operation, Arc::clone(&request_id));
     // The first poll of a subscription already returns the errors of validation. Its first response may take
     // longer.
     let first =
         if is_subscription { responses.next().now_or_never().flatten() } else { responses.next().await };
     if let Some(refused) = first.as_ref().filter(|response| is_request_error(response)) {
-        return http_response(refused, error_media);
+        return to_http_response(refused, error_media);
     }
     let left_ms = expires_at_ms.saturating_sub(app.services.store.clock.now_ms());
     let body = StreamBody {
         responses: stream::iter(first).chain(responses).boxed().fuse(),
         framing,
-        expires_at: Instant::now() + within_a_year(left_ms),
+        expires_at: Instant::now() + to_timer_duration(left_ms),
         app: Arc::clone(app),
         request_id,
         stage: Stage::Begin,
     };
     let chunks = stream::unfold(body, |mut body| async move {
-        let chunk = body.next().await?;
+        let chunk = body.next_chunk().await?;
         Some((Ok::<_, Infallible>(chunk), body))
     });
     let headers = [
@@ -140,7 +140,7 @@ pub(super) async fn respond(
 
 /// Milliseconds as a duration of at most one year, because the timer of tokio does not support arbitrary
 /// times.
-pub(in crate::http) fn within_a_year(ms: i64) -> Duration {
+pub(in crate::http) fn to_timer_duration(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(Duration::from_secs(365 * 24 * 3_600))
 }
 
@@ -164,12 +164,12 @@ struct StreamBody {
 
 impl StreamBody {
     /// Returns the next bytes of the body, and `None` at its end.
-    async fn next(&mut self) -> Option<String> {
+    async fn next_chunk(&mut self) -> Option<String> {
         match self.stage {
             Stage::Ended => return None,
             Stage::Begin => {
                 self.stage = Stage::Responses;
-                return Some(self.framing.begin());
+                return Some(self.framing.begin_text());
             }
             Stage::Responses => {}
         }
@@ -178,12 +178,12 @@ impl StreamBody {
             () = self.app.shutdown.cancelled() => Some(ApiError::Unavailable),
             () = sleep_until(self.expires_at) => Some(ApiError::Unauthenticated),
             response = self.responses.next() => match response {
-                Some(response) => return Some(self.framing.next(&response)),
+                Some(response) => return Some(self.framing.response_text(&response)),
                 None => None,
             },
-            () = sleep(self.framing.heartbeat_every()) => return Some(self.framing.heartbeat()),
+            () = sleep(self.framing.heartbeat_interval()) => return Some(self.framing.heartbeat_text()),
         };
         self.stage = Stage::Ended;
-        Some(self.framing.end(error.as_ref(), &self.request_id))
+        Some(self.framing.end_text(error.as_ref(), &self.request_id))
     }
 }

@@ -27,7 +27,7 @@ async fn a_refusal_has_its_status_in_its_problem_and_the_headers_of_the_status()
         (bad(), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), 415, 415, None),
     ];
     for (error, status, expected, problem_status, expected_header) in cases {
-        let response = refuse(&error, status, Media::Json, "id");
+        let response = refusal_response(&error, status, Media::Json, "id");
         assert_eq!(response.status().as_u16(), expected, "{error:?}");
         for name in [header::WWW_AUTHENTICATE, header::RETRY_AFTER, header::ALLOW] {
             let value = response.headers().get(&name).and_then(|value| value.to_str().ok());
@@ -49,7 +49,7 @@ async fn a_refusal_has_its_status_in_its_problem_and_the_headers_of_the_status()
 #[test]
 fn a_response_is_503_if_nothing_was_done_and_every_error_is_unavailable() {
     let error = |error: ApiError| {
-        let mut error = error.to_server_error();
+        let mut error = error.to_graphql_error();
         error.path = vec![async_graphql::PathSegment::Field("createEvent".to_owned())];
         error
     };
@@ -65,7 +65,7 @@ fn a_response_is_503_if_nothing_was_done_and_every_error_is_unavailable() {
         let mut graphql_response = async_graphql::Response::new(data);
         graphql_response.errors = errors;
         for media in [Media::Json, Media::GraphqlResponse] {
-            let response = http_response(&graphql_response, media);
+            let response = to_http_response(&graphql_response, media);
             assert_eq!(response.status().as_u16(), expected, "{graphql_response:?}");
             assert_eq!(response.headers().contains_key(header::RETRY_AFTER), expected == 503);
         }

@@ -14,10 +14,10 @@ use futures::stream::BoxStream;
 #[derive(Default)]
 pub(super) struct Operations {
     /// In the order in which they are polled.
-    running: Vec<Running>,
+    running: Vec<RunningOperation>,
 }
 
-struct Running {
+struct RunningOperation {
     id: String,
     is_subscription: bool,
     responses: BoxStream<'static, GraphqlResponse>,
@@ -33,20 +33,20 @@ pub(super) struct OperationEvent {
 }
 
 impl Operations {
-    pub(super) fn contains(&self, id: &str) -> bool {
+    pub(super) fn contains_id(&self, id: &str) -> bool {
         self.running.iter().any(|running| running.id == id)
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.count(true) >= SOCKET_SUBSCRIPTIONS_MAX
+    pub(super) fn has_max_subscriptions(&self) -> bool {
+        self.count_running(true) >= SOCKET_SUBSCRIPTIONS_MAX
     }
 
     /// Whether one more query or mutation may run on this socket.
-    pub(super) fn has_room(&self) -> bool {
-        self.count(false) < SOCKET_REQUESTS_MAX
+    pub(super) fn has_room_for_request(&self) -> bool {
+        self.count_running(false) < SOCKET_REQUESTS_MAX
     }
 
-    fn count(&self, is_subscription: bool) -> usize {
+    fn count_running(&self, is_subscription: bool) -> usize {
         self.running.iter().filter(|running| running.is_subscription == is_subscription).count()
     }
 
@@ -54,32 +54,32 @@ impl Operations {
         self.running.is_empty()
     }
 
-    pub(super) fn start(
+    pub(super) fn add_operation(
         &mut self,
         id: String,
         is_subscription: bool,
         responses: BoxStream<'static, GraphqlResponse>,
     ) {
-        self.running.push(Running { id, is_subscription, responses });
+        self.running.push(RunningOperation { id, is_subscription, responses });
     }
 
     /// Removes an operation. A mutation that has begun still runs to its end.
-    pub(super) fn stop(&mut self, id: &str) {
+    pub(super) fn remove_operation(&mut self, id: &str) {
         self.running.retain(|running| running.id != id);
-        self.shrink();
+        self.free_list_if_empty();
     }
 
     /// Removes all subscriptions, because they would not end by themselves.
-    pub(super) fn stop_subscriptions(&mut self) {
+    pub(super) fn remove_subscriptions(&mut self) {
         self.running.retain(|running| !running.is_subscription);
     }
 
     /// Waits for the next event of any operation. Never returns while there is no operation.
-    pub(super) async fn next(&mut self) -> OperationEvent {
-        std::future::poll_fn(|context| self.poll(context)).await
+    pub(super) async fn next_event(&mut self) -> OperationEvent {
+        std::future::poll_fn(|context| self.poll_next_event(context)).await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<OperationEvent> {
+    fn poll_next_event(&mut self, context: &mut Context<'_>) -> Poll<OperationEvent> {
         for index in 0..self.running.len() {
             let Poll::Ready(response) = self.running[index].responses.poll_next_unpin(context) else {
                 continue;
@@ -93,7 +93,7 @@ impl Operations {
                 // The operation moves to the end of the list, so that a busy one does not starve the others.
                 self.running.push(running);
             } else {
-                self.shrink();
+                self.free_list_if_empty();
             }
             return Poll::Ready(OperationEvent { id, response, has_failed });
         }
@@ -102,7 +102,7 @@ impl Operations {
 
     /// Releases the memory of the list when it is empty. A socket that was busy once then occupies no more
     /// memory than any other.
-    fn shrink(&mut self) {
+    fn free_list_if_empty(&mut self) {
         if self.running.is_empty() {
             self.running = Vec::new();
         }

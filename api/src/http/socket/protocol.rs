@@ -43,7 +43,7 @@ pub(super) enum Incoming<'m> {
 }
 
 #[derive(Deserialize)]
-struct Raw<'m> {
+struct RawMessage<'m> {
     #[serde(rename = "type", borrow)]
     message_type: Cow<'m, str>,
     id: Option<String>,
@@ -53,8 +53,8 @@ struct Raw<'m> {
 
 impl<'m> Incoming<'m> {
     /// Parses a message. `None` if it does not conform to the protocol.
-    pub(super) fn read(text: &'m str) -> Option<Self> {
-        let Raw { message_type, id, payload } = serde_json::from_str(text).ok()?;
+    pub(super) fn parse_message(text: &'m str) -> Option<Self> {
+        let RawMessage { message_type, id, payload } = serde_json::from_str(text).ok()?;
         let id = id.filter(|id| (1..=SOCKET_ID_BYTES_MAX).contains(&id.len()));
         let payload = payload.filter(|payload| payload.get() != "null");
         let is_object = payload.is_none_or(|payload| payload.get().starts_with('{'));
@@ -75,7 +75,7 @@ impl<'m> Incoming<'m> {
 ///
 /// # Errors
 /// `()` if the value is not a string.
-pub(super) fn token(payload: &RawValue) -> Result<Option<String>, ()> {
+pub(super) fn parse_token(payload: &RawValue) -> Result<Option<String>, ()> {
     let payload: serde_json::Value = serde_json::from_str(payload.get()).map_err(|_| ())?;
     let names = ["/authorization", "/Authorization", "/headers/authorization", "/headers/Authorization"];
     let Some(value) = names.iter().find_map(|name| payload.pointer(name)) else {
@@ -114,13 +114,13 @@ pub(super) enum Outgoing<'m> {
 
 impl Outgoing<'_> {
     /// The message as JSON.
-    pub(super) fn write(&self) -> String {
+    pub(super) fn to_json(&self) -> String {
         let mut text = serde_json::to_string(self).unwrap_or_default();
         if let Self::Next { payload, .. } = self {
             // The payload is appended as text, because the lists in it are already JSON text.
             text.pop();
             text += ",\"payload\":";
-            text += &json_writer::response::text(payload);
+            text += &json_writer::response::to_json_text(payload);
             text.push('}');
         }
         text
@@ -153,7 +153,7 @@ mod tests {
             long.as_str(),
         ];
         for text in bad {
-            assert!(Incoming::read(text).is_none(), "{text}");
+            assert!(Incoming::parse_message(text).is_none(), "{text}");
         }
         let good = [
             r#"{"type":"connection_init"}"#,
@@ -165,7 +165,7 @@ mod tests {
             r#"{"type":"complete","id":"1"}"#,
         ];
         for text in good {
-            assert!(Incoming::read(text).is_some(), "{text}");
+            assert!(Incoming::parse_message(text).is_some(), "{text}");
         }
     }
 
@@ -184,7 +184,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             let payload: &RawValue = serde_json::from_str(text).expect("the case is JSON");
-            assert_eq!(token(payload), expected.map(|token| token.map(str::to_owned)), "{text}");
+            assert_eq!(parse_token(payload), expected.map(|token| token.map(str::to_owned)), "{text}");
         }
     }
 }

@@ -35,9 +35,9 @@ const ALTERNATIVES: [(&str, &str); 8] = [
 ///
 /// # Errors
 /// The detail of a problem if a specifier is unknown.
-pub(super) fn expand(text: &str) -> Result<String, String> {
+pub(super) fn expand_composites(text: &str) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
-    for token in tokens(text)? {
+    for token in split_into_tokens(text)? {
         let composite = COMPOSITES.iter().find(|(name, _)| *name == token);
         expanded.push_str(composite.map_or(token, |(_, whole)| whole));
     }
@@ -48,7 +48,7 @@ pub(super) fn expand(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// The detail of a problem if a specifier is unknown.
-pub(super) fn tokens(text: &str) -> Result<Vec<&str>, String> {
+pub(super) fn split_into_tokens(text: &str) -> Result<Vec<&str>, String> {
     let mut tokens = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -86,7 +86,7 @@ pub(super) fn specifier_length(text: &str) -> Result<usize, String> {
 }
 
 /// The letter of a specifier; `None` for other text.
-pub(super) fn letter(token: &str) -> Option<char> {
+pub(super) fn specifier_letter(token: &str) -> Option<char> {
     token.strip_prefix('%')?.chars().last()
 }
 
@@ -95,11 +95,11 @@ pub(super) fn letter(token: &str) -> Option<char> {
 pub(super) struct SpecifierLetters(Vec<char>);
 
 impl SpecifierLetters {
-    pub(super) fn add(&mut self, token: &str) {
-        self.0.extend(letter(token));
+    pub(super) fn add_token(&mut self, token: &str) {
+        self.0.extend(specifier_letter(token));
     }
 
-    fn has(&self, letters: &str) -> bool {
+    fn has_any_letter(&self, letters: &str) -> bool {
         self.0.iter().any(|letter| letters.contains(*letter))
     }
 
@@ -107,31 +107,39 @@ impl SpecifierLetters {
     ///
     /// # Errors
     /// The detail of a problem: the missing part and its specifier.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check_gives_complete_time(&self) -> Result<(), String> {
         let missing = |detail: &str| Err(detail.to_owned());
-        if self.has("s") {
+        if self.has_any_letter("s") {
             return Ok(());
         }
-        let has_weekday = self.has("aAuw");
-        let is_week_date = self.has("Gg") && self.has("V") && has_weekday;
+        let has_weekday = self.has_any_letter("aAuw");
+        let is_week_date = self.has_any_letter("Gg") && self.has_any_letter("V") && has_weekday;
         if !is_week_date {
-            if !self.has("Yy") {
+            if !self.has_any_letter("Yy") {
                 return missing("has no year: add %Y, or %y for two digits");
             }
-            let is_day = self.has("de") && self.has("mbBh");
-            let is_week = self.has("UW") && has_weekday;
-            if !is_day && !is_week && !self.has("j") {
+            let is_day = self.has_any_letter("de") && self.has_any_letter("mbBh");
+            let is_week = self.has_any_letter("UW") && has_weekday;
+            if !is_day && !is_week && !self.has_any_letter("j") {
                 return missing("has no day: add %m and %d, or %j");
             }
         }
         match () {
-            () if self.has("Il") && !self.has("pP") => {
+            () if self.has_any_letter("Il") && !self.has_any_letter("pP") => {
                 missing("has an hour of twelve without AM or PM: %I needs %p")
             }
-            () if self.has("pP") && !self.has("IlHk") => missing("has AM or PM without an hour: %p needs %I"),
-            () if self.has("M") && !self.has("HIkl") => missing("has minutes without an hour: %M needs %H"),
-            () if self.has("S") && !self.has("M") => missing("has seconds without minutes: %S needs %M"),
-            () if self.has("f") && !self.has("S") => missing("has a fraction without seconds: %f needs %S"),
+            () if self.has_any_letter("pP") && !self.has_any_letter("IlHk") => {
+                missing("has AM or PM without an hour: %p needs %I")
+            }
+            () if self.has_any_letter("M") && !self.has_any_letter("HIkl") => {
+                missing("has minutes without an hour: %M needs %H")
+            }
+            () if self.has_any_letter("S") && !self.has_any_letter("M") => {
+                missing("has seconds without minutes: %S needs %M")
+            }
+            () if self.has_any_letter("f") && !self.has_any_letter("S") => {
+                missing("has a fraction without seconds: %f needs %S")
+            }
             () => Ok(()),
         }
     }

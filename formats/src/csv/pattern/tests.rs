@@ -13,7 +13,7 @@ const REFERENCE: &str = include_str!("../../../../docs/reference/time-patterns.m
 
 fn read_in(zone: Tz, pattern: &str, cell: &str) -> Result<String, String> {
     let times = Times::new(Some(pattern), Some(zone.name()))?;
-    times.read(cell, Fold::Earlier).map(instant::format)
+    times.read_epoch_ms(cell, Fold::Earlier).map(instant::format)
 }
 
 fn read(pattern: &str, cell: &str) -> Result<String, String> {
@@ -158,7 +158,7 @@ proptest! {
     #[test]
     fn any_pattern_is_accepted_or_refused(pattern in "[%A-Za-z0-9:./ #_-]{0,20}", cell in "\\PC{0,24}") {
         if let Ok(pattern) = Pattern::new(&pattern) {
-            let _either = pattern.read(&cell);
+            let _either = pattern.read_time(&cell);
         }
     }
 

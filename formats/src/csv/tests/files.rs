@@ -113,7 +113,7 @@ fn text_may_have_another_encoding() {
     let read = rows(&CsvMapping { encoding: some("shift_jis"), ..mapping() }, broken);
     assert_eq!(read[0].as_ref().expect_err("half a letter")[0].detail, "is not Shift_JIS (column \"v\")");
     assert_eq!(read[1].as_ref().expect("a letter").properties, text("{\"v\":\"\u{3042}\"}"));
-    let labels = |label: &str| check(&named(label)).first().map(|problem| problem.pointer.clone());
+    let labels = |label: &str| check_mapping(&named(label)).first().map(|problem| problem.pointer.clone());
     assert_eq!((labels("klingon"), labels("UTF-8")), (some("/csv/encoding"), None));
 }
 

@@ -38,16 +38,16 @@ impl ReaderAt for BlockReader {
             return Ok(0);
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.loaded_from(offset).is_empty() {
+        if state.loaded_bytes_from(offset).is_empty() {
             let block_at = offset - offset % BLOCK_BYTES as u64;
-            let _partial = state.load(&self.input, block_at);
-            if state.loaded_from(offset).is_empty() {
+            let _partial = state.load_block(&self.input, block_at);
+            if state.loaded_bytes_from(offset).is_empty() {
                 // If only a part of the payload was sent, the block may begin before that part. Then the
                 // block begins at the offset itself.
-                state.load(&self.input, offset)?;
+                state.load_block(&self.input, offset)?;
             }
         }
-        let available = state.loaded_from(offset);
+        let available = state.loaded_bytes_from(offset);
         let length = available.len().min(buffer.len());
         buffer[..length].copy_from_slice(&available[..length]);
         Ok(length)
@@ -56,18 +56,18 @@ impl ReaderAt for BlockReader {
 
 impl State {
     /// The loaded bytes of the block from an offset on.
-    fn loaded_from(&self, offset: u64) -> &[u8] {
+    fn loaded_bytes_from(&self, offset: u64) -> &[u8] {
         let skip = offset.checked_sub(self.block_at).and_then(|skip| usize::try_from(skip).ok());
         skip.and_then(|skip| self.block.get(skip..)).unwrap_or_default()
     }
 
     /// Loads the block at an offset. The bytes before an error are kept.
-    fn load(&mut self, input: &Input, at: u64) -> io::Result<()> {
+    fn load_block(&mut self, input: &Input, at: u64) -> io::Result<()> {
         self.block.clear();
         self.block_at = at;
         let mut stream = match self.stream.take() {
             Some(stream) if self.position == at => stream,
-            _ => input.open(at)?,
+            _ => input.open_at(at)?,
         };
         let read = stream.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut self.block);
         self.position = at + self.block.len() as u64;

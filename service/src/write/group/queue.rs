@@ -39,13 +39,13 @@ impl<T> QueuedWrite<T> {
     }
 
     /// Runs the decision. A panic is caught and becomes an error, so that it fails no other write.
-    pub(super) fn decide(&self, unit: &mut UnitOfWork) -> Result<T, Error> {
+    pub(super) fn decide_catching_panics(&self, unit: &mut UnitOfWork) -> Result<T, Error> {
         let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(unit)));
         decided.unwrap_or(Err(Error::Bug("a decision panicked")))
     }
 
     /// Sends the answer to the caller, who may have gone away.
-    pub(super) fn answer(self, answer: Result<T, Error>) {
+    pub(super) fn send_answer(self, answer: Result<T, Error>) {
         let _caller_is_gone = self.answer.send(answer);
     }
 }
@@ -59,17 +59,17 @@ pub(super) struct UserWrites<T> {
 }
 
 impl<T> UserWrites<T> {
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn write_count(&self) -> usize {
         self.writes.len()
     }
 
     /// When the oldest of them was queued.
-    pub(super) fn queued_at(&self) -> Instant {
+    pub(super) fn oldest_queued_at(&self) -> Instant {
         self.writes.first().map_or_else(Instant::now, |write| write.queued_at)
     }
 
     /// Everything that any of them can touch.
-    pub(super) fn read_set(&self) -> ReadSet {
+    pub(super) fn merged_read_set(&self) -> ReadSet {
         let mut all = self.writes.iter().map(|write| &write.read_set);
         let mut read_set = all.next().cloned().unwrap_or_default();
         all.for_each(|other| read_set.extend(other));
@@ -77,16 +77,16 @@ impl<T> UserWrites<T> {
     }
 
     /// Decides them in order. A rejection in one call must not affect the items of the next call.
-    pub(super) fn decide(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
+    pub(super) fn decide_all(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
         let decide = |write: &QueuedWrite<T>| {
             unit.begin_call();
-            write.decide(unit)
+            write.decide_catching_panics(unit)
         };
         self.writes.iter().map(decide).collect()
     }
 
     /// Takes the writes out, to answer them.
-    pub(super) fn take(&mut self) -> Vec<QueuedWrite<T>> {
+    pub(super) fn take_writes(&mut self) -> Vec<QueuedWrite<T>> {
         std::mem::take(&mut self.writes)
     }
 }
@@ -123,7 +123,7 @@ impl<T> WriteQueue<T> {
     ///
     /// # Errors
     /// [`Error::Busy`] if too many writes of the process, or of this user, are pending.
-    pub(super) fn push(&mut self, write: QueuedWrite<T>) -> Result<bool, Error> {
+    pub(super) fn push_and_claim_slot(&mut self, write: QueuedWrite<T>) -> Result<bool, Error> {
         let user_id = write.user_id;
         if self.pending >= WRITES_WAITING_MAX {
             return Err(Error::Busy);
@@ -141,7 +141,7 @@ impl<T> WriteQueue<T> {
         if of_user.len() == 1 && !self.users_in_flight.contains(&user_id) {
             self.ready_users.push_back(user_id);
         }
-        Ok(self.claim_slot())
+        Ok(self.try_claim_slot())
     }
 
     /// Takes the next write group: at least one write of each ready user, in their order.
@@ -174,7 +174,7 @@ impl<T> WriteQueue<T> {
 
     /// Counts these writes as done, so that the next ones of their users can be taken. Returns whether a
     /// writer slot was claimed for them, which happens only if `wants_writer`.
-    pub(super) fn complete(&mut self, group: &[UserWrites<T>], wants_writer: bool) -> bool {
+    pub(super) fn complete_group(&mut self, group: &[UserWrites<T>], wants_writer: bool) -> bool {
         for done in group {
             self.pending -= done.taken;
             self.users_in_flight.remove(&done.user_id);
@@ -184,18 +184,18 @@ impl<T> WriteQueue<T> {
                 self.waiting.remove(&done.user_id);
             }
         }
-        wants_writer && self.claim_slot()
+        wants_writer && self.try_claim_slot()
     }
 
     /// Frees the slot of a writer that ended before it found the queue empty. Returns whether the slot was
     /// claimed again, for a writer that takes its place.
-    pub(super) fn release_slot(&mut self) -> bool {
+    pub(super) fn release_or_reclaim_slot(&mut self) -> bool {
         self.free_slots += 1;
-        self.claim_slot()
+        self.try_claim_slot()
     }
 
     /// Claims a writer slot if a user is ready and a slot is free.
-    fn claim_slot(&mut self) -> bool {
+    fn try_claim_slot(&mut self) -> bool {
         let is_claimed = !self.ready_users.is_empty() && self.free_slots > 0;
         self.free_slots -= usize::from(is_claimed);
         is_claimed
@@ -215,7 +215,7 @@ mod tests {
     fn queue(slots: usize, writes: impl IntoIterator<Item = (u128, usize)>) -> WriteQueue<usize> {
         let mut queue = WriteQueue::new(slots);
         for (user, number) in writes {
-            queue.push(write(user, number)).expect("there is room");
+            queue.push_and_claim_slot(write(user, number)).expect("there is room");
         }
         queue
     }
@@ -223,7 +223,7 @@ mod tests {
     /// The users in a group, with the numbers of their writes.
     fn members(group: &[UserWrites<usize>]) -> Vec<(u128, Vec<usize>)> {
         let numbers =
-            |writes: &UserWrites<usize>| writes.decide(&mut UnitOfWork::default()).expect("all succeed");
+            |writes: &UserWrites<usize>| writes.decide_all(&mut UnitOfWork::default()).expect("all succeed");
         group.iter().map(|writes| (writes.user_id.as_u128(), numbers(writes))).collect()
     }
 
@@ -239,9 +239,9 @@ mod tests {
         let mut queue = queue(1, (0..3 * share).map(|number| (1, number)).chain([(2, 0)]));
         let first = queue.take_group();
         assert_eq!(members(&first), [(1, (0..share).collect()), (2, vec![0])]);
-        queue.push(write(2, 1)).expect("there is room");
-        queue.push(write(3, 0)).expect("there is room");
-        assert!(!queue.complete(&first, false));
+        queue.push_and_claim_slot(write(2, 1)).expect("there is room");
+        queue.push_and_claim_slot(write(3, 0)).expect("there is room");
+        assert!(!queue.complete_group(&first, false));
         // A user who came while the others were in flight is first.
         assert_eq!(
             members(&queue.take_group()),
@@ -256,7 +256,8 @@ mod tests {
         let (first, second) = (queue.take_group(), queue.take_group());
         assert_eq!((first.len(), second.len()), (GROUP_ITEMS_MAX, 7));
         assert!(
-            first.iter().all(|writes| writes.len() == 1) && second.iter().all(|writes| writes.len() == 2)
+            first.iter().all(|writes| writes.write_count() == 1)
+                && second.iter().all(|writes| writes.write_count() == 2)
         );
     }
 
@@ -264,31 +265,37 @@ mod tests {
     fn no_writes_are_taken_of_a_user_with_writes_in_flight() {
         let mut queue = queue(2, [(1, 0)]);
         let first = queue.take_group();
-        assert!(!queue.push(write(1, 1)).expect("there is room"), "no writer is started for them");
+        assert!(
+            !queue.push_and_claim_slot(write(1, 1)).expect("there is room"),
+            "no writer is started for them"
+        );
         assert!(queue.take_group().is_empty());
-        assert!(queue.complete(&first, true), "the writer that found nothing has freed its slot");
+        assert!(queue.complete_group(&first, true), "the writer that found nothing has freed its slot");
         assert_eq!(members(&queue.take_group()), [(1, vec![1])]);
     }
 
     #[test]
     fn a_full_queue_refuses_until_writes_are_complete() {
         let mut full = queue(1, (0..WRITES_WAITING_MAX).map(|number| (number as u128 / 4, number)));
-        assert!(matches!(full.push(write(9_999, 0)), Err(Error::Busy)));
+        assert!(matches!(full.push_and_claim_slot(write(9_999, 0)), Err(Error::Busy)));
         let group = full.take_group();
-        assert!(matches!(full.push(write(9_999, 0)), Err(Error::Busy)), "the writes are in flight");
-        full.complete(&group, false);
-        assert!(full.push(write(9_999, 0)).is_ok());
+        assert!(
+            matches!(full.push_and_claim_slot(write(9_999, 0)), Err(Error::Busy)),
+            "the writes are in flight"
+        );
+        full.complete_group(&group, false);
+        assert!(full.push_and_claim_slot(write(9_999, 0)).is_ok());
         let mut of_one = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
-        assert!(matches!(of_one.push(write(1, 0)), Err(Error::Busy)));
-        assert!(of_one.push(write(2, 0)).is_ok());
+        assert!(matches!(of_one.push_and_claim_slot(write(1, 0)), Err(Error::Busy)));
+        assert!(of_one.push_and_claim_slot(write(2, 0)).is_ok());
     }
 
     #[test]
     fn a_writer_that_broke_is_replaced_while_writes_wait() {
         let mut queue = queue(1, [(1, 0), (2, 0)]);
         assert_eq!(queue.free_slots, 0, "the first write has claimed the slot");
-        assert!(queue.release_slot());
+        assert!(queue.release_or_reclaim_slot());
         queue.take_group();
-        assert!(!queue.release_slot());
+        assert!(!queue.release_or_reclaim_slot());
     }
 }

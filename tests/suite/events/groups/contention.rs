@@ -195,7 +195,7 @@ async fn a_resent_write_is_answered_while_the_account_is_locked() {
     ] {
         let waiting = begin_any(&server, &writer, &ann, mutation, true).await;
         let answer = timeout(Duration::from_secs(60), waiting).await.expect("it does not wait for the lock");
-        assert_eq!(answer.unwrap().into_event().unwrap().answer.outcome, expected);
+        assert_eq!(answer.unwrap().into_event_answer().unwrap().answer.outcome, expected);
     }
     held.rollback().await.unwrap();
     server.end().await;

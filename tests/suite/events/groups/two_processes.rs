@@ -40,7 +40,7 @@ async fn processes_that_send_the_same_outboxes_at_once_store_each_event_once() {
                 let answers =
                     apply_mutations(&store, notifier.as_ref(), &ann, None, outbox, &|_| true).await.unwrap();
                 let [_, event] = <[_; 2]>::try_from(answers).unwrap();
-                created += usize::from(event.into_event().unwrap().answer.outcome == Outcome::Created);
+                created += usize::from(event.into_event_answer().unwrap().answer.outcome == Outcome::Created);
             }
             store.close().await;
             created

@@ -128,7 +128,7 @@ async fn rejected_records_cannot_be_returned_without_a_payload(server: &TestServ
     let id = lost["id"].as_str().unwrap().parse().unwrap();
     let viewer = client.ask("{ viewer { userId } }", json!({})).await;
     let owner = viewer["viewer"]["userId"].as_str().unwrap().parse().unwrap();
-    server.payloads.remove(owner, id).await.unwrap();
+    server.payloads.remove_payload(owner, id).await.unwrap();
     assert_eq!(rejected(&client, &lost["id"]).await.status(), 410);
 }
 

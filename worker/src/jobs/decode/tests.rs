@@ -50,13 +50,13 @@ async fn stored(row: &ImportRow, payload: &[u8]) -> Payloads {
     let payloads = Payloads::new(Arc::new(InMemory::new()), object_store::path::Path::default());
     for (number, object) in payload.chunks(OBJECT_BYTES).enumerate() {
         let bytes = Bytes::copy_from_slice(object);
-        payloads.put(row.user_id, row.id, &number.to_string(), bytes).await.unwrap();
+        payloads.put_object(row.user_id, row.id, &number.to_string(), bytes).await.unwrap();
     }
     payloads
 }
 
 async fn chunks(payloads: &Payloads, row: &ImportRow) -> (Vec<Chunk>, Option<DecodeError>) {
-    let mut receiver = open(payloads, Clock::System, row);
+    let mut receiver = start_decoding(payloads, Clock::System, row);
     let mut chunks = Vec::new();
     while let Some(chunk) = receiver.recv().await {
         match chunk {
@@ -115,7 +115,7 @@ async fn a_removed_or_changed_object_is_an_error_after_the_complete_chunks() {
     let payload = lines(1_200, 9_000);
     let row = import(&payload);
     let payloads = stored(&row, &payload).await;
-    payloads.put(row.user_id, row.id, "1", Bytes::from_static(b"short")).await.unwrap();
+    payloads.put_object(row.user_id, row.id, "1", Bytes::from_static(b"short")).await.unwrap();
     let (whole, error) = chunks(&payloads, &row).await;
     let code = |error: Option<DecodeError>| match error {
         Some(DecodeError::Unreadable(problem)) => problem.code,

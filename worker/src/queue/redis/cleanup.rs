@@ -12,7 +12,7 @@ use apalis_redis::{Config, RedisStorage};
 use tokio::time::Interval;
 
 use super::super::{Message, QUEUE_NAME, QueueError};
-use super::in_time;
+use super::run_with_time_limit;
 
 /// How often messages that are done are removed.
 pub(super) const CLEAN_UP_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -27,13 +27,13 @@ const SCAN_STEP: usize = 1_000;
 
 /// Removes messages that are done, once an hour. The interval belongs to the caller, so that it goes on when
 /// the worker is replaced.
-pub(super) async fn clean_up_hourly(
+pub(super) async fn remove_done_messages_hourly(
     mut storage: RedisStorage<Option<Message>>,
     hourly: &mut Interval,
 ) -> Infallible {
     loop {
         hourly.tick().await;
-        match clean_up(&mut storage).await {
+        match remove_done_messages(&mut storage).await {
             Ok(messages) => tracing::debug!(messages, "removed messages that were done"),
             Err(error) => tracing::debug!(%error, "could not remove messages that were done"),
         }
@@ -42,7 +42,9 @@ pub(super) async fn clean_up_hourly(
 
 /// Removes messages that are done, and the sets of done and dead messages, to which apalis only adds. Returns
 /// the number of messages.
-async fn clean_up(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, apalis_redis::Error> {
+async fn remove_done_messages(
+    storage: &mut RedisStorage<Option<Message>>,
+) -> Result<usize, apalis_redis::Error> {
     let messages = storage.vacuum_before(DONE_TTL).await?;
     let sets = [storage.get_config().done_jobs_set(), storage.get_config().dead_jobs_set()];
     let _: u64 = storage.get_connection().unlink(&sets).await?;
@@ -55,13 +57,13 @@ async fn clean_up(storage: &mut RedisStorage<Option<Message>>) -> Result<usize, 
 /// would end that one too, again and again. If a valid message is lost by this, the sweeper notifies again.
 ///
 /// # Errors
-/// As [`in_time`].
-pub(super) async fn deregister(
+/// As [`run_with_time_limit`].
+pub(super) async fn deregister_worker(
     connection: &ConnectionManager,
     config: &Config,
     worker: &WorkerContext,
 ) -> Result<(), QueueError> {
-    in_time(DEREGISTER_TIME_MAX, async {
+    run_with_time_limit(DEREGISTER_TIME_MAX, async {
         let mut connection = connection.clone();
         let in_flight = config.inflight_set_for(worker);
         let ids: Vec<Vec<u8>> = connection.smembers(&in_flight).await?;
@@ -85,14 +87,14 @@ pub(super) async fn deregister(
 /// and are replaced.
 ///
 /// # Errors
-/// As [`in_time`].
-pub(super) async fn empty(connection: &ConnectionManager) -> Result<u64, QueueError> {
-    in_time(EMPTY_TIME_MAX, async {
+/// As [`run_with_time_limit`].
+pub(super) async fn remove_all_keys(connection: &ConnectionManager) -> Result<u64, QueueError> {
+    run_with_time_limit(EMPTY_TIME_MAX, async {
         let mut connection = connection.clone();
         let mut removed = 0;
         let mut cursor = 0;
         loop {
-            let (next, keys) = scan(&mut connection, cursor).await?;
+            let (next, keys) = scan_keys(&mut connection, cursor).await?;
             if !keys.is_empty() {
                 removed += connection.unlink::<_, u64>(keys).await?;
             }
@@ -105,7 +107,7 @@ pub(super) async fn empty(connection: &ConnectionManager) -> Result<u64, QueueEr
     .await
 }
 
-async fn scan(connection: &mut ConnectionManager, cursor: u64) -> RedisResult<(u64, Vec<Vec<u8>>)> {
+async fn scan_keys(connection: &mut ConnectionManager, cursor: u64) -> RedisResult<(u64, Vec<Vec<u8>>)> {
     ::redis::cmd("SCAN")
         .arg(cursor)
         .arg("MATCH")

@@ -8,7 +8,7 @@ fn accepted(fields: &[&'static str]) -> Option<Accepted> {
     for field in fields {
         headers.append(header::ACCEPT, HeaderValue::from_static(field));
     }
-    Accepted::of(&headers)
+    Accepted::from_headers(&headers)
 }
 
 #[test]
@@ -34,10 +34,10 @@ fn the_media_type_with_the_highest_quality_is_chosen() {
     ];
     for (fields, expected) in cases {
         for operation_type in [Query, Mutation] {
-            let media = accepted(fields).and_then(|accepted| accepted.for_operation(operation_type));
+            let media = accepted(fields).and_then(|accepted| accepted.operation_media(operation_type));
             assert_eq!(media, expected, "{fields:?}");
         }
-        let stream = accepted(fields).and_then(|accepted| accepted.for_operation(Subscription));
+        let stream = accepted(fields).and_then(|accepted| accepted.operation_media(Subscription));
         assert_eq!(stream, None, "{fields:?}");
     }
 }
@@ -73,7 +73,7 @@ fn streams_are_chosen_for_clients_that_name_them() {
     for (accept, subscription, query, error) in cases {
         let accepted = accepted(&[accept]).unwrap_or_else(|| panic!("{accept}"));
         let chosen =
-            (accepted.for_operation(Subscription), accepted.for_operation(Query), accepted.for_error());
+            (accepted.operation_media(Subscription), accepted.operation_media(Query), accepted.error_media());
         assert_eq!(chosen, (subscription, query, error), "{accept}");
     }
     for accept in ["multipart/mixed", "multipart/mixed;subscriptionSpec=2.0", "multipart/mixed;deferSpec=1"] {
