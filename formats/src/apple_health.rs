@@ -66,7 +66,7 @@ impl ExportReader {
             self.discard_from = None;
         }
         let keep_text = self.record_depth.is_some();
-        let length_before = self.record.len();
+        let length_before = self.record.record_length();
         let markup = self.tags.next_tag(&mut self.record, keep_text)?;
         match markup {
             Markup::End if self.has_root => {

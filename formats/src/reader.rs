@@ -132,7 +132,8 @@ impl RecordBuffer {
         self.length = self.length.min(length);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// The length of the record in bytes, including those that were not kept.
+    pub(crate) fn record_length(&self) -> usize {
         self.length
     }
 

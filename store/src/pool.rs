@@ -205,7 +205,7 @@ impl<DB: Engine> PoolOf<DB> {
         };
         loop {
             let Some(open) = self.pop_idle()? else { break };
-            if let Some(open) = self.keep_if_alive(open, deadline).await {
+            if let Some(open) = self.drop_unless_usable(open, deadline).await {
                 return Ok(PooledConnection::new(open, self, permit));
             }
         }
@@ -219,8 +219,9 @@ impl<DB: Engine> PoolOf<DB> {
         Ok(idle.as_mut().ok_or(Error::Busy)?.pop())
     }
 
-    /// Returns an idle connection if it can still be used, and drops it otherwise.
-    async fn keep_if_alive(
+    /// Checks an idle connection that was taken out of the pool. Returns it if it can be used, and drops it
+    /// otherwise.
+    async fn drop_unless_usable(
         &self,
         mut open: OpenConnection<DB>,
         deadline: Instant,
@@ -290,7 +291,7 @@ impl<DB: Engine> PoolOf<DB> {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.take());
         for open in idle.into_iter().flatten() {
             if !matches!(timeout(CONNECT_MAX, open.connection.close()).await, Ok(Ok(()))) {
-                tracing::debug!("a connection did not close");
+                tracing::debug!("an idle connection did not close when its pool was closed");
             }
         }
     }

@@ -87,7 +87,7 @@ async fn check_postgres(options: &PgConnectOptions, clock: &Clock) -> Result<(),
     check_one_session(&mut first, &mut second).await?;
     for connection in [first, second] {
         if let Err(error) = connection.close().await {
-            tracing::debug!(%error, "a connection did not close");
+            tracing::debug!(%error, "a connection of the start-up check did not close");
         }
     }
     Ok(())

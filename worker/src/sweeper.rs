@@ -33,7 +33,7 @@ pub struct Sweeper<N> {
 }
 
 impl<N: Notifier> Sweeper<N> {
-    /// Sweeps every 5 s, with 0.5 s of jitter, until `shutdown` is cancelled. Errors are logged.
+    /// Does a round of maintenance every 5 s, with 0.5 s of jitter, until `shutdown` is cancelled. Errors are logged.
     pub async fn run_until_shutdown(self, shutdown: CancellationToken) {
         let mut due_ms = self.store.clock.now_ms();
         loop {
@@ -41,7 +41,10 @@ impl<N: Notifier> Sweeper<N> {
             let lag = (self.store.clock.now_ms() - due_ms).max(0) as f64 / 1000.0;
             metrics::gauge!("idem_sweep_lag_seconds").set(lag);
             if let Err(error) = self.sweep_once().await {
-                tracing::warn!(error = error.to_string_with_cause(), "a sweep failed");
+                tracing::warn!(
+                    error = error.to_string_with_cause(),
+                    "a round of import maintenance failed, the next one tries again"
+                );
             }
             let pause_ms = SWEEP_EVERY_MS - 500 + self.store.clock.random_i64().rem_euclid(1_000);
             due_ms = self.store.clock.now_ms() + pause_ms;
@@ -53,7 +56,8 @@ impl<N: Notifier> Sweeper<N> {
         }
     }
 
-    /// Sweeps once.
+    /// Does one round of maintenance: notifies again for imports that can run, fails imports whose payload did not
+    /// come in time, and removes old payloads, rejections and usage rows.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Busy`] if the database fails, [`Error::Payload`] if the object store

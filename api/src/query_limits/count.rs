@@ -94,7 +94,7 @@ impl Counts {
                     fragment.copied().unwrap_or_default().add_fragment_selection()
                 }
             };
-            counts.add_counts_and_maybe_complete(selected)
+            counts.add(selected)
         })
     }
 
@@ -117,7 +117,7 @@ impl Counts {
     }
 
     /// The counts of one set that contains both.
-    fn add_counts_and_maybe_complete(self, other: Self) -> Self {
+    fn add(self, other: Self) -> Self {
         Self {
             selections: self.selections.saturating_add(other.selections),
             aliases: self.aliases.saturating_add(other.aliases),
@@ -148,7 +148,7 @@ fn count_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Counts
     let mut waiting: Vec<_> = document.fragments.iter().collect();
     let mut spreads: HashMap<&str, Vec<&str>> = HashMap::with_capacity(waiting.len());
     for (name, fragment) in &waiting {
-        let selections = collect_selections(&fragment.node.selection_set.node);
+        let selections = all_selections_without_spreading(&fragment.node.selection_set.node);
         let known = |name: &&str| document.fragments.contains_key(*name);
         spreads.insert(
             name.as_str(),
@@ -174,8 +174,9 @@ fn count_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Counts
     Ok(counts)
 }
 
-/// All selections of a set and of the sets below it. Fragments are not spread.
-fn collect_selections(set: &SelectionSet) -> Vec<&Selection> {
+/// All selections in a set, at every level: fields, inline fragments and fragment spreads. What a spread refers to
+/// is not included.
+fn all_selections_without_spreading(set: &SelectionSet) -> Vec<&Selection> {
     let mut selections = Vec::new();
     let mut sets = vec![set];
     while let Some(set) = sets.pop() {
@@ -201,7 +202,10 @@ fn spread_fragment_name(selection: &Selection) -> Option<&str> {
 /// Counts the directives of the text in every place where the grammar allows one. Fragments are not spread.
 fn count_directives(document: &ExecutableDocument) -> u64 {
     let below = |set| {
-        collect_selections(set).into_iter().map(|selection| selection.directives().len() as u64).sum::<u64>()
+        all_selections_without_spreading(set)
+            .into_iter()
+            .map(|selection| selection.directives().len() as u64)
+            .sum::<u64>()
     };
     let operations = document.operations.iter().map(|(_, operation)| {
         let variables = operation.node.variable_definitions.iter();

@@ -74,7 +74,7 @@ impl UnmappedTable {
     /// dropped.
     pub(crate) fn row_with_cells(&self, cells: usize) -> Vec<u8> {
         let (row, delimiter) = (self.rows.current_row(), self.preamble.delimiter);
-        let mut out = Vec::with_capacity(self.rows.current_record().len());
+        let mut out = Vec::with_capacity(self.rows.current_record().record_length());
         for at in 0..cells {
             if at > 0 {
                 out.push(delimiter);

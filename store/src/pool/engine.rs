@@ -139,7 +139,7 @@ impl Engine for Sqlite {
     /// of the connection has closed it.
     async fn close_connection(connection: SqliteConnection) {
         if let Err(error) = connection.close().await {
-            tracing::debug!(%error, "a connection did not close");
+            tracing::debug!(%error, "a connection that was given up did not close");
         }
     }
 
