@@ -249,7 +249,7 @@ impl ImportRow {
     /// Whether workers go on crashing although the record on which they crashed is rejected without reading
     /// it. Then nothing in the payload can be the cause, and the import must end. A rollback goes on.
     #[must_use]
-    pub fn cannot_progress(&self) -> bool {
+    pub fn crashes_without_end(&self) -> bool {
         self.chunk_records == 1 && self.crash_count >= 2 * CRASHES_MAX && self.state != State::RollingBack
     }
 

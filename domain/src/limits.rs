@@ -69,7 +69,7 @@ pub const FILTER_VALUES_MAX: usize = 500;
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most bytes of one response, as estimated before the response is built.
 pub const RESPONSE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// The most bytes of a request body.
+/// The most bytes of a request body, except the payload of an import, which is streamed.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most bytes of request bodies in memory, in each process.
 pub const BODIES_IN_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;

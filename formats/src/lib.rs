@@ -64,7 +64,7 @@ pub fn open_at_checkpoint(
     let may_seek = packing == Packing::Plain && checkpoint.byte > 0;
     if may_seek && format == Format::Ndjson {
         drop(rest);
-        let bytes = BoundedReader::of_plain(input.open_at(checkpoint.byte)?, checkpoint.byte, input);
+        let bytes = BoundedReader::of_plain(input.open_at_offset(checkpoint.byte)?, checkpoint.byte, input);
         return Ok((Box::new(ndjson::NdjsonReader::new(bytes, checkpoint.lines)), checkpoint.records));
     }
     let mut bytes = unpack_and_check(packing, head, rest, input)?;
@@ -79,7 +79,8 @@ pub fn open_at_checkpoint(
             let mut table = csv::Table::open(bytes, &mapping.cloned().unwrap_or_default(), input)?;
             let seeks = may_seek && table.can_seek();
             if seeks {
-                let bytes = BoundedReader::of_plain(input.open_at(checkpoint.byte)?, checkpoint.byte, input);
+                let bytes =
+                    BoundedReader::of_plain(input.open_at_offset(checkpoint.byte)?, checkpoint.byte, input);
                 table.seek(bytes, checkpoint.records, checkpoint.lines);
             }
             (Box::new(table), if seeks { checkpoint.records } else { 0 })
@@ -147,7 +148,7 @@ fn unpack_and_check(
 
 /// Detects how a payload is packed. Returns that, its first bytes, and a reader of the bytes after them.
 fn open_and_detect_packing(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReader), ReadError> {
-    let mut rest = input.open_at(0)?;
+    let mut rest = input.open_at_offset(0)?;
     let mut head = Vec::new();
     let read = rest.by_ref().take(detect::HEAD_BYTES as u64).read_to_end(&mut head);
     // If only a part was sent, the same error comes again after the bytes that were read here. Any other

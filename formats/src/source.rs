@@ -44,7 +44,7 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// An [`io::Error`] if the payload cannot be opened. It holds a [`SourceError`] if the reason is one of
     /// its variants.
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>>;
+    fn open_at_offset(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>>;
 }
 
 /// A payload in a file on this machine.
@@ -75,7 +75,7 @@ impl Source for FileSource {
         self.size
     }
 
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at_offset(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(offset))?;
         Ok(Box::new(BufReader::with_capacity(128 * 1024, file)))
@@ -114,7 +114,7 @@ impl Source for PartialSource {
         self.size
     }
 
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at_offset(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let tail_at = self.size - self.tail.len() as u64;
         let (part, part_at) = if offset >= tail_at { (&self.tail, tail_at) } else { (&self.head, 0) };
         let mut bytes = Cursor::new(Arc::clone(part));
@@ -188,8 +188,8 @@ impl Input {
     }
 
     /// Opens the payload at an offset in bytes, and reads to its end.
-    pub(crate) fn open_at(&self, offset: u64) -> io::Result<CountingReader> {
-        let reader = self.source.open_at(offset)?;
+    pub(crate) fn open_at_offset(&self, offset: u64) -> io::Result<CountingReader> {
+        let reader = self.source.open_at_offset(offset)?;
         self.taken.store(offset, Ordering::Relaxed);
         Ok(CountingReader { reader, position: offset, taken: Arc::clone(&self.taken) })
     }

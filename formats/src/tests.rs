@@ -29,7 +29,7 @@ impl Source for Memory {
         self.0.len() as u64
     }
 
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at_offset(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let rest = self.0.get(usize::try_from(offset).unwrap()..).unwrap_or_default().to_vec();
         Ok(Box::new(Cursor::new(rest)))
     }

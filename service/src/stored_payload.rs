@@ -64,7 +64,7 @@ impl Source for StoredPayload {
         self.size
     }
 
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at_offset(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let mut stream =
             self.payloads.stream_payload(self.user_id, self.import_id, &self.objects, offset, self.size);
         let (sender, blocks) = mpsc::channel(BLOCKS_AHEAD);

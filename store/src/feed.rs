@@ -168,7 +168,7 @@ pub async fn load_page(
     bounds: PageBounds<'_>,
 ) -> Result<ChangePage, Error> {
     for _ in 0..READS_MAX {
-        let page = read_page_without_types(store, user_id, after, bounds).await?;
+        let page = read_page_with_empty_type_map(store, user_id, after, bounds).await?;
         let type_ids: HashSet<Uuid> = page.changes.iter().filter_map(type_id_of_event).collect();
         if !bounds.with_types {
             return Ok(page);
@@ -192,7 +192,8 @@ fn type_id_of_event(change: &Change) -> Option<Uuid> {
     }
 }
 
-async fn read_page_without_types(
+/// Reads a page with all its changes. `types` is still empty.
+async fn read_page_with_empty_type_map(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,

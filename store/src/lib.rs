@@ -251,7 +251,7 @@ impl Store {
     /// Closes all idle connections now, and those in use as soon as they are given back.
     pub async fn close(&self) {
         for pool in self.all_pools() {
-            pool.close().await;
+            pool.close_idle_and_stop_reuse().await;
         }
     }
 }

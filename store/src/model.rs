@@ -36,13 +36,13 @@ impl<'r> RowReader<'r> {
             writer: Writer { client_id: self.next()?, run_start: 0, edit_id: None },
             created_at: self.next()?,
             updated_at: self.next()?,
-            deletion: self.read_deletion()?,
+            deletion: self.read_deletion_without_cause()?,
         })
     }
 
     /// Reads when a row was deleted. The cause is the user, until [`RowReader::read_deleted_by`] sets another
     /// one.
-    fn read_deletion(&mut self) -> Result<Option<Deletion>, Error> {
+    fn read_deletion_without_cause(&mut self) -> Result<Option<Deletion>, Error> {
         Ok(self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }))
     }
 
@@ -196,7 +196,7 @@ pub(super) fn read_event_head(
         writer: Writer { client_id: None, run_start: 0, edit_id: None },
         created_at: reader.next::<Option<i64>>()?.unwrap_or_default(),
         updated_at: reader.next::<Option<i64>>()?.unwrap_or_default(),
-        deletion: reader.read_deletion()?,
+        deletion: reader.read_deletion_without_cause()?,
     };
     let (source_type, external_id) = (reader.next()?, reader.next()?);
     let _empty: (Option<&str>, Option<i32>) = (reader.next()?, reader.next()?);

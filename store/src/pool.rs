@@ -176,11 +176,12 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections now, and those in use when they are given back.
-    pub(super) async fn close(&self) {
+    /// Closes the idle connections now, and those in use when they are given back. It does not wait for those in
+    /// use.
+    pub(super) async fn close_idle_and_stop_reuse(&self) {
         match self {
-            Self::Postgres(pool) => pool.close().await,
-            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close_idle_and_stop_reuse().await,
+            Self::Sqlite(pool) => pool.close_idle_and_stop_reuse().await,
         }
     }
 }
@@ -287,7 +288,7 @@ impl<DB: Engine> PoolOf<DB> {
         (self.size - self.free.available_permits(), idle)
     }
 
-    async fn close(&self) {
+    async fn close_idle_and_stop_reuse(&self) {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.take());
         for open in idle.into_iter().flatten() {
             if !matches!(timeout(CONNECT_MAX, open.connection.close()).await, Ok(Ok(()))) {

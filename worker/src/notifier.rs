@@ -104,5 +104,5 @@ async fn push_until_accepted(sender: &mut RedisSender, import_id: Uuid) {
 
 fn count_lost_notification(import_id: Uuid, reason: &'static str) {
     metrics::counter!("idem_notifications_lost_total").increment(1);
-    tracing::debug!(import.id = %import_id, reason, "a notification was lost");
+    tracing::debug!(import.id = %import_id, reason, "a notification did not get into the import queue, the sweeper sends it again");
 }

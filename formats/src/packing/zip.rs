@@ -151,10 +151,11 @@ impl Archive {
                 _ => {}
             }
         }
-        export.or(not_sent).ok_or_else(|| self.too_many_files_error())
+        export.or(not_sent).ok_or_else(|| self.no_file_to_read_error())
     }
 
-    fn too_many_files_error(&self) -> ReadError {
+    /// The error for an archive of several files of which none is an export, or for a workbook of Excel.
+    fn no_file_to_read_error(&self) -> ReadError {
         if self.is_workbook {
             return ReadError::new_format_error(
                 "a workbook of Excel is not read: save its sheet as CSV, and send that",

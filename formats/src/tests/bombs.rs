@@ -23,7 +23,7 @@ impl Source for Repeated {
         self.0.iter().map(|(part, times)| part.len() as u64 * *times as u64).sum()
     }
 
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at_offset(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let parts: Vec<_> = self.0.iter().flat_map(|(part, times)| vec![Arc::clone(part); *times]).collect();
         let chained =
             parts.into_iter().fold(Box::new(io::empty()) as Box<dyn Read + Send>, |before, part| {

@@ -212,7 +212,7 @@ impl Source for Failing {
         10_000
     }
 
-    fn open_at(&self, _: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at_offset(&self, _: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let begin = Cursor::new(b"{\"eventType\":\"a\",\"no".to_vec());
         let rest = Cursor::new(b"tes\":\"of another object\"}\n".to_vec());
         Ok(Box::new(io::BufReader::new(begin.chain(FailsOnce(false)).chain(rest))))

@@ -92,7 +92,7 @@ async fn claim_locked_import(
     // A worker that releases an import clears `lease_until`. If it is set, the last lease holder has crashed.
     let after_crash = model.lease_until.is_some();
     let import = to_import_row(model)?.into_claimed(after_crash);
-    if import.cannot_progress() {
+    if import.crashes_without_end() {
         fail_hopeless_import(&tx, &import).await?;
         tx.commit().await?;
         return Ok(None);

@@ -79,7 +79,7 @@ async fn a_statement_that_is_abandoned_does_not_disturb_the_next_one() {
 async fn a_closed_pool_lends_and_keeps_no_connection() {
     let pool = pool_in_memory();
     let last = read(&pool, 10_000);
-    pool.close().await;
+    pool.close_idle_and_stop_reuse().await;
     assert!(matches!(last.await, Err(Error::Busy)), "the statement had not begun");
     assert_eq!(idle_connections(&pool).await, 0);
 }
@@ -185,6 +185,6 @@ async fn a_transaction_that_failed_does_not_disturb_the_next_one() {
         };
         other.read_rows(count, on_row).await.expect("a count");
         assert_eq!(stored, rows, "in round {round}");
-        other.close().await;
+        other.close_idle_and_stop_reuse().await;
     }
 }

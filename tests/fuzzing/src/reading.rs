@@ -134,7 +134,7 @@ impl Source for Memory {
         self.payload.len() as u64
     }
 
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    fn open_at_offset(&self, offset: u64) -> io::Result<Box<dyn BufRead + Send>> {
         let at = usize::try_from(offset).map_or(self.payload.len(), |at| at.min(self.payload.len()));
         Ok(Box::new(Pieces { payload: Arc::clone(&self.payload), piece_bytes: self.piece_bytes, at }))
     }

@@ -227,10 +227,10 @@ where
     let connection = connection?;
     let config = apalis_config();
     if empty_first {
-        let keys = cleanup::remove_all_keys(&connection).await?;
+        let removed_keys = cleanup::remove_all_keys(&connection).await?;
         tracing::warn!(
-            keys,
-            "an entry of the import queue in Redis ended each consumer: the queue was emptied"
+            removed_keys,
+            "consumers of the import queue in Redis kept ending, so the queue was emptied; the sweeper notifies again"
         );
     }
     let context = WorkerContext::new(&new_worker_name());

@@ -63,7 +63,7 @@ impl<T: WriteJson> JsonPlan<T> {
     fn compile_selection(set: &SelectionSet, fragments: &Fragments) -> Option<Self> {
         let mut fields = Vec::new();
         let applies = |name: &str| T::INTERFACE == Some(name) || T::type_name() == name;
-        collect_fields(set, fragments, &applies, &mut fields)?;
+        expand_fragments(set, fragments, &applies, &mut fields)?;
         let mut steps: Vec<(String, WriteField<T>)> = Vec::with_capacity(fields.len());
         let mut keys: Vec<&str> = Vec::with_capacity(fields.len());
         for field in fields {
@@ -123,9 +123,9 @@ impl<T: WriteJson> JsonPlan<T> {
     }
 }
 
-/// Collects the fields of a selection set with its fragments expanded. Returns `None` if a fragment does not
-/// apply.
-fn collect_fields<'q>(
+/// Collects the fields of a selection set and of its fragments. Fields with the same response key are not merged.
+/// Returns `None` if a fragment does not apply.
+fn expand_fragments<'q>(
     set: &'q SelectionSet,
     fragments: &'q Fragments,
     applies: &impl Fn(&str) -> bool,
@@ -148,7 +148,7 @@ fn collect_fields<'q>(
         if condition.is_some_and(|condition| !applies(condition.node.on.node.as_str())) {
             return None;
         }
-        collect_fields(&inner.node, fragments, applies, fields)?;
+        expand_fragments(&inner.node, fragments, applies, fields)?;
     }
     Some(())
 }
@@ -158,7 +158,7 @@ fn collect_fields<'q>(
 /// The recursion is as deep as the document, whose depth the query limits have bounded.
 fn selects_each_object_once(set: &SelectionSet, fragments: &Fragments) -> bool {
     let mut fields = Vec::new();
-    if collect_fields(set, fragments, &|_| true, &mut fields).is_none() {
+    if expand_fragments(set, fragments, &|_| true, &mut fields).is_none() {
         return false;
     }
     fields.retain(|field| !field.selection_set.node.items.is_empty());

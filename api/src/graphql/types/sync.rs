@@ -246,7 +246,7 @@ pub struct SyncStatus {
     pub head_cursor: Cursor,
     /// When an event or event type last changed; null if there has been none.
     pub last_change_at: Option<DateTime>,
-    /// The latest `timestamp` of a living event; null if there is none.
+    /// The latest `timestamp` of all living events of the user; null if there is none.
     pub last_event_at: Option<DateTime>,
     /// The number of entities of each kind.
     pub counts: Vec<EntityCount>,

@@ -67,7 +67,7 @@ impl State {
         self.block_at = at;
         let mut stream = match self.stream.take() {
             Some(stream) if self.position == at => stream,
-            _ => input.open_at(at)?,
+            _ => input.open_at_offset(at)?,
         };
         let read = stream.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut self.block);
         self.position = at + self.block.len() as u64;
