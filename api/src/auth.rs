@@ -140,7 +140,7 @@ impl Keys {
         if let Some(claims) = self.token_cache.find_claims(&hash, key_set_version) {
             return Some(claims);
         }
-        let (claims, signer) = self.verify_signature(token, clock).await?;
+        let (claims, signer) = self.verify_signature_and_claims(token, clock).await?;
         let fits = |text: &str| text.len() <= IDENTITY_BYTES_MAX && !text.contains('\0');
         if claims.sub.is_empty() || !fits(&claims.sub) || !fits(&claims.iss) {
             return None;
@@ -149,7 +149,7 @@ impl Keys {
         Some(claims)
     }
 
-    async fn verify_signature(&self, token: &str, clock: &Clock) -> Option<(Claims, Signer)> {
+    async fn verify_signature_and_claims(&self, token: &str, clock: &Clock) -> Option<(Claims, Signer)> {
         let header = decode_header(token).ok()?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: a token with critical extensions that are not understood must be
@@ -157,18 +157,25 @@ impl Keys {
             return None;
         }
         if header.alg == Algorithm::HS256 {
-            let claims =
-                self.secrets.iter().find_map(|key| self.decode_claims(token, key, Algorithm::HS256))?;
+            let claims = self
+                .secrets
+                .iter()
+                .find_map(|key| self.verify_and_decode_claims(token, key, Algorithm::HS256))?;
             return Some((claims, Signer::Secret));
         }
         let jwks = self.jwks.as_ref()?;
         let kid = header.kid?;
         let found = jwks.find_or_fetch_key(&kid, clock).await?;
-        let claims = self.decode_claims(token, &found.key, found.algorithm)?;
+        let claims = self.verify_and_decode_claims(token, &found.key, found.algorithm)?;
         Some((claims, Signer::KeySet { version: found.key_set_version }))
     }
 
-    fn decode_claims(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<Claims> {
+    fn verify_and_decode_claims(
+        &self,
+        token: &str,
+        key: &DecodingKey,
+        algorithm: Algorithm,
+    ) -> Option<Claims> {
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;

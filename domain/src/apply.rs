@@ -84,7 +84,12 @@ impl<Row> Answer<Row> {
         }
     }
 
-    fn new_with_row(outcome: Outcome, matched_by: Option<MatchKey>, differs: bool, row: Arc<Row>) -> Self {
+    fn new_answer_with_row(
+        outcome: Outcome,
+        matched_by: Option<MatchKey>,
+        differs: bool,
+        row: Arc<Row>,
+    ) -> Self {
         Self { outcome, matched_by, differs, row: Some(row), lacks_body: false, problem: None }
     }
 }
@@ -154,7 +159,7 @@ pub struct WriteContext<'a> {
 }
 
 impl WriteContext<'_> {
-    fn new_writer(&self, version: i32) -> Writer {
+    fn writer_of_new_run(&self, version: i32) -> Writer {
         Writer { client_id: self.client_id.map(str::to_owned), run_start: version, edit_id: None }
     }
 
@@ -164,7 +169,7 @@ impl WriteContext<'_> {
             id,
             version: 1,
             change_seq: 0,
-            writer: self.new_writer(1),
+            writer: self.writer_of_new_run(1),
             created_at: self.now_ms,
             updated_at: self.now_ms,
             deletion: None,
@@ -175,7 +180,7 @@ impl WriteContext<'_> {
     /// wrote the version before.
     fn meta_of_next_version(&self, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
         let version = old.version + 1;
-        let mut writer = self.new_writer(version);
+        let mut writer = self.writer_of_new_run(version);
         if self.is_last_writer(old) {
             writer.run_start = old.writer.run_start;
             writer.edit_id = old.writer.edit_id;
@@ -197,7 +202,7 @@ impl WriteContext<'_> {
     /// `created_at`.
     fn meta_of_recreated_row(&self, old: &RowMeta) -> RowMeta {
         let version = old.version + 1;
-        RowMeta { version, writer: self.new_writer(version), ..self.meta_of_new_row(old.id) }
+        RowMeta { version, writer: self.writer_of_new_run(version), ..self.meta_of_new_row(old.id) }
     }
 
     fn check_new_id(&self, id: Uuid) -> Result<(), FieldProblem> {

@@ -255,7 +255,7 @@ fn to_type_key(type_ref: &TypeRef) -> content_hash::TypeKey<'_> {
 pub fn parse_event_type(draft: EventTypeDraft, generated_id: Uuid) -> Result<NewType, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = fields.parse_id("/id", draft.id);
-    let name = fields.parse_name("/name", draft.name);
+    let name = fields.parse_type_name("/name", draft.name);
     if name.is_none() {
         fields.add_required_problem("/name");
     }

@@ -228,7 +228,7 @@ impl ImportRow {
     /// After three such crashes at one checkpoint, chunks have a tenth of their size for the next 500
     /// records.
     #[must_use]
-    pub fn into_claimed(mut self, after_crash: bool) -> Self {
+    pub fn count_crash_and_shrink_chunks(mut self, after_crash: bool) -> Self {
         self.crash_count += i32::from(after_crash);
         if self.crash_count >= CRASHES_MAX && self.chunk_records > 1 {
             self.crash_count = 0;
@@ -290,7 +290,7 @@ pub enum Step {
 impl Step {
     /// The states in which the step can be taken, and the state after it.
     #[must_use]
-    pub fn transition(self) -> (&'static [State], State) {
+    pub fn states_before_and_after(self) -> (&'static [State], State) {
         use State::{AwaitingUpload, Canceled, Completed, Failed, Paused, Queued, RollingBack, Running};
         match self {
             Self::Cancel => (&[AwaitingUpload, Queued, Running, Paused], Canceled),

@@ -22,7 +22,8 @@ pub const LOCK_WAITERS: u32 = 3;
 /// How long one attempt for a lock may wait on such a connection before another write may use it, in
 /// milliseconds.
 pub const LOCK_ATTEMPT_MS_MAX: u64 = 500;
-/// The most writes and steps of imports of one user that wait for a lock, in each process.
+/// The most writes and steps of imports of one user that wait for a lock, and the most heavy reads of one
+/// user that wait, in each process.
 pub const LOCK_WAITING_OF_USER_MAX: usize = 64;
 /// How long one attempt to connect to the database may take, in milliseconds.
 pub const CONNECT_MS_MAX: u64 = 3_000;
@@ -119,7 +120,7 @@ pub const IDENTITY_BYTES_MAX: usize = 1_024;
 /// The most bytes of a key set (JWKS).
 pub const JWKS_BYTES_MAX: usize = 1024 * 1024;
 
-/// How far the time in a new client id may be ahead of the server, in milliseconds.
+/// How far the time in the id of a new row may be ahead of the server, in milliseconds.
 pub const FUTURE_SKEW_MS_MAX: i64 = 60_000;
 /// How far the time in an id may be ahead so that its problem is retryable, in milliseconds.
 pub const RETRY_AFTER_MS_MAX: i64 = 86_400_000;

@@ -57,7 +57,7 @@ pub enum DeletedBy {
 impl DeletedBy {
     /// The name that the column `deleted_by` stores.
     #[must_use]
-    pub fn stored_name(self) -> &'static str {
+    pub fn deleted_by_text(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Rollback => "rollback",

@@ -85,7 +85,7 @@ fn fill(mut unit: UnitOfWork, stored: &Oracle) -> UnitOfWork {
             row.content.as_ref().is_some_and(|other| other.event_type_id == event.event_type_id)
         };
         let count = stored.events.iter().filter(of_type).count();
-        unit.add_event_count(event.event_type_id, i64::try_from(count).expect("small"));
+        unit.set_event_count_of_type(event.event_type_id, i64::try_from(count).expect("small"));
     }
     unit
 }
@@ -232,7 +232,7 @@ fn recorded_edit_ids(oracle: &Oracle, head: i64) -> Vec<RecordedEdit> {
 
 /// Applies a call. Returns the outcome and the row of each write, in order.
 fn apply_call(unit: &mut UnitOfWork, call: &Call) -> Vec<(Outcome, Option<(Uuid, i32)>)> {
-    unit.begin_call();
+    unit.reset_for_next_call();
     let writes = call.items.iter().filter_map(|item| match item {
         Item::Write(write) => Some(write),
         Item::Invalid(_) => None,

@@ -60,7 +60,7 @@ impl ExportReader {
     }
 
     /// Reads one tag. Returns whether it completes a record.
-    fn read_next_tag(&mut self) -> Result<bool, ReadError> {
+    fn process_next_tag(&mut self) -> Result<bool, ReadError> {
         if self.record_depth.is_none() {
             self.record.clear();
             self.discard_from = None;
@@ -165,7 +165,7 @@ impl RecordReader for ExportReader {
             if self.has_root && self.open_elements.is_empty() {
                 return self.tags.check_nothing_follows().map(|()| false);
             }
-            if self.read_next_tag()? {
+            if self.process_next_tag()? {
                 return Ok(true);
             }
         }

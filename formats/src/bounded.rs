@@ -58,7 +58,7 @@ impl BoundedReader {
     }
 
     /// Returns the next bytes without consuming them. They are empty only at the end.
-    pub(crate) fn fill_buffer(&mut self) -> Result<&[u8], ReadError> {
+    pub(crate) fn peek_next_bytes(&mut self) -> Result<&[u8], ReadError> {
         self.peek_bytes(1)
     }
 
@@ -71,7 +71,7 @@ impl BoundedReader {
 
     /// Like [`Self::peek_bytes`], but returns fewer bytes if an error comes after them. A later read returns
     /// the error.
-    pub(crate) fn peek_available_bytes(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
+    pub(crate) fn peek_bytes_before_error(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
         if let Err(error) = self.buffer_at_least(bytes) {
             if self.begin == self.end {
                 return Err(error);
@@ -110,7 +110,7 @@ impl BoundedReader {
     /// Skips white space. Returns the byte after it without consuming that byte, and `None` at the end.
     pub(crate) fn skip_whitespace_and_peek(&mut self) -> Result<Option<u8>, ReadError> {
         loop {
-            let block = self.fill_buffer()?;
+            let block = self.peek_next_bytes()?;
             if block.is_empty() {
                 return Ok(None);
             }
@@ -126,7 +126,7 @@ impl BoundedReader {
     fn check_limits(&self) -> Result<(), ReadError> {
         let decoded = self.offset + (self.end - self.begin) as u64;
         let is_over_ratio = self.packed_at.is_some_and(|packed_at| {
-            let packed = self.input.bytes_read().saturating_sub(packed_at);
+            let packed = self.input.last_read_end_offset().saturating_sub(packed_at);
             decoded > DECODED_RATIO_FROM_BYTES && decoded / packed.max(1) > DECODED_RATIO_MAX
         });
         if self.input.is_over_decoded_max(decoded) {
@@ -141,7 +141,7 @@ impl BoundedReader {
 
 impl Read for BoundedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buffer().map_err(io::Error::other)?;
+        let available = self.peek_next_bytes().map_err(io::Error::other)?;
         let length = available.len().min(buffer.len());
         buffer[..length].copy_from_slice(&available[..length]);
         self.consume(length);

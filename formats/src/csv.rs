@@ -66,7 +66,7 @@ pub fn check_mapping(mapping: &CsvMapping) -> Vec<FieldProblem> {
     if let Err(detail) = charset::encoding_by_label(mapping.encoding.as_deref().unwrap_or_default()) {
         add("encoding", Code::InvalidValue, &detail);
     }
-    for (name, text) in texts_of_mapping(mapping) {
+    for (name, text) in column_names_and_missing_values(mapping) {
         if text.contains('\0') {
             add(name, Code::NulCharacter, "must not hold a NUL character");
         } else if text.chars().count() > CSV_MAPPING_CHARS_MAX {
@@ -114,7 +114,7 @@ fn lists_of_mapping(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str,
 }
 
 /// The names of columns, and the cells that mean a missing value.
-fn texts_of_mapping(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> {
+fn column_names_and_missing_values(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> {
     let texts = [
         ("eventTypeColumn", &mapping.event_type_column),
         ("endDateColumn", &mapping.end_date_column),

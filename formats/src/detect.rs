@@ -22,7 +22,7 @@ pub(crate) fn refuse_unsupported_content(
     packing: Packing,
     reader: &mut BoundedReader,
 ) -> Result<(), ReadError> {
-    let begin = reader.peek_available_bytes(HEAD_BYTES)?;
+    let begin = reader.peek_bytes_before_error(HEAD_BYTES)?;
     if let Some(kind) = unsupported_kind_name(begin) {
         return Err(ReadError::Format(format!(
             "{kind} is not read: send CSV, JSON, NDJSON or an export of Apple Health"
@@ -55,21 +55,22 @@ fn unsupported_kind_name(begin: &[u8]) -> Option<&'static str> {
     by_magic.or(is_page.then_some("a page of HTML"))
 }
 
-/// Skips a byte order mark, and checks that text in UTF-8 follows that may be of this format.
+/// Skips a byte order mark of UTF-8. Refuses text in UTF-16 or UTF-32, and text whose beginning shows that it is
+/// not of this format.
 ///
 /// # Errors
 /// [`ReadError::Format`] if it may not.
-pub(crate) fn skip_mark_and_check_text(format: Format, reader: &mut BoundedReader) -> Result<(), ReadError> {
-    if let Some(encoding) = wide_encoding_name(reader.peek_available_bytes(HEAD_BYTES)?) {
+pub(crate) fn skip_bom_and_check_format(format: Format, reader: &mut BoundedReader) -> Result<(), ReadError> {
+    if let Some(encoding) = wide_encoding_name(reader.peek_bytes_before_error(HEAD_BYTES)?) {
         let hint = if format == Format::Csv { ", or name its encoding in the mapping" } else { "" };
         return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{hint}")));
     }
-    if reader.peek_available_bytes(HEAD_BYTES)?.starts_with(BOM) {
+    if reader.peek_bytes_before_error(HEAD_BYTES)?.starts_with(BOM) {
         reader.consume(BOM.len());
     }
-    let begin = reader.peek_available_bytes(HEAD_BYTES)?;
+    let begin = reader.peek_bytes_before_error(HEAD_BYTES)?;
     let begin = if begin.trim_ascii_start().is_empty() {
-        reader.peek_available_bytes(WHITE_SPACE_BYTES_MAX)?
+        reader.peek_bytes_before_error(WHITE_SPACE_BYTES_MAX)?
     } else {
         begin
     };

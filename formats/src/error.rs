@@ -50,7 +50,7 @@ impl From<io::Error> for ReadError {
 
 impl ReadError {
     /// Whether the read reached the end of a part, because the rest of the payload was not sent.
-    pub(crate) fn is_not_sent(&self) -> bool {
+    pub(crate) fn is_unsent_bytes_error(&self) -> bool {
         matches!(self, Self::Source(SourceError::NotSent))
     }
 
@@ -60,7 +60,7 @@ impl ReadError {
 
     /// The problem of an import that ends with this error. `None` if a later attempt may succeed.
     #[must_use]
-    pub fn to_problem(&self) -> Option<Problem> {
+    pub fn to_problem_if_permanent(&self) -> Option<Problem> {
         let code = match self {
             Self::Format(_) => Code::PayloadFormat,
             Self::Limit(_) => Code::PayloadLimit,

@@ -6,5 +6,5 @@ mod record;
 mod tests;
 
 pub(crate) use array::ArrayReader;
-pub(crate) use record::parse_record_leniently;
-pub use record::{parse_record, write_record};
+pub(crate) use record::parse_record_reporting_unknown_fields;
+pub use record::{draft_to_ndjson_line, parse_record};

@@ -47,14 +47,14 @@ pub struct Checkpoint {
 
 /// Opens a payload at a checkpoint.
 ///
-/// Plain NDJSON, and plain CSV whose rows do not depend on earlier rows, are read from the checkpoint on. Any
-/// other payload is unpacked from its beginning. Returns the reader, and the number of records before the
+/// Plain NDJSON, and plain CSV in UTF-8 whose rows do not depend on earlier rows, are read from the checkpoint
+/// on. Any other payload is read from its beginning. Returns the reader, and the number of records before the
 /// place at which it begins. The caller skips the other records that are done.
 ///
 /// # Errors
 /// [`ReadError::Format`] if the payload is not of the format. [`ReadError::Limit`] if it is over a limit.
 /// [`ReadError::Source`] if its bytes cannot be read.
-pub fn open_at_checkpoint(
+pub fn open_at_or_before_checkpoint(
     input: &Input,
     format: Format,
     mapping: Option<&CsvMapping>,
@@ -67,9 +67,9 @@ pub fn open_at_checkpoint(
         let bytes = BoundedReader::of_plain(input.open_at_offset(checkpoint.byte)?, checkpoint.byte, input);
         return Ok((Box::new(ndjson::NdjsonReader::new(bytes, checkpoint.lines)), checkpoint.records));
     }
-    let mut bytes = unpack_and_check(packing, head, rest, input)?;
+    let mut bytes = unpack_and_refuse_unsupported(packing, head, rest, input)?;
     if format != Format::Csv {
-        detect::skip_mark_and_check_text(format, &mut bytes)?;
+        detect::skip_bom_and_check_format(format, &mut bytes)?;
     }
     Ok(match format {
         Format::Ndjson => (Box::new(ndjson::NdjsonReader::new(bytes, 0)), 0),
@@ -77,11 +77,11 @@ pub fn open_at_checkpoint(
         Format::AppleHealth => (Box::new(apple_health::ExportReader::new(bytes)), 0),
         Format::Csv => {
             let mut table = csv::Table::open(bytes, &mapping.cloned().unwrap_or_default(), input)?;
-            let seeks = may_seek && table.can_seek();
+            let seeks = may_seek && table.can_begin_at_any_row();
             if seeks {
                 let bytes =
                     BoundedReader::of_plain(input.open_at_offset(checkpoint.byte)?, checkpoint.byte, input);
-                table.seek(bytes, checkpoint.records, checkpoint.lines);
+                table.continue_with_bytes(bytes, checkpoint.records, checkpoint.lines);
             }
             (Box::new(table), if seeks { checkpoint.records } else { 0 })
         }
@@ -105,12 +105,14 @@ pub fn detect_packing_and_format(
     let (packing, head, rest) = open_and_detect_packing(input)?;
     let name =
         if packing == Packing::Zip { packing::zip::chosen_member_name(input)? } else { file_name.to_owned() };
-    let mut bytes = match unpack_and_check(packing, head, rest, input) {
+    let mut bytes = match unpack_and_refuse_unsupported(packing, head, rest, input) {
         // No byte of the unpacked content was sent, so only the file name can decide.
-        Err(error) if error.is_not_sent() => return Ok((packing, detect::format_by_file_name(&name))),
+        Err(error) if error.is_unsent_bytes_error() => {
+            return Ok((packing, detect::format_by_file_name(&name)));
+        }
         unpacked => unpacked?,
     };
-    let first_bytes = bytes.peek_available_bytes(detect::HEAD_BYTES)?;
+    let first_bytes = bytes.peek_bytes_before_error(detect::HEAD_BYTES)?;
     if let Some(encoding) = detect::wide_encoding_name(first_bytes) {
         // Only a CSV may have another encoding than UTF-8. XML in UTF-16 or UTF-32 is recognized by its first
         // `<`.
@@ -122,7 +124,7 @@ pub fn detect_packing_and_format(
         return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{hint}")));
     }
     let first_bytes = if first_bytes.trim_ascii_start().is_empty() {
-        bytes.peek_available_bytes(detect::WHITE_SPACE_BYTES_MAX)?
+        bytes.peek_bytes_before_error(detect::WHITE_SPACE_BYTES_MAX)?
     } else {
         first_bytes
     };
@@ -132,16 +134,16 @@ pub fn detect_packing_and_format(
 /// Opens a payload from its beginning. Returns how it is packed, and its unpacked bytes.
 fn open_unpacked(input: &Input) -> Result<(Packing, BoundedReader), ReadError> {
     let (packing, head, rest) = open_and_detect_packing(input)?;
-    Ok((packing, unpack_and_check(packing, head, rest, input)?))
+    Ok((packing, unpack_and_refuse_unsupported(packing, head, rest, input)?))
 }
 
-fn unpack_and_check(
+fn unpack_and_refuse_unsupported(
     packing: Packing,
     head: Vec<u8>,
     rest: source::CountingReader,
     input: &Input,
 ) -> Result<BoundedReader, ReadError> {
-    let mut bytes = packing::unpack(packing, head, rest, input)?;
+    let mut bytes = packing::open_unpacking_reader(packing, head, rest, input)?;
     detect::refuse_unsupported_content(packing, &mut bytes)?;
     Ok(bytes)
 }
@@ -154,7 +156,7 @@ fn open_and_detect_packing(input: &Input) -> Result<(Packing, Vec<u8>, source::C
     // If only a part was sent, the same error comes again after the bytes that were read here. Any other
     // error is returned now, because the source might continue after it in another place.
     if let Err(error) = read.map_err(ReadError::from)
-        && (head.is_empty() || !error.is_not_sent())
+        && (head.is_empty() || !error.is_unsent_bytes_error())
     {
         return Err(error);
     }

@@ -26,7 +26,7 @@ impl NdjsonReader {
     fn read_line(&mut self) -> Result<bool, ReadError> {
         self.record.clear();
         loop {
-            let block = self.bytes.fill_buffer()?;
+            let block = self.bytes.peek_next_bytes()?;
             if block.is_empty() {
                 return Ok(!self.record.is_empty());
             }
@@ -70,7 +70,7 @@ impl RecordReader for NdjsonReader {
     }
 
     fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
-        let (draft, problems) = json::parse_record_leniently(self.record.bytes())?;
+        let (draft, problems) = json::parse_record_reporting_unknown_fields(self.record.bytes())?;
         Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }

@@ -41,7 +41,7 @@ impl Packing {
     /// Detects how bytes are packed. `begin` holds the first of them, at least four. Returns `None` if they
     /// are not packed, or in a way that is not supported.
     #[must_use]
-    pub fn from_first_bytes(begin: &[u8]) -> Option<Self> {
+    pub fn detect_supported_packing(begin: &[u8]) -> Option<Self> {
         Self::detect_or_refuse(begin).ok().filter(|packing| *packing != Self::Plain)
     }
 
@@ -63,7 +63,7 @@ impl Packing {
 }
 
 /// Unpacks a payload from its beginning. `head` holds its first bytes, and `rest` reads those after them.
-pub(crate) fn unpack(
+pub(crate) fn open_unpacking_reader(
     packing: Packing,
     head: Vec<u8>,
     rest: CountingReader,

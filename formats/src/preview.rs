@@ -107,7 +107,7 @@ pub fn preview_file(input: &Input, request: &Request<'_>) -> Preview {
         Ok((packing, format)) => (preview.packing, preview.format) = (Some(packing), format),
         Err(error) => {
             preview.packing = crate::open_and_detect_packing(input).ok().map(|(packing, ..)| packing);
-            preview.record_read_error(&error);
+            preview.note_read_error(&error);
         }
     }
     preview.format = request.format.or(preview.format);
@@ -127,22 +127,22 @@ pub fn preview_file(input: &Input, request: &Request<'_>) -> Preview {
                 "is for the format CSV alone",
             ));
         }
-        crate::open_at_checkpoint(input, format, None, Checkpoint::default())
+        crate::open_at_or_before_checkpoint(input, format, None, Checkpoint::default())
             .and_then(|(mut reader, _)| preview.read_records(reader.as_mut(), request, true))
     };
     if let Err(error) = result {
-        preview.record_read_error(&error);
+        preview.note_read_error(&error);
     }
     preview
 }
 
 impl Preview {
     /// Records why reading ended.
-    fn record_read_error(&mut self, error: &ReadError) {
-        if error.is_not_sent() {
+    fn note_read_error(&mut self, error: &ReadError) {
+        if error.is_unsent_bytes_error() {
             self.is_cut = true;
         } else {
-            let code = error.to_problem().map_or(Code::PayloadFormat, |problem| problem.code);
+            let code = error.to_problem_if_permanent().map_or(Code::PayloadFormat, |problem| problem.code);
             self.problems.push(FieldProblem::new("", code, error.to_string()));
         }
     }
@@ -174,7 +174,7 @@ impl Preview {
 
     /// Reports a row that is not valid text. Only a mapping checks single cells, so this is needed without
     /// one.
-    fn record_if_wrong_encoding(&mut self, reader: &dyn RecordReader) {
+    fn report_if_wrong_encoding(&mut self, reader: &dyn RecordReader) {
         let is_reported = self.problems.iter().any(|problem| problem.pointer == "/csv/encoding");
         if !is_reported && !reader.is_too_long() && std::str::from_utf8(reader.raw_bytes()).is_err() {
             let encoding = self.csv.as_ref().map_or("UTF-8", |csv| csv.encoding);
@@ -195,7 +195,7 @@ impl Preview {
             }
             self.read += 1;
             if !is_mapped {
-                self.record_if_wrong_encoding(reader);
+                self.report_if_wrong_encoding(reader);
             }
             let event = is_mapped.then(|| reader.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil()));
             let (event, problems) = match event {

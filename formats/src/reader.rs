@@ -99,7 +99,8 @@ pub struct ParsedRecord {
 /// A place between two records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Offset in bytes in the unpacked payload.
+    /// Offset in bytes in the unpacked payload. For a CSV in another encoding than UTF-8, the offset is in its text
+    /// as UTF-8.
     pub byte: u64,
     /// Number of lines before it; 0 if the format has no lines.
     pub lines: i64,

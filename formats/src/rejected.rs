@@ -55,8 +55,11 @@ impl RejectedRecordsWriter {
     /// [`ReadError::Format`] if it is not of the format. [`ReadError::Limit`] if it is over a limit.
     /// [`ReadError::Source`] if its bytes cannot be read.
     pub fn open(input: &Input, format: Format, mapping: Option<&CsvMapping>) -> Result<Self, ReadError> {
-        let reader =
-            || Ok::<_, ReadError>(crate::open_at_checkpoint(input, format, None, Checkpoint::default())?.0);
+        let reader = || {
+            Ok::<_, ReadError>(
+                crate::open_at_or_before_checkpoint(input, format, None, Checkpoint::default())?.0,
+            )
+        };
         let content = match format {
             Format::Ndjson => Content::Ndjson(reader()?),
             Format::Json => Content::Array(reader()?),
@@ -83,12 +86,12 @@ impl RejectedRecordsWriter {
 
     /// The bytes before the first record.
     #[must_use]
-    pub fn bytes_before_records(&self) -> Vec<u8> {
+    pub fn content_before_records(&self) -> Vec<u8> {
         match &self.content {
             Content::Ndjson(_) => Vec::new(),
             Content::Array(_) => b"[".to_vec(),
             Content::Export(_) => b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<HealthData>\n".to_vec(),
-            Content::Csv(rows) => rows.bytes_before_records(),
+            Content::Csv(rows) => rows.content_before_records(),
         }
     }
 
@@ -98,7 +101,11 @@ impl RejectedRecordsWriter {
     /// # Errors
     /// [`ReadError::Format`], [`ReadError::Limit`] or [`ReadError::Source`] if the payload cannot be read up
     /// to this record.
-    pub fn record_with_reason(&mut self, number: i64, reason: &str) -> Result<Option<Vec<u8>>, ReadError> {
+    pub fn advance_and_add_reason(
+        &mut self,
+        number: i64,
+        reason: &str,
+    ) -> Result<Option<Vec<u8>>, ReadError> {
         while self.number_read < number {
             if !self.content.record_reader().advance()? {
                 return Ok(None);
@@ -108,10 +115,10 @@ impl RejectedRecordsWriter {
         let is_first = self.written == 0;
         self.written += 1;
         Ok(Some(match &self.content {
-            Content::Ndjson(reader) => add_newline(to_json_record(reader.as_ref(), reason)),
+            Content::Ndjson(reader) => add_newline(to_json_with_reason(reader.as_ref(), reason)),
             Content::Array(reader) => {
                 let separator = if is_first { "\n" } else { ",\n" };
-                [separator.as_bytes(), &to_json_record(reader.as_ref(), reason)].concat()
+                [separator.as_bytes(), &to_json_with_reason(reader.as_ref(), reason)].concat()
             }
             Content::Export(reader) => {
                 let mut out = format!("<!-- {REASON}: {} -->\n", to_comment_text(reason)).into_bytes();
@@ -124,7 +131,7 @@ impl RejectedRecordsWriter {
 
     /// The bytes after the last record.
     #[must_use]
-    pub fn bytes_after_records(&self) -> Vec<u8> {
+    pub fn content_after_records(&self) -> Vec<u8> {
         match self.content {
             Content::Ndjson(_) | Content::Csv(_) => Vec::new(),
             Content::Array(_) => b"\n]\n".to_vec(),
@@ -149,11 +156,12 @@ impl CsvRows {
         let (summary, width) = (table.to_summary(), table.header_width());
         let has_reason = summary.header.last().is_some_and(|name| name == REASON);
         let columns = if has_reason { summary.header.len() - 1 } else { width };
-        let header = if has_reason { table.row_with_cells(columns) } else { table.raw_bytes().to_owned() };
+        let header =
+            if has_reason { table.row_fitted_to_width(columns) } else { table.raw_bytes().to_owned() };
         Self { table, summary, header, columns, skip_lines }
     }
 
-    fn bytes_before_records(&self) -> Vec<u8> {
+    fn content_before_records(&self) -> Vec<u8> {
         // The mapping may name another encoding. The byte order mark shows that this file is UTF-8.
         let mut out = "\u{feff}".as_bytes().to_vec();
         let separator_line =
@@ -173,7 +181,7 @@ impl CsvRows {
         } else if self.table.has_surplus_cells() || cells <= self.columns.min(self.table.header_width()) {
             (self.table.raw_bytes().to_owned(), cells)
         } else {
-            (self.table.row_with_cells(self.columns), self.columns)
+            (self.table.row_fitted_to_width(self.columns), self.columns)
         };
         out.extend(std::iter::repeat_n(self.summary.delimiter as u8, self.columns.saturating_sub(cells)));
         self.end_row_with_cell(out, reason)
@@ -207,7 +215,7 @@ fn to_xml_record(reader: &dyn RecordReader) -> Vec<u8> {
 
 /// The record as an object with the reason in a field. A record that is not an object becomes the text of a
 /// field.
-fn to_json_record(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
+fn to_json_with_reason(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
     let text = String::from_utf8_lossy(reader.raw_bytes());
     let reason = serde_json::Value::from(reason);
     let is_object = !reader.is_too_long() && serde_json::from_str::<IgnoredAny>(&text).is_ok();
@@ -217,14 +225,14 @@ fn to_json_record(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
             if reader.is_too_long() { record_excerpt(reader.raw_bytes()) } else { text.into_owned() };
         return serde_json::json!({ "record": record, REASON: reason }).to_string().into_bytes();
     };
-    let prefix = remove_reason(&text).unwrap_or_else(|| prefix.to_owned());
+    let prefix = unclosed_object_without_reason(&text).unwrap_or_else(|| prefix.to_owned());
     let separator = if prefix.trim_end() == "{" { "" } else { "," };
     format!("{prefix}{separator}\"{REASON}\":{reason}}}").into_bytes()
 }
 
 /// An object without the reason of an earlier import, and without its closing brace. `None` if it has no such
 /// reason.
-fn remove_reason(object: &str) -> Option<String> {
+fn unclosed_object_without_reason(object: &str) -> Option<String> {
     let Fields(fields) = serde_json::from_str(object).ok()?;
     let (reasons, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == REASON);
     if reasons.is_empty() {

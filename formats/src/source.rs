@@ -152,7 +152,10 @@ pub struct Input {
 
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Input").field("size", &self.size()).field("taken", &self.bytes_read()).finish()
+        f.debug_struct("Input")
+            .field("size", &self.size())
+            .field("taken", &self.last_read_end_offset())
+            .finish()
     }
 }
 
@@ -183,7 +186,7 @@ impl Input {
 
     /// The offset in bytes, in the packed payload, at which the last read ended.
     #[must_use]
-    pub fn bytes_read(&self) -> u64 {
+    pub fn last_read_end_offset(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 

@@ -65,7 +65,7 @@ struct ReadResult {
 
 impl ReadResult {
     fn detail(&self) -> String {
-        let problem = self.error.as_ref().and_then(ReadError::to_problem).unwrap();
+        let problem = self.error.as_ref().and_then(ReadError::to_problem_if_permanent).unwrap();
         format!("{}: {}", problem.code.name(), problem.detail.unwrap_or_default())
     }
 
@@ -96,7 +96,7 @@ fn read_from(
 ) -> ReadResult {
     let input = Input::new(Arc::new(Memory(payload.to_vec())));
     let mut result = ReadResult { records: Vec::new(), positions: Vec::new(), error: None };
-    let (mut reader, mut number) = match open_at_checkpoint(&input, format, mapping, checkpoint) {
+    let (mut reader, mut number) = match open_at_or_before_checkpoint(&input, format, mapping, checkpoint) {
         Ok(opened) => opened,
         Err(error) => return ReadResult { error: Some(error), ..result },
     };

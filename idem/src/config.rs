@@ -20,7 +20,7 @@ use service::Failover;
 use tracing_subscriber::EnvFilter;
 
 pub use self::duration::parse_duration;
-pub use self::setting::default_settings_file;
+pub use self::setting::render_default_settings_file;
 
 use self::source::Sources;
 
@@ -131,10 +131,10 @@ impl Config {
         let mut config = Self {
             listen: parse_address(&sources, "listen")?,
             metrics_listen: parse_address(&sources, "metrics_listen")?,
-            database_url: read_url_in_data_dir(&sources, "database_url", &data_dir)?,
+            database_url: read_url_expanding_data_dir(&sources, "database_url", &data_dir)?,
             failover: parse_failover(&sources.get_or_default("failover")?)?,
             redis_url,
-            payload_url: read_url_in_data_dir(&sources, "payload_url", &data_dir)?,
+            payload_url: read_url_expanding_data_dir(&sources, "payload_url", &data_dir)?,
             payload_retention: parse_duration(&sources.get_or_default("payload_retention")?)
                 .context("in setting `payload_retention`")?,
             imports_running_max: parse_count(
@@ -274,7 +274,7 @@ fn parse_optional_count(sources: &Sources, key: &str) -> anyhow::Result<Option<u
 
 /// Reads a URL. If it begins with `<scheme>://<data>/`, as the defaults do, `<data>` is replaced by the
 /// absolute and percent-encoded path of the data directory.
-fn read_url_in_data_dir(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String> {
+fn read_url_expanding_data_dir(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String> {
     let text = sources.get_or_default(key)?;
     let Some((scheme, name)) = text.split_once("://<data>/") else {
         return Ok(text);

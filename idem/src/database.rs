@@ -20,7 +20,7 @@ const BACKFILL_REPORT_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyhow::Result<ExitCode> {
     check_database(config).await?;
     if !check {
-        prepare_database(config).await?;
+        create_and_migrate_database(config).await?;
         let store = open_store(config, 4).await?;
         if refill {
             service::backfill::restart_all(&store).await.context("cannot restart the backfills")?;
@@ -29,7 +29,7 @@ pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyho
         store.close().await;
     }
     let connection =
-        service::open_read_only(&config.database_url).await.context("cannot open the database")?;
+        service::open_to_check_migrations(&config.database_url).await.context("cannot open the database")?;
     let pending = match connection {
         Some(connection) => {
             let pending = migration::pending(&connection).await?;
@@ -82,7 +82,7 @@ pub(crate) async fn check_database(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Creates the data directory and applies the migrations that the database lacks.
-pub(crate) async fn prepare_database(config: &Config) -> anyhow::Result<()> {
+pub(crate) async fn create_and_migrate_database(config: &Config) -> anyhow::Result<()> {
     create_data_dir(config).await?;
     let connection =
         service::open_to_migrate(&config.database_url).await.context("cannot open the database")?;

@@ -22,7 +22,7 @@ use clap::Parser;
 use service::Clock;
 
 use cli::{Cli, Command, ServeArgs};
-use config::{Config, default_settings_file, process_env};
+use config::{Config, process_env, render_default_settings_file};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -72,7 +72,7 @@ async fn run_command(command: Command) -> anyhow::Result<ExitCode> {
                 Config::load(&[], process_env(), false)?.require_token_keys()?;
                 println!("ok");
             } else {
-                print!("{}", default_settings_file());
+                print!("{}", render_default_settings_file());
             }
         }
         Command::Token { subject, ttl } => println!("{}", sign_user_token(&subject, ttl)?),

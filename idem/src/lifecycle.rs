@@ -28,9 +28,9 @@ use worker::sweeper::Sweeper;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use crate::database::{check_database, open_store, prepare_database, run_backfills_with_progress};
+use crate::database::{check_database, create_and_migrate_database, open_store, run_backfills_with_progress};
 use crate::open_files;
-use crate::payloads::open_payloads;
+use crate::payloads::open_payload_store;
 use crate::readiness::Readiness;
 use crate::telemetry::Telemetry;
 use crate::token;
@@ -62,7 +62,7 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
     open_files::raise_open_files_limit(config.connections_max);
     check_database(&config).await?;
     if !args.no_migrate {
-        prepare_database(&config).await?;
+        create_and_migrate_database(&config).await?;
     }
     let store = open_store(&config, SERVE_CONNECTIONS).await?;
     if !args.no_migrate && config.is_sqlite() {
@@ -76,7 +76,7 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
         stores.push(open_store(&config, WORKER_CONNECTIONS).await?);
     }
     let import_store = stores[stores.len() - 1].clone();
-    let payloads = open_payloads(&config)?;
+    let payloads = open_payload_store(&config)?;
     let (notifier, consumer) = queue_from_config(&config)
         .open_both_ends()
         .context("cannot open the import queue of IDEM_REDIS_URL")?;
@@ -98,7 +98,7 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
     tasks.spawn(
         new_sweeper(&config, &import_store, &payloads, &notifier).run_until_shutdown(stop_working.clone()),
     );
-    tasks.spawn(backfill::run_all_in_background(import_store.clone(), stop_working.clone()));
+    tasks.spawn(backfill::run_all_throttled_with_retries(import_store.clone(), stop_working.clone()));
     let listener = bind_listener(config.listen).await?;
     let metrics_listener = bind_listener(config.metrics_listen).await?;
     announce_start(&config, &listener)?;
@@ -120,7 +120,7 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
     };
     tasks.spawn(api::serve(listener, server, stop_serving.clone()));
 
-    wait_for_termination().await?;
+    wait_for_termination_signal().await?;
     tracing::info!("shutting down");
     shutdown.send_replace(true);
     stop_working.cancel();
@@ -138,7 +138,7 @@ pub(crate) async fn run_worker(config: Config) -> anyhow::Result<()> {
     let telemetry = Telemetry::install(&config)?;
     check_database(&config).await?;
     let store = open_store(&config, WORKER_CONNECTIONS).await?;
-    let payloads = open_payloads(&config)?;
+    let payloads = open_payload_store(&config)?;
     let (notifier, consumer) = queue_from_config(&config)
         .open_both_ends()
         .context("cannot open the import queue of IDEM_REDIS_URL")?;
@@ -146,7 +146,7 @@ pub(crate) async fn run_worker(config: Config) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     spawn_import_worker(&tasks, &config, &store, &payloads, &notifier, consumer, &stop);
     tasks.spawn(new_sweeper(&config, &store, &payloads, &notifier).run_until_shutdown(stop.clone()));
-    tasks.spawn(backfill::run_all_in_background(store.clone(), stop.clone()));
+    tasks.spawn(backfill::run_all_throttled_with_retries(store.clone(), stop.clone()));
     match TcpListener::bind(config.metrics_listen).await {
         Ok(listener) => {
             tasks.spawn(serve_metrics(listener, &telemetry, vec![store.clone()], stop.clone()));
@@ -157,7 +157,7 @@ pub(crate) async fn run_worker(config: Config) -> anyhow::Result<()> {
         }
     }
     tracing::info!("worker started");
-    wait_for_termination().await?;
+    wait_for_termination_signal().await?;
     tracing::info!("shutting down");
     stop.cancel();
     shut_down(&tasks, telemetry, &[store]).await;
@@ -171,13 +171,13 @@ async fn shut_down(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) 
     if timeout(TASKS_END_MAX, tasks.wait()).await.is_err() {
         tracing::warn!(limit_s = TASKS_END_MAX.as_secs(), "some tasks did not end in time and are aborted");
     }
-    let close = async {
-        telemetry.shut_down().await;
+    let close_stores = async {
         for store in stores {
             store.close().await;
         }
     };
-    let _left_open = timeout(CLOSE_MAX, close).await;
+    // At the same time, because a collector that does not respond must not keep the stores from being closed.
+    let _left_open = timeout(CLOSE_MAX, futures::future::join(telemetry.shut_down(), close_stores)).await;
 }
 
 fn queue_from_config(config: &Config) -> Queue {
@@ -243,7 +243,7 @@ fn serve_metrics(
     stores: Vec<Store>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let (metrics, upkeep) = (telemetry.metrics_renderer(stores), telemetry.metrics_upkeep());
+    let (metrics, upkeep) = (telemetry.metrics_renderer(stores), telemetry.metrics_upkeep_closure());
     let upkeep = async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -306,7 +306,7 @@ Then create a first event type:
 }
 
 /// Waits for SIGTERM or SIGINT (Ctrl-C).
-async fn wait_for_termination() -> anyhow::Result<()> {
+async fn wait_for_termination_signal() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

@@ -15,10 +15,10 @@ use crate::config::{Config, process_env};
 ///
 /// # Errors
 /// If the URL names no supported store, the directory cannot be created, or a variable of the cloud is wrong.
-pub(crate) fn open_payloads(config: &Config) -> anyhow::Result<Payloads> {
+pub(crate) fn open_payload_store(config: &Config) -> anyhow::Result<Payloads> {
     let url: Url = config.payload_url.parse().context("IDEM_PAYLOAD_URL is not a URL")?;
     if url.scheme() == "file" {
-        return open_directory(&url);
+        return open_directory_store(&url);
     }
     let options = cloud_options_from_env(url.scheme(), process_env())?;
     if cfg!(not(feature = "cloud-stores")) {
@@ -32,7 +32,7 @@ pub(crate) fn open_payloads(config: &Config) -> anyhow::Result<Payloads> {
     Ok(Payloads::new(Arc::from(objects), prefix))
 }
 
-fn open_directory(url: &Url) -> anyhow::Result<Payloads> {
+fn open_directory_store(url: &Url) -> anyhow::Result<Payloads> {
     let path = url
         .to_file_path()
         .map_err(|()| anyhow::anyhow!("IDEM_PAYLOAD_URL does not name a directory of this machine"))?;

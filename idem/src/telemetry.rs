@@ -57,7 +57,7 @@ impl Telemetry {
 
     /// Returns the upkeep of the metrics recorder. Call it every few seconds, because it frees the memory of
     /// samples.
-    pub fn metrics_upkeep(&self) -> impl Fn() + Send + Sync + use<> {
+    pub fn metrics_upkeep_closure(&self) -> impl Fn() + Send + Sync + use<> {
         let handle = self.metrics.clone();
         move || handle.run_upkeep()
     }

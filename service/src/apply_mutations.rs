@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Actor;
 use crate::notifier::Notifier;
-use crate::write::write_changes;
+use crate::write::load_decide_and_store;
 use domain::apply::{self, Answer, UnitOfWork, Write, WriteAnswer, WriteContext};
 use domain::draft::{
     self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
@@ -229,7 +229,7 @@ pub(super) async fn load_missing_event_bodies(
 ///
 /// # Errors
 /// [`Error::ResponseTooLarge`] if the answers do not fit into a response, [`Error::Moved`] if an event was
-/// deleted before the response could describe it; then nothing is written. Otherwise as [`write_changes`].
+/// deleted before the response could describe it; then nothing is written. Otherwise as [`load_decide_and_store`].
 pub async fn apply_mutations(
     store: &Store,
     notifier: &dyn Notifier,
@@ -259,5 +259,5 @@ pub async fn apply_mutations(
         load_missing_event_bodies(store, actor.user_id, &mut answers).await?;
         check_size(answers)
     };
-    write_changes(store, notifier, actor.user_id, read_set, decide, complete).await
+    load_decide_and_store(store, notifier, actor.user_id, read_set, decide, complete).await
 }

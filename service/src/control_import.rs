@@ -32,11 +32,11 @@ pub async fn control_import(
     let Some(id) = id else {
         return Ok(unknown());
     };
-    let taken = import_job::apply_step(store, actor.user_id, id, step).await?;
+    let taken = import_job::apply_user_step(store, actor.user_id, id, step).await?;
     let Some(job) = import_job::find(store, actor.user_id, id).await? else {
         return Ok(unknown());
     };
-    if taken && matches!(step.transition().1, State::Queued | State::RollingBack) {
+    if taken && matches!(step.states_before_and_after().1, State::Queued | State::RollingBack) {
         notifier.notify(Notification::Import(id));
     }
     let problem =

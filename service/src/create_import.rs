@@ -114,7 +114,7 @@ pub async fn create_import(
         payload_removed_at: None,
     };
     let mut read_set = ReadSet::default();
-    read_set.add_id(new.id);
+    read_set.add_id_and_need_bodies(new.id);
     let (tx, loaded) = begin_lock_and_load(store, new.user_id, &read_set, Instant::now()).await?;
     let answer = insert_import_if_allowed(&tx, loaded, limits, new).await?;
     tx.commit().await?;

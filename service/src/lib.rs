@@ -3,7 +3,7 @@
 //!
 //! This is the only crate that may write through `store`. It knows nothing of HTTP, GraphQL or the queue.
 //! Functions of `store` that `api` and `worker` may call without a use case are re-exported here: [`queries`]
-//! only reads, and [`import_lease`] and [`import_upkeep`] are for workers.
+//! writes nothing but account rows, and [`import_lease`] and [`import_upkeep`] are for workers.
 
 pub mod apply_chunk;
 mod apply_mutation;
@@ -30,9 +30,10 @@ pub use store::detached;
 pub use store::error::Error;
 pub use store::log_throttle::LogThrottle;
 pub use store::payload::Payloads;
-pub use store::{Failover, Store, open_read_only, open_to_migrate, preflight};
+pub use store::{Failover, Store, open_to_check_migrations, open_to_migrate, preflight};
 
-/// Reads that need no use case. Each takes the id of the user whose rows it may see.
+/// Reads that need no use case, and the account row that they need. Each takes the id of the user whose rows
+/// it may see, except those of `account`.
 pub mod queries {
     pub use store::page;
 

@@ -29,7 +29,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    fn received_up_to(offset: i64) -> Self {
+    fn receipt_up_to_offset(offset: i64) -> Self {
         Self { offset: Some(offset), problem: None }
     }
 
@@ -44,7 +44,7 @@ impl Receipt {
 /// [`Error::Database`] if the database fails.
 pub async fn load_payload_offset(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
-    Ok(row.map_or_else(unknown_import_receipt, |row| Receipt::received_up_to(row.bytes_received)))
+    Ok(row.map_or_else(unknown_import_receipt, |row| Receipt::receipt_up_to_offset(row.bytes_received)))
 }
 
 fn unknown_import_receipt() -> Receipt {
@@ -104,7 +104,7 @@ pub async fn receive_payload<E: Send>(
         }
         notifier.notify(Notification::Import(id));
     }
-    Ok(Receipt::received_up_to(upload.stored))
+    Ok(Receipt::receipt_up_to_offset(upload.stored))
 }
 
 /// The receipt for an upload whose import was changed by another upload, or was canceled, in the meantime.
@@ -123,7 +123,7 @@ fn receipt_before_reading_body(row: &ImportRow, offset: Option<i64>) -> Option<R
             Some(Receipt::refusal(Some(stored), Code::ImportState, &detail))
         }
         State::Queued | State::Running | State::Paused | State::Completed => {
-            Some(Receipt::received_up_to(stored))
+            Some(Receipt::receipt_up_to_offset(stored))
         }
         State::AwaitingUpload if offset.is_some_and(|offset| offset != stored) => {
             let detail = format!("the payload continues at byte {stored}: send it from there");
@@ -187,7 +187,7 @@ impl Upload<'_> {
         // names.
         let stored = detach_on_drop(async move {
             payloads.put_object(user_id, id, &name, object).await?;
-            let is_accepted = import_job::record_arrival(&store, user_id, id, arrival).await?;
+            let is_accepted = import_job::record_object_arrival(&store, user_id, id, arrival).await?;
             if !is_accepted {
                 remove_object_if_unused(&store, &payloads, (user_id, id), number, &name).await?;
             }

@@ -33,11 +33,11 @@ pub async fn roll_back_chunk(
     };
     let mut read_set = ReadSet::default();
     for id in &ids {
-        read_set.add_id(*id);
+        read_set.add_id_and_need_bodies(*id);
     }
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
-    import_job::renew_in_transaction(&tx, held, LEASE_TTL_MS).await?;
+    import_job::renew_lease_in_transaction(&tx, held, LEASE_TTL_MS).await?;
     let ((), stored) = write_in_transaction(&tx, held.user_id, read_set, |unit| {
         let context = WriteContext { now_ms, client_id: None, import_job_id: Some(held.id) };
         for id in ids {

@@ -89,7 +89,7 @@ use store::{Store, Tx};
 /// - [`Error::Moved`] if the account row is gone and this process does not know the user's identity;
 /// - [`Error::Bug`] if the database contradicts the decision;
 /// - [`Error::Database`] if the database fails. If it fails during the commit, the changes may be stored.
-pub async fn write_changes<T, C: Future<Output = Result<T, Error>>>(
+pub async fn load_decide_and_store<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -102,7 +102,7 @@ pub async fn write_changes<T, C: Future<Output = Result<T, Error>>>(
     }
     match try_write_optimistically(store, notifier, user_id, &read_set, &decide, &complete).await {
         Ok(Some(answer)) => Ok(answer),
-        Err(error) if !error.is_conflict() => Err(error),
+        Err(error) if !error.is_transaction_conflict() => Err(error),
         // PostgreSQL ended the statement because of another transaction. Under the lock it can succeed.
         Ok(None) | Err(_) => {
             write_under_lock(store, notifier, user_id, read_set, Instant::now(), decide, complete).await
@@ -171,7 +171,7 @@ pub(crate) async fn load_read_set_optimistically(
 /// another one (`serialization_failure` or `deadlock_detected`), it runs once more.
 ///
 /// # Errors
-/// As [`write_changes()`].
+/// As [`load_decide_and_store()`].
 async fn write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
@@ -184,7 +184,7 @@ async fn write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     match try_write_under_lock(store, notifier, user_id, read_set.clone(), waiting_since, &decide, &complete)
         .await
     {
-        Err(error) if error.is_conflict() => {
+        Err(error) if error.is_transaction_conflict() => {
             try_write_under_lock(store, notifier, user_id, read_set, waiting_since, &decide, &complete).await
         }
         other => other,
@@ -232,7 +232,7 @@ pub struct Stored {
 /// yet.
 ///
 /// # Errors
-/// As [`write_changes()`], without the errors of a decision. The caller must not commit the transaction then.
+/// As [`load_decide_and_store()`], without the errors of a decision. The caller must not commit the transaction then.
 pub async fn write_in_transaction<T>(
     tx: &Tx,
     user_id: Uuid,

@@ -56,12 +56,12 @@ async fn create_account(store: &Store, issuer: &str, subject: &str) -> Result<Uu
     let name = serde_json::json!([issuer, subject]).to_string();
     let user_id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
     let tx = store.begin().await?;
-    insert_account(&tx, user_id, issuer, subject).await?;
+    insert_account_if_missing(&tx, user_id, issuer, subject).await?;
     tx.commit().await?;
     Ok(user_id)
 }
 
-async fn insert_account(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(), Error> {
+async fn insert_account_if_missing(tx: &Tx, user_id: Uuid, issuer: &str, subject: &str) -> Result<(), Error> {
     let row = account::ActiveModel {
         user_id: Set(user_id),
         issuer: Set(issuer.to_owned()),
@@ -94,12 +94,12 @@ pub(super) async fn recreate_account(tx: &Tx, user_id: Uuid) -> Result<(), Error
         return Err(Error::Moved);
     };
     tracing::warn!(user.id = %user_id, "the account row of a user is missing and is created again");
-    insert_account(tx, user_id, &issuer, &subject).await
+    insert_account_if_missing(tx, user_id, &issuer, &subject).await
 }
 
 /// Removes a user from the cache, so that the next request looks the identity up again. Returns the error for
 /// this request.
-pub(super) fn evict_cached_user(store: &Store, user_id: Uuid) -> Error {
+pub(super) fn evict_user_and_build_error(store: &Store, user_id: Uuid) -> Error {
     if let Some(identity) = find_cached_identity(store, user_id)
         && let Ok(mut users) = store.users.lock()
     {
@@ -175,7 +175,7 @@ pub async fn renew_generation(store: &Store) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Moved`] if the row is missing and this process does not know the identity of the user;
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
-pub async fn load_feed_head(store: &Store, user_id: Uuid) -> Result<Head, Error> {
+pub async fn load_head_or_recreate_account(store: &Store, user_id: Uuid) -> Result<Head, Error> {
     if let Some(head) = select_feed_head(store, user_id).await? {
         return Ok(head);
     }
@@ -186,7 +186,7 @@ pub async fn load_feed_head(store: &Store, user_id: Uuid) -> Result<Head, Error>
         tx.commit().await
     })
     .await?;
-    select_feed_head(store, user_id).await?.ok_or_else(|| evict_cached_user(store, user_id))
+    select_feed_head(store, user_id).await?.ok_or_else(|| evict_user_and_build_error(store, user_id))
 }
 
 /// Plan: one lookup by the primary key of `account`, and one of the single row of `cluster_state`.

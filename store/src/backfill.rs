@@ -118,7 +118,7 @@ pub async fn run_step(store: &Store, backfill: &Backfill) -> Result<Step, Error>
     let rows = read_next_rows(store, derived, backfill.after).await?;
     if rows.is_empty() {
         let end = Backfill { is_done: true, ..backfill.clone() };
-        let moved = commit_checkpoint(store.begin().await?, backfill, &end).await?;
+        let moved = try_commit_checkpoint(store.begin().await?, backfill, &end).await?;
         return Ok(if moved { Step::AtEnd } else { Step::Conflict });
     }
     let (store, backfill, mut done) = (store.clone(), backfill.clone(), backfill.clone());
@@ -142,7 +142,7 @@ pub async fn run_step(store: &Store, backfill: &Backfill) -> Result<Step, Error>
                 store.begin().await?
             };
             update_stale_rows(&tx, derived, user_rows).await?;
-            if !commit_checkpoint(tx, &done, &next).await? {
+            if !try_commit_checkpoint(tx, &done, &next).await? {
                 return Ok(Step::Conflict);
             }
             done = next;
@@ -243,7 +243,7 @@ async fn update_stale_rows(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> R
 
 /// Moves the checkpoint and commits the transaction. If the checkpoint is no longer at `from`, it rolls the
 /// transaction back and returns false.
-async fn commit_checkpoint(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
+async fn try_commit_checkpoint(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
     let moved = Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(to.after.0))
         .col_expr(Column::AfterId, Expr::value(to.after.1))

@@ -81,7 +81,7 @@ impl Kind {
         }
     }
 
-    fn sql_name(self) -> &'static str {
+    fn sql_name_of_type(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
             Self::Text => "text",
@@ -108,10 +108,11 @@ impl Kind {
             Self::Bool => ArrayType::Bool,
             Self::Bytes => ArrayType::Bytes,
         };
-        (array, self.sql_name())
+        (array, self.sql_name_of_type())
     }
 
-    /// The SQL expression that turns the special value of a cell back into null.
+    /// The SQL expression that decodes such a cell: the special value becomes null again, and a text loses
+    /// its mark.
     fn sql_restore_null(self, cell: &str) -> String {
         match self {
             Self::Uuid => format!("nullif({cell}, '{}')", Uuid::nil()),
@@ -125,8 +126,9 @@ impl Kind {
         }
     }
 
-    /// Replaces a null by the special value of its type.
-    fn replace_null(value: Value) -> Value {
+    /// Encodes a cell for an array without nulls: a null becomes the special value of its type, a text gets
+    /// [`MARK`] in front, and a boolean becomes a number.
+    fn encode_nullable_cell(value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(Some(text.map_or_else(String::new, |mut text| {
                 text.insert(0, MARK);
@@ -146,11 +148,11 @@ impl Kind {
 
 /// Returns PostgreSQL's name for the type of a column.
 pub(super) fn sql_type_name(column: &impl ColumnTrait) -> &'static str {
-    Kind::from_column_type(column.def().get_column_type()).sql_name()
+    Kind::from_column_type(column.def().get_column_type()).sql_name_of_type()
 }
 
 /// Chooses how the cells of a column travel. `nullable` says whether the column may hold nulls.
-fn choose_way(cells: &[Value], nullable: bool) -> Way {
+fn choose_column_encoding(cells: &[Value], nullable: bool) -> Way {
     let is_one = |cells: &[Value]| cells.iter().all(|cell| *cell == cells[0]);
     match cells.len() {
         1 => Way::One,
@@ -191,15 +193,19 @@ pub(super) fn sql_bulk_insert<Row: ActiveModelTrait>(
         let number = values.len() + 1;
         // Rows of one user name that user as one parameter.
         let is_one_owner = name == OWNER && column_cells.iter().all(|cell| *cell == column_cells[0]);
-        let way = if is_one_owner { Way::One } else { choose_way(&column_cells, column.def().is_null()) };
+        let way = if is_one_owner {
+            Way::One
+        } else {
+            choose_column_encoding(&column_cells, column.def().is_null())
+        };
         match way {
             Way::One => {
-                cells.push(format!("${number}::{}", kind.sql_name()));
+                cells.push(format!("${number}::{}", kind.sql_name_of_type()));
                 values.extend(column_cells.pop());
             }
             way => {
                 if way == Way::Holes {
-                    column_cells = column_cells.into_iter().map(Kind::replace_null).collect();
+                    column_cells = column_cells.into_iter().map(Kind::encode_nullable_cell).collect();
                     cells.push(kind.sql_restore_null(&name));
                 } else {
                     cells.push(name.clone());

@@ -291,7 +291,7 @@ pub(super) fn sql_move_feed_heads_if_unchanged(
 
 /// Returns the expression for how many rows the users in `moved` must have written by their decisions. It
 /// adds the number of each user to `values`.
-pub(super) fn sql_decided_rows_of_moved(decided: &HashMap<Uuid, u64>, values: &mut Vec<Value>) -> String {
+pub(super) fn sql_decided_row_count(decided: &HashMap<Uuid, u64>, values: &mut Vec<Value>) -> String {
     let number = |rows: &u64| i64::try_from(*rows).unwrap_or(i64::MAX);
     let n = values.len();
     if let [rows] = decided.values().collect::<Vec<_>>()[..] {

@@ -25,8 +25,8 @@ pub enum Error {
     /// later.
     #[error("too many requests are waiting")]
     Busy,
-    /// Another transaction holds the lock of the user's account or import; the same command may succeed
-    /// later.
+    /// Another transaction holds the lock of the user's account or import for too long, or other heavy reads
+    /// of the user take too long; the same command may succeed later.
     #[error("another transaction holds a lock of this user")]
     Locked,
     /// The command took longer than the client waits. It may still take effect.
@@ -90,7 +90,7 @@ impl Error {
     /// Whether PostgreSQL has ended the transaction because of another one: `serialization_failure`,
     /// `deadlock_detected`. The same command may succeed at once.
     #[must_use]
-    pub fn is_conflict(&self) -> bool {
+    pub fn is_transaction_conflict(&self) -> bool {
         self.database_error_code().is_some_and(|code| code == "40001" || code == "40P01")
     }
 

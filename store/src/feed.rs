@@ -90,16 +90,16 @@ pub struct ChangePage {
 /// a bootstrap.
 ///
 /// # Errors
-/// As [`account::load_feed_head`] and [`account::renew_feed_epoch`].
+/// As [`account::load_head_or_recreate_account`] and [`account::renew_feed_epoch`].
 pub async fn resolve_cursor(
     store: &Store,
     user_id: Uuid,
     after: Option<&str>,
 ) -> Result<(Head, Result<Cursor, Reset>), Error> {
-    check_cursor(
+    check_cursor_or_renew_epoch(
         store,
         user_id,
-        account::load_feed_head(store, user_id).await?,
+        account::load_head_or_recreate_account(store, user_id).await?,
         decode_cursor(user_id, after),
     )
     .await
@@ -110,8 +110,9 @@ fn decode_cursor(user_id: Uuid, after: Option<&str>) -> Result<Option<Cursor>, R
     after.map(|text| Cursor::decode(user_id, text).ok_or(Reset::CursorInvalid)).transpose()
 }
 
-/// Checks a cursor against a feed head. Returns the head, or a new one if a new feed epoch had to begin.
-async fn check_cursor(
+/// Checks a cursor against a feed head. Returns the head, and the cursor or the reason for a reset. If the
+/// cursor is ahead of the head, it begins a new feed epoch and returns the head that was read after that.
+async fn check_cursor_or_renew_epoch(
     store: &Store,
     user_id: Uuid,
     head: Head,
@@ -129,7 +130,7 @@ async fn check_cursor(
     // The client knows a position that this feed has never assigned: a backup was restored.
     if known > head.feed_head {
         account::renew_feed_epoch(store, user_id, head.feed_epoch, known).await?;
-        return Ok((account::load_feed_head(store, user_id).await?, Err(Reset::EpochChanged)));
+        return Ok((account::load_head_or_recreate_account(store, user_id).await?, Err(Reset::EpochChanged)));
     }
     Ok((head, Ok(cursor)))
 }
@@ -143,9 +144,9 @@ fn bootstrap_start_cursor(head: Head) -> Cursor {
 /// Returns the cursor at the feed head of a user.
 ///
 /// # Errors
-/// As [`account::load_feed_head`].
+/// As [`account::load_head_or_recreate_account`].
 pub async fn load_head_cursor(store: &Store, user_id: Uuid) -> Result<Cursor, Error> {
-    Ok(cursor_at_head(account::load_feed_head(store, user_id).await?))
+    Ok(cursor_at_head(account::load_head_or_recreate_account(store, user_id).await?))
 }
 
 /// The cursor at a feed head, after the newest change.
@@ -202,9 +203,9 @@ async fn read_page_with_empty_type_map(
     let after = decode_cursor(user_id, after);
     let (head, page) = match after {
         Ok(after) => read_changes_and_head(store, user_id, after, bounds).await?,
-        Err(_) => (account::load_feed_head(store, user_id).await?, bounds.new_page_builder()),
+        Err(_) => (account::load_head_or_recreate_account(store, user_id).await?, bounds.new_page_builder()),
     };
-    let (head, resolved) = check_cursor(store, user_id, head, after).await?;
+    let (head, resolved) = check_cursor_or_renew_epoch(store, user_id, head, after).await?;
     let types = HashMap::new();
     let (from, reset) = match resolved {
         Ok(from) => (from, None),
@@ -235,7 +236,7 @@ async fn read_changes_and_head<'w>(
     if let (Some(head), page) = read::read_changes_after(store, user_id, after, bounds).await? {
         return Ok((head, page));
     }
-    account::load_feed_head(store, user_id).await?;
+    account::load_head_or_recreate_account(store, user_id).await?;
     let (head, page) = read::read_changes_after(store, user_id, after, bounds).await?;
     Ok((head.ok_or(Error::Moved)?, page))
 }

@@ -35,13 +35,13 @@ use due::runnable_condition;
 pub use due::{find_and_mark_due, longest_wait_ms};
 pub use lease::{
     Checkpoint, Held, Release, add_counts_and_maybe_complete, advance_checkpoint, claim, finish_rollback,
-    is_another_import_waiting, record_problem, release, renew_in_transaction, renew_lease,
+    is_another_import_waiting, record_problem, release, renew_lease, renew_lease_in_transaction,
 };
 pub use retention::{
     fail_expired_uploads, find_stale_payloads, find_stale_rejections, is_upload_expired,
     mark_payload_and_excerpts_removed, remove_rejections,
 };
-pub use upload::{Arrival, record_arrival};
+pub use upload::{Arrival, record_object_arrival};
 pub use usage::{add_used_records, count_records_of_day, remove_old_usage};
 
 /// The key of an import in the list: its creation in epoch milliseconds, and its id. The list is in
@@ -85,7 +85,8 @@ const WORKED_ON: [State; 3] = [State::Queued, State::Running, State::RollingBack
 /// How many users with the same import id one notification finds. The next notification finds the others.
 const OWNERS_MAX: u64 = 1_000;
 
-/// Returns the users who have a runnable import with this id. A notification names an import but no user.
+/// Returns the users whose import with this id is in a state that workers work on, whether or not it can be
+/// claimed now. A notification names an import but no user.
 ///
 /// Plan: a lookup in the index `import_job_id (id)`.
 ///
@@ -243,8 +244,8 @@ fn state_value(state: State) -> SimpleExpr {
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
 /// wait; [`Error::Database`] if the database fails.
-pub async fn apply_step(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
-    let (from, state) = step.transition();
+pub async fn apply_user_step(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
+    let (from, state) = step.states_before_and_after();
     let mut update = build_import_update(user_id, id)
         .col_expr(Column::State, state_value(state))
         .filter(Column::State.is_in(from.iter().map(|state| state.name())));

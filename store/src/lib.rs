@@ -48,7 +48,7 @@ use domain::limits::{
     WRITE_MS_MAX,
 };
 use lock::{LockPermit, LockQueues};
-pub use migrate::{open_read_only, open_to_migrate};
+pub use migrate::{open_to_check_migrations, open_to_migrate};
 use pool::Pool;
 pub use pool::{Failover, Health};
 pub use preflight::{PreflightError, preflight};

@@ -70,7 +70,7 @@ pub async fn load_read_sets(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
-    let mut loaded = load_keys(locking, read_sets).await?;
+    let mut loaded = load_all_but_bodies(locking, read_sets).await?;
     load_bodies(locking, read_sets, &mut loaded).await?;
     for (user_id, of_user) in &mut loaded {
         load_event_counts(locking, *user_id, read_sets[user_id], of_user).await?;
@@ -130,7 +130,7 @@ pub async fn lock_and_load(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result
 /// As [`load_read_sets`], and [`Error::Moved`] if the account row is missing.
 pub(crate) async fn load_locked(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
     let mut loaded = load_read_sets(Locking::Pessimistic(tx), &BTreeMap::from([(user_id, read_set)])).await?;
-    loaded.remove(&user_id).ok_or_else(|| account::evict_cached_user(&tx.store, user_id))
+    loaded.remove(&user_id).ok_or_else(|| account::evict_user_and_build_error(&tx.store, user_id))
 }
 
 /// Begins a transaction that holds the lock of a user's account, and reads a read set. It waits while another
@@ -154,8 +154,8 @@ pub async fn begin_lock_and_load(
 }
 
 /// Reads feed heads, revisions, aliases, types, and the keys of events, in one statement
-/// ([`sql::sql_load_keys`]).
-async fn load_keys(
+/// ([`sql::sql_load_all_but_bodies`]).
+async fn load_all_but_bodies(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
@@ -163,7 +163,7 @@ async fn load_keys(
     let Parameters { values, owners, by_key, by_name } = read_set::query_parameters(backend, read_sets);
     let for_response = read_sets.values().any(|read_set| read_set.bodies() == Bodies::FromRequest);
     let shape = Shape { owners, by_key, by_name, for_response };
-    let sql = sql::sql_load_keys(backend, shape);
+    let sql = sql::sql_load_all_but_bodies(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     // The account rows come first. Rows of a user without an account row are skipped.
     let on_row = |row: Row<'_>| {
@@ -193,7 +193,7 @@ fn add_row_to_unit(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(),
     match kind {
         Kind::EVENT => {
             let (_id, import_job_id): (Uuid, _) = (reader.next()?, reader.next()?);
-            unit.add_stored_event(model::read_event_head(row, sql::FIRST, import_job_id)?);
+            unit.add_stored_event(model::read_event_without_body(row, sql::FIRST, import_job_id)?);
         }
         Kind::TYPE => unit.add_stored_type(model::read_type_row(row, sql::FIRST, ColumnSet::All)?),
         _ => {
@@ -280,7 +280,7 @@ async fn load_event_counts(
     let values: [Value; 3] = [user_id.into(), dialect::ids_parameter(backend, &types), count_max.into()];
     let on_row = |row: Row<'_>| {
         let mut reader = RowReader::new(row, 0);
-        unit.add_event_count(reader.next()?, reader.next()?);
+        unit.set_event_count_of_type(reader.next()?, reader.next()?);
         Ok(())
     };
     locking.read_rows(sql, values, on_row).await

@@ -38,7 +38,8 @@ pub(crate) enum Lockable {
     Import(Uuid),
 }
 
-/// One queue for each user with writes that need a lock. One write of a user at a time has the permit.
+/// One queue for each user with writes that need a lock, or with heavy reads. One of them at a time has the
+/// permit.
 #[derive(Debug, Default)]
 pub(super) struct LockQueues(Mutex<HashMap<Uuid, Queue>>);
 
@@ -120,7 +121,7 @@ impl<'s> LockRequest<'s> {
     /// # Errors
     /// [`Error::Locked`] if a write before this one could not get the lock; [`Error::Busy`] if too many
     /// writes wait.
-    async fn begin_with_permit(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
+    async fn wait_for_permit(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
         let permit = match store.waiters {
             Some(_) => Some(store.lock_queues.acquire_permit(user_id).await?),
             None => None,
@@ -142,7 +143,7 @@ impl<'s> LockRequest<'s> {
     /// # Errors
     /// [`Error::Locked`] if the lock did not come free in time; then the writes that queue after this one
     /// fail too. [`Error::Busy`] or [`Error::Database`] as in [`Store::begin`].
-    async fn wait_for_lock(self, row: Lockable) -> Result<(Tx, bool), Error> {
+    async fn wait_and_begin_locked(self, row: Lockable) -> Result<(Tx, bool), Error> {
         let abandoned = self.permit.as_ref().map(|permit| Arc::clone(&permit.waiter.abandoned));
         let waited = self.retry_lock_until_deadline(row).await;
         if let (Err(Error::Locked), Some(abandoned)) = (&waited, abandoned) {
@@ -178,14 +179,14 @@ pub(crate) async fn begin_locked(
     row: Lockable,
     since: Instant,
 ) -> Result<(Tx, bool), Error> {
-    let request = LockRequest::begin_with_permit(store, user_id, since).await?;
+    let request = LockRequest::wait_for_permit(store, user_id, since).await?;
     let tx = store.begin().await?;
     let is_there = lock_row(&tx, user_id, row, "SKIP LOCKED").await?;
     if is_there || tx.backend() != DbBackend::Postgres {
         return Ok((request.move_permit_into(tx), is_there));
     }
     tx.roll_back().await?;
-    request.wait_for_lock(row).await
+    request.wait_and_begin_locked(row).await
 }
 
 /// Locks a row until the end of the transaction, and returns whether the row exists. It waits as long as the

@@ -31,7 +31,7 @@ pub async fn open_to_migrate(url: &str) -> Result<DatabaseConnection, DbErr> {
 ///
 /// # Errors
 /// [`DbErr`] if the URL is not valid or the database cannot be reached.
-pub async fn open_read_only(url: &str) -> Result<Option<DatabaseConnection>, DbErr> {
+pub async fn open_to_check_migrations(url: &str) -> Result<Option<DatabaseConnection>, DbErr> {
     let mut options = connect_options(url);
     if url.starts_with("sqlite:") {
         let sqlite: SqliteConnectOptions = url

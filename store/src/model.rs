@@ -54,7 +54,7 @@ impl<'r> RowReader<'r> {
     }
 
     fn read_deleted_by(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
-        let is_rollback = self.next::<Option<&'r str>>()? == Some(DeletedBy::Rollback.stored_name());
+        let is_rollback = self.next::<Option<&'r str>>()? == Some(DeletedBy::Rollback.deleted_by_text());
         if let Some(deletion) = meta.deletion.as_mut().filter(|_| is_rollback) {
             deletion.by = DeletedBy::Rollback;
         }
@@ -144,7 +144,7 @@ pub(super) fn read_event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Res
     Ok(event)
 }
 
-/// The columns that [`read_event_head`] reads. Each stands in the place of a column of [`TYPE`] that has the
+/// The columns that [`read_event_without_body`] reads. Each stands in the place of a column of [`TYPE`] that has the
 /// same SQL type, because the statement that loads returns both in the same columns. The other places are
 /// empty.
 const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
@@ -169,7 +169,7 @@ const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
 
 /// Returns [`EVENT_HEAD`] as columns of `f`, with a comma before each: first without the empty places, then
 /// with a NULL in them. The times are read only if a response shows the event.
-pub(super) fn sql_event_head_columns(backend: DbBackend, for_response: bool) -> (String, String) {
+pub(super) fn sql_event_columns_without_body(backend: DbBackend, for_response: bool) -> (String, String) {
     let is_time = |column| matches!(column, event::Column::CreatedAt | event::Column::UpdatedAt);
     let read = EVENT_HEAD.map(|column| column.filter(|column| for_response || !is_time(*column)));
     let all = read.iter().zip(TYPE).map(|(column, type_column)| match column {
@@ -181,7 +181,7 @@ pub(super) fn sql_event_head_columns(backend: DbBackend, for_response: bool) -> 
 
 /// Reads the keys, version and hash of an event from the column `at` on, and its times if a response shows
 /// it. The body and the writer are missing, so the row must not be written back.
-pub(super) fn read_event_head(
+pub(super) fn read_event_without_body(
     row: Row<'_>,
     at: usize,
     import_job_id: Option<Uuid>,
@@ -245,7 +245,7 @@ pub(super) fn to_event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel
         created_at: Set(meta.created_at),
         updated_at: Set(meta.updated_at),
         deleted_at: Set(meta.deletion.map(|deletion| deletion.at)),
-        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.stored_name().to_owned())),
+        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.deleted_by_text().to_owned())),
     };
     if let Some(content) = row.content {
         let body = content.body;
@@ -322,6 +322,6 @@ pub(super) fn to_type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveMo
         created_at: Set(meta.created_at),
         updated_at: Set(meta.updated_at),
         deleted_at: Set(meta.deletion.map(|deletion| deletion.at)),
-        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.stored_name().to_owned())),
+        deleted_by: Set(meta.deletion.map(|deletion| deletion.by.deleted_by_text().to_owned())),
     }
 }

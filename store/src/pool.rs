@@ -122,10 +122,10 @@ impl Pool {
     ) -> Result<(), Error> {
         match self {
             Self::Postgres(pool) => {
-                pool.run_with_retry(statement, Effect::Reads, |row| on_row(Row::Postgres(row))).await
+                pool.run_retrying_reads(statement, Effect::Reads, |row| on_row(Row::Postgres(row))).await
             }
             Self::Sqlite(pool) => {
-                pool.run_with_retry(statement, Effect::Reads, |row| on_row(Row::Sqlite(row))).await
+                pool.run_retrying_reads(statement, Effect::Reads, |row| on_row(Row::Sqlite(row))).await
             }
         }
     }
@@ -142,10 +142,10 @@ impl Pool {
     ) -> Result<(), Error> {
         match self {
             Self::Postgres(pool) => {
-                pool.run_with_retry(statement, Effect::Writes, |row| on_row(Row::Postgres(row))).await
+                pool.run_retrying_reads(statement, Effect::Writes, |row| on_row(Row::Postgres(row))).await
             }
             Self::Sqlite(pool) => {
-                pool.run_with_retry(statement, Effect::Writes, |row| on_row(Row::Sqlite(row))).await
+                pool.run_retrying_reads(statement, Effect::Writes, |row| on_row(Row::Sqlite(row))).await
             }
         }
     }
@@ -233,7 +233,7 @@ impl<DB: Engine> PoolOf<DB> {
         if open.used_at.elapsed() < IDLE_MAX {
             return Some(open);
         }
-        match timeout(attempt_max(deadline), open.connection.ping()).await {
+        match timeout(attempt_timeout(deadline), open.connection.ping()).await {
             Ok(Ok(())) => Some(open),
             _ => {
                 self.health.distrust_open_connections();
@@ -247,7 +247,7 @@ impl<DB: Engine> PoolOf<DB> {
     async fn open_with_retries(&self, deadline: Instant) -> Result<OpenConnection<DB>, Error> {
         let mut pause = PAUSE_FIRST;
         loop {
-            let error = match self.connect_once(attempt_max(deadline)).await {
+            let error = match self.connect_once(attempt_timeout(deadline)).await {
                 Ok(open) => return Ok(open),
                 Err(error) => error,
             };
@@ -297,7 +297,7 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    async fn run_with_retry(
+    async fn run_retrying_reads(
         self: &Arc<Self>,
         statement: Statement,
         effect: Effect,
@@ -320,7 +320,7 @@ impl<DB: Engine> PoolOf<DB> {
 }
 
 /// How long an attempt to connect, or a ping, may take: until the deadline, but at most [`CONNECT_MAX`].
-fn attempt_max(deadline: Instant) -> Duration {
+fn attempt_timeout(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).min(CONNECT_MAX)
 }
 

@@ -84,7 +84,7 @@ async fn check_postgres(options: &PgConnectOptions, clock: &Clock) -> Result<(),
         return Err(PreflightError::Clocks { ahead_ms });
     }
     let mut second = connect_with_retries(options).await?;
-    check_one_session(&mut first, &mut second).await?;
+    check_no_session_sharing(&mut first, &mut second).await?;
     for connection in [first, second] {
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "a connection of the start-up check did not close");
@@ -95,7 +95,7 @@ async fn check_postgres(options: &PgConnectOptions, clock: &Clock) -> Result<(),
 
 /// Checks that no pooler shares sessions. Such a pooler gives the session of the first connection to the
 /// second one as soon as that needs one.
-async fn check_one_session(
+async fn check_no_session_sharing(
     first: &mut PgConnection,
     second: &mut PgConnection,
 ) -> Result<(), PreflightError> {

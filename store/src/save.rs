@@ -53,7 +53,7 @@ pub async fn save_rows_and_heads(tx: &Tx, all: Vec<Decision>) -> Result<(), Erro
         .map(|decided| (decided.user_id, decided.read_version.feed_head, decided.changes.head))
         .collect();
     let mut writer = begin_saving_rows(tx, all).await?;
-    writer.move_feed_heads(heads).await?;
+    writer.move_or_collect_feed_heads(heads).await?;
     writer.finish_writing().await
 }
 
@@ -71,7 +71,7 @@ pub async fn save_rows(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
 /// As [`save_rows_and_heads`].
 pub async fn save_feed_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(), Error> {
     let mut writer = Writer::new(tx);
-    writer.move_feed_heads(vec![(user_id, from, to)]).await?;
+    writer.move_or_collect_feed_heads(vec![(user_id, from, to)]).await?;
     writer.finish_writing().await
 }
 
@@ -134,14 +134,14 @@ async fn begin_saving_rows(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Er
         for RecordedEdit { entity, id, edit_id } in &changes.recorded_edit_ids {
             record_edit_id(tx, *user_id, *entity, *id, *edit_id).await?;
         }
-        finalize_deletions(tx, *user_id, &changes.finalized_deletions).await?;
+        attribute_deletions_to_user(tx, *user_id, &changes.finalized_deletions).await?;
     }
     let (mut writer, models) = (Writer::new(tx), Models::from_decisions(all));
-    writer.write_rows(models.changed_types, Existing::Replace).await?;
-    writer.write_rows(models.changed_events, Existing::Replace).await?;
-    writer.write_rows(models.new_types, Existing::None).await?;
-    writer.write_rows(models.new_events, Existing::None).await?;
-    writer.write_rows(models.aliases, Existing::None).await?;
+    writer.write_or_collect_rows(models.changed_types, Existing::Replace).await?;
+    writer.write_or_collect_rows(models.changed_events, Existing::Replace).await?;
+    writer.write_or_collect_rows(models.new_types, Existing::None).await?;
+    writer.write_or_collect_rows(models.new_events, Existing::None).await?;
+    writer.write_or_collect_rows(models.aliases, Existing::None).await?;
     Ok(writer)
 }
 
@@ -190,13 +190,13 @@ async fn record_edit_id(
 }
 
 /// Marks events that a rollback deleted as deleted by the user, and changes nothing else (decision 0024).
-async fn finalize_deletions(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(), Error> {
+async fn attribute_deletions_to_user(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
     }
     let decided = events.len() as u64;
     let written = event::Entity::update_many()
-        .col_expr(event::Column::DeletedBy, DeletedBy::User.stored_name().into())
+        .col_expr(event::Column::DeletedBy, DeletedBy::User.deleted_by_text().into())
         .filter(event::Column::UserId.eq(user_id))
         .filter(event::Column::Id.is_in(events.iter().copied()))
         .exec(&tx.inner)
@@ -217,8 +217,13 @@ impl<'a> Writer<'a> {
         Self { tx, parts: Parts::default() }
     }
 
-    /// Writes rows of one table. Either all of them exist, or none does.
-    async fn write_rows<Row>(&mut self, mut rows: Vec<Row>, existing: Existing) -> Result<(), Error>
+    /// Writes rows of one table; on PostgreSQL it adds them to the statement that is being collected, and
+    /// runs that first if it has the table already. Either all of the rows exist, or none does.
+    async fn write_or_collect_rows<Row>(
+        &mut self,
+        mut rows: Vec<Row>,
+        existing: Existing,
+    ) -> Result<(), Error>
     where
         Row: ActiveModelTrait + ActiveModelBehavior + Send,
         <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
@@ -239,15 +244,18 @@ impl<'a> Writer<'a> {
                     .to_owned();
                 statement = statement.on_conflict(replaced);
             }
-            let written =
-                statement.exec_without_returning(&self.tx.inner).await.map_err(to_contradiction_error)?;
+            let written = statement
+                .exec_without_returning(&self.tx.inner)
+                .await
+                .map_err(convert_and_report_write_error)?;
             check_row_count(decided, written)?;
         }
         Ok(())
     }
 
-    /// Moves feed heads, given as user, old head and new head.
-    async fn move_feed_heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
+    /// Moves feed heads, given as user, old head and new head; on PostgreSQL it adds the moves to the
+    /// statement that is being collected.
+    async fn move_or_collect_feed_heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
         if self.tx.backend() == DbBackend::Postgres {
             self.parts.add_feed_head_moves(heads);
             return Ok(());
@@ -263,9 +271,9 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Converts an error of a statement that writes. A unique violation contradicts the decision, which is a bug
-/// of ours; any other error is a failure of the database.
-fn to_contradiction_error(error: DbErr) -> Error {
+/// Converts an error of a statement that writes. A unique violation contradicts the decision: it is counted
+/// and logged, and becomes [`Error::Bug`]. Any other error is a failure of the database.
+fn convert_and_report_write_error(error: DbErr) -> Error {
     if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
         metrics::counter!("idem_decisions_contradicted_total").increment(1);
         tracing::error!(%error, "the database contradicts the decision");

@@ -62,7 +62,7 @@ impl Tx {
         self.inner.connection.into_inner().commit().await
     }
 
-    /// Rolls back a transaction that has written nothing. This is cheaper than a commit: PostgreSQL has
+    /// Rolls the transaction back. If it has written nothing, this is cheaper than a commit: PostgreSQL has
     /// written the row locks to its log, and a commit would wait until the log is on disk.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ pub async fn run_all_backfills(
         for backfill in &all {
             metrics::gauge!("idem_backfill_share", "column" => backfill.name.clone())
                 .set(backfill.estimate_progress());
-            filled_rows_counter(backfill).increment(0);
+            checked_rows_counter(backfill).increment(0);
             report(backfill);
         }
         let Some(next) = all.into_iter().find(|backfill| !backfill.is_done) else { return Ok(()) };
@@ -64,7 +64,7 @@ pub async fn run_all_backfills(
         match backfill::run_step(store, &next).await? {
             Step::Done(rows, done) => {
                 let rows = u64::try_from(rows).unwrap_or_default();
-                filled_rows_counter(&next).increment(rows);
+                checked_rows_counter(&next).increment(rows);
                 last_seen = Some(done);
             }
             Step::Conflict => {
@@ -79,12 +79,14 @@ pub async fn run_all_backfills(
     }
 }
 
-fn filled_rows_counter(backfill: &Backfill) -> metrics::Counter {
+/// The counter of the rows that this backfill has checked.
+fn checked_rows_counter(backfill: &Backfill) -> metrics::Counter {
     metrics::counter!("idem_backfill_rows_total", "column" => backfill.name.clone())
 }
 
-/// Runs all backfills in the background until they are done or `shutdown` is cancelled. Errors are retried.
-pub async fn run_all_in_background(store: Store, shutdown: CancellationToken) {
+/// Runs all backfills with [`Pace::Throttled`], and returns once they are done or `shutdown` is cancelled. After
+/// an error it waits and tries again.
+pub async fn run_all_throttled_with_retries(store: Store, shutdown: CancellationToken) {
     let work = async {
         while let Err(error) = run_all_backfills(&store, Pace::Throttled, &|_| ()).await {
             if FAILURE_WARNINGS.allow_once_a_minute().is_some() {

@@ -58,7 +58,7 @@ impl FeedBroadcast {
     pub(crate) fn with_redis(client: Client) -> Self {
         let (to_publish, pending) = mpsc::channel(PENDING_MAX);
         let process_id = Clock::System.new_id();
-        tokio::spawn(publish_pending_feeds(client.clone(), process_id, pending));
+        tokio::spawn(publish_pending_notifications(client.clone(), process_id, pending));
         let remote = RemoteFeeds { to_publish, client, process_id, is_subscribed: Arc::default() };
         Self { remote: Some(remote), ..Self::within_process() }
     }
@@ -79,7 +79,7 @@ impl FeedBroadcast {
         if let Some(remote) = &self.remote
             && !remote.is_subscribed.swap(true, Ordering::SeqCst)
         {
-            tokio::spawn(receive_from_other_processes(
+            tokio::spawn(relay_remote_notifications(
                 remote.client.clone(),
                 remote.process_id,
                 self.local.clone(),
@@ -104,7 +104,7 @@ impl FeedBroadcast {
 
 /// Publishes notifications until the last notifier is dropped. A feed that moved several times while they
 /// waited is published once.
-async fn publish_pending_feeds(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<Uuid>) {
+async fn publish_pending_notifications(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<Uuid>) {
     let settings = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(PUBLISH_TIME_MAX))
@@ -115,9 +115,11 @@ async fn publish_pending_feeds(client: Client, process_id: Uuid, mut pending: mp
     let mut users = Vec::with_capacity(PUBLISHED_AT_ONCE_MAX);
     while pending.recv_many(&mut users, PUBLISHED_AT_ONCE_MAX).await > 0 {
         let moved: HashSet<Uuid> = users.drain(..).collect();
-        let sent =
-            tokio::time::timeout(PUBLISH_TIME_MAX, publish_moved_feeds(&mut connection, process_id, &moved))
-                .await;
+        let sent = tokio::time::timeout(
+            PUBLISH_TIME_MAX,
+            publish_feed_notifications(&mut connection, process_id, &moved),
+        )
+        .await;
         if !matches!(sent, Ok(Ok(()))) {
             metrics::counter!("idem_notifications_lost_total").increment(moved.len() as u64);
         }
@@ -125,7 +127,7 @@ async fn publish_pending_feeds(client: Client, process_id: Uuid, mut pending: mp
 }
 
 /// Publishes one message for each user: the id of this process, and the id of the user.
-async fn publish_moved_feeds(
+async fn publish_feed_notifications(
     connection: &mut ConnectionManager,
     process_id: Uuid,
     moved: &HashSet<Uuid>,
@@ -139,9 +141,9 @@ async fn publish_moved_feeds(
 }
 
 /// Receives the notifications of other processes. Connects again whenever the connection ends.
-async fn receive_from_other_processes(client: Client, process_id: Uuid, local: broadcast::Sender<Uuid>) {
+async fn relay_remote_notifications(client: Client, process_id: Uuid, local: broadcast::Sender<Uuid>) {
     loop {
-        if let Err(error) = receive_until_closed(&client, process_id, &local).await {
+        if let Err(error) = relay_notifications_until_closed(&client, process_id, &local).await {
             tracing::debug!(%error, "the subscription to other processes ended and is opened again");
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
@@ -150,7 +152,7 @@ async fn receive_from_other_processes(client: Client, process_id: Uuid, local: b
 
 /// Receives over one connection until it ends. After a long silence it is checked, which finds a half-open
 /// one.
-async fn receive_until_closed(
+async fn relay_notifications_until_closed(
     client: &Client,
     process_id: Uuid,
     local: &broadcast::Sender<Uuid>,
@@ -174,8 +176,9 @@ async fn receive_until_closed(
     }
 }
 
-/// Whether the connection still works. It must be read while the ping waits, because the reply comes through
-/// the same stream.
+/// Pings the connection, and returns whether a reply or a message came in time. Messages must be read while the
+/// ping waits, because the reply comes through the same stream. A message that is read here is dropped: its
+/// reader polls its feed anyway.
 async fn is_connection_alive<S: Stream + Unpin>(sink: &mut redis::aio::PubSubSink, messages: &mut S) -> bool {
     let reply = async {
         tokio::select! {

@@ -40,7 +40,9 @@ pub struct Message {
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// The URL is not one of a Redis, or it needs TLS, which is not built in.
-    #[error("the address of the queue is not a Redis URL")]
+    #[error(
+        "the address of the queue is not a Redis URL, or it needs TLS (rediss://), which is not built in"
+    )]
     Url(#[source] ::redis::RedisError),
     /// Redis cannot be reached, or a command failed.
     #[error("Redis cannot be reached, or refused a command")]

@@ -88,7 +88,7 @@ impl<N: Notifier> Sweeper<N> {
         Ok(())
     }
 
-    /// Removes a payload. The objects go first: if the process ends before the row says so, the next sweep
+    /// Removes a payload, and the excerpts in the rejections of its import. The objects go first: if the process ends before the row says so, the next sweep
     /// finds it again.
     async fn remove_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
         self.payloads.remove_payload(user_id, id).await?;

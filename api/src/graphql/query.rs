@@ -142,7 +142,8 @@ impl Query {
         let bounds = feed::PageBounds { first, with_types: counts.has_event_types(), row_size: &row_size };
         let after = after.as_ref().map(|cursor| cursor.0.as_str());
         let page = feed::load_page(store, actor.user_id, after, bounds).await?;
-        context_response_size(context).add_bytes(page.bytes + counts.row_bytes(page.changes.len()))?;
+        context_response_size(context)
+            .add_bytes(page.bytes + counts.row_overhead_bytes(page.changes.len()))?;
         Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
     }
 
@@ -169,7 +170,7 @@ impl Query {
         let counts = SelectionCounts::count_event_list_selection(context);
         let row_size = |row: &Arc<EventRow>| counts.event_bytes(row);
         let page = event::load_page(&store, user_id, &filter, &window, &row_size).await?;
-        context_response_size(context).add_bytes(page.bytes + counts.row_bytes(page.rows.len()))?;
+        context_response_size(context).add_bytes(page.bytes + counts.row_overhead_bytes(page.rows.len()))?;
         let types = if counts.has_event_types() {
             loader::load_types_of_events(&store, user_id, &page.rows).await?
         } else {
@@ -204,7 +205,8 @@ impl Query {
         let page = event_type::load_page(&store, user_id, &parse_window(first, after, last, before)?).await?;
         let counts = SelectionCounts::count_selection(context);
         let content_bytes: usize = page.rows.iter().map(|row| counts.event_type_bytes(row)).sum();
-        context_response_size(context).add_bytes(content_bytes + counts.row_bytes(page.rows.len()))?;
+        context_response_size(context)
+            .add_bytes(content_bytes + counts.row_overhead_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| EventType::from_living_row(row).ok(),
@@ -237,7 +239,7 @@ impl Query {
         let window = parse_window(first, after, last, before)?;
         let page = import_job::load_page(&store, user_id, states.as_deref(), &window).await?;
         context_response_size(context)
-            .add_bytes(SelectionCounts::count_selection(context).row_bytes(page.rows.len()))?;
+            .add_bytes(SelectionCounts::count_selection(context).row_overhead_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportJob(row)),
@@ -274,7 +276,7 @@ impl Query {
             digest::compute_digest(context_store(context), context_actor(context).user_id, entity.into())
                 .await?;
         context_response_size(context)
-            .add_bytes(SelectionCounts::count_selection(context).row_bytes(buckets.len()))?;
+            .add_bytes(SelectionCounts::count_selection(context).row_overhead_bytes(buckets.len()))?;
         Ok(SyncDigest::new(entity, buckets))
     }
 

@@ -100,7 +100,7 @@ impl SelectionCounts {
     }
 
     /// Bytes of the fields of `rows` rows without their values.
-    pub(crate) fn row_bytes(&self, rows: usize) -> usize {
+    pub(crate) fn row_overhead_bytes(&self, rows: usize) -> usize {
         rows * self.fields.max(1) * FIELD_BYTES
     }
 
@@ -139,7 +139,7 @@ impl SelectionCounts {
                 answer.row.as_ref().map_or(0, |row| self.event_type_bytes(row))
             }
         });
-        content_bytes.sum::<usize>() + self.row_bytes(answers.len())
+        content_bytes.sum::<usize>() + self.row_overhead_bytes(answers.len())
     }
 
     /// Bytes of a short text: counted once for each time the selection contains one, and at least once.

@@ -34,7 +34,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// - [`ApiError::PayloadTooLarge`] if the body is larger than [`BODY_BYTES_MAX`], encoded or decoded.
 /// - [`ApiError::Unavailable`] if there is too little memory for it at the moment.
 /// - [`ApiError::BadUserInput`] if it arrives too slowly, ends early or is not encoded as announced.
-pub(crate) async fn read_body(
+pub(crate) async fn read_and_decode_body(
     memory: &Arc<Semaphore>,
     headers: &HeaderMap,
     encoding: Encoding,

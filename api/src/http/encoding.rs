@@ -49,8 +49,8 @@ impl Encoding {
         match self {
             _ if !can_detect => true,
             Self::Identity => true,
-            Self::Gzip => Packing::from_first_bytes(begin) == Some(Packing::Gzip),
-            Self::Zstd => Packing::from_first_bytes(begin) == Some(Packing::Zstd),
+            Self::Gzip => Packing::detect_supported_packing(begin) == Some(Packing::Gzip),
+            Self::Zstd => Packing::detect_supported_packing(begin) == Some(Packing::Zstd),
         }
     }
 

@@ -73,10 +73,11 @@ pub(super) async fn post_graphql(
             return refusal_response(&bad_user_input(&detail), status, error_media, &id);
         }
     };
-    let (bytes, memory_permit) = match body::read_body(&app.bodies, &headers, encoding, http_body).await {
-        Ok(read) => read,
-        Err(error) => return refusal_response(&error, None, error_media, &id),
-    };
+    let (bytes, memory_permit) =
+        match body::read_and_decode_body(&app.bodies, &headers, encoding, http_body).await {
+            Ok(read) => read,
+            Err(error) => return refusal_response(&error, None, error_media, &id),
+        };
     match Body::parse_body(&bytes) {
         Ok(body) => {
             let received = ReceivedRequest { body, permits: vec![memory_permit], trace, is_get: false };

@@ -232,7 +232,7 @@ fn error_response(error: &ApiError, request_id: &str) -> Response {
 fn problem_response(problem: serde_json::Value, status: StatusCode) -> Response {
     let mut response = (status, Json(problem)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    add_status_headers(&mut response);
+    add_headers_for_status(&mut response);
     response
 }
 
@@ -245,7 +245,7 @@ fn add_rate_limit_headers(error: &ApiError, response: &mut Response) {
 }
 
 /// Adds the header that RFC 9110 recommends for 503 (`Retry-After`) or requires for 401 (`WWW-Authenticate`).
-fn add_status_headers(response: &mut Response) {
+fn add_headers_for_status(response: &mut Response) {
     let (name, value) = match response.status() {
         StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "1"),
         StatusCode::UNAUTHORIZED => (header::WWW_AUTHENTICATE, "Bearer realm=\"idem\""),

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::body::{drain_body, drain_unauthenticated_body, read_body};
+use super::body::{drain_body, drain_unauthenticated_body, read_and_decode_body};
 use super::encoding::Encoding;
 use super::{App, RequestId, error_response, problem_response};
 use crate::error::{ApiError, problem_json};
@@ -84,7 +84,7 @@ pub(super) async fn post_preview(
         }
     };
     let result = async {
-        let (bytes, _memory_permit) = read_body(&app.bodies, &headers, encoding, body).await?;
+        let (bytes, _memory_permit) = read_and_decode_body(&app.bodies, &headers, encoding, body).await?;
         let request = PreviewRequest::parse_request(&bytes)?;
         let permit = timeout(PERMIT_TIMEOUT, Arc::clone(&app.previews).acquire_owned()).await;
         let permit = permit.ok().and_then(Result::ok).ok_or(ApiError::Unavailable)?;

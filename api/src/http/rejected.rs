@@ -86,7 +86,7 @@ async fn respond_with_records(app: &App, row: &ImportRow, request_id: &str) -> R
             }
             response
         }
-        Err(error) => match error.to_problem() {
+        Err(error) => match error.to_problem_if_permanent() {
             Some(problem) => import_problem_response(&problem, request_id),
             None => error_response(&ApiError::Unavailable, request_id),
         },
@@ -226,10 +226,10 @@ fn write_rejected_records(
         }
         is_connected && waited <= wait_max
     };
-    let mut is_reading = send(rejected.bytes_before_records());
+    let mut is_reading = send(rejected.content_before_records());
     while let Some(next) = records.blocking_recv().filter(|_| is_reading) {
         let written = next.and_then(|RejectedRecord { number, reason }| {
-            rejected.record_with_reason(number, &reason).map_err(std::io::Error::other)
+            rejected.advance_and_add_reason(number, &reason).map_err(std::io::Error::other)
         });
         match written {
             Ok(Some(bytes)) => is_reading = send(bytes),
@@ -241,6 +241,6 @@ fn write_rejected_records(
         }
     }
     if is_reading {
-        send(rejected.bytes_after_records());
+        send(rejected.content_after_records());
     }
 }

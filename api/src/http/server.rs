@@ -94,7 +94,7 @@ pub async fn serve(listener: TcpListener, server: Server, shutdown: Cancellation
     let connections_max = server.connections_max;
     let app = Arc::new(App::new(server, shutdown.clone()));
     let tracker = app.tracker.clone();
-    accept_connections(listener, build_router(app), connections_max, shutdown).await;
+    accept_and_serve_connections(listener, build_router(app), connections_max, shutdown).await;
     tracker.close();
     tracker.wait().await;
 }
@@ -106,10 +106,10 @@ pub async fn serve_metrics(
     shutdown: CancellationToken,
 ) {
     let router = Router::new().route("/metrics", get(move || async move { render() }));
-    accept_connections(listener, router, METRICS_CONNECTIONS_MAX, shutdown).await;
+    accept_and_serve_connections(listener, router, METRICS_CONNECTIONS_MAX, shutdown).await;
 }
 
-async fn accept_connections(
+async fn accept_and_serve_connections(
     listener: TcpListener,
     router: Router,
     connections_max: usize,

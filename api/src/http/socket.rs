@@ -141,7 +141,7 @@ impl WebSocketSession {
                 () = sleep_until(deadline) => Input::Timer,
                 message = next_message(&mut self.socket, &self.request_permits),
                     if self.operations.has_room_for_request() => Input::Message(message),
-                event = self.operations.next_event() => Input::Operation(Box::new(event)),
+                event = self.operations.next_operation_event() => Input::Operation(Box::new(event)),
             };
             let result = match input {
                 Input::Timer => self.check_timers_and_ping().await,
@@ -287,7 +287,7 @@ impl WebSocketSession {
     /// Sends the responses of the running operations until all have ended.
     async fn finish_operations(&mut self) {
         while !self.operations.is_empty() {
-            let event = self.operations.next_event().await;
+            let event = self.operations.next_operation_event().await;
             if self.send_operation_event(event).await.is_err() {
                 return;
             }

@@ -148,7 +148,7 @@ impl ValueSeed<'_> {
     }
 
     /// Keeps an object as its text. Any other value is deserialized as usual.
-    fn deserialize_free_json<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
+    fn keep_free_json_as_text<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
         let text = json.get();
         if !text.starts_with('{') {
             return self.deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(E::custom);
@@ -238,7 +238,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         let mut all = async_graphql::indexmap::IndexMap::new();
         while let Some(key) = fields.next_key::<String>()? {
             let value = if self.depth > 0 && key == FREE_JSON {
-                inner.deserialize_free_json(fields.next_value()?)?
+                inner.keep_free_json_as_text(fields.next_value()?)?
             } else {
                 fields.next_value_seed(inner)?
             };

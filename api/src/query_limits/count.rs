@@ -27,7 +27,7 @@ pub(super) fn check_document_counts(document: &ExecutableDocument) -> Result<(),
     check_limit("query fragments", "fragments", fragments, QUERY_FRAGMENTS_MAX as u64)?;
     check_limit("query directives", "directives", count_directives(document), QUERY_DIRECTIVES_MAX as u64)?;
 
-    let fragments = count_fragments(document)?;
+    let fragments = compute_counts_per_fragment(document)?;
     let mut largest = Counts::default();
     for (_, operation) in document.operations.iter() {
         let counts = Counts::count_selection_set(&operation.node.selection_set.node, &fragments);
@@ -94,7 +94,7 @@ impl Counts {
                     fragment.copied().unwrap_or_default().add_fragment_selection()
                 }
             };
-            counts.add(selected)
+            counts.add_sibling_counts(selected)
         })
     }
 
@@ -117,7 +117,7 @@ impl Counts {
     }
 
     /// The counts of one set that contains both.
-    fn add(self, other: Self) -> Self {
+    fn add_sibling_counts(self, other: Self) -> Self {
         Self {
             selections: self.selections.saturating_add(other.selections),
             aliases: self.aliases.saturating_add(other.aliases),
@@ -143,7 +143,7 @@ impl Counts {
 ///
 /// # Errors
 /// [`Refusal::Syntax`] if fragments spread each other in a cycle.
-fn count_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Counts>, Refusal> {
+fn compute_counts_per_fragment(document: &ExecutableDocument) -> Result<HashMap<&str, Counts>, Refusal> {
     let mut counts = HashMap::with_capacity(document.fragments.len());
     let mut waiting: Vec<_> = document.fragments.iter().collect();
     let mut spreads: HashMap<&str, Vec<&str>> = HashMap::with_capacity(waiting.len());
@@ -152,7 +152,7 @@ fn count_fragments(document: &ExecutableDocument) -> Result<HashMap<&str, Counts
         let known = |name: &&str| document.fragments.contains_key(*name);
         spreads.insert(
             name.as_str(),
-            selections.into_iter().filter_map(spread_fragment_name).filter(known).collect(),
+            selections.into_iter().filter_map(name_of_spread_fragment).filter(known).collect(),
         );
     }
     while !waiting.is_empty() {
@@ -192,7 +192,7 @@ fn all_selections_without_spreading(set: &SelectionSet) -> Vec<&Selection> {
     selections
 }
 
-fn spread_fragment_name(selection: &Selection) -> Option<&str> {
+fn name_of_spread_fragment(selection: &Selection) -> Option<&str> {
     match selection {
         Selection::FragmentSpread(spread) => Some(spread.node.fragment_name.node.as_str()),
         Selection::Field(_) | Selection::InlineFragment(_) => None,

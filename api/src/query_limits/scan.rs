@@ -47,14 +47,16 @@ pub(super) fn scan_document(text: &str) -> Result<(), Refusal> {
                 1
             }
             // The parser would take an unclosed `"""` for an empty string and continue after it.
-            b'"' => string_length(rest).ok_or_else(|| unclosed_string_refusal(text.len() - rest.len()))?,
-            b'-' | b'0'..=b'9' => number_length(rest),
-            b'_' | b'a'..=b'z' | b'A'..=b'Z' => name_length(rest),
+            b'"' => {
+                string_token_length(rest).ok_or_else(|| unclosed_string_refusal(text.len() - rest.len()))?
+            }
+            b'-' | b'0'..=b'9' => number_token_length(rest),
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' => name_token_length(rest),
             b'.' if rest.starts_with(b"...") => 3,
             _ => 1,
         };
         let at = text.len() - rest.len();
-        if !keys.record_token(text.as_bytes(), at, length) {
+        if !keys.track_token_checking_duplicate_keys(text.as_bytes(), at, length) {
             let detail = format!("the object value at byte {at} has the same key twice");
             return Err(Refusal::Syntax { detail });
         }
@@ -86,7 +88,7 @@ impl<'t> OpenObjectKeys<'t> {
     /// Reads the token of `length` bytes at offset `at`. Returns false if it completes a duplicate key.
     ///
     /// Braces within parentheses belong to an object value. All other braces belong to a selection set.
-    fn record_token(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
+    fn track_token_checking_duplicate_keys(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
         match text[at] {
             bracket @ (b'{' | b'[' | b'(') => self.open.push((bracket, HashSet::new())),
             b'}' | b']' | b')' => drop(self.open.pop()),
@@ -96,7 +98,7 @@ impl<'t> OpenObjectKeys<'t> {
                 let Some((b'{', keys)) = self.open.last_mut().filter(|_| in_value) else {
                     return true;
                 };
-                // `name_length` splits `truec` into two tokens, so the last token may be only the end of the
+                // `name_token_length` splits `truec` into two tokens, so the last token may be only the end of the
                 // key.
                 let before = &text[..self.name_end];
                 let is_part = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
@@ -123,7 +125,7 @@ fn digits_length(rest: &[u8]) -> usize {
 }
 
 /// The length of the string at the start of `rest`. `None` if it is not closed.
-fn string_length(rest: &[u8]) -> Option<usize> {
+fn string_token_length(rest: &[u8]) -> Option<usize> {
     let block = rest.starts_with(b"\"\"\"");
     let mut at = if block { 3 } else { 1 };
     while at < rest.len() {
@@ -144,7 +146,7 @@ fn string_length(rest: &[u8]) -> Option<usize> {
 }
 
 /// The length of the number at the start of `rest`. `00` is two numbers, as it is for the parser.
-fn number_length(rest: &[u8]) -> usize {
+fn number_token_length(rest: &[u8]) -> usize {
     let sign = usize::from(rest[0] == b'-');
     let mut at = sign + if rest.get(sign) == Some(&b'0') { 1 } else { digits_length(&rest[sign..]) };
     if rest.get(at) == Some(&b'.') {
@@ -164,7 +166,7 @@ fn number_length(rest: &[u8]) -> usize {
 /// The parser reads `[truetruetrue]` as three values. If that counted as one token, a text could contain
 /// thousands of values and stay below the limit. These words are therefore tokens even at the start of a
 /// longer name.
-fn name_length(rest: &[u8]) -> usize {
+fn name_token_length(rest: &[u8]) -> usize {
     let words: [&[u8]; 3] = [b"true", b"false", b"null"];
     match words.iter().find(|word| rest.starts_with(word)) {
         Some(word) => word.len(),

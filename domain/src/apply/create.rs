@@ -26,22 +26,22 @@ fn id_in_use_problem() -> FieldProblem {
 /// answer.
 pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &NewEvent) -> Answer<EventRow> {
     if let Some(row) = unit.find_event(new.id) {
-        return answer_for_existing_event(unit, context, new, &row, MatchKey::Id);
+        return answer_or_recreate_existing_event(unit, context, new, &row, MatchKey::Id);
     }
     if unit.is_id_used_elsewhere(Entity::Event, new.id) {
         return context.rejection_answer(new.id, vec![id_in_use_problem()]);
     }
     if let Some(row) = find_event_by_former_id(unit, new) {
-        return answer_for_existing_event(unit, context, new, &row, MatchKey::Id);
+        return answer_or_recreate_existing_event(unit, context, new, &row, MatchKey::Id);
     }
     if let Some(row) = unit.find_event_by_external_id(&new.source_type, new.external_id.as_deref()) {
-        let answer = answer_for_existing_event(unit, context, new, &row, MatchKey::ExternalId);
+        let answer = answer_or_recreate_existing_event(unit, context, new, &row, MatchKey::ExternalId);
         if new.origin == IdOrigin::Sent && answer.outcome != Outcome::Rejected {
             unit.add_new_alias(Entity::Event, new.id, row.meta.id);
         }
         return answer;
     }
-    if let Some(answer) = answer_for_rejected_type(unit, new, "/eventTypeId") {
+    if let Some(answer) = rejection_if_type_was_rejected(unit, new, "/eventTypeId") {
         return answer;
     }
     let mut errors = Vec::new();
@@ -50,9 +50,9 @@ pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &New
     if !errors.is_empty() {
         return context.rejection_answer(new.id, errors);
     }
-    let type_id = find_or_create_type(unit, context, new);
+    let type_id = find_or_create_type_id(unit, context, new);
     let row = build_event_row(context, new, context.meta_of_new_row(new.id), type_id);
-    Answer::new_with_row(Outcome::Created, None, false, unit.put_event(row))
+    Answer::new_answer_with_row(Outcome::Created, None, false, unit.put_event(row))
 }
 
 /// The event that an earlier version of the server stored under the former id of this record. A deleted event
@@ -75,7 +75,7 @@ fn find_event_by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<Even
 
 /// The answer to a create whose event exists: DUPLICATE (with `differs` if the content is another), or
 /// DELETED for a tombstone. An event that a rollback deleted is created again.
-fn answer_for_existing_event(
+fn answer_or_recreate_existing_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     new: &NewEvent,
@@ -84,7 +84,7 @@ fn answer_for_existing_event(
 ) -> Answer<EventRow> {
     match (&row.content, row.meta.deletion.map(|deletion| deletion.by)) {
         (Some(content), _) => {
-            let differs = content_hash_if_stored(unit, new) != Some(content.hash);
+            let differs = hash_new_event(unit, new) != Some(content.hash);
             if fault_injection::is_injected("plant-duplicate-bumps") {
                 unit.put_event(EventRow::clone(row));
             }
@@ -105,30 +105,30 @@ fn answer_for_existing_event(
                     content.body = new.body.clone();
                 }
             }
-            let answer = Answer::new_with_row(Outcome::Duplicate, Some(key), differs, row);
+            let answer = Answer::new_answer_with_row(Outcome::Duplicate, Some(key), differs, row);
             Answer { lacks_body: lacks_body && differs, ..answer }
         }
         (None, Some(by))
             if by == DeletedBy::Rollback || fault_injection::is_injected("plant-create-revives") =>
         {
-            if let Some(answer) = answer_for_rejected_type(unit, new, "/eventTypeId") {
+            if let Some(answer) = rejection_if_type_was_rejected(unit, new, "/eventTypeId") {
                 return answer;
             }
             if let Err(problem) = check_type_is_living(unit, new, "/eventTypeId") {
                 return context.rejection_answer(new.id, vec![problem]);
             }
-            let type_id = find_or_create_type(unit, context, new);
+            let type_id = find_or_create_type_id(unit, context, new);
             let meta = context.meta_of_recreated_row(&row.meta);
             let import = context.import_job_id.map(|id| (id, meta.version));
             let recreated = row.with_meta_and_content(meta, type_id, new.body.clone(), import);
-            Answer::new_with_row(Outcome::Created, Some(key), false, unit.put_event(recreated))
+            Answer::new_answer_with_row(Outcome::Created, Some(key), false, unit.put_event(recreated))
         }
-        (None, _) => Answer::new_with_row(Outcome::Deleted, Some(key), false, Arc::clone(row)),
+        (None, _) => Answer::new_answer_with_row(Outcome::Deleted, Some(key), false, Arc::clone(row)),
     }
 }
 
 /// The content hash that the event would have if it were stored now. `None` if its type does not exist.
-pub(super) fn content_hash_if_stored(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]> {
+pub(super) fn hash_new_event(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]> {
     let type_id = match &new.type_ref {
         TypeRef::Id(id) => unit.find_type(*id).map(|row| row.meta.id),
         TypeRef::Name { name, .. } => unit.find_type_by_name(name).map(|row| row.meta.id),
@@ -169,7 +169,7 @@ pub(super) fn type_not_found_problem(pointer: &str) -> FieldProblem {
 }
 
 /// The rejection of an event whose type was rejected earlier in the call, if it was.
-pub(super) fn answer_for_rejected_type(
+pub(super) fn rejection_if_type_was_rejected(
     unit: &UnitOfWork,
     new: &NewEvent,
     pointer: &str,
@@ -184,7 +184,11 @@ pub(super) fn answer_for_rejected_type(
 }
 
 /// The canonical id of the type. A type that is given by its name is created if it does not exist.
-pub(super) fn find_or_create_type(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &NewEvent) -> Uuid {
+pub(super) fn find_or_create_type_id(
+    unit: &mut UnitOfWork,
+    context: &WriteContext<'_>,
+    new: &NewEvent,
+) -> Uuid {
     match &new.type_ref {
         TypeRef::Id(id) => unit.find_type(*id).map_or(*id, |row| row.meta.id),
         TypeRef::Name { name, fresh_id } => {
@@ -239,7 +243,7 @@ pub fn create_event_type(
     if let Err(problem) = context.check_new_id(new.id) {
         return context.rejection_answer(new.id, vec![problem]);
     }
-    Answer::new_with_row(
+    Answer::new_answer_with_row(
         Outcome::Created,
         None,
         false,
@@ -254,9 +258,9 @@ fn answer_for_existing_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> 
     match &row.content {
         Some(content) => {
             let differs = content.hash != hash;
-            Answer::new_with_row(Outcome::Duplicate, Some(key), differs, row)
+            Answer::new_answer_with_row(Outcome::Duplicate, Some(key), differs, row)
         }
-        None => Answer::new_with_row(Outcome::Deleted, Some(key), false, row),
+        None => Answer::new_answer_with_row(Outcome::Deleted, Some(key), false, row),
     }
 }
 

@@ -70,7 +70,7 @@ impl WriteContext<'_> {
     }
 
     /// The metadata with the id of an edit that changed nothing. `None` if the id need not be recorded.
-    fn meta_with_edit_id(&self, meta: &RowMeta, edit_id: Option<Uuid>) -> Option<RowMeta> {
+    fn meta_with_newer_edit_id(&self, meta: &RowMeta, edit_id: Option<Uuid>) -> Option<RowMeta> {
         let edit_id =
             edit_id.filter(|edit| self.is_last_writer(meta) && Some(*edit) > meta.writer.edit_id)?;
         let mut meta = meta.clone();
@@ -87,7 +87,7 @@ impl<Row> Answer<Row> {
     fn new_conflict(row: Arc<Row>) -> Self {
         let detail = "it was changed after the expected version: merge your change and send it again";
         let problem = Some(Problem::new(Code::VersionConflict, detail));
-        Self { problem, ..Self::new_with_row(Outcome::Conflict, BY_ID, false, row) }
+        Self { problem, ..Self::new_answer_with_row(Outcome::Conflict, BY_ID, false, row) }
     }
 }
 
@@ -108,11 +108,11 @@ pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &Ev
         return answer_for_missing_row(unit, edit.id, "/id");
     };
     let Some(content) = &row.content else {
-        return Answer::new_with_row(Outcome::Deleted, BY_ID, false, row);
+        return Answer::new_answer_with_row(Outcome::Deleted, BY_ID, false, row);
     };
     let check = context.check_guard(unit, Entity::Event, &row.meta, &edit.guard);
     if check == GuardCheck::Stale {
-        return Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row);
+        return Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     let body = apply_event_patch(&content.body, &edit.patch);
     let new_type_id = edit.patch.event_type_id;
@@ -122,7 +122,7 @@ pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &Ev
         && content_hash::hash_event(TypeKey::Id(type_id), &row.source_type, row.external_id.as_deref(), &body)
             == content.hash
     {
-        return record_unchanged_event(unit, context, row, edit.guard.edit_id);
+        return record_edit_of_unchanged_event(unit, context, row, edit.guard.edit_id);
     }
     if check == GuardCheck::Conflict {
         return Answer::new_conflict(row);
@@ -149,21 +149,21 @@ pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &Ev
         import,
     );
     unit.record_applied_edit(Entity::Event, row.meta.id, edit.guard.edit_id);
-    Answer::new_with_row(Outcome::Updated, BY_ID, false, unit.put_event(changed))
+    Answer::new_answer_with_row(Outcome::Updated, BY_ID, false, unit.put_event(changed))
 }
 
 /// Records the id of an edit that changed nothing, if it is newer than the last one, and answers UNCHANGED.
-fn record_unchanged_event(
+fn record_edit_of_unchanged_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     row: Arc<EventRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<EventRow> {
-    let row = match context.meta_with_edit_id(&row.meta, edit_id) {
+    let row = match context.meta_with_newer_edit_id(&row.meta, edit_id) {
         Some(meta) => unit.record_event_edit_id(EventRow { meta, ..EventRow::clone(&row) }),
         None => row,
     };
-    Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row)
+    Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
 /// The body of an event after the patch. A change of `is_all_day` also converts the instants that stay.
@@ -209,10 +209,10 @@ pub fn delete_event(
         return answer_for_missing_row(unit, removal.id, "/id");
     };
     match context.check_guard(unit, Entity::Event, &row.meta, &removal.guard) {
-        GuardCheck::Stale => Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row),
+        GuardCheck::Stale => Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row),
         _ if row.content.is_none() => {
-            let row = finalize_deletion(unit, row);
-            record_unchanged_event(unit, context, row, removal.guard.edit_id)
+            let row = attribute_deletion_to_user(unit, row);
+            record_edit_of_unchanged_event(unit, context, row, removal.guard.edit_id)
         }
         GuardCheck::Conflict => Answer::new_conflict(row),
         GuardCheck::Passed => {
@@ -220,19 +220,19 @@ pub fn delete_event(
             let meta = RowMeta { deletion: context.deletion_by_user(), ..next };
             let tombstone = EventRow { meta, content: None, ..EventRow::clone(&row) };
             unit.record_applied_edit(Entity::Event, row.meta.id, removal.guard.edit_id);
-            Answer::new_with_row(Outcome::Deleted, BY_ID, false, unit.put_event(tombstone))
+            Answer::new_answer_with_row(Outcome::Deleted, BY_ID, false, unit.put_event(tombstone))
         }
     }
 }
 
 /// Makes the deletion of an event final if a rollback deleted it: now that a person has deleted it too, no
 /// import may create it again. Nothing else changes.
-fn finalize_deletion(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
+fn attribute_deletion_to_user(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
     match row.meta.deletion {
         Some(Deletion { at, by: DeletedBy::Rollback }) => {
             let mut row = EventRow::clone(&row);
             row.meta.deletion = Some(Deletion { at, by: DeletedBy::User });
-            unit.put_final_deletion(row)
+            unit.put_deletion_attributed_to_user(row)
         }
         _ => row,
     }
@@ -265,28 +265,28 @@ pub fn restore_event(
     };
     let check = context.check_guard(unit, Entity::Event, &row.meta, &restore.guard);
     if check == GuardCheck::Stale {
-        return Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row);
+        return Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     if let Some(content) = &row.content {
         if has_same_content(unit, restore, &row, content) {
-            return record_unchanged_event(unit, context, row, restore.guard.edit_id);
+            return record_edit_of_unchanged_event(unit, context, row, restore.guard.edit_id);
         }
         return Answer::new_conflict(row);
     }
     if check == GuardCheck::Conflict {
         return Answer::new_conflict(row);
     }
-    if let Some(answer) = create::answer_for_rejected_type(unit, new, "/event/eventTypeId") {
+    if let Some(answer) = create::rejection_if_type_was_rejected(unit, new, "/event/eventTypeId") {
         return answer;
     }
     if let Err(problem) = create::check_type_is_living(unit, new, "/event/eventTypeId") {
         return Answer::new_rejected(Problem::from_field_problems(vec![problem]));
     }
-    let type_id = create::find_or_create_type(unit, context, new);
+    let type_id = create::find_or_create_type_id(unit, context, new);
     let meta = RowMeta { deletion: None, ..context.meta_of_next_version(&row.meta, restore.guard.edit_id) };
     unit.record_applied_edit(Entity::Event, row.meta.id, restore.guard.edit_id);
     let living = row.with_meta_and_content(meta, type_id, new.body.clone(), None);
-    Answer::new_with_row(Outcome::Updated, BY_ID, false, unit.put_event(living))
+    Answer::new_answer_with_row(Outcome::Updated, BY_ID, false, unit.put_event(living))
 }
 
 /// Whether a living event has the content of the restore. Source and external id are not compared, because a
@@ -295,7 +295,7 @@ fn has_same_content(unit: &UnitOfWork, restore: &Restore, row: &EventRow, conten
     let mut new = restore.event.clone();
     new.source_type.clone_from(&row.source_type);
     new.external_id.clone_from(&row.external_id);
-    create::content_hash_if_stored(unit, &new) == Some(content.hash)
+    create::hash_new_event(unit, &new) == Some(content.hash)
 }
 
 /// Updates an event type.
@@ -308,11 +308,11 @@ pub fn update_event_type(
         return answer_for_missing_row(unit, edit.id, "/id");
     };
     let Some(old) = &row.content else {
-        return Answer::new_with_row(Outcome::Deleted, BY_ID, false, row);
+        return Answer::new_answer_with_row(Outcome::Deleted, BY_ID, false, row);
     };
     let check = context.check_guard(unit, Entity::EventType, &row.meta, &edit.guard);
     if check == GuardCheck::Stale {
-        return Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row);
+        return Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     let patch = &edit.patch;
     let content = TypeContent::new(
@@ -321,7 +321,7 @@ pub fn update_event_type(
         patch.icon.clone().unwrap_or_else(|| old.icon.clone()),
     );
     if content.hash == old.hash {
-        return record_unchanged_type(unit, context, row, edit.guard.edit_id);
+        return record_edit_of_unchanged_type(unit, context, row, edit.guard.edit_id);
     }
     if check == GuardCheck::Conflict {
         return Answer::new_conflict(row);
@@ -333,7 +333,7 @@ pub fn update_event_type(
     }
     let meta = context.meta_of_next_version(&row.meta, edit.guard.edit_id);
     unit.record_applied_edit(Entity::EventType, row.meta.id, edit.guard.edit_id);
-    Answer::new_with_row(
+    Answer::new_answer_with_row(
         Outcome::Updated,
         BY_ID,
         false,
@@ -342,17 +342,17 @@ pub fn update_event_type(
 }
 
 /// Records the id of an edit that changed nothing, if it is newer than the last one, and answers UNCHANGED.
-fn record_unchanged_type(
+fn record_edit_of_unchanged_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     row: Arc<TypeRow>,
     edit_id: Option<Uuid>,
 ) -> Answer<TypeRow> {
-    let row = match context.meta_with_edit_id(&row.meta, edit_id) {
+    let row = match context.meta_with_newer_edit_id(&row.meta, edit_id) {
         Some(meta) => unit.record_type_edit_id(TypeRow { meta, ..TypeRow::clone(&row) }),
         None => row,
     };
-    Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row)
+    Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
 /// Deletes an event type that no living event has. Its name is free afterwards.
@@ -365,8 +365,10 @@ pub fn delete_event_type(
         return answer_for_missing_row(unit, removal.id, "/id");
     };
     match context.check_guard(unit, Entity::EventType, &row.meta, &removal.guard) {
-        GuardCheck::Stale => Answer::new_with_row(Outcome::Unchanged, BY_ID, false, row),
-        _ if row.content.is_none() => record_unchanged_type(unit, context, row, removal.guard.edit_id),
+        GuardCheck::Stale => Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row),
+        _ if row.content.is_none() => {
+            record_edit_of_unchanged_type(unit, context, row, removal.guard.edit_id)
+        }
         GuardCheck::Conflict => Answer::new_conflict(row),
         GuardCheck::Passed if unit.is_type_in_use(row.meta.id) => {
             let detail = "living events have this type: delete them or change their type first";
@@ -376,7 +378,7 @@ pub fn delete_event_type(
             let next = context.meta_of_next_version(&row.meta, removal.guard.edit_id);
             let meta = RowMeta { deletion: context.deletion_by_user(), ..next };
             unit.record_applied_edit(Entity::EventType, row.meta.id, removal.guard.edit_id);
-            Answer::new_with_row(
+            Answer::new_answer_with_row(
                 Outcome::Deleted,
                 BY_ID,
                 false,

@@ -170,8 +170,8 @@ impl UnitOfWork {
         };
     }
 
-    /// Adds how many living events a type has. A count may stop at more than one call can delete.
-    pub fn add_event_count(&mut self, event_type_id: Uuid, events: i64) {
+    /// Sets how many living events of a type are stored. A count may stop at more than one call can delete.
+    pub fn set_event_count_of_type(&mut self, event_type_id: Uuid, events: i64) {
         self.event_counts.insert(event_type_id, events);
     }
 
@@ -225,7 +225,7 @@ impl UnitOfWork {
     }
 
     /// Begins another call. Its items do not depend on what was rejected or applied in the calls before.
-    pub fn begin_call(&mut self) {
+    pub fn reset_for_next_call(&mut self) {
         self.rejected.clear();
         self.applied.clear();
     }
@@ -299,7 +299,7 @@ impl UnitOfWork {
     }
 
     /// Records that a person has deleted an event which a rollback had deleted before.
-    pub fn put_final_deletion(&mut self, row: EventRow) -> Arc<EventRow> {
+    pub fn put_deletion_attributed_to_user(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
         self.finalized_deletions.push(row.meta.id);

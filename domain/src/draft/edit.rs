@@ -189,7 +189,7 @@ pub fn parse_event_type_edit(draft: TypeEditDraft) -> Result<TypeEdit, Vec<Field
     let id = parse_target_id(&mut fields, draft.id);
     fields.set_base_pointer("/patch");
     let name = parse_required_if_sent("/name", draft.patch.name, &mut fields, |fields, sent| {
-        fields.parse_name("/name", sent)
+        fields.parse_type_name("/name", sent)
     });
     let color = draft.patch.color.map(|sent| fields.parse_text("/color", sent, limits::COLOR_CHARS_MAX));
     let icon = draft.patch.icon.map(|sent| fields.parse_text("/icon", sent, limits::ICON_CHARS_MAX));

@@ -81,7 +81,7 @@ impl Fields {
         None
     }
 
-    pub(super) fn parse_name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
+    pub(super) fn parse_type_name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
         let text = self.parse_text(pointer, sent, usize::MAX)?;
         let trimmed = text.trim();
         // ASCII text is in NFC already (UAX 15).
@@ -119,7 +119,7 @@ impl Fields {
             return self.parse_id("/eventTypeId", id).map(TypeRef::Id);
         }
         if name != Sent::Absent {
-            let name = self.parse_name("/eventType", name)?;
+            let name = self.parse_type_name("/eventType", name)?;
             return Some(TypeRef::Name { name, fresh_id });
         }
         self.add_required_problem("/eventTypeId");

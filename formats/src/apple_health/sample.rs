@@ -70,16 +70,16 @@ pub(super) fn parse_sample(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> 
     let text = std::str::from_utf8(element).map_err(|_| malformed_problems("is not UTF-8"))?;
     let parts = read_element_parts(&remove_control_characters(text)).map_err(malformed_problems)?;
     let mut problems = Vec::new();
-    let mut time = |pointer: &str, name: &str| match parts.attributes.get(name).map(|text| to_rfc_3339(text))
-    {
-        None => (Sent::Absent, None),
-        Some(Some((time, ms))) => (Sent::Value(time), Some(ms)),
-        Some(None) => {
-            let detail = "is not of the form 2019-01-01 10:00:00 +0100";
-            problems.push(FieldProblem::new(pointer, Code::InvalidDatetime, detail));
-            (Sent::WrongType, None)
-        }
-    };
+    let mut time =
+        |pointer: &str, name: &str| match parts.attributes.get(name).map(|text| to_rfc_3339_and_ms(text)) {
+            None => (Sent::Absent, None),
+            Some(Some((time, ms))) => (Sent::Value(time), Some(ms)),
+            Some(None) => {
+                let detail = "is not of the form 2019-01-01 10:00:00 +0100";
+                problems.push(FieldProblem::new(pointer, Code::InvalidDatetime, detail));
+                (Sent::WrongType, None)
+            }
+        };
     let ((timestamp, start_ms), (end_date, end_ms)) =
         (time("/timestamp", "startDate"), time("/endDate", "endDate"));
     let kind = ["type", "workoutActivityType"].into_iter().find_map(|name| parts.attributes.get(name));
@@ -130,7 +130,7 @@ fn read_element_parts(text: &str) -> Result<Parts, &'static str> {
                 depth -= 1;
                 continue;
             }
-            Event::GeneralRef(name) if !is_predefined_entity(&name) => return Err(UNKNOWN_ENTITY),
+            Event::GeneralRef(name) if !is_supported_reference(&name) => return Err(UNKNOWN_ENTITY),
             Event::Eof if depth == 0 => return Ok(parts),
             Event::Eof => return Err(NOT_WELL_FORMED),
             _ => continue,
@@ -176,7 +176,7 @@ pub(super) fn is_complete_element(bytes: &[u8]) -> bool {
 const UNKNOWN_ENTITY: &str =
     "refers to an entity: only the five predefined entities of XML and numeric references are read";
 
-fn is_predefined_entity(name: &[u8]) -> bool {
+fn is_supported_reference(name: &[u8]) -> bool {
     name.starts_with(b"#") || [&b"lt"[..], b"gt", b"amp", b"apos", b"quot"].contains(&name)
 }
 
@@ -211,7 +211,7 @@ fn normalize_attribute_value(value: Cow<'_, str>) -> String {
     kept.collect()
 }
 
-/// Removes the control characters that XML forbids.
+/// Removes the control characters that XML forbids, and DEL.
 fn remove_control_characters(text: &str) -> Cow<'_, str> {
     let is_forbidden = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r') || byte == 0x7f;
     if text.bytes().any(is_forbidden) {
@@ -223,7 +223,7 @@ fn remove_control_characters(text: &str) -> Cow<'_, str> {
 
 /// Converts `2019-01-01 10:00:00 +0100` to RFC 3339. Returns it with its epoch milliseconds. Text in RFC 3339
 /// is returned as it is.
-fn to_rfc_3339(text: &str) -> Option<(String, i64)> {
+fn to_rfc_3339_and_ms(text: &str) -> Option<(String, i64)> {
     let text = text.trim_ascii();
     let time = match text.split_once(' ') {
         Some((date, rest)) => {
@@ -312,7 +312,7 @@ impl Parts {
                 json_text::push_json_string(&mut entry, value);
                 entry.split_off(1)
             })
-            .filter(|entry| budget.take_if_fits(entry))
+            .filter(|entry| budget.take_bytes_if_entry_fits(entry))
             .collect();
         if !metadata.is_empty() {
             json_text::push_json_key(&mut object, "metadata");
@@ -328,7 +328,7 @@ impl Parts {
                     .for_each(|name| push_json_attribute(&mut entry, statistics, name));
                 entry + "}"
             })
-            .filter(|entry| budget.take_if_fits(entry))
+            .filter(|entry| budget.take_bytes_if_entry_fits(entry))
             .collect();
         if !statistics.is_empty() {
             json_text::push_json_key(&mut object, "statistics");
@@ -352,7 +352,7 @@ struct ByteBudget {
 
 impl ByteBudget {
     /// Takes the bytes of an entry and a comma. Returns whether the entry fits.
-    fn take_if_fits(&mut self, entry: &str) -> bool {
+    fn take_bytes_if_entry_fits(&mut self, entry: &str) -> bool {
         let left = self.bytes.checked_sub(entry.len() + 1);
         self.omitted += usize::from(left.is_none());
         self.bytes = left.unwrap_or(self.bytes);

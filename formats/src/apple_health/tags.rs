@@ -108,7 +108,7 @@ impl Tags {
     /// Moves to the next occurrence of a byte, and passes the bytes before it to `before`.
     fn skip_to_byte(&mut self, byte: u8, mut before: impl FnMut(&[u8])) -> Result<(), ReadError> {
         loop {
-            let block = self.bytes.fill_buffer()?;
+            let block = self.bytes.peek_next_bytes()?;
             if block.is_empty() {
                 return Ok(());
             }
@@ -168,7 +168,7 @@ impl Tags {
         kept.extend(b"<");
         self.bytes.consume(1);
         loop {
-            let block = self.bytes.fill_buffer()?;
+            let block = self.bytes.peek_next_bytes()?;
             if block.is_empty() {
                 return Err(cut_off_error());
             }

@@ -14,7 +14,7 @@ use super::sample::parse_sample;
 use crate::bounded::BoundedReader;
 use crate::reader::RecordReader;
 use crate::tests::Memory;
-use crate::{Checkpoint, Input, open_at_checkpoint};
+use crate::{Checkpoint, Input, open_at_or_before_checkpoint};
 
 const STEPS: &str = r#"<Record type="HKQuantityTypeIdentifierStepCount" sourceName="Ann&#8217;s Watch" sourceVersion="9.1" device="&lt;&lt;HKDevice: 0x281b3a5d0&gt;, name:Apple Watch, model:Watch&gt;" unit="count" creationDate="2019-01-01 10:10:00 +0100" startDate="2019-01-01 10:00:00 +0100" endDate="2019-01-01 10:05:00 +0100" value="52"/>"#;
 
@@ -145,7 +145,8 @@ fn broken_elements_are_reported() {
     let whole = b"<HealthData><Record endDate=\"soon\"/></HealthData>".to_vec();
     let input = Input::new(Arc::new(Memory(whole)));
     let (mut export, _) =
-        open_at_checkpoint(&input, Format::AppleHealth, None, Checkpoint::default()).expect("an export");
+        open_at_or_before_checkpoint(&input, Format::AppleHealth, None, Checkpoint::default())
+            .expect("an export");
     assert!(export.advance().expect("a record"));
     let several = export.parse_event_of_record(Uuid::nil(), &|_| Uuid::nil()).expect_err("three are wrong");
     let mut pointers: Vec<_> = several.iter().map(|problem| problem.pointer.as_str()).collect();

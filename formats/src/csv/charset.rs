@@ -35,7 +35,7 @@ pub(super) fn decode_to_utf8(
     named: Option<&'static Encoding>,
     input: &Input,
 ) -> Result<(BoundedReader, &'static Encoding), ReadError> {
-    let marked = Encoding::for_bom(bytes.peek_available_bytes(3)?);
+    let marked = Encoding::for_bom(bytes.peek_bytes_before_error(3)?);
     let encoding = match (named, marked) {
         // If a byte order mark contradicts the mapping, the mark is right more often.
         (_, Some((encoding, _))) => encoding,
@@ -70,7 +70,7 @@ impl Transcoder {
         self.at = 0;
         let mut written = 0;
         while written == 0 && !self.is_at_end {
-            let block = self.bytes.fill_buffer()?;
+            let block = self.bytes.peek_next_bytes()?;
             let is_last = block.is_empty();
             let room = &mut self.buffer[..BUFFER_BYTES - 1];
             let (result, read, wrote) =

@@ -82,7 +82,7 @@ impl<'h> Lookup<'h> {
         Self { header, missing: Vec::new() }
     }
 
-    pub(super) fn find_column(&mut self, name: &str) -> usize {
+    pub(super) fn find_column_or_note_missing(&mut self, name: &str) -> usize {
         let found = self.header.0.iter().position(|other| other == name);
         if found.is_none() && !self.missing.iter().any(|other| other == name) {
             self.missing.push(name.to_owned());
@@ -90,12 +90,12 @@ impl<'h> Lookup<'h> {
         found.unwrap_or_default()
     }
 
-    pub(super) fn find_optional_column(&mut self, name: Option<&String>) -> Option<usize> {
-        name.map(|name| self.find_column(name))
+    pub(super) fn find_column_if_named(&mut self, name: Option<&String>) -> Option<usize> {
+        name.map(|name| self.find_column_or_note_missing(name))
     }
 
     pub(super) fn find_columns(&mut self, names: Option<&Vec<String>>) -> Vec<usize> {
-        names.into_iter().flatten().map(|name| self.find_column(name)).collect()
+        names.into_iter().flatten().map(|name| self.find_column_or_note_missing(name)).collect()
     }
 
     /// Checks that all columns were found.

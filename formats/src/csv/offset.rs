@@ -2,7 +2,7 @@
 
 /// Returns the seconds of an offset, and the text after it. The notations are `Z`, `+01`, `+0100` and
 /// `+01:00`, and the same with seconds. The minus sign may be U+2212.
-pub(super) fn read_offset(text: &str) -> Option<(i32, &str)> {
+pub(super) fn read_utc_offset(text: &str) -> Option<(i32, &str)> {
     if let Some(rest) = text.strip_prefix(['Z', 'z']) {
         let is_word = rest.starts_with(|c: char| c.is_ascii_alphanumeric());
         return if is_word { None } else { Some((0, rest)) };

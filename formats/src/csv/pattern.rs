@@ -88,10 +88,10 @@ impl Pattern {
         let mut parts = PartsBuilder::default();
         let mut letters = SpecifierLetters::default();
         for token in split_into_tokens(&expand_composites(text)?)? {
-            letters.add_token(token);
+            letters.add_letter_of_token(token);
             parts.push_token(token);
         }
-        letters.check_gives_complete_time()?;
+        letters.check_has_date_without_gaps()?;
         Ok(Self { parts: parts.into_parts(), text: text.to_owned() })
     }
 
@@ -142,13 +142,13 @@ impl Pattern {
                     rest
                 }
                 Part::Offset => {
-                    let read = offset::read_offset(rest.trim_start());
+                    let read = offset::read_utc_offset(rest.trim_start());
                     let (seconds, rest) = read.ok_or_else(|| offset_mismatch_detail(rest))?;
                     zone = WrittenZone::Offset(seconds);
                     rest
                 }
                 Part::Zone => {
-                    let (read, rest) = read_zone_name(rest.trim_start())
+                    let (read, rest) = read_zone_or_offset(rest.trim_start())
                         .ok_or("has no known time zone at the place of %Z")?;
                     // An offset is more precise than the name next to it.
                     if !matches!(zone, WrittenZone::Offset(_)) {
@@ -282,8 +282,8 @@ fn fraction_to_nanoseconds(digits: &str) -> Option<i64> {
 }
 
 /// Reads the name of a time zone. Returns it and the text after it.
-fn read_zone_name(text: &str) -> Option<(WrittenZone, &str)> {
-    if let Some((seconds, rest)) = offset::read_offset(text).filter(|_| !text.starts_with(['Z', 'z'])) {
+fn read_zone_or_offset(text: &str) -> Option<(WrittenZone, &str)> {
+    if let Some((seconds, rest)) = offset::read_utc_offset(text).filter(|_| !text.starts_with(['Z', 'z'])) {
         return Some((WrittenZone::Offset(seconds), rest));
     }
     let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '+' | '-');

@@ -26,8 +26,8 @@ pub(super) struct Preamble {
 ///
 /// # Errors
 /// [`ReadError::Format`] if the file ends before the header, or an error of reading.
-pub(super) fn skip_to_header(bytes: &mut BoundedReader, mapping: &CsvMapping) -> Result<Preamble, ReadError> {
-    let declared = declared_delimiter(peek_first_line(bytes)?);
+pub(super) fn read_preamble(bytes: &mut BoundedReader, mapping: &CsvMapping) -> Result<Preamble, ReadError> {
+    let declared = declared_delimiter(peek_next_line(bytes)?);
     let lines = i64::from(mapping.skip_lines).max(i64::from(declared.is_some()));
     for line in 0..lines {
         if !skip_line(bytes)? {
@@ -38,20 +38,20 @@ pub(super) fn skip_to_header(bytes: &mut BoundedReader, mapping: &CsvMapping) ->
     }
     let mut lines = lines;
     // The header is the first line that is not empty.
-    while peek_first_line(bytes)?.is_empty() && skip_line(bytes)? {
+    while peek_next_line(bytes)?.is_empty() && skip_line(bytes)? {
         lines += 1;
     }
     let delimiter = match (declared, mapping.delimiter.as_str()) {
         (Some(declared), _) => declared,
-        (None, "auto") => guess_delimiter(peek_first_line(bytes)?, &mapping.timestamp_column),
+        (None, "auto") => guess_delimiter(peek_next_line(bytes)?, &mapping.timestamp_column),
         (None, one) => one.as_bytes().first().copied().unwrap_or(b','),
     };
     Ok(Preamble { lines, delimiter, has_separator_line: declared.is_some() })
 }
 
 /// The bytes of the next line, as far as they are examined.
-fn peek_first_line(bytes: &mut BoundedReader) -> Result<&[u8], ReadError> {
-    let block = bytes.peek_available_bytes(LINE_BYTES_MAX)?;
+fn peek_next_line(bytes: &mut BoundedReader) -> Result<&[u8], ReadError> {
+    let block = bytes.peek_bytes_before_error(LINE_BYTES_MAX)?;
     let block = &block[..block.len().min(LINE_BYTES_MAX)];
     Ok(memchr::memchr2(b'\r', b'\n', block).map_or(block, |end| &block[..end]))
 }
@@ -71,7 +71,7 @@ fn declared_delimiter(line: &[u8]) -> Option<u8> {
 fn skip_line(bytes: &mut BoundedReader) -> Result<bool, ReadError> {
     let mut has_line = false;
     loop {
-        let block = bytes.fill_buffer()?;
+        let block = bytes.peek_next_bytes()?;
         if block.is_empty() {
             return Ok(has_line);
         }
@@ -83,7 +83,7 @@ fn skip_line(bytes: &mut BoundedReader) -> Result<bool, ReadError> {
         };
         let is_cr = block[end] == b'\r';
         bytes.consume(end + 1);
-        if is_cr && bytes.fill_buffer()?.first() == Some(&b'\n') {
+        if is_cr && bytes.peek_next_bytes()?.first() == Some(&b'\n') {
             bytes.consume(1);
         }
         return Ok(true);

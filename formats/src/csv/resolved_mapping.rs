@@ -63,16 +63,16 @@ impl ResolvedMapping {
         let times = times.map_err(|detail| format!("the time format of the mapping {detail}"))?;
         let mut lookup = Lookup::new(header);
         let event_type = match (&mapping.event_type_column, &mapping.event_type) {
-            (Some(column), _) => EventTypeSource::Column(lookup.find_column(column)),
+            (Some(column), _) => EventTypeSource::Column(lookup.find_column_or_note_missing(column)),
             (None, name) => EventTypeSource::Mapping(name.clone().unwrap_or_default()),
         };
-        let timestamp = lookup.find_column(&mapping.timestamp_column);
-        let end_date = lookup.find_optional_column(mapping.end_date_column.as_ref());
-        let id = lookup.find_optional_column(mapping.id_column.as_ref());
+        let timestamp = lookup.find_column_or_note_missing(&mapping.timestamp_column);
+        let end_date = lookup.find_column_if_named(mapping.end_date_column.as_ref());
+        let id = lookup.find_column_if_named(mapping.id_column.as_ref());
         let external_id = lookup.find_columns(mapping.external_id_columns.as_ref());
-        let notes = lookup.find_optional_column(mapping.notes_column.as_ref());
-        let latitude = lookup.find_optional_column(mapping.latitude_column.as_ref());
-        let longitude = lookup.find_optional_column(mapping.longitude_column.as_ref());
+        let notes = lookup.find_column_if_named(mapping.notes_column.as_ref());
+        let latitude = lookup.find_column_if_named(mapping.latitude_column.as_ref());
+        let longitude = lookup.find_column_if_named(mapping.longitude_column.as_ref());
         let properties = match &mapping.property_columns {
             named @ Some(_) => lookup.find_columns(named.as_ref()),
             None => {
@@ -116,7 +116,7 @@ impl ResolvedMapping {
     /// Notes the time of the next row. Returns which instant it means if it is ambiguous.
     pub(super) fn observe_row_time(&self, row: Row<'_>, tracker: &mut FoldTracker) -> Option<Fold> {
         let (local, is_ambiguous) =
-            self.times.parse_local_time(self.cell_unless_missing(row, Some(self.timestamp))?)?;
+            self.times.parse_time_without_zone(self.cell_unless_missing(row, Some(self.timestamp))?)?;
         tracker.observe_local_time(local, is_ambiguous)
     }
 
@@ -195,7 +195,7 @@ impl ResolvedMapping {
     }
 
     /// Adds the names of columns to the problems of a draft that was read by this mapping.
-    pub(super) fn add_column_names(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
+    pub(super) fn add_column_names_to_problems(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         for problem in &mut problems {
             // A cell holds the name of an event type, never its id.
             if problem.pointer == "/eventTypeId" {

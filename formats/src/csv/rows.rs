@@ -13,7 +13,8 @@ use crate::reader::{Position, RecordBuffer, record_excerpt};
 pub(super) struct Row<'r> {
     /// The bytes of all cells, one after the other.
     bytes: &'r [u8],
-    /// The end of each cell in `bytes`. If there are too many cells, only the first ones have an end here.
+    /// The end of each cell in `bytes`. If the row is too long or has too many cells, these are not the ends of its
+    /// first cells.
     ends: &'r [usize],
     /// Number of cells.
     pub(super) cells: usize,
@@ -94,7 +95,7 @@ impl Rows {
     }
 
     /// Continues at another place of the same file, after this number of records and lines.
-    pub(super) fn seek(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
+    pub(super) fn continue_with_bytes(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
         self.bytes = bytes;
         self.number = records;
         self.lines = lines;
@@ -109,7 +110,7 @@ impl Rows {
         &self.record
     }
 
-    pub(super) fn current_line(&self) -> i64 {
+    pub(super) fn current_line_number(&self) -> i64 {
         self.line
     }
 
@@ -134,7 +135,7 @@ impl Rows {
     fn skip_empty_lines(&mut self) -> Result<bool, ReadError> {
         let mut last = 0;
         loop {
-            let block = self.bytes.fill_buffer()?;
+            let block = self.bytes.peek_next_bytes()?;
             if block.is_empty() {
                 return Ok(false);
             }
@@ -155,7 +156,7 @@ impl Rows {
         self.line = self.lines + 1;
         let (mut last, mut written, mut ended) = (0, 0, 0);
         loop {
-            let block = self.bytes.fill_buffer()?;
+            let block = self.bytes.peek_next_bytes()?;
             // The end of the file also ends a line, unless a quote is open: then the line end is a part of a
             // cell.
             let is_at_end = block.is_empty();
@@ -179,7 +180,7 @@ impl Rows {
             }
         }
         self.record.trim_line_end();
-        if last == b'\r' && self.bytes.fill_buffer()?.first() == Some(&b'\n') {
+        if last == b'\r' && self.bytes.peek_next_bytes()?.first() == Some(&b'\n') {
             self.bytes.consume(1);
         }
         Ok(())

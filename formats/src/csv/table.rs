@@ -51,8 +51,8 @@ impl UnmappedTable {
     pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
         let named = charset::encoding_by_label(mapping.encoding.as_deref().unwrap_or_default());
         let (mut text, encoding) = charset::decode_to_utf8(bytes, named.map_err(ReadError::Format)?, input)?;
-        detect::skip_mark_and_check_text(Format::Csv, &mut text)?;
-        let preamble = preamble::skip_to_header(&mut text, mapping)?;
+        detect::skip_bom_and_check_format(Format::Csv, &mut text)?;
+        let preamble = preamble::read_preamble(&mut text, mapping)?;
         let mut rows = Rows::new(text, preamble.delimiter, preamble.lines);
         if !rows.advance()? {
             return Err(ReadError::new_format_error("the CSV is empty: it has no header"));
@@ -72,7 +72,7 @@ impl UnmappedTable {
 
     /// The current row as CSV with exactly this many cells. Missing cells are empty, and surplus cells are
     /// dropped.
-    pub(crate) fn row_with_cells(&self, cells: usize) -> Vec<u8> {
+    pub(crate) fn row_fitted_to_width(&self, cells: usize) -> Vec<u8> {
         let (row, delimiter) = (self.rows.current_row(), self.preamble.delimiter);
         let mut out = Vec::with_capacity(self.rows.current_record().record_length());
         for at in 0..cells {
@@ -165,7 +165,7 @@ impl RecordReader for UnmappedTable {
     }
 
     fn line_number(&self) -> Option<i64> {
-        Some(self.rows.current_line())
+        Some(self.rows.current_line_number())
     }
 
     fn position_after_record(&self) -> Position {
@@ -192,17 +192,18 @@ impl Table {
         table.into_mapped_table(mapping).map_err(|(_, detail)| ReadError::Format(detail))
     }
 
-    /// Whether a row can be read without the rows before it.
-    pub(crate) fn can_seek(&self) -> bool {
+    /// Whether reading can begin at any row: the file is UTF-8, so that offsets in its text are offsets in the
+    /// payload, and no row depends on the rows before it.
+    pub(crate) fn can_begin_at_any_row(&self) -> bool {
         self.is_utf8 && !self.mapping.needs_row_order()
     }
 
     /// Continues at another place of the same file, after this number of records and lines.
-    pub(crate) fn seek(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
-        self.rows.seek(bytes, records, lines);
+    pub(crate) fn continue_with_bytes(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
+        self.rows.continue_with_bytes(bytes, records, lines);
     }
 
-    fn update_fold(&mut self) {
+    fn update_fold_and_repetition(&mut self) {
         let Some(fold) = self.mapping.observe_row_time(self.rows.current_row(), &mut self.fold_tracker)
         else {
             (self.fold, self.previous_row, self.is_repeated) = (Fold::Earlier, None, false);
@@ -218,7 +219,7 @@ impl RecordReader for Table {
     fn advance(&mut self) -> Result<bool, ReadError> {
         let has_row = self.rows.advance()?;
         if has_row && self.mapping.needs_row_order() {
-            self.update_fold();
+            self.update_fold_and_repetition();
         }
         Ok(has_row)
     }
@@ -232,7 +233,7 @@ impl RecordReader for Table {
     }
 
     fn line_number(&self) -> Option<i64> {
-        Some(self.rows.current_line())
+        Some(self.rows.current_line_number())
     }
 
     fn position_after_record(&self) -> Position {
@@ -251,7 +252,7 @@ impl RecordReader for Table {
     }
 
     fn explain_problems(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
-        self.mapping.add_column_names(problems)
+        self.mapping.add_column_names_to_problems(problems)
     }
 
     fn cell_excerpts(&self) -> Vec<String> {

@@ -65,7 +65,7 @@ impl Times {
 
     /// The local time in a cell, and whether it is ambiguous. `None` unless its offset depends on the time
     /// zone of the mapping alone.
-    pub(super) fn parse_local_time(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
+    pub(super) fn parse_time_without_zone(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
         let zone = self.zone?;
         let Ok(ParsedTime::Local { date, time, zone: WrittenZone::None }) =
             self.parse_time(cell.trim_ascii())
@@ -228,7 +228,7 @@ fn parse_common_notation(text: &str) -> Option<ParsedTime> {
     let time = NaiveTime::from_hms_milli_opt(hour, minute, second, ms)?;
     let zone = match text.get(end..)?.trim_start() {
         "" => WrittenZone::None,
-        rest => match offset::read_offset(rest)? {
+        rest => match offset::read_utc_offset(rest)? {
             (seconds, "") => WrittenZone::Offset(seconds),
             _ => return None,
         },

@@ -4,12 +4,12 @@ use domain::draft::MissingId;
 use domain::problem::FieldProblem;
 use uuid::Uuid;
 
-use super::parse_record_leniently;
+use super::parse_record_reporting_unknown_fields;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
-/// Splits the array into its elements. [`parse_record_leniently`] parses them.
+/// Splits the array into its elements. [`parse_record_reporting_unknown_fields`] parses them.
 pub(crate) struct ArrayReader {
     bytes: BoundedReader,
     record: RecordBuffer,
@@ -72,11 +72,11 @@ impl RecordReader for ArrayReader {
         self.record.clear();
         let mut scanner = ElementScanner::default();
         loop {
-            let block = self.bytes.fill_buffer()?;
+            let block = self.bytes.peek_next_bytes()?;
             if block.is_empty() {
                 return Err(self.error_at_offset("the array is cut"));
             }
-            let (length, is_complete) = scanner.scan_block(block);
+            let (length, is_complete) = scanner.scan_for_element_end(block);
             self.record.extend(&block[..length]);
             self.bytes.consume(length);
             if is_complete {
@@ -99,7 +99,7 @@ impl RecordReader for ArrayReader {
     }
 
     fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>> {
-        let (draft, problems) = parse_record_leniently(self.record.bytes())?;
+        let (draft, problems) = parse_record_reporting_unknown_fields(self.record.bytes())?;
         Ok(ParsedRecord { draft, missing_id: MissingId::Derived(user_id), problems })
     }
 }
@@ -115,7 +115,7 @@ struct ElementScanner {
 impl ElementScanner {
     /// Continues the scan. Returns the number of bytes that belong to the element, and whether the element
     /// ends there.
-    fn scan_block(&mut self, block: &[u8]) -> (usize, bool) {
+    fn scan_for_element_end(&mut self, block: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while at < block.len() {
             if self.is_escaped {

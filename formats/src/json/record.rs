@@ -19,7 +19,7 @@ use crate::record_excerpt;
 /// [`Code::InvalidJson`] if it is not a JSON object in UTF-8, or has a field twice. [`Code::InvalidValue`]
 /// for each field that events do not have.
 pub fn parse_record(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
-    let (draft, unknown) = parse_record_leniently(line)?;
+    let (draft, unknown) = parse_record_reporting_unknown_fields(line)?;
     if unknown.is_empty() { Ok(draft) } else { Err(unknown) }
 }
 
@@ -27,7 +27,7 @@ pub fn parse_record(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
 ///
 /// # Errors
 /// [`Code::InvalidJson`] as for [`parse_record`].
-pub(crate) fn parse_record_leniently(
+pub(crate) fn parse_record_reporting_unknown_fields(
     line: &[u8],
 ) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
     let text = std::str::from_utf8(line)
@@ -186,7 +186,7 @@ fn read_location(raw: &RawValue) -> Sent<LocationDraft> {
 /// Writes a draft as a line of NDJSON. [`parse_record`] reads it back as the same draft, except for white
 /// space in its `properties`. A value of the wrong kind becomes another value of the wrong kind.
 #[must_use]
-pub fn write_record(draft: &EventDraft) -> String {
+pub fn draft_to_ndjson_line(draft: &EventDraft) -> String {
     let mut fields = Vec::new();
     let mut push_text = |name: &str, sent: &Sent<String>| match sent {
         Sent::Absent => {}

@@ -5,7 +5,7 @@ use domain::draft::{EventDraft, LocationDraft, Sent};
 use domain::problem::Code;
 use proptest::prelude::*;
 
-use super::record::{parse_record, write_record};
+use super::record::{draft_to_ndjson_line, parse_record};
 use crate::record_excerpt;
 
 fn problems(line: &[u8]) -> Vec<(String, Code)> {
@@ -99,7 +99,7 @@ fn a_value_of_the_wrong_kind_is_written_as_another_such_value() {
         r#"{"id":1,"isAllDay":"true","location":{"latitude":"1","longitude":[],"name":5}}"#,
         r#"{"notes":{},"isAllDay":1,"location":[1,2]}"#,
     ] {
-        assert_eq!(draft(&write_record(&draft(line))), draft(line), "{line}");
+        assert_eq!(draft(&draft_to_ndjson_line(&draft(line))), draft(line), "{line}");
     }
 }
 

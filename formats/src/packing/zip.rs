@@ -88,11 +88,11 @@ impl Archive {
             only: None,
             xml: Vec::new(),
         };
-        this.read_directory(&mut buffer)?;
+        this.read_central_directory(&mut buffer)?;
         Ok(this)
     }
 
-    fn read_directory(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
+    fn read_central_directory(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
         let directory_bytes = self.archive.eocd_offset().saturating_sub(self.archive.directory_offset());
         if directory_bytes > ZIP_DIRECTORY_BYTES_MAX {
             return Err(ReadError::new_format_error("the zip archive has too long a list of members"));
@@ -179,7 +179,7 @@ impl Archive {
         });
         let is_export_head = apple_health::is_export_head(&head);
         match read {
-            Err(error) if error.is_not_sent() => Ok(is_export_head.then_some(true)),
+            Err(error) if error.is_unsent_bytes_error() => Ok(is_export_head.then_some(true)),
             Err(error @ ReadError::Source(_)) => Err(error),
             _ => Ok(Some(is_export_head)),
         }

@@ -16,11 +16,13 @@ fn input(bytes: &[u8]) -> Input {
 /// The file that is written for these records.
 fn written(bytes: &[u8], format: Format, mapping: Option<&CsvMapping>, records: &[(i64, &str)]) -> String {
     let mut rejected = RejectedRecordsWriter::open(&input(bytes), format, mapping).expect("it is read");
-    let mut out = rejected.bytes_before_records();
+    let mut out = rejected.content_before_records();
     for (record, reason) in records {
-        out.extend(rejected.record_with_reason(*record, reason).expect("it is read").expect("it is there"));
+        out.extend(
+            rejected.advance_and_add_reason(*record, reason).expect("it is read").expect("it is there"),
+        );
     }
-    out.extend(rejected.bytes_after_records());
+    out.extend(rejected.content_after_records());
     String::from_utf8(out).expect("UTF-8")
 }
 
@@ -180,8 +182,8 @@ fn records_that_are_too_long_are_cut() {
 fn a_missing_record_is_none() {
     let mut rejected =
         RejectedRecordsWriter::open(&input(b"{}\n"), Format::Ndjson, None).expect("it is read");
-    assert!(rejected.record_with_reason(1, "").expect("it is read").is_some());
-    assert!(rejected.record_with_reason(2, "").expect("it is read").is_none());
+    assert!(rejected.advance_and_add_reason(1, "").expect("it is read").is_some());
+    assert!(rejected.advance_and_add_reason(2, "").expect("it is read").is_none());
 }
 
 #[test]

@@ -183,7 +183,7 @@ pub const SETTINGS: &[Setting] = &[
 
 /// The text that `idem config` prints: a settings file in which every setting is explained and commented out.
 #[must_use]
-pub fn default_settings_file() -> String {
+pub fn render_default_settings_file() -> String {
     let mut text = String::from(
         "# Settings of Idem. A flag overrides the environment variable, which overrides this file.\n\
          # An empty value counts as not set. An unknown key is an error.\n\

@@ -264,7 +264,7 @@ fn dev_logs_text_and_only_warnings_of_libraries_unless_the_settings_say_otherwis
 
 #[test]
 fn the_printed_file_sets_nothing_until_a_line_is_uncommented_and_then_the_default() -> anyhow::Result<()> {
-    let text = default_settings_file();
+    let text = render_default_settings_file();
     assert!(text.parse::<toml::Table>()?.is_empty());
     for setting in SETTINGS {
         let line = format!("# {} = ", setting.key);

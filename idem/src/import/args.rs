@@ -167,7 +167,7 @@ pub struct CsvArgs {
 
 impl CsvArgs {
     /// Whether any option for CSV is given.
-    pub fn is_any_given(&self) -> bool {
+    pub fn has_any_csv_option(&self) -> bool {
         serde_json::to_value(self).is_ok_and(|mapping| mapping != Value::Object(serde_json::Map::new()))
     }
 

@@ -41,9 +41,9 @@ impl Subscription {
     /// If the connection breaks, no data comes for too long, or the event is an error or not a `T`.
     pub(super) async fn next_data<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
         let event = if self.has_first_event {
-            self.next_event().await?
+            self.next_server_sent_event().await?
         } else {
-            let first = tokio::time::timeout(FIRST_EVENT_TIMEOUT, self.next_event()).await;
+            let first = tokio::time::timeout(FIRST_EVENT_TIMEOUT, self.next_server_sent_event()).await;
             first.map_err(|_| anyhow!("no event within {} s", FIRST_EVENT_TIMEOUT.as_secs()))??
         };
         self.has_first_event = true;
@@ -58,9 +58,9 @@ impl Subscription {
     }
 
     /// The next complete event. A heartbeat is not an event, but it shows that the connection works.
-    async fn next_event(&mut self) -> anyhow::Result<Event> {
+    async fn next_server_sent_event(&mut self) -> anyhow::Result<Event> {
         loop {
-            if let Some(event) = self.parser.next_event() {
+            if let Some(event) = self.parser.next_server_sent_event() {
                 return Ok(event);
             }
             let bytes = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await;
@@ -97,7 +97,7 @@ impl Parser {
     }
 
     /// The next event that has a name or data and is complete, that is, followed by a blank line.
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_server_sent_event(&mut self) -> Option<Event> {
         while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.bytes.drain(..=end).collect();
             let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
@@ -143,7 +143,7 @@ mod tests {
             let mut events = Vec::new();
             for bytes in stream.as_bytes().chunks(size) {
                 parser.push_bytes(bytes)?;
-                events.extend(std::iter::from_fn(|| parser.next_event()));
+                events.extend(std::iter::from_fn(|| parser.next_server_sent_event()));
             }
             assert_eq!(events, expected, "{size} bytes at a time");
         }
@@ -155,7 +155,7 @@ mod tests {
         let mut parser = Parser::default();
         let bytes = vec![b'x'; EVENT_BYTES_MAX];
         parser.push_bytes(&bytes)?;
-        assert!(parser.next_event().is_none() && parser.push_bytes(&bytes).is_err());
+        assert!(parser.next_server_sent_event().is_none() && parser.push_bytes(&bytes).is_err());
         Ok(())
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn run_preview(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let size = source.size();
     let input = Input::new(Arc::new(source));
     let mut preview = read_preview(args, &input, size).await?;
-    if !has_mapped_columns(args) {
+    if !has_timestamp_column(args) {
         // A person looks at the columns before they choose them, so a missing mapping is not a problem yet.
         preview.problems.retain(|problem| problem.code != Code::Required);
     }
@@ -52,16 +52,16 @@ pub(super) async fn run_preview(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Whether the columns are mapped to fields of an event.
-fn has_mapped_columns(args: &ImportArgs) -> bool {
+fn has_timestamp_column(args: &ImportArgs) -> bool {
     args.csv.timestamp_column.is_some()
 }
 
 /// Reads the file on a thread for blocking work, with a progress bar.
 async fn read_preview(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Preview> {
-    let mapping = args.csv.is_any_given().then(|| args.csv.to_csv_mapping());
+    let mapping = args.csv.has_any_csv_option().then(|| args.csv.to_csv_mapping());
     let mapping = mapping.map(|mapping| match &args.csv.delimiter {
         // Without a mapping, the delimiter is not chosen yet either.
-        None if !has_mapped_columns(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
+        None if !has_timestamp_column(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
         _ => mapping,
     });
     let format = args.format.map(Into::into);
@@ -76,7 +76,7 @@ async fn read_preview(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Re
     let preview = loop {
         tokio::select! {
             preview = &mut reading => break preview.context("the thread that reads the file has failed")?,
-            () = sleep(TICK) => bar.set_position(input.bytes_read()),
+            () = sleep(TICK) => bar.set_position(input.last_read_end_offset()),
         }
     };
     bar.finish_and_clear();
@@ -115,7 +115,7 @@ fn preview_text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
     for record in &preview.records {
         let _ = writeln!(out, "{}", record_line(record));
     }
-    let is_checked = preview.csv.is_none() || (has_mapped_columns(args) && preview.problems.is_empty());
+    let is_checked = preview.csv.is_none() || (has_timestamp_column(args) && preview.problems.is_empty());
     let verdict =
         if is_checked { format!(", {} would be rejected", preview.rejected) } else { String::new() };
     let noun = if preview.read == 1 { "record" } else { "records" };
@@ -133,7 +133,7 @@ fn preview_text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
         let _ = writeln!(out, "  {} × other problems", preview.other_problems);
     }
     if let Some(csv) =
-        preview.csv.as_ref().filter(|_| preview.problems.is_empty() && !has_mapped_columns(args))
+        preview.csv.as_ref().filter(|_| preview.problems.is_empty() && !has_timestamp_column(args))
     {
         // Without --delimiter, an import expects commas.
         let delimiter = match csv.delimiter {

@@ -147,12 +147,12 @@ impl Remote {
     }
 
     /// Asks how much of the payload at `path` the server has received.
-    pub(super) async fn query_received(&self, path: &str) -> Result<Received, Failure> {
+    pub(super) async fn query_received_bytes(&self, path: &str) -> Result<Received, Failure> {
         let request = self.http.head(format!("{}{path}", self.base)).timeout(RESPONSE_TIMEOUT);
         let response = request.send().await.map_err(Failure::temporary_failure)?;
         match response.status() {
             StatusCode::CONFLICT => Ok(Received::Closed),
-            status if status.is_success() => upload_offset(&response).map(Received::Bytes),
+            status if status.is_success() => parse_upload_offset(&response).map(Received::Bytes),
             _ => Err(response_failure(response).await),
         }
     }
@@ -174,12 +174,12 @@ impl Remote {
             .body(body);
         let response = request.send().await.map_err(Failure::temporary_failure)?;
         if response.status().is_success() {
-            return upload_offset(&response).map(Received::Bytes);
+            return parse_upload_offset(&response).map(Received::Bytes);
         }
         if response.status() != StatusCode::CONFLICT {
             return Err(response_failure(response).await);
         }
-        let right_offset = upload_offset(&response);
+        let right_offset = parse_upload_offset(&response);
         let problem: Value = response.json().await.unwrap_or_default();
         let is_closed =
             problem["code"] == "IMPORT_STATE" || problem["type"] == "urn:idem:problem:import-state";
@@ -188,7 +188,7 @@ impl Remote {
 }
 
 /// The `Upload-Offset` of a response.
-fn upload_offset(response: &Response) -> Result<u64, Failure> {
+fn parse_upload_offset(response: &Response) -> Result<u64, Failure> {
     let text = response.headers().get(UPLOAD_OFFSET).and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok())
         .context("the response has no valid Upload-Offset: is --url the URL of an Idem server?")

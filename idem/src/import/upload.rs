@@ -56,7 +56,7 @@ pub(super) async fn upload_file(remote: &Remote, file: &Path, path: &str, size: 
         };
         // Only the server knows how much a broken attempt uploaded. If it cannot be asked, the attempt counts
         // as if it had uploaded nothing.
-        if let Ok(Received::Bytes(received)) = remote.query_received(path).await
+        if let Ok(Received::Bytes(received)) = remote.query_received_bytes(path).await
             && received > uploaded
         {
             uploaded = received;
@@ -86,12 +86,12 @@ async fn upload_rest_once(
     size: u64,
     bar: &ProgressBar,
 ) -> Result<Received, Failure> {
-    let from = match remote.query_received(path).await? {
+    let from = match remote.query_received_bytes(path).await? {
         Received::Bytes(received) if received < size => received,
         complete => return Ok(complete),
     };
     let sent = Arc::new(AtomicU64::new(0));
-    let body = request_body(file, from, size - from, bar, &sent).await.map_err(Failure::Permanent)?;
+    let body = open_file_as_body(file, from, size - from, bar, &sent).await.map_err(Failure::Permanent)?;
     tokio::select! {
         received = remote.put_bytes(path, from, size - from, body) => received,
         () = wait_until_stalled(&sent) => {
@@ -102,7 +102,7 @@ async fn upload_rest_once(
 
 /// The bytes of the file from `from` on, as a request body. `sent` counts the bytes that the connection has
 /// accepted.
-async fn request_body(
+async fn open_file_as_body(
     file: &Path,
     from: u64,
     length: u64,

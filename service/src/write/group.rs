@@ -74,7 +74,7 @@ impl<T: Send + 'static> GroupWriter<T> {
     /// write goes on.
     ///
     /// # Errors
-    /// As [`super::write_changes`], and [`Error::Busy`] if too many writes of the process or of this user are
+    /// As [`super::load_decide_and_store`], and [`Error::Busy`] if too many writes of the process or of this user are
     /// pending. While the database is away, [`Error::Busy`] comes back instead of [`Error::Database`].
     pub async fn write_in_group(
         &self,
@@ -319,7 +319,7 @@ struct WriterSlot<T: Send + 'static> {
 impl<T: Send + 'static> WriterSlot<T> {
     /// Writes the next group. If nothing can be written now, the slot is freed.
     async fn write_next_group(&mut self) {
-        let users = self.shared.lock_queue().take_group();
+        let users = self.shared.lock_queue().take_group_or_free_slot();
         if users.is_empty() {
             self.is_freed = true;
             return;
@@ -382,7 +382,7 @@ impl<T: Send + 'static> InFlightGroup<T> {
 
 impl<T: Send + 'static> Drop for InFlightGroup<T> {
     fn drop(&mut self) {
-        let has_slot = self.shared.lock_queue().complete_group(&self.users, self.is_contended);
+        let has_slot = self.shared.lock_queue().complete_group_and_claim_slot(&self.users, self.is_contended);
         self.shared.start_writer_if_claimed(has_slot);
     }
 }

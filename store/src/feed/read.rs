@@ -49,7 +49,7 @@ pub(super) async fn read_changes_after<'w>(
     };
     store.lists.read_rows(statement, |row| merge.add_row(row)).await?;
     // The types after the last event. Whether the page is full does not matter any more.
-    let _is_full = merge.take_types_before(i64::MAX);
+    let _is_full = merge.move_earlier_types_to_page(i64::MAX);
     Ok((merge.head, merge.page))
 }
 
@@ -82,7 +82,7 @@ impl Merge<'_> {
             }
             _ => {
                 let event = read_event_row(row, sql::FIRST, ColumnSet::Response)?;
-                if self.take_types_before(position).is_break() {
+                if self.move_earlier_types_to_page(position).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
                 return Ok(self.page.take_row(Change::Event(Arc::new(event))));
@@ -92,7 +92,7 @@ impl Merge<'_> {
     }
 
     /// Adds the types before a position to the page. Breaks if the page is full.
-    fn take_types_before(&mut self, position: i64) -> ControlFlow<()> {
+    fn move_earlier_types_to_page(&mut self, position: i64) -> ControlFlow<()> {
         let is_earlier = |change: &mut Change| change.meta().change_seq < position;
         while let Some(event_type) = self.types.pop_front_if(is_earlier) {
             self.page.take_row(event_type)?;

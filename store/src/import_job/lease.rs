@@ -91,7 +91,7 @@ async fn claim_locked_import(
     }
     // A worker that releases an import clears `lease_until`. If it is set, the last lease holder has crashed.
     let after_crash = model.lease_until.is_some();
-    let import = to_import_row(model)?.into_claimed(after_crash);
+    let import = to_import_row(model)?.count_crash_and_shrink_chunks(after_crash);
     if import.crashes_without_end() {
         fail_hopeless_import(&tx, &import).await?;
         tx.commit().await?;
@@ -221,7 +221,7 @@ pub async fn advance_checkpoint(
 ///
 /// # Errors
 /// As [`advance_checkpoint`].
-pub async fn renew_in_transaction(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
+pub async fn renew_lease_in_transaction(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
     let update = build_progress_update(tx, import, lease_ttl_ms);
     if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }

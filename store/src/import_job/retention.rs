@@ -71,7 +71,7 @@ fn ended_and_kept_condition(removed_at: Column) -> Condition {
 ///
 /// Plan: it walks `import_job_payload_kept (finished_at) WHERE payload_removed_at IS NULL`, or the same index
 /// for rejections, the oldest first.
-async fn find_ended_imports(
+async fn find_imports_past_retention(
     store: &Store,
     kept_ms: i64,
     removed_at: Column,
@@ -93,7 +93,7 @@ async fn find_ended_imports(
 /// # Errors
 /// [`Error::Database`] if the database fails.
 pub async fn find_stale_payloads(store: &Store, kept_ms: i64, most: u64) -> Result<Vec<(Uuid, Uuid)>, Error> {
-    find_ended_imports(store, kept_ms, Column::PayloadRemovedAt, most).await
+    find_imports_past_retention(store, kept_ms, Column::PayloadRemovedAt, most).await
 }
 
 /// Returns up to `most` imports that ended more than `kept_ms` milliseconds ago and still have their
@@ -106,7 +106,7 @@ pub async fn find_stale_rejections(
     kept_ms: i64,
     most: u64,
 ) -> Result<Vec<(Uuid, Uuid)>, Error> {
-    find_ended_imports(store, kept_ms, Column::RejectionsRemovedAt, most).await
+    find_imports_past_retention(store, kept_ms, Column::RejectionsRemovedAt, most).await
 }
 
 /// Records that the objects of a payload are removed, and clears the excerpts of it in the rejections.

@@ -34,7 +34,12 @@ pub struct Arrival {
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
 /// wait; [`Error::Database`] if the database fails.
-pub async fn record_arrival(store: &Store, user_id: Uuid, id: Uuid, arrival: Arrival) -> Result<bool, Error> {
+pub async fn record_object_arrival(
+    store: &Store,
+    user_id: Uuid,
+    id: Uuid,
+    arrival: Arrival,
+) -> Result<bool, Error> {
     let Arrival { from, names_before, up_to, names, complete } = arrival;
     let state = if complete { State::Queued } else { State::AwaitingUpload };
     let update = build_import_update(user_id, id)

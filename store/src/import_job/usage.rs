@@ -36,7 +36,7 @@ pub async fn add_used_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<()
     Ok(())
 }
 
-/// Returns how many records the imports of a user have taken in the last 24 hours.
+/// Returns how many records the imports of a user have taken in the present hour and the 23 hours before it.
 ///
 /// Plan: it reads at most 24 entries of the primary key `(user_id, hour)`.
 ///

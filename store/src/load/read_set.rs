@@ -38,7 +38,7 @@ pub(super) enum Bodies {
 
 impl ReadSet {
     /// Adds an id of any kind of row. The bodies of all events in this read set are then read.
-    pub fn add_id(&mut self, id: Uuid) {
+    pub fn add_id_and_need_bodies(&mut self, id: Uuid) {
         self.ids.insert(id);
         self.bodies = Bodies::FromDatabase;
     }
@@ -54,7 +54,7 @@ impl ReadSet {
     pub fn add_event(&mut self, new: &NewEvent) {
         self.ids.insert(new.id);
         if let Some(former) = new.former_id {
-            self.add_id(former.id);
+            self.add_id_and_need_bodies(former.id);
         }
         if let Some(external_id) = &new.external_id {
             self.keys.insert((new.source_type.clone(), external_id.clone(), new.id));
@@ -72,16 +72,18 @@ impl ReadSet {
                 self.add_event(new);
                 self.bodies = self.bodies.max(Bodies::FromRequest);
             }
-            Write::UpdateEvent(edit) => edit.needed_row_ids().for_each(|id| self.add_id(id)),
-            Write::RestoreEvent(restore) => restore.needed_row_ids().for_each(|id| self.add_id(id)),
+            Write::UpdateEvent(edit) => edit.needed_row_ids().for_each(|id| self.add_id_and_need_bodies(id)),
+            Write::RestoreEvent(restore) => {
+                restore.needed_row_ids().for_each(|id| self.add_id_and_need_bodies(id))
+            }
             Write::CreateEventType(new) => self.add_event_type(new),
             Write::UpdateEventType(edit) => {
                 self.ids.insert(edit.id);
                 self.type_names.extend(edit.patch.name.clone());
             }
-            Write::DeleteEvent(removal) => self.add_id(removal.id),
+            Write::DeleteEvent(removal) => self.add_id_and_need_bodies(removal.id),
             Write::DeleteEventType(removal) => {
-                self.add_id(removal.id);
+                self.add_id_and_need_bodies(removal.id);
                 self.counted_types.insert(removal.id);
             }
         }
@@ -117,7 +119,7 @@ impl ReadSet {
     }
 }
 
-/// The parameters of [`super::sql::sql_load_keys`], and which variant they are for.
+/// The parameters of [`super::sql::sql_load_all_but_bodies`], and which variant they are for.
 pub(super) struct Parameters {
     pub(super) values: Vec<Value>,
     pub(super) owners: Owners,

@@ -9,7 +9,7 @@ use sea_orm::DbBackend;
 
 use crate::model::{self, sql_columns_of, sql_null_columns};
 
-/// What a row of [`sql_load_keys`] stands for: the number in its first column. Rows come in the order of
+/// What a row of [`sql_load_all_but_bodies`] stands for: the number in its first column. Rows come in the order of
 /// these numbers.
 ///
 /// All kinds share the columns `kind`, `user_id`, `id`, `other`, `number`, `revision`, and after these the
@@ -42,7 +42,7 @@ pub(super) enum Owners {
     Many,
 }
 
-/// Which variant of [`sql_load_keys`] a write needs.
+/// Which variant of [`sql_load_all_but_bodies`] a write needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     /// For whom it loads. On SQLite both variants have the same text.
@@ -81,18 +81,18 @@ impl Shape {
 /// statistics yet, PostgreSQL took any index that begins with the user. Only the unique index returns rows in
 /// the order of its last column, and connections that write do not sort. `MATERIALIZED` keeps PostgreSQL from
 /// merging the tables of keys into the lookups.
-pub(super) fn sql_load_keys(backend: DbBackend, shape: Shape) -> &'static str {
+pub(super) fn sql_load_all_but_bodies(backend: DbBackend, shape: Shape) -> &'static str {
     static POSTGRES: LazyLock<[String; 16]> = LazyLock::new(|| {
-        std::array::from_fn(|n| build_sql_load_keys(DbBackend::Postgres, Shape::from_variant_number(n)))
+        std::array::from_fn(|n| build_sql_all_but_bodies(DbBackend::Postgres, Shape::from_variant_number(n)))
     });
     static SQLITE: LazyLock<[String; 16]> = LazyLock::new(|| {
-        std::array::from_fn(|n| build_sql_load_keys(DbBackend::Sqlite, Shape::from_variant_number(n)))
+        std::array::from_fn(|n| build_sql_all_but_bodies(DbBackend::Sqlite, Shape::from_variant_number(n)))
     });
     let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
     &texts[shape.variant_number()]
 }
 
-fn build_sql_load_keys(backend: DbBackend, shape: Shape) -> String {
+fn build_sql_all_but_bodies(backend: DbBackend, shape: Shape) -> String {
     let is_postgres = backend == DbBackend::Postgres;
     let (template, owner, name) = match (is_postgres, shape.owners, shape.by_key) {
         (true, Owners::One, false) => (include_str!("sql/postgres_one_user.sql"), "", "$3"),
@@ -103,7 +103,7 @@ fn build_sql_load_keys(backend: DbBackend, shape: Shape) -> String {
         (false, _, true) => (include_str!("sql/sqlite.sql"), "", "$4"),
     };
     let no_id = if is_postgres { "NULL::uuid" } else { "NULL" };
-    let (event_read, event_row) = model::sql_event_head_columns(backend, shape.for_response);
+    let (event_read, event_row) = model::sql_event_columns_without_body(backend, shape.for_response);
     let (read_import, import) =
         if shape.for_response { (", f.import_job_id", "f.import_job_id") } else { ("", no_id) };
     let type_row = sql_columns_of("f", &model::TYPE);
@@ -143,12 +143,12 @@ fn select_template_lines(template: &str, shape: Shape) -> String {
 /// parameters are the user and the ids, or for many users a table of owners and ids.
 ///
 /// Plan: one lookup in the primary key of `event`, `event_type` and `account` for each event, as in
-/// [`sql_load_keys`]. The revision shows whether anything of the user has changed since [`sql_load_keys`]
+/// [`sql_load_all_but_bodies`]. The revision shows whether anything of the user has changed since [`sql_load_all_but_bodies`]
 /// read it.
 pub(super) fn sql_load_bodies(backend: DbBackend, owners: Owners) -> &'static str {
     static POSTGRES: LazyLock<[String; 2]> =
-        LazyLock::new(|| [POSTGRES_BODIES_OF_ONE, POSTGRES_BODIES_OF_MANY].map(sql_with_columns));
-    static SQLITE: LazyLock<String> = LazyLock::new(|| sql_with_columns(SQLITE_BODIES));
+        LazyLock::new(|| [POSTGRES_BODIES_OF_ONE, POSTGRES_BODIES_OF_MANY].map(fill_column_placeholders));
+    static SQLITE: LazyLock<String> = LazyLock::new(|| fill_column_placeholders(SQLITE_BODIES));
     match (backend, owners) {
         (DbBackend::Postgres, Owners::One) => &POSTGRES[0],
         (DbBackend::Postgres, Owners::Many) => &POSTGRES[1],
@@ -182,7 +182,7 @@ FROM (SELECT unhex(value ->> 0) AS user_id, unhex(value ->> 1) AS id FROM json_e
 CROSS JOIN event f ON f.user_id = w.user_id AND f.id = w.id
 LEFT JOIN event_type t ON t.user_id = f.user_id AND t.id = f.event_type_id";
 
-fn sql_with_columns(template: &str) -> String {
+fn fill_column_placeholders(template: &str) -> String {
     template
         .replace("{event}", &sql_columns_of("f", &model::EVENT))
         .replace("{type}", &sql_columns_of("t", &model::TYPE))

@@ -40,7 +40,7 @@ struct Identity {
 ///
 /// # Errors
 /// [`sqlx::Error`] if the database fails, or if the server is a standby.
-pub(super) async fn check_cluster(
+pub(super) async fn check_and_record_cluster(
     connection: &mut PgConnection,
     failover: Failover,
 ) -> Result<(), sqlx::Error> {
@@ -57,7 +57,7 @@ pub(super) async fn check_cluster(
         return Ok(());
     }
     match read_identity(connection).await {
-        Ok(now) => compare_identity(connection, now, failover).await,
+        Ok(now) => record_identity_if_changed(connection, now, failover).await,
         Err(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| IDENTITY_REFUSED.contains(&&*code)) =>
         {
@@ -81,7 +81,7 @@ async fn read_identity(connection: &mut PgConnection) -> Result<Identity, sqlx::
     Ok(Identity { system_identifier: row.try_get(0)?, timeline: row.try_get(1)? })
 }
 
-async fn compare_identity(
+async fn record_identity_if_changed(
     connection: &mut PgConnection,
     now: Identity,
     failover: Failover,

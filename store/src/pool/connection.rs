@@ -164,7 +164,7 @@ impl<DB: Engine> PooledConnection<DB> {
     async fn run_command(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         let open = self.open.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
         let done = with_timeout(&self.pool, DB::run_command(&mut open.connection, sql)).await;
-        self.distrust_if_lost(done.as_ref().err());
+        self.distrust_all_if_lost(done.as_ref().err());
         done
     }
 
@@ -244,7 +244,7 @@ impl<DB: Engine> PooledConnection<DB> {
     /// Leaves the state of a running statement. After a failure a transaction can only be rolled back. SQLite
     /// may have rolled it back by itself, and would then store each further statement on its own.
     fn leave_statement(&mut self, before: State, error: Option<&sqlx::Error>) {
-        let is_lost = self.distrust_if_lost(error);
+        let is_lost = self.distrust_all_if_lost(error);
         self.state = match (before, error) {
             (_, Some(_)) if is_lost => State::Unknown,
             (State::Transaction, Some(_)) => State::Failed,
@@ -254,7 +254,7 @@ impl<DB: Engine> PooledConnection<DB> {
 
     /// Whether an error means that the connection is dead. If so, all connections opened so far are
     /// distrusted.
-    fn distrust_if_lost(&self, error: Option<&sqlx::Error>) -> bool {
+    fn distrust_all_if_lost(&self, error: Option<&sqlx::Error>) -> bool {
         let is_lost =
             error.is_some_and(|error| matches!(error, sqlx::Error::Io(_)) || is_lost_connection(error));
         if is_lost {

@@ -85,7 +85,7 @@ impl Engine for Postgres {
     async fn connect(options: &PostgresOptions) -> Result<Connected<PgConnection>, sqlx::Error> {
         let mut connection = options.connect.connect().await?;
         session::apply_settings(&mut connection, &options.session).await?;
-        cluster::check_cluster(&mut connection, options.failover).await?;
+        cluster::check_and_record_cluster(&mut connection, options.failover).await?;
         Ok((connection, None))
     }
 

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, Statement, Value};
 use uuid::Uuid;
 
-use super::{Decision, Models, check_row_count, report_wrong_row_count, to_contradiction_error};
+use super::{Decision, Models, check_row_count, convert_and_report_write_error, report_wrong_row_count};
 use crate::Tx;
 use crate::bulk::{self, Existing, Owners};
 use crate::dialect;
@@ -75,7 +75,7 @@ impl Parts {
     pub(super) async fn run_and_check(&mut self, tx: &Tx) -> Result<(), Error> {
         let (with, written) = self.take_sql_ctes();
         let statement = self.build_statement(format!("WITH {with} SELECT {written} AS written"));
-        let row = tx.inner.query_one_raw(statement).await.map_err(to_contradiction_error)?;
+        let row = tx.inner.query_one_raw(statement).await.map_err(convert_and_report_write_error)?;
         let row = row.ok_or(Error::Bug("a sum is one row"))?;
         let written = u64::try_from(row.try_get_by_index::<i64>(0)?).unwrap_or_default();
         check_row_count(std::mem::take(&mut self.decided), written)
@@ -137,7 +137,7 @@ pub(super) async fn run_if_unchanged(connections: &Pool, all: Vec<Decision>) -> 
     parts.add_rows(models.new_events, Existing::None, Owners::Moved)?;
     parts.add_rows(models.aliases, Existing::None, Owners::Moved)?;
     let (with, written) = parts.take_sql_ctes();
-    let wanted = dialect::sql_decided_rows_of_moved(&decided, &mut parts.values);
+    let wanted = dialect::sql_decided_row_count(&decided, &mut parts.values);
     // If the number of rows differs from the decision the statement divides by zero, and writes nothing.
     let statement = parts.build_statement(format!(
         "WITH {moved}, {with}, counts AS (SELECT {written} AS written, {wanted} AS decided) \
@@ -152,7 +152,7 @@ pub(super) async fn run_if_unchanged(connections: &Pool, all: Vec<Decision>) -> 
     });
     sent.await.map_err(|error| match error {
         error if error.is_division_by_zero() => report_wrong_row_count(),
-        Error::Database(error) => to_contradiction_error(error),
+        Error::Database(error) => convert_and_report_write_error(error),
         other => other,
     })?;
     check_row_count(stored.iter().filter_map(|user_id| decided.get(user_id)).sum(), written)?;

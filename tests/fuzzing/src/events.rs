@@ -5,7 +5,7 @@ use domain::draft::{EventDraft, NewEvent, Sent};
 use domain::import::Format;
 use domain::limits::EXCERPT_CHARS_MAX;
 use domain::problem::{Code, FieldProblem};
-use formats::json::{parse_record, write_record};
+use formats::json::{draft_to_ndjson_line, parse_record};
 
 /// The replacement for half of a surrogate pair, as it appears in JSON. A cell with this text is refused as
 /// well.
@@ -61,10 +61,10 @@ fn check_event(event: &NewEvent) {
 
 /// Checks that a draft that is written as NDJSON is read back unchanged.
 pub(crate) fn check_written(draft: &EventDraft) {
-    let line = write_record(draft);
+    let line = draft_to_ndjson_line(draft);
     assert!(line.find('\n') == Some(line.len() - 1), "a record is one line: {line:?}");
     let read = parse_record(line.as_bytes()).unwrap_or_else(|problems| panic!("{line:?}: {problems:?}"));
-    assert_eq!(write_record(&read), line);
+    assert_eq!(draft_to_ndjson_line(&read), line);
     // `properties` are left out, because their white space is not kept.
     let bare = |draft: &EventDraft| EventDraft { properties: Sent::Absent, ..draft.clone() };
     assert_eq!(bare(&read), bare(draft), "{line:?}");

@@ -7,7 +7,7 @@ use domain::import::Format;
 use domain::problem::{Code, FieldProblem};
 use domain::text_repair::{Flaw, Syntax, find_flaw, repair_text, restore_large_numbers};
 use formats::Checkpoint;
-use formats::json::{parse_record, write_record};
+use formats::json::{draft_to_ndjson_line, parse_record};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -71,7 +71,7 @@ fn codes(problems: &[FieldProblem]) -> Vec<(&str, Code)> {
 
 fn check_record(text: &str) {
     let read = parse_record(text.as_bytes());
-    let lines = |read: &Result<_, _>| read.as_ref().map(write_record).map_err(Clone::clone);
+    let lines = |read: &Result<_, _>| read.as_ref().map(draft_to_ndjson_line).map_err(Clone::clone);
     let spread = parse_record(spread(text).as_bytes());
     let assert_same = |other: &Result<_, _>, why| match (lines(&read), lines(other)) {
         // Details are not compared, because they have the column of a syntax error.
@@ -99,7 +99,7 @@ type Draft = Result<domain::draft::EventDraft, Vec<FieldProblem>>;
 /// Reads a text as the only element of an array. Returns its bytes as well.
 fn element(text: &str) -> (String, Draft) {
     let input = reading::whole(format!("[{text}]").as_bytes());
-    let opened = formats::open_at_checkpoint(&input, Format::Json, None, Checkpoint::default());
+    let opened = formats::open_at_or_before_checkpoint(&input, Format::Json, None, Checkpoint::default());
     let (mut reader, _) = opened.unwrap_or_else(|error| panic!("{error}"));
     assert!(reader.advance().is_ok_and(|has_record| has_record), "the array has an element");
     let raw = String::from_utf8_lossy(reader.raw_bytes()).into_owned();

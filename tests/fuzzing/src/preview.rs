@@ -62,14 +62,14 @@ fn check_rejected(whole: &Preview, payload: &[u8], mapping: &CsvMapping) {
     let Some(format) = whole.format else { return };
     let mut rejected = RejectedRecordsWriter::open(&reading::whole(payload), format, Some(mapping))
         .expect("the preview read it");
-    let mut file = rejected.bytes_before_records();
+    let mut file = rejected.content_before_records();
     for record in whole.records.iter().filter(|record| !record.problems.is_empty()) {
         let number = i64::try_from(record.record).expect("memory holds fewer records");
         let written =
-            rejected.record_with_reason(number, "a \"reason\" -- of it\n").expect("the preview read it");
+            rejected.advance_and_add_reason(number, "a \"reason\" -- of it\n").expect("the preview read it");
         file.extend(written.expect("the preview read this record"));
     }
-    file.extend(rejected.bytes_after_records());
+    file.extend(rejected.content_after_records());
     let mapping = (format == Format::Csv).then_some(mapping);
     let request = Request { format: Some(format), file_name: "", mapping, records: 0, reads_all: true };
     let again = preview_file(&reading::whole(&file), &request);

@@ -68,13 +68,17 @@ fn read(
     checkpoint: Checkpoint,
 ) -> ReadPayload {
     let input = Input::new(Arc::new(Memory { payload: Arc::clone(payload), piece_bytes }));
-    let mut result =
-        ReadPayload { is_packed: Packing::from_first_bytes(payload).is_some(), ..ReadPayload::default() };
-    let end_of = |error: ReadError| error.to_problem().map(|problem| (problem.code, problem.detail));
-    let (mut reader, mut number) = match formats::open_at_checkpoint(&input, format, mapping, checkpoint) {
-        Ok(opened) => opened,
-        Err(error) => return ReadPayload { end: end_of(error), ..result },
+    let mut result = ReadPayload {
+        is_packed: Packing::detect_supported_packing(payload).is_some(),
+        ..ReadPayload::default()
     };
+    let end_of =
+        |error: ReadError| error.to_problem_if_permanent().map(|problem| (problem.code, problem.detail));
+    let (mut reader, mut number) =
+        match formats::open_at_or_before_checkpoint(&input, format, mapping, checkpoint) {
+            Ok(opened) => opened,
+            Err(error) => return ReadPayload { end: end_of(error), ..result },
+        };
     loop {
         match reader.advance() {
             Ok(true) => {}

@@ -47,7 +47,8 @@ fn read(format: Option<String>, zone: Option<&str>, time: &str) -> Option<Option
     let input = reading::whole(payload.as_bytes());
     let mapping = mapping(format, zone);
     let (mut reader, _) =
-        formats::open_at_checkpoint(&input, Format::Csv, Some(&mapping), Checkpoint::default()).ok()?;
+        formats::open_at_or_before_checkpoint(&input, Format::Csv, Some(&mapping), Checkpoint::default())
+            .ok()?;
     assert!(reader.advance().is_ok_and(|has_record| has_record), "the file has a row");
     let read =
         reader.parse_record(Uuid::nil()).ok().filter(|read| read.problems.is_empty()).and_then(|read| {

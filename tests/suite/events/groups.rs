@@ -218,7 +218,7 @@ async fn a_decision_that_panics_blocks_no_other_write(server: &TestServer) {
     let ann = user(server, "ann").await;
     for _ in 0..2 * GROUP_WRITERS {
         let mut read_set = ReadSet::default();
-        read_set.add_id(Clock::System.new_id());
+        read_set.add_id_and_need_bodies(Clock::System.new_id());
         let panicked = writer
             .write_in_group(ann.user_id, read_set, Box::new(|_| panic!("this panic is intended")))
             .await;

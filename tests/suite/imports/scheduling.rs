@@ -106,7 +106,7 @@ async fn records_count_on_the_day_on_which_they_are_processed(server: &TestServe
     // The retry of the dry run starts again, and its records count again. The daily limit stops it after a
     // chunk.
     let (user_id, job_id) = (actor(&client).await.user_id, old.parse().unwrap());
-    assert!(import_job::apply_step(&server.store, user_id, job_id, Step::Retry).await.unwrap());
+    assert!(import_job::apply_user_step(&server.store, user_id, job_id, Step::Retry).await.unwrap());
     work(&old).await;
     let job = client.import(&old).await;
     assert_eq!((&job["state"], &job["counts"]["records"]), (&json!("QUEUED"), &json!(500)));

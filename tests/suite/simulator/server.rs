@@ -114,7 +114,7 @@ impl Server {
     }
 
     pub async fn head(&self) -> i64 {
-        account::load_feed_head(&self.store, self.actor.user_id).await.unwrap().feed_head
+        account::load_head_or_recreate_account(&self.store, self.actor.user_id).await.unwrap().feed_head
     }
 
     /// Runs SQL whose parameters are the user id and perhaps a number.
@@ -148,7 +148,7 @@ impl Server {
     /// Renews the feed epoch of this user, as an operator does for all users after a restore.
     pub async fn renew_epoch(&self) {
         let user_id = self.actor.user_id;
-        let head = account::load_feed_head(&self.store, user_id).await.unwrap();
+        let head = account::load_head_or_recreate_account(&self.store, user_id).await.unwrap();
         account::renew_feed_epoch(&self.store, user_id, head.feed_epoch, i64::MAX).await.unwrap();
     }
 

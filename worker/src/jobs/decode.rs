@@ -37,7 +37,7 @@ pub(crate) enum DecodeError {
 
 impl From<ReadError> for DecodeError {
     fn from(error: ReadError) -> Self {
-        error.to_problem().map_or(Self::Unavailable, Self::Unreadable)
+        error.to_problem_if_permanent().map_or(Self::Unavailable, Self::Unreadable)
     }
 }
 
@@ -51,7 +51,7 @@ impl From<SourceError> for DecodeError {
 type ChunkSender = mpsc::Sender<Result<Chunk, DecodeError>>;
 
 /// Starts to decode the payload of an import at its checkpoint. Returns the receiver of the chunks.
-pub(crate) fn start_decoding(
+pub(crate) fn start_payload_decoder(
     payloads: &Payloads,
     clock: Clock,
     row: &ImportRow,
@@ -62,7 +62,8 @@ pub(crate) fn start_decoding(
     let source = StoredPayload::new(payloads, row, move || !probe.is_closed());
     let row = row.clone();
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = decode_payload(&Input::new(Arc::new(source)), &row, &clock, &sender) {
+        if let Err(error) = decode_payload_into_channel(&Input::new(Arc::new(source)), &row, &clock, &sender)
+        {
             let _receiver_is_gone = sender.blocking_send(Err(error.into()));
         }
     });
@@ -70,7 +71,7 @@ pub(crate) fn start_decoding(
 }
 
 /// Decodes until the payload ends, cannot be read, or the receiver is dropped. Blocks.
-fn decode_payload(
+fn decode_payload_into_channel(
     input: &Input,
     row: &ImportRow,
     clock: &Clock,
@@ -82,7 +83,7 @@ fn decode_payload(
         lines: row.next_line,
     };
     let (mut reader, records_before) =
-        formats::open_at_checkpoint(input, row.format, row.options.csv.as_ref(), checkpoint)?;
+        formats::open_at_or_before_checkpoint(input, row.format, row.options.csv.as_ref(), checkpoint)?;
     let decoder = ChunkDecoder {
         user_id: row.user_id,
         records_done: row.next_record,
@@ -93,7 +94,7 @@ fn decode_payload(
         input,
         new_type_ids: RefCell::default(),
     };
-    decoder.send_all_chunks(reader.as_mut(), records_before)
+    decoder.send_chunks_after_checkpoint(reader.as_mut(), records_before)
 }
 
 /// Decodes the records of one payload and groups them into chunks.
@@ -117,7 +118,11 @@ struct ChunkDecoder<'d> {
 impl ChunkDecoder<'_> {
     /// Sends all chunks after the checkpoint. The reader begins after `records_before` records. If it fails,
     /// the complete records before the error are sent first.
-    fn send_all_chunks(&self, reader: &mut dyn RecordReader, records_before: i64) -> Result<(), ReadError> {
+    fn send_chunks_after_checkpoint(
+        &self,
+        reader: &mut dyn RecordReader,
+        records_before: i64,
+    ) -> Result<(), ReadError> {
         let mut number = records_before;
         let mut records = Vec::with_capacity(self.chunk_records);
         let mut position = reader.position_after_record();
@@ -139,7 +144,7 @@ impl ChunkDecoder<'_> {
             if number <= self.records_done {
                 continue;
             }
-            records.push(self.read_record(reader, number));
+            records.push(self.parse_current_record(reader, number));
             if records.len() == self.chunk_records {
                 let full = std::mem::replace(&mut records, Vec::with_capacity(self.chunk_records));
                 if !self.send_chunk(full, number, position, false) {
@@ -159,14 +164,14 @@ impl ChunkDecoder<'_> {
             next_record: next_record.max(self.records_done),
             next_byte: i64::try_from(position.byte).unwrap_or(i64::MAX),
             next_line: position.lines,
-            bytes_processed: i64::try_from(self.input.bytes_read()).unwrap_or(i64::MAX),
+            bytes_processed: i64::try_from(self.input.last_read_end_offset()).unwrap_or(i64::MAX),
             is_last,
         };
         self.sender.blocking_send(Ok(chunk)).is_ok()
     }
 
     /// Reads one record. If the reader panics, the record is rejected as poison and the import goes on.
-    fn read_record(&self, reader: &dyn RecordReader, number: i64) -> Record {
+    fn parse_current_record(&self, reader: &dyn RecordReader, number: i64) -> Record {
         let rejected = |code, detail: String| Err(vec![FieldProblem::new("", code, detail)]);
         let event = if self.poison == Some(number) {
             rejected(Code::Poison, "workers crashed at this record, so it was skipped".to_owned())
@@ -177,7 +182,7 @@ impl ChunkDecoder<'_> {
                     !(is_injected && reader.raw_bytes().windows(6).any(|word| word == b"poison")),
                     "the injected fault: a reader panics"
                 );
-                reader.parse_event_of_record(self.user_id, &|draft| self.new_type_id(draft))
+                reader.parse_event_of_record(self.user_id, &|draft| self.cached_or_new_type_id(draft))
             });
             catch_unwind(read)
                 .unwrap_or_else(|_| rejected(Code::Poison, "the record cannot be read".to_owned()))
@@ -185,8 +190,9 @@ impl ChunkDecoder<'_> {
         Record { line: reader.line_number(), event, excerpt: formats::record_excerpt(reader.raw_bytes()) }
     }
 
-    /// The id that the event type of a record gets if it is created. A record without a type name needs none.
-    fn new_type_id(&self, draft: &EventDraft) -> Uuid {
+    /// The id that the event type of a record gets if it is created: the same for all records of a chunk with the
+    /// same type name. Nil for a record without a type name.
+    fn cached_or_new_type_id(&self, draft: &EventDraft) -> Uuid {
         let Sent::Value(name) = &draft.event_type else {
             return Uuid::nil();
         };

@@ -30,7 +30,7 @@ pub(super) fn new_slice_span(row: &ImportRow) -> Span {
 pub(super) struct InFlight(metrics::Gauge);
 
 impl InFlight {
-    pub(super) fn count_as_in_flight() -> Self {
+    pub(super) fn new_in_flight_guard() -> Self {
         let gauge = metrics::gauge!("idem_imports_in_flight");
         gauge.increment(1);
         Self(gauge)

@@ -86,7 +86,7 @@ pub async fn run_slice<N: Notifier>(context: &RunnerContext<N>, import_id: Uuid)
         );
         match claimed.await {
             Ok(Some(row)) => {
-                let _in_flight = InFlight::count_as_in_flight();
+                let _in_flight = InFlight::new_in_flight_guard();
                 run_claimed_slice(context, &row).instrument(new_slice_span(&row)).await;
             }
             Ok(None) => {}
@@ -131,10 +131,12 @@ async fn run_claimed_slice<N: Notifier>(context: &RunnerContext<N>, row: &Import
         SliceEnd::DailyLimit => Release::AllowanceUsedUp { pause_ms: IMPORT_PAUSE_MS },
         SliceEnd::DigestMismatch => Release::SendAgain(digest_mismatch_problem()),
         SliceEnd::DecodeFailed(DecodeError::Unreadable(problem)) => Release::Fail(problem),
-        SliceEnd::DecodeFailed(DecodeError::Unavailable) => release_for_retry(context, row, has_progressed),
+        SliceEnd::DecodeFailed(DecodeError::Unavailable) => {
+            choose_release_after_failure(context, row, has_progressed)
+        }
         SliceEnd::Failed(error) => {
             tracing::warn!(import.id = %row.id, error = error.to_string_with_cause(), "a slice failed");
-            release_for_retry(context, row, has_progressed)
+            choose_release_after_failure(context, row, has_progressed)
         }
     };
     span.record("outcome", outcome_label(&release));
@@ -176,9 +178,13 @@ fn no_progress_problem() -> Problem {
     )
 }
 
-/// Queues the import again after a pause. After too many attempts without progress it fails instead, but a
-/// rollback never does.
-fn release_for_retry<N>(context: &RunnerContext<N>, row: &ImportRow, has_progressed: bool) -> Release {
+/// Chooses how to release a slice that failed: the import is queued again after a pause, or fails after too many
+/// attempts without progress. A rollback never fails.
+fn choose_release_after_failure<N>(
+    context: &RunnerContext<N>,
+    row: &ImportRow,
+    has_progressed: bool,
+) -> Release {
     let attempts = if has_progressed { 1 } else { row.attempts + 1 };
     if attempts >= ATTEMPTS_MAX && row.state != State::RollingBack {
         return Release::Fail(no_progress_problem());
@@ -222,14 +228,14 @@ async fn apply_chunks<N: Notifier>(
     if has_reached_daily_limit(context, row.user_id).await.map_err(to_slice_end)? {
         return Ok(SliceEnd::DailyLimit);
     }
-    if row.next_record == 0 && record_if_wrong_digest(context, row, *held).await? {
+    if row.next_record == 0 && check_digest_and_record_mismatch(context, row, *held).await? {
         // Before the lease is released: after that another payload may be uploaded, and its objects can have
         // the same names.
         context.payloads.remove_payload(row.user_id, row.id).await.map_err(to_slice_end)?;
         return Ok(SliceEnd::DigestMismatch);
     }
     let clock = context.store.clock.clone();
-    let decoded = decode::start_decoding(&context.payloads, clock, row);
+    let decoded = decode::start_payload_decoder(&context.payloads, clock, row);
     let mut chunks = SpeculativeChunks::new(&context.store, row, decoded);
     let mut rejections = row.counts.rejected + row.counts.differing;
     loop {
@@ -247,7 +253,7 @@ async fn apply_chunks<N: Notifier>(
             let import = Import { held: *held, dry_run: row.dry_run, rejections, is_counted };
             let applied = apply_and_measure_chunk(context, import, &chunk, decision).await?;
             *held = applied.held;
-            chunks.note_applied_chunk(applied.has_changes);
+            chunks.adjust_speculation_after_chunk(applied.has_changes);
             if chunk.is_last {
                 return Ok(SliceEnd::Completed);
             }
@@ -313,7 +319,7 @@ async fn apply_and_measure_chunk<N: Notifier>(
     decision: Option<ChunkDecision>,
 ) -> Result<Applied, SliceEnd> {
     let started = Instant::now();
-    let applied = apply_chunk_without_poison(context, import, chunk, decision).await?;
+    let applied = apply_chunk_rejecting_poison(context, import, chunk, decision).await?;
     metrics::histogram!("idem_import_chunk_seconds").record(started.elapsed().as_secs_f64());
     count_record_outcomes(&applied);
     Ok(applied)
@@ -321,7 +327,7 @@ async fn apply_and_measure_chunk<N: Notifier>(
 
 /// Applies a chunk. If that panics, the records that panic are found and rejected, and the others are
 /// applied. If PostgreSQL ends the transaction because of another one, the chunk is applied once more.
-async fn apply_chunk_without_poison<N: Notifier>(
+async fn apply_chunk_rejecting_poison<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
     chunk: &Chunk,
@@ -336,7 +342,7 @@ async fn apply_chunk_without_poison<N: Notifier>(
         applied.unwrap_or(Err(Error::Bug("a chunk panicked"))).map_err(to_slice_end)
     };
     match attempt(decision, &BTreeSet::new()).await {
-        Ok(Err(error)) if error.is_conflict() => again(&BTreeSet::new()).await,
+        Ok(Err(error)) if error.is_transaction_conflict() => again(&BTreeSet::new()).await,
         Ok(applied) => applied.map_err(to_slice_end),
         Err(_) => {
             let poison = find_panicking_records(&context.store, import, chunk);
@@ -352,7 +358,7 @@ async fn apply_chunk_without_poison<N: Notifier>(
 ///
 /// The result is stored in the row before anything is removed, so that a worker that claims the import after
 /// a crash completes the removal.
-async fn record_if_wrong_digest<N>(
+async fn check_digest_and_record_mismatch<N>(
     context: &RunnerContext<N>,
     row: &ImportRow,
     held: Held,
@@ -360,7 +366,10 @@ async fn record_if_wrong_digest<N>(
     if row.problem.as_ref().is_some_and(|problem| problem.code == Code::PayloadMismatch) {
         return Ok(true);
     }
-    if await_renewing_lease(context, held, has_announced_digest(context, row)).await?.map_err(to_slice_end)? {
+    if await_renewing_lease(context, held, payload_matches_announced_digest(context, row))
+        .await?
+        .map_err(to_slice_end)?
+    {
         return Ok(false);
     }
     import_lease::record_problem(&context.store, held, &digest_mismatch_problem())
@@ -370,7 +379,10 @@ async fn record_if_wrong_digest<N>(
 }
 
 /// Reads the whole payload and compares its digest, if one was announced.
-async fn has_announced_digest<N>(context: &RunnerContext<N>, row: &ImportRow) -> Result<bool, Error> {
+async fn payload_matches_announced_digest<N>(
+    context: &RunnerContext<N>,
+    row: &ImportRow,
+) -> Result<bool, Error> {
     let Some(announced) = &row.sha256 else {
         return Ok(true);
     };

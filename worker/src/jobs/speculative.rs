@@ -66,10 +66,10 @@ impl SpeculativeChunks {
             Some(started) => started,
             None => {
                 let decoded = self.decoded.recv().await?;
-                self.start_chunk(decoded)
+                self.start_chunk_decision(decoded)
             }
         };
-        self.start_decoded_chunks();
+        self.start_decisions_of_decoded_chunks();
         let StartedChunk { chunk, decision } = match next {
             Ok(started) => started,
             Err(error) => return Some(Err(error)),
@@ -80,28 +80,28 @@ impl SpeculativeChunks {
             None => None,
         };
         // More chunks may have been decoded in the meantime.
-        self.start_decoded_chunks();
+        self.start_decisions_of_decoded_chunks();
         Some(Ok((chunk, decision)))
     }
 
     /// Starts to decide the chunks that are decoded, as many as are allowed.
-    fn start_decoded_chunks(&mut self) {
+    fn start_decisions_of_decoded_chunks(&mut self) {
         while self.is_speculating
             && self.started.len() < SPECULATIVE_CHUNKS_MAX
             && let Ok(decoded) = self.decoded.try_recv()
         {
-            let started = self.start_chunk(decoded);
+            let started = self.start_chunk_decision(decoded);
             self.started.push_back(started);
         }
     }
 
     /// Must be called after each chunk was applied. A chunk without changes is usually followed by another
     /// one, so the next chunks are decided speculatively.
-    pub(super) fn note_applied_chunk(&mut self, has_changes: bool) {
+    pub(super) fn adjust_speculation_after_chunk(&mut self, has_changes: bool) {
         self.is_speculating = self.allows_speculation && !has_changes;
     }
 
-    fn start_chunk(&self, decoded: Result<Chunk, DecodeError>) -> Result<StartedChunk, DecodeError> {
+    fn start_chunk_decision(&self, decoded: Result<Chunk, DecodeError>) -> Result<StartedChunk, DecodeError> {
         let chunk = Arc::new(decoded?);
         let is_speculating = self.is_speculating && !chunk.records.is_empty();
         let decision = is_speculating.then(|| {

@@ -42,11 +42,11 @@ impl Receiver {
         let unused: Box<dyn futures::Sink<Task<Message>, Error = MemoryStorageError> + Send + Sync + Unpin> =
             Box::new(sink::drain().sink_map_err(|never| match never {}));
         let unused = MemorySink::new(Arc::new(futures::lock::Mutex::new(unused)));
-        MemoryStorage::new_with(unused, messages.map(new_task).boxed())
+        MemoryStorage::new_with(unused, messages.map(new_apalis_task).boxed())
     }
 }
 
-fn new_task(import_id: Uuid) -> Task<Message> {
+fn new_apalis_task(import_id: Uuid) -> Task<Message> {
     TaskBuilder::new(Message { import_id })
         .task_id(TaskId::from_string(Clock::System.new_id().to_string()))
         .build()

@@ -255,7 +255,7 @@ where
         end = supervisor.run_worker(&context, worker.run()) => end,
         never = cleanup::remove_done_messages_hourly(storage_to_clean, hourly) => match never {},
     };
-    let deregistered = cleanup::deregister_worker(&connection, &config, &context).await;
+    let deregistered = cleanup::remove_worker_and_its_messages(&connection, &config, &context).await;
     end.map_err(|error| WorkerFailure { error, redis_replies: has_redis_replied(&deregistered) })
 }
 

@@ -33,7 +33,7 @@ pub struct SelectedField<'q> {
 
 impl<'q> SelectedField<'q> {
     /// The name of the field in the schema, not its alias.
-    pub(crate) fn schema_name(self) -> &'q str {
+    pub(crate) fn schema_field_name(self) -> &'q str {
         self.field.name.node.as_str()
     }
 

@@ -4,7 +4,7 @@ use async_graphql::{Context, Object};
 use domain::draft::EventDraft;
 use domain::import::Step;
 use domain::limits;
-use formats::json::write_record;
+use formats::json::draft_to_ndjson_line;
 use service::create_import::{ImportDraft, create_import};
 use service::{EventsDraft, Payloads, import_events};
 
@@ -51,7 +51,11 @@ impl ImportMutations {
         let draft = EventsDraft {
             id: input.id.to_text().unwrap_or_default(),
             name: input.name,
-            payload: events.into_iter().map(EventDraft::from).map(|event| write_record(&event)).collect(),
+            payload: events
+                .into_iter()
+                .map(EventDraft::from)
+                .map(|event| draft_to_ndjson_line(&event))
+                .collect(),
             trace_context: context_trace(context),
         };
         let payloads = context.data_unchecked::<Payloads>();

@@ -44,7 +44,7 @@ pub(super) async fn find_import(context: &Context<'_>, id: &Id) -> Result<Option
 /// An id that occurs more than once is read once, and its size counts for each occurrence.
 pub(super) async fn find_nodes(context: &Context<'_>, ids: &[Id]) -> Result<Vec<Option<Node>>, ApiError> {
     let (counts, response_size) = (SelectionCounts::count_selection(context), context_response_size(context));
-    response_size.add_bytes(counts.row_bytes(ids.len()))?;
+    response_size.add_bytes(counts.row_overhead_bytes(ids.len()))?;
     let mut occurrences: HashMap<Uuid, usize> = HashMap::new();
     for id in ids.iter().filter_map(Id::to_uuid) {
         *occurrences.entry(id).or_default() += 1;

@@ -127,7 +127,7 @@ impl<T: Listed> Edge<T> {
 
 impl<T: Listed> WriteJson for Edge<T> {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.schema_name() {
+        match field.schema_field_name() {
             "cursor" => into_field_writer(|edge: &Self, text| {
                 text.push_serialized(&encode_cursor(&edge.0.sort_key()))
             }),

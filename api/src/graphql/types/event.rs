@@ -189,7 +189,7 @@ impl WriteJson for Event {
     const INTERFACE: Option<&'static str> = Some("Node");
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.schema_name() {
+        match field.schema_field_name() {
             "id" => into_field_writer(|event: &Self, text| text.push_uuid(event.row_meta().id)),
             "eventTypeId" => into_field_writer(|event: &Self, text| text.push_uuid(event.type_id())),
             "eventType" => {
@@ -247,7 +247,7 @@ impl WriteJson for Event {
 
 impl WriteJson for Location {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.schema_name() {
+        match field.schema_field_name() {
             "latitude" => into_field_writer(|place: &Self, text| text.push_serialized(&place.latitude)),
             "longitude" => into_field_writer(|place: &Self, text| text.push_serialized(&place.longitude)),
             "name" => into_field_writer(|place: &Self, text| {
@@ -326,7 +326,7 @@ impl WriteJson for EventType {
     const INTERFACE: Option<&'static str> = Some("Node");
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.schema_name() {
+        match field.schema_field_name() {
             "id" => into_field_writer(|event_type: &Self, text| text.push_uuid(event_type.row_meta().id)),
             "name" => {
                 into_field_writer(|event_type: &Self, text| text.push_string(&event_type.content().name))

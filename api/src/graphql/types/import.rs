@@ -166,7 +166,7 @@ impl ImportJob {
         response_size.add_bytes(0)?;
         let page = import_rejection::load_page(&store, user_id, id, &window).await?;
         let texts = page.rows.iter().map(|row| counts.short_text_bytes(row.detail.len() + row.excerpt.len()));
-        response_size.add_bytes(texts.sum::<usize>() + counts.row_bytes(page.rows.len()))?;
+        response_size.add_bytes(texts.sum::<usize>() + counts.row_overhead_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportRejection::from(row)),

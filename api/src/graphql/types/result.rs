@@ -154,7 +154,7 @@ impl WriteJson for EventResult {
     const INTERFACE: Option<&'static str> = Some("WriteResult");
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.schema_name() {
+        match field.schema_field_name() {
             "index" => into_field_writer(|result: &Self, text| text.push_serialized(&result.index)),
             "sentId" => into_field_writer(|result: &Self, text| text.push_serialized(&result.sent_id)),
             "outcome" => into_field_writer(|result: &Self, text| text.push_enum_name(result.outcome)),

@@ -33,8 +33,8 @@ pub enum EntityType {
 pub enum ResetReason {
     /// The cursor is malformed or belongs to another user. Bootstrap.
     CursorInvalid,
-    /// The cursor belongs to another feed epoch: a backup was restored. Send the local rows again, then
-    /// bootstrap.
+    /// The cursor belongs to another feed epoch: a backup was restored, or a failover lost changes. Send the
+    /// local rows again, then bootstrap.
     EpochChanged,
 }
 
@@ -167,7 +167,7 @@ impl Change {
 
 impl WriteJson for Change {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
-        match field.schema_name() {
+        match field.schema_field_name() {
             "entity" => into_field_writer(|change: &Self, text| text.push_enum_name(change.entity_type())),
             "entityId" => into_field_writer(|change: &Self, text| text.push_uuid(change.row_meta().id)),
             "version" => {

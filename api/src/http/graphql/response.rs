@@ -13,7 +13,7 @@ use serde_json::json;
 use super::media::Media;
 use crate::error::{ApiError, add_problems_to_errors};
 use crate::graphql::json_writer;
-use crate::http::{add_rate_limit_headers, add_status_headers};
+use crate::http::{add_headers_for_status, add_rate_limit_headers};
 
 /// Whether nothing was executed, so that there is neither data nor an error of a field. The GraphQL
 /// specification calls this a request error.
@@ -71,7 +71,7 @@ pub(super) fn to_http_response(response: &GraphqlResponse, media: Media) -> Resp
     ];
     let body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
     let mut response = (status, headers, body).into_response();
-    add_status_headers(&mut response);
+    add_headers_for_status(&mut response);
     response
 }
 
@@ -99,7 +99,7 @@ pub(super) fn refusal_response(
     let mut response =
         to_http_response(&graphql_error_response(error, problem_status.as_u16(), request_id), media);
     *response.status_mut() = status;
-    add_status_headers(&mut response);
+    add_headers_for_status(&mut response);
     add_rate_limit_headers(error, &mut response);
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));

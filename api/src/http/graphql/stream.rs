@@ -126,7 +126,7 @@ pub(super) async fn respond_with_stream(
         stage: Stage::Begin,
     };
     let chunks = stream::unfold(body, |mut body| async move {
-        let chunk = body.next_chunk().await?;
+        let chunk = body.next_body_piece().await?;
         Some((Ok::<_, Infallible>(chunk), body))
     });
     let headers = [
@@ -164,7 +164,7 @@ struct StreamBody {
 
 impl StreamBody {
     /// Returns the next bytes of the body, and `None` at its end.
-    async fn next_chunk(&mut self) -> Option<String> {
+    async fn next_body_piece(&mut self) -> Option<String> {
         match self.stage {
             Stage::Ended => return None,
             Stage::Begin => {

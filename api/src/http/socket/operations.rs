@@ -75,11 +75,11 @@ impl Operations {
     }
 
     /// Waits for the next event of any operation. Never returns while there is no operation.
-    pub(super) async fn next_event(&mut self) -> OperationEvent {
-        std::future::poll_fn(|context| self.poll_next_event(context)).await
+    pub(super) async fn next_operation_event(&mut self) -> OperationEvent {
+        std::future::poll_fn(|context| self.poll_next_operation_event(context)).await
     }
 
-    fn poll_next_event(&mut self, context: &mut Context<'_>) -> Poll<OperationEvent> {
+    fn poll_next_operation_event(&mut self, context: &mut Context<'_>) -> Poll<OperationEvent> {
         for index in 0..self.running.len() {
             let Poll::Ready(response) = self.running[index].responses.poll_next_unpin(context) else {
                 continue;

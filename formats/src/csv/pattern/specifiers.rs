@@ -95,7 +95,7 @@ pub(super) fn specifier_letter(token: &str) -> Option<char> {
 pub(super) struct SpecifierLetters(Vec<char>);
 
 impl SpecifierLetters {
-    pub(super) fn add_token(&mut self, token: &str) {
+    pub(super) fn add_letter_of_token(&mut self, token: &str) {
         self.0.extend(specifier_letter(token));
     }
 
@@ -107,7 +107,7 @@ impl SpecifierLetters {
     ///
     /// # Errors
     /// The detail of a problem: the missing part and its specifier.
-    pub(super) fn check_gives_complete_time(&self) -> Result<(), String> {
+    pub(super) fn check_has_date_without_gaps(&self) -> Result<(), String> {
         let missing = |detail: &str| Err(detail.to_owned());
         if self.has_any_letter("s") {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Reads a payload at any offset through one stream that only moves forward. The last block is kept in
-//! memory.
+//! Reads a payload at any offset, in blocks. One stream reads blocks that follow each other; any other block
+//! opens a new stream. The last block is kept in memory.
 
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};

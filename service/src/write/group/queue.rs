@@ -79,7 +79,7 @@ impl<T> UserWrites<T> {
     /// Decides them in order. A rejection in one call must not affect the items of the next call.
     pub(super) fn decide_all(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
         let decide = |write: &QueuedWrite<T>| {
-            unit.begin_call();
+            unit.reset_for_next_call();
             write.decide_catching_panics(unit)
         };
         self.writes.iter().map(decide).collect()
@@ -147,7 +147,7 @@ impl<T> WriteQueue<T> {
     /// Takes the next write group: at least one write of each ready user, in their order.
     ///
     /// The group is empty if no user is ready. Then the writer slot of the caller is free again.
-    pub(super) fn take_group(&mut self) -> Vec<UserWrites<T>> {
+    pub(super) fn take_group_or_free_slot(&mut self) -> Vec<UserWrites<T>> {
         let now = Instant::now();
         let users = self.ready_users.len().min(GROUP_ITEMS_MAX);
         let share = match users {
@@ -174,7 +174,11 @@ impl<T> WriteQueue<T> {
 
     /// Counts these writes as done, so that the next ones of their users can be taken. Returns whether a
     /// writer slot was claimed for them, which happens only if `wants_writer`.
-    pub(super) fn complete_group(&mut self, group: &[UserWrites<T>], wants_writer: bool) -> bool {
+    pub(super) fn complete_group_and_claim_slot(
+        &mut self,
+        group: &[UserWrites<T>],
+        wants_writer: bool,
+    ) -> bool {
         for done in group {
             self.pending -= done.taken;
             self.users_in_flight.remove(&done.user_id);
@@ -230,21 +234,21 @@ mod tests {
     #[test]
     fn a_single_user_fills_the_group_in_order() {
         let mut queue = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
-        assert_eq!(members(&queue.take_group()), [(1, (0..GROUP_ITEMS_MAX).collect())]);
+        assert_eq!(members(&queue.take_group_or_free_slot()), [(1, (0..GROUP_ITEMS_MAX).collect())]);
     }
 
     #[test]
     fn while_others_wait_a_user_gets_a_share_of_each_group() {
         let share = GROUP_ITEMS_OF_USER_MAX;
         let mut queue = queue(1, (0..3 * share).map(|number| (1, number)).chain([(2, 0)]));
-        let first = queue.take_group();
+        let first = queue.take_group_or_free_slot();
         assert_eq!(members(&first), [(1, (0..share).collect()), (2, vec![0])]);
         queue.push_and_claim_slot(write(2, 1)).expect("there is room");
         queue.push_and_claim_slot(write(3, 0)).expect("there is room");
-        assert!(!queue.complete_group(&first, false));
+        assert!(!queue.complete_group_and_claim_slot(&first, false));
         // A user who came while the others were in flight is first.
         assert_eq!(
-            members(&queue.take_group()),
+            members(&queue.take_group_or_free_slot()),
             [(3, vec![0]), (1, (share..2 * share).collect()), (2, vec![1])]
         );
     }
@@ -253,7 +257,7 @@ mod tests {
     fn a_group_is_bounded_however_many_users_wait() {
         let users = GROUP_ITEMS_MAX as u128 + 7;
         let mut queue = queue(1, (0..users).flat_map(|user| [(user, 0), (user, 1)]));
-        let (first, second) = (queue.take_group(), queue.take_group());
+        let (first, second) = (queue.take_group_or_free_slot(), queue.take_group_or_free_slot());
         assert_eq!((first.len(), second.len()), (GROUP_ITEMS_MAX, 7));
         assert!(
             first.iter().all(|writes| writes.write_count() == 1)
@@ -264,26 +268,29 @@ mod tests {
     #[test]
     fn no_writes_are_taken_of_a_user_with_writes_in_flight() {
         let mut queue = queue(2, [(1, 0)]);
-        let first = queue.take_group();
+        let first = queue.take_group_or_free_slot();
         assert!(
             !queue.push_and_claim_slot(write(1, 1)).expect("there is room"),
             "no writer is started for them"
         );
-        assert!(queue.take_group().is_empty());
-        assert!(queue.complete_group(&first, true), "the writer that found nothing has freed its slot");
-        assert_eq!(members(&queue.take_group()), [(1, vec![1])]);
+        assert!(queue.take_group_or_free_slot().is_empty());
+        assert!(
+            queue.complete_group_and_claim_slot(&first, true),
+            "the writer that found nothing has freed its slot"
+        );
+        assert_eq!(members(&queue.take_group_or_free_slot()), [(1, vec![1])]);
     }
 
     #[test]
     fn a_full_queue_refuses_until_writes_are_complete() {
         let mut full = queue(1, (0..WRITES_WAITING_MAX).map(|number| (number as u128 / 4, number)));
         assert!(matches!(full.push_and_claim_slot(write(9_999, 0)), Err(Error::Busy)));
-        let group = full.take_group();
+        let group = full.take_group_or_free_slot();
         assert!(
             matches!(full.push_and_claim_slot(write(9_999, 0)), Err(Error::Busy)),
             "the writes are in flight"
         );
-        full.complete_group(&group, false);
+        full.complete_group_and_claim_slot(&group, false);
         assert!(full.push_and_claim_slot(write(9_999, 0)).is_ok());
         let mut of_one = queue(1, (0..WRITES_WAITING_OF_USER_MAX).map(|number| (1, number)));
         assert!(matches!(of_one.push_and_claim_slot(write(1, 0)), Err(Error::Busy)));
@@ -295,7 +302,7 @@ mod tests {
         let mut queue = queue(1, [(1, 0), (2, 0)]);
         assert_eq!(queue.free_slots, 0, "the first write has claimed the slot");
         assert!(queue.release_or_reclaim_slot());
-        queue.take_group();
+        queue.take_group_or_free_slot();
         assert!(!queue.release_or_reclaim_slot());
     }
 }

@@ -56,7 +56,7 @@ async fn stored(row: &ImportRow, payload: &[u8]) -> Payloads {
 }
 
 async fn chunks(payloads: &Payloads, row: &ImportRow) -> (Vec<Chunk>, Option<DecodeError>) {
-    let mut receiver = start_decoding(payloads, Clock::System, row);
+    let mut receiver = start_payload_decoder(payloads, Clock::System, row);
     let mut chunks = Vec::new();
     while let Some(chunk) = receiver.recv().await {
         match chunk {

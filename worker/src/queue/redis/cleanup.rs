@@ -58,7 +58,7 @@ async fn remove_done_messages(
 ///
 /// # Errors
 /// As [`run_with_time_limit`].
-pub(super) async fn deregister_worker(
+pub(super) async fn remove_worker_and_its_messages(
     connection: &ConnectionManager,
     config: &Config,
     worker: &WorkerContext,
@@ -94,7 +94,7 @@ pub(super) async fn remove_all_keys(connection: &ConnectionManager) -> Result<u6
         let mut removed = 0;
         let mut cursor = 0;
         loop {
-            let (next, keys) = scan_keys(&mut connection, cursor).await?;
+            let (next, keys) = scan_keys_from_cursor(&mut connection, cursor).await?;
             if !keys.is_empty() {
                 removed += connection.unlink::<_, u64>(keys).await?;
             }
@@ -107,7 +107,10 @@ pub(super) async fn remove_all_keys(connection: &ConnectionManager) -> Result<u6
     .await
 }
 
-async fn scan_keys(connection: &mut ConnectionManager, cursor: u64) -> RedisResult<(u64, Vec<Vec<u8>>)> {
+async fn scan_keys_from_cursor(
+    connection: &mut ConnectionManager,
+    cursor: u64,
+) -> RedisResult<(u64, Vec<Vec<u8>>)> {
     ::redis::cmd("SCAN")
         .arg(cursor)
         .arg("MATCH")
