@@ -33,7 +33,8 @@ pub enum Outcome {
     Updated,
     /// The item had nothing to change.
     Unchanged,
-    /// The row is deleted: by this item, or earlier, and it stays deleted.
+    /// The row is deleted: by this item, or earlier, and this create or update does not bring it back. A
+    /// delete of a row that was deleted earlier is `Unchanged`.
     Deleted,
     /// The row no longer has the expected version. Nothing was written.
     Conflict,
@@ -44,7 +45,7 @@ pub enum Outcome {
 /// The key by which an existing row was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MatchKey {
-    /// Its id or one of its aliases.
+    /// It was found by the id that was sent, which is its id or one of its aliases.
     Id,
     /// Its source and its external id.
     ExternalId,

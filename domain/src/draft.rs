@@ -210,9 +210,9 @@ fn parse_event_fields(
     }
     fields.parse_value("/isAllDay", draft.is_all_day);
     let time_zone = fields.parse_time_zone(draft.time_zone);
-    let notes = fields.parse_text("/notes", draft.notes, limits::NOTES_CHARS_MAX);
+    let notes = fields.check_text("/notes", draft.notes, limits::NOTES_CHARS_MAX);
     let source_type = fields.parse_source_type(draft.source_type);
-    let external_id = fields.parse_text("/externalId", draft.external_id, limits::EXTERNAL_ID_CHARS_MAX);
+    let external_id = fields.check_text("/externalId", draft.external_id, limits::EXTERNAL_ID_CHARS_MAX);
     if external_id.as_deref() == Some("") {
         fields.add_problem("/externalId", Code::InvalidValue, "must have at least one character");
     }
@@ -259,8 +259,8 @@ pub fn parse_event_type(draft: EventTypeDraft, generated_id: Uuid) -> Result<New
     if name.is_none() {
         fields.add_required_problem("/name");
     }
-    let color = fields.parse_text("/color", draft.color, limits::COLOR_CHARS_MAX);
-    let icon = fields.parse_text("/icon", draft.icon, limits::ICON_CHARS_MAX);
+    let color = fields.check_text("/color", draft.color, limits::COLOR_CHARS_MAX);
+    let icon = fields.check_text("/icon", draft.icon, limits::ICON_CHARS_MAX);
     let Some(name) = name.filter(|_| fields.has_no_problem()) else {
         return Err(fields.into_problems());
     };

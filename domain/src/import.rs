@@ -121,7 +121,7 @@ pub struct Counts {
     pub duplicates: i64,
     /// Records that exist already, with other content.
     pub differing: i64,
-    /// Records whose event was deleted before. It stays deleted.
+    /// Records whose event the user had deleted. It stays deleted.
     pub deleted: i64,
     /// Records that were rejected.
     pub rejected: i64,

@@ -47,9 +47,9 @@ pub struct Checkpoint {
 
 /// Opens a payload at a checkpoint.
 ///
-/// Plain NDJSON, and plain CSV in UTF-8 whose rows do not depend on earlier rows, are read from the checkpoint
-/// on. Any other payload is read from its beginning. Returns the reader, and the number of records before the
-/// place at which it begins. The caller skips the other records that are done.
+/// Plain NDJSON, and plain CSV in UTF-8 whose rows do not depend on earlier rows, are read from the
+/// checkpoint on. Any other payload is read from its beginning. Returns the reader, and the number of records
+/// before the place at which it begins. The caller skips the other records that are done.
 ///
 /// # Errors
 /// [`ReadError::Format`] if the payload is not of the format. [`ReadError::Limit`] if it is over a limit.
@@ -76,7 +76,8 @@ pub fn open_at_or_before_checkpoint(
         Format::Json => (Box::new(json::ArrayReader::new(bytes)), 0),
         Format::AppleHealth => (Box::new(apple_health::ExportReader::new(bytes)), 0),
         Format::Csv => {
-            let mut table = csv::Table::open(bytes, &mapping.cloned().unwrap_or_default(), input)?;
+            let mut table =
+                csv::Table::open_with_mapping(bytes, &mapping.cloned().unwrap_or_default(), input)?;
             let seeks = may_seek && table.can_begin_at_any_row();
             if seeks {
                 let bytes =

@@ -143,7 +143,7 @@ fn reader_of(format: Format, bytes: impl Read + 'static) -> Result<Box<dyn Recor
     Ok(match format {
         Format::Ndjson => Box::new(ndjson::NdjsonReader::new(bytes, 0)),
         Format::Json => Box::new(json::ArrayReader::new(bytes)),
-        Format::Csv => Box::new(csv::Table::open(bytes, &weather(), &input)?),
+        Format::Csv => Box::new(csv::Table::open_with_mapping(bytes, &weather(), &input)?),
         Format::AppleHealth => Box::new(apple_health::ExportReader::new(bytes)),
     })
 }

@@ -224,12 +224,14 @@ pub(super) async fn load_missing_event_bodies(
 
 /// Applies the writes in order, and returns one answer for each.
 ///
-/// The call may be sent again as a whole: writes that were applied before are answered as such. What is wrong
-/// with an item is in its answer and is no error.
+/// The call may be sent again as a whole if the writes can be recognized: a create of an event by its id or
+/// external id, an edit by its edit id and the client id. What was applied before is then answered as such.
+/// What is wrong with an item is in its answer and is no error.
 ///
 /// # Errors
 /// [`Error::ResponseTooLarge`] if the answers do not fit into a response, [`Error::Moved`] if an event was
-/// deleted before the response could describe it; then nothing is written. Otherwise as [`load_decide_and_store`].
+/// deleted before the response could describe it; then nothing is written. Otherwise as
+/// [`load_decide_and_store`].
 pub async fn apply_mutations(
     store: &Store,
     notifier: &dyn Notifier,

@@ -23,6 +23,7 @@ pub trait Notifier: Debug + Send + Sync {
     /// Sends a notification. Returns at once: it never fails and never waits for a queue.
     fn notify(&self, notification: Notification);
 
-    /// The ids of users whose feeds move from now on, in this process or another one.
+    /// The ids of users whose feeds move from now on, in this process or another one. Some may be missing or
+    /// repeated, so readers also poll.
     fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid>;
 }

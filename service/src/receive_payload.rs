@@ -94,13 +94,13 @@ pub async fn receive_payload<E: Send>(
         }
         while upload.has_whole_object() {
             if !upload.store_next_object().await? {
-                return state_changed_receipt(store, actor, id).await;
+                return refuse_after_state_change(store, actor, id).await;
             }
         }
     }
     if upload.is_payload_complete() {
         if !upload.store_next_object().await? {
-            return state_changed_receipt(store, actor, id).await;
+            return refuse_after_state_change(store, actor, id).await;
         }
         notifier.notify(Notification::Import(id));
     }
@@ -108,7 +108,7 @@ pub async fn receive_payload<E: Send>(
 }
 
 /// The receipt for an upload whose import was changed by another upload, or was canceled, in the meantime.
-async fn state_changed_receipt(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
+async fn refuse_after_state_change(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
     let detail = "the import was changed in the meantime: ask for its offset and go on from there";
     Ok(Receipt::refusal(row.map(|row| row.bytes_received), Code::ImportState, detail))
@@ -216,5 +216,5 @@ async fn remove_object_if_unused(
     let is_used = row.is_some_and(|row| {
         row.payload_removed_at.is_none() && row.payload_objects.object_name(number) == name
     });
-    if is_used { Ok(()) } else { payloads.remove_object(user_id, id, name).await }
+    if is_used { Ok(()) } else { payloads.remove_unused_object(user_id, id, name).await }
 }

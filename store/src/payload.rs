@@ -47,8 +47,13 @@ impl Payloads {
     /// Removes an object that belongs to no payload, because another upload of the same part was recorded.
     ///
     /// # Errors
-    /// [`Error::Payload`] if the object store fails.
-    pub async fn remove_object(&self, user_id: Uuid, import_id: Uuid, name: &str) -> Result<(), Error> {
+    /// [`Error::Payload`] if the object store fails. Some stores also fail if the object does not exist.
+    pub async fn remove_unused_object(
+        &self,
+        user_id: Uuid,
+        import_id: Uuid,
+        name: &str,
+    ) -> Result<(), Error> {
         Ok(self.objects.delete(&self.object_path(user_id, import_id, name)).await?)
     }
 

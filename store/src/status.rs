@@ -39,7 +39,7 @@ pub struct SourceTotals {
     pub source_type: String,
     /// How many living events come from it.
     pub count: i64,
-    /// The latest start of such an event, in epoch milliseconds.
+    /// The latest start of a living event of this source, in epoch milliseconds.
     pub last_event_at: Option<i64>,
     /// When such an event was last created, in epoch milliseconds.
     pub last_received_at: Option<i64>,

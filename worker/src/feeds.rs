@@ -79,7 +79,7 @@ impl FeedBroadcast {
         if let Some(remote) = &self.remote
             && !remote.is_subscribed.swap(true, Ordering::SeqCst)
         {
-            tokio::spawn(relay_remote_notifications(
+            tokio::spawn(relay_moved_feeds_of_other_processes(
                 remote.client.clone(),
                 remote.process_id,
                 self.local.clone(),
@@ -140,8 +140,13 @@ async fn publish_feed_notifications(
     pipe.query_async(connection).await
 }
 
-/// Receives the notifications of other processes. Connects again whenever the connection ends.
-async fn relay_remote_notifications(client: Client, process_id: Uuid, local: broadcast::Sender<Uuid>) {
+/// Sends to `local` the ids of users whose feeds moved in other processes, as Redis publishes them.
+/// Subscribes again whenever the connection ends.
+async fn relay_moved_feeds_of_other_processes(
+    client: Client,
+    process_id: Uuid,
+    local: broadcast::Sender<Uuid>,
+) {
     loop {
         if let Err(error) = relay_notifications_until_closed(&client, process_id, &local).await {
             tracing::debug!(%error, "the subscription to other processes ended and is opened again");
@@ -176,9 +181,9 @@ async fn relay_notifications_until_closed(
     }
 }
 
-/// Pings the connection, and returns whether a reply or a message came in time. Messages must be read while the
-/// ping waits, because the reply comes through the same stream. A message that is read here is dropped: its
-/// reader polls its feed anyway.
+/// Pings the connection, and returns whether a reply or a message came in time. Messages must be read while
+/// the ping waits, because the reply comes through the same stream. A message that is read here is dropped:
+/// its reader polls its feed anyway.
 async fn is_connection_alive<S: Stream + Unpin>(sink: &mut redis::aio::PubSubSink, messages: &mut S) -> bool {
     let reply = async {
         tokio::select! {

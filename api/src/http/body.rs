@@ -62,8 +62,8 @@ pub(crate) async fn read_and_decode_body(
     Ok((bytes, permit))
 }
 
-/// Reads a small part of the body of an unauthenticated request, so that its sender receives the response.
-pub(crate) async fn drain_unauthenticated_body(body: Body) {
+/// Reads and discards a small part of the body of a refused request, so that its sender receives the response.
+pub(crate) async fn drain_start_of_refused_body(body: Body) {
     drain_body(body, UNAUTHENTICATED_DRAIN_BYTES_MAX).await;
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn post_graphql(
     let caller = match authenticate_caller(&app, &headers).await {
         Ok(caller) => caller,
         Err(error) => {
-            body::drain_unauthenticated_body(http_body).await;
+            body::drain_start_of_refused_body(http_body).await;
             return refusal_response(&error, None, error_media, &id);
         }
     };

@@ -21,7 +21,7 @@ use service::{Actor, Receipt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::body::{PROGRESS_TIMEOUT, discard_stream, drain_unauthenticated_body};
+use super::body::{PROGRESS_TIMEOUT, discard_stream, drain_start_of_refused_body};
 use super::encoding::Encoding;
 use super::{App, CurrentUser, RequestId, error_response, problem_response};
 use crate::error::{ApiError, problem_json};
@@ -44,7 +44,7 @@ pub(super) async fn put_payload(
     let actor = match app.keys.authenticate_request(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            drain_unauthenticated_body(body).await;
+            drain_start_of_refused_body(body).await;
             return error_response(&error, &request_id);
         }
     };
@@ -83,14 +83,14 @@ async fn receive_payload_part(
     let encoding = match Encoding::from_headers(headers) {
         Ok(encoding) => encoding,
         Err(detail) => {
-            drain_unauthenticated_body(body).await;
+            drain_start_of_refused_body(body).await;
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             let problem = problem_json("BAD_USER_INPUT", status.as_u16(), &detail, request_id);
             return problem_response(problem, status);
         }
     };
     let Ok(_upload_permit) = Arc::clone(&app.uploads).try_acquire_owned() else {
-        drain_unauthenticated_body(body).await;
+        drain_start_of_refused_body(body).await;
         return error_response(&ApiError::Unavailable, request_id);
     };
     let mut bytes = Box::pin(with_progress_timeout(body).fuse().peekable());

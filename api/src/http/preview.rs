@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::body::{drain_body, drain_unauthenticated_body, read_and_decode_body};
+use super::body::{drain_body, drain_start_of_refused_body, read_and_decode_body};
 use super::encoding::Encoding;
 use super::{App, RequestId, error_response, problem_response};
 use crate::error::{ApiError, problem_json};
@@ -70,7 +70,7 @@ pub(super) async fn post_preview(
     let actor = match app.keys.authenticate_request(&headers, &app.services.store).await {
         Ok(actor) => actor,
         Err(error) => {
-            drain_unauthenticated_body(body).await;
+            drain_start_of_refused_body(body).await;
             return error_response(&error, &request_id);
         }
     };

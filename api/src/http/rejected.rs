@@ -69,7 +69,7 @@ pub(super) async fn get_rejected_records(
 
 async fn respond_with_records(app: &App, row: &ImportRow, request_id: &str) -> Response {
     if !row.has_complete_payload() {
-        return import_problem_response(&missing_payload_problem(row), request_id);
+        return import_problem_response(&problem_of_incomplete_payload(row), request_id);
     }
     let Some(permit) = PayloadReaders::acquire_read_permit(&app.payload_readers, row.user_id) else {
         return error_response(&ApiError::Unavailable, request_id);
@@ -119,8 +119,8 @@ impl Drop for ReadPermit {
     }
 }
 
-/// The problem of an import whose payload is not stored.
-fn missing_payload_problem(row: &ImportRow) -> Problem {
+/// Why the payload of this import cannot be read: it was deleted, or was not uploaded completely yet.
+fn problem_of_incomplete_payload(row: &ImportRow) -> Problem {
     if row.payload_removed_at.is_some() {
         Problem::new(
             Code::PayloadGone,

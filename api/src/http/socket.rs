@@ -195,7 +195,7 @@ impl WebSocketSession {
         match Incoming::parse_message(&text).ok_or(Close::MALFORMED)? {
             Incoming::Init(_) if self.caller.is_some() => Err(Close::SECOND_INIT),
             // Boxed, because this future runs once and would otherwise be the largest part of every session.
-            Incoming::Init(payload) => Box::pin(self.authenticate_client(payload)).await,
+            Incoming::Init(payload) => Box::pin(self.authenticate_and_acknowledge(payload)).await,
             Incoming::Ping(payload) => self.send_protocol_message(&Outgoing::Pong { payload }).await,
             Incoming::Pong => Ok(()),
             Incoming::Subscribe { id, payload } => self.start_operation(id, payload).await,
@@ -206,8 +206,9 @@ impl WebSocketSession {
         }
     }
 
-    /// Authenticates the client with the token of the payload, or with that of the upgrade.
-    async fn authenticate_client(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
+    /// Authenticates the client with the token of the payload, or with that of the upgrade. Then sends the
+    /// acknowledgement, and lets the socket end when the token expires.
+    async fn authenticate_and_acknowledge(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
         let payload_token = payload.map(parse_token).transpose().map_err(|()| Close::FORBIDDEN)?.flatten();
         let token = payload_token.or(self.token.take()).ok_or(Close::FORBIDDEN)?;
         let store = &self.app.services.store;

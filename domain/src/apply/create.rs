@@ -31,7 +31,7 @@ pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &New
     if unit.is_id_used_elsewhere(Entity::Event, new.id) {
         return context.rejection_answer(new.id, vec![id_in_use_problem()]);
     }
-    if let Some(row) = find_event_by_former_id(unit, new) {
+    if let Some(row) = find_event_stored_under_former_id(unit, new) {
         return answer_or_recreate_existing_event(unit, context, new, &row, MatchKey::Id);
     }
     if let Some(row) = unit.find_event_by_external_id(&new.source_type, new.external_id.as_deref()) {
@@ -57,7 +57,7 @@ pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &New
 
 /// The event that an earlier version of the server stored under the former id of this record. A deleted event
 /// always matches, because its content is gone: an event that a person deleted must not come back.
-fn find_event_by_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
+fn find_event_stored_under_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
     let former = new.former_id?;
     let row = unit.find_event(former.id)?;
     let is_same = row.content.as_ref().is_none_or(|content| {

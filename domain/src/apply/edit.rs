@@ -268,7 +268,7 @@ pub fn restore_event(
         return Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row);
     }
     if let Some(content) = &row.content {
-        if has_same_content(unit, restore, &row, content) {
+        if restore_changes_nothing(unit, restore, &row, content) {
             return record_edit_of_unchanged_event(unit, context, row, restore.guard.edit_id);
         }
         return Answer::new_conflict(row);
@@ -291,7 +291,12 @@ pub fn restore_event(
 
 /// Whether a living event has the content of the restore. Source and external id are not compared, because a
 /// restore cannot change them.
-fn has_same_content(unit: &UnitOfWork, restore: &Restore, row: &EventRow, content: &EventContent) -> bool {
+fn restore_changes_nothing(
+    unit: &UnitOfWork,
+    restore: &Restore,
+    row: &EventRow,
+    content: &EventContent,
+) -> bool {
     let mut new = restore.event.clone();
     new.source_type.clone_from(&row.source_type);
     new.external_id.clone_from(&row.external_id);

@@ -191,8 +191,8 @@ pub fn parse_event_type_edit(draft: TypeEditDraft) -> Result<TypeEdit, Vec<Field
     let name = parse_required_if_sent("/name", draft.patch.name, &mut fields, |fields, sent| {
         fields.parse_type_name("/name", sent)
     });
-    let color = draft.patch.color.map(|sent| fields.parse_text("/color", sent, limits::COLOR_CHARS_MAX));
-    let icon = draft.patch.icon.map(|sent| fields.parse_text("/icon", sent, limits::ICON_CHARS_MAX));
+    let color = draft.patch.color.map(|sent| fields.check_text("/color", sent, limits::COLOR_CHARS_MAX));
+    let icon = draft.patch.icon.map(|sent| fields.check_text("/icon", sent, limits::ICON_CHARS_MAX));
     let guard = parse_guard(fields.set_base_pointer(""), draft.guard);
     item_or_problems(fields, id.map(|id| TypeEdit { id, patch: TypePatch { name, color, icon }, guard }))
 }
@@ -257,7 +257,7 @@ fn parse_event_patch(fields: &mut Fields, draft: EventPatchDraft) -> EventPatch 
         fields.parse_value("/isAllDay", sent)
     });
     let time_zone = draft.time_zone.map(|sent| fields.parse_time_zone(sent));
-    let notes = draft.notes.map(|sent| fields.parse_text("/notes", sent, limits::NOTES_CHARS_MAX));
+    let notes = draft.notes.map(|sent| fields.check_text("/notes", sent, limits::NOTES_CHARS_MAX));
     let location = draft.location.map(|sent| fields.parse_location(sent));
     let properties = draft.properties.map(|sent| fields.parse_properties(sent));
     EventPatch { event_type_id, timestamp, end_date, is_all_day, time_zone, notes, location, properties }

@@ -61,7 +61,8 @@ impl Fields {
         }
     }
 
-    pub(super) fn parse_text(
+    /// Returns a text that is allowed. Otherwise notes the problem.
+    pub(super) fn check_text(
         &mut self,
         pointer: &str,
         sent: Sent<String>,
@@ -82,7 +83,7 @@ impl Fields {
     }
 
     pub(super) fn parse_type_name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
-        let text = self.parse_text(pointer, sent, usize::MAX)?;
+        let text = self.check_text(pointer, sent, usize::MAX)?;
         let trimmed = text.trim();
         // ASCII text is in NFC already (UAX 15).
         let name = if trimmed.is_ascii() { trimmed.to_owned() } else { trimmed.nfc().collect() };
@@ -157,7 +158,7 @@ impl Fields {
     }
 
     pub(super) fn parse_time_zone(&mut self, sent: Sent<String>) -> Option<String> {
-        let zone = self.parse_text("/timeZone", sent, usize::MAX)?;
+        let zone = self.check_text("/timeZone", sent, usize::MAX)?;
         if chrono_tz::Tz::from_str(&zone).is_ok() {
             return Some(zone);
         }
@@ -166,7 +167,7 @@ impl Fields {
     }
 
     pub(super) fn parse_source_type(&mut self, sent: Sent<String>) -> String {
-        let Some(source) = self.parse_text("/sourceType", sent, usize::MAX) else {
+        let Some(source) = self.check_text("/sourceType", sent, usize::MAX) else {
             return "manual".to_owned();
         };
         let has_valid_start = source.starts_with(|c: char| c.is_ascii_lowercase());
@@ -181,7 +182,7 @@ impl Fields {
         let draft = self.parse_value("/location", sent)?;
         let latitude = self.parse_degrees("/location/latitude", draft.latitude, 90.0);
         let longitude = self.parse_degrees("/location/longitude", draft.longitude, 180.0);
-        let name = self.parse_text("/location/name", draft.name, limits::LOCATION_NAME_CHARS_MAX);
+        let name = self.check_text("/location/name", draft.name, limits::LOCATION_NAME_CHARS_MAX);
         Some(Location { latitude: latitude?, longitude: longitude?, name })
     }
 

@@ -26,9 +26,11 @@ pub(super) struct FoldTracker {
     last: Option<NaiveDateTime>,
     /// The pass of the ambiguous hour in which the last row is; `None` outside of such an hour.
     pass: Option<Fold>,
-    /// The order of rows outside of ambiguous hours; `None` before two different times were seen.
+    /// Whether times ascend or descend from row to row outside of ambiguous hours; `None` before two
+    /// different times were seen.
     order: Option<Ordering>,
-    /// Whether some rows contradict that order.
+    /// Whether times ascend between some rows and descend between others. Then the order says nothing about
+    /// an ambiguous time.
     is_mixed: bool,
     /// The steps between rows outside of ambiguous hours, as long as they are all equal.
     steps: Steps,

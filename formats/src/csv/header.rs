@@ -98,10 +98,10 @@ impl<'h> Lookup<'h> {
         names.into_iter().flatten().map(|name| self.find_column_or_note_missing(name)).collect()
     }
 
-    /// Checks that all columns were found.
+    /// Checks that the header has all columns that were looked up so far.
     ///
     /// # Errors
-    /// The missing columns, and those that the header has instead.
+    /// A text with the missing columns and the columns of the header.
     pub(super) fn check_all_found(&self) -> Result<(), String> {
         if self.missing.is_empty() {
             return Ok(());

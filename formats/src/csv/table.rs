@@ -187,13 +187,17 @@ impl Table {
     /// # Errors
     /// [`ReadError::Format`] also if the mapping does not fit the header. Otherwise as for
     /// [`UnmappedTable::open`].
-    pub(crate) fn open(bytes: BoundedReader, mapping: &CsvMapping, input: &Input) -> Result<Self, ReadError> {
+    pub(crate) fn open_with_mapping(
+        bytes: BoundedReader,
+        mapping: &CsvMapping,
+        input: &Input,
+    ) -> Result<Self, ReadError> {
         let table = UnmappedTable::open(bytes, mapping, input)?;
         table.into_mapped_table(mapping).map_err(|(_, detail)| ReadError::Format(detail))
     }
 
-    /// Whether reading can begin at any row: the file is UTF-8, so that offsets in its text are offsets in the
-    /// payload, and no row depends on the rows before it.
+    /// Whether reading can begin at any row: the file is UTF-8, so that offsets in its text are offsets in
+    /// the payload, and no row depends on the rows before it.
     pub(crate) fn can_begin_at_any_row(&self) -> bool {
         self.is_utf8 && !self.mapping.needs_row_order()
     }

@@ -49,7 +49,7 @@ fn open(mapping: &CsvMapping, payload: impl Into<Vec<u8>>) -> Result<Table, Stri
     let payload = payload.into();
     let input = Input::new(Arc::new(Memory(payload.clone())));
     let bytes = BoundedReader::of_plain(Cursor::new(payload), 0, &input);
-    Table::open(bytes, mapping, &input).map_err(|error| error.to_string())
+    Table::open_with_mapping(bytes, mapping, &input).map_err(|error| error.to_string())
 }
 
 fn header_error(mapping: &CsvMapping, header: &[&str]) -> String {

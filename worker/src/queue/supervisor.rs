@@ -68,7 +68,8 @@ where
             drop(permit);
         });
         if let Err(error) = task.await {
-            tracing::debug!(import.id = %import_id, %error, "the handler of a notification did not return");
+            // The sweeper sends the notification again.
+            tracing::debug!(import.id = %import_id, %error, "the handler of a notification was cancelled");
         }
     }
 

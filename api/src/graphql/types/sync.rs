@@ -86,7 +86,8 @@ impl ChangePage {
 }
 
 impl Change {
-    /// Converts a change and attaches the type of its event, if `types` contains it.
+    /// Converts a change: a deleted row becomes a tombstone, and an event gets its type if `types` contains
+    /// it.
     fn new(change: feed::Change, types: &HashMap<Uuid, EventType>) -> Self {
         match change {
             feed::Change::Event(row) => match Event::from_living_row(row) {

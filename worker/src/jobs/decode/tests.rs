@@ -122,6 +122,6 @@ async fn a_removed_or_changed_object_is_an_error_after_the_complete_chunks() {
         other => panic!("{other:?}"),
     };
     assert!(!whole.is_empty() && code(error) == Code::PayloadMismatch);
-    payloads.remove_object(row.user_id, row.id, "1").await.unwrap();
+    payloads.remove_unused_object(row.user_id, row.id, "1").await.unwrap();
     assert_eq!(code(chunks(&payloads, &row).await.1), Code::PayloadGone);
 }
