@@ -22,7 +22,7 @@ pub enum Packing {
     Gzip,
     /// Zstandard (RFC 8878).
     Zstd,
-    /// A zip archive, of which one file is read.
+    /// A zip archive. One of its files is read.
     Zip,
 }
 

@@ -124,7 +124,7 @@ impl Source for PartialSource {
     }
 }
 
-/// Follows the head of a payload of which only a part was sent. Every read fails.
+/// Comes after the head of a payload, if only the head was sent. Every read fails.
 struct EndOfPart;
 
 impl Read for EndOfPart {

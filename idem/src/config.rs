@@ -104,8 +104,8 @@ impl Config {
     }
 
     /// Loads the settings. `overrides` are flags, as key and value. `env` is the environment (see
-    /// [`process_env`]), of which only names that begin with `IDEM_` are read. With `dev`, the signing secret
-    /// is created if none is set, and the log has other defaults.
+    /// [`process_env`]); only its names that begin with `IDEM_` are read. With `dev`, the signing secret is
+    /// created if none is set, and the log has other defaults.
     ///
     /// # Errors
     /// If a key is unknown, a value does not parse, a file cannot be read, a secret is too short, or `dev` is

@@ -18,7 +18,7 @@ pub type OwnedFitsResponse = Arc<dyn Fn(&[MutationAnswer]) -> bool + Send + Sync
 /// Applies one write. What is wrong with it is in its answer and is no error.
 ///
 /// # Errors
-/// [`Error::ResponseTooLarge`] if the answer does not fit into a response; then nothing but an alias is
+/// [`Error::ResponseTooLarge`] if the answer does not fit into a response; then at most an alias is
 /// written. Otherwise as [`GroupWriter::write_in_group`], and [`Error::Moved`] if the event was deleted
 /// before the response could describe it.
 pub async fn apply_mutation(
@@ -44,7 +44,7 @@ pub async fn apply_mutation(
         return decide(&mut UnitOfWork::default());
     }
     let mut answer = writer.write_in_group(actor.user_id, read_set, Box::new(decide)).await?;
-    // An event that lacks its body is a duplicate, of which nothing but an alias is stored.
+    // An event that lacks its body is a duplicate. At most an alias was stored for it.
     let has_grown =
         load_missing_event_bodies(store, actor.user_id, std::slice::from_mut(&mut answer)).await?;
     if has_grown { check_size(answer) } else { Ok(answer) }

@@ -17,7 +17,7 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Makes a limit of which the first warning passes.
+    /// Makes a throttle that lets the first warning pass.
     #[must_use]
     pub const fn new() -> Self {
         Self { begun_at: OnceLock::new(), next_ms: AtomicU64::new(0), suppressed: AtomicU64::new(0) }

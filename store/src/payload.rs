@@ -1,4 +1,4 @@
-//! Stores the payloads of imports as objects of 8 MiB, of which the last may be shorter.
+//! Stores the payloads of imports as objects of 8 MiB. The last one may be shorter.
 //!
 //! Each object is written by one `put`. Multipart uploads and appends are not used, because object stores
 //! differ in them. Objects are named by number and content (decision 0062).

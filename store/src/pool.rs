@@ -118,16 +118,9 @@ impl Pool {
     pub(super) async fn read_rows(
         &self,
         statement: Statement,
-        mut on_row: impl FnMut(Row<'_>) -> RowResult,
+        on_row: impl FnMut(Row<'_>) -> RowResult,
     ) -> Result<(), Error> {
-        match self {
-            Self::Postgres(pool) => {
-                pool.run_retrying_reads(statement, Effect::Reads, |row| on_row(Row::Postgres(row))).await
-            }
-            Self::Sqlite(pool) => {
-                pool.run_retrying_reads(statement, Effect::Reads, |row| on_row(Row::Sqlite(row))).await
-            }
-        }
+        self.run_statement(statement, Effect::Reads, on_row).await
     }
 
     /// Runs a statement that writes, and calls `on_row` for each row that it returns. It never runs the
@@ -138,14 +131,23 @@ impl Pool {
     pub(super) async fn run_write(
         &self,
         statement: Statement,
+        on_row: impl FnMut(Row<'_>) -> RowResult,
+    ) -> Result<(), Error> {
+        self.run_statement(statement, Effect::Writes, on_row).await
+    }
+
+    async fn run_statement(
+        &self,
+        statement: Statement,
+        effect: Effect,
         mut on_row: impl FnMut(Row<'_>) -> RowResult,
     ) -> Result<(), Error> {
         match self {
             Self::Postgres(pool) => {
-                pool.run_retrying_reads(statement, Effect::Writes, |row| on_row(Row::Postgres(row))).await
+                pool.run_retrying_reads(statement, effect, |row| on_row(Row::Postgres(row))).await
             }
             Self::Sqlite(pool) => {
-                pool.run_retrying_reads(statement, Effect::Writes, |row| on_row(Row::Sqlite(row))).await
+                pool.run_retrying_reads(statement, effect, |row| on_row(Row::Sqlite(row))).await
             }
         }
     }

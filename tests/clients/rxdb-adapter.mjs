@@ -57,8 +57,8 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
     streamQueryBuilder: () => ({ query: STREAM, variables: { get after() { return pulled ?? head; } } }),
     responseModifier: ({ changes, cursor, reset }, origin, checkpoint) => {
       if (origin === 'stream') return 'RESYNC';
-      // What a pull brings of a row that is being pushed may be older than the push, and RxDB would take it, or
-      // newer, and RxDB would pass it over: it is pulled anew, behind the push.
+      // A pull may bring a row that is being pushed. It may be older than the push, and RxDB would take it, or
+      // newer, and RxDB would ignore it. So the row is pulled again after the push.
       const behind = [...met.keys()].filter((up) => changes.some(({ entityId }) => met.get(up).has(entityId)));
       if (behind.length > 0) {
         Promise.allSettled(behind).then(() => state.reSync());
@@ -111,7 +111,7 @@ export function replicateIdem({ collection, url, socket, fetch, token, clientId,
   const ask = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: HEAD, signal: stop.signal };
   const started = (fetch ?? globalThis.fetch)(url, ask).then((answer) => answer.json())
     .then(({ data }) => { head = data.syncStatus.headCursor; }).catch(() => {}).then(() => state.start());
-  // RxDB gives back a socket when it is cancelled, taken or not, and as often as it is.
+  // RxDB releases a socket at each cancel, also at a second one and if it never opened a socket.
   const cancel = state.cancel.bind(state);
   const end = async () => {
     stop.abort();

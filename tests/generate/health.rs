@@ -52,7 +52,7 @@ struct Template {
     nested: u64,
 }
 
-/// Parses the elements. Each is in the result as often as its weight.
+/// Parses the elements. The result repeats each one by its weight.
 fn templates() -> Result<Vec<Template>, Box<dyn std::error::Error>> {
     let mut all = Vec::new();
     for block in SAMPLES.split("== ").skip(1) {

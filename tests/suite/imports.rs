@@ -97,7 +97,7 @@ async fn a_bad_line_is_rejected_and_all_others_are_stored(server: &TestServer) {
     );
 }
 
-/// Returns NDJSON of so many records, of which the first two are invalid.
+/// Returns NDJSON of so many records. The first two are invalid.
 fn samples(count: usize) -> Vec<u8> {
     let mut lines = vec![r#"{"a\u0000b":1}"#.to_owned(); 2];
     lines

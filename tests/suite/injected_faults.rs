@@ -155,7 +155,7 @@ fn the_soak_finds_injected_faults() {
     }
 }
 
-/// Imports 3 000 records, of which this one triggers the fault. Returns how many workers crashed, and the
+/// Imports 3 000 records. The record with the index `poison` triggers the fault. Returns how many workers crashed, and the
 /// counts.
 async fn import_poison(cluster: &mut Cluster, client: &Client, poison: usize) -> (usize, Value) {
     let line = |n: usize| {

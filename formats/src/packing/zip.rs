@@ -154,7 +154,7 @@ impl Archive {
         export.or(not_sent).ok_or_else(|| self.no_file_to_read_error())
     }
 
-    /// The error for an archive of several files of which none is an export, or for a workbook of Excel.
+    /// The error for an archive of several files without an export among them, or for a workbook of Excel.
     fn no_file_to_read_error(&self) -> ReadError {
         if self.is_workbook {
             return ReadError::new_format_error(

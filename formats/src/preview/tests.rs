@@ -27,7 +27,7 @@ fn request(mapping: Option<&CsvMapping>) -> Request<'_> {
     Request { format: None, file_name: "", mapping, records: 20, reads_all: true }
 }
 
-/// A file of this size, of which only a head and a tail were sent.
+/// A file of this size. Only its head and its tail were sent.
 fn input(head: &[u8], size: usize, tail: &[u8]) -> Input {
     let source = PartialSource::new(size as u64, head.to_vec(), tail.to_vec()).expect("it fits");
     Input::new(Arc::new(source))

@@ -387,7 +387,7 @@ impl<T: Send + 'static> Drop for InFlightGroup<T> {
     }
 }
 
-/// Completes nothing: whoever called [`GroupWriter::write_in_group`] completes the answer of a single write.
+/// Changes nothing. The caller of [`GroupWriter::write_in_group`] completes the answer of a single write.
 async fn return_answer_unchanged<T>(answer: T) -> Result<T, Error> {
     Ok(answer)
 }

@@ -66,7 +66,7 @@ fn ended_and_kept_condition(removed_at: Column) -> Condition {
     Condition::all().add(Column::State.is_in(ended)).add(removed_at.is_null())
 }
 
-/// Returns imports that ended more than `kept_ms` ago, of which something is still kept. The clock of the
+/// Returns imports that ended more than `kept_ms` ago and whose data is not all removed. The clock of the
 /// database decides, as it does for everything that is removed.
 ///
 /// Plan: it walks `import_job_payload_kept (finished_at) WHERE payload_removed_at IS NULL`, or the same index

@@ -50,8 +50,8 @@ impl EventMutations {
     }
 
     /// Applies 1 to 500 mutations from the outbox of a client, in order and in one transaction. There is one
-    /// result for each mutation. After a lost response send the same list again; edits must carry
-    /// `expectedVersion` and `editId` for that.
+    /// result for each mutation. After a lost response send the same list again. For that, each create of an
+    /// event must carry an `id` or an `externalId`, and each edit must carry `expectedVersion` and `editId`.
     async fn apply_mutations(
         &self,
         context: &Context<'_>,

@@ -34,30 +34,21 @@ pub fn target(rng: &mut Rng, state: &Oracle, items: &[Item]) -> Uuid {
     pick_or_any(rng, &known, items)
 }
 
-fn event_target(rng: &mut Rng, state: &Oracle, items: &[Item]) -> Uuid {
-    let mut known: Vec<Uuid> = state.events.iter().map(|row| row.meta.id).collect();
-    known.extend(
-        state
-            .aliases
-            .iter()
-            .filter(|alias| known.contains(&alias.id))
-            .map(|alias| alias.alias_id)
-            .collect::<Vec<_>>(),
-    );
+fn pick_with_aliases(rng: &mut Rng, mut known: Vec<Uuid>, state: &Oracle, items: &[Item]) -> Uuid {
+    let aliases = state.aliases.iter().filter(|alias| known.contains(&alias.id)).map(|alias| alias.alias_id);
+    let aliases: Vec<Uuid> = aliases.collect();
+    known.extend(aliases);
     pick_or_any(rng, &known, items)
 }
 
+fn event_target(rng: &mut Rng, state: &Oracle, items: &[Item]) -> Uuid {
+    let known = state.events.iter().map(|row| row.meta.id).collect();
+    pick_with_aliases(rng, known, state, items)
+}
+
 fn type_target(rng: &mut Rng, state: &Oracle, items: &[Item]) -> Uuid {
-    let mut known: Vec<Uuid> = state.types.iter().map(|row| row.meta.id).collect();
-    known.extend(
-        state
-            .aliases
-            .iter()
-            .filter(|alias| known.contains(&alias.id))
-            .map(|alias| alias.alias_id)
-            .collect::<Vec<_>>(),
-    );
-    pick_or_any(rng, &known, items)
+    let known = state.types.iter().map(|row| row.meta.id).collect();
+    pick_with_aliases(rng, known, state, items)
 }
 
 fn pick_or_any(rng: &mut Rng, known: &[Uuid], items: &[Item]) -> Uuid {
