@@ -23,7 +23,8 @@ use crate::error::ApiError;
 use jwks::Jwks;
 use token_cache::{Signer, TokenCache};
 
-/// How much the clocks of the issuer and of this server may differ.
+/// How much the clocks of the issuer and of this server may differ: a token counts as valid this long before
+/// its `nbf` and after its `exp`.
 const LEEWAY_SECONDS: u64 = 30;
 
 /// How long the database may take to find or create the user of a token.
@@ -32,13 +33,13 @@ const IDENTIFY_TIMEOUT: Duration = Duration::from_millis(IDENTIFY_MS_MAX);
 /// Why the verification keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// The file could not be read.
+    /// The file with the key set could not be read.
     #[error("the JWKS file cannot be read")]
     File(#[from] std::io::Error),
-    /// The URL could not be fetched.
+    /// The request for the URL of the key set failed, or its response has an error status.
     #[error("the JWKS cannot be fetched")]
     Fetch(#[from] reqwest::Error),
-    /// The content is not a JSON Web Key Set (RFC 7517).
+    /// The content of the file or URL is not a JSON Web Key Set (RFC 7517).
     #[error("the JWKS is not a JSON Web Key Set (RFC 7517)")]
     Format(#[from] serde_json::Error),
     /// The URL returned more than [`JWKS_BYTES_MAX`] bytes.
@@ -49,7 +50,8 @@ pub enum KeysError {
     Empty,
 }
 
-/// The keys that tokens are verified with, and the issuers and the audience that tokens must name.
+/// What tokens are verified with: the keys of their signatures, the issuers and the audience that they must
+/// name, and a cache of verified tokens. Clones share the cache.
 #[derive(Debug, Clone)]
 pub struct Keys {
     secrets: Vec<Arc<DecodingKey>>,
@@ -64,7 +66,8 @@ struct Claims {
     sub: String,
     #[serde(default)]
     iss: String,
-    /// Seconds since the epoch. RFC 7519, section 2 (NumericDate) permits fractions.
+    /// When the token expires, in seconds since the epoch. RFC 7519, section 2 (NumericDate) permits
+    /// fractions.
     exp: f64,
 }
 
@@ -73,15 +76,15 @@ struct Claims {
 pub(crate) struct Caller {
     /// The user that the token names.
     pub actor: Actor,
-    /// When the token expires, in epoch milliseconds. The leeway is included.
+    /// When the token stops being accepted, in epoch milliseconds: its `exp` plus the leeway for clocks.
     pub expires_at_ms: i64,
 }
 
 impl Keys {
     /// Loads the keys. A token may be signed with any of the HS256 `secrets` or with a key of `jwks`.
     ///
-    /// `jwks` is a file or a URL. If `issuers` is not empty, `iss` of a token must be one of them. If
-    /// `audience` is given, `aud` must contain it.
+    /// `jwks` is a file or a URL, which a background task reads again about once a minute. If `issuers` is
+    /// not empty, `iss` of a token must be one of them. If `audience` is given, `aud` must contain it.
     ///
     /// # Errors
     /// - [`KeysError::File`] if the file cannot be read.
@@ -104,11 +107,12 @@ impl Keys {
         Ok(Self { secrets, jwks, issuers, audience, token_cache: Arc::default() })
     }
 
-    /// Returns the user whose token is in the Authorization header.
+    /// Returns the user whose token is in the Authorization header. Creates the user if the token is their
+    /// first.
     ///
     /// # Errors
     /// [`ApiError::Unauthenticated`] if there is no valid token; [`ApiError::Unavailable`] or
-    /// [`ApiError::Internal`] if the database cannot find the user.
+    /// [`ApiError::Internal`] if the database cannot find or create the user.
     pub(crate) async fn authenticate_request(
         &self,
         headers: &HeaderMap,
@@ -118,11 +122,11 @@ impl Keys {
         Ok(self.authenticate_token(token, store).await?.actor)
     }
 
-    /// Verifies a token. Returns its user and the time at which it expires.
+    /// Verifies a token. Returns its user, who is created if unknown, and the time at which it expires.
     ///
     /// # Errors
     /// [`ApiError::Unauthenticated`] if the token is not valid; [`ApiError::Unavailable`] or
-    /// [`ApiError::Internal`] if the database cannot find the user.
+    /// [`ApiError::Internal`] if the database cannot find or create the user.
     pub(crate) async fn authenticate_token(&self, token: &str, store: &Store) -> Result<Caller, ApiError> {
         let claims = self.verify_token(token, &store.clock).await.ok_or(ApiError::Unauthenticated)?;
         let user_id =
@@ -132,12 +136,12 @@ impl Keys {
         Ok(Caller { actor: Actor { user_id, issuer: claims.iss, subject: claims.sub }, expires_at_ms })
     }
 
-    /// Returns the claims of a valid token, and `None` for any other. A verified token stays in the cache
-    /// until it expires, or until the key set is replaced, because its key may have been removed.
+    /// Returns the claims of a valid token, and `None` for any other. The claims are cached until the token
+    /// expires, or until a new version of the key set that verified it, which may lack its key.
     async fn verify_token(&self, token: &str, clock: &Clock) -> Option<Claims> {
         let hash = token_cache::hash_token(token);
         let key_set_version = self.jwks.as_ref().and_then(|jwks| jwks.key_set_version());
-        if let Some(claims) = self.token_cache.find_claims(&hash, key_set_version) {
+        if let Some(claims) = self.token_cache.find_valid_or_evict_claims(&hash, key_set_version) {
             return Some(claims);
         }
         let (claims, signer) = self.verify_signature_and_claims(token, clock).await?;
@@ -160,22 +164,17 @@ impl Keys {
             let claims = self
                 .secrets
                 .iter()
-                .find_map(|key| self.verify_and_decode_claims(token, key, Algorithm::HS256))?;
+                .find_map(|key| self.verify_token_with_key(token, key, Algorithm::HS256))?;
             return Some((claims, Signer::Secret));
         }
         let jwks = self.jwks.as_ref()?;
         let kid = header.kid?;
         let found = jwks.find_or_fetch_key(&kid, clock).await?;
-        let claims = self.verify_and_decode_claims(token, &found.key, found.algorithm)?;
+        let claims = self.verify_token_with_key(token, &found.key, found.algorithm)?;
         Some((claims, Signer::KeySet { version: found.key_set_version }))
     }
 
-    fn verify_and_decode_claims(
-        &self,
-        token: &str,
-        key: &DecodingKey,
-        algorithm: Algorithm,
-    ) -> Option<Claims> {
+    fn verify_token_with_key(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<Claims> {
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
@@ -202,7 +201,8 @@ fn expires_at_ms(exp: f64) -> i64 {
     ms as i64
 }
 
-/// Returns the token of the Authorization header. `None` if the header is missing or has another scheme.
+/// Returns the token of the Authorization header, unverified. `None` if the header is missing or does not
+/// have the scheme Bearer.
 pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

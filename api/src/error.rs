@@ -13,50 +13,51 @@ use service::LogThrottle;
 use crate::limiter::Level;
 use crate::query_limits::Refusal;
 
-/// How long a client should wait before it repeats a request that was refused with `UNAVAILABLE`, in
-/// milliseconds.
+/// How long a client should wait before it repeats a request that was refused with the status 503, or with
+/// 429 and no time of its own, in milliseconds.
 const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 
-/// Why a request was refused.
+/// Why a request, or one field of a GraphQL request, was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
     /// The request has no valid token.
     Unauthenticated,
-    /// The origin of the page is not allowed.
+    /// The web page that opens the WebSocket has an origin that is not allowed.
     Forbidden,
     /// The request is malformed or invalid. The text says why.
     BadUserInput(String),
-    /// The request has only the hash of a document, and the server does not know the document.
+    /// The request has only the hash of a GraphQL document, and the server has no document with this hash.
     PersistedQueryNotFound,
-    /// The request exceeds a limit.
+    /// The request, or its response, exceeds a limit other than the rate limit and the size of the body.
     Limit {
-        /// The name in the table of limits (`docs/reference/limits.md`).
+        /// The name of the limit in the table of limits (`docs/reference/limits.md`).
         name: &'static str,
         /// The largest value that is allowed.
         max: u64,
         /// One sentence that also says how to stay within the limit.
         detail: String,
     },
-    /// The body is larger than allowed.
+    /// The body of the request is larger than allowed.
     PayloadTooLarge {
         /// The largest size that is allowed, in bytes.
         max: u64,
     },
-    /// The user has too few points left for this request.
+    /// The bucket of the user's rate limit has too few points left for this request.
     RateLimited {
         /// After this time the user has enough points, in milliseconds.
         retry_after_ms: u64,
-        /// How full the bucket of the user is.
+        /// How full the bucket is. The refused request took nothing from it.
         level: Level,
     },
-    /// The request cannot be executed now, but it may succeed later.
+    /// The request failed for a temporary reason, such as a database outage or too much load, and may succeed
+    /// later. If it was a mutation, it may have taken effect.
     Unavailable,
-    /// The server has a fault. The log has the details.
+    /// The server has a fault. The log has the details, and the client gets none.
     Internal,
 }
 
 impl ApiError {
-    /// The error for a response that would have more than [`RESPONSE_BYTES_MAX`] bytes.
+    /// The error for a response that would have more than [`RESPONSE_BYTES_MAX`] bytes by its estimated size.
     pub(crate) fn response_too_large() -> Self {
         let mib = RESPONSE_BYTES_MAX / (1024 * 1024);
         let detail = format!("the response would be larger than {mib} MiB: request less at once");
@@ -79,7 +80,7 @@ impl ApiError {
         }
     }
 
-    /// The HTTP status of a request that is refused before anything is executed.
+    /// The HTTP status that fits this error. A GraphQL response with data has the status 200 nevertheless.
     #[must_use]
     pub fn http_status(&self) -> u16 {
         match self {
@@ -112,7 +113,8 @@ impl ApiError {
         }
     }
 
-    /// Returns the problem object (RFC 9457) with the extension members of this API.
+    /// Returns the problem object (RFC 9457) of this error, as `problem_json` makes it, with `retryAfterMs`
+    /// of the rate limit.
     #[must_use]
     pub fn to_problem_json(&self, request_id: &str) -> serde_json::Value {
         let mut problem = problem_json(self.code(), self.http_status(), &self.detail(), request_id);
@@ -141,7 +143,8 @@ impl ApiError {
     }
 }
 
-/// Returns a problem object (RFC 9457) with a `code`. GraphQL errors and the other routes both use it.
+/// Returns a problem object (RFC 9457) with a `code`. The statuses 401, 429 and 503 count as retryable.
+/// GraphQL errors and the other routes both use it.
 pub(crate) fn problem_json(code: &str, status: u16, detail: &str, request_id: &str) -> serde_json::Value {
     let retry_after_ms = match status {
         // A client may retry at once with another token.
@@ -165,7 +168,7 @@ pub(crate) fn problem_json(code: &str, status: u16, detail: &str, request_id: &s
     problem
 }
 
-/// Limits the warnings, because overload and a database outage affect every request.
+/// Limits the warning about `UNAVAILABLE`, because overload and a database outage affect every request.
 static UNAVAILABLE_WARNINGS: LogThrottle = LogThrottle::new();
 
 impl From<Error> for ApiError {
@@ -179,7 +182,7 @@ impl From<Error> for ApiError {
             tracing::warn!(
                 error = error.to_string_with_cause(),
                 suppressed,
-                "a request was refused with UNAVAILABLE"
+                "a request failed with UNAVAILABLE and may be repeated"
             );
         }
         if !error.retryable() {
@@ -207,8 +210,8 @@ impl From<ApiError> for async_graphql::Error {
     }
 }
 
-/// Adds a code and a problem to every error of a response. Errors that the GraphQL library raised have no
-/// code; they become `BAD_USER_INPUT`.
+/// Adds a problem object to the extensions of every error of a response. Errors that the GraphQL library
+/// raised have no code yet; they get the code `BAD_USER_INPUT`.
 pub(crate) fn add_problems_to_errors(response: &mut Response, request_id: &str) {
     for error in &mut response.errors {
         let values = error.extensions.get_or_insert_default();

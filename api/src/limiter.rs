@@ -22,45 +22,49 @@ use uuid::Uuid;
 
 use crate::error::ApiError;
 
-/// The `RateLimit` header of draft-ietf-httpapi-ratelimit-headers.
+/// The `RateLimit` header of draft-ietf-httpapi-ratelimit-headers: how many points a user has left.
 pub(crate) const LEVEL_HEADER: HeaderName = HeaderName::from_static("ratelimit");
-/// The `RateLimit-Policy` header of the same draft.
+/// The `RateLimit-Policy` header of draft-ietf-httpapi-ratelimit-headers: the points of a full bucket, and
+/// how fast it fills.
 pub(crate) const POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Time between two evictions of full buckets.
+/// The shortest time between two evictions of full buckets.
 const EVICT_EVERY: Duration = Duration::from_secs(60);
 
 type Buckets<C> = RateLimiter<Uuid, DashMapStateStore<Uuid>, C, StateInformationMiddleware>;
 
-/// The buckets of all users that are not full. A missing bucket counts as full, so full ones are evicted.
+/// The rate limit: a token bucket of points for each user, in the memory of this process. A missing bucket
+/// counts as full, so full ones are evicted.
 pub(crate) struct Limiter<C: Clock = MonotonicClock> {
     buckets: Buckets<C>,
     quota: Quota,
     evicted_at: Mutex<C::Instant>,
 }
 
-/// The cost of an operation, and the level of the bucket after it was taken.
+/// The cost of an operation, and the level of its user's bucket after the points were taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Charge {
     /// The points that the operation costs.
     pub cost: u32,
-    /// `None` if the server has no rate limit.
+    /// The level of the user's bucket. `None` before the points are taken, and if the server has no rate
+    /// limit.
     pub level: Option<Level>,
 }
 
-/// How full a bucket is.
+/// How full the rate limit bucket of a user is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
-    /// The points of a full bucket.
+    /// The number of points in a full bucket.
     pub points: u32,
-    /// The whole points that are left.
+    /// The whole points that are left in the bucket.
     pub remaining: u32,
-    /// The time in which one point is added.
+    /// The time in which the bucket gets one point back.
     pub(crate) point_every: Duration,
 }
 
 impl Limiter {
-    /// Uses the monotonic clock. If a wall clock were set back, no bucket would refill until it caught up.
+    /// Creates a limiter in which all buckets are full. It uses the monotonic clock: if a wall clock were set
+    /// back, no bucket would refill until it caught up.
     pub(crate) fn new(limit: RateLimit) -> Self {
         Self::with_clock(limit, MonotonicClock)
     }
@@ -75,8 +79,8 @@ impl<C: Clock> Limiter<C> {
         Self { buckets, quota, evicted_at }
     }
 
-    /// Takes the points of an operation from the bucket of its user. An operation that costs more than a full
-    /// bucket takes a full bucket.
+    /// Takes the points of an operation from the bucket of its user, at least one. An operation that costs
+    /// more than a full bucket takes a full bucket.
     ///
     /// # Errors
     /// [`ApiError::RateLimited`] if the bucket has too few points. Then nothing is taken.
@@ -100,8 +104,8 @@ impl<C: Clock> Limiter<C> {
         }
     }
 
-    /// Evicts the buckets that are full again, once per [`EVICT_EVERY`]. A request does this on its way, so
-    /// that no background task is needed that would have to stop with the server.
+    /// Evicts the buckets that are full again, at most once per [`EVICT_EVERY`]. A request does this on its
+    /// way, so that no background task is needed that would have to stop with the server.
     fn evict_full_buckets(&self) {
         let now = self.buckets.clock().now();
         let Ok(mut evicted_at) = self.evicted_at.try_lock() else {
@@ -116,7 +120,7 @@ impl<C: Clock> Limiter<C> {
 }
 
 impl Charge {
-    /// Adds the rate limit headers to a response, if there is a limit.
+    /// Adds the rate limit headers to a response, if points were taken.
     pub(crate) fn add_rate_limit_headers(&self, headers: &mut HeaderMap) {
         if let Some(level) = self.level {
             level.add_rate_limit_headers(headers);
@@ -142,12 +146,13 @@ impl Level {
     }
 }
 
-/// Whole milliseconds. They are rounded up, so that a client that waits this long has waited long enough.
+/// A duration in whole milliseconds. It is rounded up, so that a client that waits this long has waited long
+/// enough.
 fn round_up_to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Whole seconds, rounded up. The headers count in seconds.
+/// Milliseconds as whole seconds, rounded up. The headers count in seconds.
 pub(crate) fn round_up_to_seconds(ms: u64) -> u64 {
     ms.div_ceil(1_000)
 }

@@ -9,30 +9,32 @@ mod scan;
 
 use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::parser::{Error, parse_query};
-use domain::text_repair::{Syntax, repair_text};
+use domain::text_repair::{Syntax, replace_flaws_by_markers};
 
-/// Why a document was refused.
+/// Why a GraphQL document was refused before its validation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The document exceeds one of the limits of `domain::limits`.
+    /// The document exceeds one of the query limits of `domain::limits`.
     #[error("{detail}")]
     Limit {
-        /// The name in the table of limits, such as `query depth`.
+        /// The name of the limit in the documentation, such as `query depth`.
         name: &'static str,
         /// The largest value that is allowed.
         max: u64,
         /// The size of the document, the limit, and how to stay within it, for the developer of the client.
         detail: String,
     },
-    /// The document is not valid GraphQL syntax, or its fragments form a cycle.
+    /// The document is not valid GraphQL syntax, its fragments form a cycle, or a subscription has several
+    /// root fields.
     #[error("{detail}")]
     Syntax {
-        /// The error and its position, without any text of the document.
+        /// The error, with its position if it is known, and without any text of the document.
         detail: String,
     },
 }
 
-/// Checks a document against all limits and returns it parsed, so that it is parsed only once.
+/// Checks a GraphQL document against all query limits and returns it parsed, so that it is parsed only once.
+/// Lone surrogates and too large numbers in it are replaced by markers, which are refused later.
 ///
 /// The time is linear in the length of the text, even if fragments spread other fragments many times.
 ///
@@ -41,11 +43,11 @@ pub enum Refusal {
 /// - [`Refusal::Syntax`] if the text is not an executable document, if its fragments spread each other in a
 ///   cycle, or if a subscription has several root fields.
 pub fn parse_document_within_limits(text: &str) -> Result<ExecutableDocument, Refusal> {
-    scan::scan_document(text)?;
+    scan::check_document_text(text)?;
     let document = parse_query(text).or_else(|error| {
         // A literal may be one that the parser rejects although the grammar allows it, such as half of a
         // surrogate pair. Such a literal is replaced, so that only the item that contains it gets a problem.
-        let mended = repair_text(text, Syntax::GraphQl).map(parse_query);
+        let mended = replace_flaws_by_markers(text, Syntax::GraphQl).map(parse_query);
         mended.and_then(Result::ok).ok_or_else(|| syntax_refusal(&error))
     })?;
     count::check_document_counts(&document)?;

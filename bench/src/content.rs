@@ -89,9 +89,23 @@ impl Template {
         Self::new(token, CREATE_MANY, &json!({ "events": events, "clientId": "phone-1" }))
     }
 
+    /// A create of one event for the peer.
+    pub fn peer_single(token: &str, content: Content) -> Self {
+        Self::of_request(http::post("/events", token, &event(content).to_string()))
+    }
+
+    /// A create of this many events for the peer.
+    pub fn peer_batch(token: &str, events: usize, content: Content) -> Self {
+        let body = json!({ "events": vec![event(content); events] }).to_string();
+        Self::of_request(http::post("/events/batch", token, &body))
+    }
+
     fn new(token: &str, query: &str, input: &Value) -> Self {
         let body = json!({ "query": query, "variables": { "input": input } }).to_string();
-        let request = http::graphql(token, &body);
+        Self::of_request(http::graphql(token, &body))
+    }
+
+    fn of_request(request: Vec<u8>) -> Self {
         let text = String::from_utf8_lossy(&request);
         let numbers: Vec<usize> = text.match_indices(NUMBER_PLACEHOLDER).map(|(at, _)| at).collect();
         let times: Vec<usize> = text.match_indices(TIME_PLACEHOLDER).map(|(at, _)| at).collect();

@@ -89,9 +89,19 @@ pub fn position(bytes: &[u8], text: &[u8]) -> Option<usize> {
 
 /// A `POST /graphql` with this body.
 pub fn graphql(token: &str, body: &str) -> Vec<u8> {
-    let mut request = head("POST", "/graphql", token, body.len() as u64);
+    post("/graphql", token, body)
+}
+
+/// A `POST` of this JSON.
+pub fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
+    let mut request = head("POST", path, token, body.len() as u64);
     request.push_str(body);
     request.into_bytes()
+}
+
+/// A `GET`.
+pub fn get(path: &str, token: &str) -> Vec<u8> {
+    head("GET", path, token, 0).into_bytes()
 }
 
 /// The head of a `PUT` of an import's payload; the bytes follow.

@@ -1,4 +1,4 @@
-//! Puts load on an idem server. Each connection sends its next request when the last one was answered.
+//! Puts load on an idem server or on the peer. Each connection sends its next request when the last one was answered.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -54,14 +54,24 @@ pub struct Expected {
     pub items: usize,
 }
 
-/// Puts load on the server of a stage for `seconds`, after a second of warm-up.
+/// A running program that answers requests.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The id of its process.
+    pub process: u32,
+}
+
+/// Puts load on a target, which uses the PostgreSQL of the stage, for `seconds`, after a second of warm-up.
 pub async fn run(
     stage: &Stage<'_>,
+    target: Target,
     sources: Vec<Source>,
     expected: Expected,
     seconds: u64,
 ) -> anyhow::Result<Sample> {
-    Ok(run_with_background(stage, sources, Vec::new(), expected, seconds).await?.0)
+    Ok(run_with_background(stage, target, sources, Vec::new(), expected, seconds).await?.0)
 }
 
 /// The results of the background connections, whose requests may be refused.
@@ -75,6 +85,7 @@ pub struct Background {
 /// As [`run`], with more connections in the background.
 pub async fn run_with_background(
     stage: &Stage<'_>,
+    target: Target,
     sources: Vec<Source>,
     background: Vec<Source>,
     expected: Expected,
@@ -89,13 +100,13 @@ pub async fn run_with_background(
             let mut connections = JoinSet::new();
             for source in sources {
                 let over = Rc::clone(&over);
-                connections.spawn_local(drive(stage.server.address, source, expected, (from, until), over));
+                connections.spawn_local(drive(target.address, source, expected, (from, until), over));
             }
             let mut background_tasks = JoinSet::new();
             for (number, source) in background.into_iter().enumerate() {
                 let (random, over) = (Random::new(number as u64 + 1), Rc::clone(&over));
                 background_tasks.spawn_local(drive_background(
-                    stage.server.address,
+                    target.address,
                     source,
                     random,
                     (from, until),
@@ -103,9 +114,9 @@ pub async fn run_with_background(
                 ));
             }
             tokio::time::sleep_until(from.into()).await;
-            let (started, before) = (Instant::now(), spent(stage)?);
+            let (started, before) = (Instant::now(), spent(stage, target)?);
             tokio::time::sleep_until(until.into()).await;
-            let (elapsed, after) = (started.elapsed(), spent(stage)?);
+            let (elapsed, after) = (started.elapsed(), spent(stage, target)?);
             over.set(true);
             let mut latencies_us = Vec::new();
             while let Some(result) = connections.join_next().await {
@@ -154,10 +165,10 @@ async fn drive_background(
     Ok((served_us, refused_us))
 }
 
-/// The CPU time that server, PostgreSQL and clients have used so far.
-fn spent(stage: &Stage<'_>) -> anyhow::Result<Spent> {
+/// The CPU time that the target, PostgreSQL and clients have used so far.
+fn spent(stage: &Stage<'_>, target: Target) -> anyhow::Result<Spent> {
     Ok(Spent {
-        server: Some(stage.server.cpu()?),
+        server: Some(process::cpu(target.process)?),
         postgres: stage.postgres_cpu()?,
         client: process::cpu_of_clients()?,
     })

@@ -10,6 +10,7 @@ mod load;
 mod machine;
 mod measure;
 mod options;
+mod peer;
 mod pgbench;
 mod postgres;
 mod process;

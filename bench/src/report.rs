@@ -39,6 +39,10 @@ pub struct Row {
     pub theirs: Option<Side>,
     /// The median rate of idem divided by the median rate of the counterpart.
     pub ratio: Option<f64>,
+    /// The figures of the peer, the Go service, if it does this work.
+    pub peer: Option<Side>,
+    /// The median rate of idem divided by the median rate of the peer.
+    pub ratio_to_peer: Option<f64>,
 }
 
 /// The measurements of idem or of its counterpart.
@@ -80,36 +84,53 @@ impl Row {
         theirs: Option<Side>,
     ) -> Self {
         let ratio = theirs.as_ref().map(|theirs| ours.median.rate / theirs.median.rate);
-        Self { scenario, variant, item, ours, theirs, ratio }
+        Self { scenario, variant, item, ours, theirs, ratio, peer: None, ratio_to_peer: None }
+    }
+
+    /// Compares idem with the peer as well.
+    pub fn with_peer(self, peer: Option<Side>) -> Self {
+        let ratio_to_peer = peer.as_ref().map(|peer| self.ours.median.rate / peer.median.rate);
+        Self { peer, ratio_to_peer, ..self }
     }
 
     fn cells(&self) -> Vec<String> {
-        let (ours, theirs) = (&self.ours.median, self.theirs.as_ref().map(|side| &side.median));
-        let pair = |figure: fn(&Sample) -> Option<f64>| {
-            let [ours, theirs] =
-                [Some(ours), theirs].map(|side| side.and_then(figure).map_or("–".into(), show));
-            format!("{ours} / {theirs}")
+        let ours = &self.ours.median;
+        let [theirs, peer] = [&self.theirs, &self.peer].map(|side| side.as_ref().map(|side| &side.median));
+        let or_dash = |figure: Option<f64>| figure.map_or("–".into(), show);
+        let ratio = |ratio: Option<f64>| ratio.map_or("–".into(), |ratio| format!("{ratio:.2}"));
+        // The figures of idem, of its counterpart, and of the peer if there is one.
+        let sides = |figure: fn(&Sample) -> Option<f64>| {
+            let sides = [Some(ours), theirs].into_iter().chain(peer.map(Some));
+            sides.map(|side| or_dash(side.and_then(figure))).collect::<Vec<_>>().join(" / ")
         };
+        let postgres_us: fn(&Sample) -> Option<f64> =
+            |side| (side.postgres_us > 0.0).then_some(side.postgres_us);
+        let mut servers = vec![or_dash(ours.server_us)];
+        servers.extend(peer.map(|peer| or_dash(peer.server_us)));
         vec![
             format!("`{}` {}", self.scenario, self.variant),
             self.item.to_owned(),
             show(ours.rate),
-            theirs.map_or("–".into(), |side| show(side.rate)),
-            self.ratio.map_or("–".into(), |ratio| format!("{ratio:.2}")),
-            pair(|side| side.p50_ms),
-            pair(|side| side.p95_ms),
-            pair(|side| side.p99_ms),
-            ours.server_us.map_or("–".into(), show),
-            pair(|side| (side.postgres_us > 0.0).then_some(side.postgres_us)),
+            or_dash(theirs.map(|side| side.rate)),
+            ratio(self.ratio),
+            or_dash(peer.map(|side| side.rate)),
+            ratio(self.ratio_to_peer),
+            sides(|side| side.p50_ms),
+            sides(|side| side.p95_ms),
+            sides(|side| side.p99_ms),
+            servers.join(" / "),
+            sides(postgres_us),
         ]
     }
 }
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 12] = [
     "work",
     "item",
     "idem /s",
     "counterpart /s",
+    "ratio",
+    "Go service /s",
     "ratio",
     "p50 ms",
     "p95 ms",
@@ -119,7 +140,8 @@ const HEAD: [&str; 10] = [
 ];
 
 impl Report {
-    /// The results as Markdown. In a pair of figures, idem's is the left one.
+    /// The results as Markdown. Where several figures stand in a cell, they are those of idem, of its counterpart
+    /// and of the Go service. In the column of the servers' CPU time the counterpart has none.
     pub fn table(&self) -> anyhow::Result<String> {
         let machine = &self.machine;
         let mut text = format!(

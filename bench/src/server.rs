@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use crate::http::Connection;
+use crate::load::Target;
 use crate::process;
 
-const SECRET: &str = "the benchmarks sign their tokens with this";
+/// The key that signs all tokens.
+pub const SECRET: &str = "the benchmarks sign their tokens with this";
 /// The issuer of all tokens. It is known, so that the rows of the users can be inserted beforehand.
 pub const ISSUER: &str = "bench";
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -123,6 +125,11 @@ async fn is_ready(address: SocketAddr) -> bool {
 }
 
 impl Server {
+    /// What the load generator needs to know of it.
+    pub fn target(&self) -> Target {
+        Target { address: self.address, process: self.child.id() }
+    }
+
     /// The CPU time so far, in seconds.
     pub fn cpu(&self) -> anyhow::Result<f64> {
         process::cpu(self.child.id()).context("idem serve has ended")

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use create::{create_event, create_event_type};
+pub use create::{assume_only_types_exist, create_event, create_event_type};
 pub use edit::{
-    delete_event, delete_event_type, restore_event, roll_back_event, update_event, update_event_type,
+    delete_event, delete_event_type, restore_event, roll_back_imported_event, update_event, update_event_type,
 };
 pub use unit_of_work::{Alias, Changes, Entity, RecordedEdit, UnitOfWork};
 
@@ -22,21 +22,23 @@ use crate::event_id;
 use crate::problem::{FieldProblem, Problem};
 use crate::row::{EventRow, RowMeta, TypeRow, Writer};
 
-/// What became of an item. The variants have the names that the API uses.
+/// What became of one write of a call. The variants have the names that the API uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The item created a new row, or recreated one that the rollback of an import had deleted.
+    /// The create stored a new row, or recreated one that the rollback of an import had deleted.
     Created,
-    /// The row exists already. Nothing changed.
+    /// The create found the row stored already, perhaps with other content. The row was not changed.
     Duplicate,
     /// An update or a restore changed the row.
     Updated,
-    /// The item had nothing to change.
+    /// The update, delete or restore changed nothing in the row: the row is as it asks already, or this edit
+    /// or a newer one of the client was applied before.
     Unchanged,
-    /// The row is deleted: by this item, or earlier, and this create or update does not bring it back. A
-    /// delete of a row that was deleted earlier is `Unchanged`.
+    /// A delete has deleted the row now, or a create or update found the row deleted and left it so. A delete
+    /// of a row that was deleted before is `Unchanged`.
     Deleted,
-    /// The row no longer has the expected version. Nothing was written.
+    /// The row no longer has the expected version, or a restore found it living with other content. Nothing
+    /// was written.
     Conflict,
     /// Nothing was written. The problem says why.
     Rejected,
@@ -45,34 +47,34 @@ pub enum Outcome {
 /// The key by which an existing row was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MatchKey {
-    /// It was found by the id that was sent, which is its id or one of its aliases.
+    /// The id of the write, which is the id of the row or one of its aliases, or the former id of a record.
     Id,
-    /// Its source and its external id.
+    /// The source and the external id of an event.
     ExternalId,
-    /// Its name. Only event types are found by it.
+    /// The name of an event type.
     Name,
 }
 
-/// What was decided for one item.
+/// What was decided for one write, with the event or event type after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer<Row> {
-    /// What became of the item.
+    /// What became of the write.
     pub outcome: Outcome,
     /// The key by which an existing row was found, if one was.
     pub matched_by: Option<MatchKey>,
-    /// Whether a duplicate has other content than the stored row.
+    /// Whether a create has other content than the row that it found stored. False unless `Duplicate`.
     pub differs: bool,
-    /// The row after this item. `None` if the item was rejected.
+    /// The row after this write, also if the write did not change it. `None` if the write was rejected.
     pub row: Option<Arc<Row>>,
     /// Whether the body in `row` is not the stored one, because it was not loaded. A response that needs the
     /// body must read the row again.
     pub lacks_body: bool,
-    /// Why the item was rejected, or was a conflict.
+    /// Why the write was rejected, or was a conflict. `None` for all other outcomes.
     pub problem: Option<Problem>,
 }
 
 impl<Row> Answer<Row> {
-    /// The answer to an item that was rejected because of this problem.
+    /// The answer to a write that was rejected because of this problem. It has no row.
     #[must_use]
     pub fn new_rejected(problem: Problem) -> Self {
         Self {
@@ -114,7 +116,7 @@ pub enum Write {
     DeleteEventType(Removal),
 }
 
-/// What was decided for one write.
+/// What was decided for one write of any kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WriteAnswer {
     /// The write was about an event.
@@ -123,8 +125,12 @@ pub enum WriteAnswer {
     EventType(Answer<TypeRow>),
 }
 
-/// Decides one write and applies it to the unit of work.
-pub fn apply_write(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
+/// Decides one write and applies it to the loaded rows in memory. Nothing is stored in the database yet.
+pub fn decide_write_in_memory(
+    unit: &mut UnitOfWork,
+    context: &WriteContext<'_>,
+    write: &Write,
+) -> WriteAnswer {
     match write {
         Write::CreateEvent(new) => WriteAnswer::Event(create_event(unit, context, new)),
         Write::UpdateEvent(edit) => WriteAnswer::Event(update_event(unit, context, edit)),
@@ -155,12 +161,14 @@ pub struct WriteContext<'a> {
     pub now_ms: i64,
     /// The client id of the installation. `None` if the request had none.
     pub client_id: Option<&'a str>,
-    /// The import that the items are records of. Ids of records may lie in the future.
+    /// The import whose records are created or rolled back. `None` for the mutations of a client. The ids of
+    /// records may have any time.
     pub import_job_id: Option<Uuid>,
 }
 
 impl WriteContext<'_> {
-    fn writer_of_new_run(&self, version: i32) -> Writer {
+    /// This client as the writer of a row, with a writer run that begins at `version` and no edit id.
+    fn new_writer_run(&self, version: i32) -> Writer {
         Writer { client_id: self.client_id.map(str::to_owned), run_start: version, edit_id: None }
     }
 
@@ -170,18 +178,18 @@ impl WriteContext<'_> {
             id,
             version: 1,
             change_seq: 0,
-            writer: self.writer_of_new_run(1),
+            writer: self.new_writer_run(1),
             created_at: self.now_ms,
             updated_at: self.now_ms,
             deletion: None,
         }
     }
 
-    /// The metadata of a row after a change, with the next version. The writer run goes on if the same client
-    /// wrote the version before.
+    /// The metadata of a row after a change, with the next version and the greater edit id. The writer run
+    /// goes on if the same client wrote the version before, and otherwise begins anew.
     fn meta_of_next_version(&self, old: &RowMeta, edit_id: Option<Uuid>) -> RowMeta {
         let version = old.version + 1;
-        let mut writer = self.writer_of_new_run(version);
+        let mut writer = self.new_writer_run(version);
         if self.is_last_writer(old) {
             writer.run_start = old.writer.run_start;
             writer.edit_id = old.writer.edit_id;
@@ -203,16 +211,19 @@ impl WriteContext<'_> {
     /// `created_at`.
     fn meta_of_recreated_row(&self, old: &RowMeta) -> RowMeta {
         let version = old.version + 1;
-        RowMeta { version, writer: self.writer_of_new_run(version), ..self.meta_of_new_row(old.id) }
+        RowMeta { version, writer: self.new_writer_run(version), ..self.meta_of_new_row(old.id) }
     }
 
+    /// Checks the id of a new row. Its time is checked only outside of imports.
     fn check_new_id(&self, id: Uuid) -> Result<(), FieldProblem> {
         event_id::check_new_id(id, self.now_ms, self.import_job_id.is_none())
     }
 
+    /// Rejects the create of a row with this id. The problem is retryable if the only error is that the time
+    /// in the id is in the near future.
     fn rejection_answer<Row>(&self, id: Uuid, errors: Vec<FieldProblem>) -> Answer<Row> {
         let mut problem = Problem::from_field_problems(errors);
-        event_id::make_future_id_retryable(&mut problem, id, self.now_ms);
+        event_id::make_future_id_problem_retryable(&mut problem, id, self.now_ms);
         Answer::new_rejected(problem)
     }
 }

@@ -15,13 +15,14 @@ use crate::limits::{PROPERTIES_BYTES_MAX, PROPERTIES_DEPTH_MAX};
 use crate::problem::Code;
 use crate::text_repair::{self, Flaw, LONE_SURROGATE_MARKER};
 
-/// The empty object.
+/// The canonical text of an empty JSON object.
 pub const EMPTY: &str = "{}";
 
 /// Parses a JSON object and returns its canonical text.
 ///
 /// # Errors
-/// The [`Fault`] of the text. The limit [`PROPERTIES_BYTES_MAX`] counts the canonical text.
+/// The [`Fault`] of the text. The limit [`PROPERTIES_BYTES_MAX`] is for the canonical text, not for the
+/// input.
 pub fn canonicalize_object(text: &str) -> Result<String, Fault> {
     let fault = Cell::new(None);
     let seed = NodeReader { depth: 0, fault: &fault };
@@ -29,7 +30,7 @@ pub fn canonicalize_object(text: &str) -> Result<String, Fault> {
     let value = seed
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
-        .map_err(|_| fault.get().unwrap_or_else(|| find_syntax_fault(text)))?;
+        .map_err(|_| fault.get().unwrap_or_else(|| diagnose_refused_json(text)))?;
     if !matches!(value, Node::Object(_)) {
         return Err(Fault::NotAnObject);
     }
@@ -38,10 +39,10 @@ pub fn canonicalize_object(text: &str) -> Result<String, Fault> {
     if out.len() > PROPERTIES_BYTES_MAX { Err(Fault::TooLarge) } else { Ok(out) }
 }
 
-/// Why a text has no canonical form.
+/// Why a text is refused as `properties`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The text is not a JSON object, or an object in it has a key twice.
+    /// The text is not JSON, is another JSON value than an object, or has an object with a duplicate key.
     NotAnObject,
     /// A string contains a lone surrogate: half of a UTF-16 surrogate pair.
     LoneSurrogate,
@@ -56,7 +57,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The code of the problem.
+    /// The code of the problem that reports this fault to the client.
     #[must_use]
     pub fn problem_code(self) -> Code {
         match self {
@@ -67,7 +68,7 @@ impl Fault {
         }
     }
 
-    /// The detail of the problem of the field, for a person.
+    /// The detail of the problem that reports this fault, to follow the name of the field.
     #[must_use]
     pub fn problem_detail(self) -> String {
         match self {
@@ -84,16 +85,16 @@ impl Fault {
     }
 }
 
-/// The fault of a text that the JSON parser refused. The parser's own error is only text for people.
-fn find_syntax_fault(text: &str) -> Fault {
-    match text_repair::find_flaw(text) {
+/// Scans a text that the JSON parser refused for the fault. The parser's own error is only text for people.
+fn diagnose_refused_json(text: &str) -> Fault {
+    match text_repair::find_first_flaw(text) {
         Some(Flaw::LoneSurrogate) => Fault::LoneSurrogate,
         Some(Flaw::NumberTooLarge) => Fault::NumberTooLarge,
         None => Fault::NotAnObject,
     }
 }
 
-/// A JSON value. Strings without escapes are borrowed from the input.
+/// A parsed JSON value. Strings without escapes are borrowed from the input.
 enum Node<'t> {
     Null,
     Bool(bool),
@@ -105,6 +106,7 @@ enum Node<'t> {
 }
 
 impl Node<'_> {
+    /// Appends the canonical text of this value to `out`.
     fn write_json(&self, out: &mut String) {
         match self {
             Self::Null => out.push_str("null"),
@@ -138,7 +140,7 @@ impl Node<'_> {
     }
 }
 
-/// Writes a float. A whole number that fits into an `i64` or `u64` is written as an integer.
+/// Appends a float. A whole number that fits into an `i64` or `u64` is written as an integer.
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn write_float(value: f64, out: &mut String) {
     let (low, high) = (-9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
@@ -149,7 +151,8 @@ fn write_float(value: f64, out: &mut String) {
     }
 }
 
-/// Reads one value at a depth. A serde error is only text, so the reason of a failure is left in `fault`.
+/// Parses one JSON value at a nesting depth. A serde error is only text, so that the reason of a refusal is
+/// left in `fault`.
 #[derive(Clone, Copy)]
 struct NodeReader<'f> {
     depth: usize,
@@ -157,25 +160,26 @@ struct NodeReader<'f> {
 }
 
 impl NodeReader<'_> {
-    fn reader_one_level_deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+    fn descend_within_depth_limit<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == PROPERTIES_DEPTH_MAX {
-            return Err(self.record_fault(Fault::TooDeep));
+            return Err(self.record_fault_and_build_error(Fault::TooDeep));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
-    fn record_fault<E: serde::de::Error>(self, fault: Fault) -> E {
+    /// Leaves the reason in `fault` and returns a serde error that stops the parser.
+    fn record_fault_and_build_error<E: serde::de::Error>(self, fault: Fault) -> E {
         self.fault.set(Some(fault));
         E::custom("refused")
     }
 
-    /// Refuses a NUL character, which PostgreSQL cannot store in a text.
+    /// Returns the string, or an error if it has a NUL character, which PostgreSQL cannot store in a text.
     fn refuse_nul<'t, E: serde::de::Error>(self, value: Cow<'t, str>) -> Result<Cow<'t, str>, E> {
         if !value.contains('\0') {
             return Ok(value);
         }
         // The marker with which `text_repair` replaces a lone surrogate begins with a NUL.
-        Err(self.record_fault(if value.contains(LONE_SURROGATE_MARKER) {
+        Err(self.record_fault_and_build_error(if value.contains(LONE_SURROGATE_MARKER) {
             Fault::LoneSurrogate
         } else {
             Fault::Nul
@@ -227,7 +231,7 @@ impl<'de> Visitor<'de> for NodeReader<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node<'de>, A::Error> {
-        let inner = self.reader_one_level_deeper()?;
+        let inner = self.descend_within_depth_limit()?;
         let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             all.push(item);
@@ -236,7 +240,7 @@ impl<'de> Visitor<'de> for NodeReader<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node<'de>, A::Error> {
-        let inner = self.reader_one_level_deeper()?;
+        let inner = self.descend_within_depth_limit()?;
         let mut all = BTreeMap::new();
         while let Some(Key(key)) = fields.next_key()? {
             let key = self.refuse_nul(key)?;
@@ -249,7 +253,7 @@ impl<'de> Visitor<'de> for NodeReader<'_> {
     }
 }
 
-/// A key of an object, borrowed from the input if it has no escapes.
+/// A key of a JSON object, borrowed from the input if it has no escapes.
 pub struct Key<'de>(pub Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use icu_casemap::CaseMapper;
 use unicode_normalization::UnicodeNormalization;
 
-/// Folds case as the Unicode standard defines it, independent of the letters around.
+/// Folds case as the Unicode standard defines it, for comparisons that ignore case but not accents.
 ///
 /// `ΠΑΣ`, `πας` and `πασ` become the same text, and so do `Straße` and `STRASSE`. The result is in NFC, so
 /// that a search for a letter does not match the base of an accented one.

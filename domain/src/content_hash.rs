@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 use crate::row::EventBody;
 
-/// What the hash of an event contains of its type.
+/// The value that stands for the event type in the content hash of an event.
 #[derive(Debug, Clone, Copy)]
 pub enum TypeKey<'a> {
-    /// The canonical id.
+    /// The canonical id of the type. The hash of a stored event always has it.
     Id(Uuid),
-    /// The name, if a record has no id of its type.
+    /// The name of the type. It is used only to derive the id of a record that names its type.
     Name(&'a str),
 }
 
-/// The hash of an event.
+/// The SHA-256 of the content of an event: all fields except its own id.
 #[must_use]
 pub fn hash_event(
     type_key: TypeKey<'_>,
@@ -50,7 +50,7 @@ pub fn hash_event(
     fields.into_hash()
 }
 
-/// The hash of an event type.
+/// The SHA-256 of the content of an event type: all fields except its id.
 #[must_use]
 pub fn hash_event_type(name: &str, color: Option<&str>, icon: Option<&str>) -> [u8; 32] {
     let mut fields = Fields::default();
@@ -60,7 +60,7 @@ pub fn hash_event_type(name: &str, color: Option<&str>, icon: Option<&str>) -> [
     fields.into_hash()
 }
 
-/// Hashes fields with their lengths, so that no two lists of fields give the same bytes.
+/// Hashes fields with their lengths, so that two different lists of fields are never the same input.
 #[derive(Default)]
 struct Fields(Sha256);
 

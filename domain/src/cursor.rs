@@ -8,16 +8,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// A position in the feed of one user.
+/// A position in the change feed of one user. As text, clients send it to continue from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// The generation of all feeds. It is 0 in cursors from before generations existed.
+    /// The generation of the feeds of all users. A new generation makes all older cursors invalid. It is 0 in
+    /// cursors from before generations existed.
     pub generation: i64,
-    /// The feed epoch of the user.
+    /// The feed epoch of the user. A new epoch makes the older cursors of the user invalid.
     pub epoch: i64,
-    /// The position. The client knows all changes up to it.
+    /// The position in the feed. The client knows all changes up to it.
     pub seq: i64,
-    /// In a bootstrap, the feed head when the bootstrap began. Tombstones up to it are skipped.
+    /// The feed head when the bootstrap began. Tombstones up to it are skipped. `None` if the cursor is not
+    /// within a bootstrap.
     pub bootstrap_head: Option<i64>,
 }
 
@@ -28,10 +30,10 @@ const WITH_GENERATION: u8 = 2;
 const CHECK_BYTES: usize = 8;
 
 impl Cursor {
-    /// Encodes the cursor for its user.
+    /// Encodes the cursor as text that only this user can use.
     ///
-    /// Equal cursors have equal texts. A cursor of a bootstrap differs from the plain one of the same
-    /// position.
+    /// Equal cursors of a user have equal texts. A cursor within a bootstrap differs from the one of the same
+    /// position outside of it.
     #[must_use]
     pub fn encode(&self, user_id: Uuid) -> String {
         let mut bytes = vec![if self.bootstrap_head.is_some() { BOOTSTRAP } else { POSITION }];
@@ -46,7 +48,8 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Decodes a cursor. `None` if the text is not a cursor of this user.
+    /// Decodes a cursor. `None` if the text is not a cursor of this user. Whether its generation and epoch
+    /// are the current ones is not checked.
     #[must_use]
     pub fn decode(user_id: Uuid, text: &str) -> Option<Self> {
         if text.len() > 64 {
@@ -69,7 +72,8 @@ impl Cursor {
     }
 }
 
-/// The first bytes of a SHA-256 over the user id and the other bytes of the cursor.
+/// The first bytes of a SHA-256 over the user id and the other bytes of the cursor. They detect mistakes, not
+/// forgery.
 fn compute_check_bytes(user_id: Uuid, body: &[u8]) -> [u8; CHECK_BYTES] {
     let digest = Sha256::new().chain_update(user_id.as_bytes()).chain_update(body).finalize();
     let mut check_bytes = [0; CHECK_BYTES];

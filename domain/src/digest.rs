@@ -11,18 +11,18 @@ use uuid::Uuid;
 
 use crate::event_id;
 
-/// The rows of one UTC month, by the time in their ids.
+/// The digest of the living rows whose ids have a time in one UTC month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
-    /// `YYYY-MM`.
+    /// The month, as `YYYY-MM`.
     pub month: String,
     /// How many rows the month has.
     pub count: i64,
-    /// SHA-256 of the lines `id:version` + LF, one for each row, sorted by id.
+    /// The SHA-256 of the lines `id:version` + LF, one for each row, sorted by id.
     pub hash: [u8; 32],
 }
 
-/// Collects rows in buckets. The rows must come in the order of their ids.
+/// Computes the digests of all months in one pass over the rows, which must come in the order of their ids.
 #[derive(Debug, Default)]
 pub struct Digester {
     buckets: Vec<Bucket>,
@@ -30,7 +30,7 @@ pub struct Digester {
 }
 
 impl Digester {
-    /// Adds the next row.
+    /// Adds the next living row. Its id must be greater than the ones before.
     pub fn add_row(&mut self, id: Uuid, version: i32) {
         let month = month_of_id(id);
         if self.current.as_ref().is_none_or(|current| current.0 != month) {
@@ -41,13 +41,14 @@ impl Digester {
         hash.update(format!("{id}:{version}\n"));
     }
 
-    /// The buckets, in the order of their months.
+    /// The digests of the months that have rows, in the order of the months.
     #[must_use]
-    pub fn into_buckets(mut self) -> Vec<Bucket> {
+    pub fn into_month_digests(mut self) -> Vec<Bucket> {
         self.close_bucket();
         self.buckets
     }
 
+    /// Ends the digest of the current month, if there is one.
     fn close_bucket(&mut self) {
         if let Some((month, count, hash)) = self.current.take() {
             self.buckets.push(Bucket { month, count, hash: hash.finalize().into() });
@@ -55,7 +56,7 @@ impl Digester {
     }
 }
 
-/// The UTC month of the time in an id. The 48 bits of milliseconds reach into the year 10889.
+/// The UTC month of the time in an id, as `YYYY-MM`. The 48 bits of milliseconds reach into the year 10889.
 fn month_of_id(id: Uuid) -> String {
     let at = DateTime::from_timestamp_millis(event_id::time_ms(id)).unwrap_or_default();
     let mut month = String::new();

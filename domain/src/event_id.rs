@@ -6,7 +6,8 @@ use uuid::{Uuid, Variant};
 use crate::limits::{FUTURE_SKEW_MS_MAX, RETRY_AFTER_MS_MAX};
 use crate::problem::{Code, FieldProblem, Problem};
 
-/// Parses a UUID. Only the form of `8-4-4-4-12` hexadecimal digits is accepted, in either case.
+/// Parses a UUID of any version. Only the form of `8-4-4-4-12` hexadecimal digits is accepted, in either
+/// case.
 #[must_use]
 pub fn parse(text: &str) -> Option<Uuid> {
     let bytes = text.as_bytes();
@@ -31,7 +32,8 @@ pub fn is_v7(id: Uuid) -> bool {
     id.get_version_num() == 7 && id.get_variant() == Variant::RFC4122
 }
 
-/// Checks the id of a new row. With `is_time_checked`, the time in the id is checked too.
+/// Checks that the id of a new row is a UUIDv7 and, with `is_time_checked`, that its time is not too far in
+/// the future. Whether another row has the id is not checked.
 ///
 /// # Errors
 /// [`Code::NotUuidV7`] if the version or the variant is another one. [`Code::IdInFuture`] if the time is
@@ -53,15 +55,17 @@ pub fn check_new_id(id: Uuid, now_ms: i64, is_time_checked: bool) -> Result<(), 
     Ok(())
 }
 
-/// How many milliseconds to wait until an id in the future is accepted. `None` if it is more than 24 h ahead.
+/// How many milliseconds to wait until an id whose time is in the future is accepted; not positive if it is
+/// accepted now. `None` if its time is more than 24 h ahead.
 #[must_use]
 pub fn retry_after_ms(id: Uuid, now_ms: i64) -> Option<i64> {
     let ahead_ms = time_ms(id) - now_ms;
     (ahead_ms <= RETRY_AFTER_MS_MAX).then_some(ahead_ms - FUTURE_SKEW_MS_MAX)
 }
 
-/// Makes the problem of an id in the future retryable, if its time is not too far ahead.
-pub fn make_future_id_retryable(problem: &mut Problem, id: Uuid, now_ms: i64) {
+/// Makes an [`Code::IdInFuture`] problem retryable, if the time in the id is at most 24 h ahead. Leaves any
+/// other problem as it is.
+pub fn make_future_id_problem_retryable(problem: &mut Problem, id: Uuid, now_ms: i64) {
     if problem.code == Code::IdInFuture {
         problem.retry_after_ms = retry_after_ms(id, now_ms);
         problem.retryable = problem.retry_after_ms.is_some();
@@ -80,8 +84,8 @@ pub fn compose_uuid_v7(ms: i64, tail: [u8; 10]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// Derives the id of a record that has none, from its user, its start and its content hash. So the same
-/// record of a user always gets the same id.
+/// Derives the UUIDv7 of an import record that has no id, from the user, the start of the event and a hash of
+/// its content. So the same record of a user always gets the same id.
 #[must_use]
 pub fn derive_id(user_id: Uuid, start_ms: i64, content: &[u8; 32]) -> Uuid {
     let digest = Sha256::new().chain_update(user_id.as_bytes()).chain_update(content).finalize();

@@ -4,7 +4,7 @@
 //! names. `tests/suite/injected_faults.rs` uses this to check that other tests fail if the server has a
 //! defect. Without the feature no fault can be injected.
 
-/// Whether the fault with this name is injected.
+/// Whether the environment variable `IDEM_PLANT` names this fault, so that the caller must behave wrongly.
 #[cfg(feature = "fault-injection")]
 #[must_use]
 pub fn is_injected(name: &str) -> bool {

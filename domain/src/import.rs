@@ -18,11 +18,11 @@ pub enum State {
     AwaitingUpload,
     /// The import waits for a worker.
     Queued,
-    /// A worker has the lease of the import.
+    /// A worker has claimed the import. If its lease expires, another worker goes on.
     Running,
-    /// Every record has an outcome.
+    /// The payload was read to its end, and every record has an outcome.
     Completed,
-    /// The import failed and does not go on by itself.
+    /// The import failed. It does not go on unless the user retries it.
     Failed,
     /// The user cancelled the import.
     Canceled,
@@ -41,7 +41,7 @@ pub enum Format {
     Ndjson,
     /// An array of JSON objects.
     Json,
-    /// Rows below a header.
+    /// A CSV: rows below a header.
     Csv,
     /// The `export.xml` of Apple Health.
     AppleHealth,
@@ -62,7 +62,7 @@ impl Format {
         }
     }
 
-    /// The format with that name.
+    /// The format with the name that [`Self::name`] gives. `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
@@ -99,46 +99,47 @@ impl State {
         }
     }
 
-    /// The state with that name.
+    /// The state with the name that [`Self::name`] gives. `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
-    /// Whether the import has ended. A user may still retry it or roll it back.
+    /// Whether the import has ended, so that no worker works on it. A user may still retry it or roll it back
+    /// in most of these states.
     #[must_use]
-    pub fn is_final(self) -> bool {
+    pub fn has_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Canceled | Self::RolledBack)
     }
 }
 
-/// How many records of an import, or of a chunk, had which outcome.
+/// How many records of an import, or of a chunk, had which outcome. A dry run counts what would happen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Records that created a row.
+    /// Records that created an event.
     pub inserted: i64,
-    /// Records that exist already, with the same content.
+    /// Records whose event is stored already, with the same content.
     pub duplicates: i64,
-    /// Records that exist already, with other content.
+    /// Records whose event is stored already, with other content, which stays.
     pub differing: i64,
     /// Records whose event the user had deleted. It stays deleted.
     pub deleted: i64,
-    /// Records that were rejected.
+    /// Records that were rejected, for example because a field is not valid.
     pub rejected: i64,
 }
 
 impl Counts {
-    /// The number of all records.
+    /// The number of the records that have any outcome.
     #[must_use]
     pub fn total_records(&self) -> i64 {
         self.inserted + self.duplicates + self.differing + self.deleted + self.rejected
     }
 }
 
-/// The pause after the failure number `attempts` in a row, in milliseconds.
+/// The pause of an import after its failure number `attempts` in a row, in milliseconds.
 ///
-/// It starts at 5 s and doubles up to 15 min. `jitter` shortens it by up to a quarter, so that imports that
-/// failed together are not retried together.
+/// It starts at 5 s and doubles up to 15 min. `jitter` is any random number, and shortens the pause by up to
+/// a quarter, so that imports that failed together are not retried together.
 #[must_use]
 pub fn retry_pause_ms(attempts: i32, jitter: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 20) - 1).expect("clamped");
@@ -146,19 +147,19 @@ pub fn retry_pause_ms(attempts: i32, jitter: i64) -> i64 {
     pause - jitter.rem_euclid(pause / 4)
 }
 
-/// The options of a new import beside its format, size and digest.
+/// The options with which an import was created, beside its format, size and digest. They never change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Options {
     /// The mapping of the columns of a CSV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvMapping>,
-    /// Whether the import was created as a dry run.
+    /// Whether the import was created as a dry run. Stays true if the import later stores its records.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
-/// A stored import.
+/// An import as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportRow {
     /// The user who owns the import.
@@ -171,64 +172,64 @@ pub struct ImportRow {
     pub format: Format,
     /// The name that the user gave the import.
     pub name: Option<String>,
-    /// The announced size of the payload.
+    /// The announced size of the payload in bytes, as sent.
     pub bytes_total: i64,
-    /// How many bytes of the payload have arrived.
+    /// How many bytes of the payload have arrived and are stored.
     pub bytes_received: i64,
-    /// The names of the payload objects.
+    /// The names of the objects in which the payload is stored.
     pub payload_objects: PayloadObjects,
     /// The announced SHA-256 of the payload.
     pub sha256: Option<Vec<u8>>,
     /// The other options with which the import was created.
     pub options: Options,
-    /// Whether the import is a dry run: it decides and reports, and stores no event.
+    /// Whether the import is a dry run now: it decides and reports, and stores no event.
     pub dry_run: bool,
     /// The checkpoint: how many records are done.
     pub next_record: i64,
-    /// The offset in the decoded payload after these records.
+    /// The byte offset of the checkpoint in the decoded payload.
     pub next_byte: i64,
-    /// The number of lines before that offset, if the format has lines.
+    /// The number of lines of the decoded payload before the checkpoint, if the format has lines.
     pub next_line: i64,
-    /// The offset in the payload as it was sent, to show the progress.
+    /// How many bytes of the payload, as it was sent, were read at the checkpoint. It shows the progress.
     pub bytes_processed: i64,
     /// The number of all records. `None` until the end of the payload was read.
     pub records_total: Option<i64>,
     /// The outcomes of the records that are done.
     pub counts: Counts,
-    /// How many attempts in a row have failed.
+    /// How many attempts of workers in a row have failed without progress.
     pub attempts: i32,
-    /// How many leases were lost at this checkpoint.
+    /// How many leases were lost at this checkpoint since the chunks last became smaller.
     pub crash_count: i32,
-    /// The records of one chunk. There are fewer after crashes.
+    /// The most records of the next chunks. It is smaller after crashes.
     pub chunk_records: i32,
-    /// The record up to which the chunks stay small.
+    /// The number of the record after which the chunks get their full size again.
     pub small_chunks_until: i64,
     /// The fencing token: each claim adds 1, and writes of an earlier lease are refused.
     pub lease_epoch: i64,
-    /// The problem that ended the import, or that refused its payload.
+    /// The problem that ended the import, or because of which its payload must be sent again.
     pub problem: Option<Problem>,
     /// The trace of the request that created the import.
     pub trace_context: Option<TraceContext>,
-    /// When an incomplete payload expires, in epoch milliseconds.
+    /// When the import fails if its payload has not arrived completely, in epoch milliseconds.
     pub upload_expires_at: i64,
-    /// The time of the creation, in epoch milliseconds.
+    /// When the import was created, in epoch milliseconds.
     pub created_at: i64,
-    /// The time of the first claim by a worker, in epoch milliseconds.
+    /// When a worker first claimed the import, in epoch milliseconds.
     pub started_at: Option<i64>,
-    /// The time of the end, in epoch milliseconds.
+    /// When the import ended, in epoch milliseconds. `None` while it has not, or goes on again.
     pub finished_at: Option<i64>,
-    /// The time when the payload was removed, in epoch milliseconds.
+    /// When the stored payload was removed, in epoch milliseconds.
     pub payload_removed_at: Option<i64>,
 }
 
 impl ImportRow {
-    /// The import after a worker has claimed it. With `after_crash`, the previous holder lost its lease,
-    /// perhaps because it crashed on a record.
+    /// The import as the next worker claims it. `after_crash` says that the previous worker lost its lease,
+    /// perhaps because it crashed on a record: then one crash more is counted. Nothing is stored here.
     ///
-    /// After three such crashes at one checkpoint, chunks have a tenth of their size for the next 500
-    /// records.
+    /// After three crashes at one checkpoint, chunks of more than one record get a tenth of their size for
+    /// the next 500 records, and the count of crashes begins anew.
     #[must_use]
-    pub fn count_crash_and_shrink_chunks(mut self, after_crash: bool) -> Self {
+    pub fn count_crash_maybe_shrink_chunks(mut self, after_crash: bool) -> Self {
         self.crash_count += i32::from(after_crash);
         if self.crash_count >= CRASHES_MAX && self.chunk_records > 1 {
             self.crash_count = 0;
@@ -239,27 +240,29 @@ impl ImportRow {
         self
     }
 
-    /// The record to reject without reading it, counted from 1: workers crashed on it when it was alone in
-    /// its chunk.
+    /// The number of the record to reject without reading it, counted from 1: workers crashed three times on
+    /// it when it was alone in its chunk. `None` if there is no such record.
     #[must_use]
     pub fn poison_record_number(&self) -> Option<i64> {
         (self.chunk_records == 1 && self.crash_count >= CRASHES_MAX).then_some(self.next_record + 1)
     }
 
-    /// Whether workers go on crashing although the record on which they crashed is rejected without reading
-    /// it. Then nothing in the payload can be the cause, and the import must end. A rollback goes on.
+    /// Whether the import must fail because workers go on crashing although the record on which they crashed
+    /// is rejected without reading it. A rollback never fails.
     #[must_use]
-    pub fn crashes_without_end(&self) -> bool {
+    pub fn is_in_crash_loop(&self) -> bool {
         self.chunk_records == 1 && self.crash_count >= 2 * CRASHES_MAX && self.state != State::RollingBack
     }
 
-    /// Whether the small chunks after a crash have passed the place of the crash.
+    /// Whether the chunks are still small because of a crash, although with `next_record` records done the
+    /// place of the crash has been passed. Then the next claim gives them their full size.
     #[must_use]
-    pub fn is_past_crash(&self, next_record: i64) -> bool {
+    pub fn can_restore_chunk_size(&self, next_record: i64) -> bool {
         i64::from(self.chunk_records) < CHUNK_RECORDS_MAX as i64 && next_record >= self.small_chunks_until
     }
 
-    /// Whether the next chunks may be decided without the lock. They may if no worker has crashed here.
+    /// Whether the next chunks may be decided without the lock of the account row, before the chunks before
+    /// them are stored. They may if no worker has crashed here.
     #[must_use]
     pub fn can_decide_without_lock(&self) -> bool {
         self.crash_count == 0 && i64::from(self.chunk_records) == CHUNK_RECORDS_MAX as i64
@@ -267,30 +270,31 @@ impl ImportRow {
 
     /// Whether the whole payload has arrived and is still stored.
     #[must_use]
-    pub fn has_complete_payload(&self) -> bool {
+    pub fn is_whole_payload_stored(&self) -> bool {
         self.bytes_received == self.bytes_total && self.payload_removed_at.is_none()
     }
 }
 
-/// A step that a user takes with an import.
+/// A change of the state of an import that its user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Ends the import. Events that it has created stay.
+    /// Ends the import before it is done. Events that it has created stay.
     Cancel,
-    /// Pauses the import.
+    /// Pauses the import until the user resumes or cancels it.
     Pause,
     /// Continues a paused import.
     Resume,
-    /// Continues a failed import, or carries out a completed dry run.
+    /// Continues a failed import, or carries out a completed dry run. The payload must still be stored.
     Retry,
     /// Deletes the events that the import created. Events changed since then stay.
     RollBack,
 }
 
 impl Step {
-    /// The states in which the step can be taken, and the state after it.
+    /// The states in which the step can be taken, and the state after it. Of completed imports, only a dry
+    /// run can be retried.
     #[must_use]
-    pub fn states_before_and_after(self) -> (&'static [State], State) {
+    pub fn allowed_states_and_next_state(self) -> (&'static [State], State) {
         use State::{AwaitingUpload, Canceled, Completed, Failed, Paused, Queued, RollingBack, Running};
         match self {
             Self::Cancel => (&[AwaitingUpload, Queued, Running, Paused], Canceled),
@@ -301,9 +305,10 @@ impl Step {
         }
     }
 
-    /// Whether an import in this state has taken the step already.
+    /// Whether an import in this state is already where the step leads, so that the step is no error and
+    /// changes nothing.
     #[must_use]
-    pub fn is_already_taken_in(self, state: State) -> bool {
+    pub fn is_noop_in_state(self, state: State) -> bool {
         match self {
             Self::Cancel => state == State::Canceled,
             Self::Pause => state == State::Paused,
@@ -312,7 +317,7 @@ impl Step {
         }
     }
 
-    /// The past participle of the step, for the detail of a problem.
+    /// The past participle of the step, such as "paused", for the detail of a problem.
     #[must_use]
     pub fn past_participle(self) -> &'static str {
         match self {
@@ -325,19 +330,20 @@ impl Step {
     }
 }
 
-/// A stored record of an import that was rejected, or whose event has other content.
+/// A report about one record of an import that was rejected, or whose event was stored before with other
+/// content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The number of the record, from 1.
     pub record: i64,
     /// The number of its line, from 1, if the format has lines.
     pub line: Option<i64>,
-    /// The field, as a JSON Pointer into the record.
+    /// The first wrong field, as a JSON Pointer into the record. `None` or empty if no single field is wrong.
     pub pointer: Option<String>,
     /// The kind of the problem.
     pub code: Code,
-    /// One sentence for a person.
+    /// The problems of all wrong fields, as text for a person.
     pub detail: String,
-    /// The beginning of the record.
+    /// The beginning of the record as it was sent, at most 200 characters.
     pub excerpt: String,
 }

@@ -7,14 +7,14 @@ use std::ops::Range;
 
 use chrono::{DateTime, Datelike, FixedOffset, Timelike};
 
-/// 0001-01-01T00:00:00.000Z.
+/// The earliest instant, 0001-01-01T00:00:00.000Z, in epoch milliseconds.
 pub const MIN_MS: i64 = -62_135_596_800_000;
-/// 9999-12-31T23:59:59.999Z.
+/// The latest instant, 9999-12-31T23:59:59.999Z, in epoch milliseconds.
 pub const MAX_MS: i64 = 253_402_300_799_999;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// The detail of the problem that a text is not an instant.
+/// What a text must be to be accepted as an instant: the detail of the problem of any other text.
 pub const RULE: &str = "must be RFC 3339 with an offset, in the years 0001 to 9999";
 
 /// Whether an instant in epoch milliseconds is in the years 0001 to 9999.
@@ -29,16 +29,17 @@ pub fn start_of_utc_day(ms: i64) -> i64 {
     ms - ms.rem_euclid(DAY_MS)
 }
 
-/// A parsed instant, and the date as it was written, which depends on the offset.
+/// A parsed instant, and the date that its text has, which may be another day than the instant has in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParsedInstant {
     /// The instant, truncated to epoch milliseconds.
     pub ms: i64,
-    /// The date as it was written, at 00:00 UTC, in epoch milliseconds.
+    /// The date in the text, at 00:00 UTC, in epoch milliseconds. It may be a day before [`MIN_MS`].
     pub date_ms: i64,
 }
 
-/// Parses RFC 3339. The instant must be in the years 0001 to 9999 in UTC. 23:59:60 UTC is the next second.
+/// Parses an RFC 3339 instant. `None` if the text is not one, or is outside the years 0001 to 9999 in UTC.
+/// The leap second 23:59:60 UTC is read as the second after it.
 #[must_use]
 pub fn parse(text: &str) -> Option<ParsedInstant> {
     // The library also accepts U+2212 as the sign of an offset, but the RFC does not.
@@ -55,17 +56,18 @@ pub fn parse(text: &str) -> Option<ParsedInstant> {
     is_in_range(ms).then_some(ParsedInstant { ms, date_ms })
 }
 
+/// Whether an instant is in the last second of a UTC day, the only place of a leap second.
 fn is_last_second_of_day(at: &DateTime<FixedOffset>) -> bool {
     at.timestamp().rem_euclid(86_400) == 86_399
 }
 
-/// Formats an instant between [`MIN_MS`] and [`MAX_MS`].
+/// Formats epoch milliseconds between [`MIN_MS`] and [`MAX_MS`] as `YYYY-MM-DDTHH:MM:SS.sssZ`.
 #[must_use]
 pub fn format(ms: i64) -> String {
     format_ascii(ms).into_iter().map(char::from).collect()
 }
 
-/// Formats an instant as ASCII bytes.
+/// Formats epoch milliseconds between [`MIN_MS`] and [`MAX_MS`] as the bytes of `YYYY-MM-DDTHH:MM:SS.sssZ`.
 ///
 /// The format patterns of the library take several times as long, and each row of a page has several
 /// instants.

@@ -13,11 +13,11 @@ pub enum Code {
     NotUuidV7,
     /// The time in the id is too far ahead of the server.
     IdInFuture,
-    /// The id belongs to something else of the same user.
+    /// The id of the new object belongs to another kind of object of the same user.
     IdInUse,
     /// The text is not an RFC 3339 instant, or is outside the years 0001 to 9999.
     InvalidDatetime,
-    /// The text is not a JSON object that can be stored exactly.
+    /// The text is not a JSON object, or has a value that cannot be stored.
     InvalidJson,
     /// The field does not accept the value.
     InvalidValue,
@@ -35,15 +35,15 @@ pub enum Code {
     NulCharacter,
     /// The text is not a name of the IANA time zone database.
     UnknownTimeZone,
-    /// No row of the user has the id.
+    /// No event, event type or import of the user has the id.
     NotFound,
     /// No living event type of the user has the id.
     EventTypeNotFound,
-    /// Living events have the event type.
+    /// The event type cannot be deleted, because living events have it.
     EventTypeInUse,
     /// Another living event type has the name.
     NameTaken,
-    /// The row no longer has the expected version.
+    /// The row no longer has the expected version, or a restore found it living with other content.
     VersionConflict,
     /// An earlier item of the call, which this item needs, was rejected.
     DependencyRejected,
@@ -51,25 +51,25 @@ pub enum Code {
     ImportIdReused,
     /// The step is not possible in the current state of the import.
     ImportState,
-    /// Too many imports of this user are waiting.
+    /// Too many imports of this user are waiting, or they have used up the bytes of the day.
     TooManyImports,
-    /// The payload did not arrive in time.
+    /// The payload of the import did not arrive completely in time.
     UploadExpired,
-    /// The payload is not the one that was announced.
+    /// The payload of the import does not have the announced digest, or was changed while it was read.
     PayloadMismatch,
-    /// The payload is no longer stored.
+    /// The payload of the import is no longer stored.
     PayloadGone,
-    /// The payload does not have the announced format.
+    /// The payload of the import does not have the announced format, or is damaged.
     PayloadFormat,
-    /// The payload is larger than announced or allowed.
+    /// The payload of the import is larger than announced or allowed, as sent or decoded.
     PayloadLimit,
-    /// One record is larger than allowed.
+    /// One record of the import is larger than allowed.
     RecordTooLarge,
-    /// The import failed too often without progress.
+    /// The import failed, or its workers crashed, too often without progress.
     NoProgress,
-    /// Workers crashed on the record again and again.
+    /// The record was rejected because it made workers crash or panic.
     Poison,
-    /// The record is stored already, with other content, and stays as it is stored.
+    /// The event of the record is stored already with other content, which stays.
     Differs,
 }
 
@@ -153,13 +153,13 @@ impl Code {
         }
     }
 
-    /// The code with that name.
+    /// The code with the name that [`Self::name`] gives. `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.name() == name)
     }
 
-    /// The name as words, for the field `title`.
+    /// The name of the code as words, such as "Version conflict", for the field `title` of a problem.
     #[must_use]
     pub fn title(self) -> String {
         let words = self.name().to_lowercase().replace('_', " ");
@@ -169,7 +169,8 @@ impl Code {
             .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + characters.as_str())
     }
 
-    /// The HTTP status that means the same.
+    /// The HTTP status that fits the code. It is the field `status` of a problem. Only endpoints outside of
+    /// GraphQL also respond with it.
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
@@ -208,10 +209,10 @@ impl Code {
     }
 }
 
-/// The problem of one field.
+/// What is wrong with one field of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// The field, as a JSON Pointer (RFC 6901) into the item.
+    /// The field, as a JSON Pointer (RFC 6901) into the item. Empty if no single field is wrong.
     pub pointer: String,
     /// The kind of the problem.
     pub code: Code,
@@ -220,13 +221,13 @@ pub struct FieldProblem {
 }
 
 impl FieldProblem {
-    /// The problem of the field at `pointer`.
+    /// The problem of the field at the JSON Pointer `pointer`.
     pub fn new(pointer: impl Into<String>, code: Code, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), code, detail: detail.into() }
     }
 }
 
-/// Why an item was not carried out.
+/// Why a write, a record or an import was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The code of the only wrong field, or of the item as a whole.
@@ -237,7 +238,7 @@ pub struct Problem {
     pub retryable: bool,
     /// How many milliseconds to wait before the item is sent again.
     pub retry_after_ms: Option<i64>,
-    /// The problems of all wrong fields.
+    /// The problems of all wrong fields. Empty if the item as a whole is the problem.
     pub errors: Vec<FieldProblem>,
 }
 
@@ -252,7 +253,8 @@ impl Problem {
         Self { retryable: true, retry_after_ms: Some(retry_after_ms), ..Self::new(code, detail) }
     }
 
-    /// The problem of these fields. Its code is the code of the only one, or else [`Code::ValidationFailed`].
+    /// One problem for all these wrong fields. If it is only one field, the code and the detail are those of
+    /// the field, and otherwise the code is [`Code::ValidationFailed`]. It is not retryable.
     #[must_use]
     pub fn from_field_problems(errors: Vec<FieldProblem>) -> Self {
         let (code, detail) = match errors.as_slice() {

@@ -11,7 +11,7 @@ pub struct Location {
     pub latitude: f64,
     /// Degrees, -180 to 180.
     pub longitude: f64,
-    /// At most 255 characters.
+    /// The name of the place, at most 255 characters.
     pub name: Option<String>,
 }
 
@@ -24,13 +24,13 @@ pub struct EventBody {
     pub end_date: Option<i64>,
     /// Whether `timestamp` and `end_date` are dates, at 00:00 UTC.
     pub is_all_day: bool,
-    /// A name of the IANA time zone database.
+    /// The time zone, a name of the IANA time zone database.
     pub time_zone: Option<String>,
-    /// At most 10 000 characters of free text.
+    /// The notes, at most 10 000 characters of free text.
     pub notes: Option<String>,
     /// The place of the event.
     pub location: Option<Location>,
-    /// A JSON object as canonical text ([`canonical_json`](crate::canonical_json)).
+    /// The properties, a JSON object as canonical text ([`canonical_json`](crate::canonical_json)).
     pub properties: String,
 }
 
@@ -48,9 +48,9 @@ pub struct Writer {
 /// Who deleted a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeletedBy {
-    /// A person. Only a restore brings the row back.
+    /// The user. Only a restore brings the row back.
     User,
-    /// The rollback of an import. A later create makes the row again.
+    /// The rollback of an import. A later create of the same event brings the row back.
     Rollback,
 }
 
@@ -74,20 +74,20 @@ pub struct Deletion {
     pub by: DeletedBy,
 }
 
-/// The metadata of a row. Events and event types have the same, and a tombstone keeps it.
+/// The fields that events and event types have in common beside their content. A tombstone keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowMeta {
     /// The canonical id.
     pub id: Uuid,
-    /// 1 in a new row. Each change adds 1.
+    /// The version of the row: 1 in a new row. Each change adds 1.
     pub version: i32,
-    /// The position in the change feed.
+    /// The position of the row in the change feed. Each change moves it to the head.
     pub change_seq: i64,
     /// The client that wrote the current version.
     pub writer: Writer,
-    /// The time of the create, in epoch milliseconds.
+    /// When the row was created, in epoch milliseconds.
     pub created_at: i64,
-    /// The time of the last change, in epoch milliseconds.
+    /// When the row was last changed or deleted, in epoch milliseconds.
     pub updated_at: i64,
     /// When and by whom the row was deleted. `None` in a living row.
     pub deletion: Option<Deletion>,
@@ -96,39 +96,40 @@ pub struct RowMeta {
 /// The content of a living event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventContent {
-    /// The canonical id of its type.
+    /// The canonical id of the event type.
     pub event_type_id: Uuid,
-    /// The other content.
+    /// The content without the type, the source and the external id.
     pub body: EventBody,
     /// The content hash ([`content_hash::hash_event`]).
     pub hash: [u8; 32],
     /// The import that created the event.
     pub import_job_id: Option<Uuid>,
-    /// The version that the import created. The event was changed since if its version is another one.
+    /// The version that the event had when the import created it. If its version is another one now, it was
+    /// changed since, and a rollback leaves it.
     pub import_version: Option<i32>,
 }
 
 /// A stored event, living or a tombstone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
-    /// Id, version, position, writer and times.
+    /// The id, version, position, writer, times and deletion.
     pub meta: RowMeta,
-    /// The source. It never changes.
+    /// The source of the event. It never changes.
     pub source_type: String,
-    /// The id in the source. It never changes and is unique within the source.
+    /// The id of the event in its source. It never changes and is unique for the user and the source.
     pub external_id: Option<String>,
-    /// `None` in a tombstone.
+    /// The content. `None` in a tombstone.
     pub content: Option<EventContent>,
 }
 
 /// The content of a living event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeContent {
-    /// Trimmed, NFC, 1 to 100 characters.
+    /// The name, trimmed and in NFC, 1 to 100 characters. It is unique among the living types of a user.
     pub name: String,
-    /// At most 32 characters. Clients give it a meaning.
+    /// The colour, at most 32 characters. Only clients interpret it.
     pub color: Option<String>,
-    /// At most 64 characters. Clients give it a meaning.
+    /// The icon, at most 64 characters. Only clients interpret it.
     pub icon: Option<String>,
     /// The content hash ([`content_hash::hash_event_type`]).
     pub hash: [u8; 32],
@@ -137,14 +138,14 @@ pub struct TypeContent {
 /// A stored event type, living or a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeRow {
-    /// Id, version, position, writer and times.
+    /// The id, version, position, writer, times and deletion.
     pub meta: RowMeta,
-    /// `None` in a tombstone.
+    /// The content. `None` in a tombstone.
     pub content: Option<TypeContent>,
 }
 
 impl EventRow {
-    /// The same event with other metadata and content. Its source and its external id never change.
+    /// A living copy of this event with other metadata and content. Its source and its external id stay.
     ///
     /// `import` is the import that created the event, and the version that it created.
     #[must_use]

@@ -9,18 +9,19 @@ use std::borrow::Cow;
 
 /// The marker for a lone surrogate. It begins with NUL, which no text field accepts, so it is never stored.
 pub const LONE_SURROGATE_MARKER: &str = "\0\u{fdd0}";
-/// The same marker as an escape sequence of JSON and GraphQL.
+/// The marker for a lone surrogate as an escape sequence of JSON and GraphQL.
 const LONE_SURROGATE_ESCAPED: &str = "\\u0000\\ufdd0";
 /// The marker for a number that is too large: the second greatest float, in a form that nobody else writes.
 const LARGE_NUMBER_MARKER: &str = "1.7976931348623155e+00308";
-/// The beginning of that marker. It is still there after the number was parsed and printed again.
+/// The digits at the beginning of the marker for a number that is too large. A parser that prints the number
+/// again keeps them.
 const LARGE_NUMBER_MARKER_DIGITS: &str = "1.7976931348623155e";
-/// A number that is too large for a 64-bit float.
+/// A JSON number that is too large for a 64-bit float.
 const INFINITE_NUMBER: &str = "1e999";
-/// A number of at most this many bytes and without an exponent is always a finite float.
+/// A JSON number of at most this many bytes and without an exponent is always finite as a 64-bit float.
 const FINITE_BYTES_MAX: usize = 300;
 
-/// The grammar of a text.
+/// The grammar of a text to repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Syntax {
     /// JSON (RFC 8259).
@@ -38,33 +39,36 @@ pub enum Flaw {
     NumberTooLarge,
 }
 
-/// Replaces all flaws of a text by markers. `None` if the text has no flaw.
+/// Replaces all lone surrogates and too large numbers of a text by markers that parsers accept. `None` if
+/// there is nothing to replace.
 ///
 /// In a GraphQL document, two escapes that form a surrogate pair become their character as well, because the
 /// parser does not know such pairs.
 #[must_use]
-pub fn repair_text(text: &str, syntax: Syntax) -> Option<String> {
+pub fn replace_flaws_by_markers(text: &str, syntax: Syntax) -> Option<String> {
     let mut scanner = Scanner::new(text, syntax);
-    scanner.scan_all();
+    scanner.scan_and_replace_all();
     scanner.is_changed.then(|| scanner.into_text())
 }
 
-/// The first flaw of a JSON text.
+/// The first lone surrogate or too large number in a JSON text. `None` if it has neither, which does not mean
+/// that it is valid JSON.
 #[must_use]
-pub fn find_flaw(json: &str) -> Option<Flaw> {
+pub fn find_first_flaw(json: &str) -> Option<Flaw> {
     let mut scanner = Scanner::new(json, Syntax::Json);
-    scanner.scan_all();
+    scanner.scan_and_replace_all();
     scanner.flaw
 }
 
-/// Makes the numbers in repaired JSON too large again, so that the check of the field refuses them.
+/// Replaces the markers for too large numbers in repaired JSON by too large numbers again, so that the check
+/// of the field refuses them.
 #[must_use]
-pub fn restore_large_numbers(json: &str) -> Cow<'_, str> {
+pub fn make_marked_numbers_overflow(json: &str) -> Cow<'_, str> {
     if !json.contains(LARGE_NUMBER_MARKER_DIGITS) {
         return json.into();
     }
     let mut scanner = Scanner { restores_numbers: true, ..Scanner::new(json, Syntax::Json) };
-    scanner.scan_all();
+    scanner.scan_and_replace_all();
     if scanner.is_changed { scanner.into_text().into() } else { json.into() }
 }
 
@@ -99,7 +103,8 @@ impl<'t> Scanner<'t> {
         &self.text.as_bytes()[self.at..]
     }
 
-    fn scan_all(&mut self) {
+    /// Scans the whole text: replaces what must be replaced, and notes the first flaw.
+    fn scan_and_replace_all(&mut self) {
         let is_document = self.syntax == Syntax::GraphQl;
         while let Some(byte) = self.remaining_bytes().first() {
             match byte {
@@ -202,7 +207,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Replaces the next `length` bytes.
+    /// Replaces the next `length` bytes of the text in the output, and moves on after them.
     fn replace_bytes(&mut self, length: usize, replacement: &str) {
         self.out.push_str(&self.text[self.copied_until..self.at]);
         self.out.push_str(replacement);
@@ -217,7 +222,8 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// The UTF-16 code unit of the escape `\uXXXX` at the beginning of `bytes`.
+/// The UTF-16 code unit of the escape `\uXXXX` at the beginning of `bytes`. `None` if there is no such
+/// escape.
 fn parse_utf16_escape(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     let digits =

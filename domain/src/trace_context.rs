@@ -6,7 +6,8 @@ use std::fmt::{Display, Formatter, Result};
 /// The length of a `traceparent` of version 00, and of the part of a later version that is read.
 const BYTES: usize = 55;
 
-/// A span of a trace. It may belong to this server or to another system.
+/// The identifiers of one span of a trace, as `traceparent` has them. The span may be one of this server or
+/// of another system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
     /// The id of the trace. It is not 0.
@@ -18,8 +19,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Parses a `traceparent` (section 3.2). Hexadecimal digits are lower case, and no id is zero. Of a later
-    /// version, only the fields of version 00 are read.
+    /// Parses the value of a header `traceparent` (section 3.2). `None` if it is not valid: hexadecimal
+    /// digits must be lower case, and no id zero. Of a later version, only the fields of version 00 are read.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (first, rest) = text.split_at_checked(BYTES)?;
@@ -40,7 +41,7 @@ impl TraceContext {
 }
 
 impl Display for TraceContext {
-    /// Formats a `traceparent` of version 00, which has 55 bytes.
+    /// Formats the value of a header `traceparent` of version 00, which has 55 bytes.
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let Self { trace_id, span_id, is_sampled } = *self;
         write!(f, "00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(is_sampled))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use domain::apply::{
     Answer, Entity, MatchKey, Outcome, RecordedEdit, UnitOfWork, Write, WriteAnswer, WriteContext,
-    apply_write,
+    decide_write_in_memory,
 };
 use domain::draft::IdOrigin;
 use domain::problem::{Code, FieldProblem, Problem};
@@ -132,7 +132,7 @@ fn expected_answer(oracle: &mut Oracle, context: &WriteContext<'_>, write: &Writ
 
 /// Decides a write and records its rejection under the id that was sent, as `apply_mutations` does.
 fn decide(unit: &mut UnitOfWork, context: &WriteContext<'_>, write: &Write) -> WriteAnswer {
-    let written = apply_write(unit, context, write);
+    let written = decide_write_in_memory(unit, context, write);
     if let (Some(id), Some(problem)) = (target(write).1, written.rejection_problem()) {
         unit.record_rejection(id, problem.clone());
     }
@@ -232,7 +232,7 @@ fn recorded_edit_ids(oracle: &Oracle, head: i64) -> Vec<RecordedEdit> {
 
 /// Applies a call. Returns the outcome and the row of each write, in order.
 fn apply_call(unit: &mut UnitOfWork, call: &Call) -> Vec<(Outcome, Option<(Uuid, i32)>)> {
-    unit.reset_for_next_call();
+    unit.clear_rejections_and_applied_edits();
     let writes = call.items.iter().filter_map(|item| match item {
         Item::Write(write) => Some(write),
         Item::Invalid(_) => None,
@@ -256,7 +256,7 @@ fn load_without_bodies(stored: &Oracle) -> UnitOfWork {
             content.import_version = None;
         }
     }
-    fill(UnitOfWork::new_without_bodies(), &stored)
+    fill(UnitOfWork::new_without_event_bodies(), &stored)
 }
 
 fn no_writer() -> Writer {

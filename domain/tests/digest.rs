@@ -17,7 +17,7 @@ fn rows_are_grouped_by_the_month_in_their_ids() {
         .collect();
     let mut digester = Digester::default();
     rows.iter().for_each(|(id, version)| digester.add_row(*id, *version));
-    let buckets = digester.into_buckets();
+    let buckets = digester.into_month_digests();
     let months: Vec<_> = buckets.iter().map(|bucket| (bucket.month.as_str(), bucket.count)).collect();
     assert_eq!(months, [("2025-12", 1), ("2026-01", 2), ("2026-02", 1)]);
     let january = format!("{}:2\n{}:3\n", rows[1].0, rows[2].0);
@@ -26,11 +26,11 @@ fn rows_are_grouped_by_the_month_in_their_ids() {
 
 #[test]
 fn no_rows_have_no_buckets_and_the_last_possible_month_has_one() {
-    assert_eq!(Digester::default().into_buckets(), []);
+    assert_eq!(Digester::default().into_month_digests(), []);
     let mut digester = Digester::default();
     digester.add_row(compose_uuid_v7(0, [0; 10]), 1);
     digester.add_row(compose_uuid_v7(i64::MAX, [0; 10]), 1);
-    let buckets = digester.into_buckets();
+    let buckets = digester.into_month_digests();
     assert_eq!(
         buckets.iter().map(|bucket| bucket.month.as_str()).collect::<Vec<_>>(),
         ["1970-01", "10889-08"]

@@ -1,7 +1,8 @@
 //! Tests ids: which texts are ids, which ids a create accepts, and when to retry.
 
 use domain::event_id::{
-    check_new_id, compose_uuid_v7, derive_id, is_v7, make_future_id_retryable, parse, retry_after_ms, time_ms,
+    check_new_id, compose_uuid_v7, derive_id, is_v7, make_future_id_problem_retryable, parse, retry_after_ms,
+    time_ms,
 };
 use domain::problem::{Code, Problem};
 use proptest::prelude::*;
@@ -115,7 +116,7 @@ fn an_id_in_the_future_is_retryable_up_to_a_day() {
         let mut problem = Problem::from_field_problems(vec![
             check_new_id(id_ahead(ms), NOW_MS, true).expect_err("an id ahead"),
         ]);
-        make_future_id_retryable(&mut problem, id_ahead(ms), NOW_MS);
+        make_future_id_problem_retryable(&mut problem, id_ahead(ms), NOW_MS);
         assert_eq!((problem.retryable, problem.retry_after_ms), (expected.is_some(), expected));
     }
 }
@@ -132,7 +133,7 @@ fn after_the_retry_time_the_id_is_accepted() {
 fn other_problems_are_not_made_retryable() {
     let mut problem =
         Problem::from_field_problems(vec![check_new_id(Uuid::nil(), NOW_MS, true).expect_err("not v7")]);
-    make_future_id_retryable(&mut problem, id_ahead(70_000), NOW_MS);
+    make_future_id_problem_retryable(&mut problem, id_ahead(70_000), NOW_MS);
     assert_eq!((problem.retryable, problem.retry_after_ms), (false, None));
 }
 

@@ -1,7 +1,8 @@
 //! Tests the repair of text that the grammars of JSON and GraphQL allow and that parsers refuse.
 
 use domain::text_repair::{
-    Flaw, LONE_SURROGATE_MARKER, Syntax, find_flaw, repair_text, restore_large_numbers,
+    Flaw, LONE_SURROGATE_MARKER, Syntax, find_first_flaw, make_marked_numbers_overflow,
+    replace_flaws_by_markers,
 };
 use proptest::prelude::*;
 
@@ -19,11 +20,11 @@ fn lone_surrogates_are_replaced_and_pairs_are_not() {
         (r#"{"a":"\\ud83d"}"#, None),
         (r#"{"a":"é \"\u00e9"}"#, None),
     ] {
-        let mended = repair_text(json, Syntax::Json);
+        let mended = replace_flaws_by_markers(json, Syntax::Json);
         let read =
             mended.as_deref().map(|json| serde_json::from_str::<serde_json::Value>(json).expect("JSON"));
         assert_eq!(read.as_ref().map(|read| read["a"].as_str().expect("text")), expected, "{json}");
-        assert_eq!(find_flaw(json), expected.map(|_| Flaw::LoneSurrogate), "{json}");
+        assert_eq!(find_first_flaw(json), expected.map(|_| Flaw::LoneSurrogate), "{json}");
     }
 }
 
@@ -40,7 +41,7 @@ fn numbers_too_large_for_a_float_are_replaced_by_a_marker() {
         ("123456789012345678901234567890", false),
     ] {
         let json = format!(r#"{{"e400":"1e400","a":[{number}]}}"#);
-        let mended = repair_text(&json, Syntax::Json);
+        let mended = replace_flaws_by_markers(&json, Syntax::Json);
         assert_eq!(mended.is_some(), is_too_large, "{number}");
         let Some(mended) = mended else { continue };
         let read: serde_json::Value = serde_json::from_str(&mended).expect("JSON");
@@ -51,7 +52,7 @@ fn numbers_too_large_for_a_float_are_replaced_by_a_marker() {
             "{number}"
         );
         assert!(
-            serde_json::from_str::<serde_json::Value>(&restore_large_numbers(&mended)).is_err(),
+            serde_json::from_str::<serde_json::Value>(&make_marked_numbers_overflow(&mended)).is_err(),
             "the number is too large again"
         );
     }
@@ -61,16 +62,16 @@ fn numbers_too_large_for_a_float_are_replaced_by_a_marker() {
 fn a_document_is_mended_outside_of_comments_and_block_strings() {
     let document = "# \\ud83d 1e400\n{ a(b: \"\\ud83d\\ude00 \\ud83d\", c: 1e400) e400 f(g: \"\"\"\\ud83d \\\"\"\" 1e400\"\"\") }";
     let expected = "# \\ud83d 1e400\n{ a(b: \"\u{1f600} \\u0000\\ufdd0\", c: 1.7976931348623155e+00308) e400 f(g: \"\"\"\\ud83d \\\"\"\" 1e400\"\"\") }";
-    assert_eq!(repair_text(document, Syntax::GraphQl).as_deref(), Some(expected));
-    assert_eq!(repair_text("{ a(b: 1.5, c: \"\\n\") }", Syntax::GraphQl), None);
+    assert_eq!(replace_flaws_by_markers(document, Syntax::GraphQl).as_deref(), Some(expected));
+    assert_eq!(replace_flaws_by_markers("{ a(b: 1.5, c: \"\\n\") }", Syntax::GraphQl), None);
 }
 
 proptest! {
     #[test]
     fn mending_any_text_twice_is_mending_it_once(text in "[\"\\\\u#de8-9.E+ \n\u{e9}{}]{0,40}") {
         for syntax in [Syntax::Json, Syntax::GraphQl] {
-            if let Some(mended) = repair_text(&text, syntax) {
-                prop_assert_eq!(repair_text(&mended, syntax), None, "{:?}", mended);
+            if let Some(mended) = replace_flaws_by_markers(&text, syntax) {
+                prop_assert_eq!(replace_flaws_by_markers(&mended, syntax), None, "{:?}", mended);
             }
         }
     }

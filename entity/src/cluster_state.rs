@@ -3,23 +3,25 @@
 
 use sea_orm::entity::prelude::*;
 
-/// The only row.
+/// The only row of the table: the identity of the PostgreSQL cluster, and the generation of all feeds.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "cluster_state")]
 pub struct Model {
     /// Always 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i16,
-    /// PostgreSQL's `system_identifier`, as text. `None` until a process has read it, and on SQLite.
+    /// The `system_identifier` of the PostgreSQL cluster, as text. `None` on SQLite, and until a process
+    /// could read it.
     pub system_identifier: Option<String>,
-    /// PostgreSQL's timeline, which changes with a failover. `None` in the same cases.
+    /// The timeline of the PostgreSQL cluster, which changes with a failover. `None` on SQLite, and until a
+    /// process could read it.
     pub timeline: Option<i64>,
-    /// The generation of all feeds. 0 at first, and a random number after positions may have been lost. Every
-    /// cursor contains it.
+    /// The generation of the feeds of all users. 0 at first. It becomes a random number when a failover or a
+    /// restored backup may have lost positions. Cursors contain it, so earlier ones are then invalid.
     pub generation: i64,
 }
 
-/// No relation is declared, because the row refers to nothing.
+/// Empty: SeaORM relations are not used, because queries write their own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -2,24 +2,24 @@
 
 use sea_orm::entity::prelude::*;
 
-/// One alias.
+/// One alias: an id that a client sent for a row that is stored under another id.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "id_alias")]
 pub struct Model {
-    /// The owner.
+    /// The user who owns the row and its alias.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// What the row is: 1 for an event, 2 for an event type.
+    /// The kind of the row that the alias stands for: 1 for an event, 2 for an event type.
     #[sea_orm(primary_key, auto_increment = false)]
     pub entity: i16,
-    /// The id as it was sent.
+    /// The alias: the id that the client sent.
     #[sea_orm(primary_key, auto_increment = false)]
     pub alias_id: Uuid,
-    /// The id of the row that it stands for. It is never an alias itself.
+    /// The canonical id of the row that the alias stands for. It is never an alias itself.
     pub id: Uuid,
 }
 
-/// No relation is declared, because every query names its user and writes its own joins.
+/// Empty: SeaORM relations are not used, because queries write their own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -2,32 +2,32 @@
 
 use sea_orm::entity::prelude::*;
 
-/// One rejection.
+/// One record of an import that was rejected, or whose event is stored with different content.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "import_rejection")]
 pub struct Model {
-    /// The owner.
+    /// The user who owns the import.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// The import.
+    /// The id of the import that the record belongs to.
     #[sea_orm(primary_key, auto_increment = false)]
     pub import_job_id: Uuid,
     /// The number of the record in the payload, from 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub record: i64,
-    /// The number of its line, from 1. Null if the format has no lines.
+    /// The number of the line of the record in the payload, from 1. Null if the format has no lines.
     pub line: Option<i64>,
-    /// A JSON Pointer to the field in the record.
+    /// A JSON Pointer to the first wrong field of the record. Null if the problem is of no single field.
     pub pointer: Option<String>,
-    /// The problem code, as on the wire.
+    /// The problem code of the rejection, as the API names it.
     pub code: String,
-    /// What is wrong, in one sentence.
+    /// What is wrong with the record, as text for a person.
     pub detail: String,
-    /// The beginning of the record.
+    /// The beginning of the record. Cleared when the payload of the import is removed.
     pub excerpt: String,
 }
 
-/// No relation is declared, because every query names its user and writes its own joins.
+/// Empty: SeaORM relations are not used, because queries write their own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -3,21 +3,21 @@
 
 use sea_orm::entity::prelude::*;
 
-/// The records of one user in one hour.
+/// How many records the imports of one user took in one hour.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "import_usage")]
 pub struct Model {
-    /// The owner of the imports.
+    /// The user who owns the imports.
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: Uuid,
-    /// The hour, as hours since the epoch by the clock of the database.
+    /// The hour, as the number of whole hours from the Unix epoch to it, by the clock of the database.
     #[sea_orm(primary_key, auto_increment = false)]
     pub hour: i64,
-    /// The number of records in that hour.
+    /// How many records the imports of the user took in this hour.
     pub records: i64,
 }
 
-/// No relation is declared, because every query names its user.
+/// Empty: SeaORM relations are not used, because queries write their own joins.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -19,22 +19,23 @@ use tags::{Markup, Name, Tags};
 /// Name of the root element of an export.
 const ROOT: &[u8] = b"HealthData";
 
-/// Whether bytes are exactly one complete XML element.
+/// Whether bytes are exactly one complete and well-formed XML element.
 pub(crate) fn is_complete_element(bytes: &[u8]) -> bool {
     sample::is_complete_element(bytes)
 }
 
-/// Whether an XML file with these first bytes is an export. A file in UTF-16 counts as well, so that a later
-/// check can report its encoding.
+/// Whether the first bytes of a file hold the root tag of an Apple Health export. A file in UTF-16 counts as
+/// well, so that a later check can report its encoding.
 pub(crate) fn is_export_head(head: &[u8]) -> bool {
     let narrow: Vec<u8> = head.iter().copied().filter(|byte| *byte != 0).collect();
     memchr::memmem::find(&narrow, b"<HealthData").is_some()
 }
 
-/// The elements within a record that are kept. A workout may hold thousands of others.
+/// The child elements of a record that are kept. A workout may hold thousands of others, which are dropped.
 const KEPT_CHILDREN: [&[u8]; 2] = [b"MetadataEntry", b"WorkoutStatistics"];
 
-/// Reads the elements that become events. A defect in one element affects that element alone.
+/// Splits an Apple Health export into records: its `Record` and `Workout` elements. A malformed element does
+/// not affect the elements after it.
 pub(crate) struct ExportReader {
     tags: Tags,
     record: RecordBuffer,
@@ -59,7 +60,8 @@ impl ExportReader {
         }
     }
 
-    /// Reads one tag. Returns whether it completes a record.
+    /// Reads the next tag, and adds it to the current record if one is open or begins. Returns whether it
+    /// completes a record.
     fn process_next_tag(&mut self) -> Result<bool, ReadError> {
         if self.record_depth.is_none() {
             self.record.clear();
@@ -134,7 +136,7 @@ impl ExportReader {
         is_child && self.discard_from.is_none() && KEPT_CHILDREN.iter().all(|kept| name != Name::new(kept))
     }
 
-    /// Removes the element that is not kept from the record, if it has ended.
+    /// If a child element that is not kept has ended, removes its bytes from the record.
     fn remove_ended_discarded_element(&mut self) {
         let has_ended =
             self.record_depth.is_none_or(|record_depth| self.open_elements.len() <= record_depth + 1);
@@ -183,7 +185,8 @@ impl RecordReader for ExportReader {
         Position { byte: self.tags.next_byte_offset(), lines: 0 }
     }
 
-    /// The type of a record is a name, never an id.
+    /// Changes the pointer `/eventTypeId` of problems to `/eventType`, because a record names its type and
+    /// never has its id.
     fn explain_problems(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         for problem in problems.iter_mut().filter(|problem| problem.pointer == "/eventTypeId") {
             "/eventType".clone_into(&mut problem.pointer);

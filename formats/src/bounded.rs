@@ -9,7 +9,8 @@ use crate::{Input, ReadError, SourceError};
 /// Size of the buffer in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Reads unpacked bytes, and can return the next bytes without consuming them.
+/// Reads the unpacked bytes of a payload, and can return the next bytes without consuming them. Fails with
+/// [`ReadError::Limit`] if they are too many, in all or compared to the packed bytes.
 pub(crate) struct BoundedReader {
     reader: Box<dyn Read>,
     buffer: Box<[u8]>,
@@ -18,9 +19,9 @@ pub(crate) struct BoundedReader {
     /// Offset of `begin` in the unpacked payload.
     offset: u64,
     is_at_end: bool,
-    /// The error that reading ahead met. It is returned after the bytes before it are consumed.
+    /// An error of reading ahead. The next read that needs more bytes than are buffered returns it.
     pending_error: Option<ReadError>,
-    /// Offset of the packed bytes in the payload; `None` if they are not packed.
+    /// Offset in the payload at which the packed bytes begin; `None` if the bytes are not packed.
     packed_at: Option<u64>,
     input: Input,
 }
@@ -31,8 +32,8 @@ impl BoundedReader {
         Self::new(Box::new(reader), offset, None, input)
     }
 
-    /// Wraps a decoder, which already unpacks. Limits the size of its bytes, and their ratio to the packed
-    /// ones, which begin at `packed_at` in the payload.
+    /// Wraps a decoder, which already unpacks. Limits the number of its bytes, and their ratio to the packed
+    /// bytes. These begin at the offset `packed_at` in the payload.
     pub(crate) fn of_decoder(decoder: impl Read + 'static, packed_at: u64, input: &Input) -> Self {
         Self::new(Box::new(decoder), 0, Some(packed_at), input)
     }
@@ -57,7 +58,7 @@ impl BoundedReader {
         self.offset
     }
 
-    /// Returns the next bytes without consuming them. They are empty only at the end.
+    /// Returns at least one of the next bytes without consuming any. The result is empty only at the end.
     pub(crate) fn peek_next_bytes(&mut self) -> Result<&[u8], ReadError> {
         self.peek_bytes(1)
     }
@@ -69,8 +70,8 @@ impl BoundedReader {
         Ok(&self.buffer[self.begin..self.end])
     }
 
-    /// Like [`Self::peek_bytes`], but returns fewer bytes if an error comes after them. A later read returns
-    /// the error.
+    /// Like [`Self::peek_bytes`], but if reading fails after at least one byte, returns the bytes before the
+    /// error. A later read returns the error.
     pub(crate) fn peek_bytes_before_error(&mut self, bytes: usize) -> Result<&[u8], ReadError> {
         if let Err(error) = self.buffer_at_least(bytes) {
             if self.begin == self.end {
@@ -96,18 +97,18 @@ impl BoundedReader {
             };
             self.is_at_end = read == 0;
             self.end += read;
-            self.check_limits()?;
+            self.check_unpacked_size_and_ratio()?;
         }
         Ok(())
     }
 
-    /// Consumes bytes that were returned before.
+    /// Moves past this number of the bytes that the last peek returned.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.begin += bytes;
         self.offset += bytes as u64;
     }
 
-    /// Skips white space. Returns the byte after it without consuming that byte, and `None` at the end.
+    /// Skips ASCII white space. Returns the byte after it without consuming that byte, and `None` at the end.
     pub(crate) fn skip_whitespace_and_peek(&mut self) -> Result<Option<u8>, ReadError> {
         loop {
             let block = self.peek_next_bytes()?;
@@ -123,7 +124,7 @@ impl BoundedReader {
         }
     }
 
-    fn check_limits(&self) -> Result<(), ReadError> {
+    fn check_unpacked_size_and_ratio(&self) -> Result<(), ReadError> {
         let decoded = self.offset + (self.end - self.begin) as u64;
         let is_over_ratio = self.packed_at.is_some_and(|packed_at| {
             let packed = self.input.last_read_end_offset().saturating_sub(packed_at);

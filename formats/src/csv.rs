@@ -25,7 +25,8 @@ pub use table::CsvSummary;
 pub(crate) use table::{Table, UnmappedTable};
 use times::Times;
 
-/// Returns all problems of a mapping. Their pointers begin with `/csv`.
+/// Checks a CSV mapping by itself, without a file, and returns all of its problems. Their pointers begin with
+/// `/csv`.
 #[must_use]
 pub fn check_mapping(mapping: &CsvMapping) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
@@ -87,7 +88,8 @@ pub fn check_mapping(mapping: &CsvMapping) -> Vec<FieldProblem> {
     problems
 }
 
-/// Checks the values that all rows share, by the rules of an event.
+/// Checks the values that a mapping gives to all rows (event type, time zone and source), by the rules of an
+/// event.
 fn check_shared_values(mapping: &CsvMapping) -> impl Iterator<Item = FieldProblem> {
     let text = |value: &Option<String>| value.clone().map_or(Sent::Absent, Sent::Value);
     let draft = EventDraft {
@@ -113,7 +115,8 @@ fn lists_of_mapping(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str,
     lists.into_iter().filter_map(|(name, list)| Some((name, list.as_ref()?)))
 }
 
-/// The names of columns, and the cells that mean a missing value.
+/// The column names of a mapping, and its cell texts that mean a missing value, each with the name of its
+/// field in the mapping.
 fn column_names_and_missing_values(mapping: &CsvMapping) -> impl Iterator<Item = (&'static str, &String)> {
     let texts = [
         ("eventTypeColumn", &mapping.event_type_column),

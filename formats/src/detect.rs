@@ -14,10 +14,11 @@ pub(crate) const WHITE_SPACE_BYTES_MAX: usize = 32 * 1024;
 /// The byte order mark of UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Refuses payloads that are packed twice, tar archives, and files that hold no records.
+/// Checks the first unpacked bytes. Refuses payloads that are packed twice, tar archives, and known kinds of
+/// files that hold no records, such as PDF. Consumes nothing.
 ///
 /// # Errors
-/// [`ReadError::Format`] if the payload is one of these.
+/// [`ReadError::Format`] if the payload is one of these. Otherwise an error of reading.
 pub(crate) fn refuse_unsupported_content(
     packing: Packing,
     reader: &mut BoundedReader,
@@ -55,13 +56,13 @@ fn unsupported_kind_name(begin: &[u8]) -> Option<&'static str> {
     by_magic.or(is_page.then_some("a page of HTML"))
 }
 
-/// Skips a byte order mark of UTF-8. Refuses text in UTF-16 or UTF-32, and text whose beginning shows that it is
-/// not of this format.
+/// Skips a byte order mark of UTF-8. Refuses text in UTF-16 or UTF-32, and text whose beginning shows that it
+/// is not of this format.
 ///
 /// # Errors
-/// [`ReadError::Format`] if it may not.
+/// [`ReadError::Format`] if the text is refused. Otherwise an error of reading.
 pub(crate) fn skip_bom_and_check_format(format: Format, reader: &mut BoundedReader) -> Result<(), ReadError> {
-    if let Some(encoding) = wide_encoding_name(reader.peek_bytes_before_error(HEAD_BYTES)?) {
+    if let Some(encoding) = detect_utf16_or_utf32(reader.peek_bytes_before_error(HEAD_BYTES)?) {
         let hint = if format == Format::Csv { ", or name its encoding in the mapping" } else { "" };
         return Err(ReadError::Format(format!("the text is {encoding}; send UTF-8{hint}")));
     }
@@ -80,8 +81,9 @@ pub(crate) fn skip_bom_and_check_format(format: Format, reader: &mut BoundedRead
     }
 }
 
-/// The encoding of text in which every character has at least two bytes: UTF-16 or UTF-32.
-pub(crate) fn wide_encoding_name(begin: &[u8]) -> Option<&'static str> {
+/// Returns `UTF-16` or `UTF-32` if the first bytes of a text show that encoding, by a byte order mark or by
+/// NUL bytes. `None` for any other text.
+pub(crate) fn detect_utf16_or_utf32(begin: &[u8]) -> Option<&'static str> {
     match begin {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some("UTF-32"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
@@ -102,7 +104,8 @@ pub(crate) fn wide_encoding_name(begin: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Why text is not of a format. `begin` holds its first bytes, without white space before them.
+/// Why text is not of a format; `None` if its beginning does not show that. `begin` holds its first bytes,
+/// without white space before them.
 fn format_mismatch_detail(format: Format, begin: &[u8]) -> Option<&'static str> {
     // There is only white space so far. The reader of the format decides.
     let first = *begin.first()?;
@@ -123,8 +126,9 @@ fn format_mismatch_detail(format: Format, begin: &[u8]) -> Option<&'static str> 
     }
 }
 
-/// The format of text with these first bytes, in a file with this name. Text that is neither JSON nor XML is
-/// CSV if `columns_are_named`. `None` if neither content nor name decides.
+/// The format of text with these first bytes, in a file with this name. `None` if neither decides. If
+/// `columns_are_named`, text that is neither JSON nor XML is CSV, and so is any text in a file named `.csv`
+/// or `.tsv`.
 pub(crate) fn detect_format(begin: &[u8], name: &str, columns_are_named: bool) -> Option<Format> {
     let by_name = format_by_file_name(name);
     let is_called_csv = by_name == Some(Format::Csv);
@@ -141,7 +145,8 @@ pub(crate) fn detect_format(begin: &[u8], name: &str, columns_are_named: bool) -
     }
 }
 
-/// The format that the ending of a file name stands for.
+/// The format for which the extension of a file name stands; `None` if it is not known. An extension `.gz` or
+/// `.zst` after it is ignored.
 pub(crate) fn format_by_file_name(name: &str) -> Option<Format> {
     let name = name.to_lowercase();
     let stem = name.trim_end_matches(".gz").trim_end_matches(".zst");

@@ -6,28 +6,31 @@ use domain::problem::{Code, Problem};
 
 use crate::source::SourceError;
 
-/// Why a payload yields no more records.
+/// Why a payload cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The payload is not of the format, and reading it again cannot help: `PAYLOAD_FORMAT`.
+    /// The payload is not of the format, damaged or not supported, or the CSV mapping does not fit its
+    /// header. Reading it again cannot help. The code is `PAYLOAD_FORMAT`.
     #[error("{0}")]
     Format(String),
-    /// The payload is over a limit: `PAYLOAD_LIMIT`.
+    /// The payload unpacks to too many bytes, or was compressed with too large a zstd window. The code is
+    /// `PAYLOAD_LIMIT`. Other limits, such as that of columns, are [`Self::Format`].
     #[error("{0}")]
     Limit(String),
-    /// The bytes of the payload could not be read.
+    /// The bytes of the payload could not be read. For some of these reasons, a later attempt may succeed.
     #[error(transparent)]
     Source(#[from] SourceError),
 }
 
-/// A gzip file is followed by something other than zeros. It is wrapped in an `io::Error`, because decoders
-/// return only those.
+/// The error for a gzip file that is followed by something other than zeros. It is wrapped in an `io::Error`,
+/// because decoders return only those.
 #[derive(Debug, thiserror::Error)]
 #[error("something other than zeros follows the end of the gzip")]
 pub(crate) struct TrailingBytes;
 
 impl From<io::Error> for ReadError {
-    /// Converts a failed read. Either the source failed, or the decoder that reads from it.
+    /// Converts a failed read. An error that is neither of this crate nor of a source counts as damage of the
+    /// compressed payload.
     fn from(error: io::Error) -> Self {
         let error = match error.downcast::<Self>() {
             Ok(read) => return read,
@@ -49,7 +52,8 @@ impl From<io::Error> for ReadError {
 }
 
 impl ReadError {
-    /// Whether the read reached the end of a part, because the rest of the payload was not sent.
+    /// Whether reading reached the end of the part that a preview may read: the rest of the payload was not
+    /// sent, or is after [`Input::with_decoded_limit`](crate::Input::with_decoded_limit).
     pub(crate) fn is_unsent_bytes_error(&self) -> bool {
         matches!(self, Self::Source(SourceError::NotSent))
     }
@@ -58,7 +62,7 @@ impl ReadError {
         Self::Format(detail.into())
     }
 
-    /// The problem of an import that ends with this error. `None` if a later attempt may succeed.
+    /// The problem of an import that fails for good with this error. `None` if a later attempt may succeed.
     #[must_use]
     pub fn to_problem_if_permanent(&self) -> Option<Problem> {
         let code = match self {

@@ -45,15 +45,16 @@ pub struct Checkpoint {
     pub lines: i64,
 }
 
-/// Opens a payload at a checkpoint.
+/// Opens a payload to continue reading it at a checkpoint.
 ///
-/// Plain NDJSON, and plain CSV in UTF-8 whose rows do not depend on earlier rows, are read from the
-/// checkpoint on. Any other payload is read from its beginning. Returns the reader, and the number of records
-/// before the place at which it begins. The caller skips the other records that are done.
+/// Uncompressed NDJSON, and uncompressed CSV in UTF-8 whose rows do not depend on earlier rows, are read from
+/// the checkpoint on. Any other payload is read from its beginning. Returns the reader, and the number of
+/// records before the place at which it begins: that of the checkpoint, or 0. The caller skips the other
+/// records that are done.
 ///
 /// # Errors
-/// [`ReadError::Format`] if the payload is not of the format. [`ReadError::Limit`] if it is over a limit.
-/// [`ReadError::Source`] if its bytes cannot be read.
+/// [`ReadError::Format`] if the payload is not of the format, or if the CSV mapping does not fit its header.
+/// [`ReadError::Limit`] if it is over a limit. [`ReadError::Source`] if its bytes cannot be read.
 pub fn open_at_or_before_checkpoint(
     input: &Input,
     format: Format,
@@ -82,7 +83,7 @@ pub fn open_at_or_before_checkpoint(
             if seeks {
                 let bytes =
                     BoundedReader::of_plain(input.open_at_offset(checkpoint.byte)?, checkpoint.byte, input);
-                table.continue_with_bytes(bytes, checkpoint.records, checkpoint.lines);
+                table.resume_at_checkpoint(bytes, checkpoint.records, checkpoint.lines);
             }
             (Box::new(table), if seeks { checkpoint.records } else { 0 })
         }
@@ -92,12 +93,13 @@ pub fn open_at_or_before_checkpoint(
 /// Detects how a payload is packed and which format it has, from its content and, if that is not enough, its
 /// file name.
 ///
-/// The format is `None` if neither is enough. Text that is neither JSON nor XML is CSV if
-/// `columns_are_named`.
+/// The format is `None` if neither is enough. If `columns_are_named`, text that is neither JSON nor XML is
+/// CSV whatever its file name, and any text in a file named `.csv` or `.tsv` is CSV.
 ///
 /// # Errors
-/// [`ReadError::Format`] or [`ReadError::Limit`] if the payload cannot be unpacked. [`ReadError::Source`] if
-/// its bytes cannot be read.
+/// [`ReadError::Format`] if the payload cannot be unpacked, is of a kind that is not supported, or is UTF-16
+/// or UTF-32 and not a CSV with named columns. [`ReadError::Limit`] if it unpacks to too many bytes.
+/// [`ReadError::Source`] if its bytes cannot be read.
 pub fn detect_packing_and_format(
     input: &Input,
     file_name: &str,
@@ -114,7 +116,7 @@ pub fn detect_packing_and_format(
         unpacked => unpacked?,
     };
     let first_bytes = bytes.peek_bytes_before_error(detect::HEAD_BYTES)?;
-    if let Some(encoding) = detect::wide_encoding_name(first_bytes) {
+    if let Some(encoding) = detect::detect_utf16_or_utf32(first_bytes) {
         // Only a CSV may have another encoding than UTF-8. XML in UTF-16 or UTF-32 is recognized by its first
         // `<`.
         let hint = match first_bytes.iter().find(|byte| byte.is_ascii_graphic()) {
@@ -132,7 +134,8 @@ pub fn detect_packing_and_format(
     Ok((packing, detect::detect_format(first_bytes, &name, columns_are_named)))
 }
 
-/// Opens a payload from its beginning. Returns how it is packed, and its unpacked bytes.
+/// Opens a payload from its beginning. Returns how it is packed, and a reader of its unpacked bytes. Content
+/// that is not supported, such as a PDF or a tar archive, is an error.
 fn open_unpacked(input: &Input) -> Result<(Packing, BoundedReader), ReadError> {
     let (packing, head, rest) = open_and_detect_packing(input)?;
     Ok((packing, unpack_and_refuse_unsupported(packing, head, rest, input)?))
@@ -149,7 +152,8 @@ fn unpack_and_refuse_unsupported(
     Ok(bytes)
 }
 
-/// Detects how a payload is packed. Returns that, its first bytes, and a reader of the bytes after them.
+/// Opens a payload and detects how it is packed. Returns that, its first packed bytes, and a reader of the
+/// packed bytes after them.
 fn open_and_detect_packing(input: &Input) -> Result<(Packing, Vec<u8>, source::CountingReader), ReadError> {
     let mut rest = input.open_at_offset(0)?;
     let mut head = Vec::new();

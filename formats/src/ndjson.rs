@@ -9,7 +9,7 @@ use crate::bounded::BoundedReader;
 use crate::json;
 use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
-/// Reads lines. Blank lines are counted, but they are not records.
+/// Splits NDJSON into records, one per line. Blank lines count for line numbers, but they are not records.
 pub(crate) struct NdjsonReader {
     bytes: BoundedReader,
     record: RecordBuffer,
@@ -17,12 +17,12 @@ pub(crate) struct NdjsonReader {
 }
 
 impl NdjsonReader {
-    /// Reads lines. `lines` is the number of lines before the first byte.
+    /// Creates a reader. `lines` is the number of lines in the payload before the first byte of `bytes`.
     pub(crate) fn new(bytes: BoundedReader, lines: i64) -> Self {
         Self { bytes, record: RecordBuffer::default(), lines }
     }
 
-    /// Reads one line into the buffer. Returns `false` at the end.
+    /// Replaces the record with the next line, without its line end. Returns `false` at the end.
     fn read_line(&mut self) -> Result<bool, ReadError> {
         self.record.clear();
         loop {

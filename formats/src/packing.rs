@@ -38,17 +38,17 @@ impl Packing {
         }
     }
 
-    /// Detects how bytes are packed. `begin` holds the first of them, at least four. Returns `None` if they
-    /// are not packed, or in a way that is not supported.
+    /// Detects how a payload is packed. `begin` holds its first bytes, at least four. Returns `None` if it is
+    /// not packed, or in a way that is not supported.
     #[must_use]
     pub fn detect_supported_packing(begin: &[u8]) -> Option<Self> {
         Self::detect_or_refuse(begin).ok().filter(|packing| *packing != Self::Plain)
     }
 
-    /// Detects how a payload is packed from its first bytes.
+    /// Detects from its first bytes how a payload is packed; [`Self::Plain`] if they show no packing.
     ///
     /// # Errors
-    /// [`ReadError::Format`] if it is packed in a way that is not supported.
+    /// [`ReadError::Format`] if it is packed in a way that is not supported, such as bzip2 or tar.
     pub(crate) fn detect_or_refuse(begin: &[u8]) -> Result<Self, ReadError> {
         match packing_name_by_magic(begin) {
             None => Ok(Self::Plain),
@@ -62,7 +62,9 @@ impl Packing {
     }
 }
 
-/// Unpacks a payload from its beginning. `head` holds its first bytes, and `rest` reads those after them.
+/// Returns a reader that unpacks a payload from its beginning. `head` holds its first packed bytes, and
+/// `rest` reads those after them. A zip archive is opened again from `input`, at the file in it that is to be
+/// read.
 pub(crate) fn open_unpacking_reader(
     packing: Packing,
     head: Vec<u8>,
@@ -86,7 +88,8 @@ pub(crate) fn open_unpacking_reader(
     })
 }
 
-/// The name of the way in which bytes with this beginning are packed, supported or not.
+/// The name of the compression or archive format that these first bytes show, such as `gzip` or `tar`,
+/// whether or not it is supported. `None` if they show none.
 pub(crate) fn packing_name_by_magic(begin: &[u8]) -> Option<&'static str> {
     let is_bzip2 = begin.starts_with(b"BZh")
         && begin.get(3).is_some_and(|level| (b'1'..=b'9').contains(level))

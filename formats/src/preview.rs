@@ -22,11 +22,12 @@ const KINDS_MAX: usize = 20;
 /// Which file to preview, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'r> {
-    /// The format; `None` if the content decides.
+    /// The format of the file; `None` to detect it.
     pub format: Option<Format>,
-    /// The file name, which is used if the content does not decide.
+    /// The name of the file, which helps to detect the format if its content does not decide.
     pub file_name: &'r str,
-    /// The mapping of CSV columns to the fields of events.
+    /// The mapping of CSV columns to the fields of events. Without it, the cells of a CSV are shown, but no
+    /// events.
     pub mapping: Option<&'r CsvMapping>,
     /// Number of records to show.
     pub records: usize,
@@ -37,13 +38,13 @@ pub struct Request<'r> {
 /// What a preview shows of a file.
 #[derive(Debug, Default)]
 pub struct Preview {
-    /// How the file is packed; `None` if that is not supported.
+    /// How the file is packed; `None` if that is not supported, or if the file cannot be read.
     pub packing: Option<Packing>,
-    /// The format; `None` if it is not known.
+    /// The requested or the detected format; `None` if it is not known.
     pub format: Option<Format>,
     /// The header, the delimiter and the encoding, if the file is a CSV.
     pub csv: Option<CsvSummary>,
-    /// The first records.
+    /// The first records, at most as many as were requested.
     pub records: Vec<PreviewRecord>,
     /// Number of records that were read.
     pub read: u64,
@@ -55,7 +56,8 @@ pub struct Preview {
     pub other_problems: u64,
     /// Problems of the file or the mapping as a whole.
     pub problems: Vec<FieldProblem>,
-    /// Whether the file has more records than were read.
+    /// Whether the preview ends before the end of the file: after the requested records, or at the end of the
+    /// part that was sent or may be unpacked.
     pub is_cut: bool,
 }
 
@@ -66,11 +68,12 @@ pub struct PreviewRecord {
     pub record: u64,
     /// The line on which it begins. `None` if the format has no lines.
     pub line: Option<i64>,
-    /// Its cells as they were sent, each cut to 200 characters. Empty if the format has no cells.
+    /// The cells of a CSV row, without their quotes and each cut to 200 characters. Empty for other formats.
     pub cells: Vec<String>,
-    /// The beginning of the record.
+    /// The beginning of the record: its first 200 characters.
     pub excerpt: String,
-    /// The event. `None` if it has problems, or if no columns are mapped.
+    /// The event that an import would store. `None` if the record has problems, or if a CSV has no valid
+    /// mapping.
     pub event: Option<NewEvent>,
     /// The problems of the record.
     pub problems: Vec<CellProblem>,
@@ -98,8 +101,8 @@ pub struct ProblemKind {
     pub line: Option<i64>,
 }
 
-/// Reads a file for a preview. There is no error: everything that is wrong with the file is part of the
-/// result.
+/// Reads the beginning of a file, or all of it if that is requested, and returns how an import would read it.
+/// Stores nothing. There is no error: everything that is wrong with the file is part of the result.
 #[must_use]
 pub fn preview_file(input: &Input, request: &Request<'_>) -> Preview {
     let mut preview = Preview::default();
@@ -137,7 +140,7 @@ pub fn preview_file(input: &Input, request: &Request<'_>) -> Preview {
 }
 
 impl Preview {
-    /// Records why reading ended.
+    /// Sets `is_cut` if reading ended because the rest was not sent. Adds any other error to the problems.
     fn note_read_error(&mut self, error: &ReadError) {
         if error.is_unsent_bytes_error() {
             self.is_cut = true;
@@ -172,8 +175,8 @@ impl Preview {
         }
     }
 
-    /// Reports a row that is not valid text. Only a mapping checks single cells, so this is needed without
-    /// one.
+    /// Adds a problem, only once, if a row is not valid text in the encoding of the CSV. This is for rows
+    /// that are read without a mapping, because only a mapping checks single cells.
     fn report_if_wrong_encoding(&mut self, reader: &dyn RecordReader) {
         let is_reported = self.problems.iter().any(|problem| problem.pointer == "/csv/encoding");
         if !is_reported && !reader.is_too_long() && std::str::from_utf8(reader.raw_bytes()).is_err() {
@@ -209,7 +212,7 @@ impl Preview {
             }
             if self.records.len() < request.records {
                 let place = |problem: FieldProblem| {
-                    let column = reader.column_of_field(&problem.pointer);
+                    let column = reader.column_index_of_field(&problem.pointer);
                     CellProblem { problem, column }
                 };
                 self.records.push(PreviewRecord {

@@ -18,7 +18,8 @@ pub trait RecordReader {
     /// over a limit. [`ReadError::Source`] if its bytes cannot be read.
     fn advance(&mut self) -> Result<bool, ReadError>;
 
-    /// The bytes of the record, or the beginning of a record that is too long.
+    /// The bytes of the record without a line end, or the beginning of a record that is too long. A CSV row
+    /// is converted to UTF-8. An Apple Health record lacks comments and child elements that are not used.
     fn raw_bytes(&self) -> &[u8];
 
     /// Whether the record has more than [`RECORD_BYTES_MAX`] bytes.
@@ -32,24 +33,26 @@ pub trait RecordReader {
     /// The place directly after the record.
     fn position_after_record(&self) -> Position;
 
-    /// Parses the record. `domain` checks the values of its fields.
+    /// Parses the record as an event draft, without checking the values of its fields. The id of a record
+    /// without one will be derived from `user_id`.
     ///
     /// # Errors
     /// The problems of the record as a whole, such as [`Code::InvalidJson`].
     fn parse_record(&self, user_id: Uuid) -> Result<ParsedRecord, Vec<FieldProblem>>;
 
-    /// The cells of the record as they were sent, each cut to [`EXCERPT_CHARS_MAX`] characters. Empty if the
-    /// format has no cells.
+    /// The cells of a CSV row without their quotes, each cut to [`EXCERPT_CHARS_MAX`] characters. Empty if
+    /// the format has no cells.
     fn cell_excerpts(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The index of the cell from which a field of the event was read. `None` if there is no such cell.
-    fn column_of_field(&self, _pointer: &str) -> Option<usize> {
+    /// The index, from 0, of the CSV cell from which a field of the event is read; of the first one if there
+    /// are several. `None` if there is no such cell.
+    fn column_index_of_field(&self, _pointer: &str) -> Option<usize> {
         None
     }
 
-    /// Rewrites the problems of the event in the terms of the format, for example with the name of a column.
+    /// Returns the problems of the event in the terms of the format, for example with the name of a column.
     fn explain_problems(&self, problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         problems
     }
@@ -88,19 +91,19 @@ pub trait RecordReader {
 /// A parsed record. The values of its fields are not checked.
 #[derive(Debug, Clone)]
 pub struct ParsedRecord {
-    /// The event. A field that cannot be read is absent.
+    /// The event. A field that cannot be read is `Sent::Absent` or `Sent::WrongType`.
     pub draft: EventDraft,
-    /// How the id is made if the record has none.
+    /// How the id of the event is made if the record has none.
     pub missing_id: MissingId,
-    /// Problems of the fields that cannot be read.
+    /// Problems that were found while parsing: fields that cannot be read, or that events do not have.
     pub problems: Vec<FieldProblem>,
 }
 
 /// A place between two records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Offset in bytes in the unpacked payload. For a CSV in another encoding than UTF-8, the offset is in its text
-    /// as UTF-8.
+    /// Offset in bytes in the unpacked payload. For a CSV in another encoding than UTF-8, the offset is in
+    /// its text as UTF-8.
     pub byte: u64,
     /// Number of lines before it; 0 if the format has no lines.
     pub lines: i64,
@@ -150,7 +153,7 @@ impl RecordBuffer {
         &self.bytes
     }
 
-    /// Removes one line end (LF, CR or CRLF) from the end.
+    /// Removes one line end (LF, CR or CRLF) from the end of the record, unless that end was not kept.
     pub(crate) fn trim_line_end(&mut self) {
         for end in [b'\n', b'\r'] {
             if self.length == self.bytes.len() && self.bytes.last() == Some(&end) {
@@ -161,8 +164,8 @@ impl RecordBuffer {
     }
 }
 
-/// The beginning of a record: at most [`EXCERPT_CHARS_MAX`] characters, without NUL, so that it can be stored
-/// and shown.
+/// The beginning of a record as text that can be stored and shown: at most [`EXCERPT_CHARS_MAX`] characters.
+/// NUL and bytes that are not UTF-8 become U+FFFD.
 #[must_use]
 pub fn record_excerpt(record: &[u8]) -> String {
     let plain = &record[..record.len().min(EXCERPT_CHARS_MAX)];

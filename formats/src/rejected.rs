@@ -12,13 +12,14 @@ use serde_json::value::RawValue;
 use crate::csv::{CsvSummary, UnmappedTable};
 use crate::{Checkpoint, Input, ReadError, RecordReader, apple_health, record_excerpt};
 
-/// Name of the column or the field that holds the reason.
+/// Name of the CSV column or the JSON field that holds the reason of a rejection in the file.
 const REASON: &str = "rejection";
 
-/// A payload whose rejected records are written to a file.
+/// Reads the payload of an import again, and returns the parts of a file of its rejected records with their
+/// reasons. The caller knows which records were rejected, and writes the file.
 pub struct RejectedRecordsWriter {
     content: Content,
-    /// The number of the current record.
+    /// The number of the current record, counted from 1; 0 before the first one.
     number_read: i64,
     written: u64,
 }
@@ -49,7 +50,7 @@ impl Content {
 }
 
 impl RejectedRecordsWriter {
-    /// Opens a payload.
+    /// Opens a payload at its beginning. `mapping` is that of the import, for a CSV.
     ///
     /// # Errors
     /// [`ReadError::Format`] if it is not of the format. [`ReadError::Limit`] if it is over a limit.
@@ -73,7 +74,7 @@ impl RejectedRecordsWriter {
         Ok(Self { content, number_read: 0, written: 0 })
     }
 
-    /// The media type of the file.
+    /// The media type of the file of rejected records. It depends on the format of the payload.
     #[must_use]
     pub fn media_type(&self) -> &'static str {
         match self.content {
@@ -84,7 +85,7 @@ impl RejectedRecordsWriter {
         }
     }
 
-    /// The bytes before the first record.
+    /// The bytes of the file of rejected records before the first record, such as the header of a CSV.
     #[must_use]
     pub fn content_before_records(&self) -> Vec<u8> {
         match &self.content {
@@ -95,13 +96,14 @@ impl RejectedRecordsWriter {
         }
     }
 
-    /// Writes one record with its reason. `number` counts from 1, and records must be written in ascending
-    /// order. Returns `None` if the payload has no such record.
+    /// Reads the payload up to the record with this number, and returns that record with the reason, as the
+    /// next bytes of the file. Numbers count from 1 and must ascend from call to call. Returns `None` if the
+    /// payload has no such record.
     ///
     /// # Errors
     /// [`ReadError::Format`], [`ReadError::Limit`] or [`ReadError::Source`] if the payload cannot be read up
     /// to this record.
-    pub fn advance_and_add_reason(
+    pub fn read_record_with_reason(
         &mut self,
         number: i64,
         reason: &str,
@@ -129,7 +131,7 @@ impl RejectedRecordsWriter {
         }))
     }
 
-    /// The bytes after the last record.
+    /// The bytes of the file of rejected records after the last record, such as the end of a JSON array.
     #[must_use]
     pub fn content_after_records(&self) -> Vec<u8> {
         match self.content {
@@ -140,7 +142,7 @@ impl RejectedRecordsWriter {
     }
 }
 
-/// Writes rows of CSV with the reason in an additional last column.
+/// Formats rejected rows of a CSV with the reason in an additional last column.
 struct CsvRows {
     table: UnmappedTable,
     summary: CsvSummary,
@@ -153,11 +155,11 @@ struct CsvRows {
 
 impl CsvRows {
     fn new(table: UnmappedTable, skip_lines: u32) -> Self {
-        let (summary, width) = (table.to_summary(), table.header_width());
+        let (summary, width) = (table.to_summary(), table.header_cell_count());
         let has_reason = summary.header.last().is_some_and(|name| name == REASON);
         let columns = if has_reason { summary.header.len() - 1 } else { width };
         let header =
-            if has_reason { table.row_fitted_to_width(columns) } else { table.raw_bytes().to_owned() };
+            if has_reason { table.csv_row_of_cell_count(columns) } else { table.raw_bytes().to_owned() };
         Self { table, summary, header, columns, skip_lines }
     }
 
@@ -173,15 +175,16 @@ impl CsvRows {
         self.end_row_with_cell(out, REASON)
     }
 
-    /// The current row with its reason.
+    /// The current row with its reason in the last cell, and a line end.
     fn row_with_reason(&self, reason: &str) -> Vec<u8> {
         let cells = self.table.cell_excerpts().len();
         let (mut out, cells) = if self.table.is_too_long() {
             (to_quoted_cell(&record_excerpt(self.table.raw_bytes())), 1)
-        } else if self.table.has_surplus_cells() || cells <= self.columns.min(self.table.header_width()) {
+        } else if self.table.has_surplus_cells() || cells <= self.columns.min(self.table.header_cell_count())
+        {
             (self.table.raw_bytes().to_owned(), cells)
         } else {
-            (self.table.row_fitted_to_width(self.columns), self.columns)
+            (self.table.csv_row_of_cell_count(self.columns), self.columns)
         };
         out.extend(std::iter::repeat_n(self.summary.delimiter as u8, self.columns.saturating_sub(cells)));
         self.end_row_with_cell(out, reason)
@@ -199,8 +202,8 @@ fn add_newline(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// The record as one element. A record that is not exactly one complete element becomes the text of an
-/// attribute, because it would break the elements around it.
+/// The record of an Apple Health export as one element. A record that is not exactly one complete element
+/// becomes the text of an attribute, because it would break the elements around it.
 fn to_xml_record(reader: &dyn RecordReader) -> Vec<u8> {
     if !reader.is_too_long() && apple_health::is_complete_element(reader.raw_bytes()) {
         return reader.raw_bytes().to_owned();
@@ -213,8 +216,8 @@ fn to_xml_record(reader: &dyn RecordReader) -> Vec<u8> {
     format!("<Record text=\"{}\"/>", quick_xml::escape::escape(&text)).into_bytes()
 }
 
-/// The record as an object with the reason in a field. A record that is not an object becomes the text of a
-/// field.
+/// The record as a JSON object with the reason in a field. A record that is too long or not an object becomes
+/// the text of a field.
 fn to_json_with_reason(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
     let text = String::from_utf8_lossy(reader.raw_bytes());
     let reason = serde_json::Value::from(reason);
@@ -230,8 +233,8 @@ fn to_json_with_reason(reader: &dyn RecordReader, reason: &str) -> Vec<u8> {
     format!("{prefix}{separator}\"{REASON}\":{reason}}}").into_bytes()
 }
 
-/// An object without the reason of an earlier import, and without its closing brace. `None` if it has no such
-/// reason.
+/// A JSON object without its closing brace, and without the field of the reason that an earlier import added.
+/// `None` if it has no such field.
 fn unclosed_object_without_reason(object: &str) -> Option<String> {
     let Fields(fields) = serde_json::from_str(object).ok()?;
     let (reasons, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == REASON);
@@ -242,7 +245,7 @@ fn unclosed_object_without_reason(object: &str) -> Option<String> {
     Some("{".to_owned() + &written.collect::<Vec<_>>().join(","))
 }
 
-/// The fields of an object as they are written. A name may occur twice.
+/// The fields of a JSON object, with their values as they are written. A name may occur twice.
 struct Fields<'t>(Vec<(String, &'t RawValue)>);
 
 impl<'t> Deserialize<'t> for Fields<'t> {
@@ -272,7 +275,7 @@ fn to_quoted_cell(text: &str) -> Vec<u8> {
     format!("\"{}\"", text.replace('"', "\"\"")).into_bytes()
 }
 
-/// Makes text safe for a comment (XML 1.0, section 2.5).
+/// Separates or removes the hyphens that an XML comment may not hold (XML 1.0, section 2.5).
 fn to_comment_text(text: &str) -> String {
     text.replace("--", "- -").trim_end_matches('-').to_owned()
 }

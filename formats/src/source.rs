@@ -18,7 +18,8 @@ pub enum SourceError {
     /// A part of the payload differs from what was received.
     #[error("the payload is not what was received")]
     Changed,
-    /// The read reached the end of a part. For a preview, only a part of the payload is sent.
+    /// Reading reached the end of the part that a preview may read: the rest of the payload was not sent, or
+    /// is after [`Input::with_decoded_limit`].
     #[error("only a part of the payload was sent")]
     NotSent,
 }
@@ -33,13 +34,13 @@ impl From<SourceError> for io::Error {
 
 /// The bytes of one payload, which can be read from any offset. Reads may block.
 pub trait Source: Send + Sync {
-    /// Size of the payload in bytes.
+    /// Size of the payload in bytes, as it is stored or sent, not unpacked.
     fn size(&self) -> u64;
 
-    /// Opens the payload at an offset in bytes, and reads to its end.
+    /// Returns a reader of the bytes from an offset to the end of the payload.
     ///
-    /// A read that fails for a reason other than the content of the bytes returns a [`SourceError`] within
-    /// its `io::Error`.
+    /// If a read of it fails for a reason other than the content of the bytes, its `io::Error` holds a
+    /// [`SourceError`].
     ///
     /// # Errors
     /// An [`io::Error`] if the payload cannot be opened. It holds a [`SourceError`] if the reason is one of
@@ -55,7 +56,7 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Reads the size of a file.
+    /// Examines a file and notes its size, without reading its content.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if it is not a regular file, or the error of the operating system if
@@ -124,7 +125,7 @@ impl Source for PartialSource {
     }
 }
 
-/// Comes after the head of a payload, if only the head was sent. Every read fails.
+/// Stands for the bytes of a payload that were not sent. Every read fails with [`SourceError::NotSent`].
 struct EndOfPart;
 
 impl Read for EndOfPart {
@@ -141,7 +142,7 @@ impl BufRead for EndOfPart {
     fn consume(&mut self, _: usize) {}
 }
 
-/// A payload, and the offset up to which it was read. Clones share that offset.
+/// A payload to be read, and the offset at which the last read of it ended. Clones share that offset.
 #[derive(Clone)]
 pub struct Input {
     source: Arc<dyn Source>,
@@ -166,8 +167,8 @@ impl Input {
         Self { source, taken: Arc::default(), decoded_max: None }
     }
 
-    /// Limits the unpacked bytes. Reading ends there with [`SourceError::NotSent`], as if the rest had not
-    /// been sent.
+    /// Limits the number of unpacked bytes that are read. Reading more fails with [`SourceError::NotSent`],
+    /// as if the rest had not been sent.
     #[must_use]
     pub fn with_decoded_limit(self, decoded_bytes: u64) -> Self {
         Self { decoded_max: Some(decoded_bytes), ..self }
@@ -190,7 +191,8 @@ impl Input {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Opens the payload at an offset in bytes, and reads to its end.
+    /// Returns a reader of the packed bytes from an offset to the end of the payload. Sets
+    /// [`Self::last_read_end_offset`] to that offset.
     pub(crate) fn open_at_offset(&self, offset: u64) -> io::Result<CountingReader> {
         let reader = self.source.open_at_offset(offset)?;
         self.taken.store(offset, Ordering::Relaxed);
@@ -198,7 +200,7 @@ impl Input {
     }
 }
 
-/// Reads a payload, and stores its current offset in the [`Input`].
+/// Reads the packed bytes of a payload, and stores the offset after each read in its [`Input`].
 pub(crate) struct CountingReader {
     reader: Box<dyn BufRead + Send>,
     position: u64,

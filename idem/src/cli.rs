@@ -36,7 +36,7 @@ pub enum Command {
         after_help = "Example:\n  IDEM_DATABASE_URL=postgres://db IDEM_REDIS_URL=redis://cache idem worker"
     )]
     Worker,
-    /// Apply the migrations that the database lacks, and fill derived columns
+    /// Apply the migrations that the database lacks, and fill the columns that are derived from others
     #[command(
         after_help = "Examples:\n  idem migrate\n  idem migrate --check     # is a migration pending? changes nothing\n  \
                       idem migrate --refill    # after the last process of an older version has stopped"
@@ -45,8 +45,8 @@ pub enum Command {
         /// Only print how many migrations are pending; the exit code is 1 if there are any
         #[arg(long, conflicts_with = "refill")]
         check: bool,
-        /// Fill all derived columns again; needed after an older version wrote to the database during an
-        /// upgrade
+        /// Fill the derived columns of all rows again; needed if an older version still wrote to the database
+        /// during an upgrade
         #[arg(long)]
         refill: bool,
     },
@@ -65,7 +65,8 @@ pub enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Print an API token for a user, signed with the first secret of IDEM_JWT_SECRET
+    /// Print an API token for a user, signed with the first secret of IDEM_JWT_SECRET, or else with that of
+    /// `idem serve --dev`
     #[command(after_help = "Example:\n  export IDEM_TOKEN=$(idem token --subject ada --ttl 7d)")]
     Token {
         /// The user: the `sub` claim of the token
@@ -92,13 +93,14 @@ pub enum Command {
     after_help = "Examples:\n  idem serve --dev\n  idem serve --listen 0.0.0.0:8080 --data-dir /var/lib/idem"
 )]
 pub struct ServeArgs {
-    /// For development: accept this machine only, create a signing secret, print a token, log as text
+    /// For development: accept connections and web pages of this machine only, create a signing secret if
+    /// none is set, print a token, log as text
     #[arg(long)]
     pub dev: bool,
-    /// Do not run imports in this process, but in `idem worker`; needs Redis
+    /// Run no imports in this process, but leave them to `idem worker`; needs Redis
     #[arg(long)]
     pub no_worker: bool,
-    /// Do not apply migrations at the start; run `idem migrate` before
+    /// Do not apply migrations at the start; run `idem migrate` before the server
     #[arg(long)]
     pub no_migrate: bool,
     /// Address and port of the API [default: 127.0.0.1:8080]
@@ -113,13 +115,14 @@ pub struct ServeArgs {
     /// Database URL, sqlite://… or postgres://… [default: the SQLite file idem.db in the data directory]
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
-    /// Redis URL for the import queue [default: none, the queue is in this process]
+    /// URL of Redis, which holds the import queue [default: none, the queue is in this process]
     #[arg(long, value_name = "URL")]
     pub redis_url: Option<String>,
 }
 
 impl ServeArgs {
-    /// The settings that were given as flags, as [`Config::load`](crate::config::Config::load) takes them.
+    /// The settings that were given as flags, as pairs of key and value that override all other sources (see
+    /// [`Config::load`](crate::config::Config::load)).
     #[must_use]
     pub fn to_setting_overrides(&self) -> Vec<(&'static str, String)> {
         let flags = [

@@ -27,7 +27,7 @@ use self::source::Sources;
 /// An HS256 key must be at least as long as the hash output (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
-/// Web origins that a development server accepts: pages that this machine serves, on any port.
+/// The web origins whose pages may call a development server by default: those of this machine, on any port.
 const DEV_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
 
 /// The log filter of a development server. Libraries log warnings only, because their lines about migrations
@@ -54,7 +54,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The URL of the database: `sqlite:…` or `postgres://…`.
     pub database_url: String,
-    /// Whether a failover to another database server may lose acknowledged writes.
+    /// Whether acknowledged writes may be lost when another PostgreSQL server takes over.
     pub failover: Failover,
     /// The URL of Redis for the import queue. `None` keeps the queue inside this process.
     pub redis_url: Option<String>,
@@ -66,13 +66,13 @@ pub struct Config {
     pub imports_running_max: u64,
     /// How many imports of one user may wait for their payload or for a worker.
     pub imports_waiting_max: u64,
-    /// How many records the imports of one user may process per day. `None` is unlimited.
+    /// How many records the imports of one user may process in 24 hours. `None` is unlimited.
     pub import_records_a_day: Option<u64>,
-    /// How many payload bytes one user may announce per day. `None` is unlimited.
+    /// How many payload bytes one user may announce in 24 hours. `None` is unlimited.
     pub import_bytes_a_day: Option<u64>,
     /// How many client connections may be open at the same time.
     pub connections_max: usize,
-    /// The rate limit of each user in this process. `None` is unlimited.
+    /// The rate limit of each user, counted in this process only. `None` is unlimited.
     pub rate_limit: Option<RateLimit>,
     /// HS256 secrets. Each of them verifies tokens, and the first one signs.
     pub jwt_secrets: Vec<String>,
@@ -80,12 +80,12 @@ pub struct Config {
     pub jwks: Option<String>,
     /// The accepted `iss` claims. If there are none, every issuer is accepted.
     pub jwt_issuers: Vec<String>,
-    /// The `aud` claim that tokens must have. `None` accepts every token.
+    /// The `aud` claim that tokens must have. `None`: `aud` is not checked.
     pub jwt_audience: Option<String>,
     /// Web origins that may call the API, as `scheme://host[:port]`. The port `*` stands for any port or
     /// none.
     pub cors_origins: Vec<String>,
-    /// Request headers that their pages may send in addition to the usual ones.
+    /// Request headers that pages of other origins may send, in addition to the built-in ones (CORS).
     pub cors_headers: Vec<String>,
     /// The log filter: a level, or directives of `tracing_subscriber`.
     pub log: String,
@@ -103,13 +103,14 @@ impl Config {
         self.database_url.starts_with("sqlite:")
     }
 
-    /// Loads the settings. `overrides` are flags, as key and value. `env` is the environment (see
-    /// [`process_env`]); only its names that begin with `IDEM_` are read. With `dev`, the signing secret is
-    /// created if none is set, and the log has other defaults.
+    /// Loads and checks the settings from flags, environment and settings file. `overrides` are the flags, as
+    /// key and value. `env` is the environment (see [`process_env`]); only its names that begin with `IDEM_`
+    /// are read. With `dev`, a signing secret is written to the data directory if none is set, pages of this
+    /// machine are allowed, and the log has other defaults.
     ///
     /// # Errors
-    /// If a key is unknown, a value does not parse, a file cannot be read, a secret is too short, or `dev` is
-    /// set and an address is not a loopback address.
+    /// If a key is unknown, a value is not valid, a file cannot be read, a secret is too short, or `dev` is
+    /// set and an address is not a loopback address or the secret cannot be created.
     pub fn load(
         overrides: &[(&str, String)],
         env: impl IntoIterator<Item = (String, String)>,
@@ -117,17 +118,17 @@ impl Config {
     ) -> anyhow::Result<Self> {
         let sources = Sources::read_all(overrides, env)?;
         let data_dir = PathBuf::from(sources.get_or_default("data_dir")?);
-        let redis_url = sources.get_value("redis_url")?;
-        let log = match sources.get_value("log")? {
+        let redis_url = sources.read_setting_value("redis_url")?;
+        let log = match sources.read_setting_value("log")? {
             None if dev => DEV_LOG.to_owned(),
             _ => sources.get_or_default("log")?,
         };
-        let drain_delay = match sources.get_value("drain_delay")? {
+        let drain_delay = match sources.read_setting_value("drain_delay")? {
             Some(text) => parse_duration(&text).context("in setting `drain_delay`")?,
             None if redis_url.is_some() => Duration::from_secs(5),
             None => Duration::ZERO,
         };
-        let secrets = sources.get_value("jwt_secret")?.unwrap_or_default();
+        let secrets = sources.read_setting_value("jwt_secret")?.unwrap_or_default();
         let mut config = Self {
             listen: parse_address(&sources, "listen")?,
             metrics_listen: parse_address(&sources, "metrics_listen")?,
@@ -155,25 +156,25 @@ impl Config {
                 .filter(|it| !it.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            jwks: sources.get_value("jwks")?,
+            jwks: sources.read_setting_value("jwks")?,
             jwt_issuers: sources.get_list("jwt_issuer")?,
-            jwt_audience: sources.get_value("jwt_audience")?,
+            jwt_audience: sources.read_setting_value("jwt_audience")?,
             cors_origins: sources.get_list("cors_origins")?,
             cors_headers: sources.get_list("cors_headers")?,
             log,
-            log_format: parse_log_format(sources.get_value("log_format")?.as_deref())?,
+            log_format: parse_log_format(sources.read_setting_value("log_format")?.as_deref())?,
             drain_delay,
             data_dir,
             dev,
         };
         if dev {
-            config.apply_dev_defaults()?;
+            config.check_and_apply_dev_mode()?;
         }
         config.check_values()?;
         Ok(config)
     }
 
-    /// Checks that the server has a key to verify tokens with.
+    /// Checks that a secret or a key set to verify tokens with is configured. Does not load the key set.
     ///
     /// # Errors
     /// If neither a secret nor a key set is configured.
@@ -185,7 +186,8 @@ impl Config {
         Ok(())
     }
 
-    /// The secret that `idem token` signs with: the first configured one, else the one that `--dev` created.
+    /// The secret that tokens are signed with: the first configured one, else the one that `idem serve --dev`
+    /// created in the data directory.
     ///
     /// # Errors
     /// If there is neither of them, or the file of `--dev` cannot be read.
@@ -198,7 +200,7 @@ impl Config {
         )
     }
 
-    fn apply_dev_defaults(&mut self) -> anyhow::Result<()> {
+    fn check_and_apply_dev_mode(&mut self) -> anyhow::Result<()> {
         for address in [self.listen, self.metrics_listen] {
             ensure!(
                 address.ip().is_loopback(),
@@ -269,11 +271,11 @@ fn parse_rate_limit(sources: &Sources) -> anyhow::Result<Option<RateLimit>> {
 }
 
 fn parse_optional_count(sources: &Sources, key: &str) -> anyhow::Result<Option<u64>> {
-    sources.get_value(key)?.map(|text| parse_count(key, &text)).transpose()
+    sources.read_setting_value(key)?.map(|text| parse_count(key, &text)).transpose()
 }
 
-/// Reads a URL. If it begins with `<scheme>://<data>/`, as the defaults do, `<data>` is replaced by the
-/// absolute and percent-encoded path of the data directory.
+/// Returns the URL in the setting `key`. If it begins with `<scheme>://<data>/`, as the defaults do, `<data>`
+/// is replaced by the absolute and percent-encoded path of the data directory.
 fn read_url_expanding_data_dir(sources: &Sources, key: &str, data_dir: &Path) -> anyhow::Result<String> {
     let text = sources.get_or_default(key)?;
     let Some((scheme, name)) = text.split_once("://<data>/") else {
@@ -309,7 +311,8 @@ fn parse_log_format(text: Option<&str>) -> anyhow::Result<Option<LogFormat>> {
     })
 }
 
-/// Checks the scheme of a URL. The error does not show the URL, because it may hold a password.
+/// Checks that a URL begins with one of the accepted schemes. The error does not show the URL, because it may
+/// hold a password.
 fn check_scheme(key: &str, url: &str, accepted: &[&str]) -> anyhow::Result<()> {
     let is_accepted = accepted.iter().any(|scheme| url.starts_with(scheme));
     ensure!(is_accepted, "in setting `{key}`: the URL must begin with one of {}", accepted.join(" "));

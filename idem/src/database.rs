@@ -12,13 +12,14 @@ use worker::backfill::{self, Pace};
 
 use crate::config::Config;
 
-/// How often the progress of a backfill is reported.
+/// The shortest time between two reports of the progress of a backfill.
 const BACKFILL_REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// `idem migrate`: applies migrations and fills derived columns; with `refill` it fills all of them again.
-/// With `check` it changes nothing. The exit code is 0 if no migration is pending at the end.
+/// With `check` it changes nothing. Prints how many migrations are pending at the end; the exit code is 0 if
+/// none is.
 pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyhow::Result<ExitCode> {
-    check_database(config).await?;
+    refuse_unsuitable_postgres(config).await?;
     if !check {
         create_and_migrate_database(config).await?;
         let store = open_store(config, 4).await?;
@@ -43,9 +44,10 @@ pub(crate) async fn migrate(config: &Config, check: bool, refill: bool) -> anyho
     Ok(if pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// `idem restored`: resets all change feeds after a backup was restored.
+/// `idem restored`: resets the change feeds of all users after a backup was restored, so that every device
+/// syncs from the start.
 pub(crate) async fn reset_feeds_after_restore(config: &Config) -> anyhow::Result<()> {
-    check_database(config).await?;
+    refuse_unsuitable_postgres(config).await?;
     let store = open_store(config, 2).await?;
     feeds::renew_generation(&store).await.context("cannot reset the change feeds")?;
     println!(
@@ -54,7 +56,8 @@ pub(crate) async fn reset_feeds_after_restore(config: &Config) -> anyhow::Result
     Ok(())
 }
 
-/// Fills the derived columns of older rows, and passes the progress to `report` every few seconds.
+/// Fills the derived columns of older rows until all are done. Passes a line about the progress to `report`
+/// at most every 2 s.
 pub(crate) async fn run_backfills_with_progress(
     store: &Store,
     pace: Pace,
@@ -75,13 +78,14 @@ pub(crate) async fn run_backfills_with_progress(
         .map_err(|error| anyhow!(error.to_string_with_cause()))
 }
 
-/// Refuses a database that would lose or corrupt data later, for example one with another encoding than
-/// UTF-8.
-pub(crate) async fn check_database(config: &Config) -> anyhow::Result<()> {
+/// Refuses a PostgreSQL that cannot be reached, or that would lose or corrupt data later: one with another
+/// encoding than UTF-8, a wrong clock or a pooler that shares sessions. On SQLite there is nothing to check.
+pub(crate) async fn refuse_unsuitable_postgres(config: &Config) -> anyhow::Result<()> {
     Ok(service::preflight(&config.database_url, &Clock::System).await?)
 }
 
-/// Creates the data directory and applies the migrations that the database lacks.
+/// Creates the data directory and, for SQLite, the database file if they are missing, and applies the
+/// migrations that the database lacks.
 pub(crate) async fn create_and_migrate_database(config: &Config) -> anyhow::Result<()> {
     create_data_dir(config).await?;
     let connection =
@@ -97,7 +101,8 @@ async fn create_data_dir(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create the data directory {} (IDEM_DATA_DIR)", dir.display()))
 }
 
-/// Opens a pool of at most `connections` database connections.
+/// Opens the connection pools of the database, and applies no migrations. On PostgreSQL their sizes follow
+/// from `connections` (see [`Store::open`]). Creates the data directory if it is missing.
 pub(crate) async fn open_store(config: &Config, connections: u32) -> anyhow::Result<Store> {
     create_data_dir(config).await?;
     let store = Store::open(&config.database_url, connections, config.failover, Clock::System).await;

@@ -9,8 +9,8 @@ use anyhow::{Context, ensure};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Requests `{url}/readyz`. The exit code is 0 after a success within two seconds, else 1 with the reason on
-/// stderr.
+/// Requests `{url}/readyz` once. The exit code is 0 after a success within two seconds, else 1, and then the
+/// reason is printed on stderr.
 pub async fn run_healthcheck(url: &str) -> ExitCode {
     match request_readiness(url).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,7 +21,7 @@ pub async fn run_healthcheck(url: &str) -> ExitCode {
     }
 }
 
-/// The URL of a server that listens on `listen`, as seen from its own machine. An unspecified
+/// The base URL of a server that listens on `listen`, as seen from its own machine. An unspecified
 /// address such as `0.0.0.0` means all interfaces, so the loopback address takes its place.
 #[must_use]
 pub fn local_server_url(listen: SocketAddr) -> String {

@@ -29,19 +29,21 @@ use self::args::ImportFormat;
 use self::remote::{Failure, Problem, Remote};
 use self::watch::{Job, Rejection};
 
-/// Exit code if some records were rejected, or are stored with other content. All others are stored.
+/// Exit code of `idem import` if some records were rejected, or are stored already with other content. All
+/// others are stored.
 const EXIT_REJECTED: u8 = 2;
 
-/// How many different reasons for rejections are printed.
+/// The most different reasons for rejections that are printed.
 const REASONS_SHOWN_MAX: usize = 5;
 
-/// How many attempts to create the import are made before the command fails.
+/// The most attempts to create the import on the server before the command fails.
 const CREATE_ATTEMPTS_MAX: u32 = 4;
 /// Exit code after Ctrl-C: 128 and the number of SIGINT, as shells report it.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// Uploads the file and, without `--no-wait`, waits until the import has ended. The result goes to stdout,
-/// everything else to stderr.
+/// `idem import`: uploads the file and, without `--no-wait`, waits until the import has ended. With
+/// `--preview` it only shows how the file would be read. The result goes to stdout, everything else to
+/// stderr.
 ///
 /// Exit code 0: all records are stored; 2: some were rejected or differ; 1: the import failed; 130:
 /// interrupted.
@@ -69,8 +71,8 @@ pub async fn run_import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Creates the import, uploads the file and reports the result. Sets `is_uploaded` once the server has the
-/// whole file.
+/// Creates the import, uploads the file, waits until it is stored unless `--no-wait` is given, and prints the
+/// result. Sets `is_uploaded` once the server has the whole file.
 async fn import_file(args: &ImportArgs, id: Uuid, is_uploaded: &Cell<bool>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let remote = Remote::new(&args.url, &args.token)?;
@@ -89,7 +91,8 @@ async fn import_file(args: &ImportArgs, id: Uuid, is_uploaded: &Cell<bool>) -> a
     let (size, sha256) = run_blocking(args, move || measure_and_hash_file(&path)).await?;
 
     let created =
-        create_or_find_import(&remote, &create_import_input(args, id, format, csv, size, &sha256)).await?;
+        create_or_find_import(&remote, &build_create_import_input(args, id, format, csv, size, &sha256))
+            .await?;
     if created.state == "AWAITING_UPLOAD" {
         let target = created.upload.context("the server returned no upload URL")?;
         upload::upload_file(&remote, &args.file, &target.url, size).await?;
@@ -166,7 +169,7 @@ const CREATE: &str = "mutation Create($input: CreateImportInput!) { createImport
     importJob { id state upload { url offset } } problem { code detail errors { pointer code detail } } } }";
 
 /// The input of `createImport`. It is the same each time the same command is run.
-fn create_import_input(
+fn build_create_import_input(
     args: &ImportArgs,
     id: Uuid,
     format: ImportFormat,
@@ -186,7 +189,7 @@ fn create_import_input(
     })
 }
 
-/// Creates the import, or finds the one that was created with this id before.
+/// Creates the import on the server, or returns the one that was created with the same id and input before.
 async fn create_or_find_import(remote: &Remote, input: &Value) -> anyhow::Result<CreatedJob> {
     let payload = call_create_import(remote, input).await?.create_import;
     if let Some(problem) = payload.problem {
@@ -211,7 +214,8 @@ async fn call_create_import(remote: &Remote, input: &Value) -> anyhow::Result<Cr
     }
 }
 
-/// Prints the result on stdout, and the reasons for rejections on stderr.
+/// Prints the result on stdout. If records were rejected, prints the reasons and how to get the report on
+/// stderr.
 fn print_result(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds: f64) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -236,7 +240,8 @@ fn print_result(job: &Job, rejections: &[Rejection], args: &ImportArgs, seconds:
     Ok(())
 }
 
-/// Prints each reason once, with the first record that has it.
+/// Prints up to [`REASONS_SHOWN_MAX`] different reasons for rejections, each with the first record that has
+/// it.
 fn print_rejection_reasons(rejections: &[Rejection]) {
     let mut shown = Vec::new();
     for Rejection { record, line, code, detail } in rejections {
@@ -254,7 +259,7 @@ fn print_rejection_reasons(rejections: &[Rejection]) {
     }
 }
 
-/// The result in one line, for people.
+/// The result of an import in one line, for people.
 fn result_summary(job: &Job, seconds: f64) -> String {
     let counts = &job.counts;
     let prefix = if job.dry_run { "dry run, nothing is stored, " } else { "" };
@@ -272,7 +277,8 @@ fn result_summary(job: &Job, seconds: f64) -> String {
     )
 }
 
-/// With `--no-wait`, an import that has not ended yet is a success, because the file is uploaded.
+/// The exit code for the state of an import. With `no_wait`, one that has not ended yet is a success, because
+/// the file is uploaded.
 fn result_exit_code(job: &Job, no_wait: bool) -> ExitCode {
     match job.state.as_str() {
         "COMPLETED" if job.counts.rejected + job.counts.differing > 0 => ExitCode::from(EXIT_REJECTED),

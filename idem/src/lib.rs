@@ -27,11 +27,11 @@ use config::{Config, process_env, render_default_settings_file};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code for a command line that cannot be parsed (`EX_USAGE` of sysexits.h). The usual 2 is taken: it
-/// means that an import rejected some records.
+/// Exit code for a command line that cannot be parsed (`EX_USAGE` of sysexits.h). The usual 2 already means
+/// that an import rejected some records.
 const EXIT_USAGE: u8 = 64;
 
-/// Runs the command that the arguments of this process name, and returns its exit code.
+/// Runs the command that the arguments of this process name to its end, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

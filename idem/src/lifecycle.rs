@@ -28,31 +28,33 @@ use worker::sweeper::Sweeper;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use crate::database::{check_database, create_and_migrate_database, open_store, run_backfills_with_progress};
+use crate::database::{
+    create_and_migrate_database, open_store, refuse_unsuitable_postgres, run_backfills_with_progress,
+};
 use crate::open_files;
 use crate::payloads::open_payload_store;
 use crate::readiness::Readiness;
 use crate::telemetry::Telemetry;
 use crate::token;
 
-/// Pooled database connections for requests.
+/// From how many connections to PostgreSQL the pools for requests are sized (see [`Store::open`]).
 const SERVE_CONNECTIONS: u32 = 20;
-/// Pooled database connections for imports.
+/// From how many connections to PostgreSQL the pools for imports are sized (see [`Store::open`]).
 const WORKER_CONNECTIONS: u32 = 8;
-/// Import slices that one process runs at the same time.
+/// The most import slices that one process runs at the same time.
 const SLICES_MAX: usize = 4;
 /// `/livez` fails if the database has not responded for this long although it was asked: a restart may help
 /// then.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long running tasks may take at shutdown. Together with [`CLOSE_MAX`] it must stay below the 10 s after
-/// which the documentation allows SIGKILL.
+/// How long running tasks may take to end at shutdown. Together with [`CLOSE_MAX`] it must stay below 10 s,
+/// after which the documentation allows SIGKILL.
 const TASKS_END_MAX: Duration = Duration::from_secs(8);
-/// How long closing connections may take at shutdown.
+/// How long closing the database connections and sending the last spans may take at shutdown.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
-/// How long the token that `--dev` prints is valid.
+/// How long the token that `idem serve --dev` prints is valid.
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// `idem serve`: serves the API until SIGTERM or SIGINT.
+/// `idem serve`: serves the API and, unless `--no-worker` is given, runs imports, until SIGTERM or SIGINT.
 pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Result<()> {
     config.require_token_keys()?;
     if args.no_worker && config.redis_url.is_none() {
@@ -60,7 +62,7 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
     }
     let telemetry = Telemetry::install(&config)?;
     open_files::raise_open_files_limit(config.connections_max);
-    check_database(&config).await?;
+    refuse_unsuitable_postgres(&config).await?;
     if !args.no_migrate {
         create_and_migrate_database(&config).await?;
     }
@@ -78,7 +80,7 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
     let import_store = stores[stores.len() - 1].clone();
     let payloads = open_payload_store(&config)?;
     let (notifier, consumer) = queue_from_config(&config)
-        .open_both_ends()
+        .open_notifier_and_consumer()
         .context("cannot open the import queue of IDEM_REDIS_URL")?;
     let keys = Keys::load(
         &config.jwt_secrets,
@@ -101,7 +103,7 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
     tasks.spawn(backfill::run_all_throttled_with_retries(import_store.clone(), stop_working.clone()));
     let listener = bind_listener(config.listen).await?;
     let metrics_listener = bind_listener(config.metrics_listen).await?;
-    announce_start(&config, &listener)?;
+    log_start_and_print_token(&config, &listener)?;
     tasks.spawn(serve_metrics(metrics_listener, &telemetry, stores.clone(), stop_serving.clone()));
     let server = Server {
         services: Services {
@@ -130,17 +132,17 @@ pub(crate) async fn run_server(config: Config, args: &ServeArgs) -> anyhow::Resu
     Ok(())
 }
 
-/// `idem worker`: runs imports until SIGTERM or SIGINT.
+/// `idem worker`: runs imports from the queue in Redis until SIGTERM or SIGINT.
 pub(crate) async fn run_worker(config: Config) -> anyhow::Result<()> {
     if config.redis_url.is_none() {
         bail!("worker needs IDEM_REDIS_URL: without Redis, the import queue is inside `idem serve`");
     }
     let telemetry = Telemetry::install(&config)?;
-    check_database(&config).await?;
+    refuse_unsuitable_postgres(&config).await?;
     let store = open_store(&config, WORKER_CONNECTIONS).await?;
     let payloads = open_payload_store(&config)?;
     let (notifier, consumer) = queue_from_config(&config)
-        .open_both_ends()
+        .open_notifier_and_consumer()
         .context("cannot open the import queue of IDEM_REDIS_URL")?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -156,7 +158,7 @@ pub(crate) async fn run_worker(config: Config) -> anyhow::Result<()> {
             tracing::warn!(%error, "metrics are not served: set IDEM_METRICS_LISTEN to a free address")
         }
     }
-    tracing::info!("worker started");
+    tracing::info!("import worker started");
     wait_for_termination_signal().await?;
     tracing::info!("shutting down");
     stop.cancel();
@@ -164,8 +166,8 @@ pub(crate) async fn run_worker(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the running tasks have ended and closes all connections, each for a limited time. What a task
-/// had not finished by then was not acknowledged.
+/// Waits until the running tasks have ended. Then closes the database connections and sends the last spans.
+/// Both take a limited time. What a task had not finished by then was not acknowledged.
 async fn shut_down(tasks: &TaskTracker, telemetry: Telemetry, stores: &[Store]) {
     tasks.close();
     if timeout(TASKS_END_MAX, tasks.wait()).await.is_err() {
@@ -270,8 +272,8 @@ fn new_probes(store: &Store, is_shutting_down: watch::Receiver<bool>) -> Probes 
     }
 }
 
-/// Logs the address, and for a development server prints what a person needs for a first request.
-fn announce_start(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {
+/// Logs the address of the API. A development server also prints a token and a first request on stdout.
+fn log_start_and_print_token(config: &Config, listener: &TcpListener) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "API server started");
     if !config.dev {

@@ -6,11 +6,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// File descriptors for all but client connections: database, queue, object store and files.
+/// How many file descriptors are reserved for all but client connections: database, queue, object store and
+/// files.
 const OTHER_FILES_MAX: u64 = 256;
 
-/// Raises the soft limit to the hard limit, and logs a warning if that is too low for `connections_max`
-/// clients.
+/// Raises the soft limit of open files of this process to the hard limit, if that is permitted. Logs a
+/// warning if the limit is then too low for `connections_max` clients.
 pub(crate) fn raise_open_files_limit(connections_max: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });

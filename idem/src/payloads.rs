@@ -10,8 +10,8 @@ use service::Payloads;
 
 use crate::config::{Config, process_env};
 
-/// Opens the payload store. No request is sent to a bucket yet: if it cannot be reached, the first upload
-/// fails.
+/// Opens the store of import payloads. Creates its directory if it is on this machine. No request is sent to
+/// a bucket yet: if it cannot be reached, the first upload fails.
 ///
 /// # Errors
 /// If the URL names no supported store, the directory cannot be created, or a variable of the cloud is wrong.
@@ -42,8 +42,8 @@ fn open_directory_store(url: &Url) -> anyhow::Result<Payloads> {
     Ok(Payloads::new(Arc::new(files), Path::default()))
 }
 
-/// The environment variables of one cloud. All others are left out, because the object store would also use a
-/// plain `TOKEN` or `REGION`, which may belong to another program.
+/// The environment variables of the cloud that the URL scheme names. All others are left out, because the
+/// object store would also use a plain `TOKEN` or `REGION`, which may belong to another program.
 fn cloud_options_from_env(
     scheme: &str,
     env: impl Iterator<Item = (String, String)>,

@@ -8,10 +8,11 @@ use migration::{Migrator, MigratorTrait};
 use service::Store;
 use tokio::sync::{Mutex, watch};
 
-/// A result is reused for this long, so that frequent probes cost the database nothing.
+/// How long the result of a readiness check is reused, so that frequent probes cost the database nothing.
 const RESULT_MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Answers `/readyz`. It sends one query at a time to the database, on a connection that nothing else uses.
+/// Decides what `/readyz` responds. It sends one query at a time to the database, on a connection that
+/// nothing else uses.
 pub(crate) struct Readiness {
     store: Store,
     migrations: HashSet<String>,
@@ -20,12 +21,13 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// A check that is never ready again once `is_shutting_down` holds `true`.
+    /// A check that reports not ready while `is_shutting_down` holds `true`.
     pub(crate) fn new(store: Store, is_shutting_down: watch::Receiver<bool>) -> Self {
         Self { store, migrations: migration_names(), is_shutting_down, last: Mutex::new(None) }
     }
 
-    /// Whether the process is ready. Queries the database unless the last result is recent.
+    /// Whether the process is ready: it is not shutting down, its database responds, and all migrations are
+    /// applied. Queries the database unless the last result is recent.
     pub(crate) async fn is_ready(&self) -> bool {
         if *self.is_shutting_down.borrow() {
             return false;
@@ -57,7 +59,7 @@ impl Readiness {
     }
 }
 
-/// The names of all migrations of this version.
+/// The names of all migrations that this version of the program knows.
 fn migration_names() -> HashSet<String> {
     Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect()
 }

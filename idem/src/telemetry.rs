@@ -24,7 +24,7 @@ use traces::Traces;
 /// A layer that receives spans and log events.
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// The handles of what was installed.
+/// The handles of the installed metrics recorder and, if traces are sent, of the trace provider.
 pub(crate) struct Telemetry {
     metrics: PrometheusHandle,
     traces: Option<Traces>,
@@ -45,8 +45,8 @@ impl Telemetry {
         Ok(Self { metrics: metrics::install_recorder()?, traces })
     }
 
-    /// Returns a function that renders all metrics in Prometheus' text format. `stores` are the pools whose
-    /// connections are counted.
+    /// Returns a function that renders all metrics in Prometheus' text format. `stores` are the databases
+    /// whose pooled connections it counts.
     pub fn metrics_renderer(&self, stores: Vec<Store>) -> impl Fn() -> String + Send + Sync + use<> {
         let handle = self.metrics.clone();
         move || {
@@ -62,7 +62,7 @@ impl Telemetry {
         move || handle.run_upkeep()
     }
 
-    /// Sends the remaining spans, for at most 2 s.
+    /// Sends the remaining spans to the trace collector, for at most 2 s. Logs and metrics stay installed.
     pub async fn shut_down(self) {
         if let Some(traces) = self.traces {
             traces.shut_down().await;
@@ -84,8 +84,8 @@ fn new_log_layer(config: &Config) -> anyhow::Result<BoxedLayer> {
     })
 }
 
-/// Parses the log filter. [`Targets`] is used if the directives name only targets and levels, because
-/// [`EnvFilter`] can also match fields of spans and so does work whenever a span is entered or left.
+/// Parses the log filter of the settings. [`Targets`] is used if the directives name only targets and levels,
+/// because [`EnvFilter`] can also match fields of spans and so does work whenever a span is entered or left.
 fn parse_log_filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send + Sync>> {
     let by_target = log.parse::<Targets>().ok().filter(|_| log.split(',').all(is_target_directive));
     match by_target {
@@ -94,7 +94,8 @@ fn parse_log_filter(log: &str) -> anyhow::Result<Box<dyn Filter<Registry> + Send
     }
 }
 
-/// Whether [`Targets`] and [`EnvFilter`] read a directive in the same way.
+/// Whether a directive of the log filter names only a target or a level. [`Targets`] and [`EnvFilter`] read
+/// such a directive in the same way.
 fn is_target_directive(directive: &str) -> bool {
     let is_name_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '=');
     !directive.is_empty() && !directive.ends_with('=') && directive.chars().all(is_name_char)

@@ -17,8 +17,9 @@ struct Claims<'a> {
     aud: Option<&'a str>,
 }
 
-/// Signs an HS256 token for `subject`. It is valid for `ttl` from `now_ms`, in milliseconds since the Unix
-/// epoch.
+/// Returns an API token (a JWT) for the user `subject`, signed with HS256. It is valid for `ttl` from
+/// `now_ms`, in milliseconds since the Unix epoch. Without `issuer` or `audience`, the token lacks that
+/// claim.
 ///
 /// # Errors
 /// If the subject is empty, or the time of expiry in seconds does not fit into an `i64`.

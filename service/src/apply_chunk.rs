@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
-use crate::write::{Stored, load_read_set_optimistically, write_in_transaction};
+use crate::write::{Stored, load_read_set_optimistically, write_in_callers_transaction};
 use domain::apply::{self, Answer, Outcome, UnitOfWork, WriteContext};
 use domain::draft::NewEvent;
 use domain::fault_injection;
@@ -25,7 +25,7 @@ use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::EventRow;
 use store::error::Error;
 use store::import_job::{Checkpoint, Held};
-use store::load::{ReadSet, lock_and_load};
+use store::load::{ReadSet, lock_account_and_load};
 use store::{Store, Tx, import_job, import_rejection};
 
 /// One record of a payload, parsed and checked.
@@ -42,21 +42,22 @@ pub struct Record {
 /// Consecutive records of a payload, and the checkpoint after them.
 #[derive(Debug)]
 pub struct Chunk {
-    /// At most 500.
+    /// The records in the order of the payload, at most 500.
     pub records: Vec<Record>,
-    /// How many records of the payload are done with this chunk.
+    /// How many records of the payload are done with this chunk and those before it.
     pub next_record: i64,
-    /// The offset in the decoded payload after the last of them, in bytes.
+    /// The offset in the decoded payload after the last record of this chunk, in bytes.
     pub next_byte: i64,
-    /// The number of lines before that offset, if the format has lines.
+    /// The number of lines before `next_byte`. 0 if the format has no lines.
     pub next_line: i64,
     /// How many bytes of the payload as sent the decoder has read so far.
     pub bytes_processed: i64,
-    /// Whether the payload ends here. The import is complete with its last chunk.
+    /// Whether the payload ends after this chunk. The import is complete with its last chunk.
     pub is_last: bool,
 }
 
-/// The outcomes of the records of a chunk.
+/// What was decided for the records of a chunk: how many had which outcome, and the rejections to store. It
+/// does not have the rows to store.
 #[derive(Debug, Default)]
 pub struct ChunkDecision {
     counts: Counts,
@@ -70,27 +71,29 @@ pub struct Import {
     pub held: Held,
     /// Whether the records are only decided and reported, and no event is stored.
     pub dry_run: bool,
-    /// The number of rejections so far.
+    /// How many records were rejected so far, or differ from the stored event. It bounds how many more
+    /// rejections are stored.
     pub rejections: i64,
-    /// Whether the records count towards a daily limit.
+    /// Whether the records count towards a daily limit of the user.
     pub is_counted: bool,
 }
 
-/// The result of a chunk that was applied.
+/// The result of a chunk that was applied and committed.
 #[derive(Debug)]
 pub struct Applied {
     /// The import at its new checkpoint.
     pub held: Held,
-    /// How many records had which outcome.
+    /// How many records of the chunk had which outcome.
     pub counts: Counts,
     /// Whether the chunk changed any event, event type or alias.
     pub has_changes: bool,
 }
 
-/// Decides a chunk without a lock, before the chunks before it are stored.
+/// Decides a chunk without a lock, before the chunks before it are stored. Stores nothing.
 ///
 /// Returns `None` if the chunk has something to store: that must be decided under the lock. A dry run never
-/// has. Also returns `None` on SQLite and if the bodies of events are needed, as every optimistic load.
+/// has. Also returns `None` on SQLite, if the bodies of events are needed, and if the user has no account
+/// row.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
@@ -110,15 +113,17 @@ pub async fn decide_chunk_speculatively(
     Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(decision))
 }
 
-/// Applies a chunk: moves the checkpoint, decides and stores the records, and adds to the counts.
+/// Applies a chunk in one transaction: moves the checkpoint, renews the lease, decides and stores the
+/// records, and adds to the counts. The last chunk completes the import. Notifies the readers of the user's
+/// feed.
 ///
 /// With `speculative`, the chunk was decided before and has nothing to store, so no account row is locked.
 /// The records at the indexes in `poison` are rejected without being decided.
 ///
 /// # Errors
-/// [`Error::Fenced`] if another worker holds the import now, or the user has ended it. Otherwise as
-/// [`write_in_transaction`]. Nothing of the chunk is stored then, unless the database failed during the
-/// commit.
+/// [`Error::Fenced`] if another worker holds the import now, or the user has paused or ended it.
+/// [`Error::Busy`] if no connection is free in time. Otherwise as [`write_in_callers_transaction`]. Nothing
+/// of the chunk is stored then, unless the database failed during the commit.
 pub async fn apply_chunk(
     store: &Store,
     notifier: &dyn Notifier,
@@ -134,7 +139,7 @@ pub async fn apply_chunk(
     let (decision, stored) = match speculative {
         Some(decision) => (decision, Stored::default()),
         None if chunk.records.is_empty() => Default::default(),
-        None => decide_and_store_locked(&tx, import, chunk, now_ms, poison).await?,
+        None => decide_and_store_under_lock(&tx, import, chunk, now_ms, poison).await?,
     };
     let ChunkDecision { counts, mut rejections } = decision;
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
@@ -161,13 +166,13 @@ pub async fn apply_chunk(
     Ok(Applied { held, counts, has_changes: stored.has_changes })
 }
 
-/// Finds the records that make the process panic when they are decided or stored. Returns their indexes in
-/// the chunk.
+/// Finds the records whose decision or storing panics. Catches the panics, and returns the indexes of these
+/// records in the chunk.
 ///
 /// Each record is tried alone, in a transaction that is rolled back.
 ///
 /// # Errors
-/// As [`write_in_transaction`].
+/// [`Error::Busy`] if no connection is free in time. Otherwise as [`write_in_callers_transaction`].
 pub async fn find_panicking_records(
     store: &Store,
     import: Import,
@@ -183,7 +188,8 @@ pub async fn find_panicking_records(
     Ok(poison)
 }
 
-/// Decides and stores one record, and rolls it back.
+/// Decides and stores the record at `index` in a transaction of its own, and rolls it back. Panics if the
+/// record is one that panics.
 async fn try_record_and_roll_back(
     store: &Store,
     import: Import,
@@ -198,13 +204,16 @@ async fn try_record_and_roll_back(
     }
     let tx = store.begin().await?;
     let others: BTreeSet<usize> = (0..chunk.records.len()).filter(|other| *other != index).collect();
-    write_in_transaction(&tx, user_id, read_set, |unit| chunk.decide_records(unit, id, now_ms, &others))
-        .await?;
+    write_in_callers_transaction(&tx, user_id, read_set, |unit| {
+        chunk.decide_records(unit, id, now_ms, &others)
+    })
+    .await?;
     tx.roll_back().await
 }
 
-/// Decides a chunk under the lock of the account row, and stores its changes unless it is a dry run.
-async fn decide_and_store_locked(
+/// Decides a chunk under the lock of the account row, in a transaction that the caller commits. Stores its
+/// changes unless it is a dry run.
+async fn decide_and_store_under_lock(
     tx: &Tx,
     import: Import,
     chunk: &Chunk,
@@ -214,10 +223,11 @@ async fn decide_and_store_locked(
     let Held { user_id, id, .. } = import.held;
     let read_set = chunk.to_read_set();
     if import.dry_run {
-        let mut loaded = lock_and_load(tx, user_id, &read_set).await?;
+        let mut loaded = lock_account_and_load(tx, user_id, &read_set).await?;
         return Ok((chunk.decide_records(&mut loaded.unit, id, now_ms, poison), Stored::default()));
     }
-    write_in_transaction(tx, user_id, read_set, |unit| chunk.decide_records(unit, id, now_ms, poison)).await
+    write_in_callers_transaction(tx, user_id, read_set, |unit| chunk.decide_records(unit, id, now_ms, poison))
+        .await
 }
 
 impl Chunk {
@@ -238,7 +248,8 @@ impl Chunk {
         }
     }
 
-    /// Decides the records one by one. Those at the indexes in `poison` are rejected.
+    /// Decides the records one by one, and collects the rows to store in `unit`. Records at the indexes in
+    /// `poison` are rejected.
     fn decide_records(
         &self,
         unit: &mut UnitOfWork,
@@ -266,7 +277,8 @@ impl Chunk {
     }
 }
 
-/// The injected faults `plant-abort-on-record`, which aborts the process, and `plant-panic-on-record`.
+/// Crashes on a record if a fault is injected: `plant-abort-on-record` aborts the process,
+/// `plant-panic-on-record` panics.
 fn crash_if_fault_injected(record: &Record, is_rejected: bool) {
     let is_target = record.excerpt.contains("poison") && record.event.is_ok() && !is_rejected;
     if is_target && fault_injection::is_injected("plant-abort-on-record") {
@@ -292,7 +304,8 @@ fn count_outcome(counts: &mut Counts, answer: &Answer<EventRow>) {
     *counter += 1;
 }
 
-/// The rejection to store for a record that was rejected, or that differs from the stored event.
+/// The rejection to store for a record that was rejected, or that differs from the stored event. `None` for
+/// any other record.
 fn rejection_to_store(answer: Answer<EventRow>, number: i64, record: &Record) -> Option<Rejection> {
     let rejection = |pointer, code, detail| {
         let (line, excerpt) = (record.line, record.excerpt.clone());

@@ -11,16 +11,17 @@ use store::Store;
 use store::error::Error;
 use store::load::ReadSet;
 
-/// As [`FitsResponse`](super::apply_mutations::FitsResponse), but owned, because the write may outlive its
-/// caller.
+/// Returns whether a response with these answers is within the response size limit. Shared and not borrowed,
+/// because the write may outlive the request.
 pub type OwnedFitsResponse = Arc<dyn Fn(&[MutationAnswer]) -> bool + Send + Sync>;
 
-/// Applies one write. What is wrong with it is in its answer and is no error.
+/// Applies one write of a user through the group writer, and returns once it is committed. What is wrong with
+/// the write is in its answer and is no error.
 ///
 /// # Errors
-/// [`Error::ResponseTooLarge`] if the answer does not fit into a response; then at most an alias is
-/// written. Otherwise as [`GroupWriter::write_in_group`], and [`Error::Moved`] if the event was deleted
-/// before the response could describe it.
+/// [`Error::ResponseTooLarge`] if the answer does not fit into a response; then at most an alias is written.
+/// Otherwise as [`GroupWriter::write_in_group`], and [`Error::Moved`] if the event was deleted before the
+/// response could describe it.
 pub async fn apply_mutation(
     writer: &GroupWriter<MutationAnswer>,
     store: &Store,
@@ -30,7 +31,7 @@ pub async fn apply_mutation(
     fits: OwnedFitsResponse,
 ) -> Result<MutationAnswer, Error> {
     let mut read_set = ReadSet::default();
-    let item = Item::parse_and_add_reads(mutation, store, &mut read_set);
+    let item = Item::parse_and_extend_read_set(mutation, store, &mut read_set);
     let (now_ms, is_invalid) = (store.clock.now_ms(), item.is_invalid());
     let check_size = move |answer: MutationAnswer| {
         if fits(std::slice::from_ref(&answer)) { Ok(answer) } else { Err(Error::ResponseTooLarge) }

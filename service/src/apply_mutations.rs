@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Actor;
 use crate::notifier::Notifier;
-use crate::write::load_decide_and_store;
+use crate::write::{SetEventTypes, load_decide_and_store};
 use domain::apply::{self, Answer, UnitOfWork, Write, WriteAnswer, WriteContext};
 use domain::draft::{
     self, EventDraft, EventEditDraft, EventTypeDraft, GuardDraft, MissingId, RemovalDraft, Sent,
@@ -25,7 +25,7 @@ use store::{Store, event, event_type};
 /// One write as the client sent it. Its draft is not checked yet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mutation {
-    /// Stores an event.
+    /// Creates an event, unless it is stored already.
     CreateEvent(EventDraft),
     /// Changes an event.
     UpdateEvent(EventEditDraft),
@@ -33,25 +33,26 @@ pub enum Mutation {
     DeleteEvent(RemovalDraft),
     /// Brings a deleted event back.
     RestoreEvent {
-        /// The content that the event gets.
+        /// The id of the deleted event, and its new content. The event keeps its source and its external id;
+        /// those given here are ignored.
         event: EventDraft,
-        /// The expected version and the edit id.
+        /// The expected version and the edit id, which decide whether the restore is applied.
         guard: GuardDraft,
     },
-    /// Stores an event type.
+    /// Creates an event type, unless one with this id or name is stored already.
     CreateEventType(EventTypeDraft),
     /// Changes an event type.
     UpdateEventType(TypeEditDraft),
-    /// Deletes an event type.
+    /// Deletes an event type, unless a living event has it.
     DeleteEventType(RemovalDraft),
 }
 
 /// The answer to a write to an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventAnswer {
-    /// The outcome of the item, and the event after it.
+    /// What became of the write, and the event after it.
     pub answer: Answer<EventRow>,
-    /// The type of the event as it was after the item. `None` for a tombstone and for a rejected item.
+    /// The type of the event as it was after the write. `None` for a tombstone and for a rejected write.
     pub event_type: Option<Arc<TypeRow>>,
 }
 
@@ -98,12 +99,21 @@ impl MutationAnswer {
     }
 }
 
-/// Returns whether the response with these answers is within the response size limit. If it is not, nothing
-/// is written.
+impl SetEventTypes for MutationAnswer {
+    fn set_event_types(&mut self, unit: &UnitOfWork) {
+        if let Self::Event(EventAnswer { answer, event_type }) = self {
+            let content = answer.row.as_ref().and_then(|row| row.content.as_ref());
+            *event_type = content.and_then(|content| unit.find_type(content.event_type_id));
+        }
+    }
+}
+
+/// Returns whether the response with these answers is within the response size limit. If it is not, the call
+/// fails and nothing is written.
 pub type FitsResponse<'f> = &'f (dyn Fn(&[MutationAnswer]) -> bool + Sync);
 
 impl Mutation {
-    /// The id of the event or event type, as it was sent.
+    /// The id of the event or event type as it was sent: it may be missing or no UUID.
     #[must_use]
     pub fn sent_id(&self) -> &Sent<String> {
         match self {
@@ -144,7 +154,8 @@ impl Mutation {
     }
 }
 
-/// A parsed item. If it is invalid, it still knows its id: later items of the call may depend on it.
+/// One write of a call, parsed. If its draft is invalid, it still knows its id: later items of the call may
+/// depend on it.
 pub(super) struct Item {
     id: Option<Uuid>,
     targets_event: bool,
@@ -152,8 +163,13 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Checks the draft, and adds what the write can touch to the read set.
-    pub(super) fn parse_and_add_reads(mutation: Mutation, store: &Store, read_set: &mut ReadSet) -> Self {
+    /// Parses the draft of a write, and adds the keys of the rows that the write can touch to `read_set`. An
+    /// invalid draft becomes an item that is rejected later.
+    pub(super) fn parse_and_extend_read_set(
+        mutation: Mutation,
+        store: &Store,
+        read_set: &mut ReadSet,
+    ) -> Self {
         let id = if let Sent::Value(text) = mutation.sent_id() { event_id::parse(text) } else { None };
         let targets_event = mutation.is_event_write();
         let write = mutation.parse_into_write(store).inspect(|write| read_set.add_write(write));
@@ -165,12 +181,12 @@ impl Item {
         self.write.is_err()
     }
 
-    /// Decides the item over the unit of work. A rejection is kept there, for later items that depend on this
-    /// one.
+    /// Decides the item over the loaded rows in `unit`, and records its changes there. A rejection is
+    /// recorded too, for later items that depend on this one.
     pub(super) fn decide_item(&self, unit: &mut UnitOfWork, context: &WriteContext<'_>) -> MutationAnswer {
         let rejected = |errors: &Vec<FieldProblem>| Problem::from_field_problems(errors.clone());
         let answer = match &self.write {
-            Ok(write) => apply::apply_write(unit, context, write),
+            Ok(write) => apply::decide_write_in_memory(unit, context, write),
             Err(errors) if self.targets_event => WriteAnswer::Event(Answer::new_rejected(rejected(errors))),
             Err(errors) => WriteAnswer::EventType(Answer::new_rejected(rejected(errors))),
         };
@@ -188,7 +204,8 @@ impl Item {
     }
 }
 
-/// Loads the event bodies that the response needs and the decision did not. Returns whether there were any.
+/// Reads the event bodies that the response needs and the decision did not, and puts them into `answers`.
+/// Returns whether there were any.
 ///
 /// These are the bodies of events that were sent again with different content. They are read after the
 /// decision, so they may be of a newer version than the one that was decided over.
@@ -222,7 +239,7 @@ pub(super) async fn load_missing_event_bodies(
     Ok(true)
 }
 
-/// Applies the writes in order, and returns one answer for each.
+/// Applies the writes of one user in order and in one transaction, and returns one answer for each.
 ///
 /// The call may be sent again as a whole if the writes can be recognized: a create of an event by its id or
 /// external id, an edit by its edit id and the client id. What was applied before is then answered as such.
@@ -245,7 +262,7 @@ pub async fn apply_mutations(
     let mut read_set = ReadSet::default();
     let items: Vec<Item> = mutations
         .into_iter()
-        .map(|mutation| Item::parse_and_add_reads(mutation, store, &mut read_set))
+        .map(|mutation| Item::parse_and_extend_read_set(mutation, store, &mut read_set))
         .collect();
     if items.iter().all(Item::is_invalid) {
         let mut unit = UnitOfWork::default();

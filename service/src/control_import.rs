@@ -13,7 +13,8 @@ use domain::problem::{Code, Problem};
 use store::error::Error;
 use store::{Store, import_job};
 
-/// Takes a step, and returns the import after it. If the step was taken before, nothing changes.
+/// Cancels, pauses, resumes, retries or rolls back an import for its user, and returns the import after it.
+/// If the step was taken before, nothing changes. Workers are notified if there is work for them.
 ///
 /// A step that the state of the import does not allow, and an unknown id, are problems in the answer and no
 /// errors.
@@ -36,16 +37,15 @@ pub async fn control_import(
     let Some(job) = import_job::find(store, actor.user_id, id).await? else {
         return Ok(unknown());
     };
-    if taken && matches!(step.states_before_and_after().1, State::Queued | State::RollingBack) {
+    if taken && matches!(step.allowed_states_and_next_state().1, State::Queued | State::RollingBack) {
         notifier.notify(Notification::Import(id));
     }
-    let problem =
-        (!taken && !step.is_already_taken_in(job.state)).then(|| step_not_allowed_problem(&job, step));
+    let problem = (!taken && !step.is_noop_in_state(job.state)).then(|| step_not_allowed_problem(&job, step));
     Ok(ImportAnswer { job: Some(job), problem })
 }
 
 fn step_not_allowed_problem(job: &ImportRow, step: Step) -> Problem {
-    let reason = if step == Step::Retry && job.state == State::Failed && !job.has_complete_payload() {
+    let reason = if step == Step::Retry && job.state == State::Failed && !job.is_whole_payload_stored() {
         ": its payload is no longer stored"
     } else {
         ""

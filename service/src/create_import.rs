@@ -24,7 +24,7 @@ use store::{Store, Tx, import_job};
 /// A new import as the client sent it. It is not checked yet.
 #[derive(Debug, Clone)]
 pub struct ImportDraft {
-    /// A UUIDv7, made by the client.
+    /// The id of the import: a UUIDv7, made by the client.
     pub id: String,
     /// The file format of the payload.
     pub format: Format,
@@ -32,9 +32,9 @@ pub struct ImportDraft {
     pub name: Option<String>,
     /// The size of the payload as it will be sent, in bytes.
     pub size_bytes: i64,
-    /// The SHA-256 of the payload, as hexadecimal digits.
+    /// The SHA-256 of the payload, as hexadecimal digits. Without it the content is not checked.
     pub sha256: Option<String>,
-    /// How the columns of a CSV become events, or what is wrong with the mapping.
+    /// How the columns of a CSV become events, or what is wrong with this mapping. `None` for other formats.
     pub csv: Option<Result<CsvMapping, Vec<FieldProblem>>>,
     /// Whether the records are only decided and reported, and no event is stored.
     pub dry_run: bool,
@@ -42,12 +42,12 @@ pub struct ImportDraft {
     pub trace_context: Option<TraceContext>,
 }
 
-/// The answer to a request about an import.
+/// The answer to a request that creates or controls an import.
 #[derive(Debug, Clone, Default)]
 pub struct ImportAnswer {
     /// The import as it is now. `None` if it is unknown or was not created.
     pub job: Option<ImportRow>,
-    /// Why the request was refused.
+    /// Why the request was refused. `None` if it was not.
     pub problem: Option<Problem>,
 }
 
@@ -65,7 +65,8 @@ impl From<ImportRow> for ImportAnswer {
     }
 }
 
-/// Creates an import. What is wrong with the import itself is in the answer and is no error.
+/// Creates an import, which then waits for its payload. If the same import exists already, it is returned as
+/// it is. What is wrong with the import itself is in the answer and is no error.
 ///
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the account row for too long, [`Error::Busy`] if too many
@@ -121,8 +122,9 @@ pub async fn create_import(
     Ok(answer)
 }
 
-/// Inserts the import if its id is free and the limits of the user allow it. The transaction must hold the
-/// lock of the account row, so that no other write can take the id in the meantime.
+/// Inserts the import if its id is free and the limits of the user allow it. If the same import exists
+/// already, it is the answer. The transaction, which the caller commits, must hold the lock of the account
+/// row, so that no other write can take the id in the meantime.
 async fn insert_import_if_allowed(
     tx: &Tx,
     loaded: Loaded,
@@ -177,21 +179,22 @@ async fn insert_import_if_allowed(
     Ok(new.into())
 }
 
-/// Checks whether a new import may have this id.
+/// Returns the problem if a new import may not have this id: it belongs to another row of the user, or is no
+/// UUIDv7.
 fn find_import_id_problem(unit: &UnitOfWork, id: Uuid, now_ms: i64) -> Option<Problem> {
     let in_use =
-        [Entity::Event, Entity::EventType].into_iter().any(|entity| unit.is_id_used_elsewhere(entity, id));
+        [Entity::Event, Entity::EventType].into_iter().any(|entity| unit.is_id_of_other_kind(entity, id));
     let error = if in_use {
         FieldProblem::new("/id", Code::IdInUse, "the id belongs to something else of yours")
     } else {
         event_id::check_new_id(id, now_ms, true).err()?
     };
     let mut problem = Problem::from_field_problems(vec![error]);
-    event_id::make_future_id_retryable(&mut problem, id, now_ms);
+    event_id::make_future_id_problem_retryable(&mut problem, id, now_ms);
     Some(problem)
 }
 
-/// The checked fields of a draft.
+/// The fields of a new import that were parsed, and are valid.
 struct Parsed {
     id: Uuid,
     sha256: Option<Vec<u8>>,

@@ -28,7 +28,8 @@ pub struct EventsDraft {
     pub trace_context: Option<TraceContext>,
 }
 
-/// Creates an import of these events. The same events with the same id are the same import.
+/// Creates an import of these events and stores them as its payload, so that a worker can run it. If they
+/// were sent before with the same id, the import is returned as it is now.
 ///
 /// # Errors
 /// As [`create_import`] and [`receive_payload`]. The same call may be sent again after any of them.

@@ -32,77 +32,85 @@ pub use store::log_throttle::LogThrottle;
 pub use store::payload::Payloads;
 pub use store::{Failover, Store, open_to_check_migrations, open_to_migrate, preflight};
 
-/// Reads that need no use case, and the account row that they need. Each takes the id of the user whose rows
-/// it may see, except those of `account`.
+/// Functions that only read, for callers that need no use case. They may still write the account row of the
+/// user: create it, or begin a new feed epoch in it. All but those of `account` take the id of the user whose
+/// rows they return.
 pub mod queries {
     pub use store::page;
 
-    /// The account of the user that a token names.
+    /// Finds the user id for the issuer and the subject of a token. Creates the account row if there is none.
     pub mod account {
         pub use store::account::find_or_create_user_id;
     }
 
-    /// Checksums over all rows of a user, to compare with a client.
+    /// Computes checksums over the living events or event types of a user, which a client compares with its
+    /// own.
     pub mod digest {
         pub use store::digest::compute_digest;
     }
 
-    /// Reads events.
+    /// Reads the events of a user.
     pub mod event {
         pub use store::event::{Filter, Key, count_matching, find_by_ids_or_aliases, load_page};
     }
 
-    /// Reads event types.
+    /// Reads the event types of a user.
     pub mod event_type {
         pub use store::event_type::{Key, count_living, find_by_ids_or_aliases, find_by_row_ids, load_page};
     }
 
-    /// Reads the change feed.
+    /// Reads the change feed of a user, and checks the cursors of clients.
     pub mod feed {
         pub use store::feed::{
-            Change, ChangePage, PageBounds, Reset, count_pending, cursor_at_head, load_head_cursor,
-            load_page, resolve_cursor,
+            Change, ChangePage, PageBounds, Reset, count_changes_after_cursor, cursor_at_head,
+            load_head_cursor, load_page, resolve_cursor,
         };
     }
 
-    /// Reads imports.
+    /// Reads the imports of a user.
     pub mod import_job {
         pub use store::import_job::{Key, count_of_user, find, find_by_ids, load_page};
     }
 
-    /// Reads the rejections of imports.
+    /// Reads the stored rejections of an import: its records that were rejected, or that differ from the
+    /// stored event.
     pub mod import_rejection {
-        pub use store::import_rejection::{count_of_import, load_page};
+        pub use store::import_rejection::{count_rejections_of_import, load_page};
     }
 
-    /// Totals that a client shows as the status of its synchronization.
+    /// Counts the events, event types and imports of a user. Clients show these totals as the status of their
+    /// synchronization.
     pub mod status {
         pub use store::status::{SourceTotals, Totals, load_source_totals, load_totals};
     }
 }
 
-/// The lease of an import: a worker claims, renews and releases it.
+/// What a worker needs to run an import: to claim, renew and release its lease, and to ask for the daily
+/// limit and for other imports that wait.
 pub mod import_lease {
     pub use store::import_job::{
-        Held, Release, claim, count_records_of_day, find_owners_of_runnable, is_another_import_waiting,
-        record_problem, release, renew_lease,
+        Held, Release, claim, count_records_of_last_day, find_owners_of_active_import,
+        is_another_import_waiting, record_problem, release, renew_lease,
     };
 }
 
-/// Regular maintenance of imports, which the sweeper does.
+/// Regular maintenance of the imports of all users, for the sweeper: it finds the imports to notify workers
+/// of, fails expired uploads, and removes old data.
 pub mod import_upkeep {
     pub use store::import_job::{
-        fail_expired_uploads, find_and_mark_due, find_stale_payloads, find_stale_rejections, longest_wait_ms,
-        mark_payload_and_excerpts_removed, remove_old_usage, remove_rejections,
+        fail_expired_uploads, find_and_mark_due, find_payloads_past_retention,
+        find_rejections_past_retention, longest_wait_ms, mark_payload_and_excerpts_removed, remove_old_usage,
+        remove_rejections,
     };
 }
 
-/// Backfills: they fill derived columns of rows that an older version has written.
+/// Backfills: they compute derived columns again for rows that an older version of the program has written.
 pub mod backfill {
     pub use store::backfill::{Backfill, Step, load_all, restart_all, run_step};
 }
 
-/// The generation of all feeds, which is renewed after a backup was restored.
+/// Begins a new generation of all change feeds, after a backup was restored. Every client then starts its
+/// synchronization over.
 pub mod feeds {
     pub use store::account::renew_generation;
 }

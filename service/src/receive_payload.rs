@@ -19,17 +19,17 @@ use store::import_job::Arrival;
 use store::payload::Payloads;
 use store::{Store, import_job};
 
-/// How much of a payload has been received.
+/// The answer to an upload, or to the question how much of a payload has been received.
 #[derive(Debug, Clone)]
 pub struct Receipt {
-    /// The number of bytes that are stored. `None` if the import is unknown.
+    /// The number of bytes of the payload that are stored. `None` if the import is unknown.
     pub offset: Option<i64>,
-    /// Why the request was refused.
+    /// Why the request was refused. `None` if it was not.
     pub problem: Option<Problem>,
 }
 
 impl Receipt {
-    fn receipt_up_to_offset(offset: i64) -> Self {
+    fn new_accepted_receipt(offset: i64) -> Self {
         Self { offset: Some(offset), problem: None }
     }
 
@@ -38,20 +38,22 @@ impl Receipt {
     }
 }
 
-/// Returns how much of a payload has been received. An unknown import is a problem in the receipt.
+/// Returns how many bytes of the payload of an import are stored. An unknown import is a problem in the
+/// receipt.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
 pub async fn load_payload_offset(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
-    Ok(row.map_or_else(unknown_import_receipt, |row| Receipt::receipt_up_to_offset(row.bytes_received)))
+    Ok(row.map_or_else(unknown_import_receipt, |row| Receipt::new_accepted_receipt(row.bytes_received)))
 }
 
 fn unknown_import_receipt() -> Receipt {
     Receipt::refusal(None, Code::NotFound, "no import is known by this id")
 }
 
-/// Receives the body of an upload.
+/// Receives the body of an upload, and stores it as payload of an import. After the last byte the import is
+/// queued, and workers are notified. A refusal is a problem in the receipt and no error.
 ///
 /// Without `offset` the body is the whole payload, and the bytes that are already stored are skipped. With
 /// `offset` it is the rest of the payload from there. If the body breaks off, all complete objects that
@@ -92,7 +94,7 @@ pub async fn receive_payload<E: Send>(
             let detail = "the payload is larger than announced: send exactly sizeBytes bytes";
             return Ok(Receipt::refusal(Some(upload.stored), Code::PayloadLimit, detail));
         }
-        while upload.has_whole_object() {
+        while upload.has_complete_object_before_last() {
             if !upload.store_next_object().await? {
                 return refuse_after_state_change(store, actor, id).await;
             }
@@ -104,17 +106,19 @@ pub async fn receive_payload<E: Send>(
         }
         notifier.notify(Notification::Import(id));
     }
-    Ok(Receipt::receipt_up_to_offset(upload.stored))
+    Ok(Receipt::new_accepted_receipt(upload.stored))
 }
 
-/// The receipt for an upload whose import was changed by another upload, or was canceled, in the meantime.
+/// Refuses the rest of an upload because its import was changed in the meantime: by another upload, or
+/// because it was canceled or has expired. Reads from the database how many bytes are stored now.
 async fn refuse_after_state_change(store: &Store, actor: &Actor, id: Uuid) -> Result<Receipt, Error> {
     let row = import_job::find(store, actor.user_id, id).await?;
     let detail = "the import was changed in the meantime: ask for its offset and go on from there";
     Ok(Receipt::refusal(row.map(|row| row.bytes_received), Code::ImportState, detail))
 }
 
-/// Refuses an upload, or reports that nothing more is needed, before the body is read.
+/// Decides whether the body of an upload must be read. Returns the receipt if it must not: a refusal, or a
+/// success if the payload is complete already. `None` means that it must be read.
 fn receipt_before_reading_body(row: &ImportRow, offset: Option<i64>) -> Option<Receipt> {
     let stored = row.bytes_received;
     match row.state {
@@ -123,7 +127,7 @@ fn receipt_before_reading_body(row: &ImportRow, offset: Option<i64>) -> Option<R
             Some(Receipt::refusal(Some(stored), Code::ImportState, &detail))
         }
         State::Queued | State::Running | State::Paused | State::Completed => {
-            Some(Receipt::receipt_up_to_offset(stored))
+            Some(Receipt::new_accepted_receipt(stored))
         }
         State::AwaitingUpload if offset.is_some_and(|offset| offset != stored) => {
             let detail = format!("the payload continues at byte {stored}: send it from there");
@@ -133,14 +137,14 @@ fn receipt_before_reading_body(row: &ImportRow, offset: Option<i64>) -> Option<R
     }
 }
 
-/// An upload in progress.
+/// The state of an upload while its body is received.
 struct Upload<'a> {
     store: &'a Store,
     payloads: &'a Payloads,
     row: &'a ImportRow,
-    /// The number of bytes that are stored.
+    /// The number of bytes of the payload that are stored.
     stored: i64,
-    /// The objects that are stored.
+    /// The objects of the payload that are stored.
     objects: PayloadObjects,
     /// Bytes that have arrived and are not stored yet.
     buffer: BytesMut,
@@ -159,22 +163,23 @@ impl Upload<'_> {
         self.arrived_bytes() == self.row.bytes_total && !self.buffer.is_empty()
     }
 
-    /// Whether an object is complete and is not the last one. The last one is stored only at the end of the
-    /// body, because one more byte would make the payload too long.
-    fn has_whole_object(&self) -> bool {
+    /// Whether the buffer has a complete object that is not the last one of the payload. The last one is
+    /// stored only at the end of the body, because one more byte would make the payload too long.
+    fn has_complete_object_before_last(&self) -> bool {
         self.buffer.len() >= PAYLOAD_OBJECT_BYTES
             && self.stored + (PAYLOAD_OBJECT_BYTES as i64) < self.row.bytes_total
     }
 
-    /// Stores the next object and adds it to the row of the import. Returns `false` if the row does not
-    /// accept it, because it was changed in the meantime.
+    /// Takes the next object out of the buffer, stores it, and records it in the row of the import. The last
+    /// object makes the import `QUEUED`. Returns `false` if the row does not accept the object, because it
+    /// was changed in the meantime.
     async fn store_next_object(&mut self) -> Result<bool, Error> {
         let object = self.buffer.split_to(self.buffer.len().min(PAYLOAD_OBJECT_BYTES)).freeze();
         let up_to = self.stored + i64::try_from(object.len()).unwrap_or(i64::MAX);
         let complete = up_to == self.row.bytes_total;
         let (user_id, id) = (self.row.user_id, self.row.id);
         let number = u64::try_from(self.stored).unwrap_or_default() / PAYLOAD_OBJECT_BYTES as u64;
-        let (objects, name) = self.objects.with_object(number, &object);
+        let (objects, name) = self.objects.with_object_added(number, &object);
         let arrival = Arrival {
             from: self.stored,
             names_before: self.objects.clone(),
@@ -201,7 +206,8 @@ impl Upload<'_> {
     }
 }
 
-/// Removes an object that the row did not accept, because another upload was faster or the import has ended.
+/// Removes an object from the object store that the row of its import did not accept, because another upload
+/// was faster or the import has ended.
 ///
 /// If the other upload sent the same bytes, the object has the same name and is part of the payload: then it
 /// stays.

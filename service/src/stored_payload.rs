@@ -16,10 +16,10 @@ use formats::{Source, SourceError};
 use store::error::Error;
 use store::payload::Payloads;
 
-/// How many blocks are fetched before the reader needs them.
+/// How many blocks of a payload may be fetched before the reader needs them.
 const BLOCKS_AHEAD: usize = 4;
 
-/// The payload of an import, as a source that `formats` can read.
+/// The payload of an import in the object store, as a source that `formats` can read.
 #[derive(Clone)]
 pub struct StoredPayload {
     payloads: Payloads,
@@ -38,7 +38,8 @@ impl std::fmt::Debug for StoredPayload {
 }
 
 impl StoredPayload {
-    /// Makes a source of the payload of an import. When `is_wanted` returns `false`, nothing more is fetched.
+    /// Makes a source of the payload of an import. Once `is_wanted` returns `false`, reads fail with
+    /// [`SourceError::Unavailable`].
     ///
     /// Must be called within a tokio runtime, which runs the tasks that fetch.
     #[must_use]

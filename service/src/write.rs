@@ -12,8 +12,15 @@
 //! if the account row is still free and has the revision that was loaded. If that fails, it takes all four
 //! steps, in one transaction.
 //!
+//! Creates of events begin one step earlier. They are decided before anything is loaded, as if all of the
+//! events were new, and the statement that loads stores them if they are.
+//!
 //! ```text
-//!                account row unchanged and unlocked
+//!                all events are new
+//!  assumed new ──────────────────────────────────────> stored
+//!      │
+//!      │ something is known already
+//!      v         account row unchanged and unlocked
 //!  optimistic ───────────────────────────────────────> stored
 //!      │
 //!      │ (1)
@@ -25,6 +32,8 @@
 //!                 one by one, locked ────────────────> stored | failed alone
 //! ```
 //!
+//! - **assumed new -> stored.** This is one round trip to PostgreSQL ([`store::new_events`], decision 0074).
+//!   Most creates bring something new. If they do not, the same statement has loaded what the decision needs.
 //! - **optimistic -> stored.** This is two round trips to PostgreSQL instead of four. Together with our own
 //!   connection pool, one create at a time reached 0.41 to 0.56 of pgbench instead of 0.33 to 0.37
 //!   (docs/performance.md).
@@ -50,14 +59,16 @@
 //!   rows, so nothing would be gained.
 //! - Batches that need the bodies of stored events. Most of them also create events, need a second statement
 //!   to store, and would be decided twice (decision 0053).
-//! - Chunks of imports, rollbacks and new imports ([`write_in_transaction`]). They are part of a larger
+//! - Chunks of imports and rollbacks ([`write_in_callers_transaction`]). They are part of a larger
 //!   transaction that has locked the row of the import before, and they wait for the account in that
 //!   transaction.
+//! - New imports. They count the other imports of the user under the lock.
 //!
 //! The write path relies on one rule: a transaction that writes what a decision reads (events, types,
 //! aliases, ids of imports) also writes the account row.
 
 pub mod group;
+mod new_events;
 
 use std::collections::BTreeMap;
 
@@ -67,29 +78,35 @@ use uuid::Uuid;
 use crate::notifier::{Notification, Notifier};
 use domain::apply::{Changes, UnitOfWork};
 use domain::fault_injection;
+pub use new_events::SetEventTypes;
+use new_events::decide_as_new;
 use store::error::Error;
 use store::load::{
-    Loaded, Locking, ReadSet, ReadVersion, begin_lock_and_load, load_read_sets, lock_and_load,
+    Loaded, Locking, ReadSet, ReadVersion, begin_lock_and_load, load_read_sets, lock_account_and_load,
 };
+use store::new_events::{Attempt, store_if_all_new};
+use store::pool::Pool;
 use store::save::{
     Decision, can_store_without_lock, save_feed_head, save_rows, save_rows_and_heads, store_if_unchanged,
 };
 use store::{Store, Tx};
 
-/// Loads the read set of a user, decides, stores the changes and notifies the readers of the feed.
+/// Runs one write of a user: loads the rows of `read_set`, decides, and stores the changes in one
+/// transaction. Notifies the readers of the user's feed if it moved.
 ///
-/// `decide` is pure. It runs again, over newly loaded rows, whenever an attempt could not be stored.
+/// `decide` must be pure. It runs again, over newly loaded rows, whenever an attempt could not be stored.
 /// `complete` adds what only the response needs, and checks its size, before anything is stored.
 ///
 /// # Errors
-/// Nothing is written, with one exception, if one of these comes back:
+/// Nothing is written if one of these comes back, except as said for [`Error::Database`]:
 /// - any error that `decide` or `complete` returns;
 /// - [`Error::Locked`] if other transactions hold the account row for too long;
 /// - [`Error::Busy`] if too many writes of this user wait for their lock, or no connection is free in time;
 /// - [`Error::Moved`] if the account row is gone and this process does not know the user's identity;
-/// - [`Error::Bug`] if the database contradicts the decision;
-/// - [`Error::Database`] if the database fails. If it fails during the commit, the changes may be stored.
-pub async fn load_decide_and_store<T, C: Future<Output = Result<T, Error>>>(
+/// - [`Error::Bug`] if the database contradicts the decision: a row that should be new exists, or another
+///   number of rows is written than decided;
+/// - [`Error::Database`] if the database fails. If it fails while it commits, the changes may be stored.
+pub async fn load_decide_and_store<T: SetEventTypes, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -110,8 +127,11 @@ pub async fn load_decide_and_store<T, C: Future<Output = Result<T, Error>>>(
     }
 }
 
-/// Runs the write optimistically. Returns `None` if it needs the lock; then nothing is stored.
-async fn try_write_optimistically<T, C: Future<Output = Result<T, Error>>>(
+/// Tries the write without waiting for the lock of the account row. The changes are stored only if that row
+/// is unlocked and unchanged since the load; then the feed readers are notified.
+///
+/// Returns `None` if the write needs the lock, and always on SQLite. Then nothing is stored.
+async fn try_write_optimistically<T: SetEventTypes, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
@@ -119,11 +139,16 @@ async fn try_write_optimistically<T, C: Future<Output = Result<T, Error>>>(
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
     complete: impl Fn(T) -> C,
 ) -> Result<Option<T>, Error> {
-    let (Some(pools), Some((read_version, mut unit))) =
-        (store.optimistic_pools(), load_read_set_optimistically(store, user_id, read_set).await?)
-    else {
-        return Ok(None);
+    let Some(pools) = store.optimistic_pools() else { return Ok(None) };
+    let loaded = match try_store_as_new(&pools.batches, user_id, read_set, &decide, &complete).await? {
+        Tried::Stored(answer) => {
+            notifier.notify(Notification::Feed(user_id));
+            return Ok(Some(answer));
+        }
+        Tried::Loaded(loaded) => Some((loaded.read_version, loaded.unit)),
+        Tried::Nothing => load_read_set_optimistically(store, user_id, read_set).await?,
     };
+    let Some((read_version, mut unit)) = loaded else { return Ok(None) };
     let answer = decide(&mut unit)?;
     let changes = unit.into_changes(read_version.feed_head);
     if !can_store_without_lock(read_version, &changes) {
@@ -145,7 +170,43 @@ async fn try_write_optimistically<T, C: Future<Output = Result<T, Error>>>(
     Ok(Some(answer))
 }
 
-/// Loads the read set of a user without a lock, with the version that was read.
+/// What became of a write that was decided as if all of its events were new.
+enum Tried<T> {
+    /// It is stored, and this is its answer.
+    Stored(T),
+    /// It is not stored. These are the rows that it depends on.
+    Loaded(Loaded),
+    /// It cannot be decided in this way, or depends on further rows. Nothing is stored.
+    Nothing,
+}
+
+/// Decides a write as if all of its events were new, and stores it if they are.
+async fn try_store_as_new<T: SetEventTypes, C: Future<Output = Result<T, Error>>>(
+    connections: &Pool,
+    user_id: Uuid,
+    read_set: &ReadSet,
+    decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
+    complete: impl Fn(T) -> C,
+) -> Result<Tried<T>, Error> {
+    let Some((answer, events)) = decide_as_new(user_id, read_set, decide) else { return Ok(Tried::Nothing) };
+    let Ok(mut answer) = complete(answer).await else { return Ok(Tried::Nothing) };
+    let mut attempts = match store_if_all_new(connections, vec![events]).await {
+        // An idle connection was dead. The load tries another one.
+        Err(error) if error.is_lost_connection() => return Ok(Tried::Nothing),
+        attempts => attempts?,
+    };
+    Ok(match attempts.remove(&user_id) {
+        Some(Attempt::Stored(unit)) => {
+            answer.set_event_types(&unit);
+            Tried::Stored(answer)
+        }
+        Some(Attempt::Loaded(loaded)) => Tried::Loaded(loaded),
+        None => Tried::Nothing,
+    })
+}
+
+/// Loads the rows of a user's read set without a lock. Also returns the version of the account row at that
+/// time, which must be unchanged when the decision is stored.
 ///
 /// Returns `None` if the write needs the lock: on SQLite, if the read set needs the bodies of events, and if
 /// the user has no account row.
@@ -165,7 +226,8 @@ pub(crate) async fn load_read_set_optimistically(
     Ok(loaded.remove(&user_id).map(|Loaded { read_version, unit, .. }| (read_version, unit)))
 }
 
-/// Runs the write in one transaction, which waits for the lock of the account row.
+/// Runs the write in one transaction that waits for the lock of the account row, commits, and notifies the
+/// feed readers.
 ///
 /// The time limit of the wait begins at `waiting_since`. If PostgreSQL ends the transaction because of
 /// another one (`serialization_failure` or `deadlock_detected`), it runs once more.
@@ -191,7 +253,8 @@ async fn write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     }
 }
 
-/// Makes one attempt under the lock: lock, load, decide, complete, store, commit.
+/// Makes one attempt at a write in a transaction of its own: locks the account row, loads, decides,
+/// completes, stores, commits, and notifies the feed readers. If nothing changes, it rolls back.
 async fn try_write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
@@ -222,30 +285,34 @@ async fn try_write_under_lock<T, C: Future<Output = Result<T, Error>>>(
 /// What a write has stored in a transaction that is not committed yet.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Stored {
-    /// Whether the write changed anything.
+    /// Whether the write has stored any change.
     pub has_changes: bool,
-    /// Whether the feed head moves with the commit. If so, the caller notifies after it.
+    /// Whether the feed head moves with the commit. If so, the caller must notify the feed readers after it.
     pub moves_feed: bool,
 }
 
-/// Takes the four steps within a transaction of the caller, which must not hold the account row of any user
-/// yet.
+/// Runs one write within a transaction of the caller: locks the account row of the user, loads, decides, and
+/// stores the changes. It neither commits nor notifies feed readers.
+///
+/// The transaction must not hold the account row of any user yet.
 ///
 /// # Errors
-/// As [`load_decide_and_store()`], without the errors of a decision. The caller must not commit the transaction then.
-pub async fn write_in_transaction<T>(
+/// [`Error::Locked`], [`Error::Moved`], [`Error::Bug`] and [`Error::Database`] as
+/// [`load_decide_and_store()`]. The caller must not commit the transaction then.
+pub async fn write_in_callers_transaction<T>(
     tx: &Tx,
     user_id: Uuid,
     read_set: ReadSet,
     decide: impl FnOnce(&mut UnitOfWork) -> T,
 ) -> Result<(T, Stored), Error> {
-    let mut loaded = lock_and_load(tx, user_id, &read_set).await?;
+    let mut loaded = lock_account_and_load(tx, user_id, &read_set).await?;
     let answer = decide(&mut loaded.unit);
     let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
     Ok((answer, store_changes_if_any(tx, user_id, loaded.read_version, changes).await?))
 }
 
-/// Stores the changes under the lock, if there are any.
+/// Stores the changes and moves the feed head, in a transaction that holds the lock of the account row. Does
+/// not commit. Without changes it writes nothing.
 async fn store_changes_if_any(
     tx: &Tx,
     user_id: Uuid,
@@ -260,8 +327,8 @@ async fn store_changes_if_any(
     Ok(stored)
 }
 
-/// The injected fault `plant-late-lock`: moves the feed head in one transaction, and stores the rows in a
-/// later one.
+/// A broken write, for the injected fault `plant-late-lock`: it moves the feed head in one transaction, and
+/// stores the rows in a later one.
 async fn write_with_late_lock<T>(
     store: &Store,
     user_id: Uuid,

@@ -7,7 +7,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement}
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::lock::{Lockable, begin_locked};
+use super::lock::{Lockable, begin_and_lock_row};
 use super::row_reader::{Row, RowReader};
 use super::{Store, Tx, run_to_completion};
 use crate::error::Error;
@@ -23,7 +23,8 @@ pub struct Head {
     pub generation: i64,
 }
 
-/// Returns the id of the user that a token names, and creates the account row if there is none.
+/// Returns the id of the user that a token names, and creates the account row if there is none. The process
+/// keeps the id in a cache, which it asks before the database.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
@@ -77,14 +78,16 @@ async fn insert_account_if_missing(tx: &Tx, user_id: Uuid, issuer: &str, subject
     Ok(())
 }
 
-/// Returns the issuer and the subject of a user, if this process has seen a token of theirs.
+/// Returns the issuer and the subject of a user, if the cache of this process still has them from a token. It
+/// does not ask the database.
 fn find_cached_identity(store: &Store, user_id: Uuid) -> Option<(String, String)> {
     let users = store.users.lock().ok()?;
     users.iter().find(|(_, id)| **id == user_id).map(|(identity, _)| identity.clone())
 }
 
-/// Creates the account row of a user again. It can be missing after a backup was restored under the running
-/// process. The devices of the user bring the lost data back (decision 0025).
+/// Creates the account row of a user again, within the transaction of the caller, and logs a warning. The row
+/// can be missing after a backup was restored under the running process. The new feed starts at 0 in a new
+/// epoch, and the devices of the user bring the lost data back (decision 0025).
 ///
 /// # Errors
 /// [`Error::Moved`] if this process does not know the identity of the user; [`Error::Database`] if the
@@ -97,8 +100,8 @@ pub(super) async fn recreate_account(tx: &Tx, user_id: Uuid) -> Result<(), Error
     insert_account_if_missing(tx, user_id, &issuer, &subject).await
 }
 
-/// Removes a user from the cache, so that the next request looks the identity up again. Returns the error for
-/// this request.
+/// Removes a user from the cache, so that the next request looks the identity up in the database. Returns
+/// [`Error::Moved`] for this request.
 pub(super) fn evict_user_and_build_error(store: &Store, user_id: Uuid) -> Error {
     if let Some(identity) = find_cached_identity(store, user_id)
         && let Ok(mut users) = store.users.lock()
@@ -108,13 +111,14 @@ pub(super) fn evict_user_and_build_error(store: &Store, user_id: Uuid) -> Error 
     Error::Moved
 }
 
-/// The new revision of an account row. Every statement that writes anything of a user increments it.
+/// The SQL expression for the revision of an account row plus one. Every transaction that changes what a
+/// decision reads increments the revision.
 fn next_revision_expr() -> SimpleExpr {
     Expr::col(account::Column::Revision).add(1)
 }
 
-/// Moves the feed head of a user whose account this transaction has locked. Returns how many rows changed: 0
-/// if the head is no longer at `from`.
+/// Moves the feed head of a user from `from` to `to`, and increments the revision of the account, which this
+/// transaction must have locked. Returns how many rows changed: 0 if the head is no longer at `from`.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
@@ -129,7 +133,8 @@ pub(super) async fn advance_feed_head(tx: &Tx, user_id: Uuid, from: i64, to: i64
     Ok(moved.rows_affected)
 }
 
-/// Begins a new feed epoch for a user, if the epoch is still `epoch` and its head is before `known`.
+/// Begins a new feed epoch for a user, if the epoch is still `epoch` and the feed head is before `known`, a
+/// position that a client knows. Otherwise it changes nothing. It waits for the lock of the account.
 ///
 /// A client can know a position that the feed has not assigned only if a backup was restored. The changes
 /// that were lost with it may still be on other devices, so all of them have to start over.
@@ -146,15 +151,15 @@ pub async fn renew_feed_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i
         .filter(account::Column::FeedHead.lt(known));
     let store = store.clone();
     run_to_completion(async move {
-        let (tx, _) = begin_locked(&store, user_id, Lockable::Account, Instant::now()).await?;
+        let (tx, _) = begin_and_lock_row(&store, user_id, Lockable::Account, Instant::now()).await?;
         renew.exec(&tx.inner).await?;
         tx.commit().await
     })
     .await
 }
 
-/// Begins a new generation of all feeds after a backup was restored. Every device then gets a reset, starts
-/// over, and sends again what the backup lacks.
+/// Begins a new generation of the feeds of all users, after a backup was restored. Every device then gets a
+/// reset, starts over, and sends again what the backup lacks.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
@@ -170,7 +175,8 @@ pub async fn renew_generation(store: &Store) -> Result<(), Error> {
     tx.commit().await
 }
 
-/// Reads the feed head of a user. If the account row is missing it is created again.
+/// Reads the feed head of a user. If the account row is missing, it is created again in a transaction of its
+/// own.
 ///
 /// # Errors
 /// [`Error::Moved`] if the row is missing and this process does not know the identity of the user;
@@ -189,6 +195,8 @@ pub async fn load_head_or_recreate_account(store: &Store, user_id: Uuid) -> Resu
     select_feed_head(store, user_id).await?.ok_or_else(|| evict_user_and_build_error(store, user_id))
 }
 
+/// Reads the feed head of a user. Returns `None` if there is no account row.
+///
 /// Plan: one lookup by the primary key of `account`, and one of the single row of `cluster_state`.
 async fn select_feed_head(store: &Store, user_id: Uuid) -> Result<Option<Head>, Error> {
     let sql = "SELECT feed_head, feed_epoch, (SELECT generation FROM cluster_state WHERE id = 1) \

@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::dialect::{self, List};
-use super::lock::{Lockable, begin_locked};
+use super::lock::{Lockable, begin_and_lock_row};
 use super::row_reader::{Row, RowReader};
 use super::{Store, Tx, run_to_completion};
 use crate::error::Error;
 use domain::case_folding::fold;
 
-/// How many rows a step reads. With the longest notes they take a few tens of MiB.
+/// The most rows that one step of a backfill reads. With the longest notes they take a few tens of MiB.
 pub const STEP_ROWS: usize = 250;
 
 /// A text column that is derived from another column of the same row. The table has the primary key
@@ -43,21 +43,21 @@ static ALL: [Derived; 1] = [Derived {
     derive: fold,
 }];
 
-/// The progress of a backfill.
+/// A backfill of one derived column, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backfill {
-    /// The table and the column, as in `event.notes_search`.
+    /// The table and the column that it fills, as in `event.notes_search`.
     pub name: String,
     /// The checkpoint: the owner and the id of the last row that was checked.
     after: (Uuid, Uuid),
-    /// How many rows were checked.
+    /// How many rows were checked so far.
     pub rows: i64,
     /// Whether all rows were checked.
     pub is_done: bool,
 }
 
 impl Backfill {
-    /// Whether it has the same checkpoint as another reading of the same backfill.
+    /// Whether `other` is the same backfill at the same checkpoint.
     #[must_use]
     pub fn has_same_checkpoint(&self, other: &Self) -> bool {
         (&self.name, self.after, self.is_done) == (&other.name, other.after, other.is_done)
@@ -75,18 +75,19 @@ impl Backfill {
     }
 }
 
-/// The outcome of a step.
+/// The outcome of one step of a backfill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// This number of rows was checked, and this is the progress now.
+    /// The step has checked this number of rows, and the backfill is now this far.
     Done(usize, Backfill),
-    /// Another process has moved the checkpoint, or the account of a user is locked.
+    /// The step has ended early, because another process has moved the checkpoint, or the account of a user
+    /// is locked. What it did before is kept.
     Conflict,
-    /// No rows were left.
+    /// No rows were left, and the backfill is recorded as done.
     AtEnd,
 }
 
-/// Returns all backfills that this program knows, in the order of their names.
+/// Reads the progress of all backfills that this program knows, in the order of their names.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
@@ -105,8 +106,8 @@ pub async fn load_all(store: &Store) -> Result<Vec<Backfill>, Error> {
         .collect())
 }
 
-/// Checks the next rows, and fills those whose derived text is out of date. It is safe to repeat a step after
-/// an error.
+/// Checks the next rows after the checkpoint, up to [`STEP_ROWS`], and fills those whose derived text is out
+/// of date. Rows and checkpoint are committed user by user. It is safe to repeat a step after an error.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
@@ -134,7 +135,7 @@ pub async fn run_step(store: &Store, backfill: &Backfill) -> Result<Step, Error>
             let counted = backfill.rows + i64::try_from(checked).unwrap_or_default();
             let next = Backfill { after, rows: counted, ..done.clone() };
             let tx = if is_stale {
-                match begin_locked(&store, after.0, Lockable::Account, Instant::now()).await {
+                match begin_and_lock_row(&store, after.0, Lockable::Account, Instant::now()).await {
                     Err(Error::Locked | Error::Busy) => return Ok(Step::Conflict),
                     locked => locked?.0,
                 }
@@ -152,7 +153,8 @@ pub async fn run_step(store: &Store, backfill: &Backfill) -> Result<Step, Error>
     .await
 }
 
-/// Restarts all backfills, for rows that an older version of the program has written in the meantime.
+/// Sets all backfills back to their start, so that they also fill rows that an older version of the program
+/// has written in the meantime. It fills nothing itself.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
@@ -173,7 +175,7 @@ struct CheckedRow {
     user_id: Uuid,
     id: Uuid,
     version: i32,
-    /// The derived text, if the row is stale: it has another one.
+    /// The text that the derived column must have, if it has another one now. `None` if nothing is to change.
     text: Option<String>,
 }
 
@@ -183,7 +185,7 @@ impl CheckedRow {
     }
 }
 
-/// Reads the rows after the checkpoint.
+/// Reads the rows after the checkpoint, up to [`STEP_ROWS`], and derives their texts again.
 ///
 /// Plan: it walks the primary key `(user_id, id)` from the checkpoint, and stops at the limit.
 async fn read_next_rows(
@@ -210,7 +212,7 @@ async fn read_next_rows(
         .collect()
 }
 
-/// Fills the stale rows of one user, with one statement.
+/// Writes the new derived texts of one user's rows, with one statement within `tx`.
 ///
 /// Plan: it looks each row up by the primary key. A row with another version was written in the meantime, and
 /// stays.
@@ -241,8 +243,8 @@ async fn update_stale_rows(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> R
     Ok(())
 }
 
-/// Moves the checkpoint and commits the transaction. If the checkpoint is no longer at `from`, it rolls the
-/// transaction back and returns false.
+/// Moves the checkpoint of a backfill and commits the transaction. If the checkpoint is no longer at `from`,
+/// it rolls the transaction back and returns false.
 async fn try_commit_checkpoint(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
     let moved = Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(to.after.0))

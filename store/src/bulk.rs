@@ -13,35 +13,38 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// Stands in front of every text that is not null. A null travels as the empty string.
+/// In an array that has nulls, this stands in front of every text that is not null. A null is sent as the
+/// empty string.
 const MARK: char = '=';
 
-/// The column that names the owner of a row.
+/// The quoted name of the column that holds the user to whom a row belongs.
 const OWNER: &str = "\"user_id\"";
 
-/// From this number of rows on, a column travels in the way that is best for its values. With fewer rows the
-/// way depends on the column alone, so that few different statements are prepared.
+/// From this number of rows on, the encoding of a column is chosen by its values. With two or more rows, but
+/// fewer than this, it depends only on whether the column may hold nulls, so that few different statements
+/// are prepared.
 const SUITED_FROM_ROWS: usize = 100;
 
-/// What happens if a row exists already.
+/// What a bulk insert does if a row with the same key exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Existing {
-    /// All rows are new by the decision. A row that exists is an error.
+    /// No row exists by the decision. If one does, the statement fails with a unique violation.
     None,
-    /// All rows exist by the decision. They are found by user and id, and replaced.
+    /// All rows exist by the decision. They are found by user and id, and replaced (`ON CONFLICT DO UPDATE`);
+    /// a row that is missing would be inserted.
     Replace,
 }
 
-/// Whose rows are written.
+/// Whether a bulk insert writes all its rows, or only those of some users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owners {
-    /// The rows of all users.
+    /// It writes all rows.
     All,
-    /// The rows of the users in the CTE `moved`.
+    /// It writes only rows of users whose account row was updated by the CTE `moved` of the same statement.
     Moved,
 }
 
-/// How the cells of a column travel.
+/// How the cells of a column are sent as a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// As one value, which all rows have.
@@ -52,7 +55,7 @@ enum Way {
     Holes,
 }
 
-/// The type of a column.
+/// The SQL type of a column of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Uuid,
@@ -66,8 +69,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Finds the type of a column. Our tables have no columns of other types than these; PostgreSQL would
-    /// refuse them, because they are sent as text.
+    /// Converts a column type of SeaORM. Types that are not listed here become `Text`. Our tables have no
+    /// columns of other types; PostgreSQL would refuse their cells, because they are sent as text.
     fn from_column_type(column: &ColumnType) -> Self {
         match column {
             ColumnType::Uuid => Self::Uuid,
@@ -94,8 +97,8 @@ impl Kind {
         }
     }
 
-    /// The type of the array elements, for sea-query and for SQL. A boolean that can be null travels as a
-    /// number.
+    /// The type of the array elements, for sea-query and for SQL. If the array stands for nulls by a special
+    /// value, a boolean is sent as a small integer.
     fn array_element_type(self, way: Way) -> (ArrayType, &'static str) {
         let array = match self {
             Self::Bool if way == Way::Holes => return (ArrayType::SmallInt, "smallint"),
@@ -111,9 +114,9 @@ impl Kind {
         (array, self.sql_name_of_type())
     }
 
-    /// The SQL expression that decodes such a cell: the special value becomes null again, and a text loses
-    /// its mark.
-    fn sql_restore_null(self, cell: &str) -> String {
+    /// The SQL expression that decodes what [`Self::encode_nullable_cell`] encoded: the special value becomes
+    /// null again, and a text loses its mark. `cell` is the SQL name of the column.
+    fn sql_decode_nullable_cell(self, cell: &str) -> String {
         match self {
             Self::Uuid => format!("nullif({cell}, '{}')", Uuid::nil()),
             Self::Text => format!("CASE WHEN {cell} = '' THEN NULL ELSE substr({cell}, 2) END"),
@@ -126,8 +129,8 @@ impl Kind {
         }
     }
 
-    /// Encodes a cell for an array without nulls: a null becomes the special value of its type, a text gets
-    /// [`MARK`] in front, and a boolean becomes a number.
+    /// Encodes a cell that may be null for an array that cannot hold nulls: a null becomes the special value
+    /// of its type, a text gets [`MARK`] in front, and a boolean becomes a small integer.
     fn encode_nullable_cell(value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(Some(text.map_or_else(String::new, |mut text| {
@@ -151,7 +154,8 @@ pub(super) fn sql_type_name(column: &impl ColumnTrait) -> &'static str {
     Kind::from_column_type(column.def().get_column_type()).sql_name_of_type()
 }
 
-/// Chooses how the cells of a column travel. `nullable` says whether the column may hold nulls.
+/// Chooses how the cells of a column are sent: as one value, or as an array with or without nulls. `nullable`
+/// says whether the column may hold nulls.
 fn choose_column_encoding(cells: &[Value], nullable: bool) -> Way {
     let is_one = |cells: &[Value]| cells.iter().all(|cell| *cell == cells[0]);
     match cells.len() {
@@ -164,24 +168,24 @@ fn choose_column_encoding(cells: &[Value], nullable: bool) -> Way {
     }
 }
 
-/// Returns the text of a bulk insert, and adds its parameters to `values`. There must be at least one row.
-///
-/// ```sql
-/// INSERT INTO event ("user_id", "id", …) SELECT $1::uuid, "id", … FROM unnest($2::uuid[], …) AS r("id", …)
-///   WHERE $1::uuid IN (SELECT user_id FROM moved)          -- Owners::Moved
-///   ON CONFLICT (user_id, id) DO UPDATE SET "id" = excluded."id", …  -- Existing::Replace
-/// ```
-///
-/// Plan: one row of `unnest` after the other; `ON CONFLICT` looks each row up in the primary key.
+/// Rows as the parameters of a statement, and the parts of a SELECT that returns them.
+struct SelectedRows {
+    /// The quoted names of all columns of the table.
+    names: Vec<String>,
+    /// One expression for each column.
+    cells: Vec<String>,
+    /// The FROM clause. Empty if all cells are single parameters.
+    from: String,
+}
+
+/// Adds rows to the parameters in `values`, and returns the parts of a SELECT that reads them from there.
 ///
 /// # Errors
 /// [`Error::Bug`] if a column of a row is not set.
-pub(super) fn sql_bulk_insert<Row: ActiveModelTrait>(
+fn add_rows_to_parameters<Row: ActiveModelTrait>(
     mut rows: Vec<Row>,
-    existing: Existing,
-    owners: Owners,
     values: &mut Vec<Value>,
-) -> Result<String, Error> {
+) -> Result<SelectedRows, Error> {
     let (mut names, mut cells) = (Vec::new(), Vec::new());
     let (mut arrays, mut array_names) = (Vec::new(), Vec::new());
     for column in <Row::Entity as EntityTrait>::Column::iter() {
@@ -206,7 +210,7 @@ pub(super) fn sql_bulk_insert<Row: ActiveModelTrait>(
             way => {
                 if way == Way::Holes {
                     column_cells = column_cells.into_iter().map(Kind::encode_nullable_cell).collect();
-                    cells.push(kind.sql_restore_null(&name));
+                    cells.push(kind.sql_decode_nullable_cell(&name));
                 } else {
                     cells.push(name.clone());
                 }
@@ -218,12 +222,51 @@ pub(super) fn sql_bulk_insert<Row: ActiveModelTrait>(
         }
         names.push(name);
     }
+    let from = match arrays.is_empty() {
+        true => String::new(),
+        false => format!(" FROM unnest({}) AS r({})", arrays.join(", "), array_names.join(", ")),
+    };
+    Ok(SelectedRows { names, cells, from })
+}
+
+/// Returns a SELECT of rows that travel as parameters, with the names of the columns, and adds the parameters
+/// to `values`. There must be at least one row.
+///
+/// # Errors
+/// [`Error::Bug`] if a column of a row is not set.
+pub(super) fn sql_select_rows<Row: ActiveModelTrait>(
+    rows: Vec<Row>,
+    values: &mut Vec<Value>,
+) -> Result<String, Error> {
+    let SelectedRows { names, cells, from } = add_rows_to_parameters(rows, values)?;
+    let named: Vec<String> =
+        cells.iter().zip(&names).map(|(cell, name)| format!("{cell} AS {name}")).collect();
+    Ok(format!("SELECT {}{from}", named.join(", ")))
+}
+
+/// Returns the text of a bulk insert for PostgreSQL, and adds its parameters to `values`. It runs nothing.
+/// There must be at least one row.
+///
+/// ```sql
+/// INSERT INTO event ("user_id", "id", …) SELECT $1::uuid, "id", … FROM unnest($2::uuid[], …) AS r("id", …)
+///   WHERE $1::uuid IN (SELECT user_id FROM moved)          -- Owners::Moved
+///   ON CONFLICT (user_id, id) DO UPDATE SET "id" = excluded."id", …  -- Existing::Replace
+/// ```
+///
+/// Plan: one row of `unnest` after the other; `ON CONFLICT` looks each row up in the primary key.
+///
+/// # Errors
+/// [`Error::Bug`] if a column of a row is not set.
+pub(super) fn sql_bulk_insert<Row: ActiveModelTrait>(
+    rows: Vec<Row>,
+    existing: Existing,
+    owners: Owners,
+    values: &mut Vec<Value>,
+) -> Result<String, Error> {
+    let SelectedRows { names, cells, from } = add_rows_to_parameters(rows, values)?;
     let table = Row::Entity::default();
     let (table, columns, all_cells) = (table.table_name(), names.join(", "), cells.join(", "));
-    let mut sql = format!("INSERT INTO {table} ({columns}) SELECT {all_cells}");
-    if !arrays.is_empty() {
-        sql += &format!(" FROM unnest({}) AS r({})", arrays.join(", "), array_names.join(", "));
-    }
+    let mut sql = format!("INSERT INTO {table} ({columns}) SELECT {all_cells}{from}");
     if owners == Owners::Moved {
         let owner = names.iter().position(|name| name == OWNER).and_then(|at| cells.get(at));
         let owner = owner.ok_or(Error::Bug("every row has an owner"))?;

@@ -50,7 +50,7 @@ impl Clock {
         event_id::compose_uuid_v7(self.now_ms(), tail)
     }
 
-    /// A random number, which may be negative.
+    /// A random number from the operating system, also if the time is fixed. It may be negative.
     #[must_use]
     pub fn random_i64(&self) -> i64 {
         let mut bytes = [0; 8];

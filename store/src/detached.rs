@@ -17,13 +17,14 @@ use tokio::runtime::Handle;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Panicked;
 
-/// A future that its caller polls. If it is dropped before its end, it goes on in a task.
+/// A future that its caller polls. If it is dropped before its end, it goes on in a task of tokio.
 pub struct Detached<T: Send + 'static> {
     /// `None` once the future has ended.
     future: Option<BoxFuture<'static, Result<T, Box<dyn Any + Send>>>>,
 }
 
-/// Makes a future run to its end. The result must be created and dropped within a tokio runtime.
+/// Wraps a future, so that it goes on in a task if the wrapper is dropped before the end. That works only if
+/// it is dropped within a tokio runtime. A panic of the future becomes [`Panicked`].
 pub fn detach_on_drop<F: Future<Output: Send> + Send + 'static>(future: F) -> Detached<F::Output> {
     Detached { future: Some(AssertUnwindSafe(future).catch_unwind().boxed()) }
 }

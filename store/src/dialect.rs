@@ -16,10 +16,11 @@ use super::pool::{Failover, PostgresOptions, Session};
 use domain::fault_injection;
 use domain::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_ATTEMPT_MS_MAX, LOCK_WAIT_MS_MAX};
 
-/// How much shorter PostgreSQL's own timeout of a statement is than ours.
+/// How much earlier PostgreSQL itself ends a statement (`statement_timeout`) than our client stops waiting
+/// for it.
 const SERVER_GIVES_UP_EARLIER: Duration = Duration::from_secs(2);
 
-/// Returns the options of connections to SQLite.
+/// Returns the options of connections to SQLite, in WAL mode. A database file that is missing is created.
 ///
 /// # Errors
 /// [`sqlx::Error::Configuration`] if the URL is not valid for SQLite.
@@ -35,7 +36,8 @@ pub(super) fn build_sqlite_options(url: &str) -> Result<SqliteConnectOptions, sq
 }
 
 /// Returns the options of connections to PostgreSQL. `statement_max` is how long the client waits for a
-/// statement.
+/// statement; the server ends it two seconds earlier. `failover` says what a failover of the cluster may
+/// lose.
 ///
 /// # Errors
 /// [`sqlx::Error::Configuration`] if the URL is not valid for PostgreSQL.
@@ -70,12 +72,13 @@ pub(super) fn build_postgres_options(
     Ok(PostgresOptions { connect, session, failover })
 }
 
-/// Changes the options for connections that write: one plan is kept for each statement (decision 0042).
+/// Changes the options for connections that write: PostgreSQL keeps one generic plan for each prepared
+/// statement and plans without sorts (decision 0042).
 ///
 /// A write looks rows up by their keys, and planning takes longer than that: 1.4 ms of CPU a create instead
 /// of 0.45. No write needs a sort. With `enable_sort = off` PostgreSQL does not use another index that is
 /// smaller for the moment and sort its rows, instead of the index of the key.
-pub(super) fn options_with_kept_plans(mut options: PostgresOptions) -> PostgresOptions {
+pub(super) fn options_with_generic_plans(mut options: PostgresOptions) -> PostgresOptions {
     options.session = options
         .session
         .with_setting("plan_cache_mode", "force_generic_plan")
@@ -83,31 +86,32 @@ pub(super) fn options_with_kept_plans(mut options: PostgresOptions) -> PostgresO
     options
 }
 
-/// Changes the options for connections that wait for locks: each attempt is short, so that all waiting users
-/// get one.
+/// Changes the options for connections that wait for locks: `lock_timeout` is short, so that each of the
+/// waiting users gets an attempt in turn.
 pub(super) fn options_with_short_lock_timeout(mut options: PostgresOptions) -> PostgresOptions {
     options.session = options.session.with_setting("lock_timeout", LOCK_ATTEMPT_MS_MAX);
     options
 }
 
-/// Changes the options for connections that read: the server cancels a statement whose connection was closed,
-/// which happens when a client hangs up.
+/// Changes the options for connections that read: PostgreSQL cancels a statement while it runs, if our
+/// process has closed the connection because its own client hung up.
 pub(super) fn options_to_cancel_abandoned_statements(mut options: PostgresOptions) -> PostgresOptions {
     options.session = options.session.with_setting("client_connection_check_interval", 250);
     options
 }
 
-/// Changes the options for connections that read lists: rows are read in the order of an index, up to the
-/// limit.
+/// Changes the options for connections that read lists: without bitmap scans, PostgreSQL reads rows in the
+/// order of an index and stops at the LIMIT.
 ///
 /// In a plan that is kept for lower and upper bounds, PostgreSQL expects few rows between them. It would read
 /// all of them by a bitmap and sort them: 3 000 rows for a page of 50 (decision 0050).
-pub(super) fn options_to_read_by_index(mut options: PostgresOptions) -> PostgresOptions {
+pub(super) fn options_without_bitmap_scans(mut options: PostgresOptions) -> PostgresOptions {
     options.session = options.session.with_setting("enable_bitmapscan", "off");
     options
 }
 
-/// Returns a list of ids as one parameter: an array on PostgreSQL, and JSON on SQLite.
+/// Returns a list of ids as one query parameter: an array on PostgreSQL, and the text of a JSON array on
+/// SQLite.
 pub(super) fn ids_parameter(backend: DbBackend, ids: &[Uuid]) -> Value {
     match backend {
         DbBackend::Postgres => ids.to_vec().into(),
@@ -115,7 +119,8 @@ pub(super) fn ids_parameter(backend: DbBackend, ids: &[Uuid]) -> Value {
     }
 }
 
-/// Returns the table `w(id)` as SQL, made of the parameter `number` that holds [`ids_parameter`].
+/// Returns the SQL of a table `w(id)` for a FROM clause. It has the ids that [`ids_parameter`] has put into
+/// the parameter with this number.
 pub(super) fn sql_id_table(backend: DbBackend, number: usize) -> String {
     match backend {
         DbBackend::Postgres => format!("unnest(${number}::uuid[]) AS w(id)"),
@@ -123,7 +128,7 @@ pub(super) fn sql_id_table(backend: DbBackend, number: usize) -> String {
     }
 }
 
-/// A column of a table that travels as parameters.
+/// One column of a table of values that is sent to the database as query parameters.
 #[derive(Debug)]
 pub(super) enum List<'a> {
     /// A column of ids.
@@ -132,8 +137,8 @@ pub(super) enum List<'a> {
     Texts(Vec<&'a str>),
 }
 
-/// Returns a table as parameters: one array for each column on PostgreSQL, and one JSON array of rows on
-/// SQLite. All columns must have the same length.
+/// Returns a table of values as query parameters: one array for each column on PostgreSQL, and the text of
+/// one JSON array of rows on SQLite. There must be a column, and all columns must have the same length.
 pub(super) fn table_parameters(backend: DbBackend, columns: Vec<List<'_>>) -> Vec<Value> {
     if backend == DbBackend::Postgres {
         let arrays = columns.into_iter().map(|column| match column {
@@ -154,9 +159,9 @@ pub(super) fn table_parameters(backend: DbBackend, columns: Vec<List<'_>>) -> Ve
     vec![json!(rows.collect::<Vec<_>>()).to_string().into()]
 }
 
-/// Returns the table `w` as SQL, made of the parameters of [`table_parameters`]. `columns` are names and
-/// types; the types are `uuid` or `text`. `next` is the number of the first parameter, and is moved to the
-/// number after the last one.
+/// Returns the SQL of a table `w` for a FROM clause, made of the parameters of [`table_parameters`].
+/// `columns` are names and types; the types are `uuid` or `text`. `next` is the number of the first
+/// parameter, and is set to the number after the last one.
 pub(super) fn sql_parameter_table(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)]) -> String {
     let first = *next;
     if backend == DbBackend::Postgres {
@@ -177,12 +182,13 @@ pub(super) fn sql_parameter_table(backend: DbBackend, next: &mut usize, columns:
     format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
 }
 
-/// The current time in epoch milliseconds, by the clock of the database, which all processes share.
+/// The SQL expression for the current time in epoch milliseconds, by the clock of the database, which all
+/// processes share. It is the time of evaluation, not the start of the transaction.
 pub(super) fn now_ms_expr(backend: DbBackend) -> SimpleExpr {
     sea_orm::sea_query::Expr::cust(sql_now_ms(backend))
 }
 
-/// The expression of [`now_ms_expr`] as SQL.
+/// The SQL text for the current time in epoch milliseconds, by the clock of the database.
 pub(super) fn sql_now_ms(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "(extract(epoch from clock_timestamp()) * 1000)::bigint",
@@ -190,8 +196,8 @@ pub(super) fn sql_now_ms(backend: DbBackend) -> &'static str {
     }
 }
 
-/// The name of the function that finds a text in another one: it returns the position from 1 on, or 0 if
-/// there is none.
+/// The name of the SQL function that finds a text in another one. The function returns the position, counted
+/// from 1, or 0 if there is none.
 pub(super) fn sql_position_function(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "strpos",
@@ -199,13 +205,16 @@ pub(super) fn sql_position_function(backend: DbBackend) -> &'static str {
     }
 }
 
-/// Takes an advisory lock, so that no other transaction claims imports of this user until this one ends.
-/// Returns false if another transaction holds it. On SQLite only one transaction writes at a time, so no lock
-/// is needed.
+/// Tries to take an advisory lock, without waiting, so that no other transaction claims imports of this user
+/// until this one ends. Returns false if another transaction holds it. On SQLite it takes no lock and returns
+/// true, because only one transaction writes at a time.
 ///
 /// # Errors
 /// [`DbErr`] if the statement fails.
-pub(super) async fn try_lock_claims(on: &impl ConnectionTrait, user_id: Uuid) -> Result<bool, DbErr> {
+pub(super) async fn try_advisory_lock_for_claims(
+    on: &impl ConnectionTrait,
+    user_id: Uuid,
+) -> Result<bool, DbErr> {
     if on.get_database_backend() != DbBackend::Postgres {
         return Ok(true);
     }
@@ -216,8 +225,8 @@ pub(super) async fn try_lock_claims(on: &impl ConnectionTrait, user_id: Uuid) ->
     row.try_get_by_index(0)
 }
 
-/// Returns the UPDATE of PostgreSQL that moves feed heads, given as user, old head and new head. It adds the
-/// parameters to `values`. No user may be given twice.
+/// Returns the UPDATE of PostgreSQL that moves feed heads and increments the revisions of the accounts.
+/// `heads` are user, old head and new head; no user may be given twice. It adds the parameters to `values`.
 ///
 /// Plan: one lookup in the primary key of `account` for each user. A head that is no longer at its old
 /// position is not updated; the caller counts the rows.
@@ -245,8 +254,9 @@ pub(super) fn sql_move_feed_heads(heads: Vec<(Uuid, i64, i64)>, values: &mut Vec
     )
 }
 
-/// Returns two CTEs of PostgreSQL that move feed heads of accounts which are not locked yet. Heads are given
-/// as user, revision, old head and new head.
+/// Returns two CTEs of PostgreSQL that move the feed heads of accounts if their revision is unchanged and no
+/// other transaction has locked them. They also increment the revisions. `heads` are user, revision, old head
+/// and new head. It adds the parameters to `values`.
 ///
 /// `held` locks the accounts that still have the revision and that no other transaction has locked. `moved`
 /// updates them and returns their users. The lock and the comparison must be one step: with READ COMMITTED
@@ -289,8 +299,8 @@ pub(super) fn sql_move_feed_heads_if_unchanged(
     )
 }
 
-/// Returns the expression for how many rows the users in `moved` must have written by their decisions. It
-/// adds the number of each user to `values`.
+/// Returns the SQL expression for how many rows must be written, by the decisions of the users in the CTE
+/// `moved`. `decided` is the number of rows of each user; it is added to `values` as parameters.
 pub(super) fn sql_decided_row_count(decided: &HashMap<Uuid, u64>, values: &mut Vec<Value>) -> String {
     let number = |rows: &u64| i64::try_from(*rows).unwrap_or(i64::MAX);
     let n = values.len();

@@ -15,7 +15,8 @@ use crate::error::Error;
 use domain::apply::Entity;
 use domain::digest::{Bucket, Digester};
 
-/// Computes the digest of all living events or of all living types, with one bucket for each month.
+/// Computes the digest of all living events, or of all living event types, of a user. It has one bucket for
+/// each month of the times in the ids.
 ///
 /// ```sql
 /// SELECT id, version FROM event WHERE user_id = $1 AND deleted_at IS NULL ORDER BY id
@@ -63,5 +64,5 @@ async fn digest_rows(
         Ok(ControlFlow::Continue(()))
     });
     read.await?;
-    Ok(digester.into_buckets())
+    Ok(digester.into_month_digests())
 }

@@ -18,11 +18,12 @@ pub enum Error {
     /// An object of a payload has another size than when it was received.
     #[error("the payload is not what was received")]
     PayloadChanged,
-    /// The data that was read has changed in the meantime; the same command may succeed later.
+    /// The data that was read has changed in the meantime, or the account row of the user is missing; the
+    /// same command may succeed later.
     #[error("the data changed while it was read")]
     Moved,
-    /// Too many commands wait, or the write group of this write has failed; the same command may succeed
-    /// later.
+    /// Too many commands of the user wait, no connection was free in time, or the write group of this write
+    /// has failed; the same command may succeed later.
     #[error("too many requests are waiting")]
     Busy,
     /// Another transaction holds the lock of the user's account or import for too long, or other heavy reads
@@ -114,7 +115,7 @@ impl Error {
 
     /// Whether the connection was dead. The statement did not run, or it is unknown whether it did.
     #[must_use]
-    pub(crate) fn is_lost_connection(&self) -> bool {
+    pub fn is_lost_connection(&self) -> bool {
         match self {
             Self::Database(
                 DbErr::Conn(RuntimeErr::SqlxError(error))
@@ -125,9 +126,9 @@ impl Error {
         }
     }
 
-    /// Whether any other command would fail now as well, because the database or the object store is not
-    /// available. If the database refuses one statement, because of its data or of another transaction, that
-    /// is no outage.
+    /// Whether another command would probably fail now as well: the database or the object store is not
+    /// available, or the error is another retryable one, such as [`Error::Locked`]. If the database refuses
+    /// one statement, because of its data or of another transaction, that is no outage.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
@@ -156,8 +157,8 @@ pub(crate) fn is_lost_connection(error: &sqlx::Error) -> bool {
 /// has become a standby, which does not write.
 const ENDED: [&str; 7] = ["08", "57P01", "57P02", "57P03", "57P05", "25P03", "25006"];
 
-/// Whether a code means that the database is available but refuses the statement: because of a constraint, of
-/// data, of a program limit, or of a conflict with another transaction.
+/// Whether an error code of the database means that it is available but refuses the statement: because of a
+/// constraint, of data, of a program limit, or of a conflict with another transaction.
 ///
 /// PostgreSQL returns an SQLSTATE of five characters, which may all be digits; the first two are its class
 /// (manual, appendix A). SQLite returns an extended result code, whose low byte is the primary code.
@@ -168,9 +169,9 @@ fn is_statement_refusal(code: &str) -> bool {
     }
 }
 
-/// `SQLITE_TOOBIG`. The code between this and [`MISMATCH`] is `SQLITE_CONSTRAINT`.
+/// The result code `SQLITE_TOOBIG`. The code between this and [`MISMATCH`] is `SQLITE_CONSTRAINT`.
 const TOO_BIG: u32 = 18;
-/// `SQLITE_MISMATCH`.
+/// The result code `SQLITE_MISMATCH`.
 const MISMATCH: u32 = 20;
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub type Key = (i64, Uuid);
 /// The conditions that an event must meet, all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// The event has one of these types.
+    /// The event has one of these event types, given by their ids or aliases.
     pub event_type_ids: Option<Vec<Uuid>>,
     /// The event starts at this instant or later, in epoch milliseconds.
     pub from: Option<i64>,
@@ -44,12 +44,12 @@ pub struct Filter {
     pub source_types: Option<Vec<String>>,
     /// The event was created by this import.
     pub import_job_id: Option<Uuid>,
-    /// The notes contain this text, in upper or lower case.
+    /// The notes of the event contain this text, whatever its upper and lower case.
     pub search: Option<String>,
 }
 
-/// Returns the living events with these ids or aliases, each with the id that was asked for. An event is
-/// returned once for its own id and once for each of its aliases.
+/// Returns the living events with these ids or aliases, in pairs of id and event. An event is returned once
+/// with its own id, even if only an alias was asked for, and once with each alias that was asked for.
 ///
 /// Plan: one lookup in `id_alias_by_id (user_id, alias_id)` for each id, and one in the primary key of
 /// `event`.
@@ -82,8 +82,8 @@ pub async fn find_by_ids_or_aliases(
     Ok(events)
 }
 
-/// Returns a page of the living events. It ends at its number of rows or at its number of bytes, whichever
-/// comes first. Without a filter the statement is
+/// Returns a page of the living events of a user that meet a filter, the newest first. It ends at its number
+/// of rows or at its number of bytes, whichever comes first. Without a filter the statement is
 ///
 /// ```sql
 /// SELECT * FROM (SELECT "id", "version", … FROM event WHERE timestamp IS NOT NULL AND user_id = $1
@@ -134,14 +134,14 @@ pub async fn count_matching(store: &Store, user_id: Uuid, filter: &Filter) -> Re
     Ok(query.count(&store.acquire_heavy_reader(user_id).await?.reader).await?)
 }
 
-/// Selects the columns that a response can show of an event.
+/// Makes a query return only the columns of an event that a response can show.
 pub(super) fn select_response_columns(query: Select<event::Entity>) -> Select<event::Entity> {
     static COLUMNS: LazyLock<String> =
         LazyLock::new(|| model::sql_column_list(&model::EVENT[..model::EVENT_RESPONSE]));
     query.select_only().expr(Expr::cust(COLUMNS.as_str()))
 }
 
-/// Selects the living events of a user. A tombstone has no timestamp.
+/// Builds a query for the living events of a user. A tombstone has no timestamp.
 fn select_living(user_id: Uuid) -> Select<event::Entity> {
     let living = event::Entity::find().filter(event::Column::Timestamp.is_not_null());
     if fault_injection::is_injected("plant-no-user") {
@@ -151,7 +151,7 @@ fn select_living(user_id: Uuid) -> Select<event::Entity> {
     }
 }
 
-/// The columns of a [`Key`] as one row value.
+/// The SQL expression for the columns of a [`Key`] as one row value.
 fn key_columns_expr() -> SimpleExpr {
     Expr::tuple([Expr::col(event::Column::Timestamp), Expr::col(event::Column::Id)])
 }
@@ -160,6 +160,8 @@ fn key_expr((timestamp, id): Key) -> SimpleExpr {
     Expr::tuple([Expr::value(timestamp), Expr::value(id)])
 }
 
+/// Builds a query for the living events that meet a filter. If the filter has event types, it reads them from
+/// the database first, to find the ids of aliases.
 async fn select_filtered(
     store: &Store,
     user_id: Uuid,
@@ -204,8 +206,8 @@ fn smallest_id_at(ms: i64) -> Uuid {
     compose_uuid_v7(ms, [0; 10])
 }
 
-/// Returns the ids of events that an import created and that have not changed since, in the order of ids.
-/// `after` is the last id of the previous call, and `most` is the most ids to return.
+/// Returns the ids of events that an import created and that nobody has changed or deleted since, in the
+/// order of ids. `after` is the last id of the previous call, and `most` is the most ids to return.
 ///
 /// Plan: it walks the primary key `(user_id, id)` from `after`, and stops at the limit. No index begins with
 /// the import, so it passes over the events of the user that are of other imports.

@@ -21,8 +21,8 @@ use domain::row::TypeRow;
 /// The key of a type in the list: its name and its id. Names are compared by their bytes.
 pub type Key = (String, Uuid);
 
-/// Returns the living types with these ids or aliases, each with the id that was asked for. A type is
-/// returned once for its own id and once for each of its aliases.
+/// Returns the living event types with these ids or aliases, in pairs of id and type. A type is returned once
+/// with its own id, even if only an alias was asked for, and once with each alias that was asked for.
 ///
 /// Plan: one lookup in `id_alias_by_id (user_id, alias_id)` for each id, and one in the primary key of
 /// `event_type`.
@@ -54,8 +54,8 @@ pub async fn find_by_ids_or_aliases(
     Ok(types)
 }
 
-/// Returns the living types with these ids, by id. It does not look aliases up, so `ids` must be ids that
-/// rows hold.
+/// Returns the living event types with these ids, by id. It does not look aliases up, so `ids` must be ids
+/// that stored rows hold.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
@@ -71,7 +71,7 @@ pub async fn find_by_row_ids(
     Ok(rows.into_iter().map(|row| (row.meta.id, row)).collect())
 }
 
-/// Returns a page of the living types.
+/// Returns a page of the living event types of a user, in the order of their names.
 ///
 /// ```sql
 /// SELECT * FROM (SELECT "id", "version", … FROM event_type WHERE user_id = $1 AND name IS NOT NULL
@@ -112,7 +112,7 @@ pub async fn count_living(store: &Store, user_id: Uuid) -> Result<u64, Error> {
     Ok(select_living(user_id).count(&store.reader).await?)
 }
 
-/// Selects the columns that a response can show of a type.
+/// Makes a query return only the columns of an event type that a response can show.
 pub(super) fn select_response_columns(query: Select<event_type::Entity>) -> Select<event_type::Entity> {
     static COLUMNS: LazyLock<String> =
         LazyLock::new(|| model::sql_column_list(&model::TYPE[..model::TYPE_RESPONSE]));
@@ -127,14 +127,14 @@ fn read_row(row: &QueryResult) -> Result<Arc<TypeRow>, Error> {
     Ok(Arc::new(read_type_row(Row::from_query_result(row)?, 0, ColumnSet::Response)?))
 }
 
-/// Selects the living types of a user. A tombstone has no name.
+/// Builds a query for the living types of a user. A tombstone has no name.
 fn select_living(user_id: Uuid) -> Select<event_type::Entity> {
     event_type::Entity::find()
         .filter(event_type::Column::UserId.eq(user_id))
         .filter(event_type::Column::Name.is_not_null())
 }
 
-/// The columns of a [`Key`] as one row value.
+/// The SQL expression for the columns of a [`Key`] as one row value.
 fn key_columns_expr() -> SimpleExpr {
     Expr::tuple([Expr::col(event_type::Column::Name), Expr::col(event_type::Column::Id)])
 }

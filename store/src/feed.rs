@@ -20,7 +20,7 @@ use crate::error::Error;
 use domain::cursor::Cursor;
 use domain::row::{EventRow, RowMeta, TypeRow};
 
-/// How often a page is read while the types of its events are deleted in the meantime.
+/// How often a page is read anew, at most, because the types of its events were deleted in the meantime.
 const READS_MAX: u32 = 5;
 
 /// An entity that changed, in its present state.
@@ -52,7 +52,7 @@ pub enum Reset {
     EpochChanged,
 }
 
-/// How large a page may be, and what it contains.
+/// How large a page of the change feed may be, and whether it includes event types.
 #[derive(Clone, Copy)]
 pub struct PageBounds<'w> {
     /// The most changes that the page may have.
@@ -76,9 +76,9 @@ pub struct ChangePage {
     pub changes: Vec<Change>,
     /// The types of the events by id, if [`PageBounds::with_types`] is set.
     pub types: HashMap<Uuid, Arc<TypeRow>>,
-    /// The cursor after the last change.
+    /// The cursor from which the next page starts.
     pub cursor: Cursor,
-    /// Whether more changes followed when the page was read.
+    /// Whether more changes followed when the page was read. Always true after a reset.
     pub has_more: bool,
     /// Set if the client must start over: then there are no changes, and `cursor` begins a bootstrap.
     pub reset: Option<Reset>,
@@ -87,7 +87,7 @@ pub struct ChangePage {
 }
 
 /// Decodes a cursor and checks it against the feed head of the user. Without a cursor it returns the start of
-/// a bootstrap.
+/// a bootstrap. If the cursor is ahead of the head, it begins a new feed epoch in the database.
 ///
 /// # Errors
 /// As [`account::load_head_or_recreate_account`] and [`account::renew_feed_epoch`].
@@ -155,8 +155,9 @@ pub fn cursor_at_head(head: Head) -> Cursor {
     Cursor { generation: head.generation, epoch: head.feed_epoch, seq: head.feed_head, bootstrap_head: None }
 }
 
-/// Reads the page after the cursor `after`, or the first page of a bootstrap if there is no cursor. The page
-/// ends at its number of changes or at its number of bytes, whichever comes first.
+/// Reads the page of the change feed after the cursor `after`, or the first page of a bootstrap if there is
+/// no cursor. The page ends at its number of changes or at its number of bytes, whichever comes first. A
+/// cursor that cannot be used gives a page with a reset, not an error.
 ///
 /// # Errors
 /// [`Error::Moved`] if the types of the events kept changing while they were read; [`Error::Busy`] if no
@@ -193,7 +194,7 @@ fn type_id_of_event(change: &Change) -> Option<Uuid> {
     }
 }
 
-/// Reads a page with all its changes. `types` is still empty.
+/// Reads a page of the change feed without the types of its events: [`ChangePage::types`] is empty.
 async fn read_page_with_empty_type_map(
     store: &Store,
     user_id: Uuid,
@@ -241,7 +242,8 @@ async fn read_changes_and_head<'w>(
     Ok((head.ok_or(Error::Moved)?, page))
 }
 
-/// The condition that a row comes after a cursor. A bootstrap skips tombstones up to its head.
+/// The SQL condition that a row comes after a cursor in the feed. A bootstrap skips tombstones up to its
+/// head.
 fn after_cursor_condition<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -> Condition {
     let all = Condition::all().add(seq.gt(from.seq));
     match from.bootstrap_head {
@@ -258,7 +260,12 @@ fn after_cursor_condition<C: ColumnTrait>(seq: C, deleted_at: C, from: Cursor) -
 /// # Errors
 /// [`Error::Busy`] or [`Error::Locked`] if other heavy reads of the user take too long; [`Error::Database`]
 /// if the database fails.
-pub async fn count_pending(store: &Store, user_id: Uuid, from: Cursor, head: i64) -> Result<u64, Error> {
+pub async fn count_changes_after_cursor(
+    store: &Store,
+    user_id: Uuid,
+    from: Cursor,
+    head: i64,
+) -> Result<u64, Error> {
     let heavy = store.acquire_heavy_reader(user_id).await?;
     let events = event::Entity::find()
         .filter(event::Column::UserId.eq(user_id))

@@ -16,7 +16,7 @@ use sea_orm::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::lock::{Lockable, begin_locked};
+use super::lock::{Lockable, begin_and_lock_row};
 use super::page::{Page, Window};
 use super::{Store, Tx, dialect, import_rejection};
 use crate::error::Error;
@@ -38,11 +38,11 @@ pub use lease::{
     is_another_import_waiting, record_problem, release, renew_lease, renew_lease_in_transaction,
 };
 pub use retention::{
-    fail_expired_uploads, find_stale_payloads, find_stale_rejections, is_upload_expired,
+    fail_expired_uploads, find_payloads_past_retention, find_rejections_past_retention, is_upload_expired,
     mark_payload_and_excerpts_removed, remove_rejections,
 };
 pub use upload::{Arrival, record_object_arrival};
-pub use usage::{add_used_records, count_records_of_day, remove_old_usage};
+pub use usage::{add_used_records, count_records_of_last_day, remove_old_usage};
 
 /// The key of an import in the list: its creation in epoch milliseconds, and its id. The list is in
 /// descending order.
@@ -71,7 +71,7 @@ pub async fn find_by_ids(
     rows.into_iter().map(|model| Ok((model.id, to_import_row(model)?))).collect()
 }
 
-/// Reads one import within a transaction.
+/// Reads one import within a transaction of the caller. It does not lock the row.
 ///
 /// # Errors
 /// As [`find`].
@@ -82,17 +82,18 @@ pub async fn find_in_transaction(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Opt
 /// The states in which a worker works on an import, or is to work on it.
 const WORKED_ON: [State; 3] = [State::Queued, State::Running, State::RollingBack];
 
-/// How many users with the same import id one notification finds. The next notification finds the others.
+/// The most users that one notification of an import finds, if several have an import with this id. The next
+/// notification finds the others.
 const OWNERS_MAX: u64 = 1_000;
 
-/// Returns the users whose import with this id is in a state that workers work on, whether or not it can be
+/// Returns the users whose import with this id is queued, running or rolling back, whether or not it can be
 /// claimed now. A notification names an import but no user.
 ///
 /// Plan: a lookup in the index `import_job_id (id)`.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn find_owners_of_runnable(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
+pub async fn find_owners_of_active_import(store: &Store, id: Uuid) -> Result<Vec<Uuid>, Error> {
     let open = WORKED_ON.map(State::name);
     let runnable = Entity::find().filter(Column::Id.eq(id)).filter(Column::State.is_in(open));
     let rows = runnable.limit(OWNERS_MAX).all(store.reader()).await?;
@@ -193,7 +194,8 @@ pub async fn database_now_ms(tx: &Tx) -> Result<i64, Error> {
     Ok(row.ok_or(Error::Bug("the clock of the database returns one row"))?.try_get_by_index(0)?)
 }
 
-/// Stores a new import. The transaction must have looked for the id under the lock that it still holds.
+/// Inserts the row of a new import. The transaction must hold the lock of the account, under which it has
+/// found that the id is free.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails; [`Error::Bug`] if an import with this id exists.
@@ -224,12 +226,14 @@ pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
     if written == 1 { Ok(()) } else { Err(Error::Bug("the id of a new import is free under the lock")) }
 }
 
-/// An UPDATE of one import, to which callers add columns and guards. Plan: a lookup in the primary key.
+/// Builds an UPDATE of the row of one import, without columns yet: callers add columns and guards, and run
+/// it. Plan: a lookup in the primary key.
 fn build_import_update(user_id: Uuid, id: Uuid) -> UpdateMany<Entity> {
     Entity::update_many().filter(Column::UserId.eq(user_id)).filter(Column::Id.eq(id))
 }
 
-/// Runs a guarded UPDATE of one import. Returns false if the guards did not hold.
+/// Runs an UPDATE of one import whose conditions guard it. Returns false if they did not hold, so that
+/// nothing was changed.
 async fn run_guarded_update(update: UpdateMany<Entity>, on: &impl ConnectionTrait) -> Result<bool, Error> {
     Ok(update.exec(on).await?.rows_affected == 1)
 }
@@ -238,14 +242,15 @@ fn state_value(state: State) -> SimpleExpr {
     Expr::value(state.name())
 }
 
-/// Takes a step that the user asked for. Returns false if the import is in no state from which the step
-/// leads.
+/// Changes the state of an import as the user asked (pause, resume, cancel, retry, roll back), in a
+/// transaction of its own. Returns false and changes nothing if the step is not possible in the present
+/// state. A retry of a completed dry run restarts it as an import that stores its records.
 ///
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
 /// wait; [`Error::Database`] if the database fails.
 pub async fn apply_user_step(store: &Store, user_id: Uuid, id: Uuid, step: Step) -> Result<bool, Error> {
-    let (from, state) = step.states_before_and_after();
+    let (from, state) = step.allowed_states_and_next_state();
     let mut update = build_import_update(user_id, id)
         .col_expr(Column::State, state_value(state))
         .filter(Column::State.is_in(from.iter().map(|state| state.name())));
@@ -261,7 +266,7 @@ pub async fn apply_user_step(store: &Store, user_id: Uuid, id: Uuid, step: Step)
             .add(Expr::col(Column::BytesReceived).eq(Expr::col(Column::BytesTotal)));
         update = update.filter(failed);
     }
-    let (tx, _) = begin_locked(store, user_id, Lockable::Import(id), Instant::now()).await?;
+    let (tx, _) = begin_and_lock_row(store, user_id, Lockable::Import(id), Instant::now()).await?;
     let mut done = run_guarded_update(update, &tx.inner).await?;
     if !done && step == Step::Retry {
         done = restart_dry_run_as_import(&tx, user_id, id).await?;
@@ -270,8 +275,8 @@ pub async fn apply_user_step(store: &Store, user_id: Uuid, id: Uuid, step: Step)
     Ok(done)
 }
 
-/// Clears the lease, the pause, the failures and the problem of an import, so that the next sweep notifies a
-/// worker.
+/// Adds to an UPDATE of an import that it clears the lease, the pause, the failures and the problem. Then the
+/// next sweep notifies a worker.
 fn set_runnable_columns(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
     let null = || Expr::value(None::<i64>);
     update
@@ -284,7 +289,8 @@ fn set_runnable_columns(update: UpdateMany<Entity>) -> UpdateMany<Entity> {
         .col_expr(Column::Problem, Expr::value(None::<String>))
 }
 
-/// Restarts a completed dry run as an import that stores its records. Returns false if it is no such dry run.
+/// Restarts a completed dry run as an import that stores its records, and deletes its rejections, within
+/// `tx`. Returns false and changes nothing if the import is no completed dry run or its payload is removed.
 async fn restart_dry_run_as_import(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
     let mut update = set_runnable_columns(build_import_update(user_id, id))
         .col_expr(Column::State, state_value(State::Queued))
@@ -309,12 +315,13 @@ async fn restart_dry_run_as_import(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<b
     }
     let done = run_guarded_update(update, &tx.inner).await?;
     if done {
-        import_rejection::remove_of_import(tx, user_id, id).await?;
+        import_rejection::delete_rejections_of_import(tx, user_id, id).await?;
     }
     Ok(done)
 }
 
-/// Writes a problem as the JSON of the column `problem`.
+/// Returns the code and the detail of a problem as the JSON text of the column `problem`. The rest of the
+/// problem is not stored.
 fn problem_to_json(problem: &Problem) -> String {
     serde_json::json!({ "code": problem.code.name(), "detail": problem.detail }).to_string()
 }

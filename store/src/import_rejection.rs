@@ -13,7 +13,8 @@ use crate::error::Error;
 use domain::import::Rejection;
 use domain::problem::Code;
 
-/// Stores rejections within the transaction of their chunk. A record that has a rejection already keeps it.
+/// Stores rejections of records of an import, within the transaction of their chunk. A record that has a
+/// rejection already keeps it.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
@@ -70,16 +71,16 @@ pub async fn load_page(
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn count_of_import(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64, Error> {
+pub async fn count_rejections_of_import(store: &Store, user_id: Uuid, import_id: Uuid) -> Result<u64, Error> {
     let query = Entity::find().filter(Column::UserId.eq(user_id)).filter(Column::ImportJobId.eq(import_id));
     Ok(query.count(store.reader()).await?)
 }
 
-/// Removes all rejections of an import.
+/// Deletes all rejections of an import, within the transaction of the caller.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn remove_of_import(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
+pub async fn delete_rejections_of_import(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
     Entity::delete_many()
         .filter(Column::UserId.eq(user_id))
         .filter(Column::ImportJobId.eq(import_id))
@@ -88,7 +89,8 @@ pub async fn remove_of_import(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result
     Ok(())
 }
 
-/// Clears the excerpts of records in the rejections of an import.
+/// Replaces the excerpts of records in the rejections of an import by empty texts, within the transaction of
+/// the caller. The rejections stay.
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.

@@ -22,6 +22,7 @@ pub(crate) mod lock;
 pub mod log_throttle;
 mod migrate;
 mod model;
+pub mod new_events;
 pub mod page;
 pub mod payload;
 pub mod pool;
@@ -55,36 +56,37 @@ pub use preflight::{PreflightError, preflight};
 use row_reader::RowReader;
 pub use transaction::{Reader, Tx};
 
-/// How long the server waits for a statement that writes.
+/// How long this process waits for the database to finish a statement of a transaction or write.
 const WRITE_MAX: Duration = Duration::from_millis(WRITE_MS_MAX);
-/// How long the server waits for a statement that reads.
+/// How long this process waits for the database to finish a statement that reads.
 const READ_MAX: Duration = Duration::from_millis(READ_MS_MAX);
-/// How long the server waits for a statement of the readiness check.
+/// How long this process waits for the database to finish a statement of the readiness check.
 const PROBE_MAX: Duration = Duration::from_millis(PROBE_MS_MAX);
 
 /// The database. A process opens it once; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// For transactions. SQLite has one connection that writes; transactions get it in order of arrival.
+    /// The connections for transactions. SQLite has one connection that writes; transactions get it in order
+    /// of arrival.
     writer: Pool,
-    /// For transactions that wait for a row that another transaction has locked. `None` on SQLite, where the
-    /// only writer holds the lock of all rows.
+    /// The connections for transactions that wait for a row that another transaction has locked. `None` on
+    /// SQLite, where the only writer holds the lock of all rows.
     waiters: Option<Pool>,
     lock_queues: Arc<LockQueues>,
     reader: Reader,
-    /// For pages of lists and of the change feed.
+    /// The connections that read pages of events and of the change feed.
     lists: Pool,
-    /// For reads that may touch all rows of a user. They have few connections of their own, so that lists do
-    /// not wait for them.
+    /// The connections for reads that may touch all rows of a user. They are few and of their own, so that
+    /// other reads do not wait for such a read.
     heavy: Pool,
     heavy_queues: Arc<LockQueues>,
-    /// For optimistic writes. `None` on SQLite: a round trip is a function call there, so they would gain
-    /// nothing.
+    /// The connections for writes that are decided without a lock. `None` on SQLite: a round trip is a
+    /// function call there, so such writes would gain nothing.
     optimistic: Option<OptimisticPools>,
-    /// For the readiness check alone, so that it does not wait for other work.
+    /// The connection for the readiness check alone, so that it does not wait for other work.
     probe: Pool,
     health: Arc<Health>,
-    /// The ids of users that this process has seen, by issuer and subject.
+    /// A cache of the ids of users that this process has seen, by issuer and subject.
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
     /// The source of the current time, of new ids and of random numbers.
     pub clock: Clock,
@@ -96,12 +98,12 @@ pub(crate) struct HeavyReader {
     _permit: LockPermit,
 }
 
-/// The connections for optimistic writes, which lock nothing before they store.
+/// The connections to PostgreSQL for optimistic writes, which lock nothing before they store.
 #[derive(Debug, Clone)]
 pub struct OptimisticPools {
-    /// For groups of single writes.
+    /// The connections for groups of single writes.
     pub groups: Pool,
-    /// For batches, and for chunks of imports that are read ahead.
+    /// The connections for batches, and for chunks of imports that are decided ahead.
     pub batches: Pool,
 }
 
@@ -130,12 +132,12 @@ impl Store {
             let (half, quarter) = ((connections / 2).max(1), (connections / 4).max(1));
             let reading = dialect::options_to_cancel_abandoned_statements(options(READ_MAX)?);
             reader = Pool::new_postgres(reading.clone(), quarter, READ_MAX, &health);
-            let listing = dialect::options_to_read_by_index(reading);
+            let listing = dialect::options_without_bitmap_scans(reading);
             lists = Pool::new_postgres(listing.clone(), quarter, READ_MAX, &health);
             heavy = Pool::new_postgres(listing, HEAVY_READ_CONNECTIONS, READ_MAX, &health);
             let probing = options(PROBE_MAX)?;
             probe = Pool::new_postgres(probing, 1, PROBE_MAX, &health);
-            let writing = dialect::options_with_kept_plans(options(WRITE_MAX)?);
+            let writing = dialect::options_with_generic_plans(options(WRITE_MAX)?);
             let pool = |size| Pool::new_postgres(writing.clone(), size, WRITE_MAX, &health);
             writer = pool(half);
             let waiting = dialect::options_with_short_lock_timeout(writing.clone());
@@ -177,8 +179,8 @@ impl Store {
         self.optimistic.as_ref()
     }
 
-    /// Whether a chunk of an import can be read and decided without a lock, before the chunk before it is
-    /// stored.
+    /// Whether a chunk of an import can be loaded and decided without a lock, before the chunk before it is
+    /// stored. This is so on PostgreSQL.
     #[must_use]
     pub fn can_decide_without_lock(&self) -> bool {
         self.optimistic.is_some()
@@ -193,13 +195,13 @@ impl Store {
         self.writer.backend()
     }
 
-    /// The connections for reads that are neither lists nor heavy.
+    /// The connections for reads that are neither pages of events or changes, nor heavy.
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Returns the names of the migrations that were applied.
+    /// Reads the names of the migrations that were applied, on the connection of the readiness check.
     ///
     /// # Errors
     /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails, or if no
@@ -226,13 +228,13 @@ impl Store {
         Ok(HeavyReader { reader: Reader(self.heavy.clone()), _permit: permit })
     }
 
-    /// What is known about whether the database answers.
+    /// What this process knows about whether the database answers. It does not ask the database.
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// How many connections of all pools are in use, and how many are idle.
+    /// How many connections of all pools together are in use, and how many are idle, in this order.
     #[must_use]
     pub fn connection_counts(&self) -> (u32, u32) {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -256,7 +258,8 @@ impl Store {
     }
 }
 
-/// Runs a transaction to its end, even if the caller is dropped in the meantime.
+/// Runs a transaction to its end, even if the caller is dropped in the meantime. A panic in it becomes
+/// [`Error::Bug`].
 async fn run_to_completion<T: Send + 'static>(
     transaction: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {

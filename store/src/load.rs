@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::dialect::{self, List};
-use super::lock::{Lockable, begin_locked, lock_in_transaction};
+use super::lock::{Lockable, begin_and_lock_row, lock_row_in_callers_transaction};
 use super::model::{self, ColumnSet};
 use super::pool::Pool;
 use super::row_reader::{Row, RowReader};
@@ -28,27 +28,30 @@ use crate::error::Error;
 use domain::apply::{Entity, UnitOfWork};
 use domain::limits::BATCH_ITEMS_MAX;
 pub use read_set::ReadSet;
-use read_set::{Bodies, Parameters};
-use sql::{Kind, Owners, Shape};
+use read_set::{BodySource, Parameters};
+pub(crate) use sql::Kind;
+use sql::{Owners, Shape};
 
-/// How a write reads: with the lock of the account, or without any lock.
+/// How a write reads: in a transaction that already holds the lock of the account, or without any lock.
 #[derive(Debug, Clone, Copy)]
 pub enum Locking<'a> {
-    /// Reads in a transaction that holds the lock of the account. On PostgreSQL it holds the lock of one user
-    /// only: a transaction that waits for a second account could deadlock.
+    /// Reads in a transaction that holds the lock of the account already; reading does not take it. On
+    /// PostgreSQL the transaction may hold the lock of one account only, because one that waits for a second
+    /// account could deadlock.
     Pessimistic(&'a Tx),
     /// Reads on PostgreSQL without a transaction. Nothing is locked, and nothing is waited for.
     Optimistic(&'a Pool),
 }
 
-/// The state of one user that a decision is based on.
+/// Which state of one user's rows a decision is based on: the feed head and the revision that were read.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ReadVersion {
     /// The newest position that the feed had assigned.
     pub feed_head: i64,
     /// The revision of the account row that was read.
     pub(super) revision: i64,
-    /// True if several statements have read without a lock, and may have seen different states.
+    /// True if the rows were read by several statements without a lock, and the user's data may have changed
+    /// between them.
     pub(super) may_be_torn: bool,
 }
 
@@ -61,7 +64,17 @@ pub struct Loaded {
     pub unit: UnitOfWork,
 }
 
-/// Reads the read set of each user. Users without an account row are missing in the result.
+impl Loaded {
+    /// The version of an account that was read in one statement, and no rows yet. Events that are added lack
+    /// their bodies.
+    pub(crate) fn without_rows(feed_head: i64, revision: i64) -> Self {
+        let read_version = ReadVersion { feed_head, revision, may_be_torn: false };
+        Self { read_version, unit: UnitOfWork::new_without_event_bodies() }
+    }
+}
+
+/// Reads the rows in the read set of each user, and takes no lock. Users without an account row are missing
+/// in the result.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails;
@@ -86,7 +99,7 @@ impl Locking<'_> {
         }
     }
 
-    /// Whether the write reads without a lock.
+    /// Whether reads take place without the lock of the account.
     pub fn is_optimistic(self) -> bool {
         matches!(self, Self::Optimistic(_))
     }
@@ -110,34 +123,40 @@ impl Locking<'_> {
     }
 }
 
-/// Locks the account of one user in a running transaction, and reads a read set. It waits for the lock as
-/// long as the connection allows. If the account row is missing it is created again.
+/// Locks the account of one user in a running transaction, and reads the rows in a read set. On PostgreSQL it
+/// waits for the lock, at most for the `lock_timeout` of the connection. If the account row is missing, it is
+/// created again within the transaction.
 ///
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Moved`] if the account row
 /// is missing and this process does not know the identity of the user; [`Error::Database`] if the database
 /// fails.
-pub async fn lock_and_load(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
-    if !lock_in_transaction(tx, user_id, Lockable::Account).await? {
+pub async fn lock_account_and_load(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
+    if !lock_row_in_callers_transaction(tx, user_id, Lockable::Account).await? {
         account::recreate_account(tx, user_id).await?;
     }
-    load_locked(tx, user_id, read_set).await
+    load_under_held_lock(tx, user_id, read_set).await
 }
 
-/// Reads a read set of one user, in a transaction that holds the lock of the account.
+/// Reads the rows in a read set of one user, in a transaction that holds the lock of the account already.
 ///
 /// # Errors
 /// As [`load_read_sets`], and [`Error::Moved`] if the account row is missing.
-pub(crate) async fn load_locked(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
+pub(crate) async fn load_under_held_lock(
+    tx: &Tx,
+    user_id: Uuid,
+    read_set: &ReadSet,
+) -> Result<Loaded, Error> {
     let mut loaded = load_read_sets(Locking::Pessimistic(tx), &BTreeMap::from([(user_id, read_set)])).await?;
     loaded.remove(&user_id).ok_or_else(|| account::evict_user_and_build_error(&tx.store, user_id))
 }
 
-/// Begins a transaction that holds the lock of a user's account, and reads a read set. It waits while another
-/// transaction holds the lock; `since` is when the write began to wait.
+/// Begins a transaction, locks a user's account in it, and reads the rows in a read set. It waits for a
+/// limited time while another transaction holds the lock; the time counts from `since`, when the write began
+/// to wait. If the account row is missing, it is created again.
 ///
 /// # Errors
-/// As [`lock_and_load`], and [`Error::Busy`] if too many writes of the user wait, or no connection is free in
+/// As [`lock_account_and_load`], and [`Error::Busy`] if too many writes of the user wait, or no connection is free in
 /// time.
 pub async fn begin_lock_and_load(
     store: &Store,
@@ -145,23 +164,23 @@ pub async fn begin_lock_and_load(
     read_set: &ReadSet,
     since: Instant,
 ) -> Result<(Tx, Loaded), Error> {
-    let (tx, is_there) = begin_locked(store, user_id, Lockable::Account, since).await?;
+    let (tx, is_there) = begin_and_lock_row(store, user_id, Lockable::Account, since).await?;
     if !is_there {
         account::recreate_account(&tx, user_id).await?;
     }
-    let loaded = load_locked(&tx, user_id, read_set).await?;
+    let loaded = load_under_held_lock(&tx, user_id, read_set).await?;
     Ok((tx, loaded))
 }
 
-/// Reads feed heads, revisions, aliases, types, and the keys of events, in one statement
-/// ([`sql::sql_load_all_but_bodies`]).
+/// Reads feed heads, revisions, aliases, ids of imports, types, and events without their bodies, in one
+/// statement ([`sql::sql_load_all_but_bodies`]).
 async fn load_all_but_bodies(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
     let backend = locking.backend();
     let Parameters { values, owners, by_key, by_name } = read_set::query_parameters(backend, read_sets);
-    let for_response = read_sets.values().any(|read_set| read_set.bodies() == Bodies::FromRequest);
+    let for_response = read_sets.values().any(|read_set| read_set.body_source() == BodySource::FromRequest);
     let shape = Shape { owners, by_key, by_name, for_response };
     let sql = sql::sql_load_all_but_bodies(backend, shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
@@ -178,8 +197,9 @@ async fn load_all_but_bodies(
         let (_, _): (Option<Uuid>, Option<Uuid>) = (reader.next()?, reader.next()?);
         let (head, revision): (i64, i64) = (reader.next()?, reader.next()?);
         let is_without_bodies =
-            read_sets.get(&user_id).is_some_and(|read_set| read_set.bodies() == Bodies::FromRequest);
-        let unit = if is_without_bodies { UnitOfWork::new_without_bodies() } else { UnitOfWork::default() };
+            read_sets.get(&user_id).is_some_and(|read_set| read_set.body_source() == BodySource::FromRequest);
+        let unit =
+            if is_without_bodies { UnitOfWork::new_without_event_bodies() } else { UnitOfWork::default() };
         let read_version = ReadVersion { feed_head: head, revision, may_be_torn: false };
         loaded.insert(user_id, Loaded { read_version, unit });
         Ok(())
@@ -188,7 +208,7 @@ async fn load_all_but_bodies(
     Ok(loaded)
 }
 
-fn add_row_to_unit(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
+pub(crate) fn add_row_to_unit(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(), Error> {
     let mut reader = RowReader::new(row, 2);
     match kind {
         Kind::EVENT => {
@@ -208,14 +228,16 @@ fn add_row_to_unit(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) -> Result<(),
     Ok(())
 }
 
-/// Reads the complete events of those users whose read sets ask for them, with their types.
+/// Reads complete events and their types, and puts them into `loaded`. It does so only for users whose read
+/// set asks for bodies, and only for events that `loaded` has already.
 async fn load_bodies(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
     loaded: &mut BTreeMap<Uuid, Loaded>,
 ) -> Result<(), Error> {
     let backend = locking.backend();
-    let of_users = loaded.iter().filter(|(user_id, _)| read_sets[user_id].bodies() == Bodies::FromDatabase);
+    let of_users =
+        loaded.iter().filter(|(user_id, _)| read_sets[user_id].body_source() == BodySource::FromDatabase);
     let events =
         of_users.flat_map(|(user_id, of_user)| of_user.unit.event_ids().map(move |id| (*user_id, id)));
     let (owners, ids): (Vec<Uuid>, Vec<Uuid>) = events.unzip();
@@ -245,8 +267,8 @@ async fn load_bodies(
     locking.read_rows(sql::sql_load_bodies(backend, owners), values, on_row).await
 }
 
-/// Counts the living events of the types that are to be deleted. It stops counting a type at one more than a
-/// call can delete.
+/// Counts the living events of each type that the call deletes, and puts the counts into the unit of work. It
+/// stops counting a type at one more than a call can delete.
 ///
 /// Plan: each type is found by its primary key, and the events of each are counted in the index
 /// `event_by_type (user_id, event_type_id, timestamp DESC, id DESC)` up to the limit. A tombstone has no

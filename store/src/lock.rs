@@ -7,7 +7,7 @@
 //! that queue here after it.
 //!
 //! A chunk of an import waits in another way: within its transaction, on its own connection, for as long as
-//! the `lock_timeout` of that connection allows ([`lock_in_transaction`]).
+//! the `lock_timeout` of that connection allows ([`lock_row_in_callers_transaction`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -24,35 +24,38 @@ use domain::fault_injection;
 use domain::limits::{LOCK_ATTEMPT_MS_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITING_OF_USER_MAX, RESPONSE_MS_MAX};
 
 const LOCK_WAIT_MAX: Duration = Duration::from_millis(LOCK_WAIT_MS_MAX);
-/// How long one attempt on a connection for waiting lasts.
+/// How long one attempt to lock a row may wait, on a connection that is reserved for waiting writes.
 const LOCK_ATTEMPT_MAX: Duration = Duration::from_millis(LOCK_ATTEMPT_MS_MAX);
-/// How long a write queues in memory: as long as its client waits for the response.
+/// The longest that a write or a heavy read waits for the permit of its user in memory: as long as its client
+/// waits for the response.
 const QUEUE_WAIT_MAX: Duration = Duration::from_millis(RESPONSE_MS_MAX);
 
-/// A row that a transaction locks before it changes the rows that belong to it.
+/// Which row of a user a transaction locks, before it changes the rows that belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lockable {
-    /// The account row of the user, which has the feed head.
+    /// The account row of the user. It has the feed head and the revision.
     Account,
-    /// The import of this id.
+    /// The row of the user's import with this id.
     Import(Uuid),
 }
 
-/// One queue for each user with writes that need a lock, or with heavy reads. One of them at a time has the
-/// permit.
+/// The queues in the memory of this process, one for each user. One instance queues writes that need a lock
+/// of the database, another one heavy reads. In each queue one write or read at a time has the permit.
 #[derive(Debug, Default)]
 pub(super) struct LockQueues(Mutex<HashMap<Uuid, Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
     permit: Arc<FairMutex<()>>,
-    /// Notifies the writes that wait for the permit that the lock could not be taken in time.
+    /// When it is notified, all writes that wait for the permit give up: the one before them could not lock
+    /// the row in time.
     abandoned: Arc<Notify>,
-    /// How many writes have the permit or wait for it.
+    /// How many writes or heavy reads have the permit or wait for it.
     waiters: usize,
 }
 
-/// The permit to ask for a lock of one user. Only one exists for each user.
+/// The permit to ask for a lock of one user, or to run a heavy read. A queue gives out one for each user at a
+/// time; when it is dropped, the next in the queue gets it.
 #[derive(Debug)]
 pub(super) struct LockPermit {
     waiter: Waiter,
@@ -67,11 +70,12 @@ struct Waiter {
 }
 
 impl LockQueues {
-    /// Waits for the permit of a user, in order of arrival.
+    /// Waits for the permit of a user, in order of arrival. This is in the memory of the process; the
+    /// database is not used.
     ///
     /// # Errors
-    /// [`Error::Busy`] if too many writes of this user wait; [`Error::Locked`] if the wait takes too long, or
-    /// if a write before this one could not get the lock.
+    /// [`Error::Busy`] if too many writes or heavy reads of this user wait; [`Error::Locked`] if the wait
+    /// takes too long, or if a write before this one could not get the lock.
     pub(super) async fn acquire_permit(self: &Arc<Self>, user_id: Uuid) -> Result<LockPermit, Error> {
         let (waiter, permit) = self.join_queue(user_id)?;
         let abandoned = Arc::clone(&waiter.abandoned);
@@ -106,7 +110,8 @@ impl Drop for Waiter {
     }
 }
 
-/// A write that may ask for the locks of its user.
+/// A write that has the permit to lock a row of its user, and the time by which it must have the lock. On
+/// SQLite there is no permit.
 struct LockRequest<'s> {
     store: &'s Store,
     user_id: Uuid,
@@ -115,12 +120,12 @@ struct LockRequest<'s> {
 }
 
 impl<'s> LockRequest<'s> {
-    /// Waits for the permit of a user. `since` is when the write began to wait. SQLite needs no permit: all
-    /// transactions wait for the same connection there.
+    /// Waits for the permit of a user, and locks no row yet. The time limit counts from `since`, when the
+    /// write began to wait. SQLite needs no permit: all transactions wait for the same connection there.
     ///
     /// # Errors
-    /// [`Error::Locked`] if a write before this one could not get the lock; [`Error::Busy`] if too many
-    /// writes wait.
+    /// [`Error::Locked`] if the wait takes too long, or a write before this one could not get the lock;
+    /// [`Error::Busy`] if too many writes wait.
     async fn wait_for_permit(store: &'s Store, user_id: Uuid, since: Instant) -> Result<Self, Error> {
         let permit = match store.waiters {
             Some(_) => Some(store.lock_queues.acquire_permit(user_id).await?),
@@ -130,15 +135,15 @@ impl<'s> LockRequest<'s> {
         Ok(Self { store, user_id, permit, deadline })
     }
 
-    /// Moves the permit into the transaction that holds the lock. The next write of the user starts after it
-    /// ends.
+    /// Moves the permit into the transaction that holds the lock. So the next write of the user gets the
+    /// permit when that transaction ends.
     fn move_permit_into(self, mut tx: Tx) -> Tx {
         tx.permit = self.permit;
         tx
     }
 
-    /// Waits for a row that another transaction has locked. Returns a transaction and whether the row exists.
-    /// If it exists, the transaction holds its lock.
+    /// Begins a transaction and waits in it until it has locked a row that another transaction holds. Returns
+    /// the transaction, and whether the row exists. If it does not, nothing is locked.
     ///
     /// # Errors
     /// [`Error::Locked`] if the lock did not come free in time; then the writes that queue after this one
@@ -167,13 +172,14 @@ impl<'s> LockRequest<'s> {
     }
 }
 
-/// Begins a transaction that holds the lock of a row, and returns whether the row exists. `since` is when the
-/// write began to wait. On SQLite every transaction holds the lock of all rows.
+/// Begins a transaction, locks a row in it, and returns whether the row exists. If another transaction holds
+/// the lock, it waits for a limited time; the time counts from `since`, when the write began to wait. On
+/// SQLite every transaction that writes holds the lock of all rows.
 ///
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Busy`] if too many writes
 /// of the user wait for it, or no connection is free in time; [`Error::Database`] if the database fails.
-pub(crate) async fn begin_locked(
+pub(crate) async fn begin_and_lock_row(
     store: &Store,
     user_id: Uuid,
     row: Lockable,
@@ -189,19 +195,24 @@ pub(crate) async fn begin_locked(
     request.wait_and_begin_locked(row).await
 }
 
-/// Locks a row until the end of the transaction, and returns whether the row exists. It waits as long as the
-/// `lock_timeout` of the connection allows.
+/// Locks a row until the end of the caller's transaction, and returns whether the row exists. It waits as
+/// long as the `lock_timeout` of the connection allows. On SQLite the transaction holds the lock of all rows
+/// already.
 ///
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Database`] if the database
 /// fails.
-pub(super) async fn lock_in_transaction(tx: &Tx, user_id: Uuid, row: Lockable) -> Result<bool, Error> {
+pub(super) async fn lock_row_in_callers_transaction(
+    tx: &Tx,
+    user_id: Uuid,
+    row: Lockable,
+) -> Result<bool, Error> {
     let locked = lock_row(tx, user_id, row, "").await;
     locked.map_err(|error| if error.is_lock_timeout() { Error::Locked } else { error })
 }
 
-/// Locks a row and returns whether it exists. `if_held` is empty to wait for the lock, or `SKIP LOCKED` to
-/// treat a row that is locked as missing.
+/// Locks a row on PostgreSQL, and returns whether it exists. `if_held` is empty to wait for the lock, or
+/// `SKIP LOCKED` to treat a row that is locked as missing. On SQLite it only looks whether the row exists.
 ///
 /// Plan: one lookup in the primary key of `account` or `import_job`. `NO KEY` is the lock that an UPDATE
 /// takes which changes no key column (PostgreSQL manual, section 13.3.2).

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The shortest time between two warnings.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lets one warning a minute pass, and counts those that it suppresses.
+/// Lets one warning a minute pass, and counts those that it suppresses. It logs nothing itself.
 #[derive(Debug)]
 pub struct LogThrottle {
     begun_at: OnceLock<Instant>,
@@ -23,8 +23,8 @@ impl LogThrottle {
         Self { begun_at: OnceLock::new(), next_ms: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
     }
 
-    /// Returns `None` if the warning is to be suppressed. Otherwise it returns how many were suppressed since
-    /// the last warning.
+    /// Asks whether a warning may be logged now. Returns `None` if not, and counts it as suppressed.
+    /// Otherwise it returns how many were suppressed since the last one that could be logged.
     pub fn allow_once_a_minute(&self) -> Option<u64> {
         let elapsed = self.begun_at.get_or_init(Instant::now).elapsed();
         let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);

@@ -4,14 +4,16 @@
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr};
 
-/// Lets only one process migrate at a time. The key is an arbitrary number that no other lock uses.
+/// The statement of PostgreSQL that waits until no other process migrates, and keeps others from it. The key
+/// of the advisory lock is an arbitrary number that no other lock uses.
 const LOCK: &str = "SELECT pg_advisory_lock(4011776581)";
-/// While a migration waits for the lock of a table, all later statements on the table wait after it. So it
-/// fails after 10 s, and can be tried again.
+/// Limits how long a migration waits for the lock of a table. All later statements on the table wait after
+/// it, so it fails after 10 s, and can be tried again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
 
-/// Opens a connection for migrations, with the lock that lets only one process migrate. The caller must close
-/// it.
+/// Opens a connection for migrations. On PostgreSQL it waits, without a time limit, until no other process
+/// migrates, and keeps others from it until the caller closes the connection. On SQLite it creates a database
+/// file that is missing.
 ///
 /// # Errors
 /// [`DbErr`] if the database cannot be reached.

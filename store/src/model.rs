@@ -27,7 +27,8 @@ pub(super) enum ColumnSet {
 }
 
 impl<'r> RowReader<'r> {
-    /// Reads the row metadata that the column lists below begin with.
+    /// Reads the row metadata with which the columns of an event or event type begin. The run and the edit id
+    /// of the writer, and the cause of a deletion, are not among them.
     fn read_meta(&mut self) -> Result<RowMeta, Error> {
         Ok(RowMeta {
             id: self.next()?,
@@ -46,8 +47,9 @@ impl<'r> RowReader<'r> {
         Ok(self.next::<Option<i64>>()?.map(|at| Deletion { at, by: DeletedBy::User }))
     }
 
-    /// Reads the row metadata that follows the columns of a response.
-    fn read_rest_of_meta(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
+    /// Reads the rest of the row metadata, which no response shows: the run and the edit id of the writer,
+    /// and the cause of a deletion.
+    fn read_meta_not_in_response(&mut self, meta: &mut RowMeta) -> Result<(), Error> {
         meta.writer.run_start = self.next()?;
         meta.writer.edit_id = self.next()?;
         self.read_deleted_by(meta)
@@ -67,20 +69,20 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// Returns a list of columns as SQL. Callers keep the text, because building it for each page takes a tenth
-/// of the time of the page.
+/// Returns the names of columns as SQL, quoted and with commas between them. Callers keep the text, because
+/// building it for each page takes a tenth of the time of the page.
 pub(super) fn sql_column_list(columns: &[impl IdenStatic]) -> String {
     let quoted: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.as_str())).collect();
     quoted.join(", ")
 }
 
-/// Returns columns of a table as SQL, with a comma before each.
+/// Returns the names of columns as SQL, each qualified with the table and with a comma before it.
 pub(super) fn sql_columns_of(table: &str, columns: &[impl IdenStatic]) -> String {
     columns.iter().map(|column| format!(", {table}.\"{}\"", column.as_str())).collect()
 }
 
-/// Returns a NULL in the place of each of these columns, with a comma before each. On PostgreSQL a NULL needs
-/// a type.
+/// Returns SQL with a NULL in the place of each of these columns, with a comma before each. On PostgreSQL
+/// each NULL has the type of its column.
 pub(super) fn sql_null_columns(backend: DbBackend, columns: &[impl ColumnTrait]) -> String {
     let null = |column| match backend {
         DbBackend::Postgres => format!(", NULL::{}", bulk::sql_type_name(column)),
@@ -106,7 +108,7 @@ pub(super) const EVENT: [event::Column; 25] = {
 /// How many columns of [`EVENT`], from the first on, a response can show.
 pub(super) const EVENT_RESPONSE: usize = 20;
 
-/// Reads an event from the column `at` on.
+/// Converts the columns of a row from index `at` on into an event. They must be those of [`EVENT`].
 pub(super) fn read_event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<EventRow, Error> {
     let mut reader = RowReader::new(row, at);
     let meta = reader.read_meta()?;
@@ -135,7 +137,7 @@ pub(super) fn read_event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Res
     let mut event = EventRow { meta, source_type, external_id, content };
     if columns == ColumnSet::All {
         let mut reader = RowReader::new(row, at + EVENT_RESPONSE);
-        reader.read_rest_of_meta(&mut event.meta)?;
+        reader.read_meta_not_in_response(&mut event.meta)?;
         if let Some(content) = &mut event.content {
             content.hash = reader.read_hash()?;
             content.import_version = reader.next()?;
@@ -144,9 +146,9 @@ pub(super) fn read_event_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Res
     Ok(event)
 }
 
-/// The columns that [`read_event_without_body`] reads. Each stands in the place of a column of [`TYPE`] that has the
-/// same SQL type, because the statement that loads returns both in the same columns. The other places are
-/// empty.
+/// The columns that [`read_event_without_body`] reads. Each stands in the place of a column of [`TYPE`] that
+/// has the same SQL type, because the statement that loads returns both in the same columns. The other places
+/// are empty.
 const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
     use event::Column::*;
     [
@@ -167,8 +169,8 @@ const EVENT_HEAD: [Option<event::Column>; TYPE.len()] = {
     ]
 };
 
-/// Returns [`EVENT_HEAD`] as columns of `f`, with a comma before each: first without the empty places, then
-/// with a NULL in them. The times are read only if a response shows the event.
+/// Returns [`EVENT_HEAD`] twice as SQL columns of the table `f`, with a comma before each: first without the
+/// empty places, then with a NULL in them. The times are read only if a response shows the event.
 pub(super) fn sql_event_columns_without_body(backend: DbBackend, for_response: bool) -> (String, String) {
     let is_time = |column| matches!(column, event::Column::CreatedAt | event::Column::UpdatedAt);
     let read = EVENT_HEAD.map(|column| column.filter(|column| for_response || !is_time(*column)));
@@ -179,8 +181,8 @@ pub(super) fn sql_event_columns_without_body(backend: DbBackend, for_response: b
     (sql_columns_of("f", &read.iter().flatten().copied().collect::<Vec<_>>()), all.collect())
 }
 
-/// Reads the keys, version and hash of an event from the column `at` on, and its times if a response shows
-/// it. The body and the writer are missing, so the row must not be written back.
+/// Converts the columns of a row from index `at` on into an event with keys, version and hash, and with its
+/// times if a response shows it. The body and the writer are missing, so it must not be written back.
 pub(super) fn read_event_without_body(
     row: Row<'_>,
     at: usize,
@@ -215,7 +217,7 @@ pub(super) fn read_event_without_body(
     Ok(EventRow { meta, source_type, external_id, content })
 }
 
-/// Makes the row of `event` for a value of `domain`, with every column set.
+/// Converts an event into SeaORM's model of its row, with every column set. It writes nothing.
 pub(super) fn to_event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel {
     let meta = row.meta;
     let mut model = event::ActiveModel {
@@ -281,7 +283,7 @@ pub(super) const TYPE: [event_type::Column; 14] = {
 /// How many columns of [`TYPE`], from the first on, a response can show.
 pub(super) const TYPE_RESPONSE: usize = 10;
 
-/// Reads an event type from the column `at` on.
+/// Converts the columns of a row from index `at` on into an event type. They must be those of [`TYPE`].
 pub(super) fn read_type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Result<TypeRow, Error> {
     let mut reader = RowReader::new(row, at);
     let meta = reader.read_meta()?;
@@ -292,7 +294,7 @@ pub(super) fn read_type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Resu
     let mut event_type = TypeRow { meta, content };
     if columns == ColumnSet::All {
         let mut reader = RowReader::new(row, at + TYPE_RESPONSE);
-        reader.read_rest_of_meta(&mut event_type.meta)?;
+        reader.read_meta_not_in_response(&mut event_type.meta)?;
         if let Some(content) = &mut event_type.content {
             content.hash = reader.read_hash()?;
         }
@@ -300,7 +302,7 @@ pub(super) fn read_type_row(row: Row<'_>, at: usize, columns: ColumnSet) -> Resu
     Ok(event_type)
 }
 
-/// Makes the row of `event_type` for a value of `domain`, with every column set.
+/// Converts an event type into SeaORM's model of its row, with every column set. It writes nothing.
 pub(super) fn to_type_model(user_id: Uuid, row: TypeRow) -> event_type::ActiveModel {
     let meta = row.meta;
     let (name, color, icon, hash) = match row.content {

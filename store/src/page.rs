@@ -11,19 +11,19 @@ use sea_orm::{EntityTrait, QueryTrait, Select, Statement, Values};
 use super::Store;
 use domain::limits::PAGE_BYTES_MAX;
 
-/// Returns how many bytes a row adds to the size of its page.
+/// A function that returns how many bytes a row adds to the size of its page.
 pub type RowSize<'w, Row> = &'w (dyn Fn(&Row) -> usize + Sync);
 
 /// The part of a list that a page shows.
 #[derive(Debug, Clone)]
 pub struct Window<Key> {
-    /// Only rows after this key.
+    /// The page shows only rows after this key, in the order of the list.
     pub after: Option<Key>,
-    /// Only rows before this key.
+    /// The page shows only rows before this key, in the order of the list.
     pub before: Option<Key>,
     /// The most rows that the page may have.
     pub size: u64,
-    /// Whether the page shows the last rows of the window instead of the first.
+    /// Whether the page shows the last rows between `after` and `before` instead of the first ones.
     pub from_end: bool,
 }
 
@@ -32,29 +32,31 @@ pub struct Window<Key> {
 pub struct Page<Row> {
     /// The rows, in the order of the list.
     pub rows: Vec<Row>,
-    /// Whether rows follow the last one.
+    /// Whether rows follow the last one. A page read from the end does not look: it is true if the window had
+    /// a `before` key.
     pub has_next: bool,
-    /// Whether rows precede the first one.
+    /// Whether rows precede the first one. A page read from the start does not look: it is true if the window
+    /// had an `after` key.
     pub has_previous: bool,
     /// The size of the rows in bytes; 0 for lists whose pages are not limited by bytes.
     pub bytes: usize,
 }
 
 impl<Key> Window<Key> {
-    /// How many rows a query reads: one more than the page shows, to find out whether more follow.
+    /// How many rows a query must read: one more than the page shows, to find out whether more follow.
     pub(super) fn query_limit(&self) -> u64 {
         self.size + 1
     }
 
-    /// Makes a page of the rows of a query with [`Window::query_limit`], in the order in which they were
-    /// read.
+    /// Makes a page of the rows that a query with [`Window::query_limit`] returned, in their order. The row
+    /// beyond the page is dropped, and shows only that more rows follow.
     pub(super) fn page_of_rows<Row>(&self, mut rows: Vec<Row>) -> Page<Row> {
         let has_more = rows.len() as u64 > self.size;
         rows.truncate(usize::try_from(self.size).unwrap_or(usize::MAX));
         self.page_in_list_order(rows, has_more, 0)
     }
 
-    /// Makes a page of the rows that a page builder has taken, in the order in which they were read.
+    /// Makes a page of the rows that a page builder has taken, in the order in which a query returned them.
     pub(super) fn page_of_builder<Row>(&self, builder: PageBuilder<'_, Row>) -> Page<Row> {
         self.page_in_list_order(builder.rows, builder.has_more, builder.bytes)
     }
@@ -88,7 +90,7 @@ pub(super) fn limited_statement(query: Select<impl EntityTrait>, rows: u64, stor
     statement
 }
 
-/// Takes rows until a page is full.
+/// Collects the rows of a page until it is full, by the number of rows or by their bytes.
 pub(super) struct PageBuilder<'w, Row> {
     pub(super) rows: Vec<Row>,
     /// Whether a row did not fit. From then on no further row is taken.
@@ -105,7 +107,8 @@ impl<'w, Row> PageBuilder<'w, Row> {
         Self { rows: Vec::new(), has_more: false, bytes: 0, rows_max, row_size }
     }
 
-    /// Takes the next row, or breaks if it does not fit. The first row always fits, whatever its size.
+    /// Adds a row to the page. If it does not fit, it is dropped and `Break` is returned. The first row
+    /// always fits, whatever its size.
     pub(super) fn take_row(&mut self, row: Row) -> ControlFlow<()> {
         let bytes = self.bytes + (self.row_size)(&row);
         let is_within = (self.rows.len() as u64) < self.rows_max && bytes <= PAGE_BYTES_MAX;

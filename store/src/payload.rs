@@ -15,7 +15,7 @@ use crate::error::Error;
 use domain::limits::PAYLOAD_OBJECT_BYTES;
 use domain::payload_objects::PayloadObjects;
 
-/// The object store that holds the payloads.
+/// The object store that holds the payloads of imports, apart from the database.
 #[derive(Debug, Clone)]
 pub struct Payloads {
     objects: Arc<dyn ObjectStore>,
@@ -23,13 +23,14 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    /// Stores payloads in `objects`, below `prefix`.
+    /// Makes a store that keeps payloads in `objects`, below the path `prefix`. It does not connect.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
         Self { objects, prefix }
     }
 
-    /// Stores an object of a payload under its name.
+    /// Writes one object of a payload, a part of at most 8 MiB, under its name. An object of this name is
+    /// replaced.
     ///
     /// # Errors
     /// [`Error::Payload`] if the object store fails.
@@ -44,7 +45,7 @@ impl Payloads {
         Ok(())
     }
 
-    /// Removes an object that belongs to no payload, because another upload of the same part was recorded.
+    /// Deletes an object that belongs to no payload, because another upload of the same part was recorded.
     ///
     /// # Errors
     /// [`Error::Payload`] if the object store fails. Some stores also fail if the object does not exist.
@@ -57,7 +58,8 @@ impl Payloads {
         Ok(self.objects.delete(&self.object_path(user_id, import_id, name)).await?)
     }
 
-    /// Streams a payload of `size` bytes from the byte `offset` on. `names` are the names of its objects.
+    /// Streams a payload of `size` bytes from the byte `offset` on. `names` are the names of its objects. If
+    /// `offset` is not before the end, the stream is empty.
     ///
     /// The stream ends with [`Error::Payload`] if an object cannot be read. It ends with
     /// [`Error::PayloadChanged`] if an object has another size than when it was received.
@@ -95,7 +97,7 @@ impl Payloads {
             .boxed()
     }
 
-    /// Removes all objects of a payload.
+    /// Deletes all objects of the payload of an import, also those of uploads that were not recorded.
     ///
     /// # Errors
     /// [`Error::Payload`] if the object store fails.

@@ -72,7 +72,7 @@ pub enum Pool {
 pub struct PoolOf<DB: Engine> {
     options: DB::Options,
     size: usize,
-    /// How long a statement may take.
+    /// How long a statement may take until the client gives up waiting for it.
     statement_max: Duration,
     /// One permit for each connection that can still be checked out. Waiters get permits in order of arrival.
     free: Arc<Semaphore>,
@@ -152,7 +152,7 @@ impl Pool {
         }
     }
 
-    /// Checks a connection out.
+    /// Checks a connection out: an idle one, or a new one. It waits for at most [`ACQUIRE_MAX`].
     ///
     /// # Errors
     /// [`Error::Busy`] if none is free in time; [`Error::Database`] if a new one cannot be opened.
@@ -178,8 +178,8 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections now, and those in use when they are given back. It does not wait for those in
-    /// use.
+    /// Closes the idle connections now, and those in use when they are given back. It does not wait for those
+    /// in use.
     pub(super) async fn close_idle_and_stop_reuse(&self) {
         match self {
             Self::Postgres(pool) => pool.close_idle_and_stop_reuse().await,
@@ -216,14 +216,16 @@ impl<DB: Engine> PoolOf<DB> {
         Ok(PooledConnection::new(open, self, permit))
     }
 
-    /// Takes the idle connection that was used last, so that the others grow old and are closed.
+    /// Removes and returns the idle connection that was used last, if there is one. So the others grow old
+    /// and are closed.
     fn pop_idle(&self) -> Result<Option<OpenConnection<DB>>, Error> {
         let mut idle = self.idle.lock().map_err(|_| Error::Busy)?;
         Ok(idle.as_mut().ok_or(Error::Busy)?.pop())
     }
 
-    /// Checks an idle connection that was taken out of the pool. Returns it if it can be used, and drops it
-    /// otherwise.
+    /// Checks an idle connection that was taken out of the pool, with a ping if it was idle for long. Returns
+    /// it if it can be used, and drops it otherwise. If the ping fails, all connections opened so far are
+    /// distrusted.
     async fn drop_unless_usable(
         &self,
         mut open: OpenConnection<DB>,
@@ -244,8 +246,8 @@ impl<DB: Engine> PoolOf<DB> {
         }
     }
 
-    /// Opens a connection. It tries again while the server does not listen yet, or has no room for more
-    /// connections.
+    /// Opens a connection. It tries again until the deadline, while the server does not listen yet or has no
+    /// room for more connections.
     async fn open_with_retries(&self, deadline: Instant) -> Result<OpenConnection<DB>, Error> {
         let mut pause = PAUSE_FIRST;
         loop {
@@ -274,7 +276,8 @@ impl<DB: Engine> PoolOf<DB> {
         Ok(OpenConnection { connection, interrupt, opened_at, used_at: Instant::now() })
     }
 
-    /// Keeps a connection for the next use, unless it is too old or the pool is closed.
+    /// Keeps a connection in the pool for the next use. It is closed instead if it is too old, may be dead,
+    /// or the pool is closed.
     fn put_back(&self, open: OpenConnection<DB>) {
         if open.opened_at.elapsed() < AGE_MAX
             && open.opened_at >= self.health.distrusted_before()
@@ -326,7 +329,7 @@ fn attempt_timeout(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).min(CONNECT_MAX)
 }
 
-/// Whether another attempt to connect may succeed soon: the server does not listen yet, is starting
+/// Whether another attempt to connect may succeed soon: the server does not listen or answer yet, is starting
 /// (`cannot_connect_now`), or has no room (`too_many_connections`).
 pub(super) fn is_transient_connect_error(error: &sqlx::Error) -> bool {
     match error {
@@ -338,7 +341,7 @@ pub(super) fn is_transient_connect_error(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The driver's error for a wait that has reached its bound.
+/// Makes the error that stands for a wait that took too long: an I/O error of the kind `TimedOut`.
 fn timeout_error(what: &'static str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
 }

@@ -17,10 +17,10 @@ pub enum PreflightError {
     /// The database cannot be reached.
     #[error("the database cannot be reached{hint}", hint = error_hint(.0))]
     Unreachable(#[source] sqlx::Error),
-    /// The database does not answer.
+    /// The database did not answer all checks in time.
     #[error("the database does not answer within {} s", ACQUIRE_MAX.as_secs())]
     Silent,
-    /// The encoding of the database cannot store all texts.
+    /// The database has this encoding, which cannot store all texts.
     #[error("the database is encoded in {0}, which cannot store all texts: create it with ENCODING 'UTF8'")]
     Encoding(String),
     /// The clocks of this machine and of the database differ too much.
@@ -33,7 +33,7 @@ pub enum PreflightError {
         /// How far the clock of this machine is ahead, in milliseconds; negative if it is behind.
         ahead_ms: i64,
     },
-    /// A pooler gives the statements of one session to several sessions of the database.
+    /// A connection pooler in front of PostgreSQL does not keep one session for each connection.
     #[error(
         "a pooler gives each transaction to another session of the database: set pool_mode = session in \
          PgBouncer, or connect to PostgreSQL itself"
@@ -54,7 +54,8 @@ fn error_hint(error: &sqlx::Error) -> &'static str {
 const VERSION_1: &str = ": its TLS certificate is of X.509 version 1, which is not accepted: give it one of \
     version 3 (openssl: -addext or -extensions), or set sslmode=disable if the network is private";
 
-/// Checks encoding, clock and pooler of PostgreSQL. On SQLite there is nothing to check.
+/// Connects to PostgreSQL and checks its encoding, its clock, and that no pooler shares sessions. On SQLite
+/// there is nothing to check, and it does not connect.
 ///
 /// # Errors
 /// [`PreflightError`] with the reason why the database must not be used.
@@ -112,7 +113,8 @@ async fn check_no_session_sharing(
     if before == after && before != other { Ok(()) } else { Err(PreflightError::Pooler) }
 }
 
-/// Connects, and tries again while the database is starting or has no room for more connections.
+/// Connects, and tries again without end while the database is starting or has no room for more connections.
+/// The caller limits the time.
 async fn connect_with_retries(options: &PgConnectOptions) -> Result<PgConnection, PreflightError> {
     let mut pause = PAUSE_FIRST;
     loop {

@@ -39,14 +39,14 @@ impl<'r> Row<'r> {
     }
 }
 
-/// Reads the cells of a row from left to right.
+/// Reads the cells of one row from left to right.
 pub(super) struct RowReader<'r> {
     row: Row<'r>,
     next: usize,
 }
 
 impl<'r> RowReader<'r> {
-    /// Starts at the column `at`, counted from 0.
+    /// Makes a reader that starts at the column `at`, counted from 0.
     pub(super) fn new(row: Row<'r>, at: usize) -> Self {
         Self { row, next: at }
     }

@@ -25,10 +25,11 @@ use domain::apply::{Alias, Changes, Entity, RecordedEdit};
 use domain::row::{DeletedBy, TypeRow};
 use parts::Parts;
 
-/// Rows of one INSERT on SQLite. An event has 27 columns, so this stays within SQLite's 32 766 parameters.
+/// The most rows of one INSERT on SQLite. An event has 27 columns, so it stays within SQLite's 32 766
+/// parameters.
 const INSERT_ROWS_MAX: usize = 1_000;
 
-/// What was decided for one user.
+/// The changes to store for one user, and the state that they were decided on.
 #[derive(Debug)]
 pub struct Decision {
     /// The owner of the rows.
@@ -39,7 +40,8 @@ pub struct Decision {
     pub changes: Changes,
 }
 
-/// Stores decisions and moves the feed heads, in a transaction that holds the locks of the accounts.
+/// Stores decisions and moves the feed heads within `tx`, which must hold the locks of the accounts already.
+/// It does not commit.
 ///
 /// It writes the account row of each user even if the feed head stays, because that increments the revision.
 /// By the revision optimistic writes learn that their reads are out of date.
@@ -52,20 +54,22 @@ pub async fn save_rows_and_heads(tx: &Tx, all: Vec<Decision>) -> Result<(), Erro
         .iter()
         .map(|decided| (decided.user_id, decided.read_version.feed_head, decided.changes.head))
         .collect();
-    let mut writer = begin_saving_rows(tx, all).await?;
+    let mut writer = write_or_collect_all_rows(tx, all).await?;
     writer.move_or_collect_feed_heads(heads).await?;
     writer.finish_writing().await
 }
 
-/// Stores rows and aliases, but does not move the feed heads.
+/// Stores rows and aliases within `tx`, but neither moves the feed heads nor increments the revisions of the
+/// accounts. Only an injected fault uses it.
 ///
 /// # Errors
 /// As [`save_rows_and_heads`].
 pub async fn save_rows(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
-    begin_saving_rows(tx, all).await?.finish_writing().await
+    write_or_collect_all_rows(tx, all).await?.finish_writing().await
 }
 
-/// Moves the feed head of one user and stores nothing else.
+/// Moves the feed head of one user from `from` to `to`, increments the revision of the account, and stores
+/// nothing else. If `from` equals `to`, only the revision changes. `tx` must hold the lock of the account.
 ///
 /// # Errors
 /// As [`save_rows_and_heads`].
@@ -75,7 +79,8 @@ pub async fn save_feed_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Resul
     writer.finish_writing().await
 }
 
-/// Whether an optimistic decision can be stored and answered without a lock.
+/// Whether a decision that was made without a lock can also be stored and answered without one. It looks only
+/// at the arguments: whether the account is still unchanged, [`store_if_unchanged`] checks.
 ///
 /// A decision that changes nothing is safe if its reads saw one state. A decision that changes rows must fit
 /// into one statement, which stores it only if the revision is still the one that was read first.
@@ -84,15 +89,21 @@ pub fn can_store_without_lock(read_version: ReadVersion, changes: &Changes) -> b
     if changes.is_empty() { !read_version.may_be_torn } else { parts::fits_one_statement(changes) }
 }
 
-/// Stores optimistic decisions ([`can_store_without_lock`]) of the users whose account has not changed since
-/// it was read and is not locked. Returns these users. Nothing is stored of the others.
+/// Stores decisions that were made without a lock, with one statement of PostgreSQL that commits by itself.
+/// It stores those of users whose account has not changed since it was read and is not locked now, and
+/// returns these users. Of the others nothing is stored. [`can_store_without_lock`] must hold for each
+/// decision.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time. [`Error::Database`] if the database fails or does not
 /// answer; then it is unknown whether anything is stored. [`Error::Bug`] if a row that should be new exists,
 /// or another number of rows would be written than decided; then nothing is stored.
 pub async fn store_if_unchanged(connections: &Pool, all: Vec<Decision>) -> Result<HashSet<Uuid>, Error> {
-    if all.is_empty() { Ok(HashSet::new()) } else { parts::run_if_unchanged(connections, all).await }
+    if all.is_empty() {
+        Ok(HashSet::new())
+    } else {
+        parts::store_if_revisions_unchanged(connections, all).await
+    }
 }
 
 /// The rows of all users: one list for each table, with new and changed rows apart.
@@ -128,7 +139,9 @@ impl Models {
     }
 }
 
-async fn begin_saving_rows(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
+/// Writes the rows and aliases of decisions within `tx`, which stays open. On PostgreSQL some of them are
+/// only collected; [`Writer::finish_writing`] must then write them.
+async fn write_or_collect_all_rows(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
     for Decision { user_id, changes, .. } in &all {
         clear_type_names(tx, *user_id, &changes.changed_types).await?;
         for RecordedEdit { entity, id, edit_id } in &changes.recorded_edit_ids {
@@ -145,8 +158,8 @@ async fn begin_saving_rows(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Er
     Ok(writer)
 }
 
-/// Clears the names of types that change. The unique index is checked row by row, and two types may exchange
-/// their names in one call.
+/// Sets the names of these stored types to NULL, before the types are written with their new names. The
+/// unique index is checked row by row, and two types may exchange their names in one call.
 async fn clear_type_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(), Error> {
     if types.is_empty() {
         return Ok(());
@@ -160,7 +173,7 @@ async fn clear_type_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(
     check_row_count(types.len() as u64, cleared.rows_affected)
 }
 
-/// Records the id of the last edit of a row, and changes nothing else.
+/// Writes the id of the last edit into a stored event or type, and changes nothing else of the row.
 async fn record_edit_id(
     tx: &Tx,
     user_id: Uuid,
@@ -189,7 +202,8 @@ async fn record_edit_id(
     check_row_count(1, written.rows_affected)
 }
 
-/// Marks events that a rollback deleted as deleted by the user, and changes nothing else (decision 0024).
+/// Marks events that the rollback of an import deleted as deleted by the user instead, and changes nothing
+/// else (decision 0024).
 async fn attribute_deletions_to_user(tx: &Tx, user_id: Uuid, events: &[Uuid]) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
@@ -204,11 +218,11 @@ async fn attribute_deletions_to_user(tx: &Tx, user_id: Uuid, events: &[Uuid]) ->
     check_row_count(decided, written.rows_affected)
 }
 
-/// Writes rows within a transaction. On PostgreSQL it collects them, to write as many tables as it can at
-/// once.
+/// Writes rows within a transaction of the caller. On SQLite it writes at once. On PostgreSQL it collects
+/// rows, to write several tables with one statement.
 struct Writer<'a> {
     tx: &'a Tx,
-    /// The statement that is being collected, on PostgreSQL.
+    /// The statement that is being collected. Only PostgreSQL uses it.
     parts: Parts,
 }
 
@@ -217,8 +231,8 @@ impl<'a> Writer<'a> {
         Self { tx, parts: Parts::default() }
     }
 
-    /// Writes rows of one table; on PostgreSQL it adds them to the statement that is being collected, and
-    /// runs that first if it has the table already. Either all of the rows exist, or none does.
+    /// Writes rows of one table. On PostgreSQL it only adds them to the statement that is being collected; if
+    /// that has rows of the table already, it is run first. Either all of the rows exist, or none does.
     async fn write_or_collect_rows<Row>(
         &mut self,
         mut rows: Vec<Row>,
@@ -253,8 +267,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Moves feed heads, given as user, old head and new head; on PostgreSQL it adds the moves to the
-    /// statement that is being collected.
+    /// Moves feed heads, given as user, old head and new head, and increments the revisions of the accounts.
+    /// On PostgreSQL it only adds the moves to the statement that is being collected.
     async fn move_or_collect_feed_heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
         if self.tx.backend() == DbBackend::Postgres {
             self.parts.add_feed_head_moves(heads);
@@ -266,33 +280,50 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Runs the statement that was collected, if there is one. It does not commit.
     async fn finish_writing(mut self) -> Result<(), Error> {
         if self.parts.is_empty() { Ok(()) } else { self.parts.run_and_check(self.tx).await }
     }
 }
 
 /// Converts an error of a statement that writes. A unique violation contradicts the decision: it is counted
-/// and logged, and becomes [`Error::Bug`]. Any other error is a failure of the database.
+/// and logged, and becomes [`Error::Bug`]. Any other error becomes [`Error::Database`] and is not logged.
 fn convert_and_report_write_error(error: DbErr) -> Error {
     if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
         metrics::counter!("idem_decisions_contradicted_total").increment(1);
-        tracing::error!(%error, "the database contradicts the decision");
+        tracing::error!(%error, "a written row violates a unique index, which contradicts the decision");
         return Error::Bug("a row that is new by the decision does not exist yet");
     }
     error.into()
 }
 
+/// Returns [`Error::Bug`] if another number of rows was written than decided, and counts and logs that.
 fn check_row_count(decided: u64, written: u64) -> Result<(), Error> {
     if decided == written {
         return Ok(());
     }
-    tracing::error!(decided, written, "the number of rows written differs from the decision");
-    Err(report_wrong_row_count())
+    tracing::error!(decided, written, "a write wrote another number of rows than was decided");
+    Err(count_wrong_row_count())
 }
 
-/// Counts and logs that another number of rows was written than decided, and returns the error for it.
+/// Converts an error of a statement that divides by zero if it would write another number of rows than was
+/// decided. Such an error, and a unique violation, is counted and logged, and becomes [`Error::Bug`].
+pub(super) fn convert_and_report_checked_write_error(error: Error) -> Error {
+    match error {
+        error if error.is_division_by_zero() => report_wrong_row_count(),
+        Error::Database(error) => convert_and_report_write_error(error),
+        other => other,
+    }
+}
+
+/// Counts (as a metric) and logs that a statement was about to write another number of rows than was decided,
+/// and wrote nothing. Returns the error for it.
 fn report_wrong_row_count() -> Error {
+    tracing::error!("a statement would have written another number of rows than was decided, and wrote none");
+    count_wrong_row_count()
+}
+
+fn count_wrong_row_count() -> Error {
     metrics::counter!("idem_decisions_contradicted_total").increment(1);
-    tracing::error!("the database contradicts the decision");
     Error::Bug("the rows written are the rows decided")
 }

@@ -10,25 +10,25 @@ use domain::limits::SOURCES_MAX;
 /// The totals of one user.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct Totals {
-    /// Living events.
+    /// How many living events the user has.
     pub events_live: i64,
-    /// Tombstones of events.
+    /// How many deleted events are still kept as tombstones.
     pub events_deleted: i64,
-    /// Living types.
+    /// How many living event types the user has.
     pub types_live: i64,
-    /// Tombstones of types.
+    /// How many deleted event types are still kept as tombstones.
     pub types_deleted: i64,
-    /// When a row last changed, in epoch milliseconds.
+    /// When an event or event type of the user last changed or was deleted, in epoch milliseconds.
     pub last_change_at: Option<i64>,
-    /// The latest start of an event, in epoch milliseconds.
+    /// The latest start of a living event, in epoch milliseconds.
     pub last_event_at: Option<i64>,
-    /// Imports that wait for a worker.
+    /// How many imports wait for a worker.
     pub imports_queued: i64,
-    /// Imports that are running or being rolled back.
+    /// How many imports are running or being rolled back.
     pub imports_running: i64,
-    /// Imports that the user has paused.
+    /// How many imports the user has paused.
     pub imports_paused: i64,
-    /// Imports that failed.
+    /// How many imports have failed.
     pub imports_failed: i64,
 }
 
@@ -41,11 +41,11 @@ pub struct SourceTotals {
     pub count: i64,
     /// The latest start of a living event of this source, in epoch milliseconds.
     pub last_event_at: Option<i64>,
-    /// When such an event was last created, in epoch milliseconds.
+    /// When a living event of this source was last created, in epoch milliseconds.
     pub last_received_at: Option<i64>,
 }
 
-/// Counts all events, types and imports of a user.
+/// Counts the events, event types and imports of a user.
 ///
 /// Plan: it reads all rows of the user in each of the three tables, so it is a heavy read. A tombstone has
 /// neither timestamp nor name.

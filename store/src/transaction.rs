@@ -13,11 +13,12 @@ use super::lock::LockPermit;
 use super::pool::{AnyConnection, Pool};
 use crate::error::{Error, is_lost_connection};
 
-/// A transaction that writes. It is rolled back if it is dropped without [`Tx::commit`].
+/// A transaction that can write. If it is dropped without [`Tx::commit`], it is rolled back in the
+/// background.
 pub struct Tx {
     pub(super) inner: TxConnection,
     pub(super) store: Store,
-    /// Keeps other writes of the same user that need a lock waiting until this transaction ends.
+    /// While the transaction holds it, no other write of the same user in this process can ask for a lock.
     pub(super) permit: Option<LockPermit>,
 }
 
@@ -34,8 +35,8 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
-    /// Begins a transaction on a connection of `pool`. If that connection turns out to be dead, it tries one
-    /// more.
+    /// Waits for a connection of `pool` and begins a transaction on it. If that connection turns out to be
+    /// dead, it tries one more.
     ///
     /// # Errors
     /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
@@ -66,7 +67,8 @@ impl Tx {
     /// written the row locks to its log, and a commit would wait until the log is on disk.
     ///
     /// # Errors
-    /// [`Error::Database`] if the database did not answer.
+    /// [`Error::Database`] if the database did not answer; [`Error::Bug`] if an earlier statement has lost
+    /// the connection. In both cases the connection is closed, which ends the transaction.
     pub async fn roll_back(self) -> Result<(), Error> {
         self.inner.connection.into_inner().roll_back().await
     }
@@ -99,7 +101,8 @@ impl ConnectionTrait for TxConnection {
     }
 }
 
-/// Runs each statement on a connection of its own from a pool. It can only read.
+/// Runs each statement outside of a transaction, on any connection of a pool. It is for statements that read,
+/// because a statement may run twice; `execute` always fails.
 #[derive(Debug, Clone)]
 pub struct Reader(pub(super) Pool);
 
@@ -114,7 +117,8 @@ impl Reader {
     }
 }
 
-/// Converts an error of a pool into the error type of SeaORM's queries.
+/// Converts an error of a pool into SeaORM's error type. [`Error::Busy`] becomes a [`DbErr::Conn`] with its
+/// text.
 fn into_db_err(error: Error) -> DbErr {
     match error {
         Error::Database(error) => error,
@@ -142,7 +146,7 @@ impl ConnectionTrait for Reader {
         Ok(self.query_all_raw(statement).await?.into_iter().next())
     }
 
-    /// Runs the statement. If the connection turns out to be dead, it runs once more on another one.
+    /// Runs a statement that reads. If the connection turns out to be dead, it runs once more on another one.
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self.query_once(statement.clone()).await {
             Err(DbErr::Query(RuntimeErr::SqlxError(error))) if is_lost_connection(&error) => {

@@ -40,7 +40,9 @@ impl RedisQueue<'static> {
 
 impl RedisQueue<'_> {
     fn open(&self) -> (QueueNotifier, Consumer) {
-        Queue::Redis { url: format!("{}/{}", self.servers.redis, self.database) }.open_both_ends().unwrap()
+        Queue::Redis { url: format!("{}/{}", self.servers.redis, self.database) }
+            .open_notifier_and_consumer()
+            .unwrap()
     }
 
     fn redis(&self, command: &[&str]) -> String {
@@ -351,7 +353,7 @@ async fn done_notifications_are_removed_an_hour_later() {
 async fn a_notification_returns_at_once_though_redis_is_down() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (notifier, consumer) =
-        Queue::Redis { url: format!("redis://127.0.0.1:{port}") }.open_both_ends().unwrap();
+        Queue::Redis { url: format!("redis://127.0.0.1:{port}") }.open_notifier_and_consumer().unwrap();
     let running = RunningConsumer::quick(consumer);
     for _ in 0..2_000 {
         let started_at = Instant::now();

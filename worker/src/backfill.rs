@@ -23,16 +23,17 @@ const PAUSE_FAILED: Duration = Duration::from_secs(30);
 /// Limits the warnings about errors, which repeat while the database is away.
 static FAILURE_WARNINGS: LogThrottle = LogThrottle::new();
 
-/// How much of the time a backfill works.
+/// How much of the time [`run_all_backfills`] works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// A fifth of the time, so that requests are served at the same time.
+    /// The backfills work a fifth of the time, so that requests are served at the same time.
     Throttled,
-    /// All the time.
+    /// The backfills work all the time, without pauses.
     Full,
 }
 
-/// Runs all backfills to their end. Calls `report` with each of them at the start and after every step.
+/// Runs all backfills to their end, one after the other. Calls `report` with each of them at the start and
+/// after every step.
 ///
 /// With [`Pace::Throttled`] it begins a backfill only when no other process makes progress with it.
 ///
@@ -79,18 +80,21 @@ pub async fn run_all_backfills(
     }
 }
 
-/// The counter of the rows that this backfill has checked.
+/// The metric that counts the rows that this backfill has checked.
 fn checked_rows_counter(backfill: &Backfill) -> metrics::Counter {
     metrics::counter!("idem_backfill_rows_total", "column" => backfill.name.clone())
 }
 
-/// Runs all backfills with [`Pace::Throttled`], and returns once they are done or `shutdown` is cancelled. After
-/// an error it waits and tries again.
+/// Runs all backfills with [`Pace::Throttled`], and returns once they are done or `shutdown` is cancelled.
+/// After an error it waits for 30 s and tries again.
 pub async fn run_all_throttled_with_retries(store: Store, shutdown: CancellationToken) {
     let work = async {
         while let Err(error) = run_all_backfills(&store, Pace::Throttled, &|_| ()).await {
             if FAILURE_WARNINGS.allow_once_a_minute().is_some() {
-                tracing::warn!(error = %error.to_string_with_cause(), "a backfill failed and is tried again in 30 s");
+                tracing::warn!(
+                    error = %error.to_string_with_cause(),
+                    "a backfill failed and is tried again in 30 s"
+                );
             }
             tokio::time::sleep(PAUSE_FAILED).await;
         }

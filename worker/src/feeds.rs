@@ -16,51 +16,52 @@ use service::Clock;
 use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 
-/// The Redis channel for notifications between processes.
+/// The Redis channel by which processes notify each other of feeds that moved.
 const CHANNEL: &str = "idem:feeds";
-/// How many notifications may wait to be delivered. More are lost.
+/// How many notifications of feeds may wait to be delivered. More are lost.
 const PENDING_MAX: usize = 4_096;
 /// How many notifications are published in one round trip.
 const PUBLISHED_AT_ONCE_MAX: usize = 256;
-/// How long it may take to publish them.
+/// How long it may take to publish the notifications of one round trip.
 const PUBLISH_TIME_MAX: Duration = Duration::from_millis(250);
-/// If the subscription is silent for this long, its connection is checked.
+/// If the subscription in Redis is silent for this long, its connection is checked.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// How long the check may take.
 const PING_TIME_MAX: Duration = Duration::from_secs(5);
 /// The pause before the subscription is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Notifies feed readers. Clones share one channel.
+/// Notifies feed readers of feeds that moved. Clones share one channel.
 #[derive(Debug, Clone)]
 pub(crate) struct FeedBroadcast {
     local: broadcast::Sender<Uuid>,
     remote: Option<RemoteFeeds>,
 }
 
-/// The connection with other processes.
+/// The connection with other processes, through Redis.
 #[derive(Debug, Clone)]
 struct RemoteFeeds {
     to_publish: mpsc::Sender<Uuid>,
     client: Client,
-    /// A random id, by which this process ignores its own messages.
+    /// A random id of this process, by which it ignores its own messages.
     process_id: Uuid,
     is_subscribed: Arc<AtomicBool>,
 }
 
 impl FeedBroadcast {
-    /// Notifies the readers of this process only.
-    pub(crate) fn within_process() -> Self {
+    /// Makes a broadcast that notifies the readers of this process only.
+    pub(crate) fn new_for_this_process() -> Self {
         Self { local: broadcast::channel(PENDING_MAX).0, remote: None }
     }
 
-    /// Notifies the readers of all processes that use this Redis. Must be called within a tokio runtime.
-    pub(crate) fn with_redis(client: Client) -> Self {
+    /// Makes a broadcast that notifies the readers of all processes that use this Redis, and starts the task
+    /// that publishes. Must be called within a tokio runtime.
+    pub(crate) fn new_for_redis(client: Client) -> Self {
         let (to_publish, pending) = mpsc::channel(PENDING_MAX);
         let process_id = Clock::System.new_id();
         tokio::spawn(publish_pending_notifications(client.clone(), process_id, pending));
         let remote = RemoteFeeds { to_publish, client, process_id, is_subscribed: Arc::default() };
-        Self { remote: Some(remote), ..Self::within_process() }
+        Self { remote: Some(remote), ..Self::new_for_this_process() }
     }
 
     /// Notifies readers that the feed of this user has moved. Never waits.
@@ -74,7 +75,8 @@ impl FeedBroadcast {
         }
     }
 
-    /// Returns the ids of the users whose feeds move from now on. Must be called within a tokio runtime.
+    /// Returns a stream of the ids of users whose feeds move from now on. With Redis, the first call also
+    /// subscribes to other processes. Must be called within a tokio runtime.
     pub(crate) fn subscribe_to_moved_feeds(&self) -> BoxStream<'static, Uuid> {
         if let Some(remote) = &self.remote
             && !remote.is_subscribed.swap(true, Ordering::SeqCst)
@@ -102,8 +104,8 @@ impl FeedBroadcast {
     }
 }
 
-/// Publishes notifications until the last notifier is dropped. A feed that moved several times while they
-/// waited is published once.
+/// Publishes notifications to other processes until the last notifier is dropped. A feed that moved several
+/// times while they waited is published once.
 async fn publish_pending_notifications(client: Client, process_id: Uuid, mut pending: mpsc::Receiver<Uuid>) {
     let settings = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
@@ -126,7 +128,7 @@ async fn publish_pending_notifications(client: Client, process_id: Uuid, mut pen
     }
 }
 
-/// Publishes one message for each user: the id of this process, and the id of the user.
+/// Publishes one message in Redis for each user: the id of this process, and the id of the user.
 async fn publish_feed_notifications(
     connection: &mut ConnectionManager,
     process_id: Uuid,
@@ -140,8 +142,8 @@ async fn publish_feed_notifications(
     pipe.query_async(connection).await
 }
 
-/// Sends to `local` the ids of users whose feeds moved in other processes, as Redis publishes them.
-/// Subscribes again whenever the connection ends.
+/// Sends to `local` the ids of users whose feeds moved in other processes, as Redis publishes them. Never
+/// ends: it subscribes again whenever the connection ends.
 async fn relay_moved_feeds_of_other_processes(
     client: Client,
     process_id: Uuid,
@@ -149,14 +151,14 @@ async fn relay_moved_feeds_of_other_processes(
 ) {
     loop {
         if let Err(error) = relay_notifications_until_closed(&client, process_id, &local).await {
-            tracing::debug!(%error, "the subscription to other processes ended and is opened again");
+            tracing::debug!(%error, "cannot subscribe in Redis to the feeds of other processes; it is tried again");
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
 }
 
-/// Receives over one connection until it ends. After a long silence it is checked, which finds a half-open
-/// one.
+/// Subscribes in Redis over one connection, and sends to `local` what other processes publish, until the
+/// connection ends. After a long silence it checks the connection, which finds a half-open one.
 async fn relay_notifications_until_closed(
     client: &Client,
     process_id: Uuid,
@@ -194,7 +196,7 @@ async fn is_connection_alive<S: Stream + Unpin>(sink: &mut redis::aio::PubSubSin
     tokio::time::timeout(PING_TIME_MAX, reply).await.unwrap_or(false)
 }
 
-/// The user in a message of another process. `None` for a message of this process, and for anything
+/// The id of the user in a message of another process. `None` for a message of this process, and for anything
 /// malformed.
 fn parse_remote_user_id(message: &[u8], process_id: Uuid) -> Option<Uuid> {
     let (sender, user_id) = message.split_at_checked(16)?;

@@ -15,9 +15,9 @@ use crate::feeds::FeedBroadcast;
 use crate::queue::memory;
 use crate::queue::redis::RedisSender;
 
-/// How many notifications may wait between [`Notifier::notify`] and the queue.
+/// How many notifications of imports may wait between [`Notifier::notify`] and the queue. More are lost.
 const NOTIFICATIONS_WAITING_MAX: usize = 1_024;
-/// How long it may take to put one notification into the queue, with all attempts.
+/// How long it may take to put one notification into the queue in Redis, with all attempts.
 const PUSH_TIME_MAX: Duration = Duration::from_millis(250);
 /// The pause between two attempts to put the same notification into the queue.
 const PUSH_RETRY_PAUSE: Duration = Duration::from_millis(80);
@@ -25,7 +25,8 @@ const PUSH_RETRY_PAUSE: Duration = Duration::from_millis(80);
 /// so a short stall does not cost the connection.
 const TIMEOUTS_MAX: u32 = 8;
 
-/// Puts notifications into the queue in the background.
+/// Sends notifications in the background: those of imports through the queue to workers, those of feeds to
+/// feed readers. Clones share one channel.
 #[derive(Debug, Clone)]
 pub struct QueueNotifier {
     notifications: mpsc::Sender<Uuid>,
@@ -49,7 +50,8 @@ impl Notifier for QueueNotifier {
 }
 
 impl QueueNotifier {
-    /// A notifier for the queue inside this process. Must be called within a tokio runtime.
+    /// Makes a notifier for the queue inside this process, and starts its task. Must be called within a tokio
+    /// runtime.
     pub(crate) fn for_memory_queue(queue: memory::Sender) -> Self {
         let (notifications, mut waiting) = mpsc::channel(NOTIFICATIONS_WAITING_MAX);
         tokio::spawn(async move {
@@ -59,10 +61,10 @@ impl QueueNotifier {
                 }
             }
         });
-        Self { notifications, feeds: FeedBroadcast::within_process() }
+        Self { notifications, feeds: FeedBroadcast::new_for_this_process() }
     }
 
-    /// A notifier for the queue in Redis. Must be called within a tokio runtime.
+    /// Makes a notifier for the queue in Redis, and starts its task. Must be called within a tokio runtime.
     pub(crate) fn for_redis_queue(sender: RedisSender, feeds: FeedBroadcast) -> Self {
         let (notifications, waiting) = mpsc::channel(NOTIFICATIONS_WAITING_MAX);
         tokio::spawn(forward_notifications(sender, waiting));
@@ -70,11 +72,12 @@ impl QueueNotifier {
     }
 }
 
-/// The task that puts notifications into the queue. It ends when the last notifier is dropped.
+/// The task that puts the notifications of imports into the queue in Redis. Those that it cannot put there in
+/// time are counted as lost. It ends when the last notifier is dropped.
 async fn forward_notifications(mut sender: RedisSender, mut waiting: mpsc::Receiver<Uuid>) {
     let mut timeouts = 0;
     while let Some(import_id) = waiting.recv().await {
-        match tokio::time::timeout(PUSH_TIME_MAX, push_until_accepted(&mut sender, import_id)).await {
+        match tokio::time::timeout(PUSH_TIME_MAX, push_until_accepted_or_full(&mut sender, import_id)).await {
             Ok(()) => timeouts = 0,
             Err(_) => {
                 count_lost_notification(import_id, "the queue did not accept it in time");
@@ -88,14 +91,19 @@ async fn forward_notifications(mut sender: RedisSender, mut waiting: mpsc::Recei
     }
 }
 
-/// Tries to put a notification into the queue until it is accepted or refused. The caller limits the time.
-async fn push_until_accepted(sender: &mut RedisSender, import_id: Uuid) {
+/// Tries to put a notification into the queue until Redis takes it, or the queue is full; then it is counted
+/// as lost. The caller limits the time.
+async fn push_until_accepted_or_full(sender: &mut RedisSender, import_id: Uuid) {
     loop {
         match sender.push_message(import_id).await {
             Ok(true) => return,
             Ok(false) => return count_lost_notification(import_id, "the queue is full"),
             Err(error) => {
-                tracing::debug!(import.id = %import_id, %error, "a notification failed and is tried again")
+                tracing::debug!(
+                    import.id = %import_id,
+                    %error,
+                    "an import notification could not be sent and is tried again"
+                )
             }
         }
         tokio::time::sleep(PUSH_RETRY_PAUSE).await;
@@ -104,5 +112,9 @@ async fn push_until_accepted(sender: &mut RedisSender, import_id: Uuid) {
 
 fn count_lost_notification(import_id: Uuid, reason: &'static str) {
     metrics::counter!("idem_notifications_lost_total").increment(1);
-    tracing::debug!(import.id = %import_id, reason, "a notification did not get into the import queue, the sweeper sends it again");
+    tracing::debug!(
+        import.id = %import_id,
+        reason,
+        "a notification did not get into the import queue, the sweeper sends it again"
+    );
 }

@@ -28,15 +28,15 @@ use supervisor::Supervisor;
 /// version before use the same queue.
 pub const QUEUE_NAME: &str = "idem:{rings}";
 
-/// The only message of the queue.
+/// The only message of the import queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// The import that may be runnable.
+    /// The id of the import that may be runnable. Different users may have imports with the same id.
     pub import_id: Uuid,
 }
 
-/// Why a queue cannot be used, or why one of its workers ended.
+/// Why the import queue cannot be used, or why one of its workers ended.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// The URL is not one of a Redis, or it needs TLS, which is not built in.
@@ -59,13 +59,13 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// The source of the error, for the log. The text of the error does not include it.
+    /// The source of this error, for the log. The text of the error does not include it.
     fn cause_for_log(&self) -> Option<tracing::field::DisplayValue<&(dyn Error + 'static)>> {
         self.source().map(tracing::field::display)
     }
 }
 
-/// Which queue to use.
+/// Where the import queue is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Queue {
     /// In the memory of this process. Its messages are lost when the process ends.
@@ -87,14 +87,15 @@ impl Debug for Queue {
 }
 
 impl Queue {
-    /// Returns both ends of the queue. It does not connect yet, so a process can start while Redis is down.
+    /// Returns the sending end and the receiving end of the import queue. It does not connect yet, so a
+    /// process can start while Redis is down.
     ///
     /// Must be called within a tokio runtime, because it starts the task of the notifier. A process that runs
     /// no imports drops the consumer.
     ///
     /// # Errors
     /// [`QueueError::Url`] if the URL is not one of a Redis.
-    pub fn open_both_ends(&self) -> Result<(QueueNotifier, Consumer), QueueError> {
+    pub fn open_notifier_and_consumer(&self) -> Result<(QueueNotifier, Consumer), QueueError> {
         match self {
             Self::Memory => Ok(open_memory_queue()),
             Self::Redis { url } => open_redis_queue(url),
@@ -102,14 +103,16 @@ impl Queue {
     }
 }
 
-/// Returns both ends of a queue in the memory of this process. See [`Queue::open_both_ends`].
+/// Returns the sending end and the receiving end of a queue in the memory of this process. Must be called
+/// within a tokio runtime, because it starts the task of the notifier.
 #[must_use]
 pub fn open_memory_queue() -> (QueueNotifier, Consumer) {
     let (sender, receiver) = memory::new_channel();
     (QueueNotifier::for_memory_queue(sender), Consumer(Source::Memory(receiver)))
 }
 
-/// Returns both ends of the queue in the Redis at `url`. See [`Queue::open_both_ends`].
+/// Returns the sending end and the receiving end of the queue in the Redis at `url`, without connecting yet.
+/// Must be called within a tokio runtime, because it starts the tasks that send.
 ///
 /// # Errors
 /// [`QueueError::Url`] if `url` is not the URL of a Redis.
@@ -117,12 +120,12 @@ pub fn open_redis_queue(url: &str) -> Result<(QueueNotifier, Consumer), QueueErr
     let client = ::redis::Client::open(url).map_err(QueueError::Url)?;
     let sender = redis::RedisSender::new(client.clone());
     Ok((
-        QueueNotifier::for_redis_queue(sender, FeedBroadcast::with_redis(client.clone())),
+        QueueNotifier::for_redis_queue(sender, FeedBroadcast::new_for_redis(client.clone())),
         Consumer(Source::Redis(Box::new(client))),
     ))
 }
 
-/// The receiving end of the queue.
+/// The receiving end of the import queue.
 #[derive(Debug)]
 pub struct Consumer(Source);
 
@@ -146,8 +149,8 @@ impl Consumer {
     {
         let supervisor = Supervisor::new(concurrency, shutdown, handler);
         match self.0 {
-            Source::Memory(receiver) => memory::run_workers(&receiver, &supervisor).await,
-            Source::Redis(client) => redis::run_workers(&client, &supervisor).await,
+            Source::Memory(receiver) => memory::keep_queue_worker_running(&receiver, &supervisor).await,
+            Source::Redis(client) => redis::keep_queue_worker_running(&client, &supervisor).await,
         }
         supervisor.wait_for_handlers().await;
     }

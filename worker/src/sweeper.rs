@@ -16,24 +16,25 @@ use uuid::Uuid;
 
 /// The average pause between two sweeps.
 const SWEEP_EVERY_MS: i64 = 5_000;
-/// Lets old usage rows be removed only once a minute: there is no index to find them.
+/// Lets counts of used records be removed only once a minute: there is no index to find old ones.
 static USAGE_REMOVAL: LogThrottle = LogThrottle::new();
 
-/// The regular maintenance of imports. Several processes may run it at the same time.
+/// The regular maintenance of the imports of all users. Several processes may run it at the same time.
 #[derive(Debug, Clone)]
 pub struct Sweeper<N> {
     /// The database.
     pub store: Store,
-    /// The payloads of imports.
+    /// The object store with the payloads of imports.
     pub payloads: Payloads,
     /// Notifies workers of imports whose notification was lost.
     pub notifier: N,
-    /// How long the payload of an ended import is kept.
+    /// How long the payload of an import is kept after the import has ended.
     pub payload_retention: Duration,
 }
 
 impl<N: Notifier> Sweeper<N> {
-    /// Does a round of maintenance every 5 s, with 0.5 s of jitter, until `shutdown` is cancelled. Errors are logged.
+    /// Does a round of maintenance at once and then every 5 s, with 0.5 s of jitter, until `shutdown` is
+    /// cancelled. Errors are logged.
     pub async fn run_until_shutdown(self, shutdown: CancellationToken) {
         let mut due_ms = self.store.clock.now_ms();
         loop {
@@ -56,8 +57,8 @@ impl<N: Notifier> Sweeper<N> {
         }
     }
 
-    /// Does one round of maintenance: notifies again for imports that can run, fails imports whose payload did not
-    /// come in time, and removes old payloads, rejections and usage rows.
+    /// Does one round of maintenance: notifies again for imports that can run, fails imports whose payload
+    /// did not come in time, and removes old payloads, rejections and counts of used records.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Busy`] if the database fails, [`Error::Payload`] if the object store
@@ -74,11 +75,13 @@ impl<N: Notifier> Sweeper<N> {
             self.remove_payload(user_id, id).await?;
         }
         let kept_ms = i64::try_from(self.payload_retention.as_millis()).unwrap_or(i64::MAX);
-        for (user_id, id) in import_upkeep::find_stale_payloads(store, kept_ms, NOTIFICATIONS_MAX).await? {
+        for (user_id, id) in
+            import_upkeep::find_payloads_past_retention(store, kept_ms, NOTIFICATIONS_MAX).await?
+        {
             self.remove_payload(user_id, id).await?;
         }
         for (user_id, id) in
-            import_upkeep::find_stale_rejections(store, REJECTIONS_TTL_MS, NOTIFICATIONS_MAX).await?
+            import_upkeep::find_rejections_past_retention(store, REJECTIONS_TTL_MS, NOTIFICATIONS_MAX).await?
         {
             import_upkeep::remove_rejections(store, user_id, id).await?;
         }
@@ -88,8 +91,8 @@ impl<N: Notifier> Sweeper<N> {
         Ok(())
     }
 
-    /// Removes a payload, and the excerpts in the rejections of its import. The objects go first: if the process ends before the row says so, the next sweep
-    /// finds it again.
+    /// Removes the payload of an import, and the excerpts in its rejections. The objects go first: if the
+    /// process ends before the row says so, the next sweep finds it again.
     async fn remove_payload(&self, user_id: Uuid, id: Uuid) -> Result<(), Error> {
         self.payloads.remove_payload(user_id, id).await?;
         import_upkeep::mark_payload_and_excerpts_removed(&self.store, user_id, id).await

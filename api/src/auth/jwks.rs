@@ -18,32 +18,32 @@ use tokio::sync::Mutex;
 
 use super::KeysError;
 
-/// Tokens with an unknown key cause at most one fetch in this time.
+/// Tokens whose `kid` is not in the key set cause at most one fetch of it in this time.
 const UNKNOWN_KEY_FETCH_EVERY_MS: u64 = 60_000;
-/// The set is fetched again after this time and a random delay of up to [`JITTER_MS`].
+/// The background task fetches the key set again after this time and a random delay below [`JITTER_MS`].
 const REFRESH_MS: u64 = 45_000;
 const JITTER_MS: u64 = 10_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 static REFRESH_WARNINGS: LogThrottle = LogThrottle::new();
 
-/// The key set of the last successful fetch.
+/// The key set (JWKS) of the token issuer, as the last successful fetch of its file or URL returned it.
 #[derive(Debug)]
 pub(super) struct Jwks {
     source: String,
     client: reqwest::Client,
     keys: RwLock<KeySet>,
-    /// Locked during a fetch.
+    /// Locked during a fetch, so that at most one fetch runs.
     fetch_state: Mutex<FetchState>,
 }
 
 #[derive(Debug, Default)]
 struct FetchState {
-    /// When an unknown key last caused a fetch, in epoch milliseconds.
+    /// When a token with an unknown `kid` last caused a fetch, in epoch milliseconds.
     unknown_key_fetch_at_ms: Option<i64>,
-    /// The ETag of the last response.
+    /// The ETag of the response that last changed the keys. `None` for a file.
     etag: Option<String>,
-    /// The content of the last response.
+    /// The content of the file or response that last changed the keys.
     bytes: Vec<u8>,
 }
 
@@ -67,7 +67,8 @@ pub(super) struct FoundKey {
 type ByKid = HashMap<String, (Algorithm, DecodingKey)>;
 
 impl Jwks {
-    /// Fetches the set. A background task refreshes it until the returned value is dropped.
+    /// Fetches the set from a file or a URL, and starts a background task that refreshes it until the last
+    /// returned `Arc` is dropped.
     ///
     /// # Errors
     /// - [`KeysError::File`] or [`KeysError::Fetch`] if the source cannot be read.
@@ -89,14 +90,14 @@ impl Jwks {
                 tokio::time::sleep(Duration::from_millis(REFRESH_MS + jitter_ms)).await;
                 let Some(jwks) = watched.upgrade() else { return };
                 let mut state = jwks.fetch_state.lock().await;
-                jwks.refresh_key_set(&mut state).await;
+                jwks.refresh_key_set_or_warn(&mut state).await;
             }
         });
         Ok(jwks)
     }
 
-    /// Returns the key with this `kid`. Fetches the set first if the key is unknown and no other unknown key
-    /// caused a fetch in the last minute.
+    /// Returns the key with this `kid`, or `None` if it stays unknown. If it is unknown, fetches the set
+    /// first, unless an unknown key has caused a fetch in the last minute.
     pub(super) async fn find_or_fetch_key(self: &Arc<Self>, kid: &str, clock: &Clock) -> Option<FoundKey> {
         let cached = self.cached_key(kid);
         if cached.is_some() {
@@ -115,7 +116,7 @@ impl Jwks {
         Some(FoundKey { key_set_version: keys.version, algorithm: *algorithm, key: key.clone() })
     }
 
-    /// The version of the current key set.
+    /// The version of the current key set, which changes whenever its content does.
     pub(super) fn key_set_version(&self) -> Option<u64> {
         Some(self.keys.read().ok()?.version)
     }
@@ -134,21 +135,21 @@ impl Jwks {
         // The time is recorded before the fetch. Otherwise every request would fetch a set that is
         // unavailable.
         state.unknown_key_fetch_at_ms = Some(now_ms);
-        self.refresh_key_set(&mut state).await;
+        self.refresh_key_set_or_warn(&mut state).await;
     }
 
-    /// Fetches the set, and keeps the previous keys if that fails. A set without keys is accepted: the issuer
-    /// has removed all of them.
-    async fn refresh_key_set(&self, state: &mut FetchState) {
+    /// Fetches the set. A failure is counted and logged, and the previous keys stay in use. A set without
+    /// keys is accepted: the issuer has removed all of them.
+    async fn refresh_key_set_or_warn(&self, state: &mut FetchState) {
         if let Err(error) = self.fetch_and_replace_keys(state).await {
             metrics::counter!("idem_jwks_failures_total").increment(1);
             if let Some(suppressed) = REFRESH_WARNINGS.allow_once_a_minute() {
-                tracing::warn!(%error, suppressed, "the key set was not refreshed; its keys stay in use");
+                tracing::warn!(%error, suppressed, "the JWKS was not refreshed; its old keys stay in use");
             }
         }
     }
 
-    /// Reads the source. Replaces the keys if the content has changed.
+    /// Reads the file or URL. Replaces all keys and increments the version, if the content has changed.
     async fn fetch_and_replace_keys(&self, state: &mut FetchState) -> Result<(), KeysError> {
         let (bytes, etag) = if self.source.starts_with("https://") || self.source.starts_with("http://") {
             match self.download_if_changed(state.etag.as_deref()).await? {
@@ -159,6 +160,7 @@ impl Jwks {
             (tokio::fs::read(&self.source).await?, None)
         };
         if bytes == state.bytes {
+            state.etag = etag;
             return Ok(());
         }
         let by_kid = parse_key_set(&bytes)?;
@@ -169,7 +171,8 @@ impl Jwks {
         Ok(())
     }
 
-    /// Returns the content and its ETag. `None` if the content still has this `etag` (status 304).
+    /// Downloads the URL. Returns the content and its ETag, or `None` if the content still has this `etag`
+    /// (status 304).
     async fn download_if_changed(
         &self,
         etag: Option<&str>,
@@ -195,7 +198,8 @@ impl Jwks {
     }
 }
 
-/// Reads a key set. Leaves out keys without a `kid` and keys that no supported algorithm can use.
+/// Parses the JSON of a key set. Leaves out keys without a `kid` and keys that no supported algorithm can
+/// use.
 fn parse_key_set(bytes: &[u8]) -> Result<ByKid, KeysError> {
     let set: JwkSet = serde_json::from_slice(bytes)?;
     let usable = set
@@ -209,8 +213,8 @@ fn parse_key_set(bytes: &[u8]) -> Result<ByKid, KeysError> {
     Ok(usable)
 }
 
-/// Returns the only algorithm that a key may be used for, which follows from its type. `alg` is optional (RFC
-/// 7517, section 4.4), but if it is present it must name this algorithm.
+/// Returns the only algorithm that a key may be used for, which follows from its type. `None` if that is not
+/// supported, if the key is not for signatures, or if its optional `alg` (RFC 7517, section 4.4) is another.
 fn permitted_algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,

@@ -13,16 +13,16 @@ use sha2::{Digest, Sha256};
 
 use super::{Claims, expires_at_ms};
 
-/// What a token was verified with.
+/// With what kind of key the signature of a token was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signer {
-    /// A secret. The secrets do not change while the process runs.
+    /// A shared secret (HS256). The secrets do not change while the process runs.
     Secret,
-    /// A key of this version of the key set.
+    /// A public key of this version of the key set (JWKS).
     KeySet { version: u64 },
 }
 
-/// The SHA-256 of a token. It is the key of the cache, because a token is itself a secret.
+/// The SHA-256 of a token. The cache is keyed by it and holds no tokens, because a token is a secret.
 pub(super) type TokenHash = [u8; 32];
 
 pub(super) fn hash_token(token: &str) -> TokenHash {
@@ -42,8 +42,13 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// Returns the claims of a cached token that is still valid. `key_set_version` is the current version.
-    pub(super) fn find_claims(&self, hash: &TokenHash, key_set_version: Option<u64>) -> Option<Claims> {
+    /// Returns the claims of a cached token that is still valid. A token that has expired, or whose key is
+    /// not of the current `key_set_version`, is removed from the cache.
+    pub(super) fn find_valid_or_evict_claims(
+        &self,
+        hash: &TokenHash,
+        key_set_version: Option<u64>,
+    ) -> Option<Claims> {
         let mut tokens = self.0.lock().ok()?;
         let (claims, signer) = tokens.get(hash)?;
         let has_current_key = match signer {
@@ -57,7 +62,7 @@ impl TokenCache {
         None
     }
 
-    /// Stores the claims of a token that was just verified.
+    /// Caches the claims of a token that was just verified. A full cache drops the least recently used token.
     pub(super) fn insert_claims(&self, hash: TokenHash, claims: Claims, signer: Signer) {
         if let Ok(mut tokens) = self.0.lock() {
             tokens.put(hash, (claims, signer));
@@ -65,7 +70,8 @@ impl TokenCache {
     }
 }
 
-/// Compares with the system clock, because the JWT library does so too when it verifies a token.
+/// Whether a token with this `exp` claim has expired, with the leeway for clocks included. Compares with the
+/// system clock, because the JWT library does so too when it verifies a token.
 fn has_expired(exp: f64) -> bool {
     expires_at_ms(exp) < Clock::System.now_ms()
 }

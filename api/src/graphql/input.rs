@@ -19,7 +19,7 @@ pub use import::{CreateImportInput, CsvMapping, ImportControlInput, ImportEvents
 use super::scalar::{DateTime, Id, JsonObject};
 use crate::error::ApiError;
 
-/// The content of a new event.
+/// An event to create or to import, or the new content of a deleted event to restore.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventInput {
     /// A UUIDv7 that the client makes. Without it the server makes a new one each time, so `createEvent` and
@@ -40,14 +40,15 @@ pub struct EventInput {
     time_zone: Option<String>,
     /// Free text of at most 10 000 characters.
     notes: Option<String>,
-    /// The source of the event: `^[a-z][a-z0-9_-]{0,31}$`. It cannot be changed later.
+    /// The name of the source of the event: `^[a-z][a-z0-9_-]{0,31}$`. It cannot be changed later.
     #[graphql(default_with = "Some(\"manual\".to_owned())")]
     source_type: Option<String>,
-    /// The id of the event at its source, 1 to 255 characters. It cannot be changed later.
+    /// The id of the event at its source, 1 to 255 characters, unique per user and source. It cannot be
+    /// changed later.
     external_id: Option<String>,
     /// Where the event happened.
     location: Option<LocationInput>,
-    /// Further data of the event.
+    /// Further data of the event, which the server only stores. Absent: an empty object.
     properties: Option<JsonObject>,
 }
 
@@ -62,7 +63,7 @@ pub struct LocationInput {
     name: Option<String>,
 }
 
-/// The content of a new event type.
+/// An event type to create.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventTypeInput {
     /// A UUIDv7 that the client makes. Without it the server makes one.
@@ -102,7 +103,7 @@ pub struct CreateEventTypeInput {
     pub client_id: Option<Id>,
 }
 
-/// One write, with the app installation that it comes from.
+/// One write of a client, with the `clientId` that it sent. Both are still unchecked.
 pub(crate) struct ClientWrite {
     pub(crate) client_id: Option<Id>,
     pub(crate) mutation: Mutation,
@@ -120,25 +121,25 @@ impl From<CreateEventTypeInput> for ClientWrite {
     }
 }
 
-fn into_sent<T>(value: Option<T>) -> Sent<T> {
+fn into_draft_field<T>(value: Option<T>) -> Sent<T> {
     value.map_or(Sent::Absent, Sent::Value)
 }
 
 impl From<EventInput> for EventDraft {
     fn from(input: EventInput) -> Self {
         Self {
-            id: Id::into_sent(input.id),
-            event_type_id: Id::into_sent(input.event_type_id),
+            id: Id::into_draft_field(input.id),
+            event_type_id: Id::into_draft_field(input.event_type_id),
             event_type: Sent::Absent,
-            timestamp: DateTime::into_sent(input.timestamp),
-            end_date: DateTime::into_sent(input.end_date),
-            is_all_day: into_sent(input.is_all_day),
-            time_zone: into_sent(input.time_zone),
-            notes: into_sent(input.notes),
-            source_type: into_sent(input.source_type),
-            external_id: into_sent(input.external_id),
-            location: into_sent(input.location.map(Into::into)),
-            properties: JsonObject::into_sent(input.properties),
+            timestamp: DateTime::into_draft_field(input.timestamp),
+            end_date: DateTime::into_draft_field(input.end_date),
+            is_all_day: into_draft_field(input.is_all_day),
+            time_zone: into_draft_field(input.time_zone),
+            notes: into_draft_field(input.notes),
+            source_type: into_draft_field(input.source_type),
+            external_id: into_draft_field(input.external_id),
+            location: into_draft_field(input.location.map(Into::into)),
+            properties: JsonObject::into_draft_field(input.properties),
         }
     }
 }
@@ -146,9 +147,9 @@ impl From<EventInput> for EventDraft {
 impl From<LocationInput> for LocationDraft {
     fn from(place: LocationInput) -> Self {
         Self {
-            latitude: into_sent(place.latitude),
-            longitude: into_sent(place.longitude),
-            name: into_sent(place.name),
+            latitude: into_draft_field(place.latitude),
+            longitude: into_draft_field(place.longitude),
+            name: into_draft_field(place.name),
         }
     }
 }
@@ -156,33 +157,33 @@ impl From<LocationInput> for LocationDraft {
 impl From<EventTypeInput> for EventTypeDraft {
     fn from(input: EventTypeInput) -> Self {
         Self {
-            id: Id::into_sent(input.id),
-            name: into_sent(input.name),
-            color: into_sent(input.color),
-            icon: into_sent(input.icon),
+            id: Id::into_draft_field(input.id),
+            name: into_draft_field(input.name),
+            color: into_draft_field(input.color),
+            icon: into_draft_field(input.icon),
         }
     }
 }
 
-/// The `sentId` of a result: the id of the item, if the client sent a string.
+/// The id of an item for the `sentId` of its result: unchecked, and `None` if the client sent no string.
 pub(crate) fn sent_id_text(id: &Sent<String>) -> Option<String> {
     if let Sent::Value(text) = id { Some(text.clone()) } else { None }
 }
 
-/// Checks a `clientId`.
+/// Checks a `clientId` and returns its text. `None` if it is absent or null.
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if it does not match `^[A-Za-z0-9._-]{1,64}$`.
 pub(crate) fn check_client_id(id: Option<Id>) -> Result<Option<String>, ApiError> {
-    match Id::into_sent(id) {
+    match Id::into_draft_field(id) {
         Sent::Absent => Ok(None),
         Sent::Value(text) if parse_client_id(&text).is_some() => Ok(Some(text)),
         _ => Err(ApiError::BadUserInput("clientId must match ^[A-Za-z0-9._-]{1,64}$".to_owned())),
     }
 }
 
-/// Checks the length of a list of items. `name` is the name of its limit. `way_out` ends the sentence that
-/// tells the client to send fewer items.
+/// Checks the length of a list of items, and returns the list unchanged. `name` is the name of its limit, and
+/// `way_out` ends the sentence that tells the client to send fewer items.
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if the list is empty, [`ApiError::Limit`] if it has more than `max` items.

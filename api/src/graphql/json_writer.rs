@@ -17,23 +17,26 @@ use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::resolve_list;
 use async_graphql::{ContextSelectionSet, OutputType, Positioned, ServerResult, Value};
 
-pub(crate) use plan::{JsonPlan, into_field_writer};
+pub(crate) use plan::{JsonPlan, infallible_field_writer};
 pub use plan::{SelectedField, WriteField};
 pub use text::JsonText;
 
-/// A row type whose lists a plan can write.
+/// A row type whose lists a `JsonPlan` can write directly as JSON text, if it has writers for the selected
+/// fields.
 pub trait WriteJson: OutputType + 'static {
-    /// The interface that the type implements. Fragments on it apply to the type, like those on the type
-    /// itself.
+    /// The GraphQL interface that the type implements, if any. Fragments on it apply to the type, like those
+    /// on the type itself.
     const INTERFACE: Option<&'static str> = None;
 
-    /// Returns the writer of a field, or `None` if async-graphql has to resolve the field.
+    /// Returns the writer of the value of a selected field. `None`, the default for all fields, lets
+    /// async-graphql resolve the whole list.
     fn field_writer(_field: SelectedField<'_>) -> Option<WriteField<Self>> {
         None
     }
 }
 
-/// A list of rows that a plan writes.
+/// A list in a response. It is written directly as JSON text if a `JsonPlan` can do so; otherwise
+/// async-graphql resolves it like any other list.
 #[derive(Debug, Clone)]
 pub struct JsonList<T>(pub(crate) Vec<T>);
 

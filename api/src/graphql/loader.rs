@@ -12,12 +12,12 @@ use uuid::Uuid;
 use super::types::event::EventType;
 use crate::error::ApiError;
 
-/// Loads event types of one user by id, as the source of a `DataLoader`.
+/// Loads living event types of one user by id or alias, as the source of a `DataLoader`.
 #[derive(Debug, Clone)]
 pub struct TypeLoader {
     /// The store that is read.
     pub store: Store,
-    /// The owner of the types.
+    /// The user who owns the types.
     pub user_id: Uuid,
 }
 
@@ -31,8 +31,8 @@ impl Loader<Uuid> for TypeLoader {
     }
 }
 
-/// Loads the types of the living events among `rows`. A type that has been deleted is missing from the
-/// result.
+/// Loads the event types of the living events among `rows`, by the id of the type. A type that has been
+/// deleted in the meantime is missing from the result.
 pub(crate) async fn load_types_of_events(
     store: &Store,
     user_id: Uuid,

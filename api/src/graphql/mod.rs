@@ -40,7 +40,7 @@ use wake::WakeUps;
 /// The executable schema.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
 
-/// The services that all resolvers use.
+/// What all resolvers use: the database, the payload storage, notifications and limits.
 #[derive(Debug, Clone)]
 pub struct Services {
     /// The store, through which the database is read and written.
@@ -49,11 +49,12 @@ pub struct Services {
     pub payloads: Payloads,
     /// Notifies workers of imports that can run, and feed readers of changes.
     pub notifier: Arc<dyn Notifier>,
-    /// The limits on the imports of one user.
+    /// How many imports, records and bytes each user may import.
     pub import_limits: ImportLimits,
 }
 
-/// Builds the executable schema. Without `hints`, error messages do not suggest names from the schema.
+/// Builds the executable schema, with its own write groups. Without `hints`, error messages do not suggest
+/// names from the schema.
 ///
 /// Must be called within a tokio runtime, because it starts the task that wakes feed readers.
 #[must_use]
@@ -84,17 +85,20 @@ fn schema_builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscriptio
         .with_sorted_enums()
 }
 
-/// Executes a request of `actor` in process, without HTTP, and returns the response as JSON text.
+/// Executes a query or mutation of `actor` in process, and returns the response as JSON text. It has no query
+/// limits and no rate limit, which belong to HTTP.
 ///
-/// The request uses `store` instead of the store of the schema, so that it can have a clock of its own.
+/// Resolvers use `store` instead of the store of the schema, so that the request can have a clock of its own.
+/// Single writes are stored by the write groups of the schema.
 pub async fn execute_to_json(schema: &Schema, actor: Actor, store: &Store, request: Request) -> String {
     json_writer::response::to_json_text(
-        &schema.execute(attach_actor(request.data(store.clone()), actor, store)).await,
+        &schema.execute(attach_actor_and_request_state(request.data(store.clone()), actor, store)).await,
     )
 }
 
-/// Attaches the actor to a request, with the type loader and the response size that belong to one request.
-pub(crate) fn attach_actor(request: Request, actor: Actor, store: &Store) -> Request {
+/// Attaches the user who makes a request to it, with a new loader of event types and a new response size,
+/// which belong to one request.
+pub(crate) fn attach_actor_and_request_state(request: Request, actor: Actor, store: &Store) -> Request {
     let type_loader = TypeLoader { store: store.clone(), user_id: actor.user_id };
     request.data(DataLoader::new(type_loader, tokio::spawn)).data(ResponseSize::default()).data(actor)
 }
@@ -111,12 +115,13 @@ fn context_import_limits<'c>(context: &Context<'c>) -> &'c ImportLimits {
     context.data_unchecked::<ImportLimits>()
 }
 
-/// The trace that the request belongs to, if there is one.
+/// The trace context of the request for distributed tracing, if it has one.
 fn context_trace(context: &Context<'_>) -> Option<TraceContext> {
     context.data_opt::<TraceContext>().copied()
 }
 
-/// What the request cost its user. It is zero for a request that did not come over HTTP.
+/// The rate limit points that the request cost its user, and the level of the bucket. The cost is zero for a
+/// request that is executed in process, without HTTP or a WebSocket.
 fn context_charge(context: &Context<'_>) -> Charge {
     context.data_opt::<Charge>().copied().unwrap_or_default()
 }

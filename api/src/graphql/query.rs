@@ -53,19 +53,20 @@ impl Listed for EventType {
 /// `idTo` are exclusive.
 #[derive(Debug, async_graphql::InputObject)]
 pub struct EventFilter {
-    /// Events of one of these event types. 1 to 500 ids; an unknown id matches nothing.
+    /// Events of one of these event types. 1 to 500 ids or aliases; an unknown id matches nothing.
     event_type_ids: Option<Vec<Id>>,
     /// Events whose `timestamp` is at or after this instant.
     from: Option<DateTime>,
     /// Events whose `timestamp` is before this instant.
     to: Option<DateTime>,
-    /// Events whose id was made at or after this instant, by the time inside the UUIDv7.
+    /// Events whose id was made at or after this instant, by the time inside the UUIDv7. That is not
+    /// `timestamp`, nor when the server stored the event.
     id_from: Option<DateTime>,
     /// Events whose id was made before this instant, by the time inside the UUIDv7.
     id_to: Option<DateTime>,
     /// Events from one of these sources. 1 to 500 values of `sourceType`.
     source_types: Option<Vec<String>>,
-    /// Events that this import created.
+    /// Events that the import with this id created. An unknown id matches nothing.
     import_job_id: Option<Id>,
     /// Events whose `notes` contain this text, compared without regard to case. 2 to 100 characters.
     search: Option<String>,
@@ -98,7 +99,8 @@ impl EventFilter {
     }
 }
 
-/// Checks the length of a list in a filter. An absent list matches everything.
+/// Checks the length of a list in a filter, and returns the list unchanged. An absent list matches
+/// everything.
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if the list is empty, because it could not match anything.
@@ -122,9 +124,10 @@ fn check_filter_list<T>(values: Option<Vec<T>>) -> Result<Option<Vec<T>>, ApiErr
 /// unknown.
 #[Object]
 impl Query {
-    /// A page of the change feed, in the order of positions. Without `after` it is the first page of a
-    /// bootstrap, which contains living entities only. A page can end before `first` entries, after 4 MiB of
-    /// content: go on with its `cursor` while `hasMore` is true.
+    /// A page of the change feed, which contains each entity once, as it is now, in the order of the last
+    /// changes. Without `after` it is the first page of a bootstrap (a full download), which contains living
+    /// entities only. A page can end before `first` entries, after 4 MiB of content: go on with its `cursor`
+    /// while `hasMore` is true.
     async fn changes(
         &self,
         context: &Context<'_>,
@@ -137,13 +140,13 @@ impl Query {
     ) -> Result<ChangePage, ApiError> {
         let (store, actor) = (context_store(context), context_actor(context));
         let first = check_page_size(first, limits::CHANGES_FIRST_MAX)?;
-        let counts = SelectionCounts::count_selection(context);
-        let row_size = |change: &feed::Change| counts.change_bytes(change);
+        let counts = SelectionCounts::count_selected_fields(context);
+        let row_size = |change: &feed::Change| counts.estimate_change_bytes(change);
         let bounds = feed::PageBounds { first, with_types: counts.has_event_types(), row_size: &row_size };
         let after = after.as_ref().map(|cursor| cursor.0.as_str());
         let page = feed::load_page(store, actor.user_id, after, bounds).await?;
         context_response_size(context)
-            .add_bytes(page.bytes + counts.row_overhead_bytes(page.changes.len()))?;
+            .add_bytes_and_check_limit(page.bytes + counts.row_overhead_bytes(page.changes.len()))?;
         Ok(ChangePage::new(page, actor.user_id, store.clock.now_ms()))
     }
 
@@ -152,9 +155,9 @@ impl Query {
         node::find_event(context, &id).await
     }
 
-    /// Living events, by `timestamp` and then by id, both descending. `first` or `last` is 1 to 1 000;
-    /// without either it is 50; both together are an error. A page can end early, after 4 MiB of content:
-    /// `pageInfo` says whether more events follow.
+    /// Events that are not deleted, by `timestamp` and then by id, both descending. `first` or `last` is 1 to
+    /// 1 000; without either it is 50; both together are an error. A page can end early, after 4 MiB of
+    /// content: `pageInfo` says whether more events follow.
     async fn events(
         &self,
         context: &Context<'_>,
@@ -167,10 +170,11 @@ impl Query {
         let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
         let window = parse_window(first, after, last, before)?;
         let filter = EventFilter::parse_filter(filter)?;
-        let counts = SelectionCounts::count_event_list_selection(context);
-        let row_size = |row: &Arc<EventRow>| counts.event_bytes(row);
+        let counts = SelectionCounts::count_selected_event_fields(context);
+        let row_size = |row: &Arc<EventRow>| counts.estimate_event_bytes(row);
         let page = event::load_page(&store, user_id, &filter, &window, &row_size).await?;
-        context_response_size(context).add_bytes(page.bytes + counts.row_overhead_bytes(page.rows.len()))?;
+        context_response_size(context)
+            .add_bytes_and_check_limit(page.bytes + counts.row_overhead_bytes(page.rows.len()))?;
         let types = if counts.has_event_types() {
             loader::load_types_of_events(&store, user_id, &page.rows).await?
         } else {
@@ -203,10 +207,10 @@ impl Query {
     ) -> Result<Connection<EventType>, ApiError> {
         let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
         let page = event_type::load_page(&store, user_id, &parse_window(first, after, last, before)?).await?;
-        let counts = SelectionCounts::count_selection(context);
-        let content_bytes: usize = page.rows.iter().map(|row| counts.event_type_bytes(row)).sum();
+        let counts = SelectionCounts::count_selected_fields(context);
+        let content_bytes: usize = page.rows.iter().map(|row| counts.estimate_event_type_bytes(row)).sum();
         context_response_size(context)
-            .add_bytes(content_bytes + counts.row_overhead_bytes(page.rows.len()))?;
+            .add_bytes_and_check_limit(content_bytes + counts.row_overhead_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| EventType::from_living_row(row).ok(),
@@ -223,7 +227,7 @@ impl Query {
     }
 
     /// Imports, by `createdAt` and then by id, both descending. `states` selects imports in one of these
-    /// states; without it all are listed. `first` and `last` are as for `events`.
+    /// states and must not be empty; without it all are listed. `first` and `last` are as for `events`.
     async fn import_jobs(
         &self,
         context: &Context<'_>,
@@ -238,8 +242,9 @@ impl Query {
         let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(State::from).collect());
         let window = parse_window(first, after, last, before)?;
         let page = import_job::load_page(&store, user_id, states.as_deref(), &window).await?;
-        context_response_size(context)
-            .add_bytes(SelectionCounts::count_selection(context).row_overhead_bytes(page.rows.len()))?;
+        context_response_size(context).add_bytes_and_check_limit(
+            SelectionCounts::count_selected_fields(context).row_overhead_bytes(page.rows.len()),
+        )?;
         Ok(Connection::new(
             page,
             |row| Some(ImportJob(row)),
@@ -256,31 +261,34 @@ impl Query {
         Ok(node::find_nodes(context, &[id]).await?.into_iter().next().flatten())
     }
 
-    /// The objects with these ids, 1 to 1 000, in the order of `ids`, with null for each unknown id.
+    /// The events, event types and imports with these ids, 1 to 1 000, in the order of `ids`, with null for
+    /// each unknown id. Events and event types are also found by an alias.
     async fn nodes(&self, context: &Context<'_>, ids: Vec<Id>) -> Result<Vec<Option<Node>>, ApiError> {
         let count = i32::try_from(ids.len()).unwrap_or(i32::MAX);
         check_page_size(count, limits::PAGE_FIRST_MAX)?;
         node::find_nodes(context, &ids).await
     }
 
-    /// What this request cost, and how many points the user has left.
+    /// How many rate limit points this request cost, and how many the user has left.
     async fn rate_limit(&self, context: &Context<'_>) -> RateLimit {
         RateLimit::from_charge(context_charge(context), context_store(context).clock.now_ms())
     }
 
-    /// Checksums of the living entities of one kind, one per month of the time inside their ids. A client
+    /// Checksums of the living entities of one kind, one per UTC month of the time inside their ids. A client
     /// whose copy differs in a month fetches that month again: events with `idFrom` and `idTo` of
-    /// `EventFilter`.
+    /// `EventFilter`, event types with `eventTypes`.
     async fn sync_digest(&self, context: &Context<'_>, entity: EntityType) -> Result<SyncDigest, ApiError> {
         let buckets =
             digest::compute_digest(context_store(context), context_actor(context).user_id, entity.into())
                 .await?;
-        context_response_size(context)
-            .add_bytes(SelectionCounts::count_selection(context).row_overhead_bytes(buckets.len()))?;
+        context_response_size(context).add_bytes_and_check_limit(
+            SelectionCounts::count_selected_fields(context).row_overhead_bytes(buckets.len()),
+        )?;
         Ok(SyncDigest::new(entity, buckets))
     }
 
-    /// An overview of the data of the user. With `after`, also how far a copy at that cursor is behind.
+    /// Counts and newest instants of the data of the user, and the limits of the server. With `after`, also
+    /// how many changes a copy at that cursor lacks.
     async fn sync_status(
         &self,
         context: &Context<'_>,
@@ -311,7 +319,7 @@ async fn load_sync_status(
         (None, _) => (None, None),
         (Some(_), Err(_)) => (Some(SyncState::ResetRequired), None),
         (Some(_), Ok(from)) => {
-            let pending = feed::count_pending(store, user_id, from, head.feed_head).await?;
+            let pending = feed::count_changes_after_cursor(store, user_id, from, head.feed_head).await?;
             let state = if pending == 0 { SyncState::UpToDate } else { SyncState::Behind };
             (Some(state), Some(i32::try_from(pending).unwrap_or(i32::MAX)))
         }

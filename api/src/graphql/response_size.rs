@@ -15,21 +15,22 @@ use service::queries::feed::Change;
 
 use crate::error::ApiError;
 
-/// Bytes of one field of a row beside its value: its name, its brackets and its place in memory.
+/// The estimated bytes of one field in a response beside its value: its name, its brackets and its place in
+/// memory.
 const FIELD_BYTES: usize = 64;
-/// Bytes of one value within free JSON beside its text.
+/// The estimated bytes of memory of one parsed value within free JSON, beside its text.
 const JSON_VALUE_BYTES: usize = 64;
 
-/// The size of the response to one request so far. Clones share it.
+/// The estimated size in bytes of the response to one request so far. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ResponseSize(Arc<AtomicUsize>);
 
 impl ResponseSize {
-    /// Adds bytes to the size.
+    /// Adds a number of bytes to the size of the response, and compares it with the limit.
     ///
     /// # Errors
-    /// [`ApiError::Limit`] if the response would be larger than [`RESPONSE_BYTES_MAX`].
-    pub(crate) fn add_bytes(&self, bytes: usize) -> Result<(), ApiError> {
+    /// [`ApiError::Limit`] if the response would be larger than [`RESPONSE_BYTES_MAX`]. The bytes stay added.
+    pub(crate) fn add_bytes_and_check_limit(&self, bytes: usize) -> Result<(), ApiError> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= RESPONSE_BYTES_MAX {
             Ok(())
@@ -38,13 +39,13 @@ impl ResponseSize {
         }
     }
 
-    /// Replaces an earlier addition of `before` bytes by `bytes`.
+    /// Subtracts `before` bytes, which were added earlier, and adds `bytes` instead.
     ///
     /// # Errors
-    /// [`ApiError::Limit`] if the response would be larger than [`RESPONSE_BYTES_MAX`].
-    pub(crate) fn replace_bytes(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
+    /// As [`ResponseSize::add_bytes_and_check_limit`].
+    pub(crate) fn replace_bytes_and_check_limit(&self, before: usize, bytes: usize) -> Result<(), ApiError> {
         self.0.fetch_sub(before, Ordering::Relaxed);
-        self.add_bytes(bytes)
+        self.add_bytes_and_check_limit(bytes)
     }
 
     /// Sets the size to zero for the next response of a subscription.
@@ -53,35 +54,39 @@ impl ResponseSize {
     }
 }
 
-/// How often a selection contains the fields whose values can be long. Nested selections are included.
+/// How many fields the selection of a field contains, at any depth, and how many of them have values that can
+/// be long.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SelectionCounts {
     /// All selected fields.
     fields: usize,
     notes: usize,
     properties: usize,
-    /// The fields `externalId`, `name`, `excerpt` and `detail`.
+    /// How often the fields `externalId`, `name`, `excerpt` and `detail` are selected.
     short_texts: usize,
-    /// The field `eventType` of events.
+    /// How often the field `eventType` of an event is selected.
     types: usize,
 }
 
 impl SelectionCounts {
-    /// Counts the selection of the field that is being resolved.
-    pub(crate) fn count_selection(context: &Context<'_>) -> Self {
+    /// Counts the fields that are selected within the field that is being resolved. `eventType` counts only
+    /// below a field `event`, because elsewhere it is not the type of an event.
+    pub(crate) fn count_selected_fields(context: &Context<'_>) -> Self {
         let mut counts = Self::default();
         counts.add_selection_of_field(context.field(), false);
         counts
     }
 
-    /// Counts the selection of a list of events that is being resolved.
-    pub(crate) fn count_event_list_selection(context: &Context<'_>) -> Self {
+    /// Counts the fields that are selected within the list of events that is being resolved. `eventType`
+    /// always counts.
+    pub(crate) fn count_selected_event_fields(context: &Context<'_>) -> Self {
         let mut counts = Self::default();
         counts.add_selection_of_field(context.field(), true);
         counts
     }
 
-    /// The recursion is as deep as the document, whose depth the query limits have bounded.
+    /// Counts the fields that are selected within `field`, at any depth. `in_event` says whether it is or is
+    /// in an event. The recursion is as deep as the document, whose depth the query limits have bounded.
     fn add_selection_of_field(&mut self, field: SelectionField<'_>, in_event: bool) {
         for inner in field.selection_set() {
             let name = inner.name();
@@ -94,19 +99,19 @@ impl SelectionCounts {
         }
     }
 
-    /// Whether the response contains the event types of events.
+    /// Whether the client selects the field `eventType` of events.
     pub(crate) fn has_event_types(&self) -> bool {
         self.types > 0
     }
 
-    /// Bytes of the fields of `rows` rows without their values.
+    /// The estimated bytes of `rows` rows without the values of their fields. At least one field counts.
     pub(crate) fn row_overhead_bytes(&self, rows: usize) -> usize {
         rows * self.fields.max(1) * FIELD_BYTES
     }
 
-    /// Bytes of the values of an event. They count at least once, because the row is in memory even if the
-    /// response contains none of them.
-    pub(crate) fn event_bytes(&self, row: &EventRow) -> usize {
+    /// The estimated bytes of the long values of an event, 0 for a tombstone. Each counts at least once,
+    /// because the row is in memory even if the response contains none of them.
+    pub(crate) fn estimate_event_bytes(&self, row: &EventRow) -> usize {
         let Some(content) = &row.content else {
             return 0;
         };
@@ -118,37 +123,40 @@ impl SelectionCounts {
             + self.short_text_bytes(length(&row.external_id) + place)
     }
 
-    /// Bytes of the values of an event type.
-    pub(crate) fn event_type_bytes(&self, row: &TypeRow) -> usize {
+    /// The estimated bytes of the name of an event type, 0 for a tombstone.
+    pub(crate) fn estimate_event_type_bytes(&self, row: &TypeRow) -> usize {
         row.content.as_ref().map_or(0, |content| self.short_text_bytes(content.name.len()))
     }
 
-    /// Bytes of the values of a change.
-    pub(crate) fn change_bytes(&self, change: &Change) -> usize {
+    /// The estimated bytes of the values of the event or event type of a change.
+    pub(crate) fn estimate_change_bytes(&self, change: &Change) -> usize {
         match change {
-            Change::Event(row) => self.event_bytes(row),
-            Change::EventType(row) => self.event_type_bytes(row),
+            Change::Event(row) => self.estimate_event_bytes(row),
+            Change::EventType(row) => self.estimate_event_type_bytes(row),
         }
     }
 
-    /// Bytes of the results of writes.
-    pub(crate) fn answer_bytes(&self, answers: &[MutationAnswer]) -> usize {
+    /// The estimated bytes of the results of writes, with the rows that they return.
+    pub(crate) fn estimate_answers_bytes(&self, answers: &[MutationAnswer]) -> usize {
         let content_bytes = answers.iter().map(|answer| match answer {
-            MutationAnswer::Event(event) => event.answer.row.as_ref().map_or(0, |row| self.event_bytes(row)),
+            MutationAnswer::Event(event) => {
+                event.answer.row.as_ref().map_or(0, |row| self.estimate_event_bytes(row))
+            }
             MutationAnswer::EventType(answer) => {
-                answer.row.as_ref().map_or(0, |row| self.event_type_bytes(row))
+                answer.row.as_ref().map_or(0, |row| self.estimate_event_type_bytes(row))
             }
         });
         content_bytes.sum::<usize>() + self.row_overhead_bytes(answers.len())
     }
 
-    /// Bytes of a short text: counted once for each time the selection contains one, and at least once.
+    /// The bytes of a short text of this length, once for each short text in the selection, and at least
+    /// once.
     pub(crate) fn short_text_bytes(&self, bytes: usize) -> usize {
         bytes * self.short_texts.max(1)
     }
 }
 
-/// Bytes of a JSON text once it is parsed into its values.
+/// The estimated bytes of memory that a JSON text takes once it is parsed into its values.
 fn parsed_json_bytes(text: &str) -> usize {
     let values = text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     text.len() + values * JSON_VALUE_BYTES
@@ -162,11 +170,12 @@ mod tests {
     fn a_response_is_refused_at_the_first_byte_over_the_limit() {
         let response_size = ResponseSize::default();
         assert!(
-            response_size.add_bytes(RESPONSE_BYTES_MAX - 1).is_ok() && response_size.add_bytes(1).is_ok()
+            response_size.add_bytes_and_check_limit(RESPONSE_BYTES_MAX - 1).is_ok()
+                && response_size.add_bytes_and_check_limit(1).is_ok()
         );
-        assert_eq!(response_size.add_bytes(1), Err(ApiError::response_too_large()));
+        assert_eq!(response_size.add_bytes_and_check_limit(1), Err(ApiError::response_too_large()));
         response_size.reset();
-        assert!(response_size.add_bytes(1).is_ok());
+        assert!(response_size.add_bytes_and_check_limit(1).is_ok());
     }
 
     #[test]

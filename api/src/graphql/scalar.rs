@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{InputType, InputValueResult, Number, Scalar, ScalarType, Value};
 use domain::draft::Sent;
-use domain::text_repair::restore_large_numbers;
+use domain::text_repair::make_marked_numbers_overflow;
 use domain::{event_id, instant};
 use uuid::Uuid;
 
@@ -16,8 +16,8 @@ use super::json_writer::response::value_to_json_text;
 use crate::error::ApiError;
 use crate::http::variables::DUPLICATE_KEY;
 
-/// Converts a JSON value that should be a string.
-fn into_sent_string(value: Option<Value>) -> Sent<String> {
+/// Converts a JSON value that should be a string. Null counts as absent, and any other type as a wrong type.
+fn string_to_draft_field(value: Option<Value>) -> Sent<String> {
     match value {
         None | Some(Value::Null) => Sent::Absent,
         Some(Value::String(text)) => Sent::Value(text),
@@ -31,9 +31,9 @@ fn into_sent_string(value: Option<Value>) -> Sent<String> {
 /// that item; in an argument or a filter it refuses the request.
 #[derive(Debug, Clone)]
 pub enum DateTime {
-    /// An instant of the server, in epoch milliseconds.
+    /// An instant that the server returns, in epoch milliseconds.
     At(i64),
-    /// A value as a client sent it.
+    /// A JSON value as a client sent it, of any type and unchecked.
     Sent(Value),
 }
 
@@ -56,21 +56,21 @@ impl ScalarType for DateTime {
 }
 
 impl DateTime {
-    /// The value as one field of a draft: absent, its text, or of a wrong JSON type.
-    pub(crate) fn into_sent(this: Option<Self>) -> Sent<String> {
+    /// The value as one field of a draft: absent or null, its unchecked text, or of a wrong JSON type.
+    pub(crate) fn into_draft_field(this: Option<Self>) -> Sent<String> {
         match this {
-            Some(Self::Sent(value)) => into_sent_string(Some(value)),
+            Some(Self::Sent(value)) => string_to_draft_field(Some(value)),
             Some(Self::At(ms)) => Sent::Value(instant::format(ms)),
             None => Sent::Absent,
         }
     }
 
-    /// The value as an argument, in epoch milliseconds.
+    /// Parses the value of an argument or filter, in epoch milliseconds. `None` if it is absent or null.
     ///
     /// # Errors
     /// [`ApiError::BadUserInput`] if the value is not an RFC 3339 instant of the years 0001 to 9999.
     pub(crate) fn into_epoch_ms(this: Option<Self>) -> Result<Option<i64>, ApiError> {
-        match Self::into_sent(this) {
+        match Self::into_draft_field(this) {
             Sent::Absent => Ok(None),
             Sent::Value(text) if instant::parse(&text).is_some() => {
                 Ok(instant::parse(&text).map(|parsed| parsed.ms))
@@ -103,19 +103,20 @@ impl ScalarType for JsonObject {
 }
 
 impl JsonObject {
-    /// Parses canonical text from the database.
+    /// Parses canonical JSON text from the database. Text that cannot be parsed becomes null.
     pub(crate) fn from_stored_text(text: &str) -> Self {
         Self(serde_json::from_str(text).unwrap_or_default())
     }
 
-    /// The value as one field of a draft: absent, its text, or of a wrong JSON type.
-    pub(crate) fn into_sent(this: Option<Self>) -> Sent<String> {
+    /// The value as one field of a draft: absent or null, its JSON text, or of a wrong type. An object
+    /// that was parsed with a duplicate key counts as a wrong type.
+    pub(crate) fn into_draft_field(this: Option<Self>) -> Sent<String> {
         match this.map(|object| object.0) {
             None | Some(Value::Null) => Sent::Absent,
             // In variables, free JSON stays the text that the client sent: see `http::variables`.
             Some(Value::Binary(text)) => String::from_utf8(text.into()).map_or(Sent::WrongType, Sent::Value),
             Some(value @ Value::Object(_)) if !has_duplicate_key(&value) => {
-                Sent::Value(restore_large_numbers(&value_to_json_text(&value)).into_owned())
+                Sent::Value(make_marked_numbers_overflow(&value_to_json_text(&value)).into_owned())
             }
             Some(_) => Sent::WrongType,
         }
@@ -172,7 +173,8 @@ impl ScalarType for Long {
     }
 }
 
-/// The built-in scalar `ID` in inputs. It accepts any JSON value: a wrong id is a problem of its item.
+/// The built-in scalar `ID` in inputs. It accepts any JSON value, so that a wrong id does not refuse the
+/// whole request: in a write it is a problem of its item, and in a query an unknown id.
 #[derive(Debug, Clone)]
 pub struct Id(Value);
 
@@ -205,17 +207,18 @@ impl InputType for Id {
 }
 
 impl Id {
-    /// The value as one field of a draft: absent, its text, or of a wrong JSON type.
-    pub(crate) fn into_sent(this: Option<Self>) -> Sent<String> {
-        into_sent_string(this.map(|id| id.0))
+    /// The value as one field of a draft: absent or null, its unchecked text, or of a wrong JSON type.
+    pub(crate) fn into_draft_field(this: Option<Self>) -> Sent<String> {
+        string_to_draft_field(this.map(|id| id.0))
     }
 
-    /// The UUID, or `None` if the value is not one. Queries treat such a value as an unknown id.
+    /// Parses the value as a UUID of any version. `None` if it is not one; queries treat that as an unknown
+    /// id.
     pub(crate) fn to_uuid(&self) -> Option<Uuid> {
         event_id::parse(&self.to_text()?)
     }
 
-    /// The value if it is a string.
+    /// The value unchecked, if it is a string. `None` for any other JSON type.
     pub(crate) fn to_text(&self) -> Option<String> {
         if let Value::String(text) = &self.0 { Some(text.clone()) } else { None }
     }

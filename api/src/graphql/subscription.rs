@@ -24,11 +24,11 @@ use super::wake::WakeUps;
 use super::{context_actor, context_response_size, context_store};
 use crate::error::ApiError;
 
-/// How often a reader reads the feed without a wake-up.
+/// How often a subscription reads its feed if nothing wakes it, because a wake-up can be lost.
 const POLL_EVERY: Duration = Duration::from_secs(5);
-/// The longest time without a page. After it an empty page is sent.
+/// The longest time in which a subscription to `changes` sends no page. After it an empty page is sent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// The pause between two reads of an import.
+/// The pause between two reads of the import that a subscription to `importProgress` follows.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// The subscriptions. They return data of the authenticated user only.
@@ -38,9 +38,10 @@ pub struct Subscription;
 /// The subscriptions. They return data of the authenticated user only.
 #[Root]
 impl Subscription {
-    /// The changes after the cursor `after`, and then each new change when it is committed. Without `after`
-    /// the stream starts at the newest position. After 30 s without changes an empty page is sent. A page
-    /// with `reset` is the last one, and the stream completes: bootstrap from the `cursor` of that page.
+    /// Pages with the changes after the cursor `after`, and then with each new change when it is committed.
+    /// Without `after` the stream starts at the newest position. After 30 s without changes an empty page is
+    /// sent. A page with `reset` is the last one, and the stream completes: bootstrap with the query
+    /// `changes` from the `cursor` of that page.
     async fn changes(
         &self,
         context: &Context<'_>,
@@ -54,7 +55,7 @@ impl Subscription {
             None => feed::load_head_cursor(&store, user_id).await?.encode(user_id),
         };
         let (counts, response_size) =
-            (SelectionCounts::count_selection(context), context_response_size(context).clone());
+            (SelectionCounts::count_selected_fields(context), context_response_size(context).clone());
         let reader = FeedReader {
             store,
             user_id,
@@ -64,14 +65,13 @@ impl Subscription {
             counts,
             response_size,
         };
-        Ok(futures::stream::unfold(
-            reader,
-            |mut reader| async move { Some((reader.next_page().await?, reader)) },
-        ))
+        Ok(futures::stream::unfold(reader, |mut reader| async move {
+            Some((reader.wait_for_next_page().await?, reader))
+        }))
     }
 
-    /// The import as it is now, and then after each change, at most once a second, until it ends. An unknown
-    /// id is refused as BAD_USER_INPUT.
+    /// The import as it is now, and then whenever it has changed, at most once a second. The stream completes
+    /// after the import has ended. An unknown id is refused as BAD_USER_INPUT.
     #[graphql(name = "importProgress")]
     async fn import_progress(
         &self,
@@ -82,7 +82,7 @@ impl Subscription {
         let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
         let id = id.to_uuid().ok_or_else(unknown)?;
         let job = import_job::find(&store, user_id, id).await?.ok_or_else(unknown)?;
-        let has_ended = job.state.is_final();
+        let has_ended = job.state.has_ended();
         let current = futures::stream::once(std::future::ready(ImportJob(job.clone())));
         let watcher = ImportWatcher {
             store,
@@ -91,29 +91,30 @@ impl Subscription {
             response_size: context_response_size(context).clone(),
         };
         let updates = futures::stream::unfold(watcher, |mut watcher| async move {
-            Some((ImportJob(watcher.next_import_state().await?), watcher))
+            Some((ImportJob(watcher.poll_until_import_changes().await?), watcher))
         });
         Ok(futures::StreamExt::chain(current, updates))
     }
 }
 
-/// A reader of a change feed.
+/// The state of one subscription to `changes`: it reads the change feed of its user page by page.
 struct FeedReader {
     store: Store,
     user_id: Uuid,
-    /// The cursor to go on from. `None` after a reset, which ends the stream.
+    /// The cursor after which the next page begins. `None` after a reset, which ends the stream.
     after: Option<String>,
     wake_ups: watch::Receiver<()>,
     /// When the last page was sent.
     last_sent_at: Instant,
-    /// The selection of the client, for the size of its pages.
+    /// What the client selects, from which the size of its pages in bytes is estimated.
     counts: SelectionCounts,
     response_size: ResponseSize,
 }
 
 impl FeedReader {
-    /// Waits for the next page to send. Returns `None` after a reset.
-    async fn next_page(&mut self) -> Option<ChangePage> {
+    /// Waits until there are changes, and returns them as the next page to send; after [`SILENCE_MAX`] the
+    /// page is empty. A read that fails is repeated without end. Returns `None` after a reset.
+    async fn wait_for_next_page(&mut self) -> Option<ChangePage> {
         loop {
             let after = self.after.clone()?;
             // Marked before the read, so that a commit during the read ends the wait below.
@@ -134,7 +135,7 @@ impl FeedReader {
                 Err(error) => {
                     tracing::debug!(
                         error = error.to_string_with_cause(),
-                        "a change feed could not be read and will be read again"
+                        "a subscription could not read its change feed and will try again"
                     )
                 }
             }
@@ -154,7 +155,7 @@ impl FeedReader {
 
 impl FeedReader {
     async fn read_page(&self, after: &str) -> Result<feed::ChangePage, Error> {
-        let row_size = |change: &feed::Change| self.counts.change_bytes(change);
+        let row_size = |change: &feed::Change| self.counts.estimate_change_bytes(change);
         let bounds = feed::PageBounds {
             first: limits::SUBSCRIPTION_PAGE_MAX,
             with_types: self.counts.has_event_types(),
@@ -164,7 +165,7 @@ impl FeedReader {
     }
 }
 
-/// A reader that follows one import.
+/// The state of one subscription to `importProgress`, which follows one import.
 struct ImportWatcher {
     store: Store,
     last: domain::import::ImportRow,
@@ -173,13 +174,14 @@ struct ImportWatcher {
 }
 
 impl ImportWatcher {
-    /// Waits until the import has changed. Returns `None` after its final state was sent, or if it is gone.
-    async fn next_import_state(&mut self) -> Option<domain::import::ImportRow> {
+    /// Reads the import once a second until it has changed, and returns it. A read that fails is repeated
+    /// without end. Returns `None` after the final state was returned, or if the import no longer exists.
+    async fn poll_until_import_changes(&mut self) -> Option<domain::import::ImportRow> {
         while !self.has_ended {
             tokio::time::sleep(PROGRESS_EVERY).await;
             match import_job::find(&self.store, self.last.user_id, self.last.id).await {
                 Ok(Some(job)) if job != self.last => {
-                    self.has_ended = job.state.is_final();
+                    self.has_ended = job.state.has_ended();
                     self.last = job;
                     self.response_size.reset();
                     return Some(self.last.clone());
@@ -189,7 +191,7 @@ impl ImportWatcher {
                 Err(error) => {
                     tracing::debug!(
                         error = error.to_string_with_cause(),
-                        "an import could not be read and will be read again"
+                        "a subscription could not read its import and will try again"
                     )
                 }
             }

@@ -11,15 +11,16 @@ use service::notifier::Notifier;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// The number of channels from which on channels without readers are removed.
+/// Channels without readers are removed when there are this many channels, and at each doubling of that.
 const PRUNE_FROM_CHANNELS: usize = 1_024;
 
-/// The watch channels of all users with readers in this process.
+/// The watch channels that wake the feed subscriptions of this process, one for each user with readers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WakeUps(Arc<Mutex<HashMap<Uuid, watch::Sender<()>>>>);
 
 impl WakeUps {
-    /// Starts the task that passes on the notifications until the notifier is dropped.
+    /// Starts a task that wakes the readers of each feed that the notifier reports as moved, until the
+    /// notifier is dropped.
     ///
     /// Must be called within a tokio runtime.
     pub(crate) fn new(notifier: &dyn Notifier) -> Self {
@@ -33,7 +34,8 @@ impl WakeUps {
         this
     }
 
-    /// Returns a receiver that changes each time the feed of this user moves from now on.
+    /// Returns a receiver that is marked as changed each time the feed of this user moves from now on. It
+    /// carries no data, and is closed if the lock is poisoned.
     pub(crate) fn subscribe_to_feed(&self, user_id: Uuid) -> watch::Receiver<()> {
         let Ok(mut channels) = self.0.lock() else {
             return watch::channel(()).1;

@@ -14,26 +14,29 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::encoding::Encoding;
 use crate::error::ApiError;
 
-/// A body that makes no progress for this long is refused.
+/// How long to wait for the next bytes of a request body before reading ends.
 pub(crate) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time for a whole body, plus one second for each [`BODY_BYTES_A_SECOND_MIN`] bytes that have arrived.
+/// The time in which a whole body must arrive. Each [`BODY_BYTES_A_SECOND_MIN`] bytes that have arrived
+/// extend it by one second.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 const KIB: usize = 1024;
 
-/// How long a refused body is read at most.
+/// How long the rest of a request body is read and discarded at most.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads and decodes a whole body. Returns it with the permit for the memory that it occupies.
+/// Reads a whole body into memory and decodes it. Returns it with the permit for the memory that it occupies.
 ///
 /// `memory` has one permit for each KiB. Memory is taken as the bytes arrive. A size that is only announced
 /// in `Content-Length` takes none.
 ///
 /// # Errors
-/// - [`ApiError::PayloadTooLarge`] if the body is larger than [`BODY_BYTES_MAX`], encoded or decoded.
+/// - [`ApiError::PayloadTooLarge`] if the body is larger than [`BODY_BYTES_MAX`], encoded or decoded, or is
+///   compressed more than [`Encoding::decoded_bytes_max`] allows.
 /// - [`ApiError::Unavailable`] if there is too little memory for it at the moment.
 /// - [`ApiError::BadUserInput`] if it arrives too slowly, ends early or is not encoded as announced.
+/// - [`ApiError::Internal`] if the decoder panics.
 pub(crate) async fn read_and_decode_body(
     memory: &Arc<Semaphore>,
     headers: &HeaderMap,
@@ -62,12 +65,13 @@ pub(crate) async fn read_and_decode_body(
     Ok((bytes, permit))
 }
 
-/// Reads and discards a small part of the body of a refused request, so that its sender receives the response.
+/// Reads and discards at most [`UNAUTHENTICATED_DRAIN_BYTES_MAX`] bytes of the body of a refused request, so
+/// that its sender receives the response.
 pub(crate) async fn drain_start_of_refused_body(body: Body) {
     drain_body(body, UNAUTHENTICATED_DRAIN_BYTES_MAX).await;
 }
 
-/// Reads and discards at most `bytes_max` bytes of a refused body.
+/// Reads and discards at most `bytes_max` bytes of a refused body, for at most [`DRAIN_TIMEOUT`].
 pub(crate) async fn drain_body(body: Body, bytes_max: usize) {
     discard_stream(body.into_data_stream(), bytes_max).await;
 }
@@ -88,7 +92,7 @@ pub(crate) async fn discard_stream<E>(
     let _is_best_effort = timeout(DRAIN_TIMEOUT, read).await;
 }
 
-/// Extends the permit so that it covers `bytes`.
+/// Takes more of `memory`, so that the permit covers `bytes` in total. Does not wait for memory.
 ///
 /// # Errors
 /// [`ApiError::Unavailable`] if there is too little memory.
@@ -103,8 +107,8 @@ fn extend_memory_permit(
     Ok(())
 }
 
-/// Reads a body that is not longer than [`BODY_BYTES_MAX`]. `whole` is the time for it before its bytes
-/// extend it.
+/// Reads a whole body into memory, without decoding it. One that is longer than [`BODY_BYTES_MAX`] is an
+/// error. `whole` is the time in which it must arrive, to which its bytes add more.
 async fn collect_body(
     memory: &Arc<Semaphore>,
     body: Body,

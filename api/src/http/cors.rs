@@ -8,7 +8,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::limiter::{LEVEL_HEADER, POLICY_HEADER};
 
-/// Request headers of the routes, and those that Apollo, Relay, urql, Sentry, Datadog and OpenTelemetry add.
+/// The request headers that pages of other origins may always send: those of the routes, and those that
+/// Apollo, Relay, urql, Sentry, Datadog and OpenTelemetry add.
 const REQUEST_HEADERS: [&str; 26] = [
     "authorization",
     "content-type",
@@ -38,7 +39,7 @@ const REQUEST_HEADERS: [&str; 26] = [
     "x-datadog-trace-id",
 ];
 
-/// The origins whose pages may use the API.
+/// The web origins whose pages may use the API.
 #[derive(Debug, Clone)]
 pub(crate) struct Origins(Arc<[String]>);
 
@@ -53,8 +54,8 @@ impl Origins {
     }
 }
 
-/// Responds to preflight requests, and marks the responses that pages of these origins may read.
-/// `additional_headers` are request headers that they may send in addition to [`REQUEST_HEADERS`].
+/// The layer that responds to preflight requests, and marks the responses that pages of these origins may
+/// read. `additional_headers` are request headers that the pages may send in addition to [`REQUEST_HEADERS`].
 pub(super) fn cors_layer(origins: Origins, additional_headers: &[HeaderName]) -> CorsLayer {
     let is_allowed = move |origin: &HeaderValue, _: &Parts| origins.allows_origin(origin);
     let additional_headers = additional_headers.iter().cloned();
@@ -72,11 +73,17 @@ pub(super) fn cors_layer(origins: Origins, additional_headers: &[HeaderName]) ->
         )
 }
 
-/// Compares exactly. An allowed origin that ends in `:*`, such as `http://localhost:*`, matches any port.
+/// Whether an origin is the allowed one, compared exactly. If the allowed one ends in `:*`, as
+/// `http://localhost:*` does, any port matches, also none.
 fn matches_origin(allowed: &str, origin: &str) -> bool {
     let Some(host) = allowed.strip_suffix(":*") else {
         return allowed == origin;
     };
-    let port = origin.strip_prefix(host).map(|port| port.strip_prefix(':').unwrap_or(port));
-    port.is_some_and(|port| port.chars().all(|digit| digit.is_ascii_digit()))
+    match origin.strip_prefix(host) {
+        Some("") => true,
+        Some(port) => port
+            .strip_prefix(':')
+            .is_some_and(|port| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit())),
+        None => false,
+    }
 }

@@ -13,10 +13,10 @@ use crate::error::ApiError;
 
 /// The ratio of decoded to encoded bytes is limited only above this number of decoded bytes.
 const RATIO_FROM_BYTES: usize = 64 * 1024;
-/// The encoding can be detected from this number of bytes at the start.
+/// How many bytes at the start of a body show its encoding.
 const MAGIC_BYTES: usize = 4;
 
-/// How a body is encoded.
+/// How a request body is compressed, by its `Content-Encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Identity,
@@ -28,7 +28,7 @@ impl Encoding {
     /// Reads the encoding from the headers of a request.
     ///
     /// # Errors
-    /// A text for the client, if the encoding is not supported or there are several.
+    /// A text for the client, if the encoding is not supported or several are named.
     pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, String> {
         // Several header lines form one list (RFC 9110, section 5.3).
         let lines = headers.get_all(header::CONTENT_ENCODING).iter();
@@ -42,9 +42,9 @@ impl Encoding {
         }
     }
 
-    /// Whether a body that begins with these bytes can have this encoding. True if there are too few bytes to
-    /// know.
-    pub(super) fn matches_first_bytes(self, begin: &[u8]) -> bool {
+    /// Whether a body that begins with these bytes can have this encoding. True for [`Self::Identity`], and
+    /// if there are too few bytes to know.
+    pub(super) fn may_match_first_bytes(self, begin: &[u8]) -> bool {
         let can_detect = begin.len() >= MAGIC_BYTES;
         match self {
             _ if !can_detect => true,
@@ -54,7 +54,7 @@ impl Encoding {
         }
     }
 
-    /// The most bytes that a body of `encoded` bytes may have when it is decoded.
+    /// The most bytes that a body may have after decoding, if it has `encoded` bytes before.
     pub(super) fn decoded_bytes_max(self, encoded: usize) -> usize {
         let ratio_max = usize::try_from(DECODED_RATIO_MAX).unwrap_or(usize::MAX);
         match self {
@@ -63,11 +63,11 @@ impl Encoding {
         }
     }
 
-    /// Decodes a body in a blocking thread, so that other tasks are not delayed.
+    /// Decodes a whole body in a blocking thread, so that other tasks are not delayed.
     ///
     /// # Errors
     /// - [`ApiError::BadUserInput`] if the body does not have this encoding.
-    /// - [`ApiError::PayloadTooLarge`] if the decoded body is too large.
+    /// - [`ApiError::PayloadTooLarge`] if the decoded body is larger than [`Self::decoded_bytes_max`].
     /// - [`ApiError::Internal`] if the decoder panics.
     pub(super) async fn decode_body(self, body: Bytes) -> Result<Bytes, ApiError> {
         if self == Self::Identity {

@@ -87,7 +87,7 @@ pub(super) async fn post_graphql(
     }
 }
 
-/// Authenticates the request.
+/// Verifies the token of the request. Returns its user, whom it creates at the first request, and the expiry.
 async fn authenticate_caller(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let token = bearer_token(headers).ok_or(ApiError::Unauthenticated)?;
     app.keys.authenticate_token(token, &app.services.store).await
@@ -165,8 +165,8 @@ pub(super) async fn get_graphql(
     }
 }
 
-/// Whether the client requests an upgrade to a WebSocket. A server may ignore any other (RFC 9110, section
-/// 7.8).
+/// Whether the client requests an upgrade to a WebSocket. A server may ignore an upgrade to anything else
+/// (RFC 9110, section 7.8).
 fn requests_websocket(headers: &HeaderMap) -> bool {
     let offers = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
     let mut protocols = offers.flat_map(|offers| offers.split(',')).map(str::trim);
@@ -193,13 +193,13 @@ impl Parameters {
     }
 }
 
-/// Whether the origin may open a WebSocket. Browsers send no preflight request before they open one, so CORS
-/// does not protect it.
+/// Whether the origin may open a WebSocket, or there is no `Origin`. Browsers send no preflight request
+/// before they open one, so CORS does not protect it.
 fn is_socket_origin_allowed(app: &App, headers: &HeaderMap) -> bool {
     headers.get(header::ORIGIN).is_none_or(|origin| app.origins.allows_origin(origin))
 }
 
-/// Refuses all other methods.
+/// Refuses a request to `/graphql` with another method than GET, HEAD or POST: status 405.
 pub(super) async fn refuse_other_method(
     Extension(RequestId(id)): Extension<RequestId>,
     headers: HeaderMap,
@@ -209,7 +209,7 @@ pub(super) async fn refuse_other_method(
     refusal_response(&error, Some(StatusCode::METHOD_NOT_ALLOWED), error_media, &id)
 }
 
-/// A request whose body was read, but not yet checked.
+/// A GraphQL request that was parsed, but not yet checked against the limits or executed.
 struct ReceivedRequest {
     body: Body,
     /// Permits for the memory that the body occupies.
@@ -218,7 +218,8 @@ struct ReceivedRequest {
     is_get: bool,
 }
 
-/// Prepares and executes the request, and writes its response in the media type that the client prefers.
+/// Prepares the request, takes its points and executes it. Writes the response in the media type that the
+/// client prefers.
 async fn respond_to_request(
     app: &Arc<App>,
     caller: Caller,

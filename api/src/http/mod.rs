@@ -52,27 +52,30 @@ pub(crate) struct App {
     pub schema: Schema,
     pub keys: Keys,
     pub probes: Probes,
-    /// Tracks the sockets, and the mutations that run to their end even if the client disconnects.
+    /// The tasks that the server waits for at shutdown: the sockets, and the mutations, which run to their
+    /// end even if the client disconnects.
     pub tracker: TaskTracker,
-    /// Ends sockets and streams at shutdown, because they would never end by themselves.
+    /// Is cancelled at shutdown. Sockets and streams then end, which they would never do by themselves.
     pub shutdown: CancellationToken,
     /// The origins whose pages may use the API.
     pub origins: Origins,
-    /// Additional request headers that these pages may send.
+    /// Request headers that pages of other origins may send, in addition to the built-in ones (CORS).
     pub cors_headers: Vec<HeaderName>,
     /// The rate limit of each user. `None`: there is no limit.
     pub limiter: Option<Limiter>,
     /// The memory for request bodies: one permit for each KiB.
     pub bodies: Arc<Semaphore>,
-    /// Limits the payloads that are uploaded at the same time. Each holds up to 8 MiB in memory.
+    /// Limits the import payloads that are uploaded at the same time, one permit for each. An upload holds up
+    /// to 8 MiB in memory.
     pub uploads: Arc<Semaphore>,
-    /// Limits the previews that are made at the same time.
+    /// Limits the previews of import files that are made at the same time, one permit for each.
     pub previews: Arc<Semaphore>,
-    /// Limits the payloads that are read for their rejected records at the same time.
+    /// Limits the payloads that are read again for their rejected records at the same time, in total and for
+    /// each user.
     pub payload_readers: Arc<rejected::PayloadReaders>,
-    /// The cache of parsed documents by their text.
+    /// The cache of parsed GraphQL documents by their text. All of them are within the query limits.
     pub documents: Mutex<LruCache<String, Arc<ExecutableDocument>>>,
-    /// The documents that clients may name by their hash alone.
+    /// The GraphQL documents that clients may name by their hash alone (automatic persisted queries).
     pub persisted: PersistedDocuments,
 }
 
@@ -110,7 +113,7 @@ impl App {
     }
 }
 
-/// The id of a request: the `X-Request-Id` of the client, or a new id.
+/// The id of a request: the `X-Request-Id` of the client if it is well-formed, else a new id.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub String);
 
@@ -122,7 +125,7 @@ fn build_router(app: Arc<App>) -> Router {
             get(graphql::get_graphql).post(graphql::post_graphql).fallback(graphql::refuse_other_method),
         )
         .route("/imports/{id}/payload", put(payload::put_payload).head(payload::head_payload))
-        .route("/imports/{id}/report", get(payload::get_report))
+        .route("/imports/{id}/report", get(payload::get_import_report))
         .route("/imports/{id}/rejected", get(rejected::get_rejected_records))
         .route("/imports/preview", post(preview::post_preview))
         .route("/schema.graphql", get(|| async { ([(header::CONTENT_TYPE, "text/plain")], crate::sdl()) }))
@@ -137,7 +140,8 @@ fn build_router(app: Arc<App>) -> Router {
     observed.layer(cors).layer(middleware::from_fn(add_request_id_and_problem))
 }
 
-/// Gives each request an id, and gives a problem object to error responses that have none.
+/// Middleware that gives each request its [`RequestId`] and returns that in `X-Request-Id`. Replaces the body
+/// of an error response by a problem object if it is none yet, except at `/graphql`.
 async fn add_request_id_and_problem(mut request: Request, next: Next) -> Response {
     let sent = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -156,7 +160,8 @@ async fn add_request_id_and_problem(mut request: Request, next: Next) -> Respons
     response
 }
 
-/// Whether this is an error response without a problem object. The router and the layers make such responses.
+/// Whether this is an error response that is no problem object, by its content type. The router and the
+/// layers make such responses.
 fn is_error_without_problem(response: &Response) -> bool {
     let status = response.status();
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -182,7 +187,8 @@ fn replace_body_with_problem(response: Response, request_id: &str) -> Response {
     Response::from_parts(head, replacement.into_body())
 }
 
-/// Extracts the user of a request whose body is not read. A request without a valid token is refused.
+/// Extracts the user of a request from its token. A request without a valid token is refused. It is only for
+/// routes that read no body, because a refusal does not drain the body.
 pub(crate) struct CurrentUser(pub Actor);
 
 impl FromRequestParts<Arc<App>> for CurrentUser {
@@ -221,7 +227,8 @@ async fn method_not_allowed_response(Extension(RequestId(id)): Extension<Request
     )
 }
 
-/// The response to a refused request of any route except `/graphql`: a problem object (RFC 9457).
+/// The response to a refused request of any route except `/graphql`: a problem object (RFC 9457) with the
+/// status and the headers of the error.
 fn error_response(error: &ApiError, request_id: &str) -> Response {
     let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = problem_response(error.to_problem_json(request_id), status);
@@ -236,7 +243,8 @@ fn problem_response(problem: serde_json::Value, status: StatusCode) -> Response 
     response
 }
 
-/// Adds `Retry-After` and the rate limit headers if the user has too few points left.
+/// Adds `Retry-After` and the rate limit headers to a response for [`ApiError::RateLimited`]. Any other error
+/// adds nothing.
 fn add_rate_limit_headers(error: &ApiError, response: &mut Response) {
     if let ApiError::RateLimited { retry_after_ms, level } = error {
         response.headers_mut().insert(header::RETRY_AFTER, round_up_to_seconds(*retry_after_ms).into());
@@ -244,7 +252,8 @@ fn add_rate_limit_headers(error: &ApiError, response: &mut Response) {
     }
 }
 
-/// Adds the header that RFC 9110 recommends for 503 (`Retry-After`) or requires for 401 (`WWW-Authenticate`).
+/// Adds the header that RFC 9110 recommends for the status 503 (`Retry-After`) or requires for 401
+/// (`WWW-Authenticate`). Any other status gets none.
 fn add_headers_for_status(response: &mut Response) {
     let (name, value) = match response.status() {
         StatusCode::SERVICE_UNAVAILABLE => (header::RETRY_AFTER, "1"),

@@ -18,12 +18,12 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::RequestId;
 
-/// The trace context of a request. It is that of the span of the request, or without tracing that of the
-/// client.
+/// The trace context of a request: that of its span, or without tracing that which the client sent, if any.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestTrace(pub Option<TraceContext>);
 
-/// Middleware that records the span and the metrics. It must run after the layer that sets the [`RequestId`].
+/// Middleware that records a span and metrics for each request, and adds its [`RequestTrace`]. It must run
+/// after the layer that sets the [`RequestId`].
 pub(super) async fn record_request(mut request: Request, next: Next) -> Response {
     let mut record = RequestRecord::new(&request);
     let span = record.create_span(request.extensions().get::<RequestId>().map_or("", |id| &id.0));
@@ -44,8 +44,8 @@ pub(super) async fn record_request(mut request: Request, next: Next) -> Response
     response
 }
 
-/// The record of one request. The metrics are written when it is dropped, because a client may disconnect
-/// before the response.
+/// What is recorded of one request. The metrics are written when it is dropped, because a client may
+/// disconnect before the response.
 struct RequestRecord {
     started_at: Instant,
     method: &'static str,
@@ -89,7 +89,8 @@ impl Drop for RequestRecord {
     }
 }
 
-/// The label of a method. Unknown methods share one label, because a client may invent any number of them.
+/// The metric label of an HTTP method. Unknown methods share one label, because a client may invent any
+/// number of them.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -103,7 +104,8 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// The trace context that the client sent (W3C Trace Context).
+/// The trace context in `traceparent` (W3C Trace Context). `None` if the client sent none, or one that is not
+/// valid.
 fn parse_client_trace(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(TraceContext::parse)
 }
@@ -114,7 +116,7 @@ fn to_span_context(context: TraceContext) -> SpanContext {
     SpanContext::new(trace_id.into(), span_id.into(), flags, true, TraceState::NONE)
 }
 
-/// The trace context of a span. `None` without tracing.
+/// The trace context of a span. `None` if no traces are sent to a collector.
 fn trace_context_of_span(span: &Span) -> Option<TraceContext> {
     let context = span.context();
     let span_context = context.span().span_context().clone();

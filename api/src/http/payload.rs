@@ -26,14 +26,16 @@ use super::encoding::Encoding;
 use super::{App, CurrentUser, RequestId, error_response, problem_response};
 use crate::error::{ApiError, problem_json};
 
-/// The header with the number of payload bytes that are stored.
+/// The header `Upload-Offset`. In a response it is the number of payload bytes that are stored, in a PUT the
+/// offset of the payload at which the body begins.
 pub(super) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
-/// How long the database may take to find the offset of an upload that was refused.
+/// How long the database may take to find how much of a payload is stored, after an upload was refused.
 const OFFSET_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most bytes of a refused payload that are discarded before the response.
 const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// `PUT /imports/{id}/payload`: stores a part of the payload.
+/// `PUT /imports/{id}/payload`: stores the payload of an import, or the rest of it. The import is queued once
+/// the payload is complete.
 pub(super) async fn put_payload(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
@@ -62,7 +64,8 @@ pub(super) async fn put_payload(
     response
 }
 
-/// Checks the headers and stores the bytes of the body.
+/// Checks the headers of a PUT, and stores the bytes of its body as payload. Discards the body if it is
+/// refused.
 async fn receive_payload_part(
     app: &App,
     actor: &Actor,
@@ -93,13 +96,13 @@ async fn receive_payload_part(
         drain_start_of_refused_body(body).await;
         return error_response(&ApiError::Unavailable, request_id);
     };
-    let mut bytes = Box::pin(with_progress_timeout(body).fuse().peekable());
+    let mut bytes = Box::pin(end_body_when_stalled(body).fuse().peekable());
     // Only the first bytes of a payload show its encoding. A request that continues an upload does not have
     // them.
     let is_checked = encoding != Encoding::Identity && offset.unwrap_or_default() == 0;
     let first = if is_checked { bytes.as_mut().peek().await } else { None };
     let services = &app.services;
-    if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.matches_first_bytes(piece))) {
+    if first.is_some_and(|piece| piece.as_ref().is_ok_and(|piece| !encoding.may_match_first_bytes(piece))) {
         discard_stream(bytes, DISCARDED_BYTES_MAX).await;
         let error = ApiError::BadUserInput(
             "the payload does not have the encoding of its Content-Encoding".to_owned(),
@@ -111,20 +114,20 @@ async fn receive_payload_part(
     // The rest is discarded, because a sender that is still writing would not read the response.
     discard_stream(bytes, DISCARDED_BYTES_MAX).await;
     match received {
-        Ok(receipt) => receipt_response(receipt, request_id),
+        Ok(receipt) => upload_receipt_response(receipt, request_id),
         Err(error) => error_response(&error.into(), request_id),
     }
 }
 
-/// Ends the body if no bytes arrive for [`PROGRESS_TIMEOUT`].
-fn with_progress_timeout(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
+/// The bytes of the body. If none arrive for [`PROGRESS_TIMEOUT`], the stream ends without an error.
+fn end_body_when_stalled(body: Body) -> impl Stream<Item = Result<Bytes, ()>> + Send {
     stream::unfold(body.into_data_stream(), |mut stream| async move {
         let next = timeout(PROGRESS_TIMEOUT, stream.next()).await.unwrap_or(None)?;
         Some((next.map_err(|_| ()), stream))
     })
 }
 
-/// `HEAD /imports/{id}/payload`: returns how many bytes are stored.
+/// `HEAD /imports/{id}/payload`: returns in `Upload-Offset` how many bytes of the payload are stored.
 pub(super) async fn head_payload(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
@@ -133,12 +136,12 @@ pub(super) async fn head_payload(
 ) -> Response {
     let store = &app.services.store;
     match service::load_payload_offset(store, &actor, event_id::parse(&id).unwrap_or_default()).await {
-        Ok(receipt) => receipt_response(receipt, &request_id),
+        Ok(receipt) => upload_receipt_response(receipt, &request_id),
         Err(error) => error_response(&error.into(), &request_id),
     }
 }
 
-fn receipt_response(receipt: Receipt, request_id: &str) -> Response {
+fn upload_receipt_response(receipt: Receipt, request_id: &str) -> Response {
     let mut response = match receipt.problem {
         None => StatusCode::OK.into_response(),
         Some(problem) => import_problem_response(&problem, request_id),
@@ -154,7 +157,7 @@ pub(super) fn import_not_found_response(request_id: &str) -> Response {
     problem_response(problem_json("NOT_FOUND", 404, detail, request_id), StatusCode::NOT_FOUND)
 }
 
-/// The response for a problem of an import.
+/// The HTTP response for a problem of an import: a problem object with the status of the problem's code.
 pub(super) fn import_problem_response(import_problem: &Problem, request_id: &str) -> Response {
     let status =
         StatusCode::from_u16(import_problem.code.http_status()).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
@@ -162,8 +165,8 @@ pub(super) fn import_problem_response(import_problem: &Problem, request_id: &str
     problem_response(problem_json(import_problem.code.name(), status.as_u16(), detail, request_id), status)
 }
 
-/// `GET /imports/{id}/report`: returns one line of JSON for each rejected or differing record.
-pub(super) async fn get_report(
+/// `GET /imports/{id}/report`: returns one line of JSON for each rejected or differing record of the import.
+pub(super) async fn get_import_report(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Path(id): Path<String>,

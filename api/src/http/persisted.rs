@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ApiError;
 
-/// The SHA-256 of a document.
+/// The SHA-256 of the text of a GraphQL document.
 pub(crate) type Hash = [u8; 32];
 
-/// The member `extensions` of a request.
+/// The member `extensions` of a GraphQL request. Only `persistedQuery` in it is read.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Extensions {
     #[serde(rename = "persistedQuery")]
@@ -31,7 +31,7 @@ struct PersistedQuery {
 }
 
 impl Extensions {
-    /// Returns the hash that the client sent, if any.
+    /// Returns the hash of the document that the client sent in `persistedQuery`, if any.
     ///
     /// # Errors
     /// [`ApiError::BadUserInput`] if the hash is malformed or the version is not 1.
@@ -49,7 +49,7 @@ impl Extensions {
     }
 }
 
-/// The documents that this process knows by their hash. The least recently used ones are evicted.
+/// The GraphQL documents that this process knows by their hash. The least recently used ones are evicted.
 #[derive(Debug, Clone)]
 pub(crate) struct PersistedDocuments(Arc<Mutex<LruCache<Hash, Arc<str>>>>);
 
@@ -59,11 +59,12 @@ impl PersistedDocuments {
         Self(Arc::new(Mutex::new(LruCache::new(entries))))
     }
 
-    /// Returns the document of a request.
+    /// Returns the document of a request: the text that was sent, or the stored one with this hash. Stores
+    /// nothing.
     ///
     /// # Errors
-    /// - [`ApiError::PersistedQueryNotFound`] if there is only a hash and the document is not known.
-    /// - [`ApiError::BadUserInput`] if the hash is not that of the document.
+    /// - [`ApiError::PersistedQueryNotFound`] if there is only a hash and no document is stored under it.
+    /// - [`ApiError::BadUserInput`] if both are given and the hash is not that of the document.
     pub(crate) fn resolve_document(
         &self,
         query: Option<String>,
@@ -81,7 +82,7 @@ impl PersistedDocuments {
         }
     }
 
-    /// Stores a document that was executed.
+    /// Stores a document under its hash, unless it is stored already. To be called after the execution only.
     pub(crate) fn store_document(&self, hash: Hash, query: &str) {
         if let Ok(mut documents) = self.0.lock()
             && !documents.contains(&hash)

@@ -29,15 +29,15 @@ use super::{App, RequestId, error_response, problem_response};
 use crate::error::{ApiError, problem_json};
 use crate::graphql::input::CsvMapping;
 
-/// How long a request waits until fewer than [`PREVIEWS_AT_ONCE_MAX`](domain::limits::PREVIEWS_AT_ONCE_MAX)
-/// others run.
+/// How long a request for a preview waits until fewer than
+/// [`PREVIEWS_AT_ONCE_MAX`](domain::limits::PREVIEWS_AT_ONCE_MAX) other previews are made.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most characters of a parse error that a response shows.
+/// The most characters of a JSON parse error that a response shows.
 const PARSE_ERROR_CHARS_MAX: usize = 300;
 /// The most bytes of a refused body that are discarded before the response.
 const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The body of a request.
+/// The JSON body of a request for a preview.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RequestBody {
@@ -52,7 +52,7 @@ struct RequestBody {
     rows: Option<usize>,
 }
 
-/// A request that was checked.
+/// A request for a preview whose body was parsed and checked.
 struct PreviewRequest {
     source: PartialSource,
     format: Option<Format>,
@@ -60,7 +60,8 @@ struct PreviewRequest {
     rows: usize,
 }
 
-/// `POST /imports/preview`: returns a preview of a part of a file.
+/// `POST /imports/preview`: returns how an import would read a file, of which the body contains only parts.
+/// Stores nothing, and costs one point.
 pub(super) async fn post_preview(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
@@ -105,7 +106,7 @@ pub(super) async fn post_preview(
     }
 }
 
-/// Makes the preview in a blocking thread.
+/// Makes the preview in a blocking thread, which keeps `permit` until the preview is made.
 ///
 /// # Errors
 /// [`ApiError::Internal`] if the reader of the format panics.
@@ -130,7 +131,7 @@ async fn make_preview(request: PreviewRequest, permit: OwnedSemaphorePermit) -> 
 }
 
 impl PreviewRequest {
-    /// Parses and checks the body of a request.
+    /// Parses the JSON body of a request for a preview, and checks its values.
     ///
     /// # Errors
     /// [`ApiError::BadUserInput`] if the body is malformed or a value is out of range.
@@ -157,7 +158,8 @@ impl PreviewRequest {
     }
 }
 
-/// Decodes the base64 of a part of the file.
+/// Decodes the base64 of a part of the file. `name` is the member of the body that contains it, for the
+/// error.
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if it is not base64 or too long.

@@ -31,25 +31,26 @@ use super::payload::{UPLOAD_OFFSET, import_not_found_response, import_problem_re
 use super::{App, CurrentUser, RequestId, error_response};
 use crate::error::ApiError;
 
-/// The cost of a request. It is high because the whole payload may have to be read.
+/// The points that a request for rejected records costs. Many, because the whole payload may have to be read.
 const POINTS: u32 = 50;
-/// How long the writer waits for the client in total, plus one second for each [`BODY_BYTES_A_SECOND_MIN`]
-/// bytes that were sent.
+/// How long the writer of a response waits for its client in total. Each [`BODY_BYTES_A_SECOND_MIN`] bytes
+/// that were sent extend it by one second.
 const CLIENT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The most pieces of the response, and the most rejections, that wait in a channel.
 const CHANNEL_CAPACITY: usize = 64;
 
-/// A record that the response must contain.
+/// A rejected record, which the response must contain.
 struct RejectedRecord {
-    /// The number of the record in the payload.
+    /// The number of the record in the payload, counted from 1.
     number: i64,
     reason: String,
 }
 
-/// The pieces of the response body. An error aborts the response.
+/// Sends the pieces of a response body. An error aborts the response.
 type Pieces = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
-/// `GET /imports/{id}/rejected`: returns the rejected records.
+/// `GET /imports/{id}/rejected`: returns the rejected records of an import as a file in the format of its
+/// payload, each with its reason.
 pub(super) async fn get_rejected_records(
     State(app): State<Arc<App>>,
     Extension(RequestId(request_id)): Extension<RequestId>,
@@ -62,14 +63,14 @@ pub(super) async fn get_rejected_records(
         Ok(None) => return import_not_found_response(&request_id),
         Err(error) => return error_response(&error.into(), &request_id),
     };
-    let mut response = respond_with_records(&app, &row, &request_id).await;
+    let mut response = respond_with_rejected_records(&app, &row, &request_id).await;
     response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(row.bytes_received));
     response
 }
 
-async fn respond_with_records(app: &App, row: &ImportRow, request_id: &str) -> Response {
-    if !row.has_complete_payload() {
-        return import_problem_response(&problem_of_incomplete_payload(row), request_id);
+async fn respond_with_rejected_records(app: &App, row: &ImportRow, request_id: &str) -> Response {
+    if !row.is_whole_payload_stored() {
+        return import_problem_response(&removed_or_partial_payload_problem(row), request_id);
     }
     let Some(permit) = PayloadReaders::acquire_read_permit(&app.payload_readers, row.user_id) else {
         return error_response(&ApiError::Unavailable, request_id);
@@ -93,13 +94,14 @@ async fn respond_with_records(app: &App, row: &ImportRow, request_id: &str) -> R
     }
 }
 
-/// The users whose payloads are being read. Each user may read one at a time, so that a single user cannot
-/// block the others.
+/// The users of whom a payload is being read for its rejected records. Each user may read one at a time, so
+/// that a single user cannot block the others.
 #[derive(Debug, Default)]
 pub(crate) struct PayloadReaders(Mutex<HashSet<Uuid>>);
 
 impl PayloadReaders {
-    /// Returns a permit for a user. `None` if the user already has one, or no permit is left.
+    /// Returns a permit for a user, without waiting. `None` if the user already has one, or no permit is
+    /// left.
     fn acquire_read_permit(readers: &Arc<Self>, user_id: Uuid) -> Option<ReadPermit> {
         let mut users = readers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = users.len() < PAYLOADS_READ_AT_ONCE_MAX && users.insert(user_id);
@@ -107,7 +109,7 @@ impl PayloadReaders {
     }
 }
 
-/// Permits one user to read a payload. It is released when it is dropped.
+/// Permits one user to read one payload for its rejected records. It is released when it is dropped.
 struct ReadPermit {
     readers: Arc<PayloadReaders>,
     user_id: Uuid,
@@ -119,8 +121,8 @@ impl Drop for ReadPermit {
     }
 }
 
-/// Why the payload of this import cannot be read: it was deleted, or was not uploaded completely yet.
-fn problem_of_incomplete_payload(row: &ImportRow) -> Problem {
+/// Why the stored payload of this import cannot be read: it was deleted, or was not uploaded completely yet.
+fn removed_or_partial_payload_problem(row: &ImportRow) -> Problem {
     if row.payload_removed_at.is_some() {
         Problem::new(
             Code::PayloadGone,
@@ -131,7 +133,8 @@ fn problem_of_incomplete_payload(row: &ImportRow) -> Problem {
     }
 }
 
-/// Opens the payload, and returns a response that streams the records.
+/// Opens the payload, and returns a response that streams the rejected records. The payload is read while the
+/// response is sent.
 ///
 /// # Errors
 /// A [`ReadError`] if the payload cannot be opened.
@@ -174,7 +177,8 @@ async fn stream_rejected_records(
     Ok((headers, body).into_response())
 }
 
-/// Loads the rejections page by page, in the order of the records, and sends them to the writer.
+/// Loads the rejections page by page, in the order of the records, and sends them to the writer. Records that
+/// only differ from what is stored are left out.
 async fn load_and_send_rejections(
     store: Store,
     row: ImportRow,
@@ -206,7 +210,8 @@ async fn load_and_send_rejections(
     }
 }
 
-/// Writes the records until the end, an error, or until the client is gone or too slow. Blocks the thread.
+/// Reads the payload and writes the rejected records to the response, until the end, an error, or until the
+/// client is gone or too slow. Blocks the thread.
 fn write_rejected_records(
     mut rejected: RejectedRecordsWriter,
     mut records: mpsc::Receiver<Result<RejectedRecord, std::io::Error>>,
@@ -229,7 +234,7 @@ fn write_rejected_records(
     let mut is_reading = send(rejected.content_before_records());
     while let Some(next) = records.blocking_recv().filter(|_| is_reading) {
         let written = next.and_then(|RejectedRecord { number, reason }| {
-            rejected.advance_and_add_reason(number, &reason).map_err(std::io::Error::other)
+            rejected.read_record_with_reason(number, &reason).map_err(std::io::Error::other)
         });
         match written {
             Ok(Some(bytes)) => is_reading = send(bytes),

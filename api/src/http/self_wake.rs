@@ -11,10 +11,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures::task::AtomicWaker;
 
-/// Polls in a row. After that the task yields, so that other tasks can run.
+/// The most polls of a future in a row. After that its task yields, so that other tasks can run.
 const POLLS_MAX: usize = 4;
 
-/// A future that is polled again if it was woken during its poll.
+/// Wraps a future, and polls it again at once if it was woken during its poll, up to [`POLLS_MAX`] times in a
+/// row.
 pub(super) struct SelfWake<F> {
     inner: Pin<Box<F>>,
     flag: Arc<WakeFlag>,

@@ -29,23 +29,23 @@ use super::{App, build_router};
 use crate::auth::Keys;
 use crate::graphql::Services;
 
-/// Only a few monitoring systems read the metrics.
+/// The most connections to the port of the metrics at the same time. Only a few monitoring systems read them.
 const METRICS_CONNECTIONS_MAX: usize = 100;
 /// How long a client may take to send the request headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long connections may take to end at shutdown.
+/// How long the server waits at shutdown until all HTTP connections have ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(7);
-/// Connections above the maximum that are answered with 503 at the same time. Further ones are closed without
-/// a response.
+/// The most connections above the maximum that are answered with 503 at the same time. Further ones are
+/// closed without a response.
 const REFUSED_AT_ONCE_MAX: usize = 256;
-/// How long such a connection may take to send its request and to read the response.
+/// How long a connection above the maximum may take to send its request and to read the response 503.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// The response on such a connection.
+/// The HTTP response on a connection above the maximum.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// Counts as one of the permitted connections while it exists. A WebSocket keeps the permit of its
-/// connection.
+/// The permit of one client connection, which counts as open while a copy of the permit exists. A WebSocket
+/// keeps the permit of its connection.
 #[derive(Clone)]
 pub(super) struct ConnectionPermit(
     #[expect(dead_code, reason = "it is held, not read")] Arc<OwnedSemaphorePermit>,
@@ -53,19 +53,19 @@ pub(super) struct ConnectionPermit(
 
 /// The parts and settings of a server.
 pub struct Server {
-    /// What the resolvers work with.
+    /// The database and the other services that the GraphQL resolvers use.
     pub services: Services,
     /// The keys that tokens are verified with.
     pub keys: Keys,
-    /// The origins whose pages may use the API.
+    /// The web origins whose pages may use the API (CORS).
     pub cors_origins: Vec<String>,
-    /// Additional request headers that those pages may send.
+    /// Request headers that pages of other origins may send, in addition to the built-in ones (CORS).
     pub cors_headers: Vec<String>,
-    /// The most connections at the same time. Further ones are answered with 503 and `Retry-After`.
+    /// The most client connections at the same time. Further ones are answered with 503 and `Retry-After`.
     pub connections_max: usize,
     /// The rate limit of each user. `None`: there is no limit.
     pub rate_limit: Option<RateLimit>,
-    /// Whether error messages suggest similar names of the schema.
+    /// Whether GraphQL error messages suggest similar names of the schema.
     pub hints: bool,
     /// The health checks of the process.
     pub probes: Probes,
@@ -88,8 +88,9 @@ impl Probes {
     }
 }
 
-/// Serves the API until `shutdown`. Then it stops accepting connections, and completes the requests that have
-/// begun.
+/// Serves the API until `shutdown`. Then stops accepting connections, and completes the requests that have
+/// begun. Returns when the WebSockets and mutations have ended, and the HTTP connections have ended or took
+/// too long.
 pub async fn serve(listener: TcpListener, server: Server, shutdown: CancellationToken) {
     let connections_max = server.connections_max;
     let app = Arc::new(App::new(server, shutdown.clone()));
@@ -99,7 +100,7 @@ pub async fn serve(listener: TcpListener, server: Server, shutdown: Cancellation
     tracker.wait().await;
 }
 
-/// Serves the metrics on a separate port until `shutdown`.
+/// Serves the text that `render` returns as `GET /metrics`, on a port of its own, until `shutdown`.
 pub async fn serve_metrics(
     listener: TcpListener,
     render: Arc<dyn Fn() -> String + Send + Sync>,
@@ -167,12 +168,12 @@ async fn accept_and_serve_connections(
     drop(listener);
     tasks.close();
     if timeout(DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
-        tracing::warn!("connections were still open after the drain timeout");
+        tracing::warn!("some connections did not end in time at shutdown");
     }
 }
 
-/// Waits for a request and responds with 503. A response that arrives before the request would look like a
-/// broken connection to clients.
+/// Waits until a request begins, responds with 503, and waits until the client closes the connection. A
+/// response that arrives before the request would look like a broken connection to clients.
 async fn refuse_connection(mut stream: TcpStream) -> std::io::Result<()> {
     let mut bytes = [0; 4096];
     if stream.read(&mut bytes).await? == 0 {

@@ -35,16 +35,19 @@ use protocol::{Close, Incoming, Outgoing, PROTOCOL, parse_token};
 
 /// The longest time from the upgrade to `connection_init`.
 const INIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The time between two pings.
+/// The time between two pings that the server sends on a WebSocket.
 const PING_EVERY: Duration = Duration::from_secs(25);
-/// A client from which nothing was received for this long is gone, because it has not replied to two pings.
+/// A WebSocket from which nothing was received for this long is closed, because its client has not replied to
+/// two pings.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// The time for the client to reply to a close frame, and for operations to end at shutdown.
+/// How long to wait for the reply of a client to a close frame, and at shutdown also for its operations to
+/// end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The size of the read buffer and of the write buffer of a socket.
+/// The size of the read buffer and of the write buffer of a socket, in bytes.
 const BUFFER_BYTES: usize = 4 * 1024;
 
-/// Accepts the upgrade and starts the session. The socket keeps the permit of its connection.
+/// Accepts the upgrade to a WebSocket. The session then runs in its own task, which keeps the permit of the
+/// connection. If the client offered another protocol, the session only closes the socket with 4406.
 pub(super) fn start_session(
     app: Arc<App>,
     upgrade: WebSocketUpgrade,
@@ -95,9 +98,9 @@ struct WebSocketSession {
     app: Arc<App>,
     socket: WebSocket,
     request_id: Arc<str>,
-    /// The token in the header of the upgrade, until `connection_init`.
+    /// The token in the header of the upgrade, which `connection_init` takes if it has none itself.
     token: Option<String>,
-    /// `None` before `connection_init`.
+    /// The authenticated user. `None` before `connection_init`.
     caller: Option<Caller>,
     /// When the token expires. The socket is closed then.
     expires_at: Option<Instant>,
@@ -106,7 +109,7 @@ struct WebSocketSession {
     /// even if the client has stopped it.
     request_permits: Arc<Semaphore>,
     opened_at: Instant,
-    /// When the last message was received.
+    /// When the last message was received, of any kind, also a ping or a pong.
     received_at: Instant,
     pinged_at: Instant,
 }
@@ -119,27 +122,29 @@ enum Input {
 }
 
 impl WebSocketSession {
-    /// Runs the session to its end, and closes the socket.
+    /// Runs the session to its end, and closes the socket. Closes it at once if the protocol is not
+    /// supported.
     async fn run_session(mut self, is_supported: bool) {
-        let reason = if is_supported { self.process_inputs().await } else { Close::SUBPROTOCOL };
+        let reason = if is_supported { self.process_inputs_until_close().await } else { Close::SUBPROTOCOL };
         if reason == Close::GOING_AWAY {
             // Operations that have begun may still send their responses, but no message is read any more.
             self.operations.remove_subscriptions();
-            let _is_best_effort = timeout(CLOSE_TIMEOUT, self.finish_operations()).await;
+            let _is_best_effort = timeout(CLOSE_TIMEOUT, self.send_remaining_responses()).await;
         }
         self.operations = Operations::default();
         let _is_best_effort = timeout(CLOSE_TIMEOUT, self.close_socket(reason)).await;
     }
 
-    /// Processes messages, operations and timers until there is a reason to close the socket.
-    async fn process_inputs(&mut self) -> Close {
+    /// Processes messages, operations and timers until there is a reason to close the socket. Returns the
+    /// reason.
+    async fn process_inputs_until_close(&mut self) -> Close {
         let shutdown = self.app.shutdown.clone();
         loop {
             let deadline = self.next_timer_deadline();
             let input = tokio::select! {
                 () = shutdown.cancelled() => return Close::GOING_AWAY,
                 () = sleep_until(deadline) => Input::Timer,
-                message = next_message(&mut self.socket, &self.request_permits),
+                message = receive_message_when_permitted(&mut self.socket, &self.request_permits),
                     if self.operations.has_room_for_request() => Input::Message(message),
                 event = self.operations.next_operation_event() => Input::Operation(Box::new(event)),
             };
@@ -154,14 +159,18 @@ impl WebSocketSession {
         }
     }
 
-    /// When the timers must be checked next.
+    /// When the timers must be checked next: for a ping, and for `connection_init` or the expiry of the
+    /// token.
     fn next_timer_deadline(&self) -> Instant {
         let expires_at = self.expires_at.unwrap_or(self.opened_at + INIT_TIMEOUT);
         expires_at.min(self.pinged_at + PING_EVERY)
     }
 
-    /// Checks the timeout of `connection_init`, the expiry of the token and the silence of the client. Sends
-    /// a ping if it is time for one.
+    /// Sends a ping if it is time for one.
+    ///
+    /// # Errors
+    /// The [`Close`] for a timeout of `connection_init`, an expired token or a silent client, and if the ping
+    /// cannot be sent.
     async fn check_timers_and_ping(&mut self) -> Result<(), Close> {
         let now = Instant::now();
         match self.expires_at {
@@ -206,8 +215,9 @@ impl WebSocketSession {
         }
     }
 
-    /// Authenticates the client with the token of the payload, or with that of the upgrade. Then sends the
-    /// acknowledgement, and lets the socket end when the token expires.
+    /// Handles `connection_init`: authenticates the client with the token of the payload, or else with that
+    /// of the upgrade. Then sends `connection_ack`. From then on, the socket is closed when the token
+    /// expires.
     async fn authenticate_and_acknowledge(&mut self, payload: Option<&RawValue>) -> Result<(), Close> {
         let payload_token = payload.map(parse_token).transpose().map_err(|()| Close::FORBIDDEN)?.flatten();
         let token = payload_token.or(self.token.take()).ok_or(Close::FORBIDDEN)?;
@@ -222,7 +232,8 @@ impl WebSocketSession {
         self.send_protocol_message(&Outgoing::ConnectionAck).await
     }
 
-    /// Starts an operation, or sends why it was refused.
+    /// Handles `subscribe`: starts the operation, or sends why it was refused. Returns an error only if the
+    /// socket must be closed.
     async fn start_operation(&mut self, id: String, payload: &RawValue) -> Result<(), Close> {
         let caller = self.caller.as_ref().ok_or(Close::UNAUTHORIZED)?;
         if self.operations.contains_id(&id) {
@@ -230,7 +241,8 @@ impl WebSocketSession {
         }
         let body = Body::parse_body(payload.get().as_bytes());
         let admitted = body.and_then(|body| prepare_operation(&self.app, caller.actor.clone(), body));
-        let permitted = admitted.and_then(|operation| self.attach_permits(operation, payload.get().len()));
+        let permitted =
+            admitted.and_then(|operation| self.acquire_permits_or_refuse(operation, payload.get().len()));
         match permitted.and_then(|operation| operation.take_points(&self.app)) {
             Ok(operation) => {
                 let is_subscription = operation.operation_type == OperationType::Subscription;
@@ -245,12 +257,13 @@ impl WebSocketSession {
         }
     }
 
-    /// Attaches the permits that an operation needs. `bytes` is the length of its message.
+    /// Attaches permits to a query or a mutation, one to run and one for the memory of its message of `bytes`
+    /// bytes. A subscription gets none, but their number is checked.
     ///
     /// # Errors
     /// - [`ApiError::Unavailable`] if there is too little memory for a query or a mutation.
     /// - [`ApiError::Limit`] if the socket has too many subscriptions.
-    fn attach_permits(&self, operation: Operation, bytes: usize) -> Result<Operation, ApiError> {
+    fn acquire_permits_or_refuse(&self, operation: Operation, bytes: usize) -> Result<Operation, ApiError> {
         if operation.operation_type != OperationType::Subscription {
             let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
             // A request permit is always available here. Only this task takes them, and it reads no message
@@ -272,7 +285,7 @@ impl WebSocketSession {
         Ok(operation)
     }
 
-    /// Sends a response or the end of an operation to the client.
+    /// Sends a response or the end of an operation to the client. An operation that has failed is removed.
     async fn send_operation_event(&mut self, event: OperationEvent) -> Result<(), Close> {
         let OperationEvent { id, response, has_failed } = event;
         let Some(response) = response else {
@@ -286,7 +299,7 @@ impl WebSocketSession {
     }
 
     /// Sends the responses of the running operations until all have ended.
-    async fn finish_operations(&mut self) {
+    async fn send_remaining_responses(&mut self) {
         while !self.operations.is_empty() {
             let event = self.operations.next_operation_event().await;
             if self.send_operation_event(event).await.is_err() {
@@ -308,8 +321,9 @@ impl WebSocketSession {
         }
     }
 
-    /// Sends a close frame, and waits until the client has read it. If the connection were closed with unread
-    /// bytes, the kernel would reset it, and the client could lose the close frame.
+    /// Sends a close frame, and waits until the client has replied or disconnected. If the connection were
+    /// closed with unread bytes, the kernel would reset it, and the client could lose the close frame. After
+    /// [`Close::TOO_BIG`] it never returns, so the caller needs a timeout.
     async fn close_socket(&mut self, reason: Close) {
         let frame = CloseFrame { code: reason.0, reason: reason.1.into() };
         // This fails if the client has closed first. Reading on then sends the reply to its close frame.
@@ -323,8 +337,9 @@ impl WebSocketSession {
     }
 }
 
-/// Reads the next message, as soon as one more request may run.
-async fn next_message(
+/// Waits until the socket may run one more query or mutation, and then for the next message. `None` if the
+/// client has disconnected.
+async fn receive_message_when_permitted(
     socket: &mut WebSocket,
     request_permits: &Semaphore,
 ) -> Option<Result<Message, axum::Error>> {
@@ -333,7 +348,7 @@ async fn next_message(
     socket.recv().await
 }
 
-/// The reason to close a socket after an error of reading or writing.
+/// The close code and reason for a socket after an error of reading or writing.
 fn close_reason(error: axum::Error) -> Close {
     let Ok(error) = error.into_inner().downcast::<tungstenite::Error>() else {
         return Close::BROKEN;

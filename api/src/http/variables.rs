@@ -10,7 +10,7 @@ use std::fmt;
 use async_graphql::{Name, Value, Variables};
 use bytes::Bytes;
 use domain::limits::VARIABLES_DEPTH_MAX;
-use domain::text_repair::{Syntax, repair_text, restore_large_numbers};
+use domain::text_repair::{Syntax, make_marked_numbers_overflow, replace_flaws_by_markers};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -18,21 +18,21 @@ use serde_json::value::RawValue;
 use super::persisted::{Extensions, Hash};
 use crate::error::ApiError;
 
-/// The key that is added to an object with a duplicate key. Such an object is always refused: an input object
-/// has no such field, and free JSON may not contain it.
+/// The key that marks a parsed object in which the client sent the same key twice. Such an object is always
+/// refused: an input object has no such field, and free JSON may not contain it.
 pub(crate) const DUPLICATE_KEY: &str = "\u{0}duplicate";
 
-/// The field that contains free JSON, in every input that has free JSON.
+/// The name of the input fields that contain free JSON, which is any JSON object.
 const FREE_JSON: &str = "properties";
 
-/// A GraphQL request of a client.
+/// A GraphQL request of a client, parsed but not yet checked or executed.
 #[derive(Debug)]
 pub(crate) struct Body {
     /// The document. `None` if the client sent only its hash.
     pub query: Option<String>,
     /// The SHA-256 of the document (automatic persisted queries).
     pub hash: Option<Hash>,
-    /// The operation of the document to execute.
+    /// The name of the operation to execute. `None` if the document has only one.
     pub operation_name: Option<String>,
     /// The values of the variables of the operation.
     pub variables: Variables,
@@ -49,7 +49,8 @@ struct RawBody<'b> {
 }
 
 impl Body {
-    /// Parses a body.
+    /// Parses the JSON of a GraphQL request. Lone surrogates and too large numbers are replaced by markers,
+    /// so that only the item with the marker is refused.
     ///
     /// # Errors
     /// - [`ApiError::BadUserInput`] if the body is not a GraphQL request in JSON, or has neither a document
@@ -72,7 +73,7 @@ impl Body {
             // does not.
             Err(_) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| not_a_request())?;
-                mended = repair_text(text, Syntax::Json).ok_or_else(not_a_request)?;
+                mended = replace_flaws_by_markers(text, Syntax::Json).ok_or_else(not_a_request)?;
                 is_mended = true;
                 serde_json::from_str(&mended).map_err(|_| not_a_request())?
             }
@@ -97,8 +98,8 @@ impl Body {
     }
 }
 
-/// Parses the variables of a request. `is_mended` is true if unreadable literals of `text` were already
-/// replaced.
+/// Parses the JSON of the variables of a request. `is_mended` says whether the lone surrogates and the too
+/// large numbers in `text` were already replaced by markers.
 ///
 /// # Errors
 /// - [`ApiError::BadUserInput`] if they are not a JSON object.
@@ -113,7 +114,7 @@ pub(crate) fn parse_variables(text: &str, is_mended: bool) -> Result<Variables, 
     // A value may be one that JSON permits but the parser rejects, such as half of a surrogate pair. Such a
     // value is replaced, so that only the item that contains it gets a problem.
     let value = read(text, is_mended)
-        .or_else(|| repair_text(text, Syntax::Json).and_then(|mended| read(&mended, true)));
+        .or_else(|| replace_flaws_by_markers(text, Syntax::Json).and_then(|mended| read(&mended, true)));
     match value.ok_or(()) {
         Ok(Value::Null) => Ok(Variables::default()),
         Ok(value @ Value::Object(_)) => Ok(Variables::from_value(value)),
@@ -133,13 +134,13 @@ struct ValueSeed<'f> {
     depth: usize,
     /// Set if the value is nested too deeply. The error type of the deserializer cannot say so.
     too_deep: &'f Cell<bool>,
-    /// Whether unreadable literals of the text were replaced.
+    /// Whether lone surrogates and too large numbers of the text were replaced by markers.
     is_mended: bool,
 }
 
 impl ValueSeed<'_> {
-    /// The seed for a value one level deeper.
-    fn nested_seed<E: serde::de::Error>(self) -> Result<Self, E> {
+    /// The seed for a value one level deeper. If that is too deep, sets `too_deep` and returns an error.
+    fn seed_for_nested_value<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == VARIABLES_DEPTH_MAX {
             self.too_deep.set(true);
             return Err(E::custom("too deep"));
@@ -147,7 +148,7 @@ impl ValueSeed<'_> {
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
-    /// Keeps an object as its text. Any other value is deserialized as usual.
+    /// Keeps a JSON object as its text, in a [`Value::Binary`]. Any other value is deserialized as usual.
     fn keep_free_json_as_text<E: serde::de::Error>(self, json: &RawValue) -> Result<Value, E> {
         let text = json.get();
         if !text.starts_with('{') {
@@ -157,12 +158,12 @@ impl ValueSeed<'_> {
             self.too_deep.set(true);
             return Err(E::custom("too deep"));
         }
-        let text = if self.is_mended { restore_large_numbers(text) } else { text.into() };
+        let text = if self.is_mended { make_marked_numbers_overflow(text) } else { text.into() };
         Ok(Value::Binary(Bytes::from(text.into_owned())))
     }
 }
 
-/// How deep the arrays and objects of a JSON text are nested.
+/// How many levels of arrays and objects a JSON text has at its deepest place.
 fn max_nesting_depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut is_in_string, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -225,7 +226,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let inner = self.nested_seed::<A::Error>()?;
+        let inner = self.seed_for_nested_value::<A::Error>()?;
         let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             all.push(item);
@@ -234,7 +235,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let inner = self.nested_seed::<A::Error>()?;
+        let inner = self.seed_for_nested_value::<A::Error>()?;
         let mut all = async_graphql::indexmap::IndexMap::new();
         while let Some(key) = fields.next_key::<String>()? {
             let value = if self.depth > 0 && key == FREE_JSON {

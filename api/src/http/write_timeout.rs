@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// A write that makes no progress for this long ends the connection.
+/// A connection is ended if a write to its client is blocked for this long.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A TCP stream whose writes fail with [`io::ErrorKind::TimedOut`] if the peer does not read.
@@ -26,7 +26,8 @@ impl WriteTimeout {
         Self { stream, stall_timer: None }
     }
 
-    /// Starts the timer if a write is blocked, and stops it if the write has made progress.
+    /// Passes on the result of a write poll. Starts the timer if the write is blocked, and stops it if the
+    /// write has made progress. Returns [`io::ErrorKind::TimedOut`] once the timer has expired.
     fn apply_stall_timeout<T>(
         &mut self,
         context: &mut Context<'_>,

@@ -11,18 +11,18 @@ use async_graphql::parser::types::{
 use async_graphql_value::{ConstValue, Value};
 use domain::limits::{CHANGES_FIRST_DEFAULT, CHANGES_FIRST_MAX, PAGE_FIRST_DEFAULT};
 
-/// Entries of lists that one point pays for.
+/// How many requested entries of lists cost one point.
 const ENTRIES_PER_POINT: u64 = 100;
 /// Additional points of a field that may read all events of a user, such as a search or a digest.
 const FULL_READ_POINTS: u64 = 50;
 /// Additional points of a field that may count all events of a user.
 const FULL_COUNT_POINTS: u64 = 10;
-/// Items of `importEvents` that one point pays for. They are cheaper because they are stored in the
-/// background.
+/// How many items of `importEvents` cost one point. They are cheaper than other items because they are stored
+/// in the background.
 const IMPORTED_PER_POINT: u64 = 10;
 
-/// Returns the highest cost of these operations, at least 1. A request that is executed always names a single
-/// operation, so the maximum matters only for requests that are refused later.
+/// Returns the cost in points of the most expensive of these operations, at least 1. A request that is
+/// executed always names a single operation, so the maximum matters only for requests that are refused later.
 pub(crate) fn highest_operation_cost<'r>(
     document: &'r ExecutableDocument,
     operations: impl Iterator<Item = &'r OperationDefinition>,
@@ -33,7 +33,7 @@ pub(crate) fn highest_operation_cost<'r>(
     u32::try_from(costs.max().unwrap_or(1).max(1)).unwrap_or(u32::MAX)
 }
 
-/// One operation with its variables.
+/// One operation whose cost is calculated, with its document and its variables.
 struct CostedOperation<'r> {
     document: &'r ExecutableDocument,
     operation: &'r OperationDefinition,
@@ -61,7 +61,8 @@ impl<'r> CostedOperation<'r> {
         }
     }
 
-    /// The points for the items of a mutation: 1 for each item, and 1 for a mutation without a list.
+    /// The points for the items of a root field of a mutation: 1 for each item, less for those of
+    /// `importEvents`, and at least 1.
     fn points_for_writes(&self, field: &'r Field) -> u64 {
         let input = self
             .argument_value(field, "input")
@@ -73,7 +74,8 @@ impl<'r> CostedOperation<'r> {
         points.max(1)
     }
 
-    /// The points for the entries of a root field and of the lists below it.
+    /// The points for the entries that a root field and the lists below it request, and for a read of all
+    /// events.
     fn points_for_reads(&self, field: &'r Field) -> u64 {
         let entries = match field.name.node.as_str() {
             "changes" => Some(self.requested_page_size(field, CHANGES_FIRST_DEFAULT)),
@@ -83,7 +85,7 @@ impl<'r> CostedOperation<'r> {
             "nodes" => Some(self.argument_value(field, "ids").map_or(0, list_length)),
             _ => None,
         };
-        let nested = self.count_nested_entries(field, entries.unwrap_or(1));
+        let nested = self.count_requested_nested_entries(field, entries.unwrap_or(1));
         (entries.unwrap_or(0) + nested).div_ceil(ENTRIES_PER_POINT) + self.points_for_full_reads(field)
     }
 
@@ -120,18 +122,19 @@ impl<'r> CostedOperation<'r> {
         )
     }
 
-    /// The entries of the lists below `parents` entries. The rejections of imports are the only such lists.
-    fn count_nested_entries(&self, field: &'r Field, parents: u64) -> u64 {
+    /// How many entries the lists inside of this field request, if there are `parents` entries that each have
+    /// them. The rejections of imports are the only such lists.
+    fn count_requested_nested_entries(&self, field: &'r Field, parents: u64) -> u64 {
         let fields = self.selected_fields(&field.selection_set.node).into_iter();
         let entries = fields.map(|inner| match inner.name.node.as_str() {
             "rejections" => parents * self.requested_page_size(inner, PAGE_FIRST_DEFAULT),
-            _ => self.count_nested_entries(inner, parents),
+            _ => self.count_requested_nested_entries(inner, parents),
         });
         entries.sum()
     }
 
-    /// The page size that a list field requests. It is clamped to the largest page, because a larger request
-    /// is refused and must not cost more.
+    /// The page size that a list field requests, or `default`. It is clamped to the largest page, because a
+    /// larger request is refused and must not cost more.
     fn requested_page_size(&self, field: &'r Field, default: i32) -> u64 {
         let requested = ["first", "last"]
             .into_iter()
@@ -140,8 +143,8 @@ impl<'r> CostedOperation<'r> {
         requested.unwrap_or(default.into()).clamp(0, CHANGES_FIRST_MAX.into()).unsigned_abs()
     }
 
-    /// The fields of a selection set, with all fragments spread. Skipped fields count too, because a client
-    /// can leave them out.
+    /// The fields at the first level of a selection set, with those of its fragments. Fields that `@skip`
+    /// leaves out count too, because a client can leave them out itself.
     fn selected_fields(&self, set: &'r SelectionSet) -> Vec<&'r Field> {
         let mut fields = Vec::new();
         for item in &set.items {
@@ -164,7 +167,8 @@ impl<'r> CostedOperation<'r> {
         self.resolve_variable(&field.get_argument(name)?.node)
     }
 
-    /// Replaces a variable by its value or its default. `None` if it has neither.
+    /// Replaces a variable by its value or its default, and returns any other value unchanged. `None` for a
+    /// variable that has neither.
     fn resolve_variable(&self, value: &'r Value) -> Option<ArgumentValue<'r>> {
         let Value::Variable(name) = value else {
             return Some(ArgumentValue::Literal(value));
@@ -176,7 +180,7 @@ impl<'r> CostedOperation<'r> {
         self.variables.get(name).or_else(default).map(ArgumentValue::Variable)
     }
 
-    /// The values of the members of an object. Any other value has none.
+    /// The values of the members of an input object. Empty for any other value.
     fn object_member_values(&self, object: ArgumentValue<'r>) -> Vec<ArgumentValue<'r>> {
         match object {
             ArgumentValue::Literal(Value::Object(members)) => {

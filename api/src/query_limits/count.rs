@@ -15,8 +15,8 @@ use domain::limits::{
 
 use super::Refusal;
 
-/// Refuses a document that exceeds a limit. Each operation is counted separately, and for each limit the
-/// largest count decides, no matter which operation is to be executed.
+/// Refuses a parsed document that exceeds a limit of what it contains. Each operation is counted separately,
+/// and for each limit the largest count decides, no matter which operation is to be executed.
 ///
 /// # Errors
 /// - [`Refusal::Limit`] with the first limit that is exceeded.
@@ -66,13 +66,13 @@ fn check_limit(name: &'static str, what: &str, count: u64, max: u64) -> Result<(
     Err(Refusal::Limit { name, max, detail })
 }
 
-/// The counts of a selection set with all fragments spread. They saturate.
+/// What a selection set contains with all fragments spread. The counts saturate.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Counts {
     /// Fields, fragment spreads and inline fragments. The validator needs one step for each of them.
     selections: u64,
     aliases: u64,
-    /// Fields of the set itself. In the set of an operation these are the root fields.
+    /// Fields at the first level of the set. In the set of an operation these are the root fields.
     top_fields: u64,
     /// Levels of fields, including the top level. Below `__schema` and `__type` they are counted separately.
     depth: u64,
@@ -116,7 +116,7 @@ impl Counts {
         Self { selections: self.selections.saturating_add(1), ..self }
     }
 
-    /// The counts of one set that contains both.
+    /// The counts of one set that contains both: the sums, but of the depths the larger one.
     fn add_sibling_counts(self, other: Self) -> Self {
         Self {
             selections: self.selections.saturating_add(other.selections),
@@ -139,7 +139,8 @@ impl Counts {
     }
 }
 
-/// Counts every fragment after the fragments that it spreads. This takes at most one round per fragment.
+/// Returns the counts of every fragment by its name. Each is counted after the fragments that it spreads,
+/// which takes at most one round per fragment.
 ///
 /// # Errors
 /// [`Refusal::Syntax`] if fragments spread each other in a cycle.
@@ -174,8 +175,8 @@ fn compute_counts_per_fragment(document: &ExecutableDocument) -> Result<HashMap<
     Ok(counts)
 }
 
-/// All selections in a set, at every level: fields, inline fragments and fragment spreads. What a spread refers to
-/// is not included.
+/// All selections in a set, at every level: fields, inline fragments and fragment spreads. What a spread
+/// refers to is not included.
 fn all_selections_without_spreading(set: &SelectionSet) -> Vec<&Selection> {
     let mut selections = Vec::new();
     let mut sets = vec![set];

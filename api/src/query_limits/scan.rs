@@ -10,13 +10,14 @@ use domain::limits::{QUERY_BYTES_MAX, QUERY_NESTING_MAX, QUERY_TOKENS_MAX};
 
 use super::Refusal;
 
-/// Refuses a text that is too long, has too many tokens or nests its brackets too deeply. Also refuses an
-/// object value with a duplicate key, because the parser would silently keep only the last value.
+/// Refuses the text of a GraphQL document that is too long, has too many tokens or nests its brackets too
+/// deeply. Also refuses an object value with a duplicate key, because the parser would silently keep only the
+/// last value.
 ///
 /// # Errors
 /// - [`Refusal::Limit`] with the first limit that is exceeded.
 /// - [`Refusal::Syntax`] if a string is not closed or an object value has a duplicate key.
-pub(super) fn scan_document(text: &str) -> Result<(), Refusal> {
+pub(super) fn check_document_text(text: &str) -> Result<(), Refusal> {
     if text.len() > QUERY_BYTES_MAX {
         let bytes = text.len();
         let detail = format!(
@@ -80,12 +81,13 @@ pub(super) fn scan_document(text: &str) -> Result<(), Refusal> {
 #[derive(Default)]
 struct OpenObjectKeys<'t> {
     open: Vec<(u8, HashSet<&'t [u8]>)>,
-    /// Where the last name ends. The name is a key if a colon follows.
+    /// The byte offset at which the last name ends. The name is a key if a colon follows.
     name_end: usize,
 }
 
 impl<'t> OpenObjectKeys<'t> {
-    /// Reads the token of `length` bytes at offset `at`. Returns false if it completes a duplicate key.
+    /// Takes note of the token of `length` bytes at offset `at`. Returns false if the token completes a key
+    /// that the same object already has.
     ///
     /// Braces within parentheses belong to an object value. All other braces belong to a selection set.
     fn track_token_checking_duplicate_keys(&mut self, text: &'t [u8], at: usize, length: usize) -> bool {
@@ -98,8 +100,8 @@ impl<'t> OpenObjectKeys<'t> {
                 let Some((b'{', keys)) = self.open.last_mut().filter(|_| in_value) else {
                     return true;
                 };
-                // `name_token_length` splits `truec` into two tokens, so the last token may be only the end of the
-                // key.
+                // `name_token_length` splits `truec` into two tokens, so the last token may be only the end of
+                // the key.
                 let before = &text[..self.name_end];
                 let is_part = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
                 let begin = before.iter().rposition(|byte| !is_part(byte)).map_or(0, |end| end + 1);
@@ -124,7 +126,7 @@ fn digits_length(rest: &[u8]) -> usize {
     prefix_length(rest, |byte| byte.is_ascii_digit())
 }
 
-/// The length of the string at the start of `rest`. `None` if it is not closed.
+/// The length in bytes of the string at the start of `rest`. `None` if it is not closed.
 fn string_token_length(rest: &[u8]) -> Option<usize> {
     let block = rest.starts_with(b"\"\"\"");
     let mut at = if block { 3 } else { 1 };
@@ -145,7 +147,7 @@ fn string_token_length(rest: &[u8]) -> Option<usize> {
     None
 }
 
-/// The length of the number at the start of `rest`. `00` is two numbers, as it is for the parser.
+/// The length in bytes of the number at the start of `rest`. `00` is two numbers, as it is for the parser.
 fn number_token_length(rest: &[u8]) -> usize {
     let sign = usize::from(rest[0] == b'-');
     let mut at = sign + if rest.get(sign) == Some(&b'0') { 1 } else { digits_length(&rest[sign..]) };
@@ -161,7 +163,7 @@ fn number_token_length(rest: &[u8]) -> usize {
     at
 }
 
-/// The length of the name at the start of `rest`.
+/// The length in bytes of the name at the start of `rest`.
 ///
 /// The parser reads `[truetruetrue]` as three values. If that counted as one token, a text could contain
 /// thousands of values and stay below the limit. These words are therefore tokens even at the start of a
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     fn outcome(text: &str) -> &'static str {
-        match scan_document(text) {
+        match check_document_text(text) {
             Ok(()) => "passes",
             Err(Refusal::Limit { name, .. }) => name,
             Err(Refusal::Syntax { detail }) if detail.ends_with("twice") => "key twice",

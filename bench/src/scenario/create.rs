@@ -49,6 +49,7 @@ pub(super) fn case<'a>(
         sources: Box::new(move || fresh(bench, stage, connections, users)),
         expected: CREATED,
         script: Some((CREATE, vec![user, without_external_id()])),
+        peer: None,
     }
 }
 
@@ -72,6 +73,7 @@ pub(super) async fn batch(bench: &Bench) -> anyhow::Result<Row> {
         }),
         expected: Expected { text: "\"created\":100,", items: BATCH_EVENTS },
         script: Some((BATCH, vec![user_per_connection(), without_external_id()])),
+        peer: None,
     };
     let row = compare(bench, case).await?;
     stage.end()?;

@@ -18,6 +18,7 @@ const TOO_MANY: usize = 1_000;
 /// `flood`: the last user of the stage is the one who is measured, on one connection.
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
     let stage = Stage::on_postgres(bench, "flood", BACKGROUND + 1, ROWS).await?;
+    let target = stage.server.target();
     let source = |user: usize| {
         let template = Template::single(stage.token(user), Content::Plain);
         Source::Fresh(template, bench.numbers.clone())
@@ -34,7 +35,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
             let measured = vec![source(BACKGROUND)];
             let seconds = bench.options.seconds;
             let (sample, background) =
-                load::run_with_background(&stage, measured, background, create::CREATED, seconds).await?;
+                load::run_with_background(&stage, target, measured, background, create::CREATED, seconds)
+                    .await?;
             samples.push(sample);
             refused_ms.extend(background.refused.p50_ms.zip(background.refused.p99_ms));
         }
@@ -46,7 +48,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Fact>> {
             let background = users_of(connections, USERS).map(source).collect();
             let seconds = bench.options.seconds;
             let (_, background) =
-                load::run_with_background(&stage, Vec::new(), background, create::CREATED, seconds).await?;
+                load::run_with_background(&stage, target, Vec::new(), background, create::CREATED, seconds)
+                    .await?;
             rates.push(background.served.rate);
         }
     }

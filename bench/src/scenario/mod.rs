@@ -16,6 +16,7 @@ use crate::Bench;
 use crate::load::{self, Expected, Source};
 use crate::measure::Sample;
 use crate::options::Scenario;
+use crate::peer::Peer;
 use crate::pgbench::{self, Work};
 use crate::postgres::script;
 use crate::report::{Report, Row, Side};
@@ -46,11 +47,23 @@ struct Case<'a> {
     variant: String,
     item: &'static str,
     /// What each connection to idem sends.
-    sources: Box<dyn Fn() -> Vec<Source> + 'a>,
+    sources: Sources<'a>,
     expected: Expected,
     /// The script that each connection of pgbench runs, with the values of its placeholders. `None` if there
     /// is no counterpart.
     script: Option<(&'static str, Vec<(&'static str, String)>)>,
+    /// The same work for the peer, if it does it.
+    peer: Option<PeerWork<'a>>,
+}
+
+/// Makes what each connection sends.
+type Sources<'a> = Box<dyn Fn() -> Vec<Source> + 'a>;
+
+/// What a running peer is sent, and what its responses must contain.
+struct PeerWork<'a> {
+    peer: &'a Peer,
+    sources: Sources<'a>,
+    expected: Expected,
 }
 
 /// Each connection of pgbench has its own user.
@@ -71,9 +84,9 @@ async fn compare(bench: &Bench, case: Case<'_>) -> anyhow::Result<Row> {
 /// Measures idem and pgbench on each case. Each round measures all cases, so that other load on the machine
 /// affects all of them alike.
 async fn compare_all(bench: &Bench, cases: &[Case<'_>]) -> anyhow::Result<Vec<Row>> {
-    let mut sides: Vec<_> = cases.iter().map(|_| (Vec::new(), Vec::new())).collect();
+    let mut sides: Vec<_> = cases.iter().map(|_| (Vec::new(), Vec::new(), Vec::new())).collect();
     for round in 1..=bench.options.rounds {
-        for (case, (ours, theirs)) in cases.iter().zip(&mut sides) {
+        for (case, (ours, theirs, peers)) in cases.iter().zip(&mut sides) {
             let sample = measure_idem(bench, case).await?;
             eprintln!("  {round}, {}: idem {:.0}/s", case.variant, sample.rate);
             ours.push(sample);
@@ -81,18 +94,28 @@ async fn compare_all(bench: &Bench, cases: &[Case<'_>]) -> anyhow::Result<Vec<Ro
                 eprintln!("  {round}, {}: pgbench {:.0}/s", case.variant, sample.rate);
                 theirs.push(sample);
             }
+            if let Some(work) = &case.peer {
+                case.stage.settle()?;
+                let (target, sources) = (work.peer.target(), (work.sources)());
+                let sample =
+                    load::run(case.stage, target, sources, work.expected, bench.options.seconds).await?;
+                eprintln!("  {round}, {}: Go service {:.0}/s", case.variant, sample.rate);
+                peers.push(sample);
+            }
         }
     }
-    let row = |(case, (ours, theirs)): (&Case<'_>, (Vec<Sample>, Vec<Sample>))| {
+    let row = |(case, (ours, theirs, peers)): (&Case<'_>, (Vec<Sample>, Vec<Sample>, Vec<Sample>))| {
         let ours = Side::new(ours).context("idem was not measured")?;
-        Ok(Row::new(case.scenario, case.variant.clone(), case.item, ours, Side::new(theirs)))
+        let row = Row::new(case.scenario, case.variant.clone(), case.item, ours, Side::new(theirs));
+        Ok(row.with_peer(Side::new(peers)))
     };
     cases.iter().zip(sides).map(row).collect()
 }
 
 async fn measure_idem(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Sample> {
     case.stage.settle()?;
-    load::run(case.stage, (case.sources)(), case.expected, bench.options.seconds).await
+    load::run(case.stage, case.stage.server.target(), (case.sources)(), case.expected, bench.options.seconds)
+        .await
 }
 
 fn measure_pgbench(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Option<Sample>> {

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::create::{BATCH, CREATE, CREATED};
 use super::read::FIELDS;
-use super::{Case, compare, compare_all};
+use super::{Case, PeerWork, Sources, compare, compare_all};
 use crate::content::{Content, EXTERNAL_ID_PREFIX, Random, TYPE_ID, Template};
-use crate::http::{Connection, graphql, position};
+use crate::http::{Connection, get, graphql, position};
 use crate::load::{Expected, Source};
+use crate::peer::{self, Peer};
 use crate::report::Row;
 use crate::stage::Stage;
 use crate::{Bench, TOKENS as USERS};
@@ -26,19 +27,25 @@ const RESENT_EVENTS: usize = 20_000;
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let external_id = format!("'{EXTERNAL_ID_PREFIX}' || lpad((1 + m / {USERS})::text, 12, '0')");
     let stage = Stage::with_external_ids(bench, "phones", USERS, ROWS, &external_id).await?;
+    let peer = match peer::build(bench.folder.path())? {
+        Some(program) => Some(Peer::start(&program, &stage.url_of_copy())?),
+        None => None,
+    };
+    let peer = peer.as_ref();
     let mut rows = Vec::new();
     for connections in [1, 16, 64] {
-        rows.push(compare(bench, create(bench, &stage, connections)).await?);
+        rows.push(compare(bench, create(bench, &stage, peer, connections)).await?);
     }
-    rows.push(compare(bench, batch(bench, &stage)).await?);
-    let resent = create_resent(bench, &stage).await?;
+    rows.push(compare(bench, batch(bench, &stage, peer)).await?);
+    let resent = create_resent(bench, &stage, peer).await?;
     let contents = [("equal", Content::WithExternalId), ("other content", Content::Changed)];
-    let cases = contents.map(|(what, content)| resend(&stage, what, &resent, content));
+    let cases = contents.map(|(what, content)| resend(&stage, peer, what, &resent, content));
     rows.extend(compare_all(bench, &cases).await?);
     drop(cases);
-    let by_type = json!({ "eventTypeIds": [TYPE_ID] });
-    let cases =
-        [("of a type", by_type), ("by time", json!(null))].map(|(what, filter)| page(&stage, what, &filter));
+    let by_type = (json!({ "eventTypeIds": [TYPE_ID] }), format!("/events?eventTypeId={TYPE_ID}"));
+    let by_time = (json!(null), "/events".to_owned());
+    let cases = [("of a type", by_type), ("by time", by_time)]
+        .map(|(what, (filter, path))| page(&stage, peer, what, &filter, path));
     rows.extend(compare_all(bench, &cases).await?);
     drop(cases);
     stage.end()?;
@@ -54,99 +61,150 @@ fn external_id(number: &str) -> (&'static str, String) {
     ("external_id", format!("'{EXTERNAL_ID_PREFIX}' || lpad({number}::text, 12, '0')"))
 }
 
-fn create<'a>(bench: &'a Bench, stage: &'a Stage<'a>, connections: usize) -> Case<'a> {
-    let templates =
-        || (0..USERS).map(|user| Template::single(stage.token(user), Content::WithExternalId)).collect();
-    let spread =
-        move |seed: usize| Source::Spread(templates(), bench.numbers.clone(), Random::new(seed as u64 + 1));
+fn create<'a>(
+    bench: &'a Bench,
+    stage: &'a Stage<'a>,
+    peer: Option<&'a Peer>,
+    connections: usize,
+) -> Case<'a> {
+    type New = fn(&str, Content) -> Template;
+    let spread = move |new: New, seed: usize| {
+        let templates = (0..USERS).map(|user| new(stage.token(user), Content::WithExternalId));
+        Source::Spread(templates.collect(), bench.numbers.clone(), Random::new(seed as u64 + 1))
+    };
+    let sources = move |new: New| -> Sources<'a> {
+        Box::new(move || (0..connections).map(|seed| spread(new, seed)).collect())
+    };
     Case {
         stage,
         scenario: "phones",
         variant: format!("create, {connections} connection{}", if connections == 1 { "" } else { "s" }),
         item: "event",
-        sources: Box::new(move || (0..connections).map(&spread).collect()),
+        sources: sources(Template::single),
         expected: CREATED,
         script: Some((CREATE, vec![random_user(), external_id(":feed_head")])),
+        peer: peer.map(|peer| PeerWork { peer, sources: sources(Template::peer_single), expected: CREATED }),
     }
 }
 
 /// Batches. Each connection has its own users, because the requests are large and so the templates take
 /// memory.
-fn batch<'a>(bench: &'a Bench, stage: &'a Stage<'a>) -> Case<'a> {
-    let spread = move |connection: usize| {
+fn batch<'a>(bench: &'a Bench, stage: &'a Stage<'a>, peer: Option<&'a Peer>) -> Case<'a> {
+    type New = fn(&str, usize, Content) -> Template;
+    let spread = move |new: New, connection: usize| {
         let users = (connection..USERS).step_by(CONNECTIONS);
-        let template = |user| Template::batch(stage.token(user), BATCH_EVENTS, Content::WithExternalId);
-        Source::Spread(
-            users.map(template).collect(),
-            bench.numbers.clone(),
-            Random::new(connection as u64 + 1),
-        )
+        let templates = users.map(|user| new(stage.token(user), BATCH_EVENTS, Content::WithExternalId));
+        Source::Spread(templates.collect(), bench.numbers.clone(), Random::new(connection as u64 + 1))
     };
+    let sources = move |new: New| -> Sources<'a> {
+        Box::new(move || (0..CONNECTIONS).map(|connection| spread(new, connection)).collect())
+    };
+    let expected = Expected { text: "\"created\":100,", items: BATCH_EVENTS };
     Case {
         stage,
         scenario: "phones",
         variant: format!("batch of {BATCH_EVENTS}, {CONNECTIONS} connections"),
         item: "event",
-        sources: Box::new(move || (0..CONNECTIONS).map(spread).collect()),
-        expected: Expected { text: "\"created\":100,", items: BATCH_EVENTS },
+        sources: sources(Template::batch),
+        expected,
         script: Some((BATCH, vec![random_user(), external_id("(:head::bigint + n)")])),
+        peer: peer.map(|peer| PeerWork { peer, sources: sources(Template::peer_batch), expected }),
     }
 }
 
-/// Creates the events that are sent again, and returns their users and numbers. Rows that SQL inserts would
-/// not do, because their content hash differs.
-async fn create_resent(bench: &Bench, stage: &Stage<'_>) -> anyhow::Result<Vec<(usize, u64)>> {
-    let mut connection = Connection::open(stage.server.address).await?;
+/// Creates the events that are sent again, in both databases, and returns their users and numbers. Rows that
+/// SQL inserts would not do, because their content hash differs.
+async fn create_resent(
+    bench: &Bench,
+    stage: &Stage<'_>,
+    peer: Option<&Peer>,
+) -> anyhow::Result<Vec<(usize, u64)>> {
+    let mut to_idem = Connection::open(stage.server.address).await?;
+    let mut to_peer = match peer {
+        Some(peer) => Some(Connection::open(peer.target().address).await?),
+        None => None,
+    };
     let mut events = Vec::with_capacity(RESENT_EVENTS);
     for index in 0..RESENT_EVENTS {
         let (user, number) = (index % USERS, bench.numbers.take());
-        let mut template = Template::single(stage.token(user), Content::WithExternalId);
-        let response = connection.exchange(template.render(|| number)).await?;
-        ensure!(position(response.body, CREATED.text.as_bytes()).is_some(), "an event was not created");
+        let (token, content) = (stage.token(user), Content::WithExternalId);
+        let templates = [
+            (Some(&mut to_idem), Template::single(token, content)),
+            (to_peer.as_mut(), Template::peer_single(token, content)),
+        ];
+        for (connection, mut template) in templates {
+            let Some(connection) = connection else { continue };
+            let response = connection.exchange(template.render(|| number)).await?;
+            ensure!(position(response.body, CREATED.text.as_bytes()).is_some(), "an event was not created");
+        }
         events.push((user, number));
     }
     Ok(events)
 }
 
 /// Sends existing events again, with equal or other content.
-fn resend<'a>(stage: &'a Stage<'a>, what: &str, events: &[(usize, u64)], content: Content) -> Case<'a> {
-    let request = |connection: usize| -> Vec<Vec<u8>> {
-        let own = events.iter().skip(connection).step_by(CONNECTIONS);
-        own.map(|(user, number)| Template::single(stage.token(*user), content).render(|| *number).to_vec())
-            .collect()
+fn resend<'a>(
+    stage: &'a Stage<'a>,
+    peer: Option<&'a Peer>,
+    what: &str,
+    events: &[(usize, u64)],
+    content: Content,
+) -> Case<'a> {
+    let sources = |new: fn(&str, Content) -> Template| -> Sources<'a> {
+        let requests = |connection: usize| -> Vec<Vec<u8>> {
+            let own = events.iter().skip(connection).step_by(CONNECTIONS);
+            own.map(|(user, number)| new(stage.token(*user), content).render(|| *number).to_vec()).collect()
+        };
+        let requests: Vec<_> = (0..CONNECTIONS).map(requests).collect();
+        Box::new(move || {
+            let seeded = requests.iter().zip(1..);
+            seeded.map(|(requests, seed)| Source::Among(requests.clone(), Random::new(seed))).collect()
+        })
     };
-    let requests: Vec<_> = (0..CONNECTIONS).map(request).collect();
+    let expected = Expected { text: "\"outcome\":\"DUPLICATE\"", items: 1 };
     Case {
         stage,
         scenario: "phones",
         variant: format!("sent again, {what}, {CONNECTIONS} connections"),
         item: "event",
-        sources: Box::new(move || {
-            let seeded = requests.iter().zip(1..);
-            seeded.map(|(requests, seed)| Source::Among(requests.clone(), Random::new(seed))).collect()
-        }),
-        expected: Expected { text: "\"outcome\":\"DUPLICATE\"", items: 1 },
+        sources: sources(Template::single),
+        expected,
         script: Some((FIND, vec![random_user(), ("events_per_user", (ROWS / USERS as u64).to_string())])),
+        peer: peer.map(|peer| PeerWork { peer, sources: sources(Template::peer_single), expected }),
     }
 }
 
-fn page<'a>(stage: &'a Stage<'a>, what: &str, filter: &serde_json::Value) -> Case<'a> {
+fn page<'a>(
+    stage: &'a Stage<'a>,
+    peer: Option<&'a Peer>,
+    what: &str,
+    filter: &serde_json::Value,
+    path: String,
+) -> Case<'a> {
     let query = format!(
         "query Newest($first: Int, $filter: EventFilter) {{ events(first: $first, filter: $filter) {{ \
          nodes {{ {FIELDS} }} pageInfo {{ hasNextPage endCursor }} }} }}"
     );
     let body = json!({ "query": query, "variables": { "first": 50, "filter": filter } }).to_string();
-    let source = move |seed: u64| {
-        let requests = (0..USERS).map(|user| graphql(stage.token(user), &body)).collect();
-        Source::Among(requests, Random::new(seed))
+    let sources = |request: Box<dyn Fn(&str) -> Vec<u8> + 'a>| -> Sources<'a> {
+        let requests: Vec<_> = (0..USERS).map(|user| request(stage.token(user))).collect();
+        Box::new(move || {
+            (1..=CONNECTIONS as u64).map(|seed| Source::Among(requests.clone(), Random::new(seed))).collect()
+        })
     };
+    let expected = Expected { text: "\"nodes\":[{", items: 1 };
     Case {
         stage,
         scenario: "phones",
         variant: format!("page of 50 {what}, {CONNECTIONS} connections"),
         item: "page",
-        sources: Box::new(move || (1..=CONNECTIONS as u64).map(&source).collect()),
-        expected: Expected { text: "\"nodes\":[{", items: 1 },
+        sources: sources(Box::new(move |token| graphql(token, &body))),
+        expected,
         script: None,
+        peer: peer.map(|peer| PeerWork {
+            peer,
+            sources: sources(Box::new(move |token| get(&path, token))),
+            expected,
+        }),
     }
 }

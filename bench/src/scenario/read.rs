@@ -55,6 +55,7 @@ pub(super) async fn duplicates(bench: &Bench) -> anyhow::Result<Row> {
         sources: Box::new(|| (0..USERS).map(source).collect()),
         expected: Expected { text: "\"outcome\":\"DUPLICATE\"", items: 1 },
         script: Some((FIND, vec![user_per_connection(), ("events_per_user", EVENTS_PER_USER.to_string())])),
+        peer: None,
     };
     let row = compare(bench, case).await?;
     stage.end()?;
@@ -85,6 +86,7 @@ pub(super) fn page_case<'a>(stage: &'a Stage<'a>, scenario: &'static str, varian
         sources: Box::new(move || (0..READERS).map(&source).collect()),
         expected: Expected { text: "\"nodes\":[{", items: 1 },
         script: Some((PAGE, vec![user_per_connection()])),
+        peer: None,
     }
 }
 
@@ -118,6 +120,7 @@ pub(super) async fn pull(bench: &Bench) -> anyhow::Result<Row> {
         sources: Box::new(|| (0..READERS).map(source).collect()),
         expected: Expected { text: "\"changes\":[{", items: 1 },
         script: Some((PULL, vec![user_per_connection(), ("after_max", after_max.to_string())])),
+        peer: None,
     };
     let row = compare(bench, case).await?;
     stage.end()?;

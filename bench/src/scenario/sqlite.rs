@@ -18,6 +18,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             sources: Box::new(|| create::fresh(bench, &stage, connections, connections)),
             expected: create::CREATED,
             script: None,
+            peer: None,
         };
         rows.push(compare(bench, case).await?);
         stage.end()?;

@@ -12,7 +12,7 @@ use crate::content_hash::{self, TypeKey};
 use crate::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 use crate::fault_injection;
 use crate::problem::{Code, FieldProblem};
-use crate::row::{DeletedBy, EventRow, RowMeta, TypeContent, TypeRow};
+use crate::row::{DeletedBy, EventRow, RowMeta, TypeContent, TypeRow, Writer};
 
 fn id_in_use_problem() -> FieldProblem {
     FieldProblem::new(
@@ -22,13 +22,32 @@ fn id_in_use_problem() -> FieldProblem {
     )
 }
 
-/// Creates an event. If an event with its id, its former id or its external id exists, that event is the
-/// answer.
+/// Returns a unit of work in which these event types are living and nothing else exists.
+///
+/// Creates of events can be decided over it before anything is read. The decision holds only if the database
+/// turns out to have these types, and none of the ids and external ids of the events. The types in the answers
+/// are placeholders without a name.
+#[must_use]
+pub fn assume_only_types_exist(type_ids: impl IntoIterator<Item = Uuid>) -> UnitOfWork {
+    let mut unit = UnitOfWork::default();
+    for id in type_ids {
+        let writer = Writer { client_id: None, run_start: 0, edit_id: None };
+        let (created_at, updated_at) = (0, 0);
+        let meta = RowMeta { id, version: 0, change_seq: 0, writer, created_at, updated_at, deletion: None };
+        let content = TypeContent { name: String::new(), color: None, icon: None, hash: [0; 32] };
+        unit.add_stored_type(TypeRow { meta, content: Some(content) });
+    }
+    unit
+}
+
+/// Creates an event in the unit of work, and its type if that is given by a new name. If an event with its
+/// id, its former id or its external id exists, the answer is that event, unchanged. Only an event that a
+/// rollback deleted is created again.
 pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &NewEvent) -> Answer<EventRow> {
     if let Some(row) = unit.find_event(new.id) {
         return answer_or_recreate_existing_event(unit, context, new, &row, MatchKey::Id);
     }
-    if unit.is_id_used_elsewhere(Entity::Event, new.id) {
+    if unit.is_id_of_other_kind(Entity::Event, new.id) {
         return context.rejection_answer(new.id, vec![id_in_use_problem()]);
     }
     if let Some(row) = find_event_stored_under_former_id(unit, new) {
@@ -52,11 +71,12 @@ pub fn create_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, new: &New
     }
     let type_id = find_or_create_type_id(unit, context, new);
     let row = build_event_row(context, new, context.meta_of_new_row(new.id), type_id);
-    Answer::new_answer_with_row(Outcome::Created, None, false, unit.put_event(row))
+    Answer::new_answer_with_row(Outcome::Created, None, false, unit.put_changed_event(row))
 }
 
-/// The event that an earlier version of the server stored under the former id of this record. A deleted event
-/// always matches, because its content is gone: an event that a person deleted must not come back.
+/// Finds the event that an earlier version of the server stored for this record, under its former id. A
+/// living event must have the same properties that distinguish such records. A deleted event always matches,
+/// because its content is gone: an event that a person deleted must not come back.
 fn find_event_stored_under_former_id(unit: &UnitOfWork, new: &NewEvent) -> Option<Arc<EventRow>> {
     let former = new.former_id?;
     let row = unit.find_event(former.id)?;
@@ -73,8 +93,8 @@ fn find_event_stored_under_former_id(unit: &UnitOfWork, new: &NewEvent) -> Optio
     is_same.then_some(row)
 }
 
-/// The answer to a create whose event exists: DUPLICATE (with `differs` if the content is another), or
-/// DELETED for a tombstone. An event that a rollback deleted is created again.
+/// The answer to the create of an event that exists: DUPLICATE (with `differs` if the content is another), or
+/// DELETED for a tombstone. An event that a rollback deleted is created again in the unit of work.
 fn answer_or_recreate_existing_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
@@ -86,11 +106,11 @@ fn answer_or_recreate_existing_event(
         (Some(content), _) => {
             let differs = hash_new_event(unit, new) != Some(content.hash);
             if fault_injection::is_injected("plant-duplicate-bumps") {
-                unit.put_event(EventRow::clone(row));
+                unit.put_changed_event(EventRow::clone(row));
             }
             if differs && fault_injection::is_injected("plant-duplicate-overwrites") {
                 let meta = context.meta_of_next_version(&row.meta, None);
-                unit.put_event(row.with_meta_and_content(
+                unit.put_changed_event(row.with_meta_and_content(
                     meta,
                     content.event_type_id,
                     new.body.clone(),
@@ -121,13 +141,13 @@ fn answer_or_recreate_existing_event(
             let meta = context.meta_of_recreated_row(&row.meta);
             let import = context.import_job_id.map(|id| (id, meta.version));
             let recreated = row.with_meta_and_content(meta, type_id, new.body.clone(), import);
-            Answer::new_answer_with_row(Outcome::Created, Some(key), false, unit.put_event(recreated))
+            Answer::new_answer_with_row(Outcome::Created, Some(key), false, unit.put_changed_event(recreated))
         }
         (None, _) => Answer::new_answer_with_row(Outcome::Deleted, Some(key), false, Arc::clone(row)),
     }
 }
 
-/// The content hash that the event would have if it were stored now. `None` if its type does not exist.
+/// The content hash that a new event would have if it were stored now. `None` if its type does not exist yet.
 pub(super) fn hash_new_event(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 32]> {
     let type_id = match &new.type_ref {
         TypeRef::Id(id) => unit.find_type(*id).map(|row| row.meta.id),
@@ -141,7 +161,8 @@ pub(super) fn hash_new_event(unit: &UnitOfWork, new: &NewEvent) -> Option<[u8; 3
     ))
 }
 
-/// Checks that the type of an event is living. A type that is given by its name can always be created.
+/// Checks that the type of an event is living, if it is given by its id. A type that is given by its name
+/// always passes, because it is created if it does not exist.
 ///
 /// # Errors
 /// [`Code::EventTypeNotFound`] at `pointer` if no living type has the id.
@@ -168,7 +189,8 @@ pub(super) fn type_not_found_problem(pointer: &str) -> FieldProblem {
     )
 }
 
-/// The rejection of an event whose type was rejected earlier in the call, if it was.
+/// The rejection of an event whose type does not exist because an item with the id of the type was rejected
+/// earlier in the call. Otherwise `None`.
 pub(super) fn rejection_if_type_was_rejected(
     unit: &UnitOfWork,
     new: &NewEvent,
@@ -180,10 +202,11 @@ pub(super) fn rejection_if_type_was_rejected(
     if unit.find_type(id).is_some() {
         return None;
     }
-    unit.dependency_problem(id, pointer).map(Answer::new_rejected)
+    unit.rejected_dependency_problem(id, pointer).map(Answer::new_rejected)
 }
 
-/// The canonical id of the type. A type that is given by its name is created if it does not exist.
+/// The canonical id of the type of a new event. A type that is given by its name is created in the unit of
+/// work if it does not exist.
 pub(super) fn find_or_create_type_id(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
@@ -202,7 +225,7 @@ pub(super) fn find_or_create_type_id(
                 color: None,
                 icon: None,
             };
-            unit.put_type(build_type_row(&new_type, context.meta_of_new_row(new_type.id))).meta.id
+            unit.put_changed_type(build_type_row(&new_type, context.meta_of_new_row(new_type.id))).meta.id
         }
     }
 }
@@ -222,7 +245,8 @@ fn build_event_row(
     )
 }
 
-/// Creates an event type. If a type with its id or its name exists, that type is the answer.
+/// Creates an event type in the unit of work. If a type with its id or its name exists, the answer is that
+/// type, unchanged. If it was found by its name, an id that the client sent becomes an alias of it.
 pub fn create_event_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
@@ -231,7 +255,7 @@ pub fn create_event_type(
     if let Some(row) = unit.find_type(new.id) {
         return answer_for_existing_type(new, row, MatchKey::Id);
     }
-    if unit.is_id_used_elsewhere(Entity::EventType, new.id) {
+    if unit.is_id_of_other_kind(Entity::EventType, new.id) {
         return context.rejection_answer(new.id, vec![id_in_use_problem()]);
     }
     if let Some(row) = unit.find_type_by_name(&new.name) {
@@ -247,12 +271,12 @@ pub fn create_event_type(
         Outcome::Created,
         None,
         false,
-        unit.put_type(build_type_row(new, context.meta_of_new_row(new.id))),
+        unit.put_changed_type(build_type_row(new, context.meta_of_new_row(new.id))),
     )
 }
 
-/// The answer to a create whose event type exists: DUPLICATE (with `differs` if the content is another), or
-/// DELETED for a tombstone.
+/// The answer to the create of an event type that exists: DUPLICATE (with `differs` if the content is
+/// another), or DELETED for a tombstone.
 fn answer_for_existing_type(new: &NewType, row: Arc<TypeRow>, key: MatchKey) -> Answer<TypeRow> {
     let hash = content_hash::hash_event_type(&new.name, new.color.as_deref(), new.icon.as_deref());
     match &row.content {

@@ -17,10 +17,10 @@ use crate::row::{DeletedBy, Deletion, EventBody, EventContent, EventRow, RowMeta
 
 const BY_ID: Option<MatchKey> = Some(MatchKey::Id);
 
-/// The result of the comparison of an edit's [`Guard`] with the version and the last edit id of the row.
+/// The result of comparing an edit's [`Guard`] with the row: its version, and its last writer and edit id.
 #[derive(Debug, PartialEq, Eq)]
 enum GuardCheck {
-    /// The edit can be applied.
+    /// Neither the version nor the edit id forbids the edit.
     Passed,
     /// This edit, or a newer one of the same client, was applied before.
     Stale,
@@ -34,18 +34,18 @@ impl WriteContext<'_> {
             return GuardCheck::Stale;
         }
         match guard.expected_version {
-            Some(expected) if expected != meta.version && !self.is_in_writer_run(meta, expected) => {
+            Some(expected) if expected != meta.version && !self.wrote_all_versions_since(meta, expected) => {
                 GuardCheck::Conflict
             }
             _ => GuardCheck::Passed,
         }
     }
 
-    /// Whether this edit, or a newer one, was applied before.
+    /// Whether this edit, or a newer one of the same client, was applied before. Without a client id: false.
     ///
-    /// An edit that expects the current version is new, whatever its id. So is an edit with another id after
-    /// an applied one in the same call. The clock of a device may have been set back, and then newer edits
-    /// have smaller ids.
+    /// If an item of the same call was applied to the row, only an edit id that was applied in this call is
+    /// stale. Otherwise an edit that expects the current version is new, whatever its id. The clock of a
+    /// device may have been set back, and then newer edits have smaller ids.
     fn is_stale_edit(
         &self,
         unit: &UnitOfWork,
@@ -64,12 +64,13 @@ impl WriteContext<'_> {
         }
     }
 
-    /// Whether this client wrote every version after the expected one.
-    fn is_in_writer_run(&self, meta: &RowMeta, expected: i32) -> bool {
+    /// Whether this client wrote every version after the expected one, which must be an earlier version.
+    fn wrote_all_versions_since(&self, meta: &RowMeta, expected: i32) -> bool {
         self.is_last_writer(meta) && expected < meta.version && expected >= meta.writer.run_start - 1
     }
 
-    /// The metadata with the id of an edit that changed nothing. `None` if the id need not be recorded.
+    /// The metadata with the id of an edit that changed nothing. `None` unless the same client wrote the row
+    /// last and the id is greater than the recorded one.
     fn meta_with_newer_edit_id(&self, meta: &RowMeta, edit_id: Option<Uuid>) -> Option<RowMeta> {
         let edit_id =
             edit_id.filter(|edit| self.is_last_writer(meta) && Some(*edit) > meta.writer.edit_id)?;
@@ -91,9 +92,10 @@ impl<Row> Answer<Row> {
     }
 }
 
-/// The rejection of an edit whose row does not exist. Perhaps its create was rejected earlier in the call.
-fn answer_for_missing_row<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
-    Answer::new_rejected(unit.dependency_problem(id, pointer).unwrap_or_else(|| {
+/// The rejection of an edit whose row does not exist: DEPENDENCY_REJECTED if an item with this id was
+/// rejected earlier in the call, and otherwise NOT_FOUND.
+fn rejection_for_missing_row<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> Answer<Row> {
+    Answer::new_rejected(unit.rejected_dependency_problem(id, pointer).unwrap_or_else(|| {
         Problem::from_field_problems(vec![FieldProblem::new(
             pointer,
             Code::NotFound,
@@ -102,10 +104,10 @@ fn answer_for_missing_row<Row>(unit: &UnitOfWork, id: Uuid, pointer: &str) -> An
     }))
 }
 
-/// Updates an event.
+/// Decides the update of an event, and applies it to the unit of work if it is accepted.
 pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &EventEdit) -> Answer<EventRow> {
     let Some(row) = unit.find_event(edit.id) else {
-        return answer_for_missing_row(unit, edit.id, "/id");
+        return rejection_for_missing_row(unit, edit.id, "/id");
     };
     let Some(content) = &row.content else {
         return Answer::new_answer_with_row(Outcome::Deleted, BY_ID, false, row);
@@ -129,7 +131,7 @@ pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &Ev
     }
     if let Some(id) = new_type_id
         && type_id.is_none()
-        && let Some(problem) = unit.dependency_problem(id, "/patch/eventTypeId")
+        && let Some(problem) = unit.rejected_dependency_problem(id, "/patch/eventTypeId")
     {
         return Answer::new_rejected(problem);
     }
@@ -149,10 +151,10 @@ pub fn update_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, edit: &Ev
         import,
     );
     unit.record_applied_edit(Entity::Event, row.meta.id, edit.guard.edit_id);
-    Answer::new_answer_with_row(Outcome::Updated, BY_ID, false, unit.put_event(changed))
+    Answer::new_answer_with_row(Outcome::Updated, BY_ID, false, unit.put_changed_event(changed))
 }
 
-/// Records the id of an edit that changed nothing, if it is newer than the last one, and answers UNCHANGED.
+/// Answers UNCHANGED. Records the edit id if the same client wrote the row last, with a smaller edit id.
 fn record_edit_of_unchanged_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
@@ -166,7 +168,7 @@ fn record_edit_of_unchanged_event(
     Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
-/// The body of an event after the patch. A change of `is_all_day` also converts the instants that stay.
+/// The body of an event after the patch. If the event is all-day then, kept instants become their UTC dates.
 fn apply_event_patch(old: &EventBody, patch: &EventPatch) -> EventBody {
     let is_all_day = patch.is_all_day.unwrap_or(old.is_all_day);
     let sent_ms = |parsed: ParsedInstant| if is_all_day { parsed.date_ms } else { parsed.ms };
@@ -184,7 +186,8 @@ fn apply_event_patch(old: &EventBody, patch: &EventPatch) -> EventBody {
     }
 }
 
-/// Finds what is wrong only with the combination of the patch and the stored event.
+/// Checks a patched body for what the patch alone does not show: years out of range, and an end before the
+/// start.
 fn check_patched_body(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem> {
     let mut errors = Vec::new();
     for (pointer, ms) in [("/patch/timestamp", Some(body.timestamp)), ("/patch/endDate", body.end_date)] {
@@ -199,14 +202,14 @@ fn check_patched_body(body: &EventBody, patch: &EventPatch) -> Vec<FieldProblem>
     errors
 }
 
-/// Deletes an event. A tombstone stays, with its id and its external id.
+/// Decides the deletion of an event. In the unit of work the event becomes a tombstone, which keeps its ids.
 pub fn delete_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     removal: &Removal,
 ) -> Answer<EventRow> {
     let Some(row) = unit.find_event(removal.id) else {
-        return answer_for_missing_row(unit, removal.id, "/id");
+        return rejection_for_missing_row(unit, removal.id, "/id");
     };
     match context.check_guard(unit, Entity::Event, &row.meta, &removal.guard) {
         GuardCheck::Stale => Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row),
@@ -220,13 +223,13 @@ pub fn delete_event(
             let meta = RowMeta { deletion: context.deletion_by_user(), ..next };
             let tombstone = EventRow { meta, content: None, ..EventRow::clone(&row) };
             unit.record_applied_edit(Entity::Event, row.meta.id, removal.guard.edit_id);
-            Answer::new_answer_with_row(Outcome::Deleted, BY_ID, false, unit.put_event(tombstone))
+            Answer::new_answer_with_row(Outcome::Deleted, BY_ID, false, unit.put_changed_event(tombstone))
         }
     }
 }
 
 /// Makes the deletion of an event final if a rollback deleted it: now that a person has deleted it too, no
-/// import may create it again. Nothing else changes.
+/// create may bring it back. Its version and its feed position stay.
 fn attribute_deletion_to_user(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<EventRow> {
     match row.meta.deletion {
         Some(Deletion { at, by: DeletedBy::Rollback }) => {
@@ -238,8 +241,8 @@ fn attribute_deletion_to_user(unit: &mut UnitOfWork, row: Arc<EventRow>) -> Arc<
     }
 }
 
-/// Rolls back an event: deletes it if the import in `context` created it and nothing has changed it since.
-pub fn roll_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uuid) {
+/// Deletes an event in the unit of work, if the import in `context` created it and nothing changed it since.
+pub fn roll_back_imported_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uuid) {
     let Some(row) = unit.find_event(id) else {
         return;
     };
@@ -249,11 +252,11 @@ pub fn roll_back_event(unit: &mut UnitOfWork, context: &WriteContext<'_>, id: Uu
     if is_untouched {
         let deletion = Some(Deletion { at: context.now_ms, by: DeletedBy::Rollback });
         let meta = RowMeta { deletion, ..context.meta_of_next_version(&row.meta, None) };
-        unit.put_event(EventRow { meta, content: None, ..EventRow::clone(&row) });
+        unit.put_changed_event(EventRow { meta, content: None, ..EventRow::clone(&row) });
     }
 }
 
-/// Restores a deleted event, with the content of the restore.
+/// Decides the restore of a deleted event, which gets the content of the restore in the unit of work.
 pub fn restore_event(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
@@ -261,7 +264,7 @@ pub fn restore_event(
 ) -> Answer<EventRow> {
     let new = &restore.event;
     let Some(row) = unit.find_event(new.id) else {
-        return answer_for_missing_row(unit, new.id, "/event/id");
+        return rejection_for_missing_row(unit, new.id, "/event/id");
     };
     let check = context.check_guard(unit, Entity::Event, &row.meta, &restore.guard);
     if check == GuardCheck::Stale {
@@ -286,11 +289,11 @@ pub fn restore_event(
     let meta = RowMeta { deletion: None, ..context.meta_of_next_version(&row.meta, restore.guard.edit_id) };
     unit.record_applied_edit(Entity::Event, row.meta.id, restore.guard.edit_id);
     let living = row.with_meta_and_content(meta, type_id, new.body.clone(), None);
-    Answer::new_answer_with_row(Outcome::Updated, BY_ID, false, unit.put_event(living))
+    Answer::new_answer_with_row(Outcome::Updated, BY_ID, false, unit.put_changed_event(living))
 }
 
-/// Whether a living event has the content of the restore. Source and external id are not compared, because a
-/// restore cannot change them.
+/// Whether a living event has the content of the restore already. Source and external id are not compared,
+/// because a restore cannot change them.
 fn restore_changes_nothing(
     unit: &UnitOfWork,
     restore: &Restore,
@@ -303,14 +306,14 @@ fn restore_changes_nothing(
     create::hash_new_event(unit, &new) == Some(content.hash)
 }
 
-/// Updates an event type.
+/// Decides the update of an event type, and applies it to the unit of work if it is accepted.
 pub fn update_event_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     edit: &TypeEdit,
 ) -> Answer<TypeRow> {
     let Some(row) = unit.find_type(edit.id) else {
-        return answer_for_missing_row(unit, edit.id, "/id");
+        return rejection_for_missing_row(unit, edit.id, "/id");
     };
     let Some(old) = &row.content else {
         return Answer::new_answer_with_row(Outcome::Deleted, BY_ID, false, row);
@@ -342,11 +345,11 @@ pub fn update_event_type(
         Outcome::Updated,
         BY_ID,
         false,
-        unit.put_type(TypeRow { meta, content: Some(content) }),
+        unit.put_changed_type(TypeRow { meta, content: Some(content) }),
     )
 }
 
-/// Records the id of an edit that changed nothing, if it is newer than the last one, and answers UNCHANGED.
+/// Answers UNCHANGED. Records the edit id if the same client wrote the row last, with a smaller edit id.
 fn record_edit_of_unchanged_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
@@ -360,14 +363,14 @@ fn record_edit_of_unchanged_type(
     Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row)
 }
 
-/// Deletes an event type that no living event has. Its name is free afterwards.
+/// Decides the deletion of an event type, which is rejected if a living event has it. Its name becomes free.
 pub fn delete_event_type(
     unit: &mut UnitOfWork,
     context: &WriteContext<'_>,
     removal: &Removal,
 ) -> Answer<TypeRow> {
     let Some(row) = unit.find_type(removal.id) else {
-        return answer_for_missing_row(unit, removal.id, "/id");
+        return rejection_for_missing_row(unit, removal.id, "/id");
     };
     match context.check_guard(unit, Entity::EventType, &row.meta, &removal.guard) {
         GuardCheck::Stale => Answer::new_answer_with_row(Outcome::Unchanged, BY_ID, false, row),
@@ -387,7 +390,7 @@ pub fn delete_event_type(
                 Outcome::Deleted,
                 BY_ID,
                 false,
-                unit.put_type(TypeRow { meta, content: None }),
+                unit.put_changed_type(TypeRow { meta, content: None }),
             )
         }
     }

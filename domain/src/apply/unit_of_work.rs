@@ -10,7 +10,7 @@ use crate::fault_injection;
 use crate::problem::{Code, FieldProblem, Problem};
 use crate::row::{EventRow, TypeRow};
 
-/// The kinds of rows that have ids and aliases.
+/// A kind of row that has an id and can have aliases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Entity {
     /// An event.
@@ -19,7 +19,7 @@ pub enum Entity {
     EventType,
 }
 
-/// The rows of one kind. `loaded` are the ids of the rows that the database has.
+/// The rows of one kind in a unit of work. `loaded` has the ids of those that are stored in the database.
 #[derive(Debug)]
 struct RowSet<Row> {
     by_id: HashMap<Uuid, Arc<Row>>,
@@ -34,24 +34,24 @@ impl<Row> Default for RowSet<Row> {
 }
 
 impl<Row> RowSet<Row> {
-    fn find_row(&self, id: Uuid) -> Option<Arc<Row>> {
+    fn find_by_id_or_alias(&self, id: Uuid) -> Option<Arc<Row>> {
         let canonical = if self.by_id.contains_key(&id) { Some(&id) } else { self.aliases.get(&id) };
         canonical.and_then(|id| self.by_id.get(id)).map(Arc::clone)
     }
 
-    fn contains_id(&self, id: Uuid) -> bool {
+    fn contains_id_or_alias(&self, id: Uuid) -> bool {
         self.by_id.contains_key(&id) || self.aliases.contains_key(&id)
     }
 }
 
 impl<Row: Clone> RowSet<Row> {
-    /// Takes a row out of the set. It is copied only if an answer still refers to it.
+    /// Removes a row, which must be in the set, and returns it. Copies it only if an answer refers to it.
     fn take_row(&mut self, id: Uuid) -> Row {
         Arc::unwrap_or_clone(self.by_id.remove(&id).expect("a changed row is in its set"))
     }
 }
 
-/// The rows that the items of a call can touch.
+/// The loaded rows of one user that the items of its calls can touch, and the changes by these items.
 #[derive(Debug, Default)]
 pub struct UnitOfWork {
     events: RowSet<EventRow>,
@@ -78,9 +78,9 @@ pub struct UnitOfWork {
 pub struct Alias {
     /// The kind of the row.
     pub entity: Entity,
-    /// The id that was sent.
+    /// The alias: the id that was sent.
     pub alias_id: Uuid,
-    /// The id of the row.
+    /// The canonical id of the row, under which it is stored.
     pub id: Uuid,
 }
 
@@ -95,7 +95,7 @@ pub struct RecordedEdit {
     pub edit_id: Uuid,
 }
 
-/// The changes to store. Each changed row is in it once, with its position.
+/// The changes of one user to store. Each changed row is in it once, with its new feed position.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
     /// Events to insert.
@@ -108,9 +108,9 @@ pub struct Changes {
     pub changed_types: Vec<TypeRow>,
     /// Rows in which only the id of the last edit changes.
     pub recorded_edit_ids: Vec<RecordedEdit>,
-    /// Events that a rollback deleted and a person has deleted since. Only who deleted them changes.
+    /// Ids of events that a rollback deleted and a person has deleted since. Only `deleted_by` changes.
     pub finalized_deletions: Vec<Uuid>,
-    /// New aliases.
+    /// Aliases to insert.
     pub aliases: Vec<Alias>,
     /// The feed head after the changes.
     pub head: i64,
@@ -124,7 +124,7 @@ impl Changes {
         self.count_changed_rows() == 0 && self.aliases.is_empty() && records_nothing
     }
 
-    /// How many rows change. Each takes one position of the feed.
+    /// How many events and event types are new or changed. Each of them takes one position of the feed.
     #[must_use]
     pub fn count_changed_rows(&self) -> usize {
         self.new_events.len() + self.changed_events.len() + self.new_types.len() + self.changed_types.len()
@@ -132,9 +132,9 @@ impl Changes {
 }
 
 impl UnitOfWork {
-    /// A unit of work for creates. Its events are loaded with keys, hash, version and times, but no body.
+    /// An empty unit of work for creates. Its stored events have keys, hash, version and times, but no body.
     #[must_use]
-    pub fn new_without_bodies() -> Self {
+    pub fn new_without_event_bodies() -> Self {
         Self { is_without_bodies: true, ..Self::default() }
     }
 
@@ -146,7 +146,7 @@ impl UnitOfWork {
             && !self.changed.contains(&(Entity::Event, id))
     }
 
-    /// Adds a stored event.
+    /// Adds an event that was loaded from the database, or replaces it. It does not count as changed.
     pub fn add_stored_event(&mut self, row: EventRow) {
         let id = row.meta.id;
         self.index_external_id(&row);
@@ -154,7 +154,7 @@ impl UnitOfWork {
         self.events.by_id.insert(id, Arc::new(row));
     }
 
-    /// Adds a stored type.
+    /// Adds an event type that was loaded from the database, or replaces it. It does not count as changed.
     pub fn add_stored_type(&mut self, row: TypeRow) {
         let id = row.meta.id;
         self.index_type_name(&row);
@@ -162,7 +162,7 @@ impl UnitOfWork {
         self.types.by_id.insert(id, Arc::new(row));
     }
 
-    /// Adds a stored alias.
+    /// Adds an alias that was loaded from the database: `alias` stands for the row with `id`.
     pub fn add_stored_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
         match entity {
             Entity::Event => self.events.aliases.insert(alias, id),
@@ -170,23 +170,23 @@ impl UnitOfWork {
         };
     }
 
-    /// Sets how many living events of a type are stored. A count may stop at more than one call can delete.
+    /// Sets how many living events of a type are stored. The count may stop above what one call can delete.
     pub fn set_event_count_of_type(&mut self, event_type_id: Uuid, events: i64) {
         self.event_counts.insert(event_type_id, events);
     }
 
-    /// Adds the id of a stored import.
+    /// Adds the id of a stored import, so that no new event or event type can have it.
     pub fn add_stored_import_id(&mut self, id: Uuid) {
         self.import_ids.insert(id);
     }
 
-    /// The event with that id or alias.
+    /// The event with that id or alias, living or deleted.
     #[must_use]
     pub fn find_event(&self, id: Uuid) -> Option<Arc<EventRow>> {
-        self.events.find_row(id)
+        self.events.find_by_id_or_alias(id)
     }
 
-    /// The event with that source and external id.
+    /// The event with that source and external id, living or deleted. `None` without an external id.
     #[must_use]
     pub fn find_event_by_external_id(
         &self,
@@ -194,23 +194,23 @@ impl UnitOfWork {
         external_id: Option<&str>,
     ) -> Option<Arc<EventRow>> {
         let key = (source_type.to_owned(), external_id?.to_owned());
-        self.events.find_row(*self.events_by_key.get(&key)?)
+        self.events.find_by_id_or_alias(*self.events_by_key.get(&key)?)
     }
 
-    /// The type with that id or alias.
+    /// The event type with that id or alias, living or deleted.
     #[must_use]
     pub fn find_type(&self, id: Uuid) -> Option<Arc<TypeRow>> {
-        self.types.find_row(id)
+        self.types.find_by_id_or_alias(id)
     }
 
-    /// The living type with that name.
+    /// The living event type with that name.
     #[must_use]
     pub fn find_type_by_name(&self, name: &str) -> Option<Arc<TypeRow>> {
         let named = |row: &Arc<TypeRow>| row.content.as_ref().is_some_and(|content| content.name == name);
-        self.types.find_row(*self.types_by_name.get(name)?).filter(named)
+        self.types.find_by_id_or_alias(*self.types_by_name.get(name)?).filter(named)
     }
 
-    /// Whether a living event has that type. The usage of the type must have been loaded.
+    /// Whether a living event has that type. Stored events count only after `set_event_count_of_type`.
     #[must_use]
     pub fn is_type_in_use(&self, event_type_id: Uuid) -> bool {
         self.event_counts.get(&event_type_id).is_some_and(|events| *events > 0)
@@ -224,8 +224,8 @@ impl UnitOfWork {
         }
     }
 
-    /// Begins another call. Its items do not depend on what was rejected or applied in the calls before.
-    pub fn reset_for_next_call(&mut self) {
+    /// Forgets which items were rejected and applied, before another call of the user. All changes stay.
+    pub fn clear_rejections_and_applied_edits(&mut self) {
         self.rejected.clear();
         self.applied.clear();
     }
@@ -240,9 +240,9 @@ impl UnitOfWork {
         self.applied.entry((entity, id)).or_default().extend(edit_id);
     }
 
-    /// The problem of an item that needs this id, if an item with the id was rejected earlier in the call.
+    /// The problem for an item that needs this id, if an item with the id was rejected earlier in the call.
     #[must_use]
-    pub fn dependency_problem(&self, id: Uuid, pointer: &str) -> Option<Problem> {
+    pub fn rejected_dependency_problem(&self, id: Uuid, pointer: &str) -> Option<Problem> {
         let needed = self.rejected.get(&id)?;
         let detail = "an earlier item of the call, which this one needs, was rejected";
         let mut problem =
@@ -252,29 +252,29 @@ impl UnitOfWork {
         Some(problem)
     }
 
-    /// The ids of all events in the unit of work.
+    /// The canonical ids of all events in the unit of work, living or deleted.
     pub fn event_ids(&self) -> impl Iterator<Item = Uuid> {
         self.events.by_id.keys().copied()
     }
 
-    /// Whether an import or a row of another kind than `entity` has the id.
+    /// Whether an import, or a row of another kind than `entity`, has this id or alias.
     #[must_use]
-    pub fn is_id_used_elsewhere(&self, entity: Entity, id: Uuid) -> bool {
+    pub fn is_id_of_other_kind(&self, entity: Entity, id: Uuid) -> bool {
         let by_sibling = match entity {
-            Entity::Event => self.types.contains_id(id),
-            Entity::EventType => self.events.contains_id(id),
+            Entity::Event => self.types.contains_id_or_alias(id),
+            Entity::EventType => self.events.contains_id_or_alias(id),
         };
         by_sibling || self.import_ids.contains(&id)
     }
 
-    /// Adds an alias: the id that was sent for a row with another id.
+    /// Adds an alias to store: `alias` was sent for the row that has the canonical id `id`.
     pub fn add_new_alias(&mut self, entity: Entity, alias: Uuid, id: Uuid) {
         self.add_stored_alias(entity, alias, id);
         self.new_aliases.push(Alias { entity, alias_id: alias, id });
     }
 
-    /// Inserts or replaces an event, and marks it as changed.
-    pub fn put_event(&mut self, row: EventRow) -> Arc<EventRow> {
+    /// Inserts or replaces an event in the unit of work, and marks it as changed.
+    pub fn put_changed_event(&mut self, row: EventRow) -> Arc<EventRow> {
         self.mark_row_changed(Entity::Event, row.meta.id);
         self.index_external_id(&row);
         let row = Arc::new(row);
@@ -289,7 +289,7 @@ impl UnitOfWork {
         row
     }
 
-    /// Records the last edit id of an event that the edit did not change.
+    /// Records an edit that did not change an event. Only the edit id in `row` is to be stored.
     pub fn record_event_edit_id(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
@@ -298,7 +298,7 @@ impl UnitOfWork {
         row
     }
 
-    /// Records that a person has deleted an event which a rollback had deleted before.
+    /// Records that a person has deleted an event which a rollback had deleted. `row` is its tombstone.
     pub fn put_deletion_attributed_to_user(&mut self, row: EventRow) -> Arc<EventRow> {
         let row = Arc::new(row);
         self.events.by_id.insert(row.meta.id, Arc::clone(&row));
@@ -306,7 +306,7 @@ impl UnitOfWork {
         row
     }
 
-    /// Records the last edit id of an event type that the edit did not change.
+    /// Records an edit that did not change an event type. Only the edit id in `row` is to be stored.
     pub fn record_type_edit_id(&mut self, row: TypeRow) -> Arc<TypeRow> {
         let row = Arc::new(row);
         self.types.by_id.insert(row.meta.id, Arc::clone(&row));
@@ -315,8 +315,8 @@ impl UnitOfWork {
         row
     }
 
-    /// Inserts or replaces an event type, and marks it as changed.
-    pub fn put_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
+    /// Inserts or replaces an event type in the unit of work, and marks it as changed.
+    pub fn put_changed_type(&mut self, row: TypeRow) -> Arc<TypeRow> {
         self.mark_row_changed(Entity::EventType, row.meta.id);
         self.index_type_name(&row);
         let row = Arc::new(row);
@@ -324,7 +324,7 @@ impl UnitOfWork {
         row
     }
 
-    /// The changes to store. Positions start after `head`, in the order in which the rows first changed.
+    /// The changes to store. Positions follow the feed head `head`, in the order of each row's first change.
     #[must_use]
     pub fn into_changes(mut self, head: i64) -> Changes {
         let recorded_edit_ids = self.take_recorded_edits();
@@ -360,7 +360,7 @@ impl UnitOfWork {
         changes
     }
 
-    /// The recorded edit ids, one for each row. A changed row is left out, because it is stored anyway.
+    /// Empties the list of recorded edits, and returns one for each row that is otherwise unchanged.
     fn take_recorded_edits(&mut self) -> Vec<RecordedEdit> {
         let mut seen = HashSet::new();
         let mut edits = Vec::new();

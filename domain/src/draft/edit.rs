@@ -15,192 +15,196 @@ use crate::row::Location;
 /// A field of a patch as it was sent. `None` if the field is missing, and [`Sent::Absent`] if it is null.
 pub type PatchField<T> = Option<Sent<T>>;
 
-/// The conditions of an edit as they were sent, unchecked.
+/// The expected version and the edit id of an edit, as they were sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GuardDraft {
-    /// The version that the client has seen.
+    /// The version of the row that the client saw. `None` if the edit applies to any version.
     pub expected_version: Option<i32>,
-    /// The edit id, a UUIDv7.
+    /// The id that the client gave the edit, a UUIDv7. It shows whether the edit was applied before.
     pub edit_id: Sent<String>,
 }
 
 /// A patch of an event as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventPatchDraft {
-    /// The id of the event type.
+    /// The id or an alias of the new event type. It cannot be cleared.
     pub event_type_id: PatchField<String>,
-    /// The start, as an RFC 3339 instant.
+    /// The new start, as an RFC 3339 instant. It cannot be cleared.
     pub timestamp: PatchField<String>,
-    /// The end, as an RFC 3339 instant.
+    /// The new end, as an RFC 3339 instant.
     pub end_date: PatchField<String>,
-    /// Whether the instants are dates.
+    /// Whether start and end are dates without a time. It cannot be cleared.
     pub is_all_day: PatchField<bool>,
-    /// A name of the IANA time zone database.
+    /// The new time zone, a name of the IANA time zone database.
     pub time_zone: PatchField<String>,
-    /// The notes, free text.
+    /// The new notes, free text.
     pub notes: PatchField<String>,
-    /// The place of the event. It is replaced as a whole.
+    /// The new place of the event. It replaces the stored place as a whole.
     pub location: PatchField<LocationDraft>,
-    /// The text of a JSON object. It is replaced as a whole.
+    /// The new properties, the text of a JSON object. It replaces the stored object as a whole; null empties
+    /// it.
     pub properties: PatchField<String>,
 }
 
 /// An update of an event as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventEditDraft {
-    /// The id of the event.
+    /// The id or an alias of the event to change.
     pub id: Sent<String>,
-    /// The fields of the event to change; missing ones stay, null clears.
+    /// The fields of the event to change. A missing field keeps its stored value.
     pub patch: EventPatchDraft,
-    /// The conditions under which the edit is applied.
+    /// The expected version and the edit id, which decide whether the edit is applied.
     pub guard: GuardDraft,
 }
 
 /// A patch of an event type as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TypePatchDraft {
-    /// The name. It cannot be cleared.
+    /// The new name of the event type. It cannot be cleared.
     pub name: PatchField<String>,
-    /// Free text.
+    /// The new color, free text.
     pub color: PatchField<String>,
-    /// Free text.
+    /// The new icon, free text.
     pub icon: PatchField<String>,
 }
 
 /// An update of an event type as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TypeEditDraft {
-    /// The id of the event type.
+    /// The id or an alias of the event type to change.
     pub id: Sent<String>,
-    /// The fields of the event type to change; missing ones stay, null clears.
+    /// The fields of the event type to change. A missing field keeps its stored value.
     pub patch: TypePatchDraft,
-    /// The conditions under which the edit is applied.
+    /// The expected version and the edit id, which decide whether the edit is applied.
     pub guard: GuardDraft,
 }
 
-/// A deletion as it was sent, unchecked.
+/// A deletion of an event or event type as it was sent, unchecked.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RemovalDraft {
-    /// The id of the event or event type.
+    /// The id or an alias of the event or event type to delete.
     pub id: Sent<String>,
-    /// The conditions under which the edit is applied.
+    /// The expected version and the edit id, which decide whether the deletion is applied.
     pub guard: GuardDraft,
 }
 
-/// The conditions under which an edit is applied.
+/// The expected version and the edit id of an edit, which decide whether it is applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// The version that must be the current one, at least 1.
+    /// The version that the client expects, at least 1. If it is not the current one, the edit is applied
+    /// only if the same client wrote all versions since. `None` if the edit applies to any version.
     pub expected_version: Option<i32>,
-    /// The edit id, a UUIDv7. Later edits of a client have greater ids.
+    /// The edit id, a UUIDv7. Later edits of a client should have greater ids, so that an old edit that
+    /// arrives late is recognized.
     pub edit_id: Option<Uuid>,
 }
 
-/// A parsed patch of an event. A field that is `None` keeps the stored value.
+/// A parsed patch of an event. A field that is `None` keeps the stored value, and `Some(None)` clears it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventPatch {
-    /// The id or an alias of the event type.
+    /// The id or an alias of the new event type.
     pub event_type_id: Option<Uuid>,
-    /// The start, as an instant and as a date.
+    /// The new start, as an instant and as a date.
     pub timestamp: Option<ParsedInstant>,
-    /// The end, as an instant and as a date.
+    /// The new end, as an instant and as a date. `Some(None)` clears it.
     pub end_date: Option<Option<ParsedInstant>>,
-    /// Whether the instants are dates.
+    /// Whether start and end are dates without a time.
     pub is_all_day: Option<bool>,
-    /// A name of the IANA time zone database.
+    /// The new time zone, a name of the IANA time zone database. `Some(None)` clears it.
     pub time_zone: Option<Option<String>>,
-    /// The notes, free text.
+    /// The new notes, free text. `Some(None)` clears them.
     pub notes: Option<Option<String>>,
-    /// The place of the event.
+    /// The new place of the event. `Some(None)` clears it.
     pub location: Option<Option<Location>>,
-    /// Canonical JSON text of an object.
+    /// The new properties: a JSON object, as canonical JSON text.
     pub properties: Option<String>,
 }
 
-/// A parsed update of an event. All its values are valid.
+/// A parsed update of an event. All its values are valid; the stored event is not checked yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventEdit {
-    /// The id or an alias of the event.
+    /// The id or an alias of the event to change.
     pub id: Uuid,
-    /// The fields to change.
+    /// The fields of the event to change.
     pub patch: EventPatch,
-    /// The conditions under which the edit is applied.
+    /// The expected version and the edit id, which decide whether the edit is applied.
     pub guard: Guard,
 }
 
-/// A parsed patch of an event type. A field that is `None` keeps the stored value.
+/// A parsed patch of an event type. A field that is `None` keeps the stored value. `Some(None)` clears it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypePatch {
-    /// The name, trimmed and in NFC.
+    /// The new name, trimmed and in Unicode NFC.
     pub name: Option<String>,
-    /// Free text.
+    /// The new color, free text. `Some(None)` clears it.
     pub color: Option<Option<String>>,
-    /// Free text.
+    /// The new icon, free text. `Some(None)` clears it.
     pub icon: Option<Option<String>>,
 }
 
-/// A parsed update of an event type. All its values are valid.
+/// A parsed update of an event type. All its values are valid; the stored type is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeEdit {
-    /// The id or an alias of the type.
+    /// The id or an alias of the event type to change.
     pub id: Uuid,
-    /// The fields to change.
+    /// The fields of the event type to change.
     pub patch: TypePatch,
-    /// The conditions under which the edit is applied.
+    /// The expected version and the edit id, which decide whether the edit is applied.
     pub guard: Guard,
 }
 
-/// A parsed deletion. All its values are valid.
+/// A parsed deletion of an event or event type. All its values are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removal {
-    /// The id or an alias of the event or event type.
+    /// The id or an alias of the event or event type to delete.
     pub id: Uuid,
-    /// The conditions under which the edit is applied.
+    /// The expected version and the edit id, which decide whether the deletion is applied.
     pub guard: Guard,
 }
 
-/// A parsed restore. All its values are valid.
+/// A parsed restore of a deleted event. All its values are valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Restore {
-    /// The content that the event gets. Its source and its external id are ignored.
+    /// The new content of the deleted event. The event keeps its source and its external id; those given
+    /// here are ignored.
     pub event: NewEvent,
-    /// The conditions. The expected version is the version of the tombstone.
+    /// The edit id, and the expected version: the version that the event has since its deletion.
     pub guard: Guard,
 }
 
 /// Parses an update of an event.
 ///
 /// # Errors
-/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
+/// One [`FieldProblem`] for each wrong field, in the order in which the draft declares the fields.
 pub fn parse_event_edit(draft: EventEditDraft) -> Result<EventEdit, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = parse_target_id(&mut fields, draft.id);
-    let patch = parse_event_patch(fields.set_base_pointer("/patch"), draft.patch);
-    let guard = parse_guard(fields.set_base_pointer(""), draft.guard);
+    let patch = parse_event_patch(fields.set_base_json_pointer("/patch"), draft.patch);
+    let guard = parse_guard(fields.set_base_json_pointer(""), draft.guard);
     item_or_problems(fields, id.map(|id| EventEdit { id, patch, guard }))
 }
 
 /// Parses an update of an event type.
 ///
 /// # Errors
-/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
+/// One [`FieldProblem`] for each wrong field, in the order in which the draft declares the fields.
 pub fn parse_event_type_edit(draft: TypeEditDraft) -> Result<TypeEdit, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = parse_target_id(&mut fields, draft.id);
-    fields.set_base_pointer("/patch");
+    fields.set_base_json_pointer("/patch");
     let name = parse_required_if_sent("/name", draft.patch.name, &mut fields, |fields, sent| {
-        fields.parse_type_name("/name", sent)
+        fields.parse_event_type_name("/name", sent)
     });
-    let color = draft.patch.color.map(|sent| fields.check_text("/color", sent, limits::COLOR_CHARS_MAX));
-    let icon = draft.patch.icon.map(|sent| fields.check_text("/icon", sent, limits::ICON_CHARS_MAX));
-    let guard = parse_guard(fields.set_base_pointer(""), draft.guard);
+    let color = draft.patch.color.map(|sent| fields.parse_text("/color", sent, limits::COLOR_CHARS_MAX));
+    let icon = draft.patch.icon.map(|sent| fields.parse_text("/icon", sent, limits::ICON_CHARS_MAX));
+    let guard = parse_guard(fields.set_base_json_pointer(""), draft.guard);
     item_or_problems(fields, id.map(|id| TypeEdit { id, patch: TypePatch { name, color, icon }, guard }))
 }
 
-/// Parses a deletion.
+/// Parses a deletion of an event or event type.
 ///
 /// # Errors
-/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
+/// One [`FieldProblem`] for each wrong field, in the order in which the draft declares the fields.
 pub fn parse_removal(draft: RemovalDraft) -> Result<Removal, Vec<FieldProblem>> {
     let mut fields = Fields::default();
     let id = parse_target_id(&mut fields, draft.id);
@@ -208,19 +212,20 @@ pub fn parse_removal(draft: RemovalDraft) -> Result<Removal, Vec<FieldProblem>> 
     item_or_problems(fields, id.map(|id| Removal { id, guard }))
 }
 
-/// Parses a restore. The event must have an id. Its source and its external id are ignored.
+/// Parses a restore of a deleted event. The new content must have the id of the event. Its source and its
+/// external id are ignored.
 ///
 /// # Errors
-/// One [`FieldProblem`] for each wrong field, in the order of the fields in the GraphQL schema.
+/// One [`FieldProblem`] for each wrong field, in the order in which the draft declares the fields.
 pub fn parse_restore(event: EventDraft, draft: GuardDraft) -> Result<Restore, Vec<FieldProblem>> {
     let mut fields = Fields::default();
-    fields.set_base_pointer("/event");
+    fields.set_base_json_pointer("/event");
     if event.id == Sent::Absent {
-        fields.add_required_problem("/id");
+        fields.add_missing_field_problem("/id");
     }
     let event = EventDraft { source_type: Sent::Absent, external_id: Sent::Absent, ..event };
     let event = parse_event_fields(&mut fields, event, MissingId::Generated(Uuid::nil()), Uuid::nil());
-    let guard = parse_guard(fields.set_base_pointer(""), draft);
+    let guard = parse_guard(fields.set_base_json_pointer(""), draft);
     item_or_problems(fields, event.map(|event| Restore { event, guard }))
 }
 
@@ -228,11 +233,11 @@ fn item_or_problems<T>(fields: Fields, item: Option<T>) -> Result<T, Vec<FieldPr
     item.filter(|_| fields.has_no_problem()).ok_or_else(|| fields.into_problems())
 }
 
-/// The id of the row that an edit is about. It is required.
+/// Parses the id of the row that an edit is about. Adds a problem if it is missing or not a UUID.
 fn parse_target_id(fields: &mut Fields, sent: Sent<String>) -> Option<Uuid> {
     let id = fields.parse_id("/id", sent);
     if id.is_none() {
-        fields.add_required_problem("/id");
+        fields.add_missing_field_problem("/id");
     }
     id
 }
@@ -254,16 +259,17 @@ fn parse_event_patch(fields: &mut Fields, draft: EventPatchDraft) -> EventPatch 
     });
     let end_date = draft.end_date.map(|sent| fields.parse_instant("/endDate", sent));
     let is_all_day = parse_required_if_sent("/isAllDay", draft.is_all_day, fields, |fields, sent| {
-        fields.parse_value("/isAllDay", sent)
+        fields.value_or_wrong_type_problem("/isAllDay", sent)
     });
     let time_zone = draft.time_zone.map(|sent| fields.parse_time_zone(sent));
-    let notes = draft.notes.map(|sent| fields.check_text("/notes", sent, limits::NOTES_CHARS_MAX));
+    let notes = draft.notes.map(|sent| fields.parse_text("/notes", sent, limits::NOTES_CHARS_MAX));
     let location = draft.location.map(|sent| fields.parse_location(sent));
     let properties = draft.properties.map(|sent| fields.parse_properties(sent));
     EventPatch { event_type_id, timestamp, end_date, is_all_day, time_zone, notes, location, properties }
 }
 
-/// Parses a field that must have a value. A missing field keeps the stored value, and null is a problem.
+/// Parses a field of a patch that cannot be cleared. Returns `None` if it is missing, and also adds a problem
+/// if it is null or wrong.
 fn parse_required_if_sent<T, R>(
     pointer: &str,
     sent: PatchField<T>,
@@ -272,7 +278,7 @@ fn parse_required_if_sent<T, R>(
 ) -> Option<R> {
     let value = read(fields, sent?);
     if value.is_none() {
-        fields.add_required_problem(pointer);
+        fields.add_missing_field_problem(pointer);
     }
     value
 }
@@ -288,14 +294,14 @@ impl Fields {
 }
 
 impl EventEdit {
-    /// The ids of the rows that the update needs: the event, and its new type.
+    /// The ids of the rows that the update needs to read: the event, and its new type if that is given.
     pub fn needed_row_ids(&self) -> impl Iterator<Item = Uuid> {
         [Some(self.id), self.patch.event_type_id].into_iter().flatten()
     }
 }
 
 impl Restore {
-    /// The ids of the rows that the restore needs: the event and its type.
+    /// The ids of the rows that the restore needs to read: the event, and its type if that is given by id.
     pub fn needed_row_ids(&self) -> impl Iterator<Item = Uuid> {
         let type_id = if let TypeRef::Id(id) = self.event.type_ref { Some(id) } else { None };
         [Some(self.event.id), type_id].into_iter().flatten()

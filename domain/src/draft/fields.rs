@@ -13,17 +13,18 @@ use crate::row::Location;
 use crate::text_repair::LONE_SURROGATE_MARKER;
 use crate::{canonical_json, event_id, instant};
 
-/// The problems found so far. Each method parses one field and adds the problem of it, if there is one.
+/// The problems found so far in a draft. Each parsing method parses one field, and adds a problem if the
+/// field is wrong.
 #[derive(Default)]
 pub(super) struct Fields {
-    /// The JSON Pointer of the object whose fields are parsed.
+    /// The JSON Pointer of the object whose fields are parsed. It is put before the pointer of each problem.
     base: &'static str,
     problems: Vec<FieldProblem>,
 }
 
 impl Fields {
-    /// Sets the JSON Pointer of the object whose fields are parsed next.
-    pub(super) fn set_base_pointer(&mut self, base: &'static str) -> &mut Self {
+    /// Sets the JSON Pointer of the object whose fields are parsed next. It is put before their pointers.
+    pub(super) fn set_base_json_pointer(&mut self, base: &'static str) -> &mut Self {
         self.base = base;
         self
     }
@@ -43,14 +44,14 @@ impl Fields {
     }
 
     /// Adds the problem that a field is missing, unless the field has another problem already.
-    pub(super) fn add_required_problem(&mut self, pointer: &str) {
+    pub(super) fn add_missing_field_problem(&mut self, pointer: &str) {
         let at = format!("{}{pointer}", self.base);
         if !self.problems.iter().any(|problem| problem.pointer == at) {
             self.add_problem(pointer, Code::Required, "is required");
         }
     }
 
-    pub(super) fn parse_value<T>(&mut self, pointer: &str, sent: Sent<T>) -> Option<T> {
+    pub(super) fn value_or_wrong_type_problem<T>(&mut self, pointer: &str, sent: Sent<T>) -> Option<T> {
         match sent {
             Sent::Absent => None,
             Sent::Value(value) => Some(value),
@@ -61,14 +62,15 @@ impl Fields {
         }
     }
 
-    /// Returns a text that is allowed. Otherwise notes the problem.
-    pub(super) fn check_text(
+    /// Returns the text if it has at most `chars_max` characters, and no NUL or lone surrogate. Otherwise
+    /// adds a problem and returns `None`. A missing text is no problem.
+    pub(super) fn parse_text(
         &mut self,
         pointer: &str,
         sent: Sent<String>,
         chars_max: usize,
     ) -> Option<String> {
-        let text = self.parse_value(pointer, sent)?;
+        let text = self.value_or_wrong_type_problem(pointer, sent)?;
         if text.contains(LONE_SURROGATE_MARKER) {
             let fault = canonical_json::Fault::LoneSurrogate;
             self.add_problem(pointer, Code::InvalidValue, &fault.problem_detail());
@@ -82,8 +84,8 @@ impl Fields {
         None
     }
 
-    pub(super) fn parse_type_name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
-        let text = self.check_text(pointer, sent, usize::MAX)?;
+    pub(super) fn parse_event_type_name(&mut self, pointer: &str, sent: Sent<String>) -> Option<String> {
+        let text = self.parse_text(pointer, sent, usize::MAX)?;
         let trimmed = text.trim();
         // ASCII text is in NFC already (UAX 15).
         let name = if trimmed.is_ascii() { trimmed.to_owned() } else { trimmed.nfc().collect() };
@@ -110,7 +112,7 @@ impl Fields {
         parsed
     }
 
-    pub(super) fn parse_type_ref(
+    pub(super) fn parse_event_type_ref(
         &mut self,
         id: Sent<String>,
         name: Sent<String>,
@@ -120,14 +122,15 @@ impl Fields {
             return self.parse_id("/eventTypeId", id).map(TypeRef::Id);
         }
         if name != Sent::Absent {
-            let name = self.parse_type_name("/eventType", name)?;
+            let name = self.parse_event_type_name("/eventType", name)?;
             return Some(TypeRef::Name { name, fresh_id });
         }
-        self.add_required_problem("/eventTypeId");
+        self.add_missing_field_problem("/eventTypeId");
         None
     }
 
-    /// An instant in epoch milliseconds. With `is_date`, it is the date as it was written, at 00:00 UTC.
+    /// Parses an instant into epoch milliseconds. With `is_date`, it is the date as it was written, at 00:00
+    /// UTC.
     pub(super) fn parse_instant_ms(
         &mut self,
         pointer: &str,
@@ -143,8 +146,8 @@ impl Fields {
         None
     }
 
-    /// An instant and its date as it was written. A patch needs both, because the stored event may decide
-    /// which of them counts.
+    /// Parses an instant, and its date as it was written. A patch needs both, because the stored event may
+    /// decide which counts: the date if it is all-day.
     pub(super) fn parse_instant(&mut self, pointer: &str, sent: Sent<String>) -> Option<ParsedInstant> {
         let parsed = match sent {
             Sent::Absent => return None,
@@ -158,7 +161,7 @@ impl Fields {
     }
 
     pub(super) fn parse_time_zone(&mut self, sent: Sent<String>) -> Option<String> {
-        let zone = self.check_text("/timeZone", sent, usize::MAX)?;
+        let zone = self.parse_text("/timeZone", sent, usize::MAX)?;
         if chrono_tz::Tz::from_str(&zone).is_ok() {
             return Some(zone);
         }
@@ -167,7 +170,7 @@ impl Fields {
     }
 
     pub(super) fn parse_source_type(&mut self, sent: Sent<String>) -> String {
-        let Some(source) = self.check_text("/sourceType", sent, usize::MAX) else {
+        let Some(source) = self.parse_text("/sourceType", sent, usize::MAX) else {
             return "manual".to_owned();
         };
         let has_valid_start = source.starts_with(|c: char| c.is_ascii_lowercase());
@@ -179,17 +182,17 @@ impl Fields {
     }
 
     pub(super) fn parse_location(&mut self, sent: Sent<LocationDraft>) -> Option<Location> {
-        let draft = self.parse_value("/location", sent)?;
+        let draft = self.value_or_wrong_type_problem("/location", sent)?;
         let latitude = self.parse_degrees("/location/latitude", draft.latitude, 90.0);
         let longitude = self.parse_degrees("/location/longitude", draft.longitude, 180.0);
-        let name = self.check_text("/location/name", draft.name, limits::LOCATION_NAME_CHARS_MAX);
+        let name = self.parse_text("/location/name", draft.name, limits::LOCATION_NAME_CHARS_MAX);
         Some(Location { latitude: latitude?, longitude: longitude?, name })
     }
 
     fn parse_degrees(&mut self, pointer: &str, sent: Sent<f64>, max: f64) -> Option<f64> {
-        let value = self.parse_value(pointer, sent);
+        let value = self.value_or_wrong_type_problem(pointer, sent);
         match value {
-            None => self.add_required_problem(pointer),
+            None => self.add_missing_field_problem(pointer),
             Some(value) if !(-max..=max).contains(&value) => {
                 self.add_problem(pointer, Code::OutOfRange, &format!("must be between -{max} and {max}"));
             }

@@ -24,18 +24,19 @@ pub(super) struct Sample {
     pub(super) draft: EventDraft,
     /// Digests of type, source, start, end, value and unit, and of [`IDENTIFYING_METADATA`].
     pub(super) keys: Keys,
-    /// Problems of the parts that cannot be read.
+    /// Problems of the parts that are missing or cannot be read: the times and the type.
     pub(super) problems: Vec<FieldProblem>,
 }
 
-/// Metadata that changes with each export or sync, and says nothing about the sample.
+/// Metadata that is not stored, because it changes with each export or sync and says nothing about the
+/// sample.
 const VOLATILE_METADATA: [&str; 3] =
     ["HKExternalUUID", "HKMetadataKeySyncIdentifier", "HKMetadataKeySyncVersion"];
 
 /// Metadata that distinguishes two samples of the same moment, such as what was eaten or why insulin was
 /// given. Earlier versions derived ids without it.
 const IDENTIFYING_METADATA: [&str; 3] = ["HKFoodType", "HKInsulinDeliveryReason", "HKBloodGlucoseMealTime"];
-/// The place of each of them in `properties`.
+/// The JSON Pointers of [`IDENTIFYING_METADATA`] within `properties`, in the same order.
 const IDENTIFYING_POINTERS: [&str; 3] =
     ["/metadata/HKFoodType", "/metadata/HKInsulinDeliveryReason", "/metadata/HKBloodGlucoseMealTime"];
 
@@ -60,8 +61,8 @@ const STATISTICS_ATTRIBUTES: [&str; 6] = ["type", "average", "minimum", "maximum
 /// longer in canonical JSON.
 const RESERVED_BYTES: usize = 512;
 
-/// Parses an element, from its `<` to its last `>`. Times must be written as `2019-01-01 10:00:00 +0100` or
-/// in RFC 3339; other times are problems of the sample.
+/// Parses a `Record` or `Workout` element, from its `<` to its last `>`. Times must be written as
+/// `2019-01-01 10:00:00 +0100` or in RFC 3339; other times are problems of the sample.
 ///
 /// # Errors
 /// [`Code::InvalidValue`] if it is not well-formed XML in UTF-8, or refers to an entity that XML does not
@@ -86,7 +87,7 @@ pub(super) fn parse_sample(element: &[u8]) -> Result<Sample, Vec<FieldProblem>> 
     if kind.is_none() {
         problems.push(FieldProblem::new("/eventType", Code::Required, "has no type"));
     }
-    let keys = parts.derive_keys(kind.map(String::as_str), start_ms, end_ms);
+    let keys = parts.derive_id_digests(kind.map(String::as_str), start_ms, end_ms);
     let zone = parts.metadata.get("HKTimeZone").filter(|zone| chrono_tz::Tz::from_str(zone).is_ok());
     let draft = EventDraft {
         event_type: kind.map_or(Sent::Absent, |kind| Sent::Value(kind.clone())),
@@ -114,7 +115,7 @@ struct Parts {
     statistics: Vec<Attributes>,
 }
 
-/// Attributes that are read for other fields of the event.
+/// Attributes that are read in addition to [`PROPERTY_ATTRIBUTES`].
 const OTHER_ATTRIBUTES: [&str; 5] = ["type", "workoutActivityType", "startDate", "endDate", "device"];
 
 fn read_element_parts(text: &str) -> Result<Parts, &'static str> {
@@ -154,7 +155,7 @@ fn read_element_parts(text: &str) -> Result<Parts, &'static str> {
     }
 }
 
-/// Whether bytes are exactly one complete element.
+/// Whether bytes are exactly one complete and well-formed XML element.
 pub(super) fn is_complete_element(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let mut reader = Reader::from_str(text);
@@ -197,8 +198,8 @@ fn read_attributes<'n>(
     Ok(attributes)
 }
 
-/// Normalizes a value: white space becomes blanks, as XML requires. Control characters, which some exports
-/// hold, are removed.
+/// Normalizes a value: line ends and tabs become blanks, as XML requires. Control characters, which some
+/// exports hold, are removed.
 fn normalize_attribute_value(value: Cow<'_, str>) -> String {
     if value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return value.into_owned();
@@ -222,7 +223,7 @@ fn remove_control_characters(text: &str) -> Cow<'_, str> {
 }
 
 /// Converts `2019-01-01 10:00:00 +0100` to RFC 3339. Returns it with its epoch milliseconds. Text in RFC 3339
-/// is returned as it is.
+/// stays as it is. `None` for any other text.
 fn to_rfc_3339_and_ms(text: &str) -> Option<(String, i64)> {
     let text = text.trim_ascii();
     let time = match text.split_once(' ') {
@@ -237,15 +238,16 @@ fn to_rfc_3339_and_ms(text: &str) -> Option<(String, i64)> {
 }
 
 /// The description of a device without its pointer: `<<HKDevice: 0x281>, name:Watch>` is `name:Watch`.
-fn device_without_pointer(text: &str) -> &str {
+fn device_without_memory_address(text: &str) -> &str {
     let Some(inner) = text.strip_prefix("<<HKDevice: ") else { return text };
     let Some((_, rest)) = inner.split_once(">, ") else { return text };
     rest.strip_suffix('>').unwrap_or(rest)
 }
 
 impl Parts {
-    /// The keys that distinguish this sample from others of the same user, under any name in an export.
-    fn derive_keys(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> Keys {
+    /// The digests from which the id of the event is derived, the same in each export of the sample. `former`
+    /// is set if the sample has [`IDENTIFYING_METADATA`], which earlier versions left out of the digest.
+    fn derive_id_digests(&self, kind: Option<&str>, start_ms: Option<i64>, end_ms: Option<i64>) -> Keys {
         let without_metadata = self.digest_without_metadata(kind, start_ms, end_ms);
         let metadata: Vec<_> =
             IDENTIFYING_METADATA.iter().filter_map(|name| self.metadata.get_key_value(*name)).collect();
@@ -294,7 +296,7 @@ impl Parts {
         }
         if let Some(text) = self.attributes.get("device") {
             json_text::push_json_key(&mut object, "device");
-            json_text::push_json_string(&mut object, device_without_pointer(text));
+            json_text::push_json_string(&mut object, device_without_memory_address(text));
         }
         let mut budget = ByteBudget {
             bytes: PROPERTIES_BYTES_MAX.saturating_sub(object.len() + RESERVED_BYTES),
@@ -351,7 +353,8 @@ struct ByteBudget {
 }
 
 impl ByteBudget {
-    /// Takes the bytes of an entry and a comma. Returns whether the entry fits.
+    /// Takes the bytes of an entry and a comma if they fit, or else counts the entry as omitted. Returns
+    /// whether it fits.
     fn take_bytes_if_entry_fits(&mut self, entry: &str) -> bool {
         let left = self.bytes.checked_sub(entry.len() + 1);
         self.omitted += usize::from(left.is_none());
@@ -363,15 +366,15 @@ impl ByteBudget {
 fn push_json_attribute(object: &mut String, attributes: &Attributes, name: &str) {
     let Some(value) = attributes.get(name) else { return };
     json_text::push_json_key(object, name);
-    if may_be_number(name) && json_text::is_finite_number(value) {
+    if attribute_may_be_number(name) && json_text::is_finite_number(value) {
         object.push_str(value);
     } else {
         json_text::push_json_string(object, value);
     }
 }
 
-/// Whether an attribute may hold a number. A version such as `12.10` is not a number.
-fn may_be_number(name: &str) -> bool {
+/// Whether the attribute with this name may hold a number. A version such as `12.10` is not a number.
+fn attribute_may_be_number(name: &str) -> bool {
     !matches!(name, "sourceName" | "sourceVersion" | "type") && !name.to_ascii_lowercase().ends_with("unit")
 }
 

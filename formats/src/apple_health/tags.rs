@@ -7,10 +7,10 @@ use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::reader::RecordBuffer;
 
-/// Number of bytes of a name that are compared.
+/// Number of bytes of an element name that are compared. Longer names are cut.
 const NAME_BYTES_MAX: usize = 40;
 
-/// The name of an element, as far as it is compared.
+/// The name of an XML element, cut to [`NAME_BYTES_MAX`] bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Name {
     bytes: [u8; NAME_BYTES_MAX],
@@ -38,9 +38,9 @@ pub(super) enum Markup {
     Open {
         /// The name of the element.
         name: Name,
-        /// Whether the tag ends before the next one begins.
+        /// Whether the tag has its `>` before the next `<`.
         is_whole: bool,
-        /// Whether it is the tag of an empty element.
+        /// Whether the tag ends in `/>`, so that no end tag follows.
         is_empty: bool,
     },
     /// An end tag.
@@ -49,7 +49,7 @@ pub(super) enum Markup {
     End,
 }
 
-/// Reads tags.
+/// Reads the tags of an XML file one after the other.
 pub(super) struct Tags {
     bytes: BoundedReader,
 }
@@ -64,8 +64,8 @@ impl Tags {
         self.bytes.next_byte_offset()
     }
 
-    /// Reads the next tag and adds it to `kept`. The text before it is added if `keep_text` is true. Comments
-    /// are never added.
+    /// Reads the next tag and adds its bytes to `kept`. The text before it is added if `keep_text` is true.
+    /// Comments, CDATA, processing instructions and the DTD are never added.
     pub(super) fn next_tag(&mut self, kept: &mut RecordBuffer, keep_text: bool) -> Result<Markup, ReadError> {
         loop {
             self.skip_to_byte(b'<', |text| {
@@ -95,7 +95,7 @@ impl Tags {
         }
     }
 
-    /// Checks that nothing follows but comments, processing instructions and white space.
+    /// Reads to the end of the file. Fails if a tag or text other than white space follows.
     pub(super) fn check_nothing_follows(&mut self) -> Result<(), ReadError> {
         let mut kept = RecordBuffer::default();
         let markup = self.next_tag(&mut kept, true)?;
@@ -105,7 +105,8 @@ impl Tags {
         Err(ReadError::new_format_error("the XML goes on after its root element"))
     }
 
-    /// Moves to the next occurrence of a byte, and passes the bytes before it to `before`.
+    /// Moves to the next occurrence of a byte, or to the end of the file. Passes the bytes before it to
+    /// `before`.
     fn skip_to_byte(&mut self, byte: u8, mut before: impl FnMut(&[u8])) -> Result<(), ReadError> {
         loop {
             let block = self.bytes.peek_next_bytes()?;
@@ -122,7 +123,7 @@ impl Tags {
         }
     }
 
-    /// Skips everything up to and including an end mark.
+    /// Skips everything up to and including an end mark such as `-->`. Fails if the file ends before it.
     fn skip_past_mark(&mut self, mark: &[u8]) -> Result<(), ReadError> {
         loop {
             self.skip_to_byte(mark[0], |_| {})?;
@@ -138,7 +139,8 @@ impl Tags {
         }
     }
 
-    /// Skips a DTD. Its literals, its comments, and the brackets around its declarations are distinguished.
+    /// Skips a DTD up to its closing `>`. A `>` in its literals, comments or processing instructions, or
+    /// within its brackets, does not close it.
     fn skip_dtd(&mut self) -> Result<(), ReadError> {
         let mut is_inside = false;
         loop {
@@ -160,8 +162,8 @@ impl Tags {
         }
     }
 
-    /// Reads the tag that begins here. It ends at the next `<` at the latest, because no attribute value may
-    /// hold that character.
+    /// Reads the tag that begins at the next byte, and adds its bytes to `kept`. It ends at the next `<` at
+    /// the latest, because no attribute value may hold that character.
     fn read_tag(&mut self, kept: &mut RecordBuffer) -> Result<Markup, ReadError> {
         let (mut name, mut is_named) = ([0; NAME_BYTES_MAX + 1], false);
         let (mut length, mut quote, mut last) = (0, None, b'<');

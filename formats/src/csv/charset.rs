@@ -8,7 +8,7 @@ use crate::Input;
 use crate::ReadError;
 use crate::bounded::BoundedReader;
 
-/// Number of bytes that are decoded at once.
+/// Number of bytes of decoded text that are buffered.
 const BUFFER_BYTES: usize = 32 * 1024;
 /// Stands for bytes that cannot be decoded. It never occurs in UTF-8, so the row that has it is rejected.
 const NOT_DECODABLE: u8 = 0xff;
@@ -26,7 +26,8 @@ pub(super) fn encoding_by_label(label: &str) -> Result<Option<&'static Encoding>
     })
 }
 
-/// Reads a file as UTF-8. Returns a reader of the decoded text, and the encoding of the file.
+/// Returns a reader of a CSV as UTF-8, and the encoding of the file: that of its byte order mark, or else
+/// `named`, or else UTF-8. Bytes that cannot be decoded become [`NOT_DECODABLE`]. UTF-8 is not checked.
 ///
 /// # Errors
 /// [`ReadError`] if the first bytes cannot be read.
@@ -54,7 +55,7 @@ pub(super) fn decode_to_utf8(
     Ok((BoundedReader::of_plain(text, 0, input), encoding))
 }
 
-/// Decodes text of another encoding to UTF-8.
+/// Decodes text in another encoding to UTF-8. Bytes that cannot be decoded become [`NOT_DECODABLE`].
 struct Transcoder {
     bytes: BoundedReader,
     decoder: Decoder,

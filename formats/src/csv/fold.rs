@@ -20,7 +20,8 @@ pub(super) enum Fold {
     Later,
 }
 
-/// What the rows so far show about their order.
+/// What the local times of the rows so far show about their order. This decides which instant an ambiguous
+/// local time means.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FoldTracker {
     last: Option<NaiveDateTime>,
@@ -45,12 +46,18 @@ enum Steps {
     Uneven,
 }
 
-/// Number of equal steps from which on a repeated time is in the second pass.
+/// If two rows have the same ambiguous time, the second row is in the second pass only if at least this many
+/// equal steps between rows came before.
 const EVEN_STEPS_MIN: u32 = 2;
 
 impl FoldTracker {
-    /// Notes the local time of the next row. Returns which instant it means if it is ambiguous.
-    pub(super) fn observe_local_time(&mut self, local: NaiveDateTime, is_ambiguous: bool) -> Option<Fold> {
+    /// Notes the local time of the next row. Returns which instant it means, and `None` if it is not
+    /// ambiguous.
+    pub(super) fn note_local_time_and_fold(
+        &mut self,
+        local: NaiveDateTime,
+        is_ambiguous: bool,
+    ) -> Option<Fold> {
         if self.last.is_some_and(|last| last.date() != local.date()) {
             // The ambiguous hour is over on another day.
             self.pass = None;
@@ -109,7 +116,7 @@ mod tests {
             let (day, minute) = (day + TimeDelta::days(i64::from(minutes / 1_440)), minutes % 1_440);
             let local = day.and_hms_opt(minute / 60, minute % 60, 0).expect("a time");
             let is_ambiguous = (120..180).contains(&minute);
-            match tracker.observe_local_time(local, is_ambiguous) {
+            match tracker.note_local_time_and_fold(local, is_ambiguous) {
                 None => '-',
                 Some(Fold::Earlier) => 'e',
                 Some(Fold::Later) => 'l',

@@ -9,12 +9,13 @@ use super::rows::Row;
 /// Number of column names that an error lists.
 const NAMES_LISTED_MAX: usize = 10;
 
-/// The names of the columns. If several columns at the end have no name, only the first of them counts.
+/// The column names of a CSV, each unique. If several columns at the end have no name, only the first of them
+/// counts.
 #[derive(Debug, Clone)]
 pub(super) struct Header(Vec<String>);
 
 impl Header {
-    /// Reads the header. A name that occurs again gets a number: `Distance`, `Distance (2)`.
+    /// Reads the column names of a header row. A name that occurs again gets a number: `Distance (2)`.
     ///
     /// # Errors
     /// The detail of a problem if it has too many columns or is not UTF-8.
@@ -53,7 +54,7 @@ impl Header {
         self.0.get(at).map_or("", String::as_str)
     }
 
-    /// Describes a header that lacks columns.
+    /// Lists the columns of the header for an error. If it has only one, suggests the delimiter to use.
     fn describe_columns(&self) -> String {
         let names = quote_names(&self.0);
         let [only] = self.0.as_slice() else { return format!("it has {names}") };
@@ -71,7 +72,7 @@ pub(super) fn usual_delimiters() -> impl DoubleEndedIterator<Item = char> {
     [',', ';', '\t', '|'].into_iter()
 }
 
-/// Finds the columns of a mapping, and collects those that are missing.
+/// Finds the indexes of columns in a header by their names, and collects the names that the header lacks.
 pub(super) struct Lookup<'h> {
     header: &'h Header,
     missing: Vec<String>,
@@ -82,7 +83,7 @@ impl<'h> Lookup<'h> {
         Self { header, missing: Vec::new() }
     }
 
-    pub(super) fn find_column_or_note_missing(&mut self, name: &str) -> usize {
+    pub(super) fn column_index_or_note_missing(&mut self, name: &str) -> usize {
         let found = self.header.0.iter().position(|other| other == name);
         if found.is_none() && !self.missing.iter().any(|other| other == name) {
             self.missing.push(name.to_owned());
@@ -90,12 +91,12 @@ impl<'h> Lookup<'h> {
         found.unwrap_or_default()
     }
 
-    pub(super) fn find_column_if_named(&mut self, name: Option<&String>) -> Option<usize> {
-        name.map(|name| self.find_column_or_note_missing(name))
+    pub(super) fn column_index_if_named(&mut self, name: Option<&String>) -> Option<usize> {
+        name.map(|name| self.column_index_or_note_missing(name))
     }
 
-    pub(super) fn find_columns(&mut self, names: Option<&Vec<String>>) -> Vec<usize> {
-        names.into_iter().flatten().map(|name| self.find_column_or_note_missing(name)).collect()
+    pub(super) fn column_indexes_or_note_missing(&mut self, names: Option<&Vec<String>>) -> Vec<usize> {
+        names.into_iter().flatten().map(|name| self.column_index_or_note_missing(name)).collect()
     }
 
     /// Checks that the header has all columns that were looked up so far.
@@ -118,7 +119,7 @@ fn quote_names(names: &[String]) -> String {
     format!("{}{more}", listed.join(", "))
 }
 
-/// The beginning of a name. The name comes from the file, so it may have any length.
+/// The first 60 characters of a name. The name comes from the file, so it may have any length.
 pub(super) fn shorten_name(name: &str) -> &str {
     name.char_indices().nth(60).map_or(name, |(end, _)| &name[..end])
 }

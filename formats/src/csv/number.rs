@@ -15,19 +15,21 @@ pub(super) enum DecimalSeparator {
 }
 
 impl DecimalSeparator {
-    /// A cell as a JSON number. `None` if it is not a number, or if it would not be stored as it is written.
+    /// A cell as the text of a JSON number. `None` if it is not a number, or if a digit would be lost when it
+    /// is stored.
     pub(super) fn to_json_number(self, cell: &str) -> Option<Cow<'_, str>> {
         self.with_decimal_point(cell).filter(|number| json_text::is_lossless_number(number))
     }
 
-    /// A cell as a number of degrees.
+    /// A cell as a number of degrees; `None` if it is not a finite number. The range is not checked.
     pub(super) fn parse_degrees(self, cell: &str) -> Option<f64> {
         let cell = cell.trim_ascii();
         let number = self.with_decimal_point(cell.strip_prefix('+').unwrap_or(cell))?;
         if json_text::is_finite_number(&number) { number.parse().ok() } else { None }
     }
 
-    /// A cell with a decimal point in place of the separator. Whether it is a number is not checked.
+    /// A cell with a decimal point, and without separators of groups. `None` if its points and commas are not
+    /// those of a number. The other characters are not checked.
     fn with_decimal_point(self, cell: &str) -> Option<Cow<'_, str>> {
         if self == Self::Point {
             return Some(Cow::Borrowed(cell));

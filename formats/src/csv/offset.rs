@@ -1,7 +1,8 @@
 //! Reads offsets from UTC in the notations of people and databases.
 
-/// Returns the seconds of an offset, and the text after it. The notations are `Z`, `+01`, `+0100` and
-/// `+01:00`, and the same with seconds. The minus sign may be U+2212.
+/// Returns the seconds of the UTC offset with which a text begins, and the text after it; `None` if it begins
+/// with none. The notations are `Z`, `+01`, `+0100` and `+01:00`, and the same with seconds. The minus sign
+/// may be U+2212.
 pub(super) fn read_utc_offset(text: &str) -> Option<(i32, &str)> {
     if let Some(rest) = text.strip_prefix(['Z', 'z']) {
         let is_word = rest.starts_with(|c: char| c.is_ascii_alphanumeric());

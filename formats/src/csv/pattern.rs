@@ -19,7 +19,7 @@ use domain::limits::CSV_PATTERN_CHARS_MAX;
 use super::offset;
 use specifiers::{SpecifierLetters, expand_composites, specifier_letter, split_into_tokens};
 
-/// A checked pattern.
+/// A strptime pattern for the times in a CSV. It was checked when it was created.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
     parts: Vec<Part>,
@@ -27,7 +27,7 @@ pub(super) struct Pattern {
     text: String,
 }
 
-/// One part of a pattern.
+/// One part of a strptime pattern.
 #[derive(Debug, Clone)]
 enum Part {
     /// Literal text and all other specifiers, which chrono reads.
@@ -64,7 +64,7 @@ pub(super) enum ParsedTime {
 pub(super) enum WrittenZone {
     /// The cell has no zone.
     None,
-    /// An offset from UTC, in seconds.
+    /// An offset from UTC, in seconds. UTC and GMT are the offset 0.
     Offset(i32),
     /// A time zone of the IANA database.
     Named(Tz),
@@ -73,7 +73,7 @@ pub(super) enum WrittenZone {
 }
 
 impl Pattern {
-    /// Checks a pattern.
+    /// Checks a strptime pattern, which must give at least a date.
     ///
     /// # Errors
     /// The detail of a problem: an unknown specifier and its alternative, or the part of a date that is
@@ -91,11 +91,11 @@ impl Pattern {
             letters.add_letter_of_token(token);
             parts.push_token(token);
         }
-        letters.check_has_date_without_gaps()?;
+        letters.check_date_and_time_complete()?;
         Ok(Self { parts: parts.into_parts(), text: text.to_owned() })
     }
 
-    /// Reads a cell.
+    /// Reads a cell by the pattern. A cell without a time gives a local date.
     ///
     /// # Errors
     /// The detail of a problem if the cell does not match the pattern, or is not a time.
@@ -193,7 +193,7 @@ impl Pattern {
         Ok(ParsedTime::Local { date, time, zone })
     }
 
-    /// The error for a cell that does not match the pattern.
+    /// The text of the error for a cell that does not match the pattern.
     fn mismatch_detail(&self, kind: ParseErrorKind) -> String {
         let reason = match kind {
             ParseErrorKind::Impossible => ": its parts contradict each other",
@@ -256,14 +256,14 @@ impl PartsBuilder {
     }
 }
 
-/// Reads a number of this many digits. Returns it and the text after it.
+/// Reads a number of this many digits at the beginning of a text. Returns it and the text after it.
 fn read_digits(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<(i64, &str)> {
     let length = text.bytes().take(*count.end()).take_while(u8::is_ascii_digit).count();
     let (digits, rest) = text.split_at(length);
     if count.contains(&length) { digits.parse().ok().map(|number| (number, rest)) } else { None }
 }
 
-/// The error for text that is not an offset.
+/// The text of the error for a cell that has no UTC offset at the place of `%z`.
 fn offset_mismatch_detail(rest: &str) -> &'static str {
     if rest.starts_with(['.', ',']) {
         "has a fraction of a second before its offset, which %.f reads"
@@ -272,7 +272,8 @@ fn offset_mismatch_detail(rest: &str) -> &'static str {
     }
 }
 
-/// Nanoseconds of the digits of a fraction. Digits after the ninth are dropped.
+/// Nanoseconds of the digits of a fraction of a second; `None` without digits. Digits after the ninth are
+/// dropped.
 fn fraction_to_nanoseconds(digits: &str) -> Option<i64> {
     if digits.is_empty() {
         return None;
@@ -281,7 +282,8 @@ fn fraction_to_nanoseconds(digits: &str) -> Option<i64> {
     Some(nine.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
 }
 
-/// Reads the name of a time zone. Returns it and the text after it.
+/// Reads the UTC offset, time zone name or abbreviation with which a text begins. Returns it and the text
+/// after it. `None` if there is none, or if a name with a slash is not known.
 fn read_zone_or_offset(text: &str) -> Option<(WrittenZone, &str)> {
     if let Some((seconds, rest)) = offset::read_utc_offset(text).filter(|_| !text.starts_with(['Z', 'z'])) {
         return Some((WrittenZone::Offset(seconds), rest));

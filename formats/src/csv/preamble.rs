@@ -9,7 +9,7 @@ use crate::bounded::BoundedReader;
 /// Number of bytes of a line that are examined.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// What precedes the header.
+/// What precedes the header of a CSV, and the delimiter.
 pub(super) struct Preamble {
     /// Number of lines before the header.
     pub(super) lines: i64,
@@ -19,7 +19,7 @@ pub(super) struct Preamble {
     pub(super) has_separator_line: bool,
 }
 
-/// Skips the lines before the header.
+/// Moves to the header of a CSV: skips the lines before it, and determines the delimiter.
 ///
 /// Excel obeys a first line `sep=;`, whatever its language. That line counts as one of the lines that the
 /// mapping skips.
@@ -49,14 +49,14 @@ pub(super) fn read_preamble(bytes: &mut BoundedReader, mapping: &CsvMapping) -> 
     Ok(Preamble { lines, delimiter, has_separator_line: declared.is_some() })
 }
 
-/// The bytes of the next line, as far as they are examined.
+/// The bytes of the next line without its line end, at most [`LINE_BYTES_MAX`]. Consumes nothing.
 fn peek_next_line(bytes: &mut BoundedReader) -> Result<&[u8], ReadError> {
     let block = bytes.peek_bytes_before_error(LINE_BYTES_MAX)?;
     let block = &block[..block.len().min(LINE_BYTES_MAX)];
     Ok(memchr::memchr2(b'\r', b'\n', block).map_or(block, |end| &block[..end]))
 }
 
-/// The delimiter that a line such as `sep=;` declares.
+/// The delimiter that a line such as `sep=;` declares; `None` if the line is not of that form.
 fn declared_delimiter(line: &[u8]) -> Option<u8> {
     let line = line.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(line);
     let (name, value) = line.split_at_checked(4)?;
@@ -67,7 +67,7 @@ fn declared_delimiter(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// Skips one line. Returns `false` if there is none.
+/// Skips one line and its line end. Returns `false` at the end of the file.
 fn skip_line(bytes: &mut BoundedReader) -> Result<bool, ReadError> {
     let mut has_line = false;
     loop {
@@ -90,8 +90,8 @@ fn skip_line(bytes: &mut BoundedReader) -> Result<bool, ReadError> {
     }
 }
 
-/// Guesses the delimiter of a header. It is the one that makes the column of the time a cell, or else the
-/// most frequent one.
+/// Guesses the delimiter of a header line. It is the one that makes a cell of the name of the timestamp
+/// column, or else the most frequent one.
 fn guess_delimiter(header: &[u8], timestamp_column: &str) -> u8 {
     let cells = |delimiter: char| {
         let mut is_quoted = false;

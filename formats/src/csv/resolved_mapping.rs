@@ -25,7 +25,7 @@ const POINTERS: [&str; 8] = [
     "/eventType",
 ];
 
-/// A mapping whose column names are replaced by the places of the columns.
+/// A CSV mapping whose column names are replaced by the indexes of the columns in the header of one file.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedMapping {
     header: Header,
@@ -57,24 +57,25 @@ impl ResolvedMapping {
     /// Applies a mapping to a header.
     ///
     /// # Errors
-    /// The detail of a problem, in one sentence, if the mapping names columns that are not in the header.
+    /// The detail of a problem, in one sentence, if the mapping names columns that are not in the header, or
+    /// if its time format or time zone is wrong.
     pub(super) fn new(mapping: &CsvMapping, header: &Header, encoding: &'static str) -> Result<Self, String> {
         let times = Times::new(mapping.timestamp_format.as_deref(), mapping.time_zone.as_deref());
         let times = times.map_err(|detail| format!("the time format of the mapping {detail}"))?;
         let mut lookup = Lookup::new(header);
         let event_type = match (&mapping.event_type_column, &mapping.event_type) {
-            (Some(column), _) => EventTypeSource::Column(lookup.find_column_or_note_missing(column)),
+            (Some(column), _) => EventTypeSource::Column(lookup.column_index_or_note_missing(column)),
             (None, name) => EventTypeSource::Mapping(name.clone().unwrap_or_default()),
         };
-        let timestamp = lookup.find_column_or_note_missing(&mapping.timestamp_column);
-        let end_date = lookup.find_column_if_named(mapping.end_date_column.as_ref());
-        let id = lookup.find_column_if_named(mapping.id_column.as_ref());
-        let external_id = lookup.find_columns(mapping.external_id_columns.as_ref());
-        let notes = lookup.find_column_if_named(mapping.notes_column.as_ref());
-        let latitude = lookup.find_column_if_named(mapping.latitude_column.as_ref());
-        let longitude = lookup.find_column_if_named(mapping.longitude_column.as_ref());
+        let timestamp = lookup.column_index_or_note_missing(&mapping.timestamp_column);
+        let end_date = lookup.column_index_if_named(mapping.end_date_column.as_ref());
+        let id = lookup.column_index_if_named(mapping.id_column.as_ref());
+        let external_id = lookup.column_indexes_or_note_missing(mapping.external_id_columns.as_ref());
+        let notes = lookup.column_index_if_named(mapping.notes_column.as_ref());
+        let latitude = lookup.column_index_if_named(mapping.latitude_column.as_ref());
+        let longitude = lookup.column_index_if_named(mapping.longitude_column.as_ref());
         let properties = match &mapping.property_columns {
-            named @ Some(_) => lookup.find_columns(named.as_ref()),
+            named @ Some(_) => lookup.column_indexes_or_note_missing(named.as_ref()),
             None => {
                 let mut mapped = external_id.clone();
                 mapped.push(timestamp);
@@ -108,20 +109,23 @@ impl ResolvedMapping {
         })
     }
 
-    /// Whether the rows before a row decide what its time means.
+    /// Whether the rows before a row may decide which instant its time means. That is so if times may have no
+    /// offset, and the offset of their time zone changes.
     pub(super) fn needs_row_order(&self) -> bool {
         self.times.needs_row_order()
     }
 
-    /// Notes the time of the next row. Returns which instant it means if it is ambiguous.
-    pub(super) fn observe_row_time(&self, row: Row<'_>, tracker: &mut FoldTracker) -> Option<Fold> {
-        let (local, is_ambiguous) =
-            self.times.parse_time_without_zone(self.cell_unless_missing(row, Some(self.timestamp))?)?;
-        tracker.observe_local_time(local, is_ambiguous)
+    /// Notes the start time of the next row in `tracker`. Returns which instant it means, and `None` if it is
+    /// not ambiguous or cannot be read.
+    pub(super) fn note_row_time_and_fold(&self, row: Row<'_>, tracker: &mut FoldTracker) -> Option<Fold> {
+        let (local, is_ambiguous) = self
+            .times
+            .parse_local_time_and_ambiguity(self.cell_unless_missing(row, Some(self.timestamp))?)?;
+        tracker.note_local_time_and_fold(local, is_ambiguous)
     }
 
-    /// Reads a row. Also returns the problems of its cells: the pointer names the field of the event, and the
-    /// detail names the column. `fold` decides what an ambiguous time means.
+    /// Reads a row as an event draft. Also returns the problems of its cells: the pointer names the field of
+    /// the event, and the detail names the column. `fold` decides which instant an ambiguous time means.
     ///
     /// # Errors
     /// The problems of the row as a whole.
@@ -130,7 +134,7 @@ impl ResolvedMapping {
         row: Row<'_>,
         fold: Fold,
     ) -> Result<(EventDraft, Vec<FieldProblem>), Vec<FieldProblem>> {
-        let mut problems = self.check_cells(row)?;
+        let mut problems = self.check_cell_count_and_encoding(row)?;
         let text = |at: Option<usize>| {
             self.cell_unless_missing(row, at).map_or(Sent::Absent, |cell| Sent::Value(cell.to_owned()))
         };
@@ -171,11 +175,11 @@ impl ResolvedMapping {
         Ok((draft, problems))
     }
 
-    /// Returns a problem for each cell that is not valid text. Missing cells at the end of a row are empty.
+    /// Returns a problem for each cell that is not valid text. The row may have fewer cells than the header.
     ///
     /// # Errors
     /// A problem if cells beyond the header are not empty. Then any cell of the row may be in a wrong column.
-    fn check_cells(&self, row: Row<'_>) -> Result<Vec<FieldProblem>, Vec<FieldProblem>> {
+    fn check_cell_count_and_encoding(&self, row: Row<'_>) -> Result<Vec<FieldProblem>, Vec<FieldProblem>> {
         let columns = self.header.column_count();
         if row.has_content_from_cell(columns) {
             let detail = format!("has {} cells under a header of {columns}", row.cells);
@@ -184,32 +188,37 @@ impl ResolvedMapping {
         let without_text = (0..columns.min(row.cells)).filter(|at| row.cell_text(*at).is_none());
         let problem = |at| {
             let detail = format!("is not {}{}", self.encoding, self.column_name_suffix(at));
-            FieldProblem::new(self.field_of_column(at), Code::InvalidValue, detail)
+            FieldProblem::new(self.field_pointer_of_column(at), Code::InvalidValue, detail)
         };
         Ok(without_text.map(problem).collect())
     }
 
-    /// The field of the event that only this column holds; empty if there is none.
-    fn field_of_column(&self, at: usize) -> &'static str {
-        POINTERS.into_iter().find(|pointer| self.column_of_field(pointer) == Some(at)).unwrap_or_default()
+    /// The pointer of the event field that is read from the column with this index; empty if there is none.
+    /// Of the columns of the external id, only the first counts.
+    fn field_pointer_of_column(&self, at: usize) -> &'static str {
+        POINTERS
+            .into_iter()
+            .find(|pointer| self.column_index_of_field(pointer) == Some(at))
+            .unwrap_or_default()
     }
 
-    /// Adds the names of columns to the problems of a draft that was read by this mapping.
+    /// Adds the names of columns to the details of problems of a draft that was read by this mapping.
     pub(super) fn add_column_names_to_problems(&self, mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
         for problem in &mut problems {
             // A cell holds the name of an event type, never its id.
             if problem.pointer == "/eventTypeId" {
                 "/eventType".clone_into(&mut problem.pointer);
             }
-            if let Some(at) = self.column_of_field(&problem.pointer) {
+            if let Some(at) = self.column_index_of_field(&problem.pointer) {
                 problem.detail.push_str(&self.column_name_suffix(at));
             }
         }
         problems
     }
 
-    /// The index of the column that holds a field of the event.
-    pub(super) fn column_of_field(&self, pointer: &str) -> Option<usize> {
+    /// The index, from 0, of the column that holds a field of the event; of the first one for the external
+    /// id. `None` if no column of its own holds the field.
+    pub(super) fn column_index_of_field(&self, pointer: &str) -> Option<usize> {
         match pointer {
             "/timestamp" => Some(self.timestamp),
             "/endDate" => self.end_date,
@@ -230,12 +239,12 @@ impl ResolvedMapping {
         format!(" (column {:?})", shorten_name(self.header.column_name(at)))
     }
 
-    /// A cell; `None` if its value is missing.
+    /// The text of a cell. `None` if it does not exist, is not UTF-8, or means a missing value.
     fn cell_unless_missing<'r>(&self, row: Row<'r>, at: Option<usize>) -> Option<&'r str> {
         row.cell_text(at?).filter(|cell| !self.missing.iter().any(|missing| missing == cell))
     }
 
-    /// The external id; absent if all its parts are missing.
+    /// The external id: the cells of its columns, joined with `|`. Absent if all of them are missing.
     fn read_external_id(&self, row: Row<'_>) -> Sent<String> {
         let mut joined = String::new();
         let mut has_part = false;

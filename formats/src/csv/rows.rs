@@ -13,15 +13,15 @@ use crate::reader::{Position, RecordBuffer, record_excerpt};
 pub(super) struct Row<'r> {
     /// The bytes of all cells, one after the other.
     bytes: &'r [u8],
-    /// The end of each cell in `bytes`. If the row is too long or has too many cells, these are not the ends of its
-    /// first cells.
+    /// The end of each cell in `bytes`. If the row is too long or has too many cells, these are not the ends
+    /// of its first cells.
     ends: &'r [usize],
     /// Number of cells.
     pub(super) cells: usize,
 }
 
 impl<'r> Row<'r> {
-    /// A cell; `None` if it does not exist or is not UTF-8.
+    /// The text of a cell; `None` if it does not exist or is not UTF-8.
     pub(super) fn cell_text(&self, at: usize) -> Option<&'r str> {
         std::str::from_utf8(self.find_cell_bytes(at)?).ok()
     }
@@ -36,7 +36,8 @@ impl<'r> Row<'r> {
         self.bytes.get(begin..*self.ends.get(at)?)
     }
 
-    /// Whether any cell from the index `first_cell` on holds more than white space.
+    /// Whether any cell from the index `first_cell` on holds more than white space. True also if the row has
+    /// too many cells to know it.
     pub(super) fn has_content_from_cell(&self, first_cell: usize) -> bool {
         if self.cells <= first_cell {
             return false;
@@ -47,18 +48,18 @@ impl<'r> Row<'r> {
         cells.is_none_or(|cells| !cells.trim_ascii().is_empty())
     }
 
-    /// The beginnings of its cells, which can be shown.
+    /// The beginnings of all cells of the row, at most 200 characters each, which can be shown.
     pub(super) fn cell_excerpts(&self) -> Vec<String> {
         (0..self.ends.len()).map(|at| record_excerpt(self.cell_bytes(at))).collect()
     }
 
-    /// Number of bytes of all cells.
+    /// Number of bytes of all cells together, without quotes and delimiters.
     pub(super) fn content_byte_count(&self) -> usize {
         self.ends.last().copied().unwrap_or_default()
     }
 }
 
-/// Reads rows, including the header. Empty lines are counted, but they are not rows.
+/// Splits a CSV into rows, including the header. Blank lines count for line numbers, but they are not rows.
 pub(super) struct Rows {
     bytes: BoundedReader,
     reader: Reader,
@@ -67,7 +68,7 @@ pub(super) struct Rows {
     /// The end of each cell in `output`.
     ends: Box<[usize]>,
     cells: usize,
-    /// The row as it is in the payload.
+    /// The row with its quotes and escapes, as it is in the payload.
     record: RecordBuffer,
     /// The line on which the row begins.
     line: i64,
@@ -78,7 +79,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Reads rows. `lines` is the number of lines before the first byte.
+    /// Creates a reader of rows. `lines` is the number of lines in the file before the first byte of `bytes`.
     pub(super) fn new(bytes: BoundedReader, delimiter: u8, lines: i64) -> Self {
         Self {
             bytes,
@@ -94,8 +95,9 @@ impl Rows {
         }
     }
 
-    /// Continues at another place of the same file, after this number of records and lines.
-    pub(super) fn continue_with_bytes(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
+    /// Continues at another place of the same file, where `bytes` begins. That place is after this number of
+    /// records and lines.
+    pub(super) fn resume_at_checkpoint(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
         self.bytes = bytes;
         self.number = records;
         self.lines = lines;
@@ -118,7 +120,7 @@ impl Rows {
         Position { byte: self.bytes.next_byte_offset(), lines: self.lines }
     }
 
-    /// Moves to the next row. Returns `false` at the end.
+    /// Moves to the next row that is not blank. Returns `false` at the end of the file.
     pub(super) fn advance(&mut self) -> Result<bool, ReadError> {
         while self.skip_empty_lines()? {
             self.read_row()?;
@@ -131,7 +133,7 @@ impl Rows {
         Ok(false)
     }
 
-    /// Skips line ends. Returns `false` at the end of the file.
+    /// Skips line ends and counts them as lines. Returns `false` at the end of the file.
     fn skip_empty_lines(&mut self) -> Result<bool, ReadError> {
         let mut last = 0;
         loop {
@@ -149,7 +151,7 @@ impl Rows {
         }
     }
 
-    /// Reads the row that begins here.
+    /// Reads the row that begins at the next byte, and its line end.
     fn read_row(&mut self) -> Result<(), ReadError> {
         self.record.clear();
         self.cells = 0;

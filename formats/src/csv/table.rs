@@ -18,22 +18,22 @@ use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, Position, RecordReader};
 use crate::{Input, ReadError, detect};
 
-/// Reads rows, and makes events of them by a mapping.
+/// Reads the rows of a CSV, and makes events of them by a mapping.
 pub(crate) struct Table {
     rows: Rows,
     mapping: ResolvedMapping,
     is_utf8: bool,
-    /// The order of the rows so far. It is kept only if it decides what a time means.
+    /// The order of the rows so far. It is tracked only if it may decide which instant a time means.
     fold_tracker: FoldTracker,
-    /// Which instant the time of the row means if it is ambiguous.
+    /// Which instant the time of the current row means if it is ambiguous.
     fold: Fold,
     /// The previous row, if its time is ambiguous.
     previous_row: Option<Vec<u8>>,
-    /// Whether the row equals the previous one, and its time is ambiguous.
+    /// Whether the current row equals the previous one, and both have the same ambiguous time.
     is_repeated: bool,
 }
 
-/// A file whose header was read, without a mapping of its columns.
+/// A CSV whose header was read, without a mapping of its columns. It can read rows, but makes no events.
 pub(crate) struct UnmappedTable {
     rows: Rows,
     header: Header,
@@ -43,7 +43,8 @@ pub(crate) struct UnmappedTable {
 }
 
 impl UnmappedTable {
-    /// Reads the header.
+    /// Opens a CSV: determines its encoding and delimiter, and reads its header. Of `mapping`, only what
+    /// concerns these is used.
     ///
     /// # Errors
     /// [`ReadError::Format`] if there is no header, or it is too long, has too many columns or cannot be
@@ -65,14 +66,14 @@ impl UnmappedTable {
         Ok(Self { rows, header, width, encoding, preamble })
     }
 
-    /// Number of cells of the header, including those without a name.
-    pub(crate) fn header_width(&self) -> usize {
+    /// Number of cells of the header row, including those without a name.
+    pub(crate) fn header_cell_count(&self) -> usize {
         self.width
     }
 
     /// The current row as CSV with exactly this many cells. Missing cells are empty, and surplus cells are
     /// dropped.
-    pub(crate) fn row_fitted_to_width(&self, cells: usize) -> Vec<u8> {
+    pub(crate) fn csv_row_of_cell_count(&self, cells: usize) -> Vec<u8> {
         let (row, delimiter) = (self.rows.current_row(), self.preamble.delimiter);
         let mut out = Vec::with_capacity(self.rows.current_record().record_length());
         for at in 0..cells {
@@ -84,7 +85,7 @@ impl UnmappedTable {
         out
     }
 
-    /// Whether cells beyond the header are not empty.
+    /// Whether the current row has cells beyond the header that are not empty.
     pub(crate) fn has_surplus_cells(&self) -> bool {
         self.rows.current_row().has_content_from_cell(self.width)
     }
@@ -109,7 +110,7 @@ impl UnmappedTable {
         })
     }
 
-    /// Describes the file.
+    /// Returns the column names, the delimiter and the encoding of the file.
     pub(crate) fn to_summary(&self) -> CsvSummary {
         CsvSummary {
             header: (0..self.header.column_count())
@@ -143,7 +144,7 @@ pub struct CsvSummary {
     pub header: Vec<String>,
     /// The delimiter between two cells.
     pub delimiter: char,
-    /// Whether the file begins with a line that declares the delimiter.
+    /// Whether the file begins with a line such as `sep=;`, which declares the delimiter.
     pub has_separator_line: bool,
     /// Name of its encoding in the WHATWG encoding standard.
     pub encoding: &'static str,
@@ -182,7 +183,7 @@ impl RecordReader for UnmappedTable {
 }
 
 impl Table {
-    /// Reads the header, and applies a mapping to it.
+    /// Opens a CSV, reads its header, and applies a mapping to it.
     ///
     /// # Errors
     /// [`ReadError::Format`] also if the mapping does not fit the header. Otherwise as for
@@ -202,13 +203,14 @@ impl Table {
         self.is_utf8 && !self.mapping.needs_row_order()
     }
 
-    /// Continues at another place of the same file, after this number of records and lines.
-    pub(crate) fn continue_with_bytes(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
-        self.rows.continue_with_bytes(bytes, records, lines);
+    /// Continues at another place of the same file, where `bytes` begins. That place is after this number of
+    /// records and lines.
+    pub(crate) fn resume_at_checkpoint(&mut self, bytes: BoundedReader, records: i64, lines: i64) {
+        self.rows.resume_at_checkpoint(bytes, records, lines);
     }
 
     fn update_fold_and_repetition(&mut self) {
-        let Some(fold) = self.mapping.observe_row_time(self.rows.current_row(), &mut self.fold_tracker)
+        let Some(fold) = self.mapping.note_row_time_and_fold(self.rows.current_row(), &mut self.fold_tracker)
         else {
             (self.fold, self.previous_row, self.is_repeated) = (Fold::Earlier, None, false);
             return;
@@ -263,7 +265,7 @@ impl RecordReader for Table {
         self.rows.current_row().cell_excerpts()
     }
 
-    fn column_of_field(&self, pointer: &str) -> Option<usize> {
-        self.mapping.column_of_field(pointer)
+    fn column_index_of_field(&self, pointer: &str) -> Option<usize> {
+        self.mapping.column_index_of_field(pointer)
     }
 }

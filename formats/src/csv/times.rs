@@ -17,7 +17,7 @@ const NO_OFFSET: &str = "has no offset, and the mapping has no timeZone";
 const SKIPPED_TIME: &str = "does not exist in the timeZone of the mapping: the clocks go forward and skip it";
 const SKIPPED_DAY: &str = "does not exist in the timeZone of the mapping: the calendar skips this day";
 
-/// The notation of the times of a file.
+/// How the times in the cells of a CSV are read: their notation, and the time zone of the mapping.
 #[derive(Debug, Clone)]
 pub(super) struct Times {
     notation: Notation,
@@ -30,14 +30,15 @@ pub(super) struct Times {
 enum Notation {
     /// RFC 3339, `YYYY-MM-DD`, or `YYYY-MM-DD HH:MM[:SS]` with a blank or `T` and optionally an offset.
     Common,
-    /// A number since 1970, of a unit of this many milliseconds.
+    /// A number of units since 1970. The value is the milliseconds of one unit: 1 000 or 1.
     Unix(i64),
     /// The notation of a pattern.
     Pattern(Pattern),
 }
 
 impl Times {
-    /// Reads times in this format and time zone.
+    /// Checks the time format and the time zone of a mapping. `None` as the format stands for RFC 3339 and
+    /// similar times.
     ///
     /// # Errors
     /// The detail of a problem if the format is wrong or the time zone is unknown.
@@ -58,14 +59,15 @@ impl Times {
         Ok(Self { notation, zone, needs_order })
     }
 
-    /// Whether the order of the rows may decide which of two instants is meant.
+    /// Whether the order of the rows may decide which of two instants a time means. That is so if times may
+    /// have no offset, and the offset of the time zone of the mapping changes.
     pub(super) fn needs_row_order(&self) -> bool {
         self.needs_order
     }
 
-    /// The local time in a cell, and whether it is ambiguous. `None` unless its offset depends on the time
-    /// zone of the mapping alone.
-    pub(super) fn parse_time_without_zone(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
+    /// The local time in a cell without an offset or a zone, and whether it is ambiguous in the time zone of
+    /// the mapping. `None` for any other cell, or if the mapping has no time zone.
+    pub(super) fn parse_local_time_and_ambiguity(&self, cell: &str) -> Option<(NaiveDateTime, bool)> {
         let zone = self.zone?;
         let Ok(ParsedTime::Local { date, time, zone: WrittenZone::None }) =
             self.parse_time(cell.trim_ascii())
@@ -79,7 +81,7 @@ impl Times {
         Some((local, is_ambiguous))
     }
 
-    /// Reads a cell as epoch milliseconds. `fold` decides what an ambiguous time means.
+    /// Reads a cell as epoch milliseconds. `fold` decides which instant an ambiguous local time means.
     ///
     /// # Errors
     /// The detail of a problem if the cell is not a time, or its instant cannot be determined.
@@ -91,13 +93,13 @@ impl Times {
                 local.and_utc().timestamp_millis() - i64::from(seconds) * 1_000
             }
             ParsedTime::Local { date, time, zone: WrittenZone::Named(zone) } => {
-                instant_of_local_time(zone, date, time, fold)?
+                epoch_ms_of_local_time(zone, date, time, fold)?
             }
             ParsedTime::Local { date, time, zone: WrittenZone::Abbreviation(name) } => {
-                instant_of_abbreviation(self.zone, date.and_time(time.unwrap_or(NaiveTime::MIN)), &name)?
+                epoch_ms_of_abbreviated_zone(self.zone, date.and_time(time.unwrap_or(NaiveTime::MIN)), &name)?
             }
             ParsedTime::Local { date, time, zone: WrittenZone::None } => {
-                instant_of_local_time(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
+                epoch_ms_of_local_time(self.zone.ok_or(NO_OFFSET)?, date, time, fold)?
             }
         };
         if instant::is_in_range(ms) { Ok(ms) } else { Err(instant::RULE.to_owned()) }
@@ -126,11 +128,12 @@ fn has_offset_changes(zone: Tz) -> bool {
     (1..1_680).any(|n| offset(n) != offset(0))
 }
 
-/// The instant of a local time. A date alone means the first instant of its day.
+/// The instant of a local time in a time zone, in epoch milliseconds. Without a time, it is the first instant
+/// of the day. `fold` decides if the time is ambiguous.
 ///
 /// # Errors
 /// The detail of a problem if the time zone skips that time or day.
-fn instant_of_local_time(
+fn epoch_ms_of_local_time(
     zone: Tz,
     date: NaiveDate,
     time: Option<NaiveTime>,
@@ -167,12 +170,12 @@ fn first_instant_after(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Tz>> {
     local_at(after)
 }
 
-/// The instant of a local time with an abbreviation. The time zone of the mapping must use the abbreviation
-/// at that time.
+/// The instant, in epoch milliseconds, of a local time with a zone abbreviation such as `PST`. The time zone
+/// of the mapping must use the abbreviation at that time.
 ///
 /// # Errors
 /// The detail of a problem if it does not, or if it skips that time.
-fn instant_of_abbreviation(zone: Option<Tz>, local: NaiveDateTime, name: &str) -> Result<i64, String> {
+fn epoch_ms_of_abbreviated_zone(zone: Option<Tz>, local: NaiveDateTime, name: &str) -> Result<i64, String> {
     let unknown = || {
         format!(
             "has the zone {:?}, whose offset is not known: several time zones use that abbreviation, and the \
@@ -190,7 +193,8 @@ fn instant_of_abbreviation(zone: Option<Tz>, local: NaiveDateTime, name: &str) -
     named.map(|at| at.timestamp_millis()).ok_or_else(unknown)
 }
 
-/// Reads `YYYY-MM-DD`, or the same with a blank or `T`, `HH:MM[:SS[.f…]]`, and optionally an offset.
+/// Reads `YYYY-MM-DD`, or the same with a blank or `T`, `HH:MM[:SS[.f…]]`, and optionally an offset. `None`
+/// if the text is of another form.
 fn parse_common_notation(text: &str) -> Option<ParsedTime> {
     let bytes = text.as_bytes();
     let number = |from: usize, length: usize| {
@@ -236,7 +240,8 @@ fn parse_common_notation(text: &str) -> Option<ParsedTime> {
     Some(ParsedTime::Local { date, time: Some(time), zone })
 }
 
-/// Milliseconds of the digits after a decimal point. Further digits are dropped.
+/// Milliseconds of the digits of a fraction of a second; `None` if they are not digits. Digits after the
+/// third are dropped.
 fn fraction_to_milliseconds(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -245,7 +250,8 @@ fn fraction_to_milliseconds(digits: &[u8]) -> Option<u32> {
     Some(digit(0) * 100 + digit(1) * 10 + digit(2))
 }
 
-/// Reads a number of units of this many milliseconds. Fractions of a millisecond are dropped.
+/// Reads a number of units since 1970, and returns it in milliseconds. One unit has `unit_ms` milliseconds.
+/// Fractions of a millisecond are dropped.
 fn parse_unix_time(text: &str, unit_ms: i64) -> Option<i64> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let (whole, fraction) = match digits.split_once('.') {

@@ -9,7 +9,7 @@ use crate::ReadError;
 use crate::bounded::BoundedReader;
 use crate::reader::{ParsedRecord, Position, RecordBuffer, RecordReader};
 
-/// Splits the array into its elements. [`parse_record_reporting_unknown_fields`] parses them.
+/// Splits a payload that is one JSON array into its elements, which are the records.
 pub(crate) struct ArrayReader {
     bytes: BoundedReader,
     record: RecordBuffer,
@@ -22,13 +22,14 @@ impl ArrayReader {
         Self { bytes, record: RecordBuffer::default(), elements: 0, has_begun: false }
     }
 
-    /// An error at the current place.
+    /// A format error. The current offset and the number of elements read so far are added to the detail.
     fn error_at_offset(&self, detail: &str) -> ReadError {
         let (byte, elements) = (self.bytes.next_byte_offset(), self.elements);
         ReadError::Format(format!("{detail} at byte {byte}, after {elements} elements of the array"))
     }
 
-    /// Moves to the next element. Returns `false` at the end of the array.
+    /// Moves to the first byte of the next element. Returns `false` at the end of the array, after checking
+    /// that nothing follows it.
     fn move_to_next_element(&mut self) -> Result<bool, ReadError> {
         let mut next = self.bytes.skip_whitespace_and_peek()?;
         if !self.has_begun {
@@ -104,7 +105,8 @@ impl RecordReader for ArrayReader {
     }
 }
 
-/// The state of a scan through one element. However deep the element is nested, only the depth is kept.
+/// The state of a scan for the end of one element of an array. However deep the element is nested, only the
+/// depth is kept.
 #[derive(Default)]
 struct ElementScanner {
     depth: u64,
@@ -113,8 +115,8 @@ struct ElementScanner {
 }
 
 impl ElementScanner {
-    /// Continues the scan. Returns the number of bytes that belong to the element, and whether the element
-    /// ends there.
+    /// Continues the scan. Returns how many bytes at the beginning of `block` belong to the element, and
+    /// whether the element ends there.
     fn scan_for_element_end(&mut self, block: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while at < block.len() {

@@ -6,24 +6,26 @@ use std::fmt;
 use domain::canonical_json::Key;
 use domain::draft::{EventDraft, LocationDraft, Sent};
 use domain::problem::{Code, FieldProblem};
-use domain::text_repair::{Syntax, repair_text};
+use domain::text_repair::{Syntax, replace_flaws_by_markers};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::record_excerpt;
 
-/// Parses one record.
+/// Parses one JSON object as an event draft, without checking the values of its fields. A value of the wrong
+/// JSON type becomes `Sent::WrongType`.
 ///
 /// # Errors
 /// [`Code::InvalidJson`] if it is not a JSON object in UTF-8, or has a field twice. [`Code::InvalidValue`]
-/// for each field that events do not have.
+/// for each field that events do not have, at most ten.
 pub fn parse_record(line: &[u8]) -> Result<EventDraft, Vec<FieldProblem>> {
     let (draft, unknown) = parse_record_reporting_unknown_fields(line)?;
     if unknown.is_empty() { Ok(draft) } else { Err(unknown) }
 }
 
-/// Parses one record. Returns a problem for each field that events do not have, together with the draft.
+/// Like [`parse_record`], but returns the draft also if the object has fields that events do not have. The
+/// problems of these fields come with it.
 ///
 /// # Errors
 /// [`Code::InvalidJson`] as for [`parse_record`].
@@ -33,7 +35,7 @@ pub(crate) fn parse_record_reporting_unknown_fields(
     let text = std::str::from_utf8(line)
         .map_err(|_| vec![FieldProblem::new("", Code::InvalidJson, "is not UTF-8")])?;
     let or_mended = |error: serde_json::Error| {
-        repair_text(text, Syntax::Json)
+        replace_flaws_by_markers(text, Syntax::Json)
             .and_then(|mended| deserialize_record(&mended).ok())
             .ok_or_else(|| parse_failure_problems(&error, text))
     };
@@ -41,7 +43,7 @@ pub(crate) fn parse_record_reporting_unknown_fields(
     Ok((record.draft, record.unknown))
 }
 
-/// Describes why a record could not be parsed.
+/// Returns one problem with [`Code::InvalidJson`] that describes why a record could not be parsed.
 fn parse_failure_problems(error: &serde_json::Error, text: &str) -> Vec<FieldProblem> {
     let (line, column) = (error.line(), error.column());
     let place = if line > 1 {
@@ -140,7 +142,8 @@ fn set_field(draft: &mut EventDraft, field: &str, raw: &RawValue) {
     }
 }
 
-/// Reads a string. One without escapes is copied as it is, because the record was parsed as JSON before.
+/// Reads a string field; any other value but null has the wrong type. A string without escapes is copied as
+/// it is, because the record was parsed as JSON before.
 fn read_text_field(raw: &RawValue) -> Sent<String> {
     match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Sent::Value(plain.to_owned()),
@@ -150,7 +153,7 @@ fn read_text_field(raw: &RawValue) -> Sent<String> {
 
 fn read_field_value<T: for<'de> Deserialize<'de>>(raw: &RawValue) -> Sent<T> {
     let read = |json: &str| serde_json::from_str::<Option<T>>(json).ok();
-    match read(raw.get()).or_else(|| read(&repair_text(raw.get(), Syntax::Json)?)) {
+    match read(raw.get()).or_else(|| read(&replace_flaws_by_markers(raw.get(), Syntax::Json)?)) {
         Some(None) => Sent::Absent,
         Some(Some(value)) => Sent::Value(value),
         None => Sent::WrongType,
@@ -183,8 +186,9 @@ fn read_location(raw: &RawValue) -> Sent<LocationDraft> {
     }
 }
 
-/// Writes a draft as a line of NDJSON. [`parse_record`] reads it back as the same draft, except for white
-/// space in its `properties`. A value of the wrong kind becomes another value of the wrong kind.
+/// Returns a draft as one line of NDJSON with its line end. [`parse_record`] reads it back as the same draft,
+/// except for white space in its `properties`. A value of the wrong type becomes another one of the wrong
+/// type.
 #[must_use]
 pub fn draft_to_ndjson_line(draft: &EventDraft) -> String {
     let mut fields = Vec::new();
@@ -228,8 +232,8 @@ pub fn draft_to_ndjson_line(draft: &EventDraft) -> String {
     format!("{{{}}}\n", fields.join(","))
 }
 
-/// A field of a location as JSON. `false` stands for a value of the wrong kind: it is neither a number nor a
-/// string.
+/// A field of a location as JSON; null if it is absent. `false` stands for a value of the wrong type, because
+/// it is neither a number nor a string.
 fn field_to_json<T: Clone + Into<serde_json::Value>>(sent: &Sent<T>) -> serde_json::Value {
     match sent {
         Sent::Absent => serde_json::Value::Null,

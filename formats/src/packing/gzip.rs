@@ -8,7 +8,8 @@ use flate2::bufread::GzDecoder;
 
 use crate::error::TrailingBytes;
 
-/// Reads the members one after the other.
+/// Unpacks the members of a gzip file one after the other, as one stream. Fails if anything but zeros follows
+/// them.
 pub(super) struct GzipReader<R> {
     /// The current member; `None` after the last one.
     member: Option<GzDecoder<R>>,
@@ -45,7 +46,7 @@ impl<R: BufRead> Read for GzipReader<R> {
     }
 }
 
-/// Reads to the end, and checks that there are only zeros.
+/// Reads to the end, and fails with [`TrailingBytes`] if there is anything but zeros.
 fn check_only_zeros_follow(rest: &mut impl BufRead) -> io::Result<()> {
     loop {
         let block = rest.fill_buf()?;

@@ -22,15 +22,16 @@ const END_BYTES_MAX: u64 = 66 * 1024;
 /// before the root is shorter.
 const EXPORT_HEAD_BYTES: u64 = 64 * 1024;
 
-/// Opens the file to be read. Its checksum is verified while it is read. Returns the unpacked bytes, and the
-/// offset of the packed bytes in the archive.
+/// Opens the one file of a zip archive that is to be read: the only one, or the Apple Health export. Returns
+/// a reader of its unpacked bytes, which verifies the checksum, and the offset of its packed bytes in the
+/// archive.
 pub(crate) fn open_chosen_member(input: &Input) -> Result<(Box<dyn Read>, u64), ReadError> {
     let archive = Archive::open(input)?;
     let member = archive.choose_member()?;
     archive.open_member(&member)
 }
 
-/// The name of the file to be read.
+/// The name of the file that [`open_chosen_member`] opens in a zip archive. Finding it reads the archive.
 pub(crate) fn chosen_member_name(input: &Input) -> Result<String, ReadError> {
     Ok(Archive::open(input)?.choose_member()?.name)
 }
@@ -44,7 +45,7 @@ struct Archive {
     blocks: Arc<BlockReader>,
     /// Number of files, without those that an operating system added.
     files: u64,
-    /// The names of the first of these files.
+    /// The names of the first of these files, at most [`NAMES_LISTED_MAX`].
     names: Vec<String>,
     /// Whether the archive is a workbook of Excel.
     is_workbook: bool,
@@ -134,7 +135,8 @@ impl Archive {
         Ok(())
     }
 
-    /// The only file. Of several files, the one whose content is an export of Apple Health, in any folder.
+    /// The file to be read: the only one, or of several the one whose content is an Apple Health export. If
+    /// none is known to be one, an `export.xml` whose content was not sent. Anything else is an error.
     fn choose_member(&self) -> Result<Member, ReadError> {
         if let Some(only) = &self.only {
             return Ok(only.clone());
@@ -170,8 +172,8 @@ impl Archive {
         ))
     }
 
-    /// Whether a file begins like an export. A file that cannot be unpacked does not. `None` if too little of
-    /// it was sent.
+    /// Whether a file begins like an Apple Health export. A file that cannot be unpacked does not. `None` if
+    /// too little of it was sent to decide.
     fn begins_like_export(&self, member: &Member) -> Result<Option<bool>, ReadError> {
         let mut head = Vec::new();
         let read = self.open_member(member).and_then(|(reader, _)| {

@@ -63,8 +63,8 @@ fn problem_to_json(problem: &FieldProblem) -> Value {
     json!({ "pointer": problem.pointer, "code": problem.code.name(), "detail": problem.detail })
 }
 
-/// An event as it would be stored. Its id is left out unless it was sent, because an id that is made depends
-/// on the user.
+/// An event as JSON, as an import would store it. Its id is null unless it was sent, because an id that is
+/// made depends on the user.
 fn event_to_json(event: &NewEvent) -> Value {
     let body = &event.body;
     let (type_id, type_name) = match &event.type_ref {

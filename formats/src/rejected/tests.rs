@@ -19,7 +19,7 @@ fn written(bytes: &[u8], format: Format, mapping: Option<&CsvMapping>, records: 
     let mut out = rejected.content_before_records();
     for (record, reason) in records {
         out.extend(
-            rejected.advance_and_add_reason(*record, reason).expect("it is read").expect("it is there"),
+            rejected.read_record_with_reason(*record, reason).expect("it is read").expect("it is there"),
         );
     }
     out.extend(rejected.content_after_records());
@@ -182,8 +182,8 @@ fn records_that_are_too_long_are_cut() {
 fn a_missing_record_is_none() {
     let mut rejected =
         RejectedRecordsWriter::open(&input(b"{}\n"), Format::Ndjson, None).expect("it is read");
-    assert!(rejected.advance_and_add_reason(1, "").expect("it is read").is_some());
-    assert!(rejected.advance_and_add_reason(2, "").expect("it is read").is_none());
+    assert!(rejected.read_record_with_reason(1, "").expect("it is read").is_some());
+    assert!(rejected.read_record_with_reason(2, "").expect("it is read").is_none());
 }
 
 #[test]

@@ -10,12 +10,12 @@ use anyhow::Context;
 
 const SECRET_BYTES: usize = 32;
 
-/// The file that holds the secret.
+/// The path of the file with the signing secret of a development server.
 pub(super) fn secret_path(data_dir: &Path) -> PathBuf {
     data_dir.join("dev-secret")
 }
 
-/// Reads the secret. Returns `None` if none was created yet.
+/// Reads the signing secret of the development server. Returns `None` if none was created yet.
 pub(super) fn load_secret(data_dir: &Path) -> anyhow::Result<Option<String>> {
     let path = secret_path(data_dir);
     match fs::read_to_string(&path) {
@@ -25,7 +25,7 @@ pub(super) fn load_secret(data_dir: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Reads the secret, or creates it if there is none.
+/// Reads the signing secret of the development server, or creates it in the data directory if there is none.
 pub(super) fn load_or_create_secret(data_dir: &Path) -> anyhow::Result<String> {
     if let Some(secret) = load_secret(data_dir)? {
         return Ok(secret);
@@ -34,7 +34,8 @@ pub(super) fn load_or_create_secret(data_dir: &Path) -> anyhow::Result<String> {
     create_secret(data_dir, &path).with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Writes the secret to a temporary file and renames it, so that a crash never leaves half a secret.
+/// Creates a random secret, and stores it in the file `path`. It is written to a temporary file that is then
+/// renamed, so that a crash never leaves half a secret.
 fn create_secret(data_dir: &Path, path: &Path) -> std::io::Result<String> {
     let mut bytes = [0; SECRET_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;

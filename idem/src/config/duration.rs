@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 /// Reads a duration in the notation of the humantime crate: numbers with units, such as `250ms`, `5s`,
-/// `10m`, `24h`, `7d` or `1h 30m`. A bare `0` is no time at all.
+/// `10m`, `24h`, `7d` or `1h 30m`. A bare `0` is zero.
 ///
 /// # Errors
 /// If a unit is missing or unknown, or the duration is more milliseconds than an i64 holds.

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-/// One setting.
+/// The definition of one setting, without its configured value.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// The key in `idem.toml`. The environment variable is `IDEM_` and this key in capitals.
@@ -26,7 +26,7 @@ impl Setting {
         format!("IDEM_{}", self.key.to_ascii_uppercase())
     }
 
-    /// The key that names a file with the value, if the setting is a secret.
+    /// The key under which the path of a file with the value may be given, if the setting is a secret.
     #[must_use]
     pub fn file_key(&self) -> Option<String> {
         self.is_secret.then(|| format!("{}_file", self.key))

@@ -16,13 +16,15 @@ const DEFAULT_FILE: &str = "idem.toml";
 
 type Layer = BTreeMap<String, String>;
 
-/// The settings of each source, the strongest source first. All keys in it are known.
+/// The settings of each source: flags, environment and settings file, the strongest first. All keys in it are
+/// known.
 pub(super) struct Sources {
     layers: [Layer; 3],
 }
 
 impl Sources {
-    /// Reads all sources.
+    /// Reads the settings of all sources: the flags in `overrides`, the environment, and the settings file if
+    /// there is one. The values are not checked yet.
     ///
     /// # Errors
     /// If a key is unknown, or the settings file cannot be read or is not valid.
@@ -43,11 +45,13 @@ impl Sources {
         Ok(Self { layers: [flags, variables, file] })
     }
 
-    /// The configured value of `key`, or `None` if no source sets it. An empty value counts as not set.
+    /// The configured value of the setting `key`, without white space around it, or `None` if no source sets
+    /// it. An empty value counts as not set. The value of a secret may come from the file that `<key>_file`
+    /// names.
     ///
     /// # Errors
     /// If one source sets both the value and its file, or that file cannot be read or is empty.
-    pub(super) fn get_value(&self, key: &str) -> anyhow::Result<Option<String>> {
+    pub(super) fn read_setting_value(&self, key: &str) -> anyhow::Result<Option<String>> {
         let setting = find_setting(key)?;
         for layer in &self.layers {
             let value_of = |key: &str| layer.get(key).filter(|value| !value.trim().is_empty());
@@ -69,21 +73,22 @@ impl Sources {
         Ok(None)
     }
 
-    /// The configured value of `key`, or its default.
+    /// The configured value of the setting `key`, or its default, or an empty text if it has none.
     ///
     /// # Errors
-    /// As [`Self::get_value`].
+    /// As [`Self::read_setting_value`].
     pub(super) fn get_or_default(&self, key: &str) -> anyhow::Result<String> {
         let default = find_setting(key)?.default.unwrap_or_default();
-        Ok(self.get_value(key)?.unwrap_or_else(|| default.to_owned()))
+        Ok(self.read_setting_value(key)?.unwrap_or_else(|| default.to_owned()))
     }
 
-    /// The items of a list, which commas or line ends separate. The list is empty if nothing is set.
+    /// The items in the setting `key`, which commas or line ends separate. The list is empty if nothing is
+    /// set.
     ///
     /// # Errors
-    /// As [`Self::get_value`].
+    /// As [`Self::read_setting_value`].
     pub(super) fn get_list(&self, key: &str) -> anyhow::Result<Vec<String>> {
-        let text = self.get_value(key)?.unwrap_or_default();
+        let text = self.read_setting_value(key)?.unwrap_or_default();
         let parts = text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty());
         Ok(parts.map(str::to_owned).collect())
     }
@@ -93,7 +98,7 @@ fn find_setting(key: &str) -> anyhow::Result<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key).with_context(|| format!("unknown setting `{key}`"))
 }
 
-/// Returns the key if it is a setting or names the file of a secret.
+/// Returns the key if it is the key of a setting, or of the file of a secret. Any other key is an error.
 fn check_known_key(key: &str) -> anyhow::Result<String> {
     let is_known =
         |setting: &Setting| setting.key == key || setting.file_key().is_some_and(|file| file == key);
@@ -103,7 +108,8 @@ fn check_known_key(key: &str) -> anyhow::Result<String> {
     Ok(key.to_owned())
 }
 
-/// The settings in the environment, and the path of the settings file from `IDEM_CONFIG`.
+/// The settings among the environment variables that begin with `IDEM_`, and the path of the settings file
+/// from `IDEM_CONFIG`. An unknown variable is an error.
 fn read_environment_settings(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<(Layer, Option<PathBuf>)> {
@@ -124,7 +130,7 @@ fn read_environment_settings(
     Ok((layer, path))
 }
 
-/// The settings in a file.
+/// The settings in a TOML file. An unknown key is an error.
 fn read_settings_file(path: &Path) -> anyhow::Result<Layer> {
     let file = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file}"))?;
@@ -140,7 +146,8 @@ fn read_settings_file(path: &Path) -> anyhow::Result<Layer> {
     Ok(layer)
 }
 
-/// A TOML value as the text that an environment variable would hold. A list becomes one line per item.
+/// A TOML string as the text that an environment variable would hold, or a list of strings as one line per
+/// item. `None` for any other value.
 fn toml_to_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),

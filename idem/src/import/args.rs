@@ -14,7 +14,7 @@ use uuid::Uuid;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ImportArgs {
-    /// The file to upload: plain, gzip, zstd or a zip of one file
+    /// The file to upload: plain, gzip, zstd, a zip of one file, or the zip of an Apple Health export
     pub file: PathBuf,
     /// Base URL of the server, for example http://127.0.0.1:8080
     #[arg(
@@ -26,7 +26,7 @@ pub struct ImportArgs {
         required_unless_present = "preview"
     )]
     pub url: String,
-    /// Token of the user who gets the events
+    /// API token of the user who gets the events
     #[arg(
         long,
         env = "IDEM_TOKEN",
@@ -56,7 +56,7 @@ pub struct ImportArgs {
     /// The options for CSV
     #[command(flatten)]
     pub csv: CsvArgs,
-    /// Check every record and report the result, but store nothing
+    /// Upload the file, check every record and report the result, but store no event
     #[arg(long)]
     pub dry_run: bool,
     /// Exit once the file is uploaded, without waiting until it is stored
@@ -97,7 +97,7 @@ pub struct CsvArgs {
     #[arg(long, value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type_column: Option<String>,
-    /// Column with the time of the event; required for CSV
+    /// Column with the time at which the event begins; required for CSV
     #[arg(long = "timestamp", value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp_column: Option<String>,
@@ -110,11 +110,11 @@ pub struct CsvArgs {
     #[arg(long, value_name = "ZONE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// Column with the end of the event
+    /// Column with the time at which the event ends
     #[arg(long = "end-date", value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_date_column: Option<String>,
-    /// Columns that together identify a row
+    /// Columns that together identify a row; a row that is imported again creates no second event
     #[arg(long = "external-id", value_name = "COL,COL", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id_columns: Option<Vec<String>>,
@@ -122,7 +122,7 @@ pub struct CsvArgs {
     #[arg(long, value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_column: Option<String>,
-    /// Column with the notes
+    /// Column with the notes, a text about the event
     #[arg(long = "notes", value_name = "COL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notes_column: Option<String>,
@@ -142,7 +142,7 @@ pub struct CsvArgs {
     #[arg(long = "properties", value_name = "COL,COL", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub property_columns: Option<Vec<String>>,
-    /// Cell contents that mean that there is no value [default: the empty cell and NA]
+    /// Cell contents that mean that the cell has no value [default: the empty cell and NA]
     #[arg(long, value_name = "X,Y", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<String>>,
@@ -166,12 +166,13 @@ pub struct CsvArgs {
 }
 
 impl CsvArgs {
-    /// Whether any option for CSV is given.
+    /// Whether any of these options for CSV is given.
     pub fn has_any_csv_option(&self) -> bool {
         serde_json::to_value(self).is_ok_and(|mapping| mapping != Value::Object(serde_json::Map::new()))
     }
 
-    /// The mapping as the server would parse it, for `--preview`.
+    /// The mapping as the server would parse it, for `--preview`. Nothing is checked: options that are
+    /// missing are empty or the default.
     pub fn to_csv_mapping(&self) -> CsvMapping {
         let mut property_columns = self.property_columns.clone();
         if let Some(columns) = &mut property_columns {
@@ -199,7 +200,7 @@ impl CsvArgs {
         }
     }
 
-    /// The mapping to send for a file of this format. It is `None` for every format but CSV.
+    /// The mapping of columns as JSON, to send to the server for a CSV. `None` for every other format.
     ///
     /// # Errors
     /// If a required option for CSV is missing, or an option for CSV is given for another format.
@@ -229,8 +230,9 @@ impl CsvArgs {
     }
 }
 
-/// The flag for the field of the mapping at a JSON pointer: `--timestamp` for `/csv/timestampColumn`.
-pub fn flag_of_pointer(pointer: &str) -> Option<String> {
+/// The flag of `idem import` for the field of the CSV mapping at a JSON pointer: `--timestamp` for
+/// `/csv/timestampColumn`. `None` if no flag sets this field.
+pub fn flag_of_mapping_pointer(pointer: &str) -> Option<String> {
     let name = pointer.strip_prefix("/csv/")?;
     // The ids of the flags are the names of the mapping's fields in snake case.
     let id = name.chars().fold(String::new(), |mut id, c| {
@@ -289,7 +291,7 @@ impl From<ImportFormat> for Format {
 }
 
 impl ImportFormat {
-    /// The name in the GraphQL schema.
+    /// The name of the format in the GraphQL schema.
     #[must_use]
     pub fn graphql_name(self) -> &'static str {
         match self {
@@ -300,7 +302,7 @@ impl ImportFormat {
         }
     }
 
-    /// The name in messages for people.
+    /// The name of the format in messages for people.
     #[must_use]
     pub fn display_name(self) -> &'static str {
         match self {

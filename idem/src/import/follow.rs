@@ -9,14 +9,16 @@ use reqwest::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A stream without any data for this long counts as broken. The server sends a heartbeat every 12 s.
+/// A subscription whose stream brings no data for this long counts as broken. The server sends a heartbeat
+/// every 12 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// The server sends the first event at once. If it takes longer, a proxy buffers the whole response.
+/// How long to wait for the first event of a subscription. The server sends it at once, so if it takes
+/// longer, a proxy buffers the whole response.
 const FIRST_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest event that is accepted, in bytes.
+/// The largest server-sent event that is accepted, in bytes.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
-/// A running subscription.
+/// A running GraphQL subscription, read from a response body of server-sent events.
 pub(super) struct Subscription {
     response: Response,
     parser: Parser,
@@ -24,7 +26,7 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Reads the subscription from the body of a response.
+    /// Takes the response to a subscription, whose body is read later.
     ///
     /// # Errors
     /// If the response is not an event stream.
@@ -35,7 +37,8 @@ impl Subscription {
         Ok(Self { response, parser: Parser::default(), has_first_event: false })
     }
 
-    /// The `data` of the next event, or `None` if the server has completed the subscription.
+    /// Waits for the next response and returns its `data`, or `None` if the server has completed the
+    /// subscription.
     ///
     /// # Errors
     /// If the connection breaks, no data comes for too long, or the event is an error or not a `T`.
@@ -57,7 +60,8 @@ impl Subscription {
         Ok(Some(serde_json::from_value(result["data"].take())?))
     }
 
-    /// The next complete event. A heartbeat is not an event, but it shows that the connection works.
+    /// Waits for the next complete event. A heartbeat is not an event, but it shows that the connection
+    /// works.
     async fn next_server_sent_event(&mut self) -> anyhow::Result<Event> {
         loop {
             if let Some(event) = self.parser.next_server_sent_event() {
@@ -81,22 +85,23 @@ struct Event {
 #[derive(Default)]
 struct Parser {
     bytes: Vec<u8>,
-    /// The event whose blank line has not come yet.
+    /// The event that is still incomplete, because its blank line has not come yet.
     current: Event,
 }
 
 impl Parser {
-    /// Adds bytes.
+    /// Adds received bytes, which are parsed later.
     ///
     /// # Errors
-    /// If they make the current event larger than [`EVENT_BYTES_MAX`].
+    /// If the unparsed bytes and the incomplete event are together larger than [`EVENT_BYTES_MAX`].
     fn push_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.bytes.extend_from_slice(bytes);
         ensure!(self.bytes.len() + self.current.data.len() <= EVENT_BYTES_MAX, "an event is too long");
         Ok(())
     }
 
-    /// The next event that has a name or data and is complete, that is, followed by a blank line.
+    /// Parses the next event that has a name or data and is complete, that is, followed by a blank line.
+    /// `None` if more bytes are needed.
     fn next_server_sent_event(&mut self) -> Option<Event> {
         while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.bytes.drain(..=end).collect();

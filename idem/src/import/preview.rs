@@ -16,15 +16,15 @@ use formats::{FileSource, Input, Source};
 use indicatif::HumanBytes;
 use tokio::time::sleep;
 
-use super::args::{ImportArgs, ImportFormat, flag_of_pointer};
+use super::args::{ImportArgs, ImportFormat, flag_of_mapping_pointer};
 use super::{EXIT_REJECTED, bar};
 
 /// How often the progress bar is updated.
 const TICK: Duration = Duration::from_millis(200);
-/// How many characters of an event's content are shown.
+/// The most characters of an event's content that are shown.
 const CONTENT_CHARS_MAX: usize = 100;
 
-/// Reads the whole file and prints its first records and all problems.
+/// `idem import --preview`: reads the whole file, and prints its first records and all problems on stdout.
 ///
 /// Exit code 0: no record would be rejected; 2: some would be; 1: the file cannot be imported as it is.
 ///
@@ -37,7 +37,7 @@ pub(super) async fn run_preview(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let size = source.size();
     let input = Input::new(Arc::new(source));
     let mut preview = read_preview(args, &input, size).await?;
-    if !has_timestamp_column(args) {
+    if !is_timestamp_option_given(args) {
         // A person looks at the columns before they choose them, so a missing mapping is not a problem yet.
         preview.problems.retain(|problem| problem.code != Code::Required);
     }
@@ -51,17 +51,17 @@ pub(super) async fn run_preview(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Whether the columns are mapped to fields of an event.
-fn has_timestamp_column(args: &ImportArgs) -> bool {
+/// Whether `--timestamp` is given. Without it, the columns of a CSV are not mapped to fields of an event.
+fn is_timestamp_option_given(args: &ImportArgs) -> bool {
     args.csv.timestamp_column.is_some()
 }
 
-/// Reads the file on a thread for blocking work, with a progress bar.
+/// Reads the whole file on a thread for blocking work and makes its preview. Shows a progress bar.
 async fn read_preview(args: &ImportArgs, input: &Input, size: u64) -> anyhow::Result<Preview> {
     let mapping = args.csv.has_any_csv_option().then(|| args.csv.to_csv_mapping());
     let mapping = mapping.map(|mapping| match &args.csv.delimiter {
         // Without a mapping, the delimiter is not chosen yet either.
-        None if !has_timestamp_column(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
+        None if !is_timestamp_option_given(args) => CsvMapping { delimiter: "auto".to_owned(), ..mapping },
         _ => mapping,
     });
     let format = args.format.map(Into::into);
@@ -106,7 +106,7 @@ fn preview_text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
         let _ = writeln!(out, "\ncolumns: {}", escape_control_characters(&csv.header.join(" | ")));
     }
     for problem in &preview.problems {
-        let place = flag_of_pointer(&problem.pointer).map(|flag| flag + " ").unwrap_or_default();
+        let place = flag_of_mapping_pointer(&problem.pointer).map(|flag| flag + " ").unwrap_or_default();
         let _ = writeln!(out, "{}: {place}{}", problem.code.name(), problem.detail);
     }
     if !preview.records.is_empty() {
@@ -115,7 +115,8 @@ fn preview_text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
     for record in &preview.records {
         let _ = writeln!(out, "{}", record_line(record));
     }
-    let is_checked = preview.csv.is_none() || (has_timestamp_column(args) && preview.problems.is_empty());
+    let is_checked =
+        preview.csv.is_none() || (is_timestamp_option_given(args) && preview.problems.is_empty());
     let verdict =
         if is_checked { format!(", {} would be rejected", preview.rejected) } else { String::new() };
     let noun = if preview.read == 1 { "record" } else { "records" };
@@ -133,7 +134,7 @@ fn preview_text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
         let _ = writeln!(out, "  {} × other problems", preview.other_problems);
     }
     if let Some(csv) =
-        preview.csv.as_ref().filter(|_| preview.problems.is_empty() && !has_timestamp_column(args))
+        preview.csv.as_ref().filter(|_| preview.problems.is_empty() && !is_timestamp_option_given(args))
     {
         // Without --delimiter, an import expects commas.
         let delimiter = match csv.delimiter {
@@ -157,7 +158,7 @@ fn escape_control_characters(text: &str) -> String {
     text.chars().map(escaped).collect()
 }
 
-/// One record as a line.
+/// One record of a preview as a line for people: its event, its problems or its cells.
 fn record_line(record: &PreviewRecord) -> String {
     let number = record.record;
     let line = record.line.map_or(String::new(), |line| format!(" (line {line})"));
@@ -174,12 +175,12 @@ fn record_line(record: &PreviewRecord) -> String {
     escape_control_characters(&format!("{number}{line}: {content}"))
 }
 
-/// The detail of a problem after the field that it is about.
+/// The text of a problem: the JSON pointer of its field, if there is one, and the detail.
 fn problem_text(pointer: &str, detail: &str) -> String {
     if pointer.is_empty() { detail.to_owned() } else { format!("{pointer} {detail}") }
 }
 
-/// An event as text: time, type, external id, place, notes and properties.
+/// An event as text for people: time, type, external id, place, notes and properties. Long content is cut.
 fn event_text(event: &NewEvent) -> String {
     let body = &event.body;
     let name = match &event.type_ref {

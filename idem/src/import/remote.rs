@@ -11,18 +11,19 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::args::flag_of_pointer;
+use super::args::flag_of_mapping_pointer;
 use super::follow::Subscription;
 
 const UPLOAD_OFFSET: &str = "upload-offset";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// If `Retry-After` is longer than this, the next attempt is made after this time.
+/// The longest `Retry-After` that is waited for. If the server asks for more, the next attempt is made after
+/// this time.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-/// Codes of GraphQL errors that are temporary.
+/// Codes of GraphQL errors after which the same request may succeed later.
 const TEMPORARY_CODES: [&str; 3] = ["UNAVAILABLE", "RATE_LIMITED", "INTERNAL"];
 
-/// Why a call failed.
+/// Why a call of the server failed.
 pub(super) enum Failure {
     /// Another attempt may succeed, but not before `wait` has passed.
     Temporary { error: anyhow::Error, wait: Duration },
@@ -31,7 +32,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// A temporary failure after which the next attempt need not wait.
+    /// A temporary failure whose `wait` is zero.
     pub(super) fn temporary_failure(error: impl Into<anyhow::Error>) -> Self {
         Self::Temporary { error: error.into(), wait: Duration::ZERO }
     }
@@ -43,7 +44,7 @@ impl Failure {
     }
 }
 
-/// A GraphQL `Problem`, with the fields that are shown.
+/// A `Problem` in a GraphQL response of the server, with the fields that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Problem {
     pub(super) code: String,
@@ -53,7 +54,7 @@ pub(super) struct Problem {
     errors: Vec<FieldProblem>,
 }
 
-/// A wrong field of the input.
+/// What is wrong with one field of a GraphQL input.
 #[derive(Debug, Deserialize)]
 struct FieldProblem {
     pointer: String,
@@ -65,7 +66,10 @@ impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.errors.is_empty() {
             let each = self.errors.iter().map(|FieldProblem { pointer, code, detail }| {
-                format!("{code}: {} {detail}", flag_of_pointer(pointer).unwrap_or_else(|| pointer.clone()))
+                format!(
+                    "{code}: {} {detail}",
+                    flag_of_mapping_pointer(pointer).unwrap_or_else(|| pointer.clone())
+                )
             });
             return out.write_str(&each.collect::<Vec<_>>().join("; "));
         }
@@ -76,9 +80,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// How much of a payload the server has received.
+/// How much of a payload the server has stored.
 pub(super) enum Received {
-    /// The number of bytes.
+    /// The number of bytes that the server has stored.
     Bytes(u64),
     /// The server accepts no more bytes: it has all of them, or the import has ended.
     Closed,
@@ -105,7 +109,8 @@ impl Remote {
         Ok(Self { http, base: url.trim_end_matches('/').to_owned() })
     }
 
-    /// Sends a GraphQL request and returns its `data`.
+    /// Sends a query or a mutation once, and returns the `data` of the response. A response with an error is
+    /// a failure.
     pub(super) async fn send_graphql<T: DeserializeOwned>(
         &self,
         query: &str,
@@ -115,7 +120,7 @@ impl Remote {
         let request = self.http.post(format!("{}/graphql", self.base)).timeout(RESPONSE_TIMEOUT).json(&body);
         let response = request.send().await.map_err(Failure::temporary_failure)?;
         if !response.status().is_success() {
-            return Err(response_failure(response).await);
+            return Err(failure_from_response(response).await);
         }
         let mut result: Value = response.json().await.map_err(Failure::temporary_failure)?;
         if let Some(error) = result["errors"].get(0) {
@@ -134,32 +139,32 @@ impl Remote {
             .map_err(Failure::Permanent)
     }
 
-    /// Starts a subscription.
+    /// Starts a GraphQL subscription over server-sent events. Returns when the server has accepted it.
     pub(super) async fn subscribe(&self, query: &str, variables: Value) -> anyhow::Result<Subscription> {
         let body = json!({ "query": query, "variables": variables });
         let request =
             self.http.post(format!("{}/graphql", self.base)).header(ACCEPT, "text/event-stream").json(&body);
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await??;
         if !response.status().is_success() {
-            return Err(response_failure(response).await.into_error());
+            return Err(failure_from_response(response).await.into_error());
         }
         Subscription::new(response)
     }
 
-    /// Asks how much of the payload at `path` the server has received.
+    /// Asks the server once (HEAD) how much of the payload at the URL path `path` it has stored.
     pub(super) async fn query_received_bytes(&self, path: &str) -> Result<Received, Failure> {
         let request = self.http.head(format!("{}{path}", self.base)).timeout(RESPONSE_TIMEOUT);
         let response = request.send().await.map_err(Failure::temporary_failure)?;
         match response.status() {
             StatusCode::CONFLICT => Ok(Received::Closed),
             status if status.is_success() => parse_upload_offset(&response).map(Received::Bytes),
-            _ => Err(response_failure(response).await),
+            _ => Err(failure_from_response(response).await),
         }
     }
 
-    /// Uploads the `length` bytes of `body`, which start at offset `from` of the payload. Returns how much
-    /// the server has received afterwards.
-    pub(super) async fn put_bytes(
+    /// Uploads the `length` bytes of `body`, which start at offset `from` of the payload, in one PUT without
+    /// a timeout. Returns how much of the payload the server has stored after that.
+    pub(super) async fn upload_payload_part(
         &self,
         path: &str,
         from: u64,
@@ -177,17 +182,17 @@ impl Remote {
             return parse_upload_offset(&response).map(Received::Bytes);
         }
         if response.status() != StatusCode::CONFLICT {
-            return Err(response_failure(response).await);
+            return Err(failure_from_response(response).await);
         }
-        let right_offset = parse_upload_offset(&response);
-        let problem: Value = response.json().await.unwrap_or_default();
-        let is_closed =
-            problem["code"] == "IMPORT_STATE" || problem["type"] == "urn:idem:problem:import-state";
-        if is_closed { Ok(Received::Closed) } else { right_offset.map(Received::Bytes) }
+        // Another offset than the one that was sent is where the upload continues. An earlier attempt may have
+        // stored more bytes after the server was asked. With the same offset, the import accepts no payload.
+        let right_offset = parse_upload_offset(&response)?;
+        Ok(if right_offset == from { Received::Closed } else { Received::Bytes(right_offset) })
     }
 }
 
-/// The `Upload-Offset` of a response.
+/// The number of stored bytes in the header `Upload-Offset` of a response. Without it, the failure is
+/// permanent.
 fn parse_upload_offset(response: &Response) -> Result<u64, Failure> {
     let text = response.headers().get(UPLOAD_OFFSET).and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok())
@@ -195,8 +200,9 @@ fn parse_upload_offset(response: &Response) -> Result<u64, Failure> {
         .map_err(Failure::Permanent)
 }
 
-/// The failure that a response with an error status stands for, with the server's text.
-async fn response_failure(response: Response) -> Failure {
+/// Turns a response with an error status into a failure, with the server's text. It is temporary for the
+/// statuses 5xx, 408 and 429.
+async fn failure_from_response(response: Response) -> Failure {
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let wait = after.map(Duration::from_secs).unwrap_or_default().min(RETRY_AFTER_MAX);

@@ -9,11 +9,12 @@ use formats::{FileSource, Input, Source};
 
 use super::args::ImportFormat;
 
-/// Detects the format of the file. If it is neither JSON nor XML and `has_columns` says that CSV columns were
-/// given, it is CSV.
+/// Detects the format of the file from its content, and from its name if that is not enough. `has_columns`
+/// says whether `--timestamp` is given; text that is neither JSON nor XML is then CSV.
 ///
 /// # Errors
-/// If the file cannot be read or unpacked, or its format cannot be detected.
+/// If the file is empty or cannot be read or unpacked, if its format cannot be detected, or if it is CSV
+/// without `has_columns`.
 pub(super) fn detect_format(path: &Path, has_columns: bool) -> anyhow::Result<ImportFormat> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let source = FileSource::new(path)?;

@@ -18,16 +18,18 @@ use tokio_util::io::ReaderStream;
 use super::bar;
 use super::remote::{Failure, Received, Remote};
 
-/// How much of the file is read at a time.
+/// How many bytes of the file are read at a time.
 const READ_BYTES: usize = 256 << 10;
-/// The upload fails after this many attempts in a row that upload nothing.
+/// The upload of the file fails after this many attempts in a row that upload nothing.
 const ATTEMPTS_MAX: u32 = 10;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// An attempt fails if the connection accepts no byte for this long.
+/// An attempt to upload fails if the connection accepts no byte for this long. It is checked only so often,
+/// so it may take twice as long.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
-/// Uploads the file to `path` until the server has all `size` bytes or accepts no more.
+/// Uploads the file to the URL path `path` of the server, with new attempts after failures, until the server
+/// has all `size` bytes or accepts no more. Shows a progress bar.
 ///
 /// # Errors
 /// If a failure is permanent, or [`ATTEMPTS_MAX`] attempts in a row upload nothing.
@@ -73,12 +75,13 @@ pub(super) async fn upload_file(remote: &Remote, file: &Path, path: &str, size: 
     Ok(())
 }
 
-/// How long to wait after this many attempts: twice as long each time, up to [`BACKOFF_MAX`].
+/// How long to wait after this many failed attempts, at least 1: twice as long each time, up to
+/// [`BACKOFF_MAX`].
 pub(super) fn backoff_pause(attempts: u32) -> Duration {
     BACKOFF_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(BACKOFF_MAX)
 }
 
-/// Asks the server how much it has and uploads the rest.
+/// Asks the server how much of the payload it has, and makes one attempt to upload the rest of the file.
 async fn upload_rest_once(
     remote: &Remote,
     file: &Path,
@@ -93,15 +96,15 @@ async fn upload_rest_once(
     let sent = Arc::new(AtomicU64::new(0));
     let body = open_file_as_body(file, from, size - from, bar, &sent).await.map_err(Failure::Permanent)?;
     tokio::select! {
-        received = remote.put_bytes(path, from, size - from, body) => received,
+        received = remote.upload_payload_part(path, from, size - from, body) => received,
         () = wait_until_stalled(&sent) => {
             Err(Failure::temporary_failure(anyhow!("the connection accepted no data for {} s", STALL_MAX.as_secs())))
         },
     }
 }
 
-/// The bytes of the file from `from` on, as a request body. `sent` counts the bytes that the connection has
-/// accepted.
+/// A request body that reads `length` bytes of the file from offset `from` on while it is sent. `sent` counts
+/// the bytes that the connection has accepted.
 async fn open_file_as_body(
     file: &Path,
     from: u64,
@@ -122,7 +125,7 @@ async fn open_file_as_body(
     Ok(Body::wrap_stream(stream))
 }
 
-/// Returns once no byte was sent for [`STALL_MAX`].
+/// Looks at `sent` every [`STALL_MAX`], and returns once it has not changed since the last time.
 async fn wait_until_stalled(sent: &AtomicU64) {
     let mut before = sent.load(Ordering::Relaxed);
     loop {

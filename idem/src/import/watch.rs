@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::bar::{self, FRACTION_STEPS};
 use super::remote::{Failure, Problem, Remote};
 
-/// How long to wait between two queries.
+/// How long to wait at least between two queries of the state of an import.
 const POLL: Duration = Duration::from_millis(500);
-/// How long the server may be unreachable before the command fails.
+/// How long queries of an import may fail temporarily before the command fails.
 const UNREACHABLE_MAX: Duration = Duration::from_secs(120);
 /// After this many subscriptions in a row without an event, the import is only queried.
 const EMPTY_SUBSCRIPTIONS_MAX: u32 = 3;
@@ -35,7 +35,7 @@ pub(super) struct Job {
     pub(super) problem: Option<Problem>,
 }
 
-/// How many records of an import had which outcome.
+/// How many records of an import were processed, and how many of them had which outcome.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) records: u64,
@@ -58,7 +58,7 @@ struct ProgressData {
     import_progress: Job,
 }
 
-/// Why a record was rejected, or how it differs from what is stored.
+/// Why a record of an import was rejected, or how it differs from the stored event.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rejection {
     pub(super) record: u64,
@@ -83,7 +83,7 @@ struct Nodes {
     nodes: Vec<Rejection>,
 }
 
-/// The first 100 rejections of an import. The list is empty if the server cannot be reached.
+/// Queries the first 100 rejections of an import. The list is empty if the query fails.
 pub(super) async fn query_rejections(remote: &Remote, id: Uuid) -> Vec<Rejection> {
     let query = "query Reasons($id: ID!) { importJob(id: $id) { rejections(first: 100) { nodes { record line code detail } } } }";
     let data: Result<RejectionsData, Failure> =
@@ -94,7 +94,8 @@ pub(super) async fn query_rejections(remote: &Remote, id: Uuid) -> Vec<Rejection
 const FIELDS: &str = "id state format dryRun counts { records inserted duplicates differing deleted rejected } \
     recordsTotal progress ratePerSecond etaSeconds problem { code detail }";
 
-/// Queries the import. Repeats the query for up to [`UNREACHABLE_MAX`] while failures are temporary.
+/// Queries the present state of an import. Repeats the query for up to [`UNREACHABLE_MAX`] while failures are
+/// temporary.
 ///
 /// # Errors
 /// If the server has no such import, a failure is permanent, or the server cannot be reached for too long.
@@ -119,7 +120,7 @@ pub(super) async fn query_import(remote: &Remote, id: Uuid) -> anyhow::Result<Jo
     }
 }
 
-/// Waits until the import has ended, and returns it.
+/// Waits until the import has ended, and returns it. Shows its progress meanwhile.
 ///
 /// # Errors
 /// As [`query_import`], and if the server needs the file again.
@@ -143,8 +144,8 @@ pub(super) async fn wait_until_done(remote: &Remote, id: Uuid) -> anyhow::Result
     }
 }
 
-/// Follows the import by a subscription. Returns it once it has ended, or `None` if the stream ends before.
-/// `events` counts the events of the stream.
+/// Follows the import by one subscription. Returns it once it has ended, or `None` if the subscription fails
+/// or ends before. `events` counts the responses of the subscription.
 async fn follow_subscription(
     remote: &Remote,
     id: Uuid,
@@ -172,10 +173,11 @@ struct Display {
 }
 
 impl Display {
-    /// Shows the import. Returns whether it has ended.
+    /// Shows the progress of the import, and prints a line if its state has changed. Returns whether it has
+    /// ended.
     ///
     /// # Errors
-    /// If the server needs the file again.
+    /// If the import waits for its upload, so that the server needs the file again.
     fn show_and_check_ended(&mut self, job: &Job, id: Uuid) -> anyhow::Result<bool> {
         match job.state.as_str() {
             "COMPLETED" | "FAILED" | "CANCELED" | "ROLLED_BACK" => {
@@ -206,7 +208,7 @@ impl Display {
         Ok(false)
     }
 
-    /// Prints a line above the bar.
+    /// Prints a line on stderr above the progress bar.
     fn print_above_bar(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
     }

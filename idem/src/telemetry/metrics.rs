@@ -6,11 +6,11 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use service::Store;
 
-/// Bucket bounds of durations, in seconds: from a cached response to a long import slice.
+/// Bucket bounds of histograms of durations, in seconds: from a cached response to a long import slice.
 const SECONDS_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
-/// Bucket bounds of numbers of items.
+/// Bucket bounds of histograms that count items.
 const ITEMS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// Counters without labels: name and help text.
@@ -43,7 +43,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ("idem_trace_exports_failed_total", "Failed attempts to send a batch of spans to the trace collector"),
 ];
 
-/// Counters with one label: name, help text, label and all its values.
+/// Counters with one label: name, help text, name of the label, and all its values.
 const LABELLED_COUNTERS: [(&str, &str, &str, &[&str]); 3] = [
     (
         "idem_unavailable_total",
@@ -85,7 +85,8 @@ const HISTOGRAMS: [(&str, &str); 4] = [
     ("idem_http_request_seconds", "Time from the head of a request to the head of its response, in seconds"),
 ];
 
-/// Installs the recorder and describes all metrics.
+/// Installs the metrics recorder of the process, describes all metrics, and sets counters with known labels
+/// to 0.
 ///
 /// # Errors
 /// If a recorder is already installed.
@@ -117,7 +118,8 @@ pub(super) fn install_recorder() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Sets the gauges of database connections, which are only counted when the metrics are requested.
+/// Counts the database connections of these stores, in use and idle, and sets their gauges. They are counted
+/// only when the metrics are requested.
 pub(super) fn set_connection_gauges(stores: &[Store]) {
     let counts = stores.iter().map(Store::connection_counts);
     let (in_use, idle) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));

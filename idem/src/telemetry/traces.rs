@@ -21,23 +21,24 @@ use tracing_subscriber::filter::FilterFn;
 
 use super::BoxedLayer;
 
-/// The variables that name the collector. Each of them turns traces on.
+/// The environment variables that name the trace collector. Each of them turns traces on.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-/// The crates whose spans are sent. Each of their fields was chosen so that it holds no content of users. Log
-/// lines are not sent.
+/// The crates whose spans are sent to the trace collector. The fields of these spans hold no content of
+/// users. Log lines are not sent.
 const TARGETS: [&str; 2] = ["api::", "worker::"];
-/// How long one request to the collector may take.
+/// How long one request to the trace collector may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the remaining spans may take at shutdown.
+/// How long sending the remaining spans may take at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest response of the collector that is read.
+/// The largest response of the trace collector that is read, in bytes.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
-/// The provider that sends spans.
+/// The provider that sends spans to the trace collector.
 pub(super) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Opens the exporter. Returns `None` if no collector is configured. Must be called within the Tokio
+    /// Creates the exporter of spans, and the layer that records them. Connects to nothing yet. Returns
+    /// `None` if no collector is configured or `OTEL_SDK_DISABLED` is true. Must be called within the Tokio
     /// runtime.
     ///
     /// # Errors
@@ -71,7 +72,7 @@ impl Traces {
         Ok(Some((Self(provider), layer)))
     }
 
-    /// Sends the remaining spans.
+    /// Sends the remaining spans, for at most [`SHUTDOWN_TIMEOUT`], and ends the thread that sends spans.
     pub async fn shut_down(self) {
         // The call blocks until the provider's thread has ended.
         let result =
@@ -91,7 +92,8 @@ fn is_export_disabled() -> bool {
     env_variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// The resource of all spans. The service name is `idem` unless the environment sets another one.
+/// The OpenTelemetry resource that describes this process in all spans. The service name is `idem` unless the
+/// environment sets another one.
 fn span_resource() -> Resource {
     let is_named = env_variable("OTEL_SERVICE_NAME").is_some()
         || env_variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|value| value.contains("service.name="));
@@ -100,8 +102,8 @@ fn span_resource() -> Resource {
     if is_named { resource.build() } else { resource.with_service_name("idem").build() }
 }
 
-/// Sends batches to the collector with the HTTP client and TLS library that the process uses anyway. The
-/// exporter's thread has no Tokio runtime, so the request runs on the runtime of the process.
+/// Sends batches of spans to the trace collector with the HTTP client and TLS library that the process uses
+/// anyway. The exporter's thread has no Tokio runtime, so the request runs on the runtime of the process.
 #[derive(Debug)]
 struct CollectorClient {
     client: reqwest::Client,
@@ -125,7 +127,8 @@ impl HttpClient for CollectorClient {
 }
 
 impl CollectorClient {
-    /// Counts every failure, but logs only the first of several in a row.
+    /// Counts every failure to send spans, but logs only the first of several in a row, and then the first
+    /// success.
     fn count_and_log_failure(&self, failure: Option<&str>) {
         let was_failing = self.is_failing.swap(failure.is_some(), Ordering::Relaxed);
         match failure {

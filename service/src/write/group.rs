@@ -14,36 +14,38 @@
 //! The next writes of a user are taken only when none of them is in flight, so they never overtake each
 //! other.
 
+mod decisions;
 mod queue;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::write_under_lock;
+use super::{SetEventTypes, write_under_lock};
 use crate::notifier::{Notification, Notifier};
+use decisions::Decisions;
 use domain::apply::UnitOfWork;
 use domain::fault_injection;
 use queue::{QueuedWrite, UserWrites, WriteQueue};
 use store::Store;
 use store::detached::detach_on_drop;
 use store::error::Error;
-use store::load::{Loaded, Locking, ReadSet, load_read_sets};
+use store::load::ReadSet;
 use store::log_throttle::LogThrottle;
 use store::pool::Pool;
-use store::save::{Decision, can_store_without_lock, save_rows_and_heads, store_if_unchanged};
+use store::save::{save_rows_and_heads, store_if_unchanged};
 
-/// Limits a warning that every group would log while the database is away.
+/// Limits to one a minute a warning that every group would log while the database is away.
 static OUTAGE_WARNINGS: LogThrottle = LogThrottle::new();
 
-/// Decides one write over the loaded rows of its user. It runs again after an attempt that could not be
-/// stored.
+/// Decides one write over the loaded rows of its user. It must be pure, because it runs again after an
+/// attempt that could not be stored.
 pub type Decide<T> = Box<dyn Fn(&mut UnitOfWork) -> Result<T, Error> + Send + Sync>;
 
-/// Stores single writes in groups. Clones share one queue.
+/// Stores single writes of any users. Those that wait at the same time share one transaction. Clones share
+/// one queue.
 #[derive(Debug)]
 pub struct GroupWriter<T> {
     shared: Arc<Shared<T>>,
@@ -62,7 +64,7 @@ impl<T> Clone for GroupWriter<T> {
     }
 }
 
-impl<T: Send + 'static> GroupWriter<T> {
+impl<T: SetEventTypes + Send + 'static> GroupWriter<T> {
     /// Makes a writer with an empty queue. It runs no task until something is written.
     #[must_use]
     pub fn new(store: Store, notifier: Arc<dyn Notifier>) -> Self {
@@ -74,8 +76,9 @@ impl<T: Send + 'static> GroupWriter<T> {
     /// write goes on.
     ///
     /// # Errors
-    /// As [`super::load_decide_and_store`], and [`Error::Busy`] if too many writes of the process or of this user are
-    /// pending. While the database is away, [`Error::Busy`] comes back instead of [`Error::Database`].
+    /// As [`super::load_decide_and_store`], and [`Error::Busy`] if too many writes of the process or of this
+    /// user are pending. While the database is away, [`Error::Busy`] comes back instead of
+    /// [`Error::Database`].
     pub async fn write_in_group(
         &self,
         user_id: Uuid,
@@ -103,33 +106,33 @@ impl<T: Send + 'static> GroupWriter<T> {
             .push_and_claim_slot(QueuedWrite::new(user_id, read_set, decide, sender))?;
         if has_slot {
             // Usually nothing else waits. Then this request does all the work, and no task is woken.
-            let _panicked = detach_on_drop(Arc::clone(&self.shared).write_first_group()).await;
+            let _panicked = detach_on_drop(Arc::clone(&self.shared).write_group_in_request()).await;
         }
         answer.await.unwrap_or(Err(Error::Bug("a group writer panicked")))
     }
 }
 
-impl<T: Send + 'static> Shared<T> {
+impl<T: SetEventTypes + Send + 'static> Shared<T> {
     fn lock_queue(&self) -> MutexGuard<'_, WriteQueue<T>> {
         // No code panics while it holds the lock, so the queue is consistent even if the mutex is poisoned.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a writer task if a slot was claimed for one.
+    /// Starts a writer task if the queue has claimed a slot for it (`has_slot`).
     fn start_writer_if_claimed(self: &Arc<Self>, has_slot: bool) {
         if has_slot {
             tokio::spawn(Arc::clone(self).write_until_queue_empty());
         }
     }
 
-    /// Writes one group. The request that claimed the slot runs this, and need not write what was queued
-    /// later: dropping the slot starts a writer task for that.
-    async fn write_first_group(self: Arc<Self>) {
+    /// Takes one group from the queue and writes it, in the request that claimed the writer slot. Dropping
+    /// the slot starts a writer task for what was queued later.
+    async fn write_group_in_request(self: Arc<Self>) {
         let mut slot = WriterSlot { shared: self, is_freed: false };
         slot.write_next_group().await;
     }
 
-    /// Writes group after group while writes wait.
+    /// Writes group after group until no write is ready. Then the queue has its writer slot back.
     async fn write_until_queue_empty(self: Arc<Self>) {
         let mut slot = WriterSlot { shared: self, is_freed: false };
         while !slot.is_freed {
@@ -137,7 +140,8 @@ impl<T: Send + 'static> Shared<T> {
         }
     }
 
-    /// Stores a group and answers its writes. Those of contended users go on by themselves.
+    /// Stores a write group and answers its writes. Contended users are written in tasks of their own; so are
+    /// all users if the group fails, unless the database is away.
     async fn write_group(self: &Arc<Self>, mut group: InFlightGroup<T>) {
         match self.try_write_group(&mut group.users).await {
             Ok((contended, answers)) => {
@@ -158,7 +162,7 @@ impl<T: Send + 'static> Shared<T> {
         }
     }
 
-    /// Starts a task for each user, so that no user waits for another.
+    /// Starts a task for each user, which waits for the account row and writes. So no user waits for another.
     fn spawn_contended_writes(self: &Arc<Self>, users: Vec<UserWrites<T>>) {
         for writes in users {
             let group = InFlightGroup { shared: Arc::clone(self), users: vec![writes], is_contended: true };
@@ -166,15 +170,16 @@ impl<T: Send + 'static> Shared<T> {
         }
     }
 
-    /// Decides and stores the writes of all users that are not contended. Returns the writes of the contended
-    /// users, which it takes out of `users`, and the answers to the others in their order.
+    /// Loads, decides and stores the writes of all users that are not contended, and notifies feed readers.
+    /// Returns the writes of the contended users, which it takes out of `users`, and the answers to the
+    /// others in their order.
     async fn try_write_group(
         &self,
         users: &mut Vec<UserWrites<T>>,
     ) -> Result<(Vec<UserWrites<T>>, Vec<T>), Error> {
-        let Decisions { mut answers, moved_feeds, contended } = match self.store.optimistic_pools() {
-            Some(pools) => self.try_group_optimistically(&pools.groups, users).await?,
-            None => self.try_group_under_lock(users).await?,
+        let Decisions { mut answers, moved_feeds, contended, .. } = match self.store.optimistic_pools() {
+            Some(pools) => self.try_write_group_optimistically(&pools.groups, users).await?,
+            None => self.try_write_group_under_lock(users).await?,
         };
         for user_id in moved_feeds.difference(&contended) {
             self.notifier.notify(Notification::Feed(*user_id));
@@ -185,14 +190,14 @@ impl<T: Send + 'static> Shared<T> {
         Ok((contended, in_order.collect()))
     }
 
-    /// Loads and decides without a lock. A user whose account row is locked or has changed when the group is
-    /// stored becomes contended.
-    async fn try_group_optimistically(
+    /// Loads, decides and stores a group on PostgreSQL, without waiting for a lock. A user whose account row
+    /// is locked or has changed when the group is stored becomes contended.
+    async fn try_write_group_optimistically(
         &self,
         pool: &Pool,
         users: &[UserWrites<T>],
     ) -> Result<Decisions<T>, Error> {
-        let (mut decisions, to_store) = Decisions::load_and_decide(Locking::Optimistic(pool), users).await?;
+        let (mut decisions, to_store) = Decisions::store_new_and_decide_rest(pool, users).await?;
         if fault_injection::is_injected("plant-early-answer") {
             let pool = pool.clone();
             tokio::spawn(async move {
@@ -202,15 +207,19 @@ impl<T: Send + 'static> Shared<T> {
             return Ok(decisions);
         }
         let decided: Vec<Uuid> = to_store.iter().map(|decision| decision.user_id).collect();
-        let stored = store_if_unchanged(pool, to_store).await?;
+        let stored = match store_if_unchanged(pool, to_store).await {
+            Ok(stored) => stored,
+            Err(error) => decisions.return_unless_partly_stored(error)?,
+        };
         decisions.contended.extend(decided.into_iter().filter(|user_id| !stored.contains(user_id)));
         Ok(decisions)
     }
 
-    /// Loads, decides and stores in one transaction, for SQLite: its only writer holds the lock of all rows.
-    async fn try_group_under_lock(&self, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
+    /// Loads, decides and stores a group in one transaction and commits it. For SQLite, where the only writer
+    /// holds the lock of all rows.
+    async fn try_write_group_under_lock(&self, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
         let tx = self.store.begin().await?;
-        let (decisions, to_store) = Decisions::load_and_decide(Locking::Pessimistic(&tx), users).await?;
+        let (decisions, to_store) = Decisions::load_and_decide(&tx, users).await?;
         if to_store.is_empty() {
             tx.roll_back().await?;
         } else {
@@ -253,71 +262,15 @@ impl<T: Send + 'static> Shared<T> {
     }
 }
 
-/// What was decided for the users of a group, apart from the changes to store.
-struct Decisions<T> {
-    /// The answers for each user, in the order of the writes.
-    answers: HashMap<Uuid, Vec<T>>,
-    /// Users whose feed head moves.
-    moved_feeds: HashSet<Uuid>,
-    /// Users whose writes cannot be stored with the group. Their account row is locked or has changed, their
-    /// changes need more than one statement, or one of their decisions failed.
-    contended: HashSet<Uuid>,
-}
-
-impl<T> Decisions<T> {
-    /// Loads what all users need, in as many statements as for one of them, and decides for each. Returns the
-    /// changes to store as well.
-    async fn load_and_decide(
-        locking: Locking<'_>,
-        users: &[UserWrites<T>],
-    ) -> Result<(Self, Vec<Decision>), Error> {
-        let mut all =
-            Self { answers: HashMap::new(), moved_feeds: HashSet::new(), contended: HashSet::new() };
-        let mut to_store = Vec::new();
-        let read_sets: Vec<ReadSet> = users.iter().map(UserWrites::merged_read_set).collect();
-        let by_user = users.iter().map(|writes| writes.user_id).zip(&read_sets).collect();
-        let mut loaded = load_read_sets(locking, &by_user).await?;
-        for writes in users {
-            let loaded = loaded.remove(&writes.user_id);
-            match loaded.and_then(|loaded| all.decide_user_writes(writes, loaded, locking)) {
-                Some(decision) if decision.changes.is_empty() => {}
-                Some(decision) => to_store.push(decision),
-                None => drop(all.contended.insert(writes.user_id)),
-            }
-        }
-        Ok((all, to_store))
-    }
-
-    /// Decides the writes of one user. Returns `None` if they cannot be stored with the group.
-    fn decide_user_writes(
-        &mut self,
-        writes: &UserWrites<T>,
-        loaded: Loaded,
-        locking: Locking<'_>,
-    ) -> Option<Decision> {
-        let (user_id, Loaded { read_version, mut unit }) = (writes.user_id, loaded);
-        let answers = writes.decide_all(&mut unit).ok()?;
-        let changes = unit.into_changes(read_version.feed_head);
-        if locking.is_optimistic() && !can_store_without_lock(read_version, &changes) {
-            return None;
-        }
-        self.answers.insert(user_id, answers);
-        if changes.head != read_version.feed_head {
-            self.moved_feeds.insert(user_id);
-        }
-        Some(Decision { user_id, read_version, changes })
-    }
-}
-
-/// The right to write groups. It is given back when it is dropped, even after a panic.
-struct WriterSlot<T: Send + 'static> {
+/// The right to write groups. Dropping it gives it back, even after a panic.
+struct WriterSlot<T: SetEventTypes + Send + 'static> {
     shared: Arc<Shared<T>>,
     /// Whether the queue has freed the slot already, because it was empty.
     is_freed: bool,
 }
 
-impl<T: Send + 'static> WriterSlot<T> {
-    /// Writes the next group. If nothing can be written now, the slot is freed.
+impl<T: SetEventTypes + Send + 'static> WriterSlot<T> {
+    /// Takes the next group from the queue and writes it. If nothing can be written now, the slot is freed.
     async fn write_next_group(&mut self) {
         let users = self.shared.lock_queue().take_group_or_free_slot();
         if users.is_empty() {
@@ -331,7 +284,7 @@ impl<T: Send + 'static> WriterSlot<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for WriterSlot<T> {
+impl<T: SetEventTypes + Send + 'static> Drop for WriterSlot<T> {
     fn drop(&mut self) {
         if !self.is_freed {
             let has_slot = self.shared.lock_queue().release_or_reclaim_slot();
@@ -340,30 +293,30 @@ impl<T: Send + 'static> Drop for WriterSlot<T> {
     }
 }
 
-/// Writes that were taken from the queue and are not stored yet. Until this is dropped, the queue hands out
-/// no other writes of their users.
-struct InFlightGroup<T: Send + 'static> {
+/// Writes that were taken from the queue. Until this is dropped, the queue hands out no other writes of their
+/// users.
+struct InFlightGroup<T: SetEventTypes + Send + 'static> {
     shared: Arc<Shared<T>>,
     users: Vec<UserWrites<T>>,
-    /// Whether it runs outside of a writer slot. Then no writer looks at the queue after it, and it must
-    /// start one.
+    /// Whether it runs outside of a writer slot. Then no writer looks at the queue after it, and dropping it
+    /// must start one.
     is_contended: bool,
 }
 
-impl<T: Send + 'static> InFlightGroup<T> {
+impl<T: SetEventTypes + Send + 'static> InFlightGroup<T> {
     fn take_writes(&mut self) -> impl Iterator<Item = QueuedWrite<T>> + use<T> {
         let writes: Vec<QueuedWrite<T>> = self.users.iter_mut().flat_map(UserWrites::take_writes).collect();
         writes.into_iter()
     }
 
-    /// Answers all writes with an error that may be retried. Written one by one, each would meet the same
-    /// outage.
+    /// Answers all writes with [`Error::Locked`] or [`Error::Busy`], both retryable, and logs a warning at
+    /// most once a minute. Written one by one, each write would meet the same outage.
     fn answer_all_with_error(mut self, error: &Error) {
         if let Some(suppressed) = OUTAGE_WARNINGS.allow_once_a_minute() {
             tracing::warn!(
                 error = error.to_string_with_cause(),
                 suppressed,
-                "groups of writes are refused for now"
+                "a group of writes failed, and its clients are told to retry"
             );
         }
         let is_locked = matches!(error, Error::Locked);
@@ -372,7 +325,7 @@ impl<T: Send + 'static> InFlightGroup<T> {
         writes.for_each(|write| write.send_answer(Err(if is_locked { Error::Locked } else { Error::Busy })));
     }
 
-    /// Answers all writes, in order.
+    /// Answers all writes. The answers are in the order of the writes.
     fn answer_all(mut self, answers: Vec<T>) {
         let writes = self.take_writes();
         drop(self);
@@ -380,14 +333,14 @@ impl<T: Send + 'static> InFlightGroup<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for InFlightGroup<T> {
+impl<T: SetEventTypes + Send + 'static> Drop for InFlightGroup<T> {
     fn drop(&mut self) {
         let has_slot = self.shared.lock_queue().complete_group_and_claim_slot(&self.users, self.is_contended);
         self.shared.start_writer_if_claimed(has_slot);
     }
 }
 
-/// Changes nothing. The caller of [`GroupWriter::write_in_group`] completes the answer of a single write.
+/// The `complete` step of a group, which adds nothing: the caller of [`GroupWriter::write_in_group`] does it.
 async fn return_answer_unchanged<T>(answer: T) -> Result<T, Error> {
     Ok(answer)
 }

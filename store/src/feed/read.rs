@@ -21,7 +21,8 @@ use crate::row_reader::{Row, RowReader};
 use domain::cursor::Cursor;
 
 /// Reads the changes after a cursor until the page is full, and the feed head at that time. Without a cursor
-/// it reads all living entities. The head is `None` if the user has no account row.
+/// it reads from the start of the feed, and skips tombstones. The head is `None` if the user has no account
+/// row.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails;
@@ -53,12 +54,14 @@ pub(super) async fn read_changes_after<'w>(
     Ok((merge.head, merge.page))
 }
 
-/// Merges the rows of the statement into a page.
+/// Merges event types and events, of which the statement returns first the ones and then the others, into one
+/// page in the order of their positions.
 struct Merge<'w> {
     head: Option<Head>,
-    /// The types that are not in the page yet. They arrive before the events, and are few.
+    /// The event types that were read, but are not in the page yet. They arrive before the events, and are
+    /// few.
     types: VecDeque<Change>,
-    /// The kind and the position of the last row.
+    /// The kind and the position of the row that was read last.
     last: (i32, i64),
     page: PageBuilder<'w, Change>,
 }
@@ -91,7 +94,8 @@ impl Merge<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Adds the types before a position to the page. Breaks if the page is full.
+    /// Moves the event types before a position from the waiting ones into the page. Returns `Break` if the
+    /// page is full.
     fn move_earlier_types_to_page(&mut self, position: i64) -> ControlFlow<()> {
         let is_earlier = |change: &mut Change| change.meta().change_seq < position;
         while let Some(event_type) = self.types.pop_front_if(is_earlier) {

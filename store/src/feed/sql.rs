@@ -7,28 +7,29 @@ use sea_orm::DbBackend;
 
 use crate::model::{EVENT, EVENT_RESPONSE, TYPE, TYPE_RESPONSE, sql_columns_of, sql_null_columns};
 
-/// What a row stands for: the number in its first column. Rows come in the order of these numbers, and within
-/// one by position.
+/// What a row of the change feed's statement stands for: the number in its first column. Rows come in the
+/// order of these numbers, and within one by position.
 pub(super) struct Kind;
 
 impl Kind {
-    /// The account: the feed head at [`POSITION`], the feed epoch at [`EPOCH`], and after it the generation
-    /// of all feeds.
+    /// The row is the account: the feed head in column [`POSITION`], the feed epoch in column [`EPOCH`], and
+    /// after it the generation of all feeds.
     pub(super) const HEAD: i32 = 0;
-    /// A type, with the columns that a response can show.
+    /// The row is an event type, with the columns that a response can show.
     pub(super) const TYPE: i32 = 1;
-    /// An event, with the columns that a response can show.
+    /// The row is an event, with the columns that a response can show.
     pub(super) const EVENT: i32 = 2;
 }
 
-/// The first column of a type or of an event.
+/// The index of the first column of an event type or of an event, after the column of the kind.
 pub(super) const FIRST: usize = 1;
-/// The column with the position, which for the account is the feed head.
+/// The index of the column with the position in the feed; in the row of the account it is the feed head.
 pub(super) const POSITION: usize = 3;
-/// The column with the feed epoch of the account. Types and events have the instant of their creation there.
+/// The index of the column that has the feed epoch in the row of the account. In the rows of event types and
+/// events it has the instant of their creation.
 pub(super) const EPOCH: usize = 5;
 
-/// Returns the statement that reads a page.
+/// Returns the statement that reads the account and a page of the change feed of one user.
 ///
 /// Its parameters are `$1` the user, `$2` the position after which the page starts, and `$3` the most rows of
 /// each kind. In a bootstrap `$4` is the feed head at its start; tombstones up to it are skipped.
@@ -43,6 +44,8 @@ pub(super) fn sql_changes_after(backend: DbBackend, is_bootstrap: bool) -> &'sta
     &texts[usize::from(is_bootstrap)]
 }
 
+/// Builds the text of [`sql_changes_after`].
+///
 /// Plan: one lookup of the account, and then a walk of the indexes `event_type_feed` and `event_feed`, both
 /// `(user_id, change_seq)`, from the position up to the limit. Nothing is sorted: the branches of a `UNION
 /// ALL` are returned one after the other.

@@ -15,8 +15,8 @@ use crate::{Store, dialect};
 use domain::import::State;
 use domain::limits::{LEASE_TTL_MS, RETRY_PAUSE_MS_MAX};
 
-/// The condition that a worker may claim an import now. The import is queued, or its lease has expired while
-/// it was running or rolling back. Its pause after a failure must be over.
+/// The SQL condition that a worker may claim an import now. The import is queued, or its lease has expired
+/// while it was running or rolling back. Its pause after a failure must be over.
 pub(super) fn runnable_condition(backend: DbBackend) -> Condition {
     let now = || dialect::now_ms_expr(backend);
     let held = [State::Running, State::RollingBack].map(State::name);
@@ -30,9 +30,9 @@ pub(super) fn runnable_condition(backend: DbBackend) -> Condition {
     Condition::all().add(is_waiting).add(pause_is_over)
 }
 
-/// Returns the ids of up to `most` runnable imports that were not notified in the last `notify_every_ms`, and
-/// marks them as notified. The first import of each user comes first, then the second of each. Locked rows
-/// are skipped.
+/// Returns the ids of up to `most` runnable imports of which no worker was notified in the last
+/// `notify_every_ms`, and marks them as notified; the caller then notifies. The first import of each user
+/// comes first, then the second of each. Locked rows are skipped.
 ///
 /// Plan: it reads the imports in the states that workers work on by the index `import_job_runnable (state,
 /// notified_at)`, and sorts them. There are few of them, because a user has only some at a time.
@@ -60,7 +60,7 @@ pub async fn find_and_mark_due(store: &Store, notify_every_ms: i64, most: u64) -
     for row in rows {
         let mark = build_import_update(row.user_id, row.id)
             .col_expr(Column::NotifiedAt, now())
-            .filter(unlocked_condition(row.user_id, row.id));
+            .filter(lock_or_skip_row_condition(row.user_id, row.id));
         if run_guarded_update(mark, &tx.inner).await? {
             marked.push(row.id);
         }
@@ -69,8 +69,8 @@ pub async fn find_and_mark_due(store: &Store, notify_every_ms: i64, most: u64) -
     Ok(marked)
 }
 
-/// The condition that a worker holds the lease of an import, by the clock of the database. A lease that lasts
-/// longer than any lease can last was given before that clock was set back, and does not count.
+/// The SQL condition that a worker holds the lease of an import, by the clock of the database. A lease that
+/// lasts longer than any lease can last was given before that clock was set back, and does not count.
 pub(super) fn has_lease_condition(backend: DbBackend) -> Condition {
     let now = || dialect::now_ms_expr(backend);
     Condition::all()
@@ -99,13 +99,13 @@ pub async fn longest_wait_ms(store: &Store) -> Result<i64, Error> {
     Ok(Ord::max(wait.and_then(|(wait,)| wait).unwrap_or_default(), 0))
 }
 
-/// The condition that no other transaction has locked an import. Upkeep skips locked rows instead of waiting
-/// for them.
+/// The SQL condition that no other transaction has locked an import. On PostgreSQL it also locks the row
+/// until the end of this transaction. Upkeep skips locked rows instead of waiting for them.
 ///
 /// ```sql
 /// id IN (SELECT id FROM import_job WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE SKIP LOCKED)
 /// ```
-pub(super) fn unlocked_condition(user_id: Uuid, id: Uuid) -> SimpleExpr {
+pub(super) fn lock_or_skip_row_condition(user_id: Uuid, id: Uuid) -> SimpleExpr {
     let row = Entity::find().select_only().column(Column::Id).filter(Column::UserId.eq(user_id));
     let row = row.filter(Column::Id.eq(id));
     let row = row.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);

@@ -26,15 +26,16 @@ use domain::import::{Counts, ImportRow, State};
 use domain::limits::{CHUNK_RECORDS_MAX, ImportLimits, UPLOAD_TTL_MS};
 use domain::problem::{Code, Problem};
 
-/// How often a claim is tried while another claim of the same user is under way, or the row is locked.
+/// How often a claim is tried, while another claim of the same user is under way or the import is locked.
 const CLAIM_ATTEMPTS: u32 = 10;
-/// How many waiting imports are looked at to find out whether another user waits.
+/// The most waiting imports that are read to find out whether one of them could run now.
 const WAITING_USERS_MAX: u64 = 100;
 /// The pause between two attempts to claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(30);
 
 /// Takes the lease of a runnable import. Returns `None` if the import is not runnable, if its user has as
-/// many running as `limits` allow, or if its row stays locked. In the last case the sweeper notifies again.
+/// many running as `limits` allow, or if its row stays locked (then the sweeper notifies again). An import on
+/// which workers have crashed too often is failed instead, and the result is `None` too.
 ///
 /// Claims of one user exclude each other, because otherwise two claims at once would not count each other.
 ///
@@ -50,7 +51,7 @@ pub async fn claim(
 ) -> Result<Option<ImportRow>, Error> {
     for _ in 0..CLAIM_ATTEMPTS {
         let tx = store.begin().await?;
-        if dialect::try_lock_claims(&tx.inner, user_id).await? {
+        if dialect::try_advisory_lock_for_claims(&tx.inner, user_id).await? {
             let open = select_of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
             let open = open.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
             if let Some(model) = open.one(&tx.inner).await? {
@@ -72,7 +73,7 @@ async fn needs_worker(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
     Ok(open.count(&tx.inner).await? > 0)
 }
 
-/// Claims an import whose row this transaction has locked, while no other claim of its user is under way.
+/// Claims an import whose row `tx` has locked, while no other claim of its user is under way, and commits.
 async fn claim_locked_import(
     tx: Tx,
     model: Model,
@@ -91,8 +92,8 @@ async fn claim_locked_import(
     }
     // A worker that releases an import clears `lease_until`. If it is set, the last lease holder has crashed.
     let after_crash = model.lease_until.is_some();
-    let import = to_import_row(model)?.count_crash_and_shrink_chunks(after_crash);
-    if import.crashes_without_end() {
+    let import = to_import_row(model)?.count_crash_maybe_shrink_chunks(after_crash);
+    if import.is_in_crash_loop() {
         fail_hopeless_import(&tx, &import).await?;
         tx.commit().await?;
         return Ok(None);
@@ -117,7 +118,7 @@ async fn claim_locked_import(
     Ok(row)
 }
 
-/// Ends an import on which every worker has crashed without making progress.
+/// Sets an import to `FAILED`, because every worker has crashed on it without making progress.
 async fn fail_hopeless_import(tx: &Tx, import: &ImportRow) -> Result<(), Error> {
     let detail = "every worker crashed on this import before it made progress; retry it later, or send its \
         records in smaller files";
@@ -164,8 +165,8 @@ impl From<&ImportRow> for Held {
     }
 }
 
-/// An UPDATE of an import that changes nothing if the worker no longer holds the lease, or the checkpoint has
-/// moved.
+/// Builds an UPDATE of an import that will change nothing if the worker no longer holds the lease, or the
+/// checkpoint has moved.
 fn build_fenced_update(held: Held) -> UpdateMany<Entity> {
     if fault_injection::is_injected("plant-no-fence") {
         return build_import_update(held.user_id, held.id);
@@ -176,10 +177,10 @@ fn build_fenced_update(held: Held) -> UpdateMany<Entity> {
         .filter(Column::NextRecord.eq(held.next_record))
 }
 
-/// The place in a payload after a chunk.
+/// The place in the payload of an import up to which its records are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// How many records come before it.
+    /// How many records of the payload come before it.
     pub next_record: i64,
     /// Its byte offset in the decoded payload.
     pub next_byte: i64,
@@ -189,8 +190,8 @@ pub struct Checkpoint {
     pub bytes_processed: i64,
 }
 
-/// Moves the checkpoint and renews the lease. It is the first statement in the transaction of a chunk, so
-/// that both take effect only if the chunk is committed.
+/// Moves the checkpoint and renews the lease within `tx`. It must be the first statement in the transaction
+/// of a chunk, and takes effect only if the chunk is committed.
 ///
 /// # Errors
 /// [`Error::Fenced`] if the worker no longer holds the lease; [`Error::Database`] if the database fails.
@@ -216,8 +217,8 @@ pub async fn advance_checkpoint(
     if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Renews the lease but does not move the checkpoint. It is the first statement in a transaction that rolls
-/// events back.
+/// Renews the lease within `tx`, but does not move the checkpoint. It must be the first statement in a
+/// transaction that rolls events back.
 ///
 /// # Errors
 /// As [`advance_checkpoint`].
@@ -226,7 +227,7 @@ pub async fn renew_lease_in_transaction(tx: &Tx, import: Held, lease_ttl_ms: i64
     if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// An UPDATE after progress: it renews the lease, and sets the counts of failures and crashes back.
+/// Builds an UPDATE after progress: it renews the lease, and sets the counts of failures and crashes to 0.
 fn build_progress_update(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany<Entity> {
     build_fenced_update(import)
         .col_expr(Column::Attempts, Expr::value(0))
@@ -234,7 +235,7 @@ fn build_progress_update(tx: &Tx, import: Held, lease_ttl_ms: i64) -> UpdateMany
         .col_expr(Column::LeaseUntil, dialect::now_ms_expr(tx.backend()).add(lease_ttl_ms))
 }
 
-/// Ends a rollback, because no event is left to roll back.
+/// Sets an import to `ROLLED_BACK` and ends its lease, because no event is left to roll back.
 ///
 /// # Errors
 /// As [`advance_checkpoint`], and [`Error::Busy`] if no connection is free in time.
@@ -249,8 +250,8 @@ pub async fn finish_rollback(store: &Store, import: Held) -> Result<(), Error> {
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Adds to the counts of an import whose checkpoint this transaction has moved. The last chunk completes the
-/// import.
+/// Adds to the counts of an import whose checkpoint this transaction has moved. With `is_last` it also sets
+/// the import to `COMPLETED`.
 ///
 /// # Errors
 /// As [`advance_checkpoint`].
@@ -339,7 +340,7 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
     Ok(done)
 }
 
-/// Stores a problem of an import while the worker keeps its lease.
+/// Stores a problem with an import, which stays in its state and keeps its lease.
 ///
 /// # Errors
 /// As [`renew_lease`].
@@ -351,7 +352,7 @@ pub async fn record_problem(store: &Store, import: Held, problem: &Problem) -> R
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
 
-/// Renews the lease while the worker decodes the payload up to the checkpoint (a heartbeat).
+/// Renews the lease in a transaction of its own, while the worker decodes the payload up to the checkpoint.
 ///
 /// # Errors
 /// [`Error::Fenced`] if the worker no longer holds the lease; [`Error::Busy`] if no connection is free in

@@ -8,28 +8,30 @@ use uuid::Uuid;
 
 use super::{build_import_update, run_guarded_update, state_value};
 use crate::error::Error;
-use crate::lock::{Lockable, begin_locked};
+use crate::lock::{Lockable, begin_and_lock_row};
 use crate::{Store, dialect, run_to_completion};
 use domain::import::State;
 use domain::payload_objects::PayloadObjects;
 
-/// A payload object that was stored, with the state of the import before and after it.
+/// What changes in the row of an import when an object of its payload has been stored: the bytes and object
+/// names before and after it.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// The bytes received before it.
+    /// How many bytes of the payload were received before this object.
     pub from: i64,
-    /// The names of the objects before it.
+    /// The names of the objects that were received before this one.
     pub names_before: PayloadObjects,
-    /// The bytes received including it.
+    /// How many bytes of the payload are received, including this object.
     pub up_to: i64,
-    /// The names of the objects including it.
+    /// The names of all received objects, including this one.
     pub names: PayloadObjects,
     /// Whether it is the last object of the payload.
     pub complete: bool,
 }
 
-/// Records that a payload object has arrived. The last object makes the import `QUEUED`. Returns false if the
-/// import is no longer in the state of `arrival`, or if the time for its upload is over.
+/// Records in the row of an import that an object of its payload was stored. The last object makes the import
+/// `QUEUED`. Returns false and records nothing if the row no longer has the bytes and names that `arrival`
+/// says, or if the time for the upload is over.
 ///
 /// # Errors
 /// [`Error::Locked`] if another transaction holds the import for too long; [`Error::Busy`] if too many writes
@@ -53,7 +55,7 @@ pub async fn record_object_arrival(
         .filter(Expr::col(Column::UploadExpiresAt).gte(dialect::now_ms_expr(store.backend())));
     let store = store.clone();
     run_to_completion(async move {
-        let (tx, _) = begin_locked(&store, user_id, Lockable::Import(id), Instant::now()).await?;
+        let (tx, _) = begin_and_lock_row(&store, user_id, Lockable::Import(id), Instant::now()).await?;
         let done = run_guarded_update(update, &tx.inner).await?;
         tx.commit().await?;
         Ok(done)

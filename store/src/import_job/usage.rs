@@ -14,12 +14,12 @@ use crate::error::Error;
 use crate::{Store, Tx, dialect};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
-/// How many rows one call removes.
+/// The most rows that one call of [`remove_old_usage`] deletes.
 const REMOVED_MAX: u64 = 1_000;
 /// How many hours the daily allowance counts, including the present one.
 const DAY_HOURS: i64 = 24;
 
-/// Adds records to the count of the present hour.
+/// Adds to how many records the imports of a user have taken in the present hour, within `tx`.
 ///
 /// Plan: one lookup in the primary key `(user_id, hour)`.
 ///
@@ -42,7 +42,7 @@ pub async fn add_used_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<()
 ///
 /// # Errors
 /// [`Error::Database`] if the database fails.
-pub async fn count_records_of_day(store: &Store, user_id: Uuid) -> Result<i64, Error> {
+pub async fn count_records_of_last_day(store: &Store, user_id: Uuid) -> Result<i64, Error> {
     let hour = || dialect::now_ms_expr(store.backend()).div(HOUR_MS);
     let counted = Entity::find()
         .filter(Column::UserId.eq(user_id))
@@ -55,7 +55,7 @@ pub async fn count_records_of_day(store: &Store, user_id: Uuid) -> Result<i64, E
     Ok(counted.all(store.reader()).await?.into_iter().sum())
 }
 
-/// Removes up to 1 000 counts that are older than two days.
+/// Deletes up to 1 000 hourly counts of all users that are older than two days.
 ///
 /// Plan: no index begins with the hour, so it reads the table in the order of the primary key until it has
 /// found enough. The table has a row for each user and hour of the last days.

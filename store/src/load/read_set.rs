@@ -10,47 +10,53 @@ use crate::dialect::{self, List};
 use domain::apply::Write;
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 
-/// The keys of the rows that the items of one user can touch.
+/// The keys of the rows that must be loaded for the items of one user: ids, external ids and type names.
 #[derive(Debug, Default, Clone)]
 pub struct ReadSet {
     ids: HashSet<Uuid>,
-    /// External keys: source type, external id, and the id of the item. A key is looked up only if no event
-    /// has the id.
+    /// Events to look up by source type and external id. The third value is the id of the same item: if an
+    /// event with that id is stored, its key is not looked up.
     keys: HashSet<(String, String, Uuid)>,
     type_names: HashSet<String>,
     /// Types whose living events are counted, because the call deletes them.
     counted_types: HashSet<Uuid>,
-    bodies: Bodies,
+    body_source: BodySource,
+    /// The types of the events that are created and name their type by its id.
+    types_of_new_events: HashSet<Uuid>,
+    /// Whether there is a write other than the create of such an event.
+    has_other_writes: bool,
 }
 
-/// Where the bodies of stored events come from. Keys, hashes and versions are always read (decision 0041).
+/// Whether the bodies of stored events are read for a write, or are taken from the request instead. Keys,
+/// hashes and versions are always read (decision 0041).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Bodies {
-    /// No body is needed: the call has no response that shows events.
+pub(super) enum BodySource {
+    /// No body is needed: the response of the call shows no events.
     #[default]
     NotNeeded,
-    /// The request has the body of every event whose hash is unchanged. An event with another hash is read
-    /// later.
+    /// No body is read. A stored event that has the same hash as the event in the request has the same body.
+    /// One with another hash is read later, if the response shows it.
     FromRequest,
-    /// All bodies are read from the database.
+    /// The bodies of all events in the read set are read from the database.
     FromDatabase,
 }
 
 impl ReadSet {
-    /// Adds an id of any kind of row. The bodies of all events in this read set are then read.
+    /// Adds an id of any kind of row. It also makes the load read the bodies of all events in this read set.
     pub fn add_id_and_need_bodies(&mut self, id: Uuid) {
         self.ids.insert(id);
-        self.bodies = Bodies::FromDatabase;
+        self.body_source = BodySource::FromDatabase;
     }
 
-    /// Whether no body of a stored event is read. This is so for creates, and for writes of types alone.
+    /// Whether no body of a stored event is read. This is so for creates of events without a former id, and
+    /// for creates and updates of types.
     #[must_use]
     pub fn needs_no_bodies(&self) -> bool {
-        self.bodies != Bodies::FromDatabase
+        self.body_source != BodySource::FromDatabase
     }
 
-    /// Adds the keys of an event to find out whether it is stored. Its body is read only if the event may be
-    /// stored under a former id.
+    /// Adds the keys of a new event, to find out whether it is stored already, and the key of its type. If
+    /// the event has a former id, the bodies of all events in this read set are read.
     pub fn add_event(&mut self, new: &NewEvent) {
         self.ids.insert(new.id);
         if let Some(former) = new.former_id {
@@ -65,12 +71,19 @@ impl ReadSet {
         };
     }
 
-    /// Adds the keys of a write.
+    /// Adds the keys of all rows that a write can touch.
     pub fn add_write(&mut self, write: &Write) {
         match write {
             Write::CreateEvent(new) => {
                 self.add_event(new);
-                self.bodies = self.bodies.max(Bodies::FromRequest);
+                self.body_source = self.body_source.max(BodySource::FromRequest);
+                match new.type_ref {
+                    TypeRef::Id(id) if new.former_id.is_none() => {
+                        self.types_of_new_events.insert(id);
+                        return;
+                    }
+                    _ => {}
+                }
             }
             Write::UpdateEvent(edit) => edit.needed_row_ids().for_each(|id| self.add_id_and_need_bodies(id)),
             Write::RestoreEvent(restore) => {
@@ -87,18 +100,34 @@ impl ReadSet {
                 self.counted_types.insert(removal.id);
             }
         }
+        self.has_other_writes = true;
     }
 
-    /// Adds the read set of another call of the same user.
+    /// Returns the types of the events, if all writes create events whose types are given by id. Otherwise
+    /// returns `None`.
+    #[must_use]
+    pub fn types_of_new_events(&self) -> Option<&HashSet<Uuid>> {
+        (!self.has_other_writes).then_some(&self.types_of_new_events)
+    }
+
+    /// Counts the different ids of events, types and imports in the read set.
+    #[must_use]
+    pub fn count_ids(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Adds all keys of another read set of the same user.
     pub fn extend(&mut self, other: &Self) {
         self.ids.extend(&other.ids);
         self.keys.extend(other.keys.iter().cloned());
         self.type_names.extend(other.type_names.iter().cloned());
         self.counted_types.extend(&other.counted_types);
-        self.bodies = self.bodies.max(other.bodies);
+        self.body_source = self.body_source.max(other.body_source);
+        self.types_of_new_events.extend(&other.types_of_new_events);
+        self.has_other_writes |= other.has_other_writes;
     }
 
-    /// Adds the keys of a new type.
+    /// Adds the keys of a new event type: its name, and its id if the client has sent one.
     fn add_event_type(&mut self, new: &NewType) {
         if new.origin == IdOrigin::Sent {
             self.ids.insert(new.id);
@@ -114,12 +143,13 @@ impl ReadSet {
         &self.type_names
     }
 
-    pub(super) fn bodies(&self) -> Bodies {
-        self.bodies
+    pub(super) fn body_source(&self) -> BodySource {
+        self.body_source
     }
 }
 
-/// The parameters of [`super::sql::sql_load_all_but_bodies`], and which variant they are for.
+/// The parameters of [`super::sql::sql_load_all_but_bodies`], and for which variant of the statement they
+/// are.
 pub(super) struct Parameters {
     pub(super) values: Vec<Value>,
     pub(super) owners: Owners,
@@ -127,7 +157,7 @@ pub(super) struct Parameters {
     pub(super) by_name: bool,
 }
 
-/// Returns the parameters that load these read sets.
+/// Turns read sets into the parameters of the statement that loads them. The read sets must not be empty.
 pub(super) fn query_parameters(backend: DbBackend, read_sets: &BTreeMap<Uuid, &ReadSet>) -> Parameters {
     let users: Vec<Uuid> = read_sets.keys().copied().collect();
     let owners = if users.len() == 1 && backend == DbBackend::Postgres { Owners::One } else { Owners::Many };

@@ -9,8 +9,8 @@ use sea_orm::DbBackend;
 
 use crate::model::{self, sql_columns_of, sql_null_columns};
 
-/// What a row of [`sql_load_all_but_bodies`] stands for: the number in its first column. Rows come in the order of
-/// these numbers.
+/// What a row of the statement [`sql_load_all_but_bodies`] stands for: the number in its first column. Rows
+/// come in the order of these numbers.
 ///
 /// All kinds share the columns `kind`, `user_id`, `id`, `other`, `number`, `revision`, and after these the
 /// columns of [`model::TYPE`]. They share them because PostgreSQL takes longer to start a statement with more
@@ -18,40 +18,42 @@ use crate::model::{self, sql_columns_of, sql_null_columns};
 ///
 /// Kind 1 is a name of a row: `other` stands for the row `id`. `number` is 1 for the alias of an event, 2 for
 /// the alias of a type, and 3 for an import under its own id.
-pub(super) struct Kind;
+pub(crate) struct Kind;
 
 impl Kind {
-    /// An account: `number` is its feed head, and `revision` its revision.
-    pub(super) const HEAD: i32 = 0;
-    /// The keys, hash and version of an event, from [`FIRST`] on. `other` is its import, if a response shows
-    /// it.
-    pub(super) const EVENT: i32 = 2;
-    /// A type, from [`FIRST`] on.
-    pub(super) const TYPE: i32 = 3;
+    /// The row is an account: the column `number` is its feed head, and `revision` its revision.
+    pub(crate) const HEAD: i32 = 0;
+    /// The row is an event: keys, hash and version stand from column [`FIRST`] on, the body is missing. The
+    /// column `other` is its import, if a response shows it.
+    pub(crate) const EVENT: i32 = 2;
+    /// The row is an event type, whose columns stand from column [`FIRST`] on.
+    pub(crate) const TYPE: i32 = 3;
 }
 
-/// The first column of an event or of a type.
+/// The index of the first column of an event or of an event type, after the six columns that all rows have.
 pub(super) const FIRST: usize = 6;
 
-/// For whom a statement loads.
+/// Whether a statement loads the rows of one user or of many users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owners {
-    /// One user, who is parameter 1 of every lookup. A PostgreSQL that is sharded by user can run it.
+    /// One user, whose id is parameter 1 of every lookup. A PostgreSQL that is sharded by user can run such a
+    /// statement.
     One,
-    /// Any number of users; each key has its owner beside it.
+    /// Any number of users; each key is sent together with the id of its user.
     Many,
 }
 
 /// Which variant of [`sql_load_all_but_bodies`] a write needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// For whom it loads. On SQLite both variants have the same text.
+    /// Whether it loads the rows of one user or of many. On SQLite both variants have the same text.
     pub(super) owners: Owners,
-    /// Whether it looks events up by external keys as well.
+    /// Whether it looks events up not only by id, but also by source type and external id.
     pub(super) by_key: bool,
-    /// Whether it looks types up by names as well.
+    /// Whether it looks event types up not only by id, but also by name.
     pub(super) by_name: bool,
-    /// Whether a response shows the events, so that it reads their times and imports.
+    /// Whether it also reads when each event was created and updated, and its import, because a response
+    /// shows them.
     pub(super) for_response: bool,
 }
 
@@ -68,9 +70,10 @@ impl Shape {
     }
 }
 
-/// Returns the statement that reads accounts, names, keys of events, and types.
+/// Returns the statement that reads accounts, aliases, ids of imports, event types, and events without their
+/// bodies.
 ///
-/// With `by_key` it looks events up first, and everything else only by ids that belong to no event: an id
+/// With `by_key` it looks up events first, and everything else only by ids that belong to no event: an id
 /// stands for one row only (decision 0047). That pays off where most ids are events, in a file that is
 /// imported again, whose records have external keys. Elsewhere most ids are new, and it would cost 20 µs a
 /// statement.
@@ -118,8 +121,8 @@ fn build_sql_all_but_bodies(backend: DbBackend, shape: Shape) -> String {
         .replace("{name}", name)
 }
 
-/// Returns the lines of a template that a variant consists of. A line may end with a condition as a comment;
-/// lines that are comments are left out.
+/// Returns the SQL of one variant: the lines of the template whose condition holds, without comments. A line
+/// may end with its condition as a comment, such as `-- by_key` or `-- not by_key`.
 fn select_template_lines(template: &str, shape: Shape) -> String {
     let mut text = String::new();
     for line in template.lines() {
@@ -139,12 +142,13 @@ fn select_template_lines(template: &str, shape: Shape) -> String {
     text
 }
 
-/// Returns the statement that reads complete events with their types, and the revisions of the accounts. Its
-/// parameters are the user and the ids, or for many users a table of owners and ids.
+/// Returns the statement that reads complete events with their types, and the revisions of the accounts. For
+/// one user on PostgreSQL its parameters are the user and the ids; otherwise they are a table of users and
+/// ids.
 ///
 /// Plan: one lookup in the primary key of `event`, `event_type` and `account` for each event, as in
-/// [`sql_load_all_but_bodies`]. The revision shows whether anything of the user has changed since [`sql_load_all_but_bodies`]
-/// read it.
+/// [`sql_load_all_but_bodies`]. The revision shows whether anything of the user has changed since that
+/// statement read it.
 pub(super) fn sql_load_bodies(backend: DbBackend, owners: Owners) -> &'static str {
     static POSTGRES: LazyLock<[String; 2]> =
         LazyLock::new(|| [POSTGRES_BODIES_OF_ONE, POSTGRES_BODIES_OF_MANY].map(fill_column_placeholders));

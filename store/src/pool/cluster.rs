@@ -24,19 +24,19 @@ pub enum Failover {
     Lossless,
 }
 
-/// The errors of hosted services that do not let a role identify the cluster: `insufficient_privilege`,
-/// `undefined_function`, `feature_not_supported`.
+/// The error codes of hosted services that do not let a role read the identity of the cluster:
+/// `insufficient_privilege`, `undefined_function`, `feature_not_supported`.
 const IDENTITY_REFUSED: [&str; 3] = ["42501", "42883", "0A000"];
 
-/// The identity of a cluster.
+/// Which PostgreSQL cluster a server belongs to, and on which timeline it is.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     system_identifier: String,
     timeline: i64,
 }
 
-/// Compares the cluster of a connection with the recorded one. If it is another cluster, all earlier cursors
-/// are invalid before this returns.
+/// Compares the cluster of a connection with the recorded one. If it is another one, it is recorded. Unless
+/// the failover is lossless, all earlier cursors are then invalid before this returns.
 ///
 /// # Errors
 /// [`sqlx::Error`] if the database fails, or if the server is a standby.
@@ -109,8 +109,8 @@ async fn record_identity_if_changed(
     Ok(())
 }
 
-/// Records the cluster if the recorded one is still `before`. Returns whether it did. After a lossy failover
-/// it begins a new generation of all feeds in the same statement.
+/// Records `now` as the cluster if the recorded one is still `before`. Returns whether it did. After a lossy
+/// failover it begins a new generation of all feeds in the same statement.
 async fn record_identity(
     connection: &mut PgConnection,
     now: &Identity,

@@ -20,14 +20,14 @@ use tokio::time::timeout;
 use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, RowResult, timeout_error};
 use crate::error::{Error, is_lost_connection};
 
-/// How many rows are read and dropped after the last wanted one. A statement with more is ended in the
-/// background.
+/// The most rows that are read and dropped after the last wanted row of a statement. If it has more, the
+/// statement is ended in the background.
 const REST_MAX: usize = 16;
 /// How long a connection may take to end a statement or transaction that was abandoned. After that it is
 /// closed, and the database ends the statement.
 const END_MAX: Duration = Duration::from_millis(500);
 
-/// An open connection.
+/// An open connection, idle in a pool or checked out.
 pub(super) struct OpenConnection<DB: Engine> {
     pub(super) connection: DB::Connection,
     /// Setting it ends the statement that runs on this connection. `None` on PostgreSQL, which ends a
@@ -43,7 +43,7 @@ impl<DB: Engine> std::fmt::Debug for OpenConnection<DB> {
     }
 }
 
-/// What a pooled connection is in the middle of.
+/// What a connection that is checked out is in the middle of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Nothing runs. The connection can be reused.
@@ -58,8 +58,8 @@ enum State {
     Unknown,
 }
 
-/// A connection that is checked out. Afterwards it is brought back to [`State::Idle`] before it is reused, or
-/// closed.
+/// A connection that is checked out of a pool. When it is dropped, what it is in the middle of is ended in
+/// the background, and then it goes back to the pool or is closed.
 pub(crate) struct PooledConnection<DB: Engine> {
     /// `None` only while it is dropped.
     open: Option<OpenConnection<DB>>,
@@ -86,7 +86,8 @@ impl<DB: Engine> Drop for PooledConnection<DB> {
     }
 }
 
-/// Ends the statement or transaction of a connection. Returns `None` if the connection had to be closed.
+/// Ends the statement, or rolls back the transaction, that a dropped connection is in the middle of. Returns
+/// `None` if the connection had to be closed.
 async fn end_abandoned_work<DB: Engine>(
     mut open: OpenConnection<DB>,
     state: State,
@@ -153,7 +154,7 @@ impl<DB: Engine> PooledConnection<DB> {
         self.end_transaction("ROLLBACK").await
     }
 
-    /// Ends the transaction with COMMIT or ROLLBACK.
+    /// Ends the transaction with `command`, which is COMMIT or ROLLBACK.
     async fn end_transaction(&mut self, command: &'static str) -> Result<(), Error> {
         self.state = State::Unknown;
         self.run_command(command).await.map_err(to_query_error)?;
@@ -252,8 +253,8 @@ impl<DB: Engine> PooledConnection<DB> {
         };
     }
 
-    /// Whether an error means that the connection is dead. If so, all connections opened so far are
-    /// distrusted.
+    /// Whether an error means that the connection is dead or does not answer. If so, it marks all connections
+    /// opened so far as distrusted.
     fn distrust_all_if_lost(&self, error: Option<&sqlx::Error>) -> bool {
         let is_lost =
             error.is_some_and(|error| matches!(error, sqlx::Error::Io(_)) || is_lost_connection(error));
@@ -264,7 +265,8 @@ impl<DB: Engine> PooledConnection<DB> {
     }
 }
 
-/// Waits for a result of the database, at most as long as the pool allows.
+/// Waits for a result of the database, at most for the pool's `statement_max`. Then the error is a timeout.
+/// It also records whether the database answered.
 async fn with_timeout<DB: Engine, T>(
     pool: &PoolOf<DB>,
     result: impl Future<Output = Result<T, sqlx::Error>>,
@@ -316,7 +318,7 @@ impl AnyConnection {
         }
     }
 
-    /// Runs a statement that returns no rows.
+    /// Runs a statement, and returns how many rows it has changed.
     ///
     /// # Errors
     /// [`DbErr::Exec`] if the statement fails or does not finish in time.

@@ -17,7 +17,7 @@ use sea_query_sqlx::SqlxValues;
 use super::cluster::{self, Failover};
 use super::session::{self, Session};
 
-/// After this many steps of its virtual machine SQLite asks whether to go on with the statement.
+/// After this many steps of its virtual machine, SQLite checks whether its running statement was interrupted.
 const INTERRUPT_STEPS: i32 = 10_000;
 
 /// A connection, and a flag that interrupts its running statement. PostgreSQL has no flag: it ends a

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use sea_orm::sqlx;
 
-/// The health of the database, as all pools of a process see it.
+/// Whether the database answers, and which connections may be dead. All pools of a process share it.
 #[derive(Debug)]
 pub struct Health {
     begun_at: Instant,
     /// When the first attempt began that has had no answer since the last answer: milliseconds after
     /// `begun_at`, plus 1. It is 0 if there is no such attempt.
     silent_since: AtomicU64,
-    /// When the last attempt began, in the same unit.
+    /// When the last attempt to run a statement or to connect began, in the unit of `silent_since`.
     asked_at: AtomicU64,
     /// Connections that were opened before this instant are closed instead of used again.
     distrusted_before: Mutex<Instant>,
@@ -23,7 +23,7 @@ pub struct Health {
 /// A statement or an attempt to connect that is under way.
 pub(super) struct Attempt<'h> {
     health: &'h Health,
-    /// The value of `silent_since`, if this attempt has set it.
+    /// The value to which this attempt has set [`Health::silent_since`]. `None` if another one had set it.
     since: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Health {
         }
     }
 
-    /// Begins an attempt.
+    /// Records that a statement or an attempt to connect begins.
     pub(super) fn begin_attempt(&self) -> Attempt<'_> {
         let mut since = None;
         let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
@@ -78,8 +78,8 @@ impl Health {
 }
 
 impl Attempt<'_> {
-    /// Ends an attempt. Every answer shows that the database is alive, also an error; only a timeout does
-    /// not.
+    /// Records the end of a statement or of an attempt to connect. Every answer shows that the database is
+    /// alive, also an error; only a timeout does not.
     pub(super) fn finish_attempt(mut self, error: Option<&sqlx::Error>) {
         let is_silence = matches!(error, Some(sqlx::Error::Io(error)) if error.kind() == ErrorKind::TimedOut);
         if !is_silence {
@@ -89,7 +89,7 @@ impl Attempt<'_> {
     }
 }
 
-/// An attempt that is dropped before its end says nothing about the database.
+/// An attempt that is dropped before its end says nothing about the database, so its start is forgotten.
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(since) = self.since {

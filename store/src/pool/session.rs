@@ -25,7 +25,8 @@ impl Session {
     }
 }
 
-/// Applies the settings, and reads them back.
+/// Applies the settings to a connection, and reads them back. It also sets `synchronous_commit` to `on` where
+/// it is `off` or `local`.
 ///
 /// # Errors
 /// [`sqlx::Error::Database`] if the server refuses a setting. [`sqlx::Error::Configuration`] if a setting was

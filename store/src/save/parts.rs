@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, Statement, Value};
 use uuid::Uuid;
 
-use super::{Decision, Models, check_row_count, convert_and_report_write_error, report_wrong_row_count};
+use super::{
+    Decision, Models, check_row_count, convert_and_report_checked_write_error, convert_and_report_write_error,
+};
 use crate::Tx;
 use crate::bulk::{self, Existing, Owners};
 use crate::dialect;
@@ -16,14 +18,15 @@ use crate::pool::Pool;
 use crate::row_reader::RowReader;
 use domain::apply::Changes;
 
-/// The statement that is being built.
+/// A statement of PostgreSQL that writes rows of several tables, while it is being built. It has one CTE for
+/// each table.
 #[derive(Default)]
 pub(super) struct Parts {
     /// The INSERT or UPDATE of each CTE, with the name of its table.
     parts: Vec<(&'static str, String)>,
     /// The parameters of all CTEs.
     values: Vec<Value>,
-    /// How many rows all CTEs must write.
+    /// How many rows all CTEs together must write, by the decision.
     decided: u64,
 }
 
@@ -39,7 +42,8 @@ impl Parts {
         self.parts.iter().any(|(other, _)| *other == table)
     }
 
-    /// Adds rows of one table. Either all of them exist, or none does.
+    /// Adds a CTE that writes rows of one table, and runs nothing. `existing` says whether all of the rows
+    /// exist already, or none does.
     pub(super) fn add_rows<Row: ActiveModelTrait>(
         &mut self,
         rows: Vec<Row>,
@@ -55,14 +59,16 @@ impl Parts {
         Ok(())
     }
 
-    /// Adds moves of feed heads whose accounts are locked: user, old head and new head.
+    /// Adds a CTE that moves feed heads, given as user, old head and new head. The transaction must have
+    /// locked these accounts already.
     pub(super) fn add_feed_head_moves(&mut self, heads: Vec<(Uuid, i64, i64)>) {
         self.decided += heads.len() as u64;
         let part = dialect::sql_move_feed_heads(heads, &mut self.values);
         self.parts.push(("account", part));
     }
 
-    /// Runs the statement within a transaction, and compares the number of rows with the decision.
+    /// Runs the statement within the transaction of the caller, and checks the number of written rows against
+    /// the decision. Afterwards it is empty again.
     ///
     /// ```sql
     /// WITH p0 AS (INSERT INTO event … RETURNING 1), p1 AS (UPDATE account … RETURNING 1)
@@ -81,7 +87,7 @@ impl Parts {
         check_row_count(std::mem::take(&mut self.decided), written)
     }
 
-    /// Returns the text of the CTEs, and the expression that counts the rows they have written.
+    /// Removes all CTEs. Returns their text, and the SQL expression that counts the rows they write.
     fn take_sql_ctes(&mut self) -> (String, String) {
         let parts: Vec<String> = self.parts.drain(..).map(|(_, part)| part).collect();
         let with = parts.iter().enumerate().map(|(n, part)| format!("p{n} AS ({part} RETURNING 1)"));
@@ -94,8 +100,8 @@ impl Parts {
     }
 }
 
-/// Whether one statement can write the changes of a user. It cannot if one of its CTEs would have to see the
-/// changes of another one.
+/// Whether one statement of PostgreSQL can write all changes of a user. It cannot if one of its CTEs would
+/// have to see the changes of another one.
 pub(super) fn fits_one_statement(changes: &Changes) -> bool {
     let has_both = |new: usize, changed: usize| new > 0 && changed > 0;
     changes.recorded_edit_ids.is_empty()
@@ -106,8 +112,8 @@ pub(super) fn fits_one_statement(changes: &Changes) -> bool {
         && !has_both(changes.new_events.len(), changes.changed_events.len())
 }
 
-/// Stores optimistic decisions of those users whose account has the revision that was read and is not locked.
-/// Returns these users.
+/// Stores decisions that were made without a lock, of those users whose account still has the revision that
+/// was read and is not locked now. Returns these users; of the others nothing is stored.
 ///
 /// ```sql
 /// WITH held AS (SELECT user_id FROM account … FOR NO KEY UPDATE SKIP LOCKED),
@@ -117,11 +123,15 @@ pub(super) fn fits_one_statement(changes: &Changes) -> bool {
 /// SELECT m.user_id, c.written, 1 / (c.written = c.decided)::integer FROM moved m CROSS JOIN counts c
 /// ```
 ///
-/// The statement is a transaction of its own, so it is one round trip (decision 0053).
+/// The statement runs outside of a transaction and commits by itself, so it is one round trip (decision
+/// 0053).
 ///
 /// # Errors
 /// As [`super::store_if_unchanged`].
-pub(super) async fn run_if_unchanged(connections: &Pool, all: Vec<Decision>) -> Result<HashSet<Uuid>, Error> {
+pub(super) async fn store_if_revisions_unchanged(
+    connections: &Pool,
+    all: Vec<Decision>,
+) -> Result<HashSet<Uuid>, Error> {
     let rows = |changes: &Changes| (changes.count_changed_rows() + changes.aliases.len()) as u64;
     let decided: HashMap<Uuid, u64> = all.iter().map(|one| (one.user_id, rows(&one.changes))).collect();
     let mut parts = Parts::default();
@@ -150,11 +160,7 @@ pub(super) async fn run_if_unchanged(connections: &Pool, all: Vec<Decision>) -> 
         written = u64::try_from(reader.next::<i64>()?).unwrap_or_default();
         Ok(ControlFlow::Continue(()))
     });
-    sent.await.map_err(|error| match error {
-        error if error.is_division_by_zero() => report_wrong_row_count(),
-        Error::Database(error) => convert_and_report_write_error(error),
-        other => other,
-    })?;
+    sent.await.map_err(convert_and_report_checked_write_error)?;
     check_row_count(stored.iter().filter_map(|user_id| decided.get(user_id)).sum(), written)?;
     Ok(stored)
 }

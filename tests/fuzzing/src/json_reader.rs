@@ -5,7 +5,9 @@ use domain::canonical_json::canonicalize_object;
 use domain::draft::{MissingId, parse_event};
 use domain::import::Format;
 use domain::problem::{Code, FieldProblem};
-use domain::text_repair::{Flaw, Syntax, find_flaw, repair_text, restore_large_numbers};
+use domain::text_repair::{
+    Flaw, Syntax, find_first_flaw, make_marked_numbers_overflow, replace_flaws_by_markers,
+};
 use formats::Checkpoint;
 use formats::json::{draft_to_ndjson_line, parse_record};
 use serde_json::Value;
@@ -26,13 +28,14 @@ pub(crate) fn check(text: &str) {
 
 fn check_mended(text: &str) {
     let value = serde_json::from_str::<Value>(text);
-    let mended = repair_text(text, Syntax::Json);
-    assert_eq!(mended.is_some(), find_flaw(text).is_some(), "exactly the texts with a flaw are mended");
+    let mended = replace_flaws_by_markers(text, Syntax::Json);
+    assert_eq!(mended.is_some(), find_first_flaw(text).is_some(), "exactly the texts with a flaw are mended");
     if value.is_ok() {
         assert_eq!(mended, None, "a text that serde_json reads is not mended");
     }
     for syntax in [Syntax::Json, Syntax::GraphQl] {
-        let again = repair_text(text, syntax).and_then(|mended| repair_text(&mended, syntax));
+        let again = replace_flaws_by_markers(text, syntax)
+            .and_then(|mended| replace_flaws_by_markers(&mended, syntax));
         assert_eq!(again, None, "a mended text of {syntax:?} has no flaw");
     }
     if let Some(mended) = mended {
@@ -40,9 +43,13 @@ fn check_mended(text: &str) {
             let read = serde_json::from_str::<Value>(&mended);
             assert!(read.is_ok(), "{mended:?} cannot be read: {read:?}");
         }
-        let undone = restore_large_numbers(&mended);
-        assert_eq!(undone != mended, find_flaw(&undone).is_some(), "{mended:?} is undone as {undone:?}");
-        let is_number = find_flaw(text) == Some(Flaw::NumberTooLarge);
+        let undone = make_marked_numbers_overflow(&mended);
+        assert_eq!(
+            undone != mended,
+            find_first_flaw(&undone).is_some(),
+            "{mended:?} is undone as {undone:?}"
+        );
+        let is_number = find_first_flaw(text) == Some(Flaw::NumberTooLarge);
         assert!(!is_number || undone != mended, "{mended:?} hides a number that is beyond floats");
     }
 }
@@ -88,7 +95,7 @@ fn check_record(text: &str) {
         events::check_written(&draft);
         let event = parse_event(draft, MissingId::Derived(Uuid::nil()), Uuid::nil());
         assert!(
-            find_flaw(text).is_none() || event.is_err(),
+            find_first_flaw(text).is_none() || event.is_err(),
             "a value that cannot be stored is refused: {event:?}"
         );
     }

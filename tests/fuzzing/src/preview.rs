@@ -66,7 +66,7 @@ fn check_rejected(whole: &Preview, payload: &[u8], mapping: &CsvMapping) {
     for record in whole.records.iter().filter(|record| !record.problems.is_empty()) {
         let number = i64::try_from(record.record).expect("memory holds fewer records");
         let written =
-            rejected.advance_and_add_reason(number, "a \"reason\" -- of it\n").expect("the preview read it");
+            rejected.read_record_with_reason(number, "a \"reason\" -- of it\n").expect("the preview read it");
         file.extend(written.expect("the preview read this record"));
     }
     file.extend(rejected.content_after_records());

@@ -1,6 +1,7 @@
 //! Tests write groups: single writes that share a transaction. A write that fails does not affect the others.
 
 mod contention;
+mod new_events;
 mod two_processes;
 
 use std::any::Any;

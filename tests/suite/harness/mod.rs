@@ -129,7 +129,7 @@ impl TestServer {
         let sql = Database::connect(&url).await.unwrap();
         let payloads =
             Payloads::new(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()), Path::default());
-        let (notifier, consumer) = Queue::Memory.open_both_ends().unwrap();
+        let (notifier, consumer) = Queue::Memory.open_notifier_and_consumer().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let runner_context = RunnerContext {
             store: store.clone(),

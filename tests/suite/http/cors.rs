@@ -54,7 +54,7 @@ async fn another_origin_is_allowed_nothing() {
         DatabaseKind::Sqlite,
         keys().await,
         Clock::System,
-        &[APP, "http://localhost:*"],
+        &[APP, "http://localhost:*", "http://10.0.0.1:*"],
         |notifier| notifier,
     )
     .await;
@@ -64,6 +64,10 @@ async fn another_origin_is_allowed_nothing() {
         "http://app.example",
         "null",
         "http://localhost.evil",
+        "http://localhost1",
+        "http://localhost:",
+        "http://10.0.0.12",
+        "http://10.0.0.1:80.evil",
     ] {
         let response = preflight(&server, origin, "authorization").await;
         assert!(!response.contains_key("access-control-allow-origin"), "{origin}: {response:?}");

@@ -126,7 +126,7 @@ async fn records_count_on_the_day_on_which_they_are_processed(server: &TestServe
     assert_eq!(job["state"], "COMPLETED", "{job}");
     // Hours in the future, from a clock that was ahead, do not count.
     server.execute("UPDATE import_usage SET hour = hour + 100").await;
-    assert_eq!(import_job::count_records_of_day(&server.store, user_id).await.unwrap(), 0);
+    assert_eq!(import_job::count_records_of_last_day(&server.store, user_id).await.unwrap(), 0);
     // Usage that is too old to count is removed.
     server.execute("UPDATE import_usage SET hour = hour - 149").await;
     import_job::remove_old_usage(&server.store).await.unwrap();

@@ -23,13 +23,13 @@ use service::{Payloads, StoredPayload};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// How many decoded chunks may wait to be stored.
+/// How many decoded chunks of an import may wait to be stored.
 const CHUNKS_AHEAD: usize = 2;
 
-/// Why a payload cannot be decoded any further.
+/// Why a payload could not be read to its end.
 #[derive(Debug)]
 pub(crate) enum DecodeError {
-    /// The payload is invalid, removed or changed, so another attempt cannot succeed.
+    /// The payload is invalid, over a limit, removed or changed, so another attempt cannot succeed.
     Unreadable(Problem),
     /// The payload could not be fetched. Another attempt may succeed.
     Unavailable,
@@ -47,10 +47,11 @@ impl From<SourceError> for DecodeError {
     }
 }
 
-/// Sends decoded chunks, and at last the error if the payload cannot be decoded to its end.
+/// Sends decoded chunks, and at last the error if the payload could not be read to its end.
 type ChunkSender = mpsc::Sender<Result<Chunk, DecodeError>>;
 
-/// Starts to decode the payload of an import at its checkpoint. Returns the receiver of the chunks.
+/// Starts a task that decodes the payload of an import from its checkpoint on. Returns the receiver of the
+/// chunks. If it is dropped, the task ends.
 pub(crate) fn start_payload_decoder(
     payloads: &Payloads,
     clock: Clock,
@@ -70,7 +71,8 @@ pub(crate) fn start_payload_decoder(
     chunks
 }
 
-/// Decodes until the payload ends, cannot be read, or the receiver is dropped. Blocks.
+/// Opens the payload of an import and sends the chunks after its checkpoint, until the payload ends, cannot
+/// be read, or the receiver is dropped. Blocks.
 fn decode_payload_into_channel(
     input: &Input,
     row: &ImportRow,
@@ -99,13 +101,13 @@ fn decode_payload_into_channel(
 
 /// Decodes the records of one payload and groups them into chunks.
 struct ChunkDecoder<'d> {
-    /// The owner of the import. Ids that are derived from a record depend on it.
+    /// The user who owns the import. Ids that are derived from a record depend on it.
     user_id: Uuid,
-    /// How many records are done: the checkpoint. They are skipped.
+    /// The checkpoint of the import: how many records are done. They are skipped.
     records_done: i64,
-    /// How many records a chunk has.
+    /// How many records a chunk has. The last one may have fewer.
     chunk_records: usize,
-    /// The number of the record at which workers have crashed. It is rejected without being read.
+    /// The number of the record at which workers have crashed, from 1. It is rejected without being parsed.
     poison: Option<i64>,
     clock: &'d Clock,
     sender: &'d ChunkSender,
@@ -154,7 +156,8 @@ impl ChunkDecoder<'_> {
         }
     }
 
-    /// Sends a chunk. Returns `false` if the receiver was dropped.
+    /// Makes a chunk of these records and sends it; waits while too many chunks wait to be stored. Returns
+    /// `false` if the receiver was dropped.
     fn send_chunk(&self, records: Vec<Record>, next_record: i64, position: Position, is_last: bool) -> bool {
         // The next chunk needs other ids: a type that this chunk creates may be deleted before that one is
         // stored.
@@ -170,7 +173,8 @@ impl ChunkDecoder<'_> {
         self.sender.blocking_send(Ok(chunk)).is_ok()
     }
 
-    /// Reads one record. If the reader panics, the record is rejected as poison and the import goes on.
+    /// Parses and checks the record at which the reader is. If that panics, the record is rejected as poison
+    /// and the import goes on.
     fn parse_current_record(&self, reader: &dyn RecordReader, number: i64) -> Record {
         let rejected = |code, detail: String| Err(vec![FieldProblem::new("", code, detail)]);
         let event = if self.poison == Some(number) {
@@ -190,8 +194,8 @@ impl ChunkDecoder<'_> {
         Record { line: reader.line_number(), event, excerpt: formats::record_excerpt(reader.raw_bytes()) }
     }
 
-    /// The id that the event type of a record gets if it is created: the same for all records of a chunk with the
-    /// same type name. Nil for a record without a type name.
+    /// The id that the event type of a record gets if it is created: the same for all records of a chunk with
+    /// the same type name. Nil for a record without a type name.
     fn cached_or_new_type_id(&self, draft: &EventDraft) -> Uuid {
         let Sent::Value(name) = &draft.event_type else {
             return Uuid::nil();

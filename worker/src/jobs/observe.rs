@@ -7,8 +7,8 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Makes the span of a slice. It has no parent, because the request that created the import ended long ago.
-/// It is linked to the span of that request instead.
+/// Makes the tracing span of an import slice. It has no parent, because the request that created the import
+/// ended long ago. It is linked to the span of that request instead.
 pub(super) fn new_slice_span(row: &ImportRow) -> Span {
     let span = tracing::info_span!(
         parent: None,
@@ -26,7 +26,7 @@ pub(super) fn new_slice_span(row: &ImportRow) -> Span {
     span
 }
 
-/// Counts an import as in flight in this process until it is dropped.
+/// Counts an import in the metric of imports in flight in this process, until it is dropped.
 pub(super) struct InFlight(metrics::Gauge);
 
 impl InFlight {
@@ -43,12 +43,12 @@ impl Drop for InFlight {
     }
 }
 
-/// Counts an import that has ended in this state.
+/// Counts an import that has ended in this state, in the metrics.
 pub(super) fn count_finished_import(state: &'static str) {
     metrics::counter!("idem_imports_finished_total", "state" => state).increment(1);
 }
 
-/// Counts the records of a chunk by their outcome.
+/// Counts the records of a chunk by their outcome, in the metrics.
 pub(super) fn count_record_outcomes(applied: &Applied) {
     for (outcome, count) in [
         ("inserted", applied.counts.inserted),

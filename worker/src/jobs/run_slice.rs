@@ -31,15 +31,15 @@ use super::decode::{self, DecodeError};
 use super::observe::{InFlight, count_finished_import, count_record_outcomes, new_slice_span};
 use super::speculative::SpeculativeChunks;
 
-/// How often the lease is renewed while nothing is stored: three times within its duration.
+/// How often the lease of an import is renewed while nothing is stored: three times within its duration.
 const RENEW_EVERY: Duration = Duration::from_millis(LEASE_TTL_MS.unsigned_abs() / 3);
 
-/// What all slices of a process need.
+/// What a process needs to run slices of imports. All its slices share it.
 #[derive(Debug, Clone)]
 pub struct RunnerContext<N> {
     /// The database.
     pub store: Store,
-    /// The payloads of imports.
+    /// The object store with the payloads of imports.
     pub payloads: Payloads,
     /// Notifies workers of an import that was released before its end, and feed readers of new positions.
     pub notifier: N,
@@ -51,28 +51,29 @@ pub struct RunnerContext<N> {
     pub shutdown: CancellationToken,
 }
 
-/// Why a slice ended.
+/// Why a slice of an import ended.
 enum SliceEnd {
-    /// All records have their outcome.
+    /// The last chunk was applied: all records have their outcome.
     Completed,
-    /// All events of the import are rolled back.
+    /// The rollback is complete: all events of the import that were not changed since are deleted.
     RolledBack,
-    /// Others wait for their turn, or the process shuts down.
+    /// Another import waits, the process shuts down, or the chunks get their normal size again.
     TimeUp,
     /// The user has reached the daily limit of records.
     DailyLimit,
-    /// The payload cannot be decoded any further.
+    /// The payload could not be read to its end: it is unreadable for good, or could not be fetched now.
     DecodeFailed(DecodeError),
-    /// A step failed.
+    /// A step failed, for example in the database, or the lease was lost ([`Error::Fenced`]).
     Failed(Error),
-    /// The payload does not have the announced digest.
+    /// The payload does not have the announced digest. Its objects are removed already.
     DigestMismatch,
 }
 
-/// Runs a slice of each import with this id. A notification does not name the user, and ids are unique only
-/// within a user. Errors are logged, and the sweeper notifies again.
+/// Claims each runnable import with this id and runs a slice of it, one after the other. A notification does
+/// not name the user, and ids are unique only within a user. Errors are logged, and the sweeper notifies
+/// again.
 pub async fn run_slice<N: Notifier>(context: &RunnerContext<N>, import_id: Uuid) {
-    let owners = match import_lease::find_owners_of_runnable(&context.store, import_id).await {
+    let owners = match import_lease::find_owners_of_active_import(&context.store, import_id).await {
         Ok(owners) => owners,
         Err(error) => {
             let error = error.to_string_with_cause();
@@ -98,7 +99,7 @@ pub async fn run_slice<N: Notifier>(context: &RunnerContext<N>, import_id: Uuid)
     }
 }
 
-/// Works on a claimed import, and releases its lease.
+/// Runs a slice of an import whose lease was claimed, and releases the lease.
 async fn run_claimed_slice<N: Notifier>(context: &RunnerContext<N>, row: &ImportRow) {
     let mut held = Held::from(row);
     let worked = if row.state == State::RollingBack {
@@ -139,7 +140,7 @@ async fn run_claimed_slice<N: Notifier>(context: &RunnerContext<N>, row: &Import
             choose_release_after_failure(context, row, has_progressed)
         }
     };
-    span.record("outcome", outcome_label(&release));
+    span.record("outcome", span_outcome_of_release(&release));
     let must_notify = matches!(release, Release::Yield);
     if let Release::Fail(problem) = &release {
         count_finished_import("failed");
@@ -156,8 +157,8 @@ async fn run_claimed_slice<N: Notifier>(context: &RunnerContext<N>, row: &Import
     }
 }
 
-/// The value of the span field `outcome` for this release.
-fn outcome_label(release: &Release) -> &'static str {
+/// The value of the span field `outcome` for a slice that ends with this release.
+fn span_outcome_of_release(release: &Release) -> &'static str {
     match release {
         Release::Yield => "yielded",
         Release::Retry { .. } => "retried",
@@ -178,8 +179,8 @@ fn no_progress_problem() -> Problem {
     )
 }
 
-/// Chooses how to release a slice that failed: the import is queued again after a pause, or fails after too many
-/// attempts without progress. A rollback never fails.
+/// Chooses how to release an import whose slice failed: it is queued again after a pause, or fails after too
+/// many attempts without progress. A rollback never fails.
 fn choose_release_after_failure<N>(
     context: &RunnerContext<N>,
     row: &ImportRow,
@@ -192,7 +193,8 @@ fn choose_release_after_failure<N>(
     Release::Retry { pause_ms: retry_pause_ms(attempts, context.store.clock.random_i64()) }
 }
 
-/// Rolls back events until none are left, or until the time of the slice is up and another import waits.
+/// Rolls back the events of an import until none are left, the process shuts down, or the time of the slice
+/// is up and another import waits.
 async fn roll_back_chunks<N: Notifier>(context: &RunnerContext<N>, held: Held) -> Result<SliceEnd, SliceEnd> {
     let mut after = None;
     loop {
@@ -259,7 +261,7 @@ async fn apply_chunks<N: Notifier>(
             }
             rejections += applied.counts.rejected + applied.counts.differing;
             // The next claim gives the import chunks of the normal size again.
-            if row.is_past_crash(held.next_record) {
+            if row.can_restore_chunk_size(held.next_record) {
                 return Ok(SliceEnd::TimeUp);
             }
             if started.elapsed().as_millis() >= SLICE_MS_MAX {
@@ -275,15 +277,17 @@ async fn apply_chunks<N: Notifier>(
     }
 }
 
-/// Whether the imports of the user have taken all the records that the daily limit allows.
+/// Whether the imports of the user have taken, in the present hour and the 23 hours before it, all the records
+/// that the limit allows. `false` if there is no limit.
 async fn has_reached_daily_limit<N>(context: &RunnerContext<N>, user_id: Uuid) -> Result<bool, Error> {
     let Some(most) = context.limits.records_a_day else {
         return Ok(false);
     };
-    Ok(import_lease::count_records_of_day(&context.store, user_id).await? >= most)
+    Ok(import_lease::count_records_of_last_day(&context.store, user_id).await? >= most)
 }
 
-/// Waits for a future that may take long, and renews the lease in the meantime. A shutdown ends the wait.
+/// Waits for a future that may take long, and renews the lease in the meantime. A shutdown or the loss of the
+/// lease ends the wait with an error.
 async fn await_renewing_lease<N, T>(
     context: &RunnerContext<N>,
     held: Held,
@@ -348,16 +352,15 @@ async fn apply_chunk_rejecting_poison<N: Notifier>(
             let poison = find_panicking_records(&context.store, import, chunk);
             let poison = await_renewing_lease(context, import.held, poison).await?.map_err(to_slice_end)?;
             let (id, records) = (import.held.id, poison.len());
-            tracing::error!(import.id = %id, records, "records panic and are rejected");
+            tracing::error!(import.id = %id, records, "records of a chunk panicked and are rejected");
             again(&poison).await
         }
     }
 }
 
-/// Whether the payload does not have the announced digest.
-///
-/// The result is stored in the row before anything is removed, so that a worker that claims the import after
-/// a crash completes the removal.
+/// Reads the payload and returns `true` if it does not have the announced digest. A mismatch is stored in the
+/// row of the import before anything is removed, so that a worker that claims the import after a crash
+/// completes the removal.
 async fn check_digest_and_record_mismatch<N>(
     context: &RunnerContext<N>,
     row: &ImportRow,
@@ -378,7 +381,7 @@ async fn check_digest_and_record_mismatch<N>(
     Ok(true)
 }
 
-/// Reads the whole payload and compares its digest, if one was announced.
+/// Reads the whole payload and compares its digest. `true` if no digest was announced.
 async fn payload_matches_announced_digest<N>(
     context: &RunnerContext<N>,
     row: &ImportRow,

@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use super::decode::DecodeError;
 
-/// How many chunks may be decided before the chunks before them are stored.
+/// How many chunks of an import may be decided before the chunks before them are stored.
 const SPECULATIVE_CHUNKS_MAX: usize = 2;
 
-/// The decoded chunks of an import, in order.
+/// The decoded chunks of an import, in order. Some of them are decided ahead, before the chunks before them
+/// are stored.
 pub(super) struct SpeculativeChunks {
     store: Store,
     user_id: Uuid,
@@ -27,8 +28,8 @@ pub(super) struct SpeculativeChunks {
     dry_run: bool,
     decoded: Receiver<Result<Chunk, DecodeError>>,
     started: VecDeque<Result<StartedChunk, DecodeError>>,
-    /// False after a crash at these records. A worker that crashes while it decides a record must do so at
-    /// the checkpoint, or the wrong record would be rejected as poison.
+    /// False on SQLite, and after a crash at these records. A worker that crashes while it decides a record
+    /// must do so at the checkpoint, or the wrong record would be rejected as poison.
     allows_speculation: bool,
     /// Whether chunks are decided speculatively now. That is useless while chunks bring something new.
     is_speculating: bool,
@@ -41,8 +42,8 @@ struct StartedChunk {
 }
 
 impl SpeculativeChunks {
-    /// Makes the sequence of the chunks of `row`, an import whose lease the caller holds. A dry run
-    /// speculates from the beginning, because its chunks never have anything to store.
+    /// Makes the sequence of the chunks of `row`, an import whose lease the caller holds. A dry run decides
+    /// chunks ahead from the beginning, because its chunks never have anything to store.
     pub(super) fn new(store: &Store, row: &ImportRow, decoded: Receiver<Result<Chunk, DecodeError>>) -> Self {
         let allows_speculation = store.can_decide_without_lock() && row.can_decide_without_lock();
         Self {
@@ -57,8 +58,8 @@ impl SpeculativeChunks {
         }
     }
 
-    /// Returns the next chunk, with its decision if it was decided speculatively. `None` if the decoder has
-    /// ended.
+    /// Waits for the next chunk. Returns it with its decision if it was decided speculatively; otherwise it
+    /// must be decided under the lock. `None` if the decoder has ended.
     pub(super) async fn next_chunk(
         &mut self,
     ) -> Option<Result<(Arc<Chunk>, Option<ChunkDecision>), DecodeError>> {
@@ -84,7 +85,7 @@ impl SpeculativeChunks {
         Some(Ok((chunk, decision)))
     }
 
-    /// Starts to decide the chunks that are decoded, as many as are allowed.
+    /// Starts to decide the chunks that are decoded, as many as may be decided ahead. Does not wait.
     fn start_decisions_of_decoded_chunks(&mut self) {
         while self.is_speculating
             && self.started.len() < SPECULATIVE_CHUNKS_MAX
@@ -95,8 +96,8 @@ impl SpeculativeChunks {
         }
     }
 
-    /// Must be called after each chunk was applied. A chunk without changes is usually followed by another
-    /// one, so the next chunks are decided speculatively.
+    /// Must be called after each chunk was applied, with whether it changed anything. A chunk without changes
+    /// is usually followed by another one, so the next chunks are decided speculatively.
     pub(super) fn adjust_speculation_after_chunk(&mut self, has_changes: bool) {
         self.is_speculating = self.allows_speculation && !has_changes;
     }

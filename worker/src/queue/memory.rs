@@ -21,10 +21,10 @@ use uuid::Uuid;
 use super::supervisor::{Supervisor, first_restart_pause, new_worker_name};
 use super::{Message, QueueError};
 
-/// The sending end, for the notifier.
+/// The sending end of the queue in memory, for the notifier. It carries import ids.
 pub(crate) type Sender = mpsc::Sender<Uuid>;
 
-/// The receiving end. Each new queue worker goes on with it.
+/// The receiving end of the queue in memory. Each new queue worker goes on with it.
 #[derive(Debug, Clone)]
 pub(super) struct Receiver(Arc<Mutex<mpsc::Receiver<Uuid>>>);
 
@@ -34,7 +34,7 @@ pub(super) fn new_channel() -> (Sender, Receiver) {
 }
 
 impl Receiver {
-    fn to_storage(&self) -> MemoryStorage<Message> {
+    fn new_apalis_storage(&self) -> MemoryStorage<Message> {
         let receiver = Arc::clone(&self.0);
         let messages = stream::poll_fn(move |context| {
             receiver.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(context)
@@ -52,9 +52,9 @@ fn new_apalis_task(import_id: Uuid) -> Task<Message> {
         .build()
 }
 
-/// Runs queue workers until the shutdown of the supervisor. If the last notifier is dropped before that, it
-/// only waits for the shutdown.
-pub(super) async fn run_workers<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>)
+/// Keeps a queue worker running until the shutdown: replaces each one that ends, after a pause. If the last
+/// notifier is dropped before that, it only waits for the shutdown.
+pub(super) async fn keep_queue_worker_running<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -77,7 +77,7 @@ where
     supervisor.shutdown.cancelled().await;
 }
 
-/// Runs one queue worker until it ends or the supervisor shuts down.
+/// Runs one queue worker until it ends or the supervisor shuts down. Returns `Ok` only at the shutdown.
 async fn run_worker<F, Fut>(receiver: &Receiver, supervisor: &Supervisor<F>) -> Result<(), QueueError>
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
@@ -86,7 +86,7 @@ where
     let context = WorkerContext::new(&new_worker_name());
     let handlers = supervisor.clone();
     let worker = WorkerBuilder::new(&context)
-        .backend(receiver.to_storage())
+        .backend(receiver.new_apalis_storage())
         .concurrency(supervisor.concurrency)
         .build(move |message: Message| {
             let handlers = handlers.clone();

@@ -31,11 +31,13 @@ const POLL_EVERY: Duration = Duration::from_millis(200);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// After this many missed heartbeats the messages of a worker are given to other workers.
 const HEARTBEATS_MISSED_MAX: usize = 3;
-/// How long Redis may take to reply. With the default of half a second, a short stall would end a worker.
+/// How long Redis may take to reply to a command. With the default of half a second, a short stall would end
+/// a worker.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(12);
-/// How long it may take to connect.
+/// How long it may take to connect to Redis.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
-/// The largest message, in bytes. An object with one id is half as long.
+/// The largest message, in bytes; a longer entry of the queue is no message. An object with one id is half as
+/// long.
 const MESSAGE_BYTES_MAX: usize = 128;
 /// After a worker that ran for this long, the next one starts after the shortest pause.
 const STABLE_RUN_MIN: Duration = Duration::from_secs(5);
@@ -45,7 +47,7 @@ const HEALTHY_RUN_MIN: Duration = Duration::from_secs(30);
 /// Then the queue is emptied.
 const SHORT_RUNS_MAX: u32 = 3;
 
-/// The settings of apalis: the names of the keys, and the heartbeats.
+/// The settings of apalis for the queue in Redis: the names of the keys, and the heartbeats.
 fn apalis_config() -> Config {
     Config::default()
         .queue(QUEUE_NAME)
@@ -55,7 +57,7 @@ fn apalis_config() -> Config {
         .emit_events(false)
 }
 
-/// The sending end of the queue, for the task of the notifier.
+/// The sending end of the queue in Redis, for the task of the notifier.
 #[derive(Debug)]
 pub(crate) struct RedisSender {
     client: Client,
@@ -68,7 +70,8 @@ impl RedisSender {
         Self { client, config: apalis_config(), connection: None }
     }
 
-    /// Puts one message into the queue. Returns `false` if the queue is full.
+    /// Puts the message for one import into the queue, and connects to Redis first if necessary. Returns
+    /// `false` if the queue is full.
     ///
     /// It waits for Redis without a limit of its own, so the caller must limit the time.
     ///
@@ -97,13 +100,13 @@ impl RedisSender {
         Ok(true)
     }
 
-    /// Drops a connection that does not reply. The next message opens another one.
+    /// Drops the connection, for example because Redis does not reply. The next message opens another one.
     pub(crate) fn disconnect(&mut self) {
         self.connection = None;
     }
 }
 
-/// The settings of a connection: one attempt only, because the callers try again themselves.
+/// The settings of a connection to Redis. It retries only once, because the callers try again themselves.
 fn connection_settings() -> ConnectionManagerConfig {
     ConnectionManagerConfig::new()
         .set_number_of_retries(1)
@@ -111,7 +114,8 @@ fn connection_settings() -> ConnectionManagerConfig {
         .set_response_timeout(Some(RESPONSE_TIME_MAX))
 }
 
-/// Decodes messages. Anything that is not a message becomes `None`, because an error would end the worker.
+/// Decodes the entries of the queue. Anything that is not a message becomes `None`, because an error would
+/// end the worker.
 #[derive(Debug, Clone, Copy)]
 struct TolerantCodec;
 
@@ -156,8 +160,9 @@ impl PollStrategy for SteadyPolling {
     }
 }
 
-/// Runs queue workers, one after the other, until the shutdown of the supervisor.
-pub(super) async fn run_workers<F, Fut>(client: &Client, supervisor: &Supervisor<F>)
+/// Keeps a queue worker running until the shutdown: replaces each one that ends, after a pause. If workers
+/// keep ending soon although Redis replies, it empties the queue.
+pub(super) async fn keep_queue_worker_running<F, Fut>(client: &Client, supervisor: &Supervisor<F>)
 where
     F: Fn(Uuid) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -210,8 +215,8 @@ impl From<QueueError> for WorkerFailure {
     }
 }
 
-/// Connects, runs one queue worker until it ends, and deregisters it. With `empty_first` it empties the queue
-/// before.
+/// Connects to Redis, runs one queue worker until it ends, and deregisters it. With `empty_first` it empties
+/// the queue before. Returns `Ok` only at the shutdown.
 async fn run_worker<F, Fut>(
     client: &Client,
     supervisor: &Supervisor<F>,
@@ -227,10 +232,10 @@ where
     let connection = connection?;
     let config = apalis_config();
     if empty_first {
-        let removed_keys = cleanup::remove_all_keys(&connection).await?;
+        let removed_keys = cleanup::remove_all_queue_keys(&connection).await?;
         tracing::warn!(
             removed_keys,
-            "consumers of the import queue in Redis kept ending, so the queue was emptied; the sweeper notifies again"
+            "consumers of the import queue kept ending, so it was emptied; the sweeper notifies again"
         );
     }
     let context = WorkerContext::new(&new_worker_name());
@@ -274,7 +279,7 @@ async fn connect_to_redis(client: &Client) -> Result<ConnectionManager, QueueErr
     client.get_connection_manager_with_config(connection_settings()).await.map_err(QueueError::Redis)
 }
 
-/// Runs commands with a time limit, so that they cannot hold up a shutdown.
+/// Runs commands of Redis with a time limit, so that they cannot hold up a shutdown.
 ///
 /// # Errors
 /// [`QueueError::Silent`] if they take longer than `time_max`, [`QueueError::Redis`] if a command fails.

@@ -25,13 +25,13 @@ const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a worker may take to stop after its handlers have returned.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What all queue workers of a consumer share.
+/// What all queue workers of a consumer share: the handler, the bound on running handlers, and the shutdown.
 #[derive(Clone)]
 pub(super) struct Supervisor<F> {
     handler: F,
     /// How many handlers may run at the same time.
     pub(super) concurrency: usize,
-    /// Ends the workers. Handlers watch it themselves.
+    /// Ends the queue workers. Handlers watch it themselves.
     pub(super) shutdown: CancellationToken,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -48,7 +48,8 @@ where
         Self { handler, concurrency, shutdown, permits, tasks: TaskTracker::new() }
     }
 
-    /// Runs the handler for one message. The handler goes on if this future is dropped.
+    /// Runs the handler for one message in a task, and waits for it. The task goes on if this future is
+    /// dropped. After the shutdown no handler is started.
     ///
     /// A permit bounds the number of handlers. apalis has such a bound too, but does not count the handlers
     /// that an earlier worker started.
@@ -73,7 +74,8 @@ where
         }
     }
 
-    /// Runs one queue worker. Returns `Ok` if it ended because of the shutdown.
+    /// Runs one queue worker of apalis. Returns `Ok` if it ended because of the shutdown, after waiting for
+    /// the running handlers.
     ///
     /// # Errors
     /// [`QueueError::Worker`] if the worker ended with an error, [`QueueError::Ended`] if it ended without
@@ -123,7 +125,8 @@ pub(super) fn first_restart_pause() -> Duration {
     RESTART_PAUSE_FIRST
 }
 
-/// A new name for a queue worker. A name in Redis cannot be used again until its worker counts as dead.
+/// A new random name for a queue worker. A name in Redis cannot be used again until its worker counts as
+/// dead.
 pub(super) fn new_worker_name() -> String {
     format!("idem-{}", Clock::System.new_id().simple())
 }

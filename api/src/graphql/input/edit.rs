@@ -6,7 +6,7 @@ use domain::draft::{
 };
 use service::apply_mutations::Mutation;
 
-use super::{ClientWrite, EventInput, EventTypeInput, LocationInput, into_sent};
+use super::{ClientWrite, EventInput, EventTypeInput, LocationInput, into_draft_field};
 use crate::graphql::scalar::{DateTime, Id, JsonObject};
 
 /// The changes to an event. An absent field keeps its value, and null clears it. Null in a field that must
@@ -26,9 +26,9 @@ pub struct EventPatch {
     time_zone: MaybeUndefined<String>,
     /// Free text of at most 10 000 characters.
     notes: MaybeUndefined<String>,
-    /// Where the event happened.
+    /// Where the event happened, replaced as a whole.
     location: MaybeUndefined<LocationInput>,
-    /// Further data of the event. Null stores an empty object.
+    /// Further data of the event, replaced as a whole. Null stores an empty object.
     properties: MaybeUndefined<JsonObject>,
 }
 
@@ -51,8 +51,9 @@ pub struct UpdateEventInput {
     id: Id,
     /// The fields to change.
     patch: EventPatch,
-    /// The version that the client saw. If another writer has changed the entity since, the outcome is
-    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the edit is not
+    /// applied and has the outcome CONFLICT. Changes by the same `clientId` do not count. Absent: the last
+    /// write wins.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -67,8 +68,9 @@ pub struct UpdateEventInput {
 pub struct DeleteEventInput {
     /// The id or alias of the event.
     id: Id,
-    /// The version that the client saw. If another writer has changed the entity since, the outcome is
-    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the edit is not
+    /// applied and has the outcome CONFLICT. Changes by the same `clientId` do not count. Absent: the last
+    /// write wins.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -78,14 +80,15 @@ pub struct DeleteEventInput {
     client_id: Option<Id>,
 }
 
-/// The input of `restoreEvent`. It contains the content, because the server keeps none of a deleted event.
+/// The input of `restoreEvent`. It has the whole content of the event, because the server keeps none of a
+/// deleted event.
 #[derive(Debug, Clone, InputObject)]
 pub struct RestoreEventInput {
-    /// The content of the restored event; its `id` is required. `sourceType` and `externalId` are ignored and
-    /// stay as they were.
+    /// The new content of the deleted event that is restored, which its `id` names. `sourceType` and
+    /// `externalId` are ignored and stay as they were.
     event: EventInput,
     /// The version of the deleted event that the client saw. If another writer has changed it since, the
-    /// outcome is CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// outcome is CONFLICT. Changes by the same `clientId` do not count. Absent: any version is restored.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -102,8 +105,9 @@ pub struct UpdateEventTypeInput {
     id: Id,
     /// The fields to change.
     patch: EventTypePatch,
-    /// The version that the client saw. If another writer has changed the entity since, the outcome is
-    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the edit is not
+    /// applied and has the outcome CONFLICT. Changes by the same `clientId` do not count. Absent: the last
+    /// write wins.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -118,8 +122,9 @@ pub struct UpdateEventTypeInput {
 pub struct DeleteEventTypeInput {
     /// The id or alias of the event type.
     id: Id,
-    /// The version that the client saw. If another writer has changed the entity since, the outcome is
-    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the edit is not
+    /// applied and has the outcome CONFLICT. Changes by the same `clientId` do not count. Absent: the last
+    /// write wins.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -134,11 +139,12 @@ pub struct DeleteEventTypeInput {
 pub struct ApplyMutationsInput {
     /// The name of the app installation that writes: `^[A-Za-z0-9._-]{1,64}$`, the same at every start.
     pub client_id: Id,
-    /// The mutations, 1 to 500, which are applied in this order.
+    /// The mutations, 1 to 500, which are applied in this order and in one transaction.
     pub mutations: Vec<MutationInput>,
 }
 
-/// One entry of a client's outbox. Exactly one field must be set.
+/// One mutation of `applyMutations`: an entry of the client's outbox, its queue of writes that are not sent
+/// yet. Exactly one field must be set.
 #[derive(Debug, Clone, OneofObject)]
 pub enum MutationInput {
     /// Creates an event type, as `createEventType` does.
@@ -157,15 +163,16 @@ pub enum MutationInput {
     RestoreEvent(EventRestore),
 }
 
-/// An update of an event in an outbox.
+/// An update of an event, as one mutation of `applyMutations`.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventUpdate {
     /// The id or alias of the event.
     id: Id,
     /// The fields to change.
     patch: EventPatch,
-    /// The version that the client saw. If another writer has changed the entity since, the outcome is
-    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the edit is not
+    /// applied and has the outcome CONFLICT. Changes by the same `clientId` do not count. Absent: the last
+    /// write wins.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -173,15 +180,16 @@ pub struct EventUpdate {
     edit_id: Option<Id>,
 }
 
-/// An update of an event type in an outbox.
+/// An update of an event type, as one mutation of `applyMutations`.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventTypeUpdate {
     /// The id or alias of the event type.
     id: Id,
     /// The fields to change.
     patch: EventTypePatch,
-    /// The version that the client saw. If another writer has changed the entity since, the outcome is
-    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the edit is not
+    /// applied and has the outcome CONFLICT. Changes by the same `clientId` do not count. Absent: the last
+    /// write wins.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -189,13 +197,14 @@ pub struct EventTypeUpdate {
     edit_id: Option<Id>,
 }
 
-/// A deletion of an event or event type in an outbox.
+/// A deletion of an event or event type, as one mutation of `applyMutations`.
 #[derive(Debug, Clone, InputObject)]
 pub struct EntityDelete {
     /// The id or alias of the event or event type.
     id: Id,
-    /// The version that the client saw. If another writer has changed the entity since, the outcome is
-    /// CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// The version that the client saw. If another writer has changed the entity since, the edit is not
+    /// applied and has the outcome CONFLICT. Changes by the same `clientId` do not count. Absent: the last
+    /// write wins.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -203,14 +212,14 @@ pub struct EntityDelete {
     edit_id: Option<Id>,
 }
 
-/// A restore of an event in an outbox.
+/// A restore of a deleted event, as one mutation of `applyMutations`.
 #[derive(Debug, Clone, InputObject)]
 pub struct EventRestore {
-    /// The content of the restored event; its `id` is required. `sourceType` and `externalId` are ignored and
-    /// stay as they were.
+    /// The new content of the deleted event that is restored, which its `id` names. `sourceType` and
+    /// `externalId` are ignored and stay as they were.
     event: EventInput,
     /// The version of the deleted event that the client saw. If another writer has changed it since, the
-    /// outcome is CONFLICT. Changes by the same `clientId` do not count. Absent: the last write wins.
+    /// outcome is CONFLICT. Changes by the same `clientId` do not count. Absent: any version is restored.
     expected_version: Option<i32>,
     /// A UUIDv7 that the client makes for this edit and keeps when it sends the edit again. Later edits of
     /// the client must have greater ids. It has an effect only with a `clientId`. Together with
@@ -257,7 +266,8 @@ impl From<RestoreEventInput> for ClientWrite {
     }
 }
 
-/// Converts a field of a patch: `None` if it is absent, else what `read` makes of its value or of null.
+/// Converts a field of a patch. `None` if it is absent and so keeps its value, else what `read` makes of its
+/// value, or of `None` for null.
 fn into_patch_field<T, R>(
     field: MaybeUndefined<T>,
     read: impl FnOnce(Option<T>) -> Sent<R>,
@@ -270,20 +280,20 @@ fn into_patch_field<T, R>(
 }
 
 fn into_guard_draft(expected_version: Option<i32>, edit_id: Option<Id>) -> GuardDraft {
-    GuardDraft { expected_version, edit_id: Id::into_sent(edit_id) }
+    GuardDraft { expected_version, edit_id: Id::into_draft_field(edit_id) }
 }
 
 impl From<EventPatch> for EventPatchDraft {
     fn from(patch: EventPatch) -> Self {
         Self {
-            event_type_id: into_patch_field(patch.event_type_id, Id::into_sent),
-            timestamp: into_patch_field(patch.timestamp, DateTime::into_sent),
-            end_date: into_patch_field(patch.end_date, DateTime::into_sent),
-            is_all_day: into_patch_field(patch.is_all_day, into_sent),
-            time_zone: into_patch_field(patch.time_zone, into_sent),
-            notes: into_patch_field(patch.notes, into_sent),
-            location: into_patch_field(patch.location, |place| into_sent(place.map(Into::into))),
-            properties: into_patch_field(patch.properties, JsonObject::into_sent),
+            event_type_id: into_patch_field(patch.event_type_id, Id::into_draft_field),
+            timestamp: into_patch_field(patch.timestamp, DateTime::into_draft_field),
+            end_date: into_patch_field(patch.end_date, DateTime::into_draft_field),
+            is_all_day: into_patch_field(patch.is_all_day, into_draft_field),
+            time_zone: into_patch_field(patch.time_zone, into_draft_field),
+            notes: into_patch_field(patch.notes, into_draft_field),
+            location: into_patch_field(patch.location, |place| into_draft_field(place.map(Into::into))),
+            properties: into_patch_field(patch.properties, JsonObject::into_draft_field),
         }
     }
 }
@@ -291,7 +301,7 @@ impl From<EventPatch> for EventPatchDraft {
 impl From<EventUpdate> for EventEditDraft {
     fn from(update: EventUpdate) -> Self {
         Self {
-            id: Id::into_sent(Some(update.id)),
+            id: Id::into_draft_field(Some(update.id)),
             patch: update.patch.into(),
             guard: into_guard_draft(update.expected_version, update.edit_id),
         }
@@ -301,19 +311,19 @@ impl From<EventUpdate> for EventEditDraft {
 impl From<EventTypeUpdate> for TypeEditDraft {
     fn from(update: EventTypeUpdate) -> Self {
         let patch = TypePatchDraft {
-            name: into_patch_field(update.patch.name, into_sent),
-            color: into_patch_field(update.patch.color, into_sent),
-            icon: into_patch_field(update.patch.icon, into_sent),
+            name: into_patch_field(update.patch.name, into_draft_field),
+            color: into_patch_field(update.patch.color, into_draft_field),
+            icon: into_patch_field(update.patch.icon, into_draft_field),
         };
         let guard = into_guard_draft(update.expected_version, update.edit_id);
-        Self { id: Id::into_sent(Some(update.id)), patch, guard }
+        Self { id: Id::into_draft_field(Some(update.id)), patch, guard }
     }
 }
 
 impl From<EntityDelete> for RemovalDraft {
     fn from(delete: EntityDelete) -> Self {
         let guard = into_guard_draft(delete.expected_version, delete.edit_id);
-        Self { id: Id::into_sent(Some(delete.id)), guard }
+        Self { id: Id::into_draft_field(Some(delete.id)), guard }
     }
 }
 

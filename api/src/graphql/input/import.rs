@@ -18,7 +18,7 @@ pub struct ImportEventsInput {
     pub id: Id,
     /// A name for display, at most 255 characters.
     pub name: Option<String>,
-    /// The events to import, 1 to 5 000.
+    /// The events to import in the background, 1 to 5 000.
     pub events: Vec<EventInput>,
 }
 
@@ -31,19 +31,20 @@ pub struct CreateImportInput {
     pub format: ImportFormat,
     /// A name for display, at most 255 characters.
     pub name: Option<String>,
-    /// The size of the payload in bytes, as it will be sent.
+    /// The exact size in bytes of the payload, as it will be sent: if compressed, the compressed size.
     pub size_bytes: Long,
-    /// The SHA-256 of the payload, 64 hexadecimal digits. It is checked before the first record is read.
+    /// The SHA-256 of the payload as it will be sent, 64 hexadecimal digits. It is checked before the first
+    /// record is read. Absent: it is not checked.
     pub sha256: Option<String>,
     /// How columns become fields of events. It is required for the format CSV and only allowed there.
     pub csv: Option<CsvMapping>,
-    /// If true, the import decides and reports on each record without storing events. `retryImport` then
+    /// If true, the import reports what would become of each record, and stores no events. `retryImport` then
     /// stores them.
     #[graphql(default_with = "Some(false)")]
     pub dry_run: Option<bool>,
 }
 
-/// The input of the mutations that pause, resume, cancel, retry or roll back an import.
+/// The input of `pauseImport`, `resumeImport`, `cancelImport`, `retryImport` and `rollbackImport`.
 #[derive(Debug, Clone, InputObject)]
 pub struct ImportControlInput {
     /// The id of the import.
@@ -58,27 +59,27 @@ pub struct CsvMapping {
     event_type: Option<String>,
     /// The column with the name of the event type. Give either this or `eventType`.
     event_type_column: Option<String>,
-    /// The column of `timestamp`.
+    /// The column of `timestamp`, the start of the event. Required.
     // A preview can be requested before the column is chosen.
     #[serde(default)]
     timestamp_column: String,
     /// The column of `endDate`.
     end_date_column: Option<String>,
-    /// The column of the event id.
+    /// The column with the id of the event, a UUIDv7.
     id_column: Option<String>,
-    /// The columns whose cells, joined with `|`, are the external id.
+    /// The columns whose cells, joined with `|`, are the external id of the event.
     external_id_columns: Option<Vec<String>>,
     /// The column of `notes`.
     notes_column: Option<String>,
     /// The `sourceType` of all rows. Absent: `imported`.
     source_type: Option<String>,
-    /// The column of the latitude. It is required with `longitudeColumn`.
+    /// The column of the latitude in degrees. It is required if `longitudeColumn` is given.
     latitude_column: Option<String>,
-    /// The column of the longitude. It is required with `latitudeColumn`.
+    /// The column of the longitude in degrees. It is required if `latitudeColumn` is given.
     longitude_column: Option<String>,
     /// The columns that become `properties`. Absent: all columns that are not mapped to another field.
     property_columns: Option<Vec<String>>,
-    /// The cells that mean a missing value. Absent: the empty cell and `NA`.
+    /// The texts of cells that mean a missing value. Absent: the empty text and `NA`.
     missing: Option<Vec<String>>,
     /// The IANA time zone of times without an offset. Absent: rows with such times are rejected.
     time_zone: Option<String>,
@@ -101,15 +102,18 @@ pub struct CsvMapping {
 }
 
 impl CsvMapping {
-    /// Converts and checks the mapping. The error lists all wrong fields.
+    /// Converts and checks the mapping.
+    ///
+    /// # Errors
+    /// One problem for each wrong field, with pointers that begin with `/csv`.
     fn into_checked_mapping(self) -> Result<csv_mapping::CsvMapping, Vec<FieldProblem>> {
         let (mapping, mut problems) = self.into_mapping_and_problems();
         problems.extend(csv::check_mapping(&mapping));
         if problems.is_empty() { Ok(mapping) } else { Err(problems) }
     }
 
-    /// Converts the mapping. The problems are the values that a mapping cannot express, such as a negative
-    /// number.
+    /// Converts the mapping without checking it. The problems are values that the result cannot express, such
+    /// as a negative number; there the result has the default.
     pub(crate) fn into_mapping_and_problems(self) -> (csv_mapping::CsvMapping, Vec<FieldProblem>) {
         let mut problems = Vec::new();
         let skip_lines = u32::try_from(self.skip_lines.unwrap_or_default()).unwrap_or_else(|_| {

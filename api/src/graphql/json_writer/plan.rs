@@ -8,12 +8,13 @@ use async_graphql::{ContextSelectionSet, Name, Positioned};
 
 use super::{JsonText, WriteJson};
 
-/// Writes one field of a row. Returns `false` if the row does not have the value and async-graphql has to
-/// resolve it.
+/// Appends the value of one field of a row to the text, without its key. Returns `false` if the row lacks the
+/// value: then the text is useless, and async-graphql has to resolve the list.
 pub type WriteField<T> = Box<dyn Fn(&T, &mut JsonText) -> bool + Send + Sync>;
 
-/// The writer of a field whose value every row has.
-pub(crate) fn into_field_writer<T>(
+/// Makes the writer of a field whose value no row lacks: it calls `write` and returns `true`. The result is
+/// always `Some`.
+pub(crate) fn infallible_field_writer<T>(
     write: impl Fn(&T, &mut JsonText) + Send + Sync + 'static,
 ) -> Option<WriteField<T>> {
     Some(Box::new(move |row, text| {
@@ -37,21 +38,22 @@ impl<'q> SelectedField<'q> {
         self.field.name.node.as_str()
     }
 
-    /// The plan of the object that the field holds, or `None` if async-graphql has to resolve one of its
-    /// fields.
+    /// Compiles the plan of the object that is the value of this field. `None` if async-graphql has to
+    /// resolve one of the fields that are selected of the object.
     pub(crate) fn compile_object_plan<T: WriteJson>(self) -> Option<JsonPlan<T>> {
         JsonPlan::compile_selection(&self.field.selection_set.node, self.fragments)
     }
 }
 
-/// The fields of a row: for each the JSON text before its value, and the writer of the value.
+/// How to write a row as JSON: for each selected field the JSON text before its value (separator and key),
+/// and the writer of the value.
 pub(crate) struct JsonPlan<T>(Vec<(String, WriteField<T>)>);
 
 impl<T: WriteJson> JsonPlan<T> {
     /// Compiles the plan for the rows of the list that is being resolved.
     ///
-    /// Returns `None` if a field has to be resolved, or if the document selects an object more than once,
-    /// because async-graphql merges such selections.
+    /// Returns `None` if async-graphql has to resolve a field, or if the operation selects any object more
+    /// than once, because only async-graphql merges such selections.
     pub(crate) fn compile_list_plan(context: &ContextSelectionSet<'_>) -> Option<Self> {
         let (operation, fragments) = (&context.query_env.operation, &context.query_env.fragments);
         if !selects_each_object_once(&operation.node.selection_set.node, fragments) {
@@ -76,7 +78,7 @@ impl<T: WriteJson> JsonPlan<T> {
             keys.push(key);
             let separator = if steps.is_empty() { '{' } else { ',' };
             let step = match field.name.node.as_str() {
-                "__typename" => into_field_writer(|_, text| text.push_serialized(&*T::type_name())),
+                "__typename" => infallible_field_writer(|_, text| text.push_serialized(&*T::type_name())),
                 _ => T::field_writer(SelectedField { field, fragments }),
             };
             steps.push((format!("{separator}\"{key}\":"), step?));
@@ -84,7 +86,7 @@ impl<T: WriteJson> JsonPlan<T> {
         if steps.is_empty() { None } else { Some(Self(steps)) }
     }
 
-    /// Writes all rows as an array. Returns `None` if a row does not have the value of a field.
+    /// Writes all rows as a JSON array. Returns `None` if a row lacks the value of a selected field.
     pub(crate) fn write_list(&self, rows: &[T]) -> Option<JsonText> {
         const BYTES_PER_FIELD: usize = 32;
         let mut text = JsonText::with_capacity(2 + rows.len() * self.0.len() * BYTES_PER_FIELD);
@@ -100,8 +102,8 @@ impl<T: WriteJson> JsonPlan<T> {
         Some(text)
     }
 
-    /// Writes one row as an object. Returns `false` if the row does not have the value of a field. The text
-    /// is then incomplete and must not be used.
+    /// Appends one row to the text as a JSON object. Returns `false` if the row lacks the value of a selected
+    /// field. The text is then incomplete and must not be used.
     pub(crate) fn write_row(&self, row: &T, text: &mut JsonText) -> bool {
         let is_complete = self.0.iter().all(|(key, write_field)| {
             text.push_raw_json(key);
@@ -111,7 +113,8 @@ impl<T: WriteJson> JsonPlan<T> {
         is_complete
     }
 
-    /// Writes a row as [`JsonPlan::write_row`] does, or `null` if there is none.
+    /// Appends a row as [`JsonPlan::write_row`] does, or the JSON `null` if there is none, which counts as
+    /// complete.
     pub(crate) fn write_row_or_null(&self, row: Option<&T>, text: &mut JsonText) -> bool {
         match row {
             Some(row) => self.write_row(row, text),
@@ -123,8 +126,8 @@ impl<T: WriteJson> JsonPlan<T> {
     }
 }
 
-/// Collects the fields of a selection set and of its fragments. Fields with the same response key are not merged.
-/// Returns `None` if a fragment does not apply.
+/// Appends the fields of a selection set and of its fragments to `fields`. Fields with the same response key
+/// are not merged. Returns `None` if a fragment is unknown or its type does not apply.
 fn expand_fragments<'q>(
     set: &'q SelectionSet,
     fragments: &'q Fragments,
@@ -153,7 +156,8 @@ fn expand_fragments<'q>(
     Some(())
 }
 
-/// Whether the operation selects each object only once, so that no two selections have to be merged.
+/// Whether a selection set selects each object only once, at any depth, so that no two selections have to be
+/// merged. `false` also if a fragment is unknown.
 ///
 /// The recursion is as deep as the document, whose depth the query limits have bounded.
 fn selects_each_object_once(set: &SelectionSet, fragments: &Fragments) -> bool {

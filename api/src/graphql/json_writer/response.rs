@@ -8,20 +8,22 @@ use bytes::Bytes;
 
 use super::JsonText;
 
-/// A written list of at least this many bytes becomes a piece of its own. A shorter one is copied.
+/// A list that is already written as JSON becomes a piece of the response of its own from this many bytes on.
+/// A shorter one is copied into the piece that is being written.
 const PIECE_BYTES_MIN: usize = 4 * 1024;
 
-/// The JSON text of a response.
+/// The JSON text of a whole GraphQL response: its data, extensions and errors.
 pub(crate) fn to_json_text(response: &Response) -> String {
     join_pieces_to_text(&to_json_pieces(response))
 }
 
-/// Joins pieces into one text.
+/// Joins the pieces of a JSON text into one text. It is empty if they are not UTF-8.
 pub(crate) fn join_pieces_to_text(pieces: &[Bytes]) -> String {
     String::from_utf8(pieces.concat()).unwrap_or_default()
 }
 
-/// The JSON text of a value. Bytes within it are JSON that is already written.
+/// The JSON text of a value. A `Value::Binary` within it is JSON that is already written, and is inserted as
+/// it is.
 pub(crate) fn value_to_json_text(value: &Value) -> String {
     let mut pieces = Pieces::default();
     pieces.write_value(value);
@@ -29,7 +31,8 @@ pub(crate) fn value_to_json_text(value: &Value) -> String {
     join_pieces_to_text(&pieces.finished)
 }
 
-/// The JSON text of a response as consecutive pieces, so that long lists are not copied again.
+/// The JSON text of a whole GraphQL response as consecutive pieces, so that long lists, which are already
+/// written, are not copied.
 pub(crate) fn to_json_pieces(response: &Response) -> Vec<Bytes> {
     let mut pieces = Pieces::default();
     pieces.text.push_raw_json(r#"{"data":"#);
@@ -59,8 +62,8 @@ impl Pieces {
         self.finished.push(mem::take(&mut self.text).into_bytes().into());
     }
 
-    /// Writes a value. `Value::Binary` is not binary data: it holds a list already written as JSON by a
-    /// [`JsonPlan`](super::JsonPlan), and is inserted as it is.
+    /// Appends a value as JSON. `Value::Binary` is not binary data: it holds a list already written as JSON
+    /// by a [`JsonPlan`](super::JsonPlan), and is inserted as it is.
     fn write_value(&mut self, value: &Value) {
         match value {
             Value::Binary(json) if json.len() >= PIECE_BYTES_MIN => {

@@ -12,8 +12,8 @@ pub(crate) struct EventTypeMutations;
 
 #[Object]
 impl EventTypeMutations {
-    /// Creates an event type. An event type whose id or name is already stored is returned as it is, with the
-    /// outcome DUPLICATE.
+    /// Creates an event type. If an event type with this id or name is already stored, it does not change and
+    /// is returned with the outcome DUPLICATE. The id of a deleted event type has the outcome DELETED.
     async fn create_event_type(
         &self,
         context: &Context<'_>,
@@ -22,8 +22,9 @@ impl EventTypeMutations {
         write_event_type(context, input.into()).await
     }
 
-    /// Changes an event type. Fields that are absent from the patch keep their values; null clears a field.
-    /// Safe to send again with `expectedVersion` and `editId`.
+    /// Changes an event type. Fields that are absent from the patch keep their values; null clears a field. A
+    /// deleted event type stays deleted and has the outcome DELETED. Safe to send again with
+    /// `expectedVersion` and `editId`.
     async fn update_event_type(
         &self,
         context: &Context<'_>,
@@ -32,8 +33,8 @@ impl EventTypeMutations {
         write_event_type(context, input.into()).await
     }
 
-    /// Deletes an event type. It is rejected as EVENT_TYPE_IN_USE while living events have this type.
-    /// Afterwards the name can be used again.
+    /// Deletes an event type for good. It is rejected as EVENT_TYPE_IN_USE while living events have this
+    /// type. Afterwards the name can be used again, but not the id.
     async fn delete_event_type(
         &self,
         context: &Context<'_>,

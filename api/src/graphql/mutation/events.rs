@@ -20,8 +20,8 @@ pub(crate) struct EventMutations;
 
 #[Object]
 impl EventMutations {
-    /// Creates an event. An event whose id or external id is already stored is returned as it is, with the
-    /// outcome DUPLICATE.
+    /// Creates an event. If an event with this id or external id is already stored, it does not change and is
+    /// returned with the outcome DUPLICATE, or DELETED if it was deleted.
     async fn create_event(
         &self,
         context: &Context<'_>,
@@ -30,8 +30,8 @@ impl EventMutations {
         write_event(context, input.into()).await
     }
 
-    /// Creates 1 to 500 events in one transaction. There is one result for each event, in the order of the
-    /// input. A rejected event does not affect the others.
+    /// Creates 1 to 500 events in one transaction, each as `createEvent` does. There is one result for each
+    /// event, in the order of the input. A rejected event does not affect the others.
     async fn create_events(
         &self,
         context: &Context<'_>,
@@ -50,8 +50,9 @@ impl EventMutations {
     }
 
     /// Applies 1 to 500 mutations from the outbox of a client, in order and in one transaction. There is one
-    /// result for each mutation. After a lost response send the same list again. For that, each create of an
-    /// event must carry an `id` or an `externalId`, and each edit must carry `expectedVersion` and `editId`.
+    /// result for each mutation. A rejected one affects only later ones that need its entity. After a lost
+    /// response send the same list again. For that, each create of an event must carry an `id` or an
+    /// `externalId`, and each edit must carry `expectedVersion` and `editId`.
     async fn apply_mutations(
         &self,
         context: &Context<'_>,
@@ -62,8 +63,9 @@ impl EventMutations {
         Ok(ApplyMutationsPayload { results: apply_writes(context, Some(input.client_id), mutations).await? })
     }
 
-    /// Changes an event. Fields that are absent from the patch keep their values; null clears a field. Safe
-    /// to send again with `expectedVersion` and `editId`.
+    /// Changes an event. Fields that are absent from the patch keep their values; null clears a field. A
+    /// deleted event stays deleted and has the outcome DELETED. Safe to send again with `expectedVersion` and
+    /// `editId`.
     async fn update_event(
         &self,
         context: &Context<'_>,
@@ -83,7 +85,8 @@ impl EventMutations {
     }
 
     /// Restores a deleted event with the content of the input, because the server keeps none of a deleted
-    /// event.
+    /// event. An event that is not deleted does not change: its outcome is UNCHANGED if it has this content
+    /// already, and otherwise CONFLICT.
     async fn restore_event(
         &self,
         context: &Context<'_>,

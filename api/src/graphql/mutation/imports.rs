@@ -18,8 +18,8 @@ pub(crate) struct ImportMutations;
 
 #[Object]
 impl ImportMutations {
-    /// Creates an import and waits for its payload: send it with PUT to `upload.url`. The same input again
-    /// returns the same import.
+    /// Creates an import in the state AWAITING_UPLOAD, and returns at once. Then send its payload with PUT to
+    /// `upload.url`. The same input again returns the same import as it is then.
     async fn create_import(
         &self,
         context: &Context<'_>,
@@ -36,7 +36,8 @@ impl ImportMutations {
         .into())
     }
 
-    /// Creates an import with 1 to 5 000 events as its payload. The events are stored in the background.
+    /// Creates an import with 1 to 5 000 events as its payload, and returns at once. The events are stored in
+    /// the background. The same input again returns the same import as it is then.
     async fn import_events(
         &self,
         context: &Context<'_>,
@@ -65,7 +66,8 @@ impl ImportMutations {
         Ok(imported.await?.into())
     }
 
-    /// Pauses a queued or running import at once. `resumeImport` continues it from the same place.
+    /// Pauses a queued or running import at once. Events that it has already stored stay. `resumeImport`
+    /// continues it from the same place.
     async fn pause_import(
         &self,
         context: &Context<'_>,
@@ -83,7 +85,8 @@ impl ImportMutations {
         control_import(context, &input, Step::Resume).await
     }
 
-    /// Cancels a waiting, running or paused import at once. Events that it has already stored stay stored.
+    /// Ends for good an import that waits for its payload or a worker, is running or is paused. Events that
+    /// it has already stored stay stored, until `rollbackImport` deletes them.
     async fn cancel_import(
         &self,
         context: &Context<'_>,
@@ -92,8 +95,8 @@ impl ImportMutations {
         control_import(context, &input, Step::Cancel).await
     }
 
-    /// Continues a failed import from the place where it failed, as long as its payload is kept. A completed
-    /// dry run is run again from the start, and its events are stored.
+    /// Continues a failed import from the place where it failed, or runs a completed dry run again from the
+    /// start and stores its events. Both are possible only as long as the server keeps the payload.
     async fn retry_import(
         &self,
         context: &Context<'_>,
@@ -102,8 +105,9 @@ impl ImportMutations {
         control_import(context, &input, Step::Retry).await
     }
 
-    /// Deletes the events that an ended import has created, except those that were changed since. Other
-    /// clients see the deletions in the change feed. Event types that the import created stay.
+    /// Deletes, in the background, the events that a completed, failed or canceled import has created, except
+    /// those that were changed since. Clients see the deletions in the change feed. Event types that the
+    /// import created stay.
     async fn rollback_import(
         &self,
         context: &Context<'_>,
@@ -113,7 +117,8 @@ impl ImportMutations {
     }
 }
 
-/// Takes a step with an import and returns the import as it is afterwards.
+/// Pauses, resumes, cancels, retries or rolls back an import, and returns the import as it is afterwards. If
+/// `step` is not possible, nothing changes and the response has a problem.
 async fn control_import(
     context: &Context<'_>,
     input: &ImportControlInput,

@@ -13,10 +13,11 @@ use crate::graphql::types::event::{Event, EventType, Node};
 use crate::graphql::types::import::ImportJob;
 use crate::graphql::{context_actor, context_response_size, context_store};
 
-/// Ids of events that are read at once. The size of these rows is checked before the next ones are read.
+/// How many ids are looked up as events in one read. The size of the events that were found is checked before
+/// the next read.
 const IDS_PER_READ: usize = 100;
 
-/// The living event with this id or alias.
+/// Reads the living event of the user with this id or alias. `None` if there is none.
 pub(super) async fn find_event(context: &Context<'_>, id: &Id) -> Result<Option<Event>, ApiError> {
     let ids: Vec<Uuid> = id.to_uuid().into_iter().collect();
     let rows =
@@ -25,13 +26,13 @@ pub(super) async fn find_event(context: &Context<'_>, id: &Id) -> Result<Option<
     Ok(row.and_then(|(_, row)| Event::from_living_row(row).ok()))
 }
 
-/// The living event type with this id or alias.
+/// Reads the living event type of the user with this id or alias. `None` if there is none.
 pub(super) async fn find_event_type(context: &Context<'_>, id: &Id) -> Result<Option<EventType>, ApiError> {
     let ids: Vec<Uuid> = id.to_uuid().into_iter().collect();
     Ok(find_event_types(context, &ids).await?.into_values().next())
 }
 
-/// The import with this id.
+/// Reads the import of the user with this id. `None` if there is none.
 pub(super) async fn find_import(context: &Context<'_>, id: &Id) -> Result<Option<ImportJob>, ApiError> {
     let Some(id) = id.to_uuid() else {
         return Ok(None);
@@ -39,12 +40,17 @@ pub(super) async fn find_import(context: &Context<'_>, id: &Id) -> Result<Option
     Ok(import_job::find(context_store(context), context_actor(context).user_id, id).await?.map(ImportJob))
 }
 
-/// The nodes with these ids, in the order of `ids`, with `None` for each unknown id.
+/// Reads the events, event types and imports with these ids, in the order of `ids`, with `None` for each
+/// unknown id.
 ///
-/// An id that occurs more than once is read once, and its size counts for each occurrence.
+/// An id that occurs more than once is read once, but adds to the response size for each occurrence.
+///
+/// # Errors
+/// [`ApiError::Limit`] if the response would be too large; otherwise as the reads.
 pub(super) async fn find_nodes(context: &Context<'_>, ids: &[Id]) -> Result<Vec<Option<Node>>, ApiError> {
-    let (counts, response_size) = (SelectionCounts::count_selection(context), context_response_size(context));
-    response_size.add_bytes(counts.row_overhead_bytes(ids.len()))?;
+    let (counts, response_size) =
+        (SelectionCounts::count_selected_fields(context), context_response_size(context));
+    response_size.add_bytes_and_check_limit(counts.row_overhead_bytes(ids.len()))?;
     let mut occurrences: HashMap<Uuid, usize> = HashMap::new();
     for id in ids.iter().filter_map(Id::to_uuid) {
         *occurrences.entry(id).or_default() += 1;
@@ -52,7 +58,8 @@ pub(super) async fn find_nodes(context: &Context<'_>, ids: &[Id]) -> Result<Vec<
     let distinct: Vec<Uuid> = occurrences.keys().copied().collect();
     let mut events = HashMap::new();
     for batch in distinct.chunks(IDS_PER_READ) {
-        events.extend(find_events(context, batch, &occurrences, counts, response_size).await?);
+        events
+            .extend(find_events_and_count_bytes(context, batch, &occurrences, counts, response_size).await?);
     }
     let remaining: Vec<Uuid> = distinct.into_iter().filter(|id| !events.contains_key(id)).collect();
     let types = find_event_types(context, &remaining).await?;
@@ -71,7 +78,7 @@ pub(super) async fn find_nodes(context: &Context<'_>, ids: &[Id]) -> Result<Vec<
     Ok(ids.iter().map(|id| id.to_uuid().and_then(node)).collect())
 }
 
-async fn find_events(
+async fn find_events_and_count_bytes(
     context: &Context<'_>,
     ids: &[Uuid],
     occurrences: &HashMap<Uuid, usize>,
@@ -82,7 +89,9 @@ async fn find_events(
         event::find_by_ids_or_aliases(context_store(context), context_actor(context).user_id, ids).await?;
     // A lookup by an alias returns the row under its own id as well, which may not be among the ids.
     let count = |id: &Uuid| occurrences.get(id).copied().unwrap_or_default();
-    response_size.add_bytes(rows.iter().map(|(id, row)| counts.event_bytes(row) * count(id)).sum())?;
+    response_size.add_bytes_and_check_limit(
+        rows.iter().map(|(id, row)| counts.estimate_event_bytes(row) * count(id)).sum(),
+    )?;
     let requested = rows.into_iter().filter(|(id, _)| count(id) > 0);
     Ok(requested.filter_map(|(id, row)| Some((id, Event::from_living_row(row).ok()?))).collect())
 }

@@ -13,19 +13,20 @@ use service::Error;
 use service::queries::page::{Page, Window};
 
 use crate::error::ApiError;
-use crate::graphql::json_writer::{JsonList, SelectedField, WriteField, WriteJson, into_field_writer};
+use crate::graphql::json_writer::{JsonList, SelectedField, WriteField, WriteJson, infallible_field_writer};
 
-/// A type that connections list.
+/// A type whose lists are Relay connections. It must have GraphQL types for its connection and its edges.
 pub trait Listed: WriteJson + Clone {
-    /// The GraphQL name of the type.
+    /// The GraphQL name of the type, from which the names of its connection and edge types are made.
     const NAME: &'static str;
     /// The sort key of the list, from which its cursors are made.
     type Key: Serialize;
-    /// The sort key of this row.
+    /// The sort key of this entry, from which its cursor is made.
     fn sort_key(&self) -> Self::Key;
 }
 
-/// Counts the whole list. It is called only if the client selects `totalCount`.
+/// Reads how many entries the whole list has, not only the page. It is called once for each selected
+/// `totalCount`.
 type Total = Box<dyn Fn() -> BoxFuture<'static, Result<u64, Error>> + Send + Sync>;
 
 /// One page of a list.
@@ -43,9 +44,9 @@ pub struct Edge<T>(T);
 /// Where a page is within its list.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct PageInfo {
-    /// Whether entries follow after this page.
+    /// Whether entries follow after this page. With `last` it says only whether `before` was given.
     has_next_page: bool,
-    /// Whether entries precede this page.
+    /// Whether entries precede this page. Without `last` it says only whether `after` was given.
     has_previous_page: bool,
     /// The cursor of the first entry, for `before`; null if the page is empty.
     start_cursor: Option<String>,
@@ -55,7 +56,7 @@ pub struct PageInfo {
 
 impl<T> Connection<T> {
     /// Makes a connection of a page, with each row converted by `convert`. Rows without a result are left
-    /// out.
+    /// out. `total` counts the whole list when the client selects `totalCount`.
     pub(crate) fn new<Row>(
         page: Page<Row>,
         convert: impl Fn(Row) -> Option<T>,
@@ -105,7 +106,8 @@ impl<T: Listed> Connection<T> {
         }
     }
 
-    /// The number of entries in the whole list. The server counts them only if this field is selected.
+    /// The number of entries on all pages together, with the filter applied. The server counts them only if
+    /// this field is selected.
     async fn total_count(&self) -> Result<i32, ApiError> {
         Ok(i32::try_from((self.total)().await?).unwrap_or(i32::MAX))
     }
@@ -128,7 +130,7 @@ impl<T: Listed> Edge<T> {
 impl<T: Listed> WriteJson for Edge<T> {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.schema_field_name() {
-            "cursor" => into_field_writer(|edge: &Self, text| {
+            "cursor" => infallible_field_writer(|edge: &Self, text| {
                 text.push_serialized(&encode_cursor(&edge.0.sort_key()))
             }),
             "node" => {
@@ -156,7 +158,8 @@ fn parse_cursor<Key: DeserializeOwned>(text: Option<String>) -> Result<Option<Ke
     })
 }
 
-/// Converts the arguments of a list into a window over it. A size out of range is refused and never clamped.
+/// Converts the arguments of a list into a window over it, with a default size if neither `first` nor `last`
+/// is given. A size out of range is refused and never clamped.
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if `first` and `last` are both given, if the size is below 1, or if a cursor is
@@ -174,7 +177,7 @@ pub(crate) fn parse_window<Key: DeserializeOwned>(
     Ok(Window { after: parse_cursor(after)?, before: parse_cursor(before)?, size, from_end: last.is_some() })
 }
 
-/// Checks the size of a page.
+/// Checks the size of a page, and returns it.
 ///
 /// # Errors
 /// [`ApiError::BadUserInput`] if the size is below 1, [`ApiError::Limit`] if it is above `max`.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::import::ImportJob;
 use crate::error::ApiError;
-use crate::graphql::json_writer::{JsonText, SelectedField, WriteField, WriteJson, into_field_writer};
+use crate::graphql::json_writer::{JsonText, SelectedField, WriteField, WriteJson, infallible_field_writer};
 use crate::graphql::loader::TypeLoader;
 use crate::graphql::scalar::{DateTime, JsonObject};
 
@@ -27,11 +27,11 @@ pub enum Node {
     ImportJob(Box<ImportJob>),
 }
 
-/// A living event.
+/// A living event of the database, to be returned in a response.
 #[derive(Debug, Clone)]
 pub struct Event {
     row: Arc<EventRow>,
-    /// Its event type, if it was loaded with the event.
+    /// The event type of the event, if it was loaded with it. Otherwise a resolver loads it.
     event_type: Option<EventType>,
 }
 
@@ -45,23 +45,25 @@ impl Event {
         self.row.content.as_ref().expect("only living rows are wrapped")
     }
 
-    /// Attaches the event type as it was when the event was written or read. It may have been deleted since.
+    /// Sets the event type as it was when the event was written or read. It may have been deleted since. With
+    /// `None` a resolver loads the type when it is selected.
     pub(crate) fn with_event_type(self, event_type: Option<EventType>) -> Self {
         Self { event_type, ..self }
     }
 
-    /// Attaches the event type if `types` contains it.
+    /// Sets the event type that `types` contains by its id. If it contains none, a resolver loads the type
+    /// when it is selected.
     pub(crate) fn with_type_from(self, types: &HashMap<Uuid, EventType>) -> Self {
         let event_type = types.get(&self.type_id()).cloned();
         self.with_event_type(event_type)
     }
 
-    /// The id of its event type.
+    /// The id of the event type of this event.
     pub(crate) fn type_id(&self) -> Uuid {
         self.content().event_type_id
     }
 
-    /// Its sort key in the list of events.
+    /// The sort key of this event in the list of events: its `timestamp` and its id.
     pub(crate) fn sort_key(&self) -> service::queries::event::Key {
         (self.body().timestamp, self.row_meta().id)
     }
@@ -83,12 +85,12 @@ impl Event {
         self.row_meta().id.into()
     }
 
-    /// The id of the event type.
+    /// The id of the event type of the event.
     async fn event_type_id(&self) -> ID {
         self.type_id().into()
     }
 
-    /// The event type.
+    /// The event type of the event.
     async fn event_type(&self, context: &Context<'_>) -> Result<EventType, ApiError> {
         if let Some(event_type) = &self.event_type {
             return Ok(event_type.clone());
@@ -142,27 +144,29 @@ impl Event {
         self.body().location.clone().map(Location::from)
     }
 
-    /// Further data of the event. It is an empty object if there is none.
+    /// Further data of the event, which the server only stores. It is an empty object if there is none.
     async fn properties(&self) -> JsonObject {
         JsonObject::from_stored_text(&self.body().properties)
     }
 
-    /// 1 when first created. Each write that changes something adds 1.
+    /// The version of the event: 1 when first created. Each write that changes something adds 1, also a
+    /// deletion or a restore.
     async fn version(&self) -> i32 {
         self.row_meta().version
     }
 
-    /// The id of the import that created the event; null if no import did.
+    /// The id of the import that created the event; null if no import did, or if the event was deleted and
+    /// restored since.
     async fn import_job_id(&self) -> Option<ID> {
         self.content().import_job_id.map(ID::from)
     }
 
-    /// When the server stored it as new.
+    /// When the server first stored the event. It says nothing of when the event happened.
     async fn created_at(&self) -> DateTime {
         DateTime::At(self.row_meta().created_at)
     }
 
-    /// When its content last changed on the server.
+    /// When the content of the event last changed on the server.
     async fn updated_at(&self) -> DateTime {
         DateTime::At(self.row_meta().updated_at)
     }
@@ -171,9 +175,9 @@ impl Event {
 /// The place where an event happened.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct Location {
-    /// In degrees, -90 to 90.
+    /// The latitude in degrees, -90 to 90.
     latitude: f64,
-    /// In degrees, -180 to 180.
+    /// The longitude in degrees, -180 to 180.
     longitude: f64,
     /// The name of the place, at most 255 characters; null if there is none.
     name: Option<String>,
@@ -190,8 +194,8 @@ impl WriteJson for Event {
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.schema_field_name() {
-            "id" => into_field_writer(|event: &Self, text| text.push_uuid(event.row_meta().id)),
-            "eventTypeId" => into_field_writer(|event: &Self, text| text.push_uuid(event.type_id())),
+            "id" => infallible_field_writer(|event: &Self, text| text.push_uuid(event.row_meta().id)),
+            "eventTypeId" => infallible_field_writer(|event: &Self, text| text.push_uuid(event.type_id())),
             "eventType" => {
                 let plan = field.compile_object_plan::<EventType>()?;
                 let write = move |event: &Self, text: &mut JsonText| {
@@ -199,21 +203,25 @@ impl WriteJson for Event {
                 };
                 Some(Box::new(write))
             }
-            "timestamp" => into_field_writer(|event: &Self, text| text.push_instant(event.body().timestamp)),
-            "endDate" => into_field_writer(|event: &Self, text| {
+            "timestamp" => {
+                infallible_field_writer(|event: &Self, text| text.push_instant(event.body().timestamp))
+            }
+            "endDate" => infallible_field_writer(|event: &Self, text| {
                 text.push_or_null(event.body().end_date, JsonText::push_instant)
             }),
             "isAllDay" => {
-                into_field_writer(|event: &Self, text| text.push_serialized(&event.body().is_all_day))
+                infallible_field_writer(|event: &Self, text| text.push_serialized(&event.body().is_all_day))
             }
-            "timeZone" => into_field_writer(|event: &Self, text| {
+            "timeZone" => infallible_field_writer(|event: &Self, text| {
                 text.push_or_null(event.body().time_zone.as_deref(), JsonText::push_string)
             }),
-            "notes" => into_field_writer(|event: &Self, text| {
+            "notes" => infallible_field_writer(|event: &Self, text| {
                 text.push_or_null(event.body().notes.as_deref(), JsonText::push_string)
             }),
-            "sourceType" => into_field_writer(|event: &Self, text| text.push_string(&event.row.source_type)),
-            "externalId" => into_field_writer(|event: &Self, text| {
+            "sourceType" => {
+                infallible_field_writer(|event: &Self, text| text.push_string(&event.row.source_type))
+            }
+            "externalId" => infallible_field_writer(|event: &Self, text| {
                 text.push_or_null(event.row.external_id.as_deref(), JsonText::push_string)
             }),
             "location" => {
@@ -226,19 +234,19 @@ impl WriteJson for Event {
             }
             // The stored text is canonical JSON already.
             "properties" => {
-                into_field_writer(|event: &Self, text| text.push_raw_json(&event.body().properties))
+                infallible_field_writer(|event: &Self, text| text.push_raw_json(&event.body().properties))
             }
             "version" => {
-                into_field_writer(|event: &Self, text| text.push_serialized(&event.row_meta().version))
+                infallible_field_writer(|event: &Self, text| text.push_serialized(&event.row_meta().version))
             }
-            "importJobId" => into_field_writer(|event: &Self, text| {
+            "importJobId" => infallible_field_writer(|event: &Self, text| {
                 text.push_or_null(event.content().import_job_id, JsonText::push_uuid)
             }),
             "createdAt" => {
-                into_field_writer(|event: &Self, text| text.push_instant(event.row_meta().created_at))
+                infallible_field_writer(|event: &Self, text| text.push_instant(event.row_meta().created_at))
             }
             "updatedAt" => {
-                into_field_writer(|event: &Self, text| text.push_instant(event.row_meta().updated_at))
+                infallible_field_writer(|event: &Self, text| text.push_instant(event.row_meta().updated_at))
             }
             _ => None,
         }
@@ -248,9 +256,11 @@ impl WriteJson for Event {
 impl WriteJson for Location {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.schema_field_name() {
-            "latitude" => into_field_writer(|place: &Self, text| text.push_serialized(&place.latitude)),
-            "longitude" => into_field_writer(|place: &Self, text| text.push_serialized(&place.longitude)),
-            "name" => into_field_writer(|place: &Self, text| {
+            "latitude" => infallible_field_writer(|place: &Self, text| text.push_serialized(&place.latitude)),
+            "longitude" => {
+                infallible_field_writer(|place: &Self, text| text.push_serialized(&place.longitude))
+            }
+            "name" => infallible_field_writer(|place: &Self, text| {
                 text.push_or_null(place.name.as_deref(), JsonText::push_string)
             }),
             _ => None,
@@ -258,7 +268,7 @@ impl WriteJson for Location {
     }
 }
 
-/// A living event type.
+/// A living event type of the database, to be returned in a response.
 #[derive(Debug, Clone)]
 pub struct EventType(Arc<TypeRow>);
 
@@ -268,7 +278,7 @@ impl EventType {
         if row.content.is_some() { Ok(Self(row)) } else { Err(row) }
     }
 
-    /// Its sort key in the list of event types.
+    /// The sort key of this event type in the list of event types: its name and its id.
     pub(crate) fn sort_key(&self) -> service::queries::event_type::Key {
         (self.content().name.clone(), self.row_meta().id)
     }
@@ -306,17 +316,17 @@ impl EventType {
         self.content().icon.as_deref()
     }
 
-    /// 1 when first created. Each write that changes something adds 1.
+    /// The version of the event type: 1 when first created. Each write that changes something adds 1.
     async fn version(&self) -> i32 {
         self.row_meta().version
     }
 
-    /// When the server stored it as new.
+    /// When the server first stored the event type.
     async fn created_at(&self) -> DateTime {
         DateTime::At(self.row_meta().created_at)
     }
 
-    /// When its content last changed on the server.
+    /// When the content of the event type last changed on the server.
     async fn updated_at(&self) -> DateTime {
         DateTime::At(self.row_meta().updated_at)
     }
@@ -327,23 +337,25 @@ impl WriteJson for EventType {
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.schema_field_name() {
-            "id" => into_field_writer(|event_type: &Self, text| text.push_uuid(event_type.row_meta().id)),
-            "name" => {
-                into_field_writer(|event_type: &Self, text| text.push_string(&event_type.content().name))
+            "id" => {
+                infallible_field_writer(|event_type: &Self, text| text.push_uuid(event_type.row_meta().id))
             }
-            "color" => into_field_writer(|event_type: &Self, text| {
+            "name" => infallible_field_writer(|event_type: &Self, text| {
+                text.push_string(&event_type.content().name)
+            }),
+            "color" => infallible_field_writer(|event_type: &Self, text| {
                 text.push_or_null(event_type.content().color.as_deref(), JsonText::push_string)
             }),
-            "icon" => into_field_writer(|event_type: &Self, text| {
+            "icon" => infallible_field_writer(|event_type: &Self, text| {
                 text.push_or_null(event_type.content().icon.as_deref(), JsonText::push_string)
             }),
-            "version" => into_field_writer(|event_type: &Self, text| {
+            "version" => infallible_field_writer(|event_type: &Self, text| {
                 text.push_serialized(&event_type.row_meta().version)
             }),
-            "createdAt" => into_field_writer(|event_type: &Self, text| {
+            "createdAt" => infallible_field_writer(|event_type: &Self, text| {
                 text.push_instant(event_type.row_meta().created_at)
             }),
-            "updatedAt" => into_field_writer(|event_type: &Self, text| {
+            "updatedAt" => infallible_field_writer(|event_type: &Self, text| {
                 text.push_instant(event_type.row_meta().updated_at)
             }),
             _ => None,

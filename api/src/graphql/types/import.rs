@@ -21,40 +21,42 @@ use crate::graphql::scalar::{DateTime, Long};
 pub enum ImportState {
     /// The server waits for the payload, or for the rest of it.
     AwaitingUpload,
-    /// The import waits for a worker.
+    /// The import waits for a worker, or for its next attempt after a temporary failure or a daily limit.
     Queued,
     /// A worker processes the import.
     Running,
-    /// Every record has its outcome; `counts` has the totals.
+    /// Every record of the payload has its outcome, which can be a rejection; `counts` has the totals.
     Completed,
-    /// The import cannot continue; `problem` gives the reason. Events that it has stored stay stored.
+    /// The import ended before it was complete; `problem` gives the reason. Events that it has stored stay
+    /// stored.
     Failed,
     /// The user canceled the import. Events that it has stored stay stored.
     Canceled,
     /// The user paused the import; `resumeImport` continues it.
     Paused,
-    /// The events of the import are being deleted.
+    /// A worker deletes the events that the import created, except those that were changed since, or will do
+    /// so.
     RollingBack,
-    /// The events of the import were deleted, except those that were changed after the import.
+    /// The events that the import created were deleted, except those that were changed since.
     RolledBack,
 }
 
-/// The format of a payload.
+/// The file format of the payload of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "Format")]
 pub enum ImportFormat {
-    /// One JSON object per line, with the fields of `EventInput`. Instead of `eventTypeId` it can have
+    /// One JSON object per line, with the fields of `EventInput`. Instead of `eventTypeId` an object can have
     /// `eventType`, the name of an event type, which is created if it does not exist.
     Ndjson,
     /// One JSON array of objects as in NDJSON.
     Json,
-    /// A header and rows, which are read by a `CsvMapping`.
+    /// A header and rows. A `CsvMapping` says which columns become which fields of events.
     Csv,
     /// An export of Apple Health: its `export.xml`, or the `export.zip` that contains it.
     AppleHealth,
 }
 
-/// An import, made from its row.
+/// A stored import, to be returned in a response.
 #[derive(Debug, Clone)]
 pub struct ImportJob(pub ImportRow);
 
@@ -97,12 +99,12 @@ impl ImportJob {
         self.0.name.as_deref()
     }
 
-    /// Whether the import decides and reports on each record without storing events.
+    /// Whether the import only reports what would become of each record, and stores no events.
     async fn dry_run(&self) -> bool {
         self.0.dry_run
     }
 
-    /// The outcomes of the records that are processed so far.
+    /// How many of the records that are processed so far had which outcome.
     async fn counts(&self) -> ImportRecordCounts {
         let counts = self.0.counts;
         ImportRecordCounts {
@@ -120,7 +122,7 @@ impl ImportJob {
         self.0.records_total.map(Long)
     }
 
-    /// The announced size of the payload in bytes, as sent.
+    /// The announced size in bytes of the payload as sent: if compressed, the compressed size.
     async fn bytes_total(&self) -> Long {
         Long(self.0.bytes_total)
     }
@@ -130,19 +132,21 @@ impl ImportJob {
         Long(self.0.bytes_processed)
     }
 
-    /// The processed part of the payload by bytes, from 0 to 1.
+    /// How much of the payload is processed, by its bytes: from 0 to 1.
     async fn progress(&self) -> f64 {
         self.progress_fraction()
     }
 
-    /// The average number of records per second since `startedAt`; null before.
+    /// The average number of records per second from `startedAt` to the end of the import or until now, with
+    /// pauses included; null before `startedAt`.
     async fn rate_per_second(&self, context: &Context<'_>) -> Option<f64> {
         let seconds = self.elapsed_seconds(&context.data_unchecked::<Store>().clock)?;
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no exact count")]
         Some(self.0.counts.total_records() as f64 / seconds)
     }
 
-    /// The estimated seconds until the import ends, at the average rate so far; null unless it is running.
+    /// The estimated seconds until the import ends, at the average rate so far; null unless it is running and
+    /// has processed a part of its payload.
     async fn eta_seconds(&self, context: &Context<'_>) -> Option<f64> {
         let seconds = self.elapsed_seconds(&context.data_unchecked::<Store>().clock)?;
         let done = self.progress_fraction();
@@ -150,7 +154,8 @@ impl ImportJob {
     }
 
     /// Records that were rejected or differ from the stored event, in the order of the payload. Only the
-    /// first 100 000 are kept; `counts` includes all. `first` is 1 to 1 000.
+    /// first 100 000 are kept, for 90 days after the end of the import; `counts` includes all. `first` is 1
+    /// to 1 000.
     async fn rejections(
         &self,
         context: &Context<'_>,
@@ -161,18 +166,19 @@ impl ImportJob {
         let (user_id, id) = (self.0.user_id, self.0.id);
         let window: Window<i64> = parse_window(Some(first), after, None, None)?;
         let (counts, response_size) =
-            (SelectionCounts::count_selection(context), context.data_unchecked::<ResponseSize>());
+            (SelectionCounts::count_selected_fields(context), context.data_unchecked::<ResponseSize>());
         // In a list of imports this reads nothing once the rejections of the others have exceeded the limit.
-        response_size.add_bytes(0)?;
+        response_size.add_bytes_and_check_limit(0)?;
         let page = import_rejection::load_page(&store, user_id, id, &window).await?;
         let texts = page.rows.iter().map(|row| counts.short_text_bytes(row.detail.len() + row.excerpt.len()));
-        response_size.add_bytes(texts.sum::<usize>() + counts.row_overhead_bytes(page.rows.len()))?;
+        response_size
+            .add_bytes_and_check_limit(texts.sum::<usize>() + counts.row_overhead_bytes(page.rows.len()))?;
         Ok(Connection::new(
             page,
             |row| Some(ImportRejection::from(row)),
             move || {
                 let store = store.clone();
-                async move { import_rejection::count_of_import(&store, user_id, id).await }.boxed()
+                async move { import_rejection::count_rejections_of_import(&store, user_id, id).await }.boxed()
             },
         ))
     }
@@ -196,12 +202,12 @@ impl ImportJob {
         DateTime::At(self.0.created_at)
     }
 
-    /// When a worker first began with the import; null before.
+    /// When a worker first began with the import; null before. `retryImport` of a dry run clears it.
     async fn started_at(&self) -> Option<DateTime> {
         self.0.started_at.map(DateTime::At)
     }
 
-    /// When the import ended; null before.
+    /// When the import was completed, failed, canceled or rolled back; null before, and again after a retry.
     async fn finished_at(&self) -> Option<DateTime> {
         self.0.finished_at.map(DateTime::At)
     }
@@ -219,13 +225,13 @@ impl Listed for ImportJob {
     }
 }
 
-/// The outcomes of the records of an import. `inserted`, `duplicates`, `differing`, `deleted` and `rejected`
-/// always add up to `records`.
+/// How many records of an import had which outcome. `inserted`, `duplicates`, `differing`, `deleted` and
+/// `rejected` always add up to `records`.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ImportRecordCounts {
-    /// All records that are processed so far.
+    /// All records that are processed so far, whatever their outcome.
     records: Long,
-    /// Records that created an event.
+    /// Records that created an event, or would have done so in a dry run.
     inserted: Long,
     /// Records whose event was already stored, with the same content.
     duplicates: Long,
@@ -233,7 +239,7 @@ pub struct ImportRecordCounts {
     differing: Long,
     /// Records whose event was deleted earlier and stays deleted.
     deleted: Long,
-    /// Records that were rejected.
+    /// Records that were rejected because something is wrong with them. They created no event.
     rejected: Long,
 }
 
@@ -242,7 +248,7 @@ pub struct ImportRecordCounts {
 pub struct ImportUpload {
     /// The path on this server to which the payload is sent with PUT.
     url: String,
-    /// How many bytes of the payload have arrived. Continue there, with the header `Upload-Offset`.
+    /// How many bytes of the payload the server has stored. Continue there, with the header `Upload-Offset`.
     offset: Long,
     /// The import fails if the payload is not complete at this time.
     expires_at: DateTime,
@@ -261,7 +267,8 @@ pub struct ImportRejection {
     code: ProblemCode,
     /// One sentence for people, which may change.
     detail: String,
-    /// The beginning of the record, at most 200 characters.
+    /// The beginning of the record, at most 200 characters. It is empty once the server has removed the
+    /// payload.
     excerpt: String,
 }
 

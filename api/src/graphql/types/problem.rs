@@ -3,7 +3,8 @@
 use async_graphql::{Enum, SimpleObject};
 use domain::problem;
 
-/// Why an item or an import was refused, as problem details (RFC 9457) with a stable code.
+/// Why an item or an import was refused, or why an import failed, as problem details (RFC 9457) with a stable
+/// code.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct Problem {
     /// `urn:idem:problem:` and the code in kebab case, such as `urn:idem:problem:not-found`.
@@ -11,15 +12,15 @@ pub struct Problem {
     kind: String,
     /// The code in words, the same for all problems with this code.
     title: String,
-    /// The HTTP status code that fits the code.
+    /// The HTTP status that fits the code. The HTTP response itself can have another, such as 200.
     status: i32,
     /// One sentence for people, which may change; null if there is none.
     detail: Option<String>,
-    /// A URI of this occurrence. The server does not set it for items and imports, so it is null.
+    /// A URI of this occurrence of the problem. It is always null for items and imports.
     instance: Option<String>,
     /// The stable code. Programs decide by it and by `retryable`, not by the texts.
     code: ProblemCode,
-    /// Whether the same input may succeed if it is sent again later.
+    /// Whether the same input may succeed if it is sent again later, unchanged.
     retryable: bool,
     /// How many milliseconds to wait before sending again; null if the server gives no time.
     retry_after_ms: Option<i32>,
@@ -27,10 +28,10 @@ pub struct Problem {
     errors: Vec<FieldProblem>,
 }
 
-/// One wrong field.
+/// What is wrong with one field of an item.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct FieldProblem {
-    /// A JSON Pointer (RFC 6901) within the item, such as `/timestamp` or `/patch/notes`.
+    /// The wrong field, as a JSON Pointer (RFC 6901) within the item, such as `/timestamp` or `/patch/notes`.
     pointer: String,
     /// What is wrong with the field.
     code: ProblemCode,
@@ -73,11 +74,12 @@ pub enum ProblemCode {
     Required,
     /// The id is not a UUID of 8-4-4-4-12 hexadecimal digits.
     InvalidUuid,
-    /// The id is a UUID of another version or variant than UUIDv7.
+    /// The new id or the `editId` is a UUID of another version or variant than UUIDv7.
     NotUuidV7,
-    /// The time inside the id is more than 60 s ahead of the server. It is retryable up to 24 h ahead.
+    /// The time inside the new id is more than 60 s ahead of the server. It is retryable up to 24 h ahead.
     IdInFuture,
-    /// The id belongs to another object of the user, such as an event type or an import. Use a new id.
+    /// The new id already belongs to an object of another kind, such as an event type or an import. Use a new
+    /// id.
     IdInUse,
     /// The value is not an RFC 3339 instant, or is outside the years 0001 to 9999.
     InvalidDatetime,
@@ -99,29 +101,30 @@ pub enum ProblemCode {
     NulCharacter,
     /// The time zone is not in the IANA time zone database.
     UnknownTimeZone,
-    /// There is nothing with this id.
+    /// The user has no event, event type or import with this id.
     NotFound,
-    /// There is no living event type with this id.
+    /// The event refers to an event type that does not exist or is deleted. Create the event type first.
     EventTypeNotFound,
     /// The event type cannot be deleted while living events have this type.
     EventTypeInUse,
     /// Another living event type has this name.
     NameTaken,
-    /// `expectedVersion` no longer holds, because the entity has changed.
+    /// Another writer has changed the entity after `expectedVersion`, or the event to restore is not deleted.
     VersionConflict,
     /// An entity that the item needs was rejected earlier in the same call.
     DependencyRejected,
     /// The id belongs to an import that was first sent with other options.
     ImportIdReused,
-    /// The step is not possible in the present state of the import.
+    /// The import cannot be paused, resumed, canceled, retried or rolled back in its present state.
     ImportState,
     /// Too many imports of the user are waiting, or the daily allowance of bytes is used up.
     TooManyImports,
-    /// The payload did not arrive within 24 hours after the import was created.
+    /// The payload did not arrive completely within 24 hours. Create a new import.
     UploadExpired,
-    /// The payload differs from the announced one, for example in its SHA-256. Send it again.
+    /// The payload differs from the announced one, for example in its SHA-256. If the import awaits its
+    /// upload, send the payload again.
     PayloadMismatch,
-    /// The payload has been removed.
+    /// The server no longer has the payload, so it cannot be read again.
     PayloadGone,
     /// The content of the payload does not have the announced format.
     PayloadFormat,
@@ -129,7 +132,8 @@ pub enum ProblemCode {
     PayloadLimit,
     /// The record is larger than allowed.
     RecordTooLarge,
-    /// The import failed too often without progress.
+    /// Too many attempts of the server to continue the import failed without progress. `retryImport` tries
+    /// again.
     NoProgress,
     /// The record repeatedly crashed the worker that read it, or cannot be stored.
     Poison,

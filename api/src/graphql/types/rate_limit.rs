@@ -9,12 +9,13 @@ use crate::limiter::Charge;
 /// refills continuously. A server without a rate limit returns 2147483647 for `limit` and `remaining`.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct RateLimit {
-    /// The points of a full bucket.
+    /// The points that a full bucket has.
     limit: i32,
-    /// The points that this request took. These are at least 1 for each root field, 1 for each item that is
-    /// written, and 1 for each hundred entries that a list is asked for.
+    /// The points that this request took from the bucket: at least 1 for each root field, or for each item
+    /// that is written (each ten items of `importEvents`), and 1 for each hundred entries that a list is
+    /// asked for.
     cost: i32,
-    /// The whole points that are left after this request.
+    /// The whole points that are left in the bucket after this request.
     remaining: i32,
     /// When the bucket is full again if the user makes no further request until then.
     reset_at: DateTime,

@@ -10,16 +10,17 @@ use super::event::{Event, EventType};
 use super::import::ImportJob;
 use super::problem::Problem;
 use crate::graphql::json_writer::{
-    JsonList, JsonText, SelectedField, WriteField, WriteJson, into_field_writer,
+    JsonList, JsonText, SelectedField, WriteField, WriteJson, infallible_field_writer,
 };
 
 /// The outcome of one item. It alone tells a client what to do with its local row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "apply::Outcome")]
 pub enum WriteOutcome {
-    /// The entity was created. It may be one that the rollback of an import had deleted before.
+    /// The entity was created. It may be an event that the rollback of an import had deleted before.
     Created,
-    /// The entity was already stored and did not change. It is returned as stored: take it over.
+    /// A create found the entity already stored, and did not change it. It is returned as stored: replace the
+    /// local row with it.
     Duplicate,
     /// The entity was changed by an update or a restore.
     Updated,
@@ -29,22 +30,23 @@ pub enum WriteOutcome {
     /// The entity is deleted: by this item, or earlier, and then a create or an update does not bring it
     /// back. Remove the local row.
     Deleted,
-    /// `expectedVersion` no longer holds, and nothing was changed. The result contains the current state:
-    /// merge onto it and send again with its version.
+    /// Another writer has changed the entity after `expectedVersion`, or the event to restore is not deleted.
+    /// Nothing was changed. The result contains the current state: merge onto it and send again with its
+    /// version.
     Conflict,
     /// The item was not applied. Sending it again can succeed only if `problem.retryable` is true.
     Rejected,
 }
 
-/// The key by which an existing entity was found.
+/// The key by which a write found the entity that was already stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "apply::MatchKey")]
 pub enum MatchKey {
-    /// Its id or an alias.
+    /// The id that was sent is the id or an alias of the entity.
     Id,
-    /// Its source and external id.
+    /// The event has the source and external id that were sent.
     ExternalId,
-    /// The name of an event type.
+    /// The event type has the name that was sent.
     Name,
 }
 
@@ -80,9 +82,9 @@ pub enum MatchKey {
     )
 )]
 pub enum WriteResult {
-    /// The result of a write to an event.
+    /// The result of a write to an event, whatever its outcome.
     Event(EventResult),
-    /// The result of a write to an event type.
+    /// The result of a write to an event type, whatever its outcome.
     EventType(EventTypeResult),
 }
 
@@ -131,7 +133,8 @@ pub struct EventTypeResult {
 }
 
 impl EventResult {
-    /// Converts the answer to the item at `index` of the input.
+    /// Converts the answer to the item at the position `index` of the input, from 0. `sent_id` is its id as
+    /// the client sent it.
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: EventAnswer) -> Self {
         let EventAnswer { answer, event_type } = answer;
         let version = answer.row.as_ref().map(|row| row.meta.version);
@@ -155,14 +158,14 @@ impl WriteJson for EventResult {
 
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.schema_field_name() {
-            "index" => into_field_writer(|result: &Self, text| text.push_serialized(&result.index)),
-            "sentId" => into_field_writer(|result: &Self, text| text.push_serialized(&result.sent_id)),
-            "outcome" => into_field_writer(|result: &Self, text| text.push_enum_name(result.outcome)),
-            "matchedBy" => into_field_writer(|result: &Self, text| {
+            "index" => infallible_field_writer(|result: &Self, text| text.push_serialized(&result.index)),
+            "sentId" => infallible_field_writer(|result: &Self, text| text.push_serialized(&result.sent_id)),
+            "outcome" => infallible_field_writer(|result: &Self, text| text.push_enum_name(result.outcome)),
+            "matchedBy" => infallible_field_writer(|result: &Self, text| {
                 text.push_or_null(result.matched_by, JsonText::push_enum_name)
             }),
-            "differs" => into_field_writer(|result: &Self, text| text.push_serialized(&result.differs)),
-            "version" => into_field_writer(|result: &Self, text| text.push_serialized(&result.version)),
+            "differs" => infallible_field_writer(|result: &Self, text| text.push_serialized(&result.differs)),
+            "version" => infallible_field_writer(|result: &Self, text| text.push_serialized(&result.version)),
             // Few results have a problem. async-graphql resolves the lists that contain one.
             "problem" => Some(Box::new(|result, text| {
                 text.push_raw_json("null");
@@ -178,7 +181,8 @@ impl WriteJson for EventResult {
 }
 
 impl EventTypeResult {
-    /// Converts the answer to the item at `index` of the input.
+    /// Converts the answer to the item at the position `index` of the input, from 0. `sent_id` is its id as
+    /// the client sent it.
     pub(crate) fn new(index: usize, sent_id: Option<String>, answer: Answer<TypeRow>) -> Self {
         Self {
             index: i32::try_from(index).unwrap_or(i32::MAX),
@@ -211,22 +215,22 @@ pub struct EventTypePayload {
 /// results.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct EventsPayload {
-    /// One result for each item, in the order of the input.
+    /// One result for each event, in the order of the input.
     pub results: JsonList<EventResult>,
-    /// How many have the outcome CREATED.
+    /// How many results have the outcome CREATED.
     pub created: i32,
-    /// How many have the outcome DUPLICATE.
+    /// How many results have the outcome DUPLICATE.
     pub duplicates: i32,
-    /// How many have the outcome DELETED.
+    /// How many results have the outcome DELETED: the event was deleted earlier and is not created again.
     pub deleted: i32,
-    /// How many have the outcome REJECTED.
+    /// How many results have the outcome REJECTED.
     pub rejected: i32,
 }
 
 /// The response of `applyMutations`.
 #[derive(Debug, SimpleObject)]
 pub struct ApplyMutationsPayload {
-    /// One result for each item, in the order of the input.
+    /// One result for each mutation, in the order of the input.
     pub results: Vec<WriteResult>,
 }
 

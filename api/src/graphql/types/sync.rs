@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::event::{Event, EventType};
 use crate::graphql::json_writer::{
-    JsonList, JsonText, SelectedField, WriteField, WriteJson, into_field_writer,
+    JsonList, JsonText, SelectedField, WriteField, WriteJson, infallible_field_writer,
 };
 use crate::graphql::scalar::{Cursor, DateTime, Long};
 
@@ -27,11 +27,11 @@ pub enum EntityType {
     EventType,
 }
 
-/// Why the feed cannot continue from a cursor.
+/// Why the change feed cannot continue from a cursor, so that the client must bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "Reset")]
 pub enum ResetReason {
-    /// The cursor is malformed or belongs to another user. Bootstrap.
+    /// The cursor is malformed or belongs to another user. Bootstrap from the returned cursor.
     CursorInvalid,
     /// The cursor belongs to another feed epoch: a backup was restored, or a failover lost changes. Send the
     /// local rows again, then bootstrap.
@@ -47,13 +47,13 @@ pub struct ChangePage {
     cursor: Cursor,
     /// Whether more changes follow. It is true if `reset` is set.
     has_more: bool,
-    /// Why the feed could not continue from `after`; null if it could.
+    /// Why the feed cannot continue from `after`, so that the client must bootstrap; null if it can.
     reset: Option<ResetReason>,
-    /// The time of the server's clock.
+    /// The time of the server's clock when it made the response.
     server_time: DateTime,
 }
 
-/// One entity at its newest position in the feed.
+/// One changed entity in the change feed, in its present state.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A living event.
@@ -65,7 +65,8 @@ pub enum Change {
 }
 
 impl ChangePage {
-    /// Converts a page of the user's feed. `now_ms` is the server time in epoch milliseconds.
+    /// Converts a page of the feed of `user_id` for a response. `now_ms` is the server time in epoch
+    /// milliseconds.
     pub(crate) fn new(page: feed::ChangePage, user_id: Uuid, now_ms: i64) -> Self {
         let types =
             page.types.into_iter().filter_map(|(id, row)| Some((id, EventType::from_living_row(row).ok()?)));
@@ -79,15 +80,15 @@ impl ChangePage {
         }
     }
 
-    /// The cursor for the next page.
+    /// The encoded cursor after which the next page begins.
     pub(crate) fn next_cursor(&self) -> &str {
         &self.cursor.0
     }
 }
 
 impl Change {
-    /// Converts a change: a deleted row becomes a tombstone, and an event gets its type if `types` contains
-    /// it.
+    /// Converts a change for a response: a deleted row becomes a tombstone, and an event gets its type if
+    /// `types` contains it by its id.
     fn new(change: feed::Change, types: &HashMap<Uuid, EventType>) -> Self {
         match change {
             feed::Change::Event(row) => match Event::from_living_row(row) {
@@ -125,8 +126,8 @@ impl Change {
     }
 }
 
-/// One entity at its newest position in the feed. An event type that was changed lately comes after its
-/// events, so apply changes without foreign keys.
+/// One changed entity, as it is now. Pages have entities in the order of their last changes: an event type
+/// that was changed lately comes after its events, so apply changes without foreign keys.
 #[Object]
 impl Change {
     /// The kind of the entity.
@@ -139,7 +140,7 @@ impl Change {
         self.row_meta().id.into()
     }
 
-    /// The version of the entity, counting its deletion.
+    /// The version of the entity. Its deletion counts as one version.
     async fn version(&self) -> i32 {
         self.row_meta().version
     }
@@ -169,15 +170,17 @@ impl Change {
 impl WriteJson for Change {
     fn field_writer(field: SelectedField<'_>) -> Option<WriteField<Self>> {
         match field.schema_field_name() {
-            "entity" => into_field_writer(|change: &Self, text| text.push_enum_name(change.entity_type())),
-            "entityId" => into_field_writer(|change: &Self, text| text.push_uuid(change.row_meta().id)),
-            "version" => {
-                into_field_writer(|change: &Self, text| text.push_serialized(&change.row_meta().version))
+            "entity" => {
+                infallible_field_writer(|change: &Self, text| text.push_enum_name(change.entity_type()))
             }
-            "deleted" => into_field_writer(|change: &Self, text| {
+            "entityId" => infallible_field_writer(|change: &Self, text| text.push_uuid(change.row_meta().id)),
+            "version" => infallible_field_writer(|change: &Self, text| {
+                text.push_serialized(&change.row_meta().version)
+            }),
+            "deleted" => infallible_field_writer(|change: &Self, text| {
                 text.push_serialized(&change.row_meta().deletion.is_some())
             }),
-            "originClientId" => into_field_writer(|change: &Self, text| {
+            "originClientId" => infallible_field_writer(|change: &Self, text| {
                 text.push_or_null(change.row_meta().writer.client_id.as_deref(), JsonText::push_string)
             }),
             "event" => {
@@ -207,7 +210,7 @@ pub struct SyncDigest {
 pub struct DigestBucket {
     /// The month as `YYYY-MM`, in UTC.
     month: String,
-    /// The number of living entities.
+    /// The number of living entities in this month.
     count: i32,
     /// The SHA-256 of the lines `id:version`, each with a line feed, of the living entities sorted by id. It
     /// has 64 lower-case hexadecimal digits.
@@ -228,9 +231,9 @@ impl SyncDigest {
 /// How a cursor relates to the newest position of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum SyncState {
-    /// No changes follow the cursor.
+    /// No changes follow the cursor. The local copy is complete.
     UpToDate,
-    /// Changes follow the cursor. Pull them.
+    /// Changes follow the cursor. Pull them with `changes`.
     Behind,
     /// The feed cannot continue from the cursor. `changes` gives the reason and starts a bootstrap.
     ResetRequired,
@@ -239,25 +242,25 @@ pub enum SyncState {
 /// An overview of the user's data and of the sync, for display.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SyncStatus {
-    /// The state of the cursor `after`; null if none was given.
+    /// Whether changes follow the cursor `after`; null if none was given.
     pub state: Option<SyncState>,
-    /// How many entities a pull from `after` would bring; null without `after` or if a reset is required.
+    /// How many changed entities follow the cursor `after`; null without `after` or if a reset is required.
     pub pending: Option<i32>,
-    /// The cursor of the newest position.
+    /// The cursor after the newest change of the user.
     pub head_cursor: Cursor,
-    /// When an event or event type last changed; null if there has been none.
+    /// When an event or event type last changed on the server; null if there has been none.
     pub last_change_at: Option<DateTime>,
     /// The latest `timestamp` of all living events of the user; null if there is none.
     pub last_event_at: Option<DateTime>,
-    /// The number of entities of each kind.
+    /// The number of living and deleted entities of each kind.
     pub counts: Vec<EntityCount>,
-    /// The living events of each source, for the first 1 000 sources by name.
+    /// Totals of the living events of each source, for the first 1 000 sources by name.
     pub sources: Vec<SourceStatus>,
-    /// The number of imports by state.
+    /// How many imports are queued, running, paused or failed.
     pub imports: ImportCounts,
     /// The limits that a client must keep.
     pub limits: SyncLimits,
-    /// The time of the server's clock.
+    /// The time of the server's clock when it made the response.
     pub server_time: DateTime,
 }
 
@@ -272,7 +275,7 @@ pub struct EntityCount {
     deleted: i32,
 }
 
-/// The living events of one source.
+/// Totals of the living events of one source.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SourceStatus {
     /// The name of the source.
@@ -281,11 +284,11 @@ pub struct SourceStatus {
     count: i32,
     /// The latest `timestamp` of these events.
     last_event_at: Option<DateTime>,
-    /// When the server last stored a new one of these events.
+    /// When the server stored the newest of these events, by `createdAt`.
     last_received_at: Option<DateTime>,
 }
 
-/// The number of imports by state.
+/// How many imports are in which state. Imports in other states are not counted.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct ImportCounts {
     /// Imports that wait for a worker.
@@ -301,19 +304,19 @@ pub struct ImportCounts {
 /// The limits that a client must keep.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct SyncLimits {
-    /// The most items of one batch mutation.
+    /// The most items of one `createEvents` or `applyMutations`.
     batch_items_max: i32,
-    /// The most bytes of one request body.
+    /// The most bytes of the body of one HTTP request, other than the payload of an import.
     batch_bytes_max: i32,
     /// The most entries of one page of `changes`.
     pull_first_max: i32,
-    /// How many milliseconds the time inside a new id may be ahead of the server.
+    /// How many milliseconds the time inside a new id may be ahead of the server's clock.
     future_skew_ms_max: i32,
-    /// The most bytes of one import payload.
+    /// The most bytes of one import payload, as sent.
     import_bytes_max: Long,
 }
 
-/// A count as GraphQL's `Int`, which has 32 bits. A greater count becomes the greatest `Int`.
+/// Converts a count to GraphQL's `Int`, which has 32 bits. A greater count becomes the greatest `Int`.
 fn to_graphql_int(count: i64) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
@@ -329,7 +332,7 @@ impl From<SourceTotals> for SourceStatus {
     }
 }
 
-/// The number of events and of event types.
+/// Converts the totals of a user to the numbers of living and deleted events and event types.
 pub(crate) fn to_entity_counts(totals: &Totals) -> Vec<EntityCount> {
     let count = |entity, live, deleted| EntityCount {
         entity,
@@ -342,7 +345,7 @@ pub(crate) fn to_entity_counts(totals: &Totals) -> Vec<EntityCount> {
     ]
 }
 
-/// The number of imports by state.
+/// Converts the totals of a user to the numbers of queued, running, paused and failed imports.
 pub(crate) fn to_import_counts(totals: &Totals) -> ImportCounts {
     ImportCounts {
         queued: to_graphql_int(totals.imports_queued),
@@ -352,7 +355,7 @@ pub(crate) fn to_import_counts(totals: &Totals) -> ImportCounts {
     }
 }
 
-/// The limits of this server.
+/// The limits of this server that a client must keep. They are constants.
 pub(crate) fn sync_limits() -> SyncLimits {
     SyncLimits {
         batch_items_max: limits::BATCH_ITEMS_MAX as i32,

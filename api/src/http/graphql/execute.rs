@@ -30,28 +30,31 @@ use crate::{graphql, query_limits};
 /// run many.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(RESPONSE_MS_MAX);
 
-/// A request whose document is within the query limits.
+/// A GraphQL request that is ready to be executed: its document is parsed and within the query limits.
 pub(in crate::http) struct Operation {
     request: Request,
     user_id: Uuid,
     pub operation_type: OperationType,
-    /// The cost. After [`Self::take_points`] it also has the level of the bucket.
+    /// The points that the operation costs. After [`Self::take_points`] it also has the level of the user's
+    /// bucket.
     pub charge: Charge,
-    /// The document and its hash. They are stored after the execution.
+    /// The document and its hash, to be stored after the execution. `None` if the client sent no hash.
     unpersisted: Option<UnpersistedDocument>,
-    /// The memory and the other limited resources that the request occupies. They are released when it has
-    /// ended, because a mutation goes on even if its client disconnects.
+    /// The memory and the other limited resources that the request occupies. A query or a mutation releases
+    /// them when it has ended, even if its client disconnects before. A subscription releases them when it
+    /// begins.
     permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl Operation {
-    /// Attaches the permits that the operation holds until it has ended.
+    /// Attaches the permits that a query or a mutation holds until it has ended, and a subscription until it
+    /// begins.
     pub fn with_permits(self, permits: Vec<OwnedSemaphorePermit>) -> Self {
         Self { permits, ..self }
     }
 
-    /// Takes the points of the operation from its user. This must be the last check before the execution,
-    /// because points are never given back.
+    /// Takes the points of the operation from the rate limit of its user. This must be the last check before
+    /// the execution, because points are never given back.
     ///
     /// # Errors
     /// [`ApiError::RateLimited`] if the user has too few points left.
@@ -63,7 +66,8 @@ impl Operation {
         Ok(Self { request: self.request.data(charge), charge, ..self })
     }
 
-    /// Attaches the trace that the operation belongs to.
+    /// Attaches the trace context of the request, which an import that the operation creates stores. Does
+    /// nothing if there is none.
     pub fn with_trace(self, trace: RequestTrace) -> Self {
         match trace.0 {
             Some(context) => Self { request: self.request.data(context), ..self },
@@ -72,7 +76,7 @@ impl Operation {
     }
 }
 
-/// A document that is stored under its hash once it was executed.
+/// A GraphQL document that is stored under its hash once it was executed (automatic persisted queries).
 struct UnpersistedDocument {
     documents: PersistedDocuments,
     hash: Hash,
@@ -80,7 +84,7 @@ struct UnpersistedDocument {
 }
 
 impl UnpersistedDocument {
-    /// Stores the document, unless the request was refused.
+    /// Stores the document under its hash, unless `response` is a request error.
     fn persist_unless_refused(&self, response: &GraphqlResponse) {
         if !is_request_error(response) {
             self.documents.store_document(self.hash, &self.query);
@@ -88,7 +92,8 @@ impl UnpersistedDocument {
     }
 }
 
-/// Prepares a request of a user: finds its document, checks the query limits and calculates the cost.
+/// Prepares a request of a user: finds its document, checks the query limits and calculates the cost. Takes
+/// no points and executes nothing.
 ///
 /// # Errors
 /// - [`ApiError::PersistedQueryNotFound`] if the request has only the hash of an unknown document.
@@ -110,11 +115,11 @@ pub(in crate::http) fn prepare_operation(app: &App, actor: Actor, body: Body) ->
     request.operation_name = body.operation_name;
     request.set_parsed_query(ExecutableDocument::clone(&document));
     let user_id = actor.user_id;
-    let request = graphql::attach_actor(request, actor, &app.services.store);
+    let request = graphql::attach_actor_and_request_state(request, actor, &app.services.store);
     Ok(Operation { request, user_id, operation_type, charge, unpersisted, permits: Vec::new() })
 }
 
-/// Returns the parsed document from the cache, or checks the limits and parses it.
+/// Returns the parsed document from the cache, or else parses it within the query limits and caches it.
 fn find_or_parse_document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
     let cached = app.documents.lock().ok().and_then(|mut documents| documents.get(text).map(Arc::clone));
     if let Some(document) = cached {
@@ -127,7 +132,8 @@ fn find_or_parse_document(app: &App, text: &str) -> Result<Arc<ExecutableDocumen
     Ok(document)
 }
 
-/// The operations that the request may mean. There is exactly one in each request that is executed.
+/// The operations of the document that have this name, or all of them without a name. A request is executed
+/// only if there is exactly one.
 fn candidate_operations<'d>(
     document: &'d ExecutableDocument,
     operation_name: Option<&str>,
@@ -138,8 +144,8 @@ fn candidate_operations<'d>(
     candidates.map(|(_, operation)| &operation.node)
 }
 
-/// The type of the operation. If several operations are possible, a mutation takes precedence over a
-/// subscription, and a subscription over a query.
+/// The type of the operation to execute. If there are several, a mutation takes precedence over a
+/// subscription, and a subscription over a query. If there is none, the type is query.
 fn choose_operation_type<'d>(operations: impl Iterator<Item = &'d OperationDefinition>) -> OperationType {
     let mut types: Vec<_> = operations.map(|operation| operation.ty).collect();
     types.sort_by_key(|operation_type| match operation_type {
@@ -152,7 +158,8 @@ fn choose_operation_type<'d>(operations: impl Iterator<Item = &'d OperationDefin
 
 /// Executes a query or a mutation. It must not be called for a subscription.
 ///
-/// The response comes within [`RESPONSE_TIMEOUT`], even if the database does not respond.
+/// The response comes within [`RESPONSE_TIMEOUT`], even if the database does not respond. A mutation goes on
+/// after that, and also if the returned future is dropped.
 pub(in crate::http) async fn execute_operation(
     app: &App,
     operation: Operation,
@@ -194,7 +201,8 @@ fn timeout_error() -> ApiError {
     Error::Late.into()
 }
 
-/// Executes any operation. Errors of validation are returned by the first poll.
+/// Executes any operation. A mutation begins at once in its own task, anything else when the stream is
+/// polled. The first poll of a subscription returns the errors of its validation.
 ///
 /// A subscription ends with the first response that has errors, and the data of that response is removed. The
 /// client then resumes with the cursor that it has. The next page would have led it past the failed page.

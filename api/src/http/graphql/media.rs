@@ -17,20 +17,20 @@ pub(super) enum Media {
     Multipart,
 }
 
-/// The media types that a client prefers.
+/// The media types of responses that a client prefers, by its `Accept`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// The preferred one of all supported media types.
+    /// The media type that the client prefers of all supported ones.
     best: Media,
-    /// The preferred one of those for a single response.
+    /// The preferred media type for a single response. `None` if the client accepts none.
     single: Option<Media>,
-    /// The preferred one of those for a stream of responses.
+    /// The preferred media type for a stream of responses. `None` if the client accepts none.
     stream: Option<Media>,
 }
 
 impl Accepted {
-    /// Reads `Accept`. A missing header means plain JSON. Returns `None` if the client accepts no supported
-    /// type.
+    /// Reads `Accept` of a request. A missing header means plain JSON. Returns `None` if the client accepts
+    /// no supported type.
     pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(header::ACCEPT) {
             return Some(Self { best: Media::Json, single: Some(Media::Json), stream: None });
@@ -46,7 +46,7 @@ impl Accepted {
         })
     }
 
-    /// The media type of an error response when nothing was executed.
+    /// The media type of a response to a request that was refused before its execution.
     pub(super) fn error_media(self) -> Media {
         match self.best {
             // graphql-sse: an error before the stream begins has a status 4xx, which plain JSON would not
@@ -68,12 +68,14 @@ impl Accepted {
     }
 }
 
-/// The media type of an error response. It is plain JSON if the client accepts no supported type.
+/// The media type of a response to a refused request. It is plain JSON if the client accepts no supported
+/// type.
 pub(super) fn error_media_or_json(accepted: Option<Accepted>) -> Media {
     accepted.map_or(Media::Json, Accepted::error_media)
 }
 
-/// Returns the media type with the highest quality of those for which `is_eligible` is true.
+/// Returns the media type with the highest quality of those for which `is_eligible` is true, if any is
+/// acceptable. `ranges` are pairs of media type and quality.
 fn preferred_media(ranges: &[(Media, f32)], is_eligible: impl Fn(&Media) -> bool) -> Option<Media> {
     let mut best = None;
     for (media, quality) in ranges.iter().filter(|(media, _)| is_eligible(media)) {

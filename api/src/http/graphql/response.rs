@@ -15,15 +15,15 @@ use crate::error::{ApiError, add_problems_to_errors};
 use crate::graphql::json_writer;
 use crate::http::{add_headers_for_status, add_rate_limit_headers};
 
-/// Whether nothing was executed, so that there is neither data nor an error of a field. The GraphQL
-/// specification calls this a request error.
+/// Whether the response has errors, but neither data nor an error of a field. The GraphQL specification calls
+/// this a request error: nothing was executed, except if a mutation took too long.
 pub(in crate::http) fn is_request_error(response: &GraphqlResponse) -> bool {
     !response.errors.is_empty()
         && response.data == Value::Null
         && response.errors.iter().all(|error| error.path.is_empty())
 }
 
-/// The JSON of a response in consecutive pieces. A request error has no member `data` (GraphQL, section
+/// The JSON text of a response in consecutive pieces. A request error has no member `data` (GraphQL, section
 /// 7.1.2).
 pub(super) fn to_json_pieces(response: &GraphqlResponse) -> Vec<Bytes> {
     if is_request_error(response) {
@@ -33,7 +33,8 @@ pub(super) fn to_json_pieces(response: &GraphqlResponse) -> Vec<Bytes> {
     }
 }
 
-/// Returns the GraphQL response for an error. `status` is the status in its problem object.
+/// Returns the GraphQL response for an error, without data. `status` is the HTTP status in its problem
+/// object.
 pub(in crate::http) fn graphql_error_response(
     error: &ApiError,
     status: u16,
@@ -50,7 +51,8 @@ pub(in crate::http) fn graphql_error_response(
     response
 }
 
-/// Returns the HTTP response for a GraphQL response that is written in `media`.
+/// Returns the HTTP response for one complete GraphQL response. The body is plain JSON, unless `media` is
+/// [`Media::GraphqlResponse`]. The status is 200, 400 or 503.
 pub(super) fn to_http_response(response: &GraphqlResponse, media: Media) -> Response {
     let content_type = match media {
         Media::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
@@ -59,7 +61,7 @@ pub(super) fn to_http_response(response: &GraphqlResponse, media: Media) -> Resp
     // GraphQL over HTTP: only this media type gives a request error the status 400.
     let is_bad = is_request_error(response) && media == Media::GraphqlResponse;
     let status = match () {
-        () if is_unavailable(response) => StatusCode::SERVICE_UNAVAILABLE,
+        () if has_only_unavailable_errors(response) => StatusCode::SERVICE_UNAVAILABLE,
         () if is_bad => StatusCode::BAD_REQUEST,
         () => StatusCode::OK,
     };
@@ -75,16 +77,17 @@ pub(super) fn to_http_response(response: &GraphqlResponse, media: Media) -> Resp
     response
 }
 
-/// Whether nothing was done and every error is `UNAVAILABLE`. The status 503 then makes clients retry that
+/// Whether there is no data and every error is `UNAVAILABLE`. The status 503 then makes clients retry that
 /// look only at the status.
-fn is_unavailable(response: &GraphqlResponse) -> bool {
+fn has_only_unavailable_errors(response: &GraphqlResponse) -> bool {
     let code = Value::from("UNAVAILABLE");
     let has_code =
         |error: &ServerError| error.extensions.as_ref().and_then(|values| values.get("code")) == Some(&code);
     response.data == Value::Null && !response.errors.is_empty() && response.errors.iter().all(has_code)
 }
 
-/// Returns the HTTP response to a refused request. `status` replaces the status of the error.
+/// Returns the HTTP response to a refused request of `/graphql`. `status` replaces the HTTP status that the
+/// error usually has.
 pub(super) fn refusal_response(
     error: &ApiError,
     status: Option<StatusCode>,

@@ -24,7 +24,7 @@ use crate::error::ApiError;
 use crate::graphql::json_writer::response::join_pieces_to_text;
 use crate::http::App;
 
-/// How the responses of one body are separated.
+/// How the GraphQL responses in one streamed HTTP body are separated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     /// An event `next` for each response.
@@ -41,7 +41,8 @@ impl Framing {
         }
     }
 
-    /// The longest time without any bytes. Proxies could otherwise close the connection as idle.
+    /// How long to wait for a response before a heartbeat is sent. Proxies could otherwise close the
+    /// connection as idle.
     fn heartbeat_interval(self) -> Duration {
         match self {
             Self::EventStream => Duration::from_secs(12),
@@ -49,15 +50,15 @@ impl Framing {
         }
     }
 
-    /// The bytes before the first response.
-    fn begin_text(self) -> String {
+    /// The text of the body before the first response.
+    fn text_before_responses(self) -> String {
         match self {
             Self::EventStream => ":\n\n".to_owned(),
             Self::Multipart => "--graphql".to_owned(),
         }
     }
 
-    /// The bytes of a heartbeat, which clients ignore.
+    /// The text of a heartbeat, which clients ignore.
     fn heartbeat_text(self) -> String {
         match self {
             Self::EventStream => ":\n\n".to_owned(),
@@ -65,8 +66,8 @@ impl Framing {
         }
     }
 
-    /// The bytes of one response.
-    fn response_text(self, response: &GraphqlResponse) -> String {
+    /// The text of the body for one response: its JSON with the framing.
+    fn framed_response_text(self, response: &GraphqlResponse) -> String {
         let text = join_pieces_to_text(&to_json_pieces(response));
         match self {
             Self::EventStream => format!("event: next\ndata: {text}\n\n"),
@@ -74,8 +75,9 @@ impl Framing {
         }
     }
 
-    /// The bytes at the end of the body. `error` is the reason if the operation did not end by itself.
-    fn end_text(self, error: Option<&ApiError>, request_id: &str) -> String {
+    /// The text at the end of the body. `error` is the reason if the server ends the operation early. Only
+    /// [`Self::Multipart`] shows it to the client.
+    fn text_after_responses(self, error: Option<&ApiError>, request_id: &str) -> String {
         match self {
             // The event has an empty `data`, because browsers ignore events without one.
             Self::EventStream => "event: complete\ndata:\n\n".to_owned(),
@@ -90,14 +92,14 @@ impl Framing {
     }
 }
 
-/// A part with the boundary after it. The boundary is sent at once, because clients process a part only after
-/// they have read it.
+/// A part of a multipart body with the boundary after it. The boundary is sent at once, because clients
+/// process a part only after they have read the boundary.
 fn multipart_part(json: &str) -> String {
     format!("\r\ncontent-type: application/json\r\n\r\n{json}\r\n--graphql")
 }
 
-/// Responds to an operation with a stream. If validation refuses the operation, the response is a single
-/// error in `error_media` and no stream begins.
+/// Executes an operation and responds with the stream of its responses. If the operation is refused before
+/// its execution, the response is a single error in `error_media` and no stream begins.
 pub(super) async fn respond_with_stream(
     app: &Arc<App>,
     operation: Operation,
@@ -139,7 +141,7 @@ pub(super) async fn respond_with_stream(
 }
 
 /// Milliseconds as a duration of at most one year, because the timer of tokio does not support arbitrary
-/// times.
+/// times. A negative number becomes zero.
 pub(in crate::http) fn to_timer_duration(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(Duration::from_secs(365 * 24 * 3_600))
 }
@@ -163,13 +165,14 @@ struct StreamBody {
 }
 
 impl StreamBody {
-    /// Returns the next bytes of the body, and `None` at its end.
+    /// Waits for the next response and returns its text, or a heartbeat if none comes in time. At shutdown
+    /// and when the token expires, returns the end of the body. Returns `None` after the end.
     async fn next_body_piece(&mut self) -> Option<String> {
         match self.stage {
             Stage::Ended => return None,
             Stage::Begin => {
                 self.stage = Stage::Responses;
-                return Some(self.framing.begin_text());
+                return Some(self.framing.text_before_responses());
             }
             Stage::Responses => {}
         }
@@ -178,12 +181,12 @@ impl StreamBody {
             () = self.app.shutdown.cancelled() => Some(ApiError::Unavailable),
             () = sleep_until(self.expires_at) => Some(ApiError::Unauthenticated),
             response = self.responses.next() => match response {
-                Some(response) => return Some(self.framing.response_text(&response)),
+                Some(response) => return Some(self.framing.framed_response_text(&response)),
                 None => None,
             },
             () = sleep(self.framing.heartbeat_interval()) => return Some(self.framing.heartbeat_text()),
         };
         self.stage = Stage::Ended;
-        Some(self.framing.end_text(error.as_ref(), &self.request_id))
+        Some(self.framing.text_after_responses(error.as_ref(), &self.request_id))
     }
 }

@@ -10,10 +10,10 @@ use domain::limits::{SOCKET_REQUESTS_MAX, SOCKET_SUBSCRIPTIONS_MAX};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-/// The running operations of one socket.
+/// The running GraphQL operations of one WebSocket.
 #[derive(Default)]
 pub(super) struct Operations {
-    /// In the order in which they are polled.
+    /// The running operations, in the order in which they are polled.
     running: Vec<RunningOperation>,
 }
 
@@ -23,12 +23,13 @@ struct RunningOperation {
     responses: BoxStream<'static, GraphqlResponse>,
 }
 
-/// A response of an operation, or its end.
+/// A response of a running operation, or its end.
 pub(super) struct OperationEvent {
     pub id: String,
     /// `None` if the operation has ended.
     pub response: Option<GraphqlResponse>,
-    /// Whether a subscription was refused at its start, or ends with a response that failed.
+    /// Whether this is the response of a subscription that has errors and no data. The subscription ends with
+    /// it.
     pub has_failed: bool,
 }
 
@@ -63,18 +64,20 @@ impl Operations {
         self.running.push(RunningOperation { id, is_subscription, responses });
     }
 
-    /// Removes an operation. A mutation that has begun still runs to its end.
+    /// Removes the operation with this id, if there is one. It ends, except that a mutation that has begun
+    /// runs to its end without a response.
     pub(super) fn remove_operation(&mut self, id: &str) {
         self.running.retain(|running| running.id != id);
         self.free_list_if_empty();
     }
 
-    /// Removes all subscriptions, because they would not end by themselves.
+    /// Removes all subscriptions, which ends them, because they would not end by themselves.
     pub(super) fn remove_subscriptions(&mut self) {
         self.running.retain(|running| !running.is_subscription);
     }
 
-    /// Waits for the next event of any operation. Never returns while there is no operation.
+    /// Waits for the next response or the end of any operation, and removes an operation that has ended.
+    /// Never returns while there is no operation.
     pub(super) async fn next_operation_event(&mut self) -> OperationEvent {
         std::future::poll_fn(|context| self.poll_next_operation_event(context)).await
     }
@@ -100,8 +103,8 @@ impl Operations {
         Poll::Pending
     }
 
-    /// Releases the memory of the list when it is empty. A socket that was busy once then occupies no more
-    /// memory than any other.
+    /// Releases the memory of the list of operations if it is empty. A socket that was busy once then
+    /// occupies no more memory than any other.
     fn free_list_if_empty(&mut self) {
         if self.running.is_empty() {
             self.running = Vec::new();

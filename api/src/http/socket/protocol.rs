@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 
 use crate::graphql::json_writer;
 
-/// The name of the protocol in `Sec-WebSocket-Protocol`.
+/// The name of the supported subprotocol in `Sec-WebSocket-Protocol`.
 pub(super) const PROTOCOL: &str = "graphql-transport-ws";
 
-/// Why a socket is closed: the close code and the reason text of the close frame.
+/// Why the server closes a WebSocket: the close code and the reason text of the close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Close(pub u16, pub &'static str);
 
@@ -32,7 +32,7 @@ impl Close {
     pub(super) const SECOND_INIT: Self = Self(4429, "Too many initialisation requests");
 }
 
-/// A message of the client.
+/// A message of graphql-transport-ws from the client.
 #[derive(Debug)]
 pub(super) enum Incoming<'m> {
     Init(Option<&'m RawValue>),
@@ -52,7 +52,7 @@ struct RawMessage<'m> {
 }
 
 impl<'m> Incoming<'m> {
-    /// Parses a message. `None` if it does not conform to the protocol.
+    /// Parses a message of the client. `None` if it does not conform to the protocol.
     pub(super) fn parse_message(text: &'m str) -> Option<Self> {
         let RawMessage { message_type, id, payload } = serde_json::from_str(text).ok()?;
         let id = id.filter(|id| (1..=SOCKET_ID_BYTES_MAX).contains(&id.len()));
@@ -70,8 +70,8 @@ impl<'m> Incoming<'m> {
     }
 }
 
-/// Returns the token in the payload of `connection_init`. It is in `authorization`, `Authorization`,
-/// `headers.authorization` or `headers.Authorization`, with or without `Bearer`.
+/// Returns the token in the payload of `connection_init`, without verifying it. It is in `authorization`,
+/// `Authorization`, `headers.authorization` or `headers.Authorization`, with or without `Bearer`.
 ///
 /// # Errors
 /// `()` if the value is not a string.
@@ -89,7 +89,7 @@ pub(super) fn parse_token(payload: &RawValue) -> Result<Option<String>, ()> {
     Ok(Some(token.to_owned()))
 }
 
-/// A message of the server.
+/// A message of graphql-transport-ws to the client.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Outgoing<'m> {
@@ -113,7 +113,7 @@ pub(super) enum Outgoing<'m> {
 }
 
 impl Outgoing<'_> {
-    /// The message as JSON.
+    /// The message as JSON text.
     pub(super) fn to_json(&self) -> String {
         let mut text = serde_json::to_string(self).unwrap_or_default();
         if let Self::Next { payload, .. } = self {

@@ -5,7 +5,7 @@ use chrono::format::StrftimeItems;
 /// The letters of all supported specifiers.
 const LETTERS: &str = "AaBbcDdeFfGgHhIjklMmnPpRrSsTtUuVvWwXxYyZz+%";
 
-/// Specifiers that are short for others.
+/// Specifiers that are short for others, each with what it stands for.
 const COMPOSITES: [(&str, &str); 10] = [
     ("%D", "%m/%d/%y"),
     ("%F", "%Y-%m-%d"),
@@ -31,7 +31,7 @@ const ALTERNATIVES: [(&str, &str); 8] = [
     ("%O", "write it without O"),
 ];
 
-/// Replaces the specifiers that are short for others.
+/// Replaces the specifiers of a pattern that are short for others: `%F` becomes `%Y-%m-%d`.
 ///
 /// # Errors
 /// The detail of a problem if a specifier is unknown.
@@ -64,7 +64,7 @@ pub(super) fn split_into_tokens(text: &str) -> Result<Vec<&str>, String> {
     Ok(tokens)
 }
 
-/// The length in bytes of the specifier at the beginning of a text.
+/// The length in bytes of the specifier with which a text begins. The text must begin with `%`.
 ///
 /// # Errors
 /// The detail of a problem if the specifier is unknown, with its alternative.
@@ -85,7 +85,7 @@ pub(super) fn specifier_length(text: &str) -> Result<usize, String> {
     Err(format!("has a specifier that is not known: {name}{alternative}"))
 }
 
-/// The letter of a specifier; `None` for other text.
+/// The letter of a specifier: `Y` of `%Y`. `None` for text that is not a specifier.
 pub(super) fn specifier_letter(token: &str) -> Option<char> {
     token.strip_prefix('%')?.chars().last()
 }
@@ -103,11 +103,12 @@ impl SpecifierLetters {
         self.0.iter().any(|letter| letters.contains(*letter))
     }
 
-    /// Checks that the pattern gives a date, and a time without gaps.
+    /// Checks that the pattern gives a whole date, and that no larger unit of its time is missing: minutes
+    /// need an hour, for example.
     ///
     /// # Errors
     /// The detail of a problem: the missing part and its specifier.
-    pub(super) fn check_has_date_without_gaps(&self) -> Result<(), String> {
+    pub(super) fn check_date_and_time_complete(&self) -> Result<(), String> {
         let missing = |detail: &str| Err(detail.to_owned());
         if self.has_any_letter("s") {
             return Ok(());

@@ -61,7 +61,8 @@ impl State {
         skip.and_then(|skip| self.block.get(skip..)).unwrap_or_default()
     }
 
-    /// Loads the block at an offset. The bytes before an error are kept.
+    /// Loads up to [`BLOCK_BYTES`] from an offset on in place of the loaded block. The bytes before an error
+    /// are kept.
     fn load_block(&mut self, input: &Input, at: u64) -> io::Result<()> {
         self.block.clear();
         self.block_at = at;

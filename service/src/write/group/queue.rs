@@ -19,7 +19,7 @@ use domain::limits::{
 use store::error::Error;
 use store::load::ReadSet;
 
-/// One write whose caller waits for the answer.
+/// One write in the queue of the group writer. Its caller waits for the answer.
 pub(super) struct QueuedWrite<T> {
     pub(super) user_id: Uuid,
     pub(super) read_set: ReadSet,
@@ -38,13 +38,14 @@ impl<T> QueuedWrite<T> {
         Self { user_id, read_set, decide, answer, queued_at: Instant::now() }
     }
 
-    /// Runs the decision. A panic is caught and becomes an error, so that it fails no other write.
+    /// Runs the decision of this write. A panic is caught and becomes an error, so that it fails no other
+    /// write.
     pub(super) fn decide_catching_panics(&self, unit: &mut UnitOfWork) -> Result<T, Error> {
         let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(unit)));
         decided.unwrap_or(Err(Error::Bug("a decision panicked")))
     }
 
-    /// Sends the answer to the caller, who may have gone away.
+    /// Sends the answer to the caller of this write. Does nothing if the caller has gone away.
     pub(super) fn send_answer(self, answer: Result<T, Error>) {
         let _caller_is_gone = self.answer.send(answer);
     }
@@ -63,12 +64,12 @@ impl<T> UserWrites<T> {
         self.writes.len()
     }
 
-    /// When the oldest of them was queued.
+    /// When the first of these writes was queued. Now, if they were taken out already.
     pub(super) fn oldest_queued_at(&self) -> Instant {
         self.writes.first().map_or_else(Instant::now, |write| write.queued_at)
     }
 
-    /// Everything that any of them can touch.
+    /// The keys of all rows that any of these writes can touch.
     pub(super) fn merged_read_set(&self) -> ReadSet {
         let mut all = self.writes.iter().map(|write| &write.read_set);
         let mut read_set = all.next().cloned().unwrap_or_default();
@@ -76,22 +77,23 @@ impl<T> UserWrites<T> {
         read_set
     }
 
-    /// Decides them in order. A rejection in one call must not affect the items of the next call.
+    /// Decides these writes in order, each over the result of the one before it. A rejection in one write
+    /// must not affect the items of the next one. Fails if any decision fails.
     pub(super) fn decide_all(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
         let decide = |write: &QueuedWrite<T>| {
-            unit.reset_for_next_call();
+            unit.clear_rejections_and_applied_edits();
             write.decide_catching_panics(unit)
         };
         self.writes.iter().map(decide).collect()
     }
 
-    /// Takes the writes out, to answer them.
+    /// Moves the writes out, to answer them. The count `taken` stays.
     pub(super) fn take_writes(&mut self) -> Vec<QueuedWrite<T>> {
         std::mem::take(&mut self.writes)
     }
 }
 
-/// The writes that wait, the users whose writes are in flight, and the free writer slots.
+/// The writes that wait, the users whose writes are in flight, and the number of free writer slots.
 pub(super) struct WriteQueue<T> {
     waiting: HashMap<Uuid, VecDeque<QueuedWrite<T>>>,
     /// Users who have waiting writes and none in flight, in the order in which they are served.
@@ -119,7 +121,8 @@ impl<T> WriteQueue<T> {
         }
     }
 
-    /// Adds a write. Returns whether a writer slot was claimed for it.
+    /// Adds a write to the queue. Returns whether it claimed a writer slot; then the caller must start a
+    /// writer.
     ///
     /// # Errors
     /// [`Error::Busy`] if too many writes of the process, or of this user, are pending.
@@ -144,7 +147,8 @@ impl<T> WriteQueue<T> {
         Ok(self.try_claim_slot())
     }
 
-    /// Takes the next write group: at least one write of each ready user, in their order.
+    /// Takes the next write group out of the queue: at least one write of each ready user, in their order,
+    /// for at most [`GROUP_ITEMS_MAX`] users. These users are in flight then.
     ///
     /// The group is empty if no user is ready. Then the writer slot of the caller is free again.
     pub(super) fn take_group_or_free_slot(&mut self) -> Vec<UserWrites<T>> {
@@ -172,8 +176,9 @@ impl<T> WriteQueue<T> {
         group
     }
 
-    /// Counts these writes as done, so that the next ones of their users can be taken. Returns whether a
-    /// writer slot was claimed for them, which happens only if `wants_writer`.
+    /// Counts the writes of a group as done, so that the next ones of their users can be taken. Returns
+    /// whether it claimed a writer slot for those, which it does only if `wants_writer`; then the caller must
+    /// start a writer.
     pub(super) fn complete_group_and_claim_slot(
         &mut self,
         group: &[UserWrites<T>],
@@ -191,14 +196,14 @@ impl<T> WriteQueue<T> {
         wants_writer && self.try_claim_slot()
     }
 
-    /// Frees the slot of a writer that ended before it found the queue empty. Returns whether the slot was
-    /// claimed again, for a writer that takes its place.
+    /// Frees the slot of a writer that ended before it found the queue empty. Returns whether it claimed the
+    /// slot again; then the caller must start a writer in its place.
     pub(super) fn release_or_reclaim_slot(&mut self) -> bool {
         self.free_slots += 1;
         self.try_claim_slot()
     }
 
-    /// Claims a writer slot if a user is ready and a slot is free.
+    /// Claims a writer slot if a user is ready and a slot is free. Returns whether it did.
     fn try_claim_slot(&mut self) -> bool {
         let is_claimed = !self.ready_users.is_empty() && self.free_slots > 0;
         self.free_slots -= usize::from(is_claimed);

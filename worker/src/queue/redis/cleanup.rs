@@ -14,19 +14,19 @@ use tokio::time::Interval;
 use super::super::{Message, QUEUE_NAME, QueueError};
 use super::run_with_time_limit;
 
-/// How often messages that are done are removed.
+/// How often messages that are done are removed from Redis.
 pub(super) const CLEAN_UP_EVERY: Duration = Duration::from_secs(60 * 60);
-/// How long a message that is done is kept.
+/// How long a message that is done is kept in Redis.
 const DONE_TTL: Duration = Duration::from_secs(60 * 60);
-/// How long it may take to deregister a worker.
+/// How long it may take to remove a queue worker from Redis.
 const DEREGISTER_TIME_MAX: Duration = Duration::from_secs(1);
-/// How long it may take to empty the queue.
+/// How long it may take to remove all keys of the queue.
 const EMPTY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How many keys one SCAN looks at.
 const SCAN_STEP: usize = 1_000;
 
-/// Removes messages that are done, once an hour. The interval belongs to the caller, so that it goes on when
-/// the worker is replaced.
+/// Removes messages that are done from Redis, once an hour, and never returns. The interval belongs to the
+/// caller, so that it goes on when the worker is replaced.
 pub(super) async fn remove_done_messages_hourly(
     mut storage: RedisStorage<Option<Message>>,
     hourly: &mut Interval,
@@ -34,14 +34,14 @@ pub(super) async fn remove_done_messages_hourly(
     loop {
         hourly.tick().await;
         match remove_done_messages(&mut storage).await {
-            Ok(messages) => tracing::debug!(messages, "removed messages that were done"),
-            Err(error) => tracing::debug!(%error, "could not remove messages that were done"),
+            Ok(messages) => tracing::debug!(messages, "removed done messages from the import queue"),
+            Err(error) => tracing::debug!(%error, "could not remove done messages from the import queue"),
         }
     }
 }
 
-/// Removes messages that are done, and the sets of done and dead messages, to which apalis only adds. Returns
-/// the number of messages.
+/// Removes from Redis the messages that were done more than an hour ago, and the sets of done and dead
+/// messages, to which apalis only adds. Returns the number of messages.
 async fn remove_done_messages(
     storage: &mut RedisStorage<Option<Message>>,
 ) -> Result<usize, apalis_redis::Error> {
@@ -51,7 +51,7 @@ async fn remove_done_messages(
     Ok(messages)
 }
 
-/// Removes a worker and the messages that it was working on.
+/// Removes a queue worker that has ended from Redis, and the messages that it was working on.
 ///
 /// Otherwise these messages would be given to another worker after 30 s, and an entry that ended this worker
 /// would end that one too, again and again. If a valid message is lost by this, the sweeper notifies again.
@@ -83,12 +83,12 @@ pub(super) async fn remove_worker_and_its_messages(
     .await
 }
 
-/// Removes all keys of the queue, whatever their type, and returns how many. Workers of other processes end
-/// and are replaced.
+/// Removes all keys of the queue from Redis, whatever their type, and returns how many. Workers of other
+/// processes end and are replaced.
 ///
 /// # Errors
 /// As [`run_with_time_limit`].
-pub(super) async fn remove_all_keys(connection: &ConnectionManager) -> Result<u64, QueueError> {
+pub(super) async fn remove_all_queue_keys(connection: &ConnectionManager) -> Result<u64, QueueError> {
     run_with_time_limit(EMPTY_TIME_MAX, async {
         let mut connection = connection.clone();
         let mut removed = 0;

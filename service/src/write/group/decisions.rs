@@ -1,0 +1,162 @@
+//! Decides the writes of a group. Those that only bring new events are stored as well.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::queue::UserWrites;
+use crate::write::SetEventTypes;
+use crate::write::new_events::decide_as_new;
+use domain::apply::UnitOfWork;
+use store::Tx;
+use store::error::Error;
+use store::load::{Loaded, Locking, ReadSet, load_read_sets};
+use store::new_events::{Attempt, store_if_all_new};
+use store::pool::Pool;
+use store::save::{Decision, can_store_without_lock};
+
+/// What was decided for the users of a group, apart from the changes to store.
+pub(super) struct Decisions<T> {
+    /// The answers for each user, in the order of the writes.
+    pub(super) answers: HashMap<Uuid, Vec<T>>,
+    /// Users whose feed head moves if their writes are stored.
+    pub(super) moved_feeds: HashSet<Uuid>,
+    /// Users whose writes cannot be stored with the group. Their account row is locked or has changed, their
+    /// changes need more than one statement, or one of their decisions failed.
+    pub(super) contended: HashSet<Uuid>,
+    /// Whether the writes of some users are stored already.
+    is_partly_stored: bool,
+}
+
+impl<T: SetEventTypes> Decisions<T> {
+    /// Loads the rows that all users need under the lock of all rows, which SQLite has, and decides their
+    /// writes. Also returns the changes, which the caller must store. One set of statements serves all users,
+    /// apart from counts of events.
+    pub(super) async fn load_and_decide(
+        tx: &Tx,
+        users: &[UserWrites<T>],
+    ) -> Result<(Self, Vec<Decision>), Error> {
+        let read_sets = merge_read_sets(users);
+        let mut loaded = load_read_sets(Locking::Pessimistic(tx), &by_reference(&read_sets)).await?;
+        let (mut all, mut to_store) = (Self::new(), Vec::new());
+        for writes in users {
+            to_store.extend(all.decide_user_writes(writes, loaded.remove(&writes.user_id), |_| true));
+        }
+        Ok((all, to_store))
+    }
+
+    /// Stores the writes of those users who only bring new events. Loads the rows that the others need, without
+    /// a lock, and decides their writes. Also returns their changes, which the caller must store.
+    pub(super) async fn store_new_and_decide_rest(
+        pool: &Pool,
+        users: &[UserWrites<T>],
+    ) -> Result<(Self, Vec<Decision>), Error> {
+        let read_sets = merge_read_sets(users);
+        let (mut assumed, mut new_events) = (HashMap::new(), Vec::new());
+        for writes in users {
+            let decide = |unit: &mut UnitOfWork| writes.decide_all(unit);
+            if let Some((answers, events)) =
+                decide_as_new(writes.user_id, &read_sets[&writes.user_id], decide)
+            {
+                assumed.insert(writes.user_id, answers);
+                new_events.push(events);
+            }
+        }
+        let mut attempts = match store_if_all_new(pool, new_events).await {
+            // An idle connection was dead, which a load would not notice either.
+            Err(error) if error.is_lost_connection() => BTreeMap::new(),
+            attempts => attempts?,
+        };
+        let (mut all, mut to_store) = (Self::new(), Vec::new());
+        let mut loaded = BTreeMap::new();
+        for (user_id, attempt) in std::mem::take(&mut attempts) {
+            match (attempt, assumed.remove(&user_id)) {
+                (Attempt::Stored(unit), Some(mut answers)) => {
+                    answers.iter_mut().for_each(|answer| answer.set_event_types(&unit));
+                    all.answers.insert(user_id, answers);
+                    all.moved_feeds.insert(user_id);
+                    all.is_partly_stored = true;
+                }
+                (Attempt::Loaded(rows), _) => drop(loaded.insert(user_id, rows)),
+                (Attempt::Stored(_), None) => {
+                    return Err(Error::Bug("events are stored that nobody has sent"));
+                }
+            }
+        }
+        let mut to_load = by_reference(&read_sets);
+        to_load.retain(|user_id, _| !all.answers.contains_key(user_id) && !loaded.contains_key(user_id));
+        if !to_load.is_empty() {
+            match load_read_sets(Locking::Optimistic(pool), &to_load).await {
+                Ok(rows) => loaded.extend(rows),
+                // Then the users whose rows are missing become contended.
+                Err(error) => drop(all.return_unless_partly_stored(error)?),
+            }
+        }
+        for writes in users {
+            if all.answers.contains_key(&writes.user_id) {
+                continue;
+            }
+            let can_store =
+                |decision: &Decision| can_store_without_lock(decision.read_version, &decision.changes);
+            to_store.extend(all.decide_user_writes(writes, loaded.remove(&writes.user_id), can_store));
+        }
+        Ok((all, to_store))
+    }
+
+    fn new() -> Self {
+        Self {
+            answers: HashMap::new(),
+            moved_feeds: HashSet::new(),
+            contended: HashSet::new(),
+            is_partly_stored: false,
+        }
+    }
+
+    /// Returns the error, or that the writes of none of the other users were stored, if the writes of some
+    /// users are stored already. Those users must get their answers.
+    pub(super) fn return_unless_partly_stored(&self, error: Error) -> Result<HashSet<Uuid>, Error> {
+        if !self.is_partly_stored {
+            return Err(error);
+        }
+        tracing::warn!(
+            error = error.to_string_with_cause(),
+            "a part of a group of writes failed and is written user by user"
+        );
+        Ok(HashSet::new())
+    }
+
+    /// Decides the writes of one user over the loaded rows, and adds their answers to `self`. Returns the
+    /// changes to store, if there are any. The user becomes contended if no rows were loaded, a decision
+    /// fails, or `can_store` refuses the changes.
+    fn decide_user_writes(
+        &mut self,
+        writes: &UserWrites<T>,
+        loaded: Option<Loaded>,
+        can_store: impl Fn(&Decision) -> bool,
+    ) -> Option<Decision> {
+        let user_id = writes.user_id;
+        let decided = loaded.and_then(|Loaded { read_version, mut unit }| {
+            let answers = writes.decide_all(&mut unit).ok()?;
+            let changes = unit.into_changes(read_version.feed_head);
+            let decision = Decision { user_id, read_version, changes };
+            can_store(&decision).then_some((answers, decision))
+        });
+        let Some((answers, decision)) = decided else {
+            self.contended.insert(user_id);
+            return None;
+        };
+        self.answers.insert(user_id, answers);
+        if decision.changes.head != decision.read_version.feed_head {
+            self.moved_feeds.insert(user_id);
+        }
+        (!decision.changes.is_empty()).then_some(decision)
+    }
+}
+
+fn merge_read_sets<T>(users: &[UserWrites<T>]) -> BTreeMap<Uuid, ReadSet> {
+    users.iter().map(|writes| (writes.user_id, writes.merged_read_set())).collect()
+}
+
+fn by_reference(read_sets: &BTreeMap<Uuid, ReadSet>) -> BTreeMap<Uuid, &ReadSet> {
+    read_sets.iter().map(|(user_id, read_set)| (*user_id, read_set)).collect()
+}
