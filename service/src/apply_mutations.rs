@@ -2,7 +2,6 @@
 //!
 //! Each item has its own answer, and a bad item never harms another one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -18,9 +17,9 @@ use domain::draft::{
 use domain::event_id;
 use domain::problem::{FieldProblem, Problem};
 use domain::row::{EventRow, TypeRow};
+use store::Store;
 use store::error::Error;
-use store::load::ReadSet;
-use store::{Store, event, event_type};
+use store::load::{ReadSet, load_events_with_types};
 
 /// One write as the client sent it. Its draft is not checked yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -222,18 +221,14 @@ pub(super) async fn load_missing_event_bodies(
     if ids.is_empty() {
         return Ok(false);
     }
-    let rows: HashMap<Uuid, Arc<EventRow>> =
-        event::find_by_ids_or_aliases(store, user_id, &ids).await?.into_iter().collect();
-    let contents = rows.values().filter_map(|row| row.content.as_ref());
-    let types = contents.map(|content| content.event_type_id).collect();
-    let types = event_type::find_by_row_ids(store, user_id, types).await?;
+    let unit = load_events_with_types(store, user_id, ids).await?;
     for answer in answers {
         let Some(id) = answer.event_id_if_body_missing() else { continue };
         if let MutationAnswer::Event(EventAnswer { answer, event_type }) = answer {
-            let row = rows.get(&id).ok_or(Error::Moved)?;
+            let row = unit.find_event(id).ok_or(Error::Moved)?;
             let content = row.content.as_ref().ok_or(Error::Moved)?;
-            *event_type = types.get(&content.event_type_id).cloned();
-            (answer.row, answer.lacks_body) = (Some(Arc::clone(row)), false);
+            *event_type = unit.find_type(content.event_type_id);
+            (answer.row, answer.lacks_body) = (Some(row), false);
         }
     }
     Ok(true)

@@ -160,17 +160,36 @@ fn key_expr((timestamp, id): Key) -> SimpleExpr {
     Expr::tuple([Expr::value(timestamp), Expr::value(id)])
 }
 
-/// Builds a query for the living events that meet a filter. If the filter has event types, it reads them from
-/// the database first, to find the ids of aliases.
+/// The SQL expression for the id of the event type that has this id or alias. For an unknown id it is that id,
+/// which no event has as its type.
+fn type_id_of_alias_expr(user_id: Uuid, id: Uuid) -> SimpleExpr {
+    let alias = id_alias::Entity::find()
+        .select_only()
+        .column(id_alias::Column::Id)
+        .filter(id_alias::Column::UserId.eq(user_id))
+        .filter(id_alias::Column::Entity.eq(2))
+        .filter(id_alias::Column::AliasId.eq(id))
+        .into_query();
+    Func::coalesce([SimpleExpr::SubQuery(None, Box::new(alias.into())), Expr::value(id)]).into()
+}
+
+/// Builds a query for the living events that meet a filter. If the filter has several event types, it reads
+/// them from the database first, to find the ids of aliases.
 async fn select_filtered(
     store: &Store,
     user_id: Uuid,
     filter: &Filter,
 ) -> Result<Select<event::Entity>, Error> {
     let mut all = Condition::all();
-    if let Some(ids) = &filter.event_type_ids {
-        let types = event_type::find_by_ids_or_aliases(store, user_id, ids).await?;
-        all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.meta.id)));
+    match filter.event_type_ids.as_deref() {
+        None => {}
+        Some([id]) => {
+            all = all.add(Expr::col(event::Column::EventTypeId).eq(type_id_of_alias_expr(user_id, *id)));
+        }
+        Some(ids) => {
+            let types = event_type::find_by_ids_or_aliases(store, user_id, ids).await?;
+            all = all.add(event::Column::EventTypeId.is_in(types.into_iter().map(|(_, row)| row.meta.id)));
+        }
     }
     // Both bounds are compared as keys of the list. Of two bounds of one column PostgreSQL would make a
     // narrow range, read all rows in it in any order, and sort them.

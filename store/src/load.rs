@@ -244,27 +244,56 @@ async fn load_bodies(
     if ids.is_empty() {
         return Ok(());
     }
-    let is_one = backend == DbBackend::Postgres && owners.iter().all(|owner| *owner == owners[0]);
-    let (owners, values) = if is_one {
-        (Owners::One, vec![owners[0].into(), dialect::ids_parameter(backend, &ids)])
-    } else {
-        (Owners::Many, dialect::table_parameters(backend, vec![List::Ids(owners), List::Ids(ids)]))
-    };
+    let (sql, values) = bodies_query(backend, owners, ids);
     let on_row = |row: Row<'_>| {
         let mut reader = RowReader::new(row, 0);
         let (user_id, revision): (Uuid, i64) = (reader.next()?, reader.next()?);
         let Some(of_user) = loaded.get_mut(&user_id) else { return Ok(()) };
         of_user.read_version.may_be_torn |=
             locking.is_optimistic() && revision != of_user.read_version.revision;
-        // A response to an event contains its type, and an edit may leave the type as it is.
-        let first_of_type = 2 + model::EVENT.len();
-        if RowReader::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
-            of_user.unit.add_stored_type(model::read_type_row(row, first_of_type, ColumnSet::All)?);
-        }
-        of_user.unit.add_stored_event(model::read_event_row(row, 2, ColumnSet::All)?);
-        Ok(())
+        add_event_with_type(&mut of_user.unit, row)
     };
-    locking.read_rows(sql::sql_load_bodies(backend, owners), values, on_row).await
+    locking.read_rows(sql, values, on_row).await
+}
+
+/// Reads complete events of one user and their types in one statement, without a lock. The ids must be those of
+/// stored rows; aliases are not looked up.
+///
+/// # Errors
+/// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
+pub async fn load_events_with_types(
+    store: &Store,
+    user_id: Uuid,
+    ids: Vec<Uuid>,
+) -> Result<UnitOfWork, Error> {
+    // The connections that write plan the lookups by the keys alone.
+    let connections = store.optimistic_pools().map_or(&store.reader.0, |pools| &pools.batches);
+    let (sql, values) = bodies_query(connections.backend(), vec![user_id; ids.len()], ids);
+    let mut unit = UnitOfWork::default();
+    let on_row = |row: Row<'_>| add_event_with_type(&mut unit, row);
+    Locking::Optimistic(connections).read_rows(sql, values, on_row).await?;
+    Ok(unit)
+}
+
+/// The statement that reads these events with their types, and its parameters. There must be at least one id.
+fn bodies_query(backend: DbBackend, owners: Vec<Uuid>, ids: Vec<Uuid>) -> (&'static str, Vec<Value>) {
+    let is_one = backend == DbBackend::Postgres && owners.iter().all(|owner| *owner == owners[0]);
+    let (owners, values) = if is_one {
+        (Owners::One, vec![owners[0].into(), dialect::ids_parameter(backend, &ids)])
+    } else {
+        (Owners::Many, dialect::table_parameters(backend, vec![List::Ids(owners), List::Ids(ids)]))
+    };
+    (sql::sql_load_bodies(backend, owners), values)
+}
+
+fn add_event_with_type(unit: &mut UnitOfWork, row: Row<'_>) -> Result<(), Error> {
+    // A response to an event contains its type, and an edit may leave the type as it is.
+    let first_of_type = 2 + model::EVENT.len();
+    if RowReader::new(row, first_of_type).next::<Option<Uuid>>()?.is_some() {
+        unit.add_stored_type(model::read_type_row(row, first_of_type, ColumnSet::All)?);
+    }
+    unit.add_stored_event(model::read_event_row(row, 2, ColumnSet::All)?);
+    Ok(())
 }
 
 /// Counts the living events of each type that the call deletes, and puts the counts into the unit of work. It
