@@ -387,11 +387,11 @@ fn every_outbox_is_decided_as_the_oracle_does() {
 }
 
 #[test]
-fn a_call_that_is_sent_again_finds_all_that_was_accepted() {
+fn a_call_that_is_sent_again_is_answered_with_all_that_was_accepted() {
     each_case(creates, check_resent);
 }
 
 #[test]
-fn an_outbox_with_edit_ids_that_is_sent_again_changes_nothing() {
+fn an_outbox_with_edit_ids_that_is_sent_again_changes_no_version() {
     each_case(outbox, |call| check_outbox_resent(with_edit_ids(call.clone())));
 }

@@ -265,16 +265,22 @@ fn result_summary(job: &Job, seconds: f64) -> String {
     let prefix = if job.dry_run { "dry run, nothing is stored, " } else { "" };
     let problem = job.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default();
     format!(
-        "{prefix}{}{problem}: {} records, {} inserted, {} duplicates, {} differing, {} deleted, \
+        "{prefix}{}{problem}: {} record{}, {} inserted, {} duplicate{}, {} differing, {} deleted, \
          {} rejected, {seconds:.1} s",
         job.state.to_lowercase().replace('_', " "),
         counts.records,
+        plural_ending(counts.records),
         counts.inserted,
         counts.duplicates,
+        plural_ending(counts.duplicates),
         counts.differing,
         counts.deleted,
         counts.rejected,
     )
+}
+
+fn plural_ending(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// The exit code for the state of an import. With `no_wait`, one that has not ended yet is a success, because

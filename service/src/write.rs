@@ -1,6 +1,6 @@
 //! The write path: decides one user's write over the rows that are stored, and stores what it changes.
 //!
-//! Every write has four steps:
+//! Under the lock, a write has four steps:
 //!
 //! 1. **Lock** the account row of the user. It holds the feed head, so writes of one user exclude each other.
 //! 2. **Load** the rows that the write can touch: its read set.
@@ -8,12 +8,12 @@
 //!    changes.
 //! 4. **Store** the changes, and move the feed head.
 //!
-//! On PostgreSQL a write first tries to do without step 1. It loads without a lock, decides, and stores only
-//! if the account row is still free and has the revision that was loaded. If that fails, it takes all four
-//! steps, in one transaction.
+//! On PostgreSQL two shortcuts avoid the lock:
 //!
-//! Creates of events begin one step earlier. They are decided before anything is loaded, as if all of the
-//! events were new, and the statement that loads stores them if they are.
+//! - A write first loads without a lock, decides, and stores only if the account row is still free and has the
+//!   revision that was loaded. If that fails, it takes all four steps, in one transaction.
+//! - A create of events is decided even before anything is loaded, as if all of the events were new. The
+//!   statement that loads stores them if they are.
 //!
 //! ```text
 //!                all events are new

@@ -11,7 +11,7 @@ pub enum Error {
     /// A statement or a connection has failed; the same command may succeed later. If the failure was a
     /// COMMIT, or a statement outside of a transaction, it may have taken effect.
     #[error("the database failed")]
-    Database(#[from] DbErr),
+    Database(#[source] DbErr),
     /// The object store has failed; the same command may succeed later.
     #[error("the object store of payloads failed")]
     Payload(#[from] object_store::Error),
@@ -44,7 +44,25 @@ pub enum Error {
     Bug(&'static str),
 }
 
+impl From<DbErr> for Error {
+    /// An error that [`Error::into_db_err`] has converted becomes what it was, if it was [`Error::Busy`].
+    fn from(error: DbErr) -> Self {
+        match &error {
+            DbErr::Conn(RuntimeErr::Internal(text)) if *text == Self::Busy.to_string() => Self::Busy,
+            _ => Self::Database(error),
+        }
+    }
+}
+
 impl Error {
+    /// Converts the error into the error type of SeaORM's queries.
+    pub(crate) fn into_db_err(self) -> DbErr {
+        match self {
+            Self::Database(error) => error,
+            other => DbErr::Conn(RuntimeErr::Internal(other.to_string())),
+        }
+    }
+
     /// The error and its cause, for logs. `Debug` must not be logged, because it shows details of PostgreSQL
     /// that quote rows.
     #[must_use]
@@ -176,7 +194,13 @@ const MISMATCH: u32 = 20;
 
 #[cfg(test)]
 mod tests {
-    use super::is_statement_refusal;
+    use super::{Error, is_statement_refusal};
+
+    #[test]
+    fn a_pool_without_a_free_connection_is_not_a_failed_database() {
+        assert!(matches!(Error::from(Error::Busy.into_db_err()), Error::Busy));
+        assert!(matches!(Error::from(Error::Moved.into_db_err()), Error::Database(_)));
+    }
 
     #[test]
     fn a_refused_statement_is_distinguished_from_an_outage() {

@@ -112,17 +112,8 @@ impl Reader {
     }
 
     async fn query_once(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut connection = self.0.acquire().await.map_err(into_db_err)?;
+        let mut connection = self.0.acquire().await.map_err(Error::into_db_err)?;
         connection.fetch_all(statement).await
-    }
-}
-
-/// Converts an error of a pool into SeaORM's error type. [`Error::Busy`] becomes a [`DbErr::Conn`] with its
-/// text.
-fn into_db_err(error: Error) -> DbErr {
-    match error {
-        Error::Database(error) => error,
-        other => DbErr::Conn(RuntimeErr::Internal(other.to_string())),
     }
 }
 

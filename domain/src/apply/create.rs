@@ -1,7 +1,8 @@
 //! Decides the creates of events and event types.
 //!
-//! A create never changes a row that exists already: its answer is the row, as it is stored. The one
-//! exception is an event that the rollback of an import deleted. A create makes that event again.
+//! A create never changes a row that exists already: its answer is the row, as it is stored. If the row was
+//! found by another key than the id that was sent, this id becomes an alias of it. The one exception is an
+//! event that the rollback of an import deleted. A create makes that event again.
 
 use std::sync::Arc;
 

@@ -273,7 +273,7 @@ impl UnitOfWork {
         self.new_aliases.push(Alias { entity, alias_id: alias, id });
     }
 
-    /// Inserts or replaces an event in the unit of work, and marks it as changed.
+    /// Inserts or replaces an event in the unit of work, and marks it as changed. `row` must have its body.
     pub fn put_changed_event(&mut self, row: EventRow) -> Arc<EventRow> {
         self.mark_row_changed(Entity::Event, row.meta.id);
         self.index_external_id(&row);
