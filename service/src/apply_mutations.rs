@@ -227,7 +227,9 @@ pub(super) async fn load_missing_event_bodies(
         if let MutationAnswer::Event(EventAnswer { answer, event_type }) = answer {
             let row = unit.find_event(id).ok_or(Error::Moved)?;
             let content = row.content.as_ref().ok_or(Error::Moved)?;
-            *event_type = unit.find_type(content.event_type_id);
+            // An earlier item of the call may have changed the type, which is not stored yet.
+            let decided = event_type.take().filter(|row| row.meta.id == content.event_type_id);
+            *event_type = decided.or_else(|| unit.find_type(content.event_type_id));
             (answer.row, answer.lacks_body) = (Some(row), false);
         }
     }

@@ -175,7 +175,7 @@ enum Tried<T> {
     /// It is stored, and this is its answer.
     Stored(T),
     /// It is not stored. These are the rows that it depends on.
-    Loaded(Loaded),
+    Loaded(Box<Loaded>),
     /// It cannot be decided in this way, or depends on further rows. Nothing is stored.
     Nothing,
 }
@@ -200,7 +200,7 @@ async fn try_store_as_new<T: SetEventTypes, C: Future<Output = Result<T, Error>>
             answer.set_event_types(&unit);
             Tried::Stored(answer)
         }
-        Some(Attempt::Loaded(loaded)) => Tried::Loaded(loaded),
+        Some(Attempt::Loaded(loaded)) => Tried::Loaded(Box::new(loaded)),
         None => Tried::Nothing,
     })
 }

@@ -45,7 +45,7 @@ pub enum Error {
 }
 
 impl From<DbErr> for Error {
-    /// An error that [`Error::into_db_err`] has converted becomes what it was, if it was [`Error::Busy`].
+    /// An [`Error::Busy`] that went through SeaORM as a [`DbErr`] becomes what it was.
     fn from(error: DbErr) -> Self {
         match &error {
             DbErr::Conn(RuntimeErr::Internal(text)) if *text == Self::Busy.to_string() => Self::Busy,

@@ -81,18 +81,26 @@ async fn compare(bench: &Bench, case: Case<'_>) -> anyhow::Result<Row> {
     rows.into_iter().next().context("one case must give one row")
 }
 
-/// Measures idem and pgbench on each case. Each round measures all cases, so that other load on the machine
+/// The measurements of one case.
+#[derive(Default)]
+struct Measured {
+    ours: Vec<Sample>,
+    theirs: Vec<Sample>,
+    peer: Vec<Sample>,
+}
+
+/// Measures idem, pgbench and the peer on each case. Each round measures all cases, so that other load on the machine
 /// affects all of them alike.
 async fn compare_all(bench: &Bench, cases: &[Case<'_>]) -> anyhow::Result<Vec<Row>> {
-    let mut sides: Vec<_> = cases.iter().map(|_| (Vec::new(), Vec::new(), Vec::new())).collect();
+    let mut measured: Vec<Measured> = cases.iter().map(|_| Measured::default()).collect();
     for round in 1..=bench.options.rounds {
-        for (case, (ours, theirs, peers)) in cases.iter().zip(&mut sides) {
+        for (case, measured) in cases.iter().zip(&mut measured) {
             let sample = measure_idem(bench, case).await?;
             eprintln!("  {round}, {}: idem {:.0}/s", case.variant, sample.rate);
-            ours.push(sample);
+            measured.ours.push(sample);
             if let Some(sample) = measure_pgbench(bench, case)? {
                 eprintln!("  {round}, {}: pgbench {:.0}/s", case.variant, sample.rate);
-                theirs.push(sample);
+                measured.theirs.push(sample);
             }
             if let Some(work) = &case.peer {
                 case.stage.settle()?;
@@ -100,16 +108,17 @@ async fn compare_all(bench: &Bench, cases: &[Case<'_>]) -> anyhow::Result<Vec<Ro
                 let sample =
                     load::run(case.stage, target, sources, work.expected, bench.options.seconds).await?;
                 eprintln!("  {round}, {}: Go service {:.0}/s", case.variant, sample.rate);
-                peers.push(sample);
+                measured.peer.push(sample);
             }
         }
     }
-    let row = |(case, (ours, theirs, peers)): (&Case<'_>, (Vec<Sample>, Vec<Sample>, Vec<Sample>))| {
-        let ours = Side::new(ours).context("idem was not measured")?;
-        let row = Row::new(case.scenario, case.variant.clone(), case.item, ours, Side::new(theirs));
-        Ok(row.with_peer(Side::new(peers)))
+    let row = |(case, measured): (&Case<'_>, Measured)| {
+        let ours = Side::new(measured.ours).context("idem was not measured")?;
+        let theirs = Side::new(measured.theirs);
+        let row = Row::new(case.scenario, case.variant.clone(), case.item, ours, theirs);
+        Ok(row.with_peer(Side::new(measured.peer)))
     };
-    cases.iter().zip(sides).map(row).collect()
+    cases.iter().zip(measured).map(row).collect()
 }
 
 async fn measure_idem(bench: &Bench, case: &Case<'_>) -> anyhow::Result<Sample> {

@@ -45,7 +45,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let by_type = (json!({ "eventTypeIds": [TYPE_ID] }), format!("/events?eventTypeId={TYPE_ID}"));
     let by_time = (json!(null), "/events".to_owned());
     let cases = [("of a type", by_type), ("by time", by_time)]
-        .map(|(what, (filter, path))| page(&stage, peer, what, &filter, path));
+        .map(|(what, (filter, path))| page(&stage, peer, what, &filter, &path));
     rows.extend(compare_all(bench, &cases).await?);
     drop(cases);
     stage.end()?;
@@ -179,32 +179,29 @@ fn page<'a>(
     peer: Option<&'a Peer>,
     what: &str,
     filter: &serde_json::Value,
-    path: String,
+    path: &str,
 ) -> Case<'a> {
     let query = format!(
         "query Newest($first: Int, $filter: EventFilter) {{ events(first: $first, filter: $filter) {{ \
          nodes {{ {FIELDS} }} pageInfo {{ hasNextPage endCursor }} }} }}"
     );
     let body = json!({ "query": query, "variables": { "first": 50, "filter": filter } }).to_string();
-    let sources = |request: Box<dyn Fn(&str) -> Vec<u8> + 'a>| -> Sources<'a> {
-        let requests: Vec<_> = (0..USERS).map(|user| request(stage.token(user))).collect();
+    let sources = |requests: Vec<Vec<u8>>| -> Sources<'a> {
         Box::new(move || {
             (1..=CONNECTIONS as u64).map(|seed| Source::Among(requests.clone(), Random::new(seed))).collect()
         })
     };
+    let to_idem = (0..USERS).map(|user| graphql(stage.token(user), &body)).collect();
+    let to_peer = (0..USERS).map(|user| get(path, stage.token(user))).collect();
     let expected = Expected { text: "\"nodes\":[{", items: 1 };
     Case {
         stage,
         scenario: "phones",
         variant: format!("page of 50 {what}, {CONNECTIONS} connections"),
         item: "page",
-        sources: sources(Box::new(move |token| graphql(token, &body))),
+        sources: sources(to_idem),
         expected,
         script: None,
-        peer: peer.map(|peer| PeerWork {
-            peer,
-            sources: sources(Box::new(move |token| get(&path, token))),
-            expected,
-        }),
+        peer: peer.map(|peer| PeerWork { peer, sources: sources(to_peer), expected }),
     }
 }

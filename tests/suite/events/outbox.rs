@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{flush, head, outbox_query, outcome, problems, read};
+use super::{flush, head, outbox_query, outcome, problems, read, write};
 use crate::harness::{Client, TestServer, event, new_id, on_both};
 
 on_both!(
@@ -15,6 +15,7 @@ on_both!(
     an_event_that_is_created_and_deleted_in_one_call_is_one_tombstone_in_the_feed,
     an_outbox_sent_again_after_a_lost_response_changes_nothing,
     a_result_has_the_type_of_its_event_as_it_was_even_if_a_later_item_deletes_the_type,
+    a_differing_duplicate_has_its_type_as_an_earlier_item_has_changed_it,
     every_item_has_the_client_id_of_the_call,
     an_invalid_item_does_not_block_an_outbox,
 );
@@ -262,6 +263,20 @@ async fn a_result_has_the_type_of_its_event_as_it_was_even_if_a_later_item_delet
     assert_eq!(results[0]["event"]["eventType"], json!({ "id": run, "name": "run" }));
     assert_eq!(results[1]["event"]["eventType"], json!({ "id": walk, "name": "walk" }));
     assert_eq!(read(&client, &sent["id"]).await["eventType"]["name"], "walk");
+}
+
+/// The body of a differing duplicate is read again for the response. Its type is not stored yet at that time.
+async fn a_differing_duplicate_has_its_type_as_an_earlier_item_has_changed_it(server: &TestServer) {
+    let client = server.client("ann");
+    let kind = client.event_type("run").await;
+    let stored = event(&kind);
+    write(&client, "createEvent", json!({ "event": stored })).await;
+    let mut changed = stored.clone();
+    changed["notes"] = json!("other");
+    let rename = json!({ "updateEventType": { "id": kind, "patch": { "name": "walk" } } });
+    let results = flush(&client, &json!([rename, { "createEvent": changed }])).await;
+    assert_eq!((&results[1]["outcome"], &results[1]["differs"]), (&json!("DUPLICATE"), &json!(true)));
+    assert_eq!(results[1]["event"]["eventType"]["name"], "walk");
 }
 
 async fn every_item_has_the_client_id_of_the_call(server: &TestServer) {
