@@ -12,8 +12,8 @@
 //!
 //! - A write first loads without a lock, decides, and stores only if the account row is still free and has the
 //!   revision that was loaded. If that fails, it takes all four steps, in one transaction.
-//! - A create of events is decided even before anything is loaded, as if all of the events were new. The
-//!   statement that loads stores them if they are.
+//! - A create of events is decided even before anything is loaded, as if all of the events were new. One
+//!   statement looks them up, and stores them if they are new.
 //!
 //! ```text
 //!                all events are new
@@ -146,7 +146,12 @@ async fn try_write_optimistically<T: SetEventTypes, C: Future<Output = Result<T,
             return Ok(Some(answer));
         }
         Tried::Loaded(loaded) => Some((loaded.read_version, loaded.unit)),
-        Tried::Nothing => load_read_set_optimistically(store, user_id, read_set).await?,
+        Tried::NeedsLoad => load_read_set_optimistically(store, user_id, read_set).await?,
+        Tried::Unknown => {
+            // If it is stored, the load finds its events, and the answer is that they are duplicates.
+            notifier.notify(Notification::Feed(user_id));
+            load_read_set_optimistically(store, user_id, read_set).await?
+        }
     };
     let Some((read_version, mut unit)) = loaded else { return Ok(None) };
     let answer = decide(&mut unit)?;
@@ -176,8 +181,10 @@ enum Tried<T> {
     Stored(T),
     /// It is not stored. These are the rows that it depends on.
     Loaded(Box<Loaded>),
-    /// It cannot be decided in this way, or depends on further rows. Nothing is stored.
-    Nothing,
+    /// It cannot be decided in this way, or depends on further rows, which must be loaded. Nothing is stored.
+    NeedsLoad,
+    /// The connection was lost, so it is unknown whether it is stored.
+    Unknown,
 }
 
 /// Decides a write as if all of its events were new, and stores it if they are.
@@ -188,11 +195,12 @@ async fn try_store_as_new<T: SetEventTypes, C: Future<Output = Result<T, Error>>
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
     complete: impl Fn(T) -> C,
 ) -> Result<Tried<T>, Error> {
-    let Some((answer, events)) = decide_as_new(user_id, read_set, decide) else { return Ok(Tried::Nothing) };
-    let Ok(mut answer) = complete(answer).await else { return Ok(Tried::Nothing) };
+    let Some((answer, events)) = decide_as_new(user_id, read_set, decide) else {
+        return Ok(Tried::NeedsLoad);
+    };
+    let Ok(mut answer) = complete(answer).await else { return Ok(Tried::NeedsLoad) };
     let mut attempts = match store_if_all_new(connections, vec![events]).await {
-        // An idle connection was dead. The load tries another one.
-        Err(error) if error.is_lost_connection() => return Ok(Tried::Nothing),
+        Err(error) if error.is_lost_statement() => return Ok(Tried::Unknown),
         attempts => attempts?,
     };
     Ok(match attempts.remove(&user_id) {
@@ -201,7 +209,7 @@ async fn try_store_as_new<T: SetEventTypes, C: Future<Output = Result<T, Error>>
             Tried::Stored(answer)
         }
         Some(Attempt::Loaded(loaded)) => Tried::Loaded(Box::new(loaded)),
-        None => Tried::Nothing,
+        None => Tried::NeedsLoad,
     })
 }
 

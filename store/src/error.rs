@@ -131,9 +131,21 @@ impl Error {
         Some(error.as_database_error()?.code()?.into_owned())
     }
 
+    /// Whether the connection was lost while a statement ran on it. It is unknown whether the statement did. A
+    /// connection that could not be opened is not meant.
+    #[must_use]
+    pub fn is_lost_statement(&self) -> bool {
+        match self {
+            Self::Database(
+                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
+            ) => is_lost_connection(error),
+            _ => false,
+        }
+    }
+
     /// Whether the connection was dead. The statement did not run, or it is unknown whether it did.
     #[must_use]
-    pub fn is_lost_connection(&self) -> bool {
+    pub(crate) fn is_lost_connection(&self) -> bool {
         match self {
             Self::Database(
                 DbErr::Conn(RuntimeErr::SqlxError(error))

@@ -256,8 +256,8 @@ async fn load_bodies(
     locking.read_rows(sql, values, on_row).await
 }
 
-/// Reads complete events of one user and their types in one statement, without a lock. The ids must be those of
-/// stored rows; aliases are not looked up.
+/// Reads complete events of one user and their types in one statement, without a lock. There must be at least
+/// one id, and the ids must be those of stored rows: aliases are not looked up.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.

@@ -36,7 +36,7 @@ pub struct NewEvents {
     pub user_id: Uuid,
     /// The events, at least one. Their positions are 1, 2, 3, …
     pub events: Vec<EventRow>,
-    /// The types that the events have.
+    /// All types that the creates of the user name, also those of items that bring no new event.
     pub type_ids: HashSet<Uuid>,
 }
 
@@ -60,7 +60,7 @@ struct Found {
 }
 
 /// Stores the events of each user whose events are all new, whose types are all living, and whose account row
-/// is not locked.
+/// is neither locked nor changed since the statement read it.
 ///
 /// Users whose writes depend on further rows are missing in the result: they need an ordinary load. Nothing of
 /// them is stored.
@@ -68,7 +68,8 @@ struct Found {
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time. [`Error::Database`] if the database fails or does not
 /// answer; then it is unknown whether anything is stored. [`Error::Bug`] if the database has a row that the
-/// statement did not find; then nothing is stored.
+/// statement did not find, or would store another number of rows than it moves the feed heads by; then nothing
+/// is stored.
 pub async fn store_if_all_new(
     connections: &Pool,
     mut all: Vec<NewEvents>,
@@ -78,7 +79,7 @@ pub async fn store_if_all_new(
     }
     let mut found: BTreeMap<Uuid, Found> = BTreeMap::new();
     let sent = match &mut all[..] {
-        [NewEvents { user_id, events, .. }] if events.len() == 1 => {
+        [NewEvents { user_id, events, type_ids }] if events.len() == 1 && type_ids.len() == 1 => {
             let (user_id, statement) = (*user_id, one_event::build_statement(*user_id, events.remove(0))?);
             let of_user = found.entry(user_id).or_default();
             let on_row = |row: Row<'_>| one_event::read_row(row, of_user).map(ControlFlow::Continue);
@@ -106,12 +107,15 @@ pub async fn store_if_all_new(
 fn read_row(row: Row<'_>, found: &mut BTreeMap<Uuid, Found>) -> Result<(), Error> {
     let mut reader = RowReader::new(row, 0);
     let (kind, user_id): (i32, Uuid) = (reader.next()?, reader.next()?);
-    let of_user = found.entry(user_id).or_default();
+    if kind == Kind::ACCOUNT {
+        let (_, _): (Option<Uuid>, Option<Uuid>) = (reader.next()?, reader.next()?);
+        let loaded = Loaded::without_rows(reader.next()?, reader.next()?);
+        found.insert(user_id, Found { loaded, ..Found::default() });
+        return Ok(());
+    }
+    // The account rows come first. Rows of a user without an account row are skipped.
+    let Some(of_user) = found.get_mut(&user_id) else { return Ok(()) };
     match kind {
-        Kind::ACCOUNT => {
-            let (_, _): (Option<Uuid>, Option<Uuid>) = (reader.next()?, reader.next()?);
-            of_user.loaded = Loaded::without_rows(reader.next()?, reader.next()?);
-        }
         Kind::STORED => of_user.is_stored = true,
         Kind::OTHER => of_user.needs_load = true,
         _ => {
@@ -163,20 +167,23 @@ fn build_statement(all: &mut [NewEvents]) -> Result<Statement, Error> {
     Ok(Statement::from_sql_and_values(DbBackend::Postgres, template.replace("{items}", &items), values))
 }
 
-static ONE_USER: LazyLock<String> = LazyLock::new(|| fill_template(include_str!("new_events/one_user.sql")));
+static ONE_USER: LazyLock<String> =
+    LazyLock::new(|| fill_template(include_str!("new_events/one_user.sql"), "$1"));
 static MANY_USERS: LazyLock<String> =
-    LazyLock::new(|| fill_template(include_str!("new_events/many_users.sql")));
+    LazyLock::new(|| fill_template(include_str!("new_events/many_users.sql"), "w.\"user_id\""));
 
-/// Fills in everything but the events, and leaves the comments out.
+/// Fills in everything but the events, and leaves the comments out. `owner` is the expression for the owner of
+/// an event.
 ///
 /// Plan: each lateral subquery is one lookup in a unique index for each event, as in the statements of
 /// [`crate::load`].
-fn fill_template(template: &str) -> String {
+fn fill_template(template: &str, owner: &str) -> String {
     let postgres = DbBackend::Postgres;
     let (event_read, event_row) = model::sql_event_columns_without_body(postgres, true);
     let type_row = sql_columns_of("f", &model::TYPE);
     let names: Vec<String> = event::Column::iter().map(|column| format!("\"{}\"", column.as_str())).collect();
     let cells = event::Column::iter().map(|column| match column {
+        event::Column::UserId => owner.to_owned(),
         event::Column::ChangeSeq => "m.feed_head + w.\"change_seq\"".to_owned(),
         other => format!("w.\"{}\"", other.as_str()),
     });

@@ -57,6 +57,8 @@ fn positions_taken_before_their_rows_are_caught_by_readers_of_the_feed() {
 fn a_check_for_changes_that_compares_only_positions_is_caught() {
     let name = "a_change_between_load_and_store_is_seen_by_one_by_a_group_and_by_a_batch";
     assert_catches(&format!("events::groups::contention::{name}"), "plant-head-alone");
+    let name = "new_events_are_not_stored_if_the_account_changes_while_they_are_looked_up";
+    assert_catches(&format!("events::groups::new_events::{name}"), "plant-head-alone");
 }
 
 /// The test that compares the server with the oracle. [`run`] limits it to fifty simulations.

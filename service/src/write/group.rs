@@ -17,6 +17,7 @@
 mod decisions;
 mod queue;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -209,7 +210,10 @@ impl<T: SetEventTypes + Send + 'static> Shared<T> {
         let decided: Vec<Uuid> = to_store.iter().map(|decision| decision.user_id).collect();
         let stored = match store_if_unchanged(pool, to_store).await {
             Ok(stored) => stored,
-            Err(error) => decisions.return_unless_partly_stored(error)?,
+            Err(error) => {
+                decisions.return_unless_partly_stored(error)?;
+                HashSet::new()
+            }
         };
         decisions.contended.extend(decided.into_iter().filter(|user_id| !stored.contains(user_id)));
         Ok(decisions)

@@ -25,7 +25,8 @@ impl<T: SetEventTypes> SetEventTypes for Vec<T> {
 /// Decides the writes of a read set as if all of their events were new and all of the types living. Returns the
 /// answer for this case, without the types, and the events to store.
 ///
-/// Returns `None` if the writes do anything but create events, or if the decision fails.
+/// Returns `None` if this cannot be the whole decision: the writes do anything but create events whose types
+/// are given by id, an item depends on further rows, nothing is to be stored, or the decision fails.
 pub(super) fn decide_as_new<T>(
     user_id: Uuid,
     read_set: &ReadSet,
@@ -39,7 +40,8 @@ pub(super) fn decide_as_new<T>(
     let answer = decide(&mut unit).ok()?;
     let changes = unit.into_changes(0);
     let count = changes.new_events.len();
-    // The statement looks up the ids of these events and types only.
+    // An item that brings no new event, because it is rejected or comes twice, may depend on rows that the
+    // statement does not look up.
     let is_covered =
         count > 0 && has_only_new_events(&changes) && read_set.count_ids() == count + type_ids.len();
     is_covered

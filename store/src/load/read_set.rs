@@ -103,11 +103,12 @@ impl ReadSet {
         self.has_other_writes = true;
     }
 
-    /// Returns the types of the events, if all writes create events whose types are given by id. Otherwise
-    /// returns `None`.
+    /// Returns the types that the writes name, if all writes create events whose types are given by id.
+    /// Otherwise returns `None`.
     #[must_use]
     pub fn types_of_new_events(&self) -> Option<&HashSet<Uuid>> {
-        (!self.has_other_writes).then_some(&self.types_of_new_events)
+        let is_all = !self.has_other_writes && !self.types_of_new_events.is_empty();
+        is_all.then_some(&self.types_of_new_events)
     }
 
     /// Counts the different ids of events, types and imports in the read set.

@@ -1,9 +1,11 @@
 -- PostgreSQL, many users: $1 the users, $2 how many events each of them has, $3 and $4 the owners and the ids of
--- the types. {items} is the table of the events. Their positions start at 1 for each user, after the feed head.
+-- all types that the creates name. {items} is the table of the events. Their positions start at 1 for each user, after the feed head.
 WITH item AS MATERIALIZED ({items}),
 seen AS MATERIALIZED (
   SELECT f.user_id, f.feed_head, f.revision, w.events FROM unnest($1::uuid[], $2::bigint[]) AS w(user_id, events)
-  CROSS JOIN LATERAL (SELECT f.user_id, f.feed_head, f.revision FROM account f WHERE f.user_id = w.user_id) f),
+  CROSS JOIN LATERAL (
+    SELECT f.user_id, f.feed_head, f.revision FROM account f
+    WHERE f.user_id >= w.user_id AND f.user_id <= w.user_id ORDER BY f.user_id LIMIT 1) f),
 type AS MATERIALIZED (
   SELECT f.* FROM unnest($3::uuid[], $4::uuid[]) AS w(user_id, id) CROSS JOIN LATERAL (
     SELECT {type_read} FROM event_type f
@@ -43,7 +45,7 @@ held AS MATERIALIZED (
     WHERE (w.user_id, w.id) NOT IN (SELECT t.user_id, t.id FROM type t WHERE t.name IS NOT NULL))),
 moved AS (
   UPDATE account a SET feed_head = h.feed_head + h.events, revision = a.revision + 1
-  FROM held h WHERE a.user_id = h.user_id RETURNING h.user_id, h.feed_head, h.events),
+  FROM held h WHERE a.user_id >= h.user_id AND a.user_id <= h.user_id RETURNING h.user_id, h.feed_head, h.events),
 stored AS (INSERT INTO event ({columns}) SELECT {cells} FROM item w JOIN moved m ON m.user_id = w.user_id
   RETURNING 1)
 -- If another number of rows is stored than the feed heads move by, this divides by zero, and nothing is stored.

@@ -1,4 +1,4 @@
--- PostgreSQL, one user: $1 the user, $2 how many events there are, $3 the ids of their types.
+-- PostgreSQL, one user: $1 the user, $2 how many events there are, $3 the ids of all types that the creates name.
 -- {items} is the table of the events. Their positions start at 1, after the feed head.
 WITH item AS MATERIALIZED ({items}),
 seen AS MATERIALIZED (SELECT f.user_id, f.feed_head, f.revision FROM account f WHERE f.user_id = $1),

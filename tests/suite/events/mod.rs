@@ -6,6 +6,7 @@ mod create;
 mod event_types;
 pub mod groups;
 mod guards;
+mod new_events;
 mod outbox;
 pub mod tombstones;
 

@@ -62,14 +62,18 @@ impl<T: SetEventTypes> Decisions<T> {
                 new_events.push(events);
             }
         }
-        let mut attempts = match store_if_all_new(pool, new_events).await {
-            // An idle connection was dead, which a load would not notice either.
-            Err(error) if error.is_lost_connection() => BTreeMap::new(),
+        let (mut all, mut to_store) = (Self::new(), Vec::new());
+        let tried: Vec<Uuid> = assumed.keys().copied().collect();
+        let attempts = match store_if_all_new(pool, new_events).await {
+            // It is unknown whether they are stored. If so, the load finds their events.
+            Err(error) if error.is_lost_statement() => {
+                all.moved_feeds.extend(tried);
+                BTreeMap::new()
+            }
             attempts => attempts?,
         };
-        let (mut all, mut to_store) = (Self::new(), Vec::new());
         let mut loaded = BTreeMap::new();
-        for (user_id, attempt) in std::mem::take(&mut attempts) {
+        for (user_id, attempt) in attempts {
             match (attempt, assumed.remove(&user_id)) {
                 (Attempt::Stored(unit), Some(mut answers)) => {
                     answers.iter_mut().for_each(|answer| answer.set_event_types(&unit));
@@ -89,7 +93,7 @@ impl<T: SetEventTypes> Decisions<T> {
             match load_read_sets(Locking::Optimistic(pool), &to_load).await {
                 Ok(rows) => loaded.extend(rows),
                 // Then the users whose rows are missing become contended.
-                Err(error) => drop(all.return_unless_partly_stored(error)?),
+                Err(error) => all.return_unless_partly_stored(error)?,
             }
         }
         for writes in users {
@@ -112,9 +116,9 @@ impl<T: SetEventTypes> Decisions<T> {
         }
     }
 
-    /// Returns the error, or that the writes of none of the other users were stored, if the writes of some
-    /// users are stored already. Those users must get their answers.
-    pub(super) fn return_unless_partly_stored(&self, error: Error) -> Result<HashSet<Uuid>, Error> {
+    /// Returns the error, unless the writes of some users are stored already. Those users must get their
+    /// answers; the error is logged, and the other users become contended.
+    pub(super) fn return_unless_partly_stored(&self, error: Error) -> Result<(), Error> {
         if !self.is_partly_stored {
             return Err(error);
         }
@@ -122,7 +126,7 @@ impl<T: SetEventTypes> Decisions<T> {
             error = error.to_string_with_cause(),
             "a part of a group of writes failed and is written user by user"
         );
-        Ok(HashSet::new())
+        Ok(())
     }
 
     /// Decides the writes of one user over the loaded rows, and adds their answers to `self`. Returns the

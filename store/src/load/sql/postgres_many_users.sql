@@ -31,7 +31,8 @@ called AS MATERIALIZED (
   SELECT user_id, id FROM name)
 SELECT 0 AS kind, a.user_id, NULL::uuid AS id, NULL::uuid AS other, a.feed_head AS number, a.revision{no_row}
 FROM unnest($1::uuid[]) AS w(id) CROSS JOIN LATERAL (
-  SELECT f.user_id, f.feed_head, f.revision FROM account f WHERE f.user_id = w.id) a
+  SELECT f.user_id, f.feed_head, f.revision FROM account f
+  WHERE f.user_id >= w.id AND f.user_id <= w.id ORDER BY f.user_id LIMIT 1) a
 UNION ALL
 SELECT 1, n.user_id, n.id, n.alias_id, n.number, 0{no_row} FROM name n
 UNION ALL                                                                                    -- by_key

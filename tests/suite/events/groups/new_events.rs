@@ -69,6 +69,9 @@ async fn new_events_of_a_group_are_stored_together_and_known_ones_are_recognized
     let transactions = "SELECT count(DISTINCT e.xmin::text) FROM event e JOIN account a USING (user_id) \
         WHERE a.subject IN ('new', 'also-new') AND e.external_id IS NULL";
     assert_eq!(server.number(transactions).await, 1);
+    // The new event of a user who also sent a known one is stored by a later statement.
+    let all = transactions.replace("'also-new'", "'also-new', 'mixed'");
+    assert_eq!(server.number(&all).await, 2);
     for (subject, head) in
         [("new", 4), ("also-new", 3), ("same", 2), ("renamed", 2), ("taken", 2), ("mixed", 3)]
     {
@@ -80,4 +83,50 @@ async fn new_events_of_a_group_are_stored_together_and_known_ones_are_recognized
     }
     assert_eq!(server.number("SELECT count(*) FROM id_alias").await, 1);
     server.end().await;
+}
+
+/// Replaces the table of types by a view whose read of the type `kind` waits for an advisory lock, and takes that
+/// lock. So a statement that reads the type stops after it has taken its snapshot.
+async fn stop_reads_of_type(server: &TestServer, kind: &str) -> DatabaseTransaction {
+    let view = format!(
+        "ALTER TABLE event_type RENAME TO event_type_stored; \
+         CREATE FUNCTION pause() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN \
+           PERFORM pg_advisory_xact_lock_shared(42); RETURN true; END $$; \
+         CREATE VIEW event_type AS SELECT * FROM event_type_stored \
+           WHERE CASE WHEN id = '{kind}' THEN pause() ELSE true END"
+    );
+    server.sql.execute_unprepared(&view).await.unwrap();
+    let held = server.sql.begin().await.unwrap();
+    held.execute_unprepared("SELECT pg_advisory_xact_lock(42)").await.unwrap();
+    held
+}
+
+/// The type is deleted after the statement has read it, and before the statement locks the account.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_events_are_not_stored_if_the_account_changes_while_they_are_looked_up() {
+    for batch in [1, 3] {
+        let server = TestServer::open(DatabaseKind::Postgres).await;
+        let client = server.client("ann");
+        let kind = client.event_type("run").await;
+        let held = stop_reads_of_type(&server, &kind).await;
+        let events: Vec<_> = (0..batch).map(|_| crate::harness::event(&kind)).collect();
+        let creating = tokio::spawn(async move { client.create(&events).await });
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while server.number(waiting).await == 0 {
+            assert!(Instant::now() < deadline, "no statement reads the type");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let delete = "UPDATE event_type_stored SET name = NULL, content_hash = NULL, deleted_at = 1, \
+            deleted_by = 'user', change_seq = 2; \
+            UPDATE account SET feed_head = 2, revision = revision + 1";
+        server.sql.execute_unprepared(delete).await.unwrap();
+        held.rollback().await.unwrap();
+        let results = creating.await.unwrap()["results"].take();
+        for result in results.as_array().unwrap() {
+            assert_eq!(result["problem"]["errors"][0]["code"], "EVENT_TYPE_NOT_FOUND", "{result}");
+        }
+        assert_eq!(server.number("SELECT count(*) FROM event").await, 0);
+        server.end().await;
+    }
 }
