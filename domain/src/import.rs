@@ -206,7 +206,7 @@ pub struct ImportRow {
     pub small_chunks_until: i64,
     /// The fencing token: each claim adds 1, and writes of an earlier lease are refused.
     pub lease_epoch: i64,
-    /// The problem that ended the import, or because of which its payload must be sent again.
+    /// Why the import failed, or why its payload must be sent again. `None` if neither happened.
     pub problem: Option<Problem>,
     /// The trace of the request that created the import.
     pub trace_context: Option<TraceContext>,

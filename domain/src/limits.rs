@@ -233,8 +233,8 @@ pub const SLICE_MS_MAX: u128 = 20_000;
 pub const LEASE_TTL_MS: i64 = 30_000;
 /// How long the sweeper waits before it notifies workers of the same import again, in milliseconds.
 pub const NOTIFY_EVERY_MS: i64 = 30_000;
-/// The most imports of which the sweeper notifies workers in one run, and the most notifications in the
-/// queue.
+/// The most notifications that the sweeper sends to workers in one run, one for each import. Also the most
+/// notifications in the queue.
 pub const NOTIFICATIONS_MAX: u64 = 200;
 /// After how many transient failures in a row without progress an import fails.
 pub const ATTEMPTS_MAX: i32 = 20;

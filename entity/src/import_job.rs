@@ -75,7 +75,7 @@ pub struct Model {
     pub lease_until: Option<i64>,
     /// When the sweeper last chose the import to notify workers of it, in epoch milliseconds.
     pub notified_at: Option<i64>,
-    /// The problem because of which the import failed or its payload is wrong: its code and detail, as JSON.
+    /// Why the import failed, or why its payload is wrong: the code and the detail of the problem, as JSON.
     pub problem: Option<String>,
     /// The `traceparent` (W3C Trace Context) of the request that created the import.
     pub trace_context: Option<String>,

@@ -60,7 +60,7 @@ struct PreviewRequest {
     rows: usize,
 }
 
-/// `POST /imports/preview`: returns how an import would read a file, of which the body contains only parts.
+/// `POST /imports/preview`: returns how an import would read a file. The body contains only parts of the file.
 /// Stores nothing, and costs one point.
 pub(super) async fn post_preview(
     State(app): State<Arc<App>>,

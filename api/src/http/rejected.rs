@@ -94,8 +94,8 @@ async fn respond_with_rejected_records(app: &App, row: &ImportRow, request_id: &
     }
 }
 
-/// The users of whom a payload is being read for its rejected records. Each user may read one at a time, so
-/// that a single user cannot block the others.
+/// The users who are downloading the rejected records of an import, for which its payload is read. Each user
+/// may have one such download at a time, so that a single user cannot block the others.
 #[derive(Debug, Default)]
 pub(crate) struct PayloadReaders(Mutex<HashSet<Uuid>>);
 

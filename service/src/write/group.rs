@@ -178,11 +178,12 @@ impl<T: SetEventTypes + Send + 'static> Shared<T> {
         &self,
         users: &mut Vec<UserWrites<T>>,
     ) -> Result<(Vec<UserWrites<T>>, Vec<T>), Error> {
-        let Decisions { mut answers, moved_feeds, contended, .. } = match self.store.optimistic_pools() {
-            Some(pools) => self.try_write_group_optimistically(&pools.groups, users).await?,
-            None => self.try_write_group_under_lock(users).await?,
-        };
-        for user_id in moved_feeds.difference(&contended) {
+        let Decisions { mut answers, moved_feeds, maybe_stored, contended, .. } =
+            match self.store.optimistic_pools() {
+                Some(pools) => self.try_write_group_optimistically(&pools.groups, users).await?,
+                None => self.try_write_group_under_lock(users).await?,
+            };
+        for user_id in moved_feeds.difference(&contended).chain(&maybe_stored) {
             self.notifier.notify(Notification::Feed(*user_id));
         }
         // Only now, after everything that can fail: a group that fails must still hold all its writes.

@@ -54,8 +54,8 @@ pub(super) async fn read_changes_after<'w>(
     Ok((merge.head, merge.page))
 }
 
-/// Merges event types and events, of which the statement returns first the ones and then the others, into one
-/// page in the order of their positions.
+/// Merges event types and events into one page in the order of their positions. The statement returns all
+/// event types first, and then all events.
 struct Merge<'w> {
     head: Option<Head>,
     /// The event types that were read, but are not in the page yet. They arrive before the events, and are

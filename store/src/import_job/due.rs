@@ -30,8 +30,8 @@ pub(super) fn runnable_condition(backend: DbBackend) -> Condition {
     Condition::all().add(is_waiting).add(pause_is_over)
 }
 
-/// Returns the ids of up to `most` runnable imports of which no worker was notified in the last
-/// `notify_every_ms`, and marks them as notified; the caller then notifies. The first import of each user
+/// Finds up to `most` runnable imports whose last notification is older than `notify_every_ms`, or that had
+/// none. Marks them as notified and returns their ids; the caller then notifies. The first import of each user
 /// comes first, then the second of each. Locked rows are skipped.
 ///
 /// Plan: it reads the imports in the states that workers work on by the index `import_job_runnable (state,

@@ -21,6 +21,9 @@ pub(super) struct Decisions<T> {
     pub(super) answers: HashMap<Uuid, Vec<T>>,
     /// Users whose feed head moves if their writes are stored.
     pub(super) moved_feeds: HashSet<Uuid>,
+    /// Users whose events may be stored, although the connection was lost. Their feed readers are notified in
+    /// any case.
+    pub(super) maybe_stored: HashSet<Uuid>,
     /// Users whose writes cannot be stored with the group. Their account row is locked or has changed, their
     /// changes need more than one statement, or one of their decisions failed.
     pub(super) contended: HashSet<Uuid>,
@@ -67,7 +70,7 @@ impl<T: SetEventTypes> Decisions<T> {
         let attempts = match store_if_all_new(pool, new_events).await {
             // It is unknown whether they are stored. If so, the load finds their events.
             Err(error) if error.is_lost_statement() => {
-                all.moved_feeds.extend(tried);
+                all.maybe_stored.extend(tried);
                 BTreeMap::new()
             }
             attempts => attempts?,
@@ -111,6 +114,7 @@ impl<T: SetEventTypes> Decisions<T> {
         Self {
             answers: HashMap::new(),
             moved_feeds: HashSet::new(),
+            maybe_stored: HashSet::new(),
             contended: HashSet::new(),
             is_partly_stored: false,
         }
