@@ -16,6 +16,7 @@ mod postgres;
 mod process;
 mod records;
 mod report;
+mod rusqlite;
 mod scenario;
 mod server;
 mod stage;

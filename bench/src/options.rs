@@ -70,7 +70,7 @@ pub enum Scenario {
     Idle,
     /// Read and create over a small and a large table
     Growth,
-    /// Create one event per call, on SQLite
+    /// Create one event per call, and import a file twice, on SQLite
     Sqlite,
     /// Create events while another user floods the server
     Flood,

@@ -67,11 +67,11 @@ impl<'a> Stage<'a> {
         Ok(Self { bench, server, databases: Some(Databases { postgres, ours, copy }), _folder: folder })
     }
 
-    /// A stage on SQLite, without events.
-    pub async fn on_sqlite(bench: &'a Bench, users: usize) -> anyhow::Result<Self> {
+    /// A stage on a copy of this SQLite database.
+    pub async fn on_sqlite(bench: &'a Bench, template: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(bench.folder.path())?;
+        std::fs::copy(template, folder.path().join("idem.db"))?;
         let server = bench.program.serve(folder.path(), None).await?;
-        create_types(bench, &server, users).await?;
         Ok(Self { bench, server, databases: None, _folder: folder })
     }
 

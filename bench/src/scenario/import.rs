@@ -21,7 +21,7 @@ const LOAD: &str = include_str!("../../sql/load.sql");
 const NUMBER: &str = include_str!("../../sql/number.sql");
 /// The id of the first user of `sql/accounts.sql`.
 const USER_ID: &str = "00000000-0000-5000-8000-000000000001";
-const IMPORT_IDS: [&str; 2] =
+pub(super) const IMPORT_IDS: [&str; 2] =
     ["019b7000-0000-7000-8000-00000000000a", "019b7000-0000-7000-8000-00000000000b"];
 const POLL: Duration = Duration::from_millis(100);
 /// How much of the payload is sent at a time.
@@ -106,7 +106,12 @@ async fn measure_idem(bench: &Bench, files: &Files) -> anyhow::Result<Vec<Sample
 }
 
 /// Imports a file. Returns the time from the first byte sent until the import is completed, and the counts.
-async fn import(bench: &Bench, server: &Server, file: &Path, id: &str) -> anyhow::Result<(Duration, Value)> {
+pub(super) async fn import(
+    bench: &Bench,
+    server: &Server,
+    file: &Path,
+    id: &str,
+) -> anyhow::Result<(Duration, Value)> {
     let token = bench.tokens.first().context("there are users")?;
     let mut connection = Connection::open(server.address).await?;
     let bytes = std::fs::read(file)?;
@@ -182,6 +187,6 @@ fn spent(postgres: &Postgres, server: Option<&Server>) -> anyhow::Result<Spent> 
     })
 }
 
-fn sample(files: &Files, elapsed: Duration, spent: Spent) -> Sample {
+pub(super) fn sample(files: &Files, elapsed: Duration, spent: Spent) -> Sample {
     Sample::new(usize::try_from(files.records).unwrap_or(usize::MAX), elapsed, Vec::new(), spent)
 }
