@@ -2,6 +2,8 @@
 //!
 //! It also decides what happens after a crash or a failure: smaller chunks, a rejected record, a pause.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -133,6 +135,16 @@ impl Counts {
     #[must_use]
     pub fn total_records(&self) -> i64 {
         self.inserted + self.duplicates + self.differing + self.deleted + self.rejected
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.inserted += other.inserted;
+        self.duplicates += other.duplicates;
+        self.differing += other.differing;
+        self.deleted += other.deleted;
+        self.rejected += other.rejected;
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -56,12 +57,20 @@ pub struct Chunk {
     pub is_last: bool,
 }
 
-/// What was decided for the records of a chunk: how many had which outcome, and the rejections to store. It
-/// does not have the rows to store.
-#[derive(Debug, Default)]
+/// What was decided for the records of a chunk, or of several consecutive chunks: how many had which outcome,
+/// and the rejections to store. It does not have the rows to store.
+#[derive(Debug, Default, Clone)]
 pub struct ChunkDecision {
     counts: Counts,
     rejections: Vec<Rejection>,
+}
+
+impl ChunkDecision {
+    /// Adds the decision of the next chunk.
+    pub fn append(&mut self, next: Self) {
+        self.counts += next.counts;
+        self.rejections.extend(next.rejections);
+    }
 }
 
 /// An import whose lease the caller holds, and what its chunks need to know of it.
@@ -92,8 +101,7 @@ pub struct Applied {
 /// Decides a chunk without a lock, before the chunks before it are stored. Stores nothing.
 ///
 /// Returns `None` if the chunk has something to store: that must be decided under the lock. A dry run never
-/// has. Also returns `None` on SQLite, if the bodies of events are needed, and if the user has no account
-/// row.
+/// has. Also returns `None` if the bodies of events are needed, and if the user has no account row.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
@@ -104,11 +112,15 @@ pub async fn decide_chunk_speculatively(
     dry_run: bool,
     chunk: &Chunk,
 ) -> Result<Option<ChunkDecision>, Error> {
-    let Some((read_version, mut unit)) =
-        load_read_set_optimistically(store, user_id, &chunk.to_read_set()).await?
-    else {
-        return Ok(None);
+    let read_set = chunk.to_read_set();
+    let loaded = match store.sqlite_writer().filter(|_| read_set.needs_no_bodies()) {
+        Some(writer) => {
+            let loaded = writer.load(user_id, read_set).await?;
+            loaded.map(|loaded| (loaded.read_version, loaded.unit))
+        }
+        None => load_read_set_optimistically(store, user_id, &read_set).await?,
     };
+    let Some((read_version, mut unit)) = loaded else { return Ok(None) };
     let decision = chunk.decide_records(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
     Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(decision))
 }
@@ -117,8 +129,9 @@ pub async fn decide_chunk_speculatively(
 /// records, and adds to the counts. The last chunk completes the import. Notifies the readers of the user's
 /// feed.
 ///
-/// With `speculative`, the chunk was decided before and has nothing to store, so no account row is locked.
-/// The records at the indexes in `poison` are rejected without being decided.
+/// With `speculative`, the chunk was decided before and has nothing to store, so no account row is locked. That
+/// decision may include chunks before this one that have nothing to store either. The records at the indexes in
+/// `poison` are rejected without being decided.
 ///
 /// # Errors
 /// [`Error::Fenced`] if another worker holds the import now, or the user has paused or ended it.
@@ -145,8 +158,7 @@ pub async fn apply_chunk(
     let room = usize::try_from((REJECTIONS_KEPT_MAX - import.rejections).max(0)).unwrap_or(usize::MAX);
     rejections.truncate(room);
     if import.is_counted {
-        let records = i64::try_from(chunk.records.len()).unwrap_or(i64::MAX);
-        import_job::add_used_records(&tx, held.user_id, records).await?;
+        import_job::add_used_records(&tx, held.user_id, counts.total_records()).await?;
     }
     import_rejection::insert(&tx, held.user_id, held.id, rejections).await?;
     let held = Held { next_record: chunk.next_record, ..held };
@@ -223,7 +235,7 @@ async fn decide_and_store_under_lock(
     let Held { user_id, id, .. } = import.held;
     let read_set = chunk.to_read_set();
     if import.dry_run {
-        let mut loaded = lock_account_and_load(tx, user_id, &read_set).await?;
+        let mut loaded = lock_account_and_load(tx, user_id, &Arc::new(read_set)).await?;
         return Ok((chunk.decide_records(&mut loaded.unit, id, now_ms, poison), Stored::default()));
     }
     write_in_callers_transaction(tx, user_id, read_set, |unit| chunk.decide_records(unit, id, now_ms, poison))

@@ -44,7 +44,7 @@ pub async fn apply_mutation(
     if is_invalid {
         return decide(&mut UnitOfWork::default());
     }
-    let mut answer = writer.write_in_group(actor.user_id, read_set, Box::new(decide)).await?;
+    let mut answer = writer.write_in_group(actor.user_id, read_set, Arc::new(decide)).await?;
     // An event that lacks its body is a duplicate. At most an alias was stored for it.
     let has_grown =
         load_missing_event_bodies(store, actor.user_id, std::slice::from_mut(&mut answer)).await?;

@@ -1,6 +1,8 @@
 //! Creates an import, which then waits for its payload. If the import was created before, returns it as it
 //! is.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -116,7 +118,7 @@ pub async fn create_import(
     };
     let mut read_set = ReadSet::default();
     read_set.add_id_and_need_bodies(new.id);
-    let (tx, loaded) = begin_lock_and_load(store, new.user_id, &read_set, Instant::now()).await?;
+    let (tx, loaded) = begin_lock_and_load(store, new.user_id, &Arc::new(read_set), Instant::now()).await?;
     let answer = insert_import_if_allowed(&tx, loaded, limits, new).await?;
     tx.commit().await?;
     Ok(answer)

@@ -71,6 +71,7 @@ pub mod group;
 mod new_events;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -81,9 +82,7 @@ use domain::fault_injection;
 pub use new_events::SetEventTypes;
 use new_events::decide_as_new;
 use store::error::Error;
-use store::load::{
-    Loaded, Locking, ReadSet, ReadVersion, begin_lock_and_load, load_read_sets, lock_account_and_load,
-};
+use store::load::{Loaded, ReadSet, ReadVersion, begin_lock_and_load, load_read_sets, lock_account_and_load};
 use store::new_events::{Attempt, store_if_all_new};
 use store::pool::Pool;
 use store::save::{
@@ -229,8 +228,7 @@ pub(crate) async fn load_read_set_optimistically(
     let Some(pools) = store.optimistic_pools().filter(|_| read_set.needs_no_bodies()) else {
         return Ok(None);
     };
-    let mut loaded =
-        load_read_sets(Locking::Optimistic(&pools.batches), &BTreeMap::from([(user_id, read_set)])).await?;
+    let mut loaded = load_read_sets(&pools.batches, &BTreeMap::from([(user_id, read_set)])).await?;
     Ok(loaded.remove(&user_id).map(|Loaded { read_version, unit, .. }| (read_version, unit)))
 }
 
@@ -251,12 +249,11 @@ async fn write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
     complete: impl Fn(T) -> C,
 ) -> Result<T, Error> {
-    match try_write_under_lock(store, notifier, user_id, read_set.clone(), waiting_since, &decide, &complete)
-        .await
-    {
-        Err(error) if error.is_transaction_conflict() => {
-            try_write_under_lock(store, notifier, user_id, read_set, waiting_since, &decide, &complete).await
-        }
+    let read_set = Arc::new(read_set);
+    let attempt =
+        || try_write_under_lock(store, notifier, user_id, &read_set, waiting_since, &decide, &complete);
+    match attempt().await {
+        Err(error) if error.is_transaction_conflict() => attempt().await,
         other => other,
     }
 }
@@ -267,7 +264,7 @@ async fn try_write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     store: &Store,
     notifier: &dyn Notifier,
     user_id: Uuid,
-    read_set: ReadSet,
+    read_set: &Arc<ReadSet>,
     waiting_since: Instant,
     decide: impl Fn(&mut UnitOfWork) -> Result<T, Error>,
     complete: impl Fn(T) -> C,
@@ -275,7 +272,7 @@ async fn try_write_under_lock<T, C: Future<Output = Result<T, Error>>>(
     if fault_injection::is_injected("plant-late-lock") {
         return write_with_late_lock(store, user_id, read_set, decide).await;
     }
-    let (tx, mut loaded) = begin_lock_and_load(store, user_id, &read_set, waiting_since).await?;
+    let (tx, mut loaded) = begin_lock_and_load(store, user_id, read_set, waiting_since).await?;
     let answer = complete(decide(&mut loaded.unit)?).await?;
     let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
     if changes.is_empty() {
@@ -313,7 +310,7 @@ pub async fn write_in_callers_transaction<T>(
     read_set: ReadSet,
     decide: impl FnOnce(&mut UnitOfWork) -> T,
 ) -> Result<(T, Stored), Error> {
-    let mut loaded = lock_account_and_load(tx, user_id, &read_set).await?;
+    let mut loaded = lock_account_and_load(tx, user_id, &Arc::new(read_set)).await?;
     let answer = decide(&mut loaded.unit);
     let changes = loaded.unit.into_changes(loaded.read_version.feed_head);
     Ok((answer, store_changes_if_any(tx, user_id, loaded.read_version, changes).await?))
@@ -340,10 +337,10 @@ async fn store_changes_if_any(
 async fn write_with_late_lock<T>(
     store: &Store,
     user_id: Uuid,
-    read_set: ReadSet,
+    read_set: &Arc<ReadSet>,
     decide: impl FnOnce(&mut UnitOfWork) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let (tx, mut loaded) = begin_lock_and_load(store, user_id, &read_set, Instant::now()).await?;
+    let (tx, mut loaded) = begin_lock_and_load(store, user_id, read_set, Instant::now()).await?;
     let answer = decide(&mut loaded.unit)?;
     let read_version = loaded.read_version;
     let changes = loaded.unit.into_changes(read_version.feed_head);

@@ -71,11 +71,8 @@ async fn insert_account_if_missing(tx: &Tx, user_id: Uuid, issuer: &str, subject
         feed_epoch: Set(tx.store.clock.random_i64()),
         revision: Set(0),
     };
-    account::Entity::insert(row)
-        .on_conflict(OnConflict::new().do_nothing().to_owned())
-        .exec_without_returning(&tx.inner)
-        .await?;
-    Ok(())
+    let insert = account::Entity::insert(row).on_conflict(OnConflict::new().do_nothing().to_owned());
+    tx.execute(&insert).await.map(drop)
 }
 
 /// Returns the issuer and the subject of a user, if the cache of this process still has them from a token. It
@@ -117,22 +114,6 @@ fn next_revision_expr() -> SimpleExpr {
     Expr::col(account::Column::Revision).add(1)
 }
 
-/// Moves the feed head of a user from `from` to `to`, and increments the revision of the account, which this
-/// transaction must have locked. Returns how many rows changed: 0 if the head is no longer at `from`.
-///
-/// # Errors
-/// [`Error::Database`] if the database fails.
-pub(super) async fn advance_feed_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<u64, Error> {
-    let moved = account::Entity::update_many()
-        .col_expr(account::Column::FeedHead, to.into())
-        .col_expr(account::Column::Revision, next_revision_expr())
-        .filter(account::Column::UserId.eq(user_id))
-        .filter(account::Column::FeedHead.eq(from))
-        .exec(&tx.inner)
-        .await?;
-    Ok(moved.rows_affected)
-}
-
 /// Begins a new feed epoch for a user, if the epoch is still `epoch` and the feed head is before `known`, a
 /// position that a client knows. Otherwise it changes nothing. It waits for the lock of the account.
 ///
@@ -152,7 +133,7 @@ pub async fn renew_feed_epoch(store: &Store, user_id: Uuid, epoch: i64, known: i
     let store = store.clone();
     run_to_completion(async move {
         let (tx, _) = begin_and_lock_row(&store, user_id, Lockable::Account, Instant::now()).await?;
-        renew.exec(&tx.inner).await?;
+        tx.execute(&renew).await?;
         tx.commit().await
     })
     .await
@@ -168,10 +149,9 @@ pub async fn renew_generation(store: &Store) -> Result<(), Error> {
     // stands for the first one.
     let generation = store.clock.random_i64() | 1;
     let tx = store.begin().await?;
-    cluster_state::Entity::update_many()
-        .col_expr(cluster_state::Column::Generation, generation.into())
-        .exec(&tx.inner)
-        .await?;
+    let renew =
+        cluster_state::Entity::update_many().col_expr(cluster_state::Column::Generation, generation.into());
+    tx.execute(&renew).await?;
     tx.commit().await
 }
 

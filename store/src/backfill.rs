@@ -160,13 +160,12 @@ pub async fn run_step(store: &Store, backfill: &Backfill) -> Result<Step, Error>
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
 pub async fn restart_all(store: &Store) -> Result<(), Error> {
     let tx = store.begin().await?;
-    Entity::update_many()
+    let restart = Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(Uuid::nil()))
         .col_expr(Column::AfterId, Expr::value(Uuid::nil()))
         .col_expr(Column::Rows, Expr::value(0_i64))
-        .col_expr(Column::IsDone, Expr::value(false))
-        .exec(&tx.inner)
-        .await?;
+        .col_expr(Column::IsDone, Expr::value(false));
+    tx.execute(&restart).await?;
     tx.commit().await
 }
 
@@ -239,14 +238,13 @@ async fn update_stale_rows(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> R
     ];
     let mut values = vec![first.user_id.into()];
     values.extend(dialect::table_parameters(backend, columns));
-    tx.inner.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-    Ok(())
+    tx.execute_statement(Statement::from_sql_and_values(backend, sql, values)).await.map(drop)
 }
 
 /// Moves the checkpoint of a backfill and commits the transaction. If the checkpoint is no longer at `from`,
 /// it rolls the transaction back and returns false.
 async fn try_commit_checkpoint(tx: Tx, from: &Backfill, to: &Backfill) -> Result<bool, Error> {
-    let moved = Entity::update_many()
+    let advance = Entity::update_many()
         .col_expr(Column::AfterUserId, Expr::value(to.after.0))
         .col_expr(Column::AfterId, Expr::value(to.after.1))
         .col_expr(Column::Rows, Expr::value(to.rows))
@@ -254,10 +252,8 @@ async fn try_commit_checkpoint(tx: Tx, from: &Backfill, to: &Backfill) -> Result
         .filter(Column::Name.eq(&from.name))
         .filter(Column::AfterUserId.eq(from.after.0))
         .filter(Column::AfterId.eq(from.after.1))
-        .filter(Column::IsDone.eq(false))
-        .exec(&tx.inner)
-        .await?;
-    let has_moved = moved.rows_affected > 0;
+        .filter(Column::IsDone.eq(false));
+    let has_moved = tx.execute(&advance).await? > 0;
     if has_moved {
         tx.commit().await?
     } else {

@@ -9,10 +9,12 @@ use sea_orm::sea_query::prelude::serde_json::json;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::sqlx::{self, ConnectOptions};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
+use sea_orm::{DbBackend, Statement, Value};
 use uuid::Uuid;
 
+use super::Tx;
 use super::pool::{Failover, PostgresOptions, Session};
+use crate::error::Error;
 use domain::fault_injection;
 use domain::limits::{IDLE_IN_TRANSACTION_MS_MAX, LOCK_ATTEMPT_MS_MAX, LOCK_WAIT_MS_MAX};
 
@@ -210,19 +212,15 @@ pub(super) fn sql_position_function(backend: DbBackend) -> &'static str {
 /// true, because only one transaction writes at a time.
 ///
 /// # Errors
-/// [`DbErr`] if the statement fails.
-pub(super) async fn try_advisory_lock_for_claims(
-    on: &impl ConnectionTrait,
-    user_id: Uuid,
-) -> Result<bool, DbErr> {
-    if on.get_database_backend() != DbBackend::Postgres {
+/// [`Error::Database`] if the database fails.
+pub(super) async fn try_advisory_lock_for_claims(tx: &Tx, user_id: Uuid) -> Result<bool, Error> {
+    if tx.backend() != DbBackend::Postgres {
         return Ok(true);
     }
     // Two users whose ids have the same hash exclude each other too, which only delays a claim.
-    let sql = "SELECT pg_try_advisory_xact_lock(1936155988, hashtext($1))";
+    let sql = "SELECT pg_try_advisory_xact_lock(1936155988, hashtext($1))::integer::bigint";
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, [user_id.to_string().into()]);
-    let row = on.query_one_raw(statement).await?.ok_or(DbErr::RecordNotFound("a lock".to_owned()))?;
-    row.try_get_by_index(0)
+    Ok(tx.find_integer(statement).await? == Some(1))
 }
 
 /// Returns the UPDATE of PostgreSQL that moves feed heads and increments the revisions of the accounts.

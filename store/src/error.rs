@@ -143,6 +143,19 @@ impl Error {
         }
     }
 
+    /// Whether the database did not answer in time. It is unknown whether the statement took effect.
+    #[must_use]
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Database(DbErr::Query(RuntimeErr::SqlxError(error))) if is_timeout(error))
+    }
+
+    /// Whether a row has a key that another row has already: `unique_violation` of PostgreSQL,
+    /// `SQLITE_CONSTRAINT_PRIMARYKEY` and `SQLITE_CONSTRAINT_UNIQUE`.
+    #[must_use]
+    pub(crate) fn is_unique_violation(&self) -> bool {
+        self.database_error_code().is_some_and(|code| ["23505", "1555", "2067"].contains(&&*code))
+    }
+
     /// Whether the connection was dead. The statement did not run, or it is unknown whether it did.
     #[must_use]
     pub(crate) fn is_lost_connection(&self) -> bool {
@@ -166,6 +179,11 @@ impl Error {
             other => other.retryable(),
         }
     }
+}
+
+/// Whether an error means that the database did not answer in time.
+pub(crate) fn is_timeout(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Whether an error means that the connection is dead. A timeout does not: the database may be busy with the

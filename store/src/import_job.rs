@@ -10,8 +10,8 @@ use ::entity::import_job::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, OnConflict, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, Order, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select, Statement, UpdateMany,
+    ColumnTrait, Condition, EntityTrait, ExprTrait, Order, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select, Statement, UpdateMany,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -76,7 +76,8 @@ pub async fn find_by_ids(
 /// # Errors
 /// As [`find`].
 pub async fn find_in_transaction(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<Option<ImportRow>, Error> {
-    Entity::find_by_id((user_id, id)).one(&tx.inner).await?.map(to_import_row).transpose()
+    let found = tx.find_all(&Entity::find_by_id((user_id, id))).await?;
+    found.into_iter().next().map(to_import_row).transpose()
 }
 
 /// The states in which a worker works on an import, or is to work on it.
@@ -142,7 +143,7 @@ pub async fn count_of_user(store: &Store, user_id: Uuid, states: Option<&[State]
 /// # Errors
 /// [`Error::Database`] if the database fails.
 pub async fn count_waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
-    Ok(select_of_user(user_id, Some(&[State::AwaitingUpload, State::Queued])).count(&tx.inner).await?)
+    count_in_transaction(tx, select_of_user(user_id, Some(&[State::AwaitingUpload, State::Queued]))).await
 }
 
 /// Adds up the payload bytes of the imports that a user has created since an instant, within a transaction.
@@ -155,16 +156,20 @@ pub async fn count_waiting(tx: &Tx, user_id: Uuid) -> Result<u64, Error> {
 /// [`Error::Database`] if the database fails.
 pub async fn sum_payload_bytes_since(tx: &Tx, user_id: Uuid, since_ms: i64) -> Result<i64, Error> {
     let rows = select_of_user(user_id, None).filter(Column::CreatedAt.gte(since_ms));
-    let columns = [Column::State, Column::BytesTotal, Column::BytesReceived, Column::Problem];
-    let rows: Vec<(String, i64, i64, Option<String>)> =
-        rows.select_only().columns(columns).into_tuple().all(&tx.inner).await?;
-    let bytes = |(state, total, received, problem): &(String, i64, i64, Option<String>)| {
-        let problem = problem.as_deref().and_then(parse_problem);
-        let counts_total = state == State::AwaitingUpload.name()
+    let bytes = |row: &Model| {
+        let problem = row.problem.as_deref().and_then(parse_problem);
+        let counts_total = row.state == State::AwaitingUpload.name()
             || problem.is_some_and(|problem| problem.code == Code::PayloadMismatch);
-        if counts_total { *total } else { *received }
+        if counts_total { row.bytes_total } else { row.bytes_received }
     };
-    Ok(rows.iter().map(bytes).sum())
+    Ok(tx.find_all(&rows).await?.iter().map(bytes).sum())
+}
+
+/// Counts the imports that a query selects, within a transaction.
+async fn count_in_transaction(tx: &Tx, query: Select<Entity>) -> Result<u64, Error> {
+    let count = query.select_only().expr(Expr::col(Column::Id).count()).build(tx.backend());
+    let count = tx.find_integer(count).await?.unwrap_or_default();
+    Ok(u64::try_from(count).unwrap_or_default())
 }
 
 fn select_of_user(user_id: Uuid, states: Option<&[State]>) -> Select<Entity> {
@@ -190,8 +195,8 @@ fn key_expr((at, id): Key) -> SimpleExpr {
 /// [`Error::Database`] if the database fails.
 pub async fn database_now_ms(tx: &Tx) -> Result<i64, Error> {
     let sql = format!("SELECT {}", dialect::sql_now_ms(tx.backend()));
-    let row = tx.inner.query_one_raw(Statement::from_string(tx.backend(), sql)).await?;
-    Ok(row.ok_or(Error::Bug("the clock of the database returns one row"))?.try_get_by_index(0)?)
+    let now_ms = tx.find_integer(Statement::from_string(tx.backend(), sql)).await?;
+    now_ms.ok_or(Error::Bug("the clock of the database returns one row"))
 }
 
 /// Inserts the row of a new import. The transaction must hold the lock of the account, under which it has
@@ -219,11 +224,12 @@ pub async fn insert(tx: &Tx, new: &ImportRow) -> Result<(), Error> {
         next_record: NotSet,
         ..Default::default()
     };
-    let written = Entity::insert_many([model])
-        .on_conflict(OnConflict::new().do_nothing().to_owned())
-        .exec_without_returning(&tx.inner)
-        .await?;
-    if written == 1 { Ok(()) } else { Err(Error::Bug("the id of a new import is free under the lock")) }
+    let insert = Entity::insert_many([model]).on_conflict(OnConflict::new().do_nothing().to_owned());
+    if tx.execute(&insert).await? == 1 {
+        Ok(())
+    } else {
+        Err(Error::Bug("the id of a new import is free under the lock"))
+    }
 }
 
 /// Builds an UPDATE of the row of one import, without columns yet: callers add columns and guards, and run
@@ -234,8 +240,8 @@ fn build_import_update(user_id: Uuid, id: Uuid) -> UpdateMany<Entity> {
 
 /// Runs an UPDATE of one import whose conditions guard it. Returns false if they did not hold, so that
 /// nothing was changed.
-async fn run_guarded_update(update: UpdateMany<Entity>, on: &impl ConnectionTrait) -> Result<bool, Error> {
-    Ok(update.exec(on).await?.rows_affected == 1)
+async fn run_guarded_update(tx: &Tx, update: UpdateMany<Entity>) -> Result<bool, Error> {
+    Ok(tx.execute(&update).await? == 1)
 }
 
 fn state_value(state: State) -> SimpleExpr {
@@ -267,7 +273,7 @@ pub async fn apply_user_step(store: &Store, user_id: Uuid, id: Uuid, step: Step)
         update = update.filter(failed);
     }
     let (tx, _) = begin_and_lock_row(store, user_id, Lockable::Import(id), Instant::now()).await?;
-    let mut done = run_guarded_update(update, &tx.inner).await?;
+    let mut done = run_guarded_update(&tx, update).await?;
     if !done && step == Step::Retry {
         done = restart_dry_run_as_import(&tx, user_id, id).await?;
     }
@@ -313,7 +319,7 @@ async fn restart_dry_run_as_import(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<b
     ] {
         update = update.col_expr(column, Expr::value(0_i64));
     }
-    let done = run_guarded_update(update, &tx.inner).await?;
+    let done = run_guarded_update(tx, update).await?;
     if done {
         import_rejection::delete_rejections_of_import(tx, user_id, id).await?;
     }

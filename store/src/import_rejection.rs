@@ -37,11 +37,8 @@ pub async fn insert(
         detail: Set(rejection.detail),
         excerpt: Set(rejection.excerpt),
     });
-    Entity::insert_many(rows)
-        .on_conflict(OnConflict::new().do_nothing().to_owned())
-        .exec_without_returning(&tx.inner)
-        .await?;
-    Ok(())
+    let insert = Entity::insert_many(rows).on_conflict(OnConflict::new().do_nothing().to_owned());
+    tx.execute(&insert).await.map(drop)
 }
 
 /// Returns a page of the rejections of an import, in the order of the records. Only `after` and `size` of the
@@ -81,12 +78,9 @@ pub async fn count_rejections_of_import(store: &Store, user_id: Uuid, import_id:
 /// # Errors
 /// [`Error::Database`] if the database fails.
 pub async fn delete_rejections_of_import(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
-    Entity::delete_many()
-        .filter(Column::UserId.eq(user_id))
-        .filter(Column::ImportJobId.eq(import_id))
-        .exec(&tx.inner)
-        .await?;
-    Ok(())
+    let delete =
+        Entity::delete_many().filter(Column::UserId.eq(user_id)).filter(Column::ImportJobId.eq(import_id));
+    tx.execute(&delete).await.map(drop)
 }
 
 /// Replaces the excerpts of records in the rejections of an import by empty texts, within the transaction of
@@ -95,13 +89,11 @@ pub async fn delete_rejections_of_import(tx: &Tx, user_id: Uuid, import_id: Uuid
 /// # Errors
 /// [`Error::Database`] if the database fails.
 pub async fn clear_excerpts(tx: &Tx, user_id: Uuid, import_id: Uuid) -> Result<(), Error> {
-    Entity::update_many()
+    let clear = Entity::update_many()
         .col_expr(Column::Excerpt, Expr::value(""))
         .filter(Column::UserId.eq(user_id))
-        .filter(Column::ImportJobId.eq(import_id))
-        .exec(&tx.inner)
-        .await?;
-    Ok(())
+        .filter(Column::ImportJobId.eq(import_id));
+    tx.execute(&clear).await.map(drop)
 }
 
 fn to_rejection(model: Model) -> Result<Rejection, Error> {

@@ -29,6 +29,7 @@ pub mod pool;
 mod preflight;
 mod row_reader;
 pub mod save;
+mod sqlite;
 pub mod status;
 mod transaction;
 
@@ -54,6 +55,7 @@ use pool::Pool;
 pub use pool::{Failover, Health};
 pub use preflight::{PreflightError, preflight};
 use row_reader::RowReader;
+pub use sqlite::SqliteWriter;
 pub use transaction::{Reader, Tx};
 
 /// How long this process waits for the database to finish a statement of a transaction or write.
@@ -66,9 +68,8 @@ const PROBE_MAX: Duration = Duration::from_millis(PROBE_MS_MAX);
 /// The database. A process opens it once; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// The connections for transactions. SQLite has one connection that writes; transactions get it in order
-    /// of arrival.
-    writer: Pool,
+    /// The connections for transactions.
+    writer: Writer,
     /// The connections for transactions that wait for a row that another transaction has locked. `None` on
     /// SQLite, where the only writer holds the lock of all rows.
     waiters: Option<Pool>,
@@ -90,6 +91,14 @@ pub struct Store {
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
     /// The source of the current time, of new ids and of random numbers.
     pub clock: Clock,
+}
+
+/// The connections for transactions that write.
+#[derive(Debug, Clone)]
+enum Writer {
+    Postgres(Pool),
+    /// SQLite has one connection that writes. Transactions get it in order of arrival.
+    Sqlite(Arc<SqliteWriter>),
 }
 
 /// The permit of one user to run a heavy read, with the connections for it.
@@ -123,7 +132,8 @@ impl Store {
         if url.starts_with("sqlite:") {
             let options = dialect::build_sqlite_options(url).map_err(invalid)?;
             let pool = |size, most| Pool::new_sqlite(options.clone(), size, most, &health);
-            (writer, reader, lists) = (pool(1, WRITE_MAX), pool(4, READ_MAX), pool(4, READ_MAX));
+            (reader, lists) = (pool(4, READ_MAX), pool(4, READ_MAX));
+            writer = Writer::Sqlite(Arc::new(SqliteWriter::start(&options, WRITE_MAX, &health)?));
             heavy = pool(HEAVY_READ_CONNECTIONS, READ_MAX);
             (waiters, optimistic) = (None, None);
             probe = pool(1, PROBE_MAX);
@@ -139,7 +149,7 @@ impl Store {
             probe = Pool::new_postgres(probing, 1, PROBE_MAX, &health);
             let writing = dialect::options_with_generic_plans(options(WRITE_MAX)?);
             let pool = |size| Pool::new_postgres(writing.clone(), size, WRITE_MAX, &health);
-            writer = pool(half);
+            writer = Writer::Postgres(pool(half));
             let waiting = dialect::options_with_short_lock_timeout(writing.clone());
             waiters = Some(Pool::new_postgres(waiting, LOCK_WAITERS, WRITE_MAX, &health));
             optimistic = Some(OptimisticPools { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
@@ -171,7 +181,7 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        Tx::begin(self, &self.writer).await
+        Tx::begin(self).await
     }
 
     /// The connections for optimistic writes. `None` on SQLite.
@@ -179,11 +189,13 @@ impl Store {
         self.optimistic.as_ref()
     }
 
-    /// Whether a chunk of an import can be loaded and decided without a lock, before the chunk before it is
-    /// stored. This is so on PostgreSQL.
+    /// The connection that writes to SQLite. `None` on PostgreSQL.
     #[must_use]
-    pub fn can_decide_without_lock(&self) -> bool {
-        self.optimistic.is_some()
+    pub fn sqlite_writer(&self) -> Option<&SqliteWriter> {
+        match &self.writer {
+            Writer::Postgres(_) => None,
+            Writer::Sqlite(writer) => Some(writer),
+        }
     }
 
     /// How many write groups this process may store at the same time.
@@ -192,7 +204,7 @@ impl Store {
     }
 
     pub(crate) fn backend(&self) -> DbBackend {
-        self.writer.backend()
+        self.reader.backend()
     }
 
     /// The connections for reads that are neither pages of events or changes, nor heavy.
@@ -238,22 +250,30 @@ impl Store {
     #[must_use]
     pub fn connection_counts(&self) -> (u32, u32) {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let sqlite_writer = self.sqlite_writer().map(|writer| writer.connection_counts());
         self.all_pools()
             .map(Pool::connection_counts)
+            .chain(sqlite_writer)
             .fold((0, 0), |(used, idle), pool| (used + number(pool.0), idle + number(pool.1)))
     }
 
     fn all_pools(&self) -> impl Iterator<Item = &Pool> {
         let optimistic = self.optimistic.iter().flat_map(|pools| [&pools.groups, &pools.batches]);
-        optimistic
-            .chain(&self.waiters)
-            .chain([&self.writer, &self.heavy, &self.reader.0, &self.lists, &self.probe])
+        let writer = match &self.writer {
+            Writer::Postgres(pool) => Some(pool),
+            Writer::Sqlite(_) => None,
+        };
+        let for_reads = [&self.heavy, &self.reader.0, &self.lists, &self.probe];
+        optimistic.chain(&self.waiters).chain(writer).chain(for_reads)
     }
 
     /// Closes all idle connections now, and those in use as soon as they are given back.
     pub async fn close(&self) {
         for pool in self.all_pools() {
             pool.close_idle_and_stop_reuse().await;
+        }
+        if let Some(writer) = self.sqlite_writer() {
+            writer.close();
         }
     }
 }

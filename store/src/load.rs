@@ -13,8 +13,9 @@ mod sql;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use sea_orm::{DbBackend, Statement, Value};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ use super::lock::{Lockable, begin_and_lock_row, lock_row_in_callers_transaction}
 use super::model::{self, ColumnSet};
 use super::pool::Pool;
 use super::row_reader::{Row, RowReader};
-use super::{Store, Tx, account};
+use super::{Store, Tx, account, sqlite};
 use crate::error::Error;
 use domain::apply::{Entity, UnitOfWork};
 use domain::limits::BATCH_ITEMS_MAX;
@@ -32,14 +33,14 @@ use read_set::{BodySource, Parameters};
 pub(crate) use sql::Kind;
 use sql::{Owners, Shape};
 
-/// How a write reads: in a transaction that already holds the lock of the account, or without any lock.
+/// How a write reads on PostgreSQL: in a transaction that already holds the lock of the account, or without any lock.
 #[derive(Debug, Clone, Copy)]
-pub enum Locking<'a> {
-    /// Reads in a transaction that holds the lock of the account already; reading does not take it. On
-    /// PostgreSQL the transaction may hold the lock of one account only, because one that waits for a second
-    /// account could deadlock.
+enum Locking<'a> {
+    /// Reads in a transaction that holds the lock of the account already; reading does not take it. The
+    /// transaction may hold the lock of one account only, because one that waits for a second account could
+    /// deadlock.
     Pessimistic(&'a Tx),
-    /// Reads on PostgreSQL without a transaction. Nothing is locked, and nothing is waited for.
+    /// Reads without a transaction. Nothing is locked, and nothing is waited for.
     Optimistic(&'a Pool),
 }
 
@@ -65,21 +66,30 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The version of an account that was read in one statement, and no rows yet. Events that are added lack
-    /// their bodies.
-    pub(crate) fn without_rows(feed_head: i64, revision: i64) -> Self {
+    /// The version of an account, and no rows yet. `lacks_bodies` says that events are added without their
+    /// bodies, because the request has them.
+    pub(crate) fn without_rows(feed_head: i64, revision: i64, lacks_bodies: bool) -> Self {
         let read_version = ReadVersion { feed_head, revision, may_be_torn: false };
-        Self { read_version, unit: UnitOfWork::new_without_event_bodies() }
+        let unit = if lacks_bodies { UnitOfWork::new_without_event_bodies() } else { UnitOfWork::default() };
+        Self { read_version, unit }
     }
 }
 
-/// Reads the rows in the read set of each user, and takes no lock. Users without an account row are missing
-/// in the result.
+/// Reads the rows in the read set of each user on PostgreSQL, without a lock. Users without an account row are
+/// missing in the result.
 ///
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails;
 /// [`Error::Bug`] if a stored row breaks an invariant.
 pub async fn load_read_sets(
+    connections: &Pool,
+    read_sets: &BTreeMap<Uuid, &ReadSet>,
+) -> Result<BTreeMap<Uuid, Loaded>, Error> {
+    load_on_postgres(Locking::Optimistic(connections), read_sets).await
+}
+
+/// As [`load_read_sets`], with or without the locks of the accounts.
+async fn load_on_postgres(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
@@ -100,7 +110,7 @@ impl Locking<'_> {
     }
 
     /// Whether reads take place without the lock of the account.
-    pub fn is_optimistic(self) -> bool {
+    fn is_optimistic(self) -> bool {
         matches!(self, Self::Optimistic(_))
     }
 
@@ -113,8 +123,8 @@ impl Locking<'_> {
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         match self {
             Self::Pessimistic(tx) => {
-                let rows = tx.inner.query_all_raw(statement).await?;
-                rows.iter().try_for_each(|row| on_row(Row::from_query_result(row)?))
+                let rows = tx.query_rows(statement).await?;
+                rows.iter().try_for_each(|row| on_row(Row::Postgres(row)))
             }
             Self::Optimistic(connections) => {
                 connections.read_rows(statement, |row| on_row(row).map(ControlFlow::Continue)).await
@@ -131,8 +141,16 @@ impl Locking<'_> {
 /// [`Error::Locked`] if another transaction holds the lock for too long; [`Error::Moved`] if the account row
 /// is missing and this process does not know the identity of the user; [`Error::Database`] if the database
 /// fails.
-pub async fn lock_account_and_load(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -> Result<Loaded, Error> {
-    if !lock_row_in_callers_transaction(tx, user_id, Lockable::Account).await? {
+pub async fn lock_account_and_load(tx: &Tx, user_id: Uuid, read_set: &Arc<ReadSet>) -> Result<Loaded, Error> {
+    let is_missing = match tx.backend() {
+        // A transaction that writes to SQLite holds the lock of all rows.
+        DbBackend::Sqlite => match load_on_sqlite(tx, user_id, read_set).await? {
+            Some(loaded) => return Ok(loaded),
+            None => true,
+        },
+        _ => !lock_row_in_callers_transaction(tx, user_id, Lockable::Account).await?,
+    };
+    if is_missing {
         account::recreate_account(tx, user_id).await?;
     }
     load_under_held_lock(tx, user_id, read_set).await
@@ -142,13 +160,21 @@ pub async fn lock_account_and_load(tx: &Tx, user_id: Uuid, read_set: &ReadSet) -
 ///
 /// # Errors
 /// As [`load_read_sets`], and [`Error::Moved`] if the account row is missing.
-pub(crate) async fn load_under_held_lock(
-    tx: &Tx,
-    user_id: Uuid,
-    read_set: &ReadSet,
-) -> Result<Loaded, Error> {
-    let mut loaded = load_read_sets(Locking::Pessimistic(tx), &BTreeMap::from([(user_id, read_set)])).await?;
-    loaded.remove(&user_id).ok_or_else(|| account::evict_user_and_build_error(&tx.store, user_id))
+async fn load_under_held_lock(tx: &Tx, user_id: Uuid, read_set: &Arc<ReadSet>) -> Result<Loaded, Error> {
+    let loaded = match tx.backend() {
+        DbBackend::Sqlite => load_on_sqlite(tx, user_id, read_set).await?,
+        _ => {
+            let read_sets = BTreeMap::from([(user_id, &**read_set)]);
+            load_on_postgres(Locking::Pessimistic(tx), &read_sets).await?.remove(&user_id)
+        }
+    };
+    loaded.ok_or_else(|| account::evict_user_and_build_error(&tx.store, user_id))
+}
+
+/// Returns `None` if the account row is missing.
+async fn load_on_sqlite(tx: &Tx, user_id: Uuid, read_set: &Arc<ReadSet>) -> Result<Option<Loaded>, Error> {
+    let read_set = Arc::clone(read_set);
+    tx.run_on_sqlite(move |connection| sqlite::load_read_set(connection, user_id, &read_set)).await
 }
 
 /// Begins a transaction, locks a user's account in it, and reads the rows in a read set. It waits for a
@@ -161,9 +187,14 @@ pub(crate) async fn load_under_held_lock(
 pub async fn begin_lock_and_load(
     store: &Store,
     user_id: Uuid,
-    read_set: &ReadSet,
+    read_set: &Arc<ReadSet>,
     since: Instant,
 ) -> Result<(Tx, Loaded), Error> {
+    if store.backend() == DbBackend::Sqlite {
+        let tx = store.begin().await?;
+        let loaded = lock_account_and_load(&tx, user_id, read_set).await?;
+        return Ok((tx, loaded));
+    }
     let (tx, is_there) = begin_and_lock_row(store, user_id, Lockable::Account, since).await?;
     if !is_there {
         account::recreate_account(&tx, user_id).await?;
@@ -178,11 +209,10 @@ async fn load_all_but_bodies(
     locking: Locking<'_>,
     read_sets: &BTreeMap<Uuid, &ReadSet>,
 ) -> Result<BTreeMap<Uuid, Loaded>, Error> {
-    let backend = locking.backend();
-    let Parameters { values, owners, by_key, by_name } = read_set::query_parameters(backend, read_sets);
+    let Parameters { values, owners, by_key, by_name } = read_set::query_parameters(read_sets);
     let for_response = read_sets.values().any(|read_set| read_set.body_source() == BodySource::FromRequest);
     let shape = Shape { owners, by_key, by_name, for_response };
-    let sql = sql::sql_load_all_but_bodies(backend, shape);
+    let sql = sql::sql_load_all_but_bodies(shape);
     let mut loaded: BTreeMap<Uuid, Loaded> = BTreeMap::new();
     // The account rows come first. Rows of a user without an account row are skipped.
     let on_row = |row: Row<'_>| {
@@ -198,10 +228,7 @@ async fn load_all_but_bodies(
         let (head, revision): (i64, i64) = (reader.next()?, reader.next()?);
         let is_without_bodies =
             read_sets.get(&user_id).is_some_and(|read_set| read_set.body_source() == BodySource::FromRequest);
-        let unit =
-            if is_without_bodies { UnitOfWork::new_without_event_bodies() } else { UnitOfWork::default() };
-        let read_version = ReadVersion { feed_head: head, revision, may_be_torn: false };
-        loaded.insert(user_id, Loaded { read_version, unit });
+        loaded.insert(user_id, Loaded::without_rows(head, revision, is_without_bodies));
         Ok(())
     };
     locking.read_rows(sql, values, on_row).await?;
@@ -308,13 +335,7 @@ async fn load_event_counts(
     read_set: &ReadSet,
     Loaded { read_version, unit, .. }: &mut Loaded,
 ) -> Result<(), Error> {
-    if read_set.counted_types().is_empty() {
-        return Ok(());
-    }
-    // An earlier item of the same call may make an unknown id the alias of a type that is found by its name.
-    let by_id = read_set.counted_types().iter().filter_map(|id| unit.find_type(*id));
-    let by_name = read_set.type_names().iter().filter_map(|name| unit.find_type_by_name(name));
-    let types: HashSet<Uuid> = by_id.chain(by_name).map(|row| row.meta.id).collect();
+    let types = types_to_count(read_set, unit);
     if types.is_empty() {
         return Ok(());
     }
@@ -327,12 +348,26 @@ async fn load_event_counts(
          FROM event_type t WHERE t.user_id = $1 AND t.id IN (SELECT w.id FROM {})",
         dialect::sql_id_table(backend, 2),
     );
-    let count_max = i64::try_from(BATCH_ITEMS_MAX).unwrap_or(i64::MAX) + 1;
-    let values: [Value; 3] = [user_id.into(), dialect::ids_parameter(backend, &types), count_max.into()];
+    let values: [Value; 3] =
+        [user_id.into(), dialect::ids_parameter(backend, &types), COUNTED_EVENTS_MAX.into()];
     let on_row = |row: Row<'_>| {
         let mut reader = RowReader::new(row, 0);
         unit.set_event_count_of_type(reader.next()?, reader.next()?);
         Ok(())
     };
     locking.read_rows(sql, values, on_row).await
+}
+
+/// How far the living events of a type are counted: one more than a call can delete.
+pub(crate) const COUNTED_EVENTS_MAX: i64 = BATCH_ITEMS_MAX as i64 + 1;
+
+/// The types whose living events must be counted. They are loaded already.
+pub(crate) fn types_to_count(read_set: &ReadSet, unit: &UnitOfWork) -> HashSet<Uuid> {
+    if read_set.counted_types().is_empty() {
+        return HashSet::new();
+    }
+    // An earlier item of the same call may make an unknown id the alias of a type that is found by its name.
+    let by_id = read_set.counted_types().iter().filter_map(|id| unit.find_type(*id));
+    let by_name = read_set.type_names().iter().filter_map(|name| unit.find_type_by_name(name));
+    by_id.chain(by_name).map(|row| row.meta.id).collect()
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{DbBackend, Statement};
 use tokio::sync::{Mutex as FairMutex, Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
@@ -160,7 +160,7 @@ impl<'s> LockRequest<'s> {
     async fn retry_lock_until_deadline(self, row: Lockable) -> Result<(Tx, bool), Error> {
         let waiters = self.store.waiters.as_ref().ok_or(Error::Bug("on SQLite no row lock is awaited"))?;
         loop {
-            let tx = timeout_at(self.deadline, Tx::begin(self.store, waiters)).await;
+            let tx = timeout_at(self.deadline, Tx::begin_on_postgres(self.store, waiters)).await;
             let tx = tx.unwrap_or(Err(Error::Locked))?;
             match lock_row(&tx, self.user_id, row, "").await {
                 Ok(is_there) => return Ok((self.move_permit_into(tx), is_there)),
@@ -218,10 +218,11 @@ pub(super) async fn lock_row_in_callers_transaction(
 /// takes which changes no key column (PostgreSQL manual, section 13.3.2).
 async fn lock_row(tx: &Tx, user_id: Uuid, row: Lockable, if_held: &str) -> Result<bool, Error> {
     let (sql, values) = match row {
-        Lockable::Account => ("SELECT 1 FROM account WHERE user_id = $1", vec![user_id.into()]),
-        Lockable::Import(id) => {
-            ("SELECT 1 FROM import_job WHERE user_id = $1 AND id = $2", vec![user_id.into(), id.into()])
-        }
+        Lockable::Account => ("SELECT feed_head FROM account WHERE user_id = $1", vec![user_id.into()]),
+        Lockable::Import(id) => (
+            "SELECT lease_epoch FROM import_job WHERE user_id = $1 AND id = $2",
+            vec![user_id.into(), id.into()],
+        ),
     };
     // SQLite has no row locks: the transaction that writes holds the lock of all rows.
     let sql = match tx.backend() {
@@ -230,5 +231,5 @@ async fn lock_row(tx: &Tx, user_id: Uuid, row: Lockable, if_held: &str) -> Resul
         _ => sql.to_owned(),
     };
     let statement = Statement::from_sql_and_values(tx.backend(), sql, values);
-    Ok(tx.inner.query_one_raw(statement).await?.is_some())
+    Ok(tx.find_integer(statement).await?.is_some())
 }

@@ -109,7 +109,7 @@ fn read_row(row: Row<'_>, found: &mut BTreeMap<Uuid, Found>) -> Result<(), Error
     let (kind, user_id): (i32, Uuid) = (reader.next()?, reader.next()?);
     if kind == Kind::ACCOUNT {
         let (_, _): (Option<Uuid>, Option<Uuid>) = (reader.next()?, reader.next()?);
-        let loaded = Loaded::without_rows(reader.next()?, reader.next()?);
+        let loaded = Loaded::without_rows(reader.next()?, reader.next()?, true);
         found.insert(user_id, Found { loaded, ..Found::default() });
         return Ok(());
     }

@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, TryAcquireError};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::row_reader::Row;
-use crate::error::Error;
+use crate::error::{Error, is_timeout};
 pub use cluster::Failover;
 use connection::OpenConnection;
 pub(super) use connection::PooledConnection;
@@ -163,6 +163,17 @@ impl Pool {
         })
     }
 
+    /// Checks a connection to PostgreSQL out, as [`Self::acquire`] does.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`]; [`Error::Bug`] if it is a pool of SQLite.
+    pub(super) async fn acquire_postgres(&self) -> Result<PooledConnection<Postgres>, Error> {
+        match self {
+            Self::Postgres(pool) => pool.acquire().await,
+            Self::Sqlite(_) => Err(Error::Bug("connections of a pool do not write to SQLite")),
+        }
+    }
+
     pub(super) fn backend(&self) -> DbBackend {
         match self {
             Self::Postgres(_) => DbBackend::Postgres,
@@ -271,7 +282,7 @@ impl<DB: Engine> PoolOf<DB> {
         let opened = timeout(most, DB::connect(&self.options)).await;
         let opened =
             opened.unwrap_or_else(|_| Err(timeout_error("the database does not accept connections")));
-        attempt.finish_attempt(opened.as_ref().err());
+        attempt.finish_attempt(opened.as_ref().is_err_and(is_timeout));
         let (connection, interrupt) = opened?;
         Ok(OpenConnection { connection, interrupt, opened_at, used_at: Instant::now() })
     }
@@ -342,7 +353,7 @@ pub(super) fn is_transient_connect_error(error: &sqlx::Error) -> bool {
 }
 
 /// Makes the error that stands for a wait that took too long: an I/O error of the kind `TimedOut`.
-fn timeout_error(what: &'static str) -> sqlx::Error {
+pub(super) fn timeout_error(what: &'static str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
 }
 

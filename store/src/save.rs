@@ -1,7 +1,8 @@
 //! Does the last step of a write: stores the changed rows, each once, and checks every count against the
 //! decision.
 //!
-//! On PostgreSQL the rows of all tables are written by one statement where that is possible (`parts`).
+//! On PostgreSQL the rows of all tables are written by one statement where that is possible (`parts`). SQLite
+//! writes row by row (`sqlite/save.rs`).
 
 mod parts;
 
@@ -9,25 +10,18 @@ use std::collections::HashSet;
 
 use ::entity::{event, event_type, id_alias};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{
-    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, DbBackend, DbErr, EntityName, EntityTrait,
-    IntoActiveModel, Iterable, QueryFilter, SqlErr,
-};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveModelTrait, ColumnTrait, DbBackend, EntityName, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::bulk::{Existing, Owners};
 use super::load::ReadVersion;
 use super::pool::Pool;
-use super::{Tx, account, model};
+use super::{Tx, model, sqlite};
 use crate::error::Error;
 use domain::apply::{Alias, Changes, Entity, RecordedEdit};
 use domain::row::{DeletedBy, TypeRow};
 use parts::Parts;
-
-/// The most rows of one INSERT on SQLite. An event has 27 columns, so it stays within SQLite's 32 766
-/// parameters.
-const INSERT_ROWS_MAX: usize = 1_000;
 
 /// The changes to store for one user, and the state that they were decided on.
 #[derive(Debug)]
@@ -50,12 +44,15 @@ pub struct Decision {
 /// [`Error::Database`] if the database fails. [`Error::Bug`] if a row that should be new exists, or another
 /// number of rows was written than decided; then the lock was not held or the decision was wrong.
 pub async fn save_rows_and_heads(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
+    if tx.backend() == DbBackend::Sqlite {
+        return tx.run_on_sqlite(move |connection| sqlite::save_rows_and_heads(connection, &all)).await;
+    }
     let heads = all
         .iter()
         .map(|decided| (decided.user_id, decided.read_version.feed_head, decided.changes.head))
         .collect();
     let mut writer = write_or_collect_all_rows(tx, all).await?;
-    writer.move_or_collect_feed_heads(heads).await?;
+    writer.collect_feed_heads(heads);
     writer.finish_writing().await
 }
 
@@ -65,6 +62,9 @@ pub async fn save_rows_and_heads(tx: &Tx, all: Vec<Decision>) -> Result<(), Erro
 /// # Errors
 /// As [`save_rows_and_heads`].
 pub async fn save_rows(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
+    if tx.backend() == DbBackend::Sqlite {
+        return tx.run_on_sqlite(move |connection| sqlite::save_rows(connection, &all)).await;
+    }
     write_or_collect_all_rows(tx, all).await?.finish_writing().await
 }
 
@@ -74,8 +74,13 @@ pub async fn save_rows(tx: &Tx, all: Vec<Decision>) -> Result<(), Error> {
 /// # Errors
 /// As [`save_rows_and_heads`].
 pub async fn save_feed_head(tx: &Tx, user_id: Uuid, from: i64, to: i64) -> Result<(), Error> {
+    if tx.backend() == DbBackend::Sqlite {
+        return tx
+            .run_on_sqlite(move |connection| sqlite::save_feed_head(connection, user_id, from, to))
+            .await;
+    }
     let mut writer = Writer::new(tx);
-    writer.move_or_collect_feed_heads(vec![(user_id, from, to)]).await?;
+    writer.collect_feed_heads(vec![(user_id, from, to)]);
     writer.finish_writing().await
 }
 
@@ -139,8 +144,8 @@ impl Models {
     }
 }
 
-/// Writes the rows and aliases of decisions within `tx`, which stays open. On PostgreSQL some of them are
-/// only collected; [`Writer::finish_writing`] must then write them.
+/// Writes the rows and aliases of decisions within `tx`, which stays open. Some of them are only collected;
+/// [`Writer::finish_writing`] must then write them.
 async fn write_or_collect_all_rows(tx: &Tx, all: Vec<Decision>) -> Result<Writer<'_>, Error> {
     for Decision { user_id, changes, .. } in &all {
         clear_type_names(tx, *user_id, &changes.changed_types).await?;
@@ -164,13 +169,11 @@ async fn clear_type_names(tx: &Tx, user_id: Uuid, types: &[TypeRow]) -> Result<(
     if types.is_empty() {
         return Ok(());
     }
-    let cleared = event_type::Entity::update_many()
+    let clear = event_type::Entity::update_many()
         .col_expr(event_type::Column::Name, Expr::value(None::<String>))
         .filter(event_type::Column::UserId.eq(user_id))
-        .filter(event_type::Column::Id.is_in(types.iter().map(|row| row.meta.id)))
-        .exec(&tx.inner)
-        .await?;
-    check_row_count(types.len() as u64, cleared.rows_affected)
+        .filter(event_type::Column::Id.is_in(types.iter().map(|row| row.meta.id)));
+    check_row_count(types.len() as u64, tx.execute(&clear).await?)
 }
 
 /// Writes the id of the last edit into a stored event or type, and changes nothing else of the row.
@@ -183,23 +186,21 @@ async fn record_edit_id(
 ) -> Result<(), Error> {
     let written = match entity {
         Entity::Event => {
-            event::Entity::update_many()
+            let update = event::Entity::update_many()
                 .col_expr(event::Column::WriterEditId, edit_id.into())
                 .filter(event::Column::UserId.eq(user_id))
-                .filter(event::Column::Id.eq(id))
-                .exec(&tx.inner)
-                .await?
+                .filter(event::Column::Id.eq(id));
+            tx.execute(&update).await?
         }
         Entity::EventType => {
-            event_type::Entity::update_many()
+            let update = event_type::Entity::update_many()
                 .col_expr(event_type::Column::WriterEditId, edit_id.into())
                 .filter(event_type::Column::UserId.eq(user_id))
-                .filter(event_type::Column::Id.eq(id))
-                .exec(&tx.inner)
-                .await?
+                .filter(event_type::Column::Id.eq(id));
+            tx.execute(&update).await?
         }
     };
-    check_row_count(1, written.rows_affected)
+    check_row_count(1, written)
 }
 
 /// Marks events that the rollback of an import deleted as deleted by the user instead, and changes nothing
@@ -209,20 +210,18 @@ async fn attribute_deletions_to_user(tx: &Tx, user_id: Uuid, events: &[Uuid]) ->
         return Ok(());
     }
     let decided = events.len() as u64;
-    let written = event::Entity::update_many()
+    let update = event::Entity::update_many()
         .col_expr(event::Column::DeletedBy, DeletedBy::User.deleted_by_text().into())
         .filter(event::Column::UserId.eq(user_id))
-        .filter(event::Column::Id.is_in(events.iter().copied()))
-        .exec(&tx.inner)
-        .await?;
-    check_row_count(decided, written.rows_affected)
+        .filter(event::Column::Id.is_in(events.iter().copied()));
+    check_row_count(decided, tx.execute(&update).await?)
 }
 
-/// Writes rows within a transaction of the caller. On SQLite it writes at once. On PostgreSQL it collects
-/// rows, to write several tables with one statement.
+/// Writes rows on PostgreSQL, within a transaction of the caller. It collects rows, to write several tables
+/// with one statement.
 struct Writer<'a> {
     tx: &'a Tx,
-    /// The statement that is being collected. Only PostgreSQL uses it.
+    /// The statement that is being collected.
     parts: Parts,
 }
 
@@ -231,53 +230,23 @@ impl<'a> Writer<'a> {
         Self { tx, parts: Parts::default() }
     }
 
-    /// Writes rows of one table. On PostgreSQL it only adds them to the statement that is being collected; if
-    /// that has rows of the table already, it is run first. Either all of the rows exist, or none does.
-    async fn write_or_collect_rows<Row>(
+    /// Adds rows of one table to the statement that is being collected; if that has rows of the table already,
+    /// it is run first. Either all of the rows exist, or none does.
+    async fn write_or_collect_rows<Row: ActiveModelTrait>(
         &mut self,
-        mut rows: Vec<Row>,
+        rows: Vec<Row>,
         existing: Existing,
-    ) -> Result<(), Error>
-    where
-        Row: ActiveModelTrait + ActiveModelBehavior + Send,
-        <Row::Entity as EntityTrait>::Model: IntoActiveModel<Row>,
-    {
-        if self.tx.backend() == DbBackend::Postgres {
-            if !rows.is_empty() && self.parts.has_table(Row::Entity::default().table_name()) {
-                self.parts.run_and_check(self.tx).await?;
-            }
-            return self.parts.add_rows(rows, existing, Owners::All);
+    ) -> Result<(), Error> {
+        if !rows.is_empty() && self.parts.has_table(Row::Entity::default().table_name()) {
+            self.parts.run_and_check(self.tx).await?;
         }
-        while !rows.is_empty() {
-            let chunk: Vec<Row> = rows.drain(..rows.len().min(INSERT_ROWS_MAX)).collect();
-            let decided = chunk.len() as u64;
-            let mut statement = Row::Entity::insert_many(chunk);
-            if existing == Existing::Replace {
-                let replaced = OnConflict::columns(["user_id", "id"])
-                    .update_columns(<Row::Entity as EntityTrait>::Column::iter())
-                    .to_owned();
-                statement = statement.on_conflict(replaced);
-            }
-            let written = statement
-                .exec_without_returning(&self.tx.inner)
-                .await
-                .map_err(convert_and_report_write_error)?;
-            check_row_count(decided, written)?;
-        }
-        Ok(())
+        self.parts.add_rows(rows, existing, Owners::All)
     }
 
-    /// Moves feed heads, given as user, old head and new head, and increments the revisions of the accounts.
-    /// On PostgreSQL it only adds the moves to the statement that is being collected.
-    async fn move_or_collect_feed_heads(&mut self, heads: Vec<(Uuid, i64, i64)>) -> Result<(), Error> {
-        if self.tx.backend() == DbBackend::Postgres {
-            self.parts.add_feed_head_moves(heads);
-            return Ok(());
-        }
-        for (user_id, from, to) in heads {
-            check_row_count(1, account::advance_feed_head(self.tx, user_id, from, to).await?)?;
-        }
-        Ok(())
+    /// Adds moves of feed heads to the statement that is being collected. They are given as user, old head and
+    /// new head. The revisions of the accounts are incremented with them.
+    fn collect_feed_heads(&mut self, heads: Vec<(Uuid, i64, i64)>) {
+        self.parts.add_feed_head_moves(heads);
     }
 
     /// Runs the statement that was collected, if there is one. It does not commit.
@@ -287,18 +256,19 @@ impl<'a> Writer<'a> {
 }
 
 /// Converts an error of a statement that writes. A unique violation contradicts the decision: it is counted
-/// and logged, and becomes [`Error::Bug`]. Any other error becomes [`Error::Database`] and is not logged.
-fn convert_and_report_write_error(error: DbErr) -> Error {
-    if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
+/// and logged, and becomes [`Error::Bug`]. Any other error stays as it is, and is not logged.
+pub(super) fn convert_and_report_write_error(error: Error) -> Error {
+    if error.is_unique_violation() {
         metrics::counter!("idem_decisions_contradicted_total").increment(1);
-        tracing::error!(%error, "a written row violates a unique index, which contradicts the decision");
+        let error = error.to_string_with_cause();
+        tracing::error!(error, "a written row violates a unique index, which contradicts the decision");
         return Error::Bug("a row that is new by the decision does not exist yet");
     }
-    error.into()
+    error
 }
 
 /// Returns [`Error::Bug`] if another number of rows was written than decided, and counts and logs that.
-fn check_row_count(decided: u64, written: u64) -> Result<(), Error> {
+pub(super) fn check_row_count(decided: u64, written: u64) -> Result<(), Error> {
     if decided == written {
         return Ok(());
     }
@@ -309,11 +279,7 @@ fn check_row_count(decided: u64, written: u64) -> Result<(), Error> {
 /// Converts an error of a statement that divides by zero if it would write another number of rows than was
 /// decided. Such an error, and a unique violation, is counted and logged, and becomes [`Error::Bug`].
 pub(super) fn convert_and_report_checked_write_error(error: Error) -> Error {
-    match error {
-        error if error.is_division_by_zero() => report_wrong_row_count(),
-        Error::Database(error) => convert_and_report_write_error(error),
-        other => other,
-    }
+    if error.is_division_by_zero() { report_wrong_row_count() } else { convert_and_report_write_error(error) }
 }
 
 /// Counts (as a metric) and logs that a statement was about to write another number of rows than was decided,

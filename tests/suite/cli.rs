@@ -244,7 +244,7 @@ async fn a_waiting_program_subscribes_to_the_progress_and_does_not_poll() {
 async fn the_result_is_reported_even_if_every_connection_is_cut() {
     let cli = Cli::open().await;
     let file = cli.file("events", &gzip(&lines(20_000)));
-    let proxy = Proxy::open(&cli.test_server.url, Duration::from_millis(400)).await;
+    let proxy = Proxy::open(&cli.test_server.url, Duration::from_millis(100)).await;
     let run = Run::new(cli.command(&proxy.url, &file, &["--json"]).output().await.unwrap());
     assert_eq!(run.json(0)["counts"]["inserted"], 20_000);
     assert!(proxy.cuts() > 0 && proxy.count_sent("subscription Progress(") > 1, "nothing was cut");

@@ -21,7 +21,7 @@ use crate::{Bench, TOKENS as USERS};
 /// Events of each user before the measurement.
 const EVENTS_OF_USER: u64 = 200;
 /// The file of an import on SQLite has this part of the records of the scenario `import`.
-const PART_OF_RECORDS: u64 = 5;
+const PART_OF_RECORDS: u64 = 2;
 
 /// The samples of idem and of the counterpart.
 type Sides = (Vec<Sample>, Vec<Sample>);

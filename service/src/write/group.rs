@@ -26,24 +26,24 @@ use uuid::Uuid;
 
 use super::{SetEventTypes, write_under_lock};
 use crate::notifier::{Notification, Notifier};
-use decisions::Decisions;
+use decisions::{Decisions, merge_read_sets};
 use domain::apply::UnitOfWork;
 use domain::fault_injection;
-use queue::{QueuedWrite, UserWrites, WriteQueue};
+use queue::{QueuedWrite, UserDecisions, UserWrites, WriteQueue};
 use store::Store;
 use store::detached::detach_on_drop;
 use store::error::Error;
 use store::load::ReadSet;
 use store::log_throttle::LogThrottle;
 use store::pool::Pool;
-use store::save::{save_rows_and_heads, store_if_unchanged};
+use store::save::store_if_unchanged;
 
 /// Limits to one a minute a warning that every group would log while the database is away.
 static OUTAGE_WARNINGS: LogThrottle = LogThrottle::new();
 
 /// Decides one write over the loaded rows of its user. It must be pure, because it runs again after an
 /// attempt that could not be stored.
-pub type Decide<T> = Box<dyn Fn(&mut UnitOfWork) -> Result<T, Error> + Send + Sync>;
+pub type Decide<T> = Arc<dyn Fn(&mut UnitOfWork) -> Result<T, Error> + Send + Sync>;
 
 /// Stores single writes of any users. Those that wait at the same time share one transaction. Clones share
 /// one queue.
@@ -181,7 +181,7 @@ impl<T: SetEventTypes + Send + 'static> Shared<T> {
         let Decisions { mut answers, moved_feeds, maybe_stored, contended, .. } =
             match self.store.optimistic_pools() {
                 Some(pools) => self.try_write_group_optimistically(&pools.groups, users).await?,
-                None => self.try_write_group_under_lock(users).await?,
+                None => self.try_write_group_on_sqlite(users).await?,
             };
         for user_id in moved_feeds.difference(&contended).chain(&maybe_stored) {
             self.notifier.notify(Notification::Feed(*user_id));
@@ -220,18 +220,14 @@ impl<T: SetEventTypes + Send + 'static> Shared<T> {
         Ok(decisions)
     }
 
-    /// Loads, decides and stores a group in one transaction and commits it. For SQLite, where the only writer
-    /// holds the lock of all rows.
-    async fn try_write_group_under_lock(&self, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
-        let tx = self.store.begin().await?;
-        let (decisions, to_store) = Decisions::load_and_decide(&tx, users).await?;
-        if to_store.is_empty() {
-            tx.roll_back().await?;
-        } else {
-            save_rows_and_heads(&tx, to_store).await?;
-            tx.commit().await?;
-        }
-        Ok(decisions)
+    /// Loads, decides and stores a group in one transaction of SQLite, where the only writer holds the lock of
+    /// all rows. All of it runs on the thread of that writer.
+    async fn try_write_group_on_sqlite(&self, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
+        let writer =
+            self.store.sqlite_writer().ok_or(Error::Bug("a store is one of PostgreSQL or SQLite"))?;
+        let decisions: Vec<UserDecisions<T>> = users.iter().map(UserWrites::decisions).collect();
+        let decide = move |loaded| Decisions::decide_over_loaded(&decisions, loaded);
+        writer.load_decide_and_store(merge_read_sets(users), decide).await
     }
 
     /// Waits for the account row of a contended user, and stores their writes together under its lock. If

@@ -43,7 +43,7 @@ pub async fn find_and_mark_due(store: &Store, notify_every_ms: i64, most: u64) -
     let tx = store.begin().await?;
     let backend = tx.backend();
     let now = || dialect::now_ms_expr(backend);
-    let rows = Entity::find()
+    let due = Entity::find()
         .filter(runnable_condition(backend))
         .filter(
             Condition::any()
@@ -53,15 +53,14 @@ pub async fn find_and_mark_due(store: &Store, notify_every_ms: i64, most: u64) -
         )
         .order_by_asc(Expr::cust("row_number() OVER (PARTITION BY user_id ORDER BY created_at, id)"))
         .order_by_asc(Column::CreatedAt)
-        .limit(most)
-        .all(&tx.inner)
-        .await?;
+        .limit(most);
+    let rows = tx.find_all(&due).await?;
     let mut marked = Vec::with_capacity(rows.len());
     for row in rows {
         let mark = build_import_update(row.user_id, row.id)
             .col_expr(Column::NotifiedAt, now())
             .filter(lock_or_skip_row_condition(row.user_id, row.id));
-        if run_guarded_update(mark, &tx.inner).await? {
+        if run_guarded_update(&tx, mark).await? {
             marked.push(row.id);
         }
     }

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::due::has_lease_condition;
 use super::{
-    WORKED_ON, build_import_update, find_in_transaction, problem_to_json, run_guarded_update,
-    runnable_condition, select_of_user, state_value, to_import_row,
+    WORKED_ON, build_import_update, count_in_transaction, find_in_transaction, problem_to_json,
+    run_guarded_update, runnable_condition, select_of_user, state_value, to_import_row,
 };
 use crate::error::Error;
 use crate::{Store, Tx, dialect};
@@ -51,10 +51,10 @@ pub async fn claim(
 ) -> Result<Option<ImportRow>, Error> {
     for _ in 0..CLAIM_ATTEMPTS {
         let tx = store.begin().await?;
-        if dialect::try_advisory_lock_for_claims(&tx.inner, user_id).await? {
+        if dialect::try_advisory_lock_for_claims(&tx, user_id).await? {
             let open = select_of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
             let open = open.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
-            if let Some(model) = open.one(&tx.inner).await? {
+            if let Some(model) = tx.find_all(&open).await?.into_iter().next() {
                 return claim_locked_import(tx, model, owner, limits, lease_ttl_ms).await;
             }
             if !needs_worker(&tx, user_id, id).await? {
@@ -70,7 +70,7 @@ pub async fn claim(
 /// Whether the import exists and is in a state that workers work on, whether or not its row is locked.
 async fn needs_worker(tx: &Tx, user_id: Uuid, id: Uuid) -> Result<bool, Error> {
     let open = select_of_user(user_id, Some(&WORKED_ON)).filter(Column::Id.eq(id));
-    Ok(open.count(&tx.inner).await? > 0)
+    Ok(count_in_transaction(tx, open).await? > 0)
 }
 
 /// Claims an import whose row `tx` has locked, while no other claim of its user is under way, and commits.
@@ -87,7 +87,7 @@ async fn claim_locked_import(
     let others = select_of_user(user_id, Some(&WORKED_ON))
         .filter(Column::Id.ne(id))
         .filter(has_lease_condition(backend));
-    if others.count(&tx.inner).await? >= limits.running_max {
+    if count_in_transaction(&tx, others).await? >= limits.running_max {
         return Ok(None);
     }
     // A worker that releases an import clears `lease_until`. If it is set, the last lease holder has crashed.
@@ -109,7 +109,7 @@ async fn claim_locked_import(
         .col_expr(Column::LeaseUntil, now().add(lease_ttl_ms))
         .col_expr(Column::StartedAt, Func::coalesce([Expr::col(Column::StartedAt), now()]).into())
         .filter(runnable_condition(backend));
-    let is_claimed = run_guarded_update(update, &tx.inner).await?;
+    let is_claimed = run_guarded_update(&tx, update).await?;
     let row = if is_claimed { find_in_transaction(&tx, user_id, id).await? } else { None };
     tx.commit().await?;
     if row.is_some() && after_crash {
@@ -130,7 +130,7 @@ async fn fail_hopeless_import(tx: &Tx, import: &ImportRow) -> Result<(), Error> 
         .col_expr(Column::Problem, Expr::value(problem_to_json(&problem)))
         .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend()))
         .filter(runnable_condition(tx.backend()));
-    if run_guarded_update(update, &tx.inner).await? {
+    if run_guarded_update(tx, update).await? {
         tracing::warn!(import.id = %import.id, "an import has ended because every worker crashed on it");
         metrics::counter!("idem_imports_finished_total", "state" => "failed").increment(1);
     }
@@ -214,7 +214,7 @@ pub async fn advance_checkpoint(
             Column::ChunkRecords,
             Expr::case(is_past_crash, full_size).finally(Expr::col(Column::ChunkRecords)).into(),
         );
-    if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    if run_guarded_update(tx, update).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
 /// Renews the lease within `tx`, but does not move the checkpoint. It must be the first statement in a
@@ -224,7 +224,7 @@ pub async fn advance_checkpoint(
 /// As [`advance_checkpoint`].
 pub async fn renew_lease_in_transaction(tx: &Tx, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
     let update = build_progress_update(tx, import, lease_ttl_ms);
-    if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    if run_guarded_update(tx, update).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
 /// Builds an UPDATE after progress: it renews the lease, and sets the counts of failures and crashes to 0.
@@ -245,7 +245,7 @@ pub async fn finish_rollback(store: &Store, import: Held) -> Result<(), Error> {
         .col_expr(Column::State, state_value(State::RolledBack))
         .col_expr(Column::LeaseUntil, Expr::value(None::<i64>))
         .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend()));
-    let done = run_guarded_update(update, &tx.inner).await?;
+    let done = run_guarded_update(&tx, update).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
@@ -277,7 +277,7 @@ pub async fn add_counts_and_maybe_complete(
             .col_expr(Column::Problem, Expr::value(None::<String>))
             .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend()));
     }
-    if run_guarded_update(update, &tx.inner).await? { Ok(()) } else { Err(Error::Fenced) }
+    if run_guarded_update(tx, update).await? { Ok(()) } else { Err(Error::Fenced) }
 }
 
 /// Why a worker releases an import, and what becomes of it.
@@ -335,7 +335,7 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
             .col_expr(Column::Problem, Expr::value(problem_to_json(&problem)))
             .col_expr(Column::FinishedAt, dialect::now_ms_expr(tx.backend())),
     };
-    let done = run_guarded_update(update, &tx.inner).await?;
+    let done = run_guarded_update(&tx, update).await?;
     tx.commit().await?;
     Ok(done)
 }
@@ -347,7 +347,7 @@ pub async fn release(store: &Store, import: Held, release: Release) -> Result<bo
 pub async fn record_problem(store: &Store, import: Held, problem: &Problem) -> Result<(), Error> {
     let tx = store.begin().await?;
     let update = build_fenced_update(import).col_expr(Column::Problem, Expr::value(problem_to_json(problem)));
-    let done = run_guarded_update(update, &tx.inner).await?;
+    let done = run_guarded_update(&tx, update).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }
@@ -360,8 +360,8 @@ pub async fn record_problem(store: &Store, import: Held, problem: &Problem) -> R
 pub async fn renew_lease(store: &Store, import: Held, lease_ttl_ms: i64) -> Result<(), Error> {
     let tx = store.begin().await?;
     let until = dialect::now_ms_expr(tx.backend()).add(lease_ttl_ms);
-    let done = run_guarded_update(build_fenced_update(import).col_expr(Column::LeaseUntil, until), &tx.inner)
-        .await?;
+    let update = build_fenced_update(import).col_expr(Column::LeaseUntil, until);
+    let done = run_guarded_update(&tx, update).await?;
     tx.commit().await?;
     if done { Ok(()) } else { Err(Error::Fenced) }
 }

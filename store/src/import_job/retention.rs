@@ -42,7 +42,7 @@ pub async fn fail_expired_uploads(store: &Store, most: u64) -> Result<Vec<(Uuid,
             .col_expr(Column::FinishedAt, now())
             .filter(late.clone())
             .filter(lock_or_skip_row_condition(row.user_id, row.id));
-        let done = run_guarded_update(update, &tx.inner).await?;
+        let done = run_guarded_update(&tx, update).await?;
         tx.commit().await?;
         if done {
             ended.push((row.user_id, row.id));
@@ -149,5 +149,5 @@ async fn set_removed_at(tx: &Tx, user_id: Uuid, id: Uuid, removed_at: Column) ->
         .col_expr(removed_at, dialect::now_ms_expr(tx.backend()))
         .filter(ended_and_kept_condition(removed_at))
         .filter(lock_or_skip_row_condition(user_id, id));
-    run_guarded_update(update, &tx.inner).await
+    run_guarded_update(tx, update).await
 }

@@ -56,7 +56,7 @@ pub async fn record_object_arrival(
     let store = store.clone();
     run_to_completion(async move {
         let (tx, _) = begin_and_lock_row(&store, user_id, Lockable::Import(id), Instant::now()).await?;
-        let done = run_guarded_update(update, &tx.inner).await?;
+        let done = run_guarded_update(&tx, update).await?;
         tx.commit().await?;
         Ok(done)
     })

@@ -5,9 +5,7 @@
 
 use ::entity::import_usage::{Column, Entity};
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Statement,
-};
+use sea_orm::{ColumnTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Statement};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -32,7 +30,7 @@ pub async fn add_used_records(tx: &Tx, user_id: Uuid, records: i64) -> Result<()
          ON CONFLICT (user_id, hour) DO UPDATE SET records = import_usage.records + excluded.records"
     );
     let statement = Statement::from_sql_and_values(tx.backend(), sql, [user_id.into(), records.into()]);
-    tx.inner.execute_raw(statement).await?;
+    tx.execute_statement(statement).await?;
     Ok(())
 }
 
@@ -71,6 +69,6 @@ pub async fn remove_old_usage(store: &Store) -> Result<(), Error> {
         "DELETE FROM import_usage WHERE (user_id, hour) IN (SELECT user_id, hour FROM import_usage \
          WHERE hour < {now_ms} / {HOUR_MS} - 2 * {DAY_HOURS} LIMIT {REMOVED_MAX} {lock})"
     );
-    tx.inner.execute_unprepared(&sql).await?;
+    tx.execute_statement(Statement::from_string(tx.backend(), sql)).await?;
     tx.commit().await
 }

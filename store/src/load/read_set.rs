@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::sql::Owners;
 use crate::dialect::{self, List};
+use crate::sqlite::Detail;
 use domain::apply::Write;
 use domain::draft::{IdOrigin, NewEvent, NewType, TypeRef};
 
@@ -136,12 +137,34 @@ impl ReadSet {
         self.type_names.insert(new.name.clone());
     }
 
+    pub(crate) fn ids(&self) -> &HashSet<Uuid> {
+        &self.ids
+    }
+
+    pub(crate) fn keys(&self) -> &HashSet<(String, String, Uuid)> {
+        &self.keys
+    }
+
+    pub(crate) fn type_names(&self) -> &HashSet<String> {
+        &self.type_names
+    }
+
     pub(super) fn counted_types(&self) -> &HashSet<Uuid> {
         &self.counted_types
     }
 
-    pub(super) fn type_names(&self) -> &HashSet<String> {
-        &self.type_names
+    /// Whether a new event names its type by this id, so that it most likely is an event type.
+    pub(crate) fn is_type_of_new_event(&self, id: Uuid) -> bool {
+        self.types_of_new_events.contains(&id)
+    }
+
+    /// How much of each event is read on SQLite.
+    pub(crate) fn detail(&self) -> Detail {
+        match self.body_source {
+            BodySource::NotNeeded => Detail::Keys,
+            BodySource::FromRequest => Detail::Response,
+            BodySource::FromDatabase => Detail::Bodies,
+        }
     }
 
     pub(super) fn body_source(&self) -> BodySource {
@@ -159,9 +182,10 @@ pub(super) struct Parameters {
 }
 
 /// Turns read sets into the parameters of the statement that loads them. The read sets must not be empty.
-pub(super) fn query_parameters(backend: DbBackend, read_sets: &BTreeMap<Uuid, &ReadSet>) -> Parameters {
+pub(super) fn query_parameters(read_sets: &BTreeMap<Uuid, &ReadSet>) -> Parameters {
+    let backend = DbBackend::Postgres;
     let users: Vec<Uuid> = read_sets.keys().copied().collect();
-    let owners = if users.len() == 1 && backend == DbBackend::Postgres { Owners::One } else { Owners::Many };
+    let owners = if users.len() == 1 { Owners::One } else { Owners::Many };
     // With one user, the user is a parameter of its own, and no key has an owner beside it.
     let mut values = match owners {
         Owners::One => vec![users[0].into()],

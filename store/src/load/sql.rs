@@ -1,7 +1,7 @@
 //! The statements that load the rows a write needs. Each stands whole in a file of `load/sql/`.
 //!
 //! There are few texts, and each is the same for any number of items. So each is prepared once for each
-//! connection. All keys travel as arrays, or as JSON on SQLite.
+//! connection. All keys travel as arrays. Writes on SQLite load in another way (`sqlite/load.rs`).
 
 use std::sync::LazyLock;
 
@@ -46,7 +46,7 @@ pub(super) enum Owners {
 /// Which variant of [`sql_load_all_but_bodies`] a write needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    /// Whether it loads the rows of one user or of many. On SQLite both variants have the same text.
+    /// Whether it loads the rows of one user or of many.
     pub(super) owners: Owners,
     /// Whether it looks events up not only by id, but also by source type and external id.
     pub(super) by_key: bool,
@@ -70,45 +70,37 @@ impl Shape {
     }
 }
 
-/// Returns the statement that reads accounts, aliases, ids of imports, event types, and events without their
-/// bodies.
+/// Returns the statement of PostgreSQL that reads accounts, aliases, ids of imports, event types, and events
+/// without their bodies.
 ///
 /// With `by_key` it looks up events first, and everything else only by ids that belong to no event: an id
 /// stands for one row only (decision 0047). That pays off where most ids are events, in a file that is
 /// imported again, whose records have external keys. Elsewhere most ids are new, and it would cost 20 µs a
 /// statement.
 ///
-/// Plan on PostgreSQL: each lateral subquery is one lookup in a unique index for each key, and PostgreSQL has
+/// Plan: each lateral subquery is one lookup in a unique index for each key, and PostgreSQL has
 /// no other choice (decision 0030). A plain join of a small table became a hash join over all of it, and that
 /// plan was kept: an import of a million rows took 112 s instead of 33 s. With `f.id = w.id` and no
 /// statistics yet, PostgreSQL took any index that begins with the user. Only the unique index returns rows in
 /// the order of its last column, and connections that write do not sort. `MATERIALIZED` keeps PostgreSQL from
 /// merging the tables of keys into the lookups.
-pub(super) fn sql_load_all_but_bodies(backend: DbBackend, shape: Shape) -> &'static str {
-    static POSTGRES: LazyLock<[String; 16]> = LazyLock::new(|| {
-        std::array::from_fn(|n| build_sql_all_but_bodies(DbBackend::Postgres, Shape::from_variant_number(n)))
-    });
-    static SQLITE: LazyLock<[String; 16]> = LazyLock::new(|| {
-        std::array::from_fn(|n| build_sql_all_but_bodies(DbBackend::Sqlite, Shape::from_variant_number(n)))
-    });
-    let texts = if backend == DbBackend::Postgres { &POSTGRES } else { &SQLITE };
-    &texts[shape.variant_number()]
+pub(super) fn sql_load_all_but_bodies(shape: Shape) -> &'static str {
+    static TEXTS: LazyLock<[String; 16]> =
+        LazyLock::new(|| std::array::from_fn(|n| build_sql_all_but_bodies(Shape::from_variant_number(n))));
+    &TEXTS[shape.variant_number()]
 }
 
-fn build_sql_all_but_bodies(backend: DbBackend, shape: Shape) -> String {
-    let is_postgres = backend == DbBackend::Postgres;
-    let (template, owner, name) = match (is_postgres, shape.owners, shape.by_key) {
-        (true, Owners::One, false) => (include_str!("sql/postgres_one_user.sql"), "", "$3"),
-        (true, Owners::One, true) => (include_str!("sql/postgres_one_user.sql"), "", "$6"),
-        (true, Owners::Many, false) => (include_str!("sql/postgres_many_users.sql"), "$4", "$5"),
-        (true, Owners::Many, true) => (include_str!("sql/postgres_many_users.sql"), "$8", "$9"),
-        (false, _, false) => (include_str!("sql/sqlite.sql"), "", "$3"),
-        (false, _, true) => (include_str!("sql/sqlite.sql"), "", "$4"),
+fn build_sql_all_but_bodies(shape: Shape) -> String {
+    let (template, owner, name) = match (shape.owners, shape.by_key) {
+        (Owners::One, false) => (include_str!("sql/one_user.sql"), "", "$3"),
+        (Owners::One, true) => (include_str!("sql/one_user.sql"), "", "$6"),
+        (Owners::Many, false) => (include_str!("sql/many_users.sql"), "$4", "$5"),
+        (Owners::Many, true) => (include_str!("sql/many_users.sql"), "$8", "$9"),
     };
-    let no_id = if is_postgres { "NULL::uuid" } else { "NULL" };
+    let backend = DbBackend::Postgres;
     let (event_read, event_row) = model::sql_event_columns_without_body(backend, shape.for_response);
     let (read_import, import) =
-        if shape.for_response { (", f.import_job_id", "f.import_job_id") } else { ("", no_id) };
+        if shape.for_response { (", f.import_job_id", "f.import_job_id") } else { ("", "NULL::uuid") };
     let type_row = sql_columns_of("f", &model::TYPE);
     select_template_lines(template, shape)
         .replace("{event_read}", &format!("f.user_id{event_read}{read_import}"))

@@ -33,7 +33,7 @@ pub(super) fn build_statement(user_id: Uuid, row: EventRow) -> Result<Statement,
 /// Reads the one row of the statement.
 pub(super) fn read_row(row: Row<'_>, found: &mut Found) -> Result<(), Error> {
     let mut reader = RowReader::new(row, 0);
-    found.loaded = Loaded::without_rows(reader.next()?, reader.next()?);
+    found.loaded = Loaded::without_rows(reader.next()?, reader.next()?, true);
     found.is_stored = reader.next::<Option<i32>>()?.is_some();
     found.needs_load = reader.next::<Option<bool>>()? == Some(true);
     let import_job_id = reader.next()?;

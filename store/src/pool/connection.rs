@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use sea_orm::sqlx::{self, Connection};
-use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
+use sea_orm::{DbErr, QueryResult, RuntimeErr, Statement};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, RowResult, timeout_error};
-use crate::error::{Error, is_lost_connection};
+use crate::error::{Error, is_lost_connection, is_timeout};
 
 /// The most rows that are read and dropped after the last wanted row of a statement. If it has more, the
 /// statement is ended in the background.
@@ -125,19 +125,26 @@ impl<DB: Engine> PooledConnection<DB> {
         Self { open: Some(open), state: State::Idle, pool: Arc::clone(pool), permit: Some(permit) }
     }
 
-    /// Begins a transaction. The connection must not be in one already.
-    async fn begin(&mut self) -> Result<(), Error> {
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the database fails; [`Error::Bug`] if a transaction is open already.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
         if self.state != State::Idle {
             return Err(Error::Bug("a transaction does not begin within another"));
         }
         self.state = State::Unknown;
-        self.run_command(DB::BEGIN).await.map_err(to_query_error)?;
+        self.run_command("BEGIN").await.map_err(to_query_error)?;
         self.state = State::Transaction;
         Ok(())
     }
 
     /// Commits the transaction. If that fails the connection is not used again.
-    async fn commit(&mut self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the database fails; then it is unknown whether the transaction is committed.
+    /// [`Error::Bug`] if no transaction is open, or one of its statements has failed.
+    pub(crate) async fn commit(&mut self) -> Result<(), Error> {
         if self.state != State::Transaction {
             return Err(Error::Bug(
                 "a transaction is committed once, and only if all its statements succeeded",
@@ -147,7 +154,11 @@ impl<DB: Engine> PooledConnection<DB> {
     }
 
     /// Rolls the transaction back. If that fails the connection is not used again.
-    async fn roll_back(&mut self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the database fails; then closing the connection ends the transaction.
+    /// [`Error::Bug`] if no transaction is open.
+    pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
         if !matches!(self.state, State::Transaction | State::Failed) {
             return Err(Error::Bug("only a transaction is rolled back"));
         }
@@ -169,20 +180,30 @@ impl<DB: Engine> PooledConnection<DB> {
         done
     }
 
-    async fn execute(&mut self, statement: Statement) -> Result<DB::QueryResult, sqlx::Error> {
-        let state = self.enter_statement()?;
-        let open = self.open.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
+    /// Runs a statement, and returns how many rows it has changed.
+    ///
+    /// # Errors
+    /// [`DbErr::Exec`] if the statement fails or does not finish in time.
+    pub(crate) async fn execute(&mut self, statement: Statement) -> Result<DB::QueryResult, DbErr> {
+        let failed = |error: sqlx::Error| DbErr::Exec(RuntimeErr::SqlxError(error.into()));
+        let state = self.enter_statement().map_err(failed)?;
+        let open = self.open.as_mut().ok_or(failed(sqlx::Error::WorkerCrashed))?;
         let done = with_timeout(&self.pool, DB::execute(&mut open.connection, statement)).await;
         self.leave_statement(state, done.as_ref().err());
-        done
+        done.map_err(failed)
     }
 
-    async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<DB::Row>, sqlx::Error> {
-        let state = self.enter_statement()?;
-        let open = self.open.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
+    /// Runs a statement and returns its rows.
+    ///
+    /// # Errors
+    /// [`DbErr::Query`] if the statement fails or does not finish in time.
+    pub(crate) async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<DB::Row>, DbErr> {
+        let failed = |error: sqlx::Error| DbErr::Query(RuntimeErr::SqlxError(error.into()));
+        let state = self.enter_statement().map_err(failed)?;
+        let open = self.open.as_mut().ok_or(failed(sqlx::Error::WorkerCrashed))?;
         let rows = with_timeout(&self.pool, DB::fetch_all(&mut open.connection, statement)).await;
         self.leave_statement(state, rows.as_ref().err());
-        rows
+        rows.map_err(failed)
     }
 
     /// Runs a statement outside of a transaction, and calls `on_row` for each row until it breaks.
@@ -274,7 +295,7 @@ async fn with_timeout<DB: Engine, T>(
     let attempt = pool.health.begin_attempt();
     let result = timeout(pool.statement_max, result).await;
     let result = result.unwrap_or_else(|_| Err(timeout_error("the database does not answer")));
-    attempt.finish_attempt(result.as_ref().err());
+    attempt.finish_attempt(result.as_ref().is_err_and(is_timeout));
     result
 }
 
@@ -283,66 +304,18 @@ fn to_query_error(error: sqlx::Error) -> Error {
 }
 
 impl AnyConnection {
-    /// Begins a transaction.
-    ///
-    /// # Errors
-    /// [`Error::Database`] if the database fails; [`Error::Bug`] if a transaction is open already.
-    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
-        match self {
-            Self::Postgres(connection) => connection.begin().await,
-            Self::Sqlite(connection) => connection.begin().await,
-        }
-    }
-
-    /// Commits the transaction.
-    ///
-    /// # Errors
-    /// [`Error::Database`] if the database fails; then it is unknown whether the transaction is committed.
-    /// [`Error::Bug`] if no transaction is open, or one of its statements has failed.
-    pub(crate) async fn commit(&mut self) -> Result<(), Error> {
-        match self {
-            Self::Postgres(connection) => connection.commit().await,
-            Self::Sqlite(connection) => connection.commit().await,
-        }
-    }
-
-    /// Rolls the transaction back.
-    ///
-    /// # Errors
-    /// [`Error::Database`] if the database fails; then closing the connection ends the transaction.
-    /// [`Error::Bug`] if no transaction is open.
-    pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
-        match self {
-            Self::Postgres(connection) => connection.roll_back().await,
-            Self::Sqlite(connection) => connection.roll_back().await,
-        }
-    }
-
-    /// Runs a statement, and returns how many rows it has changed.
-    ///
-    /// # Errors
-    /// [`DbErr::Exec`] if the statement fails or does not finish in time.
-    pub(crate) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let failed = |error: sqlx::Error| DbErr::Exec(RuntimeErr::SqlxError(error.into()));
-        Ok(match self {
-            Self::Postgres(connection) => connection.execute(statement).await.map_err(failed)?.into(),
-            Self::Sqlite(connection) => connection.execute(statement).await.map_err(failed)?.into(),
-        })
-    }
-
     /// Runs a statement and returns its rows.
     ///
     /// # Errors
     /// [`DbErr::Query`] if the statement fails or does not finish in time.
     pub(crate) async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let failed = |error: sqlx::Error| DbErr::Query(RuntimeErr::SqlxError(error.into()));
         Ok(match self {
             Self::Postgres(connection) => {
-                let rows = connection.fetch_all(statement).await.map_err(failed)?;
+                let rows = connection.fetch_all(statement).await?;
                 rows.into_iter().map(QueryResult::from).collect()
             }
             Self::Sqlite(connection) => {
-                let rows = connection.fetch_all(statement).await.map_err(failed)?;
+                let rows = connection.fetch_all(statement).await?;
                 rows.into_iter().map(QueryResult::from).collect()
             }
         })

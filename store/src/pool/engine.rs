@@ -30,9 +30,6 @@ pub trait Engine: Database {
     /// and the failover rule.
     type Options: Send + Sync + std::fmt::Debug + 'static;
 
-    /// The statement that begins a transaction that writes.
-    const BEGIN: &'static str;
-
     /// Opens a connection and prepares its session.
     fn connect(
         options: &Self::Options,
@@ -80,8 +77,6 @@ pub struct PostgresOptions {
 impl Engine for Postgres {
     type Options = PostgresOptions;
 
-    const BEGIN: &'static str = "BEGIN";
-
     async fn connect(options: &PostgresOptions) -> Result<Connected<PgConnection>, sqlx::Error> {
         let mut connection = options.connect.connect().await?;
         session::apply_settings(&mut connection, &options.session).await?;
@@ -123,8 +118,6 @@ impl Engine for Postgres {
 
 impl Engine for Sqlite {
     type Options = SqliteConnectOptions;
-
-    const BEGIN: &'static str = "BEGIN IMMEDIATE";
 
     async fn connect(options: &SqliteConnectOptions) -> Result<Connected<SqliteConnection>, sqlx::Error> {
         let mut connection = options.connect().await?;

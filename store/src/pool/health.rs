@@ -1,11 +1,8 @@
 //! Keeps track of whether the database answers, and which connections may be dead.
 
-use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use sea_orm::sqlx;
 
 /// Whether the database answers, and which connections may be dead. All pools of a process share it.
 #[derive(Debug)]
@@ -21,7 +18,7 @@ pub struct Health {
 }
 
 /// A statement or an attempt to connect that is under way.
-pub(super) struct Attempt<'h> {
+pub(crate) struct Attempt<'h> {
     health: &'h Health,
     /// The value to which this attempt has set [`Health::silent_since`]. `None` if another one had set it.
     since: Option<u64>,
@@ -51,7 +48,7 @@ impl Health {
     }
 
     /// Records that a statement or an attempt to connect begins.
-    pub(super) fn begin_attempt(&self) -> Attempt<'_> {
+    pub(crate) fn begin_attempt(&self) -> Attempt<'_> {
         let mut since = None;
         let now = u64::try_from(self.begun_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
         self.asked_at.store(now, Ordering::Relaxed);
@@ -79,10 +76,9 @@ impl Health {
 
 impl Attempt<'_> {
     /// Records the end of a statement or of an attempt to connect. Every answer shows that the database is
-    /// alive, also an error; only a timeout does not.
-    pub(super) fn finish_attempt(mut self, error: Option<&sqlx::Error>) {
-        let is_silence = matches!(error, Some(sqlx::Error::Io(error)) if error.kind() == ErrorKind::TimedOut);
-        if !is_silence {
+    /// alive, also an error; only a timeout (`has_timed_out`) does not.
+    pub(crate) fn finish_attempt(mut self, has_timed_out: bool) {
+        if !has_timed_out {
             self.health.silent_since.store(0, Ordering::Relaxed);
         }
         self.since = None;
@@ -107,13 +103,12 @@ mod tests {
     #[test]
     fn silence_lasts_from_the_first_attempt_without_an_answer_to_the_last_one() {
         let health = Health::default();
-        let silence = sqlx::Error::Io(ErrorKind::TimedOut.into());
-        health.begin_attempt().finish_attempt(Some(&silence));
+        health.begin_attempt().finish_attempt(true);
         sleep(Duration::from_millis(30));
         assert_eq!(health.silence_duration(), Duration::ZERO, "nothing was attempted since");
-        health.begin_attempt().finish_attempt(Some(&silence));
+        health.begin_attempt().finish_attempt(true);
         assert!(health.silence_duration() >= Duration::from_millis(30));
-        health.begin_attempt().finish_attempt(Some(&sqlx::Error::RowNotFound));
+        health.begin_attempt().finish_attempt(false);
         assert_eq!(health.silence_duration(), Duration::ZERO, "an error is an answer");
     }
 }

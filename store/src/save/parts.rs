@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-use sea_orm::{ActiveModelTrait, ConnectionTrait, DbBackend, EntityName, Statement, Value};
+use sea_orm::{ActiveModelTrait, DbBackend, EntityName, Statement, Value};
 use uuid::Uuid;
 
 use super::{
@@ -81,9 +81,8 @@ impl Parts {
     pub(super) async fn run_and_check(&mut self, tx: &Tx) -> Result<(), Error> {
         let (with, written) = self.take_sql_ctes();
         let statement = self.build_statement(format!("WITH {with} SELECT {written} AS written"));
-        let row = tx.inner.query_one_raw(statement).await.map_err(convert_and_report_write_error)?;
-        let row = row.ok_or(Error::Bug("a sum is one row"))?;
-        let written = u64::try_from(row.try_get_by_index::<i64>(0)?).unwrap_or_default();
+        let written = tx.find_integer(statement).await.map_err(convert_and_report_write_error)?;
+        let written = u64::try_from(written.ok_or(Error::Bug("a sum is one row"))?).unwrap_or_default();
         check_row_count(std::mem::take(&mut self.decided), written)
     }
 

@@ -221,7 +221,7 @@ async fn a_decision_that_panics_blocks_no_other_write(server: &TestServer) {
         let mut read_set = ReadSet::default();
         read_set.add_id_and_need_bodies(Clock::System.new_id());
         let panicked = writer
-            .write_in_group(ann.user_id, read_set, Box::new(|_| panic!("this panic is intended")))
+            .write_in_group(ann.user_id, read_set, Arc::new(|_| panic!("this panic is intended")))
             .await;
         assert!(matches!(panicked, Err(Error::Bug(_))));
     }

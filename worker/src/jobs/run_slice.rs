@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::decode::{self, DecodeError};
 use super::observe::{InFlight, count_finished_import, count_record_outcomes, new_slice_span};
-use super::speculative::SpeculativeChunks;
+use super::speculative::{NextChunk, SpeculativeChunks};
 
 /// How often the lease of an import is renewed while nothing is stored: three times within its duration.
 const RENEW_EVERY: Duration = Duration::from_millis(LEASE_TTL_MS.unsigned_abs() / 3);
@@ -238,7 +238,9 @@ async fn apply_chunks<N: Notifier>(
     }
     let clock = context.store.clock.clone();
     let decoded = decode::start_payload_decoder(&context.payloads, clock, row);
-    let mut chunks = SpeculativeChunks::new(&context.store, row, decoded);
+    // With a daily limit, each chunk is counted before the next one begins.
+    let is_counted = context.limits.records_a_day.is_some();
+    let mut chunks = SpeculativeChunks::new(&context.store, row, decoded, !is_counted);
     let mut rejections = row.counts.rejected + row.counts.differing;
     loop {
         let started = Instant::now();
@@ -246,13 +248,13 @@ async fn apply_chunks<N: Notifier>(
             if has_reached_daily_limit(context, row.user_id).await.map_err(to_slice_end)? {
                 return Ok(SliceEnd::DailyLimit);
             }
-            let (chunk, decision) = match await_renewing_lease(context, *held, chunks.next_chunk()).await? {
+            let next = match await_renewing_lease(context, *held, chunks.next_chunk()).await? {
                 None => return Ok(SliceEnd::DecodeFailed(DecodeError::Unavailable)),
                 Some(Err(error)) => return Ok(SliceEnd::DecodeFailed(error)),
                 Some(Ok(next)) => next,
             };
-            let is_counted = context.limits.records_a_day.is_some();
             let import = Import { held: *held, dry_run: row.dry_run, rejections, is_counted };
+            let NextChunk { chunk, decision } = next;
             let applied = apply_and_measure_chunk(context, import, &chunk, decision).await?;
             *held = applied.held;
             chunks.adjust_speculation_after_chunk(applied.has_changes);
@@ -330,7 +332,8 @@ async fn apply_and_measure_chunk<N: Notifier>(
 }
 
 /// Applies a chunk. If that panics, the records that panic are found and rejected, and the others are
-/// applied. If PostgreSQL ends the transaction because of another one, the chunk is applied once more.
+/// applied. If PostgreSQL ends the transaction because of another one, the chunk is applied once more. A
+/// decision that was made speculatively may include further chunks, so it is kept in the second attempt.
 async fn apply_chunk_rejecting_poison<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
@@ -341,19 +344,21 @@ async fn apply_chunk_rejecting_poison<N: Notifier>(
         let applied = apply_chunk(&context.store, &context.notifier, import, chunk, decision, poison);
         AssertUnwindSafe(applied).catch_unwind().await
     };
-    let again = async |poison| {
-        let applied = attempt(None, poison).await;
+    let again = async |decision, poison| {
+        let applied = attempt(decision, poison).await;
         applied.unwrap_or(Err(Error::Bug("a chunk panicked"))).map_err(to_slice_end)
     };
-    match attempt(decision, &BTreeSet::new()).await {
-        Ok(Err(error)) if error.is_transaction_conflict() => again(&BTreeSet::new()).await,
+    let none = BTreeSet::new();
+    match attempt(decision.clone(), &none).await {
+        Ok(Err(error)) if error.is_transaction_conflict() => again(decision, &none).await,
         Ok(applied) => applied.map_err(to_slice_end),
+        Err(_) if decision.is_some() => Err(to_slice_end(Error::Bug("a decided chunk panicked"))),
         Err(_) => {
             let poison = find_panicking_records(&context.store, import, chunk);
             let poison = await_renewing_lease(context, import.held, poison).await?.map_err(to_slice_end)?;
             let (id, records) = (import.held.id, poison.len());
             tracing::error!(import.id = %id, records, "records of a chunk panicked and are rejected");
-            again(&poison).await
+            again(None, &poison).await
         }
     }
 }

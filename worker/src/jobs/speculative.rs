@@ -19,6 +19,14 @@ use super::decode::DecodeError;
 /// How many chunks of an import may be decided before the chunks before them are stored.
 const SPECULATIVE_CHUNKS_MAX: usize = 2;
 
+/// What is to be applied next.
+pub(super) struct NextChunk {
+    /// The chunk. It is the last one of those that were decided.
+    pub(super) chunk: Arc<Chunk>,
+    /// The decision, if it was made speculatively. Otherwise the chunk must be decided under the lock.
+    pub(super) decision: Option<ChunkDecision>,
+}
+
 /// The decoded chunks of an import, in order. Some of them are decided ahead, before the chunks before them
 /// are stored.
 pub(super) struct SpeculativeChunks {
@@ -28,9 +36,11 @@ pub(super) struct SpeculativeChunks {
     dry_run: bool,
     decoded: Receiver<Result<Chunk, DecodeError>>,
     started: VecDeque<Result<StartedChunk, DecodeError>>,
-    /// False on SQLite, and after a crash at these records. A worker that crashes while it decides a record
+    /// False after a crash at these records. A worker that crashes while it decides a record
     /// must do so at the checkpoint, or the wrong record would be rejected as poison.
     allows_speculation: bool,
+    /// Whether decided chunks may come together.
+    may_combine: bool,
     /// Whether chunks are decided speculatively now. That is useless while chunks bring something new.
     is_speculating: bool,
 }
@@ -41,11 +51,23 @@ struct StartedChunk {
     decision: Option<AbortOnDropHandle<Option<ChunkDecision>>>,
 }
 
+impl StartedChunk {
+    fn is_decided(&self) -> bool {
+        self.decision.as_ref().is_some_and(|task| task.is_finished())
+    }
+}
+
 impl SpeculativeChunks {
     /// Makes the sequence of the chunks of `row`, an import whose lease the caller holds. A dry run decides
-    /// chunks ahead from the beginning, because its chunks never have anything to store.
-    pub(super) fn new(store: &Store, row: &ImportRow, decoded: Receiver<Result<Chunk, DecodeError>>) -> Self {
-        let allows_speculation = store.can_decide_without_lock() && row.can_decide_without_lock();
+    /// chunks ahead from the beginning, because its chunks never have anything to store. With `may_combine`,
+    /// several chunks that were decided may come together.
+    pub(super) fn new(
+        store: &Store,
+        row: &ImportRow,
+        decoded: Receiver<Result<Chunk, DecodeError>>,
+        may_combine: bool,
+    ) -> Self {
+        let allows_speculation = row.can_decide_without_lock();
         Self {
             store: store.clone(),
             user_id: row.user_id,
@@ -54,15 +76,15 @@ impl SpeculativeChunks {
             decoded,
             started: VecDeque::new(),
             allows_speculation,
+            may_combine,
             is_speculating: allows_speculation && row.dry_run,
         }
     }
 
-    /// Waits for the next chunk. Returns it with its decision if it was decided speculatively; otherwise it
-    /// must be decided under the lock. `None` if the decoder has ended.
-    pub(super) async fn next_chunk(
-        &mut self,
-    ) -> Option<Result<(Arc<Chunk>, Option<ChunkDecision>), DecodeError>> {
+    /// Waits for the next chunk. If it was decided speculatively, and the ones after it have been decided in the
+    /// meantime too, they come together, so that one transaction stores their counts. `None` if the decoder has
+    /// ended.
+    pub(super) async fn next_chunk(&mut self) -> Option<Result<NextChunk, DecodeError>> {
         let next = match self.started.pop_front() {
             Some(started) => started,
             None => {
@@ -80,9 +102,32 @@ impl SpeculativeChunks {
             Some(decision) => decision.await.ok().flatten(),
             None => None,
         };
+        let mut next = NextChunk { chunk, decision };
+        self.append_decided_chunks(&mut next).await;
         // More chunks may have been decoded in the meantime.
         self.start_decisions_of_decoded_chunks();
-        Some(Ok((chunk, decision)))
+        Some(Ok(next))
+    }
+
+    /// Adds the chunks after `next` that are decided already and have nothing to store. Does not wait.
+    async fn append_decided_chunks(&mut self, next: &mut NextChunk) {
+        let Some(decision) = next.decision.as_mut().filter(|_| self.may_combine) else { return };
+        while let Some(started) =
+            self.started.pop_front_if(|started| started.as_ref().is_ok_and(StartedChunk::is_decided))
+        {
+            let Ok(StartedChunk { chunk, decision: Some(task) }) = started else { return };
+            match task.await {
+                Ok(Some(of_chunk)) => {
+                    decision.append(of_chunk);
+                    next.chunk = chunk;
+                }
+                // It has something to store, or its decision failed. It comes next, and alone.
+                Ok(None) | Err(_) => {
+                    self.started.push_front(Ok(StartedChunk { chunk, decision: None }));
+                    return;
+                }
+            }
+        }
     }
 
     /// Starts to decide the chunks that are decoded, as many as may be decided ahead. Does not wait.

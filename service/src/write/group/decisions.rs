@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::queue::UserWrites;
+use super::queue::{UserDecisions, UserWrites};
 use crate::write::SetEventTypes;
 use crate::write::new_events::decide_as_new;
 use domain::apply::UnitOfWork;
-use store::Tx;
 use store::error::Error;
-use store::load::{Loaded, Locking, ReadSet, load_read_sets};
+use store::load::{Loaded, ReadSet, load_read_sets};
 use store::new_events::{Attempt, store_if_all_new};
 use store::pool::Pool;
 use store::save::{Decision, can_store_without_lock};
@@ -32,20 +31,18 @@ pub(super) struct Decisions<T> {
 }
 
 impl<T: SetEventTypes> Decisions<T> {
-    /// Loads the rows that all users need under the lock of all rows, which SQLite has, and decides their
-    /// writes. Also returns the changes, which the caller must store. One set of statements serves all users,
-    /// apart from counts of events.
-    pub(super) async fn load_and_decide(
-        tx: &Tx,
-        users: &[UserWrites<T>],
-    ) -> Result<(Self, Vec<Decision>), Error> {
-        let read_sets = merge_read_sets(users);
-        let mut loaded = load_read_sets(Locking::Pessimistic(tx), &by_reference(&read_sets)).await?;
+    /// Decides the writes of all users over rows that were loaded under the lock of all rows, which SQLite
+    /// has. Also returns the changes, which the caller must store.
+    pub(super) fn decide_over_loaded(
+        users: &[UserDecisions<T>],
+        mut loaded: BTreeMap<Uuid, Loaded>,
+    ) -> (Self, Vec<Decision>) {
         let (mut all, mut to_store) = (Self::new(), Vec::new());
-        for writes in users {
-            to_store.extend(all.decide_user_writes(writes, loaded.remove(&writes.user_id), |_| true));
+        for user in users {
+            let loaded = loaded.remove(&user.user_id);
+            to_store.extend(all.decide_user(user.user_id, loaded, |unit| user.decide_all(unit), |_| true));
         }
-        Ok((all, to_store))
+        (all, to_store)
     }
 
     /// Stores the writes of those users who only bring new events. Loads the rows that the others need, without
@@ -93,7 +90,7 @@ impl<T: SetEventTypes> Decisions<T> {
         let mut to_load = by_reference(&read_sets);
         to_load.retain(|user_id, _| !all.answers.contains_key(user_id) && !loaded.contains_key(user_id));
         if !to_load.is_empty() {
-            match load_read_sets(Locking::Optimistic(pool), &to_load).await {
+            match load_read_sets(pool, &to_load).await {
                 Ok(rows) => loaded.extend(rows),
                 // Then the users whose rows are missing become contended.
                 Err(error) => all.return_unless_partly_stored(error)?,
@@ -105,7 +102,9 @@ impl<T: SetEventTypes> Decisions<T> {
             }
             let can_store =
                 |decision: &Decision| can_store_without_lock(decision.read_version, &decision.changes);
-            to_store.extend(all.decide_user_writes(writes, loaded.remove(&writes.user_id), can_store));
+            let loaded = loaded.remove(&writes.user_id);
+            let decide = |unit: &mut UnitOfWork| writes.decide_all(unit);
+            to_store.extend(all.decide_user(writes.user_id, loaded, decide, can_store));
         }
         Ok((all, to_store))
     }
@@ -136,15 +135,15 @@ impl<T: SetEventTypes> Decisions<T> {
     /// Decides the writes of one user over the loaded rows, and adds their answers to `self`. Returns the
     /// changes to store, if there are any. The user becomes contended if no rows were loaded, a decision
     /// fails, or `can_store` refuses the changes.
-    fn decide_user_writes(
+    fn decide_user(
         &mut self,
-        writes: &UserWrites<T>,
+        user_id: Uuid,
         loaded: Option<Loaded>,
+        decide: impl FnOnce(&mut UnitOfWork) -> Result<Vec<T>, Error>,
         can_store: impl Fn(&Decision) -> bool,
     ) -> Option<Decision> {
-        let user_id = writes.user_id;
         let decided = loaded.and_then(|Loaded { read_version, mut unit }| {
-            let answers = writes.decide_all(&mut unit).ok()?;
+            let answers = decide(&mut unit).ok()?;
             let changes = unit.into_changes(read_version.feed_head);
             let decision = Decision { user_id, read_version, changes };
             can_store(&decision).then_some((answers, decision))
@@ -161,7 +160,7 @@ impl<T: SetEventTypes> Decisions<T> {
     }
 }
 
-fn merge_read_sets<T>(users: &[UserWrites<T>]) -> BTreeMap<Uuid, ReadSet> {
+pub(super) fn merge_read_sets<T>(users: &[UserWrites<T>]) -> BTreeMap<Uuid, ReadSet> {
     users.iter().map(|writes| (writes.user_id, writes.merged_read_set())).collect()
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -41,8 +42,7 @@ impl<T> QueuedWrite<T> {
     /// Runs the decision of this write. A panic is caught and becomes an error, so that it fails no other
     /// write.
     pub(super) fn decide_catching_panics(&self, unit: &mut UnitOfWork) -> Result<T, Error> {
-        let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(unit)));
-        decided.unwrap_or(Err(Error::Bug("a decision panicked")))
+        decide_catching_panics(&self.decide, unit)
     }
 
     /// Sends the answer to the caller of this write. Does nothing if the caller has gone away.
@@ -77,20 +77,51 @@ impl<T> UserWrites<T> {
         read_set
     }
 
-    /// Decides these writes in order, each over the result of the one before it. A rejection in one write
-    /// must not affect the items of the next one. Fails if any decision fails.
+    /// The decisions of these writes, in their order.
+    pub(super) fn decisions(&self) -> UserDecisions<T> {
+        let decisions = self.writes.iter().map(|write| Arc::clone(&write.decide)).collect();
+        UserDecisions { user_id: self.user_id, decisions }
+    }
+
+    /// As [`UserDecisions::decide_all`].
     pub(super) fn decide_all(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
-        let decide = |write: &QueuedWrite<T>| {
-            unit.clear_rejections_and_applied_edits();
-            write.decide_catching_panics(unit)
-        };
-        self.writes.iter().map(decide).collect()
+        decide_in_order(self.writes.iter().map(|write| &write.decide), unit)
     }
 
     /// Moves the writes out, to answer them. The count `taken` stays.
     pub(super) fn take_writes(&mut self) -> Vec<QueuedWrite<T>> {
         std::mem::take(&mut self.writes)
     }
+}
+
+/// The decisions of consecutive writes of one user. They can run on another thread than the writes.
+pub(super) struct UserDecisions<T> {
+    pub(super) user_id: Uuid,
+    decisions: Vec<Decide<T>>,
+}
+
+impl<T> UserDecisions<T> {
+    /// Decides these writes in order, each over the result of the one before it. A rejection in one write
+    /// must not affect the items of the next one. Fails if any decision fails.
+    pub(super) fn decide_all(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
+        decide_in_order(self.decisions.iter(), unit)
+    }
+}
+
+fn decide_in_order<'d, T: 'd>(
+    decisions: impl Iterator<Item = &'d Decide<T>>,
+    unit: &mut UnitOfWork,
+) -> Result<Vec<T>, Error> {
+    let decide = |decide| {
+        unit.clear_rejections_and_applied_edits();
+        decide_catching_panics(decide, unit)
+    };
+    decisions.map(decide).collect()
+}
+
+fn decide_catching_panics<T>(decide: &Decide<T>, unit: &mut UnitOfWork) -> Result<T, Error> {
+    let decided = catch_unwind(AssertUnwindSafe(|| decide(unit)));
+    decided.unwrap_or(Err(Error::Bug("a decision panicked")))
 }
 
 /// The writes that wait, the users whose writes are in flight, and the number of free writer slots.
@@ -218,7 +249,7 @@ mod tests {
     /// A write of a user, whose answer is `number`.
     fn write(user: u128, number: usize) -> QueuedWrite<usize> {
         let (answer, _caller) = oneshot::channel();
-        QueuedWrite::new(Uuid::from_u128(user), ReadSet::default(), Box::new(move |_| Ok(number)), answer)
+        QueuedWrite::new(Uuid::from_u128(user), ReadSet::default(), Arc::new(move |_| Ok(number)), answer)
     }
 
     fn queue(slots: usize, writes: impl IntoIterator<Item = (u128, usize)>) -> WriteQueue<usize> {

@@ -1,0 +1,234 @@
+//! The connection that writes to SQLite. It lives on a thread of its own (decision 0075).
+//!
+//! SQLite runs within this process and has one writer. A transaction is sent to the thread as functions, its
+//! jobs. A group of writes is a single job: it begins, loads, decides, stores and commits, however many rows
+//! it has. With a driver that sends each statement to a thread, the time went into switching threads.
+//!
+//! One transaction runs at a time. The others wait for their turn, in order of arrival.
+
+mod failure;
+mod load;
+mod save;
+mod transaction;
+mod values;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, InterruptHandle};
+use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+use sea_orm::{DbErr, RuntimeErr};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::pool::{ACQUIRE_MAX, Health, timeout_error};
+pub(crate) use load::{Detail, load_read_set, load_read_sets};
+pub(crate) use save::{save_feed_head, save_rows, save_rows_and_heads};
+pub(crate) use transaction::{Ending, SqliteTransaction};
+pub(crate) use values::{execute, find_integer, find_models};
+
+/// How long SQLite waits while another process writes to the database.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+/// How many prepared statements the connection keeps.
+const STATEMENTS_KEPT: usize = 128;
+
+/// A function that the thread runs.
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// The connection of this process that writes to SQLite.
+pub struct SqliteWriter {
+    jobs: mpsc::Sender<Job>,
+    /// One permit: the turn to run a transaction.
+    turns: Arc<Semaphore>,
+    /// Interrupts the statement that runs on the connection. `None` while no connection is open.
+    interrupt: Arc<Mutex<Option<InterruptHandle>>>,
+    health: Arc<Health>,
+    /// How long a job may take until its caller gives up waiting for it.
+    job_max: Duration,
+}
+
+impl fmt::Debug for SqliteWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteWriter").finish_non_exhaustive()
+    }
+}
+
+/// The turn to run a transaction. When the last clone is dropped, the next transaction gets its turn.
+pub(super) type Turn = Arc<OwnedSemaphorePermit>;
+
+/// The state of the thread.
+pub(super) struct Worker {
+    path: PathBuf,
+    /// `None` until the first transaction, and after a failure that leaves the state of a connection unknown.
+    connection: Option<Connection>,
+    interrupt: Arc<Mutex<Option<InterruptHandle>>>,
+}
+
+impl SqliteWriter {
+    /// Starts the thread. The connection is opened by the first transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the thread cannot be started.
+    pub(super) fn start(
+        options: &SqliteConnectOptions,
+        job_max: Duration,
+        health: &Arc<Health>,
+    ) -> Result<Self, Error> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let interrupt = Arc::<Mutex<Option<InterruptHandle>>>::default();
+        let path = options.get_filename().to_owned();
+        let mut worker = Worker { path, connection: None, interrupt: Arc::clone(&interrupt) };
+        let run_jobs = move || queue.into_iter().for_each(|job| job(&mut worker));
+        thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(run_jobs)
+            .map_err(|error| DbErr::Conn(RuntimeErr::Internal(error.to_string())))?;
+        let turns = Arc::new(Semaphore::new(1));
+        Ok(Self { jobs, turns, interrupt, health: Arc::clone(health), job_max })
+    }
+
+    /// Waits for the turn to run a transaction, in order of arrival.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if the transactions before this one take too long, or the writer is closed.
+    async fn wait_for_turn(&self) -> Result<Turn, Error> {
+        let permit = match Arc::clone(&self.turns).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => return Err(Error::Busy),
+            Err(TryAcquireError::NoPermits) => {
+                let permit = timeout(ACQUIRE_MAX, Arc::clone(&self.turns).acquire_owned()).await;
+                permit.ok().and_then(Result::ok).ok_or(Error::Busy)?
+            }
+        };
+        Ok(Arc::new(permit))
+    }
+
+    /// Runs a job on the thread, and waits for its result for a limited time. If that is over, the statement
+    /// of the job is interrupted. The caller must have the turn. A job whose caller is dropped goes on.
+    ///
+    /// # Errors
+    /// Any error of the job. [`Error::Database`] if it takes too long; then it is unknown what it did.
+    /// [`Error::Bug`] if it panics.
+    async fn run_job<T: Send + 'static>(
+        &self,
+        turn: &Turn,
+        job: impl FnOnce(&mut Worker) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, result) = oneshot::channel();
+        let turn = Arc::clone(turn);
+        let attempt = self.health.begin_attempt();
+        self.send_job(move |worker| {
+            let result = catch_unwind(AssertUnwindSafe(|| job(worker)));
+            drop(turn);
+            let _caller_is_gone =
+                sender.send(result.unwrap_or(Err(Error::Bug("no job of the writer panics"))));
+        });
+        let result = timeout(self.job_max, result).await;
+        attempt.finish_attempt(result.is_err());
+        match result {
+            Ok(result) => result.unwrap_or(Err(Error::Bug("the thread that writes to SQLite runs"))),
+            Err(_) => {
+                self.interrupt_statement();
+                let error = timeout_error("SQLite does not answer");
+                Err(DbErr::Query(RuntimeErr::SqlxError(error.into())).into())
+            }
+        }
+    }
+
+    /// Sends a job to the thread, and does not wait for it.
+    fn send_job(&self, job: impl FnOnce(&mut Worker) + Send + 'static) {
+        // The thread ends only after this sender is dropped.
+        let _thread_has_ended = self.jobs.send(Box::new(job));
+    }
+
+    /// Interrupts the statement that runs now. The caller must have the turn, so that it is a statement of its
+    /// own transaction.
+    fn interrupt_statement(&self) {
+        if let Ok(interrupt) = self.interrupt.lock()
+            && let Some(interrupt) = interrupt.as_ref()
+        {
+            interrupt.interrupt();
+        }
+    }
+
+    /// How many connections are in use, and how many are idle: together at most one.
+    pub(super) fn connection_counts(&self) -> (usize, usize) {
+        let is_open = self.interrupt.lock().is_ok_and(|interrupt| interrupt.is_some());
+        let is_used = self.turns.available_permits() == 0;
+        (usize::from(is_used), usize::from(is_open && !is_used))
+    }
+
+    /// Closes the connection now, or when the transaction that runs has ended. No further transaction begins.
+    pub(super) fn close(&self) {
+        // While a transaction runs, the connection stays open until this writer is dropped.
+        let is_idle = Arc::clone(&self.turns).try_acquire_owned().is_ok();
+        self.turns.close();
+        if is_idle {
+            self.send_job(Worker::close);
+        }
+    }
+}
+
+impl Worker {
+    /// Begins a transaction that writes. Opens the connection if there is none.
+    fn begin(&mut self) -> Result<&Connection, Error> {
+        if self.connection.is_none() {
+            let connection = open(&self.path)?;
+            if let Ok(mut interrupt) = self.interrupt.lock() {
+                *interrupt = Some(connection.get_interrupt_handle());
+            }
+            self.connection = Some(connection);
+        }
+        let connection = self.connection()?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(connection)
+    }
+
+    /// The connection, on which a transaction was begun.
+    fn connection(&self) -> Result<&Connection, Error> {
+        self.connection.as_ref().ok_or(Error::Bug("the connection of a transaction is open"))
+    }
+
+    /// Commits the transaction or rolls it back. If that fails, the connection is closed, because its state is
+    /// unknown.
+    fn end(&mut self, ending: Ending) -> Result<(), Error> {
+        let command = match ending {
+            Ending::Commit => "COMMIT",
+            Ending::RollBack => "ROLLBACK",
+        };
+        let ended = self.connection().and_then(|connection| {
+            connection.prepare_cached(command)?.execute([])?;
+            Ok(())
+        });
+        if ended.is_err() {
+            self.close();
+        }
+        ended
+    }
+
+    fn close(&mut self) {
+        self.connection = None;
+        if let Ok(mut interrupt) = self.interrupt.lock() {
+            *interrupt = None;
+        }
+    }
+}
+
+/// Opens a connection in WAL mode that writes each commit to the disk. The file must exist.
+fn open(path: &PathBuf) -> Result<Connection, Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests;
