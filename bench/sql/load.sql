@@ -1,5 +1,5 @@
--- Imports a file in one transaction, as plain SQL would: copies it into a table, inserts the rows that do not
--- exist yet, and gives them feed positions.
+-- Imports a file in one transaction, as plain SQL would: copies it into a table, and inserts the rows that do not
+-- exist yet. It leaves gaps in the feed positions where rows exist already, which idem does not.
 BEGIN;
 CREATE TABLE staging (n bigserial, id uuid, event_type_id uuid, "timestamp" bigint, notes text,
     source_type text, external_id text, properties text, content_hash bytea);
@@ -9,10 +9,10 @@ INSERT INTO event (user_id, id, event_type_id, "timestamp", is_all_day, notes, n
     external_id, properties, content_hash, version, import_version, change_seq, writer_run_start,
     import_job_id, created_at, updated_at)
 SELECT '{user_id}', id, event_type_id, "timestamp", false, notes, lower(notes), source_type,
-    external_id, properties, content_hash, 1, 1, {position}, 1, '{import_id}', {first_ms}, {first_ms}
+    external_id, properties, content_hash, 1, 1, :head + row_number() OVER (ORDER BY n), 1, '{import_id}',
+    {first_ms}, {first_ms}
 FROM staging ORDER BY n
 ON CONFLICT DO NOTHING;
-{numbering}
 UPDATE account SET feed_head =
     (SELECT coalesce(max(change_seq), feed_head) FROM event WHERE user_id = '{user_id}')
 WHERE user_id = '{user_id}';

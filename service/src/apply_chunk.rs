@@ -1,10 +1,8 @@
 //! Stores one chunk of an import in one transaction: its rows, its rejections, its counts and its checkpoint.
 //!
-//! A chunk can also be decided speculatively: without a lock, while the chunk before it is still being
-//! stored. That helps when a file is sent again, because all its records are duplicates and nothing has to be
-//! stored. That is correct if all its records are duplicates: events are never removed, so they stay
-//! duplicates whatever the chunk before stores. A chunk that brings something new is decided again under the
-//! lock.
+//! A chunk can also be decided before that, while the chunk before it is still being stored ([`speculative`]).
+
+mod speculative;
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -16,7 +14,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::notifier::{Notification, Notifier};
-use crate::write::{Stored, load_read_set_optimistically, write_in_callers_transaction};
+use crate::write::{Stored, write_in_callers_transaction};
 use domain::apply::{self, Answer, Outcome, UnitOfWork, WriteContext};
 use domain::draft::NewEvent;
 use domain::fault_injection;
@@ -24,6 +22,7 @@ use domain::import::{Counts, Rejection};
 use domain::limits::{LEASE_TTL_MS, REJECTION_CHARS_MAX, REJECTIONS_KEPT_MAX};
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::EventRow;
+pub use speculative::{Assumption, KnownTypes, Speculation, decide_chunk_speculatively};
 use store::error::Error;
 use store::import_job::{Checkpoint, Held};
 use store::load::{ReadSet, lock_account_and_load};
@@ -96,42 +95,18 @@ pub struct Applied {
     pub counts: Counts,
     /// Whether the chunk changed any event, event type or alias.
     pub has_changes: bool,
-}
-
-/// Decides a chunk without a lock, before the chunks before it are stored. Stores nothing.
-///
-/// Returns `None` if the chunk has something to store: that must be decided under the lock. A dry run never
-/// has. Also returns `None` if the bodies of events are needed, and if the user has no account row.
-///
-/// # Errors
-/// [`Error::Busy`] if no connection is free in time, [`Error::Database`] if the database fails.
-pub async fn decide_chunk_speculatively(
-    store: &Store,
-    user_id: Uuid,
-    import_id: Uuid,
-    dry_run: bool,
-    chunk: &Chunk,
-) -> Result<Option<ChunkDecision>, Error> {
-    let read_set = chunk.to_read_set();
-    let loaded = match store.sqlite_writer().filter(|_| read_set.needs_no_bodies()) {
-        Some(writer) => {
-            let loaded = writer.load(user_id, read_set).await?;
-            loaded.map(|loaded| (loaded.read_version, loaded.unit))
-        }
-        None => load_read_set_optimistically(store, user_id, &read_set).await?,
-    };
-    let Some((read_version, mut unit)) = loaded else { return Ok(None) };
-    let decision = chunk.decide_records(&mut unit, import_id, store.clock.now_ms(), &BTreeSet::new());
-    Ok((dry_run || unit.into_changes(read_version.feed_head).is_empty()).then_some(decision))
+    /// The types that its records name, if it was decided under the lock.
+    pub known_types: Option<KnownTypes>,
 }
 
 /// Applies a chunk in one transaction: moves the checkpoint, renews the lease, decides and stores the
 /// records, and adds to the counts. The last chunk completes the import. Notifies the readers of the user's
 /// feed.
 ///
-/// With `speculative`, the chunk was decided before and has nothing to store, so no account row is locked. That
-/// decision may include chunks before this one that have nothing to store either. The records at the indexes in
-/// `poison` are rejected without being decided.
+/// With `speculative`, the chunk was decided before. If it has nothing to store, no account row is locked, and
+/// the decision may include chunks before this one that have nothing to store either. If all of its events are
+/// assumed to be new and are not, it is decided again under the lock. The records at the indexes in `poison` are
+/// rejected without being decided.
 ///
 /// # Errors
 /// [`Error::Fenced`] if another worker holds the import now, or the user has paused or ended it.
@@ -142,16 +117,24 @@ pub async fn apply_chunk(
     notifier: &dyn Notifier,
     import: Import,
     chunk: &Chunk,
-    speculative: Option<ChunkDecision>,
+    speculative: Option<Speculation>,
     poison: &BTreeSet<usize>,
 ) -> Result<Applied, Error> {
     let held = import.held;
     let now_ms = store.clock.now_ms();
     let tx = store.begin().await?;
     import_job::advance_checkpoint(&tx, held, chunk.to_checkpoint(), LEASE_TTL_MS).await?;
-    let (decision, stored) = match speculative {
-        Some(decision) => (decision, Stored::default()),
-        None if chunk.records.is_empty() => Default::default(),
+    let tried = match speculative {
+        Some(Speculation::NothingToStore(decision)) => Some((decision, Stored::default())),
+        Some(Speculation::AllNew(decision, events)) => {
+            let is_stored = events.store_in_transaction(&tx).await?;
+            is_stored.then_some((decision, Stored { has_changes: true, moves_feed: true }))
+        }
+        None if chunk.records.is_empty() => Some(Default::default()),
+        None => None,
+    };
+    let (decision, stored, known_types) = match tried {
+        Some((decision, stored)) => (decision, stored, None),
         None => decide_and_store_under_lock(&tx, import, chunk, now_ms, poison).await?,
     };
     let ChunkDecision { counts, mut rejections } = decision;
@@ -168,14 +151,14 @@ pub async fn apply_chunk(
         let tx = store.begin().await?;
         import_job::add_counts_and_maybe_complete(&tx, held, counts, chunk.is_last).await?;
         tx.commit().await?;
-        return Ok(Applied { held, counts, has_changes: stored.has_changes });
+        return Ok(Applied { held, counts, has_changes: stored.has_changes, known_types });
     }
     import_job::add_counts_and_maybe_complete(&tx, held, counts, chunk.is_last).await?;
     tx.commit().await?;
     if stored.moves_feed {
         notifier.notify(Notification::Feed(held.user_id));
     }
-    Ok(Applied { held, counts, has_changes: stored.has_changes })
+    Ok(Applied { held, counts, has_changes: stored.has_changes, known_types })
 }
 
 /// Finds the records whose decision or storing panics. Catches the panics, and returns the indexes of these
@@ -224,31 +207,38 @@ async fn try_record_and_roll_back(
 }
 
 /// Decides a chunk under the lock of the account row, in a transaction that the caller commits. Stores its
-/// changes unless it is a dry run.
+/// changes unless it is a dry run. Also returns the types that its records name.
 async fn decide_and_store_under_lock(
     tx: &Tx,
     import: Import,
     chunk: &Chunk,
     now_ms: i64,
     poison: &BTreeSet<usize>,
-) -> Result<(ChunkDecision, Stored), Error> {
+) -> Result<(ChunkDecision, Stored, Option<KnownTypes>), Error> {
     let Held { user_id, id, .. } = import.held;
     let read_set = chunk.to_read_set();
+    let decide = |unit: &mut UnitOfWork| {
+        let decision = chunk.decide_records(unit, id, now_ms, poison);
+        (decision, KnownTypes::of_chunk(chunk, unit))
+    };
     if import.dry_run {
         let mut loaded = lock_account_and_load(tx, user_id, &Arc::new(read_set)).await?;
-        return Ok((chunk.decide_records(&mut loaded.unit, id, now_ms, poison), Stored::default()));
+        return Ok((decide(&mut loaded.unit).0, Stored::default(), None));
     }
-    write_in_callers_transaction(tx, user_id, read_set, |unit| chunk.decide_records(unit, id, now_ms, poison))
-        .await
+    let ((decision, types), stored) = write_in_callers_transaction(tx, user_id, read_set, decide).await?;
+    Ok((decision, stored, Some(types)))
 }
 
 impl Chunk {
     fn to_read_set(&self) -> ReadSet {
         let mut read_set = ReadSet::default();
-        for new in self.records.iter().filter_map(|record| record.event.as_ref().ok()) {
-            read_set.add_event(new);
-        }
+        self.events().for_each(|new| read_set.add_event(new));
         read_set
+    }
+
+    /// The events of those records that could be read.
+    fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.records.iter().filter_map(|record| record.event.as_ref().ok())
     }
 
     fn to_checkpoint(&self) -> Checkpoint {

@@ -81,6 +81,7 @@ use domain::apply::{Changes, UnitOfWork};
 use domain::fault_injection;
 pub use new_events::SetEventTypes;
 use new_events::decide_as_new;
+pub(crate) use new_events::has_only_new_events;
 use store::error::Error;
 use store::load::{Loaded, ReadSet, ReadVersion, begin_lock_and_load, load_read_sets, lock_account_and_load};
 use store::new_events::{Attempt, store_if_all_new};

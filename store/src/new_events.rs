@@ -10,7 +10,7 @@
 
 mod one_event;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
@@ -18,6 +18,7 @@ use ::entity::event;
 use sea_orm::{DbBackend, IdenStatic, Iterable, Statement, Value};
 use uuid::Uuid;
 
+use crate::Tx;
 use crate::bulk;
 use crate::error::Error;
 use crate::load::{Loaded, add_row_to_unit};
@@ -36,8 +37,9 @@ pub struct NewEvents {
     pub user_id: Uuid,
     /// The events, at least one. Their positions are 1, 2, 3, …
     pub events: Vec<EventRow>,
-    /// All types that the creates of the user name, also those of items that bring no new event.
-    pub type_ids: HashSet<Uuid>,
+    /// All types that the creates of the user name, also those of items that bring no new event. Each stands
+    /// with the name that it must have. The name is empty if the type is named by its id, so that any will do.
+    pub types: HashMap<Uuid, String>,
 }
 
 /// What became of the events of one user.
@@ -79,7 +81,7 @@ pub async fn store_if_all_new(
     }
     let mut found: BTreeMap<Uuid, Found> = BTreeMap::new();
     let sent = match &mut all[..] {
-        [NewEvents { user_id, events, type_ids }] if events.len() == 1 && type_ids.len() == 1 => {
+        [NewEvents { user_id, events, types }] if events.len() == 1 && types.len() == 1 => {
             let (user_id, statement) = (*user_id, one_event::build_statement(*user_id, events.remove(0))?);
             let of_user = found.entry(user_id).or_default();
             let on_row = |row: Row<'_>| one_event::read_row(row, of_user).map(ControlFlow::Continue);
@@ -91,16 +93,46 @@ pub async fn store_if_all_new(
         }
     };
     sent.map_err(convert_and_report_checked_write_error)?;
-    let attempts = all.into_iter().filter_map(|NewEvents { user_id, type_ids, .. }| {
+    let attempts = all.into_iter().filter_map(|NewEvents { user_id, types, .. }| {
         let found = found.remove(&user_id)?;
         if found.is_stored {
             return Some((user_id, Attempt::Stored(found.loaded.unit)));
         }
         // A type that is not found under its id may have an alias.
-        let is_complete = !found.needs_load && found.type_ids == type_ids;
+        let is_complete = !found.needs_load && types.keys().all(|id| found.type_ids.contains(id));
         is_complete.then_some((user_id, Attempt::Loaded(found.loaded)))
     });
     Ok(attempts.collect())
+}
+
+/// The statement that stores new events of one user, with its parameters.
+#[derive(Debug)]
+pub struct PreparedNewEvents(Statement);
+
+impl PreparedNewEvents {
+    /// Prepares the statement for any number of events. It takes as long as a part of the statement itself, and
+    /// needs no connection.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] if a column of a row is not set.
+    pub fn prepare(events: NewEvents) -> Result<Self, Error> {
+        build_statement(&mut [events]).map(Self)
+    }
+
+    /// Stores the events within a transaction, if all of them are new, their types are living and have their
+    /// names, and the account row is neither locked by another transaction nor changed. Returns whether it has.
+    ///
+    /// # Errors
+    /// As [`store_if_all_new`].
+    pub async fn store_in_transaction(self, tx: &Tx) -> Result<bool, Error> {
+        let rows = tx.query_rows(self.0).await.map_err(convert_and_report_checked_write_error)?;
+        for row in &rows {
+            if RowReader::new(Row::Postgres(row), 0).next::<i32>()? == Kind::STORED {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Adds a row of the statement for many events to what was found.
@@ -146,16 +178,14 @@ fn build_statement(all: &mut [NewEvents]) -> Result<Statement, Error> {
     let count = |of_user: &NewEvents| i64::try_from(of_user.events.len()).unwrap_or(i64::MAX);
     let (template, mut values): (&str, Vec<Value>) = match &*all {
         [of_user] => {
-            let types: Vec<Uuid> = of_user.type_ids.iter().copied().collect();
-            (&ONE_USER, vec![of_user.user_id.into(), count(of_user).into(), types.into()])
+            let (types, names): (Vec<Uuid>, Vec<String>) = of_user.types.clone().into_iter().unzip();
+            (&ONE_USER, vec![of_user.user_id.into(), count(of_user).into(), types.into(), names.into()])
         }
         _ => {
             let (users, counts): (Vec<Uuid>, Vec<i64>) =
                 all.iter().map(|of_user| (of_user.user_id, count(of_user))).unzip();
-            let (owners, types): (Vec<Uuid>, Vec<Uuid>) = all
-                .iter()
-                .flat_map(|of_user| of_user.type_ids.iter().map(|id| (of_user.user_id, *id)))
-                .unzip();
+            let (owners, types): (Vec<Uuid>, Vec<Uuid>) =
+                all.iter().flat_map(|of_user| of_user.types.keys().map(|id| (of_user.user_id, *id))).unzip();
             (&MANY_USERS, vec![users.into(), counts.into(), owners.into(), types.into()])
         }
     };

@@ -1,6 +1,7 @@
 //! Tests imports through GraphQL and the upload route: payloads of every kind, and the counts of their
 //! records.
 
+mod assumptions;
 mod control;
 mod formats;
 pub mod manual_slices;

@@ -18,7 +18,6 @@ use crate::report::{Report, Row, Side, show};
 use crate::server::{ISSUER, Server};
 
 const LOAD: &str = include_str!("../../sql/load.sql");
-const NUMBER: &str = include_str!("../../sql/number.sql");
 /// The id of the first user of `sql/accounts.sql`.
 const USER_ID: &str = "00000000-0000-5000-8000-000000000001";
 pub(super) const IMPORT_IDS: [&str; 2] =
@@ -27,29 +26,15 @@ const POLL: Duration = Duration::from_millis(100);
 /// How much of the payload is sent at a time.
 const PART_BYTES: usize = 256 * 1024;
 
-/// How psql gives the rows their positions in the feed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Positions {
-    /// Without gaps, as idem does: by an UPDATE after the INSERT, because only the INSERT knows which rows
-    /// are new.
-    Consecutive,
-    /// Within the INSERT, which leaves a gap for each record that already exists.
-    WithGaps,
-}
-
 /// `import`: the first import of a file and the second one of the same file.
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     let (records, payload) = (bench.options.records, bench.options.payload);
     let files = records::write(bench.folder.path(), records, payload)?;
     prepare(bench)?;
-    // For idem and both variants of psql: the samples of the first import and of the second one.
-    let mut sides = [const { [const { Vec::new() }; 2] }; 3];
+    // For idem and for psql: the samples of the first import and of the second one.
+    let mut sides = [const { [const { Vec::new() }; 2] }; 2];
     for round in 1..=bench.options.rounds {
-        let measured = [
-            ("idem", measure_idem(bench, &files).await?),
-            ("psql", measure_psql(bench, &files, Positions::Consecutive)?),
-            ("psql, with gaps", measure_psql(bench, &files, Positions::WithGaps)?),
-        ];
+        let measured = [("idem", measure_idem(bench, &files).await?), ("psql", measure_psql(bench, &files)?)];
         for (side, (name, samples)) in sides.iter_mut().zip(measured) {
             for (series, sample) in side.iter_mut().zip(samples) {
                 eprintln!("  {round}: {name} {:.0}/s", sample.rate);
@@ -59,13 +44,11 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
     }
     let form = if payload == Payload::Gzip { "gzip" } else { "plain" };
     let count = show(records as f64);
-    let [ours, consecutive, with_gaps] = sides;
-    for (theirs, note) in [(consecutive, ""), (with_gaps, ", psql with gaps")] {
-        let variants = [format!("of {count}, {form}{note}"), format!("of the same {count} again{note}")];
-        for (variant, (ours, theirs)) in variants.into_iter().zip(ours.iter().zip(theirs)) {
-            let ours = Side::new(ours.clone()).context("idem was not measured")?;
-            report.rows.push(Row::new("import", variant, "record", ours, Side::new(theirs)));
-        }
+    let [ours, theirs] = sides;
+    let variants = [format!("of {count}, {form}"), format!("of the same {count} again")];
+    for (variant, (ours, theirs)) in variants.into_iter().zip(ours.into_iter().zip(theirs)) {
+        let ours = Side::new(ours).context("idem was not measured")?;
+        report.rows.push(Row::new("import", variant, "record", ours, Side::new(theirs)));
     }
     Ok(())
 }
@@ -142,17 +125,11 @@ pub(super) async fn import(
 }
 
 /// Measures both imports by psql.
-fn measure_psql(bench: &Bench, files: &Files, positions: Positions) -> anyhow::Result<Vec<Sample>> {
+fn measure_psql(bench: &Bench, files: &Files) -> anyhow::Result<Vec<Sample>> {
     let postgres = bench.postgres()?;
     postgres.copy("import_template", "import_copy")?;
-    let (position, numbering) = match positions {
-        Positions::Consecutive => ("-n", NUMBER.replace("{user_id}", USER_ID)),
-        Positions::WithGaps => (":head + n", String::new()),
-    };
     let values = IMPORT_IDS.map(|id| {
         [
-            ("position", position.to_owned()),
-            ("numbering", numbering.clone()),
             ("file", files.rows.to_string_lossy().into_owned()),
             ("user_id", USER_ID.to_owned()),
             ("import_id", id.to_owned()),

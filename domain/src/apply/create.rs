@@ -26,16 +26,16 @@ fn id_in_use_problem() -> FieldProblem {
 /// Returns a unit of work in which these event types are living and nothing else exists.
 ///
 /// Creates of events can be decided over it before anything is read. The decision holds only if the database
-/// turns out to have these types, and none of the ids and external ids of the events. The types in the answers
-/// are placeholders without a name.
+/// turns out to have these types, and none of the ids and external ids of the events. Each type is given by its
+/// id and its name, which is empty if it is not known. The types in the answers are placeholders.
 #[must_use]
-pub fn assume_only_types_exist(type_ids: impl IntoIterator<Item = Uuid>) -> UnitOfWork {
+pub fn assume_only_types_exist(types: impl IntoIterator<Item = (Uuid, String)>) -> UnitOfWork {
     let mut unit = UnitOfWork::default();
-    for id in type_ids {
+    for (id, name) in types {
         let writer = Writer { client_id: None, run_start: 0, edit_id: None };
         let (created_at, updated_at) = (0, 0);
         let meta = RowMeta { id, version: 0, change_seq: 0, writer, created_at, updated_at, deletion: None };
-        let content = TypeContent { name: String::new(), color: None, icon: None, hash: [0; 32] };
+        let content = TypeContent { name, color: None, icon: None, hash: [0; 32] };
         unit.add_stored_type(TypeRow { meta, content: Some(content) });
     }
     unit

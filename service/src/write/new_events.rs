@@ -3,6 +3,8 @@
 
 use uuid::Uuid;
 
+use std::collections::HashMap;
+
 use domain::apply::{Changes, UnitOfWork, assume_only_types_exist};
 use domain::fault_injection;
 use store::error::Error;
@@ -36,7 +38,8 @@ pub(super) fn decide_as_new<T>(
         return None;
     }
     let type_ids = read_set.types_of_new_events()?;
-    let mut unit = assume_only_types_exist(type_ids.iter().copied());
+    let types: HashMap<Uuid, String> = type_ids.iter().map(|id| (*id, String::new())).collect();
+    let mut unit = assume_only_types_exist(types.clone());
     let answer = decide(&mut unit).ok()?;
     let changes = unit.into_changes(0);
     let count = changes.new_events.len();
@@ -44,11 +47,11 @@ pub(super) fn decide_as_new<T>(
     // statement does not look up.
     let is_covered =
         count > 0 && has_only_new_events(&changes) && read_set.count_ids() == count + type_ids.len();
-    is_covered
-        .then(|| (answer, NewEvents { user_id, events: changes.new_events, type_ids: type_ids.clone() }))
+    is_covered.then(|| (answer, NewEvents { user_id, events: changes.new_events, types }))
 }
 
-fn has_only_new_events(changes: &Changes) -> bool {
+/// Whether the changes are new events and nothing else.
+pub(crate) fn has_only_new_events(changes: &Changes) -> bool {
     changes.count_changed_rows() == changes.new_events.len()
         && changes.aliases.is_empty()
         && changes.recorded_edit_ids.is_empty()

@@ -145,7 +145,9 @@ impl ReadSet {
         &self.keys
     }
 
-    pub(crate) fn type_names(&self) -> &HashSet<String> {
+    /// The names of types to look up.
+    #[must_use]
+    pub fn type_names(&self) -> &HashSet<String> {
         &self.type_names
     }
 

@@ -1,4 +1,5 @@
--- PostgreSQL, one user: $1 the user, $2 how many events there are, $3 the ids of all types that the creates name.
+-- PostgreSQL, one user: $1 the user, $2 how many events there are, $3 the ids of all types that the creates name,
+-- $4 the name that each of them must have, or an empty text if any will do.
 -- {items} is the table of the events. Their positions start at 1, after the feed head.
 WITH item AS MATERIALIZED ({items}),
 seen AS MATERIALIZED (SELECT f.user_id, f.feed_head, f.revision FROM account f WHERE f.user_id = $1),
@@ -34,8 +35,9 @@ held AS MATERIALIZED (
     WHERE f.user_id = $1 AND {is_unchanged} FOR NO KEY UPDATE OF f SKIP LOCKED) f
   WHERE NOT EXISTS (SELECT FROM found) AND NOT EXISTS (SELECT FROM other)
   AND NOT EXISTS (
-    SELECT FROM unnest($3::uuid[]) AS w(id)
-    WHERE w.id NOT IN (SELECT t.id FROM type t WHERE t.name IS NOT NULL))),
+    SELECT FROM unnest($3::uuid[], $4::text[]) AS w(id, name)
+    WHERE NOT EXISTS (
+      SELECT FROM type t WHERE t.id = w.id AND (t.name = w.name OR w.name = '' AND t.name IS NOT NULL)))),
 moved AS (
   UPDATE account a SET feed_head = h.feed_head + $2, revision = a.revision + 1
   FROM held h WHERE a.user_id = $1 RETURNING h.user_id, h.feed_head),

@@ -94,7 +94,7 @@ async fn a_file_sent_again_with_other_records_in_between_is_counted_exactly(serv
     assert_eq!(server.number("SELECT count(*) FROM event").await, 3_002);
 }
 
-/// Runs a slice of this import. Returns for each chunk whether its transaction locked the account row.
+/// Runs a slice of this import. Returns for each transaction of chunks whether it locked the account row.
 async fn accounts_locked(server: &TestServer, id: &str) -> Vec<bool> {
     slice(server, id, no_callback()).await;
     let rows = server.sql.query_all_raw(sea_orm::Statement::from_string(
@@ -129,14 +129,16 @@ async fn a_chunk_without_new_records_does_not_lock_the_account() {
     ];
     let again = create_queued_with(&server, &client, payload.concat()).await;
     let locked = accounts_locked(&server, &again).await;
-    assert_eq!(locked, [&[true][..], &[false; 10]].concat());
+    assert_eq!(locked.iter().position(|is_locked| !is_locked), Some(1), "{locked:?}");
+    assert!(locked[1..].iter().all(|is_locked| !is_locked), "{locked:?}");
     let job = client.import(&again).await;
     assert_eq!(rejections(&job), [(4_101, 4_101, "DIFFERS"), (4_301, 4_301, "INVALID_JSON")]);
 
     // A dry run stores nothing, whether its records are new or not.
     let dry = create_queued_with(&server, &client, samples(4_000..6_000)).await;
     server.execute(&format!("UPDATE import_job SET dry_run = true WHERE id = '{dry}'")).await;
-    assert_eq!(accounts_locked(&server, &dry).await, [false; 5]);
+    let locked = accounts_locked(&server, &dry).await;
+    assert!(!locked.is_empty() && locked.iter().all(|is_locked| !is_locked), "{locked:?}");
     assert_eq!(client.import(&dry).await["counts"]["inserted"], 1_000);
 
     // After a crash all chunks are decided at the checkpoint, so that another crash points to its record.

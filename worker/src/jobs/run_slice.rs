@@ -14,20 +14,20 @@ use domain::limits::{
 };
 use domain::problem::{Code, Problem};
 use formats::SourceError;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use service::Error;
 use service::Payloads;
 use service::Store;
-use service::apply_chunk::{Applied, Chunk, ChunkDecision, Import, apply_chunk, find_panicking_records};
+use service::apply_chunk::{Applied, Chunk, Import, Speculation, apply_chunk, find_panicking_records};
 use service::import_lease::{self, Held, Release};
 use service::notifier::{Notification, Notifier};
 use service::roll_back_chunk::roll_back_chunk;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::decode::{self, DecodeError};
+use super::digest::{check_digest_and_record_mismatch, digest_mismatch_problem};
 use super::observe::{InFlight, count_finished_import, count_record_outcomes, new_slice_span};
 use super::speculative::{NextChunk, SpeculativeChunks};
 
@@ -52,7 +52,7 @@ pub struct RunnerContext<N> {
 }
 
 /// Why a slice of an import ended.
-enum SliceEnd {
+pub(super) enum SliceEnd {
     /// The last chunk was applied: all records have their outcome.
     Completed,
     /// The rollback is complete: all events of the import that were not changed since are deleted.
@@ -168,10 +168,6 @@ fn span_outcome_of_release(release: &Release) -> &'static str {
     }
 }
 
-fn digest_mismatch_problem() -> Problem {
-    Problem::new(Code::PayloadMismatch, "the payload does not have the announced sha256: send it again")
-}
-
 fn no_progress_problem() -> Problem {
     Problem::new(
         Code::NoProgress,
@@ -255,9 +251,9 @@ async fn apply_chunks<N: Notifier>(
             };
             let import = Import { held: *held, dry_run: row.dry_run, rejections, is_counted };
             let NextChunk { chunk, decision } = next;
-            let applied = apply_and_measure_chunk(context, import, &chunk, decision).await?;
+            let mut applied = apply_and_measure_chunk(context, import, &chunk, decision).await?;
             *held = applied.held;
-            chunks.adjust_speculation_after_chunk(applied.has_changes);
+            chunks.adjust_assumption_after_chunk(&mut applied);
             if chunk.is_last {
                 return Ok(SliceEnd::Completed);
             }
@@ -290,7 +286,7 @@ async fn has_reached_daily_limit<N>(context: &RunnerContext<N>, user_id: Uuid) -
 
 /// Waits for a future that may take long, and renews the lease in the meantime. A shutdown or the loss of the
 /// lease ends the wait with an error.
-async fn await_renewing_lease<N, T>(
+pub(super) async fn await_renewing_lease<N, T>(
     context: &RunnerContext<N>,
     held: Held,
     future: impl Future<Output = T>,
@@ -307,7 +303,7 @@ async fn await_renewing_lease<N, T>(
     }
 }
 
-fn to_slice_end(error: Error) -> SliceEnd {
+pub(super) fn to_slice_end(error: Error) -> SliceEnd {
     match error {
         Error::Payload(object_store::Error::NotFound { .. }) => {
             SliceEnd::DecodeFailed(SourceError::Gone.into())
@@ -322,7 +318,7 @@ async fn apply_and_measure_chunk<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
     chunk: &Chunk,
-    decision: Option<ChunkDecision>,
+    decision: Option<Speculation>,
 ) -> Result<Applied, SliceEnd> {
     let started = Instant::now();
     let applied = apply_chunk_rejecting_poison(context, import, chunk, decision).await?;
@@ -333,12 +329,12 @@ async fn apply_and_measure_chunk<N: Notifier>(
 
 /// Applies a chunk. If that panics, the records that panic are found and rejected, and the others are
 /// applied. If PostgreSQL ends the transaction because of another one, the chunk is applied once more. A
-/// decision that was made speculatively may include further chunks, so it is kept in the second attempt.
+/// decision that has nothing to store may include further chunks, so the second attempt keeps it.
 async fn apply_chunk_rejecting_poison<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
     chunk: &Chunk,
-    decision: Option<ChunkDecision>,
+    decision: Option<Speculation>,
 ) -> Result<Applied, SliceEnd> {
     let attempt = async |decision, poison| {
         let applied = apply_chunk(&context.store, &context.notifier, import, chunk, decision, poison);
@@ -348,11 +344,17 @@ async fn apply_chunk_rejecting_poison<N: Notifier>(
         let applied = attempt(decision, poison).await;
         applied.unwrap_or(Err(Error::Bug("a chunk panicked"))).map_err(to_slice_end)
     };
+    let decided = match &decision {
+        Some(Speculation::NothingToStore(decided)) => Some(decided.clone()),
+        Some(Speculation::AllNew(..)) | None => None,
+    };
     let none = BTreeSet::new();
-    match attempt(decision.clone(), &none).await {
-        Ok(Err(error)) if error.is_transaction_conflict() => again(decision, &none).await,
+    match attempt(decision, &none).await {
+        Ok(Err(error)) if error.is_transaction_conflict() => {
+            again(decided.map(Speculation::NothingToStore), &none).await
+        }
         Ok(applied) => applied.map_err(to_slice_end),
-        Err(_) if decision.is_some() => Err(to_slice_end(Error::Bug("a decided chunk panicked"))),
+        Err(_) if decided.is_some() => Err(to_slice_end(Error::Bug("a chunk without changes panicked"))),
         Err(_) => {
             let poison = find_panicking_records(&context.store, import, chunk);
             let poison = await_renewing_lease(context, import.held, poison).await?.map_err(to_slice_end)?;
@@ -361,44 +363,4 @@ async fn apply_chunk_rejecting_poison<N: Notifier>(
             again(None, &poison).await
         }
     }
-}
-
-/// Reads the payload and returns `true` if it does not have the announced digest. A mismatch is stored in the
-/// row of the import before anything is removed, so that a worker that claims the import after a crash
-/// completes the removal.
-async fn check_digest_and_record_mismatch<N>(
-    context: &RunnerContext<N>,
-    row: &ImportRow,
-    held: Held,
-) -> Result<bool, SliceEnd> {
-    if row.problem.as_ref().is_some_and(|problem| problem.code == Code::PayloadMismatch) {
-        return Ok(true);
-    }
-    if await_renewing_lease(context, held, payload_matches_announced_digest(context, row))
-        .await?
-        .map_err(to_slice_end)?
-    {
-        return Ok(false);
-    }
-    import_lease::record_problem(&context.store, held, &digest_mismatch_problem())
-        .await
-        .map_err(to_slice_end)?;
-    Ok(true)
-}
-
-/// Reads the whole payload and compares its digest. `true` if no digest was announced.
-async fn payload_matches_announced_digest<N>(
-    context: &RunnerContext<N>,
-    row: &ImportRow,
-) -> Result<bool, Error> {
-    let Some(announced) = &row.sha256 else {
-        return Ok(true);
-    };
-    let size = u64::try_from(row.bytes_total).unwrap_or_default();
-    let mut blocks = context.payloads.stream_payload(row.user_id, row.id, &row.payload_objects, 0, size);
-    let mut digest = Sha256::new();
-    while let Some(block) = blocks.next().await {
-        digest.update(&block?);
-    }
-    Ok(digest.finalize().as_slice() == announced.as_slice())
 }
