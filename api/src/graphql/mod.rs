@@ -17,7 +17,7 @@ mod wake;
 use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
-use async_graphql::{Context, Request, SDLExportOptions};
+use async_graphql::{Context, Request, SDLExportOptions, ValidationMode};
 use domain::limits::ImportLimits;
 use domain::trace_context::TraceContext;
 use service::Actor;
@@ -59,22 +59,42 @@ pub struct Services {
 /// Must be called within a tokio runtime, because it starts the task that wakes feed readers.
 #[must_use]
 pub fn build_schema(services: Services, hints: bool) -> Schema {
+    build_schemas(services, hints).0
+}
+
+/// Builds the executable schema as [`build_schema`] does, and the same schema once more for requests that need
+/// no validation. They share everything else.
+#[must_use]
+pub(crate) fn build_schemas(services: Services, hints: bool) -> (Schema, Schema) {
     let wake_ups = WakeUps::new(services.notifier.as_ref());
     let writer = GroupWriter::<MutationAnswer>::new(services.store.clone(), Arc::clone(&services.notifier));
-    let builder = schema_builder()
-        .data(wake_ups)
-        .data(writer)
-        .data(services.store)
-        .data(services.payloads)
-        .data(services.notifier)
-        .data(services.import_limits);
-    if hints { builder.finish() } else { builder.disable_suggestions().finish() }
+    let build = |mode| {
+        let services = services.clone();
+        let builder = schema_builder()
+            .validation_mode(mode)
+            .data(wake_ups.clone())
+            .data(writer.clone())
+            .data(services.store)
+            .data(services.payloads)
+            .data(services.notifier)
+            .data(services.import_limits);
+        if hints { builder.finish() } else { builder.disable_suggestions().finish() }
+    };
+    (build(ValidationMode::Strict), build(ValidationMode::Fast))
 }
 
 /// The schema in SDL, as `schema.graphql` contains it.
 #[must_use]
 pub fn sdl() -> String {
     schema_builder().finish().sdl_with_options(SDLExportOptions::new().include_specified_by())
+}
+
+/// Builds the schema for a test that ends each request before its resolvers run, by an extension.
+#[cfg(test)]
+pub(crate) fn build_schema_that_is_not_executed(
+    extension: impl async_graphql::extensions::ExtensionFactory,
+) -> Schema {
+    schema_builder().extension(extension).finish()
 }
 
 fn schema_builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {

@@ -2,6 +2,7 @@
 
 mod body;
 mod cors;
+mod documents;
 mod encoding;
 mod graphql;
 mod observe;
@@ -15,10 +16,8 @@ mod socket;
 pub(crate) mod variables;
 mod write_timeout;
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_graphql::parser::types::ExecutableDocument;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -26,10 +25,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
-use domain::limits::{
-    BODIES_IN_MEMORY_BYTES_MAX, DOCUMENT_CACHE_ENTRIES_MAX, PREVIEWS_AT_ONCE_MAX, UPLOADS_AT_ONCE_MAX,
-};
-use lru::LruCache;
+use domain::limits::{BODIES_IN_MEMORY_BYTES_MAX, PREVIEWS_AT_ONCE_MAX, UPLOADS_AT_ONCE_MAX};
 use service::Actor;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -37,9 +33,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Keys;
 use crate::error::{ApiError, problem_json};
-use crate::graphql::{Schema, Services, build_schema};
+use crate::graphql::{Schema, Services, build_schemas};
 use crate::limiter::{Limiter, round_up_to_seconds};
 use cors::Origins;
+use documents::Documents;
 use persisted::PersistedDocuments;
 use server::{Probes, Server};
 
@@ -50,6 +47,8 @@ const PROBLEM_JSON: &str = "application/problem+json";
 pub(crate) struct App {
     pub services: Services,
     pub schema: Schema,
+    /// The same schema for requests that need no validation.
+    pub schema_without_validation: Schema,
     pub keys: Keys,
     pub probes: Probes,
     /// The tasks that the server waits for at shutdown: the sockets, and the mutations, which run to their
@@ -73,8 +72,8 @@ pub(crate) struct App {
     /// Limits the payloads that are read again for their rejected records at the same time, in total and for
     /// each user.
     pub payload_readers: Arc<rejected::PayloadReaders>,
-    /// The cache of parsed GraphQL documents by their text. All of them are within the query limits.
-    pub documents: Mutex<LruCache<String, Arc<ExecutableDocument>>>,
+    /// The cache of parsed GraphQL documents.
+    pub documents: Documents,
     /// The GraphQL documents that clients may name by their hash alone (automatic persisted queries).
     pub persisted: PersistedDocuments,
 }
@@ -91,11 +90,12 @@ impl App {
             probes,
             connections_max: _,
         } = server;
-        let schema = build_schema(services.clone(), hints);
-        let entries = NonZeroUsize::new(DOCUMENT_CACHE_ENTRIES_MAX).expect("not zero");
+        let (schema, schema_without_validation) = build_schemas(services.clone(), hints);
+        let documents = Documents::new(&schema.sdl());
         Self {
             services,
             schema,
+            schema_without_validation,
             keys,
             probes,
             tracker: TaskTracker::new(),
@@ -107,7 +107,7 @@ impl App {
             uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE_MAX)),
             previews: Arc::new(Semaphore::new(PREVIEWS_AT_ONCE_MAX)),
             payload_readers: Arc::default(),
-            documents: Mutex::new(LruCache::new(entries)),
+            documents,
             persisted: PersistedDocuments::new(),
         }
     }

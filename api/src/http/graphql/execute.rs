@@ -18,13 +18,14 @@ use uuid::Uuid;
 
 use super::response::{graphql_error_response, is_request_error};
 use crate::error::{ApiError, add_problems_to_errors};
+use crate::graphql;
 use crate::http::App;
+use crate::http::documents::CachedDocument;
 use crate::http::observe::RequestTrace;
 use crate::http::persisted::{Hash, PersistedDocuments};
 use crate::http::variables::Body;
 use crate::limiter::Charge;
 use crate::limiter::cost::highest_operation_cost;
-use crate::{graphql, query_limits};
 
 /// How long the execution of a request may take. Each SQL statement has its own timeout, but a request may
 /// run many.
@@ -38,6 +39,9 @@ pub(in crate::http) struct Operation {
     /// The points that the operation costs. After [`Self::take_points`] it also has the level of the user's
     /// bucket.
     pub charge: Charge,
+    document: Arc<CachedDocument>,
+    /// Whether the request needs no validation.
+    is_certainly_valid: bool,
     /// The document and its hash, to be stored after the execution. `None` if the client sent no hash.
     unpersisted: Option<UnpersistedDocument>,
     /// The memory and the other limited resources that the request occupies. A query or a mutation releases
@@ -101,11 +105,15 @@ impl UnpersistedDocument {
 /// - [`ApiError::Limit`] if the document exceeds a limit.
 pub(in crate::http) fn prepare_operation(app: &App, actor: Actor, body: Body) -> Result<Operation, ApiError> {
     let query = app.persisted.resolve_document(body.query, body.hash)?;
-    let document = find_or_parse_document(app, &query)?;
-    let operations = || candidate_operations(&document, body.operation_name.as_deref());
+    let cached = app.documents.find_or_parse(&query)?;
+    let document = &cached.document;
+    let operations = || candidate_operations(document, body.operation_name.as_deref());
     let operation_type = choose_operation_type(operations());
     let charge =
-        Charge { cost: highest_operation_cost(&document, operations(), &body.variables), level: None };
+        Charge { cost: highest_operation_cost(document, operations(), &body.variables), level: None };
+    let is_certainly_valid = operations().count() == 1
+        && operations()
+            .all(|operation| app.documents.is_certainly_valid(&cached, operation, &body.variables));
     let unpersisted = body.hash.map(|hash| UnpersistedDocument {
         documents: app.persisted.clone(),
         hash,
@@ -113,23 +121,19 @@ pub(in crate::http) fn prepare_operation(app: &App, actor: Actor, body: Body) ->
     });
     let mut request = Request::new(query).variables(body.variables);
     request.operation_name = body.operation_name;
-    request.set_parsed_query(ExecutableDocument::clone(&document));
+    request.set_parsed_query(ExecutableDocument::clone(document));
     let user_id = actor.user_id;
     let request = graphql::attach_actor_and_request_state(request, actor, &app.services.store);
-    Ok(Operation { request, user_id, operation_type, charge, unpersisted, permits: Vec::new() })
-}
-
-/// Returns the parsed document from the cache, or else parses it within the query limits and caches it.
-fn find_or_parse_document(app: &App, text: &str) -> Result<Arc<ExecutableDocument>, ApiError> {
-    let cached = app.documents.lock().ok().and_then(|mut documents| documents.get(text).map(Arc::clone));
-    if let Some(document) = cached {
-        return Ok(document);
-    }
-    let document = Arc::new(query_limits::parse_document_within_limits(text)?);
-    if let Ok(mut documents) = app.documents.lock() {
-        documents.put(text.to_owned(), Arc::clone(&document));
-    }
-    Ok(document)
+    Ok(Operation {
+        request,
+        user_id,
+        operation_type,
+        charge,
+        document: cached,
+        is_certainly_valid,
+        unpersisted,
+        permits: Vec::new(),
+    })
 }
 
 /// The operations of the document that have this name, or all of them without a name. A request is executed
@@ -165,12 +169,15 @@ pub(in crate::http) async fn execute_operation(
     operation: Operation,
     request_id: &str,
 ) -> GraphqlResponse {
-    let Operation { request, operation_type, charge, unpersisted, permits, .. } = operation;
+    let Operation {
+        request, operation_type, charge, document, is_certainly_valid, unpersisted, permits, ..
+    } = operation;
+    let schema = if is_certainly_valid { &app.schema_without_validation } else { &app.schema };
     let refused = |error: &ApiError| graphql_error_response(error, error.http_status(), request_id);
     let mut response = if operation_type == OperationType::Mutation {
         // A mutation that has begun runs to its end even if the client disconnects. If its future were
         // dropped before that, its database connection would stay inside a transaction.
-        let schema = app.schema.clone();
+        let schema = schema.clone();
         let mutation = async move {
             let response = schema.execute(request).await;
             drop(permits);
@@ -183,12 +190,15 @@ pub(in crate::http) async fn execute_operation(
             Err(_) => return refused(&timeout_error()),
         }
     } else {
-        let Ok(response) = timeout(RESPONSE_TIMEOUT, app.schema.execute(request)).await else {
+        let Ok(response) = timeout(RESPONSE_TIMEOUT, schema.execute(request)).await else {
             return refused(&timeout_error());
         };
         drop(permits);
         response
     };
+    if !is_certainly_valid && !is_request_error(&response) {
+        document.mark_as_valid();
+    }
     if let Some(unpersisted) = unpersisted {
         unpersisted.persist_unless_refused(&response);
     }
