@@ -55,8 +55,8 @@
 //!
 //! Some writes begin with the lock:
 //!
-//! - All writes to SQLite. A round trip there is a function call, and the only writer holds the lock of all
-//!   rows, so nothing would be gained.
+//! - All writes to SQLite, whose only writer holds the lock of all rows. A group of them is one function that
+//!   runs on the thread of that writer (decision 0075).
 //! - Batches that need the bodies of stored events. Most of them also create events, need a second statement
 //!   to store, and would be decided twice (decision 0053).
 //! - Chunks of imports and rollbacks ([`write_in_callers_transaction`]). They are part of a larger

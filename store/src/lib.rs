@@ -2,7 +2,8 @@
 //!
 //! Every function takes a transaction or the [`Store`], and the id of the user whose rows it touches. Only
 //! functions for the import queue and for upkeep name no user. They find out who owns an import, what is due
-//! and what has expired. The differences between SQLite and PostgreSQL are collected in `dialect`.
+//! and what has expired. The differences between SQLite and PostgreSQL are collected in `dialect`; how SQLite is
+//! written stands in `sqlite`.
 
 pub mod account;
 pub mod backfill;
@@ -81,8 +82,8 @@ pub struct Store {
     /// other reads do not wait for such a read.
     heavy: Pool,
     heavy_queues: Arc<LockQueues>,
-    /// The connections for writes that are decided without a lock. `None` on SQLite: a round trip is a
-    /// function call there, so such writes would gain nothing.
+    /// The connections for writes that are decided without a lock. `None` on SQLite, whose only writer
+    /// holds the lock of all rows.
     optimistic: Option<OptimisticPools>,
     /// The connection for the readiness check alone, so that it does not wait for other work.
     probe: Pool,

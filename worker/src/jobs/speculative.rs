@@ -2,8 +2,7 @@
 //!
 //! The chunks of a file are alike: mostly all records are new, or none is. So the next ones are decided on the
 //! assumption that they are like the last one, while that is being stored. Neither the database nor this
-//! process waits for the other. An import of 1 000 000 records that is sent again went from about 67 000 to
-//! 122 000 records a second (decision 0055).
+//! process waits for the other (decisions 0055 and 0077).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
