@@ -1,5 +1,5 @@
-//! Does the work of the scenario `sqlite` without a server, as the least that it costs: the same rows in the
-//! same tables by prepared statements of SQLite's C interface, on one connection.
+//! Measures a lower bound for the scenario `sqlite`: stores the same rows in the same tables without a server, by
+//! prepared statements of SQLite's C interface, on one connection.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -33,7 +33,7 @@ impl Database {
     }
 
     /// Inserts users, each with one event type and with events `1` to `events`, in the order in which they
-    /// would have come in.
+    /// would have arrived.
     pub fn fill(&mut self, users: usize, events: u64) -> anyhow::Result<()> {
         let tx = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {

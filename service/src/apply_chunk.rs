@@ -1,6 +1,6 @@
 //! Stores one chunk of an import in one transaction: its rows, its rejections, its counts and its checkpoint.
 //!
-//! A chunk can also be decided before that, while the chunk before it is still being stored ([`speculative`]).
+//! A chunk can also be decided ahead, while the previous one is still being stored ([`speculative`]).
 
 mod speculative;
 
@@ -22,7 +22,7 @@ use domain::import::{Counts, Rejection};
 use domain::limits::{LEASE_TTL_MS, REJECTION_CHARS_MAX, REJECTIONS_KEPT_MAX};
 use domain::problem::{Code, FieldProblem, Problem};
 use domain::row::EventRow;
-pub use speculative::{Assumption, KnownTypes, Speculation, decide_chunk_speculatively};
+pub use speculative::{Assumption, KnownTypes, SpeculativeDecision, decide_chunk_speculatively};
 use store::error::Error;
 use store::import_job::{Checkpoint, Held};
 use store::load::{ReadSet, lock_account_and_load};
@@ -91,11 +91,11 @@ pub struct Import {
 pub struct Applied {
     /// The import at its new checkpoint.
     pub held: Held,
-    /// How many records of the chunk had which outcome.
+    /// How many records had which outcome, in this chunk and those that were combined with it.
     pub counts: Counts,
     /// Whether the chunk changed any event, event type or alias.
     pub has_changes: bool,
-    /// The types that its records name, if it was decided under the lock.
+    /// The types that its records give by name. `None` if it was decided ahead, was empty, or is a dry run.
     pub known_types: Option<KnownTypes>,
 }
 
@@ -103,10 +103,10 @@ pub struct Applied {
 /// records, and adds to the counts. The last chunk completes the import. Notifies the readers of the user's
 /// feed.
 ///
-/// With `speculative`, the chunk was decided before. If it has nothing to store, no account row is locked, and
-/// the decision may include chunks before this one that have nothing to store either. If all of its events are
-/// assumed to be new and are not, it is decided again under the lock. The records at the indexes in `poison` are
-/// rejected without being decided.
+/// With `speculative`, the chunk was decided ahead. If it has nothing to store, no account row is locked, and the
+/// decision may include earlier chunks that have nothing to store either. If it was assumed to be new and the
+/// statement stores nothing (an event is known, a type was renamed, or the account row is locked or changed), it
+/// is decided again under the lock. The records at the indexes in `poison` are rejected without being decided.
 ///
 /// # Errors
 /// [`Error::Fenced`] if another worker holds the import now, or the user has paused or ended it.
@@ -117,7 +117,7 @@ pub async fn apply_chunk(
     notifier: &dyn Notifier,
     import: Import,
     chunk: &Chunk,
-    speculative: Option<Speculation>,
+    speculative: Option<SpeculativeDecision>,
     poison: &BTreeSet<usize>,
 ) -> Result<Applied, Error> {
     let held = import.held;
@@ -125,8 +125,8 @@ pub async fn apply_chunk(
     let tx = store.begin().await?;
     import_job::advance_checkpoint(&tx, held, chunk.to_checkpoint(), LEASE_TTL_MS).await?;
     let tried = match speculative {
-        Some(Speculation::NothingToStore(decision)) => Some((decision, Stored::default())),
-        Some(Speculation::AllNew(decision, events)) => {
+        Some(SpeculativeDecision::NothingToStore(decision)) => Some((decision, Stored::default())),
+        Some(SpeculativeDecision::AllNew(decision, events)) => {
             let is_stored = events.store_in_transaction(&tx).await?;
             is_stored.then_some((decision, Stored { has_changes: true, moves_feed: true }))
         }

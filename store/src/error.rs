@@ -146,7 +146,12 @@ impl Error {
     /// Whether the database did not answer in time. It is unknown whether the statement took effect.
     #[must_use]
     pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self, Self::Database(DbErr::Query(RuntimeErr::SqlxError(error))) if is_timeout(error))
+        match self {
+            Self::Database(
+                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
+            ) => is_timeout(error),
+            _ => false,
+        }
     }
 
     /// Whether a row has a key that another row has already: `unique_violation` of PostgreSQL,

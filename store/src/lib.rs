@@ -2,8 +2,8 @@
 //!
 //! Every function takes a transaction or the [`Store`], and the id of the user whose rows it touches. Only
 //! functions for the import queue and for upkeep name no user. They find out who owns an import, what is due
-//! and what has expired. The differences between SQLite and PostgreSQL are collected in `dialect`; how SQLite is
-//! written stands in `sqlite`.
+//! and what has expired. The differences between SQLite and PostgreSQL are collected in `dialect`; `sqlite` has the
+//! connection that writes to SQLite.
 
 pub mod account;
 pub mod backfill;
@@ -70,7 +70,7 @@ const PROBE_MAX: Duration = Duration::from_millis(PROBE_MS_MAX);
 #[derive(Debug, Clone)]
 pub struct Store {
     /// The connections for transactions.
-    writer: Writer,
+    writer: WriteConnections,
     /// The connections for transactions that wait for a row that another transaction has locked. `None` on
     /// SQLite, where the only writer holds the lock of all rows.
     waiters: Option<Pool>,
@@ -96,7 +96,7 @@ pub struct Store {
 
 /// The connections for transactions that write.
 #[derive(Debug, Clone)]
-enum Writer {
+enum WriteConnections {
     Postgres(Pool),
     /// SQLite has one connection that writes. Transactions get it in order of arrival.
     Sqlite(Arc<SqliteWriter>),
@@ -134,7 +134,7 @@ impl Store {
             let options = dialect::build_sqlite_options(url).map_err(invalid)?;
             let pool = |size, most| Pool::new_sqlite(options.clone(), size, most, &health);
             (reader, lists) = (pool(4, READ_MAX), pool(4, READ_MAX));
-            writer = Writer::Sqlite(Arc::new(SqliteWriter::start(&options, WRITE_MAX, &health)?));
+            writer = WriteConnections::Sqlite(Arc::new(SqliteWriter::start(&options, WRITE_MAX, &health)?));
             heavy = pool(HEAVY_READ_CONNECTIONS, READ_MAX);
             (waiters, optimistic) = (None, None);
             probe = pool(1, PROBE_MAX);
@@ -150,7 +150,7 @@ impl Store {
             probe = Pool::new_postgres(probing, 1, PROBE_MAX, &health);
             let writing = dialect::options_with_generic_plans(options(WRITE_MAX)?);
             let pool = |size| Pool::new_postgres(writing.clone(), size, WRITE_MAX, &health);
-            writer = Writer::Postgres(pool(half));
+            writer = WriteConnections::Postgres(pool(half));
             let waiting = dialect::options_with_short_lock_timeout(writing.clone());
             waiters = Some(Pool::new_postgres(waiting, LOCK_WAITERS, WRITE_MAX, &health));
             optimistic = Some(OptimisticPools { groups: pool(GROUP_WRITERS), batches: pool(quarter) });
@@ -194,8 +194,8 @@ impl Store {
     #[must_use]
     pub fn sqlite_writer(&self) -> Option<&SqliteWriter> {
         match &self.writer {
-            Writer::Postgres(_) => None,
-            Writer::Sqlite(writer) => Some(writer),
+            WriteConnections::Postgres(_) => None,
+            WriteConnections::Sqlite(writer) => Some(writer),
         }
     }
 
@@ -261,20 +261,21 @@ impl Store {
     fn all_pools(&self) -> impl Iterator<Item = &Pool> {
         let optimistic = self.optimistic.iter().flat_map(|pools| [&pools.groups, &pools.batches]);
         let writer = match &self.writer {
-            Writer::Postgres(pool) => Some(pool),
-            Writer::Sqlite(_) => None,
+            WriteConnections::Postgres(pool) => Some(pool),
+            WriteConnections::Sqlite(_) => None,
         };
         let for_reads = [&self.heavy, &self.reader.0, &self.lists, &self.probe];
         optimistic.chain(&self.waiters).chain(writer).chain(for_reads)
     }
 
-    /// Closes all idle connections now, and those in use as soon as they are given back.
+    /// Closes all idle connections now, and those in use as soon as they are given back. On SQLite, a connection
+    /// that is writing is closed only when the store is dropped.
     pub async fn close(&self) {
         for pool in self.all_pools() {
             pool.close_idle_and_stop_reuse().await;
         }
         if let Some(writer) = self.sqlite_writer() {
-            writer.close();
+            writer.close().await;
         }
     }
 }

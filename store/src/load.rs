@@ -361,7 +361,7 @@ async fn load_event_counts(
 /// How far the living events of a type are counted: one more than a call can delete.
 pub(crate) const COUNTED_EVENTS_MAX: i64 = BATCH_ITEMS_MAX as i64 + 1;
 
-/// The types whose living events must be counted. They are loaded already.
+/// The types whose living events must be counted. Only types that are loaded are returned.
 pub(crate) fn types_to_count(read_set: &ReadSet, unit: &UnitOfWork) -> HashSet<Uuid> {
     if read_set.counted_types().is_empty() {
         return HashSet::new();

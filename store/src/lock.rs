@@ -214,6 +214,8 @@ pub(super) async fn lock_row_in_callers_transaction(
 /// Locks a row on PostgreSQL, and returns whether it exists. `if_held` is empty to wait for the lock, or
 /// `SKIP LOCKED` to treat a row that is locked as missing. On SQLite it only looks whether the row exists.
 ///
+/// It selects a column with 64 bits, because that is what [`Tx::find_integer`] reads.
+///
 /// Plan: one lookup in the primary key of `account` or `import_job`. `NO KEY` is the lock that an UPDATE
 /// takes which changes no key column (PostgreSQL manual, section 13.3.2).
 async fn lock_row(tx: &Tx, user_id: Uuid, row: Lockable, if_held: &str) -> Result<bool, Error> {

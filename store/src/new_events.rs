@@ -37,8 +37,8 @@ pub struct NewEvents {
     pub user_id: Uuid,
     /// The events, at least one. Their positions are 1, 2, 3, …
     pub events: Vec<EventRow>,
-    /// All types that the creates of the user name, also those of items that bring no new event. Each stands
-    /// with the name that it must have. The name is empty if the type is named by its id, so that any will do.
+    /// All types that the creates of the user name, also those of items that bring no new event, with the name
+    /// that each must have. An empty name means that any name will do. Only [`NewEventsStatement`] checks names.
     pub types: HashMap<Uuid, String>,
 }
 
@@ -105,25 +105,27 @@ pub async fn store_if_all_new(
     Ok(attempts.collect())
 }
 
-/// The statement that stores new events of one user, with its parameters.
+/// The statement that stores new events of one user, and its parameters.
 #[derive(Debug)]
-pub struct PreparedNewEvents(Statement);
+pub struct NewEventsStatement(Statement);
 
-impl PreparedNewEvents {
-    /// Prepares the statement for any number of events. It takes as long as a part of the statement itself, and
-    /// needs no connection.
+impl NewEventsStatement {
+    /// Builds the text and the parameters for any number of events, without a connection. This takes a
+    /// considerable part of the time of the write, so that it pays off to do it ahead.
     ///
     /// # Errors
     /// [`Error::Bug`] if a column of a row is not set.
-    pub fn prepare(events: NewEvents) -> Result<Self, Error> {
+    pub fn build(events: NewEvents) -> Result<Self, Error> {
         build_statement(&mut [events]).map(Self)
     }
 
     /// Stores the events within a transaction, if all of them are new, their types are living and have their
-    /// names, and the account row is neither locked by another transaction nor changed. Returns whether it has.
+    /// names, and the account row is neither locked by another transaction nor changed. Returns false if it has
+    /// stored nothing.
     ///
     /// # Errors
-    /// As [`store_if_all_new`].
+    /// [`Error::Database`] if the database fails or does not answer. [`Error::Bug`] if the database contradicts
+    /// the statement, or on SQLite. The caller must not commit the transaction then.
     pub async fn store_in_transaction(self, tx: &Tx) -> Result<bool, Error> {
         let rows = tx.query_rows(self.0).await.map_err(convert_and_report_checked_write_error)?;
         for row in &rows {

@@ -45,7 +45,7 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a statement or transaction waits for a connection, new or given back.
 pub(super) const ACQUIRE_MAX: Duration = Duration::from_millis(ACQUIRE_MS_MAX);
 /// How long one attempt to connect, a ping, or closing a connection may take.
-const CONNECT_MAX: Duration = Duration::from_millis(CONNECT_MS_MAX);
+pub(super) const CONNECT_MAX: Duration = Duration::from_millis(CONNECT_MS_MAX);
 
 /// Whether a statement reads or writes. Only one that reads may run again after its connection turned out to
 /// be dead.

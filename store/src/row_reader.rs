@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::types::{FromSql, FromSqlResult, Type as SqlType, ValueRef};
+use rusqlite::types::{FromSql, FromSqlResult, ValueRef};
 use sea_orm::sqlx::postgres::{PgRow, Postgres};
 use sea_orm::sqlx::sqlite::{Sqlite, SqliteRow};
 use sea_orm::sqlx::{Decode, Row as _, Type};
@@ -16,17 +16,17 @@ use crate::error::Error;
 
 /// A type that a cell can be read as, on both databases.
 pub(super) trait Cell<'r>:
-    Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite> + FromWriterCell<'r>
+    Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite> + FromRusqliteCell<'r>
 {
 }
 
 impl<'r, T> Cell<'r> for T where
-    T: Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite> + FromWriterCell<'r>
+    T: Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite> + FromRusqliteCell<'r>
 {
 }
 
 /// A type that a cell can be read as on the connection that writes to SQLite. Texts and bytes can be borrowed.
-pub(super) trait FromWriterCell<'r>: Sized {
+pub(super) trait FromRusqliteCell<'r>: Sized {
     /// Converts a cell.
     ///
     /// # Errors
@@ -34,10 +34,10 @@ pub(super) trait FromWriterCell<'r>: Sized {
     fn from_cell(cell: ValueRef<'r>) -> FromSqlResult<Self>;
 }
 
-/// Implements [`FromWriterCell`] for types that rusqlite converts.
-macro_rules! from_writer_cell {
+/// Implements [`FromRusqliteCell`] for types that rusqlite converts.
+macro_rules! from_rusqlite_cell {
     ($($type:ty),*) => {$(
-        impl<'r> FromWriterCell<'r> for $type {
+        impl<'r> FromRusqliteCell<'r> for $type {
             fn from_cell(cell: ValueRef<'r>) -> FromSqlResult<Self> {
                 Self::column_result(cell)
             }
@@ -45,27 +45,27 @@ macro_rules! from_writer_cell {
     )*};
 }
 
-from_writer_cell!(bool, i16, i32, i64, f64, String, Vec<u8>);
+from_rusqlite_cell!(bool, i16, i32, i64, f64, String, Vec<u8>);
 
-impl<'r> FromWriterCell<'r> for Uuid {
+impl<'r> FromRusqliteCell<'r> for Uuid {
     fn from_cell(cell: ValueRef<'r>) -> FromSqlResult<Self> {
         <[u8; 16]>::column_result(cell).map(Self::from_bytes)
     }
 }
 
-impl<'r> FromWriterCell<'r> for &'r str {
+impl<'r> FromRusqliteCell<'r> for &'r str {
     fn from_cell(cell: ValueRef<'r>) -> FromSqlResult<Self> {
         cell.as_str()
     }
 }
 
-impl<'r> FromWriterCell<'r> for &'r [u8] {
+impl<'r> FromRusqliteCell<'r> for &'r [u8] {
     fn from_cell(cell: ValueRef<'r>) -> FromSqlResult<Self> {
         cell.as_blob()
     }
 }
 
-impl<'r, T: FromWriterCell<'r>> FromWriterCell<'r> for Option<T> {
+impl<'r, T: FromRusqliteCell<'r>> FromRusqliteCell<'r> for Option<T> {
     fn from_cell(cell: ValueRef<'r>) -> FromSqlResult<Self> {
         if cell == ValueRef::Null { Ok(None) } else { T::from_cell(cell).map(Some) }
     }
@@ -78,7 +78,7 @@ pub(super) enum Row<'r> {
     /// A row of a connection that reads from SQLite.
     Sqlite(&'r SqliteRow),
     /// A row of the connection that writes to SQLite.
-    SqliteWriter(&'r rusqlite::Row<'r>),
+    Rusqlite(&'r rusqlite::Row<'r>),
 }
 
 impl<'r> Row<'r> {
@@ -115,10 +115,10 @@ impl<'r> RowReader<'r> {
         let read = match self.row {
             Row::Postgres(row) => row.try_get_unchecked(at),
             Row::Sqlite(row) => row.try_get_unchecked(at),
-            Row::SqliteWriter(row) => {
-                let cell = T::from_cell(row.get_ref(at)?);
-                return cell.map_err(|error| {
-                    rusqlite::Error::FromSqlConversionFailure(at, SqlType::Null, error.into()).into()
+            Row::Rusqlite(row) => {
+                let cell = row.get_ref(at)?;
+                return T::from_cell(cell).map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(at, cell.data_type(), error.into()).into()
                 });
             }
         };

@@ -2,7 +2,7 @@
 //!
 //! SQLite runs within this process and has one writer. A transaction is sent to the thread as functions, its
 //! jobs. A group of writes is a single job: it begins, loads, decides, stores and commits, however many rows
-//! it has. With a driver that sends each statement to a thread, the time went into switching threads.
+//! it has. A driver that sends each statement to a thread spends most of its time on switching threads.
 //!
 //! One transaction runs at a time. The others wait for their turn, in order of arrival.
 
@@ -15,6 +15,7 @@ mod values;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -26,25 +27,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::pool::{ACQUIRE_MAX, Health, timeout_error};
+use crate::pool::{ACQUIRE_MAX, CONNECT_MAX, Health, timeout_error};
+use domain::limits::WRITE_MS_MAX;
 pub(crate) use load::{Detail, load_read_set, load_read_sets};
 pub(crate) use save::{save_feed_head, save_rows, save_rows_and_heads};
 pub(crate) use transaction::{Ending, SqliteTransaction};
 pub(crate) use values::{execute, find_integer, find_models};
 
-/// How long SQLite waits while another process writes to the database.
-const BUSY_MAX: Duration = Duration::from_secs(10);
+/// How long SQLite waits while another process writes to the database. It gives up before the caller does, who
+/// then learns that SQLite still answers.
+const BUSY_MAX: Duration = Duration::from_millis(WRITE_MS_MAX - 2_000);
 /// How many prepared statements the connection keeps.
 const STATEMENTS_KEPT: usize = 128;
 
 /// A function that the thread runs.
-type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+type Job = Box<dyn FnOnce(&mut WriterThread) + Send>;
 
 /// The connection of this process that writes to SQLite.
 pub struct SqliteWriter {
     jobs: mpsc::Sender<Job>,
     /// One permit: the turn to run a transaction.
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Interrupts the statement that runs on the connection. `None` while no connection is open.
     interrupt: Arc<Mutex<Option<InterruptHandle>>>,
     health: Arc<Health>,
@@ -59,10 +62,10 @@ impl fmt::Debug for SqliteWriter {
 }
 
 /// The turn to run a transaction. When the last clone is dropped, the next transaction gets its turn.
-pub(super) type Turn = Arc<OwnedSemaphorePermit>;
+pub(super) type WritePermit = Arc<OwnedSemaphorePermit>;
 
 /// The state of the thread.
-pub(super) struct Worker {
+pub(super) struct WriterThread {
     path: PathBuf,
     /// `None` until the first transaction, and after a failure that leaves the state of a connection unknown.
     connection: Option<Connection>,
@@ -82,49 +85,52 @@ impl SqliteWriter {
         let (jobs, queue) = mpsc::channel::<Job>();
         let interrupt = Arc::<Mutex<Option<InterruptHandle>>>::default();
         let path = options.get_filename().to_owned();
-        let mut worker = Worker { path, connection: None, interrupt: Arc::clone(&interrupt) };
-        let run_jobs = move || queue.into_iter().for_each(|job| job(&mut worker));
+        let mut thread = WriterThread { path, connection: None, interrupt: Arc::clone(&interrupt) };
+        let run_jobs = move || queue.into_iter().for_each(|job| job(&mut thread));
         thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(run_jobs)
             .map_err(|error| DbErr::Conn(RuntimeErr::Internal(error.to_string())))?;
-        let turns = Arc::new(Semaphore::new(1));
-        Ok(Self { jobs, turns, interrupt, health: Arc::clone(health), job_max })
+        let permits = Arc::new(Semaphore::new(1));
+        Ok(Self { jobs, permits, interrupt, health: Arc::clone(health), job_max })
     }
 
     /// Waits for the turn to run a transaction, in order of arrival.
     ///
     /// # Errors
     /// [`Error::Busy`] if the transactions before this one take too long, or the writer is closed.
-    async fn wait_for_turn(&self) -> Result<Turn, Error> {
-        let permit = match Arc::clone(&self.turns).try_acquire_owned() {
+    async fn acquire_permit(&self) -> Result<WritePermit, Error> {
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(Error::Busy),
             Err(TryAcquireError::NoPermits) => {
-                let permit = timeout(ACQUIRE_MAX, Arc::clone(&self.turns).acquire_owned()).await;
+                let permit = timeout(ACQUIRE_MAX, Arc::clone(&self.permits).acquire_owned()).await;
                 permit.ok().and_then(Result::ok).ok_or(Error::Busy)?
             }
         };
         Ok(Arc::new(permit))
     }
 
-    /// Runs a job on the thread, and waits for its result for a limited time. If that is over, the statement
-    /// of the job is interrupted. The caller must have the turn. A job whose caller is dropped goes on.
+    /// Runs a job on the thread, and waits for its result for at most `job_max`. After that it tells the job that
+    /// it is abandoned, and interrupts the statement that runs. The caller must have the permit. A job whose
+    /// caller is dropped goes on.
     ///
     /// # Errors
     /// Any error of the job. [`Error::Database`] if it takes too long; then it is unknown what it did.
     /// [`Error::Bug`] if it panics.
     async fn run_job<T: Send + 'static>(
         &self,
-        turn: &Turn,
-        job: impl FnOnce(&mut Worker) -> Result<T, Error> + Send + 'static,
+        permit: &WritePermit,
+        job: impl FnOnce(&mut WriterThread, &AtomicBool) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (sender, result) = oneshot::channel();
-        let turn = Arc::clone(turn);
+        let permit = Arc::clone(permit);
+        let is_abandoned = Arc::new(AtomicBool::new(false));
+        let abandoned = Arc::clone(&is_abandoned);
         let attempt = self.health.begin_attempt();
-        self.send_job(move |worker| {
-            let result = catch_unwind(AssertUnwindSafe(|| job(worker)));
-            drop(turn);
+        self.send_job(move |thread| {
+            let result = catch_unwind(AssertUnwindSafe(|| job(thread, &abandoned)));
+            drop(permit);
             let _caller_is_gone =
                 sender.send(result.unwrap_or(Err(Error::Bug("no job of the writer panics"))));
         });
@@ -133,15 +139,20 @@ impl SqliteWriter {
         match result {
             Ok(result) => result.unwrap_or(Err(Error::Bug("the thread that writes to SQLite runs"))),
             Err(_) => {
+                is_abandoned.store(true, Ordering::Relaxed);
                 self.interrupt_statement();
-                let error = timeout_error("SQLite does not answer");
-                Err(DbErr::Query(RuntimeErr::SqlxError(error.into())).into())
+                Err(not_answered())
             }
         }
     }
 
-    /// Sends a job to the thread, and does not wait for it.
-    fn send_job(&self, job: impl FnOnce(&mut Worker) + Send + 'static) {
+    /// Sends a job to the thread, and does not wait for it. If it panics, the thread goes on.
+    fn send_job(&self, job: impl FnOnce(&mut WriterThread) + Send + 'static) {
+        let job = move |thread: &mut WriterThread| {
+            if catch_unwind(AssertUnwindSafe(|| job(thread))).is_err() {
+                tracing::error!("a job of the thread that writes to SQLite panicked");
+            }
+        };
         // The thread ends only after this sender is dropped.
         let _thread_has_ended = self.jobs.send(Box::new(job));
     }
@@ -159,24 +170,41 @@ impl SqliteWriter {
     /// How many connections are in use, and how many are idle: together at most one.
     pub(super) fn connection_counts(&self) -> (usize, usize) {
         let is_open = self.interrupt.lock().is_ok_and(|interrupt| interrupt.is_some());
-        let is_used = self.turns.available_permits() == 0;
+        let is_used = self.permits.available_permits() == 0;
         (usize::from(is_used), usize::from(is_open && !is_used))
     }
 
-    /// Closes the connection now, or when the transaction that runs has ended. No further transaction begins.
-    pub(super) fn close(&self) {
-        // While a transaction runs, the connection stays open until this writer is dropped.
-        let is_idle = Arc::clone(&self.turns).try_acquire_owned().is_ok();
-        self.turns.close();
-        if is_idle {
-            self.send_job(Worker::close);
+    /// Waits for a limited time until no transaction runs, and closes the connection. After that no transaction
+    /// begins. If one still runs, the connection stays open until this writer is dropped.
+    pub(super) async fn close(&self) {
+        let permit = timeout(CONNECT_MAX, Arc::clone(&self.permits).acquire_owned()).await;
+        self.permits.close();
+        let Ok(Ok(permit)) = permit else { return };
+        let (sender, closed) = oneshot::channel();
+        self.send_job(move |thread| {
+            thread.close();
+            drop(permit);
+            let _caller_is_gone = sender.send(());
+        });
+        if timeout(CONNECT_MAX, closed).await.is_err() {
+            tracing::debug!("the connection that writes to SQLite did not close in time");
         }
     }
 }
 
-impl Worker {
+/// The error of a job that took too long.
+fn not_answered() -> Error {
+    let error = timeout_error("SQLite does not answer");
+    DbErr::Query(RuntimeErr::SqlxError(error.into())).into()
+}
+
+impl WriterThread {
     /// Begins a transaction that writes. Opens the connection if there is none.
     fn begin(&mut self) -> Result<&Connection, Error> {
+        if self.connection.as_ref().is_some_and(|connection| !connection.is_autocommit()) {
+            tracing::error!("a transaction was left open, and its connection is closed");
+            self.close();
+        }
         if self.connection.is_none() {
             let connection = open(&self.path)?;
             if let Ok(mut interrupt) = self.interrupt.lock() {
@@ -219,7 +247,7 @@ impl Worker {
     }
 }
 
-/// Opens a connection in WAL mode that writes each commit to the disk. The file must exist.
+/// Opens a connection in WAL mode that syncs each commit to the disk. A missing file is created.
 fn open(path: &PathBuf) -> Result<Connection, Error> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_MAX)?;

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::lock::LockPermit;
 use super::pool::{Pool, PooledConnection};
 use super::sqlite::{self, Ending, SqliteTransaction};
-use super::{Store, Writer};
+use super::{Store, WriteConnections};
 use crate::error::{Error, is_lost_connection};
 
 /// A transaction that can write. If it is dropped without [`Tx::commit`], it is rolled back in the
@@ -49,8 +49,8 @@ impl Tx {
     /// [`Error::Busy`] if no connection is free in time; [`Error::Database`] if the database fails.
     pub(super) async fn begin(store: &Store) -> Result<Self, Error> {
         match &store.writer {
-            Writer::Postgres(pool) => Self::begin_on_postgres(store, pool).await,
-            Writer::Sqlite(writer) => {
+            WriteConnections::Postgres(pool) => Self::begin_on_postgres(store, pool).await,
+            WriteConnections::Sqlite(writer) => {
                 let connection = TxConnection::Sqlite(SqliteTransaction::begin(writer).await?);
                 Ok(Self::new(store, connection, DbBackend::Sqlite))
             }
@@ -111,7 +111,8 @@ impl Tx {
     /// Runs a query that changes rows, and returns how many it has changed.
     ///
     /// # Errors
-    /// [`Error::Database`] if the database fails or does not answer.
+    /// [`Error::Database`] if the database fails or does not answer. [`Error::Bug`] on SQLite if an earlier
+    /// statement of the transaction has failed.
     pub(super) async fn execute(&self, query: &(impl QueryTrait + Sync)) -> Result<u64, Error> {
         self.execute_statement(query.build(self.backend)).await
     }
@@ -175,7 +176,7 @@ impl Tx {
     pub(super) async fn query_rows(&self, statement: Statement) -> Result<Vec<PgRow>, Error> {
         match &mut *self.connection.lock().await {
             TxConnection::Postgres(connection) => Ok(connection.fetch_all(statement).await?),
-            TxConnection::Sqlite(_) => Err(Error::Bug("a statement of PostgreSQL runs on PostgreSQL")),
+            TxConnection::Sqlite(_) => Err(Error::Bug("SQL for PostgreSQL is not sent to SQLite")),
         }
     }
 

@@ -59,13 +59,22 @@ pub struct Services {
 /// Must be called within a tokio runtime, because it starts the task that wakes feed readers.
 #[must_use]
 pub fn build_schema(services: Services, hints: bool) -> Schema {
-    build_schemas(services, hints).0
+    build_schemas(services, hints).strict
 }
 
-/// Builds the executable schema as [`build_schema`] does, and the same schema once more for requests that need
-/// no validation. They share everything else.
+/// The executable schema in two modes of validation. They share everything else.
+pub(crate) struct Schemas {
+    /// Applies all rules of validation.
+    pub(crate) strict: Schema,
+    /// Skips most rules ([`ValidationMode::Fast`]). For requests that are certainly valid.
+    pub(crate) fast: Schema,
+}
+
+/// Builds the executable schema as [`build_schema`] does, in both modes of validation.
+///
+/// Must be called within a tokio runtime.
 #[must_use]
-pub(crate) fn build_schemas(services: Services, hints: bool) -> (Schema, Schema) {
+pub(crate) fn build_schemas(services: Services, hints: bool) -> Schemas {
     let wake_ups = WakeUps::new(services.notifier.as_ref());
     let writer = GroupWriter::<MutationAnswer>::new(services.store.clone(), Arc::clone(&services.notifier));
     let build = |mode| {
@@ -80,7 +89,7 @@ pub(crate) fn build_schemas(services: Services, hints: bool) -> (Schema, Schema)
             .data(services.import_limits);
         if hints { builder.finish() } else { builder.disable_suggestions().finish() }
     };
-    (build(ValidationMode::Strict), build(ValidationMode::Fast))
+    Schemas { strict: build(ValidationMode::Strict), fast: build(ValidationMode::Fast) }
 }
 
 /// The schema in SDL, as `schema.graphql` contains it.
@@ -91,7 +100,7 @@ pub fn sdl() -> String {
 
 /// Builds the schema for a test that ends each request before its resolvers run, by an extension.
 #[cfg(test)]
-pub(crate) fn build_schema_that_is_not_executed(
+pub(crate) fn build_schema_for_validation_tests(
     extension: impl async_graphql::extensions::ExtensionFactory,
 ) -> Schema {
     schema_builder().extension(extension).finish()

@@ -11,9 +11,11 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use async_graphql::Variables;
-use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet};
-use async_graphql_value::Value;
+use async_graphql::parser::types::{
+    Directive, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
+};
+use async_graphql::{Name, Positioned, Variables};
+use async_graphql_value::{ConstValue, Value};
 use domain::limits::DOCUMENT_CACHE_ENTRIES_MAX;
 use lru::LruCache;
 
@@ -31,9 +33,9 @@ pub(crate) struct Documents {
 #[derive(Debug)]
 pub(crate) struct CachedDocument {
     pub(super) document: ExecutableDocument,
-    /// Whether each variable stands only where an argument or a part of it is expected as a whole. In a literal,
-    /// such as `{ id: $id }`, its value would have to be checked together with the literal.
-    has_whole_variables: bool,
+    /// Whether every variable is the whole value of an argument. Inside a literal, such as `{ id: $id }`, the
+    /// literal would have to be checked together with the value.
+    has_only_whole_variables: bool,
     /// Whether a request with this document has passed the validation.
     is_valid: AtomicBool,
 }
@@ -55,9 +57,9 @@ impl Documents {
             return Ok(document);
         }
         let document = query_limits::parse_document_within_limits(text)?;
-        let has_whole_variables = has_only_whole_variables(&document);
+        let has_only_whole_variables = has_only_whole_variables(&document);
         let document =
-            Arc::new(CachedDocument { document, has_whole_variables, is_valid: AtomicBool::new(false) });
+            Arc::new(CachedDocument { document, has_only_whole_variables, is_valid: AtomicBool::new(false) });
         if let Ok(mut documents) = self.cache.lock() {
             documents.put(text.to_owned(), Arc::clone(&document));
         }
@@ -72,13 +74,16 @@ impl Documents {
         operation: &OperationDefinition,
         variables: &Variables,
     ) -> bool {
-        document.has_whole_variables
+        document.has_only_whole_variables
             && document.is_valid.load(Ordering::Relaxed)
             && operation.variable_definitions.iter().all(|definition| {
                 let (name, expected) = (&definition.node.name.node, &definition.node.var_type.node);
+                let has_default = definition.node.default_value.is_some();
                 match variables.get(name) {
+                    // With a default, the variable may stand where null is not allowed.
+                    Some(ConstValue::Null) => expected.nullable && !has_default,
                     Some(value) => self.input_types.accepts(expected, value),
-                    None => expected.nullable || definition.node.default_value.is_some(),
+                    None => expected.nullable || has_default,
                 }
             })
     }
@@ -91,27 +96,50 @@ impl CachedDocument {
     }
 }
 
-/// Whether no list or object literal of a document contains a variable.
+/// Whether no list or object literal in the arguments of a field or directive contains a variable.
 fn has_only_whole_variables(document: &ExecutableDocument) -> bool {
-    let operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set.node);
-    let fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set.node);
-    let mut rest: Vec<&SelectionSet> = operations.chain(fragments).collect();
-    while let Some(set) = rest.pop() {
+    let operations = document.operations.iter().map(|(_, operation)| &operation.node);
+    let fragments = document.fragments.values().map(|fragment| &fragment.node);
+    let mut sets: Vec<&SelectionSet> = Vec::new();
+    for (directives, set) in operations
+        .map(|operation| (&operation.directives, &operation.selection_set))
+        .chain(fragments.map(|fragment| (&fragment.directives, &fragment.selection_set)))
+    {
+        if have_variable_in_literal(directives) {
+            return false;
+        }
+        sets.push(&set.node);
+    }
+    while let Some(set) = sets.pop() {
         for selection in &set.items {
-            let inner = match &selection.node {
-                Selection::Field(field) if has_variable_in_literal(&field.node) => return false,
-                Selection::Field(field) => &field.node.selection_set.node,
-                Selection::InlineFragment(fragment) => &fragment.node.selection_set.node,
-                Selection::FragmentSpread(_) => continue,
+            let (directives, inner) = match &selection.node {
+                Selection::Field(field) => {
+                    if is_variable_in_literal(&field.node.arguments) {
+                        return false;
+                    }
+                    (&field.node.directives, Some(&field.node.selection_set.node))
+                }
+                Selection::InlineFragment(fragment) => {
+                    (&fragment.node.directives, Some(&fragment.node.selection_set.node))
+                }
+                Selection::FragmentSpread(spread) => (&spread.node.directives, None),
             };
-            rest.push(inner);
+            if have_variable_in_literal(directives) {
+                return false;
+            }
+            sets.extend(inner);
         }
     }
     true
 }
 
-fn has_variable_in_literal(field: &Field) -> bool {
-    field.arguments.iter().any(|(_, value)| match &value.node {
+fn have_variable_in_literal(directives: &[Positioned<Directive>]) -> bool {
+    directives.iter().any(|directive| is_variable_in_literal(&directive.node.arguments))
+}
+
+/// Whether a variable stands within a literal that is one of these arguments.
+fn is_variable_in_literal(arguments: &[(Positioned<Name>, Positioned<Value>)]) -> bool {
+    arguments.iter().any(|(_, value)| match &value.node {
         Value::Variable(_) => false,
         literal => contains_variable(literal),
     })

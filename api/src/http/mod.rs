@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Keys;
 use crate::error::{ApiError, problem_json};
-use crate::graphql::{Schema, Services, build_schemas};
+use crate::graphql::{Schemas, Services, build_schemas};
 use crate::limiter::{Limiter, round_up_to_seconds};
 use cors::Origins;
 use documents::Documents;
@@ -46,9 +46,7 @@ const PROBLEM_JSON: &str = "application/problem+json";
 /// The state that all handlers share.
 pub(crate) struct App {
     pub services: Services,
-    pub schema: Schema,
-    /// The same schema for requests that need no validation.
-    pub schema_without_validation: Schema,
+    pub schemas: Schemas,
     pub keys: Keys,
     pub probes: Probes,
     /// The tasks that the server waits for at shutdown: the sockets, and the mutations, which run to their
@@ -90,12 +88,11 @@ impl App {
             probes,
             connections_max: _,
         } = server;
-        let (schema, schema_without_validation) = build_schemas(services.clone(), hints);
-        let documents = Documents::new(&schema.sdl());
+        let schemas = build_schemas(services.clone(), hints);
+        let documents = Documents::new(&schemas.strict.sdl());
         Self {
             services,
-            schema,
-            schema_without_validation,
+            schemas,
             keys,
             probes,
             tracker: TaskTracker::new(),

@@ -20,8 +20,8 @@ use crate::{Bench, TOKENS as USERS};
 
 /// Events of each user before the measurement.
 const EVENTS_OF_USER: u64 = 200;
-/// The file of an import on SQLite has this part of the records of the scenario `import`.
-const PART_OF_RECORDS: u64 = 2;
+/// An import on SQLite has half as many records as in the scenario `import`.
+const RECORDS_DIVISOR: u64 = 2;
 
 /// The samples of idem and of the counterpart.
 type Sides = (Vec<Sample>, Vec<Sample>);
@@ -37,7 +37,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let (ours, theirs) = creates(bench, &template, connections, group).await?;
         rows.push(row(format!("create, {connections} connection{plural}"), "event", ours, theirs)?);
     }
-    let records = bench.options.records / PART_OF_RECORDS;
+    let records = bench.options.records / RECORDS_DIVISOR;
     let files = records::write(bench.folder.path(), records, bench.options.payload)?;
     let [first, again] = imports(bench, &template, &files).await?;
     rows.push(row(format!("import of {records}"), "record", first.0, first.1)?);

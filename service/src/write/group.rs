@@ -29,7 +29,7 @@ use crate::notifier::{Notification, Notifier};
 use decisions::{Decisions, merge_read_sets};
 use domain::apply::UnitOfWork;
 use domain::fault_injection;
-use queue::{QueuedWrite, UserDecisions, UserWrites, WriteQueue};
+use queue::{QueuedWrite, UserDecideFns, UserWrites, WriteQueue};
 use store::Store;
 use store::detached::detach_on_drop;
 use store::error::Error;
@@ -42,7 +42,7 @@ use store::save::store_if_unchanged;
 static OUTAGE_WARNINGS: LogThrottle = LogThrottle::new();
 
 /// Decides one write over the loaded rows of its user. It must be pure, because it runs again after an
-/// attempt that could not be stored.
+/// attempt that could not be stored. On SQLite it runs on the thread that writes, so it must not wait.
 pub type Decide<T> = Arc<dyn Fn(&mut UnitOfWork) -> Result<T, Error> + Send + Sync>;
 
 /// Stores single writes of any users. Those that wait at the same time share one transaction. Clones share
@@ -225,8 +225,8 @@ impl<T: SetEventTypes + Send + 'static> Shared<T> {
     async fn try_write_group_on_sqlite(&self, users: &[UserWrites<T>]) -> Result<Decisions<T>, Error> {
         let writer =
             self.store.sqlite_writer().ok_or(Error::Bug("a store is one of PostgreSQL or SQLite"))?;
-        let decisions: Vec<UserDecisions<T>> = users.iter().map(UserWrites::decisions).collect();
-        let decide = move |loaded| Decisions::decide_over_loaded(&decisions, loaded);
+        let decide_fns: Vec<UserDecideFns<T>> = users.iter().map(UserWrites::decide_fns).collect();
+        let decide = move |loaded| Decisions::decide_over_loaded(&decide_fns, loaded);
         writer.load_decide_and_store(merge_read_sets(users), decide).await
     }
 

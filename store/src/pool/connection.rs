@@ -180,7 +180,7 @@ impl<DB: Engine> PooledConnection<DB> {
         done
     }
 
-    /// Runs a statement, and returns how many rows it has changed.
+    /// Runs a statement, and returns the result of the driver, which has the number of changed rows.
     ///
     /// # Errors
     /// [`DbErr::Exec`] if the statement fails or does not finish in time.

@@ -1,5 +1,5 @@
-//! Converts the errors of SQLite's C interface into those of the other driver, so that the rest of the crate
-//! knows one kind of database error.
+//! Converts the errors of rusqlite into those of sqlx, so that the rest of the crate knows one kind of database
+//! error. An error that SQLite did not return becomes a decode error.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;

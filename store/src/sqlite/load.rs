@@ -21,26 +21,27 @@ const ALIAS: &str = "SELECT entity, id FROM id_alias WHERE user_id = ?1 AND alia
 const IMPORT: &str = "SELECT 1 FROM import_job WHERE user_id = ?1 AND id = ?2";
 const COUNT_EVENTS: &str = "SELECT count(*) FROM (SELECT 1 FROM event WHERE user_id = ?1 \
     AND event_type_id = ?2 LIMIT ?3)";
-/// These look whether a table has any row of the user between two ids.
+/// Each of these finds out whether a table has any row of the user between two ids.
 const ANY_ALIAS: &str = "SELECT 1 FROM id_alias WHERE user_id = ?1 AND alias_id BETWEEN ?2 AND ?3 LIMIT 1";
 const ANY_IMPORT: &str = "SELECT 1 FROM import_job WHERE user_id = ?1 AND id BETWEEN ?2 AND ?3 LIMIT 1";
 const ANY_TYPE: &str = "SELECT 1 FROM event_type WHERE user_id = ?1 AND id BETWEEN ?2 AND ?3 LIMIT 1";
 
-/// The statements that look up events and event types. Each begins with two columns: the import of an event,
-/// and a constant.
-struct Texts {
+/// The statements that look up events and event types, each by one unique index. The first column is the import
+/// of the event, or NULL. The columns of the row follow.
+struct LookupStatements {
     event_by_id: String,
     event_by_key: String,
     type_by_id: String,
     type_by_name: String,
 }
 
-impl Texts {
+impl LookupStatements {
     /// The statements for a write that reads this much of an event.
     fn for_detail(detail: Detail) -> &'static Self {
-        static KEYS: LazyLock<Texts> = LazyLock::new(|| Texts::build(Detail::Keys));
-        static RESPONSE: LazyLock<Texts> = LazyLock::new(|| Texts::build(Detail::Response));
-        static BODIES: LazyLock<Texts> = LazyLock::new(|| Texts::build(Detail::Bodies));
+        static KEYS: LazyLock<LookupStatements> = LazyLock::new(|| LookupStatements::build(Detail::Keys));
+        static RESPONSE: LazyLock<LookupStatements> =
+            LazyLock::new(|| LookupStatements::build(Detail::Response));
+        static BODIES: LazyLock<LookupStatements> = LazyLock::new(|| LookupStatements::build(Detail::Bodies));
         match detail {
             Detail::Keys => &KEYS,
             Detail::Response => &RESPONSE,
@@ -73,7 +74,7 @@ impl Texts {
 pub(crate) enum Detail {
     /// Keys, hash and version.
     Keys,
-    /// The same, and what else a response shows of an event whose body the request has.
+    /// Keys, hash and version, and the times and the import that a response shows.
     Response,
     /// The whole event, and its type.
     Bodies,
@@ -112,7 +113,7 @@ pub(crate) fn load_read_set(
     let Some((feed_head, revision)) = account else { return Ok(None) };
     let detail = read_set.detail();
     let loaded = Loaded::without_rows(feed_head, revision, detail == Detail::Response);
-    let texts = Texts::for_detail(detail);
+    let texts = LookupStatements::for_detail(detail);
     let event_by_id = connection.prepare_cached(&texts.event_by_id)?;
     let event_by_key = connection.prepare_cached(&texts.event_by_key)?;
     let mut loader = Loader { connection, user_id, detail, texts, event_by_id, event_by_key, loaded };
@@ -130,13 +131,13 @@ pub(crate) fn load_read_set(
     Ok(Some(loader.loaded))
 }
 
-/// Looks rows of one user up and adds those that exist.
+/// Looks up rows of one user, and adds those that exist.
 struct Loader<'c> {
     connection: &'c Connection,
     user_id: Uuid,
     detail: Detail,
-    texts: &'static Texts,
-    /// A large write looks up many events, and not even the cache of statements is asked for each.
+    texts: &'static LookupStatements,
+    /// Kept here, because a large write runs them so often that even the statement cache costs time.
     event_by_id: CachedStatement<'c>,
     event_by_key: CachedStatement<'c>,
     loaded: Loaded,
@@ -154,7 +155,7 @@ impl Loader<'_> {
         ids.sort_unstable();
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
         // Most ids of a large write are those of new events. They are not looked up in tables that have no id
-        // near them.
+        // between the first and the last one.
         let has_any =
             |sql| self.exists(sql, params![self.user_id.as_bytes(), first.as_bytes(), last.as_bytes()]);
         let (has_aliases, has_imports, has_types) =
@@ -230,7 +231,7 @@ impl Loader<'_> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params![self.user_id.as_bytes(), key])?;
         let Some(row) = rows.next()? else { return Ok(false) };
-        self.loaded.unit.add_stored_type(model::read_type_row(Row::SqliteWriter(row), 1, ColumnSet::All)?);
+        self.loaded.unit.add_stored_type(model::read_type_row(Row::Rusqlite(row), 1, ColumnSet::All)?);
         Ok(true)
     }
 
@@ -253,7 +254,7 @@ fn read_event(
 ) -> Result<Option<EventRow>, Error> {
     let mut rows = statement.query(parameters)?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let row = Row::SqliteWriter(row);
+    let row = Row::Rusqlite(row);
     Ok(Some(match detail {
         Detail::Bodies => model::read_event_row(row, 1, ColumnSet::All)?,
         Detail::Keys | Detail::Response => {

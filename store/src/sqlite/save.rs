@@ -36,10 +36,10 @@ pub(crate) fn save_rows_and_heads(connection: &Connection, all: &[Decision]) -> 
     Ok(())
 }
 
-/// Moves the feed head of one user, and increments the revision of the account.
+/// Moves the feed head of one user from position `from` to `to`, and increments the revision of the account.
 ///
 /// # Errors
-/// As [`save_rows_and_heads`].
+/// [`Error::Database`] if the database fails. [`Error::Bug`] if the head is not at `from`.
 pub(crate) fn save_feed_head(
     connection: &Connection,
     user_id: Uuid,

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -125,11 +123,10 @@ async fn transactions_get_their_turn_in_order_of_arrival() {
             })
         })
         .collect();
-    while writer.connection_counts() != (1, 0) {
-        sleep(Duration::from_millis(1)).await;
+    // All tasks run on this thread. Once it has yielded to each of them, they wait in the queue.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
     }
-    // All tasks have begun to wait, because they run on this thread.
-    sleep(Duration::from_millis(10)).await;
     first.end(Ending::Commit).await.expect("a commit");
     for task in waiting {
         task.await.expect("no panic");
@@ -137,14 +134,47 @@ async fn transactions_get_their_turn_in_order_of_arrival() {
     assert_eq!(*order.lock().expect("no panic"), (0..20).collect::<Vec<_>>());
 }
 
+/// A transaction whose caller has given up, because another process holds the lock of the database, stores nothing
+/// when it gets the lock at last.
 #[tokio::test]
-async fn a_closed_writer_begins_no_transaction() {
-    let (writer, _dir) = writer_of_new_database(Duration::from_secs(60)).await;
-    writer.close();
-    assert!(matches!(SqliteTransaction::begin(&writer).await, Err(Error::Busy)));
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while writer.connection_counts().1 > 0 {
-        assert!(Instant::now() < deadline, "the connection is not closed");
-        sleep(Duration::from_millis(1)).await;
+async fn a_transaction_that_was_given_up_stores_nothing_later() {
+    let (writer, dir) = writer_of_new_database(Duration::from_millis(300)).await;
+    let insert = |connection: &Connection| {
+        Ok((connection.execute_batch("INSERT INTO t VALUES (randomblob(8))")?, Ending::Commit))
+    };
+    for as_one_job in [true, false] {
+        let other = Connection::open(dir.path().join("small.db")).expect("a connection");
+        other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
+        let late = if as_one_job {
+            writer.run_transaction(insert).await
+        } else {
+            SqliteTransaction::begin(&writer).await.map(drop)
+        };
+        assert!(late.expect_err("the lock is held").is_timeout());
+        other.execute_batch("COMMIT").expect("it has written nothing");
+        let tx = SqliteTransaction::begin(&writer).await.expect("the permit was given back");
+        tx.end(Ending::RollBack).await.expect("a rollback");
+        assert_eq!(count_rows(&dir), 0, "as one job: {as_one_job}");
     }
+    writer.run_transaction(insert).await.expect("the lock is free");
+    assert_eq!(count_rows(&dir), 1);
+}
+
+/// When the last connection is closed, SQLite writes all changes into the file and removes its log.
+#[tokio::test]
+async fn a_closed_writer_leaves_one_file_and_begins_no_transaction() {
+    let (writer, dir) = writer_of_new_database(Duration::from_secs(60)).await;
+    let mut running = SqliteTransaction::begin(&writer).await.expect("a transaction");
+    run(&mut running, "INSERT INTO t VALUES (1)").await.expect("a row");
+    let (closed, ended) = tokio::join!(writer.close(), async {
+        sleep(Duration::from_millis(50)).await;
+        running.end(Ending::Commit).await
+    });
+    ended.expect("the transaction was not cut off");
+    let () = closed;
+    assert_eq!(writer.connection_counts(), (0, 0));
+    let files: Vec<_> = std::fs::read_dir(dir.path()).expect("a folder").collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(matches!(SqliteTransaction::begin(&writer).await, Err(Error::Busy)));
+    assert_eq!(count_rows(&dir), 1);
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::{SqliteWriter, Turn, load_read_set, load_read_sets, save_rows_and_heads};
+use super::{SqliteWriter, WritePermit, load_read_set, load_read_sets, not_answered, save_rows_and_heads};
 use crate::error::Error;
 use crate::load::{Loaded, ReadSet};
 use crate::save::Decision;
@@ -28,23 +29,28 @@ impl SqliteWriter {
     /// # Errors
     /// Any error of `work`. [`Error::Busy`] if the transactions before this one take too long.
     /// [`Error::Database`] if the database fails or does not answer; then it is unknown whether the
-    /// transaction is committed.
+    /// transaction is committed. [`Error::Bug`] if `work` panics.
     pub(super) async fn run_transaction<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<(T, Ending), Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = self.wait_for_turn().await?;
-        self.run_job(&turn, |worker| {
-            let connection = worker.begin()?;
+        let permit = self.acquire_permit().await?;
+        self.run_job(&permit, |thread, is_abandoned| {
+            let connection = thread.begin()?;
             let worked = catch_unwind(AssertUnwindSafe(|| work(connection)));
             match worked.unwrap_or(Err(Error::Bug("a transaction does not panic"))) {
+                // The caller has told its clients that it failed.
+                Ok(_) if is_abandoned.load(Ordering::Relaxed) => {
+                    thread.end(Ending::RollBack)?;
+                    Err(not_answered())
+                }
                 Ok((result, ending)) => {
-                    worker.end(ending)?;
+                    thread.end(ending)?;
                     Ok(result)
                 }
                 Err(error) => {
                     // If the rollback fails, the connection is closed, which ends the transaction as well.
-                    let _closed = worker.end(Ending::RollBack);
+                    let _closed = thread.end(Ending::RollBack);
                     Err(error)
                 }
             }
@@ -54,12 +60,12 @@ impl SqliteWriter {
 }
 
 impl SqliteWriter {
-    /// Loads the rows in the read set of a user, in a transaction of its own. Returns `None` if the user has no
-    /// account row.
+    /// Loads the rows in the read set of a user, in a transaction of its own that waits for its turn to write.
+    /// Returns `None` if the user has no account row.
     ///
     /// # Errors
     /// [`Error::Busy`] if the transactions before this one take too long. [`Error::Database`] if the database
-    /// fails or does not answer.
+    /// fails or does not answer. [`Error::Bug`] if a stored row breaks an invariant.
     pub async fn load(&self, user_id: Uuid, read_set: ReadSet) -> Result<Option<Loaded>, Error> {
         self.run_transaction(move |connection| {
             Ok((load_read_set(connection, user_id, &read_set)?, Ending::RollBack))
@@ -68,7 +74,8 @@ impl SqliteWriter {
     }
 
     /// Loads the rows in the read set of each user, decides, and stores what is decided, in one transaction.
-    /// Users without an account row are missing among the loaded rows.
+    /// Users without an account row are missing among the loaded rows. `decide` runs on the thread that writes,
+    /// so it must not wait for anything.
     ///
     /// # Errors
     /// As [`Self::run_transaction`]. [`Error::Bug`] if the database contradicts the decision; then nothing is
@@ -108,7 +115,7 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct SqliteTransaction {
     writer: Arc<SqliteWriter>,
-    turn: Turn,
+    permit: WritePermit,
     state: State,
 }
 
@@ -119,15 +126,15 @@ impl SqliteTransaction {
     /// [`Error::Busy`] if the transactions before this one take too long; [`Error::Database`] if the database
     /// fails.
     pub(crate) async fn begin(writer: &Arc<SqliteWriter>) -> Result<Self, Error> {
-        let turn = writer.wait_for_turn().await?;
-        let mut tx = Self { writer: Arc::clone(writer), turn, state: State::Running };
-        let begun = tx.writer.run_job(&tx.turn, |worker| worker.begin().map(drop)).await;
+        let permit = writer.acquire_permit().await?;
+        let mut tx = Self { writer: Arc::clone(writer), permit, state: State::Running };
+        let begun = tx.writer.run_job(&tx.permit, |thread, _| thread.begin().map(drop)).await;
         tx.state = if begun.is_ok() { State::Open } else { tx.state_after_failed_begin(&begun) };
         begun?;
         Ok(tx)
     }
 
-    /// A transaction that was refused has ended. One that took too long may begin yet.
+    /// A transaction that was refused has ended. One that took too long may still begin.
     fn state_after_failed_begin(&self, begun: &Result<(), Error>) -> State {
         let is_refused = begun.as_ref().is_err_and(|error| !error.is_timeout());
         if is_refused { State::Ended } else { State::Running }
@@ -143,10 +150,10 @@ impl SqliteTransaction {
         job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         if self.state != State::Open {
-            return Err(Error::Bug("nothing runs in a transaction after a statement of it has failed"));
+            return Err(Error::Bug("no statement runs in a transaction in which one has failed"));
         }
         self.state = State::Running;
-        let result = self.writer.run_job(&self.turn, |worker| job(worker.connection()?)).await;
+        let result = self.writer.run_job(&self.permit, |thread, _| job(thread.connection()?)).await;
         self.state = match &result {
             Ok(_) => State::Open,
             Err(error) if error.is_timeout() => State::Running,
@@ -160,16 +167,26 @@ impl SqliteTransaction {
     ///
     /// # Errors
     /// [`Error::Database`] if the database fails or does not answer; then it is unknown whether a commit took
-    /// effect. [`Error::Bug`] if it is to be committed after a job has failed.
+    /// effect. [`Error::Bug`] if it is to be committed after a job has failed, or if a job has not finished; then
+    /// dropping the transaction rolls it back.
     pub(crate) async fn end(mut self, ending: Ending) -> Result<(), Error> {
         match (self.state, ending) {
             (State::Open, _) | (State::Failed, Ending::RollBack) => {}
-            _ => return Err(Error::Bug("a transaction is committed only if all its statements succeeded")),
+            _ => {
+                return Err(Error::Bug(
+                    "a transaction ends only when none of its statements runs, and is committed only if all succeeded",
+                ));
+            }
         }
         // From here on the job ends the transaction, even if the caller is dropped.
         self.state = State::Ended;
-        let turn = Arc::clone(&self.turn);
-        self.writer.run_job(&turn, move |worker| worker.end(ending)).await
+        let permit = Arc::clone(&self.permit);
+        self.writer
+            .run_job(&permit, move |thread, is_abandoned| {
+                let is_late = is_abandoned.load(Ordering::Relaxed);
+                thread.end(if is_late { Ending::RollBack } else { ending })
+            })
+            .await
     }
 }
 
@@ -181,11 +198,11 @@ impl Drop for SqliteTransaction {
         if self.state == State::Running {
             self.writer.interrupt_statement();
         }
-        let turn = Arc::clone(&self.turn);
-        self.writer.send_job(move |worker| {
+        let permit = Arc::clone(&self.permit);
+        self.writer.send_job(move |thread| {
             // If the rollback fails, the connection is closed, which ends the transaction as well.
-            let _closed = worker.end(Ending::RollBack);
-            drop(turn);
+            let _closed = thread.end(Ending::RollBack);
+            drop(permit);
         });
     }
 }

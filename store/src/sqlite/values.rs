@@ -7,16 +7,28 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, Iterable, Statement, T
 
 use crate::error::Error;
 
-const NO_COLUMN: Error = Error::Bug("a value of a row has the type of its column");
+/// A statement with more parameters than this is not kept.
+const KEPT_PARAMETERS_MAX: usize = 100;
 
 /// Runs a statement, and returns how many rows it has changed.
+///
+/// # Errors
+/// [`Error::Database`] if the statement fails; [`Error::Bug`] if a value has a type that our tables do not have.
 pub(crate) fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error> {
     let mut prepared = prepare_and_bind(connection, statement)?;
-    Ok(prepared.raw_execute()? as u64)
+    let rows = prepared.raw_execute()?;
+    // The text of an INSERT of many rows depends on their number, so it will hardly be used again.
+    if prepared.parameter_count() > KEPT_PARAMETERS_MAX {
+        prepared.discard();
+    }
+    Ok(rows as u64)
 }
 
 /// Runs a statement that returns whole rows of an entity, and returns them as models. The statement must select
 /// the columns of the entity in their order.
+///
+/// # Errors
+/// As [`execute`].
 pub(crate) fn find_models<E: EntityTrait>(
     connection: &Connection,
     statement: &Statement,
@@ -38,6 +50,9 @@ where
 }
 
 /// Runs a statement whose rows have one integer, and returns the integer of the first row.
+///
+/// # Errors
+/// As [`execute`].
 pub(crate) fn find_integer(connection: &Connection, statement: &Statement) -> Result<Option<i64>, Error> {
     let mut prepared = prepare_and_bind(connection, statement)?;
     let mut rows = prepared.raw_query();
@@ -96,6 +111,6 @@ fn read_value(row: &Row<'_>, at: usize, column: &ColumnType) -> Result<Value, Er
         ColumnType::Double => row.get::<_, Option<f64>>(at)?.into(),
         ColumnType::Text | ColumnType::String(_) => row.get::<_, Option<String>>(at)?.into(),
         ColumnType::Blob | ColumnType::VarBinary(_) => row.get::<_, Option<Vec<u8>>>(at)?.into(),
-        _ => return Err(NO_COLUMN),
+        _ => return Err(Error::Bug("every column of our tables has a type that can be read from SQLite")),
     })
 }

@@ -1,5 +1,5 @@
 //! Chunks of an import are decided ahead, on the assumption that their records are like those before them. Here
-//! the user changes something in between, so that the assumption is wrong.
+//! the assumption turns out to be wrong, for example because the user changes something in the meantime.
 
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ async fn records_that_come_twice_in_a_file_are_stored_once(server: &TestServer) 
     let client = server.client("ann");
     let payload = [
         samples(0..1_200),
-        // Within a chunk, and of a chunk before.
+        // The first ten repeat records of the same chunk, the next ten those of the first chunk.
         samples(1_100..1_110),
         samples(0..10),
         samples(1_200..2_200),

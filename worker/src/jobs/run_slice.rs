@@ -18,7 +18,9 @@ use futures::FutureExt;
 use service::Error;
 use service::Payloads;
 use service::Store;
-use service::apply_chunk::{Applied, Chunk, Import, Speculation, apply_chunk, find_panicking_records};
+use service::apply_chunk::{
+    Applied, Chunk, Import, SpeculativeDecision, apply_chunk, find_panicking_records,
+};
 use service::import_lease::{self, Held, Release};
 use service::notifier::{Notification, Notifier};
 use service::roll_back_chunk::roll_back_chunk;
@@ -318,7 +320,7 @@ async fn apply_and_measure_chunk<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
     chunk: &Chunk,
-    decision: Option<Speculation>,
+    decision: Option<SpeculativeDecision>,
 ) -> Result<Applied, SliceEnd> {
     let started = Instant::now();
     let applied = apply_chunk_rejecting_poison(context, import, chunk, decision).await?;
@@ -329,12 +331,13 @@ async fn apply_and_measure_chunk<N: Notifier>(
 
 /// Applies a chunk. If that panics, the records that panic are found and rejected, and the others are
 /// applied. If PostgreSQL ends the transaction because of another one, the chunk is applied once more. A
-/// decision that has nothing to store may include further chunks, so the second attempt keeps it.
+/// decision that has nothing to store may include earlier chunks, so the second attempt keeps it. If applying
+/// such a decision panics, that is [`Error::Bug`], because no record of it is decided again.
 async fn apply_chunk_rejecting_poison<N: Notifier>(
     context: &RunnerContext<N>,
     import: Import,
     chunk: &Chunk,
-    decision: Option<Speculation>,
+    decision: Option<SpeculativeDecision>,
 ) -> Result<Applied, SliceEnd> {
     let attempt = async |decision, poison| {
         let applied = apply_chunk(&context.store, &context.notifier, import, chunk, decision, poison);
@@ -345,16 +348,18 @@ async fn apply_chunk_rejecting_poison<N: Notifier>(
         applied.unwrap_or(Err(Error::Bug("a chunk panicked"))).map_err(to_slice_end)
     };
     let decided = match &decision {
-        Some(Speculation::NothingToStore(decided)) => Some(decided.clone()),
-        Some(Speculation::AllNew(..)) | None => None,
+        Some(SpeculativeDecision::NothingToStore(decided)) => Some(decided.clone()),
+        Some(SpeculativeDecision::AllNew(..)) | None => None,
     };
     let none = BTreeSet::new();
     match attempt(decision, &none).await {
         Ok(Err(error)) if error.is_transaction_conflict() => {
-            again(decided.map(Speculation::NothingToStore), &none).await
+            again(decided.map(SpeculativeDecision::NothingToStore), &none).await
         }
         Ok(applied) => applied.map_err(to_slice_end),
-        Err(_) if decided.is_some() => Err(to_slice_end(Error::Bug("a chunk without changes panicked"))),
+        Err(_) if decided.is_some() => {
+            Err(to_slice_end(Error::Bug("a chunk with nothing to store does not panic")))
+        }
         Err(_) => {
             let poison = find_panicking_records(&context.store, import, chunk);
             let poison = await_renewing_lease(context, import.held, poison).await?.map_err(to_slice_end)?;

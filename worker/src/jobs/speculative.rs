@@ -1,15 +1,15 @@
 //! Yields the chunks of an import in order, some of them decided speculatively.
 //!
-//! The chunks of a file are alike: mostly all records are new, or none is. So the next ones are decided on the
-//! assumption that they are like the last one, while that is being stored. Neither the database nor this
-//! process waits for the other (decisions 0055 and 0077).
+//! The chunks of a file are alike: usually all records are new, or none is. While one chunk is stored, the next
+//! ones are decided on the assumption that they are like the last one. Neither the database nor this process
+//! waits for the other (decisions 0055 and 0077).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use domain::import::ImportRow;
 use service::Store;
-use service::apply_chunk::{Applied, Assumption, Chunk, Speculation, decide_chunk_speculatively};
+use service::apply_chunk::{Applied, Assumption, Chunk, SpeculativeDecision, decide_chunk_speculatively};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -21,10 +21,10 @@ const SPECULATIVE_CHUNKS_MAX: usize = 2;
 
 /// What is to be applied next.
 pub(super) struct NextChunk {
-    /// The chunk. It is the last one of those that were decided.
+    /// The last chunk that the decision includes.
     pub(super) chunk: Arc<Chunk>,
     /// The decision, if it was made speculatively. Otherwise the chunk must be decided under the lock.
-    pub(super) decision: Option<Speculation>,
+    pub(super) decision: Option<SpeculativeDecision>,
 }
 
 /// The decoded chunks of an import, in order. Some of them are decided ahead, before the chunks before them
@@ -39,7 +39,7 @@ pub(super) struct SpeculativeChunks {
     /// False after a crash at these records. A worker that crashes while it decides a record
     /// must do so at the checkpoint, or the wrong record would be rejected as poison.
     allows_speculation: bool,
-    /// Whether decided chunks may come together.
+    /// Whether chunks that have nothing to store may be combined.
     may_combine: bool,
     /// What is assumed of the next chunks. `None` while they are not decided speculatively.
     assumption: Option<Assumption>,
@@ -48,7 +48,7 @@ pub(super) struct SpeculativeChunks {
 /// A chunk that was received, and the task that decides it speculatively.
 struct StartedChunk {
     chunk: Arc<Chunk>,
-    decision: Option<AbortOnDropHandle<Option<Speculation>>>,
+    decision: Option<AbortOnDropHandle<Option<SpeculativeDecision>>>,
 }
 
 impl StartedChunk {
@@ -60,7 +60,7 @@ impl StartedChunk {
 impl SpeculativeChunks {
     /// Makes the sequence of the chunks of `row`, an import whose lease the caller holds. A dry run decides
     /// chunks ahead from the beginning, because its chunks never have anything to store. With `may_combine`,
-    /// several chunks that were decided may come together.
+    /// chunks that have nothing to store may be combined.
     pub(super) fn new(
         store: &Store,
         row: &ImportRow,
@@ -81,9 +81,12 @@ impl SpeculativeChunks {
         }
     }
 
-    /// Waits for the next chunk. If it was decided speculatively, and the ones after it have been decided in the
-    /// meantime too, they come together, so that one transaction stores their counts. `None` if the decoder has
-    /// ended.
+    /// Waits for the next chunk. If it has nothing to store, the following chunks that are decided already and
+    /// have nothing to store either may be combined with it, so that one transaction stores their counts. `None`
+    /// if the decoder has ended.
+    ///
+    /// # Errors
+    /// The error of the decoder.
     pub(super) async fn next_chunk(&mut self) -> Option<Result<NextChunk, DecodeError>> {
         let next = match self.started.pop_front() {
             Some(started) => started,
@@ -111,7 +114,8 @@ impl SpeculativeChunks {
 
     /// Adds the chunks after `next` that are decided already and have nothing to store. Does not wait.
     async fn append_decided_chunks(&mut self, next: &mut NextChunk) {
-        let Some(Speculation::NothingToStore(decision)) = next.decision.as_mut().filter(|_| self.may_combine)
+        let Some(SpeculativeDecision::NothingToStore(decision)) =
+            next.decision.as_mut().filter(|_| self.may_combine)
         else {
             return;
         };
@@ -120,11 +124,11 @@ impl SpeculativeChunks {
         {
             let Ok(StartedChunk { chunk, decision: Some(task) }) = started else { return };
             match task.await {
-                Ok(Some(Speculation::NothingToStore(of_chunk))) => {
+                Ok(Some(SpeculativeDecision::NothingToStore(of_chunk))) => {
                     decision.append(of_chunk);
                     next.chunk = chunk;
                 }
-                // It has something to store, or its decision failed. It comes next, and alone.
+                // It has something to store, or its decision failed. The next call returns it.
                 Ok(_) | Err(_) => {
                     self.started.push_front(Ok(StartedChunk { chunk, decision: None }));
                     return;
@@ -144,15 +148,22 @@ impl SpeculativeChunks {
         }
     }
 
-    /// Must be called after each chunk was applied. The next chunks are assumed to be like this one.
+    /// Must be called after each chunk was applied. Assumes that the next chunks are like this one. Takes the
+    /// known types out of `applied`.
     pub(super) fn adjust_assumption_after_chunk(&mut self, applied: &mut Applied) {
         if !self.allows_speculation {
             return;
         }
         match (applied.has_changes, applied.known_types.take()) {
             (false, _) => self.assumption = Some(Assumption::AllKnown),
-            (true, Some(types)) => self.assumption = Some(Assumption::AllNew(Arc::new(types))),
-            // It was stored on the assumption that holds now.
+            (true, Some(types)) => {
+                let types = match &self.assumption {
+                    Some(Assumption::AllNew(older)) => types.with_older(older),
+                    Some(Assumption::AllKnown) | None => types,
+                };
+                self.assumption = Some(Assumption::AllNew(Arc::new(types)));
+            }
+            // It was stored as it was assumed, so there are no newer types.
             (true, None) => {}
         }
     }

@@ -1,5 +1,5 @@
-//! Decides whether a value certainly has an input type of the schema. If it is not certain, the validation of
-//! the library decides, which also writes the errors.
+//! Decides whether a value certainly has an input type of the schema. If it is not certain, the library validates
+//! the request and writes the errors.
 
 use std::collections::{HashMap, HashSet};
 
@@ -34,8 +34,7 @@ struct InputField {
 }
 
 impl InputTypes {
-    /// The input types of the schema with this SDL. If it cannot be parsed there are none, so that no value is
-    /// certain.
+    /// The input types of the schema with this SDL. If it cannot be parsed, only the built-in scalars are known.
     pub(super) fn from_sdl(sdl: &str) -> Self {
         let definitions = parse_schema(sdl).map(|document| document.definitions).unwrap_or_default();
         let types = definitions.into_iter().filter_map(|definition| {
@@ -103,8 +102,8 @@ impl InputObject {
     }
 }
 
-/// Whether a value certainly has this scalar type. The scalars of our own accept every value, but only those
-/// that a client should send are certain.
+/// Whether a value certainly has this scalar type. Our own scalars accept every value here. Only values of the
+/// kind that clients should send count as certain.
 fn is_scalar(name: &str, value: &Value) -> bool {
     match (name, value) {
         ("Int", Value::Number(number)) => number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),

@@ -5,7 +5,7 @@ use async_graphql::{Name, Request, Response, Value};
 use serde_json::json;
 
 use super::*;
-use crate::graphql::{Schema, build_schema_that_is_not_executed};
+use crate::graphql::{Schema, build_schema_for_validation_tests};
 
 /// Ends each request that has passed the validation.
 struct StopAfterValidation;
@@ -52,6 +52,19 @@ fn examples() -> Vec<(&'static str, serde_json::Value, bool)> {
             "query($first: Int = 5, $filter: EventFilter, $types: [ID!]!) { events(first: $first, filter: $filter) \
              { totalCount } nodes(ids: $types) { id } }",
             json!({ "first": 3, "filter": { "eventTypeIds": ["a"], "sourceTypes": null }, "types": ["b"] }),
+            true,
+        ),
+        // With a default, a nullable variable may stand where null is not allowed.
+        (
+            "query($first: Int = 5, $id: ID = \"x\", $with: Boolean = true) { changes(first: $first) { cursor } \
+             node(id: $id) @include(if: $with) { id } }",
+            json!({ "first": 3, "id": "a", "with": false }),
+            true,
+        ),
+        (
+            "mutation($a: CreateEventInput!, $b: CreateEventInput = { event: { id: \"x\" } }) { \
+             a: createEvent(input: $a) { result { outcome } } b: createEvent(input: $b) { result { outcome } } }",
+            json!({ "a": { "event": event }, "b": { "event": event } }),
             true,
         ),
         // The variables stand within literals.
@@ -128,7 +141,7 @@ fn mutate(value: &mut Value, random: &mut Random) {
 
 #[tokio::test]
 async fn a_request_that_is_not_validated_would_pass_the_validation() {
-    let schema = build_schema_that_is_not_executed(StopAfterValidation);
+    let schema = build_schema_for_validation_tests(StopAfterValidation);
     let documents = Documents::new(&schema.sdl());
     let mut random = Random(1);
     let (mut certain, mut uncertain) = (0, 0);
@@ -173,6 +186,8 @@ fn a_variable_within_a_literal_is_found_wherever_it_stands() {
     assert!(!has_whole(
         "query($a: String) { ...f } fragment f on Query { events(filter: { search: $a }) { totalCount } }"
     ));
+    assert!(!has_whole("query($a: Boolean) { events @include(if: [$a]) { totalCount } }"));
+    assert!(!has_whole("query($a: Boolean) { ... @skip(if: [$a]) { events { totalCount } } }"));
     assert!(!has_whole(
         "query($a: String) { ... on Query { events(filter: { search: $a }) { totalCount } } }"
     ));

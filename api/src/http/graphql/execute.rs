@@ -172,7 +172,7 @@ pub(in crate::http) async fn execute_operation(
     let Operation {
         request, operation_type, charge, document, is_certainly_valid, unpersisted, permits, ..
     } = operation;
-    let schema = if is_certainly_valid { &app.schema_without_validation } else { &app.schema };
+    let schema = if is_certainly_valid { &app.schemas.fast } else { &app.schemas.strict };
     let refused = |error: &ApiError| graphql_error_response(error, error.http_status(), request_id);
     let mut response = if operation_type == OperationType::Mutation {
         // A mutation that has begun runs to its end even if the client disconnects. If its future were
@@ -233,7 +233,7 @@ pub(in crate::http) fn execute_as_stream(
         let running = tracker.spawn(response.in_current_span());
         return stream::once(running).filter_map(async |response| response.ok()).boxed();
     }
-    let responses = app.schema.execute_stream(operation.request);
+    let responses = app.schemas.strict.execute_stream(operation.request);
     let begin = Some((responses, operation.unpersisted));
     stream::unfold(begin, move |state| {
         let request_id = Arc::clone(&request_id);

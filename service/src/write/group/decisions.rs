@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::queue::{UserDecisions, UserWrites};
+use super::queue::{UserDecideFns, UserWrites};
 use crate::write::SetEventTypes;
 use crate::write::new_events::decide_as_new;
 use domain::apply::UnitOfWork;
@@ -31,10 +31,10 @@ pub(super) struct Decisions<T> {
 }
 
 impl<T: SetEventTypes> Decisions<T> {
-    /// Decides the writes of all users over rows that were loaded under the lock of all rows, which SQLite
-    /// has. Also returns the changes, which the caller must store.
+    /// Decides the writes of all users over rows that were loaded in a transaction of SQLite, which locks all
+    /// rows. Also returns the changes, which the caller must store.
     pub(super) fn decide_over_loaded(
-        users: &[UserDecisions<T>],
+        users: &[UserDecideFns<T>],
         mut loaded: BTreeMap<Uuid, Loaded>,
     ) -> (Self, Vec<Decision>) {
         let (mut all, mut to_store) = (Self::new(), Vec::new());

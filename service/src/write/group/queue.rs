@@ -77,13 +77,13 @@ impl<T> UserWrites<T> {
         read_set
     }
 
-    /// The decisions of these writes, in their order.
-    pub(super) fn decisions(&self) -> UserDecisions<T> {
-        let decisions = self.writes.iter().map(|write| Arc::clone(&write.decide)).collect();
-        UserDecisions { user_id: self.user_id, decisions }
+    /// The functions that decide these writes, in their order.
+    pub(super) fn decide_fns(&self) -> UserDecideFns<T> {
+        let decide_fns = self.writes.iter().map(|write| Arc::clone(&write.decide)).collect();
+        UserDecideFns { user_id: self.user_id, decide_fns }
     }
 
-    /// As [`UserDecisions::decide_all`].
+    /// As [`UserDecideFns::decide_all`].
     pub(super) fn decide_all(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
         decide_in_order(self.writes.iter().map(|write| &write.decide), unit)
     }
@@ -94,29 +94,30 @@ impl<T> UserWrites<T> {
     }
 }
 
-/// The decisions of consecutive writes of one user. They can run on another thread than the writes.
-pub(super) struct UserDecisions<T> {
+/// The functions that decide consecutive writes of one user. They are shared, so that another thread can run
+/// them.
+pub(super) struct UserDecideFns<T> {
     pub(super) user_id: Uuid,
-    decisions: Vec<Decide<T>>,
+    decide_fns: Vec<Decide<T>>,
 }
 
-impl<T> UserDecisions<T> {
+impl<T> UserDecideFns<T> {
     /// Decides these writes in order, each over the result of the one before it. A rejection in one write
     /// must not affect the items of the next one. Fails if any decision fails.
     pub(super) fn decide_all(&self, unit: &mut UnitOfWork) -> Result<Vec<T>, Error> {
-        decide_in_order(self.decisions.iter(), unit)
+        decide_in_order(self.decide_fns.iter(), unit)
     }
 }
 
 fn decide_in_order<'d, T: 'd>(
-    decisions: impl Iterator<Item = &'d Decide<T>>,
+    decide_fns: impl Iterator<Item = &'d Decide<T>>,
     unit: &mut UnitOfWork,
 ) -> Result<Vec<T>, Error> {
     let decide = |decide| {
         unit.clear_rejections_and_applied_edits();
         decide_catching_panics(decide, unit)
     };
-    decisions.map(decide).collect()
+    decide_fns.map(decide).collect()
 }
 
 fn decide_catching_panics<T>(decide: &Decide<T>, unit: &mut UnitOfWork) -> Result<T, Error> {

@@ -1,3 +1,4 @@
+-- Plan: one entry in the primary key and in each index of the table. The parameters are the columns of the table in their order.
 INSERT INTO event (user_id, id, event_type_id, timestamp, end_date, is_all_day, time_zone, notes, notes_search,
   source_type, external_id, latitude, longitude, location_name, properties, content_hash, version,
   import_version, change_seq, writer_client_id, writer_run_start, writer_edit_id, import_job_id, created_at,

@@ -1,3 +1,4 @@
+-- Plan: one lookup in the primary key. The parameters are the columns of the table in their order.
 UPDATE event SET event_type_id = ?3, timestamp = ?4, end_date = ?5, is_all_day = ?6, time_zone = ?7, notes = ?8,
   notes_search = ?9, source_type = ?10, external_id = ?11, latitude = ?12, longitude = ?13, location_name = ?14,
   properties = ?15, content_hash = ?16, version = ?17, import_version = ?18, change_seq = ?19,
