@@ -1,6 +1,7 @@
 //! Stores one chunk of an import in one transaction: its rows, its rejections, its counts and its checkpoint.
 //!
-//! A chunk can also be decided ahead, while the previous one is still being stored ([`speculative`]).
+//! A chunk can also be decided ahead, while the previous one is still being stored
+//! ([`decide_chunk_speculatively`]).
 
 mod speculative;
 

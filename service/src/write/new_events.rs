@@ -47,7 +47,7 @@ pub(super) fn decide_as_new<T>(
     // statement does not look up.
     let is_covered =
         count > 0 && has_only_new_events(&changes) && read_set.count_ids() == count + type_ids.len();
-    is_covered.then(|| (answer, NewEvents { user_id, events: changes.new_events, types }))
+    is_covered.then_some((answer, NewEvents { user_id, events: changes.new_events, types }))
 }
 
 /// Whether the changes are new events and nothing else.

@@ -78,8 +78,9 @@ impl SqliteWriter {
     /// so it must not wait for anything.
     ///
     /// # Errors
-    /// As [`Self::run_transaction`]. [`Error::Bug`] if the database contradicts the decision; then nothing is
-    /// stored.
+    /// [`Error::Busy`] if the transactions before this one take too long. [`Error::Database`] if the database fails
+    /// or does not answer; then it is unknown whether the decision is stored. [`Error::Bug`] if the database
+    /// contradicts the decision, or `decide` panics; then nothing is stored.
     pub async fn load_decide_and_store<T: Send + 'static>(
         &self,
         read_sets: BTreeMap<Uuid, ReadSet>,
