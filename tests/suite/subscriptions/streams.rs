@@ -146,7 +146,7 @@ async fn a_subscription_without_changes_sends_its_cursor_every_thirty_seconds() 
 async fn the_progress_of_an_import_is_sent_at_most_once_a_second() {
     let server = TestServer::open(DatabaseKind::Sqlite).await;
     let client = server.client("ann");
-    let (id, payload) = (new_id(), samples(0..25_000));
+    let (id, payload) = (new_id(), samples(0..100_000));
     client.create_import(&id, payload.len(), None).await;
     let progress = "subscription($id: ID!) { importProgress(id: $id) { state counts { records } } }";
     let started_at = std::time::Instant::now();
