@@ -120,38 +120,32 @@ impl Error {
         self.database_error_code().is_some_and(|code| code == "22012")
     }
 
+    /// The driver's error of a statement that failed. `None` if no statement was sent.
+    fn statement_error(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Database(
+                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
+            ) => Some(error),
+            _ => None,
+        }
+    }
+
     /// The error code of the database: an SQLSTATE of PostgreSQL, or an extended result code of SQLite.
     fn database_error_code(&self) -> Option<String> {
-        let Self::Database(
-            DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
-        ) = self
-        else {
-            return None;
-        };
-        Some(error.as_database_error()?.code()?.into_owned())
+        Some(self.statement_error()?.as_database_error()?.code()?.into_owned())
     }
 
     /// Whether the connection was lost while a statement ran on it. It is unknown whether the statement did. A
     /// connection that could not be opened is not meant.
     #[must_use]
     pub fn is_lost_statement(&self) -> bool {
-        match self {
-            Self::Database(
-                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
-            ) => is_lost_connection(error),
-            _ => false,
-        }
+        self.statement_error().is_some_and(is_lost_connection)
     }
 
     /// Whether the database did not answer in time. It is unknown whether the statement took effect.
     #[must_use]
     pub(crate) fn is_timeout(&self) -> bool {
-        match self {
-            Self::Database(
-                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
-            ) => is_timeout(error),
-            _ => false,
-        }
+        self.statement_error().is_some_and(is_timeout)
     }
 
     /// Whether a row has a key that another row has already: `unique_violation` of PostgreSQL,

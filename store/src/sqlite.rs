@@ -14,7 +14,7 @@ mod values;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -157,7 +157,7 @@ impl SqliteWriter {
         let _thread_has_ended = self.jobs.send(Box::new(job));
     }
 
-    /// Interrupts the statement that runs now. The caller must have the turn, so that it is a statement of its
+    /// Interrupts the statement that runs now. The caller must have the permit, so that it is a statement of its
     /// own transaction.
     fn interrupt_statement(&self) {
         if let Ok(interrupt) = self.interrupt.lock()
@@ -248,7 +248,7 @@ impl WriterThread {
 }
 
 /// Opens a connection in WAL mode that syncs each commit to the disk. A missing file is created.
-fn open(path: &PathBuf) -> Result<Connection, Error> {
+fn open(path: &Path) -> Result<Connection, Error> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);

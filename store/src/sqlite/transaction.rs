@@ -57,9 +57,7 @@ impl SqliteWriter {
         })
         .await
     }
-}
 
-impl SqliteWriter {
     /// Loads the rows in the read set of a user, in a transaction of its own that waits for its turn to write.
     /// Returns `None` if the user has no account row.
     ///
@@ -130,15 +128,14 @@ impl SqliteTransaction {
         let permit = writer.acquire_permit().await?;
         let mut tx = Self { writer: Arc::clone(writer), permit, state: State::Running };
         let begun = tx.writer.run_job(&tx.permit, |thread, _| thread.begin().map(drop)).await;
-        tx.state = if begun.is_ok() { State::Open } else { tx.state_after_failed_begin(&begun) };
+        tx.state = match &begun {
+            Ok(()) => State::Open,
+            // It may still begin.
+            Err(error) if error.is_timeout() => State::Running,
+            Err(_) => State::Ended,
+        };
         begun?;
         Ok(tx)
-    }
-
-    /// A transaction that was refused has ended. One that took too long may still begin.
-    fn state_after_failed_begin(&self, begun: &Result<(), Error>) -> State {
-        let is_refused = begun.as_ref().is_err_and(|error| !error.is_timeout());
-        if is_refused { State::Ended } else { State::Running }
     }
 
     /// Runs a job within the transaction.
