@@ -30,7 +30,7 @@ use domain::apply::{Entity, UnitOfWork};
 use domain::limits::BATCH_ITEMS_MAX;
 pub use read_set::ReadSet;
 use read_set::{BodySource, Parameters};
-pub(crate) use sql::Kind;
+pub(crate) use sql::{FIRST, Kind};
 use sql::{Owners, Shape};
 
 /// How a write reads on PostgreSQL: in a transaction that already holds the lock of the account, or without any lock.
@@ -240,9 +240,9 @@ pub(crate) fn add_row_to_unit(unit: &mut UnitOfWork, kind: i32, row: Row<'_>) ->
     match kind {
         Kind::EVENT => {
             let (_id, import_job_id): (Uuid, _) = (reader.next()?, reader.next()?);
-            unit.add_stored_event(model::read_event_without_body(row, sql::FIRST, import_job_id)?);
+            unit.add_stored_event(model::read_event_without_body(row, FIRST, import_job_id)?);
         }
-        Kind::TYPE => unit.add_stored_type(model::read_type_row(row, sql::FIRST, ColumnSet::All)?),
+        Kind::TYPE => unit.add_stored_type(model::read_type_row(row, FIRST, ColumnSet::All)?),
         _ => {
             let (id, alias) = (reader.next()?, reader.next()?);
             match reader.next::<i64>()? {

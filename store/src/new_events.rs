@@ -8,6 +8,7 @@
 //! The statement reads everything from one snapshot. It then locks the account row, if the row is free and
 //! still has the revision of the snapshot: then nothing of the user has changed since.
 
+mod body;
 mod one_event;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,6 +27,7 @@ use crate::model::{self, sql_columns_of, sql_null_columns};
 use crate::pool::Pool;
 use crate::row_reader::{Row, RowReader};
 use crate::save::convert_and_report_checked_write_error;
+use body::{read_body_into, sql_body_if_different};
 use domain::apply::UnitOfWork;
 use domain::fault_injection;
 use domain::row::EventRow;
@@ -152,12 +154,31 @@ fn read_row(row: Row<'_>, found: &mut BTreeMap<Uuid, Found>) -> Result<(), Error
     match kind {
         Kind::STORED => of_user.is_stored = true,
         Kind::OTHER => of_user.needs_load = true,
+        crate::load::Kind::EVENT => {
+            let (_id, import_job_id): (Uuid, _) = (reader.next()?, reader.next()?);
+            add_event(&mut of_user.loaded.unit, row, crate::load::FIRST, import_job_id)?;
+        }
         _ => {
-            if kind == crate::load::Kind::TYPE {
-                of_user.type_ids.insert(reader.next()?);
-            }
+            of_user.type_ids.insert(reader.next()?);
             add_row_to_unit(&mut of_user.loaded.unit, kind, row)?;
         }
+    }
+    Ok(())
+}
+
+/// Adds a stored event whose columns begin at index `at`. Its body stands behind the columns of an event type, if
+/// it differs from the one that was sent.
+fn add_event(
+    unit: &mut UnitOfWork,
+    row: Row<'_>,
+    at: usize,
+    import_job_id: Option<Uuid>,
+) -> Result<(), Error> {
+    let mut event = model::read_event_without_body(row, at, import_job_id)?;
+    if read_body_into(&mut event, row, at + model::TYPE.len())? {
+        unit.add_stored_event_with_body(event);
+    } else {
+        unit.add_stored_event(event);
     }
     Ok(())
 }
@@ -224,6 +245,7 @@ fn fill_template(template: &str, owner: &str) -> String {
         .replace("{type_row}", &type_row)
         .replace("{event_read}", &format!("f.user_id{event_read}, f.import_job_id"))
         .replace("{event_row}", &event_row)
+        .replace("{body}", &sql_body_if_different("w.content_hash", "w.event_type_id"))
         .replace("{no_row}", &sql_null_columns(postgres, &model::TYPE))
         .replace("{columns}", &names.join(", "))
         .replace("{cells}", &cells.collect::<Vec<_>>().join(", "))

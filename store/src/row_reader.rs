@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::types::{FromSql, FromSqlResult, ValueRef};
 use sea_orm::sqlx::postgres::{PgRow, Postgres};
 use sea_orm::sqlx::sqlite::{Sqlite, SqliteRow};
-use sea_orm::sqlx::{Decode, Row as _, Type};
+use sea_orm::sqlx::{self, Decode, Row as _, Type};
 use sea_orm::{DbErr, QueryResult, RuntimeErr};
 use uuid::Uuid;
 
@@ -91,6 +91,23 @@ impl<'r> Row<'r> {
         let row = postgres.or_else(|| row.try_as_sqlite_row().map(Row::Sqlite));
         row.ok_or(Error::Bug("a row is of PostgreSQL or of SQLite"))
     }
+
+    /// Reads a cell of a type that only PostgreSQL has.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the cell does not decode as `T`, or there is none. [`Error::Bug`] if the row is of
+    /// SQLite.
+    pub(super) fn read_postgres_cell<T>(self, at: usize) -> Result<T, Error>
+    where
+        T: Decode<'r, Postgres> + Type<Postgres>,
+    {
+        let Row::Postgres(row) = self else { return Err(Error::Bug("the row is of PostgreSQL")) };
+        row.try_get_unchecked(at).map_err(to_database_error)
+    }
+}
+
+fn to_database_error(error: sqlx::Error) -> Error {
+    DbErr::Query(RuntimeErr::SqlxError(Arc::new(error))).into()
 }
 
 /// Reads the cells of one row from left to right.
@@ -122,6 +139,6 @@ impl<'r> RowReader<'r> {
                 });
             }
         };
-        read.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(Arc::new(error))).into())
+        read.map_err(to_database_error)
     }
 }

@@ -69,8 +69,9 @@ pub struct UnitOfWork {
     rejected: HashMap<Uuid, Problem>,
     /// The rows to which an item of this call was applied, with the edit ids of those items.
     applied: HashMap<(Entity, Uuid), Vec<Uuid>>,
-    /// Whether the events were loaded without their bodies.
+    /// Whether the events were loaded without their bodies, except those in `with_body`.
     is_without_bodies: bool,
+    with_body: HashSet<Uuid>,
 }
 
 /// An id that was sent for a row that is stored under another id.
@@ -143,6 +144,7 @@ impl UnitOfWork {
         let id = row.meta.id;
         self.is_without_bodies
             && self.events.loaded.contains(&id)
+            && !self.with_body.contains(&id)
             && !self.changed.contains(&(Entity::Event, id))
     }
 
@@ -152,6 +154,12 @@ impl UnitOfWork {
         self.index_external_id(&row);
         self.events.loaded.insert(id);
         self.events.by_id.insert(id, Arc::new(row));
+    }
+
+    /// As [`Self::add_stored_event`], for an event that was loaded with its body although the others have none.
+    pub fn add_stored_event_with_body(&mut self, row: EventRow) {
+        self.with_body.insert(row.meta.id);
+        self.add_stored_event(row);
     }
 
     /// Adds an event type that was loaded from the database, or replaces it. It does not count as changed.

@@ -31,7 +31,7 @@ impl Kind {
 }
 
 /// The index of the first column of an event or of an event type, after the six columns that all rows have.
-pub(super) const FIRST: usize = 6;
+pub(crate) const FIRST: usize = 6;
 
 /// Whether a statement loads the rows of one user or of many users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

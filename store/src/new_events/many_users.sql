@@ -12,7 +12,7 @@ type AS MATERIALIZED (
     WHERE f.user_id = w.user_id AND f.id >= w.id AND f.id <= w.id ORDER BY f.id LIMIT 1) f),
 found AS MATERIALIZED (
   SELECT f.* FROM item w CROSS JOIN LATERAL (
-    SELECT {event_read} FROM event f
+    SELECT {event_read}, {body} FROM event f
     WHERE f.user_id = w.user_id AND f.id >= w.id AND f.id <= w.id ORDER BY f.id LIMIT 1) f),
 rest AS MATERIALIZED (
   SELECT w.user_id, w.id, w.source_type, w.external_id FROM item w
@@ -49,15 +49,15 @@ moved AS (
 stored AS (INSERT INTO event ({columns}) SELECT {cells} FROM item w JOIN moved m ON m.user_id = w.user_id
   RETURNING 1)
 -- If another number of rows is stored than the feed heads move by, this divides by zero, and nothing is stored.
-SELECT 0 AS kind, s.user_id, NULL::uuid AS id, NULL::uuid AS other, s.feed_head AS number, s.revision{no_row}
+SELECT 0 AS kind, s.user_id, NULL::uuid AS id, NULL::uuid AS other, s.feed_head AS number, s.revision{no_row}, NULL::record
 FROM seen s
 UNION ALL
 SELECT 4, m.user_id, NULL, NULL,
-  1 / ((SELECT count(*) FROM stored) = (SELECT sum(n.events) FROM moved n))::integer, 0{no_row}
+  1 / ((SELECT count(*) FROM stored) = (SELECT sum(n.events) FROM moved n))::integer, 0{no_row}, NULL::record
 FROM moved m
 UNION ALL
-SELECT 5, o.user_id, NULL, NULL, 0, 0{no_row} FROM other o
+SELECT 5, o.user_id, NULL, NULL, 0, 0{no_row}, NULL::record FROM other o
 UNION ALL
-SELECT 2, f.user_id, f.id, f.import_job_id, 0, 0{event_row} FROM found f
+SELECT 2, f.user_id, f.id, f.import_job_id, 0, 0{event_row}, f.body FROM found f
 UNION ALL
-SELECT 3, f.user_id, f.id, NULL, 0, 0{type_row} FROM type f
+SELECT 3, f.user_id, f.id, NULL, 0, 0{type_row}, NULL::record FROM type f

@@ -8,7 +8,8 @@ use ::entity::event::{ActiveModel, Column};
 use sea_orm::{ActiveModelTrait, DbBackend, IdenStatic, Iterable, Statement, Value};
 use uuid::Uuid;
 
-use super::{Found, is_unchanged};
+use super::body::sql_body_if_different;
+use super::{Found, add_event, is_unchanged};
 use crate::bulk::sql_type_name;
 use crate::error::Error;
 use crate::load::Loaded;
@@ -42,8 +43,7 @@ pub(super) fn read_row(row: Row<'_>, found: &mut Found) -> Result<(), Error> {
         found.loaded.unit.add_stored_type(model::read_type_row(row, TYPE_AT, ColumnSet::All)?);
     }
     if RowReader::new(row, EVENT_AT).next::<Option<Uuid>>()?.is_some() {
-        let event = model::read_event_without_body(row, EVENT_AT, import_job_id)?;
-        found.loaded.unit.add_stored_event(event);
+        add_event(&mut found.loaded.unit, row, EVENT_AT, import_job_id)?;
     }
     Ok(())
 }
@@ -69,6 +69,8 @@ static SQL: LazyLock<String> = LazyLock::new(|| {
         .replace("{columns}", &names.join(", "))
         .replace("{cells}", &cells.collect::<Vec<_>>().join(", "))
         .replace("{is_unchanged}", is_unchanged());
+    let body = sql_body_if_different(&parameter(Column::ContentHash), &parameter(Column::EventTypeId));
+    let sql = sql.replace("{body}", &body);
     let keys = [Column::UserId, Column::Id, Column::EventTypeId, Column::SourceType, Column::ExternalId];
     keys.into_iter().fold(sql, |sql, key| sql.replace(&format!("{{{}}}", key.as_str()), &parameter(key)))
 });

@@ -5,7 +5,7 @@ type AS MATERIALIZED (
   SELECT {type_read} FROM event_type f
   WHERE f.user_id = {user_id} AND f.id >= {event_type_id} AND f.id <= {event_type_id} ORDER BY f.id LIMIT 1),
 found AS MATERIALIZED (
-  SELECT {event_read} FROM event f
+  SELECT {event_read}, {body} FROM event f
   WHERE f.user_id = {user_id} AND f.id >= {id} AND f.id <= {id} ORDER BY f.id LIMIT 1),
 -- Whether the id is used for something else, or the external key is known. No row if the event was found.
 other AS MATERIALIZED (
@@ -32,5 +32,5 @@ moved AS (
 stored AS (INSERT INTO event ({columns}) SELECT {cells} FROM moved m RETURNING 1)
 -- If the row is not stored although the feed head moves, this divides by zero, and nothing is stored.
 SELECT s.feed_head, s.revision, (SELECT 1 / (SELECT count(*) FROM stored)::integer FROM moved) AS is_stored,
-  (SELECT o.is_known FROM other o), f.import_job_id{type_row}{event_row}
+  (SELECT o.is_known FROM other o), f.import_job_id{type_row}{event_row}, f.body
 FROM seen s LEFT JOIN type t ON true LEFT JOIN found f ON true

@@ -9,7 +9,7 @@ type AS MATERIALIZED (
     WHERE f.user_id = $1 AND f.id >= w.id AND f.id <= w.id ORDER BY f.id LIMIT 1) f),
 found AS MATERIALIZED (
   SELECT f.* FROM item w CROSS JOIN LATERAL (
-    SELECT {event_read} FROM event f
+    SELECT {event_read}, {body} FROM event f
     WHERE f.user_id = $1 AND f.id >= w.id AND f.id <= w.id ORDER BY f.id LIMIT 1) f),
 rest AS MATERIALIZED (
   SELECT w.id, w.source_type, w.external_id FROM item w WHERE w.id NOT IN (SELECT id FROM found)),
@@ -43,13 +43,13 @@ moved AS (
   FROM held h WHERE a.user_id = $1 RETURNING h.user_id, h.feed_head),
 stored AS (INSERT INTO event ({columns}) SELECT {cells} FROM item w CROSS JOIN moved m RETURNING 1)
 -- If another number of rows is stored than the feed head moves by, this divides by zero, and nothing is stored.
-SELECT 0 AS kind, s.user_id, NULL::uuid AS id, NULL::uuid AS other, s.feed_head AS number, s.revision{no_row}
+SELECT 0 AS kind, s.user_id, NULL::uuid AS id, NULL::uuid AS other, s.feed_head AS number, s.revision{no_row}, NULL::record
 FROM seen s
 UNION ALL
-SELECT 4, m.user_id, NULL, NULL, 1 / ((SELECT count(*) FROM stored) = $2)::integer, 0{no_row} FROM moved m
+SELECT 4, m.user_id, NULL, NULL, 1 / ((SELECT count(*) FROM stored) = $2)::integer, 0{no_row}, NULL::record FROM moved m
 UNION ALL
-SELECT 5, $1, NULL, NULL, 0, 0{no_row} FROM other
+SELECT 5, $1, NULL, NULL, 0, 0{no_row}, NULL::record FROM other
 UNION ALL
-SELECT 2, f.user_id, f.id, f.import_job_id, 0, 0{event_row} FROM found f
+SELECT 2, f.user_id, f.id, f.import_job_id, 0, 0{event_row}, f.body FROM found f
 UNION ALL
-SELECT 3, f.user_id, f.id, NULL, 0, 0{type_row} FROM type f
+SELECT 3, f.user_id, f.id, NULL, 0, 0{type_row}, NULL::record FROM type f
