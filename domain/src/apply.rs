@@ -5,6 +5,7 @@
 
 mod create;
 mod edit;
+mod row_set;
 mod unit_of_work;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::row_set::RowSet;
 use crate::fault_injection;
 use crate::problem::{Code, FieldProblem, Problem};
 use crate::row::{EventRow, TypeRow};
@@ -17,38 +18,6 @@ pub enum Entity {
     Event,
     /// An event type.
     EventType,
-}
-
-/// The rows of one kind in a unit of work. `loaded` has the ids of those that are stored in the database.
-#[derive(Debug)]
-struct RowSet<Row> {
-    by_id: HashMap<Uuid, Arc<Row>>,
-    aliases: HashMap<Uuid, Uuid>,
-    loaded: HashSet<Uuid>,
-}
-
-impl<Row> Default for RowSet<Row> {
-    fn default() -> Self {
-        Self { by_id: HashMap::new(), aliases: HashMap::new(), loaded: HashSet::new() }
-    }
-}
-
-impl<Row> RowSet<Row> {
-    fn find_by_id_or_alias(&self, id: Uuid) -> Option<Arc<Row>> {
-        let canonical = if self.by_id.contains_key(&id) { Some(&id) } else { self.aliases.get(&id) };
-        canonical.and_then(|id| self.by_id.get(id)).map(Arc::clone)
-    }
-
-    fn contains_id_or_alias(&self, id: Uuid) -> bool {
-        self.by_id.contains_key(&id) || self.aliases.contains_key(&id)
-    }
-}
-
-impl<Row: Clone> RowSet<Row> {
-    /// Removes a row, which must be in the set, and returns it. Copies it only if an answer refers to it.
-    fn take_row(&mut self, id: Uuid) -> Row {
-        Arc::unwrap_or_clone(self.by_id.remove(&id).expect("a changed row is in its set"))
-    }
 }
 
 /// The loaded rows of one user that the items of its calls can touch, and the changes by these items.

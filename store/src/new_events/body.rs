@@ -45,7 +45,8 @@ pub(super) fn sql_body_if_different(sent_hash: &str, sent_type: &str) -> String 
 /// Reads the cell of [`sql_body_if_different`] at index `at`, and puts the body into the event. Returns whether
 /// the cell has one.
 pub(super) fn read_body_into(event: &mut EventRow, row: Row<'_>, at: usize) -> Result<bool, Error> {
-    let (Some(content), Some(cell)) = (&mut event.content, row.read_postgres_cell::<Option<Cell>>(at)?) else {
+    let (Some(content), Some(cell)) = (&mut event.content, row.read_postgres_cell::<Option<Cell>>(at)?)
+    else {
         return Ok(false);
     };
     let (timestamp, end_date, is_all_day, time_zone, notes, latitude, longitude, name, properties) = cell;

@@ -11,6 +11,7 @@ on_both!(
     a_type_is_found_by_its_alias_alone_and_in_a_batch,
     an_event_of_a_deleted_type_is_rejected_alone_and_in_a_batch,
     a_batch_is_decided_over_all_types_that_it_names,
+    the_stored_event_is_shown_if_other_content_is_sent_alone_and_in_a_batch,
 );
 
 /// Creates an event alone, and another one in a batch with a new event. Returns both results.
@@ -98,4 +99,40 @@ async fn a_batch_is_decided_over_all_types_that_it_names(server: &TestServer) {
     let results = client.create(&[first, same, named]).await["results"].take();
     let outcomes = [0, 1, 2].map(|at| results[at]["outcome"].clone());
     assert_eq!(outcomes, ["CREATED", "DUPLICATE", "CREATED"]);
+}
+
+/// The stored events have all of their fields, or none that may be missing. They are sent again with other notes,
+/// and with another type.
+async fn the_stored_event_is_shown_if_other_content_is_sent_alone_and_in_a_batch(server: &TestServer) {
+    let client = server.client("ann");
+    let (kind, other_kind) = (client.event_type("run").await, client.event_type("walk").await);
+    let bare = json!({ "id": new_id(), "eventTypeId": kind, "timestamp": "1969-12-31T23:59:59.999Z" });
+    let full = json!({
+        "id": new_id(), "eventTypeId": kind, "timestamp": "2026-01-02T00:00:00Z", "endDate": "2026-01-03T00:00:00Z",
+        "isAllDay": true, "timeZone": "Europe/Berlin", "notes": "(a, \"b\") \\ c", "sourceType": "watch",
+        "externalId": "lap 7", "properties": { "b": [0.1, null], "a": "\u{1f600}" },
+        "location": { "latitude": -0.1, "longitude": 1e-7, "name": "" },
+    });
+    let create = "mutation($events: [EventInput!]!) { createEvents(input: { events: $events }) { results { \
+        outcome differs version event { id eventTypeId eventType { id name } timestamp endDate isAllDay timeZone \
+        notes sourceType externalId location { latitude longitude name } properties importJobId createdAt \
+        updatedAt } } } }";
+    let stored =
+        client.ask(create, json!({ "events": [bare, full] })).await["createEvents"]["results"].take();
+    assert_eq!((&stored[0]["outcome"], &stored[1]["outcome"]), (&json!("CREATED"), &json!("CREATED")));
+    let change = |event: &Value, field: &str, value: &str| {
+        let mut event = event.clone();
+        event[field] = json!(value);
+        event
+    };
+    for (field, value) in [("notes", "other"), ("eventTypeId", other_kind.as_str())] {
+        let [bare, full] = [&bare, &full].map(|event| change(event, field, value));
+        for (at, sent) in [(0, vec![bare.clone()]), (1, vec![full.clone()]), (0, vec![bare, full])] {
+            let again = client.ask(create, json!({ "events": sent })).await["createEvents"]["results"].take();
+            for (result, stored) in again.as_array().unwrap().iter().zip(&stored.as_array().unwrap()[at..]) {
+                assert_eq!((&result["outcome"], &result["differs"]), (&json!("DUPLICATE"), &json!(true)));
+                assert_eq!(result["event"], stored["event"], "{field}");
+            }
+        }
+    }
 }

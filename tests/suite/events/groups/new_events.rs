@@ -63,6 +63,11 @@ async fn new_events_of_a_group_are_stored_together_and_known_ones_are_recognized
         let MutationAnswer::Event(answer) = write.await.unwrap() else { panic!("an answer for an event") };
         assert_eq!(answer.answer.outcome, expected, "{}", actors[user].subject);
         assert_eq!(answer.answer.differs, user == 5);
+        if user == 5 {
+            let content = answer.answer.row.as_ref().and_then(|row| row.content.as_ref()).unwrap();
+            assert_eq!(content.body.notes, None, "the stored event is shown, not the one that was sent");
+            assert_ne!(content.body.timestamp, 0);
+        }
         let name = answer.event_type.and_then(|row| row.content.as_ref().map(|content| content.name.clone()));
         assert_eq!(name.as_deref(), (expected != Outcome::Rejected).then_some("run"), "the type is complete");
     }
