@@ -6,6 +6,8 @@
 
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
 use domain::limits::RESPONSE_BYTES_MAX;
+use domain::problem::{Code, FieldProblem};
+use domain::stats::Exceeded;
 use serde_json::json;
 use service::Error;
 use service::LogThrottle;
@@ -17,6 +19,9 @@ use crate::query_limits::Refusal;
 /// 429 and no time of its own, in milliseconds.
 const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 
+/// The extension in which an error carries the problems of fields until it gets its problem object.
+const ERRORS: &str = "errors";
+
 /// Why a request, or one field of a GraphQL request, was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
@@ -26,6 +31,9 @@ pub enum ApiError {
     Forbidden,
     /// The request is malformed or invalid. The text says why.
     BadUserInput(String),
+    /// Fields of an argument are wrong. The pointers begin at the argument `input`, or at the arguments if the field
+    /// has no such argument.
+    Invalid(Vec<FieldProblem>),
     /// The request has only the hash of a GraphQL document, and the server has no document with this hash.
     PersistedQueryNotFound,
     /// The request, or its response, exceeds a limit other than the rate limit and the size of the body.
@@ -64,13 +72,24 @@ impl ApiError {
         Self::Limit { name: "answer", max: RESPONSE_BYTES_MAX as u64, detail }
     }
 
+    /// The error for one wrong field.
+    pub(crate) fn invalid(pointer: &str, code: Code, detail: &str) -> Self {
+        Self::Invalid(vec![FieldProblem::new(pointer, code, detail)])
+    }
+
+    /// The error for statistics that exceed a limit.
+    pub(crate) fn from_exceeded(exceeded: Exceeded) -> Self {
+        let Exceeded { name, max, advice } = exceeded;
+        Self::Limit { name, max: max as u64, detail: format!("{name} are limited to {max}: {advice}") }
+    }
+
     /// The stable code that clients compare with.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::Forbidden => "FORBIDDEN",
-            Self::BadUserInput(_) => "BAD_USER_INPUT",
+            Self::BadUserInput(_) | Self::Invalid(_) => "BAD_USER_INPUT",
             Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::Limit { .. } => "LIMIT_EXCEEDED",
             Self::PayloadTooLarge { .. } => "PAYLOAD_TOO_LARGE",
@@ -86,7 +105,7 @@ impl ApiError {
         match self {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
-            Self::BadUserInput(_) | Self::Limit { .. } => 400,
+            Self::BadUserInput(_) | Self::Invalid(_) | Self::Limit { .. } => 400,
             Self::PersistedQueryNotFound => 404,
             Self::PayloadTooLarge { .. } => 413,
             Self::RateLimited { .. } => 429,
@@ -102,6 +121,10 @@ impl ApiError {
             Self::PersistedQueryNotFound => "PersistedQueryNotFound".to_owned(),
             Self::Forbidden => "pages of this origin may not use this API".to_owned(),
             Self::BadUserInput(detail) | Self::Limit { detail, .. } => detail.clone(),
+            Self::Invalid(errors) => match errors.as_slice() {
+                [FieldProblem { pointer, detail, .. }] => format!("{pointer} {detail}"),
+                many => format!("{} fields are wrong", many.len()),
+            },
             Self::PayloadTooLarge { max } => format!("the body is larger than {max} bytes"),
             Self::RateLimited { .. } => {
                 "too many points were used in a short time: retry after retryAfterMs".to_owned()
@@ -130,6 +153,12 @@ impl ApiError {
         if let Self::Limit { name, max, .. } = self {
             let limit = Value::from_json(json!({ "name": name, "max": max })).unwrap_or_default();
             values.set("limit", limit);
+        }
+        if let Self::Invalid(errors) = self {
+            let errors = errors.iter().map(|FieldProblem { pointer, code, detail }| {
+                json!({ "pointer": pointer, "code": code.name(), "detail": detail })
+            });
+            values.set(ERRORS, Value::from_json(errors.collect()).unwrap_or_default());
         }
         values
     }
@@ -227,7 +256,11 @@ pub(crate) fn add_problems_to_errors(response: &mut Response, request_id: &str) 
             "INTERNAL" => 500,
             _ => 400,
         };
-        let problem = problem_json(&code, status, &error.message, request_id);
+        let mut problem = problem_json(&code, status, &error.message, request_id);
+        if let Some(errors) = values.get(ERRORS) {
+            problem["errors"] = errors.clone().into_json().unwrap_or_default();
+            values.unset(ERRORS);
+        }
         values.set("problem", Value::from_json(problem).unwrap_or_default());
     }
 }

@@ -20,5 +20,6 @@ pub mod limits;
 pub mod payload_objects;
 pub mod problem;
 pub mod row;
+pub mod stats;
 pub mod text_repair;
 pub mod trace_context;

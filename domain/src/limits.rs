@@ -289,3 +289,28 @@ pub const TOKEN_CACHE_ENTRIES_MAX: usize = 10_000;
 
 /// The most users whose account a process caches.
 pub const USER_CACHE_ENTRIES_MAX: usize = 10_000;
+
+/// The most calendar buckets from the first to the last one of an answer with statistics.
+pub const STATS_BUCKETS_MAX: usize = 5_000;
+/// The most rows of an answer with statistics: buckets with their groups, and the units of their measures.
+pub const STATS_ROWS_MAX: usize = 10_000;
+/// The most rows that are collected of one event type before the best source of each day is known.
+pub const STATS_DAY_ROWS_MAX: usize = 300_000;
+/// How long it may take to answer a question for statistics, in milliseconds.
+pub const STATS_MS_MAX: u64 = 10_000;
+/// The most groups of a question for statistics.
+pub const STATS_GROUPS_MAX: usize = 2;
+/// The most measures of a question for statistics.
+pub const STATS_MEASURES_MAX: usize = 3;
+/// The most sources that a question for statistics can prefer.
+pub const STATS_SOURCES_MAX: usize = 20;
+/// The longest name of such a source, in characters.
+pub const STATS_SOURCE_CHARS_MAX: usize = 255;
+/// For how many living events of the user a question for statistics costs one more point.
+pub const STATS_EVENTS_PER_POINT: u64 = 10_000;
+/// The fewest and the most characters of a key in `properties` that a question for statistics names.
+pub const PROPERTY_KEY_CHARS: std::ops::RangeInclusive<usize> = 1..=64;
+/// The longest unit of a measure, in characters. A longer text counts as no unit.
+pub const UNIT_CHARS_MAX: usize = 64;
+/// The years whose events statistics count, as the first instant and the first one after them.
+pub const STATS_INSTANTS: std::ops::Range<i64> = -2_208_988_800_000..4_102_444_800_000;

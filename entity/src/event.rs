@@ -67,6 +67,12 @@ pub struct Model {
     pub deleted_at: Option<i64>,
     /// Who deleted the event: `user`, or `rollback` for the rollback of an import. Set only in a tombstone.
     pub deleted_by: Option<String>,
+    /// The number under `value` in the properties. The program derives it, so that statistics can add it up from
+    /// an index. Null if there is none. A backfill fills it in older rows.
+    pub value: Option<f64>,
+    /// The text under `unit` in the properties, at most 64 characters. Null without a value. The program derives
+    /// it as it does `value`.
+    pub unit: Option<String>,
 }
 
 /// Empty: SeaORM relations are not used, because queries write their own joins.

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::parse_duration;
 use crate::import::ImportArgs;
+use crate::stats::StatsArgs;
 
 /// Idem, an offline-first event API: an event that is sent twice is stored once
 #[derive(Debug, Parser)]
@@ -78,6 +79,8 @@ pub enum Command {
     },
     /// Upload a file of events to a server and wait until it is stored
     Import(Box<ImportArgs>),
+    /// Count and add up the events of a user in days, weeks, months and years
+    Stats(Box<StatsArgs>),
     /// Check whether a server is ready: exit code 0 if it is, 1 if not
     #[command(after_help = "Example:\n  idem healthcheck --url http://127.0.0.1:8080")]
     Healthcheck {

@@ -5,7 +5,7 @@ mod args;
 mod bar;
 mod follow;
 mod preview;
-mod remote;
+pub(crate) mod remote;
 mod sniff;
 mod upload;
 mod watch;

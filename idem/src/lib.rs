@@ -11,7 +11,9 @@ mod lifecycle;
 mod open_files;
 mod payloads;
 mod readiness;
+mod stats;
 mod telemetry;
+mod terminal;
 mod token;
 
 pub use token::sign_token;
@@ -77,6 +79,7 @@ async fn run_command(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Token { subject, ttl } => println!("{}", sign_user_token(&subject, ttl)?),
         Command::Import(args) => return import::run_import(&args).await,
+        Command::Stats(args) => return stats::run_stats(&args).await,
         Command::Healthcheck { url } => {
             let url = match url {
                 Some(url) => url,

@@ -22,6 +22,7 @@ mod m0010_import_safety;
 mod m0011_backfill;
 mod m0012_account_revision;
 mod m0013_plain_column_names;
+mod m0014_statistics;
 
 /// All migrations in their order.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_backfill::Migration),
             Box::new(m0012_account_revision::Migration),
             Box::new(m0013_plain_column_names::Migration),
+            Box::new(m0014_statistics::Migration),
         ]
     }
 }

@@ -78,6 +78,11 @@ pub mod queries {
         pub use store::import_rejection::{count_rejections_of_import, load_page};
     }
 
+    /// Counts and adds up the events of a user in the buckets of a calendar.
+    pub mod stats {
+        pub use store::stats::{Statistics, TOO_SLOW, compute_statistics, count_event_points};
+    }
+
     /// Counts the events, event types and imports of a user. Clients show these totals as the status of their
     /// synchronization.
     pub mod status {

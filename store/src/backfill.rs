@@ -9,44 +9,64 @@
 //! stores nothing.
 
 use ::entity::backfill::{Column, Entity};
+use rusqlite::Connection;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, Statement, Value,
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::dialect::{self, List};
 use super::lock::{Lockable, begin_and_lock_row};
 use super::row_reader::{Row, RowReader};
 use super::{Store, Tx, run_to_completion};
 use crate::error::Error;
 use domain::case_folding::fold;
+use domain::stats::measure::{self, Measured};
 
 /// The most rows that one step of a backfill reads. With the longest notes they take a few tens of MiB.
 pub const STEP_ROWS: usize = 250;
 
-/// A text column that is derived from another column of the same row. The table has the primary key
-/// `(user_id, id)` and a `version` that every write increments.
+/// Columns that are derived from a text column of the same row. The table has the primary key `(user_id, id)` and a
+/// `version` that every write increments.
 struct Derived {
     name: &'static str,
     table: &'static str,
     source: &'static str,
-    target: &'static str,
-    derive: fn(&str) -> String,
+    /// The names of the columns, with whether each holds a number instead of a text.
+    targets: &'static [(&'static str, bool)],
+    /// Returns a value for each column. Numbers are texts that Rust parses into the same number.
+    derive: fn(&str) -> Vec<Option<String>>,
 }
 
 /// All derived columns. The migration that comes with a new rule adds a row with the same name to `backfill`.
-static ALL: [Derived; 1] = [Derived {
-    name: "event.notes_search",
-    table: "event",
-    source: "notes",
-    target: "notes_search",
-    derive: fold,
-}];
+static ALL: [Derived; 2] = [
+    Derived {
+        name: "event.notes_search",
+        table: "event",
+        source: "notes",
+        targets: &[("notes_search", false)],
+        derive: |notes| vec![Some(fold(notes))],
+    },
+    Derived {
+        name: VALUES,
+        table: "event",
+        source: "properties",
+        targets: &[("value", true), ("unit", false)],
+        derive: |properties| match measure::promoted(properties) {
+            Some(Measured { value, unit }) => vec![Some(value.to_string()), unit],
+            None => vec![None, None],
+        },
+    },
+];
 
-/// A backfill of one derived column, and how far it is.
+/// The backfill of the numbers and units that statistics add up.
+pub(crate) const VALUES: &str = "event.value";
+
+/// A backfill of derived columns, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backfill {
-    /// The table and the column that it fills, as in `event.notes_search`.
+    /// The table and the (first) column that it fills, as in `event.notes_search`.
     pub name: String,
     /// The checkpoint: the owner and the id of the last row that was checked.
     after: (Uuid, Uuid),
@@ -106,7 +126,16 @@ pub async fn load_all(store: &Store) -> Result<Vec<Backfill>, Error> {
         .collect())
 }
 
-/// Checks the next rows after the checkpoint, up to [`STEP_ROWS`], and fills those whose derived text is out
+/// Whether all rows were checked by the backfill with this name.
+///
+/// # Errors
+/// [`Error::Database`] if the database fails.
+pub(crate) async fn is_done(store: &Store, name: &str) -> Result<bool, Error> {
+    let row = Entity::find().filter(Column::Name.eq(name)).one(store.reader()).await?;
+    Ok(row.is_some_and(|row| row.is_done))
+}
+
+/// Checks the next rows after the checkpoint, up to [`STEP_ROWS`], and fills those whose derived columns are out
 /// of date. Rows and checkpoint are committed user by user. It is safe to repeat a step after an error.
 ///
 /// # Errors
@@ -125,10 +154,11 @@ pub async fn run_step(store: &Store, backfill: &Backfill) -> Result<Step, Error>
     let (store, backfill, mut done) = (store.clone(), backfill.clone(), backfill.clone());
     run_to_completion(async move {
         let mut checked = 0;
-        for user_rows in rows.chunk_by(|one, other| one.user_id == other.user_id) {
+        let count = rows.len();
+        for user_rows in group_by_user(rows) {
             checked += user_rows.len();
-            let is_stale = user_rows.iter().any(|row| row.text.is_some());
-            if !is_stale && checked < rows.len() {
+            let is_stale = user_rows.iter().any(|row| row.derived.is_some());
+            if !is_stale && checked < count {
                 continue;
             }
             let after = user_rows.last().map_or(done.after, CheckedRow::primary_key);
@@ -174,8 +204,8 @@ struct CheckedRow {
     user_id: Uuid,
     id: Uuid,
     version: i32,
-    /// The text that the derived column must have, if it has another one now. `None` if nothing is to change.
-    text: Option<String>,
+    /// The values that the derived columns must have, if they have others now. `None` if nothing is to change.
+    derived: Option<Vec<Option<String>>>,
 }
 
 impl CheckedRow {
@@ -184,7 +214,19 @@ impl CheckedRow {
     }
 }
 
-/// Reads the rows after the checkpoint, up to [`STEP_ROWS`], and derives their texts again.
+/// Splits rows, which are sorted by user, into those of each user.
+fn group_by_user(rows: Vec<CheckedRow>) -> Vec<Vec<CheckedRow>> {
+    let mut groups: Vec<Vec<CheckedRow>> = Vec::new();
+    for row in rows {
+        match groups.last_mut() {
+            Some(group) if group[0].user_id == row.user_id => group.push(row),
+            _ => groups.push(vec![row]),
+        }
+    }
+    groups
+}
+
+/// Reads the rows after the checkpoint, up to [`STEP_ROWS`], and derives their columns again.
 ///
 /// Plan: it walks the primary key `(user_id, id)` from the checkpoint, and stops at the limit.
 async fn read_next_rows(
@@ -192,9 +234,11 @@ async fn read_next_rows(
     derived: &Derived,
     after: (Uuid, Uuid),
 ) -> Result<Vec<CheckedRow>, Error> {
-    let Derived { table, source, target, derive, .. } = derived;
+    let Derived { table, source, targets, derive, .. } = derived;
+    let columns: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
+    let columns = columns.join(", ");
     let sql = format!(
-        "SELECT user_id, id, version, {source}, {target} FROM {table} WHERE (user_id, id) > ($1, $2) \
+        "SELECT user_id, id, version, {source}, {columns} FROM {table} WHERE (user_id, id) > ($1, $2) \
          ORDER BY user_id, id LIMIT {STEP_ROWS}"
     );
     let reader = store.reader();
@@ -204,41 +248,90 @@ async fn read_next_rows(
         .map(|row| {
             let mut reader = RowReader::new(Row::from_query_result(row)?, 0);
             let (user_id, id, version) = (reader.next()?, reader.next()?, reader.next()?);
-            let (source, target): (Option<String>, Option<String>) = (reader.next()?, reader.next()?);
-            let text = source.map(|source| derive(&source)).filter(|text| Some(text) != target.as_ref());
-            Ok(CheckedRow { user_id, id, version, text })
+            let source: Option<String> = reader.next()?;
+            let stored = targets.iter().map(|(_, is_number)| match is_number {
+                true => Ok(reader.next::<Option<f64>>()?.map(|number| number.to_string())),
+                false => reader.next(),
+            });
+            let stored = stored.collect::<Result<Vec<Option<String>>, Error>>()?;
+            let derived = source.map_or_else(|| vec![None; targets.len()], |source| derive(&source));
+            let derived = Some(derived).filter(|derived| *derived != stored);
+            Ok(CheckedRow { user_id, id, version, derived })
         })
         .collect()
 }
 
-/// Writes the new derived texts of one user's rows, with one statement within `tx`.
+/// Writes the new derived columns of one user's rows within `tx`.
 ///
 /// Plan: it looks each row up by the primary key. A row with another version was written in the meantime, and
 /// stays.
-async fn update_stale_rows(tx: &Tx, derived: &Derived, rows: &[CheckedRow]) -> Result<(), Error> {
-    let stale: Vec<(&CheckedRow, &str)> =
-        rows.iter().filter_map(|row| Some((row, row.text.as_deref()?))).collect();
-    let Some((first, _)) = stale.first() else { return Ok(()) };
-    let Derived { table, target, .. } = derived;
-    let backend = tx.backend();
-    let wanted = dialect::sql_parameter_table(
-        backend,
-        &mut 2,
-        &[("id", "uuid"), ("version", "text"), ("text", "text")],
-    );
+async fn update_stale_rows(tx: &Tx, derived: &'static Derived, rows: Vec<CheckedRow>) -> Result<(), Error> {
+    let stale: Vec<CheckedRow> = rows.into_iter().filter(|row| row.derived.is_some()).collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    match tx.backend() {
+        DbBackend::Sqlite => {
+            tx.run_on_sqlite(move |connection| update_rows_on_sqlite(connection, derived, &stale)).await
+        }
+        _ => tx.execute_statement(update_statement(derived, &stale)).await.map(drop),
+    }
+}
+
+fn update_rows_on_sqlite(
+    connection: &Connection,
+    derived: &Derived,
+    rows: &[CheckedRow],
+) -> Result<(), Error> {
+    let set: Vec<String> =
+        derived.targets.iter().zip(4..).map(|((name, _), number)| format!("{name} = ?{number}")).collect();
     let sql = format!(
-        "UPDATE {table} SET {target} = w.text FROM {wanted} \
-         WHERE {table}.user_id = $1 AND {table}.id = w.id AND {table}.version = CAST(w.version AS integer)"
+        "UPDATE {} SET {} WHERE user_id = ?1 AND id = ?2 AND version = ?3",
+        derived.table,
+        set.join(", ")
     );
-    let versions: Vec<String> = stale.iter().map(|(row, _)| row.version.to_string()).collect();
-    let columns = vec![
-        List::Ids(stale.iter().map(|(row, _)| row.id).collect()),
-        List::Texts(versions.iter().map(String::as_str).collect()),
-        List::Texts(stale.iter().map(|(_, text)| *text).collect()),
+    let mut statement = connection.prepare_cached(&sql)?;
+    for CheckedRow { user_id, id, version, derived: values } in rows {
+        let mut parameters: Vec<rusqlite::types::Value> =
+            vec![user_id.as_bytes().to_vec().into(), id.as_bytes().to_vec().into(), (*version).into()];
+        for ((_, is_number), text) in derived.targets.iter().zip(values.iter().flatten()) {
+            parameters.push(match text {
+                Some(text) if *is_number => text.parse::<f64>().unwrap_or_default().into(),
+                text => text.clone().into(),
+            });
+        }
+        statement.execute(rusqlite::params_from_iter(parameters))?;
+    }
+    Ok(())
+}
+
+/// The statement of PostgreSQL that updates rows of one user. A text in its arrays is never null: a value has a
+/// mark in front, and a null is the empty text.
+fn update_statement(derived: &Derived, rows: &[CheckedRow]) -> Statement {
+    let mut values: Vec<Value> = vec![
+        rows[0].user_id.into(),
+        rows.iter().map(|row| row.id).collect::<Vec<_>>().into(),
+        rows.iter().map(|row| row.version).collect::<Vec<_>>().into(),
     ];
-    let mut values = vec![first.user_id.into()];
-    values.extend(dialect::table_parameters(backend, columns));
-    tx.execute_statement(Statement::from_sql_and_values(backend, sql, values)).await.map(drop)
+    let (mut arrays, mut names, mut set) = (String::new(), String::new(), Vec::new());
+    for (at, (name, is_number)) in derived.targets.iter().enumerate() {
+        let marked =
+            rows.iter().map(|row| match row.derived.as_ref().and_then(|values| values[at].as_ref()) {
+                Some(value) => format!("={value}"),
+                None => String::new(),
+            });
+        values.push(marked.collect::<Vec<_>>().into());
+        arrays += &format!(", ${}::text[]", at + 4);
+        names += &format!(", {name}");
+        let cast = if *is_number { "::double precision" } else { "" };
+        set.push(format!("{name} = CASE WHEN w.{name} = '' THEN NULL ELSE substr(w.{name}, 2) END{cast}"));
+    }
+    let (table, set) = (derived.table, set.join(", "));
+    let sql = format!(
+        "UPDATE {table} SET {set} FROM unnest($2::uuid[], $3::integer[]{arrays}) AS w(id, version{names}) \
+         WHERE {table}.user_id = $1 AND {table}.id = w.id AND {table}.version = w.version"
+    );
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
 
 /// Moves the checkpoint of a backfill and commits the transaction. If the checkpoint is no longer at `from`,

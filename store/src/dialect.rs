@@ -112,6 +112,13 @@ pub(super) fn options_without_bitmap_scans(mut options: PostgresOptions) -> Post
     options
 }
 
+/// Changes the options for connections that add rows up: PostgreSQL puts them into a hash table. It would rather sort
+/// them, because it expects a group for each row.
+pub(super) fn options_without_sorts(mut options: PostgresOptions) -> PostgresOptions {
+    options.session = options.session.with_setting("enable_sort", "off");
+    options
+}
+
 /// Returns a list of ids as one query parameter: an array on PostgreSQL, and the text of a JSON array on
 /// SQLite.
 pub(super) fn ids_parameter(backend: DbBackend, ids: &[Uuid]) -> Value {
@@ -159,29 +166,6 @@ pub(super) fn table_parameters(backend: DbBackend, columns: Vec<List<'_>>) -> Ve
     };
     let rows = (0..length).map(|row| columns.iter().map(|column| cell(column, row)).collect::<Vec<_>>());
     vec![json!(rows.collect::<Vec<_>>()).to_string().into()]
-}
-
-/// Returns the SQL of a table `w` for a FROM clause, made of the parameters of [`table_parameters`].
-/// `columns` are names and types; the types are `uuid` or `text`. `next` is the number of the first
-/// parameter, and is set to the number after the last one.
-pub(super) fn sql_parameter_table(backend: DbBackend, next: &mut usize, columns: &[(&str, &str)]) -> String {
-    let first = *next;
-    if backend == DbBackend::Postgres {
-        *next += columns.len();
-        let arrays = columns.iter().zip(first..).map(|((_, cast), number)| format!("${number}::{cast}[]"));
-        let names = columns.iter().map(|(name, _)| *name);
-        return format!(
-            "unnest({}) AS w({})",
-            arrays.collect::<Vec<_>>().join(", "),
-            names.collect::<Vec<_>>().join(", ")
-        );
-    }
-    *next += 1;
-    let cells = columns.iter().enumerate().map(|(at, (name, cast))| match *cast {
-        "uuid" => format!("unhex(value ->> {at}) AS {name}"),
-        _ => format!("value ->> {at} AS {name}"),
-    });
-    format!("(SELECT {} FROM json_each(${first})) w", cells.collect::<Vec<_>>().join(", "))
 }
 
 /// The SQL expression for the current time in epoch milliseconds, by the clock of the database, which all

@@ -120,6 +120,12 @@ impl Error {
         self.database_error_code().is_some_and(|code| code == "22012")
     }
 
+    /// Whether a number was too large for its type (`numeric_value_out_of_range`).
+    #[must_use]
+    pub(crate) fn is_number_out_of_range(&self) -> bool {
+        self.database_error_code().is_some_and(|code| code == "22003")
+    }
+
     /// The driver's error of a statement that failed. `None` if no statement was sent.
     fn statement_error(&self) -> Option<&sqlx::Error> {
         match self {

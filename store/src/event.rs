@@ -221,7 +221,7 @@ async fn select_filtered(
 }
 
 /// The smallest UUIDv7 with this time in epoch milliseconds.
-fn smallest_id_at(ms: i64) -> Uuid {
+pub(crate) fn smallest_id_at(ms: i64) -> Uuid {
     compose_uuid_v7(ms, [0; 10])
 }
 

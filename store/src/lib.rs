@@ -31,6 +31,7 @@ mod preflight;
 mod row_reader;
 pub mod save;
 mod sqlite;
+pub mod stats;
 pub mod status;
 mod transaction;
 
@@ -90,6 +91,8 @@ pub struct Store {
     health: Arc<Health>,
     /// A cache of the ids of users that this process has seen, by issuer and subject.
     users: Arc<Mutex<LruCache<(String, String), Uuid>>>,
+    /// A cache of how many events users have, for the cost of statistics.
+    event_counts: Arc<Mutex<LruCache<Uuid, stats::EventCount>>>,
     /// The source of the current time, of new ids and of random numbers.
     pub clock: Clock,
 }
@@ -145,7 +148,8 @@ impl Store {
             reader = Pool::new_postgres(reading.clone(), quarter, READ_MAX, &health);
             let listing = dialect::options_without_bitmap_scans(reading);
             lists = Pool::new_postgres(listing.clone(), quarter, READ_MAX, &health);
-            heavy = Pool::new_postgres(listing, HEAVY_READ_CONNECTIONS, READ_MAX, &health);
+            let adding_up = dialect::options_without_sorts(listing);
+            heavy = Pool::new_postgres(adding_up, HEAVY_READ_CONNECTIONS, READ_MAX, &health);
             let probing = options(PROBE_MAX)?;
             probe = Pool::new_postgres(probing, 1, PROBE_MAX, &health);
             let writing = dialect::options_with_generic_plans(options(WRITE_MAX)?);
@@ -159,6 +163,7 @@ impl Store {
         drop(reader.acquire().await?);
         let entries = NonZeroUsize::new(USER_CACHE_ENTRIES_MAX).expect("the size of the cache is not zero");
         let users = Arc::new(Mutex::new(LruCache::new(entries)));
+        let event_counts = Arc::new(Mutex::new(LruCache::new(entries)));
         let (lock_queues, heavy_queues) = (Arc::default(), Arc::default());
         Ok(Self {
             writer,
@@ -172,6 +177,7 @@ impl Store {
             probe,
             health,
             users,
+            event_counts,
             clock,
         })
     }

@@ -1,12 +1,22 @@
 //! Opens the connections for migrations. They have no statement timeout, because a migration may take any
 //! time.
 
-use sea_orm::sqlx::sqlite::SqliteConnectOptions;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr};
+use std::time::Duration;
 
-/// The statement of PostgreSQL that waits until no other process migrates, and keeps others from it. The key
+use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement,
+};
+use tokio::time::sleep;
+
+/// The statement of PostgreSQL that keeps others from migrating, unless another process migrates already. The key
 /// of the advisory lock is an arbitrary number that no other lock uses.
-const LOCK: &str = "SELECT pg_advisory_lock(4011776581)";
+///
+/// A statement that waits for the lock would have a snapshot, and a migration that builds an index beside writes
+/// waits for all older snapshots: both would wait for ever.
+const LOCK: &str = "SELECT pg_try_advisory_lock(4011776581)";
+/// The pause between two attempts to get that lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
 /// Limits how long a migration waits for the lock of a table. All later statements on the table wait after
 /// it, so it fails after 10 s, and can be tried again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
@@ -22,10 +32,17 @@ pub async fn open_to_migrate(url: &str) -> Result<DatabaseConnection, DbErr> {
     options.map_sqlx_sqlite_opts(|sqlite| sqlite.create_if_missing(true).pragma("journal_mode", "WAL"));
     let connection = Database::connect(options).await?;
     if connection.get_database_backend() == DbBackend::Postgres {
-        connection.execute_unprepared(LOCK).await?;
+        while !try_lock(&connection).await? {
+            sleep(LOCK_PAUSE).await;
+        }
         connection.execute_unprepared(LOCK_TIMEOUT).await?;
     }
     Ok(connection)
+}
+
+async fn try_lock(connection: &DatabaseConnection) -> Result<bool, DbErr> {
+    let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, LOCK)).await?;
+    row.map_or(Ok(false), |row| row.try_get_by_index(0))
 }
 
 /// Opens a connection to find out which migrations were applied, which changes nothing. The caller must close

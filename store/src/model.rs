@@ -15,6 +15,7 @@ use domain::case_folding;
 use domain::row::{
     DeletedBy, Deletion, EventBody, EventContent, EventRow, Location, RowMeta, TypeContent, TypeRow, Writer,
 };
+use domain::stats::measure::{self, Measured};
 
 /// Which columns of a row are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +92,8 @@ pub(super) fn sql_null_columns(backend: DbBackend, columns: &[impl ColumnTrait])
     columns.iter().map(null).collect()
 }
 
-/// The columns that [`read_event_row`] reads, in their order. The owner and the column for searching are not
-/// among them.
+/// The columns that [`read_event_row`] reads, in their order. The owner and the columns that are derived from
+/// others are not among them.
 ///
 /// The statement of the change feed returns events and types in the same columns. So the first
 /// [`TYPE_RESPONSE`] columns have the same SQL types as those of [`TYPE`].
@@ -248,9 +249,14 @@ pub(super) fn to_event_model(user_id: Uuid, row: EventRow) -> event::ActiveModel
         updated_at: Set(meta.updated_at),
         deleted_at: Set(meta.deletion.map(|deletion| deletion.at)),
         deleted_by: Set(meta.deletion.map(|deletion| deletion.by.deleted_by_text().to_owned())),
+        value: Set(None),
+        unit: Set(None),
     };
     if let Some(content) = row.content {
         let body = content.body;
+        if let Some(Measured { value, unit }) = measure::promoted(&body.properties) {
+            (model.value, model.unit) = (Set(Some(value)), Set(unit));
+        }
         model.event_type_id = Set(Some(content.event_type_id));
         model.timestamp = Set(Some(body.timestamp));
         model.end_date = Set(body.end_date);

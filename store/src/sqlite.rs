@@ -32,7 +32,7 @@ use domain::limits::WRITE_MS_MAX;
 pub(crate) use load::{Detail, load_read_set, load_read_sets};
 pub(crate) use save::{save_feed_head, save_rows, save_rows_and_heads};
 pub(crate) use transaction::{Ending, SqliteTransaction};
-pub(crate) use values::{execute, find_integer, find_models};
+pub(crate) use values::{execute, find_integer, find_models, prepare_and_bind};
 
 /// How long SQLite waits while another process writes to the database. It gives up before the caller does, who
 /// then learns that SQLite still answers.
@@ -45,6 +45,7 @@ type Job = Box<dyn FnOnce(&mut WriterThread) + Send>;
 
 /// The connection of this process that writes to SQLite.
 pub struct SqliteWriter {
+    path: PathBuf,
     jobs: mpsc::Sender<Job>,
     /// One permit: the turn to run a transaction.
     permits: Arc<Semaphore>,
@@ -85,14 +86,20 @@ impl SqliteWriter {
         let (jobs, queue) = mpsc::channel::<Job>();
         let interrupt = Arc::<Mutex<Option<InterruptHandle>>>::default();
         let path = options.get_filename().to_owned();
-        let mut thread = WriterThread { path, connection: None, interrupt: Arc::clone(&interrupt) };
+        let mut thread =
+            WriterThread { path: path.clone(), connection: None, interrupt: Arc::clone(&interrupt) };
         let run_jobs = move || queue.into_iter().for_each(|job| job(&mut thread));
         thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(run_jobs)
             .map_err(|error| DbErr::Conn(RuntimeErr::Internal(error.to_string())))?;
         let permits = Arc::new(Semaphore::new(1));
-        Ok(Self { jobs, permits, interrupt, health: Arc::clone(health), job_max })
+        Ok(Self { path, jobs, permits, interrupt, health: Arc::clone(health), job_max })
+    }
+
+    /// The file of the database.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Waits for the turn to run a transaction, in order of arrival.

@@ -1,8 +1,9 @@
-//! Tests `idem import` as a user runs it. Each test runs the program against a server, and checks its exit
+//! Tests `idem import` and `idem stats` as a user runs them. Each test runs the program against a server, and checks its exit
 //! code and its output.
 
 mod preview;
 mod proxy;
+mod stats;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ fn run(test: &str, fault: &str) -> (bool, String) {
         .args(["--exact", test])
         .env("IDEM_PLANT", fault)
         .env("TESTS_SIM_SEEDS", "50")
+        .env("TESTS_STATS", "200")
         .env_remove("TESTS_FULL");
     let output = command.output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -85,6 +86,31 @@ fn a_write_that_takes_no_lock_is_caught_on_postgres() {
         "events::groups::two_processes::processes_that_send_the_same_outboxes_at_once_store_each_event_once",
         "plant-no-lock",
     );
+}
+
+/// Breaks of the rules of statistics, each found by the comparison with their oracle.
+const WRONG_STATISTICS: [&str; 10] = [
+    "plant-stats-later-time",
+    "plant-stats-skipped-date",
+    "plant-stats-full-hours",
+    "plant-stats-all-day-in-utc",
+    "plant-stats-all-day-lasts",
+    "plant-stats-one-unit",
+    "plant-stats-weekday-of-bucket",
+    "plant-stats-source-of-bucket",
+    "plant-stats-other-sources",
+    "plant-stats-fill-beyond",
+];
+
+#[test]
+fn wrong_statistics_are_caught_by_their_oracle() {
+    let test = "statistics::questions::answers_on_sqlite_equal_the_oracle";
+    let (passed, output) = run(test, "none");
+    assert!(passed && output.contains("1 passed"), "the test fails without a fault: {output}");
+    for fault in WRONG_STATISTICS {
+        let (passed, output) = run(test, fault);
+        assert!(!passed && output.contains("1 failed"), "{fault} is not caught: {output}");
+    }
 }
 
 /// A record crashes three workers at each size of the chunk: 500, 50, 5 and 1.

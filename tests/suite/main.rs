@@ -16,6 +16,7 @@ mod processes;
 mod queue;
 mod simulator;
 mod source_tree;
+mod statistics;
 mod subscriptions;
 mod sync;
 mod telemetry;

@@ -3,6 +3,7 @@
 //! Resolvers are thin: they take the actor from the context, convert the arguments, call one use case of
 //! `service`, and convert its result. They contain no business rules.
 
+mod filter;
 pub mod input;
 pub mod json_writer;
 mod loader;

@@ -13,15 +13,17 @@ use domain::limits;
 use domain::row::EventRow;
 use futures::FutureExt;
 use service::Store;
-use service::queries::{digest, event, event_type, feed, import_job, status};
+use service::queries::{digest, event, event_type, feed, import_job, stats, status};
 use uuid::Uuid;
 
+use super::filter::{EventFilter, check_filter_list};
 use super::response_size::SelectionCounts;
 use super::scalar::{Cursor, DateTime, Id};
 use super::types::connection::{Connection, Listed, check_page_size, parse_window};
 use super::types::event::{Event, EventType, Node, Viewer};
 use super::types::import::{ImportJob, ImportState};
 use super::types::rate_limit::RateLimit;
+use super::types::stats::{EventStats, EventStatsInput};
 use super::types::sync::{self, ChangePage, EntityType, SourceStatus, SyncDigest, SyncState, SyncStatus};
 use super::{context_actor, context_charge, context_response_size, context_store, loader};
 use crate::error::ApiError;
@@ -46,77 +48,6 @@ impl Listed for EventType {
 
     fn sort_key(&self) -> Self::Key {
         Self::sort_key(self)
-    }
-}
-
-/// Selects events. An event must match every field that is set. `from` and `idFrom` are inclusive, `to` and
-/// `idTo` are exclusive.
-#[derive(Debug, async_graphql::InputObject)]
-pub struct EventFilter {
-    /// Events of one of these event types. 1 to 500 ids or aliases; an unknown id matches nothing.
-    event_type_ids: Option<Vec<Id>>,
-    /// Events whose `timestamp` is at or after this instant.
-    from: Option<DateTime>,
-    /// Events whose `timestamp` is before this instant.
-    to: Option<DateTime>,
-    /// Events whose id was made at or after this instant, by the time inside the UUIDv7. That is not
-    /// `timestamp`, nor when the server stored the event.
-    id_from: Option<DateTime>,
-    /// Events whose id was made before this instant, by the time inside the UUIDv7.
-    id_to: Option<DateTime>,
-    /// Events from one of these sources. 1 to 500 values of `sourceType`.
-    source_types: Option<Vec<String>>,
-    /// Events that the import with this id created. An unknown id matches nothing.
-    import_job_id: Option<Id>,
-    /// Events whose `notes` contain this text, compared without regard to case. 2 to 100 characters.
-    search: Option<String>,
-}
-
-impl EventFilter {
-    fn parse_filter(this: Option<Self>) -> Result<event::Filter, ApiError> {
-        let Some(filter) = this else {
-            return Ok(event::Filter::default());
-        };
-        let search_fits = |text: &String| limits::SEARCH_CHARS.contains(&text.chars().count());
-        if filter.search.as_ref().is_some_and(|text| !search_fits(text) || text.contains('\0')) {
-            return Err(ApiError::BadUserInput(
-                "search must have 2 to 100 characters, none of them NUL".to_owned(),
-            ));
-        }
-        let event_type_ids = check_filter_list(filter.event_type_ids)?;
-        let source_types = check_filter_list(filter.source_types)?;
-        Ok(event::Filter {
-            event_type_ids: event_type_ids.map(|ids| ids.iter().filter_map(Id::to_uuid).collect()),
-            from: DateTime::into_epoch_ms(filter.from)?,
-            to: DateTime::into_epoch_ms(filter.to)?,
-            id_from: DateTime::into_epoch_ms(filter.id_from)?,
-            id_to: DateTime::into_epoch_ms(filter.id_to)?,
-            source_types: source_types.map(|all| all.into_iter().filter(|s| !s.contains('\0')).collect()),
-            // No import has the nil UUID, so a value that is not a UUID matches no event.
-            import_job_id: filter.import_job_id.map(|id| id.to_uuid().unwrap_or_default()),
-            search: filter.search,
-        })
-    }
-}
-
-/// Checks the length of a list in a filter, and returns the list unchanged. An absent list matches
-/// everything.
-///
-/// # Errors
-/// [`ApiError::BadUserInput`] if the list is empty, because it could not match anything.
-/// [`ApiError::Limit`] if it has more than [`limits::FILTER_VALUES_MAX`] values.
-fn check_filter_list<T>(values: Option<Vec<T>>) -> Result<Option<Vec<T>>, ApiError> {
-    let max = limits::FILTER_VALUES_MAX;
-    match values {
-        Some(values) if values.is_empty() => Err(ApiError::BadUserInput(
-            "a list in a filter must have at least 1 value: leave it out to match all".to_owned(),
-        )),
-        Some(values) if values.len() > max => {
-            let detail =
-                format!("a list in a filter has at most {max} values: split it over several requests");
-            Err(ApiError::Limit { name: "filter", max: max as u64, detail })
-        }
-        values => Ok(values),
     }
 }
 
@@ -190,6 +121,26 @@ impl Query {
         ))
     }
 
+    /// Numbers from the living events that match the filter: how many there are, how long they last, and what they
+    /// measure, in the buckets of a calendar. Events before 1900 or from 2100 on are left out. Over 5 000 buckets of
+    /// the calendar, 10 000 entries of `buckets` and `measures`, or 10 s, it is refused with `LIMIT_EXCEEDED`.
+    async fn event_stats(
+        &self,
+        context: &Context<'_>,
+        input: EventStatsInput,
+    ) -> Result<EventStats, ApiError> {
+        let (store, user_id) = (context_store(context), context_actor(context).user_id);
+        let (query, filter) = input.parse_query()?;
+        let (query, ends) = (Arc::new(query), (filter.from, filter.to));
+        let selected = EventStats::selected_fields(context);
+        let found = stats::compute_statistics(store, user_id, Arc::clone(&query), filter, selected).await?;
+        let stats = EventStats::new(&query, ends, found.map_err(ApiError::from_exceeded)?, user_id);
+        context_response_size(context).add_bytes_and_check_limit(
+            SelectionCounts::count_selected_fields(context).row_overhead_bytes(stats.count_rows()),
+        )?;
+        Ok(stats)
+    }
+
     /// The living event type with this id or alias; null if there is none.
     async fn event_type(&self, context: &Context<'_>, id: Id) -> Result<Option<EventType>, ApiError> {
         node::find_event_type(context, &id).await
@@ -238,7 +189,7 @@ impl Query {
         states: Option<Vec<ImportState>>,
     ) -> Result<Connection<ImportJob>, ApiError> {
         let (store, user_id) = (context_store(context).clone(), context_actor(context).user_id);
-        let states = check_filter_list(states)?;
+        let states = check_filter_list("/states", states)?;
         let states: Option<Vec<State>> = states.map(|states| states.into_iter().map(State::from).collect());
         let window = parse_window(first, after, last, before)?;
         let page = import_job::load_page(&store, user_id, states.as_deref(), &window).await?;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{InputType, InputValueResult, Number, Scalar, ScalarType, Value};
 use domain::draft::Sent;
+use domain::problem::Code;
 use domain::text_repair::make_marked_numbers_overflow;
 use domain::{event_id, instant};
 use uuid::Uuid;
@@ -68,16 +69,18 @@ impl DateTime {
     /// Parses the value of an argument or filter, in epoch milliseconds. `None` if it is absent or null.
     ///
     /// # Errors
-    /// [`ApiError::BadUserInput`] if the value is not an RFC 3339 instant of the years 0001 to 9999.
-    pub(crate) fn into_epoch_ms(this: Option<Self>) -> Result<Option<i64>, ApiError> {
+    /// [`ApiError::Invalid`] if the value, which has this pointer, is not an RFC 3339 instant of the years 0001 to
+    /// 9999.
+    pub(crate) fn into_epoch_ms(pointer: &'static str, this: Option<Self>) -> Result<Option<i64>, ApiError> {
         match Self::into_draft_field(this) {
             Sent::Absent => Ok(None),
             Sent::Value(text) if instant::parse(&text).is_some() => {
                 Ok(instant::parse(&text).map(|parsed| parsed.ms))
             }
-            _ => Err(ApiError::BadUserInput(
-                "a DateTime must be RFC 3339, such as 2026-01-31T08:00:00Z".to_owned(),
-            )),
+            _ => {
+                let detail = "must be RFC 3339, such as 2026-01-31T08:00:00Z";
+                Err(ApiError::invalid(pointer, Code::InvalidDatetime, detail))
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ use media::{Accepted, Media};
 use response::{refusal_response, to_http_response};
 use stream::Framing;
 
-pub(super) use execute::{Operation, execute_as_stream, prepare_operation};
+pub(super) use execute::{Operation, prepare_operation, take_points_and_execute_as_stream};
 pub(super) use response::{graphql_error_response, is_request_error};
 pub(super) use stream::to_timer_duration;
 
@@ -249,7 +249,7 @@ async fn respond_to_request(
              multipart/mixed;subscriptionSpec=1.0",
         ));
     };
-    let operation = match operation.take_points(app) {
+    let operation = match operation.take_points(app).await {
         Ok(operation) => operation,
         Err(error) => return refusal_response(&error, None, error_media, request_id),
     };

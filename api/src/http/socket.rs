@@ -23,8 +23,8 @@ use async_graphql::parser::types::OperationType;
 
 use super::App;
 use super::graphql::{
-    Operation, execute_as_stream, graphql_error_response, is_request_error, prepare_operation,
-    to_timer_duration,
+    Operation, graphql_error_response, is_request_error, prepare_operation,
+    take_points_and_execute_as_stream, to_timer_duration,
 };
 use super::server::ConnectionPermit;
 use super::variables::Body;
@@ -243,10 +243,14 @@ impl WebSocketSession {
         let admitted = body.and_then(|body| prepare_operation(&self.app, caller.actor.clone(), body));
         let permitted =
             admitted.and_then(|operation| self.acquire_permits_or_refuse(operation, payload.get().len()));
-        match permitted.and_then(|operation| operation.take_points(&self.app)) {
-            Ok(operation) => {
-                let is_subscription = operation.operation_type == OperationType::Subscription;
-                let responses = execute_as_stream(&self.app, operation, Arc::clone(&self.request_id));
+        let started = permitted.and_then(|operation| {
+            let is_subscription = operation.operation_type == OperationType::Subscription;
+            let request_id = Arc::clone(&self.request_id);
+            let responses = take_points_and_execute_as_stream(&self.app, operation, request_id)?;
+            Ok((is_subscription, responses))
+        });
+        match started {
+            Ok((is_subscription, responses)) => {
                 self.operations.add_operation(id, is_subscription, responses);
                 Ok(())
             }

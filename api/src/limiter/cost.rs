@@ -1,6 +1,7 @@
 //! Calculates the cost of an operation in points, before it is executed.
 //!
-//! The cost depends on the document and the variables only, not on what is found in the database. Reads cost
+//! The cost depends on the document and the variables only, not on what is found in the database. Statistics are the
+//! exception: they also cost by the number of events that the user has. Other reads cost
 //! by the entries that they request, writes by their items. The lists of the schema are known by name. This
 //! module relies on the query limits, which bound the size of the document.
 
@@ -31,6 +32,21 @@ pub(crate) fn highest_operation_cost<'r>(
     let costs =
         operations.map(|operation| CostedOperation { document, operation, variables }.operation_cost());
     u32::try_from(costs.max().unwrap_or(1).max(1)).unwrap_or(u32::MAX)
+}
+
+/// How often one of these operations asks for statistics, at most. Each question costs more points for a user with
+/// many events, which only the database knows.
+pub(crate) fn count_statistics<'r>(
+    document: &'r ExecutableDocument,
+    operations: impl Iterator<Item = &'r OperationDefinition>,
+    variables: &'r Variables,
+) -> u64 {
+    let counts = operations.map(|operation| {
+        let costed = CostedOperation { document, operation, variables };
+        let roots = costed.selected_fields(&operation.selection_set.node);
+        roots.iter().filter(|field| field.name.node == "eventStats").count() as u64
+    });
+    counts.max().unwrap_or_default()
 }
 
 /// One operation whose cost is calculated, with its document and its variables.

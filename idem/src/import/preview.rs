@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::args::{ImportArgs, ImportFormat, flag_of_mapping_pointer};
 use super::{EXIT_REJECTED, bar};
+use crate::terminal::escape_control_characters;
 
 /// How often the progress bar is updated.
 const TICK: Duration = Duration::from_millis(200);
@@ -149,13 +150,6 @@ fn preview_text(args: &ImportArgs, preview: &Preview, size: u64) -> String {
         );
     }
     out
-}
-
-/// Makes text from a file safe for a terminal: control characters, which could move the cursor or set
-/// colours, become escapes.
-fn escape_control_characters(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
 }
 
 /// One record of a preview as a line for people: its event, its problems or its cells.

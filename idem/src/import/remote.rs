@@ -1,4 +1,4 @@
-//! The HTTP client of `idem import`: GraphQL calls, and HEAD and PUT of a payload. It separates temporary
+//! The HTTP client of `idem import` and `idem stats`: GraphQL calls, and HEAD and PUT of a payload. It separates temporary
 //! failures, such as a broken connection or a busy server, from permanent ones.
 
 use std::fmt;
@@ -24,7 +24,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const TEMPORARY_CODES: [&str; 3] = ["UNAVAILABLE", "RATE_LIMITED", "INTERNAL"];
 
 /// Why a call of the server failed.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Another attempt may succeed, but not before `wait` has passed.
     Temporary { error: anyhow::Error, wait: Duration },
     /// The same call would fail in the same way.
@@ -37,7 +37,7 @@ impl Failure {
         Self::Temporary { error: error.into(), wait: Duration::ZERO }
     }
 
-    pub(super) fn into_error(self) -> anyhow::Error {
+    pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
             Self::Temporary { error, .. } | Self::Permanent(error) => error,
         }
@@ -89,13 +89,13 @@ pub(super) enum Received {
 }
 
 /// A client of one server with the token of one user.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     http: Client,
     base: String,
 }
 
 impl Remote {
-    pub(super) fn new(url: &str, token: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(url: &str, token: &str) -> anyhow::Result<Self> {
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.trim()))
             .context("the token has characters that a token cannot have")?;
         authorization.set_sensitive(true);
@@ -111,7 +111,7 @@ impl Remote {
 
     /// Sends a query or a mutation once, and returns the `data` of the response. A response with an error is
     /// a failure.
-    pub(super) async fn send_graphql<T: DeserializeOwned>(
+    pub(crate) async fn send_graphql<T: DeserializeOwned>(
         &self,
         query: &str,
         variables: Value,

@@ -9,6 +9,7 @@ use crate::save::{Decision, check_row_count, convert_and_report_write_error};
 use domain::apply::{Alias, Entity, RecordedEdit};
 use domain::case_folding;
 use domain::row::{DeletedBy, EventRow, RowMeta, TypeRow};
+use domain::stats::measure;
 
 const INSERT_EVENT: &str = include_str!("sql/insert_event.sql");
 const UPDATE_EVENT: &str = include_str!("sql/update_event.sql");
@@ -99,6 +100,7 @@ fn save_events(connection: &Connection, sql: &str, user_id: Uuid, rows: &[EventR
         let body = content.as_ref().map(|content| &content.body);
         let notes = body.and_then(|body| body.notes.as_deref());
         let place = body.and_then(|body| body.location.as_ref());
+        let measured = body.and_then(|body| measure::promoted(&body.properties));
         let RowMeta { id, version, change_seq, writer, created_at, updated_at, deletion } = meta;
         execute(
             &mut statement,
@@ -130,6 +132,8 @@ fn save_events(connection: &Connection, sql: &str, user_id: Uuid, rows: &[EventR
                 updated_at,
                 deletion.map(|deletion| deletion.at),
                 deletion.map(|deletion| deletion.by.deleted_by_text()),
+                measured.as_ref().map(|measured| measured.value),
+                measured.as_ref().and_then(|measured| measured.unit.as_deref()),
             ],
         )?;
     }

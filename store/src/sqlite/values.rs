@@ -59,7 +59,11 @@ pub(crate) fn find_integer(connection: &Connection, statement: &Statement) -> Re
     Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
 }
 
-fn prepare_and_bind<'c>(
+/// Prepares a statement, unless it is prepared already, and binds its values.
+///
+/// # Errors
+/// As [`execute`].
+pub(crate) fn prepare_and_bind<'c>(
     connection: &'c Connection,
     statement: &Statement,
 ) -> Result<rusqlite::CachedStatement<'c>, Error> {

@@ -34,6 +34,8 @@ async fn fill(client: &Client, events: usize) {
 }
 
 const SEARCH: &str = "{ events(filter: { search: \"walk\" }) { nodes { id } } }";
+const STATISTICS: &str =
+    "{ eventStats(input: { timeZone: \"UTC\", filter: { search: \"walk\" } }) { total { count } } }";
 const PAGE: &str = "{ events(first: 20) { nodes { id notes } } changes(first: 20) { cursor } }";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +82,12 @@ async fn searches_of_one_user_wait_for_one_another_and_no_other_user_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_ends_its_statement_within_a_second() {
+    for query in [SEARCH, STATISTICS] {
+        hang_up_during(query).await;
+    }
+}
+
+async fn hang_up_during(query: &'static str) {
     let (process, database, _dir) = slow_search(0.5).await;
     let client = process.client("ann");
     fill(&client, 50).await;
@@ -87,7 +95,7 @@ async fn a_client_that_hangs_up_ends_its_statement_within_a_second() {
     let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
         AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
     let searcher = client.clone();
-    let search = tokio::spawn(async move { searcher.send(SEARCH, json!({})).await });
+    let search = tokio::spawn(async move { searcher.send(query, json!({})).await });
     eventually("the search runs", || async { number(&sql, running).await == 1 }).await;
     search.abort();
     let disconnected_at = Instant::now();
@@ -112,6 +120,56 @@ async fn a_read_that_takes_too_long_is_cancelled() {
     assert_eq!(response["errors"][0]["extensions"]["code"], "UNAVAILABLE", "{response}");
     assert!(started_at.elapsed() < Duration::from_secs(20), "{:?}", started_at.elapsed());
     assert_eq!(process.status("/livez").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_that_take_too_long_are_refused() {
+    let (process, database, _dir) = slow_search(0.5).await;
+    let client = process.client("ann");
+    fill(&client, 60).await;
+    let started_at = Instant::now();
+    let response = client.send(STATISTICS, json!({})).await;
+    let limit = &response["errors"][0]["extensions"]["limit"];
+    assert_eq!(*limit, json!({ "name": "stats time", "max": 10 }), "{response}");
+    assert!((10..12).contains(&started_at.elapsed().as_secs()), "{:?}", started_at.elapsed());
+    let sql = Database::connect(&database).await.unwrap();
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
+    eventually("the statement ends", || async { number(&sql, running).await == 0 }).await;
+    sql.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_questions_of_one_user_delay_no_other_user() {
+    // Each question takes half a second.
+    let (process, database, _dir) = slow_search(0.01).await;
+    let (ann, bob) = (process.client("ann"), process.client("bob"));
+    for client in [&ann, &bob] {
+        fill(client, 50).await;
+    }
+    let mut questions = JoinSet::new();
+    for _ in 0..100 {
+        let ann = ann.clone();
+        questions.spawn(async move { ann.send(STATISTICS, json!({})).await });
+    }
+    let sql = Database::connect(&database).await.unwrap();
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
+    eventually("one question runs", || async { number(&sql, running).await > 0 }).await;
+    let started_at = Instant::now();
+    assert_eq!(bob.ask(STATISTICS, json!({})).await["eventStats"]["total"]["count"], 0);
+    bob.ask(PAGE, json!({})).await;
+    assert!(started_at.elapsed() < Duration::from_secs(3), "{:?}", started_at.elapsed());
+    assert!(number(&sql, running).await <= 1, "questions of one user run at the same time");
+    let mut answered = 0;
+    while let Some(response) = questions.join_next().await {
+        let response = response.unwrap();
+        let code = response["errors"][0]["extensions"]["code"].as_str().unwrap_or("none");
+        assert!(["none", "UNAVAILABLE", "LIMIT_EXCEEDED"].contains(&code), "{response}");
+        answered += usize::from(code == "none");
+    }
+    assert!((5..=64).contains(&answered), "{answered} were answered");
+    sql.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

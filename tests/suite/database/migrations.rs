@@ -1,10 +1,12 @@
 //! Tests that the migrations run up, down, and up again, and that the version before can run beside this one.
 
+use std::process::Stdio;
+
 use migration::{Migrator, MigratorTrait};
-use sea_orm::Database;
+use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 
-use crate::harness::{TestServer, new_id, on_both, servers};
+use crate::harness::{TestServer, new_id, number, on_both, servers};
 
 on_both!(writes_of_a_program_of_before_reach_the_new_columns);
 
@@ -56,4 +58,58 @@ async fn writes_of_a_program_of_before_reach_the_new_columns(server: &TestServer
     }
     server.execute("UPDATE import_job SET notified_at = NULL").await;
     assert_eq!(server.number("SELECT count(rung_at) FROM import_job").await, 0);
+}
+
+/// Runs `idem migrate` on a database, in this many processes at once.
+async fn migrate(url: &str, processes: usize) {
+    let dir = TempDir::new().unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_idem-under-test"));
+    command.arg("migrate").current_dir(dir.path()).env("IDEM_DATABASE_URL", url);
+    command.env("IDEM_DATA_DIR", dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running: Vec<_> = (0..processes).map(|_| command.spawn().unwrap()).collect();
+    for process in running {
+        let output = process.wait_with_output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+const VALID_INDEXES: &str = "SELECT count(*) FROM pg_index WHERE indrelid = 'event'::regclass AND indisvalid";
+
+/// The migration that builds an index beside traffic waits for older snapshots, so no other process may wait for its
+/// turn with one.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_migrate_at_the_same_time_wait_for_one_another() {
+    let url = servers().empty_database("migrate_at_once").await;
+    migrate(&url, 4).await;
+    let sql = Database::connect(&url).await.unwrap();
+    assert_eq!(number(&sql, VALID_INDEXES).await, 5);
+    sql.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_killed_while_it_was_built_is_built_again() {
+    let url = servers().empty_database("killed_index").await;
+    migrate(&url, 1).await;
+    let sql = Database::connect(&url).await.unwrap();
+    let event = "INSERT INTO event (user_id, id, source_type, version, change_seq, writer_run_start, created_at, \
+        updated_at) SELECT '00000000-0000-0000-0000-000000000001', ('00000000-0000-0000-0000-00000000000' || n)::uuid, \
+        'x', 1, n, 1, 0, 0 FROM generate_series(1, 2) n";
+    for statement in [
+        "DROP INDEX event_by_type_covering",
+        "CREATE INDEX event_by_type ON event (user_id)",
+        event,
+        "DELETE FROM seaql_migrations WHERE version LIKE 'm0014%'",
+    ] {
+        sql.execute_unprepared(statement).await.unwrap();
+    }
+    // Its keys are not unique, so PostgreSQL gives up and leaves an index that it does not use.
+    let fails = "CREATE UNIQUE INDEX CONCURRENTLY event_by_type_covering ON event (user_id)";
+    sql.execute_unprepared(fails).await.unwrap_err();
+    assert_eq!(number(&sql, VALID_INDEXES).await, 5);
+    migrate(&url, 1).await;
+    let covering = "SELECT count(*) FROM pg_index WHERE indexrelid = 'event_by_type_covering'::regclass AND indisvalid \
+        AND NOT indisunique AND indnatts = 9";
+    assert_eq!(number(&sql, covering).await, 1);
+    assert_eq!(number(&sql, "SELECT count(*) FROM pg_class WHERE relname = 'event_by_type'").await, 0);
+    sql.close().await.unwrap();
 }

@@ -157,3 +157,60 @@ async fn writes_into_an_empty_database_read_no_more_than_their_rows() {
     assert!(by_index < 2 * 6_000, "{by_index} entries were read for 5 800 rows");
     server.end().await;
 }
+
+/// How often PostgreSQL fetched a row of `event` from the table, after it had found it in an index.
+async fn rows_fetched(server: &TestServer) -> i64 {
+    rows_read(server).await;
+    server.number("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'event'").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_read_an_index_alone() {
+    for needs_rows in [false, true] {
+        let server = TestServer::open(DatabaseKind::Postgres).await;
+        for number in 1..USERS {
+            let other = server.client(&format!("user {number}"));
+            let kind = other.event_type("run").await;
+            assert_eq!(other.create(&[event(&kind)]).await["created"], 1);
+        }
+        let ann = server.client("ann");
+        let kind = ann.event_type("run").await;
+        let mut measured = event(&kind);
+        measured["properties"] = json!({ "value": 5, "unit": "km", "other": 1 });
+        assert_eq!(ann.create(&[measured]).await["created"], 1);
+        server.execute("UPDATE backfill SET is_done = true").await;
+        fill(&server).await;
+        let query = "query($input: EventStatsInput!) { eventStats(input: $input) { total { count durationSeconds \
+            measures { unit sum average minimum } } } }";
+        let questions = if needs_rows {
+            vec![json!({ "timeZone": "UTC", "measures": [{ "property": "other" }] })]
+        } else {
+            vec![
+                json!({ "timeZone": "UTC" }),
+                json!({ "timeZone": "Europe/Berlin", "granularity": "MONTH", "groupBy": ["EVENT_TYPE"] }),
+                json!({ "timeZone": "Europe/Berlin", "granularity": "YEAR", "measures": [{ "property": "value" }] }),
+                json!({
+                    "timeZone": "Europe/Berlin", "groupBy": ["WEEKDAY", "HOUR_OF_DAY"], "preferSources": ["test"],
+                    "filter": { "eventTypeIds": [kind], "sourceTypes": ["test", "manual"] },
+                }),
+            ]
+        };
+        let asked = questions.len() as i64;
+        for question in questions {
+            // From the sixth execution on, the plan is generic.
+            for _ in 0..8 {
+                let answer = ann.ask(query, json!({ "input": question })).await;
+                assert_eq!(answer["eventStats"]["total"]["count"], events_of_user() + 1, "{question}");
+            }
+        }
+        let fetched = rows_fetched(&server).await;
+        let all = 8 * asked * events_of_user();
+        if needs_rows {
+            assert!(fetched >= all, "the check finds rows that are read: {fetched}");
+        } else {
+            // The rows of the pages that were written last may be fetched.
+            assert!(fetched < all / 20, "{fetched} rows were fetched for {all}");
+        }
+        server.end().await;
+    }
+}

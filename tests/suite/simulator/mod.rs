@@ -10,7 +10,7 @@ mod model;
 mod network;
 mod reading;
 mod regressions;
-mod rng;
+pub mod rng;
 mod server;
 mod simulation;
 

@@ -6,4 +6,5 @@ pub mod import;
 pub mod problem;
 pub mod rate_limit;
 pub mod result;
+pub mod stats;
 pub mod sync;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use async_graphql::parser::types::{ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response as GraphqlResponse, Value};
-use domain::limits::RESPONSE_MS_MAX;
+use domain::limits::{RESPONSE_MS_MAX, STATS_MS_MAX};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use service::Actor;
 use service::Error;
 use service::detached::{Panicked, detach_on_drop};
+use service::queries::stats::{TOO_SLOW, count_event_points};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -25,11 +26,13 @@ use crate::http::observe::RequestTrace;
 use crate::http::persisted::{Hash, PersistedDocuments};
 use crate::http::variables::Body;
 use crate::limiter::Charge;
-use crate::limiter::cost::highest_operation_cost;
+use crate::limiter::cost::{count_statistics, highest_operation_cost};
 
 /// How long the execution of a request may take. Each SQL statement has its own timeout, but a request may
 /// run many.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(RESPONSE_MS_MAX);
+/// How long it may take to count the events of a user, before statistics are computed.
+const STATISTICS_TIMEOUT: Duration = Duration::from_millis(STATS_MS_MAX);
 
 /// A GraphQL request that is ready to be executed: its document is parsed and within the query limits.
 pub(in crate::http) struct Operation {
@@ -39,6 +42,8 @@ pub(in crate::http) struct Operation {
     /// The points that the operation costs. After [`Self::take_points`] it also has the level of the user's
     /// bucket.
     pub charge: Charge,
+    /// How often it asks for statistics. Their points are added when the points are taken.
+    statistics: u64,
     document: Arc<CachedDocument>,
     /// Whether the request needs no validation.
     is_certainly_valid: bool,
@@ -58,15 +63,30 @@ impl Operation {
     }
 
     /// Takes the points of the operation from the rate limit of its user. This must be the last check before
-    /// the execution, because points are never given back.
+    /// the execution, because points are never given back. If the operation asks for statistics, the points depend
+    /// on how many events the user has.
     ///
     /// # Errors
-    /// [`ApiError::RateLimited`] if the user has too few points left.
-    pub fn take_points(self, app: &App) -> Result<Self, ApiError> {
-        let charge = match &app.limiter {
-            Some(limiter) => limiter.take_points(self.user_id, self.charge.cost)?,
-            None => self.charge,
-        };
+    /// [`ApiError::RateLimited`] if the user has too few points left; [`ApiError::Unavailable`] if the events cannot
+    /// be counted.
+    pub async fn take_points(self, app: &App) -> Result<Self, ApiError> {
+        if self.statistics == 0 {
+            return self.take_points_and_more(app, 0);
+        }
+        let count = count_event_points(&app.services.store, self.user_id);
+        let points = timeout(STATISTICS_TIMEOUT, count).await;
+        let points = points.map_err(|_| ApiError::from_exceeded(TOO_SLOW))??;
+        self.take_points_and_more(app, points)
+    }
+
+    /// Takes the points of the operation, and `more` points for each statistics that it asks for.
+    fn take_points_and_more(self, app: &App, more: u64) -> Result<Self, ApiError> {
+        let mut charge = self.charge;
+        let points = u32::try_from(more.saturating_mul(self.statistics)).unwrap_or(u32::MAX);
+        charge.cost = charge.cost.saturating_add(points);
+        if let Some(limiter) = &app.limiter {
+            charge = limiter.take_points(self.user_id, charge.cost)?;
+        }
         Ok(Self { request: self.request.data(charge), charge, ..self })
     }
 
@@ -111,6 +131,7 @@ pub(in crate::http) fn prepare_operation(app: &App, actor: Actor, body: Body) ->
     let operation_type = choose_operation_type(operations());
     let charge =
         Charge { cost: highest_operation_cost(document, operations(), &body.variables), level: None };
+    let statistics = count_statistics(document, operations(), &body.variables);
     let is_certainly_valid = operations().count() == 1
         && operations()
             .all(|operation| app.documents.is_certainly_valid(&cached, operation, &body.variables));
@@ -129,6 +150,7 @@ pub(in crate::http) fn prepare_operation(app: &App, actor: Actor, body: Body) ->
         user_id,
         operation_type,
         charge,
+        statistics,
         document: cached,
         is_certainly_valid,
         unpersisted,
@@ -209,6 +231,28 @@ pub(in crate::http) async fn execute_operation(
 /// The error for an execution that took too long. A mutation goes on, and its outcome is not known yet.
 fn timeout_error() -> ApiError {
     Error::Late.into()
+}
+/// Takes the points of an operation, and executes it as [`execute_as_stream`] does. If it asks for statistics, the
+/// points are taken when the stream is read, because the events of the user may have to be counted first.
+///
+/// # Errors
+/// [`ApiError::RateLimited`] if the user has too few points left. For statistics this is a response instead.
+pub(in crate::http) fn take_points_and_execute_as_stream(
+    app: &Arc<App>,
+    operation: Operation,
+    request_id: Arc<str>,
+) -> Result<BoxStream<'static, GraphqlResponse>, ApiError> {
+    if operation.statistics == 0 {
+        return Ok(execute_as_stream(app, operation.take_points_and_more(app, 0)?, request_id));
+    }
+    let app = Arc::clone(app);
+    let response = async move {
+        match operation.take_points(&app).await {
+            Ok(operation) => execute_operation(&app, operation, &request_id).await,
+            Err(error) => graphql_error_response(&error, error.http_status(), &request_id),
+        }
+    };
+    Ok(stream::once(response).boxed())
 }
 
 /// Executes any operation. A mutation begins at once in its own task, anything else when the stream is
