@@ -98,7 +98,7 @@ impl From<Exceeded> for Failure {
 /// # Errors
 /// [`Error::Busy`] if no connection is free in time, or too many heavy reads of the user wait; [`Error::Database`]
 /// if the database fails; [`Error::Moved`] if the account is gone, or if new events lay outside of the cells in each of
-/// [`ATTEMPTS_MAX`] attempts.
+/// five attempts.
 pub async fn compute_statistics(
     store: &Store,
     user_id: Uuid,
