@@ -61,8 +61,10 @@ async fn add_events_up(connections: &Pool, request: &Request, cells: &Cells) -> 
     let mut builder = StatementBuilder::new(DbBackend::Postgres, request);
     let (types, condition) = (builder.types(request), builder.condition_of_type(request, "w.id"));
     let columns = StatementBuilder::columns(request);
+    // The types are sorted, and not the events: their order follows from that of the types.
     let sql = format!(
-        "SELECT a.feed_head, s.* FROM account a LEFT JOIN (SELECT e.* FROM {types} CROSS JOIN LATERAL (\
+        "SELECT a.feed_head, s.* FROM account a LEFT JOIN (\
+         SELECT e.* FROM (SELECT w.id FROM {types} ORDER BY w.id) w CROSS JOIN LATERAL (\
          SELECT {columns} FROM event e WHERE {condition} OFFSET 0) e ORDER BY w.id) s ON true WHERE a.user_id = $1"
     );
     let (mut adder, mut feed_head, mut failure) = (EventAdder::new(&request.query, cells), None, None);
