@@ -121,7 +121,7 @@ pub struct Table<'q> {
     buckets: HashMap<i64, Bucket>,
     /// With preferred sources: the days of the type that is being added. They become rows once all of its partial sums
     /// are known.
-    days: HashMap<Date, Day>,
+    days: BTreeMap<Date, Day>,
     /// How many rows these days have.
     day_row_count: usize,
     event_type_id: Uuid,
@@ -139,7 +139,7 @@ impl<'q> Table<'q> {
     /// An empty table.
     #[must_use]
     pub fn new(query: &'q StatsQuery) -> Self {
-        let (rows, buckets, days) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        let (rows, buckets, days) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
         let event_type_id = Uuid::nil();
         Self { query, rows, row_count: 0, buckets, days, day_row_count: 0, event_type_id }
     }

@@ -7,6 +7,7 @@ use crate::harness::{Client, TestServer, event, on_both};
 on_both!(
     pages_of_the_fast_writer_equal_those_of_the_resolvers,
     results_of_the_fast_writer_equal_those_of_the_resolvers,
+    statistics_of_the_fast_writer_equal_those_of_the_resolvers,
 );
 
 const EVENT: &str = "id eventTypeId timestamp endDate isAllDay timeZone notes sourceType externalId \
@@ -112,5 +113,36 @@ async fn results_of_the_fast_writer_equal_those_of_the_resolvers(test_server: &T
             assert_eq!(result.as_object_mut().unwrap().remove("again").unwrap(), "EventResult");
         }
         assert_eq!(ann.ask(&fast, json!({ "events": events })).await.to_string(), merged.to_string());
+    }
+}
+
+async fn statistics_of_the_fast_writer_equal_those_of_the_resolvers(test_server: &TestServer) {
+    let ann = test_server.client("ann");
+    let kind = ann.event_type("run").await;
+    let mut events = Vec::new();
+    for (value, unit) in [
+        (json!(1.5), json!("k\"m")),
+        (json!(-3), json!(null)),
+        (json!(1e300), json!("")),
+        (json!("x"), json!(1)),
+    ] {
+        let mut measured = event(&kind);
+        measured["properties"] = json!({ "value": value, "unit": unit, "other": 0.1 });
+        measured["endDate"] = "2026-01-02T03:04:05.250Z".into();
+        events.push(measured);
+    }
+    events[1]["isAllDay"] = true.into();
+    assert_eq!(ann.create(&events).await["created"], 4);
+    let selection = "asOf buckets { __typename start end localDate eventTypeId sourceType weekday hourOfDay count \
+        seconds: durationSeconds measures { __typename property unit count sum average minimum maximum } } \
+        total { count }";
+    for rest in [
+        "groupBy: [EVENT_TYPE, HOUR_OF_DAY], granularity: DAY, measures: [{ property: \"value\" }]",
+        "groupBy: [SOURCE_TYPE, WEEKDAY], measures: [{ property: \"value\" }, { property: \"other\" }]",
+        "granularity: WEEK, fill: true",
+    ] {
+        let field = format!("eventStats(input: {{ timeZone: \"Europe/Berlin\", {rest} }})");
+        let found = assert_same(&ann, &field, selection, "again: asOf buckets { count }").await;
+        assert!(!found["eventStats"]["buckets"].as_array().unwrap().is_empty());
     }
 }

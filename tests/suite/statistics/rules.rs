@@ -50,21 +50,29 @@ async fn days_are_as_long_as_the_clock_makes_them(server: &TestServer) {
 
 async fn a_change_of_the_clock_begins_an_hour(server: &TestServer) {
     let client = server.client("ann");
+    let hours = async |time_zone: &str, from: &str, to: &str| {
+        let question = json!({
+            "timeZone": time_zone, "granularity": "HOUR", "fill": true, "dayStartMinutes": 700,
+            "filter": { "from": from, "to": to },
+        });
+        json!(parts(&ask(&client, question).await, &["localDate", "start", "end"]))
+    };
     // On 5 April 2026 clocks on Lord Howe Island are set back by half an hour at 02:00.
-    let answer = ask(
-        &client,
-        json!({
-            "timeZone": "Australia/Lord_Howe", "granularity": "HOUR", "fill": true, "dayStartMinutes": 700,
-            "filter": { "from": "2026-04-04T14:00:00Z", "to": "2026-04-04T15:45:00Z" },
-        }),
-    )
-    .await;
     let expected = [
         ["2026-04-05", "2026-04-04T14:00:00.000Z", "2026-04-04T15:00:00.000Z"],
         ["2026-04-05", "2026-04-04T15:00:00.000Z", "2026-04-04T15:30:00.000Z"],
         ["2026-04-05", "2026-04-04T15:30:00.000Z", "2026-04-04T16:30:00.000Z"],
     ];
-    assert_eq!(json!(parts(&answer, &["localDate", "start", "end"])), json!(expected));
+    let found = hours("Australia/Lord_Howe", "2026-04-04T14:00:00Z", "2026-04-04T15:45:00Z").await;
+    assert_eq!(found, json!(expected));
+    // On 29 October 2006 clocks in St John's were set back at 00:01, to 23:01 of the day before.
+    let expected = [
+        ["2006-10-29", "2006-10-29T02:30:00.000Z", "2006-10-29T02:31:00.000Z"],
+        ["2006-10-29", "2006-10-29T02:31:00.000Z", "2006-10-29T03:30:00.000Z"],
+        ["2006-10-29", "2006-10-29T03:30:00.000Z", "2006-10-29T04:30:00.000Z"],
+    ];
+    let found = hours("America/St_Johns", "2006-10-29T02:30:00Z", "2006-10-29T03:45:00Z").await;
+    assert_eq!(found, json!(expected));
 }
 
 async fn a_date_that_was_skipped_has_no_bucket(server: &TestServer) {

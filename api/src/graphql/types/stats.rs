@@ -1,18 +1,14 @@
-//! Numbers from events: the query, and the answer in buckets.
+//! The input and the result of `eventStats`.
 
-use std::sync::Arc;
+mod result;
 
-use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
-use domain::stats::calendar::format_date;
-use domain::stats::table::{GroupValue, Row, StatsResult, Totals};
-use domain::stats::{self, Group, Refusal, SelectedFields, StatsInput, StatsQuery};
+use async_graphql::{Enum, InputObject};
+use domain::stats::{self, Group, Refusal, StatsInput, StatsQuery};
 use service::queries::event::Filter;
-use service::queries::stats::Statistics;
-use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::graphql::filter::EventFilter;
-use crate::graphql::scalar::{Cursor, DateTime, Long};
+pub use result::{EventStats, StatsBucket, StatsMeasured};
 
 /// The length of the buckets of `eventStats`. Days, and all that consists of days, begin at `dayStartMinutes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -163,167 +159,5 @@ impl EventStatsInput {
             }
             (Err(error), _) => Err(error),
         }
-    }
-}
-
-/// Numbers from events.
-#[derive(Debug, Clone, SimpleObject)]
-pub struct EventStats {
-    /// The buckets, by their start and then by the groups as listed: ids and texts by their bytes, weekdays from
-    /// Monday, hours upwards, null first.
-    buckets: Vec<StatsBucket>,
-    /// The events of all buckets together.
-    total: StatsBucket,
-    /// The feed position that this is true for.
-    as_of: Cursor,
-}
-
-/// What the events of one bucket, and of one value of each group, add up to.
-#[derive(Debug, Clone)]
-pub struct StatsBucket {
-    query: Arc<StatsQuery>,
-    ends: (Option<i64>, Option<i64>),
-    row: Row,
-}
-
-/// What the numbers of one measure and one unit add up to.
-#[derive(Debug, Clone, SimpleObject)]
-pub struct StatsMeasured {
-    /// The key of the numbers in `properties`.
-    property: String,
-    /// The unit; null if there is none.
-    unit: Option<String>,
-    /// How many numbers there are.
-    count: Long,
-    /// Their sum. Of integers it is exact, as long as the sum of their absolute values is at most 2^53.
-    sum: f64,
-    /// Their average.
-    average: f64,
-    /// The smallest of them.
-    minimum: f64,
-    /// The largest of them.
-    maximum: f64,
-}
-
-impl EventStats {
-    /// What the client has selected of the buckets and the total.
-    pub(crate) fn selected_fields(context: &Context<'_>) -> SelectedFields {
-        let selects = |name: &str| {
-            ["buckets", "total"].iter().any(|part| context.look_ahead().field(part).field(name).exists())
-        };
-        let measures = |name: &str| {
-            let part = |part: &str| context.look_ahead().field(part).field("measures").field(name).exists();
-            part("buckets") || part("total")
-        };
-        SelectedFields {
-            durations: selects("durationSeconds"),
-            sums: measures("sum") || measures("average"),
-            extremes: measures("minimum") || measures("maximum"),
-        }
-    }
-
-    /// Converts a result for a response. `ends` are `from` and `to` of the filter.
-    pub(crate) fn new(
-        query: &Arc<StatsQuery>,
-        ends: (Option<i64>, Option<i64>),
-        statistics: Statistics,
-        user_id: Uuid,
-    ) -> Self {
-        let bucket = |row| StatsBucket { query: Arc::clone(query), ends, row };
-        let Statistics { result: StatsResult { rows, total }, as_of } = statistics;
-        Self {
-            buckets: rows.into_iter().map(bucket).collect(),
-            total: bucket(Row { bucket: None, groups: Vec::new(), totals: total }),
-            as_of: Cursor(as_of.encode(user_id)),
-        }
-    }
-
-    /// How many objects the response has: buckets, and measures in them.
-    pub(crate) fn count_rows(&self) -> usize {
-        let rows = self.buckets.iter().chain([&self.total]);
-        rows.map(|bucket| 1 + bucket.row.totals.sums.len()).sum()
-    }
-}
-
-impl StatsBucket {
-    fn totals(&self) -> &Totals {
-        &self.row.totals
-    }
-}
-
-/// What the events of one bucket, and of one value of each group, add up to.
-#[Object]
-impl StatsBucket {
-    /// The first instant. Without granularity, and in `total`, it is `filter.from`, or null.
-    async fn start(&self) -> Option<DateTime> {
-        self.row.bucket.map(|bucket| bucket.start).or(self.ends.0).map(DateTime::At)
-    }
-
-    /// The first instant after it. Without granularity, and in `total`, it is `filter.to`, or null.
-    async fn end(&self) -> Option<DateTime> {
-        self.row.bucket.map(|bucket| bucket.end).or(self.ends.1).map(DateTime::At)
-    }
-
-    /// The date of its first local day, as `YYYY-MM-DD`; null without granularity, and in `total`. Of an hour it is the
-    /// date of the local day in which it lies.
-    async fn local_date(&self) -> Option<String> {
-        self.row.bucket.map(|bucket| format_date(bucket.date))
-    }
-
-    /// The type, if the events are grouped by it; otherwise null.
-    async fn event_type_id(&self) -> Option<ID> {
-        self.row.groups.iter().find_map(|group| match group {
-            GroupValue::EventType(id) => Some((*id).into()),
-            _ => None,
-        })
-    }
-
-    /// The source, if the events are grouped by it; otherwise null.
-    async fn source_type(&self) -> Option<&str> {
-        self.row.groups.iter().find_map(|group| match group {
-            GroupValue::SourceType(source) => Some(&**source),
-            _ => None,
-        })
-    }
-
-    /// The weekday, if the events are grouped by it; otherwise null.
-    async fn weekday(&self) -> Option<Weekday> {
-        self.row.groups.iter().find_map(|group| match group {
-            GroupValue::Weekday(number) => Weekday::from_number(*number),
-            _ => None,
-        })
-    }
-
-    /// The hour of the clock, 0 to 23, if the events are grouped by it and are not all-day events; otherwise null.
-    async fn hour_of_day(&self) -> Option<u8> {
-        self.row.groups.iter().find_map(|group| match group {
-            GroupValue::HourOfDay(hour) => *hour,
-            _ => None,
-        })
-    }
-
-    /// How many events there are.
-    async fn count(&self) -> Long {
-        Long(i64::try_from(self.totals().count).unwrap_or(i64::MAX))
-    }
-
-    /// How long the events that have an end last, in seconds. An event counts where it begins, and an all-day event
-    /// counts 0.
-    async fn duration_seconds(&self) -> f64 {
-        self.totals().duration_ms as f64 / 1000.0
-    }
-
-    /// One entry for each measure and unit that occurs, measures as listed and units by their bytes, no unit first.
-    async fn measures(&self) -> Vec<StatsMeasured> {
-        let sums = self.totals().sums.iter().map(|((measure, unit), sum)| StatsMeasured {
-            property: self.query.measures[*measure].property.clone(),
-            unit: unit.as_deref().map(str::to_owned),
-            count: Long(i64::try_from(sum.count()).unwrap_or(i64::MAX)),
-            sum: sum.total(),
-            average: sum.average(),
-            minimum: sum.minimum(),
-            maximum: sum.maximum(),
-        });
-        sums.collect()
     }
 }
