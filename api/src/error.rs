@@ -79,8 +79,8 @@ impl ApiError {
 
     /// The error for statistics that exceed a limit.
     pub(crate) fn from_exceeded(exceeded: Exceeded) -> Self {
-        let Exceeded { name, max, advice } = exceeded;
-        Self::Limit { name, max: max as u64, detail: format!("{name} are limited to {max}: {advice}") }
+        let Exceeded { name, max, detail } = exceeded;
+        Self::Limit { name, max: max as u64, detail: detail.to_owned() }
     }
 
     /// The stable code that clients compare with.

@@ -144,8 +144,8 @@ pub struct Exceeded {
     pub name: &'static str,
     /// The largest number that is allowed.
     pub max: usize,
-    /// What the user can do about it.
-    pub advice: &'static str,
+    /// One sentence that also says how to stay within the limit.
+    pub detail: &'static str,
 }
 
 impl StatsQuery {
@@ -153,13 +153,28 @@ impl StatsQuery {
     ///
     /// # Errors
     /// [`Refusal::Limit`] if a list is too long. Otherwise [`Refusal::Invalid`] with everything that is wrong.
-    pub fn parse(draft: StatsInput) -> Result<Self, Refusal> {
+    pub fn parse(input: StatsInput) -> Result<Self, Refusal> {
         let StatsInput { time_zone, granularity, day_start_minutes, week_start, group_by, measures, .. } =
-            draft;
-        check_length(&group_by, "stats groups", STATS_GROUPS_MAX, "ask once for each pair of groups")?;
-        check_length(&measures, "stats measures", STATS_MEASURES_MAX, "ask for the others separately")?;
-        let sources = draft.prefer_sources;
-        check_length(&sources, "stats sources", STATS_SOURCES_MAX, "list only those that overlap")?;
+            input;
+        check_length(
+            &group_by,
+            "stats groups",
+            STATS_GROUPS_MAX,
+            "at most 2 groups: ask once for each pair",
+        )?;
+        check_length(
+            &measures,
+            "stats measures",
+            STATS_MEASURES_MAX,
+            "at most 3 measures: ask for the others separately",
+        )?;
+        let sources = input.prefer_sources;
+        check_length(
+            &sources,
+            "stats sources",
+            STATS_SOURCES_MAX,
+            "at most 20 preferred sources: list only those that overlap",
+        )?;
 
         let mut errors = Vec::new();
         let mut wrong = |pointer: String, code, detail: &str| {
@@ -207,7 +222,7 @@ impl StatsQuery {
                 wrong(format!("/preferSources/{index}"), Code::TooLong, detail);
             }
         }
-        if let Some((code, detail)) = draft.source_property.as_deref().and_then(key_problem) {
+        if let Some((code, detail)) = input.source_property.as_deref().and_then(key_problem) {
             wrong("/sourceProperty".to_owned(), code, detail);
         }
         let (Some(zone), true) = (zone, errors.is_empty()) else { return Err(Refusal::Invalid(errors)) };
@@ -219,8 +234,8 @@ impl StatsQuery {
             scale: granularity.map(|granularity| BucketCalendar { calendar, granularity, week_start }),
             groups,
             measures,
-            fill: draft.fill,
-            preference: sources.map(|sources| Preference { sources, property: draft.source_property }),
+            fill: input.fill,
+            preference: sources.map(|sources| Preference { sources, property: input.source_property }),
         })
     }
 
@@ -242,10 +257,10 @@ fn check_length<T>(
     list: &Option<Vec<T>>,
     name: &'static str,
     max: usize,
-    advice: &'static str,
+    detail: &'static str,
 ) -> Result<(), Refusal> {
     match list {
-        Some(list) if list.len() > max => Err(Refusal::Limit(Exceeded { name, max, advice })),
+        Some(list) if list.len() > max => Err(Refusal::Limit(Exceeded { name, max, detail })),
         _ => Ok(()),
     }
 }

@@ -166,8 +166,8 @@ fn read_row(row: Row<'_>, found: &mut BTreeMap<Uuid, Found>) -> Result<(), Error
     Ok(())
 }
 
-/// Adds a stored event whose columns begin at index `at`. Its body stands behind the columns of an event type, if
-/// it differs from the one that was sent.
+/// Adds a stored event whose columns begin at index `at`. If it differs from the event that was sent, its body follows
+/// after the columns of an event type.
 fn add_event(
     unit: &mut UnitOfWork,
     row: Row<'_>,

@@ -179,5 +179,5 @@ async fn find_types(store: &Store, user_id: Uuid, filter: &Filter) -> Result<Opt
 pub const TOO_SLOW: Exceeded = Exceeded {
     name: "stats time",
     max: (STATS_MS_MAX / 1000) as usize,
-    advice: "ask for a shorter time or fewer types, or leave out the search",
+    detail: "it took longer than 10 seconds: ask for a shorter time or fewer types, or leave out the search",
 };

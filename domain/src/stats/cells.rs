@@ -198,5 +198,6 @@ pub fn check_bucket_count(scale: &BucketCalendar, first: i64, last: i64) -> Resu
 const TOO_MANY_BUCKETS: Exceeded = Exceeded {
     name: "stats buckets",
     max: STATS_BUCKETS_MAX,
-    advice: "ask for a shorter time with filter.from and filter.to, or for a coarser granularity",
+    detail: "from the first to the last bucket there are more than 5000: ask for a shorter time with filter.from and \
+             filter.to, or for a coarser granularity",
 };

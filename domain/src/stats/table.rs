@@ -77,7 +77,7 @@ impl Totals {
 
     /// Adds something, and returns how many rows more it counts for.
     fn add_and_count_new_rows(&mut self, add: impl FnOnce(&mut Self)) -> usize {
-        // A row of which nothing is counted yet is new.
+        // A row that has counted nothing yet is new.
         let before = if self.count == 0 { 0 } else { self.row_count() };
         add(self);
         self.row_count() - before
@@ -283,5 +283,6 @@ impl<'q> Table<'q> {
 const TOO_MANY_ROWS: Exceeded = Exceeded {
     name: "stats rows",
     max: STATS_ROWS_MAX,
-    advice: "ask for a shorter time, a coarser granularity, or fewer groups",
+    detail: "the answer would have more than 10000 buckets and measures: ask for a shorter time, a coarser \
+             granularity, or fewer groups",
 };

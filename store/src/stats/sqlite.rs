@@ -110,3 +110,34 @@ fn load_types(connection: &Connection, request: &Request) -> Result<Vec<Uuid>, E
     }
     Ok(ids)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_ends_when_its_caller_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("idem.db");
+        drop(
+            Connection::open(&path)
+                .and_then(|new| new.execute_batch("CREATE TABLE t (n)"))
+                .expect("a database"),
+        );
+        let is_abandoned = Arc::new(AtomicBool::new(false));
+        let caller = AbandonOnDrop(Arc::clone(&is_abandoned));
+        let connection = open(&path, is_abandoned).expect("the file can be read");
+        let hang_up = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            drop(caller);
+        });
+        let endless =
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c";
+        let ended = connection.query_row(endless, [], |row| row.get::<_, i64>(0));
+        assert!(ended.is_err(), "an endless statement has no result");
+        hang_up.join().expect("the thread ends");
+    }
+}

@@ -102,7 +102,11 @@ async fn what_cannot_be_asked_is_refused_with_a_message_that_helps() {
             1,
             "--from yesterday: must be a date such as 2026-01-31",
         ),
-        (&["--time-zone", "UTC", "--by", "hour", "--fill", "--from", "1990-01-01"], 1, "stats buckets"),
+        (
+            &["--time-zone", "UTC", "--by", "hour", "--fill", "--from", "1990-01-01"],
+            1,
+            "more than 5000: ask for",
+        ),
         (&["--time-zone", "UTC", "--measure", ""], 1, "/measures/0/property must not be empty"),
         (&["--by", "minute"], 64, "invalid value 'minute'"),
         (&["--day-start", "24:00"], 64, "must be a time from 00:00 to 23:59"),

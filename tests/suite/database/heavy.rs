@@ -33,6 +33,9 @@ async fn fill(client: &Client, events: usize) {
     client.create(&events).await;
 }
 
+/// Counts the statements that search notes now.
+const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
+    AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
 const SEARCH: &str = "{ events(filter: { search: \"walk\" }) { nodes { id } } }";
 const STATISTICS: &str =
     "{ eventStats(input: { timeZone: \"UTC\", filter: { search: \"walk\" } }) { total { count } } }";
@@ -52,9 +55,7 @@ async fn searches_of_one_user_wait_for_one_another_and_no_other_user_does() {
         searches.spawn(async move { ann.ask(SEARCH, json!({})).await });
     }
     let sql = Database::connect(&database).await.unwrap();
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
-        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
-    eventually("one search runs", || async { number(&sql, running).await > 0 }).await;
+    eventually("one search runs", || async { number(&sql, RUNNING).await > 0 }).await;
     let mut pages = 0;
     let started_at = Instant::now();
     // An expensive read of another user starts at once, and a third user reads pages in the meantime.
@@ -65,7 +66,7 @@ async fn searches_of_one_user_wait_for_one_another_and_no_other_user_does() {
             response = &mut other => break response,
             _ = bob.ask(PAGE, json!({})) => pages += 1,
         }
-        assert!(number(&sql, running).await <= 2, "searches of one user ran at the same time");
+        assert!(number(&sql, RUNNING).await <= 2, "searches of one user ran at the same time");
     };
     assert_eq!(first["events"]["nodes"], json!([]));
     assert!(searches.len() > 10, "eve waited for ann's: {} of 20 are left", searches.len());
@@ -92,14 +93,12 @@ async fn hang_up_during(query: &'static str) {
     let client = process.client("ann");
     fill(&client, 50).await;
     let sql = Database::connect(&database).await.unwrap();
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
-        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
     let searcher = client.clone();
     let search = tokio::spawn(async move { searcher.send(query, json!({})).await });
-    eventually("the search runs", || async { number(&sql, running).await == 1 }).await;
+    eventually("the search runs", || async { number(&sql, RUNNING).await == 1 }).await;
     search.abort();
     let disconnected_at = Instant::now();
-    eventually("the search ends", || async { number(&sql, running).await == 0 }).await;
+    eventually("the search ends", || async { number(&sql, RUNNING).await == 0 }).await;
     assert!(
         disconnected_at.elapsed() < Duration::from_secs(2),
         "it ran on for {:?}",
@@ -133,9 +132,7 @@ async fn statistics_that_take_too_long_are_refused() {
     assert_eq!(*limit, json!({ "name": "stats time", "max": 10 }), "{response}");
     assert!((10..12).contains(&started_at.elapsed().as_secs()), "{:?}", started_at.elapsed());
     let sql = Database::connect(&database).await.unwrap();
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
-        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
-    eventually("the statement ends", || async { number(&sql, running).await == 0 }).await;
+    eventually("the statement ends", || async { number(&sql, RUNNING).await == 0 }).await;
     sql.close().await.unwrap();
 }
 
@@ -153,14 +150,12 @@ async fn a_hundred_questions_of_one_user_delay_no_other_user() {
         questions.spawn(async move { ann.send(STATISTICS, json!({})).await });
     }
     let sql = Database::connect(&database).await.unwrap();
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' \
-        AND query LIKE '%strpos%' AND pid <> pg_backend_pid()";
-    eventually("one question runs", || async { number(&sql, running).await > 0 }).await;
+    eventually("one question runs", || async { number(&sql, RUNNING).await > 0 }).await;
     let started_at = Instant::now();
     assert_eq!(bob.ask(STATISTICS, json!({})).await["eventStats"]["total"]["count"], 0);
     bob.ask(PAGE, json!({})).await;
     assert!(started_at.elapsed() < Duration::from_secs(3), "{:?}", started_at.elapsed());
-    assert!(number(&sql, running).await <= 1, "questions of one user run at the same time");
+    assert!(number(&sql, RUNNING).await <= 1, "questions of one user run at the same time");
     let mut answered = 0;
     while let Some(response) = questions.join_next().await {
         let response = response.unwrap();

@@ -47,6 +47,15 @@ async fn fill(server: &TestServer) {
     server.execute("SELECT pg_stat_reset()").await;
 }
 
+/// Creates all users but one, with one event each.
+async fn create_other_users(server: &TestServer) {
+    for number in 1..USERS {
+        let other = server.client(&format!("user {number}"));
+        let kind = other.event_type("run").await;
+        assert_eq!(other.create(&[event(&kind)]).await["created"], 1);
+    }
+}
+
 /// Reads pages with each kind of filter, from the start and from the end, and pages of the feed. Returns how
 /// many rows the responses had.
 async fn read_pages(client: &Client, kind: &str) -> i64 {
@@ -89,11 +98,7 @@ async fn read_pages(client: &Client, kind: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rows_that_a_request_reads_do_not_grow_with_what_is_stored() {
     let server = TestServer::open(DatabaseKind::Postgres).await;
-    for number in 1..USERS {
-        let other = server.client(&format!("user {number}"));
-        let kind = other.event_type("run").await;
-        assert_eq!(other.create(&[event(&kind)]).await["created"], 1);
-    }
+    create_other_users(&server).await;
     let ann = server.client("ann");
     let kind = ann.event_type("run").await;
     let edited = event(&kind);
@@ -168,11 +173,7 @@ async fn rows_fetched(server: &TestServer) -> i64 {
 async fn statistics_read_an_index_alone() {
     for needs_rows in [false, true] {
         let server = TestServer::open(DatabaseKind::Postgres).await;
-        for number in 1..USERS {
-            let other = server.client(&format!("user {number}"));
-            let kind = other.event_type("run").await;
-            assert_eq!(other.create(&[event(&kind)]).await["created"], 1);
-        }
+        create_other_users(&server).await;
         let ann = server.client("ann");
         let kind = ann.event_type("run").await;
         let mut measured = event(&kind);
