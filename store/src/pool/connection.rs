@@ -15,6 +15,7 @@ use sea_orm::sqlx::{self, Connection};
 use sea_orm::{DbErr, QueryResult, RuntimeErr, Statement};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use super::{AnyConnection, CONNECT_MAX, Engine, PoolOf, RowResult, timeout_error};
@@ -218,6 +219,8 @@ impl<DB: Engine> PooledConnection<DB> {
             let mut rows = DB::stream_rows(&mut open.connection, statement);
             let (mut is_wanted, mut rest) = (true, 0);
             while let Some(row) = rows.try_next().await? {
+                // Many rows can be there at once. Other requests must not wait until all of them are read.
+                consume_budget().await;
                 if is_wanted {
                     match on_row(&row) {
                         Ok(next) => is_wanted = next.is_continue(),
