@@ -122,11 +122,7 @@ mod tests {
     fn a_statement_ends_when_its_caller_is_gone() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("idem.db");
-        drop(
-            Connection::open(&path)
-                .and_then(|new| new.execute_batch("CREATE TABLE t (n)"))
-                .expect("a database"),
-        );
+        Connection::open(&path).and_then(|new| new.execute_batch("CREATE TABLE t (n)")).expect("a database");
         let is_abandoned = Arc::new(AtomicBool::new(false));
         let caller = AbandonOnDrop(Arc::clone(&is_abandoned));
         let connection = open(&path, is_abandoned).expect("the file can be read");
