@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the programs that the tests start from Debian's packages, if they are missing: PostgreSQL,
-# PgBouncer and Redis, Python for tests/servers.sh, npm for the clients in tests/clients, curl for the commands
-# in the documentation, and openssl for the keys that sign tokens. The lock file of the clients brings a newer
-# Node than Debian has.
+# PgBouncer and Redis, Python for tests/servers.sh, npm for the clients in tests/clients and clients,
+# Chromium for the tests of the client kit, curl for the commands in the documentation, and openssl for the keys
+# that sign tokens. The lock files of the clients bring a newer Node than Debian has.
 set -eu
 missing=
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="postgresql"
@@ -13,6 +13,7 @@ command -v openssl >/dev/null || missing="$missing openssl"
 command -v curl >/dev/null || missing="$missing curl"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
+command -v chromium >/dev/null || missing="$missing chromium"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "please install:$missing" >&2

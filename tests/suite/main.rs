@@ -20,6 +20,7 @@ mod statistics;
 mod subscriptions;
 mod sync;
 mod telemetry;
+mod vectors;
 
 #[cfg(feature = "fault-injection")]
 mod injected_faults;

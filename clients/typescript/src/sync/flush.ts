@@ -1,0 +1,104 @@
+// Sends the outbox in order, one batch at a time, and takes the answers.
+
+import type { Entry, Problem, Result } from '../core/model.js';
+import { due } from '../core/pull.js';
+import { refuse, settle, isFarAhead } from '../core/settle.js';
+import { type Endpoint, RequestError } from '../transport/http.js';
+import type { Device } from './device.js';
+import { applyMutations } from './documents.js';
+
+/** The server takes at most this many items and bytes in one request. */
+const ITEMS_MAX = 500;
+const BYTES_MAX = 3_500_000;
+const SCANNED = 1_000;
+const SPLIT_CODES = new Set(['BAD_USER_INPUT', 'LIMIT_EXCEEDED', 'PAYLOAD_TOO_LARGE']);
+
+export interface Flushed {
+  /** Whether something was sent. */
+  hasSent: boolean;
+  /** When the first entry that waits may be sent, in Unix milliseconds; null if none waits for a time. */
+  nextAtMs: number | null;
+}
+
+/** Sends what is due until nothing is. Rejects with `RequestError`; what was sent until then is done. */
+export async function flush(device: Device, endpoint: Endpoint, term: number, signal: AbortSignal): Promise<Flushed> {
+  let hasSent = false;
+  for (;;) {
+    signal.throwIfAborted();
+    const { batch, clientId, nextAtMs } = await nextBatch(device);
+    if (batch.length === 0) return { hasSent, nextAtMs };
+    await sendBatch(device, endpoint, term, clientId, batch, signal);
+    hasSent = true;
+  }
+}
+
+async function nextBatch(device: Device): Promise<{ batch: Entry[]; clientId: string; nextAtMs: number | null }> {
+  const nowMs = device.now();
+  return device.storage.read(async (tx) => {
+    const { clientId } = await device.installation(tx);
+    const waiting = new Set<string>();
+    const found: Entry[] = [];
+    const waits: number[] = [];
+    for (let seq = 0; found.length < ITEMS_MAX;) {
+      const part = await tx.entriesFrom(seq, SCANNED);
+      found.push(...due(part, nowMs, waiting));
+      waits.push(...part.map(({ notBefore }) => notBefore).filter((at) => at > nowMs));
+      if (part.length < SCANNED) break;
+      seq = part.at(-1)!.seq + 1;
+    }
+    return { batch: fitting(found), clientId, nextAtMs: waits.length > 0 ? Math.min(...waits) : null };
+  });
+}
+
+/** The first entries that fit into one request; one at least. */
+function fitting(entries: Entry[]): Entry[] {
+  let bytes = 0;
+  const count = entries.slice(0, ITEMS_MAX).findIndex(({ input }) => {
+    bytes += new TextEncoder().encode(JSON.stringify(input)).length + 40;
+    return bytes > BYTES_MAX;
+  });
+  return entries.slice(0, count < 0 ? ITEMS_MAX : Math.max(count, 1));
+}
+
+/** Sends a batch. One that the server refuses as a whole is halved until the entry at fault is found. */
+async function sendBatch(device: Device, endpoint: Endpoint, term: number, clientId: string, batch: Entry[], signal: AbortSignal): Promise<void> {
+  try {
+    const results = await applyMutations(endpoint, clientId, batch, signal);
+    await settleBatch(device, term, batch, results);
+  } catch (error) {
+    const problem = error instanceof RequestError && error.kind === 'refused' && error.problem;
+    if (!problem || !SPLIT_CODES.has(problem.code)) throw error;
+    if (batch.length === 1) return refuseEntry(device, term, batch[0]!, problem);
+    const half = Math.ceil(batch.length / 2);
+    await sendBatch(device, endpoint, term, clientId, batch.slice(0, half), signal);
+    await sendBatch(device, endpoint, term, clientId, await stillQueued(device, batch.slice(half)), signal);
+  }
+}
+
+/** The entries of a batch as they are now: what the first half was answered may have changed them. */
+async function stillQueued(device: Device, batch: Entry[]): Promise<Entry[]> {
+  const wanted = new Set(batch.map(({ seq }) => seq));
+  const found = await device.storage.read((tx) => tx.entriesAbout([...new Set(batch.map(({ id }) => id))]));
+  return due(found.filter(({ seq }) => wanted.has(seq)).sort((a, b) => a.seq - b.seq), device.now());
+}
+
+async function settleBatch(device: Device, term: number, batch: Entry[], results: Result[]): Promise<void> {
+  const foundIds = results.flatMap(({ stored }) => (stored ? [stored.id] : []));
+  const ids = [...batch.flatMap(({ id, names }) => [id, ...names]), ...foundIds];
+  const renamed = batch.filter((entry, index) => isRenamed(entry, results[index]!));
+  const readSet = {
+    rows: ids, entriesAbout: ids, refusals: renamed.length > 0,
+    renamedTypes: renamed.filter(({ kind }) => kind === 'createEventType').map(({ id }) => id),
+  };
+  await device.commit(readSet, (copy, context) => batch.forEach((entry, index) => settle(copy, entry, results[index]!, context)), { term });
+}
+
+const isRenamed = ({ id }: Entry, { stored, problem }: Result) =>
+  (stored !== null && stored.id !== id) || (problem?.code === 'ID_IN_FUTURE' && isFarAhead(problem));
+
+async function refuseEntry(device: Device, term: number, entry: Entry, problem: Problem): Promise<void> {
+  await device.commit({ rows: [entry.id], entriesAbout: [entry.id] }, (copy, context) => {
+    const queued = copy.entry(entry.seq);
+    if (queued) refuse(copy, queued, problem, context);
+  }, { term });
+}
