@@ -1,4 +1,5 @@
-//! Runs the tests of third-party client libraries in `tests/clients` against a server in this process.
+//! Runs the tests of third-party client libraries in `tests/clients` against a server in this process, and those of
+//! the client kit in `clients/typescript`, which start servers of their own.
 
 use std::fs;
 use std::path::Path;
@@ -12,32 +13,43 @@ use tokio::sync::OnceCell;
 use crate::harness::{DatabaseKind, SECRET, TestServer};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
+const KITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients");
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
+static KITS_INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+async fn install() {
+    install_in(DIR).await;
+}
 
 /// Installs the packages of the lock file, unless they are installed and newer than it.
-async fn install() {
-    let modified = |name: &str| fs::metadata(Path::new(DIR).join(name)).and_then(|file| file.modified()).ok();
+async fn install_in(dir: &str) {
+    let modified = |name: &str| fs::metadata(Path::new(dir).join(name)).and_then(|file| file.modified()).ok();
     let locked = modified("package-lock.json").unwrap();
     if modified("node_modules/.package-lock.json").is_none_or(|installed| installed < locked) {
-        run("npm", &["ci", "--no-audit", "--no-fund", "--ignore-scripts"], &[]).await;
+        run_in(dir, "npm", &["ci", "--no-audit", "--no-fund", "--ignore-scripts"], &[]).await;
     }
 }
 
 /// The directory of the Node that the lock file brings, because the one of Debian is too old for some clients.
-fn node_bin() -> String {
+fn node_bin(dir: &str) -> String {
     let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-    format!("{DIR}/node_modules/node-linux-{machine}/bin")
+    format!("{dir}/node_modules/node-linux-{machine}/bin")
 }
 
-/// Runs a program in `tests/clients` and returns its output. Fails with the output if the program fails.
 async fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
-    let path = format!("{}:{}", node_bin(), std::env::var("PATH").unwrap());
+    run_in(DIR, program, args, env).await
+}
+
+/// Runs a program with the Node of a directory's lock file. Returns its output, or fails with the output if the
+/// program fails.
+async fn run_in(dir: &str, program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
+    let path = format!("{}:{}", node_bin(dir), std::env::var("PATH").unwrap());
     let mut command = Command::new(program);
     command
         .env("PATH", path)
         .args(args)
-        .current_dir(DIR)
+        .current_dir(dir)
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -171,4 +183,33 @@ async fn the_code_and_the_commands_of_the_manual_do_what_it_says() {
         () = run_tests_on(&test_server, "manual.mjs", &env) => {}
     }
     test_server.end().await;
+}
+
+/// Runs test files of the kit. Vitest fails if a test fails; a skipped test, or none at all, fails here.
+async fn run_kit_tests(files: &[&str]) {
+    KITS_INSTALLED.get_or_init(|| install_in(KITS)).await;
+    let dir = format!("{KITS}/typescript");
+    let vitest = format!("{KITS}/node_modules/vitest/vitest.mjs");
+    let node = format!("{}/node", node_bin(KITS));
+    let args: Vec<&str> = [vitest.as_str(), "run"].into_iter().chain(files.iter().map(|name| &**name)).collect();
+    let env = [("SERVER_BINARY", env!("CARGO_BIN_EXE_idem-under-test")), ("NO_COLOR", "1")];
+    let output = run_in(&dir, &node, &args, &env).await;
+    println!("{output}");
+    assert!(output.contains(" passed") && !output.contains("skipped"), "not every test ran: {output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_typescript_kit_keeps_its_rules() {
+    let files = ["vectors", "storage", "outcomes", "failures", "resets", "sync", "live"];
+    run_kit_tests(&files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_adapters_of_the_typescript_kit_work_with_their_libraries() {
+    run_kit_tests(&["adapters", "apollo"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_storm_in_real_browsers_all_devices_have_the_same() {
+    run_kit_tests(&["storm"]).await;
 }

@@ -2,11 +2,12 @@
 
 import { type DigestBucket, differingMonths, digestOf, serverDigest } from './api/digest.js';
 import { type IdemEvent, type IdemEventType, eventOf, eventTypeOf } from './api/entities.js';
+import { Imports } from './api/imports.js';
 import { LiveQueries } from './api/live.js';
 import { type RefusedWrite, RefusedWrites, refusedWrite } from './api/refused.js';
 import { type StatsAnswer, type StatsInput, stats } from './api/stats.js';
 import { EventTypes, Events } from './api/writes.js';
-import type { Entity, Merge } from './core/model.js';
+import type { Entity, Merge, Row } from './core/model.js';
 import { databaseName, indexedDbStorage } from './storage/indexeddb.js';
 import { type Storage, StorageError } from './storage/storage.js';
 import { type Commit, Device } from './sync/device.js';
@@ -37,9 +38,11 @@ export interface IdemOptions {
   clock?: () => number;
 }
 
-/** A row that has changed. */
+/** An event or an event type, or that there is none any more. */
 export interface ChangedRow {
   id: string;
+  /** Null if nothing is known of this id. */
+  entity: Entity | null;
   event: IdemEvent | null;
   eventType: IdemEventType | null;
 }
@@ -53,12 +56,16 @@ export interface Verification {
 
 const DIGEST_ROWS = 1_000;
 
+const changedRow = (id: string, row: Row | undefined): ChangedRow =>
+  ({ id, entity: row?.entity ?? null, event: row ? eventOf(row) : null, eventType: row ? eventTypeOf(row) : null });
+
 const ownFieldsWin: Merge = ({ patch }) => patch;
 
 export class Idem {
   readonly events: Events;
   readonly types: EventTypes;
   readonly refused: RefusedWrites;
+  readonly imports: Imports;
   readonly #status = new Observable<Status>(INITIAL_STATUS);
   readonly #endpoint: Endpoint;
   readonly #storage: Storage;
@@ -80,6 +87,7 @@ export class Idem {
     this.events = new Events(this.#device, this.#queries);
     this.types = new EventTypes(this.#device, this.#queries);
     this.refused = new RefusedWrites(this.#device, () => this.sync());
+    this.imports = new Imports(this.#endpoint, this.#device);
     this.#engine = new Engine(this.#device, this.#endpoint, (status) => this.#report(status), (error) => this.#storageFailed(error));
     const { name } = this.#storage;
     this.#channel = openChannel(name, (message) => this.#received(message));
@@ -106,6 +114,17 @@ export class Idem {
   onRows(onRows: (rows: ChangedRow[]) => void): () => void {
     this.#followers.add(onRows);
     return () => this.#followers.delete(onRows);
+  }
+
+  /** What there is under these ids, in their order. */
+  async rows(ids: string[]): Promise<ChangedRow[]> {
+    const found = new Map((await this.#storage.read((tx) => tx.rows(ids))).map((row) => [row.id, row]));
+    return ids.map((id) => changedRow(id, found.get(id)));
+  }
+
+  /** Everything that this device has, deleted rows too, in the order of ids: at most `limit` rows after an id. */
+  async scan(after: string | null, limit: number): Promise<ChangedRow[]> {
+    return (await this.#storage.read((tx) => tx.rowsAfter(after, limit))).map((row) => changedRow(row.id, row));
   }
 
   /** Makes a UUIDv7 for an event or an event type that the app is going to create. */
@@ -163,11 +182,7 @@ export class Idem {
   /** Reads one after the other, so that followers never go back to an older state. */
   #tellFollowers(ids: string[]): void {
     this.#told = this.#told.then(async () => {
-      const found = new Map((await this.#storage.read((tx) => tx.rows(ids))).map((row) => [row.id, row]));
-      const rows = ids.map((id) => {
-        const row = found.get(id);
-        return { id, event: row ? eventOf(row) : null, eventType: row ? eventTypeOf(row) : null };
-      });
+      const rows = await this.rows(ids);
       for (const follower of this.#followers) follower(rows);
     }).catch((error: unknown) => this.#storageFailed(error));
   }

@@ -3,6 +3,8 @@ export type {
   EventChanges, EventLocation, EventTypeChanges, IdemEvent, IdemEventType, Instant, NewEvent, NewEventType, SyncState,
 } from './api/entities.js';
 export type { EventQuery, LiveList } from './api/live.js';
+export type { CsvMapping, ImportFormat, ImportJob, ImportProgress, UploadOptions } from './imports/upload.js';
+export { ImportError } from './imports/error.js';
 export type { RefusedWrite } from './api/refused.js';
 export type { StatsAnswer, StatsBucket, StatsInput } from './api/stats.js';
 export type { Conflict, Entity, Json, Merge, Problem } from './core/model.js';

@@ -105,17 +105,18 @@ function localDate(at: Date): string {
 
 /** The fields of an event in the form that the server takes: an undefined field is absent. */
 export function eventFields(given: EventChanges & Partial<NewEvent>, isAllDay: boolean): Fields {
-  const { timestamp, endDate, location, ...rest } = given;
-  const fields: Fields = defined(rest);
+  const { eventTypeId, timestamp, endDate, timeZone, notes, sourceType, externalId, location, properties } = given;
+  // An event that the kit returned has more fields, which the server does not take.
+  const fields: Fields = defined({ eventTypeId, isAllDay: given.isAllDay, timeZone, notes, sourceType, externalId, properties });
   if (timestamp !== undefined) fields.timestamp = instantText(timestamp, isAllDay, 'timestamp');
   if (endDate !== undefined) fields.endDate = endDate === null ? null : instantText(endDate, isAllDay, 'endDate');
   if (location !== undefined) fields.location = location === null ? null : { ...location, name: location.name ?? null };
   return fields;
 }
 
-export function typeFields({ name, ...rest }: EventTypeChanges): Fields {
+export function typeFields({ name, color, icon }: EventTypeChanges): Fields {
   // The server trims and normalises names in the same way: the row does not change when it is acknowledged.
-  return { ...defined(rest), ...(name === undefined ? {} : { name: name.trim().normalize('NFC') }) };
+  return { ...defined({ color, icon }), ...(name === undefined ? {} : { name: name.trim().normalize('NFC') }) };
 }
 
 function defined(values: { [name: string]: unknown }): Fields {

@@ -25,8 +25,8 @@ export class Events {
   /** Creates events in the order given. Each 500 are one transaction. */
   async createMany(events: NewEvent[]): Promise<IdemEvent[]> {
     const inputs = events.map((event) => {
-      const { id: given, isAllDay = false, ...rest } = event;
-      return { id: idOf(given, this.device.newId), ...eventFields({ ...rest, ...(isAllDay ? { isAllDay } : {}) }, isAllDay) };
+      const { isAllDay = false } = event;
+      return { id: idOf(event.id, this.device.newId), ...eventFields(event, isAllDay) };
     });
     const created: IdemEvent[] = [];
     for (let start = 0; start < inputs.length; start += STORED_AT_ONCE) {
@@ -53,9 +53,8 @@ export class Events {
 
   /** Brings a deleted event back, with this content: what `remove` took away has none left. */
   async restore(event: IdemEvent | (NewEvent & { id: string })): Promise<IdemEvent> {
-    const { id, eventTypeId, timestamp, endDate, isAllDay = false, timeZone, notes, sourceType, externalId, location, properties } = event;
-    const given = { eventTypeId, timestamp, endDate, isAllDay, timeZone, notes, sourceType, externalId, location, properties };
-    const fields = eventFields(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as EventChanges, isAllDay);
+    const { id, isAllDay = false } = event;
+    const fields = eventFields(event, isAllDay);
     const row = await commit(this.device, named(event), (copy, context) => restore(copy, { ...fields, id }, context));
     return eventOf(row)!;
   }

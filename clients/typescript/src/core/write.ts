@@ -86,7 +86,7 @@ export function restore(copy: Copy, given: Fields & { id: string }, context: Con
   const base = known.pending > 0 ? {} : { base: null, baseVersion: known.version };
   copy.putRow({ ...known, ...base, fields: contentOf('EVENT', input), pending: known.pending + 1 });
   // Without a tombstone here, this device does not know the version that the server's has: none is asked.
-  const guard: Fields = row ? { expectedVersion: seenVersion(row) } : {};
+  const guard: Fields = row && (row.version > 0 || row.pending > 0) ? { expectedVersion: seenVersion(row) } : {};
   copy.queue('restoreEvent', id, { event: input, ...guard, editId: nextEditId(copy, context) });
   return copy.row(id)!;
 }

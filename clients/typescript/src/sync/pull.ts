@@ -78,8 +78,9 @@ async function forget(device: Device, term: number, isToForget: (row: Row) => bo
     const ids = rows.filter(isToForget).map(({ id }) => id);
     // They are looked at once more in the transaction: a write may have come between.
     if (ids.length > 0) {
-      await device.commit({ rows: ids }, (copy) => {
-        for (const row of copy.rows()) if (isToForget(row)) copy.removeRow(row.id);
+      await device.commit({ rows: ids }, (copy, context) => {
+        // Adapters that keep a copy elsewhere learn from the tombstone that it is gone.
+        for (const row of copy.rows()) if (isToForget(row)) copy.putRow({ ...row, version: 0, fields: null, deletedAt: context.nowMs });
       }, { term, durability: 'relaxed' });
     }
     if (rows.length < SCANNED) return;

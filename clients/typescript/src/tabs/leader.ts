@@ -6,6 +6,8 @@ import type { Channel } from './channel.js';
 const PING_MS = 2_500;
 /** After so many questions without an answer the leader is taken to be frozen: within 10 s. */
 const UNANSWERED_MAX = 2;
+/** How long a leader that failed for a reason that it does not know waits before the next. */
+const RESTART_MS = 1_000;
 
 export interface Candidate {
   /** Whether this tab leads now. */
@@ -30,6 +32,10 @@ export function runForLeader(name: string, channel: Channel, lead: (signal: Abor
     unanswered = 0;
     try {
       await lead(AbortSignal.any([mine.signal, closed.signal]));
+    } catch (error) {
+      // Nobody waits for a leader. The error is shown, and this tab or another leads again after a while.
+      reportError(error);
+      await new Promise((resolve) => setTimeout(resolve, RESTART_MS));
     } finally {
       if (term === mine) term = undefined;
     }
@@ -75,4 +81,9 @@ export function runForLeader(name: string, channel: Channel, lead: (signal: Abor
     heard: () => { unanswered = 0; },
     close: () => closed.abort(),
   };
+}
+
+/** Reports an error as one that nobody has caught: browsers and Node show it, and monitoring tools see it. */
+function reportError(error: unknown): void {
+  queueMicrotask(() => { throw error; });
 }

@@ -1,7 +1,7 @@
 // Listens for changes by a GraphQL subscription over server-sent events. A change is only a reason to pull: what the
 // pull brings is the truth, so a lost or doubled message does no harm.
 
-import { createParser } from 'eventsource-parser';
+import { events } from 'fetch-event-stream';
 
 import { type Endpoint, RequestError, post } from './http.js';
 
@@ -18,27 +18,18 @@ export async function listen(endpoint: Endpoint, after: string | null, onCursor:
   const stop = AbortSignal.any([signal, silence.signal]);
   const response = await post(endpoint, SUBSCRIPTION, { after }, { accept: 'text/event-stream' }, stop);
   if (!response.ok || !response.body) throw new RequestError('foreign', 'the answer is not a stream');
-  const parser = createParser({
-    onEvent: ({ event, data }) => {
-      const cursor = event === 'next' ? cursorOf(data) : undefined;
-      if (cursor) onCursor(cursor);
-    },
-  });
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
   try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
+    for await (const { event, data } of events(response, stop)) {
       clearTimeout(timer);
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
-      parser.feed(value);
+      const cursor = event === 'next' && data ? cursorOf(data) : undefined;
+      if (cursor) onCursor(cursor);
     }
   } catch (cause) {
     throw new RequestError('offline', 'the stream broke', null, null, { cause });
   } finally {
     clearTimeout(timer);
-    await reader.cancel().catch(() => {});
   }
 }
 

@@ -1,8 +1,16 @@
 // What the users of a storm did, and the check that nothing of it was lost or stored twice.
-import type { Done } from './page.js';
+import type { Deed, Done } from './page.js';
 
-/** `isKnown`: the promise of the write resolved, so it is durable. Otherwise it may or may not have happened. */
-export type Write = Done & { device: number; isKnown: boolean };
+/** A write whose promise resolved: it is durable. */
+export type Write = Done & { device: number };
+
+/** What pages began that did not answer, because they died: it may have happened, to any row. */
+export type Unanswered = Deed;
+
+export interface History {
+  writes: Write[];
+  unanswered: Unanswered[];
+}
 
 export interface StoredEvent {
   id: string;
@@ -30,7 +38,7 @@ export interface Outcome {
 const FIELDS = ['notes', 'timeZone'] as const;
 
 /** Returns what is wrong; nothing if all is well. */
-export function faultsOf(writes: Write[], { devices, server, refused }: Outcome): string[] {
+export function faultsOf({ writes, unanswered }: History, { devices, server, refused }: Outcome): string[] {
   const faults: string[] = [];
   const text = (events: StoredEvent[]) => JSON.stringify([...events].sort((a, b) => (a.id < b.id ? -1 : 1)));
   devices.forEach((events, device) => {
@@ -39,59 +47,54 @@ export function faultsOf(writes: Write[], { devices, server, refused }: Outcome)
   const tokens = server.map(({ token }) => token);
   if (new Set(tokens).size !== tokens.length) faults.push('an event is stored twice');
   const stored = new Map(server.map((event) => [event.id, event]));
+  const lost: string[] = [];
   for (const id of new Set(writes.flatMap((write) => write.id ?? []))) {
     const own = writes.filter((write) => write.id === id);
-    faults.push(...faultsOfRow(id, own, stored.get(id), refused.filter((other) => other.id === id)));
+    const event = stored.get(id);
+    const refusals = refused.filter((other) => other.id === id);
+    if (!event && isLost(own, refusals)) lost.push(`the event ${id} is lost`);
+    if (event) faults.push(...faultsOfEvent(event, own, refusals, unanswered));
   }
-  return faults;
+  // Each deletion that was not answered may have taken one.
+  const deletions = unanswered.filter(({ deed }) => deed === 'remove' || deed === 'removeAndRestore').length;
+  return lost.length > deletions ? [...faults, ...lost] : faults;
 }
 
-function faultsOfRow(id: string, writes: Write[], event: StoredEvent | undefined, refused: RefusedEvent[]): string[] {
-  const created = writes.find(({ kind, isKnown, fields }) => kind === 'create' && isKnown && fields);
+/** Whether an event that is nowhere was created, and nobody deleted it, and it was not refused. */
+function isLost(writes: Write[], refused: RefusedEvent[]): boolean {
+  const isCreated = writes.some(({ kind, fields }) => kind === 'create' && fields);
   const isRemoved = writes.some(({ kind }) => kind === 'remove' || kind === 'restore');
-  if (!event) {
-    const isRefused = refused.some(({ kind }) => kind === 'createEvent');
-    if (created && !isRemoved && !isRefused) return [`the event ${id} is lost`];
-    // An edit of a deleted event is kept as refused.
-    return isRefused || !isRemoved ? [] : lostEdits(id, writes, refused);
-  }
-  const removals = writes.filter(({ kind, isKnown }) => kind === 'remove' && isKnown);
-  const restores = writes.filter(({ kind }) => kind === 'restore');
-  const faults = removals.length > 0 && restores.length === 0 ? [`the deletion of ${id} is lost`] : [];
+  return isCreated && !isRemoved && !refused.some(({ kind }) => kind === 'createEvent');
+}
+
+function faultsOfEvent(event: StoredEvent, writes: Write[], refused: RefusedEvent[], unanswered: Unanswered[]): string[] {
+  // An event that was brought back without an answer may show whatever it once had.
+  const mayBeRestored = unanswered.some(({ deed }) => deed === 'removeAndRestore');
+  if (mayBeRestored) return [];
+  const kinds = new Set(writes.map(({ kind }) => kind));
+  const faults = kinds.has('remove') && !kinds.has('restore') ? [`the deletion of ${event.id} is lost`] : [];
   for (const name of FIELDS) {
     const possible = candidates(name, writes, refused);
-    if (possible.size > 0 && !possible.has(event[name])) faults.push(`${name} of ${id} is ${event[name]}, not one of ${[...possible].join(', ')}`);
+    const isUnanswered = unanswered.some(({ deed, text }) => deed === 'update' && (name === 'timeZone' || event.notes === text));
+    if (possible.size > 0 && !possible.has(event[name]) && !isUnanswered) {
+      faults.push(`${name} of ${event.id} is ${event[name]}, not one of ${[...possible].join(', ')}`);
+    }
   }
   return faults;
 }
 
-/**
- * The values that a field may have in the end: for each device the last one that it wrote, and all that were written
- * while it is not known whether they were stored.
- */
+/** The values that a field may have in the end: for each device the last one that it wrote and that was not refused. */
 function candidates(name: (typeof FIELDS)[number], writes: Write[], refused: RefusedEvent[]): Set<unknown> {
   const found = new Set<unknown>();
-  const devices = new Set(writes.map(({ device }) => device));
-  for (const device of devices) {
+  for (const device of new Set(writes.map((write) => write.device))) {
     const own = writes.filter((write) => write.device === device && write.fields && name in write.fields);
     for (const write of own.toReversed()) {
       const value = write.fields![name];
       found.add(value);
-      const isRefused = refused.some((other) => other.device === device && other.fields[name] === value);
-      if (write.isKnown && !isRefused) break;
+      if (!refused.some((other) => other.device === device && other.fields[name] === value)) break;
     }
   }
   return found;
-}
-
-/** Known edits of an event that is gone must be refused, unless their own device or an earlier time removed it. */
-function lostEdits(id: string, writes: Write[], refused: RefusedEvent[]): string[] {
-  const removers = new Set(writes.filter(({ kind }) => kind === 'remove' || kind === 'restore').map(({ device }) => device));
-  const last = writes.filter(({ kind }) => kind === 'update').at(-1);
-  const isLast = last?.isKnown && writes.at(-1) === last && !removers.has(last.device);
-  if (!isLast) return [];
-  const isRefused = refused.some(({ device, fields }) => device === last.device && FIELDS.some((name) => fields[name] !== undefined && fields[name] === last.fields![name]));
-  return isRefused ? [] : [`the edit of ${id} after its deletion is neither stored nor refused`];
 }
 
 function difference(ours: StoredEvent[], theirs: StoredEvent[]): string {

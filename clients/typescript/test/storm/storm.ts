@@ -3,8 +3,8 @@
 import type { Page } from 'playwright-core';
 
 import { type Server, tokenOf } from '../support/server.js';
-import { Chromium } from './browser.js';
-import { type Outcome, type RefusedEvent, type StoredEvent, type Write, faultsOf } from './history.js';
+import { BRIEF_MS, Chromium, within } from './browser.js';
+import { type History, type Outcome, type RefusedEvent, type StoredEvent, faultsOf } from './history.js';
 import { Network } from './network.js';
 import type { App, Deed, Done } from './page.js';
 import { Random } from './random.js';
@@ -13,6 +13,8 @@ const STEPS = 60;
 const DEVICES = 2;
 const TABS_MAX = 4;
 const SETTLED_WITHIN_MS = 60_000;
+/** A tab that does not answer within this time is frozen. */
+const ANSWER_MS = 500;
 
 const DEEDS: Record<Deed['deed'], number> = { create: 30, createBad: 2, createType: 3, update: 30, remove: 7, removeAndRestore: 5 };
 const FAILURES = {
@@ -27,6 +29,8 @@ interface Tab {
 class StormDevice {
   readonly browser = new Chromium();
   tabs: Tab[] = [];
+  /** What the pages did not catch. */
+  readonly errors: string[] = [];
 
   constructor(readonly number: number, readonly network: Network, private readonly user: string) {}
 
@@ -35,9 +39,19 @@ class StormDevice {
   }
 
   async openTab(): Promise<Tab> {
-    const tab = { page: await this.browser.open(this.address), isFrozen: false };
+    const tab = { page: await this.browser.open(this.address, (error) => this.errors.push(error.stack ?? error.message)), isFrozen: false };
     this.tabs.push(tab);
     return tab;
+  }
+
+  /** Finds out which tabs a process that was stopped had. */
+  async findFrozenTabs(): Promise<void> {
+    await Promise.all(this.tabs.map(async (tab) => { tab.isFrozen = (await inPage(tab.page, () => 1, undefined, ANSWER_MS)) !== 1; }));
+  }
+
+  thaw(): void {
+    this.browser.thaw();
+    for (const tab of this.tabs) tab.isFrozen = false;
   }
 
   /** Forgets tabs that have crashed or are closed. */
@@ -48,8 +62,8 @@ class StormDevice {
 }
 
 /** Runs a function in a page; null if the page dies or does not answer. */
-async function inPage<A, T>(page: Page, work: (argument: A) => T | Promise<T>, argument: A): Promise<T | null> {
-  const limit = new Promise<null>((resolve) => setTimeout(() => resolve(null), 5_000));
+async function inPage<A, T>(page: Page, work: (argument: A) => T | Promise<T>, argument: A, ms = 5_000): Promise<T | null> {
+  const limit = new Promise<null>((resolve) => setTimeout(() => resolve(null), ms));
   const work2 = work as (argument: unknown) => T | Promise<T>;
   return Promise.race([page.evaluate(work2, argument as unknown).catch(() => null) as Promise<T | null>, limit]);
 }
@@ -77,20 +91,21 @@ export async function runStorm({ seed, script, servers }: StormOptions): Promise
   for (let number = 0; number < DEVICES; number += 1) {
     devices.push(new StormDevice(number, await Network.open(files, () => servers.map(({ url }) => url)), user));
   }
-  const writes: Write[] = [];
+  const history: History = { writes: [], unanswered: [] };
   try {
     await Promise.all(devices.map(async (device) => {
       await device.browser.start();
       for (let tabs = 2 + random.below(2); tabs > 0; tabs -= 1) await device.openTab();
     }));
+    for (const device of devices) await act(device, history, random, { deed: 'createType', choice: 0, text: 'type 0' });
     for (let step = 0; step < STEPS; step += 1) {
       const device = devices[random.below(DEVICES)]!;
       await fail(device, servers, random);
-      for (let deeds = random.below(4); deeds > 0; deeds -= 1) await act(device, writes, random, `${seed}-${step}-${deeds}`);
+      for (let deeds = random.below(4); deeds > 0; deeds -= 1) await act(device, history, random, deedOf(random, `${seed}-${step}-${deeds}`));
       await new Promise((resolve) => setTimeout(resolve, random.below(120)));
     }
     const outcome = await settle(devices, servers, user);
-    return { faults: faultsOf(writes, outcome), writes: writes.filter(({ isKnown }) => isKnown).length };
+    return { faults: [...devices.flatMap(({ errors }) => errors), ...faultsOf(history, outcome)], writes: history.writes.length };
   } finally {
     for (const { browser, network } of devices) {
       await browser.end();
@@ -100,16 +115,18 @@ export async function runStorm({ seed, script, servers }: StormOptions): Promise
 }
 
 /** Does one thing in a tab that is not frozen, and writes down what the page said. */
-async function act(device: StormDevice, writes: Write[], random: Random, text: string): Promise<void> {
-  const deed: Deed = { deed: random.weighted(DEEDS), choice: random.next(), text };
-  // Types of both devices meet by their names.
-  if (deed.deed === 'createType') deed.text = `type ${random.below(6)}`;
+async function act(device: StormDevice, { writes, unanswered }: History, random: Random, deed: Deed): Promise<void> {
   const tab = random.pick(device.tabs.filter(({ isFrozen }) => !isFrozen));
   if (!tab) return;
   const done = await inPage(tab.page, (given: Deed): Promise<Done> => globalThis.app.act(given), deed);
-  if (done && done.kind !== 'none') writes.push({ ...done, device: device.number, isKnown: true });
-  // Without an answer it is not known what was stored: whatever has this text may have been.
-  if (!done) writes.push({ kind: 'none', fields: { notes: text }, device: device.number, isKnown: false });
+  if (done && done.kind !== 'none') writes.push({ ...done, device: device.number });
+  if (!done) unanswered.push(deed);
+}
+
+/** Types of both devices meet by their names; every other text is there once. */
+function deedOf(random: Random, text: string): Deed {
+  const deed = random.weighted(DEEDS);
+  return { deed, choice: random.next(), text: deed === 'createType' ? `type ${random.below(6)}` : text };
 }
 
 async function fail(device: StormDevice, servers: Server[], random: Random): Promise<void> {
@@ -129,27 +146,23 @@ async function fail(device: StormDevice, servers: Server[], random: Random): Pro
       network.weather.lostAnswers = 1 + Math.floor(choice * 3);
       return;
     case 'openTab':
-      if (device.tabs.length < TABS_MAX) await device.openTab();
+      if (device.tabs.length < TABS_MAX) await device.openTab().catch(() => {});
       return;
     case 'closeTab':
       if (!tab || device.tabs.length === 1) return;
       device.tabs = device.tabs.filter((other) => other !== tab);
-      await tab.page.close().catch(() => {});
+      await within('closing a tab', tab.page.close(), BRIEF_MS).catch(() => {});
       return;
     case 'reload':
-      if (tab && !tab.isFrozen) await tab.page.reload({ timeout: 10_000 }).catch(() => {});
+      if (tab && !tab.isFrozen) await within('reloading a tab', tab.page.reload(), 5_000).catch(() => {});
       return;
     case 'freeze':
-      if (!tab || tab.isFrozen || device.tabs.filter(({ isFrozen }) => !isFrozen).length === 1) return;
-      tab.isFrozen = true;
-      await browser.setFrozen(tab.page, true).catch(() => {});
+      await browser.freezeRenderer(choice).catch(() => {});
+      await device.findFrozenTabs();
+      if (device.tabs.every(({ isFrozen }) => isFrozen)) device.thaw();
       return;
     case 'thaw':
-      for (const frozen of device.tabs.filter(({ isFrozen }) => isFrozen)) {
-        await browser.setFrozen(frozen.page, false).catch(() => {});
-        frozen.isFrozen = false;
-      }
-      return;
+      return device.thaw();
     case 'killRenderer':
       await browser.killRenderer(choice).catch(() => {});
       await device.dropDeadTabs();
@@ -179,10 +192,32 @@ async function settle(devices: StormDevice[], servers: Server[], user: string): 
   return { devices: states.map(({ events }) => events as StoredEvent[]), server: await storedEvents(servers[0]!, user), refused };
 }
 
+/** How long a frozen leader may lead, and a reader of the status may be behind. */
+const LEADER_WITHIN_MS = 12_000;
+
+/** Checks that one tab leads, also while the others are frozen, and no more than one when they go on. */
+async function checkLeader(device: StormDevice): Promise<void> {
+  const count = async () => {
+    const leads = await Promise.all(device.tabs.filter(({ isFrozen }) => !isFrozen).map(({ page }) => inPage(page, () => globalThis.app.isLeader(), undefined)));
+    return leads.filter((isLeader) => isLeader === true).length;
+  };
+  const deadline = Date.now() + LEADER_WITHIN_MS;
+  const isOne = async (until: number) => {
+    for (let leaders = await count(); leaders !== 1; leaders = await count()) {
+      if (Date.now() > until) throw new Error(`device ${device.number} has ${leaders} leaders; its pages report ${JSON.stringify(device.errors)}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  };
+  await isOne(deadline);
+  device.thaw();
+  await isOne(Date.now() + LEADER_WITHIN_MS);
+}
+
 /** Waits in a fresh tab, beside whatever tabs there still are. */
 async function settleDevice(device: StormDevice) {
   await device.dropDeadTabs();
   const { page } = await device.openTab();
+  await checkLeader(device);
   const since = Date.now();
   const deadline = since + SETTLED_WITHIN_MS;
   for (;;) {
@@ -191,7 +226,7 @@ async function settleDevice(device: StormDevice) {
     if (state && state.status.pending === 0 && (state.status.lastSyncedAt ?? 0) > since) {
       const verified = await inPage(page, () => globalThis.app.verify(), undefined);
       if (!verified || JSON.stringify(verified.differing) !== '{"EVENT":[],"EVENT_TYPE":[]}') throw new Error(`device ${device.number} differs from the server: ${JSON.stringify(verified)}`);
-      await page.close();
+      await within('closing a tab', page.close(), BRIEF_MS).catch(() => {});
       device.tabs.pop();
       return state;
     }

@@ -4,7 +4,7 @@ import { memoryStorage } from '../../src/storage/index.js';
 import { type Server, eventually, tokenOf } from './server.js';
 
 /** What happens to a request: it is sent, and a test may fail it before or after. */
-export type Network = (send: () => Promise<Response>, request: { url: string; body: string }) => Promise<Response>;
+export type Network = (send: (body?: string) => Promise<Response>, request: { url: string; body: string }) => Promise<Response>;
 
 export const connected: Network = (send) => send();
 export const cut: Network = () => Promise.reject(new TypeError('fetch failed'));
@@ -34,7 +34,7 @@ export function openDevice(server: Server, subject: string, options: Partial<Ide
     url: server.url, subject, storage: memoryStorage(), token: () => tokenOf(subject),
     onRefused: (write) => device.refused.push(write), onRenamed: (renamed) => device.renamed.push(renamed),
     fetch: async (input, init) => {
-      const send = () => fetch(input, init);
+      const send = (body?: string) => fetch(input, body === undefined ? init : { ...init, body });
       return device.network(send, { url: String(input), body: String(init?.body ?? '') });
     },
     ...rest,
