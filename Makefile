@@ -19,12 +19,13 @@ test-full: servers ## Run all tests, with many more cases and larger data.
 	TESTS_CASES=1000000 TESTS_FULL=1 $(CARGO) test --locked --workspace
 	TESTS_FULL=1 $(CARGO) test --locked -p tests --features fault-injection --test suite injected_faults
 
-check: ## Check what every commit must pass: format, lints, documentation and generated files.
+check: servers ## Check what every commit must pass: format, lints, documentation and generated files.
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked -q -p tests --test suite -- source_tree:: graphql::schema:: documentation::
+	@sh clients/check.sh
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 		else echo 'cargo-deny: not run'; fi
 

@@ -20,7 +20,7 @@ const manual = (await Promise.all(guides)).join('\n');
 /** Returns the code blocks in a language. */
 const blocks = (language) => [...manual.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, 'gms'))].map(([, code]) => code);
 
-for (const [file, language] of [['loop.ts', 'ts'], ['rxdb-adapter.mjs', 'js'], ['id.mjs', 'js']]) {
+for (const [file, language] of [['loop.ts', 'ts'], ['id.mjs', 'js']]) {
   test(`the manual shows ${file} as it is run`, async () => {
     const code = await readFile(path.join(here, file), 'utf8');
     assert.ok(blocks(language).includes(code), `docs/guides have another ${file}`);

@@ -163,11 +163,6 @@ async fn graphql_sse_goes_on_after_a_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rxdb_devices_with_conflicting_edits_end_identical() {
-    run_tests("rxdb.mjs", &[]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn graphql_codegen_and_the_relay_compiler_take_the_schema() {
     run_tests("generate.mjs", &[]).await;
 }
@@ -185,6 +180,10 @@ async fn the_code_and_the_commands_of_the_manual_do_what_it_says() {
     test_server.end().await;
 }
 
+fn is_full() -> bool {
+    std::env::var_os("TESTS_FULL").is_some()
+}
+
 /// Runs test files of the kit. Vitest fails if a test fails; a skipped test, or none at all, fails here.
 async fn run_kit_tests(files: &[&str]) {
     KITS_INSTALLED.get_or_init(|| install_in(KITS)).await;
@@ -192,7 +191,13 @@ async fn run_kit_tests(files: &[&str]) {
     let vitest = format!("{KITS}/node_modules/vitest/vitest.mjs");
     let node = format!("{}/node", node_bin(KITS));
     let args: Vec<&str> = [vitest.as_str(), "run"].into_iter().chain(files.iter().map(|name| &**name)).collect();
-    let env = [("SERVER_BINARY", env!("CARGO_BIN_EXE_idem-under-test")), ("NO_COLOR", "1")];
+    let (storms, events) = if is_full() { ("200", "100000") } else { ("3", "10000") };
+    let env = [
+        ("SERVER_BINARY", env!("CARGO_BIN_EXE_idem-under-test")),
+        ("NO_COLOR", "1"),
+        ("STORMS", storms),
+        ("BOOTSTRAP_EVENTS", events),
+    ];
     let output = run_in(&dir, &node, &args, &env).await;
     println!("{output}");
     assert!(output.contains(" passed") && !output.contains("skipped"), "not every test ran: {output}");
@@ -200,16 +205,28 @@ async fn run_kit_tests(files: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_typescript_kit_keeps_its_rules() {
-    let files = ["vectors", "storage", "outcomes", "failures", "resets", "sync", "live"];
-    run_kit_tests(&files).await;
+    run_kit_tests(&["vectors", "storage", "outcomes", "failures", "resets", "sync", "live", "imports", "guide"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_adapters_of_the_typescript_kit_work_with_their_libraries() {
-    run_kit_tests(&["adapters", "apollo"]).await;
+    run_kit_tests(&["adapters", "apollo", "rxdb"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_typescript_kit_and_its_example_work_in_a_real_browser() {
+    run_kit_tests(&["browser"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_package_of_the_typescript_kit_installs_and_is_small() {
+    run_kit_tests(&["package"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_storm_in_real_browsers_all_devices_have_the_same() {
-    run_kit_tests(&["storm"]).await;
+    run_kit_tests(&["storm.test"]).await;
+    if is_full() {
+        run_kit_tests(&["storm-faults"]).await;
+    }
 }

@@ -1,5 +1,6 @@
 // Puts the parts together: the storage of this device, sync in one tab, and what an app calls.
 
+import { callApp } from './api/callbacks.js';
 import { type DigestBucket, differingMonths, digestOf, serverDigest } from './api/digest.js';
 import { type IdemEvent, type IdemEventType, eventOf, eventTypeOf } from './api/entities.js';
 import { Imports } from './api/imports.js';
@@ -55,6 +56,12 @@ export interface Verification {
 }
 
 const DIGEST_ROWS = 1_000;
+/** How often a comparison is begun again because the server had something new. */
+const QUIET_ATTEMPTS = 10;
+
+type SyncedRow = Pick<Row, 'id' | 'version' | 'entity'>;
+
+const isEmpty = (differing: Record<Entity, string[]>) => differing.EVENT.length + differing.EVENT_TYPE.length === 0;
 
 const changedRow = (id: string, row: Row | undefined): ChangedRow =>
   ({ id, entity: row?.entity ?? null, event: row ? eventOf(row) : null, eventType: row ? eventTypeOf(row) : null });
@@ -149,13 +156,9 @@ export class Idem {
    */
   async verify(): Promise<Verification> {
     const differing = await this.#differing();
-    if (differing.EVENT.length + differing.EVENT_TYPE.length === 0) return { differing, isRepaired: true };
+    if (isEmpty(differing)) return { differing, isRepaired: true };
     await this.#device.commit({}, ({ installation }) => Object.assign(installation, { cursor: null, round: installation.round + 1, isBootstrapping: true }));
-    const synced = this.#untilSynced();
-    this.sync();
-    await synced;
-    const left = await this.#differing();
-    return { differing, isRepaired: left.EVENT.length + left.EVENT_TYPE.length === 0 };
+    return { differing, isRepaired: isEmpty(await this.#differing()) };
   }
 
   /**
@@ -183,7 +186,7 @@ export class Idem {
   #tellFollowers(ids: string[]): void {
     this.#told = this.#told.then(async () => {
       const rows = await this.rows(ids);
-      for (const follower of this.#followers) follower(rows);
+      for (const follower of this.#followers) callApp(follower, rows);
     }).catch((error: unknown) => this.#storageFailed(error));
   }
 
@@ -217,8 +220,8 @@ export class Idem {
     this.#queries.changed(rowIds);
     if (this.#followers.size > 0 && rowIds.length > 0) this.#tellFollowers(rowIds);
     for (const notice of notices) {
-      if (notice.type === 'renamed') this.options.onRenamed?.({ entity: notice.entity, from: notice.from, to: notice.to });
-      else this.options.onRefused?.(refusedWrite(notice.refusal));
+      if (notice.type === 'renamed') callApp(this.options.onRenamed, { entity: notice.entity, from: notice.from, to: notice.to });
+      else callApp(this.options.onRefused, refusedWrite(notice.refusal));
     }
     if (hasQueued && this.#candidate.isLeader) this.#engine.wake('written');
   }
@@ -272,8 +275,18 @@ export class Idem {
     }, options);
   }
 
+  /** Compares when everything is received, and nothing has changed on the server meanwhile. */
   async #differing(): Promise<Record<Entity, string[]>> {
-    const [theirs, rows] = await Promise.all([serverDigest(this.#endpoint), this.#syncedRows()]);
+    let theirs = await serverDigest(this.#endpoint);
+    let rows: SyncedRow[];
+    for (let attempt = 0; ; attempt += 1) {
+      await this.#syncNow();
+      rows = await this.#syncedRows();
+      const now = await serverDigest(this.#endpoint);
+      const isQuiet = JSON.stringify(now) === JSON.stringify(theirs);
+      theirs = now;
+      if (isQuiet || attempt === QUIET_ATTEMPTS) break;
+    }
     const of = async (entity: Entity): Promise<string[]> => {
       const ours: DigestBucket[] = await digestOf(rows.filter((row) => row.entity === entity));
       return differingMonths(ours, theirs[entity]);
@@ -281,8 +294,8 @@ export class Idem {
     return { EVENT: await of('EVENT'), EVENT_TYPE: await of('EVENT_TYPE') };
   }
 
-  async #syncedRows(): Promise<{ id: string; version: number; entity: Entity }[]> {
-    const found: { id: string; version: number; entity: Entity }[] = [];
+  async #syncedRows(): Promise<SyncedRow[]> {
+    const found: SyncedRow[] = [];
     for (let after: string | null = null; ;) {
       const part = await this.#storage.read((tx) => tx.rowsAfter(after, DIGEST_ROWS));
       for (const { id, version, baseVersion, entity, fields, base, refused } of part) {
@@ -294,15 +307,23 @@ export class Idem {
     }
   }
 
+  /** Receives everything, a bootstrap to its end. It waits as long as there is no network. */
+  async #syncNow(): Promise<void> {
+    do await this.#untilSynced();
+    while ((await this.#storage.read((tx) => this.#device.installation(tx))).isBootstrapping);
+  }
+
   #untilSynced(): Promise<void> {
     const before = this.status.lastSyncedAt;
-    return new Promise((resolve) => {
+    const synced = new Promise<void>((resolve) => {
       const end = this.onStatus(({ lastSyncedAt }) => {
         if (lastSyncedAt === before) return;
         end();
         resolve();
       });
     });
+    this.sync();
+    return synced;
   }
 }
 

@@ -47,28 +47,28 @@ function changesOf(copy: Copy) {
   }));
 }
 
-interface OutcomeCase { name: string; rows: Row[]; entries: Entry[]; results: Result[]; then: object }
+interface OutcomeCase { name: string; rows: Row[]; entries: Entry[]; results: Result[]; after: object }
 
 test.for(outcomes.cases as OutcomeCase[])('$name', (vector) => {
   const context = countingContext();
   const copy = new Copy({ rows: vector.rows, entries: vector.entries, installation: { ...newInstallation('device'), nextSeq: 100 } });
   vector.entries.forEach((entry, index) => settle(copy, entry, structuredClone(vector.results[index]!), context));
-  const then = changesOf(copy);
-  if (writes) vector.then = then;
-  expect(then).toEqual(vector.then);
+  const after = changesOf(copy);
+  if (writes) vector.after = after;
+  expect(after).toEqual(vector.after);
 });
 
-interface PullCase { name: string; rows: Row[]; entries: Entry[]; page: Page; then: object; due: number[] }
+interface PullCase { name: string; rows: Row[]; entries: Entry[]; page: Page; after: object; due: number[] }
 
 test.for(pulls.cases as PullCase[])('a page: $name', (vector) => {
   const context = countingContext();
   const copy = new Copy({ rows: vector.rows, entries: vector.entries, installation: newInstallation('device') });
   applyPage(copy, structuredClone(vector.page), context);
   const { cursor, round, isBootstrapping, resend } = copy.installation;
-  const then = { ...changesOf(copy), installation: { cursor, round, isBootstrapping, resend } };
+  const after = { ...changesOf(copy), installation: { cursor, round, isBootstrapping, resend } };
   const sent = due(copy.entries(), NOW_MS).map(({ seq }) => seq);
-  if (writes) Object.assign(vector, { then, due: sent });
-  expect([then, sent]).toEqual([vector.then, vector.due]);
+  if (writes) Object.assign(vector, { after, due: sent });
+  expect([after, sent]).toEqual([vector.after, vector.due]);
 });
 
 test.for(ids.texts as { text: string; code: string | null }[])('the id $text', ({ text, code }) => {

@@ -3,6 +3,7 @@
 
 import type { Row } from '../core/model.js';
 import type { ReadTransaction, Storage } from '../storage/storage.js';
+import { callApp } from './callbacks.js';
 import { type IdemEvent, type IdemEventType, type Instant, eventOf, eventTypeOf, instantText } from './entities.js';
 
 export interface EventQuery {
@@ -170,7 +171,7 @@ class EventList implements List {
     const isSame = this.rows?.length === rows.length && rows.every((event, place) => event === this.rows![place]);
     if (isSame || this.isClosed) return;
     this.rows = rows;
-    this.onRows(rows);
+    callApp(this.onRows, rows);
   }
 }
 
@@ -188,7 +189,7 @@ class TypeList implements List {
     const rows = types.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.id < b.id ? -1 : 1));
     if (this.isClosed || JSON.stringify(rows) === JSON.stringify(this.rows)) return;
     this.rows = rows;
-    this.onRows(rows);
+    callApp(this.onRows, rows);
   }
 
   update(rows: Map<string, Row | undefined>): boolean {

@@ -117,8 +117,9 @@ export class Engine {
     let total: number | null = null;
     for (;;) {
       const page = await pullPage(device, endpoint, term, signal);
-      this.#cursor = page.cursor;
       this.report({ online: true, problem: null, needsToken: false });
+      if (page === null) continue;
+      this.#cursor = page.cursor;
       await resendAll(device, endpoint, term, signal);
       const { isBootstrapping } = await device.storage.read((tx) => device.installation(tx));
       if (isBootstrapping && page.hasMore) {
@@ -126,10 +127,9 @@ export class Engine {
         done += page.changes.length;
         this.report({ bootstrap: { done: Math.min(done, total), total } });
       }
-      if (!page.hasMore) break;
+      if (!page.hasMore && await completePull(device, term, page.cursor)) break;
       await flush(device, endpoint, term, signal);
     }
-    await completePull(device, term);
     this.report({ bootstrap: null, lastSyncedAt: device.now() });
     const { nextAtMs, hasSent } = await flush(device, endpoint, term, signal);
     // Something that the server did not know before the pull may be refused for good, or wait for another pull.

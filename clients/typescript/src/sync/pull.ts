@@ -9,15 +9,21 @@ import { applyMutations, readPage } from './documents.js';
 
 const SCANNED = 500;
 
-/** Reads one page, and stores it with its cursor. */
-export async function pullPage(device: Device, endpoint: Endpoint, term: number, signal: AbortSignal): Promise<Page> {
+/**
+ * Reads one page, and stores it with its cursor. Returns null if the cursor was reset meanwhile: then the page is not
+ * what comes next.
+ */
+export async function pullPage(device: Device, endpoint: Endpoint, term: number, signal: AbortSignal): Promise<Page | null> {
   const { cursor } = await device.storage.read((tx) => device.installation(tx));
   const sentAt = device.now();
   const page = await readPage(endpoint, cursor, signal);
   if (!Number.isNaN(page.serverTime)) device.serverOffsetMs = page.serverTime - (sentAt + device.now()) / 2;
   const rows = page.changes.map(({ entityId }) => entityId);
-  await device.commit({ rows }, (copy, context) => applyPage(copy, page, context), { term, durability: 'relaxed' });
-  return page;
+  return device.commit({ rows }, (copy, context) => {
+    if (copy.installation.cursor !== cursor) return null;
+    applyPage(copy, page, context);
+    return page;
+  }, { term, durability: 'relaxed' });
 }
 
 /** Sends all rows and deletions again, if a reset has asked for it. It goes on where an earlier leader stopped. */
@@ -58,21 +64,27 @@ const isRenamedType = (results: { stored: { id: string } | null }[]) => ({ row }
   return row.entity === 'EVENT_TYPE' && stored !== null && stored.id !== row.id;
 };
 
-/** After the last page: forgets what a bootstrap did not name and old tombstones, and lets doubtful entries go on. */
-export async function completePull(device: Device, term: number): Promise<void> {
-  const { isBootstrapping, round } = await device.storage.read((tx) => device.installation(tx));
-  if (isBootstrapping) await forget(device, term, (row) => isGone(row, round));
+/**
+ * After the last page, which had this cursor: forgets what a bootstrap did not name and old tombstones, and lets
+ * doubtful entries go on. Returns false if the cursor was reset meanwhile: then there is more to pull.
+ */
+export async function completePull(device: Device, term: number, cursor: string): Promise<boolean> {
+  const { isBootstrapping, round, cursor: current } = await device.storage.read((tx) => device.installation(tx));
+  if (current !== cursor) return false;
+  if (isBootstrapping) await forget(device, term, cursor, (row) => isGone(row, round));
   const nowMs = device.now();
   const old = await device.storage.read((tx) => tx.tombstonesBefore(nowMs - TOMBSTONE_MS, SCANNED));
-  await device.commit({ rows: old.map(({ id }) => id), entriesInDoubt: true }, (copy, context) => {
+  return device.commit({ rows: old.map(({ id }) => id), entriesInDoubt: true }, (copy, context) => {
+    if (copy.installation.cursor !== cursor) return false;
     for (const row of copy.rows()) if (isForgotten(row, context.nowMs)) copy.removeRow(row.id);
     endDoubt(copy);
     copy.installation.isBootstrapping = false;
     copy.installation.lastSyncedAt = context.nowMs;
+    return true;
   }, { term, durability: 'relaxed' });
 }
 
-async function forget(device: Device, term: number, isToForget: (row: Row) => boolean): Promise<void> {
+async function forget(device: Device, term: number, cursor: string, isToForget: (row: Row) => boolean): Promise<void> {
   for (let after: string | null = null; ;) {
     const rows: Row[] = await device.storage.read((tx) => tx.rowsAfter(after, SCANNED));
     const ids = rows.filter(isToForget).map(({ id }) => id);
@@ -80,6 +92,7 @@ async function forget(device: Device, term: number, isToForget: (row: Row) => bo
     if (ids.length > 0) {
       await device.commit({ rows: ids }, (copy, context) => {
         // Adapters that keep a copy elsewhere learn from the tombstone that it is gone.
+        if (copy.installation.cursor !== cursor) return;
         for (const row of copy.rows()) if (isToForget(row)) copy.putRow({ ...row, version: 0, fields: null, deletedAt: context.nowMs });
       }, { term, durability: 'relaxed' });
     }

@@ -1,5 +1,6 @@
 // What an app can show of sync.
 
+import { callApp } from '../api/callbacks.js';
 import type { StorageFailure } from '../storage/storage.js';
 import type { FailureKind } from '../transport/http.js';
 
@@ -48,7 +49,7 @@ export class Observable<T extends object> {
     const names = Object.keys(changes) as (keyof T)[];
     if (names.every((name) => JSON.stringify(changes[name]) === JSON.stringify(this.#value[name]))) return;
     this.#value = { ...this.#value, ...changes };
-    for (const subscriber of this.#subscribers) subscriber(this.#value);
+    for (const subscriber of this.#subscribers) callApp(subscriber, this.#value);
   }
 
   /** Calls `subscriber` after each change. Returns the function that ends it. */

@@ -1,6 +1,7 @@
 // Chooses one tab that syncs for all tabs of a user, by a Web Lock. The system frees the lock of a tab that is closed or
 // crashes. A tab that is frozen keeps it: another tab that gets no answer from it takes the lock away.
 
+import { reportUncaught } from '../api/callbacks.js';
 import type { Channel } from './channel.js';
 
 const PING_MS = 2_500;
@@ -34,7 +35,7 @@ export function runForLeader(name: string, channel: Channel, lead: (signal: Abor
       await lead(AbortSignal.any([mine.signal, closed.signal]));
     } catch (error) {
       // Nobody waits for a leader. The error is shown, and this tab or another leads again after a while.
-      reportError(error);
+      reportUncaught(error);
       await new Promise((resolve) => setTimeout(resolve, RESTART_MS));
     } finally {
       if (term === mine) term = undefined;
@@ -81,9 +82,4 @@ export function runForLeader(name: string, channel: Channel, lead: (signal: Abor
     heard: () => { unanswered = 0; },
     close: () => closed.abort(),
   };
-}
-
-/** Reports an error as one that nobody has caught: browsers and Node show it, and monitoring tools see it. */
-function reportError(error: unknown): void {
-  queueMicrotask(() => { throw error; });
 }

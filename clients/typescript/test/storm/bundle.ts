@@ -12,7 +12,10 @@ export interface Fault {
 
 const sourceOf = (file: string) => fileURLToPath(new URL(`../../src/${file}`, import.meta.url));
 
-export async function bundlePage(fault?: Fault): Promise<string> {
+export const bundlePage = (fault?: Fault) => bundle(fileURLToPath(new URL('page.ts', import.meta.url)), fault);
+
+/** Builds one file with all that it imports. */
+export async function bundle(entry: string, fault?: Fault): Promise<string> {
   const plugin: Plugin = {
     name: 'fault',
     setup: (building) => {
@@ -22,7 +25,6 @@ export async function bundlePage(fault?: Fault): Promise<string> {
       }
     },
   };
-  const entry = fileURLToPath(new URL('page.ts', import.meta.url));
   const { outputFiles } = await build({ entryPoints: [entry], bundle: true, format: 'esm', target: 'es2022', write: false, plugins: [plugin] });
   return outputFiles[0]!.text;
 }

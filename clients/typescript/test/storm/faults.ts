@@ -25,11 +25,11 @@ export const FAULTS: Fault[] = [
     changes: [{
       file: 'sync/pull.ts',
       from: "  const rows = page.changes.map(({ entityId }) => entityId);\n",
-      to: `  await device.commit({}, (copy) => { copy.installation.cursor = page.cursor; }, { term });
+      to: `  await device.commit({}, (copy) => { if (copy.installation.cursor === cursor) copy.installation.cursor = page.cursor; }, { term });
   await new Promise((resolve) => setTimeout(resolve, 20));
   const rows = page.changes.map(({ entityId }) => entityId);
 `,
-    }],
+    }, { file: 'sync/pull.ts', from: 'if (copy.installation.cursor !== cursor) return null;', to: '' }],
   },
   {
     name: 'counter of edit ids in memory alone',

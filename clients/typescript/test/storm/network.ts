@@ -15,6 +15,7 @@ export class Network {
   readonly weather: Weather = { isCut: false, delayMs: 0, lostAnswers: 0 };
   readonly #open = new Set<net.Socket>();
   #requests = 0;
+  #isOff = false;
 
   private constructor(private readonly listener: http.Server, private readonly servers: () => string[]) {}
 
@@ -25,9 +26,11 @@ export class Network {
   /** `files`: the content of each path that is not the server's. `servers`: the addresses that requests go to in turn. */
   static async open(files: Record<string, { type: string; body: string }>, servers: () => string[]): Promise<Network> {
     const listener = http.createServer((request, response) => {
+      if (network.#isOff) return void request.socket.destroy();
       const file = files[request.url!.split('?')[0]!];
       if (file) response.writeHead(200, { 'content-type': file.type, 'cache-control': 'no-store' }).end(file.body);
-      else void network.#forward(request, response);
+      // A device that goes away in the middle of a request is what this is for.
+      else network.#forward(request, response).catch(() => request.socket.destroy());
     });
     const network = new Network(listener, servers);
     listener.on('connection', (socket) => {
@@ -41,6 +44,17 @@ export class Network {
   cut(): void {
     this.weather.isCut = true;
     for (const socket of this.#open) socket.destroy();
+  }
+
+  /** Switches everything off, the page too, as a device in the mountains. */
+  stop(): void {
+    this.#isOff = true;
+    this.cut();
+  }
+
+  go(): void {
+    this.#isOff = false;
+    this.weather.isCut = false;
   }
 
   async close(): Promise<void> {

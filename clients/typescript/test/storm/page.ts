@@ -58,7 +58,7 @@ async function state() {
   };
 }
 
-const app = { act, state, isLeader: () => idem.status.leader, sync: () => idem.sync(), verify: () => idem.verify() };
+const app = { act, state, status: () => idem.status, isLeader: () => idem.status.leader, sync: () => idem.sync(), verify: () => idem.verify() };
 export type App = typeof app;
 declare global {
   var app: App;
