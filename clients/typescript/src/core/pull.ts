@@ -3,6 +3,9 @@
 import type { Copy } from './copy.js';
 import type { Change, Context, Entry, Fields, Page, Row } from './model.js';
 
+/** No entry waits longer than this before it is sent again. */
+export const LONGEST_WAIT_MS = 600_000;
+
 /** How long deletions are kept, so that a server that lost them can be told again. */
 export const TOMBSTONE_MS = 30 * 86_400_000;
 
@@ -67,7 +70,9 @@ export function due(entries: Entry[], nowMs: number, waiting = new Set<string>()
   return entries.filter((entry) => {
     // A type is deleted after everything that was to be done with its events.
     const needsAll = entry.kind === 'deleteEventType' && waiting.size > 0;
-    const waits = entry.notBefore > nowMs || entry.doubt === 'asked' || needsAll || [entry.id, ...entry.names].some((id) => waiting.has(id));
+    // A time further ahead than any wait was set by a clock that has been set back since.
+    const isEarly = entry.notBefore > nowMs && entry.notBefore <= nowMs + LONGEST_WAIT_MS;
+    const waits = isEarly || entry.doubt === 'asked' || needsAll || [entry.id, ...entry.names].some((id) => waiting.has(id));
     if (waits) waiting.add(entry.id);
     return !waits;
   });

@@ -4,6 +4,7 @@
 import { inputOf, isEqual, patchOf, project, shows } from './content.js';
 import type { Copy } from './copy.js';
 import { type Context, type Entry, type Fields, type Problem, type Result, type Row, createKind, entityOf, isCreate, isDelete, isUpdate, updateKind } from './model.js';
+import { LONGEST_WAIT_MS } from './pull.js';
 
 /** An id of an event that is further ahead of the server's clock than this is replaced; others wait. */
 const REPLACED_BEYOND_MS = 300_000;
@@ -135,7 +136,7 @@ function unknown(copy: Copy, entry: Entry, problem: Problem, context: Context): 
 }
 
 function wait(copy: Copy, entry: Entry, problem: Problem, context: Context): void {
-  replace(copy, entry, { notBefore: context.nowMs + (problem.retryAfterMs ?? RETRY_MS) });
+  replace(copy, entry, { notBefore: context.nowMs + Math.min(problem.retryAfterMs ?? RETRY_MS, LONGEST_WAIT_MS) });
 }
 
 /** Whether the clock was so far ahead that waiting is no way out: the id is replaced. */

@@ -39,9 +39,9 @@ export class Chromium {
 
   /** Opens a tab. `onError` is called with each error that the page does not catch. */
   async open(url: string, onError: (error: Error) => void): Promise<Page> {
-    const page = await within('opening a tab', this.context.newPage());
+    const page = await within('opening a tab', this.context.newPage(), 30_000);
     page.on('pageerror', onError);
-    await page.goto(url, { timeout: 20_000 });
+    await page.goto(url, { timeout: 30_000 });
     return page;
   }
 

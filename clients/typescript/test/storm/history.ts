@@ -22,9 +22,10 @@ export interface StoredEvent {
 
 export interface RefusedEvent {
   device: number;
-  id: string;
   kind: string;
   code: string;
+  /** Of a refused create or restore. */
+  token?: unknown;
   fields: { notes?: unknown; timeZone?: unknown };
 }
 
@@ -46,18 +47,29 @@ export function faultsOf({ writes, unanswered }: History, { devices, server, ref
   });
   const tokens = server.map(({ token }) => token);
   if (new Set(tokens).size !== tokens.length) faults.push('an event is stored twice');
-  const stored = new Map(server.map((event) => [event.id, event]));
+  const stored = new Map(server.map((event) => [event.token, event]));
   const lost: string[] = [];
-  for (const id of new Set(writes.flatMap((write) => write.id ?? []))) {
-    const own = writes.filter((write) => write.id === id);
-    const event = stored.get(id);
-    const refusals = refused.filter((other) => other.id === id);
-    if (!event && isLost(own, refusals)) lost.push(`the event ${id} is lost`);
-    if (event) faults.push(...faultsOfEvent(event, own, refusals, unanswered));
+  for (const token of new Set(writes.flatMap((write) => write.token ?? []))) {
+    const own = writes.filter((write) => write.token === token);
+    const event = stored.get(token);
+    if (!event && isLost(own, refused.filter((other) => other.token === token))) lost.push(`the event ${token} is lost`);
+    // The texts of a storm are there once, so a refused edit is found by them.
+    if (event) faults.push(...faultsOfEvent(event, own, refused, unanswered));
   }
+  faults.push(...unorderedEdits(writes));
   // Each deletion that was not answered may have taken one.
   const deletions = unanswered.filter(({ deed }) => deed === 'remove' || deed === 'removeAndRestore').length;
   return lost.length > deletions ? [...faults, ...lost] : faults;
+}
+
+/** The edit ids of an installation ascend, whatever its clock does and in whichever tab they are made. */
+function unorderedEdits(writes: Write[]): string[] {
+  const last = new Map<number, string>();
+  return writes.flatMap(({ device, lastEdit }) => {
+    const before = last.get(device);
+    if (lastEdit) last.set(device, lastEdit);
+    return before && lastEdit && lastEdit < before ? [`device ${device} made the edit id ${lastEdit} after ${before}`] : [];
+  });
 }
 
 /** Whether an event that is nowhere was created, and nobody deleted it, and it was not refused. */
@@ -72,12 +84,12 @@ function faultsOfEvent(event: StoredEvent, writes: Write[], refused: RefusedEven
   const mayBeRestored = unanswered.some(({ deed }) => deed === 'removeAndRestore');
   if (mayBeRestored) return [];
   const kinds = new Set(writes.map(({ kind }) => kind));
-  const faults = kinds.has('remove') && !kinds.has('restore') ? [`the deletion of ${event.id} is lost`] : [];
+  const faults = kinds.has('remove') && !kinds.has('restore') ? [`the deletion of ${event.token} is lost`] : [];
   for (const name of FIELDS) {
     const possible = candidates(name, writes, refused);
     const isUnanswered = unanswered.some(({ deed, text }) => deed === 'update' && (name === 'timeZone' || event.notes === text));
     if (possible.size > 0 && !possible.has(event[name]) && !isUnanswered) {
-      faults.push(`${name} of ${event.id} is ${event[name]}, not one of ${[...possible].join(', ')}`);
+      faults.push(`${name} of ${event.token} is ${event[name]}, not one of ${[...possible].join(', ')}`);
     }
   }
   return faults;

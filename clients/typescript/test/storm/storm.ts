@@ -18,8 +18,11 @@ const ANSWER_MS = 500;
 
 const DEEDS: Record<Deed['deed'], number> = { create: 30, createBad: 2, createType: 3, update: 30, remove: 7, removeAndRestore: 5 };
 const FAILURES = {
-  none: 30, cut: 5, connect: 9, slow: 3, loseAnswers: 6, openTab: 5, closeTab: 3, reload: 5, freeze: 4, thaw: 4, killRenderer: 2, killBrowser: 1.5, killServer: 2,
+  none: 30, cut: 5, connect: 9, slow: 3, loseAnswers: 6, openTab: 5, closeTab: 3, reload: 5, freeze: 4, thaw: 4, killRenderer: 2, killBrowser: 1.5, killServer: 2, setClock: 3,
 };
+
+/** How far the clock of a device is set ahead or back, in milliseconds. An id that is a few minutes ahead waits for its time: no storm is that long. */
+const CLOCKS = [0, 0, 30_000, 3_600_000, 3 * 86_400_000, -86_400_000];
 
 interface Tab {
   page: Page;
@@ -157,9 +160,11 @@ async function fail(device: StormDevice, servers: Server[], random: Random): Pro
       if (tab && !tab.isFrozen) await within('reloading a tab', tab.page.reload(), 5_000).catch(() => {});
       return;
     case 'freeze':
+      if (device.tabs.some(({ isFrozen }) => isFrozen)) return;
       await browser.freezeRenderer(choice).catch(() => {});
       await device.findFrozenTabs();
-      if (device.tabs.every(({ isFrozen }) => isFrozen)) device.thaw();
+      // At least one tab goes on. A process without tabs would freeze the next tab while it opens.
+      if (new Set(device.tabs.map(({ isFrozen }) => isFrozen)).size < 2) device.thaw();
       return;
     case 'thaw':
       return device.thaw();
@@ -173,6 +178,9 @@ async function fail(device: StormDevice, servers: Server[], random: Random): Pro
       await browser.start();
       device.tabs = [];
       await device.openTab();
+      return;
+    case 'setClock':
+      if (tab && !tab.isFrozen) await inPage(tab.page, (ms: number) => globalThis.app.setClock(ms), CLOCKS[Math.floor(choice * CLOCKS.length)]!);
       return;
     case 'killServer': {
       const server = servers[Math.floor(choice * servers.length)]!;
@@ -217,6 +225,7 @@ async function checkLeader(device: StormDevice): Promise<void> {
 async function settleDevice(device: StormDevice, isLast: boolean) {
   await device.dropDeadTabs();
   const { page } = await device.openTab();
+  await inPage(page, (ms: number) => globalThis.app.setClock(ms), 0);
   await checkLeader(device);
   const since = Date.now();
   const deadline = since + SETTLED_WITHIN_MS;
