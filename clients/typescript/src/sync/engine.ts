@@ -25,6 +25,8 @@ export type Reason = 'written' | 'changed' | 'asked';
 
 export class Engine {
   #wake: () => void = () => {};
+  /** Ends the wait of the stream. */
+  #reached: () => void = () => {};
   /** The reasons that end a wait; none while the server has asked to wait. */
   #accepted: ReadonlySet<Reason> = EVERY_REASON;
   #isWoken = false;
@@ -70,6 +72,7 @@ export class Engine {
         term ??= await this.#beginTerm();
         waitMs = await this.#syncOnce(term, signal);
         failures = 0;
+        this.#reached();
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
@@ -172,7 +175,9 @@ export class Engine {
         failures += 1;
         askedMs = error instanceof RequestError ? error.retryAfterMs : null;
       }
-      await sleep(failures === 0 ? REOPEN_MS : backoffMs(failures, askedMs), signal);
+      await sleep(REOPEN_MS, signal);
+      // A sync that succeeds shows that the server is back: the stream need not wait any longer.
+      if (failures > 0) await Promise.race([sleep(backoffMs(failures, askedMs), signal), new Promise<void>((resolve) => { this.#reached = resolve; })]);
       // What came while the stream was closed.
       if (failures === 0) this.wake('changed');
     }
