@@ -190,7 +190,8 @@ async fn run_kit_tests(files: &[&str]) {
     let dir = format!("{KITS}/typescript");
     let vitest = format!("{KITS}/node_modules/vitest/vitest.mjs");
     let node = format!("{}/node", node_bin(KITS));
-    let args: Vec<&str> = [vitest.as_str(), "run"].into_iter().chain(files.iter().map(|name| &**name)).collect();
+    let args: Vec<&str> =
+        [vitest.as_str(), "run"].into_iter().chain(files.iter().map(|name| &**name)).collect();
     let (storms, events) = if is_full() { ("200", "100000") } else { ("3", "10000") };
     let env = [
         ("SERVER_BINARY", env!("CARGO_BIN_EXE_idem-under-test")),
@@ -205,7 +206,10 @@ async fn run_kit_tests(files: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_typescript_kit_keeps_its_rules() {
-    run_kit_tests(&["vectors", "storage", "outcomes", "failures", "resets", "sync", "live", "imports", "guide"]).await;
+    run_kit_tests(&[
+        "vectors", "storage", "outcomes", "failures", "resets", "sync", "live", "imports", "guide",
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

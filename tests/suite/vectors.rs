@@ -41,7 +41,8 @@ async fn apply(client: &Client, input: &Value) -> Vec<Value> {
 
 /// Gives the event and the event type of a result one name.
 fn simplify(mut result: Value) -> Value {
-    let found = [result["event"].take(), result["eventType"].take()].into_iter().find(|found| !found.is_null());
+    let found =
+        [result["event"].take(), result["eventType"].take()].into_iter().find(|found| !found.is_null());
     json!({
         "outcome": result["outcome"], "version": result["version"], "differs": result["differs"],
         "problem": result["problem"], "stored": found,
@@ -61,7 +62,11 @@ async fn the_server_answers_queued_writes_as_the_vectors_say() {
         let client = test_server.client(&format!("case {number}"));
         for before in case["before"].as_array().unwrap() {
             let results = apply(&client, before).await;
-            assert!(results.iter().all(|result| result["outcome"] != "REJECTED"), "{}: {results:?}", case["name"]);
+            assert!(
+                results.iter().all(|result| result["outcome"] != "REJECTED"),
+                "{}: {results:?}",
+                case["name"]
+            );
         }
         let mutations: Vec<_> = case["entries"].as_array().unwrap().iter().map(mutation).collect();
         let results = apply(&client, &json!({ "clientId": "device", "mutations": mutations })).await;
