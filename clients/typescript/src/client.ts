@@ -1,6 +1,6 @@
 // Puts the parts together: the storage of this device, sync in one tab, and what an app calls.
 
-import { callApp } from './api/callbacks.js';
+import { callApp, reportUncaught } from './api/callbacks.js';
 import { type DigestBucket, differingMonths, digestOf, serverDigest } from './api/digest.js';
 import { type IdemEvent, type IdemEventType, eventOf, eventTypeOf } from './api/entities.js';
 import { Imports } from './api/imports.js';
@@ -166,8 +166,13 @@ export class Idem {
    * server has not answered, because they would be lost, unless `discard` is true.
    */
   async signOut({ erase = true, discard = false }: { erase?: boolean; discard?: boolean } = {}): Promise<void> {
-    const { pending } = await this.#storage.read((tx) => this.#device.installation(tx));
-    if (erase && pending > 0 && !discard) throw new PendingWritesError(pending);
+    // From here on no tab can write: a write that came between the question and the deletion would be lost.
+    if (erase) {
+      await this.#device.commit({}, ({ installation }) => {
+        if (installation.pending > 0 && !discard) throw new PendingWritesError(installation.pending);
+        installation.isSignedOut = true;
+      });
+    }
     this.#channel.post({ type: 'signedOut' });
     this.close();
     if (erase) await this.#storage.erase();
@@ -259,10 +264,10 @@ export class Idem {
 
   #storageFailed(error: unknown): void {
     if (this.#closed.signal.aborted) return;
-    if (!(error instanceof StorageError)) throw error;
+    if (!(error instanceof StorageError)) return reportUncaught(error);
     this.#status.set({ storage: error.failure });
     // The version of the app that is newer takes over.
-    if (error.failure === 'outdated') this.#candidate.close();
+    if (error.failure === 'outdated' || error.failure === 'closed') this.#candidate.close();
   }
 
   /** The network is back, or the page is shown again: do not wait for a timer. */

@@ -166,6 +166,31 @@ test('an outbox of more items and bytes than one request may have is sent in par
   expect((await phone.idem.verify()).differing).toEqual({ EVENT: [], EVENT_TYPE: [] });
 });
 
+test('a proxy that takes only small bodies gets small ones', async () => {
+  const { phone, type, user } = await sending(cut);
+  await phone.idem.events.createMany(Array.from({ length: 300 }, () => ({ eventTypeId: type.id, timestamp: at, notes: 'x'.repeat(1_000) })));
+  let refused = 0;
+  phone.network = async (send, { body }) => {
+    if (body.length < 100_000) return send();
+    refused += 1;
+    return new Response('<html>413 Request Entity Too Large</html>', { status: 413, headers: { 'content-type': 'text/html' } });
+  };
+  phone.idem.sync();
+  await phone.settled();
+  expect(refused).toBeGreaterThan(0);
+  expect((await server.ask(user, '{ events { totalCount } }')).events.totalCount).toBe(301);
+  expect(phone.refused).toEqual([]);
+});
+
+test('a network that brings only small requests through gets small ones', async () => {
+  const { phone, type, user } = await sending(cut);
+  await phone.idem.events.createMany(Array.from({ length: 300 }, () => ({ eventTypeId: type.id, timestamp: at })));
+  phone.network = (send, { body }) => (body.length < 30_000 ? send() : Promise.reject(new TypeError('fetch failed')));
+  phone.idem.sync();
+  await phone.settled();
+  expect((await server.ask(user, '{ events { totalCount } }')).events.totalCount).toBe(301);
+});
+
 test('a server that is killed in the middle of a flush has every write once', async () => {
   const own = await Server.start();
   const user = newUser();

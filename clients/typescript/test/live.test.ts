@@ -120,6 +120,8 @@ test('signing out refuses to lose writes, and erases the data of this user alone
   for (const { idem } of [phone, kept]) await idem.types.create({ name: 'Run' });
   await expect(phone.idem.signOut()).rejects.toThrow(PendingWritesError);
   await phone.idem.signOut({ discard: true });
+  // The client that was signed out writes nothing more.
+  await expect(phone.idem.types.create({ name: 'late' })).rejects.toThrow('closed');
   expect(await open(user).idem.types.list()).toEqual([]);
   expect((await kept.idem.types.list()).map(({ name }) => name)).toEqual(['Run']);
 });

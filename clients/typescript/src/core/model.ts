@@ -131,10 +131,12 @@ export interface Installation {
   /** Ascends with each new leader. A leader that finds a higher number than its own stops writing. */
   term: number;
   lastSyncedAt: number | null;
+  /** The user has signed out: nothing more is written, because the data are about to be deleted. */
+  isSignedOut: boolean;
 }
 
 export const newInstallation = (clientId: string): Installation => ({
-  clientId, nextSeq: 1, pending: 0, refused: 0, lastEdit: null, cursor: null, round: 1, isBootstrapping: true, resend: null, term: 0, lastSyncedAt: null,
+  clientId, nextSeq: 1, pending: 0, refused: 0, lastEdit: null, cursor: null, round: 1, isBootstrapping: true, resend: null, term: 0, lastSyncedAt: null, isSignedOut: false,
 });
 
 /** What a merge function of the app gets for a write that met another device's newer version. */

@@ -29,10 +29,11 @@ const INSTALLATION = 'installation';
  */
 export function indexedDbStorage(name: string, onFailure: (error: StorageError) => void = () => {}): Storage {
   let opened: Promise<IDBPDatabase<Schema>> | undefined;
-  let outdated: StorageError | undefined;
+  /** Why it is not opened again. */
+  let ended: StorageError | undefined;
 
   const open = (): Promise<IDBPDatabase<Schema>> => {
-    if (outdated) return Promise.reject(outdated);
+    if (ended) return Promise.reject(ended);
     opened ??= openDB<Schema>(name, VERSION, {
       upgrade: (database) => {
         const rows = database.createObjectStore('rows', { keyPath: 'id' });
@@ -52,8 +53,8 @@ export function indexedDbStorage(name: string, onFailure: (error: StorageError) 
         (event.target as IDBDatabase).close();
         opened = undefined;
         if (blocked === null) return;
-        outdated = new StorageError('outdated');
-        onFailure(outdated);
+        ended = new StorageError('outdated');
+        onFailure(ended);
       },
       terminated: () => {
         opened = undefined;
@@ -95,6 +96,7 @@ export function indexedDbStorage(name: string, onFailure: (error: StorageError) 
       await deleteDB(name);
     },
     close: () => {
+      ended = new StorageError('closed');
       void opened?.then((database) => database.close(), () => {});
       opened = undefined;
     },

@@ -65,8 +65,9 @@ export interface EventRange {
 /**
  * Why a storage failed. `full`: there is no space. `outdated`: a newer version of the app is open and needs the
  * database. `unavailable`: it cannot be opened, for example in a private window. `lost`: it was deleted meanwhile.
+ * `closed`: the app has closed it, or the user has signed out.
  */
-export type StorageFailure = 'full' | 'outdated' | 'unavailable' | 'lost';
+export type StorageFailure = 'full' | 'outdated' | 'unavailable' | 'lost' | 'closed';
 
 export class StorageError extends Error {
   override readonly name = 'StorageError';

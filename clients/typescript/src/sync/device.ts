@@ -3,7 +3,7 @@
 import { Copy, type CopyContents } from '../core/copy.js';
 import { editIdAfter, idMaker } from '../core/ids.js';
 import { type Context, type Installation, type Merge, type Notice, type Row, newInstallation } from '../core/model.js';
-import type { ReadTransaction, Storage } from '../storage/storage.js';
+import { type ReadTransaction, type Storage, StorageError } from '../storage/storage.js';
 
 /** What a transaction changed: the ids of rows, and what the app should be told. */
 export interface Commit {
@@ -34,6 +34,8 @@ export class DeposedError extends Error {
 export class Device {
   /** The server's clock minus this device's, in milliseconds; null before the first page. */
   serverOffsetMs: number | null = null;
+  /** How large a flush may be now, from 0 to 1: less after requests that did not get through. */
+  batchShare = 1;
   readonly newId: () => string;
   readonly #eventId: (nowMs: number) => string;
 
@@ -81,6 +83,7 @@ export class Device {
   ): Promise<T> {
     const [result, commit] = await this.storage.write(async (tx) => {
       const stored = await tx.installation();
+      if (stored?.isSignedOut) throw new StorageError('closed');
       if (term !== undefined && stored?.term !== term) throw new DeposedError();
       const installation = stored ?? newInstallation(this.newId());
       const contents = typeof readSet === 'function' ? await readSet(tx) : await load(tx, readSet);

@@ -84,7 +84,7 @@ export class Engine {
           if (error.retryAfterMs !== null) this.#accepted = new Set();
           this.report({ online: false, problem: error.kind, needsToken: error.kind === 'noToken' });
           waitMs = backoffMs(failures, error.retryAfterMs);
-        } else if (error instanceof StorageError && error.failure !== 'outdated') {
+        } else if (error instanceof StorageError && error.failure !== 'outdated' && error.failure !== 'closed') {
           this.onStorageError(error);
           // A database that was deleted under this tab begins as a new installation.
           term = undefined;

@@ -11,6 +11,7 @@ import { applyMutations } from './documents.js';
 const ITEMS_MAX = 500;
 const BYTES_MAX = 3_500_000;
 const SCANNED = 1_000;
+const SHARE_MIN = 1 / 64;
 const SPLIT_CODES = new Set(['BAD_USER_INPUT', 'LIMIT_EXCEEDED', 'PAYLOAD_TOO_LARGE']);
 
 export interface Flushed {
@@ -27,7 +28,14 @@ export async function flush(device: Device, endpoint: Endpoint, term: number, si
     signal.throwIfAborted();
     const { batch, clientId, nextAtMs } = await nextBatch(device);
     if (batch.length === 0) return { hasSent, nextAtMs };
-    await sendBatch(device, endpoint, term, clientId, batch, signal);
+    try {
+      await sendBatch(device, endpoint, term, clientId, batch, signal);
+    } catch (error) {
+      // A slow network may never bring a large request through: the next one is smaller.
+      if (error instanceof RequestError && error.kind === 'offline') device.batchShare = Math.max(device.batchShare / 2, SHARE_MIN);
+      throw error;
+    }
+    device.batchShare = Math.min(device.batchShare * 2, 1);
     hasSent = true;
   }
 }
@@ -46,18 +54,19 @@ async function nextBatch(device: Device): Promise<{ batch: Entry[]; clientId: st
       if (part.length < SCANNED) break;
       seq = part.at(-1)!.seq + 1;
     }
-    return { batch: fitting(found), clientId, nextAtMs: waits.length > 0 ? Math.min(...waits) : null };
+    return { batch: fitting(found, device.batchShare), clientId, nextAtMs: waits.length > 0 ? Math.min(...waits) : null };
   });
 }
 
-/** The first entries that fit into one request; one at least. */
-function fitting(entries: Entry[]): Entry[] {
+/** The first entries that fit into this share of the largest request; one at least. */
+function fitting(entries: Entry[], share: number): Entry[] {
+  const itemsMax = Math.ceil(ITEMS_MAX * share);
   let bytes = 0;
-  const count = entries.slice(0, ITEMS_MAX).findIndex(({ input }) => {
+  const count = entries.slice(0, itemsMax).findIndex(({ input }) => {
     bytes += new TextEncoder().encode(JSON.stringify(input)).length + 40;
-    return bytes > BYTES_MAX;
+    return bytes > BYTES_MAX * share;
   });
-  return entries.slice(0, count < 0 ? ITEMS_MAX : Math.max(count, 1));
+  return entries.slice(0, count < 0 ? itemsMax : Math.max(count, 1));
 }
 
 /** Sends a batch. One that the server refuses as a whole is halved until the entry at fault is found. */

@@ -9,6 +9,8 @@ const PING_MS = 2_500;
 const UNANSWERED_MAX = 2;
 /** How long a leader that failed for a reason that it does not know waits before the next. */
 const RESTART_MS = 1_000;
+/** Without Web Locks, how long a tab waits after another has taken over. */
+const TURN_MS = 10_000;
 
 export interface Candidate {
   /** Whether this tab leads now. */
@@ -46,8 +48,11 @@ export function runForLeader(name: string, channel: Channel, lead: (signal: Abor
     let steal = false;
     while (!closed.signal.aborted) {
       if (typeof navigator === 'undefined' || !navigator.locks) {
+        // Then each tab leads in turn: the term of the last one ends those of the others.
         await hold();
-        return;
+        if (closed.signal.aborted) return;
+        await new Promise((resolve) => setTimeout(resolve, TURN_MS));
+        continue;
       }
       const waiting = new AbortController();
       const options: LockOptions = steal ? { steal: true } : { signal: AbortSignal.any([waiting.signal, closed.signal]) };

@@ -115,12 +115,16 @@ function retryAfterMs(response: Response): number | null {
   return Number.isNaN(ms) ? null : Math.max(ms, 0);
 }
 
+const tooLarge: Problem = { code: 'PAYLOAD_TOO_LARGE', detail: 'The request is too large.', retryable: false, retryAfterMs: null };
+
 interface Answer {
   data?: unknown;
   errors?: { message: string; extensions?: { code?: string; problem?: Partial<Problem> } }[];
 }
 
 async function bodyOf(response: Response): Promise<Answer> {
+  // A proxy may refuse a body that the server would take.
+  if (response.status === 413) throw new RequestError('refused', 'the request is too large', null, tooLarge);
   try {
     const body: unknown = JSON.parse(await response.text());
     if (typeof body === 'object' && body !== null && ('data' in body || 'errors' in body)) return body as Answer;
