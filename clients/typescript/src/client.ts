@@ -90,6 +90,7 @@ export class Idem {
     this.#endpoint = { url, subject, issuer, token, fetch: options.fetch ?? ((...request) => fetch(...request)) };
     this.#storage = options.storage ?? indexedDbStorage(databaseName(url, issuer, subject), (error) => this.#storageFailed(error));
     this.#device = new Device(this.#storage, merge, clock, (commit) => this.#committed(commit));
+    this.#device.ready = this.#finishSignOut();
     this.#queries = new LiveQueries(this.#storage, (error) => this.#storageFailed(error));
     this.events = new Events(this.#device, this.#queries);
     this.types = new EventTypes(this.#device, this.#queries);
@@ -231,6 +232,16 @@ export class Idem {
     if (hasQueued && this.#candidate.isLeader) this.#engine.wake('written');
   }
 
+  /** A sign-out may have been cut before the data were deleted. */
+  async #finishSignOut(): Promise<void> {
+    try {
+      const installation = await this.#storage.read((tx) => tx.installation());
+      if (installation?.isSignedOut) await this.#storage.erase();
+    } catch (error) {
+      this.#storageFailed(error);
+    }
+  }
+
   /** Shows what is stored from the last time. */
   async #recall(): Promise<void> {
     try {
@@ -320,7 +331,8 @@ export class Idem {
 
   #untilSynced(): Promise<void> {
     const before = this.status.lastSyncedAt;
-    const synced = new Promise<void>((resolve) => {
+    const synced = new Promise<void>((resolve, reject) => {
+      this.#closed.signal.addEventListener('abort', () => reject(new StorageError('closed')), { once: true });
       const end = this.onStatus(({ lastSyncedAt }) => {
         if (lastSyncedAt === before) return;
         end();

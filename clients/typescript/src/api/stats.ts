@@ -51,7 +51,9 @@ export async function stats(storage: Storage, endpoint: Endpoint, device: Device
   try {
     const { eventStats } = await send<{ eventStats: Omit<Kept, 'at'> }>(endpoint, STATS, { input: input as unknown as Fields });
     kept = { ...eventStats, at: device.now() };
-    await storage.write((tx) => tx.putValue(key, kept as unknown as Json), 'relaxed');
+    await storage.write(async (tx) => {
+      if ((await tx.installation())?.isSignedOut === false) await tx.putValue(key, kept as unknown as Json);
+    }, 'relaxed');
   } catch (error) {
     if (!(error instanceof RequestError) || error.kind === 'refused') throw error;
     kept = (await storage.read((tx) => tx.value(key))) as Kept | undefined;

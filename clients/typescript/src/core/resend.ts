@@ -39,8 +39,18 @@ export function resentWrite(copy: Copy, row: Row, stage: Resend['stage'], contex
 
 /** Takes the server's answer to a row that was sent again. */
 export function settleResent(copy: Copy, { row: sent, kind, input }: ResentWrite, result: Result, context: Context): void {
-  if (kind === deleteKind(sent.entity)) return;
   const { outcome, stored, version } = result;
+  if (kind === deleteKind(sent.entity)) {
+    const known = copy.row(sent.id);
+    const isLost = outcome === 'CONFLICT' && stored !== null && version !== null && version < sent.version - 1;
+    // The server lost edits of it too: it is deleted in the version that the server has.
+    if (isLost && known && known.pending === 0) {
+      const { id: _id, ...base } = stored;
+      copy.putRow({ ...known, version, base, baseVersion: version, pending: 1 });
+      copy.queue(kind, sent.id, { id: sent.id, expectedVersion: version, editId: nextEditId(copy, context) });
+    }
+    return;
+  }
   if (stored && stored.id !== sent.id) copy.rename(sent.entity, sent.id, stored.id, context.nowMs);
   const row = copy.row(stored?.id ?? sent.id);
   if (!row) return;

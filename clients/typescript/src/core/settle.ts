@@ -82,10 +82,15 @@ function unchanged(copy: Copy, entry: Entry, result: Result, context: Context): 
 /** The row is deleted. Edits that another device's deletion has overtaken are kept as refused. */
 function deleted(copy: Copy, entry: Entry, result: Result, context: Context): void {
   if (isUpdate(entry.kind)) {
-    for (const other of copy.entriesOf(entry.id)) {
-      // What comes after an own restore is about the restored row.
-      if (other.kind === 'restoreEvent') break;
-      if (isUpdate(other.kind)) copy.refuse(other, overtaken(), context.nowMs);
+    const queued = copy.entriesOf(entry.id);
+    const restored = queued.findIndex(({ kind }) => kind === 'restoreEvent');
+    // What comes after an own restore is about the restored row.
+    const overtakenOnes = restored < 0 ? queued : queued.slice(0, restored);
+    // This device has deleted it too: nobody misses the edits.
+    const isOwn = overtakenOnes.some(({ kind }) => isDelete(kind));
+    for (const other of overtakenOnes.filter(({ kind }) => isUpdate(kind))) {
+      if (isOwn) copy.removeEntry(other);
+      else copy.refuse(other, overtaken(), context.nowMs);
     }
   } else {
     copy.removeEntry(entry);
@@ -96,6 +101,8 @@ function deleted(copy: Copy, entry: Entry, result: Result, context: Context): vo
 
 function conflict(copy: Copy, entry: Entry, row: Row, result: Result, context: Context): void {
   const { stored, version } = result;
+  // The server has an older version than it had acknowledged: a pull tells whether it has lost something.
+  if (version !== null && version < row.version && entry.doubt === undefined) return replace(copy, entry, { doubt: 'asked' });
   const theirs = withoutId(stored);
   // A restore only brings the event back. If it is there, whoever restored it has the last word on its content.
   if (theirs && entry.kind === 'restoreEvent') return done(copy, entry, result, context);
@@ -116,7 +123,10 @@ function conflict(copy: Copy, entry: Entry, row: Row, result: Result, context: C
 function rejected(copy: Copy, entry: Entry, row: Row, { problem: given, outcome }: Result, context: Context): void {
   const problem = given ?? unknownOutcome(outcome);
   const { code } = problem;
-  if (code === 'ID_IN_FUTURE' && isFarAhead(problem)) return replaceId(copy, entry, row, context);
+  // A pull tells the server's time before the id is replaced: what this device knows of it may be wrong too.
+  if (code === 'ID_IN_FUTURE' && isFarAhead(problem)) {
+    return entry.doubt === 'confirmed' ? replaceId(copy, entry, row, context) : replace(copy, entry, { doubt: 'asked' });
+  }
   // What it needs was replaced just now, or waits: it waits with that.
   if (code === 'DEPENDENCY_REJECTED' && isBehindAnother(copy, entry)) return;
   if (problem.retryable) return wait(copy, entry, problem, context);
@@ -148,6 +158,8 @@ function isBehindAnother(copy: Copy, entry: Entry): boolean {
 
 /** The clock was ahead when this id was made: the row gets another id, and so does everything that names it. */
 function replaceId(copy: Copy, entry: Entry, row: Row, context: Context): void {
+  const { doubt: _doubt, ...asNew } = entry;
+  copy.putEntry(asNew);
   const id = context.newId(context.serverNowMs);
   copy.rename(row.entity, entry.id, id, context.nowMs);
 }
@@ -175,6 +187,7 @@ export function refuse(copy: Copy, entry: Entry, problem: Problem, context: Cont
     const isDeleted = later.some(({ kind }) => isDelete(kind)) && row.fields === null;
     for (const other of later) {
       if (isUpdate(other.kind)) input = { ...input, ...(other.input.patch as Fields) };
+      if (other.kind === 'restoreEvent') input = { ...input, ...(other.input.event as Fields) };
       copy.removeEntry(other);
     }
     if (isDeleted) {

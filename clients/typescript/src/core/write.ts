@@ -67,10 +67,7 @@ export function remove(copy: Copy, entity: Entity, givenId: string, context: Con
   const row = living(copy, entity, givenId);
   const { id } = row;
   for (const refusal of copy.refusals().filter((other) => other.id === id)) copy.removeRefusal(refusal.seq);
-  if (row.refused) {
-    copy.removeRow(id);
-    return;
-  }
+  if (row.refused) return forget(copy, row, context.nowMs);
   const base = row.pending > 0 ? {} : { base: row.fields, baseVersion: row.version };
   copy.putRow({ ...row, ...base, fields: null, deletedAt: context.nowMs, pending: row.pending + 1 });
   copy.queue(deleteKind(entity), id, { id, expectedVersion: seenVersion(row), editId: nextEditId(copy, context) });
@@ -105,7 +102,8 @@ export function sendAgain(copy: Copy, refusal: Refusal, changes: Fields, context
     // What was refused because it needs this row can now be stored.
     for (const other of copy.refusals()) {
       const needs = other.problem.code === 'DEPENDENCY_REJECTED' || other.problem.code === 'EVENT_TYPE_NOT_FOUND';
-      if (needs && other.seq !== refusal.seq && namesType(other, refusal.id)) sendAgain(copy, other, {}, context);
+      const isPossible = isCreate(other.kind) || copy.row(other.id)?.fields;
+      if (needs && isPossible && other.seq !== refusal.seq && namesType(other, refusal.id)) sendAgain(copy, other, {}, context);
     }
   } else if (isUpdate(refusal.kind)) {
     update(copy, entity, refusal.id, { ...(refusal.input.patch as Fields), ...changes }, context);
@@ -117,10 +115,15 @@ export function sendAgain(copy: Copy, refusal: Refusal, changes: Fields, context
 }
 
 /** Forgets a refused write. A row that the server refused to create goes with it. */
-export function discard(copy: Copy, refusal: Refusal): void {
+export function discard(copy: Copy, refusal: Refusal, context: Context): void {
   copy.removeRefusal(refusal.seq);
   const row = copy.row(refusal.id);
-  if (row?.refused && isCreate(refusal.kind) && row.pending === 0) copy.removeRow(refusal.id);
+  if (row?.refused && isCreate(refusal.kind) && row.pending === 0) forget(copy, row, context.nowMs);
+}
+
+/** Forgets a row that the server never had. Adapters that keep a copy elsewhere learn it from the tombstone. */
+function forget(copy: Copy, { refused: _refused, ...row }: Row, nowMs: number): void {
+  copy.putRow({ ...row, version: 0, fields: null, pending: 0, deletedAt: nowMs });
 }
 
 const namesType = ({ kind, input }: Refusal, id: string) =>

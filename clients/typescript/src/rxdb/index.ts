@@ -6,6 +6,7 @@ import type { RxCollection, RxReplicationPullStreamItem, WithDeleted } from 'rxd
 import { type RxReplicationState, replicateRxCollection } from 'rxdb/plugins/replication';
 import { Subject } from 'rxjs';
 
+import { reportUncaught } from '../api/callbacks.js';
 import type { ChangedRow, Idem } from '../client.js';
 import type { Fields } from '../core/model.js';
 import { LocalError } from '../core/write.js';
@@ -159,7 +160,9 @@ async function write(idem: Idem, entity: 'EVENT' | 'EVENT_TYPE', now: AnyDoc, be
     const changes = changed(fieldsOf(now), fieldsOf(isNew ? known! : before));
     if (Object.keys(changes).length > 0) await rows.update(now.id, changes);
   } catch (error) {
-    if (!(error instanceof LocalError)) throw error;
+    // One bad document must not hold up the others: RxDB is told by the conflict what there is.
+    if (error instanceof TypeError) reportUncaught(error);
+    else if (!(error instanceof LocalError)) throw error;
   }
 }
 

@@ -1,8 +1,9 @@
 // The data of this device: runs the rules of the core on what a storage has, in one transaction, and tells what changed.
 
+import { reportUncaught } from '../api/callbacks.js';
 import { Copy, type CopyContents } from '../core/copy.js';
 import { editIdAfter, idMaker } from '../core/ids.js';
-import { type Context, type Installation, type Merge, type Notice, type Row, newInstallation } from '../core/model.js';
+import { type Conflict, type Context, type Fields, type Installation, type Merge, type Notice, type Row, newInstallation } from '../core/model.js';
 import { type ReadTransaction, type Storage, StorageError } from '../storage/storage.js';
 
 /** What a transaction changed: the ids of rows, and what the app should be told. */
@@ -36,6 +37,8 @@ export class Device {
   serverOffsetMs: number | null = null;
   /** How large a flush may be now, from 0 to 1: less after requests that did not get through. */
   batchShare = 1;
+  /** What must have happened before anything is written. */
+  ready: Promise<unknown> = Promise.resolve();
   readonly newId: () => string;
   readonly #eventId: (nowMs: number) => string;
 
@@ -58,7 +61,17 @@ export class Device {
   context(): Context {
     const nowMs = this.clock();
     const serverNowMs = nowMs + (this.serverOffsetMs ?? 0);
-    return { nowMs, serverNowMs, newId: this.#eventId, newEditId: (last) => editIdAfter(last, nowMs), merge: this.merge };
+    return { nowMs, serverNowMs, newId: this.#eventId, newEditId: (last) => editIdAfter(last, nowMs), merge: (conflict) => this.#merged(conflict) };
+  }
+
+  /** What the app's function returns. If it throws, the fields of this device win, so that nothing is held up. */
+  #merged(conflict: Conflict): Fields | null {
+    try {
+      return this.merge(conflict);
+    } catch (error) {
+      reportUncaught(error);
+      return conflict.patch;
+    }
   }
 
   /** The installation as it is stored; a new one if nothing is stored yet. */
@@ -81,6 +94,7 @@ export class Device {
     rule: (copy: Copy, context: Context) => T,
     { term, durability = 'strict' }: { term?: number | undefined; durability?: 'strict' | 'relaxed' } = {},
   ): Promise<T> {
+    await this.ready;
     const [result, commit] = await this.storage.write(async (tx) => {
       const stored = await tx.installation();
       if (stored?.isSignedOut) throw new StorageError('closed');
@@ -101,12 +115,13 @@ export class Device {
 }
 
 async function load(tx: ReadTransaction, { rows = [], entriesAbout = [], entriesInDoubt = false, refusals = false, renamedTypes = [] }: ReadSet): Promise<Omit<CopyContents, 'installation'>> {
-  const wanted = await withCurrent(tx, rows);
-  const about = [...new Set([...entriesAbout, ...wanted.renamed])];
-  const [entries, doubtful, refused, ...named] = await Promise.all([
+  const refused = refusals ? await tx.refusals() : [];
+  const refusedIds = refused.map(({ id }) => id);
+  const wanted = await withCurrent(tx, [...rows, ...refusedIds]);
+  const about = [...new Set([...entriesAbout, ...refusedIds, ...wanted.renamed])];
+  const [entries, doubtful, ...named] = await Promise.all([
     tx.entriesAbout(about),
     entriesInDoubt ? tx.entriesInDoubt() : [],
-    refusals ? tx.refusals() : [],
     ...renamedTypes.map(async (id) => ({ rows: await tx.rowsOfType(id), entries: await tx.entriesNaming(id) })),
   ]);
   return {

@@ -119,11 +119,13 @@ export class Engine {
     let done = 0;
     let total: number | null = null;
     for (;;) {
+      // What is to be sent again goes first: a page would overwrite it with what the server has left.
+      await resendAll(device, endpoint, term, signal);
       const page = await pullPage(device, endpoint, term, signal);
       this.report({ online: true, problem: null, needsToken: false });
       if (page === null) continue;
       this.#cursor = page.cursor;
-      await resendAll(device, endpoint, term, signal);
+      if (page.reset) continue;
       const { isBootstrapping } = await device.storage.read((tx) => device.installation(tx));
       if (isBootstrapping && page.hasMore) {
         total ??= await countEntities(endpoint, signal);
@@ -165,11 +167,14 @@ export class Engine {
     while (!signal.aborted) {
       let askedMs: number | null = null;
       try {
+        let isAlive = false;
         await listen(this.endpoint, this.#cursor, (cursor) => {
+          isAlive = true;
           failures = 0;
           if (cursor !== this.#cursor) this.wake('changed');
         }, signal);
-        failures = 0;
+        // A stream that ends at once and brings nothing is as good as none.
+        failures = isAlive ? 0 : failures + 1;
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;

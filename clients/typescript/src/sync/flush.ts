@@ -80,15 +80,26 @@ async function sendBatch(device: Device, endpoint: Endpoint, term: number, clien
     if (batch.length === 1) return refuseEntry(device, term, batch[0]!, problem);
     const half = Math.ceil(batch.length / 2);
     await sendBatch(device, endpoint, term, clientId, batch.slice(0, half), signal);
-    await sendBatch(device, endpoint, term, clientId, await stillQueued(device, batch.slice(half)), signal);
+    const rest = await stillQueued(device, batch.slice(half));
+    if (rest.length > 0) await sendBatch(device, endpoint, term, clientId, rest, signal);
   }
 }
 
 /** The entries of a batch as they are now: what the first half was answered may have changed them. */
 async function stillQueued(device: Device, batch: Entry[]): Promise<Entry[]> {
   const wanted = new Set(batch.map(({ seq }) => seq));
-  const found = await device.storage.read((tx) => tx.entriesAbout([...new Set(batch.map(({ id }) => id))]));
-  return due(found.filter(({ seq }) => wanted.has(seq)).sort((a, b) => a.seq - b.seq), device.now());
+  const last = batch.at(-1)!.seq;
+  const queued: Entry[] = [];
+  await device.storage.read(async (tx) => {
+    for (let seq = 0; seq <= last;) {
+      const part = await tx.entriesFrom(seq, SCANNED);
+      queued.push(...part);
+      if (part.length < SCANNED) return;
+      seq = part.at(-1)!.seq + 1;
+    }
+  });
+  // An entry may wait since the first half for something that is not in this batch.
+  return due(queued, device.now()).filter(({ seq }) => wanted.has(seq));
 }
 
 async function settleBatch(device: Device, term: number, batch: Entry[], results: Result[]): Promise<void> {

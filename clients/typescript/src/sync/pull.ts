@@ -8,6 +8,8 @@ import type { Device } from './device.js';
 import { applyMutations, readPage } from './documents.js';
 
 const SCANNED = 500;
+/** How many rows are sent again at once: few enough for the largest request, whatever they contain. */
+const RESENT = 50;
 
 /**
  * Reads one page, and stores it with its cursor. Returns null if the cursor was reset meanwhile: then the page is not
@@ -37,8 +39,8 @@ export async function resendAll(device: Device, endpoint: Endpoint, term: number
 }
 
 async function resendPart(device: Device, endpoint: Endpoint, term: number, resend: Resend, signal: AbortSignal): Promise<void> {
-  const rows = await device.storage.read((tx) => tx.rowsAfter(resend.after, SCANNED));
-  const after = rows.length < SCANNED ? null : rows.at(-1)!.id;
+  const rows = await device.storage.read((tx) => tx.rowsAfter(resend.after, RESENT));
+  const after = rows.length < RESENT ? null : rows.at(-1)!.id;
   const ids = rows.map(({ id }) => id);
   // The ids of resent deletions are stored before they are sent: edit ids ascend whatever happens.
   const { clientId, writes } = await device.commit({ rows: ids }, (copy, context) => ({
@@ -50,7 +52,7 @@ async function resendPart(device: Device, endpoint: Endpoint, term: number, rese
   }), { term });
   const results = writes.length > 0 ? await applyMutations(endpoint, clientId, writes, signal) : [];
   const waits = results.find(({ problem }) => problem?.retryable);
-  if (waits) throw new RequestError('busy', 'a row that is sent again has to wait', waits.problem!.retryAfterMs);
+  if (waits) throw new RequestError('busy', 'a row that is sent again has to wait');
   const foundIds = results.flatMap(({ stored }) => (stored ? [stored.id] : []));
   const renamedTypes = writes.filter(isRenamedType(results)).map(({ row }) => row.id);
   await device.commit({ rows: [...ids, ...foundIds], entriesAbout: [...ids, ...foundIds], refusals: renamedTypes.length > 0, renamedTypes }, (copy, context) => {

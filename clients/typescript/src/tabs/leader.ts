@@ -57,12 +57,17 @@ export function runForLeader(name: string, channel: Channel, lead: (signal: Abor
       const waiting = new AbortController();
       const options: LockOptions = steal ? { steal: true } : { signal: AbortSignal.any([waiting.signal, closed.signal]) };
       const isFrozen = steal ? undefined : watch(() => waiting.abort(), closed.signal);
-      const held = navigator.locks.request(name, options, async () => {
-        isFrozen?.stop();
-        await hold();
-      });
-      // It rejects when the lock was taken away, and when this tab stops waiting for it.
-      await held.catch(() => term?.abort());
+      try {
+        await navigator.locks.request(name, options, async () => {
+          isFrozen?.stop();
+          await hold();
+        });
+      } catch (error) {
+        // It rejects when the lock was taken away, and when this tab stops waiting for it.
+        term?.abort();
+        // The browser may refuse locks, for example in a frame of another origin.
+        if ((error as DOMException).name !== 'AbortError') await new Promise((resolve) => setTimeout(resolve, TURN_MS));
+      }
       isFrozen?.stop();
       steal = waiting.signal.aborted;
     }

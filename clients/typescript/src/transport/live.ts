@@ -16,10 +16,10 @@ const SILENCE_MS = 75_000;
 export async function listen(endpoint: Endpoint, after: string | null, onCursor: (cursor: string) => void, signal: AbortSignal): Promise<void> {
   const silence = new AbortController();
   const stop = AbortSignal.any([signal, silence.signal]);
-  const response = await post(endpoint, SUBSCRIPTION, { after }, { accept: 'text/event-stream' }, stop);
-  if (!response.ok || !response.body) throw new RequestError('foreign', 'the answer is not a stream');
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
   try {
+    const response = await post(endpoint, SUBSCRIPTION, { after }, { accept: 'text/event-stream' }, stop);
+    if (!response.ok || !response.body) throw new RequestError('foreign', 'the answer is not a stream');
     for await (const { event, data } of events(response, stop)) {
       clearTimeout(timer);
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
@@ -27,6 +27,7 @@ export async function listen(endpoint: Endpoint, after: string | null, onCursor:
       if (cursor) onCursor(cursor);
     }
   } catch (cause) {
+    if (cause instanceof RequestError) throw cause;
     throw new RequestError('offline', 'the stream broke', null, null, { cause });
   } finally {
     clearTimeout(timer);
