@@ -89,7 +89,7 @@ export class Idem {
     const { url, subject, issuer = null, token, merge = ownFieldsWin, clock = Date.now } = options;
     this.#endpoint = { url, subject, issuer, token, fetch: options.fetch ?? ((...request) => fetch(...request)) };
     this.#storage = options.storage ?? indexedDbStorage(databaseName(url, issuer, subject), (error) => this.#storageFailed(error));
-    this.#device = new Device(this.#storage, merge, clock, (commit) => this.#committed(commit));
+    this.#device = new Device(this.#storage, merge, clock, (commit) => this.#committed(commit), (error) => this.#storageFailed(error));
     this.#device.ready = this.#finishSignOut();
     this.#queries = new LiveQueries(this.#storage, (error) => this.#storageFailed(error));
     this.events = new Events(this.#device, this.#queries);

@@ -67,7 +67,7 @@ test('many events are received without a long task, writes are durable soon, and
   expect(errors).toEqual([]);
 });
 
-test('a full disk refuses a write with a clear error and half writes nothing, and a cleared one begins anew', async () => {
+test('a full disk refuses a write with a clear error and half writes nothing, and a cleared one begins anew', { timeout: 240_000 }, async () => {
   await fill('trouble', 500);
   const network = await serveScript('storm/page.ts');
   const page = await open(network, 'trouble');

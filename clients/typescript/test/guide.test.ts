@@ -58,7 +58,7 @@ test('the story of a plain web app runs as it is written', async () => {
   const createIdem = (options: kit.IdemOptions) => kit.createIdem({ ...options, storage: memoryStorage() });
   const auth = { token: () => tokenOf('user-1') };
   // The last call of the second section needs the client that the first has signed out: the order on the page is that of reading.
-  const signOut = 'await idem.signOut(); // erases the local copy; refuses while writes wait';
+  const signOut = 'await idem.signOut(); // erases the local copy; rejects while writes wait to be sent';
   expect(script).toContain(signOut);
   const ordered = `${script.replace(signOut, '')}
     await importFile(new File(['time,value\\n2026-01-01,70\\n'], 'weights.csv'));

@@ -146,7 +146,7 @@ export interface Conflict {
   kind: Kind;
   /** What this device changes: the fields of the edit. Empty for a deletion. */
   patch: Fields;
-  /** The content that this device made the change on, if it is known. */
+  /** What this device knew of the server's content before this answer: it may be newer than the edit. */
   base: Fields | null;
   /** The content that the server has now. */
   theirs: Fields;

@@ -34,6 +34,8 @@ export function indexedDbStorage(name: string, onFailure: (error: StorageError) 
 
   const open = (): Promise<IDBPDatabase<Schema>> => {
     if (ended) return Promise.reject(ended);
+    // Node has no IndexedDB: a program there gives a storage.
+    if (typeof indexedDB === 'undefined') return Promise.reject(new StorageError('unavailable'));
     opened ??= openDB<Schema>(name, VERSION, {
       upgrade: (database) => {
         const rows = database.createObjectStore('rows', { keyPath: 'id' });

@@ -47,6 +47,7 @@ export class Device {
     private readonly merge: Merge,
     private readonly clock: () => number,
     private readonly onCommit: (commit: Commit) => void,
+    private readonly onStorageError: (error: StorageError) => void,
   ) {
     this.newId = idMaker(clock);
     let at = 0;
@@ -95,7 +96,7 @@ export class Device {
     { term, durability = 'strict' }: { term?: number | undefined; durability?: 'strict' | 'relaxed' } = {},
   ): Promise<T> {
     await this.ready;
-    const [result, commit] = await this.storage.write(async (tx) => {
+    const written = this.storage.write(async (tx) => {
       const stored = await tx.installation();
       if (stored?.isSignedOut) throw new StorageError('closed');
       if (term !== undefined && stored?.term !== term) throw new DeposedError();
@@ -109,6 +110,10 @@ export class Device {
       const { pending, refused } = changes.installation;
       return [ruled, { rowIds, notices: copy.notices, hasQueued: changes.entries.length > 0, counts: { pending, refused } }] as const;
     }, durability);
+    const [result, commit] = await written.catch((error: unknown) => {
+      if (error instanceof StorageError) this.onStorageError(error);
+      throw error;
+    });
     this.onCommit(commit);
     return result;
   }
