@@ -5,8 +5,8 @@ import { type IdemEvent, createIdem } from '../../src/index.js';
 import { databaseName } from '../../src/storage/index.js';
 
 const { subject, token } = Object.fromEntries(new URLSearchParams(location.hash.slice(1))) as { subject: string; token: string };
-/** The clock of the device, which all its tabs share: a storm sets it ahead and back. */
-const clock = () => Date.now() + Number(localStorage.getItem('clock') ?? 0);
+/** The clock of the device, which all its tabs share: a storm sets it ahead and back. A worker has no such storage. */
+const clock = () => Date.now() + Number(globalThis.localStorage?.getItem('clock') ?? 0);
 const idem = createIdem({ url: location.origin, subject, token: () => token, clock });
 
 /** What a user did: the row, the fields, and whether the row was made, changed, deleted or brought back. */
