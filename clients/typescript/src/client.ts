@@ -1,6 +1,6 @@
 // Puts the parts together: the storage of this device, sync in one tab, and what an app calls.
 
-import { callApp, reportUncaught } from './api/callbacks.js';
+import { callApp, reportUncaught } from './callbacks.js';
 import { type DigestBucket, differingMonths, digestOf, serverDigest } from './api/digest.js';
 import { type IdemEvent, type IdemEventType, eventOf, eventTypeOf } from './api/entities.js';
 import { Imports } from './api/imports.js';
@@ -13,8 +13,9 @@ import { databaseName, indexedDbStorage } from './storage/indexeddb.js';
 import { type Storage, StorageError } from './storage/storage.js';
 import { type Commit, Device } from './sync/device.js';
 import { Engine } from './sync/engine.js';
+import type { Message } from './sync/messages.js';
 import { INITIAL_STATUS, Observable, type Status, type SyncStatus } from './sync/status.js';
-import { type Channel, type Message, openChannel } from './tabs/channel.js';
+import { type Channel, openChannel } from './tabs/channel.js';
 import { type Candidate, runForLeader } from './tabs/leader.js';
 import type { Endpoint, TokenSource } from './transport/http.js';
 
@@ -79,7 +80,7 @@ export class Idem {
   readonly #device: Device;
   readonly #queries: LiveQueries;
   readonly #engine: Engine;
-  readonly #channel: Channel;
+  readonly #channel: Channel<Message>;
   readonly #candidate: Candidate;
   readonly #closed = new AbortController();
   readonly #followers = new Set<(rows: ChangedRow[]) => void>();
@@ -98,7 +99,7 @@ export class Idem {
     this.imports = new Imports(this.#endpoint, this.#device);
     this.#engine = new Engine(this.#device, this.#endpoint, (status) => this.#report(status), (error) => this.#storageFailed(error));
     const { name } = this.#storage;
-    this.#channel = openChannel(name, (message) => this.#received(message));
+    this.#channel = openChannel<Message>(name, (message) => this.#received(message));
     this.#candidate = runForLeader(name, this.#channel, (signal) => this.#lead(signal));
     this.#channel.post({ type: 'hello' });
     this.#followThePage();
@@ -218,7 +219,8 @@ export class Idem {
     if (this.#closed.signal.aborted) return;
     if (commit.rowIds.length > 0 || commit.notices.length > 0) this.#channel.post({ type: 'committed', commit });
     this.#changed(commit);
-    this.#status.set({ storage: null });
+    // A transaction that was under way ends well also after a newer version has taken the database.
+    if (this.#status.value.storage !== 'outdated') this.#status.set({ storage: null });
   }
 
   #changed({ rowIds, notices, hasQueued, counts }: Commit): void {

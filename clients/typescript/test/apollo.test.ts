@@ -2,19 +2,13 @@
 import 'fake-indexeddb/auto';
 
 import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, gql } from '@apollo/client/core';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 
 import { createIdemLink } from '../src/apollo/index.js';
 import { databaseName, indexedDbStorage } from '../src/storage/index.js';
-import { closeDevices, connected, cut, openDevice } from './support/device.js';
-import { Server, eventually, tokenOf } from './support/server.js';
-
-let server: Server;
-let users = 0;
-const newUser = () => `apollo-${users += 1}`;
-beforeAll(async () => { server = await Server.start(); });
-afterEach(closeDevices);
-afterAll(() => server.end());
+import { connected, cut, openDevice } from './support/device.js';
+import { eventually, tokenOf } from './support/server.js';
+import { newUser, server } from './support/suite.js';
 
 const at = '2026-01-02T03:04:05.000Z';
 const EVENT = gql`fragment E on Event { id version notes timestamp location { latitude name } eventType { id name } }`;

@@ -106,6 +106,28 @@ test('an older version of the app stops when a newer one needs the database', as
   expect(await page.evaluate(() => globalThis.app.act({ deed: 'createType', choice: 0, text: 'Walk' }).catch((error: Error) => error.message))).toContain('outdated');
 });
 
+test('the hooks for React follow lists, refusals and the status', async () => {
+  const network = await serveScript('browser/react-page.ts');
+  const page = await open(network, 'react');
+  const shows = (part: object) => eventually(`it shows ${JSON.stringify(part)}`, async () => {
+    const shown = JSON.parse((await page.locator('pre').textContent())!);
+    return Object.entries(part).every(([name, value]) => JSON.stringify(shown[name]) === JSON.stringify(value));
+  });
+  const press = (name: string) => page.getByRole('button', { name, exact: true }).click();
+  await shows({ events: [], types: 0, refused: [], online: true });
+  await press('add');
+  await shows({ events: ['event 0'], types: 1, pending: 0 });
+  await press('add');
+  await shows({ events: ['event 1', 'event 0'], hasMore: false });
+  await press('add');
+  await shows({ events: ['event 2', 'event 1'], hasMore: true });
+  await press('more');
+  await shows({ events: ['event 2', 'event 1', 'event 0'], hasMore: false });
+  await press('add too much');
+  await shows({ refused: ['TOO_LONG'] });
+  expect(errors).toEqual([]);
+});
+
 test('the kit runs in a worker', async () => {
   const body = await bundle(fileURLToPath(new URL('storm/page.ts', import.meta.url)));
   const network = await serve({

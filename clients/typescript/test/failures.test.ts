@@ -1,16 +1,10 @@
 // What the kit does when the network, the server, the token or another server's answers fail.
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 
 import type { Network } from './support/device.js';
-import { closeDevices, connected, cut, openDevice } from './support/device.js';
+import { connected, cut, openDevice } from './support/device.js';
 import { Server, eventually, tokenOf } from './support/server.js';
-
-let server: Server;
-let users = 0;
-const newUser = () => `failures-${users += 1}`;
-beforeAll(async () => { server = await Server.start(); });
-afterEach(closeDevices);
-afterAll(() => server.end());
+import { newUser, server } from './support/suite.js';
 
 const at = '2026-01-02T03:04:05.000Z';
 const json = (value: unknown, status = 200, headers: HeadersInit = {}) => new Response(JSON.stringify(value), { status, headers: { 'content-type': 'application/json', ...headers } });

@@ -1,16 +1,9 @@
 // Imports of files: progress, a cut upload, the same file again, and refusals.
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 
 import { ImportError, type ImportProgress } from '../src/index.js';
-import { closeDevices, openDevice } from './support/device.js';
-import { Server } from './support/server.js';
-
-let server: Server;
-let users = 0;
-const newUser = () => `imports-${users += 1}`;
-beforeAll(async () => { server = await Server.start(); });
-afterEach(closeDevices);
-afterAll(() => server.end());
+import { openDevice } from './support/device.js';
+import { newUser, server } from './support/suite.js';
 
 const csv = { timestampColumn: 'time', eventType: 'Weight', externalIdColumns: ['time'] };
 const lines = (count: number) => Array.from({ length: count }, (_, number) => `${new Date(Date.UTC(2020, 0, 1) + number * 60_000).toISOString()},${number}`);

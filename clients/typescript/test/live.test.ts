@@ -1,20 +1,14 @@
 // Live queries, and tabs of one user that share a database.
 import 'fake-indexeddb/auto';
 
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 
 import type { IdemEvent } from '../src/index.js';
 import { PendingWritesError } from '../src/index.js';
 import { databaseName, indexedDbStorage } from '../src/storage/index.js';
-import { closeDevices, connected, cut, openDevice } from './support/device.js';
-import { Server, eventually } from './support/server.js';
-
-let server: Server;
-let users = 0;
-const newUser = () => `live-${users += 1}`;
-beforeAll(async () => { server = await Server.start(); });
-afterEach(closeDevices);
-afterAll(() => server.end());
+import { connected, cut, openDevice } from './support/device.js';
+import { eventually } from './support/server.js';
+import { newUser, server } from './support/suite.js';
 
 const minute = (number: number) => new Date(Date.UTC(2026, 0, 1, 0, number)).toISOString();
 
@@ -40,7 +34,7 @@ test('a live list follows creates, edits and deletions, and keeps events that di
   await at(3, 'three');
   await eventually('the newest three are shown', () => String(notesOf(list.rows)) === 'six,four,three' && list.hasMore);
   await phone.idem.events.remove(four.id);
-  await eventually('what was behind the end moves in', () => String(notesOf(list.rows)) === 'six,three,two again');
+  await eventually('the next one moves in', () => String(notesOf(list.rows)) === 'six,three,two again');
   await phone.idem.events.update(two.id, { timestamp: minute(8) });
   await eventually('a moved one is first', () => String(notesOf(list.rows)) === 'two again,six,three');
   const count = shown.length;

@@ -1,15 +1,9 @@
 // What becomes of writes that meet other devices, refusals, and ids that the server knows already.
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 
-import { closeDevices, connected, cut, openDevice } from './support/device.js';
-import { Server, eventually } from './support/server.js';
-
-let server: Server;
-let users = 0;
-const newUser = () => `outcomes-${users += 1}`;
-beforeAll(async () => { server = await Server.start(); });
-afterEach(closeDevices);
-afterAll(() => server.end());
+import { connected, cut, openDevice } from './support/device.js';
+import { eventually } from './support/server.js';
+import { newUser, server } from './support/suite.js';
 
 const at = '2026-01-02T03:04:05.000Z';
 const DAY_MS = 86_400_000;
@@ -210,18 +204,18 @@ test.for([['an hour', 3_600_000], ['three days', 3 * DAY_MS]] as const)('ids of 
 });
 
 test('edits go through after the clock was ahead and is put right', async () => {
-  const { phone, event } = await pair();
+  const { user, phone, event } = await pair();
   await phone.idem.events.update(event.id, { notes: 'before' });
   phone.idem.close();
   let ahead = 2 * DAY_MS;
-  const tablet = openDevice(server, `outcomes-${users}`, { clock: () => Date.now() + ahead });
+  const tablet = openDevice(server, user, { clock: () => Date.now() + ahead });
   await tablet.settled();
   await tablet.idem.events.update(event.id, { notes: 'ahead' });
   await tablet.settled();
   ahead = -DAY_MS;
   await tablet.idem.events.update(event.id, { notes: 'right' });
   await tablet.settled();
-  expect((await server.ask(`outcomes-${users}`, '{ events { nodes { notes } } }')).events.nodes).toEqual([{ notes: 'right' }]);
+  expect((await server.ask(user, '{ events { nodes { notes } } }')).events.nodes).toEqual([{ notes: 'right' }]);
 });
 
 test('an event of a type that another device has deleted is refused after a pull', async () => {

@@ -1,22 +1,15 @@
 // RxDB on the kit: devices that were offline have the same rows after they sync, whatever comes in between.
 import { type RxCollection, createRxDatabase } from 'rxdb';
 import { getRxStorageMemory } from 'rxdb/plugins/storage-memory';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 
 import { conflictHandler, eventSchema, eventTypeSchema, replicateIdem } from '../src/rxdb/index.js';
-import { type Network, type TestDevice, closeDevices, connected, cut, openDevice } from './support/device.js';
-import { Server, eventually } from './support/server.js';
+import { type Network, type TestDevice, connected, cut, openDevice } from './support/device.js';
+import { eventually } from './support/server.js';
+import { newUser, server } from './support/suite.js';
 
-let server: Server;
-let users = 0;
-const newUser = () => `rxdb-${users += 1}`;
 const closers: (() => Promise<unknown>)[] = [];
-beforeAll(async () => { server = await Server.start(); });
-afterEach(async () => {
-  await Promise.all(closers.splice(0).map((close) => close()));
-  closeDevices();
-});
-afterAll(() => server.end());
+afterEach(async () => { await Promise.all(closers.splice(0).map((close) => close())); });
 
 const at = '2026-01-02T03:04:05.000Z';
 

@@ -1,4 +1,5 @@
-// The same for every storage: what is written is there after a restart, in the right order, and all of it or nothing.
+// Tests every storage in the same way: it keeps what was written, reads it in the right order, and stores all of a
+// transaction or nothing.
 import 'fake-indexeddb/auto';
 
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,15 +1,9 @@
 // Sync of devices with a real server, over a network that is cut and loses answers.
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 
-import { closeDevices, connected, cut, openDevice } from './support/device.js';
-import { Server, eventually } from './support/server.js';
-
-let server: Server;
-let users = 0;
-const newUser = () => `sync-${users += 1}`;
-beforeAll(async () => { server = await Server.start(); });
-afterEach(closeDevices);
-afterAll(() => server.end());
+import { connected, cut, openDevice } from './support/device.js';
+import { eventually } from './support/server.js';
+import { newUser, server } from './support/suite.js';
 
 const at = '2026-01-02T03:04:05.000Z';
 

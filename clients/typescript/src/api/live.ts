@@ -1,9 +1,9 @@
 // Live queries: lists of local rows that change with them. A change of one row updates each list in memory; only a list
-// that lost a row and has more behind its end reads again.
+// that lost a row, and is not complete, is read again.
 
 import type { Row } from '../core/model.js';
 import type { ReadTransaction, Storage } from '../storage/storage.js';
-import { callApp } from './callbacks.js';
+import { callApp } from '../callbacks.js';
 import { type IdemEvent, type IdemEventType, type Instant, eventOf, eventTypeOf, instantText } from './entities.js';
 
 export interface EventQuery {
@@ -156,7 +156,7 @@ class EventList implements List {
     const kept = this.rows.filter(({ id }) => !rows.has(id));
     const added = [...rows.values()].flatMap((row) => (row && eventOf(row)) ?? []).filter(this.#matches);
     const end = this.hasMore ? this.rows.at(-1) : undefined;
-    // Behind the end of the list there may be others in between.
+    // After the end of the list there may be others in between.
     const inside = end ? added.filter((event) => newestFirst(event, end) <= 0) : added;
     if (this.hasMore && kept.length + inside.length < this.#limit) return true;
     if (kept.length === this.rows.length && inside.length === 0) return false;

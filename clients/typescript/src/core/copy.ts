@@ -1,7 +1,7 @@
 // The part of this device's data that one transaction works on: loaded before, changed by the rules, stored after.
 
 import { project, subjectOf, typesNamed } from './content.js';
-import type { Entity, Entry, Fields, Installation, Kind, Notice, Problem, Refusal, Row } from './model.js';
+import type { Context, Entity, Entry, Fields, Installation, Kind, Notice, Problem, Refusal, Row } from './model.js';
 
 /** What a transaction must store. */
 export interface CopyChanges {
@@ -68,6 +68,18 @@ export class Copy {
   removeRow(id: string): void {
     this.#rows.delete(id);
     this.#touchedRows.add(id);
+  }
+
+  /** Forgets the content of a row that the server does not have. Adapters that keep a copy learn it from the tombstone. */
+  forgetRow({ refused: _refused, base: _base, baseVersion: _baseVersion, ...row }: Row, nowMs: number): void {
+    this.putRow({ ...row, version: 0, fields: null, pending: 0, deletedAt: nowMs });
+  }
+
+  /** Makes the id of an edit: greater than every one before, because the last one is stored with the edit. */
+  nextEditId(context: Context): string {
+    const id = context.newEditId(this.installation.lastEdit);
+    this.installation.lastEdit = id;
+    return id;
   }
 
   /** The entries about a row, in the order of the outbox. */

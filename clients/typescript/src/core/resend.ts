@@ -31,8 +31,7 @@ export function resentWrite(copy: Copy, row: Row, stage: Resend['stage'], contex
     return content ? { row, kind: createKind(row.entity), input: inputOf(row.entity, row.id, content) } : undefined;
   }
   if (row.fields !== null || row.pending > 0) return undefined;
-  const editId = context.newEditId(copy.installation.lastEdit);
-  copy.installation.lastEdit = editId;
+  const editId = copy.nextEditId(context);
   // The version that was deleted: if somebody has brought the row back since, the deletion does nothing.
   return { row, kind: deleteKind(row.entity), input: { id: row.id, expectedVersion: row.version - 1, editId } };
 }
@@ -47,7 +46,7 @@ export function settleResent(copy: Copy, { row: sent, kind, input }: ResentWrite
     if (isLost && known && known.pending === 0) {
       const { id: _id, ...base } = stored;
       copy.putRow({ ...known, version, base, baseVersion: version, pending: 1 });
-      copy.queue(kind, sent.id, { id: sent.id, expectedVersion: version, editId: nextEditId(copy, context) });
+      copy.queue(kind, sent.id, { id: sent.id, expectedVersion: version, editId: copy.nextEditId(context) });
     }
     return;
   }
@@ -62,7 +61,7 @@ export function settleResent(copy: Copy, { row: sent, kind, input }: ResentWrite
   }
   if (outcome === 'DELETED' && isOlder && row.entity === 'EVENT' && row.fields && row.pending === 0) {
     copy.putRow({ ...row, version, base: null, baseVersion: version, pending: 1 });
-    copy.queue('restoreEvent', row.id, { event: inputOf('EVENT', row.id, row.fields), expectedVersion: version, editId: nextEditId(copy, context) });
+    copy.queue('restoreEvent', row.id, { event: inputOf('EVENT', row.id, row.fields), expectedVersion: version, editId: copy.nextEditId(context) });
   }
   if (outcome === 'REJECTED' && result.problem && !result.problem.retryable) {
     const { nextSeq: seq } = copy.installation;
@@ -79,11 +78,5 @@ function makeAgain(copy: Copy, row: Row, version: number, context: Context): voi
   const fields = row.fields!;
   const base = row.pending > 0 ? {} : { base: fields, baseVersion: version };
   copy.putRow({ ...row, ...base, version, pending: row.pending + 1 });
-  copy.queue(updateKind(row.entity), row.id, { id: row.id, patch: patchOf(row.entity, fields), expectedVersion: version, editId: nextEditId(copy, context) });
-}
-
-function nextEditId(copy: Copy, context: Context): string {
-  const id = context.newEditId(copy.installation.lastEdit);
-  copy.installation.lastEdit = id;
-  return id;
+  copy.queue(updateKind(row.entity), row.id, { id: row.id, patch: patchOf(row.entity, fields), expectedVersion: version, editId: copy.nextEditId(context) });
 }

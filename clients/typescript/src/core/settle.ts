@@ -64,7 +64,7 @@ function duplicate(copy: Copy, entry: Entry, row: Row, result: Result, context: 
   // The server has lost edits that it had acknowledged: they are made again, on what it has.
   const patch = patchOf(row.entity, own);
   take(copy, entry.id, result.stored, version);
-  replace(copy, entry, { kind: updateKind(row.entity), input: { id: entry.id, patch, expectedVersion: version, editId: nextEditId(copy, context) } });
+  replace(copy, entry, { kind: updateKind(row.entity), input: { id: entry.id, patch, expectedVersion: version, editId: copy.nextEditId(context) } });
   copy.reproject(entry.id, context.nowMs);
 }
 
@@ -75,7 +75,7 @@ function unchanged(copy: Copy, entry: Entry, result: Result, context: Context): 
   if (!isOld) return done(copy, entry, result, context);
   // The server took the edit for one that a later edit had overtaken: it is made again, on what is stored.
   take(copy, entry.id, stored, version ?? 0);
-  replace(copy, entry, { input: { ...entry.input, expectedVersion: version, editId: nextEditId(copy, context) } });
+  replace(copy, entry, { input: { ...entry.input, expectedVersion: version, editId: copy.nextEditId(context) } });
   copy.reproject(entry.id, context.nowMs);
 }
 
@@ -104,7 +104,7 @@ function conflict(copy: Copy, entry: Entry, row: Row, result: Result, context: C
   // The server has an older version than it had acknowledged: a pull tells whether it has lost something.
   if (version !== null && version < row.version && entry.doubt === undefined) return replace(copy, entry, { doubt: 'asked' });
   const theirs = withoutId(stored);
-  // A restore only brings the event back. If it is there, whoever restored it has the last word on its content.
+  // A restore only brings the event back. If another device has restored it, the content of that device stays.
   if (theirs && entry.kind === 'restoreEvent') return done(copy, entry, result, context);
   const patch = (entry.input.patch ?? {}) as Fields;
   const base = row.base ?? null;
@@ -115,7 +115,7 @@ function conflict(copy: Copy, entry: Entry, row: Row, result: Result, context: C
   const input: Fields = { ...entry.input, expectedVersion: version };
   if (isUpdate(entry.kind)) input.patch = merged;
   // An input that has changed must not be taken for the one that was sent before.
-  if (!isEqual(merged, patch)) input.editId = nextEditId(copy, context);
+  if (!isEqual(merged, patch)) input.editId = copy.nextEditId(context);
   replace(copy, entry, { input });
   copy.reproject(entry.id, context.nowMs);
 }
@@ -128,7 +128,7 @@ function rejected(copy: Copy, entry: Entry, row: Row, { problem: given, outcome 
     return entry.doubt === 'confirmed' ? replaceId(copy, entry, row, context) : replace(copy, entry, { doubt: 'asked' });
   }
   // What it needs was replaced just now, or waits: it waits with that.
-  if (code === 'DEPENDENCY_REJECTED' && isBehindAnother(copy, entry)) return;
+  if (code === 'DEPENDENCY_REJECTED' && waitsForAnother(copy, entry)) return;
   if (problem.retryable) return wait(copy, entry, problem, context);
   if (code === 'NOT_FOUND' && isDelete(entry.kind)) return done(copy, entry, { ...nothing, version: row.version }, context);
   const isKnownHere = code === 'NOT_FOUND' ? row.version > 0 : code === 'EVENT_TYPE_NOT_FOUND';
@@ -152,7 +152,7 @@ function wait(copy: Copy, entry: Entry, problem: Problem, context: Context): voi
 /** Whether the clock was so far ahead that waiting is no way out: the id is replaced. */
 export const isFarAhead = ({ retryable, retryAfterMs }: Problem) => !retryable || (retryAfterMs ?? 0) > REPLACED_BEYOND_MS;
 
-function isBehindAnother(copy: Copy, entry: Entry): boolean {
+function waitsForAnother(copy: Copy, entry: Entry): boolean {
   return [entry.id, ...entry.names].some((id) => copy.entriesOf(id).some((other) => other.seq < entry.seq));
 }
 
@@ -192,7 +192,7 @@ export function refuse(copy: Copy, entry: Entry, problem: Problem, context: Cont
     }
     if (isDeleted) {
       copy.removeEntry(entry);
-      copy.removeRow(entry.id);
+      copy.forgetRow(row, context.nowMs);
       return;
     }
     copy.refuse({ ...entry, input }, problem, context.nowMs);
@@ -206,12 +206,6 @@ export function refuse(copy: Copy, entry: Entry, problem: Problem, context: Cont
 
 function replace(copy: Copy, entry: Entry, changes: Partial<Entry>): void {
   copy.putEntry({ ...entry, ...changes });
-}
-
-function nextEditId(copy: Copy, context: Context): string {
-  const id = context.newEditId(copy.installation.lastEdit);
-  copy.installation.lastEdit = id;
-  return id;
 }
 
 const overtaken = (): Problem => ({

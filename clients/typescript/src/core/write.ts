@@ -15,12 +15,6 @@ export class LocalError extends Error {
 /** The version that an edit names: the one that the user saw. The create that is still queued makes version 1. */
 const seenVersion = (row: Row) => Math.max(row.version, 1);
 
-function nextEditId(copy: Copy, context: Context): string {
-  const id = context.newEditId(copy.installation.lastEdit);
-  copy.installation.lastEdit = id;
-  return id;
-}
-
 /** The fields with the id by which an event type is known now: the app may still have an older one. */
 function withCurrentType<T extends Fields>(copy: Copy, fields: T): T {
   return typeof fields.eventTypeId === 'string' ? { ...fields, eventTypeId: copy.currentId(fields.eventTypeId) } : fields;
@@ -58,7 +52,7 @@ export function update(copy: Copy, entity: Entity, givenId: string, changes: Fie
   }
   const base = row.pending > 0 ? {} : { base: row.fields, baseVersion: row.version };
   copy.putRow({ ...row, ...base, fields, pending: row.pending + 1 });
-  copy.queue(updateKind(entity), id, { id, patch, expectedVersion: seenVersion(row), editId: nextEditId(copy, context) });
+  copy.queue(updateKind(entity), id, { id, patch, expectedVersion: seenVersion(row), editId: copy.nextEditId(context) });
   return copy.row(id)!;
 }
 
@@ -67,10 +61,10 @@ export function remove(copy: Copy, entity: Entity, givenId: string, context: Con
   const row = living(copy, entity, givenId);
   const { id } = row;
   for (const refusal of copy.refusals().filter((other) => other.id === id)) copy.removeRefusal(refusal.seq);
-  if (row.refused) return forget(copy, row, context.nowMs);
+  if (row.refused) return copy.forgetRow(row, context.nowMs);
   const base = row.pending > 0 ? {} : { base: row.fields, baseVersion: row.version };
   copy.putRow({ ...row, ...base, fields: null, deletedAt: context.nowMs, pending: row.pending + 1 });
-  copy.queue(deleteKind(entity), id, { id, expectedVersion: seenVersion(row), editId: nextEditId(copy, context) });
+  copy.queue(deleteKind(entity), id, { id, expectedVersion: seenVersion(row), editId: copy.nextEditId(context) });
 }
 
 /** Brings a deleted event back. `input` is its content, with its id. */
@@ -84,7 +78,7 @@ export function restore(copy: Copy, given: Fields & { id: string }, context: Con
   copy.putRow({ ...known, ...base, fields: contentOf('EVENT', input), pending: known.pending + 1 });
   // Without a tombstone here, this device does not know the version that the server's has: none is asked.
   const guard: Fields = row && (row.version > 0 || row.pending > 0) ? { expectedVersion: seenVersion(row) } : {};
-  copy.queue('restoreEvent', id, { event: input, ...guard, editId: nextEditId(copy, context) });
+  copy.queue('restoreEvent', id, { event: input, ...guard, editId: copy.nextEditId(context) });
   return copy.row(id)!;
 }
 
@@ -118,12 +112,7 @@ export function sendAgain(copy: Copy, refusal: Refusal, changes: Fields, context
 export function discard(copy: Copy, refusal: Refusal, context: Context): void {
   copy.removeRefusal(refusal.seq);
   const row = copy.row(refusal.id);
-  if (row?.refused && isCreate(refusal.kind) && row.pending === 0) forget(copy, row, context.nowMs);
-}
-
-/** Forgets a row that the server never had. Adapters that keep a copy elsewhere learn it from the tombstone. */
-function forget(copy: Copy, { refused: _refused, ...row }: Row, nowMs: number): void {
-  copy.putRow({ ...row, version: 0, fields: null, pending: 0, deletedAt: nowMs });
+  if (row?.refused && isCreate(refusal.kind) && row.pending === 0) copy.forgetRow(row, context.nowMs);
 }
 
 const namesType = ({ kind, input }: Refusal, id: string) =>

@@ -6,12 +6,12 @@ import type { RxCollection, RxReplicationPullStreamItem, WithDeleted } from 'rxd
 import { type RxReplicationState, replicateRxCollection } from 'rxdb/plugins/replication';
 import { Subject } from 'rxjs';
 
-import { reportUncaught } from '../api/callbacks.js';
+import { reportUncaught } from '../callbacks.js';
 import type { ChangedRow, Idem } from '../client.js';
 import type { Fields } from '../core/model.js';
 import { LocalError } from '../core/write.js';
 
-/** Where a pull stands: RxDB keeps it, but each session of the app begins anew, for rows may have changed between two. */
+/** The position of a pull. RxDB stores it, but each session starts from the first row: rows may have changed in between. */
 export interface RxdbCheckpoint {
   session: string;
   after: string | null;

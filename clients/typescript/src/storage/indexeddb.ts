@@ -166,7 +166,7 @@ async function apply(tx: Tx, changes: CopyChanges): Promise<void> {
     ...changes.removedRows.map((id) => rows.delete(id)),
     values.put(changes.installation, INSTALLATION),
   ];
-  // A page of the feed has many rows. They are put down in parts, so that no task of the page becomes long.
+  // A page of the feed has many rows. They are stored in parts, so that no task of the page becomes long.
   for (let start = 0; start < changes.rows.length; start += PART) {
     requests.push(...changes.rows.slice(start, start + PART).map((row) => rows.put(row)));
     if (start + PART < changes.rows.length) await requests.at(-1);

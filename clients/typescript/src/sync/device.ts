@@ -1,6 +1,6 @@
 // The data of this device: runs the rules of the core on what a storage has, in one transaction, and tells what changed.
 
-import { reportUncaught } from '../api/callbacks.js';
+import { reportUncaught } from '../callbacks.js';
 import { Copy, type CopyContents } from '../core/copy.js';
 import { editIdAfter, idMaker } from '../core/ids.js';
 import { type Conflict, type Context, type Fields, type Installation, type Merge, type Notice, type Row, newInstallation } from '../core/model.js';

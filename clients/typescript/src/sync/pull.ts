@@ -28,7 +28,7 @@ export async function pullPage(device: Device, endpoint: Endpoint, term: number,
   }, { term, durability: 'relaxed' });
 }
 
-/** Sends all rows and deletions again, if a reset has asked for it. It goes on where an earlier leader stopped. */
+/** Sends all rows and deletions again, if a reset has asked for it. It continues where an earlier leader stopped. */
 export async function resendAll(device: Device, endpoint: Endpoint, term: number, signal: AbortSignal): Promise<void> {
   for (;;) {
     signal.throwIfAborted();
@@ -93,9 +93,8 @@ async function forget(device: Device, term: number, cursor: string, isToForget: 
     // They are looked at once more in the transaction: a write may have come between.
     if (ids.length > 0) {
       await device.commit({ rows: ids }, (copy, context) => {
-        // Adapters that keep a copy elsewhere learn from the tombstone that it is gone.
         if (copy.installation.cursor !== cursor) return;
-        for (const row of copy.rows()) if (isToForget(row)) copy.putRow({ ...row, version: 0, fields: null, deletedAt: context.nowMs });
+        for (const row of copy.rows()) if (isToForget(row)) copy.forgetRow(row, context.nowMs);
       }, { term, durability: 'relaxed' });
     }
     if (rows.length < SCANNED) return;

@@ -1,6 +1,6 @@
 // What an app can show of sync.
 
-import { callApp } from '../api/callbacks.js';
+import { callApp } from '../callbacks.js';
 import type { StorageFailure } from '../storage/storage.js';
 import type { FailureKind } from '../transport/http.js';
 

@@ -1,7 +1,7 @@
 // Chooses one tab that syncs for all tabs of a user, by a Web Lock. The system frees the lock of a tab that is closed or
 // crashes. A tab that is frozen keeps it: another tab that gets no answer from it takes the lock away.
 
-import { reportUncaught } from '../api/callbacks.js';
+import { reportUncaught } from '../callbacks.js';
 import type { Channel } from './channel.js';
 
 const PING_MS = 2_500;
@@ -11,6 +11,9 @@ const UNANSWERED_MAX = 2;
 const RESTART_MS = 1_000;
 /** Without Web Locks, how long a tab waits after another has taken over. */
 const TURN_MS = 10_000;
+
+/** A tab asks whether the leader runs, and the leader answers. */
+export type PresenceMessage = { type: 'ping' } | { type: 'pong' };
 
 export interface Candidate {
   /** Whether this tab leads now. */
@@ -24,7 +27,7 @@ export interface Candidate {
  * Runs `lead` while this tab is the leader. `lead` ends soon after its signal aborts; it must also be safe that a
  * frozen leader wakes up beside a new one for a moment.
  */
-export function runForLeader(name: string, channel: Channel, lead: (signal: AbortSignal) => Promise<void>): Candidate {
+export function runForLeader(name: string, channel: Pick<Channel<PresenceMessage>, 'post'>, lead: (signal: AbortSignal) => Promise<void>): Candidate {
   const closed = new AbortController();
   let term: AbortController | undefined;
   let unanswered = 0;

@@ -1,5 +1,5 @@
-// Options for collections of TanStack DB: the rows are those of this device, and what is written to the collection is
-// durable before its optimistic state is dropped.
+// Makes the options of collections of TanStack DB. A collection has the rows of this device. A write to it is durable
+// before TanStack DB drops its optimistic state.
 
 import type { CollectionConfig } from '@tanstack/db';
 

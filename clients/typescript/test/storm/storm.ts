@@ -200,7 +200,7 @@ async function settle(devices: StormDevice[], servers: Server[], user: string): 
   return { devices: states.map(({ events }) => events as StoredEvent[]), server: await storedEvents(servers[0]!, user), refused };
 }
 
-/** How long a frozen leader may lead, and a reader of the status may be behind. */
+/** A frozen leader is replaced within 10 s; two more for the new one to begin. */
 const LEADER_WITHIN_MS = 12_000;
 
 /** Checks that one tab leads, also while the others are frozen, and no more than one when they go on. */

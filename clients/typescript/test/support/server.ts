@@ -1,4 +1,5 @@
-// Starts the server under test as a process of its own, on SQLite in a directory of its own.
+// Starts the server under test as a process of its own: on SQLite in a directory of its own, or on the PostgreSQL and
+// the Redis that SERVER_POSTGRES and SERVER_REDIS name, which all servers of a run share.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { cpSync, mkdtempSync, openSync, rmSync } from 'node:fs';
@@ -38,7 +39,9 @@ export class Server {
     const settings = {
       IDEM_DATA_DIR: this.#dir, IDEM_METRICS_LISTEN: '127.0.0.1:0', IDEM_JWT_SECRET: SECRET, IDEM_RATE_LIMIT: '0', IDEM_LOG: 'warn',
     };
-    this.#env = Object.fromEntries(Object.entries({ ...process.env, ...settings }).filter(([name]) => name !== 'SERVER_BINARY'));
+    const { SERVER_POSTGRES: postgres, SERVER_REDIS: redis, SERVER_PAYLOADS: payloads } = process.env;
+    const shared = postgres ? { IDEM_DATABASE_URL: postgres, IDEM_REDIS_URL: redis, IDEM_PAYLOAD_URL: `file://${payloads}` } : {};
+    this.#env = Object.fromEntries(Object.entries({ ...process.env, ...settings, ...shared }).filter(([name]) => !name.startsWith('SERVER_')));
     const log = openSync(join(this.#dir, 'log'), 'a');
     this.#process = spawn(binary, ['serve', '--listen', `127.0.0.1:${this.port}`], {
       cwd: this.#dir,
