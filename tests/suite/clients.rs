@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::harness::{DatabaseKind, SECRET, TestServer};
+use crate::harness::{DatabaseKind, SECRET, TestServer, servers};
 
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 const KITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients");
@@ -184,37 +185,66 @@ fn is_full() -> bool {
     std::env::var_os("TESTS_FULL").is_some()
 }
 
-/// Runs test files of the kit. Vitest fails if a test fails; a skipped test, or none at all, fails here.
+/// Runs test files of the kit, with servers on SQLite. Vitest fails if a test fails; a skipped test, or none at all,
+/// fails here.
 async fn run_kit_tests(files: &[&str]) {
-    KITS_INSTALLED.get_or_init(|| install_in(KITS)).await;
+    run_kit_tests_with(files, &[]).await;
+}
+
+/// Runs test files of the kit, with servers that share a database of PostgreSQL, one of Redis that no other test uses,
+/// and their payloads.
+async fn run_kit_tests_on_postgres(files: &[&str], redis_database: u8) {
+    let payloads = TempDir::new().unwrap();
+    let postgres = servers().database().await;
+    let redis = format!("{}/{redis_database}", servers().redis);
+    let env = [
+        ("SERVER_POSTGRES", postgres.as_str()),
+        ("SERVER_REDIS", redis.as_str()),
+        ("SERVER_PAYLOADS", payloads.path().to_str().unwrap()),
+    ];
+    run_kit_tests_with(files, &env).await;
+}
+
+async fn run_kit_tests_with(files: &[&str], more: &[(&str, &str)]) {
+    KITS_INSTALLED
+        .get_or_init(|| async {
+            install_in(KITS).await;
+            run_in(KITS, "npm", &["run", "build"], &[]).await;
+        })
+        .await;
     let dir = format!("{KITS}/typescript");
     let vitest = format!("{KITS}/node_modules/vitest/vitest.mjs");
     let node = format!("{}/node", node_bin(KITS));
+    let names = files.iter().map(|name| format!("{name}.test")).collect::<Vec<_>>();
     let args: Vec<&str> =
-        [vitest.as_str(), "run"].into_iter().chain(files.iter().map(|name| &**name)).collect();
+        [vitest.as_str(), "run"].into_iter().chain(names.iter().map(String::as_str)).collect();
     let (storms, events) = if is_full() { ("200", "100000") } else { ("3", "10000") };
-    let env = [
+    let mut env = vec![
         ("SERVER_BINARY", env!("CARGO_BIN_EXE_idem-under-test")),
         ("NO_COLOR", "1"),
         ("STORMS", storms),
         ("BOOTSTRAP_EVENTS", events),
     ];
+    env.extend_from_slice(more);
     let output = run_in(&dir, &node, &args, &env).await;
     println!("{output}");
     assert!(output.contains(" passed") && !output.contains("skipped"), "not every test ran: {output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_typescript_kit_keeps_its_rules() {
-    run_kit_tests(&[
-        "vectors", "storage", "outcomes", "failures", "resets", "sync", "live", "imports", "guide",
-    ])
-    .await;
+async fn the_typescript_kit_keeps_its_rules_on_sqlite() {
+    run_kit_tests(&["vectors", "rules", "steps", "layers", "storage", "guide"]).await;
+    run_kit_tests(&["outcomes", "failures", "resets", "sync", "live", "imports"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_typescript_kit_keeps_its_rules_on_postgres() {
+    run_kit_tests_on_postgres(&["outcomes", "failures", "sync", "live", "imports"], 13).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_adapters_of_the_typescript_kit_work_with_their_libraries() {
-    run_kit_tests(&["adapters", "apollo", "rxdb"]).await;
+    run_kit_tests(&["tanstack", "apollo", "rxdb"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,9 +258,14 @@ async fn the_package_of_the_typescript_kit_installs_and_is_small() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_storm_in_real_browsers_all_devices_have_the_same() {
-    run_kit_tests(&["storm.test"]).await;
+async fn after_a_storm_in_real_browsers_all_devices_have_the_same_on_sqlite() {
+    run_kit_tests(&["storm"]).await;
     if is_full() {
         run_kit_tests(&["storm-faults"]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_storm_in_real_browsers_all_devices_have_the_same_on_postgres() {
+    run_kit_tests_on_postgres(&["storm"], 14).await;
 }

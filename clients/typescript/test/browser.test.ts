@@ -1,4 +1,5 @@
-// The kit in real Chromium: its speed with many events, its storage in trouble, a worker, and the example app.
+// The kit in real Chromium: its speed with many events, its storage in trouble, a worker, the hooks
+// for React, and the example app, after `npm run build`.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -152,7 +153,6 @@ test('the example app opens, writes and reloads without a network, and sends whe
   const dir = mkdtempSync(join(tmpdir(), 'idem-example-'));
   const example = fileURLToPath(new URL('../../examples/vite', import.meta.url));
   const clients = fileURLToPath(new URL('../..', import.meta.url));
-  execFileSync('npm', ['run', 'build'], { cwd: clients, stdio: 'ignore' });
   execFileSync(process.execPath, [join(clients, 'node_modules/vite/bin/vite.js'), 'build', '--outDir', dir, '--emptyOutDir'], { cwd: example, stdio: 'ignore', env: { ...process.env, NODE_ENV: 'production' } });
   const paths = (readdirSync(dir, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
   const files = Object.fromEntries(paths.map((path) => [path.slice(dir.length), { type: TYPES[extname(path)]!, body: readFileSync(path, 'utf8') }]));

@@ -1,4 +1,4 @@
-// The package as others install it: its tarball in plain Node and in a Vite project, its types, and its size.
+// The package as others install it, after `npm run build`: its tarball in plain Node and in a Vite project, its types, and its size.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,7 +32,6 @@ const node = (script: string, args: string[], cwd: string) => run(process.execPa
 
 beforeAll(async () => {
   server = await Server.start();
-  run('npm', ['run', 'build'], clients);
   run('npm', ['pack', '--pack-destination', dir], kit);
   tarball = join(dir, readdirSync(dir).find((name) => name.endsWith('.tgz'))!);
 }, 120_000);

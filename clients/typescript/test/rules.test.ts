@@ -76,6 +76,16 @@ test('a refused row that is discarded leaves a tombstone, from which adapters le
   expect(copy.row(ID)).toEqual({ id: ID, entity: 'EVENT', version: 0, fields: null, pending: 0, round: 1, deletedAt: 1_000 });
 });
 
+test('a renamed type is renamed in all that names it, also in what was not sent with it', () => {
+  const other = '01890000-0000-7000-8000-000000000002';
+  const copy = copyOf([event(0, 'queued', { fields: { eventTypeId: TYPE, timestamp: at }, base: { eventTypeId: TYPE, timestamp: at } })]);
+  create(copy, 'EVENT_TYPE', { id: TYPE, name: 'Run' }, contextOf());
+  copy.queue('createEvent', ID, { id: ID, eventTypeId: TYPE, timestamp: at });
+  settle(copy, copy.entries()[0]!, answer('DUPLICATE', { version: 1, stored: { id: other, name: 'Run', color: null, icon: null } }), contextOf());
+  expect([copy.row(ID)!.fields!.eventTypeId, copy.row(ID)!.base!.eventTypeId, copy.entries()[0]!.input.eventTypeId]).toEqual([other, other, other]);
+  expect(copy.currentId(TYPE)).toBe(other);
+});
+
 test('a corrected type takes along what needs it, and leaves what is gone', () => {
   const copy = copyOf();
   create(copy, 'EVENT_TYPE', { id: TYPE, name: 'x' }, contextOf());

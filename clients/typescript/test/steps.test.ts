@@ -7,7 +7,7 @@ import { type Storage, StorageError, memoryStorage } from '../src/storage/index.
 import { Device } from '../src/sync/device.js';
 import { flush } from '../src/sync/flush.js';
 import { completePull, pullPage } from '../src/sync/pull.js';
-import type { Endpoint } from '../src/transport/http.js';
+import { type Endpoint, send } from '../src/transport/http.js';
 import { eventually } from './support/server.js';
 
 const ID = '01890000-0000-7000-8000-000000000011';
@@ -82,6 +82,34 @@ test('a merge of the app that throws is reported, and the fields of this device 
   expect(reported[0]!).toThrow('bug of the app');
 });
 
+test('nothing is written to data that are about to be deleted', async () => {
+  const storage = memoryStorage();
+  const [tab, other] = [deviceOn(storage), deviceOn(storage)];
+  await tab.commit({}, ({ installation }) => { installation.isSignedOut = true; });
+  await expect(other.commit({}, (copy, context) => create(copy, 'EVENT', { id: ID, eventTypeId: TYPE, timestamp: at }, context))).rejects.toThrow('closed');
+  expect(await storage.read((tx) => tx.rows([ID]))).toEqual([]);
+});
+
+test('requests that are refused at the same time renew the token once', async () => {
+  let renewals = 0;
+  let current = 'old';
+  const endpoint: Endpoint = {
+    url: 'http://server', subject: 'ann', issuer: null,
+    token: async ({ renew }) => {
+      if (renew) {
+        renewals += 1;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        current = 'new';
+      }
+      return current;
+    },
+    fetch: async (_input, init) =>
+      (new Headers(init!.headers).get('authorization') === 'Bearer new' ? Response.json({ data: { ok: true } }) : new Response('', { status: 401 })),
+  };
+  expect(await Promise.all([1, 2, 3].map(() => send(endpoint, '{ ok }', {})))).toEqual([{ ok: true }, { ok: true }, { ok: true }]);
+  expect(renewals).toBe(1);
+});
+
 const offline = () => Promise.reject(new TypeError('fetch failed'));
 
 test('a sign-out that was cut before the data were deleted is finished at the next start', async () => {
@@ -110,6 +138,34 @@ test('a write that does not fit shows in the status, also without a network', as
   isFull = false;
   await idem.types.create({ name: 'Swim' });
   expect(idem.status.storage).toBe(null);
+  idem.close();
+});
+
+test('a transaction that was under way does not hide that a newer version has taken the database', async () => {
+  const storage = memoryStorage();
+  let isTaken = false;
+  let finish: () => void = () => {};
+  const held = new Promise<void>((resolve) => { finish = resolve; });
+  const taken: Storage = {
+    ...storage,
+    write: async (work, durability) => {
+      if (isTaken) throw new StorageError('outdated');
+      const result = await storage.write(work, durability);
+      if (isHeld) await held;
+      return result;
+    },
+  };
+  let isHeld = false;
+  const idem = createIdem({ url: 'http://server', subject: 'ann', token: () => null, fetch: offline, storage: taken });
+  await eventually('it has no token', () => idem.status.needsToken);
+  isHeld = true;
+  const underWay = idem.types.create({ name: 'Run' });
+  await eventually('it is stored', async () => (await storage.read((tx) => tx.eventTypes())).length === 1);
+  isTaken = true;
+  await expect(idem.types.create({ name: 'Walk' })).rejects.toThrow('outdated');
+  finish();
+  await underWay;
+  expect(idem.status.storage).toBe('outdated');
   idem.close();
 });
 

@@ -71,8 +71,7 @@ const isRenamedType = (results: { stored: { id: string } | null }[]) => ({ row }
  * doubtful entries go on. Returns false if the cursor was reset meanwhile: then there is more to pull.
  */
 export async function completePull(device: Device, term: number, cursor: string): Promise<boolean> {
-  const { isBootstrapping, round, cursor: current } = await device.storage.read((tx) => device.installation(tx));
-  if (current !== cursor) return false;
+  const { isBootstrapping, round } = await device.storage.read((tx) => device.installation(tx));
   if (isBootstrapping) await forget(device, term, cursor, (row) => isGone(row, round));
   const nowMs = device.now();
   const old = await device.storage.read((tx) => tx.tombstonesBefore(nowMs - TOMBSTONE_MS, SCANNED));
