@@ -200,6 +200,25 @@ test('a row has the right version even if a pull has the row before the answer t
   await eventually('it has its version', async () => (await phone.events.findOne(own.id).exec(true)).version === 1);
 });
 
+test('an edit of a row that was deleted while the collection was not replicated gives way to the deletion', async () => {
+  const user = newUser();
+  const [phone, laptop] = [await openRxdb(user), openDevice(server, user)];
+  const type = await phone.device.idem.types.create({ name: 'Run' });
+  const gone = await phone.insert(type.id, 'gone');
+  await phone.insert(type.id, 'kept');
+  await agree(['gone', 'kept'], phone);
+  await phone.device.settled();
+  await Promise.all(phone.states.map((state) => state.cancel()));
+  await laptop.settled();
+  await laptop.idem.events.remove(gone.id);
+  await laptop.settled();
+  await phone.device.settled();
+  await phone.edit(gone.id, { notes: 'edited' });
+  const again = replicateIdem({ collection: phone.events, idem: phone.device.idem, entity: 'EVENT' });
+  closers.unshift(() => again.cancel());
+  await agree(['kept'], phone);
+});
+
 test('a page that is older than a push does not undo it', async () => {
   const user = newUser();
   const [phone, laptop] = [await openRxdb(user), await openRxdb(user)];
